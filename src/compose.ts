@@ -15,15 +15,19 @@ import { RetryingStorage } from "./repository/storage/retrying.ts";
 import type { Storage } from "./repository/storage/storage.ts";
 import { RECOVERIES } from "./workspace/care/recoveries.ts";
 import type { EngineFactory } from "./workspace/workspace.ts";
+import type { ChangesOf } from "./workspace/store/engine.ts";
 
 /** Makes the engine that holds the points of a workspace. No other place names concrete ones. */
-const engineFor: EngineFactory = (found, options) =>
-  new PointStore({
-    control: found.control.root,
-    holder: holderFor(found.controlFile.engine),
-    databases: new LiveDatabases(),
-    ...options,
-  });
+function engines(changesOf: ChangesOf | undefined): EngineFactory {
+  return (found, options) =>
+    new PointStore({
+      control: found.control.root,
+      holder: holderFor(found.controlFile.engine),
+      databases: new LiveDatabases(),
+      changes: changesOf?.(found.folder) ?? null,
+      ...options,
+    });
+}
 
 function holderFor(engine: string): TreeHolder | null {
   if (engine === "btrfs-snapshot") return btrfsHolder();
@@ -68,8 +72,15 @@ function limited(scheme: string, storage: Storage, { limits }: OpenStorageOption
   return new LimitedStorage(storage, scheme === "sftp" ? { calls: limits.calls } : limits);
 }
 
-/** The library, wired to this build's engines. `forPrograms`: hints speak of calls, and not of commands. */
-export async function openLibrary({ forPrograms = false } = {}): Promise<CairnLibrary> {
+export interface LibraryParts {
+  /** Hints speak of calls, and not of commands. */
+  forPrograms?: boolean;
+  /** Tells what changes in a workspace's folder, where somebody is told of it. */
+  changesOf?: ChangesOf | undefined;
+}
+
+/** The library, wired to this build's engines. */
+export async function openLibrary({ forPrograms = false, changesOf }: LibraryParts = {}): Promise<CairnLibrary> {
   if (forPrograms) speakOfCalls();
-  return new Library({ engine: engineFor, recoveries: RECOVERIES }, openStorage);
+  return new Library({ engine: engines(changesOf), recoveries: RECOVERIES }, openStorage);
 }

@@ -1,3 +1,4 @@
+import type { LibraryParts } from "../compose.ts";
 import type { CairnLibrary } from "../contract/index.ts";
 
 /** Loaded only when a command needs it, so that help and usage errors stay fast. A daemon that runs is asked first. */
@@ -8,7 +9,7 @@ export async function openLibrary(): Promise<CairnLibrary> {
 }
 
 /** The library of this process. */
-export async function openOwnLibrary(): Promise<CairnLibrary> {
+export async function openOwnLibrary(parts: LibraryParts = {}): Promise<CairnLibrary> {
   const compose = await import("../compose.ts");
-  return compose.openLibrary();
+  return compose.openLibrary(parts);
 }

@@ -70,7 +70,9 @@ export const DaemonStatus = object({
     object({
       when_quiet_ms: number(),
       at_most_every_ms: number(),
-      watched: flag("false: nobody tells of changes, so that a save is tried as often as changes may go unsaved"),
+      watched: flag(
+        "false: of some nobody tells changes, so that a save of those is tried as often as changes may go unsaved",
+      ),
     }),
   ),
   schedules: rows(

@@ -7,6 +7,8 @@ import { loopPlaces, mountImage } from "./loop-image.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { requireNoneBelow, requireNothingLost, requireServable } from "./reconcile.ts";
 
+export { type Instance, takeInstance } from "./instance.ts";
+
 /**
  * Reads the state, decides the backend, mounts what it needs and saves the state. Throws where something cannot be served, and
  * has made and changed nothing then.

@@ -16,20 +16,19 @@ import { failpoint } from "../failpoint.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
-import { bootstrap } from "./bootstrap.ts";
+import { bootstrap, type Instance, takeInstance } from "./bootstrap.ts";
 import { Moves, requireMovable } from "./moves.ts";
-import { type Instance, takeInstance } from "./instance.ts";
 import { migrateOld } from "./migrate-ws-ckpt.ts";
 import { type Caller, isWholeOperator, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { registeredWorkspaces } from "./reconcile.ts";
 import { FreezeWindows } from "./freeze.ts";
 import { type DaemonState, entryOf, type FolderMove, folderOf, KeptState, type ServedWorkspace } from "./kept-state.ts";
-import { type Health, lookAfter, WELL } from "./health.ts";
 import { type EventPlace, KeptRecords, type Noted } from "./records/kept-records.ts";
 import { type ScheduleHands, Schedules } from "./schedules/schedules.ts";
-import { statusOf } from "./status.ts";
+import { type Health, lookAfter, statusOf, WELL } from "./status.ts";
 import { Turns } from "./turns.ts";
+import { WatchedWorkspaces } from "./watch/watched-workspaces.ts";
 
 /** Milliseconds that a cleanup waits for a workspace. */
 const PATIENCE_MS = 60_000;
@@ -40,9 +39,9 @@ const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 /** Answer for a folder that was plain already. */
 const NOT_CONVERTED: Conversion = { original: "", entries: 0, bytes: 0, duration_ms: 0 };
 
-export interface DaemonOptions extends Pick<ScheduleHands, "log" | "changes"> {
+export interface DaemonOptions extends Pick<ScheduleHands, "log"> {
   places: DaemonPlaces;
-  openLibrary: () => Promise<CairnLibrary>;
+  openLibrary: (parts: Pick<WatchedWorkspaces, "changesOf">) => Promise<CairnLibrary>;
 }
 
 /** Many workspaces of one host: which they are, who may act on them, and what is done for them by itself. */
@@ -60,6 +59,7 @@ export class Daemon {
   readonly #startedAt = new Date().toISOString();
   #records!: KeptRecords;
   #library!: CairnLibrary;
+  #watched!: WatchedWorkspaces;
   #config: DaemonConfig;
   #instance!: Instance;
   #decision!: ReturnType<typeof bootstrap>;
@@ -89,6 +89,7 @@ export class Daemon {
     } catch (error) {
       // Not made yet where it failed early.
       (daemon.#records as KeptRecords | undefined)?.close();
+      await (daemon.#watched as WatchedWorkspaces | undefined)?.stop();
       daemon.#instance[Symbol.dispose]();
       throw error;
     }
@@ -101,13 +102,16 @@ export class Daemon {
     // The daemon of all users has records of its own, and none of root's.
     if (places.isSystem) process.env["XDG_STATE_HOME"] = places.state;
     this.#decision = bootstrap(this.#kept, { config: this.#config, places, log });
-    this.#library = await this.#options.openLibrary();
+    this.#watched = new WatchedWorkspaces({ kept: this.#kept, log });
+    this.#library = await this.#options.openLibrary(this.#watched);
     this.#records = new KeptRecords(places.state, { killed: killed !== null, log });
+    this.#watched.tell(this.events);
+    for (const served of this.#kept.state.workspaces) this.#watched.add(served);
     for (const move of this.#moves.left) await this.#finish(move);
     await this.#migrate();
     this.#schedules = new Schedules({
       kept: this.#kept,
-      changes: this.#options.changes,
+      changes: this.#watched.changes,
       openRepository: async (options) => this.#library.openRepository(options),
       client: async (served) => this.#client(served),
       save: async (served, signal) => this.#saveBySelf(served, signal),
@@ -219,6 +223,7 @@ export class Daemon {
     await Promise.allSettled(
       clients.map(async (each) => (each.status === "fulfilled" ? each.value.close() : undefined)),
     );
+    await this.#watched.stop();
     this.#records.close();
     try {
       this.#kept.save();
@@ -277,6 +282,7 @@ export class Daemon {
   #client(served: ServedWorkspace): Promise<Client> {
     const open = this.#clients.get(served.id);
     if (open !== undefined) return open;
+    this.#watched.add(served);
     const made = this.#library.open(served.path, { controlDirectory: served.control_directory });
     this.#clients.set(served.id, made);
     made.catch(() => this.#clients.delete(served.id));
@@ -362,6 +368,7 @@ export class Daemon {
     if (known === undefined)
       this.events.append({ workspace: served, type: "registered", data: { created: client.created } });
     this.#schedules?.refresh();
+    this.#watched.add(served);
     return { client, created: client.created };
   }
 
@@ -470,6 +477,7 @@ export class Daemon {
     const client = this.#clients.get(served.id);
     this.#clients.delete(served.id);
     this.#health.delete(served.id);
+    this.#watched.remove(served);
     void client?.then(async (each) => each.close()).catch(() => undefined);
     this.#kept.change({ workspaces: this.#kept.state.workspaces.filter(({ id }) => id !== served.id) });
     const { control_directory } = served;
@@ -510,7 +518,6 @@ export class Daemon {
    */
   async #saveBySelf(served: ServedWorkspace, signal: AbortSignal): Promise<SaveResult> {
     const save = async (): Promise<SaveResult> => {
-      const folder = folderOf(served);
       const { owner_uid: uid } = served;
       const client = await this.#client(served);
       const isOther = uid !== undefined && uid !== process.geteuid?.();

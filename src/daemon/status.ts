@@ -10,6 +10,8 @@ import type { DaemonPlaces } from "./places.ts";
 import { agesOf } from "./schedules/ages.ts";
 import type { Schedules } from "./schedules/schedules.ts";
 
+export { type Health, lookAfter, WELL } from "./health.ts";
+
 interface Parts {
   /** Those that the caller may act on. */
   workspaces: readonly ServedWorkspace[];

@@ -27,6 +27,126 @@ export function writeSections(
   return { counts, crc: writer.finish() };
 }
 
+/**
+ * Makes that table in memory which another thread can use: directories, records, names and extras. `old` is dense itself, so
+ * that what is as it was is copied directory by directory.
+ */
+export function denseSections({ table, old }: { table: ScanTable; old: ScanTable | null }): {
+  counts: SectionCounts;
+  buffers: SharedArrayBuffer[];
+} {
+  const merged = new MergedTable(table, old);
+  return { counts: merged.counts, buffers: merged.fill() };
+}
+
+/** Bytes and places of one directory in the table that it is copied from. */
+interface Run {
+  from: ScanTable;
+  first: number;
+  count: number;
+  /** Names of its records lie side by side, and begin here; -1: they lie anywhere. */
+  names: number;
+}
+
+class MergedTable {
+  readonly counts: SectionCounts = { directories: 0, records: 0, names: 0, extras: 0 };
+  readonly #table: ScanTable;
+  readonly #old: ScanTable | null;
+  readonly #runs: Run[] = [];
+  readonly #newOfOld: ReadonlyMap<number, number>;
+
+  constructor(table: ScanTable, old: ScanTable | null) {
+    this.#table = table;
+    this.#old = old;
+    this.#newOfOld = table.numbersByOld();
+    this.counts.directories = table.control[C.DIRECTORIES]!;
+    for (let d = 0; d < this.counts.directories; d++) this.#measure(d);
+  }
+
+  #measure(d: number): void {
+    const { directories } = this.#table;
+    const { counts } = this;
+    const base = d * DIRECTORY_WORDS;
+    const isSame = (directories[base + D.FLAGS]! & DIRECTORY_FLAG.SAME) !== 0;
+    const from = isSame ? this.#old! : this.#table;
+    const [first, count] = [directories[base + D.FIRST]!, directories[base + D.COUNT]!];
+    counts.records += count;
+    counts.names += directories[base + D.PATH_LENGTH]!;
+    const isDense = isSame && count > 0;
+    this.#runs.push({ from, first, count, names: isDense ? from.records[first * RECORD_WORDS]! : -1 });
+    if (isDense)
+      counts.names +=
+        from.directories[(directories[base + D.OLD]! - 1) * DIRECTORY_WORDS + D.PATH]! -
+        from.records[first * RECORD_WORDS]!;
+    if (isDense && from.extras.length <= NO_EXTRAS) return;
+    for (let at = first * RECORD_WORDS; at < (first + count) * RECORD_WORDS; at += RECORD_WORDS) {
+      const nameAndFlags = from.records[at + R.NAME_FLAGS]!;
+      if (!isDense) counts.names += (nameAndFlags & 0xffff) + 1;
+      if ((nameAndFlags >>> 16) & FLAG.EXTRAS) counts.extras += from.extras.readUInt32LE(from.records[at + R.EXTRAS]!);
+    }
+  }
+
+  fill(): SharedArrayBuffer[] {
+    const sizes = [
+      this.counts.directories * DIRECTORY_WORDS * 4,
+      this.counts.records * RECORD_WORDS * 4,
+      this.counts.names,
+      this.counts.extras,
+    ];
+    const buffers = sizes.map((bytes) => new SharedArrayBuffer(Math.max(bytes, 4)));
+    const [directories, records] = [new Uint32Array(buffers[0]!), new Uint32Array(buffers[1]!)];
+    const [names, extras] = [Buffer.from(buffers[2] as never), Buffer.from(buffers[3] as never)];
+    directories.set(this.#table.directories.subarray(0, this.counts.directories * DIRECTORY_WORDS));
+    const at = { record: 0, name: 0, extra: 0 };
+    this.#runs.forEach((run, d) => {
+      const base = d * DIRECTORY_WORDS;
+      directories[base + D.FIRST] = at.record;
+      this.#records(run, d, { records, names, extras }, at);
+      const path = this.#table.directoryPath(d);
+      directories[base + D.PATH] = at.name;
+      names.set(path, at.name);
+      at.name += path.length;
+      directories[base + D.OLD] = directories[base + D.DONE] = directories[base + D.RULES] = 0;
+      directories[base + D.FLAGS]! &= KEPT_FLAGS;
+    });
+    return buffers;
+  }
+
+  #records(
+    { from, first, count, names: start }: Run,
+    d: number,
+    to: { records: Uint32Array; names: Buffer; extras: Buffer },
+    at: { record: number; name: number; extra: number },
+  ): void {
+    const target = at.record * RECORD_WORDS;
+    to.records.set(from.records.subarray(first * RECORD_WORDS, (first + count) * RECORD_WORDS), target);
+    const shift = at.name - start;
+    for (let t = target; t < target + count * RECORD_WORDS; t += RECORD_WORDS) {
+      const nameAndFlags = to.records[t + R.NAME_FLAGS]!;
+      const length = nameAndFlags & 0xffff;
+      const name = to.records[t]!;
+      if (start < 0) {
+        to.names.set(from.names.subarray(name, name + length), at.name);
+        to.records[t] = at.name;
+      } else to.records[t] = name + shift;
+      at.name += length + 1;
+      if ((nameAndFlags >>> 16) & FLAG.EXTRAS) {
+        const extra = to.records[t + R.EXTRAS]!;
+        const size = from.extras.readUInt32LE(extra);
+        to.extras.set(from.extras.subarray(extra, extra + size), at.extra);
+        to.records[t + R.EXTRAS] = at.extra;
+        at.extra += size;
+      }
+      if (start >= 0 && (to.records[t + R.MODE]! & 0xf000) === 0x4000)
+        to.records[t + R.SUB] = this.#newOfOld.get(to.records[t + R.SUB]!) ?? 0;
+    }
+    if (start >= 0) to.names.set(from.names.subarray(start, start + at.name - (start + shift)), start + shift);
+    at.record += count;
+  }
+}
+
+/** Section of extras without any. */
+const NO_EXTRAS = 4;
 const BUFFER_BYTES = 1 << 20;
 const SHORT = 64;
 /** Ends every name, so that system calls take it where it lies. */

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { crc32 } from "node:zlib";
 import { failpoint } from "../../failpoint.ts";
 import { C, DIRECTORY_WORDS, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
-import { type SectionCounts, writeSections } from "./stat-cache-write.ts";
+import { denseSections, type SectionCounts, writeSections } from "./stat-cache-write.ts";
 import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 
@@ -84,24 +84,35 @@ function readStatCache(fd: number): StatCache | null {
   }) as [SharedArrayBuffer, SharedArrayBuffer, SharedArrayBuffer, SharedArrayBuffer];
   crc = crc32(header.subarray(AT.TREE), crc);
   if (crc !== header.readUInt32LE(AT.CRC)) return null;
-  const control = new SharedArrayBuffer(C.WORDS * 4);
-  const table = new ScanTable({
-    capacity: { records, directories, names, extras },
-    control,
-    directories: buffers[0],
-    records: buffers[1],
-    names: buffers[2],
-    extras: buffers[3],
-    jobs: new SharedArrayBuffer(4),
-    touched: new SharedArrayBuffer(0),
-  } satisfies TableBuffers);
   return {
-    table,
+    table: tableOver({ directories, records, names, extras }, buffers),
     directories,
     records,
     tree: header.subarray(AT.TREE, AT.TREE + 32),
     epoch: header.subarray(AT.EPOCH, AT.EPOCH + 16),
   };
+}
+
+function tableOver(capacity: SectionCounts, buffers: readonly SharedArrayBuffer[]): ScanTable {
+  const table = new ScanTable({
+    capacity,
+    control: new SharedArrayBuffer(C.WORDS * 4),
+    directories: buffers[0]!,
+    records: buffers[1]!,
+    names: buffers[2]!,
+    extras: buffers[3]!,
+    jobs: new SharedArrayBuffer(4),
+    touched: new SharedArrayBuffer(0),
+  } satisfies TableBuffers);
+  // For whoever writes it again.
+  table.control[C.DIRECTORIES] = capacity.directories;
+  return table;
+}
+
+/** The cache of a finished scan, in memory: what {@link writeStatCache} would write. */
+export function statCacheOf({ table, old }: { table: ScanTable; old: ScanTable | null }, key: StatCacheKey): StatCache {
+  const { counts, buffers } = denseSections({ table, old });
+  return { ...key, table: tableOver(counts, buffers), directories: counts.directories, records: counts.records };
 }
 
 /** A cache's sections, written under a temporary name; nothing is known of it until it is finished. */

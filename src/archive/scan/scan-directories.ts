@@ -3,6 +3,7 @@ import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
 import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
+import { LOOK, lookOf } from "../cache/unchanged.ts";
 import { compareName, nameAt, type Names, putNames, SharedPart } from "./directory-parts.ts";
 import { sidecarOf } from "./databases.ts";
 import { DirectoryRules } from "./directory-rules.ts";
@@ -99,6 +100,7 @@ class DirectoryScanner {
   }
 
   #directory(directory: number): void {
+    if (this.#takesOver(directory)) return;
     const thread = this.#thread;
     const known = this.#knownNames(directory);
     const open = (): number => thread.openDirectory(directory);
@@ -116,6 +118,47 @@ class DirectoryScanner {
       thread.sys.close(fd);
     }
   }
+
+  /** Does a directory of which it is known that nothing, or only some of it, has changed; false where it is to be looked at as ever. */
+  #takesOver(directory: number): boolean {
+    const { table, old, task } = this.#thread;
+    const oldDirectory = table.directories[directory * DIRECTORY_WORDS + D.OLD]! - 1;
+    if (task.unchanged === null || oldDirectory < 0) return false;
+    const look = lookOf(old!, task.unchanged, oldDirectory);
+    if (look === LOOK.WHOLE) return false;
+    const first = old!.directories[oldDirectory * DIRECTORY_WORDS + D.FIRST]!;
+    const count = old!.directories[oldDirectory * DIRECTORY_WORDS + D.COUNT]!;
+    if (look === LOOK.SOME) return this.#some(directory, { first, count });
+    for (let record = first; record < first + count; record++)
+      if (old!.records[record * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY) this.#descend(directory, record, 0);
+    table.directories[directory * DIRECTORY_WORDS + D.FIRST] = first;
+    table.directories[directory * DIRECTORY_WORDS + D.COUNT] = count;
+    table.addDirectoryFlag(directory, DIRECTORY_FLAG.SAME);
+    this.#done(count);
+    return true;
+  }
+
+  /** Looks at those entries of a directory of which something may have changed. */
+  #some(directory: number, { first, count }: { first: number; count: number }): boolean {
+    const fd = this.#thread.openDirectory(directory);
+    if (fd < 0) return false;
+    try {
+      const names = Array.from({ length: count }, (_, i) => this.#thread.old!.records[(first + i) * RECORD_WORDS]!);
+      this.#looked = this.#thread.task.unchanged!.records;
+      this.#small(directory, fd, {
+        names,
+        arena: (this.#oldNames ??= arenaOver(this.#thread.old!.names)),
+        known: true,
+      });
+    } finally {
+      this.#looked = null;
+      this.#thread.sys.close(fd);
+    }
+    return true;
+  }
+
+  /** Old records of a directory at some entries of which there is a look: 1 for each that is looked at. */
+  #looked: Uint8Array | null = null;
 
   /**
    * The names that the previous table has, where the directory's own times say that they are still those and no rule
@@ -282,6 +325,10 @@ class DirectoryScanner {
     const { old, sys, stat } = this.#thread;
     const { arena, name, known } = entry;
     if (!known && compareName(arena.bytes, name, old!.names, old!.records, oldRecord) !== 0) return false;
+    if (this.#looked?.[oldRecord] === 0) {
+      this.#follow(directory, oldRecord);
+      return true;
+    }
     if (sys.stat(fd, arena, name, stat) < 0) return false;
     if (!this.#vouched(fd, arena, name, oldRecord)) return false;
     this.#follow(directory, oldRecord);
@@ -312,14 +359,19 @@ class DirectoryScanner {
     const words = old!.records;
     const base = oldRecord * RECORD_WORDS;
     if (words[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
-      const oldChild = words[base + R.SUB]!;
-      if (this.#newOfOld.has(oldChild)) return;
-      const listed = this.#asListed(oldRecord) ? DIRECTORY_FLAG.LISTED : 0;
-      this.#newOfOld.set(oldChild, this.#thread.addDirectory(directory, old!.recordName(oldRecord), oldChild, listed));
+      if (this.#newOfOld.has(words[base + R.SUB]!)) return;
+      const isListed = this.#looked === null && this.#asListed(oldRecord);
+      this.#descend(directory, oldRecord, isListed ? DIRECTORY_FLAG.LISTED : 0);
     } else if (words[base + R.NLINK]! > 1) {
       // Which of the two tables the record is in depends on how the directory ends; build-trees asks by place.
       this.#thread.table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
     }
+  }
+
+  #descend(directory: number, oldRecord: number, flags: number): void {
+    const { old } = this.#thread;
+    const oldChild = old!.records[oldRecord * RECORD_WORDS + R.SUB]!;
+    this.#newOfOld.set(oldChild, this.#thread.addDirectory(directory, old!.recordName(oldRecord), oldChild, flags));
   }
 
   /**
@@ -399,6 +451,10 @@ class DirectoryScanner {
       const record = start + i;
       if ((i & 63) === 0) this.#thread.checkStop();
       shared.look(i);
+      if (this.#looked?.[oldFirst + i] === 0) {
+        this.#takenOver(directory, oldFirst + i, record);
+        continue;
+      }
       const result = sys.stat(fd, arena, name, stat);
       if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
       else if (this.#vouched(fd, arena, name, oldFirst + i)) this.#takenOver(directory, oldFirst + i, record);

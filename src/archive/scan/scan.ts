@@ -43,6 +43,7 @@ import {
   type ScanNotes,
   type ScanTask,
   type TornEntry,
+  type Unchanged,
 } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
@@ -102,6 +103,10 @@ type GivenTask = Pick<ScanTask, "root" | "excludes" | "rules" | "chunkerPolynomi
 export interface ScanOptions extends GivenTask {
   /** the previous scan of it, when its cache checked out */
   cache: StatCache | null;
+  /** what of the cache is taken over without a look */
+  unchanged?: Unchanged | null;
+  /** The cache is in use after this scan's operation too. */
+  cacheStays?: boolean;
   /** what is known of files that were written since; `loadWrittenFiles` */
   written?: ScanTable | null;
   /** where new content goes; absent: only look */
@@ -139,14 +144,27 @@ export interface ScanResult {
   countChanges(): ChangeCounts;
 }
 
+/** True for what is done before a thread has been told of it. */
+function isForOneThread({ cache, unchanged }: ScanOptions): boolean {
+  if (unchanged) return unchanged.lookedAt <= INLINE_ENTRIES;
+  return cache !== null && cache.records <= INLINE_ENTRIES && !threadsAreWarm();
+}
+
+/** Entries for which there is to be room: of what is taken over only the directories need any. */
+function capacityFor({ cache, unchanged }: ScanOptions): number {
+  if (cache === null) return FIRST_CAPACITY;
+  const expected = unchanged ? Math.max(unchanged.lookedAt, cache.directories) : cache.records;
+  return expected * 2 + MARGIN;
+}
+
 /**
  * Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. Throws
  * {@link FoundDifference} where it was to end at one.
  */
 export async function scan(wanted: ScanOptions): Promise<ScanResult> {
   let options = wanted;
-  let capacity = options.cache === null ? FIRST_CAPACITY : options.cache.records * 2 + MARGIN;
-  if (options.cache !== null && options.cache.records <= INLINE_ENTRIES && !threadsAreWarm()) {
+  let capacity = capacityFor(options);
+  if (isForOneThread(options)) {
     const more: Thread<ScanWork>[] = [];
     const takeMore = async (): Promise<Thread<ScanWork>[]> => {
       append(
@@ -229,6 +247,7 @@ class Scan {
       root: options.root,
       table: this.#table.buffers,
       old: options.cache?.table.buffers ?? null,
+      unchanged: options.unchanged ?? null,
       written: options.reread === true ? null : (options.written?.buffers ?? null),
       excludes: options.excludes,
       rules: options.rules,
@@ -254,7 +273,11 @@ class Scan {
       chunkerPolynomial: options.chunkerPolynomial,
       ...chunkMemories(threads.length),
     };
-    options.memory?.hold(this.#task);
+    this.#hold(this.#task);
+  }
+
+  #hold(task: ScanTask): void {
+    this.#options.memory?.hold(this.#options.cacheStays === true ? { ...task, old: null } : task);
   }
 
   async run(): Promise<ScanResult> {
@@ -476,7 +499,7 @@ class Scan {
     append(this.#threads, more);
     this.#passForwardedOn();
     const task = { ...this.#task, readLimit: Number.MAX_SAFE_INTEGER, ...chunkMemories(more.length) };
-    this.#options.memory?.hold(task);
+    this.#hold(task);
     return this.#all((thread) => ({ kind: "scan", task, thread, store }), more);
   }
 

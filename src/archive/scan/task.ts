@@ -3,7 +3,10 @@ import type { newChunkMemory } from "../../repository/packs/chunker.ts";
 import type { Arena } from "../../native.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import type { TableBuffers } from "../cache/scan-table.ts";
+import type { Unchanged, Unmarked } from "../cache/unchanged.ts";
 import type { ClonedFrom } from "../cache/origins.ts";
+
+export type { Unchanged };
 
 /** Files up to this size are one blob, larger ones are cut by content. */
 export const SINGLE_BLOB_LIMIT = 512 * 1024;
@@ -26,6 +29,8 @@ export interface ScanTask {
   /** files that were written from known content, by `keepWrittenFiles`: not read where they are unchanged since; or null */
   written: TableBuffers | null;
   excludes: readonly string[];
+  /** what of the previous table needs no look; or null */
+  unchanged: Unmarked | null;
   /** rules recorded in a point, used instead of the excludes and of the files that lie there now */
   rules: IgnoreRecord | null;
   /** an ignore file that is too long to be read counts as none, and is noted; false: it ends the scan */

@@ -53,7 +53,7 @@ interface Live extends JobCall {
   id: string;
   number: number;
   uid: number;
-  /** Whose it is: of a user, or of one of their tokens. */
+  /** Its user, or the token by which they asked. */
   owner: string;
   since: number;
   created: number;

@@ -17,12 +17,13 @@ function place({ watched = true, takes = 0 } = {}) {
   let under = 0;
   const saves = new AutoSaves({
     clock,
-    changes: watched
-      ? (given) => {
-          listener = given;
-          return () => void (listener = null);
-        }
-      : null,
+    changes: {
+      listen(given) {
+        listener = given;
+        return () => void (listener = null);
+      },
+      tells: () => watched,
+    },
     async save(id) {
       saved.push([id, (clock.now() - start) / SECOND]);
       most = Math.max(most, ++under);

@@ -1,7 +1,12 @@
 import { type Clock, wakeAt } from "./clock.ts";
 
-/** Tells of changes in workspaces, by their ids, until what it returns is called. */
-export type Changes = (listener: (workspaceId: string) => void) => () => void;
+/** Tells of changes in workspaces, by their ids. */
+export interface Changes {
+  /** Until what it returns is called; also of changes that it may have missed. */
+  listen(listener: (workspaceId: string) => void): () => void;
+  /** False for a workspace of which it tells nothing. */
+  tells(workspaceId: string): boolean;
+}
 
 export interface SaveRules {
   /** Milliseconds without a change after which a folder is saved; only where changes are told. */
@@ -14,7 +19,7 @@ export interface SaveRules {
 
 interface Options {
   clock: Clock;
-  changes: Changes | null;
+  changes: Changes;
   /** Saves a workspace where it changed. Throws where it could not. */
   save: (id: string, signal: AbortSignal) => Promise<void>;
 }
@@ -67,14 +72,9 @@ export class AutoSaves {
         this.#watched.set(id, { firstAt: now, lastAt: now, triedAt: now, isSaving: false, cancel: null });
       this.#wait(id);
     }
-    if (rules === null) this.#listen(null);
-    else this.#listen(this.#options.changes);
-  }
-
-  #listen(changes: Changes | null): void {
-    if (changes !== null && this.#unlisten !== null) return;
-    this.#unlisten?.();
-    this.#unlisten = changes?.((id) => this.#changed(id)) ?? null;
+    if (rules === null) this.#unlisten?.();
+    this.#unlisten =
+      rules === null ? null : (this.#unlisten ?? this.#options.changes.listen((id) => this.#changed(id)));
   }
 
   #changed(id: string): void {
@@ -87,9 +87,9 @@ export class AutoSaves {
   }
 
   /** Infinity: not before the next change. */
-  #dueAt({ firstAt, lastAt, triedAt }: Watched): number {
+  #dueAt(id: string, { firstAt, lastAt, triedAt }: Watched): number {
     const { quietMs, mostMs, idleMs } = this.#rules!;
-    if (this.#options.changes === null) return this.#within(triedAt, mostMs);
+    if (!this.#options.changes.tells(id)) return this.#within(triedAt, mostMs);
     const idle = idleMs === null ? Infinity : this.#within(triedAt, idleMs);
     if (firstAt === null) return idle;
     return Math.min(idle, this.#within(lastAt, quietMs), this.#within(firstAt, mostMs));
@@ -103,10 +103,10 @@ export class AutoSaves {
 
   #wait(id: string): void {
     const each = this.#watched.get(id)!;
-    if (each.isSaving || this.#stopped.signal.aborted || this.#dueAt(each) === Infinity) return;
+    if (each.isSaving || this.#stopped.signal.aborted || this.#dueAt(id, each) === Infinity) return;
     each.cancel = wakeAt(
       this.#options.clock,
-      () => this.#dueAt(each),
+      () => this.#dueAt(id, each),
       () => {
         each.cancel = null;
         this.#waiting.add(id);
@@ -149,7 +149,7 @@ export class AutoSaves {
   /** Stops saves that are under way, and begins none any more. */
   async stop(): Promise<void> {
     this.#stopped.abort(new Error("the daemon stops"));
-    this.#listen(null);
+    this.#unlisten?.();
     for (const each of this.#watched.values()) each.cancel?.();
     await Promise.all(this.#under);
   }

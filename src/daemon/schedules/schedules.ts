@@ -13,8 +13,7 @@ import { Scheduler, type Task } from "./scheduler.ts";
 
 export interface ScheduleHands extends Omit<BackupHands, "now"> {
   kept: KeptState;
-  /** Tells of changes in workspaces, also of such as it may have missed; absent: nobody does. */
-  changes?: Changes | undefined;
+  changes: Changes;
   /** Removes points by the keep rules: how many, and where it failed. */
   cleanUp: (signal: AbortSignal) => Promise<{ removed: number; failed: string[] }>;
   /** A line for the operator's log. */
@@ -39,7 +38,7 @@ export class Schedules {
   constructor(hands: ScheduleHands, clock: Clock = SYSTEM_CLOCK) {
     this.#hands = hands;
     this.#clock = clock;
-    const { kept, changes = null, log } = hands;
+    const { kept, changes, log } = hands;
     this.#scheduler = new Scheduler({
       clock,
       runs: kept.state.schedules.runs ?? [],
@@ -191,7 +190,7 @@ export class Schedules {
           : {
               when_quiet_ms: rules.quietMs,
               at_most_every_ms: rules.mostMs,
-              watched: this.#hands.changes !== undefined,
+              watched: [...ids].every((id) => this.#hands.changes.tells(id)),
             },
       retention: {
         cleanup_at: cleanup?.run.ran_at ?? null,

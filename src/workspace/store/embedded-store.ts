@@ -70,7 +70,11 @@ export class EmbeddedStore {
     this.index = index;
   }
 
-  static async open(paths: StorePaths, signal?: AbortSignal): Promise<EmbeddedStore> {
+  /** `known`: its index as it was, which takes in what came since. */
+  static async open(
+    paths: StorePaths,
+    { signal, known = null }: { signal?: AbortSignal | undefined; known?: BlobIndex | null } = {},
+  ): Promise<EmbeddedStore> {
     const temporaryDirectory = newWorkDirectory(paths.temporary);
     const storage = new LocalStorage(paths.repository, { temporaryDirectory, isStore: true });
     const repository = await openRepository(paths, storage).catch((error: unknown) => {
@@ -79,7 +83,9 @@ export class EmbeddedStore {
       // Nobody has a copy of what lies in a control directory, and most of it can be made again.
       throw new CairnError("damaged", failed.message, { hint: "see `cairn doctor`", cause: error });
     });
-    return new EmbeddedStore(paths, repository, await BlobIndex.load(repository, paths.indexCache, signal));
+    const isUpToDate = (await known?.refresh(repository, { signal })) === true;
+    const index = isUpToDate ? known! : await BlobIndex.load(repository, paths.indexCache, signal);
+    return new EmbeddedStore(paths, repository, index);
   }
 
   /** Takes in what other processes did to the index since it was loaded. */

@@ -8,6 +8,8 @@ import type { NearPacks } from "../../repository/transfer/near-packs.ts";
 import type { Repository } from "../../repository/repository.ts";
 import type { TransferProgress } from "../../repository/transfer/transfer.ts";
 import type { ClonedFrom } from "../../archive/cache/origins.ts";
+import type { StatCache } from "../../archive/cache/stat-cache.ts";
+import type { TouchedFolder } from "../../archive/cache/unchanged.ts";
 import type { ScanProgress, ScanResult } from "../../archive/scan/scan.ts";
 import type { Degradation } from "../../contract/index.ts";
 import type { PointContent, VerifyStoreRequest } from "./store-care.ts";
@@ -100,6 +102,43 @@ export interface LookedAt {
   /** tree, hex, of the state that the scan was compared with; null when there was none */
   previousTree: string | null;
 }
+
+/** State of a folder that changes are counted from: the stat cache of a scan, and the rules that it went by. */
+export interface ScanBasis {
+  cache: string;
+  rules: string;
+}
+
+/** Changes of one folder, from somebody who is told of each as it is made. */
+export interface FolderChanges {
+  /** the folder's absolute path, raw bytes */
+  readonly root: Uint8Array;
+  /** Takes note of all that has changed until now: what changes later is after the mark that it returns. */
+  mark(): number;
+  /** Changes since the state that was kept last; null where it is another one, or some may have been missed. */
+  since(basis: ScanBasis): TouchedFolder | null;
+  /** Counts from the state that a scan which began after the mark has found. */
+  keep(basis: ScanBasis, mark: number): void;
+  /** The stat cache of that state, to be used by one scan after the other; null where none is in memory. */
+  readonly held: HeldCache | null;
+  /** Keeps a stat cache in memory; `save` writes it into its file, some time later or before it is let go of. */
+  hold(held: HeldCache, save: () => void): void;
+  /** The index of the store as the last operation left it, for one operation; null where it has to be read. */
+  takeIndex(): BlobIndex | null;
+  giveIndex(index: BlobIndex): void;
+}
+
+/** A stat cache in memory. */
+export interface HeldCache {
+  /** File that lay in the cache's place when this one was made: with another one there it is not the last any more. */
+  file: string;
+  readonly name: string;
+  readonly cache: StatCache;
+  /** Index files that it relies on; null: as the file beside it says. */
+  readonly indexes: ReadonlySet<string> | null;
+}
+
+export type ChangesOf = (root: Uint8Array) => FolderChanges | null;
 
 export interface StoreFacts {
   /** Bytes of the packs that the index knows; what a killed save left is not counted. */

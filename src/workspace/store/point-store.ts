@@ -24,6 +24,7 @@ import type {
   StageRequest,
   StoppableCall,
   StoredContent,
+  FolderChanges,
   StoreFacts,
   WriteRequest,
   WrittenContent,
@@ -58,10 +59,14 @@ export interface PointStoreOptions {
   holder?: TreeHolder | null;
   /** gives images of databases that are in use */
   databases?: NonNullable<ScanOptions["databases"]>["capture"] | null;
+  /** tells what changes in the workspace's folder */
+  changes?: FolderChanges | null;
 }
 
 const CLOCK_TICK_MS = 10;
 const LOCK_WAIT_MS = 10_000;
+/** To read so much again takes less than to keep a scan of a folder of which nothing else is looked at. */
+const SOON_READ_BYTES = 1 << 20;
 /** Epoch of no index. */
 const UNKNOWN_EPOCH = "0".repeat(32);
 
@@ -81,12 +86,15 @@ export class PointStore {
     this.#options = options;
     this.holder = options.holder ?? null;
     this.databases = options.databases ?? null;
-    this.#kept = new KeptScan(options.statCache);
+    this.#kept = new KeptScan(options.statCache, options.changes ?? null);
   }
 
   /** The store as it is now; opened once per operation, since other processes may change it between two. */
   async store({ signal }: StoppableCall = {}): Promise<EmbeddedStore> {
-    this.#store ??= EmbeddedStore.open(storePaths(this.#options.control), signal);
+    this.#store ??= EmbeddedStore.open(storePaths(this.#options.control), {
+      signal,
+      known: this.#options.changes?.takeIndex() ?? null,
+    });
     return this.#store;
   }
 
@@ -142,7 +150,9 @@ export class PointStore {
       ...scanning,
       ...(first === null ? {} : { databases: { capture: first.capture, areHeld: false, always: first.databases } }),
       store: { ...this.#target(store), forward: request.forward },
-      ...(request.passing === true ? {} : { draft: this.#kept.draftPlace() }),
+      ...(request.passing === true || (this.#options.changes ?? null) !== null
+        ? {}
+        : { draft: this.#kept.draftPlace() }),
       finish: (done) => {
         first?.noteMissing(done);
         const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, done, root) : null;
@@ -286,7 +296,13 @@ export class PointStore {
     const result = await scan({ ...this.#scanOptions(request, store, cache), quick, byTimes, untilDifferent });
     // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
     const stored = hex(result.tree) === request.head?.content.tree;
-    if (stored && (cache === null || result.notes.filesRead > 0 || hex(cache.tree) !== hex(result.tree))) {
+    const isOther = cache === null || hex(cache.tree) !== hex(result.tree);
+    if (
+      stored &&
+      (isOther ||
+        result.notes.bytesRead >
+          (this.#options.changes === null || this.#options.changes === undefined ? 0 : SOON_READ_BYTES))
+    ) {
       // Whether the store still has all of it is known only of what the old cache relied on; else each is looked up once.
       const isVouched = cache !== null && this.#kept.vouches(store, cache);
       await this.#kept.keep(store, result, isVouched ? store.index.epoch : UNKNOWN_EPOCH);
@@ -306,6 +322,7 @@ export class PointStore {
     const second = await scan({
       ...this.#scanOptions(later, store, cache),
       distrust: false,
+      unchanged: null,
       unread: { heldAt, isLater: true },
     });
     return { earlier: first, later: second };
@@ -407,11 +424,14 @@ export class PointStore {
   async close(): Promise<void> {
     const store = await this.#store?.catch(() => undefined);
     store?.close();
+    const index = store?.index;
+    if (index !== undefined && !index.isPartial && index.damaged.length === 0) this.#options.changes?.giveIndex(index);
     this.#store = undefined;
     await this.#memory.giveBack();
   }
 
   #scanOptions(request: StageRequest, store: EmbeddedStore, cache: StatCache | null): ScanOptions {
+    const distrust = cache !== null && !this.#kept.vouches(store, cache);
     return {
       root: request.root,
       cache,
@@ -426,7 +446,9 @@ export class PointStore {
       ...(request.clonedFrom === undefined ? {} : { clonedFrom: request.clonedFrom }),
       databases: this.#databases(request),
       crossMounts: request.crossMounts,
-      distrust: cache !== null && !this.#kept.vouches(store, cache),
+      distrust,
+      unchanged: this.#kept.unchanged(request, cache, !distrust),
+      cacheStays: this.#kept.isHeld(cache),
       chunkerPolynomial: store.repository.chunkerPolynomial,
       ...(request.signal === undefined ? {} : { signal: request.signal }),
       onProgress: request.onProgress,
@@ -477,8 +499,10 @@ export class PointStore {
       Buffer.compare(cache.tree, result.tree) === 0 &&
       this.#kept.vouches(store, cache) &&
       result.notes.filesRead === 0;
-    if (current) await discardDraft(result.draft);
-    else await this.#kept.keep(store, result);
+    if (current) {
+      await discardDraft(result.draft);
+      this.#kept.noteKept();
+    } else await this.#kept.keep(store, result);
     store.index.saveCache();
   }
 }

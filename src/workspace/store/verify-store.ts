@@ -69,7 +69,7 @@ export interface ProvenPoints {
  */
 export async function verifyStore(control: string, request: VerifyStoreRequest): Promise<StoreVerification> {
   warmThreads(VERIFY);
-  const store = await EmbeddedStore.open(storePaths(control), request.signal);
+  const store = await EmbeddedStore.open(storePaths(control), { signal: request.signal });
   const { signal } = request;
   try {
     return await whileReading(store.repository, { waitMs: LOCK_WAIT_MS, signal }, async () => verify(store, request));

@@ -1,0 +1,144 @@
+import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "./scan-table.ts";
+import { TYPE } from "../../fs/linux/syscall-abi.ts";
+import type { StatCache } from "./stat-cache.ts";
+
+export interface TouchedDirectory {
+  /** Entries that may have changed, by their names as latin1; no other name is or was in it. Null: the names may be others. */
+  names: ReadonlySet<string> | null;
+  /** All that lies below may have changed. */
+  deep: boolean;
+}
+
+/** Changes of a folder since the scan that a stat cache is of. What is not in it has not changed. */
+export interface TouchedFolder {
+  /** Directories in which something may have changed, by their paths below the root as latin1. */
+  directories: ReadonlyMap<string, TouchedDirectory>;
+  /** Low 32 bits of the numbers of inodes that may have changed, or have got another name. */
+  inodes: readonly number[];
+}
+
+/** Directories that a scan looks at in any case: what is noted of them is not in the table, or not all that it depends on. */
+const LOOKED_AT = DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.IGNORE_FILE | DIRECTORY_FLAG.LINKED;
+
+/** Ways in which a directory of a cache is scanned. */
+export const LOOK = {
+  /** as one of which nothing is known */
+  WHOLE: 0,
+  /** not at all: its entries are as their records say */
+  NONE: 1,
+  /** only at some entries; its names are those of the records */
+  SOME: 2,
+} as const;
+
+/** Parts of a folder that are known not to have changed. All of it is in shared memory. */
+export interface Unchanged {
+  /** One of {@link LOOK} for each directory of the cache. */
+  directories: Uint8Array;
+  /** 1 for each record of the cache that is looked at, of directories at some entries of which there is a look. */
+  records: Uint8Array;
+  /** Entries for which there is to be room. */
+  lookedAt: number;
+}
+
+/** Tells what of a cache needs no look. */
+export function unchangedIn({ table, directories, records }: StatCache, touched: TouchedFolder): Unchanged {
+  const looks = new Uint8Array(new SharedArrayBuffer(directories)).fill(LOOK.NONE);
+  const looked = new Uint8Array(new SharedArrayBuffer(records));
+  const deep = new Set<number>();
+  for (const [path, { names, deep: withAllBelow }] of touched.directories) {
+    const directory = directoryAt(table, path);
+    if (directory === null) continue;
+    if (withAllBelow) deep.add(directory);
+    const found =
+      names === null ? null : [...names].map((name) => recordOf(table, directory, Buffer.from(name, "latin1")));
+    looks[directory] = found === null || found.includes(null) ? LOOK.WHOLE : LOOK.SOME;
+    for (const record of found ?? []) if (record !== null) looked[record] = 1;
+  }
+  const inodes = touched.inodes.length === 0 ? null : new Inodes(touched.inodes);
+  const words = table.directories;
+  let lookedAt = 0;
+  for (let directory = 0; directory < directories; directory++) {
+    const base = directory * DIRECTORY_WORDS;
+    // A directory's number is above its parent's.
+    if (deep.size > 0 && directory > 0 && deep.has(words[base + D.PARENT]!)) deep.add(directory);
+    const isLookedAt = (words[base + D.FLAGS]! & LOOKED_AT) !== 0 || words[base + D.IGNORED] !== 0;
+    if (isLookedAt || deep.has(directory)) looks[directory] = LOOK.WHOLE;
+    else if (looks[directory] !== LOOK.WHOLE && inodes?.findIn(table, directory, looked) === true)
+      looks[directory] = LOOK.SOME;
+    if (looks[directory] !== LOOK.NONE) lookedAt += words[base + D.COUNT]!;
+  }
+  return { directories: looks, records: looked, lookedAt };
+}
+
+/** Marks of a record for which its directory is looked at as a whole, whatever is known of changes. */
+const LOOKED_AT_AGAIN = FLAG.OMITTED | FLAG.TORN | FLAG.LIVE | FLAG.UNREAD;
+
+/** One of {@link LOOK} for a directory of a cache, by what its records say too: young files are looked at in any case, and marked. */
+export function lookOf({ records, directories }: ScanTable, unchanged: Unmarked, directory: number): number {
+  let look = unchanged.directories[directory]!;
+  if (look === LOOK.WHOLE) return look;
+  const first = directories[directory * DIRECTORY_WORDS + D.FIRST]!;
+  const end = first + directories[directory * DIRECTORY_WORDS + D.COUNT]!;
+  for (let record = first; record < end; record++) {
+    const base = record * RECORD_WORDS;
+    const marks = records[base + R.NAME_FLAGS]! >>> 16;
+    if (records[base + R.MODE] === 0 || marks & LOOKED_AT_AGAIN) return LOOK.WHOLE;
+    if ((marks & FLAG.YOUNG) === 0 || records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) continue;
+    unchanged.records[record] = 1;
+    look = LOOK.SOME;
+  }
+  return look;
+}
+
+export type Unmarked = Pick<Unchanged, "directories" | "records">;
+
+/** Numbers of inodes, looked for in many records. */
+class Inodes {
+  readonly #all: ReadonlySet<number>;
+  /** 1 for the low 16 bits of each: most records end there. */
+  readonly #low = new Uint8Array(1 << 16);
+
+  constructor(inodes: readonly number[]) {
+    this.#all = new Set(inodes);
+    for (const inode of inodes) this.#low[inode & 0xffff] = 1;
+  }
+
+  /** Marks the records of a directory that have one of them; false where none has. */
+  findIn({ records, directories }: ScanTable, directory: number, marks: Uint8Array): boolean {
+    let isFound = false;
+    const first = directories[directory * DIRECTORY_WORDS + D.FIRST]!;
+    const end = first + directories[directory * DIRECTORY_WORDS + D.COUNT]!;
+    for (let record = first; record < end; record++) {
+      const inode = records[record * RECORD_WORDS + R.INO]!;
+      if (this.#low[inode & 0xffff] !== 1 || !this.#all.has(inode)) continue;
+      marks[record] = 1;
+      isFound = true;
+    }
+    return isFound;
+  }
+}
+
+/** The number of a directory of a cache's table; null where it has none at that path. */
+function directoryAt(table: ScanTable, path: string): number | null {
+  let directory = 0;
+  for (const part of path === "" ? [] : path.split("/")) {
+    const record = recordOf(table, directory, Buffer.from(part, "latin1"));
+    if (record === null || table.records[record * RECORD_WORDS + R.MODE]! >>> 12 !== TYPE.DIRECTORY) return null;
+    directory = table.records[record * RECORD_WORDS + R.SUB]!;
+  }
+  return directory;
+}
+
+function recordOf(table: ScanTable, directory: number, name: Buffer): number | null {
+  const base = directory * DIRECTORY_WORDS;
+  let low = table.directories[base + D.FIRST]!;
+  let high = low + table.directories[base + D.COUNT]! - 1;
+  while (low <= high) {
+    const middle = (low + high) >> 1;
+    const order = Buffer.compare(name, table.recordName(middle));
+    if (order === 0) return middle;
+    if (order < 0) high = middle - 1;
+    else low = middle + 1;
+  }
+  return null;
+}

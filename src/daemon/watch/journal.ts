@@ -1,0 +1,200 @@
+import type { TouchedFolder } from "../../archive/cache/unchanged.ts";
+import { IGNORE_FILE } from "../../fs/ignore.ts";
+import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import type { FolderChanges, HeldCache, ScanBasis } from "../../workspace/store/engine.ts";
+
+/** With more changed directories than this, or names of files, all is looked at. */
+const MOST = 20_000;
+const MOST_NAMES = 500_000;
+/** Milliseconds after which a stat cache in memory is written into its file. */
+const SAVED_AFTER_MS = 30_000;
+/** Names of changed entries that a notice has. */
+const NAMED = 20;
+
+/** A change in a folder: the directory below its root and the name in it, as latin1. */
+export interface FolderChange {
+  directory: string;
+  name: string | null;
+  names: boolean;
+  arrived: boolean;
+  isDirectory: boolean;
+}
+
+/** Changes of a folder since its listeners were told last. */
+export interface ChangeNotice {
+  /** Changes of entries; one that changed often counts as often. */
+  count: number;
+  /** Some of the entries' paths below the root, as latin1. */
+  paths: string[];
+}
+
+/** Inodes of files that got a name somewhere, by which they may be changed from then on, wherever they lie. */
+export class Arrivals {
+  readonly #marks = new Map<number, number>();
+  #lostBefore = 0;
+
+  /** `inode`: the low 32 bits of its number. */
+  note(inode: number, mark: number): void {
+    if (this.#marks.size >= MOST) {
+      this.#marks.clear();
+      this.#lostBefore = mark;
+    }
+    this.#marks.set(inode, mark);
+  }
+
+  /** Those after a mark; null where some may be missing. */
+  since(mark: number): number[] | null {
+    if (mark <= this.#lostBefore) return null;
+    return [...this.#marks].flatMap(([inode, at]) => (at >= mark ? [inode] : []));
+  }
+}
+
+/** Things that the journals of all folders share. */
+export interface Shared {
+  /** All that has changed until now is noted. Returns the next mark. */
+  takeNote(journal: ChangeJournal): number;
+  /** The last mark. */
+  mark(): number;
+  readonly arrivals: Arrivals;
+  /** Inodes of files that somebody has mapped, by their low 32 bits: what is stored through a mapping is told by nobody. */
+  mapped(): readonly number[];
+  /** Called when a stat cache is kept in memory. */
+  onHold(journal: ChangeJournal): void;
+}
+
+/** Changes of one folder since its last scan, as long as none was missed. */
+export class ChangeJournal implements FolderChanges {
+  readonly root: Uint8Array;
+  readonly #shared: Shared;
+  /** Changed directories, and the mark after which each changed last. */
+  readonly #touched = new Map<string, { names: Set<string> | null; deep: boolean; mark: number }>();
+  /** Changes before this mark may be missing. */
+  #lostBefore = 0;
+  #basis: (ScanBasis & { mark: number }) | null = null;
+  #held: HeldCache | null = null;
+  #save: (() => void) | null = null;
+  #saveLater: NodeJS.Timeout | undefined;
+  #index: BlobIndex | null = null;
+  /** Names that were noted since it was empty. */
+  #names = 0;
+  #notice: ChangeNotice = { count: 0, paths: [] };
+
+  constructor(root: Uint8Array, shared: Shared) {
+    this.root = root;
+    this.#shared = shared;
+    this.#lostBefore = shared.mark();
+  }
+
+  mark(): number {
+    return this.#shared.takeNote(this);
+  }
+
+  since(basis: ScanBasis): TouchedFolder | null {
+    const known = this.#basis;
+    if (known === null || known.cache !== basis.cache || known.rules !== basis.rules) return null;
+    const arrived = this.#shared.arrivals.since(known.mark);
+    if (arrived === null) return null;
+    return { directories: this.#touched, inodes: [...arrived, ...this.#shared.mapped()] };
+  }
+
+  keep(basis: ScanBasis, mark: number): void {
+    if (mark <= this.#lostBefore) return;
+    this.#basis = { ...basis, mark };
+    for (const [path, touched] of this.#touched) if (touched.mark < mark) this.#touched.delete(path);
+    if (this.#touched.size === 0) this.#names = 0;
+  }
+
+  get held(): HeldCache | null {
+    return this.#held;
+  }
+
+  hold(held: HeldCache, save: () => void): void {
+    this.#held = held;
+    this.#save = save;
+    this.#saveLater ??= setTimeout(() => this.#saveNow(), SAVED_AFTER_MS).unref();
+    this.#shared.onHold(this);
+  }
+
+  #saveNow(): void {
+    clearTimeout(this.#saveLater);
+    this.#saveLater = undefined;
+    this.#save?.();
+    this.#save = null;
+  }
+
+  takeIndex(): BlobIndex | null {
+    const index = this.#index;
+    this.#index = null;
+    return index;
+  }
+
+  giveIndex(index: BlobIndex): void {
+    this.#index = index;
+  }
+
+  /** Keeps nothing in memory; what is not in its file yet is written. */
+  letGo(): void {
+    this.#saveNow();
+    this.#held = null;
+    this.#index = null;
+  }
+
+  /** Bytes of what is in memory. */
+  get heldBytes(): number {
+    const { records, names, extras } = this.#held?.cache.table.buffers ?? {};
+    const index = this.#index?.shared.table.byteLength ?? 0;
+    return (records?.byteLength ?? 0) + (names?.byteLength ?? 0) + (extras?.byteLength ?? 0) + index;
+  }
+
+  /** Takes note of a change. */
+  note({ directory, name, names, arrived, isDirectory }: FolderChange): void {
+    const path = name === null || name === "." ? directory : directory === "" ? name : `${directory}/${name}`;
+    this.#notice.count++;
+    if (this.#notice.paths.length < NAMED && !this.#notice.paths.includes(path)) this.#notice.paths.push(path);
+    // What it hides may lie anywhere below.
+    if (name === IGNORE_FILE) return this.lose();
+    this.touch(directory, names || name === null || name === "." ? null : name);
+    // Its own times, or rights, are in the record that the directory above has of it.
+    if ((names || name === ".") && directory !== "") this.touch(above(directory), nameOf(directory));
+    // Another tree may lie there now, of which nothing was told.
+    if (arrived && isDirectory) this.touch(path, null, true);
+  }
+
+  /** `name`: of the entry that may have changed; null: any, and there may be other names now. */
+  touch(directory: string, name: string | null, deep = false): void {
+    const known = this.#touched.get(directory);
+    const names = name === null || known?.names === null ? null : (known?.names ?? new Set());
+    if (names?.has(name!) === false) {
+      names.add(name!);
+      this.#names++;
+    }
+    this.#touched.set(directory, { names, deep: deep || known?.deep === true, mark: this.#shared.mark() });
+    if (this.#touched.size > MOST || this.#names > MOST_NAMES) this.lose();
+  }
+
+  /** Changes may have been missed: the next scan looks at all. */
+  lose(): void {
+    this.#basis = null;
+    this.#touched.clear();
+    this.#names = 0;
+    this.#lostBefore = this.#shared.mark();
+    this.#notice.count++;
+  }
+
+  /** Changes since this was asked last; null where there were none. */
+  takeNotice(): ChangeNotice | null {
+    const notice = this.#notice;
+    if (notice.count === 0) return null;
+    this.#notice = { count: 0, paths: [] };
+    return notice;
+  }
+}
+
+/** The path of the directory that an entry lies in. */
+export function above(path: string): string {
+  return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
+}
+
+function nameOf(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}

@@ -1,0 +1,397 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import path from "node:path";
+import { after, before, describe, test, type TestContext } from "node:test";
+import { openLibrary } from "../../compose.ts";
+import type { CairnLibrary, Client } from "../../contract/index.ts";
+import { eventually } from "../../../test/fixtures/eventually.ts";
+import { LONG } from "../../../test/fixtures/long.ts";
+import { type LoopFileSystem, loopFileSystem, makeLoopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
+import { type ChangeNotice, type ChangeJournal } from "./journal.ts";
+import { Watcher } from "./watcher.ts";
+
+let watcher: Watcher | null = null;
+let library: CairnLibrary;
+
+before(async () => {
+  watcher = Watcher.start(() => undefined);
+  library = await openLibrary({ changesOf: (root) => watcher?.journalOf(root) ?? null });
+});
+after(async () => {
+  await watcher?.stop();
+  disk?.close();
+});
+
+let disk: LoopFileSystem | null = null;
+const made =
+  process.geteuid?.() === 0
+    ? makeLoopFileSystem("ext4", { size: 512 << 20 })
+    : { reason: "the kernel tells root alone what changes on a file system" };
+if ("root" in made) disk = made;
+const why = "reason" in made ? made.reason : false;
+
+interface Kept {
+  folder: string;
+  client: Client;
+  journal: ChangeJournal;
+  /** Inodes that the last save looked at wherever they lie. */
+  inodes(): readonly number[];
+  /** Saves by the journal; fails where a point of all that is read again would be another one. */
+  check(what: string): Promise<{ looked: boolean; made: boolean }>;
+}
+
+let folders = 0;
+
+/** A workspace of some folders that is watched and saved; on a file system whose times tell each change, so that nothing is read for being young. */
+async function watched(t: TestContext, place = disk): Promise<Kept> {
+  const folder = path.join(place!.root, `watched-${folders++}`);
+  for (const name of ["a", "a/deep", "a/deep/er", "b"]) fs.mkdirSync(path.join(folder, name), { recursive: true });
+  for (const name of ["top", "a/one", "a/two", "a/deep/three", "a/deep/er/four", "b/five"])
+    fs.writeFileSync(path.join(folder, name), `${name}\n`);
+  const client = await library.openOrAdopt(folder);
+  watcher!.add(Buffer.from(folder), [client.controlDirectory]);
+  t.after(async () => {
+    watcher!.remove(Buffer.from(folder));
+    await client.close();
+  });
+  const journal = watcher!.journalOf(Buffer.from(folder));
+  assert.ok(journal !== null, `${folder} is not watched`);
+  let spared = 0;
+  let inodes: readonly number[] = [];
+  const since = journal.since.bind(journal);
+  journal.since = (basis) => {
+    const touched = since(basis);
+    if (touched !== null) spared++;
+    inodes = touched?.inodes ?? [];
+    return touched;
+  };
+  const check: Kept["check"] = async (what) => {
+    spared = 0;
+    const { made } = await client.save({ skipUnchanged: true });
+    const looked = spared === 0;
+    const again = await client.save({ skipUnchanged: true, reread: true });
+    if (again.made) {
+      const { entries } = await client.diff("head~1", "head");
+      assert.fail(`${what}: a point by the journal lacks ${JSON.stringify(entries)}`);
+    }
+    return { looked, made };
+  };
+  await check("the first save");
+  await check("the second");
+  return { folder, client, journal, inodes: () => inodes, check };
+}
+
+/** Does something to the folder, which the next save by the journal is to have. */
+async function isSeen(
+  kept: Kept,
+  what: string,
+  change: () => void,
+  { looked = false, made = true } = {},
+): Promise<void> {
+  change();
+  assert.deepEqual(await kept.check(what), { looked, made }, what);
+}
+
+describe("a watched folder", { skip: why }, () => {
+  test("is not looked at as a whole when something in it changes", async (t) => {
+    const kept = await watched(t);
+    const at = (name: string): string => path.join(kept.folder, name);
+    const deep = at("a/deep/er/four");
+    await isSeen(kept, "nothing", () => undefined, { made: false });
+    await isSeen(kept, "a write", () => fs.writeFileSync(deep, "other"));
+    await isSeen(kept, "an append", () => fs.appendFileSync(deep, "more"));
+    await isSeen(kept, "a new file", () => fs.writeFileSync(at("b/new"), "new"));
+    await isSeen(kept, "a removed file", () => fs.rmSync(at("b/new")));
+    await isSeen(kept, "another mode", () => fs.chmodSync(deep, 0o600));
+    await isSeen(kept, "another mode of a folder", () => fs.chmodSync(at("a/deep"), 0o700));
+    await isSeen(kept, "another mode of the root", () => fs.chmodSync(kept.folder, 0o700));
+    await isSeen(kept, "other times", () => fs.utimesSync(deep, 1000, 1000));
+    await isSeen(kept, "a cut file", () => fs.truncateSync(deep, 1));
+    await isSeen(kept, "another name", () => fs.renameSync(at("a/one"), at("a/uno")));
+    await isSeen(kept, "another folder", () => fs.renameSync(at("a/uno"), at("b/uno")));
+    await isSeen(kept, "a link", () => fs.symlinkSync("x", at("a/link")));
+    await isSeen(kept, "another target", () => {
+      fs.rmSync(at("a/link"));
+      fs.symlinkSync("y", at("a/link"));
+    });
+    await isSeen(kept, "a file in place of a link", () => {
+      fs.rmSync(at("a/link"));
+      fs.writeFileSync(at("a/link"), "file");
+    });
+    await isSeen(kept, "a new tree", () => fs.cpSync(at("a"), at("c"), { recursive: true }));
+    await isSeen(kept, "a removed tree", () => fs.rmSync(at("c"), { recursive: true }));
+    await isSeen(kept, "the same again", () => fs.writeFileSync(deep, fs.readFileSync(deep)));
+    await isSeen(kept, "nothing again", () => undefined, { made: false });
+  });
+
+  test("has attributes as they are when they change", async (t) => {
+    const kept = await watched(t);
+    const file = path.join(kept.folder, "a/two");
+    const set = spawnSync("setfattr", ["-n", "user.x", "-v", "1", file]);
+    if (set.status !== 0) return t.skip("setfattr is not installed, or there are no attributes here");
+    assert.deepEqual(await kept.check("an attribute"), { looked: false, made: true });
+  });
+
+  test("has the trees that were moved into it, and what changed in them elsewhere", async (t) => {
+    const kept = await watched(t);
+    const at = (name: string): string => path.join(kept.folder, name);
+    const outside = `${kept.folder}-outside`;
+    t.after(() => fs.rmSync(outside, { recursive: true, force: true }));
+    fs.cpSync(at("a"), outside, { recursive: true });
+    await isSeen(kept, "a tree moved in", () => fs.renameSync(outside, at("in")));
+    await isSeen(kept, "a tree of another folder's name", () => {
+      fs.cpSync(at("a"), outside, { recursive: true });
+      fs.writeFileSync(path.join(outside, "deep/er/four"), "from elsewhere");
+      fs.rmSync(at("a"), { recursive: true });
+      fs.renameSync(outside, at("a"));
+    });
+    await isSeen(kept, "a tree moved out, changed and moved back", () => {
+      fs.renameSync(at("a"), outside);
+      fs.writeFileSync(path.join(outside, "deep/er/four"), "changed outside");
+      fs.renameSync(outside, at("a"));
+    });
+    await isSeen(kept, "two trees that change places", () => {
+      fs.renameSync(at("a"), outside);
+      fs.renameSync(at("in"), at("a"));
+      fs.renameSync(outside, at("in"));
+    });
+    await isSeen(kept, "a write into a folder with another name", () => {
+      fs.renameSync(at("in"), at("out"));
+      fs.writeFileSync(at("out/deep/er/four"), "after the move");
+    });
+    await isSeen(kept, "a write into it once more", () => fs.writeFileSync(at("out/deep/er/four"), "later"));
+    await isSeen(kept, "a third name", () => fs.renameSync(at("out"), at("third")));
+    await isSeen(kept, "a write by that", () => fs.writeFileSync(at("third/deep/er/four"), "latest"));
+  });
+
+  test("has what is written to a file by another name of it, inside and outside", async (t) => {
+    const kept = await watched(t);
+    const at = (name: string): string => path.join(kept.folder, name);
+    const outside = `${kept.folder}-name`;
+    t.after(() => fs.rmSync(outside, { force: true }));
+    await isSeen(kept, "a name outside", () => fs.linkSync(at("a/deep/three"), outside), { made: false });
+    await isSeen(kept, "a write by the name outside", () => fs.writeFileSync(outside, "by another name"));
+    await isSeen(kept, "both at once", () => {
+      fs.linkSync(at("b/five"), `${outside}-2`);
+      fs.appendFileSync(`${outside}-2`, "appended");
+      fs.rmSync(`${outside}-2`);
+    });
+    await isSeen(kept, "a name inside", () => fs.linkSync(at("top"), at("b/top")));
+    await isSeen(kept, "a write by that", () => fs.writeFileSync(at("b/top"), "inside"));
+    await isSeen(kept, "a mode by the name outside", () => fs.chmodSync(outside, 0o600));
+  });
+
+  test("has what is stored through a mapping, while it lasts and after", async (t) => {
+    if (spawnSync("python3", ["-c", "import mmap"]).status !== 0) return t.skip("python3 is not installed");
+    const kept = await watched(t);
+    const file = path.join(kept.folder, "a/deep/mapped");
+    fs.writeFileSync(file, Buffer.alloc(8192));
+    await kept.check("a file to be mapped");
+    const writer = startMapping(t, file);
+    await writer.store("first");
+    await kept.check("before the mapping is let go of");
+    for (const text of ["second", "third"]) {
+      await writer.store(text);
+      await kept.client.save({});
+      // Young files are read in any case, so that what was stored tells nothing of the mapping.
+      assert.ok(kept.inodes().includes(fs.statSync(file).ino % 2 ** 32), "the save does not look at what is mapped");
+      assert.equal((await content(kept.client, "a/deep/mapped")).subarray(0, text.length).toString(), text);
+    }
+    await writer.store("last");
+    writer.child.stdin!.end();
+    await once(writer.child, "exit");
+    await kept.check("after the mapping was let go of");
+    assert.equal((await content(kept.client, "a/deep/mapped")).subarray(0, 4).toString(), "last");
+  });
+
+  test("is looked at as a whole once after an ignore file in it changed", async (t) => {
+    const kept = await watched(t);
+    const rules = path.join(kept.folder, ".cairnignore");
+    await isSeen(kept, "new rules", () => fs.writeFileSync(rules, "four\n"), { looked: true });
+    await isSeen(kept, "a write beside them", () => fs.writeFileSync(path.join(kept.folder, "b/five"), "5"));
+    await isSeen(kept, "other rules", () => fs.writeFileSync(rules, "three\n"), { looked: true });
+    await isSeen(kept, "no rules", () => fs.rmSync(rules), { looked: true });
+  });
+
+  test("is looked at as a whole once after another folder lies at its path", async (t) => {
+    const kept = await watched(t);
+    const old = `${kept.folder}-old`;
+    t.after(() => fs.rmSync(old, { recursive: true, force: true }));
+    await isSeen(
+      kept,
+      "another folder",
+      () => {
+        fs.renameSync(kept.folder, old);
+        fs.mkdirSync(kept.folder);
+        fs.writeFileSync(path.join(kept.folder, "other"), "other");
+      },
+      { looked: true },
+    );
+    await isSeen(kept, "a write in it", () => fs.writeFileSync(path.join(kept.folder, "other"), "more"));
+  });
+
+  test("is looked at as a whole once after something was mounted in it, and after that has gone", async (t) => {
+    const kept = await watched(t);
+    const inside = path.join(kept.folder, "a/deep");
+    if (spawnSync("mount", ["-t", "tmpfs", "none", inside]).status !== 0) return t.skip("nothing can be mounted here");
+    t.after(() => void spawnSync("umount", [inside]));
+    assert.equal((await kept.check("a mount")).looked, true);
+    assert.equal((await kept.check("a mount that stays")).looked, false);
+    fs.writeFileSync(path.join(inside, "on the mount"), "x");
+    await kept.check("a write to the mount");
+    execFileSync("umount", [inside]);
+    assert.equal((await kept.check("no mount any more")).looked, true);
+  });
+
+  test("is looked at as a whole once when more changed than the kernel keeps", async (t) => {
+    const kept = await watched(t);
+    const many = path.join(kept.folder, "many");
+    // No turn of the event loop in between: nobody reads what the kernel tells.
+    fs.mkdirSync(many);
+    for (let i = 0; i < 17_000; i++) fs.writeFileSync(path.join(many, `f${i}`), "");
+    assert.equal((await kept.check("many files")).looked, true);
+    await isSeen(kept, "one of them", () => fs.writeFileSync(path.join(many, "f77"), "x"));
+  });
+
+  test("is told to listeners soon after something in it changes, and not what lies elsewhere", async (t) => {
+    const kept = await watched(t);
+    const told: { root: string; notice: ChangeNotice }[] = [];
+    t.after(watcher!.onChange((root, notice) => told.push({ root: root.toString(), notice })));
+    fs.writeFileSync(`${kept.folder}-beside`, "x");
+    t.after(() => fs.rmSync(`${kept.folder}-beside`));
+    fs.writeFileSync(path.join(kept.folder, "a/one"), "x");
+    await eventually("a notice", () => told.length > 0);
+    assert.ok(told.every(({ root }) => root === kept.folder));
+    assert.ok(told.some(({ notice }) => notice.paths.includes("a/one")));
+    assert.ok(told.every(({ notice }) => notice.paths.every((each) => !each.includes("beside"))));
+  });
+
+  for (const kind of ["ext4", "xfs"] as const)
+    test(`is the same by its journal and by a look at all of it on ${kind}, whatever a program does`, async (t) => {
+      const place = loopFileSystem(t, kind);
+      if (place === null) return;
+      const kept = await watched(t, place);
+      const { folder } = kept;
+      const random = seeded(kind.length * 7919);
+      let byJournal = 0;
+      const rounds = LONG ? 2000 : 60;
+      for (let round = 0; round < rounds; round++) {
+        const done = Array.from({ length: 1 + random(6) }, () => act(folder, path.join(place.root, "beside"), random));
+        const { looked } = await kept.check(`round ${round}: ${done.join("; ")}`);
+        if (!looked) byJournal++;
+      }
+      assert.ok(byJournal > rounds / 2, `${byJournal} of ${rounds} went by the journal`);
+    });
+
+  test("is the same by its journal and by a look at all of it after saves beside a program that writes", async (t) => {
+    const kept = await watched(t);
+    const writer = spawn(process.execPath, ["-e", WRITER, kept.folder], { stdio: ["pipe", "inherit", "inherit"] });
+    t.after(() => void writer.kill("SIGKILL"));
+    for (let i = 0; i < (LONG ? 400 : 25); i++) await kept.client.save({});
+    writer.stdin.end();
+    await once(writer, "exit");
+    await kept.check("the program has ended");
+    assert.equal((await kept.check("nothing")).looked, false);
+  });
+});
+
+/** Writes, renames and removes in the folder until its input ends. */
+const WRITER = `
+const fs = require("node:fs"), path = require("node:path"), root = process.argv[1];
+let on = true, i = 0;
+process.stdin.on("end", () => (on = false)).resume();
+const step = () => {
+  if (!on) return;
+  i++;
+  const folder = path.join(root, "w" + (i % 7), "x" + (i % 3));
+  fs.mkdirSync(folder, { recursive: true });
+  fs.writeFileSync(path.join(folder, "f" + (i % 50)), String(i));
+  if (i % 11 === 0) fs.rmSync(path.join(root, "w" + (i % 5)), { recursive: true, force: true });
+  if (i % 13 === 0) try { fs.renameSync(path.join(root, "w1"), path.join(root, "w" + (20 + (i % 3)))); } catch {}
+  setImmediate(step);
+};
+step();
+`;
+
+function seeded(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+
+/** One change of a folder, or of something beside it that has to do with it. Returns what it was. */
+function act(root: string, beside: string, random: (below: number) => number): string {
+  const pick = <T>(all: readonly T[]): T => all[random(all.length)]!;
+  const entries = fs.readdirSync(root, { recursive: true, withFileTypes: true });
+  const files = entries.filter((each) => each.isFile()).map((each) => path.join(each.parentPath, each.name));
+  const folders = [
+    root,
+    ...entries.flatMap((each) => (each.isDirectory() ? [path.join(each.parentPath, each.name)] : [])),
+  ];
+  const file = files.length === 0 ? path.join(root, "only") : pick(files);
+  const name = path.join(pick(folders), `n${random(12)}`);
+  const actions: Record<string, () => void> = {
+    write: () => fs.writeFileSync(file, `w${random(1000)}`),
+    make: () => fs.writeFileSync(name, `m${random(1000)}`),
+    append: () => fs.appendFileSync(file, "+"),
+    cut: () => fs.truncateSync(file, random(3)),
+    mode: () => fs.chmodSync(pick([file, ...folders]), pick([0o700, 0o755, 0o711])),
+    times: () => fs.utimesSync(file, random(1e9), random(1e9)),
+    remove: () => fs.rmSync(file),
+    folder: () => fs.mkdirSync(name),
+    removeFolder: () => fs.rmSync(pick(folders.slice(1)), { recursive: true }),
+    rename: () => fs.renameSync(file, name),
+    renameFolder: () => fs.renameSync(pick(folders.slice(1)), name),
+    link: () => fs.linkSync(file, name),
+    linkBeside: () => {
+      fs.rmSync(beside, { recursive: true, force: true });
+      fs.linkSync(file, beside);
+    },
+    writeBeside: () => fs.appendFileSync(beside, "beside"),
+    moveOut: () => fs.renameSync(pick(folders.slice(1)), `${beside}-folder`),
+    changeOutside: () => fs.writeFileSync(path.join(`${beside}-folder`, `n${random(12)}`), "outside"),
+    moveIn: () => fs.renameSync(`${beside}-folder`, name),
+    symlink: () => fs.symlinkSync(`t${random(9)}`, name),
+  };
+  const what = pick(Object.keys(actions));
+  try {
+    actions[what]!();
+    return what;
+  } catch (error) {
+    return `${what} (${(error as NodeJS.ErrnoException).code})`;
+  }
+}
+
+async function content(client: Client, name: string): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of client.read("head", name)) pieces.push(piece);
+  return Buffer.concat(pieces);
+}
+
+/** A process that has a file mapped, closed, and stores what it is told. */
+function startMapping(t: TestContext, file: string): { child: ChildProcess; store(text: string): Promise<void> } {
+  const program = `
+import mmap, sys
+f = open(sys.argv[1], "r+b")
+m = mmap.mmap(f.fileno(), 0)
+f.close()
+for line in sys.stdin:
+    m[0:len(line) - 1] = line[:-1].encode()
+    m.flush()
+    print("done", flush=True)
+`;
+  const child = spawn("python3", ["-c", program, file], { stdio: ["pipe", "pipe", "inherit"] });
+  t.after(() => void child.kill("SIGKILL"));
+  return {
+    child,
+    async store(text) {
+      const done = once(child.stdout, "data");
+      child.stdin.write(`${text}\n`);
+      await done;
+    },
+  };
+}
