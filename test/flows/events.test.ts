@@ -7,7 +7,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { test, type TestContext } from "node:test";
 import { connect } from "../../src/client.ts";
-import type { EventType, ServiceEvent } from "../../src/contract/index.ts";
+import { EVENT_TYPES, type EventType, type ServiceEvent } from "../../src/contract/service.ts";
 import { SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
@@ -30,6 +30,9 @@ async function workspace(daemon: TestDaemon, name: string): Promise<string> {
   return folder;
 }
 
+/** Types of events that follow from calls alone: when a write to the folder is told is the kernel's. */
+const TOLD = EVENT_TYPES.filter((type) => type !== "changed");
+
 /** Collects events until the test ends, or its signal fires. */
 function collect(
   t: TestContext,
@@ -41,7 +44,11 @@ function collect(
   const events: ServiceEvent[] = [];
   const failed = (async () => {
     try {
-      for await (const each of connect({ socket: daemon.socket }).events({ ...options, signal: stopped.signal }))
+      for await (const each of connect({ socket: daemon.socket }).events({
+        types: TOLD,
+        ...options,
+        signal: stopped.signal,
+      }))
         events.push(each);
     } catch (error) {
       return error;

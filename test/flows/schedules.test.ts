@@ -62,7 +62,7 @@ function snapshots({ repository }: Place): unknown[] {
 test("a folder is saved by itself where it changed, and a save that finds nothing new is as good", async (t) => {
   const here = await place(t);
   const { daemon, folder } = here;
-  await configure(here, '[saves]\nat_most_every = "1s"\n[limits]\nsave_age = "1h"\n');
+  await configure(here, '[saves]\nat_most_every = "1s"\n[limits]\nsave_age = "10s"\n');
   const points = async (): Promise<HistoryResult["save_points"]> =>
     ((await daemon.call("history", { workspace: folder })) as HistoryResult).save_points;
   await eventually("the first save", async () => (await points()).length === 1);
@@ -223,7 +223,9 @@ test("a daemon that is stopped ends within ten seconds with a call and a backup 
     stdio: ["ignore", "ignore", "pipe"],
   });
   t.after(() => holder.kill("SIGKILL"));
-  await once(holder.stderr, "data");
+  let said = "";
+  holder.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+  await eventually("the save of another process", () => said.includes("failpoint save.staged"));
   const connection = new Connection(daemon.socket);
   t.after(() => connection.close());
   const options = { lockTimeoutMs: 60_000 };

@@ -3,7 +3,7 @@ import type { Caller } from "../../daemon/peer.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import type { Body } from "./calls.ts";
-import { isChanging, rowOf } from "./capabilities.ts";
+import { callOf, isChanging } from "./capabilities.ts";
 
 /** Calls beside those that count as changes, of which an operator wants to know all the same. */
 const TOLD_TOO = new Set(["reload", "tokenCreate", "tokenRevoke"]);
@@ -24,7 +24,7 @@ export function logCall(
   // Those of agents are told with their tokens.
   if (isRefused ? caller.isAgent : !isChanging(name) && !TOLD_TOO.has(name)) return;
   // Any word may be called.
-  const verb = rowOf(name) === undefined ? "call" : name;
+  const verb = callOf(name) === undefined ? "call" : name;
   const path = body["workspace"] ?? body["path"];
   const workspace = typeof path === "string" ? path : undefined;
   const outcome = error?.code ?? "ok";

@@ -5,6 +5,7 @@ import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
+import type { Caller } from "../peer.ts";
 import { Events, type Noted } from "./events.ts";
 import { type Hand, type JobCall, Jobs } from "./jobs.ts";
 import { Records } from "./records.ts";
@@ -47,7 +48,7 @@ function call(more: Partial<JobCall> = {}): JobCall {
 }
 
 /** Begins a job, and gives its end and its hand into the test's. */
-function begun(jobs: Jobs, given: JobCall, peer = ME) {
+function begun(jobs: Jobs, given: JobCall, peer: Caller = ME) {
   const work = Promise.withResolvers<unknown>();
   const hand = Promise.withResolvers<Hand>();
   const ended = Promise.withResolvers<void>();
@@ -213,6 +214,18 @@ test("a job's answer, error and warnings outlive the process, and one that had n
     [good.id],
   );
   assert.throws(() => jobs.list(OTHER, { after: good.id, most: 2 }), { code: "not_found" });
+  // Who has a token that is narrowed sees the jobs of that token alone, also of a root's.
+  const agent = { ...ME, isAgent: true, token: "a1", only: new Set(["w"]) };
+  assert.throws(() => jobs.find(agent, good.id), { code: "not_found" });
+  assert.throws(() => jobs.find({ ...agent, uid: 0, gid: 0 }, good.id), { code: "not_found" });
+  assert.deepEqual(jobs.list(agent, { after: null, most: 10 }).jobs, []);
+  const own = begun(jobs, call({ key: "k" }), agent);
+  assert.equal(jobs.find(agent, own.id).state, "queued");
+  assert.deepEqual(
+    jobs.list(agent, { after: null, most: 10 }).jobs.map(({ job_id: id }) => id),
+    [own.id],
+  );
+  assert.notEqual(begun(jobs, call({ key: "k" })).id, own.id, "a key is its owner's");
   records.close();
 });
 
@@ -315,8 +328,8 @@ test("answers that are too long are given once and not kept, and of many jobs th
   records.write(() => {
     for (let i = 0; i < 10_100; i++)
       records.run(
-        "INSERT INTO jobs (id, uid, verb, request, since, state, created, ended) VALUES (?, ?, 'save', 'r', 0, 'done', ?, ?)",
-        [`${i}`, ME.uid, i, Date.now()],
+        "INSERT INTO jobs (id, uid, owner, verb, request, since, state, created, ended) VALUES (?, ?, ?, 'save', 'r', 0, 'done', ?, ?)",
+        [`${i}`, ME.uid, String(ME.uid), i, Date.now()],
       );
   });
   for (let i = 0; i < 100; i++) {
