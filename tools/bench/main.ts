@@ -11,6 +11,7 @@ import {
   MACHINE_CASES,
   REPOSITORY_CASES,
   SHOWN_CASES,
+  SERVICE_CASES,
   SQLITE_CASES,
 } from "./cases/index.ts";
 import { dataSet } from "./data/data-sets.ts";
@@ -19,7 +20,15 @@ import { writeReport } from "./report.ts";
 import { isInstalled } from "./stores.ts";
 import { type Result, resultLines } from "./result.ts";
 
-const ALL_CASES = [...CASES, ...ENGINE_CASES, ...REPOSITORY_CASES, ...SQLITE_CASES, ...BUNDLE_CASES, ...MACHINE_CASES];
+const ALL_CASES = [
+  ...CASES,
+  ...ENGINE_CASES,
+  ...REPOSITORY_CASES,
+  ...SQLITE_CASES,
+  ...BUNDLE_CASES,
+  ...MACHINE_CASES,
+  ...SERVICE_CASES,
+];
 
 /** By the word that names them. */
 const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
@@ -29,6 +38,7 @@ const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
   sqlite: SQLITE_CASES,
   bundles: BUNDLE_CASES,
   machines: MACHINE_CASES,
+  service: SERVICE_CASES,
   shown: SHOWN_CASES,
 };
 
@@ -43,6 +53,7 @@ rustic and kopia, on the same data in one run and holds the medians against the 
                       100 Mbit/s
   sqlite              a database of 1 GiB that is open, of which 1 % changed; needs the sqlite3 program
   bundles             a subtree of a context store as a bundle of 1 GiB; with OpenViking where it is installed
+  service             the daemon over its socket, beside git status
   machines            virtual machines beside QEMU's own snapshots, and export directories beside cp
   shown               what docs/benchmarks.md shows; with --docs it is written anew, and its charts
 

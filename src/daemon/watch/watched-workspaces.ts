@@ -21,7 +21,7 @@ export class WatchedWorkspaces {
 
   /** Watches one from now on. */
   add(served: ServedWorkspace): void {
-    this.#watcher?.add(folderOf(served), [served.control_directory]);
+    void this.#watcher?.add(folderOf(served), [served.control_directory]).catch(() => undefined);
   }
 
   remove(served: ServedWorkspace): void {

@@ -10,19 +10,10 @@ import { eventually } from "../../../test/fixtures/eventually.ts";
 import { LONG } from "../../../test/fixtures/long.ts";
 import { type LoopFileSystem, loopFileSystem, makeLoopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { type ChangeNotice, type ChangeJournal } from "./journal.ts";
+import type { ChangeSource } from "./change-source.ts";
+import { FanotifySource } from "./fanotify-source.ts";
+import { InotifySource } from "./inotify-source.ts";
 import { Watcher } from "./watcher.ts";
-
-let watcher: Watcher | null = null;
-let library: CairnLibrary;
-
-before(async () => {
-  watcher = Watcher.start(() => undefined);
-  library = await openLibrary({ changesOf: (root) => watcher?.journalOf(root) ?? null });
-});
-after(async () => {
-  await watcher?.stop();
-  disk?.close();
-});
 
 let disk: LoopFileSystem | null = null;
 const made =
@@ -31,6 +22,31 @@ const made =
     : { reason: "the kernel tells root alone what changes on a file system" };
 if ("root" in made) disk = made;
 const why = "reason" in made ? made.reason : false;
+
+/** Somebody who watches, and the library that goes by what they are told. */
+interface Eyes {
+  watcher: Watcher;
+  library: CairnLibrary;
+}
+
+/** By what the kernel tells root of a whole file system, and tells anybody of each directory. */
+let whole: Eyes;
+let single: Eyes;
+
+async function eyes(source: ChangeSource | null): Promise<Eyes> {
+  const watcher = Watcher.start(() => undefined, source)!;
+  return { watcher, library: await openLibrary({ changesOf: (root) => watcher.journalOf(root) }) };
+}
+
+before(async () => {
+  if (disk === null) return;
+  whole = await eyes(FanotifySource.open());
+  single = await eyes(InotifySource.open());
+});
+after(async () => {
+  if (disk !== null) await Promise.all([whole.watcher.stop(), single.watcher.stop()]);
+  disk?.close();
+});
 
 interface Kept {
   folder: string;
@@ -45,18 +61,18 @@ interface Kept {
 let folders = 0;
 
 /** A workspace of some folders that is watched and saved; on a file system whose times tell each change, so that nothing is read for being young. */
-async function watched(t: TestContext, place = disk): Promise<Kept> {
+async function watched(t: TestContext, place = disk, { watcher, library } = whole): Promise<Kept> {
   const folder = path.join(place!.root, `watched-${folders++}`);
   for (const name of ["a", "a/deep", "a/deep/er", "b"]) fs.mkdirSync(path.join(folder, name), { recursive: true });
   for (const name of ["top", "a/one", "a/two", "a/deep/three", "a/deep/er/four", "b/five"])
     fs.writeFileSync(path.join(folder, name), `${name}\n`);
   const client = await library.openOrAdopt(folder);
-  watcher!.add(Buffer.from(folder), [client.controlDirectory]);
+  await watcher.add(Buffer.from(folder), [client.controlDirectory]);
   t.after(async () => {
-    watcher!.remove(Buffer.from(folder));
+    watcher.remove(Buffer.from(folder));
     await client.close();
   });
-  const journal = watcher!.journalOf(Buffer.from(folder));
+  const journal = watcher.journalOf(Buffer.from(folder));
   assert.ok(journal !== null, `${folder} is not watched`);
   let spared = 0;
   let inodes: readonly number[] = [];
@@ -258,7 +274,7 @@ describe("a watched folder", { skip: why }, () => {
   test("is told to listeners soon after something in it changes, and not what lies elsewhere", async (t) => {
     const kept = await watched(t);
     const told: { root: string; notice: ChangeNotice }[] = [];
-    t.after(watcher!.onChange((root, notice) => told.push({ root: root.toString(), notice })));
+    t.after(whole.watcher.onChange((root, notice) => told.push({ root: root.toString(), notice })));
     fs.writeFileSync(`${kept.folder}-beside`, "x");
     t.after(() => fs.rmSync(`${kept.folder}-beside`));
     fs.writeFileSync(path.join(kept.folder, "a/one"), "x");
@@ -268,17 +284,24 @@ describe("a watched folder", { skip: why }, () => {
     assert.ok(told.every(({ notice }) => notice.paths.every((each) => !each.includes("beside"))));
   });
 
-  for (const kind of ["ext4", "xfs"] as const)
-    test(`is the same by its journal and by a look at all of it on ${kind}, whatever a program does`, async (t) => {
+  for (const [kind, how] of [
+    ["ext4", "of the file system"],
+    ["xfs", "of the file system"],
+    ["ext4", "of each directory"],
+  ] as const)
+    test(`is the same by its journal and by a look at all of it on ${kind}, told ${how}, whatever a program does`, async (t) => {
       const place = loopFileSystem(t, kind);
       if (place === null) return;
-      const kept = await watched(t, place);
+      const isSingle = how === "of each directory";
+      const kept = await watched(t, place, isSingle ? single : whole);
       const { folder } = kept;
       const random = seeded(kind.length * 7919);
       let byJournal = 0;
       const rounds = LONG ? 2000 : 60;
       for (let round = 0; round < rounds; round++) {
-        const done = Array.from({ length: 1 + random(6) }, () => act(folder, path.join(place.root, "beside"), random));
+        const done = Array.from({ length: 1 + random(6) }, () =>
+          act(folder, path.join(place.root, "beside"), random, isSingle),
+        );
         const { looked } = await kept.check(`round ${round}: ${done.join("; ")}`);
         if (!looked) byJournal++;
       }
@@ -294,6 +317,49 @@ describe("a watched folder", { skip: why }, () => {
     await once(writer, "exit");
     await kept.check("the program has ended");
     assert.equal((await kept.check("nothing")).looked, false);
+  });
+});
+
+describe("a folder that is watched directory by directory", { skip: why }, () => {
+  test("is not looked at as a whole when something in it, or in a new folder of it, changes", async (t) => {
+    const kept = await watched(t, disk, single);
+    const at = (name: string): string => path.join(kept.folder, name);
+    await isSeen(kept, "nothing", () => undefined, { made: false });
+    await isSeen(kept, "a write", () => fs.writeFileSync(at("a/deep/er/four"), "other"));
+    await isSeen(kept, "a new tree", () => fs.cpSync(at("a"), at("new/er/est"), { recursive: true }));
+    await isSeen(kept, "a write in that", () => fs.writeFileSync(at("new/er/est/deep/er/four"), "more"));
+    await isSeen(kept, "another name of it", () => fs.renameSync(at("new"), at("other")));
+    await isSeen(kept, "a write by that", () => fs.writeFileSync(at("other/er/est/deep/er/four"), "most"));
+    await isSeen(kept, "a removed tree", () => fs.rmSync(at("other"), { recursive: true }));
+    await isSeen(kept, "a mode", () => fs.chmodSync(at("a/deep"), 0o700));
+  });
+
+  test("is looked at as a whole once when more changed than the kernel keeps, and its new folders are watched", async (t) => {
+    const kept = await watched(t, disk, single);
+    for (let i = 0; i < 6000; i++) fs.writeFileSync(path.join(kept.folder, "b", `f${i}`), "x");
+    fs.mkdirSync(path.join(kept.folder, "b/new/er"), { recursive: true });
+    fs.writeFileSync(path.join(kept.folder, "b/new/er/file"), "");
+    assert.equal((await kept.check("many files")).looked, true);
+    await isSeen(kept, "a write in a new folder", () => fs.writeFileSync(path.join(kept.folder, "b/new/er/file"), "x"));
+  });
+
+  test("is watched no more when it has more directories than one folder may", async (t) => {
+    const place = loopFileSystem(t, "ext4");
+    if (place === null) return;
+    const said: string[] = [];
+    const watcher = Watcher.start((line) => said.push(line), InotifySource.open(3))!;
+    t.after(async () => watcher.stop());
+    const [many, few] = ["many", "few"].map((name) => path.join(place.root, name)) as [string, string];
+    for (const folder of [many, few]) fs.mkdirSync(path.join(folder, "a"), { recursive: true });
+    for (const name of ["b", "c"]) fs.mkdirSync(path.join(many, name));
+    await watcher.add(Buffer.from(many), []);
+    await watcher.add(Buffer.from(few), []);
+    assert.equal(watcher.journalOf(Buffer.from(many)), null);
+    const journal = watcher.journalOf(Buffer.from(few))!;
+    fs.mkdirSync(path.join(few, "b/c/d"), { recursive: true });
+    journal.mark();
+    assert.equal(watcher.journalOf(Buffer.from(few)), null);
+    assert.match(said.join("\n"), /few is not watched any more: .*max_user_watches/);
   });
 });
 
@@ -324,7 +390,7 @@ function seeded(seed: number): (below: number) => number {
 }
 
 /** One change of a folder, or of something beside it that has to do with it. Returns what it was. */
-function act(root: string, beside: string, random: (below: number) => number): string {
+function act(root: string, beside: string, random: (below: number) => number, isSingle: boolean): string {
   const pick = <T>(all: readonly T[]): T => all[random(all.length)]!;
   const entries = fs.readdirSync(root, { recursive: true, withFileTypes: true });
   const files = entries.filter((each) => each.isFile()).map((each) => path.join(each.parentPath, each.name));
@@ -357,6 +423,8 @@ function act(root: string, beside: string, random: (below: number) => number): s
     moveIn: () => fs.renameSync(`${beside}-folder`, name),
     symlink: () => fs.symlinkSync(`t${random(9)}`, name),
   };
+  // Nobody is told of a name outside who is told of the directories alone.
+  if (isSingle) for (const each of ["linkBeside", "writeBeside"]) delete actions[each];
   const what = pick(Object.keys(actions));
   try {
     actions[what]!();

@@ -1,9 +1,12 @@
-import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync } from "node:fs";
-import { type Change, FanotifyQueue, fileSystemId } from "../../fs/linux/fanotify.ts";
+import { lstatSync, readFileSync } from "node:fs";
+import { type Change, fileSystemId } from "../../fs/linux/fanotify.ts";
 import { mappedInodes } from "../../fs/linux/holders.ts";
 import { parseMountinfo, resolveMount } from "../../fs/linux/mounts.ts";
 import { waitReadable } from "../../fs/linux/wait-readable.ts";
 import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
+import type { ChangeSource, WatchedPlace } from "./change-source.ts";
+import { FanotifySource } from "./fanotify-source.ts";
+import { InotifySource } from "./inotify-source.ts";
 import { above, Arrivals, ChangeJournal, type ChangeNotice, type Shared } from "./journal.ts";
 
 /** File systems that tell each change of their files, whoever makes it and by which path. */
@@ -12,22 +15,18 @@ const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcache
 const GATHER_MS = 20;
 /** Most that the kernel's queue holds: what was in it when a reading began is read after so many. */
 const QUEUE = 16_384;
-/** Directories whose paths are known. */
-const MOST_PATHS = 50_000;
+/** Milliseconds after which all of a folder is looked at once more, where not all that changes it is told. */
+const WHOLE_EVERY_MS = 600_000;
 /** Bytes of stat caches in memory, of all folders. */
 const MOST_HELD = 128 << 20;
 
-interface Watched {
+interface Watched extends WatchedPlace {
   journal: ChangeJournal;
-  /** The folder's path as latin1. */
-  root: string;
   /** Paths below it of which no change counts, as latin1. */
   skip: readonly string[];
-  fileSystem: string;
-  /** Number of the mount that it lies on. */
-  mount: number;
-  device: number;
   inode: number;
+  /** When all of it was looked at last, or is to be by the next scan. */
+  wholeAt: number;
   /** Mounts at the folder and below it, as the kernel lists them. */
   mounts: string;
   /** Directories below it on which something is mounted, as latin1: their parents are looked at in any case. */
@@ -36,15 +35,14 @@ interface Watched {
 
 export type ChangeListener = (root: Buffer, notice: ChangeNotice) => void;
 
-/** Tells what changes in folders, and keeps a journal of each. For root, on file systems that tell it. */
+/** Tells what changes in folders, and keeps a journal of each, on file systems that tell it. */
 export class Watcher {
-  readonly #queue: FanotifyQueue;
+  readonly #source: ChangeSource;
   readonly #log: (message: string) => void;
   readonly #listeners = new Set<ChangeListener>();
   readonly #watched = new Map<string, Watched>();
-  readonly #marked = new Set<string>();
-  /** Paths of directories by what the kernel says of each; null: in none of the folders. */
-  readonly #paths = new Map<string, string | null>();
+  /** Folders that are about to be watched. */
+  readonly #coming = new Set<string>();
   readonly #endWaiting: () => Promise<void>;
   readonly #shared: Shared;
   readonly #arrivals = new Arrivals();
@@ -53,10 +51,10 @@ export class Watcher {
   #mountTable = "";
   #lastLoss = "";
 
-  private constructor(queue: FanotifyQueue, log: (message: string) => void) {
-    this.#queue = queue;
+  private constructor(source: ChangeSource, log: (message: string) => void) {
+    this.#source = source;
     this.#log = log;
-    this.#endWaiting = waitReadable(queue.fd, async () => this.#onChanges()).stop;
+    this.#endWaiting = waitReadable(source.fd, async () => this.#onChanges()).stop;
     this.#shared = {
       takeNote: (journal) => this.#takeNote(journal),
       mark: () => this.#mark,
@@ -67,9 +65,11 @@ export class Watcher {
   }
 
   /** Null where the kernel tells this user nothing. */
-  static start(log: (message: string) => void): Watcher | null {
-    const queue = FanotifyQueue.open();
-    return queue === null ? null : new Watcher(queue, log);
+  static start(
+    log: (message: string) => void,
+    source: ChangeSource | null = FanotifySource.open() ?? InotifySource.open(),
+  ): Watcher | null {
+    return source === null ? null : new Watcher(source, log);
   }
 
   /** The journal of a folder; null where it is not watched. */
@@ -77,28 +77,35 @@ export class Watcher {
     return this.#watched.get(Buffer.from(root).toString("latin1"))?.journal ?? null;
   }
 
-  /** Watches a folder from now on. `skip`: absolute paths below it of which no change counts. Nothing where its file system does not tell. */
-  add(folder: Buffer, skip: readonly string[]): void {
+  /** Watches a folder, where its file system tells what changes. `skip`: absolute paths below it of which no change counts. */
+  async add(folder: Buffer, skip: readonly string[]): Promise<void> {
     const root = folder.toString("latin1");
-    if (this.#watched.has(root)) return;
+    if (this.#watched.has(root) || this.#coming.has(root)) return;
     const facts = lstatSync(folder, { throwIfNoEntry: false });
     const mount = facts?.isDirectory() === true ? resolveMount(folder, parseMountinfo(this.#readMounts())) : null;
     const path = folder.toString("utf8");
     if (mount === null || !TELLING.has(mount.type) || !Buffer.from(path).equals(folder)) return;
     const fileSystem = fileSystemId(path);
-    if (fileSystem === null || (!this.#marked.has(fileSystem) && !this.#queue.watch(path))) return;
-    this.#marked.add(fileSystem);
-    this.#paths.clear();
+    if (fileSystem === null) return;
+    const { dev, ino } = facts!;
+    const place = { root, fileSystem, device: dev, ...this.#mountsAt(folder) };
+    this.#coming.add(root);
+    const isWatched = this.#source.watch(place);
+    // What is told at once has its journal at once.
+    const can = typeof isWatched === "boolean" ? isWatched : await isWatched;
+    if (!this.#coming.delete(root) || !can) return this.#source.unwatch(place);
     const journal = new ChangeJournal(folder, this.#shared);
     const below = skip.filter((each) => each.startsWith(`${root}/`)).map((each) => each.slice(root.length + 1));
-    const { dev, ino } = facts!;
-    const place = { fileSystem, device: dev, inode: ino };
-    this.#watched.set(root, { journal, root, skip: below, ...place, ...this.#mountsAt(folder) });
+    this.#watched.set(root, { ...place, journal, skip: below, inode: ino, wholeAt: performance.now() });
   }
 
   remove(folder: Buffer): void {
     const root = folder.toString("latin1");
-    this.#watched.get(root)?.journal.letGo();
+    this.#coming.delete(root);
+    const watched = this.#watched.get(root);
+    if (watched === undefined) return;
+    watched.journal.letGo();
+    this.#source.unwatch(watched);
     this.#watched.delete(root);
   }
 
@@ -109,10 +116,11 @@ export class Watcher {
   }
 
   async stop(): Promise<void> {
+    this.#coming.clear();
     await this.#endWaiting();
     for (const { journal } of this.#watched.values()) journal.letGo();
     this.#watched.clear();
-    this.#queue.close();
+    this.#source.close();
   }
 
   async #onChanges(): Promise<void> {
@@ -130,14 +138,14 @@ export class Watcher {
     const table = this.#readMounts();
     if (table !== this.#mountTable) {
       this.#mountTable = table;
-      this.#paths.clear();
+      this.#source.forget();
       for (const watched of this.#watched.values()) {
         const found = this.#mountsAt(Buffer.from(watched.root, "latin1"));
         if (found.mounts !== watched.mounts) watched.journal.lose();
         Object.assign(watched, found);
       }
     }
-    const mapped = mappedInodes();
+    const mapped = mappedInodes({ ownOnly: !this.#source.byAnyName });
     if (mapped === null) this.#loseAll("not all processes tell which files they have mapped");
     this.#mapped = mapped ?? [];
     const facts = lstatSync(journal.root as Buffer, { throwIfNoEntry: false });
@@ -145,6 +153,10 @@ export class Watcher {
     if (watched?.journal !== journal || facts?.ino !== watched.inode || facts.dev !== watched.device) {
       journal.lose();
       if (watched !== undefined && facts !== undefined) Object.assign(watched, { inode: facts.ino, device: facts.dev });
+    }
+    if (watched !== undefined && !this.#source.byAnyName && performance.now() - watched.wholeAt > WHOLE_EVERY_MS) {
+      watched.wholeAt = performance.now();
+      journal.lose();
     }
     for (const path of watched?.mountedIn ?? []) journal.touch(above(path), null);
     return ++this.#mark;
@@ -157,35 +169,38 @@ export class Watcher {
   }
 
   #read(): void {
-    const mounts = new Map<number, number>();
     try {
       for (let left = QUEUE; left > 0;) {
-        const isMore = this.#queue.read(
-          (change) => {
+        const isMore = this.#source.read(
+          (directory, change) => {
             left--;
-            this.#note(change, mounts);
+            this.#note(directory, change);
           },
-          () => this.#loseAll("more changed at once than the kernel keeps"),
+          (why, root) => this.#lost(why, root),
         );
         if (!isMore) break;
       }
     } finally {
-      for (const fd of mounts.values()) closeSync(fd);
+      this.#source.pause();
     }
   }
 
-  #note(change: Change, mounts: Map<number, number>): void {
-    const { directory, name, isDirectory } = change;
-    const path = directory === null ? null : this.#pathOf(directory, mounts);
-    // A directory with another name gives all below it other paths.
-    if (isDirectory && change.moved) this.#paths.clear();
-    const watched = path === null ? undefined : this.#folderAbove(path);
+  #lost(why: string, root: string | null): void {
+    if (root === null) return this.#loseAll(why);
+    this.#log(`${printablePath(Buffer.from(root, "latin1"))} is not watched any more: ${why}`);
+    this.remove(Buffer.from(root, "latin1"));
+  }
+
+  #note(directory: string | null, change: Change): void {
+    const { name, isDirectory } = change;
+    const watched = directory === null ? undefined : this.#folderAbove(directory);
     if (watched === undefined) {
-      if (!isDirectory && (change.arrived || directory === null))
+      // A file of a folder may have come to have a name elsewhere, by which it is changed from then on.
+      if (!isDirectory && (change.arrived || change.directory === null))
         for (const word of change.words) this.#arrivals.note(word, this.#mark);
       return;
     }
-    const below = path!.slice(watched.root.length + 1);
+    const below = directory!.slice(watched.root.length + 1);
     const whole = name === null || name === "." ? below : below === "" ? name : `${below}/${name}`;
     if (watched.skip.some((each) => isAtOrBelow(Buffer.from(whole, "latin1"), Buffer.from(each, "latin1")))) return;
     watched.journal.note({ ...change, directory: below });
@@ -197,48 +212,6 @@ export class Watcher {
       if (watched !== undefined) return watched;
     }
     return undefined;
-  }
-
-  /** The path of a directory that lies in one of the folders, or is one; null for others. */
-  #pathOf(directory: string, mounts: Map<number, number>): string | null {
-    const known = this.#paths.get(directory);
-    if (known !== undefined) return known;
-    const fileSystem = directory.slice(0, 8);
-    let found: string | null = null;
-    const asked = new Set<number>();
-    for (const watched of this.#watched.values()) {
-      if (watched.fileSystem !== fileSystem || asked.has(watched.mount)) continue;
-      const fd = this.#mountOf(watched, mounts);
-      if (fd < 0) continue;
-      asked.add(watched.mount);
-      const path = this.#queue.pathOf(directory, fd);
-      if (path === undefined) this.#loseAll("the kernel does not tell where something changed");
-      else if (path !== null && this.#folderAbove(path) !== undefined) found = path;
-      if (found !== null) break;
-    }
-    if (this.#paths.size >= MOST_PATHS) this.#paths.clear();
-    this.#paths.set(directory, found);
-    return found;
-  }
-
-  /** A descriptor on the folder's mount, or -1; open as long as changes are read, since it keeps the mount in use. */
-  #mountOf({ root, device, mount }: Watched, mounts: Map<number, number>): number {
-    const known = mounts.get(mount);
-    if (known !== undefined) return known;
-    try {
-      const fd = openSync(
-        Buffer.from(root, "latin1"),
-        constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW,
-      );
-      if (fstatSync(fd).dev === device) {
-        mounts.set(mount, fd);
-        return fd;
-      }
-      closeSync(fd);
-    } catch {
-      // The folder is gone, and another one on the mount is asked for.
-    }
-    return -1;
   }
 
   #readMounts(): string {

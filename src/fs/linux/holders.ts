@@ -276,9 +276,9 @@ function searchMappings(search: Search, pid: number): void {
 
 /**
  * Inodes of files that processes have mapped so that they may write to them, by the low 32 bits of their numbers. Null where not
- * every process that is seen could be asked.
+ * every process that is seen could be asked. `ownOnly`: of those that this user may ask.
  */
-export function mappedInodes(): number[] | null {
+export function mappedInodes({ ownOnly = false } = {}): number[] | null {
   const inodes = new Set<number>();
   for (const pid of processNumbers()) {
     if (isKernelThread(pid)) continue;
@@ -286,7 +286,7 @@ export function mappedInodes(): number[] | null {
       if (!addMapped(pid, inodes)) return null;
     } catch (error) {
       // The first process of a machine may be kept from everybody; it is no user's.
-      if (isDenied(error) && pid !== 1) return null;
+      if (isDenied(error) && pid !== 1 && !ownOnly) return null;
     }
   }
   return [...inodes];

@@ -22,6 +22,7 @@ import { manyPoints } from "./many-points.ts";
 import { memory } from "./memory.ts";
 import { onePercent } from "./one-percent.ts";
 import { restoreChanges } from "./restore-changes.ts";
+import { service } from "./service.ts";
 import { sqliteClustered, sqliteRandom } from "./sqlite.ts";
 import { startUp } from "./start-up.ts";
 import { storeSize } from "./store-size.ts";
@@ -69,6 +70,9 @@ export const BUNDLE_CASES: readonly BenchCase[] = [bundles];
 
 /** Machines and export directories. */
 export const MACHINE_CASES: readonly BenchCase[] = [machines, exportDirectory];
+
+/** The daemon over its socket. */
+export const SERVICE_CASES: readonly BenchCase[] = [service];
 
 /** What docs/benchmarks.md shows: each has a bar against the newest programs that do the same. */
 export const SHOWN_CASES: readonly BenchCase[] = [

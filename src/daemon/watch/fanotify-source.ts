@@ -1,0 +1,115 @@
+import { closeSync, constants, fstatSync, openSync } from "node:fs";
+import { type Change, FanotifyQueue } from "../../fs/linux/fanotify.ts";
+import type { ChangeSource, Told, WatchedPlace } from "./change-source.ts";
+
+/** Directories whose paths are known. */
+const MOST_PATHS = 50_000;
+
+/** Changes on whole file systems, for root: none is missed, whoever makes it and by which name. */
+export class FanotifySource implements ChangeSource {
+  readonly byAnyName = true;
+  readonly #queue: FanotifyQueue;
+  readonly #places = new Map<string, WatchedPlace>();
+  readonly #marked = new Set<string>();
+  /** Paths of directories by what the kernel says of each; null: in none of the folders. */
+  readonly #paths = new Map<string, string | null>();
+  /** Descriptors on the mounts, open as long as changes are read: they keep the mounts in use. */
+  readonly #mounts = new Map<number, number>();
+
+  private constructor(queue: FanotifyQueue) {
+    this.#queue = queue;
+  }
+
+  /** Null where the kernel has it not, or not for this user. */
+  static open(): FanotifySource | null {
+    const queue = FanotifyQueue.open();
+    return queue === null ? null : new FanotifySource(queue);
+  }
+
+  get fd(): number {
+    return this.#queue.fd;
+  }
+
+  watch(place: WatchedPlace): boolean {
+    const path = Buffer.from(place.root, "latin1").toString("utf8");
+    if (!this.#marked.has(place.fileSystem) && !this.#queue.watch(path)) return false;
+    this.#marked.add(place.fileSystem);
+    this.#places.set(place.root, place);
+    this.forget();
+    return true;
+  }
+
+  unwatch({ root }: WatchedPlace): void {
+    this.#places.delete(root);
+  }
+
+  read(told: Told, lost: (why: string, root: string | null) => void): boolean {
+    return this.#queue.read(
+      (change) => {
+        const path = this.#pathOf(change, lost);
+        // A directory with another name gives all below it other paths.
+        if (change.isDirectory && change.moved) this.forget();
+        told(path, change);
+      },
+      () => lost("more changed at once than the kernel keeps", null),
+    );
+  }
+
+  forget(): void {
+    this.#paths.clear();
+  }
+
+  #pathOf({ directory }: Change, lost: (why: string, root: null) => void): string | null {
+    if (directory === null) return null;
+    const known = this.#paths.get(directory);
+    if (known !== undefined) return known;
+    const fileSystem = directory.slice(0, 8);
+    let found: string | null = null;
+    const asked = new Set<number>();
+    for (const place of this.#places.values()) {
+      if (place.fileSystem !== fileSystem || asked.has(place.mount)) continue;
+      const fd = this.#mountOf(place);
+      if (fd < 0) continue;
+      asked.add(place.mount);
+      const path = this.#queue.pathOf(directory, fd);
+      if (path === undefined) lost("the kernel does not tell where something changed", null);
+      else if (path !== null && isIn(path, this.#places)) found = path;
+      if (found !== null) break;
+    }
+    if (this.#paths.size >= MOST_PATHS) this.forget();
+    this.#paths.set(directory, found);
+    return found;
+  }
+
+  /** Minus one where the folder is gone: another one on the mount is asked for. */
+  #mountOf({ root, device, mount }: WatchedPlace): number {
+    const known = this.#mounts.get(mount);
+    if (known !== undefined) return known;
+    const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+    try {
+      const fd = openSync(Buffer.from(root, "latin1"), flags);
+      if (fstatSync(fd).dev === device) {
+        this.#mounts.set(mount, fd);
+        return fd;
+      }
+      closeSync(fd);
+    } catch {
+      // Nothing of it can change.
+    }
+    return -1;
+  }
+
+  pause(): void {
+    for (const fd of this.#mounts.values()) closeSync(fd);
+    this.#mounts.clear();
+  }
+
+  close(): void {
+    this.#queue.close();
+  }
+}
+
+function isIn(path: string, places: ReadonlyMap<string, WatchedPlace>): boolean {
+  for (let at = path; at !== ""; at = at.slice(0, at.lastIndexOf("/"))) if (places.has(at)) return true;
+  return false;
+}
