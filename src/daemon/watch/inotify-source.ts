@@ -85,7 +85,7 @@ export class InotifySource implements ChangeSource {
       gone: (watch) => void this.#watches.delete(watch),
       lost: () => {
         // Directories may have come of which nothing was told.
-        for (const root of [...this.#roots.keys()]) for (const _directory of this.#walk(root, root));
+        for (const root of this.#roots.keys()) for (const _directory of this.#walk(root, root));
         lost("more changed at once than the kernel keeps", null);
       },
     });

@@ -13,8 +13,6 @@ import { above, Arrivals, ChangeJournal, type ChangeNotice, type Shared } from "
 const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcachefs"]);
 /** Milliseconds for which changes gather: programs make many at once. */
 const GATHER_MS = 20;
-/** Most that the kernel's queue holds: what was in it when a reading began is read after so many. */
-const QUEUE = 16_384;
 /** Milliseconds after which all of a folder is looked at once more, where not all that changes it is told. */
 const WHOLE_EVERY_MS = 600_000;
 /** Bytes of stat caches in memory, of all folders. */
@@ -43,6 +41,8 @@ export class Watcher {
   readonly #watched = new Map<string, Watched>();
   /** Folders that are about to be watched. */
   readonly #coming = new Set<string>();
+  /** Most that the kernel's queue holds, with the note that it was full: what was in it when a reading began is read after so many. */
+  readonly #mostQueued = Math.max(...["fanotify", "inotify"].map(queueOf)) + 1;
   readonly #endWaiting: () => Promise<void>;
   readonly #shared: Shared;
   readonly #arrivals = new Arrivals();
@@ -170,7 +170,7 @@ export class Watcher {
 
   #read(): void {
     try {
-      for (let left = QUEUE; left > 0;) {
+      for (let left = this.#mostQueued; left > 0;) {
         const isMore = this.#source.read(
           (directory, change) => {
             left--;
@@ -241,5 +241,13 @@ export class Watcher {
       if (left < 0) journal.letGo();
     }
     if (last.heldBytes > MOST_HELD) last.letGo();
+  }
+}
+
+function queueOf(name: string): number {
+  try {
+    return Number(readFileSync(`/proc/sys/fs/${name}/max_queued_events`, "latin1"));
+  } catch {
+    return 16_384;
   }
 }
