@@ -19,12 +19,14 @@ export interface ChangeSource {
   readonly fd: number;
   /** True where it tells of a file of a folder whatever the name is by which it is changed. */
   readonly byAnyName: boolean;
+  /** False for a type of file system on which it is not told of each change. */
+  tells(type: string): boolean;
   /** Watches a folder from when it resolves on. False where that is not possible; `why` is in the log then. */
   watch(place: WatchedPlace): Promise<boolean> | boolean;
   unwatch(place: WatchedPlace): void;
   /** Tells what waits, or a part of it. False: nothing waits. `lost`: changes in some folder, or in all, may not be told. */
   read(told: Told, lost: (why: string, root: string | null) => void): boolean;
-  /** What is known of paths may have changed. */
+  /** Paths may be others now than those that it knows. */
   forget(): void;
   /** Nothing more is read for now. */
   pause(): void;

@@ -5,6 +5,8 @@ import { InotifyQueue } from "../../fs/linux/inotify.ts";
 import { newPacer } from "../../pacer.ts";
 import type { ChangeSource, Told, WatchedPlace } from "./change-source.ts";
 
+/** Elsewhere another machine may make changes, of which nobody is told here. */
+const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcachefs", "btrfs", "overlay"]);
 /** Directories of one folder: each takes a kibibyte of the kernel, and some time before anything is told. */
 const MOST_OF_ONE = 50_000;
 
@@ -35,6 +37,10 @@ export class InotifySource implements ChangeSource {
 
   get fd(): number {
     return this.#queue.fd;
+  }
+
+  tells(type: string): boolean {
+    return TELLING.has(type);
   }
 
   async watch({ root }: WatchedPlace): Promise<boolean> {

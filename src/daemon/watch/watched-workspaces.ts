@@ -3,38 +3,52 @@ import { displayPath } from "../../fs/safe-path.ts";
 import { folderOf, type KeptState, type ServedWorkspace } from "../kept-state.ts";
 import type { KeptRecords } from "../records/kept-records.ts";
 import type { Changes } from "../schedules/auto-saves.ts";
-import { Watcher } from "./watcher.ts";
+import { FanotifySource } from "./fanotify-source.ts";
+import { InotifySource } from "./inotify-source.ts";
+import { type ChangeListener, Watcher } from "./watcher.ts";
 
 export type { ChangesOf };
 
 /** Watches the workspaces of a daemon, where the kernel tells what changes in them. */
 export class WatchedWorkspaces {
   readonly #kept: KeptState;
-  readonly #watcher: Watcher | null;
+  /** The one that is told more comes first. */
+  readonly #watchers: Watcher[];
 
   constructor({ kept, log }: { kept: KeptState; log: (message: string) => void }) {
     this.#kept = kept;
-    this.#watcher = Watcher.start(log);
+    const all = [FanotifySource.open(), InotifySource.open()].map((source) => Watcher.start(log, source));
+    this.#watchers = all.filter((each) => each !== null);
   }
 
-  readonly changesOf: ChangesOf = (root) => this.#watcher?.journalOf(root) ?? null;
+  readonly changesOf: ChangesOf = (root) =>
+    this.#watchers.map((each) => each.journalOf(root)).find((each) => each !== null) ?? null;
 
   /** Watches one from now on. */
   add(served: ServedWorkspace): void {
-    void this.#watcher?.add(folderOf(served), [served.control_directory]).catch(() => undefined);
+    void this.#add(served).catch(() => undefined);
+  }
+
+  async #add(served: ServedWorkspace): Promise<void> {
+    for (const watcher of this.#watchers) {
+      const adding = watcher.add(folderOf(served), [served.control_directory]);
+      if (watcher.journalOf(folderOf(served)) !== null) return;
+      await adding;
+      if (watcher.journalOf(folderOf(served)) !== null) return;
+    }
   }
 
   remove(served: ServedWorkspace): void {
-    this.#watcher?.remove(folderOf(served));
+    for (const watcher of this.#watchers) watcher.remove(folderOf(served));
   }
 
   /** Whoever wants to hear of changes, by the workspaces' ids. */
   readonly changes: Changes = {
     listen: (listener) =>
-      this.#watcher?.onChange((root) => {
+      this.#onChange((root) => {
         const served = this.#kept.at(root);
         if (served !== null) listener(served.id);
-      }) ?? (() => undefined),
+      }),
     tells: (id) => {
       const served = this.#kept.state.workspaces.find((each) => each.id === id);
       return served !== undefined && this.changesOf(folderOf(served)) !== null;
@@ -43,7 +57,7 @@ export class WatchedWorkspaces {
 
   /** Tells of changes as events. */
   tell(events: KeptRecords["events"]): void {
-    this.#watcher?.onChange((root, { count, paths }) => {
+    this.#onChange((root, { count, paths }) => {
       const workspace = this.#kept.at(root);
       if (workspace === null) return;
       const names = paths.map((path) => displayPath(Buffer.from(path, "latin1")).path);
@@ -51,7 +65,14 @@ export class WatchedWorkspaces {
     });
   }
 
+  #onChange(listener: ChangeListener): () => void {
+    const ends = this.#watchers.map((each) => each.onChange(listener));
+    return () => {
+      for (const end of ends) end();
+    };
+  }
+
   async stop(): Promise<void> {
-    await this.#watcher?.stop();
+    await Promise.all(this.#watchers.map(async (each) => each.stop()));
   }
 }

@@ -5,12 +5,8 @@ import { parseMountinfo, resolveMount } from "../../fs/linux/mounts.ts";
 import { waitReadable } from "../../fs/linux/wait-readable.ts";
 import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
 import type { ChangeSource, WatchedPlace } from "./change-source.ts";
-import { FanotifySource } from "./fanotify-source.ts";
-import { InotifySource } from "./inotify-source.ts";
 import { above, Arrivals, ChangeJournal, type ChangeNotice, type Shared } from "./journal.ts";
 
-/** File systems that tell each change of their files, whoever makes it and by which path. */
-const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcachefs"]);
 /** Milliseconds for which changes gather: programs make many at once. */
 const GATHER_MS = 20;
 /** Milliseconds after which all of a folder is looked at once more, where not all that changes it is told. */
@@ -65,10 +61,7 @@ export class Watcher {
   }
 
   /** Null where the kernel tells this user nothing. */
-  static start(
-    log: (message: string) => void,
-    source: ChangeSource | null = FanotifySource.open() ?? InotifySource.open(),
-  ): Watcher | null {
+  static start(log: (message: string) => void, source: ChangeSource | null): Watcher | null {
     return source === null ? null : new Watcher(source, log);
   }
 
@@ -84,7 +77,7 @@ export class Watcher {
     const facts = lstatSync(folder, { throwIfNoEntry: false });
     const mount = facts?.isDirectory() === true ? resolveMount(folder, parseMountinfo(this.#readMounts())) : null;
     const path = folder.toString("utf8");
-    if (mount === null || !TELLING.has(mount.type) || !Buffer.from(path).equals(folder)) return;
+    if (mount === null || !this.#source.tells(mount.type) || !Buffer.from(path).equals(folder)) return;
     const fileSystem = fileSystemId(path);
     if (fileSystem === null) return;
     const { dev, ino } = facts!;
