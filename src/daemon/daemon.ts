@@ -367,8 +367,8 @@ export class Daemon {
     this.#clients.set(served.id, Promise.resolve(client));
     if (known === undefined)
       this.events.append({ workspace: served, type: "registered", data: { created: client.created } });
-    this.#schedules?.refresh();
     this.#watched.add(served);
+    this.#schedules?.refresh();
     return { client, created: client.created };
   }
 

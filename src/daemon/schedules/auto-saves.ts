@@ -82,8 +82,10 @@ export class AutoSaves {
     if (each === undefined) return;
     each.lastAt = this.#options.clock.now();
     each.firstAt ??= each.lastAt;
-    // One that waits looks at the time of the last change when it is woken.
-    if (each.cancel === null) this.#wait(id);
+    // It may be due sooner than it was when it began to wait.
+    each.cancel?.();
+    each.cancel = null;
+    this.#wait(id);
   }
 
   /** Infinity: not before the next change. */

@@ -2,7 +2,7 @@ import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import { type Change, FanotifyQueue } from "../../fs/linux/fanotify.ts";
 import type { ChangeSource, Told, WatchedPlace } from "./change-source.ts";
 
-/** Of btrfs only what is no subvolume can be watched as a whole. */
+/** On btrfs only what is no subvolume can be watched as a whole. */
 const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcachefs"]);
 /** Directories whose paths are known. */
 const MOST_PATHS = 50_000;

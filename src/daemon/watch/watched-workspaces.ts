@@ -59,7 +59,7 @@ export class WatchedWorkspaces {
   tell(events: KeptRecords["events"]): void {
     this.#onChange((root, { count, paths }) => {
       const workspace = this.#kept.at(root);
-      if (workspace === null) return;
+      if (workspace === null || count === 0) return;
       const names = paths.map((path) => displayPath(Buffer.from(path, "latin1")).path);
       events.append({ workspace, type: "changed", data: { paths: count, names } });
     });

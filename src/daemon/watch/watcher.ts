@@ -90,6 +90,8 @@ export class Watcher {
     const journal = new ChangeJournal(folder, this.#shared);
     const below = skip.filter((each) => each.startsWith(`${root}/`)).map((each) => each.slice(root.length + 1));
     this.#watched.set(root, { ...place, journal, skip: below, inode: ino, wholeAt: performance.now() });
+    // Whoever waits for changes hears of them from now on.
+    for (const listener of this.#listeners) listener(folder, { count: 0, paths: [] });
   }
 
   remove(folder: Buffer): void {
