@@ -6,8 +6,9 @@ import type { FolderChanges, HeldCache, ScanBasis } from "../../workspace/store/
 /** With more changed directories than this, or names of files, all is looked at. */
 const MOST = 20_000;
 const MOST_NAMES = 500_000;
-/** Milliseconds after which a stat cache in memory is written into its file. */
+/** Milliseconds after which a stat cache in memory is written into its file, and after which it need not be in memory. */
 const SAVED_AFTER_MS = 30_000;
+const LET_GO_AFTER_MS = 600_000;
 /** Names of changed entries that a notice has. */
 const NAMED = 20;
 
@@ -71,9 +72,12 @@ export class ChangeJournal implements FolderChanges {
   /** Changes before this mark may be missing. */
   #lostBefore = 0;
   #basis: (ScanBasis & { mark: number }) | null = null;
+  /** The file in which the stat cache of that state was written; null: in none yet. */
+  #saved: string | null = null;
   #held: HeldCache | null = null;
-  #save: (() => void) | null = null;
+  #save: (() => string | null) | null = null;
   #saveLater: NodeJS.Timeout | undefined;
+  #letGoLater: NodeJS.Timeout | undefined;
   #index: BlobIndex | null = null;
   /** Names that were noted since it was empty. */
   #names = 0;
@@ -99,6 +103,7 @@ export class ChangeJournal implements FolderChanges {
 
   keep(basis: ScanBasis, mark: number): void {
     if (mark <= this.#lostBefore) return;
+    if (this.#basis?.cache !== basis.cache) this.#saved = null;
     this.#basis = { ...basis, mark };
     for (const [path, touched] of this.#touched) if (touched.mark < mark) this.#touched.delete(path);
     if (this.#touched.size === 0) this.#names = 0;
@@ -108,18 +113,22 @@ export class ChangeJournal implements FolderChanges {
     return this.#held;
   }
 
-  hold(held: HeldCache, save: () => void): void {
+  hold(held: HeldCache, save: () => string | null): void {
     this.#held = held;
     this.#save = save;
+    clearTimeout(this.#letGoLater);
+    this.#letGoLater = setTimeout(() => this.letGo(), LET_GO_AFTER_MS).unref();
     this.#saveLater ??= setTimeout(() => this.#saveNow(), SAVED_AFTER_MS).unref();
     this.#shared.onHold(this);
   }
 
+  /** The state that changes are counted from is the one in the file from then on, where it was written. */
   #saveNow(): void {
     clearTimeout(this.#saveLater);
     this.#saveLater = undefined;
-    this.#save?.();
+    const file = this.#save?.() ?? null;
     this.#save = null;
+    if (file !== null && this.#basis?.cache === this.#held?.name) this.#saved = file;
   }
 
   takeIndex(): BlobIndex | null {
@@ -134,7 +143,9 @@ export class ChangeJournal implements FolderChanges {
 
   /** Keeps nothing in memory; what is not in its file yet is written. */
   letGo(): void {
+    clearTimeout(this.#letGoLater);
     this.#saveNow();
+    if (this.#basis !== null && this.#saved !== null) this.#basis.cache = this.#saved;
     this.#held = null;
     this.#index = null;
   }

@@ -142,6 +142,18 @@ describe("a watched folder", { skip: why }, () => {
     await isSeen(kept, "nothing again", () => undefined, { made: false });
   });
 
+  test("is not looked at as a whole after what was in memory of it was let go of", async (t) => {
+    const kept = await watched(t);
+    const file = path.join(kept.folder, "a/deep/er/four");
+    await isSeen(kept, "a write", () => fs.writeFileSync(file, "other"));
+    kept.journal.letGo();
+    await isSeen(kept, "a write after that", () => fs.writeFileSync(file, "another"));
+    kept.journal.letGo();
+    await isSeen(kept, "nothing", () => undefined, { made: false });
+    kept.journal.letGo();
+    await isSeen(kept, "one more write", () => fs.writeFileSync(file, "a third"));
+  });
+
   test("has attributes as they are when they change", async (t) => {
     const kept = await watched(t);
     const file = path.join(kept.folder, "a/two");

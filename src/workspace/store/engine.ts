@@ -121,8 +121,8 @@ export interface FolderChanges {
   keep(basis: ScanBasis, mark: number): void;
   /** The stat cache of that state, to be used by one scan after the other; null where none is in memory. */
   readonly held: HeldCache | null;
-  /** Keeps a stat cache in memory; `save` writes it into its file, some time later or before it is let go of. */
-  hold(held: HeldCache, save: () => void): void;
+  /** Keeps a stat cache in memory. `save`, called some time later, writes it into its file: that file's name, or null. */
+  hold(held: HeldCache, save: () => string | null): void;
   /** The index of the store as the last operation left it, for one operation; null where it has to be read. */
   takeIndex(): BlobIndex | null;
   giveIndex(index: BlobIndex): void;

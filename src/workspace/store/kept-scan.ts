@@ -42,7 +42,7 @@ export class KeptScan {
     const name = fileName(this.file);
     const cache = loadStatCache(this.file) ?? takeSeed(this.file, root);
     if (cache !== null && name === fileName(this.file))
-      this.#changes?.hold({ file: name, name, cache, indexes: null }, () => undefined);
+      this.#changes?.hold({ file: name, name, cache, indexes: null }, () => name);
     return cache;
   }
 
@@ -156,17 +156,18 @@ export class KeptScan {
   }
 }
 
-/** Writes a stat cache into its file, unless somebody else has written a later one. */
-function saveHeld(file: string, held: HeldCache): void {
-  if (fileName(file) !== held.file) return;
+/** Writes a stat cache into its file: that file's name; null where it cannot, or somebody else has written a later one. */
+function saveHeld(file: string, held: HeldCache): string | null {
+  if (fileName(file) !== held.file) return null;
   try {
     dropCacheBasis(file);
     writeStatCache(file, held.cache.table, null, held.cache);
     writeCacheBasis(file, held.indexes ?? []);
+    return (held.file = fileName(file));
   } catch {
     // The next start reads more.
+    return null;
   }
-  held.file = fileName(file);
 }
 
 /** Tells a file from every other one that lay in its place. */
