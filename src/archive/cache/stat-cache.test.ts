@@ -4,7 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { allocateTable, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, R, RECORD_WORDS, ScanTable } from "./scan-table.ts";
-import { loadStatCache, type StatCache, writeStatCache } from "./stat-cache.ts";
+import { loadStatCache, type StatCache, statCacheOf, writeStatCache } from "./stat-cache.ts";
 
 const KEY = { tree: Buffer.alloc(32, 7), epoch: Buffer.alloc(16, 9) };
 
@@ -148,6 +148,15 @@ void describe("the stat cache file", () => {
       const words = second.table.directories.subarray(d * DIRECTORY_WORDS, (d + 1) * DIRECTORY_WORDS);
       assert.deepEqual([words[D.OLD], words[D.DONE], words[D.TREE]], [0, 0, 1000 + d * DIRECTORY_WORDS]);
       assert.equal(words[D.FLAGS]! & ~DIRECTORY_FLAG.LINKED, 0, "nothing of the scan is left");
+    }
+    for (const [table, old, read] of [
+      [old, null, first],
+      [next, first.table, second],
+    ] as const) {
+      const made = statCacheOf({ table, old }, KEY);
+      assert.deepEqual([made.directories, made.records], [read.directories, read.records]);
+      for (const part of ["directories", "records", "names", "extras"] as const)
+        assert.deepEqual(Buffer.from(made.table.buffers[part]), Buffer.from(read.table.buffers[part]), part);
     }
     assert.deepEqual(fs.readdirSync(path.dirname(file)), ["cache"]);
     assert.equal(fs.statSync(file).mode & 0o777, 0o600);
