@@ -73,11 +73,11 @@ test("what others save of a folder, and what is written while no daemon runs, is
   assert.equal((await save()).made, false, "another process has saved it");
   fs.writeFileSync(path.join(folder, "a/deep/file"), "after that");
   assert.deepEqual((await save()).changes, { added: 0, modified: 1, removed: 0 });
-  for (const end of [async () => daemon.stop(), async () => daemon.kill()]) {
-    fs.writeFileSync(path.join(folder, "a/deep/file"), `before ${end}`);
+  for (const isKilled of [false, true]) {
+    fs.writeFileSync(path.join(folder, "a/deep/file"), `before ${isKilled}`);
     await save();
-    await end();
-    fs.writeFileSync(path.join(folder, "a/deep/file"), `while nobody looks ${end}`);
+    await (isKilled ? daemon.kill() : daemon.stop());
+    fs.writeFileSync(path.join(folder, "a/deep/file"), `while nobody looks ${isKilled}`);
     await daemon.start();
     assert.deepEqual((await save()).changes, { added: 0, modified: 1, removed: 0 });
     assert.equal((await save()).made, false);

@@ -149,11 +149,11 @@ void describe("the stat cache file", () => {
       assert.deepEqual([words[D.OLD], words[D.DONE], words[D.TREE]], [0, 0, 1000 + d * DIRECTORY_WORDS]);
       assert.equal(words[D.FLAGS]! & ~DIRECTORY_FLAG.LINKED, 0, "nothing of the scan is left");
     }
-    for (const [table, old, read] of [
+    for (const [table, previous, read] of [
       [old, null, first],
       [next, first.table, second],
     ] as const) {
-      const made = statCacheOf({ table, old }, KEY);
+      const made = statCacheOf({ table, old: previous }, KEY);
       assert.deepEqual([made.directories, made.records], [read.directories, read.records]);
       for (const part of ["directories", "records", "names", "extras"] as const)
         assert.deepEqual(Buffer.from(made.table.buffers[part]), Buffer.from(read.table.buffers[part]), part);
