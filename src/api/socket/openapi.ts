@@ -138,8 +138,23 @@ function read(operationId: string, summary: string, parameters: JsonSchema[], co
   };
 }
 
+const WELL: JsonSchema = {
+  type: "object",
+  required: ["ok", "reasons"],
+  properties: { ok: { type: "boolean" }, reasons: TEXTS },
+};
+/** For whoever watches the daemon: 503 where something is wrong, with the reasons. */
+function watched(operationId: string, summary: string): JsonSchema {
+  const { responses, ...operation } = read(operationId, summary, [], json(WELL)) as { responses: JsonSchema };
+  return { ...operation, responses: { ...responses, "503": { description: "not well", content: json(WELL) } } };
+}
+
 const ofJob = json(envelope(jsonSchemaOf(Job), { type: "null" }, true));
 const RESOURCES: JsonSchema = {
+  "/v1/health": {
+    get: watched("health", "Tells if the workspaces of the caller are well, and no limit on their ages is passed."),
+  },
+  "/v1/ready": { get: watched("ready", "Tells if calls are taken.") },
   "/v1/events": {
     get: read(
       "events",
