@@ -15,6 +15,8 @@ export interface TouchedFolder {
   directories: ReadonlyMap<string, TouchedDirectory>;
   /** Low 32 bits of the numbers of inodes that may have changed, or have got another name. */
   inodes: readonly number[];
+  /** Files that were young when they were read may have changed without having been told of. */
+  young: boolean;
 }
 
 /** Directories that a scan looks at in any case: what is noted of them is not in the table, or not all that it depends on. */
@@ -38,6 +40,8 @@ export interface Unchanged {
   records: Uint8Array;
   /** Entries for which there is to be room. */
   lookedAt: number;
+  /** Young files are looked at in any case. */
+  young: boolean;
 }
 
 /** Tells what of a cache needs no look. */
@@ -67,13 +71,13 @@ export function unchangedIn({ table, directories, records }: StatCache, touched:
       looks[directory] = LOOK.SOME;
     if (looks[directory] !== LOOK.NONE) lookedAt += words[base + D.COUNT]!;
   }
-  return { directories: looks, records: looked, lookedAt };
+  return { directories: looks, records: looked, lookedAt, young: touched.young };
 }
 
 /** Marks of a record for which its directory is looked at as a whole, whatever is known of changes. */
 const LOOKED_AT_AGAIN = FLAG.OMITTED | FLAG.TORN | FLAG.LIVE | FLAG.UNREAD;
 
-/** One of {@link LOOK} for a directory of a cache, by what its records say too: young files are looked at in any case, and marked. */
+/** One of {@link LOOK} for a directory of a cache, by what its records say too: young files that are looked at in any case are marked. */
 export function lookOf({ records, directories }: ScanTable, unchanged: Unmarked, directory: number): number {
   let look = unchanged.directories[directory]!;
   if (look === LOOK.WHOLE) return look;
@@ -83,14 +87,14 @@ export function lookOf({ records, directories }: ScanTable, unchanged: Unmarked,
     const base = record * RECORD_WORDS;
     const marks = records[base + R.NAME_FLAGS]! >>> 16;
     if (records[base + R.MODE] === 0 || marks & LOOKED_AT_AGAIN) return LOOK.WHOLE;
-    if ((marks & FLAG.YOUNG) === 0 || records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) continue;
+    if (!unchanged.young || (marks & FLAG.YOUNG) === 0 || records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) continue;
     unchanged.records[record] = 1;
     look = LOOK.SOME;
   }
   return look;
 }
 
-export type Unmarked = Pick<Unchanged, "directories" | "records">;
+export type Unmarked = Omit<Unchanged, "lookedAt">;
 
 /** Numbers of inodes, looked for in many records. */
 class Inodes {

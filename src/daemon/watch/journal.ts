@@ -57,6 +57,8 @@ export interface Shared {
   /** The last mark. */
   mark(): number;
   readonly arrivals: Arrivals;
+  /** True where the mappings of all are seen. */
+  readonly seesMappings: boolean;
   /** Inodes of files that somebody has mapped, by their low 32 bits: what is stored through a mapping is told by nobody. */
   mapped(): readonly number[];
   /** Called when a stat cache is kept in memory. */
@@ -71,7 +73,7 @@ export class ChangeJournal implements FolderChanges {
   readonly #touched = new Map<string, { names: Set<string> | null; deep: boolean; mark: number }>();
   /** Changes before this mark may be missing. */
   #lostBefore = 0;
-  #basis: (ScanBasis & { mark: number }) | null = null;
+  #basis: (ScanBasis & { mark: number; young: boolean }) | null = null;
   /** The file in which the stat cache of that state was written; null: in none yet. */
   #saved: string | null = null;
   #held: HeldCache | null = null;
@@ -98,13 +100,14 @@ export class ChangeJournal implements FolderChanges {
     if (known === null || known.cache !== basis.cache || known.rules !== basis.rules) return null;
     const arrived = this.#shared.arrivals.since(known.mark);
     if (arrived === null) return null;
-    return { directories: this.#touched, inodes: [...arrived, ...this.#shared.mapped()] };
+    const inodes = [...arrived, ...this.#shared.mapped()];
+    return { directories: this.#touched, inodes, young: known.young || !this.#shared.seesMappings };
   }
 
-  keep(basis: ScanBasis, mark: number): void {
+  keep(basis: ScanBasis, mark: number, isWhole: boolean): void {
     if (mark <= this.#lostBefore) return;
     if (this.#basis?.cache !== basis.cache) this.#saved = null;
-    this.#basis = { ...basis, mark };
+    this.#basis = { ...basis, mark, young: !isWhole };
     for (const [path, touched] of this.#touched) if (touched.mark < mark) this.#touched.delete(path);
     if (this.#touched.size === 0) this.#names = 0;
   }

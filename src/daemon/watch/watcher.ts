@@ -55,6 +55,7 @@ export class Watcher {
       takeNote: (journal) => this.#takeNote(journal),
       mark: () => this.#mark,
       arrivals: this.#arrivals,
+      seesMappings: source.byAnyName,
       mapped: () => this.#mapped,
       onHold: (journal) => this.#limitHeld(journal),
     };

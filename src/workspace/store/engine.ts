@@ -117,8 +117,8 @@ export interface FolderChanges {
   mark(): number;
   /** Changes since the state that was kept last; null where it is another one, or some may have been missed. */
   since(basis: ScanBasis): TouchedFolder | null;
-  /** Counts from the state that a scan which began after the mark has found. */
-  keep(basis: ScanBasis, mark: number): void;
+  /** Counts from the state that a scan which began after the mark has found. `isWhole`: it has read what was young, too. */
+  keep(basis: ScanBasis, mark: number, isWhole: boolean): void;
   /** The stat cache of that state, to be used by one scan after the other; null where none is in memory. */
   readonly held: HeldCache | null;
   /** Keeps a stat cache in memory. `save`, called some time later, writes it into its file: that file's name, or null. */

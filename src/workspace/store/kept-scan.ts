@@ -27,7 +27,7 @@ export class KeptScan {
   readonly file: string;
   readonly #changes: FolderChanges | null;
   /** Moment after which the scan under way began, and the rules that it goes by; null where nobody tells changes of its folder. */
-  #begun: { mark: number; rules: string } | null = null;
+  #begun: { mark: number; rules: string; isWhole: boolean } | null = null;
 
   /** `file`: the workspace's stat cache; `changes`: those of its folder, where somebody is told of them. */
   constructor(file: string, changes: FolderChanges | null = null) {
@@ -64,7 +64,11 @@ export class KeptScan {
     const changes = this.#changes;
     if (changes === null || Buffer.compare(changes.root, request.root) !== 0 || request.crossMounts) return null;
     const { excludes, rules, skip } = request;
-    this.#begun = { mark: changes.mark(), rules: JSON.stringify([excludes, rules, skip]) };
+    this.#begun = {
+      mark: changes.mark(),
+      rules: JSON.stringify([excludes, rules, skip]),
+      isWhole: request.byTimes !== true,
+    };
     if (!trusted || cache === null || request.reread) return null;
     const touched = changes.since({ cache: this.#name(), rules: this.#begun.rules });
     return touched === null ? null : unchangedIn(cache, touched);
@@ -72,7 +76,9 @@ export class KeptScan {
 
   /** After a scan that found the folder as its cache says, or of which a cache was just kept. */
   noteKept(): void {
-    if (this.#begun !== null) this.#changes!.keep({ cache: this.#name(), rules: this.#begun.rules }, this.#begun.mark);
+    if (this.#begun === null) return;
+    const { mark, rules, isWhole } = this.#begun;
+    this.#changes!.keep({ cache: this.#name(), rules }, mark, isWhole);
   }
 
   /** Tells the present stat cache from every other one. */
