@@ -27,6 +27,7 @@ import { type DaemonState, entryOf, type FolderMove, folderOf, KeptState, type S
 import { type EventPlace, KeptRecords, type Noted } from "./records/kept-records.ts";
 import { type ScheduleHands, Schedules } from "./schedules/schedules.ts";
 import { type Health, lookAfter, statusOf, WELL } from "./status.ts";
+import { MOST_FORKS } from "./tokens.ts";
 import { Turns } from "./turns.ts";
 import { WatchedWorkspaces } from "./watch/watched-workspaces.ts";
 
@@ -372,6 +373,20 @@ export class Daemon {
     return { client, created: client.created };
   }
 
+  /** Throws `refused` where an agent has made as many forks as it may: with its token, else of one folder and of its forks. */
+  requireForkable({ token }: Caller, { path }: { path: string }): void {
+    if (token !== null) return this.tokens.requireForkable(token);
+    const paths = this.#kept.state.workspaces.map((each) => each.path);
+    const [first = path] = paths
+      .filter((each) => isBeside(each, path))
+      .toSorted((one, other) => one.length - other.length);
+    const forks = paths.filter((each) => isBeside(first, each)).length;
+    if (forks < MOST_FORKS) return;
+    throw new CairnError("refused", `${forks} forks of ${printablePath(first)} are kept, and no more are made`, {
+      hint: "ask a person to release some",
+    });
+  }
+
   /**
    * Lists a fork, for the token too with which it was made: the fork itself, then the state, then the token. A kill after the
    * first leaves a record that the next start lists, one after the second a fork that is its user's and not the token's.
@@ -581,6 +596,11 @@ export class Daemon {
       places: this.#options.places,
     });
   }
+}
+
+/** True for a path that is another one's and more, as that of an agent's fork is. */
+export function isBeside(path: string, fork: string): boolean {
+  return fork.startsWith(path) && /^[-.][\w.-]{1,100}$/.test(fork.slice(path.length));
 }
 
 /** The path itself, where it is a link to the folder. */

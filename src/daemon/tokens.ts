@@ -20,8 +20,8 @@ import { readOrSetAside } from "./state-file.ts";
 const MAX_FILE_BYTES = 16 << 20;
 /** Tokens that one user may have at once; operators are not bound. */
 const MOST_OF_ONE = 100;
-/** Forks that are made with one token; each is a workspace for good. */
-const MOST_FORKS = 100;
+/** Forks that are made with one token, or of one folder by its user; each is a workspace for good. */
+export const MOST_FORKS = 100;
 const DEFAULT_SPAN = "30d";
 const LONGEST_MS = 366 * 24 * 3_600_000;
 const FORM = /^cairn_([0-9a-f]{16})_([0-9a-f]{64})$/;

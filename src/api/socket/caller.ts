@@ -2,9 +2,10 @@ import type { IncomingMessage } from "node:http";
 import type { Daemon } from "../../daemon/daemon.ts";
 import type { Peer } from "../../daemon/peer.ts";
 import type { Admitted } from "../../daemon/tokens.ts";
+import type { CairnError } from "../../errors.ts";
 
-/** A caller, and when they are none any more. */
-export type Admission = Pick<Admitted, "caller"> & Partial<Admitted>;
+/** A caller, when they are none any more, and why they are not served though they are known. */
+export type Admission = Pick<Admitted, "caller"> & Partial<Admitted> & { refused?: CairnError };
 
 /**
  * Whoever makes a request: whom its token names, else whom the kernel names; null: the kernel names nobody. Throws `NotAdmitted`.

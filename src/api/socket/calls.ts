@@ -6,7 +6,7 @@ import { type Client, type ForkResult, LIBRARY_VERBS } from "../../contract/inde
 import { checkValue, type Notes, refuseUnknown } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions, WorkspaceRef } from "../../contract/words.ts";
-import type { Daemon } from "../../daemon/daemon.ts";
+import { type Daemon, isBeside } from "../../daemon/daemon.ts";
 import { type Caller, isOperator, mayByBits, type Peer, requireRootsPlace } from "../../daemon/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -108,8 +108,7 @@ function refuseByPath(name: string, body: Body, options: Body | undefined): void
 
 /** Throws `permission` for a fork of an agent that is not beside its workspace, with the workspace's name and more. */
 function requireBeside({ path, path_b64 }: WorkspaceRef, fork: string): void {
-  const rest = fork.startsWith(path) && path_b64 === undefined ? fork.slice(path.length) : "";
-  if (!/^[-.][\w.-]{1,100}$/.test(rest))
+  if (path_b64 !== undefined || !isBeside(path, fork))
     throw new CairnError(
       "permission",
       `an agent forks beside its workspace: ${path}-NAME, and not ${fork.slice(0, 200)}`,
@@ -212,7 +211,7 @@ async function callClient(
       if (!isOperator(peer) && name === "read") given[0] = await requireMayRead(peer, client, body);
       if (peer.isAgent && name === "fork") {
         requireBeside(client.workspace, given[1] as string);
-        if (peer.token !== null) daemon.tokens.requireForkable(peer.token);
+        daemon.requireForkable(peer, client.workspace);
       }
       const last = given.at(-1) as Record<string, unknown>;
       if (peer.isAgent && name === "save") last["cause"] ??= { kind: "tool_call" };

@@ -1,6 +1,7 @@
 import { once } from "node:events";
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Daemon } from "../../daemon/daemon.ts";
 import type { Log } from "../../daemon/log/log.ts";
 import { type Caller, isOperator, keyOf } from "../../daemon/peer.ts";
@@ -45,11 +46,20 @@ export const HTTP_LIMITS = {
   keepAliveTimeout: 30_000,
 };
 
+/** Requests that are none, by the codes that node gives them; `why` is for the log. */
+const BROKEN: Readonly<Record<string, { status: number; why: string | null }>> = {
+  HPE_HEADER_OVERFLOW: { status: 431, why: "its head is too large" },
+  ERR_HTTP_REQUEST_TIMEOUT: { status: 408, why: "it did not come in time" },
+};
+const NO_HTTP = { status: 400, why: "it is no HTTP" };
+/** Whoever ended the connection themselves. */
+const GONE = { status: 400, why: null };
+
 /** Requests of those who may connect: `POST /v1/<verb>`, a JSON object each way, or lines of JSON where the caller accepts those. */
 export class RequestHandler {
   readonly #daemon: Daemon;
   readonly #options: HandlerOptions;
-  readonly #refusals: Refusals;
+  readonly refusals: Refusals;
   readonly #stopped = new AbortController();
   /** Calls under way, by the user or token that makes them. */
   readonly #calls = new Map<string, number>();
@@ -59,7 +69,7 @@ export class RequestHandler {
     this.#daemon = daemon;
     this.#events = new EventStreams(daemon);
     this.#options = options;
-    this.#refusals = new Refusals(options.log);
+    this.refusals = new Refusals(options.log);
   }
 
   /** Stops the calls that are under way. */
@@ -89,7 +99,8 @@ export class RequestHandler {
       requireNoPage(request);
       const admission = admit();
       ({ caller } = admission);
-      const { revoked, expiresAt } = admission;
+      const { revoked, expiresAt, refused } = admission;
+      if (refused !== undefined) throw refused;
       if (revoked !== undefined) signals.push(revoked);
       if (expiresAt !== undefined)
         expiry = setTimeout(
@@ -155,6 +166,16 @@ export class RequestHandler {
     reply.end(await jobs.answer(id, { onProgress, onWarning: (message) => reply.warn(message) }));
   }
 
+  /** Answers what is no HTTP, or did not come in time, and tells whose it was. */
+  refuse({ code }: NodeJS.ErrnoException, socket: Duplex, who: string): void {
+    const { status, why } = BROKEN[code ?? ""] ?? (code?.startsWith("HPE_") === true ? NO_HTTP : GONE);
+    if (why !== null) this.refusals.ofConnection(`a request of ${who}`, why);
+    const { _httpMessage: begun } = socket as { _httpMessage?: ServerResponse | null };
+    if (why !== null && socket.writable && begun?.headersSent !== true)
+      socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\n\r\n`);
+    socket.destroy();
+  }
+
   async #serveMcp(
     request: IncomingMessage,
     response: ServerResponse,
@@ -176,7 +197,7 @@ export class RequestHandler {
     } catch (error) {
       const failed = toCairnError(error);
       const { workspace, path } = call.body;
-      if (caller.isAgent) this.#refusals.ofAgent(caller, call.name, workspace ?? path, failed);
+      if (caller.isAgent) this.refusals.ofAgent(caller, call.name, workspace ?? path, failed);
       logCall(this.#options.log, made, failed);
       throw failed;
     }
@@ -189,14 +210,14 @@ export class RequestHandler {
   ): void {
     if (failed.code === "internal")
       this.#options.log(`${request.url}: ${failed.stack ?? failed.message}`, { priority: "error" });
-    if (caller?.isAgent === true) this.#refusals.ofAgent(caller, request.url ?? "", undefined, failed);
+    if (caller?.isAgent === true) this.refusals.ofAgent(caller, request.url ?? "", undefined, failed);
     // What is left of a body that was refused is dropped, for as long as a request may take.
     if (!request.complete) {
       response.shouldKeepAlive = false;
       request.resume();
     }
     if (!(failed instanceof NotAdmitted)) return reply.fail(failed);
-    this.#refusals.ofStranger(request.socket.remoteAddress ?? "the socket", failed);
+    this.refusals.ofStranger(request.socket.remoteAddress ?? "the socket", failed);
     response.shouldKeepAlive = false;
     reply.refuse(failed);
   }

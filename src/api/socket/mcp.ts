@@ -8,7 +8,7 @@ import { type Members, withoutOurs } from "../client/connection.ts";
 import { type Calls, methodsOf } from "../client/served-library.ts";
 import { serveOnHttp } from "../mcp/http.ts";
 import type { Body, Told } from "./calls.ts";
-import { readBody } from "./request.ts";
+import { readBody, requireShallow } from "./request.ts";
 
 type Answer = (call: { name: string; body: Body; told: Told }) => Promise<unknown>;
 
@@ -79,6 +79,7 @@ function messageOf(text: string): unknown {
   } catch {
     throw new CairnError("usage", "the request is not JSON");
   }
+  requireShallow(message);
   if (Array.isArray(message)) throw new CairnError("usage", "a request has one message");
   return message;
 }

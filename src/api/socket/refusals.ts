@@ -2,9 +2,12 @@ import type { Caller } from "../../daemon/peer.ts";
 import type { NotAdmitted } from "../../daemon/tokens.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/safe-path.ts";
+import { rowOf } from "./capabilities.ts";
 
 /** Errors of an agent's call that its person may want to know of; others are a program's ordinary day. */
-const TOLD: ReadonlySet<ErrorCode> = new Set(["permission", "refused", "usage", "busy", "no_space"]);
+const TOLD: ReadonlySet<ErrorCode> = new Set(
+  "permission refused usage unsupported not_a_workspace busy no_space".split(" ") as ErrorCode[],
+);
 const MAX_LINE = 500;
 /**
  * Lines in a span of so many milliseconds: whoever is refused for ever must not fill the disk. The first of each call of each caller
@@ -27,13 +30,16 @@ export class Refusals {
     this.#log = log;
   }
 
-  /** Tells of an agent's error, once. */
+  /** Tells of an agent's error, once. `call`: its name; else the address, at which nothing that is not found is an ordinary thing. */
   ofAgent({ uid, token }: Caller, call: string, workspace: unknown, error: CairnError): void {
-    if (!TOLD.has(error.code) || this.#told.has(error)) return;
+    if (this.#told.has(error)) return;
     this.#told.add(error);
+    if (!TOLD.has(error.code) && !(error.code === "not_found" && call.startsWith("/"))) return;
     const where = typeof workspace === "string" ? `, workspace ${workspace.slice(0, 200)}` : "";
+    // Words that are no calls are one kind, or whoever makes up many would hide others' refusals.
+    const name = call.replace(/^\/v1\//, "");
     this.#line(
-      `${uid} ${token} ${call}`,
+      `${uid} ${token} ${rowOf(name) === undefined ? "" : name} ${error.code}`,
       `refused an agent: uid ${uid}, token ${token ?? "none"}, call ${call.slice(0, 40)}${where}: ${error.message}`,
     );
   }
@@ -42,6 +48,11 @@ export class Refusals {
   ofStranger(address: string, error: NotAdmitted): void {
     const reason = String(error.details?.["reason"]);
     this.#line("stranger", `refused a call from ${address} ${reason}`);
+  }
+
+  /** Tells of a request that was none, or of a connection. */
+  ofConnection(who: string, why: string): void {
+    this.#line(`connection ${who}`, `refused ${who}: ${why}`);
   }
 
   #line(kind: string, text: string): void {

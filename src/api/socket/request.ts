@@ -37,9 +37,23 @@ function parsed(text: string): Body {
   } catch {
     throw new CairnError("usage", "the request is not JSON");
   }
+  requireShallow(value);
   const { options } = (value ?? {}) as { options?: unknown };
   if (isObject(value) && (options === undefined || isObject(options))) return value;
   throw new CairnError("usage", "the request is to be a JSON object, and its options too");
+}
+
+/** Deeper than any call is, and shallower than what a stack takes. */
+const MOST_DEPTH = 100;
+
+/** Throws `usage` for JSON that is so deep that whoever walks it would run out of stack. */
+export function requireShallow(value: unknown): void {
+  let level = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > MOST_DEPTH) throw new CairnError("usage", `the request is more than ${MOST_DEPTH} levels deep`);
+    const inside = level.filter((each) => typeof each === "object" && each !== null && !ArrayBuffer.isView(each));
+    level = inside.flatMap((each) => Object.values(each as object));
+  }
 }
 
 function isObject(value: unknown): value is Body {

@@ -30,10 +30,15 @@ function requireForAgents({ agents, named }: Capability, name: string, options: 
   // A list that names nothing asks for nothing.
   const asked = Object.entries(options ?? {}).filter(([, value]) => !(Array.isArray(value) && value.length === 0));
   const refused = asked.map(([each]) => each).find((each) => !allowed.has(each));
-  const { kind } = (options?.["cause"] ?? {}) as { kind?: unknown };
+  const { kind, request } = (options?.["cause"] ?? {}) as { kind?: unknown; request?: unknown };
   if (kind === "person" || kind === "schedule")
     throw new CairnError("permission", `an agent's cause is not of the kind ${kind}`, {
       hint: 'say what it did, as {"kind":"tool_call","tool":"bash"}',
+    });
+  // By it a call that was interrupted is found to be done.
+  if (request !== undefined)
+    throw new CairnError("permission", "`request` in the cause of an agent is the daemon's to say", {
+      hint: "give an idempotency key instead",
     });
   if (refused === undefined) return;
   throw new CairnError("permission", `${name} with ${JSON.stringify(refused.slice(0, 40))} is not for agents`, {

@@ -37,6 +37,9 @@ export class SocketServer {
     this.#server = createServer(HTTP_LIMITS);
     this.#server.maxConnections = options.connections + FOR_ROOT;
     this.#server.on("connection", (socket: Socket) => this.#welcome(socket));
+    this.#server.on("clientError", (error, socket) =>
+      this.#handler.refuse(error, socket, `uid ${this.#peers.get(socket as Socket)?.uid}`),
+    );
     this.#server.on("request", (request, response) => {
       const peer = this.#peers.get(request.socket);
       if (peer === undefined) request.socket.destroy();
@@ -64,8 +67,10 @@ export class SocketServer {
       const peer = peerOf(socket);
       const own = [...this.#peers.values()].filter(({ uid }) => uid === peer.uid).length;
       const { connections } = this.#options;
-      if (!isOperator(peer) && (own >= Math.ceil(connections / SHARE) || this.#peers.size >= connections))
+      if (!isOperator(peer) && (own >= Math.ceil(connections / SHARE) || this.#peers.size >= connections)) {
+        this.#handler.refusals.ofConnection(`uid ${peer.uid}`, `${own} of ${this.#peers.size} connections already`);
         return void socket.destroy();
+      }
       this.#peers.set(socket, peer);
       socket.once("close", () => this.#peers.delete(socket));
     } catch {

@@ -36,6 +36,9 @@ export class TcpServer {
         ? createPlain(HTTP_LIMITS)
         : createSecure({ ...HTTP_LIMITS, ...tls.read(), minVersion: LEAST_VERSION, handshakeTimeout: HANDSHAKE_MS });
     this.#server.on("connection", (socket: Socket) => this.#welcome(socket));
+    this.#server.on("clientError", (error, socket) =>
+      this.#handler.refuse(error, socket, (socket as Socket).remoteAddress ?? "somebody who is gone"),
+    );
     this.#server.on("request", (request, response) => {
       void this.#handler.serve(request, response, () => this.#admit(request));
     });
@@ -88,7 +91,7 @@ export class TcpServer {
     });
   }
 
-  /** Throws `NotAdmitted`, and `busy` where a token has its share of connections. */
+  /** Refuses as `busy` where a token has its share of connections. Throws `NotAdmitted`. */
   #admit(request: IncomingMessage): Admission {
     const admission = callerOf(request, this.#daemon, null);
     const { token } = admission.caller;
@@ -96,9 +99,12 @@ export class TcpServer {
     if (connection === undefined || connection.token === token) return admission;
     const own = [...this.#connections.values()].filter((each) => each.token === token).length;
     if (own >= Math.ceil(this.#options.connections / SHARE))
-      throw new CairnError("busy", `this token has ${own} connections already`, {
-        hint: "use those again, or close some",
-      });
+      return {
+        ...admission,
+        refused: new CairnError("busy", `this token has ${own} connections already`, {
+          hint: "use those again, or close some",
+        }),
+      };
     connection.token = token;
     return admission;
   }
