@@ -1,5 +1,6 @@
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "./scan-table.ts";
 import { TYPE } from "../../fs/linux/syscall-abi.ts";
+import { IGNORE_FILE } from "../../fs/ignore.ts";
 import type { StatCache } from "./stat-cache.ts";
 
 export interface TouchedDirectory {
@@ -44,8 +45,8 @@ export interface Unchanged {
   young: boolean;
 }
 
-/** Tells what of a cache needs no look. */
-export function unchangedIn({ table, directories, records }: StatCache, touched: TouchedFolder): Unchanged {
+/** Tells what of a cache needs no look; null where an ignore file may say something else by now. */
+export function unchangedIn({ table, directories, records }: StatCache, touched: TouchedFolder): Unchanged | null {
   const looks = new Uint8Array(new SharedArrayBuffer(directories)).fill(LOOK.NONE);
   const looked = new Uint8Array(new SharedArrayBuffer(records));
   const deep = new Set<number>();
@@ -66,12 +67,21 @@ export function unchangedIn({ table, directories, records }: StatCache, touched:
     // A directory's number is above its parent's.
     if (deep.size > 0 && directory > 0 && deep.has(words[base + D.PARENT]!)) deep.add(directory);
     const isLookedAt = (words[base + D.FLAGS]! & LOOKED_AT) !== 0 || words[base + D.IGNORED] !== 0;
+    if (words[base + D.FLAGS]! & DIRECTORY_FLAG.IGNORE_FILE && mayHaveOtherRules(table, directory, inodes)) return null;
     if (isLookedAt || deep.has(directory)) looks[directory] = LOOK.WHOLE;
     else if (looks[directory] !== LOOK.WHOLE && inodes?.findIn(table, directory, looked) === true)
       looks[directory] = LOOK.SOME;
     if (looks[directory] !== LOOK.NONE) lookedAt += words[base + D.COUNT]!;
   }
   return { directories: looks, records: looked, lookedAt, young: touched.young };
+}
+
+/** True where an ignore file has other names, by which it may have been changed, or was changed by one. */
+function mayHaveOtherRules(table: ScanTable, directory: number, inodes: Inodes | null): boolean {
+  const record = recordOf(table, directory, Buffer.from(IGNORE_FILE));
+  if (record === null) return true;
+  const base = record * RECORD_WORDS;
+  return table.records[base + R.NLINK]! > 1 || inodes?.has(table.records[base + R.INO]!) === true;
 }
 
 /** Marks of a record for which its directory is looked at as a whole, whatever is known of changes. */
@@ -107,6 +117,10 @@ class Inodes {
     for (const inode of inodes) this.#low[inode & 0xffff] = 1;
   }
 
+  has(inode: number): boolean {
+    return this.#low[inode & 0xffff] === 1 && this.#all.has(inode);
+  }
+
   /** Marks the records of a directory that have one of them; false where none has. */
   findIn({ records, directories }: ScanTable, directory: number, marks: Uint8Array): boolean {
     let isFound = false;
@@ -114,7 +128,7 @@ class Inodes {
     const end = first + directories[directory * DIRECTORY_WORDS + D.COUNT]!;
     for (let record = first; record < end; record++) {
       const inode = records[record * RECORD_WORDS + R.INO]!;
-      if (this.#low[inode & 0xffff] !== 1 || !this.#all.has(inode)) continue;
+      if (!this.has(inode)) continue;
       marks[record] = 1;
       isFound = true;
     }

@@ -384,7 +384,8 @@ class DirectoryScanner {
     if (!task.trustDirectoryTimes) return false;
     const flags = old!.recordFlags(oldRecord);
     if ((flags & FLAG.YOUNG) === 0) return true;
-    if (!isYoungDirectory(stat.words, task.heldAt)) old!.setRecordFlags(oldRecord, flags & ~FLAG.YOUNG);
+    if (!task.oldStays && !isYoungDirectory(stat.words, task.heldAt))
+      old!.setRecordFlags(oldRecord, flags & ~FLAG.YOUNG);
     return false;
   }
 

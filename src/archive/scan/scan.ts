@@ -247,6 +247,7 @@ class Scan {
       root: options.root,
       table: this.#table.buffers,
       old: options.cache?.table.buffers ?? null,
+      oldStays: options.cacheStays ?? false,
       unchanged: options.unchanged ?? null,
       written: options.reread === true ? null : (options.written?.buffers ?? null),
       excludes: options.excludes,

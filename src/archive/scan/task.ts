@@ -29,6 +29,8 @@ export interface ScanTask {
   /** files that were written from known content, by `keepWrittenFiles`: not read where they are unchanged since; or null */
   written: TableBuffers | null;
   excludes: readonly string[];
+  /** others use the previous table too, so that nothing is noted in it before it is certain */
+  oldStays: boolean;
   /** what of the previous table needs no look; or null */
   unchanged: Unmarked | null;
   /** rules recorded in a point, used instead of the excludes and of the files that lie there now */

@@ -13,19 +13,29 @@ export interface WatchedPlace {
 /** Tells of a change: the path of its directory as latin1, or null where it is in no watched folder. */
 export type Told = (directory: string | null, change: Change) => void;
 
+/** Says that changes may not have been told. */
+export interface Lost {
+  /** Of all folders. */
+  all(why: string): void;
+  /** Of one, which is not at its path now. */
+  away(root: string): void;
+  /** Of one, which is watched no more. */
+  ended(root: string, why: string): void;
+}
+
 /** Somebody who is told by the kernel what changes. */
 export interface ChangeSource {
   /** Something can be read from it when there is something to tell. */
   readonly fd: number;
-  /** True where it tells of a file of a folder whatever the name is by which it is changed. */
-  readonly byAnyName: boolean;
+  /** True where it tells of each change, by whichever name and mount it is made, so that a scan may go by it. */
+  readonly isWhole: boolean;
   /** False for a type of file system on which it is not told of each change. */
   tells(type: string): boolean;
   /** Watches a folder from when it resolves on. False where that is not possible; `why` is in the log then. */
   watch(place: WatchedPlace): Promise<boolean> | boolean;
   unwatch(place: WatchedPlace): void;
-  /** Tells what waits, or a part of it. False: nothing waits. `lost`: changes in some folder, or in all, may not be told. */
-  read(told: Told, lost: (why: string, root: string | null) => void): boolean;
+  /** Tells what waits, or a part of it. False: nothing waits. */
+  read(told: Told, lost: Lost): boolean;
   /** Paths may be others now than those that it knows. */
   forget(): void;
   /** Nothing more is read for now. */

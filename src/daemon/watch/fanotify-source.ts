@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import { type Change, FanotifyQueue } from "../../fs/linux/fanotify.ts";
-import type { ChangeSource, Told, WatchedPlace } from "./change-source.ts";
+import type { ChangeSource, Lost, Told, WatchedPlace } from "./change-source.ts";
 
 /** On btrfs only what is no subvolume can be watched as a whole. */
 const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcachefs"]);
@@ -9,10 +9,9 @@ const MOST_PATHS = 50_000;
 
 /** Changes on whole file systems, for root: none is missed, whoever makes it and by which name. */
 export class FanotifySource implements ChangeSource {
-  readonly byAnyName = true;
+  readonly isWhole = true;
   readonly #queue: FanotifyQueue;
   readonly #places = new Map<string, WatchedPlace>();
-  readonly #marked = new Set<string>();
   /** Paths of directories by what the kernel says of each; null: in none of the folders. */
   readonly #paths = new Map<string, string | null>();
   /** Descriptors on the mounts, open as long as changes are read: they keep the mounts in use. */
@@ -38,8 +37,8 @@ export class FanotifySource implements ChangeSource {
 
   watch(place: WatchedPlace): boolean {
     const path = Buffer.from(place.root, "latin1").toString("utf8");
-    if (!this.#marked.has(place.fileSystem) && !this.#queue.watch(path)) return false;
-    this.#marked.add(place.fileSystem);
+    // Done again it is of no effect, unless the file system was unmounted meanwhile, which ends it.
+    if (!this.#queue.watch(path)) return false;
     this.#places.set(place.root, place);
     this.forget();
     return true;
@@ -49,7 +48,7 @@ export class FanotifySource implements ChangeSource {
     this.#places.delete(root);
   }
 
-  read(told: Told, lost: (why: string, root: string | null) => void): boolean {
+  read(told: Told, lost: Lost): boolean {
     return this.#queue.read(
       (change) => {
         const path = this.#pathOf(change, lost);
@@ -57,7 +56,7 @@ export class FanotifySource implements ChangeSource {
         if (change.isDirectory && change.moved) this.forget();
         told(path, change);
       },
-      () => lost("more changed at once than the kernel keeps", null),
+      () => lost.all("more changed at once than the kernel keeps"),
     );
   }
 
@@ -65,30 +64,34 @@ export class FanotifySource implements ChangeSource {
     this.#paths.clear();
   }
 
-  #pathOf({ directory }: Change, lost: (why: string, root: null) => void): string | null {
+  #pathOf({ directory }: Change, lost: Lost): string | null {
     if (directory === null) return null;
     const known = this.#paths.get(directory);
     if (known !== undefined) return known;
     const fileSystem = directory.slice(0, 8);
     let found: string | null = null;
+    let isSure = true;
     const asked = new Set<number>();
     for (const place of this.#places.values()) {
       if (place.fileSystem !== fileSystem || asked.has(place.mount)) continue;
-      const fd = this.#mountOf(place);
-      if (fd < 0) continue;
+      const fd = this.#mountOf(place, lost);
+      if (fd < 0) {
+        isSure = false;
+        continue;
+      }
       asked.add(place.mount);
       const path = this.#queue.pathOf(directory, fd);
-      if (path === undefined) lost("the kernel does not tell where something changed", null);
+      if (path === undefined) lost.all("the kernel does not tell where something changed");
       else if (path !== null && isIn(path, this.#places)) found = path;
       if (found !== null) break;
     }
     if (this.#paths.size >= MOST_PATHS) this.forget();
-    this.#paths.set(directory, found);
+    if (isSure) this.#paths.set(directory, found);
     return found;
   }
 
-  /** Minus one where the folder is gone: another one on the mount is asked for. */
-  #mountOf({ root, device, mount }: WatchedPlace): number {
+  /** Minus one where the folder is not at its path: another one on the mount is asked for. */
+  #mountOf({ root, device, mount }: WatchedPlace, lost: Lost): number {
     const known = this.#mounts.get(mount);
     if (known !== undefined) return known;
     const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
@@ -99,9 +102,11 @@ export class FanotifySource implements ChangeSource {
         return fd;
       }
       closeSync(fd);
-    } catch {
-      // Nothing of it can change.
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== "ENOENT" && code !== "ENOTDIR") lost.all(`a folder cannot be opened: ${code}`);
     }
+    lost.away(root);
     return -1;
   }
 

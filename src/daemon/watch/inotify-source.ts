@@ -3,7 +3,7 @@ import { constants as system } from "node:os";
 import type { Change } from "../../fs/linux/fanotify.ts";
 import { InotifyQueue } from "../../fs/linux/inotify.ts";
 import { newPacer } from "../../pacer.ts";
-import type { ChangeSource, Told, WatchedPlace } from "./change-source.ts";
+import type { ChangeSource, Lost, Told, WatchedPlace } from "./change-source.ts";
 
 /** Elsewhere another machine may make changes, of which nobody is told here. */
 const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcachefs", "btrfs", "overlay"]);
@@ -11,16 +11,16 @@ const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcache
 const MOST_OF_ONE = 50_000;
 
 /**
- * Changes in each directory of the folders, for any user. A file that is changed by a name outside of its folder is not told of,
- * nor what other users have mapped: whoever uses it looks at all from time to time.
+ * Changes in each directory of the folders, for any user. What is changed by a name outside of its folder is not told of, nor what
+ * lies in a directory that was closed: it serves those who want to hear of changes, and no scan goes by it.
  */
 export class InotifySource implements ChangeSource {
-  readonly byAnyName = false;
+  readonly isWhole = false;
   readonly #queue: InotifyQueue;
   /** Paths by the numbers of their watches, and the folder of each. */
   readonly #watches = new Map<number, { path: string; root: string }>();
   readonly #roots = new Map<string, number>();
-  #why: ((why: string, root: string) => void) | null = null;
+  #lost: Lost | null = null;
 
   readonly #most: number;
 
@@ -68,7 +68,7 @@ export class InotifySource implements ChangeSource {
 
   #giveUp(root: string): void {
     this.#remove(root);
-    this.#why?.("it has more directories than may be watched (fs.inotify.max_user_watches)", root);
+    this.#lost?.ended(root, "it has more directories than may be watched (fs.inotify.max_user_watches)");
   }
 
   #remove(root: string): void {
@@ -84,15 +84,15 @@ export class InotifySource implements ChangeSource {
     this.#remove(root);
   }
 
-  read(told: Told, lost: (why: string, root: string | null) => void): boolean {
-    this.#why = lost;
+  read(told: Told, lost: Lost): boolean {
+    this.#lost = lost;
     return this.#queue.read({
       change: (watch, change) => this.#change(watch, change, told),
       gone: (watch) => void this.#watches.delete(watch),
       lost: () => {
         // Directories may have come of which nothing was told.
         for (const root of this.#roots.keys()) for (const _directory of this.#walk(root, root));
-        lost("more changed at once than the kernel keeps", null);
+        lost.all("more changed at once than the kernel keeps");
       },
     });
   }

@@ -6,6 +6,7 @@ import type { FolderChanges, HeldCache, ScanBasis } from "../../workspace/store/
 /** With more changed directories than this, or names of files, all is looked at. */
 const MOST = 20_000;
 const MOST_NAMES = 500_000;
+const MOST_INODES = 200_000;
 /** Milliseconds after which a stat cache in memory is written into its file, and after which it need not be in memory. */
 const SAVED_AFTER_MS = 30_000;
 const LET_GO_AFTER_MS = 600_000;
@@ -29,14 +30,14 @@ export interface ChangeNotice {
   paths: string[];
 }
 
-/** Inodes of files that got a name somewhere, by which they may be changed from then on, wherever they lie. */
+/** Inodes of files that were changed or got a name somewhere: the name may be gone since, and the file be in a folder by another one. */
 export class Arrivals {
   readonly #marks = new Map<number, number>();
   #lostBefore = 0;
 
   /** `inode`: the low 32 bits of its number. */
   note(inode: number, mark: number): void {
-    if (this.#marks.size >= MOST) {
+    if (this.#marks.size >= MOST_INODES) {
       this.#marks.clear();
       this.#lostBefore = mark;
     }
@@ -73,6 +74,8 @@ export class ChangeJournal implements FolderChanges {
   readonly #touched = new Map<string, { names: Set<string> | null; deep: boolean; mark: number }>();
   /** Changes before this mark may be missing. */
   #lostBefore = 0;
+  /** The latest mark that a state was kept for. */
+  #keptMark = 0;
   #basis: (ScanBasis & { mark: number; young: boolean }) | null = null;
   /** The file in which the stat cache of that state was written; null: in none yet. */
   #saved: string | null = null;
@@ -105,7 +108,9 @@ export class ChangeJournal implements FolderChanges {
   }
 
   keep(basis: ScanBasis, mark: number, isWhole: boolean): void {
-    if (mark <= this.#lostBefore) return;
+    // One that began later has pruned what this one does not know.
+    if (mark <= this.#lostBefore || mark < this.#keptMark) return;
+    this.#keptMark = mark;
     if (this.#basis?.cache !== basis.cache) this.#saved = null;
     this.#basis = { ...basis, mark, young: !isWhole };
     for (const [path, touched] of this.#touched) if (touched.mark < mark) this.#touched.delete(path);

@@ -21,8 +21,7 @@ export class WatchedWorkspaces {
     this.#watchers = all.filter((each) => each !== null);
   }
 
-  readonly changesOf: ChangesOf = (root) =>
-    this.#watchers.map((each) => each.journalOf(root)).find((each) => each !== null) ?? null;
+  readonly changesOf: ChangesOf = (root) => this.#watchers.find(({ isWhole }) => isWhole)?.journalOf(root) ?? null;
 
   /** Watches one from now on. */
   add(served: ServedWorkspace): void {
@@ -51,7 +50,7 @@ export class WatchedWorkspaces {
       }),
     tells: (id) => {
       const served = this.#kept.state.workspaces.find((each) => each.id === id);
-      return served !== undefined && this.changesOf(folderOf(served)) !== null;
+      return served !== undefined && this.#watchers.some((each) => each.journalOf(folderOf(served)) !== null);
     },
   };
 

@@ -1,16 +1,15 @@
 import { lstatSync, readFileSync } from "node:fs";
 import { type Change, fileSystemId } from "../../fs/linux/fanotify.ts";
-import { mappedInodes } from "../../fs/linux/holders.ts";
-import { parseMountinfo, resolveMount } from "../../fs/linux/mounts.ts";
+import { uniqueMountId, MountTable } from "../../fs/linux/mount-changes.ts";
+import { type Mount, parseMountinfo, resolveMount } from "../../fs/linux/mounts.ts";
+import { writtenUntold } from "../../fs/linux/written-untold.ts";
 import { waitReadable } from "../../fs/linux/wait-readable.ts";
 import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
-import type { ChangeSource, WatchedPlace } from "./change-source.ts";
+import type { ChangeSource, Lost, WatchedPlace } from "./change-source.ts";
 import { above, Arrivals, ChangeJournal, type ChangeNotice, type Shared } from "./journal.ts";
 
 /** Milliseconds for which changes gather: programs make many at once. */
 const GATHER_MS = 20;
-/** Milliseconds after which all of a folder is looked at once more, where not all that changes it is told. */
-const WHOLE_EVERY_MS = 600_000;
 /** Bytes of stat caches in memory, of all folders. */
 const MOST_HELD = 128 << 20;
 
@@ -19,8 +18,12 @@ interface Watched extends WatchedPlace {
   /** Paths below it of which no change counts, as latin1. */
   skip: readonly string[];
   inode: number;
-  /** When all of it was looked at last, or is to be by the next scan. */
-  wholeAt: number;
+  /** Number of its mount that no other ever has; null: the kernel does not say. */
+  mountId: bigint | null;
+  /** False where its file system does not tell each change. */
+  isTelling: boolean;
+  /** Path on the file system itself, as latin1, whatever mount shows it. */
+  within: string;
   /** Mounts at the folder and below it, as the kernel lists them. */
   mounts: string;
   /** Directories below it on which something is mounted, as latin1: their parents are looked at in any case. */
@@ -44,8 +47,9 @@ export class Watcher {
   readonly #arrivals = new Arrivals();
   #mark = 0;
   #mapped: readonly number[] = [];
-  #mountTable = "";
+  readonly #mountTable = new MountTable();
   #lastLoss = "";
+  #mayBeAway = false;
 
   private constructor(source: ChangeSource, log: (message: string) => void) {
     this.#source = source;
@@ -55,7 +59,7 @@ export class Watcher {
       takeNote: (journal) => this.#takeNote(journal),
       mark: () => this.#mark,
       arrivals: this.#arrivals,
-      seesMappings: source.byAnyName,
+      seesMappings: source.isWhole,
       mapped: () => this.#mapped,
       onHold: (journal) => this.#limitHeld(journal),
     };
@@ -71,6 +75,11 @@ export class Watcher {
     return this.#watched.get(Buffer.from(root).toString("latin1"))?.journal ?? null;
   }
 
+  /** True where a scan may go by the journals. */
+  get isWhole(): boolean {
+    return this.#source.isWhole;
+  }
+
   /** Watches a folder, where its file system tells what changes. `skip`: absolute paths below it of which no change counts. */
   async add(folder: Buffer, skip: readonly string[]): Promise<void> {
     const root = folder.toString("latin1");
@@ -83,6 +92,8 @@ export class Watcher {
     if (fileSystem === null) return;
     const { dev, ino } = facts!;
     const place = { root, fileSystem, device: dev, ...this.#mountsAt(folder) };
+    // What is changed in two folders at once is told of one.
+    if ([...this.#watched.values()].some((other) => overlaps(other, place))) return;
     this.#coming.add(root);
     const isWatched = this.#source.watch(place);
     // What is told at once has its journal at once.
@@ -90,7 +101,7 @@ export class Watcher {
     if (!this.#coming.delete(root) || !can) return this.#source.unwatch(place);
     const journal = new ChangeJournal(folder, this.#shared);
     const below = skip.filter((each) => each.startsWith(`${root}/`)).map((each) => each.slice(root.length + 1));
-    this.#watched.set(root, { ...place, journal, skip: below, inode: ino, wholeAt: performance.now() });
+    this.#watched.set(root, { ...place, journal, skip: below, inode: ino, mountId: uniqueMountId(root) });
     // Whoever waits for changes hears of them from now on.
     for (const listener of this.#listeners) listener(folder, { count: 0, paths: [] });
   }
@@ -117,6 +128,7 @@ export class Watcher {
     for (const { journal } of this.#watched.values()) journal.letGo();
     this.#watched.clear();
     this.#source.close();
+    this.#mountTable.close();
   }
 
   async #onChanges(): Promise<void> {
@@ -131,31 +143,40 @@ export class Watcher {
   /** All that was changed before is noted, and what the kernel tells nobody. */
   #takeNote(journal: ChangeJournal): number {
     this.#read();
-    const table = this.#readMounts();
-    if (table !== this.#mountTable) {
-      this.#mountTable = table;
-      this.#source.forget();
-      for (const watched of this.#watched.values()) {
-        const found = this.#mountsAt(Buffer.from(watched.root, "latin1"));
-        if (found.mounts !== watched.mounts) watched.journal.lose();
-        Object.assign(watched, found);
-      }
-    }
-    const mapped = mappedInodes({ ownOnly: !this.#source.byAnyName });
+    if (this.#mountTable.hasChanged()) this.#lookAtMounts();
+    const mapped = writtenUntold();
     if (mapped === null) this.#loseAll("not all processes tell which files they have mapped");
     this.#mapped = mapped ?? [];
-    const facts = lstatSync(journal.root as Buffer, { throwIfNoEntry: false });
     const watched = this.#watched.get(Buffer.from(journal.root).toString("latin1"));
-    if (watched?.journal !== journal || facts?.ino !== watched.inode || facts.dev !== watched.device) {
+    if (watched?.journal !== journal || !isAtPlace(watched)) {
       journal.lose();
-      if (watched !== undefined && facts !== undefined) Object.assign(watched, { inode: facts.ino, device: facts.dev });
-    }
-    if (watched !== undefined && !this.#source.byAnyName && performance.now() - watched.wholeAt > WHOLE_EVERY_MS) {
-      watched.wholeAt = performance.now();
-      journal.lose();
+      if (watched?.journal === journal) this.#watchAnew(watched);
     }
     for (const path of watched?.mountedIn ?? []) journal.touch(above(path), null);
     return ++this.#mark;
+  }
+
+  /** A mount that is another one, or has others in it now, may show other files. What its marks were on may be gone. */
+  #lookAtMounts(): void {
+    this.#source.forget();
+    for (const watched of this.#watched.values()) {
+      const found = this.#mountsAt(Buffer.from(watched.root, "latin1"));
+      const isSame = found.mounts === watched.mounts && watched.mountId !== null;
+      if (isSame && uniqueMountId(watched.root) === watched.mountId) continue;
+      watched.journal.lose();
+      this.#watchAnew(watched);
+    }
+  }
+
+  /** Watches what lies at the path now. */
+  #watchAnew(watched: Watched): void {
+    const folder = Buffer.from(watched.root, "latin1");
+    const facts = lstatSync(folder, { throwIfNoEntry: false });
+    const fileSystem = fileSystemId(folder.toString("utf8"));
+    if (facts?.isDirectory() !== true || fileSystem === null) return;
+    const place = { fileSystem, device: facts.dev, inode: facts.ino, mountId: uniqueMountId(watched.root) };
+    Object.assign(watched, place, this.#mountsAt(folder));
+    if (!watched.isTelling || this.#source.watch(watched) !== true) this.remove(folder);
   }
 
   #loseAll(why: string): void {
@@ -167,33 +188,37 @@ export class Watcher {
   #read(): void {
     try {
       for (let left = this.#mostQueued; left > 0;) {
-        const isMore = this.#source.read(
-          (directory, change) => {
-            left--;
-            this.#note(directory, change);
-          },
-          (why, root) => this.#lost(why, root),
-        );
+        const isMore = this.#source.read((directory, change) => {
+          left--;
+          this.#note(directory, change);
+        }, this.#lost);
         if (!isMore) break;
       }
     } finally {
       this.#source.pause();
     }
+    if (!this.#mayBeAway) return;
+    this.#mayBeAway = false;
+    for (const watched of this.#watched.values()) if (!isAtPlace(watched)) watched.journal.lose();
   }
 
-  #lost(why: string, root: string | null): void {
-    if (root === null) return this.#loseAll(why);
-    this.#log(`${printablePath(Buffer.from(root, "latin1"))} is not watched any more: ${why}`);
-    this.remove(Buffer.from(root, "latin1"));
-  }
+  readonly #lost: Lost = {
+    all: (why) => this.#loseAll(why),
+    away: (root) => this.#watched.get(root)?.journal.lose(),
+    ended: (root, why) => {
+      this.#log(`${printablePath(Buffer.from(root, "latin1"))} is not watched any more: ${why}`);
+      this.remove(Buffer.from(root, "latin1"));
+    },
+  };
 
   #note(directory: string | null, change: Change): void {
     const { name, isDirectory } = change;
     const watched = directory === null ? undefined : this.#folderAbove(directory);
+    // The name may be one of several, or be gone already.
+    if (!isDirectory) for (const word of change.words) this.#arrivals.note(word, this.#mark);
     if (watched === undefined) {
-      // A file of a folder may have come to have a name elsewhere, by which it is changed from then on.
-      if (!isDirectory && (change.arrived || change.directory === null))
-        for (const word of change.words) this.#arrivals.note(word, this.#mark);
+      // A folder, or one above it, may have another name for a while: what is changed there then is in no folder.
+      if (isDirectory && change.moved) this.#mayBeAway = true;
       return;
     }
     const below = directory!.slice(watched.root.length + 1);
@@ -214,13 +239,15 @@ export class Watcher {
     return readFileSync("/proc/self/mountinfo", "latin1");
   }
 
-  #mountsAt(folder: Buffer): Pick<Watched, "mount" | "mounts" | "mountedIn"> {
+  #mountsAt(folder: Buffer): Pick<Watched, "mount" | "mounts" | "mountedIn" | "within" | "isTelling"> {
     const all = parseMountinfo(this.#readMounts());
     const own = resolveMount(folder, all);
     const below = all.filter(({ mountPoint }) => isAtOrBelow(mountPoint, folder));
     const mounts = [...below, ...(own === null ? [] : [own])];
     return {
       mount: own?.id ?? -1,
+      within: own === null ? "" : withinFileSystem(own, folder),
+      isTelling: own !== null && this.#source.tells(own.type),
       mounts: mounts.map(({ id, device, mountPoint }) => `${id} ${device} ${printablePath(mountPoint)}`).join("\n"),
       mountedIn: below.flatMap(({ mountPoint }) =>
         mountPoint.equals(folder) ? [] : [mountPoint.toString("latin1", folder.length + 1)],
@@ -246,4 +273,26 @@ function queueOf(name: string): number {
   } catch {
     return 16_384;
   }
+}
+
+function isAtPlace({ root, inode, device }: Watched): boolean {
+  const facts = lstatSync(Buffer.from(root, "latin1"), { throwIfNoEntry: false });
+  return facts?.ino === inode && facts.dev === device;
+}
+
+function withinFileSystem({ root, mountPoint }: Mount, folder: Buffer): string {
+  const [above, at] = [root, mountPoint].map((each) => (each.length === 1 ? "" : each.toString("latin1"))) as [
+    string,
+    string,
+  ];
+  return above + folder.toString("latin1").slice(at.length);
+}
+
+/** True where one of two folders lies in the other, by another mount. */
+function overlaps(a: Pick<Watched, "device" | "within">, b: Pick<Watched, "device" | "within">): boolean {
+  return a.device === b.device && (isIn(a.within, b.within) || isIn(b.within, a.within));
+}
+
+function isIn(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(`${folder}/`);
 }

@@ -8,7 +8,6 @@ import {
   readlinkSync,
   realpathSync,
 } from "node:fs";
-import { constants as system } from "node:os";
 import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import {
@@ -20,8 +19,9 @@ import {
   resolveMount,
   unescapeOctal,
 } from "./mounts.ts";
-import { type Arena, bindNativeLater, lastErrno, newArena } from "../../native.ts";
+import { type Arena, newArena } from "../../native.ts";
 import { ENOENT, syscallError } from "./errno.ts";
+import { eachSharedMapping } from "./shared-mappings.ts";
 import { AT_FDCWD, syscalls } from "./syscalls.ts";
 import { isAtOrBelow, printablePath } from "../safe-path.ts";
 import type { RawPath } from "../safe-path.ts";
@@ -197,7 +197,7 @@ function isOutOfTime(search: Search): boolean {
   return true;
 }
 
-function isDenied(error: unknown): boolean {
+export function isDenied(error: unknown): boolean {
   const name = error instanceof CairnError ? error.details?.["errno"] : (error as NodeJS.ErrnoException).code;
   return name === "EACCES" || name === "EPERM";
 }
@@ -239,8 +239,8 @@ function searchDescriptors(search: Search, pid: number): void {
 const MAX_MAPS_BYTES = 4 << 20;
 
 /** The mappings of a process, bounded: a process with millions of them must not stop a save. */
-function readMaps(pid: number): { text: string; whole: boolean } {
-  const descriptor = openSync(`/proc/${pid}/maps`, "r");
+export function readMaps(path: string): { text: string; whole: boolean } {
+  const descriptor = openSync(path, "r");
   try {
     const chunks: string[] = [];
     const chunk = Buffer.allocUnsafe(65536);
@@ -260,9 +260,8 @@ function readMaps(pid: number): { text: string; whole: boolean } {
 const WRITABLE_SHARED = [" rw-s ", " rwxs ", " -w-s ", " -wxs "];
 
 function searchMappings(search: Search, pid: number): void {
-  const mapped = new Set<number>();
-  if (askMapped(pid, mapped) && mapped.size === 0) return;
-  const { text, whole } = readMaps(pid);
+  if (eachSharedMapping(`/proc/${pid}/maps`, () => {}) === 0) return;
+  const { text, whole } = readMaps(`/proc/${pid}/maps`);
   if (!whole) search.unknown.add("out-of-time");
   if (!WRITABLE_SHARED.some((permissions) => text.includes(permissions))) return;
   // address, permissions with a final `s` for shared, offset, device, inode, path with newlines as \012
@@ -271,70 +270,6 @@ function searchMappings(search: Search, pid: number): void {
     if (path.endsWith(" (deleted)")) continue;
     const relative = search.target.relative(pid, Buffer.from(path, "latin1"));
     if (relative !== null) addHolder(search, pid, "mapping", relative);
-  }
-}
-
-/**
- * Inodes of files that processes have mapped so that they may write to them, by the low 32 bits of their numbers. Null where not
- * every process that is seen could be asked. `ownOnly`: of those that this user may ask.
- */
-export function mappedInodes({ ownOnly = false } = {}): number[] | null {
-  const inodes = new Set<number>();
-  for (const pid of processNumbers()) {
-    if (isKernelThread(pid)) continue;
-    try {
-      if (!addMapped(pid, inodes)) return null;
-    } catch (error) {
-      // The first process of a machine may be kept from everybody; it is no user's.
-      if (isDenied(error) && pid !== 1 && !ownOnly) return null;
-    }
-  }
-  return [...inodes];
-}
-
-/** False where not all mappings of the process could be read. */
-function addMapped(pid: number, inodes: Set<number>): boolean {
-  if (askMapped(pid, inodes)) return true;
-  const { text, whole } = readMaps(pid);
-  if (WRITABLE_SHARED.some((permissions) => text.includes(permissions)))
-    for (const [, inode] of text.matchAll(/^\S+ .w.s \S+ \S+ (\d+)\s+\//gm))
-      inodes.add(Number(BigInt(inode!) & 0xffffffffn));
-  return whole;
-}
-
-function askMapped(pid: number, inodes: Set<number>): boolean {
-  const descriptor = openSync(`/proc/${pid}/maps`, "r");
-  try {
-    return queryMapped(descriptor, inodes);
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-const ioctl = bindNativeLater("int ioctl(int fd, unsigned long request, uint64_t argument)");
-/** Asks for the next mapping of some kind from an address on, which costs a hundredth of the text: proc_pid_maps(5), Linux 6.11. */
-const PROCMAP_QUERY = 0xc0686611;
-const WRITABLE_SHARED_FILE_OR_NEXT = 0x02 | 0x08 | 0x10 | 0x20;
-const QUERY_BYTES = 104;
-const AT_QUERY = { SIZE: 0, FLAGS: 1, ADDRESS: 2, END: 4, INODE: 8 } as const;
-let query: Arena | undefined;
-
-/** No such mapping is left, or the process is gone. */
-function isEndOfMappings(errno: number): boolean {
-  return errno === system.errno.ENOENT || errno === system.errno.ESRCH;
-}
-
-/** False where the kernel does not answer in this way. */
-function queryMapped(maps: number, inodes: Set<number>): boolean {
-  query ??= newArena(QUERY_BYTES);
-  const words = new BigUint64Array(query.bytes.buffer, query.bytes.byteOffset, QUERY_BYTES / 8);
-  for (let address = 0n; ; address = words[AT_QUERY.END]!) {
-    words.fill(0n);
-    words[AT_QUERY.SIZE] = BigInt(QUERY_BYTES);
-    words[AT_QUERY.FLAGS] = BigInt(WRITABLE_SHARED_FILE_OR_NEXT);
-    words[AT_QUERY.ADDRESS] = address;
-    if (ioctl()?.(maps, PROCMAP_QUERY, query.address) !== 0) return isEndOfMappings(lastErrno());
-    inodes.add(Number(words[AT_QUERY.INODE]! & 0xffffffffn));
   }
 }
 
@@ -356,13 +291,13 @@ function searchProcess(search: Search, pid: number): void {
  * The kernel's own threads run no program and have nothing open; they are half of what runs. Asks no other file system, and
  * makes no exception for each: that costs ten times as much as the call.
  */
-function isKernelThread(pid: number): boolean {
+export function isKernelThread(pid: number): boolean {
   link ??= { path: newArena(64), target: newArena(4096) };
   Buffer.from(link.path.bytes.buffer, link.path.bytes.byteOffset).write(`/proc/${pid}/exe\0`, "latin1");
   return syscalls().readlink(AT_FDCWD, link.path, 0, link.target) === ENOENT;
 }
 
-const INITIAL_PID_NAMESPACE = "pid:[4026531836]";
+export const INITIAL_PID_NAMESPACE = "pid:[4026531836]";
 
 function addBlindSpots(unknown: Set<UnknownReason>, root: Buffer, pids: readonly number[]): void {
   const namespace = linkText("/proc/self/ns/pid");
@@ -373,7 +308,7 @@ function addBlindSpots(unknown: Set<UnknownReason>, root: Buffer, pids: readonly
 }
 
 /** Lists the numbers of all processes that are seen; none where there is no /proc, as in a chroot. */
-function processNumbers(): number[] {
+export function processNumbers(): number[] {
   try {
     return readdirSync("/proc")
       .filter((name) => /^[0-9]+$/.test(name))

@@ -27,7 +27,9 @@ export class KeptScan {
   readonly file: string;
   readonly #changes: FolderChanges | null;
   /** Moment after which the scan under way began, and the rules that it goes by; null where nobody tells changes of its folder. */
-  #begun: { mark: number; rules: string; isWhole: boolean } | null = null;
+  #begun: { mark: number; rules: string; isWhole: boolean; cache: string } | null = null;
+  /** The cache that was loaded last, where others may have it too. */
+  #shared: StatCache | null = null;
 
   /** `file`: the workspace's stat cache; `changes`: those of its folder, where somebody is told of them. */
   constructor(file: string, changes: FolderChanges | null = null) {
@@ -38,11 +40,12 @@ export class KeptScan {
   /** The stat cache; a fork's first one comes from the workspace that it was made of. */
   load(root: Uint8Array): StatCache | null {
     const held = this.#held();
-    if (held !== null) return held.cache;
+    if (held !== null) return (this.#shared = held.cache);
     const name = fileName(this.file);
     const cache = loadStatCache(this.file) ?? takeSeed(this.file, root);
     if (cache !== null && name === fileName(this.file))
       this.#changes?.hold({ file: name, name, cache, indexes: null }, () => name);
+    if (this.#changes !== null) this.#shared = cache;
     return cache;
   }
 
@@ -51,9 +54,9 @@ export class KeptScan {
     return held !== null && held.file === fileName(this.file) ? held : null;
   }
 
-  /** True for a cache that stays in memory for the next operation. */
-  isHeld(cache: StatCache | null): boolean {
-    return cache !== null && this.#changes?.held?.cache === cache;
+  /** True for a cache that other operations may use too. */
+  isShared(cache: StatCache | null): boolean {
+    return cache !== null && this.#shared === cache;
   }
 
   /**
@@ -68,17 +71,18 @@ export class KeptScan {
       mark: changes.mark(),
       rules: JSON.stringify([excludes, rules, skip]),
       isWhole: request.byTimes !== true,
+      cache: this.#name(),
     };
     if (!trusted || cache === null || request.reread) return null;
-    const touched = changes.since({ cache: this.#name(), rules: this.#begun.rules });
+    const touched = changes.since(this.#begun);
     return touched === null ? null : unchangedIn(cache, touched);
   }
 
-  /** After a scan that found the folder as its cache says, or of which a cache was just kept. */
-  noteKept(): void {
-    if (this.#begun === null) return;
+  /** After a scan that found the folder as its cache says, or of which a cache was just kept, with this name. */
+  noteKept(name = this.#begun?.cache): void {
+    if (this.#begun === null || name === undefined) return;
     const { mark, rules, isWhole } = this.#begun;
-    this.#changes!.keep({ cache: this.#name(), rules }, mark, isWhole);
+    this.#changes!.keep({ cache: name, rules }, mark, isWhole);
   }
 
   /** Tells the present stat cache from every other one. */
@@ -132,7 +136,6 @@ export class KeptScan {
       else finishStatCache(this.file, draft, key);
       writeCacheBasis(this.file, store.index.covered);
       fs.rmSync(this.#written, { force: true });
-      this.noteKept();
     } catch {
       // A cache that cannot be written is only slow.
     }
@@ -150,7 +153,7 @@ export class KeptScan {
     };
     this.#changes!.hold(held, () => saveHeld(file, held));
     fs.rmSync(this.#written, { force: true });
-    this.noteKept();
+    this.noteKept(held.name);
   }
 
   get #written(): string {

@@ -448,7 +448,7 @@ export class PointStore {
       crossMounts: request.crossMounts,
       distrust,
       unchanged: this.#kept.unchanged(request, cache, !distrust),
-      cacheStays: this.#kept.isHeld(cache),
+      cacheStays: this.#kept.isShared(cache),
       chunkerPolynomial: store.repository.chunkerPolynomial,
       ...(request.signal === undefined ? {} : { signal: request.signal }),
       onProgress: request.onProgress,
