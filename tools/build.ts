@@ -263,7 +263,7 @@ function declarations(stage: string): void {
     path.join(out, "client.d.ts"),
     clientDeclarations(
       readFileSync(path.join(ROOT, "src/client.ts"), "utf8"),
-      readFileSync(path.join(ROOT, "src/api/client/service.ts"), "utf8"),
+      ["connection.ts", "service.ts"].map((name) => readFileSync(path.join(ROOT, "src/api/client", name), "utf8")),
     ),
   );
   rmSync(emitted, { recursive: true });

@@ -150,12 +150,15 @@ export function libraryDeclarations(source: string): string {
   return text.replaceAll('.ts";', '.js";');
 }
 
-/** The declarations of `src/client.ts`, of which `source` is the text; `service`: that of the file with the daemon's own calls. */
-export function clientDeclarations(source: string, service: string): string {
-  const others = source.split("\n").filter((line) => /^(?:\/\/\/|export \{|export type (?!.*service\.ts))/.test(line));
-  const interfaces = `${service}\n${source}`.match(/(?:^\/\*\*(?:(?!\*\/)[^])*\*\/\n)?^export interface [^]*?^\}\n/gm)!;
+/** The declarations of `src/client.ts`, of which `source` is the text; `parts`: those of the files whose interfaces it gives on. */
+export function clientDeclarations(source: string, parts: readonly string[]): string {
+  const own = /^(?:\/\/\/|export \{|export type (?!.*api\/client\/))/;
+  const others = source.split("\n").filter((line) => own.test(line));
+  const interfaces = `${parts.join("\n")}\n${source}`.match(
+    /(?:^\/\*\*(?:(?!\*\/)[^])*\*\/\n)?^export interface [^]*?^\}\n/gm,
+  )!;
   const [doc] = /\/\*\*(?:(?!\*\/)[^])*\*\/\n(?=export function connect\()/.exec(source)!;
   const names = ["CairnLibrary", "CallOptions", "Client", "EventType", "Job", "JobList", "ServiceEvent"];
-  const text = `${others.join("\n")}\nimport type { ${names.join(", ")} } from "./contract/index.ts";\n${interfaces.join("")}${doc}export declare function connect(options?: { socket?: string }): ConnectedLibrary;\n`;
+  const text = `${others.join("\n")}\nimport type { ${names.join(", ")} } from "./contract/index.ts";\n${interfaces.join("")}${doc}export declare function connect(daemon?: { socket?: string } | Remote): ConnectedLibrary;\n`;
   return text.replaceAll('.ts";', '.js";');
 }

@@ -38,6 +38,8 @@ export const command: CommandDefinition = {
       readConfig(places.config);
       return { data, text: () => `would serve on ${printable(places.socket)}; state in ${printable(places.state)}` };
     }
+    // Each who waits for the kernel takes a thread of Node's pool, which has four unless told before it is used first.
+    process.env["UV_THREADPOOL_SIZE"] ??= "12";
     const log = openLog((line) => context.diagnose(line));
     const daemon = await Daemon.start({ places, openLibrary: openOwnLibrary, log });
     const { group, connections, request_bytes: requestBytes, calls } = daemon.config.socket;

@@ -15,11 +15,11 @@ export type Told = (directory: string | null, change: Change) => void;
 
 /** Says that changes may not have been told. */
 export interface Lost {
-  /** Of all folders. */
+  /** Those of all folders. */
   all(why: string): void;
-  /** Of one, which is not at its path now. */
+  /** Those of one, which is not at its path now. */
   away(root: string): void;
-  /** Of one, which is watched no more. */
+  /** Those of one, which is watched no more. */
   ended(root: string, why: string): void;
 }
 

@@ -3,6 +3,7 @@ import { displayPath } from "../../fs/safe-path.ts";
 import { folderOf, type KeptState, type ServedWorkspace } from "../kept-state.ts";
 import type { KeptRecords } from "../records/kept-records.ts";
 import type { Changes } from "../schedules/auto-saves.ts";
+import type { ChangeSource } from "./change-source.ts";
 import { FanotifySource } from "./fanotify-source.ts";
 import { InotifySource } from "./inotify-source.ts";
 import { type ChangeListener, Watcher } from "./watcher.ts";
@@ -12,13 +13,17 @@ export type { ChangesOf };
 /** Watches the workspaces of a daemon, where the kernel tells what changes in them. */
 export class WatchedWorkspaces {
   readonly #kept: KeptState;
-  /** The one that is told more comes first. */
-  readonly #watchers: Watcher[];
+  readonly #log: (message: string) => void;
+  /** Those that are needed so far; the one that is told more comes first. */
+  readonly #watchers: Watcher[] = [];
+  readonly #listeners = new Map<ChangeListener, (() => void)[]>();
+  #hasSingle = false;
+  #isStopped = false;
 
   constructor({ kept, log }: { kept: KeptState; log: (message: string) => void }) {
     this.#kept = kept;
-    const all = [FanotifySource.open(), InotifySource.open()].map((source) => Watcher.start(log, source));
-    this.#watchers = all.filter((each) => each !== null);
+    this.#log = log;
+    this.#begin(FanotifySource.open());
   }
 
   readonly changesOf: ChangesOf = (root) => this.#watchers.find(({ isWhole }) => isWhole)?.journalOf(root) ?? null;
@@ -28,13 +33,24 @@ export class WatchedWorkspaces {
     void this.#add(served).catch(() => undefined);
   }
 
+  #begin(source: ChangeSource | null): void {
+    const watcher = Watcher.start(this.#log, source);
+    if (watcher === null) return;
+    this.#watchers.push(watcher);
+    for (const [listener, ends] of this.#listeners) ends.push(watcher.onChange(listener));
+  }
+
+  /** By directory only what cannot be watched as a whole. */
   async #add(served: ServedWorkspace): Promise<void> {
+    const folder = folderOf(served);
     for (const watcher of this.#watchers) {
-      const adding = watcher.add(folderOf(served), [served.control_directory]);
-      if (watcher.journalOf(folderOf(served)) !== null) return;
-      await adding;
-      if (watcher.journalOf(folderOf(served)) !== null) return;
+      await watcher.add(folder, [served.control_directory]);
+      if (watcher.journalOf(folder) !== null) return;
     }
+    if (this.#hasSingle || this.#isStopped) return;
+    this.#hasSingle = true;
+    this.#begin(InotifySource.open());
+    await this.#watchers.at(-1)?.add(folder, [served.control_directory]);
   }
 
   remove(served: ServedWorkspace): void {
@@ -66,12 +82,15 @@ export class WatchedWorkspaces {
 
   #onChange(listener: ChangeListener): () => void {
     const ends = this.#watchers.map((each) => each.onChange(listener));
+    this.#listeners.set(listener, ends);
     return () => {
+      this.#listeners.delete(listener);
       for (const end of ends) end();
     };
   }
 
   async stop(): Promise<void> {
+    this.#isStopped = true;
     await Promise.all(this.#watchers.map(async (each) => each.stop()));
   }
 }

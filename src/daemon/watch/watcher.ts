@@ -176,7 +176,7 @@ export class Watcher {
     if (facts?.isDirectory() !== true || fileSystem === null) return;
     const place = { fileSystem, device: facts.dev, inode: facts.ino, mountId: uniqueMountId(watched.root) };
     Object.assign(watched, place, this.#mountsAt(folder));
-    if (!watched.isTelling || this.#source.watch(watched) !== true) this.remove(folder);
+    if (!watched.isTelling || this.#source.watch(watched) === false) this.remove(folder);
   }
 
   #loseAll(why: string): void {

@@ -5,7 +5,7 @@ import { type Arena, bindNativeLater, lastErrno, newArena } from "../../native.t
 const ioctl = bindNativeLater("int ioctl(int fd, unsigned long request, uint64_t argument)");
 /** Asks for the next mapping of some kind from an address on, which costs a hundredth of the text: proc_pid_maps(5), Linux 6.11. */
 const PROCMAP_QUERY = 0xc0686611;
-/** Of a file, and shared. It need not be writable now: what was stored is there all the same. */
+/** Shared mappings of files. They need not be writable now: what was stored is there all the same. */
 const SHARED_FILE_OR_NEXT = 0x08 | 0x10 | 0x20;
 const [QUERY_BYTES, NAME_BYTES] = [104, 4096];
 /** Places of 64 bits. */
