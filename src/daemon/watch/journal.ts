@@ -32,22 +32,30 @@ export interface ChangeNotice {
 
 /** Inodes of files that were changed or got a name somewhere: the name may be gone since, and the file be in a folder by another one. */
 export class Arrivals {
-  readonly #marks = new Map<number, number>();
+  /** By the mark after which they were noted, oldest first. */
+  readonly #byMark = new Map<number, Set<number>>();
+  #count = 0;
   #lostBefore = 0;
 
   /** `inode`: the low 32 bits of its number. */
   note(inode: number, mark: number): void {
-    if (this.#marks.size >= MOST_INODES) {
-      this.#marks.clear();
-      this.#lostBefore = mark;
+    let noted = this.#byMark.get(mark);
+    if (noted === undefined) this.#byMark.set(mark, (noted = new Set()));
+    const before = noted.size;
+    noted.add(inode);
+    this.#count += noted.size - before;
+    for (const [oldest, { size }] of this.#byMark) {
+      if (this.#count <= MOST_INODES) break;
+      this.#byMark.delete(oldest);
+      this.#count -= size;
+      this.#lostBefore = oldest;
     }
-    this.#marks.set(inode, mark);
   }
 
   /** Those after a mark; null where some may be missing. */
   since(mark: number): number[] | null {
     if (mark <= this.#lostBefore) return null;
-    return [...this.#marks].flatMap(([inode, at]) => (at >= mark ? [inode] : []));
+    return [...this.#byMark].flatMap(([at, inodes]) => (at >= mark ? [...inodes] : []));
   }
 }
 
