@@ -159,8 +159,9 @@ export class Watcher {
   /** A mount that is another one, or has others in it now, may show other files. What its marks were on may be gone. */
   #lookAtMounts(): void {
     this.#source.forget();
+    const all = parseMountinfo(this.#readMounts());
     for (const watched of this.#watched.values()) {
-      const found = this.#mountsAt(Buffer.from(watched.root, "latin1"));
+      const found = this.#mountsAt(Buffer.from(watched.root, "latin1"), all);
       const isSame = found.mounts === watched.mounts && watched.mountId !== null;
       if (isSame && uniqueMountId(watched.root) === watched.mountId) continue;
       watched.journal.lose();
@@ -239,8 +240,10 @@ export class Watcher {
     return readFileSync("/proc/self/mountinfo", "latin1");
   }
 
-  #mountsAt(folder: Buffer): Pick<Watched, "mount" | "mounts" | "mountedIn" | "within" | "isTelling"> {
-    const all = parseMountinfo(this.#readMounts());
+  #mountsAt(
+    folder: Buffer,
+    all: readonly Mount[] = parseMountinfo(this.#readMounts()),
+  ): Pick<Watched, "mount" | "mounts" | "mountedIn" | "within" | "isTelling"> {
     const own = resolveMount(folder, all);
     const below = all.filter(({ mountPoint }) => isAtOrBelow(mountPoint, folder));
     const mounts = [...below, ...(own === null ? [] : [own])];
