@@ -72,7 +72,7 @@ export const StatusResult = object({
   engine: EngineType,
   engine_reasons: rows(EngineReason),
   degraded: rows(Degradation, "what the engine could not do when `latest` was saved"),
-  holders: rows(Holder, "processes that write to the folder, within the last second"),
+  holders: rows(Holder),
   ignored: rows(NamedPath, "what the ignore rules hide now, at most 100"),
   store: object({ bytes: number(), points: number() }),
   recovered: rows(Recovered, "the last ten, oldest first"),

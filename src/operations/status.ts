@@ -52,7 +52,7 @@ export async function status(
     engine: workspace.found.controlFile.engine as EngineType,
     engine_reasons: [...engineReasons],
     degraded: latest?.descriptor.degraded.map(degradationOf) ?? [],
-    holders: recentHolders(workspace),
+    holders: holdersOf(workspace),
     ignored: ignored.slice(0, SHOWN_IGNORED).map((path) => displayPath(Buffer.from(path, "latin1"))),
     store: { bytes, points: pointCount(workspace.found.control) },
     recovered: state.recovered as unknown as Recovered[],
@@ -76,23 +76,6 @@ function lastBackup(workspace: Workspace): StatusResult["last_backup"] {
 function provenAt(point: Point | null): string | null {
   const verification = point?.verification ?? null;
   return verification?.ok === true ? verification.at : null;
-}
-
-const HOLDERS_KEPT_MS = 1000;
-/** Most folders of which holders are kept. */
-const HOLDERS_KEPT = 64;
-const kept = new Map<string, { at: number; holders: Holder[] }>();
-
-/** As {@link holdersOf} found them within the last second: who asks often need not wait for a look at every process. */
-function recentHolders(workspace: Workspace): Holder[] {
-  const root = workspace.root.toString("latin1");
-  const now = performance.now();
-  const known = kept.get(root);
-  if (known !== undefined && now - known.at < HOLDERS_KEPT_MS) return known.holders;
-  if (kept.size >= HOLDERS_KEPT) kept.clear();
-  const holders = holdersOf(workspace);
-  kept.set(root, { at: now, holders });
-  return holders;
 }
 
 /** Processes that have a file of the folder open for writing, as far as this user can see. */
