@@ -14,147 +14,81 @@ export interface SectionCounts {
  * Writes a scan's table as one dense table: records in directory order, names and extras without gaps, section after
  * section through one small buffer, so that a table of any size costs no memory beside the scan's own.
  */
-export function writeSections(
-  fd: number,
-  tables: { table: ScanTable; old: ScanTable | null },
-): { counts: SectionCounts; crc: number } {
-  const writer = new SectionWriter(fd);
-  const dense = new DenseTable(tables.table, tables.old);
+export function writeSections(fd: number, tables: Tables): { counts: SectionCounts; crc: number } {
+  const writer = new FileSections(fd);
+  const dense = new DenseTable(tables);
   const counts = dense.directories(writer);
   dense.records(writer);
   dense.names(writer);
-  dense.extras(writer);
+  if (counts.extras > 0) dense.extras(writer);
   return { counts, crc: writer.finish() };
 }
 
-/**
- * Makes that table in memory which another thread can use: directories, records, names and extras. `old` is dense itself, so
- * that what is as it was is copied directory by directory.
- */
-export function denseSections({ table, old }: { table: ScanTable; old: ScanTable | null }): {
-  counts: SectionCounts;
-  buffers: SharedArrayBuffer[];
-} {
-  const merged = new MergedTable(table, old);
-  return { counts: merged.counts, buffers: merged.fill() };
+/** Makes that table in memory which another thread can use: directories, records, names and extras. */
+export function denseSections(tables: Tables): { counts: SectionCounts; buffers: SharedArrayBuffer[] } {
+  const memory = new MemorySections();
+  const dense = new DenseTable(tables);
+  memory.begin(tables.table.control[C.DIRECTORIES]! * DIRECTORY_WORDS * 4);
+  const counts = dense.directories(memory);
+  memory.begin(counts.records * RECORD_WORDS * 4);
+  dense.records(memory);
+  memory.begin(counts.names);
+  dense.names(memory);
+  memory.begin(counts.extras);
+  if (counts.extras > 0) dense.extras(memory);
+  return { counts, buffers: memory.buffers };
 }
 
-/** Bytes and places of one directory in the table that it is copied from. */
-interface Run {
-  from: ScanTable;
-  first: number;
-  count: number;
-  /** Names of its records lie side by side, and begin here; -1: they lie anywhere. */
-  names: number;
+/** A scan's table, and the previous one for what is as it was. */
+interface Tables {
+  table: ScanTable;
+  old: ScanTable | null;
 }
 
-class MergedTable {
-  readonly counts: SectionCounts = { directories: 0, records: 0, names: 0, extras: 0 };
-  readonly #table: ScanTable;
-  readonly #old: ScanTable | null;
-  readonly #runs: Run[] = [];
-  readonly #newOfOld: ReadonlyMap<number, number>;
+/** Takes a table section after section; those of words come before those of bytes. */
+interface Sections {
+  readonly words: Uint32Array;
+  /** Room for words, at most {@link RECORDS_AT_ONCE} records; the returned index is of `words`. */
+  take(count: number): number;
+  bytes(source: Buffer, start: number, end: number): void;
+}
 
-  constructor(table: ScanTable, old: ScanTable | null) {
-    this.#table = table;
-    this.#old = old;
-    this.#newOfOld = table.numbersByOld();
-    this.counts.directories = table.control[C.DIRECTORIES]!;
-    for (let d = 0; d < this.counts.directories; d++) this.#measure(d);
+/** Keeps each section in a buffer of its own. */
+class MemorySections implements Sections {
+  readonly buffers: SharedArrayBuffer[] = [];
+  words: Uint32Array = new Uint32Array(0);
+  #bytes = Buffer.alloc(0);
+  #used = 0;
+
+  /** Begins a section of so many bytes. */
+  begin(bytes: number): void {
+    const buffer = new SharedArrayBuffer(Math.max(bytes, 4));
+    this.buffers.push(buffer);
+    this.words = new Uint32Array(buffer, 0, buffer.byteLength >> 2);
+    this.#bytes = Buffer.from(buffer as unknown as ArrayBuffer);
+    this.#used = 0;
   }
 
-  #measure(d: number): void {
-    const { directories } = this.#table;
-    const { counts } = this;
-    const base = d * DIRECTORY_WORDS;
-    const isSame = (directories[base + D.FLAGS]! & DIRECTORY_FLAG.SAME) !== 0;
-    const from = isSame ? this.#old! : this.#table;
-    const [first, count] = [directories[base + D.FIRST]!, directories[base + D.COUNT]!];
-    counts.records += count;
-    counts.names += directories[base + D.PATH_LENGTH]!;
-    const isDense = isSame && count > 0;
-    this.#runs.push({ from, first, count, names: isDense ? from.records[first * RECORD_WORDS]! : -1 });
-    if (isDense)
-      counts.names +=
-        from.directories[(directories[base + D.OLD]! - 1) * DIRECTORY_WORDS + D.PATH]! -
-        from.records[first * RECORD_WORDS]!;
-    if (isDense && from.extras.length <= NO_EXTRAS) return;
-    for (let at = first * RECORD_WORDS; at < (first + count) * RECORD_WORDS; at += RECORD_WORDS) {
-      const nameAndFlags = from.records[at + R.NAME_FLAGS]!;
-      if (!isDense) counts.names += (nameAndFlags & 0xffff) + 1;
-      if ((nameAndFlags >>> 16) & FLAG.EXTRAS) counts.extras += from.extras.readUInt32LE(from.records[at + R.EXTRAS]!);
-    }
+  take(count: number): number {
+    const at = this.#used >> 2;
+    this.#used += count * 4;
+    return at;
   }
 
-  fill(): SharedArrayBuffer[] {
-    const sizes = [
-      this.counts.directories * DIRECTORY_WORDS * 4,
-      this.counts.records * RECORD_WORDS * 4,
-      this.counts.names,
-      this.counts.extras,
-    ];
-    const buffers = sizes.map((bytes) => new SharedArrayBuffer(Math.max(bytes, 4)));
-    const [directories, records] = [new Uint32Array(buffers[0]!), new Uint32Array(buffers[1]!)];
-    const [names, extras] = [Buffer.from(buffers[2] as never), Buffer.from(buffers[3] as never)];
-    directories.set(this.#table.directories.subarray(0, this.counts.directories * DIRECTORY_WORDS));
-    const at = { record: 0, name: 0, extra: 0 };
-    this.#runs.forEach((run, d) => {
-      const base = d * DIRECTORY_WORDS;
-      directories[base + D.FIRST] = at.record;
-      this.#records(run, d, { records, names, extras }, at);
-      const path = this.#table.directoryPath(d);
-      directories[base + D.PATH] = at.name;
-      names.set(path, at.name);
-      at.name += path.length;
-      directories[base + D.OLD] = directories[base + D.DONE] = directories[base + D.RULES] = 0;
-      directories[base + D.FLAGS]! &= KEPT_FLAGS;
-    });
-    return buffers;
-  }
-
-  #records(
-    { from, first, count, names: start }: Run,
-    d: number,
-    to: { records: Uint32Array; names: Buffer; extras: Buffer },
-    at: { record: number; name: number; extra: number },
-  ): void {
-    const target = at.record * RECORD_WORDS;
-    to.records.set(from.records.subarray(first * RECORD_WORDS, (first + count) * RECORD_WORDS), target);
-    const shift = at.name - start;
-    for (let t = target; t < target + count * RECORD_WORDS; t += RECORD_WORDS) {
-      const nameAndFlags = to.records[t + R.NAME_FLAGS]!;
-      const length = nameAndFlags & 0xffff;
-      const name = to.records[t]!;
-      if (start < 0) {
-        to.names.set(from.names.subarray(name, name + length), at.name);
-        to.records[t] = at.name;
-      } else to.records[t] = name + shift;
-      at.name += length + 1;
-      if ((nameAndFlags >>> 16) & FLAG.EXTRAS) {
-        const extra = to.records[t + R.EXTRAS]!;
-        const size = from.extras.readUInt32LE(extra);
-        to.extras.set(from.extras.subarray(extra, extra + size), at.extra);
-        to.records[t + R.EXTRAS] = at.extra;
-        at.extra += size;
-      }
-      if (start >= 0 && (to.records[t + R.MODE]! & 0xf000) === 0x4000)
-        to.records[t + R.SUB] = this.#newOfOld.get(to.records[t + R.SUB]!) ?? 0;
-    }
-    if (start >= 0) to.names.set(from.names.subarray(start, start + at.name - (start + shift)), start + shift);
-    at.record += count;
+  bytes(source: Buffer, start: number, end: number): void {
+    this.#used += source.copy(this.#bytes, this.#used, start, end);
   }
 }
 
-/** Section of extras without any. */
-const NO_EXTRAS = 4;
 const BUFFER_BYTES = 1 << 20;
 const SHORT = 64;
+const RECORDS_AT_ONCE = 4096;
 /** Ends every name, so that system calls take it where it lies. */
 const NUL = Buffer.alloc(1);
 const KEPT_FLAGS = DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.IGNORE_FILE | DIRECTORY_FLAG.LINKED;
 
 /** Collects small pieces into large writes and keeps the checksum. */
-class SectionWriter {
+class FileSections implements Sections {
   readonly #fd: number;
   readonly #buffer = Buffer.from(new ArrayBuffer(BUFFER_BYTES));
   readonly #words = new Uint32Array(this.#buffer.buffer);
@@ -165,7 +99,6 @@ class SectionWriter {
     this.#fd = fd;
   }
 
-  /** Room for words at a multiple of four; the returned index is of `words`. Sections of words come before those of bytes. */
   take(count: number): number {
     if (this.#used + count * 4 > BUFFER_BYTES) this.#flush();
     const at = this.#used >> 2;
@@ -211,22 +144,14 @@ class DenseTable {
   readonly #count: number;
   readonly #newOfOld: ReadonlyMap<number, number>;
 
-  constructor(table: ScanTable, old: ScanTable | null) {
+  constructor({ table, old }: Tables) {
     this.#table = table;
     this.#old = old;
     this.#count = table.control[C.DIRECTORIES]!;
     this.#newOfOld = table.numbersByOld();
   }
 
-  #isSame(directory: number): boolean {
-    return (this.#table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.SAME) !== 0;
-  }
-
-  #from(directory: number): ScanTable {
-    return this.#isSame(directory) ? this.#old! : this.#table;
-  }
-
-  directories(out: SectionWriter): SectionCounts {
+  directories(out: Sections): SectionCounts {
     const counts = { directories: this.#count, records: 0, names: 0, extras: 0 };
     const { directories } = this.#table;
     for (let d = 0; d < this.#count; d++) {
@@ -246,82 +171,77 @@ class DenseTable {
   }
 
   #measure(directory: number, counts: SectionCounts): void {
-    const from = this.#from(directory);
-    const { directories } = this.#table;
-    const first = directories[directory * DIRECTORY_WORDS + D.FIRST]!;
-    const n = directories[directory * DIRECTORY_WORDS + D.COUNT]!;
-    counts.records += n;
-    for (let record = first; record < first + n; record++) {
-      const nameAndFlags = from.records[record * RECORD_WORDS + R.NAME_FLAGS]!;
+    const { from, first, end } = this.#run(directory);
+    counts.records += end - first;
+    for (let base = first * RECORD_WORDS; base < end * RECORD_WORDS; base += RECORD_WORDS) {
+      const nameAndFlags = from.records[base + R.NAME_FLAGS]!;
       counts.names += (nameAndFlags & 0xffff) + 1;
       if ((nameAndFlags >>> 16) & FLAG.EXTRAS)
-        counts.extras += from.extras.readUInt32LE(from.records[record * RECORD_WORDS + R.EXTRAS]!);
+        counts.extras += from.extras.readUInt32LE(from.records[base + R.EXTRAS]!);
     }
   }
 
-  records(out: SectionWriter): void {
+  records(out: Sections): void {
     let nameAt = 0;
     let extraAt = 0;
-    this.#each(
-      (from, record, directory) => {
-        const base = record * RECORD_WORDS;
-        const at = out.take(RECORD_WORDS);
-        const { words } = out;
-        for (let i = 0; i < RECORD_WORDS; i++) words[at + i] = from.records[base + i]!;
-        words[at + R.NAME] = nameAt;
-        nameAt += (words[at + R.NAME_FLAGS]! & 0xffff) + 1;
-        if ((words[at + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) {
-          extraAt += from.extras.readUInt32LE(words[at + R.EXTRAS]!);
-          words[at + R.EXTRAS] = extraAt - from.extras.readUInt32LE(from.records[base + R.EXTRAS]!);
+    for (let d = 0; d < this.#count; d++) {
+      const { from, first, end, isSame } = this.#run(d);
+      for (let next = first; next < end; next += RECORDS_AT_ONCE) {
+        const words = Math.min(RECORDS_AT_ONCE, end - next) * RECORD_WORDS;
+        const start = out.take(words);
+        const to = out.words;
+        to.set(from.records.subarray(next * RECORD_WORDS, next * RECORD_WORDS + words), start);
+        for (let at = start; at < start + words; at += RECORD_WORDS) {
+          const nameAndFlags = to[at + R.NAME_FLAGS]!;
+          to[at + R.NAME] = nameAt;
+          nameAt += (nameAndFlags & 0xffff) + 1;
+          if ((nameAndFlags >>> 16) & FLAG.EXTRAS) {
+            const size = from.extras.readUInt32LE(to[at + R.EXTRAS]!);
+            to[at + R.EXTRAS] = extraAt;
+            extraAt += size;
+          }
+          if (isSame && (to[at + R.MODE]! & 0xf000) === 0x4000)
+            to[at + R.SUB] = this.#newOfOld.get(to[at + R.SUB]!) ?? 0;
         }
-        if ((words[at + R.MODE]! & 0xf000) === 0x4000 && this.#isSame(directory))
-          words[at + R.SUB] = this.#newOfOld.get(words[at + R.SUB]!) ?? 0;
-      },
-      (path) => {
-        nameAt += path;
-      },
-    );
+      }
+      nameAt += this.#table.directoryPath(d).length;
+    }
   }
 
-  names(out: SectionWriter): void {
-    this.#each(
-      (from, record) => {
-        const base = record * RECORD_WORDS;
-        const start = from.records[base]!;
-        out.bytes(from.names, start, start + (from.records[base + R.NAME_FLAGS]! & 0xffff));
+  names(out: Sections): void {
+    for (let d = 0; d < this.#count; d++) {
+      const { from, first, end } = this.#run(d);
+      for (let record = first; record < end;) {
+        const start = from.records[record * RECORD_WORDS]!;
+        let stop = start;
+        // In a dense table they lie side by side, each with its NUL.
+        for (; record < end && from.records[record * RECORD_WORDS] === stop; record++)
+          stop += (from.records[record * RECORD_WORDS + R.NAME_FLAGS]! & 0xffff) + 1;
+        out.bytes(from.names, start, stop - 1);
         out.bytes(NUL, 0, 1);
-      },
-      (length, directory) => {
-        const start = this.#table.directories[directory * DIRECTORY_WORDS + D.PATH]!;
-        out.bytes(this.#table.names, start, start + length);
-      },
-    );
+      }
+      const path = this.#table.directoryPath(d);
+      out.bytes(path, 0, path.length);
+    }
   }
 
-  extras(out: SectionWriter): void {
-    this.#each(
-      (from, record) => {
-        const base = record * RECORD_WORDS;
-        if (((from.records[base + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) === 0) return;
+  extras(out: Sections): void {
+    for (let d = 0; d < this.#count; d++) {
+      const { from, first, end } = this.#run(d);
+      for (let base = first * RECORD_WORDS; base < end * RECORD_WORDS; base += RECORD_WORDS) {
+        if (((from.records[base + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) === 0) continue;
         const start = from.records[base + R.EXTRAS]!;
         out.bytes(from.extras, start, start + from.extras.readUInt32LE(start));
-      },
-      () => undefined,
-    );
+      }
+    }
   }
 
-  /** Every record in directory order, and after a directory's records the length of its path. */
-  #each(
-    visit: (from: ScanTable, record: number, directory: number) => void,
-    after: (pathLength: number, directory: number) => void,
-  ): void {
+  /** Records of a directory, and the table that has them. */
+  #run(directory: number): { from: ScanTable; first: number; end: number; isSame: boolean } {
     const { directories } = this.#table;
-    for (let d = 0; d < this.#count; d++) {
-      const from = this.#from(d);
-      const first = directories[d * DIRECTORY_WORDS + D.FIRST]!;
-      const end = first + directories[d * DIRECTORY_WORDS + D.COUNT]!;
-      for (let record = first; record < end; record++) visit(from, record, d);
-      after(directories[d * DIRECTORY_WORDS + D.PATH_LENGTH]!, d);
-    }
+    const base = directory * DIRECTORY_WORDS;
+    const isSame = (directories[base + D.FLAGS]! & DIRECTORY_FLAG.SAME) !== 0;
+    const first = directories[base + D.FIRST]!;
+    return { from: isSame ? this.#old! : this.#table, first, end: first + directories[base + D.COUNT]!, isSame };
   }
 }
