@@ -6,6 +6,7 @@ import { test, type TestContext } from "node:test";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
+import { callTool, type ToolResult } from "../fixtures/mcp-tool.ts";
 import { buildCommand, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
@@ -13,12 +14,6 @@ import { ask } from "../fixtures/http.ts";
 import { findPeer } from "../fixtures/peers.ts";
 
 /** The MCP server over HTTP, driven by the client of the official SDK, and both of its ways by the inspector's command line. */
-
-interface Result {
-  isError?: boolean;
-  structuredContent?: Record<string, unknown>;
-  content: { type: string; text: string }[];
-}
 
 interface Place {
   daemon: TestDaemon;
@@ -50,35 +45,26 @@ async function clientOf(t: TestContext, url: string, token: string): Promise<Cli
   return client;
 }
 
-async function call(
-  client: Client,
-  name: string,
-  given: Record<string, unknown> = {},
-): Promise<Result & { words: string }> {
-  const result = (await client.callTool({ name, arguments: given })) as unknown as Result;
-  return { ...result, words: result.content.map(({ text }) => text).join("\n") };
-}
-
 test("an agent saves, looks, goes back and forks over HTTP, in the workspace of its token", async (t) => {
   const { daemon, workspace, token } = await place(t);
   const client = await clientOf(t, `${daemon.url}/mcp`, token);
   const file = path.join(workspace, "a.txt");
   fs.writeFileSync(file, "two\n");
-  assert.match((await call(client, "status")).words, /changed 1/);
-  assert.equal((await call(client, "save", { message: "second" })).structuredContent?.["made"], true);
-  assert.match((await call(client, "history")).words, /second.*\n.*first/);
-  assert.equal((await call(client, "show", { target: "head~1", path: "a.txt" })).words, "one\n");
-  assert.match((await call(client, "why", { path: "a.txt" })).words, /modified in/);
-  assert.match((await call(client, "diff", { a: "head~1", b: "head" })).words, /modified a\.txt/);
-  await call(client, "restore", { target: "head~1" });
+  assert.match((await callTool(client, "status")).words, /changed 1/);
+  assert.equal((await callTool(client, "save", { message: "second" })).structuredContent?.["made"], true);
+  assert.match((await callTool(client, "history")).words, /second.*\n.*first/);
+  assert.equal((await callTool(client, "show", { target: "head~1", path: "a.txt" })).words, "one\n");
+  assert.match((await callTool(client, "why", { path: "a.txt" })).words, /modified in/);
+  assert.match((await callTool(client, "diff", { a: "head~1", b: "head" })).words, /modified a\.txt/);
+  await callTool(client, "restore", { target: "head~1" });
   assert.equal(fs.readFileSync(file, "utf8"), "one\n");
-  await call(client, "undo");
+  await callTool(client, "undo");
   assert.equal(fs.readFileSync(file, "utf8"), "two\n");
   const fork = `${workspace}-try`;
-  assert.match((await call(client, "fork", { target: "head", path: fork })).words, /forked/);
-  assert.match((await call(client, "status")).words, /nothing has changed/, "the first stays the token's own");
+  assert.match((await callTool(client, "fork", { target: "head", path: fork })).words, /forked/);
+  assert.match((await callTool(client, "status")).words, /nothing has changed/, "the first stays the token's own");
   const other = await clientOf(t, `${daemon.url}/mcp?workspace=${encodeURIComponent(fork)}`, token);
-  assert.match((await call(other, "history")).words, /the folder stands here/);
+  assert.match((await callTool(other, "history")).words, /the folder stands here/);
 });
 
 test("a tool may do no more over HTTP than the call that it is, and each refusal is logged", async (t) => {
@@ -88,12 +74,12 @@ test("a tool may do no more over HTTP than the call that it is, and each refusal
   cairnOk(["save", other], daemon.asked);
   const strange = await clientOf(t, `${daemon.url}/mcp?workspace=${other}`, token);
   for (const name of ["status", "save", "history"]) {
-    const { isError, words } = await call(strange, name);
+    const { isError, words } = await callTool(strange, name);
     assert.equal(isError, true, name);
     assert.match(words, /^permission: /, name);
   }
   const client = await clientOf(t, `${daemon.url}/mcp`, token);
-  const elsewhere = await call(client, "fork", { target: "head", path: path.join(SCRATCH, "mcp-elsewhere") });
+  const elsewhere = await callTool(client, "fork", { target: "head", path: path.join(SCRATCH, "mcp-elsewhere") });
   assert.match(elsewhere.words, /^permission: an agent forks beside its workspace/);
   const line = /refused an agent: uid \d+, token [0-9a-f]{16}, call fork, workspace /;
   await eventually("it is logged", () => line.test(daemon.log));
@@ -137,7 +123,7 @@ test(
         tools.map(({ name }) => name).toSorted(),
         "diff fork history restore save show status undo why".split(" "),
       );
-      const said = inspect(["--method", "tools/call", "--tool-name", "history"], server) as unknown as Result;
+      const said = inspect(["--method", "tools/call", "--tool-name", "history"], server) as unknown as ToolResult;
       assert.match(said.content[0]!.text, /first/);
     }
   },

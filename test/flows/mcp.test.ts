@@ -4,15 +4,10 @@ import path from "node:path";
 import { after, test } from "node:test";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+import { callTool } from "../fixtures/mcp-tool.ts";
 import { buildCommand, cairnOk, SCRATCH } from "../fixtures/command.ts";
 
 /** The MCP server, driven by the client of the official SDK, which holds each result against the tool's own schema. */
-
-interface Result {
-  isError?: boolean;
-  structuredContent?: Record<string, unknown>;
-  content: { type: string; text: string }[];
-}
 
 const clients: Client[] = [];
 after(async () => {
@@ -42,33 +37,24 @@ function newFolder(name: string): string {
   return folder;
 }
 
-async function call(
-  client: Client,
-  name: string,
-  given: Record<string, unknown> = {},
-): Promise<Result & { words: string }> {
-  const result = (await client.callTool({ name, arguments: given })) as unknown as Result;
-  return { ...result, words: result.content.map(({ text }) => text).join("\n") };
-}
-
 test("an agent saves, looks, goes back and forward, and starts a second folder, by tools with typed answers", async () => {
   const folder = newFolder("kept");
   const file = path.join(folder, "a.txt");
   const client = await serve(folder);
-  const before = await call(client, "status");
+  const before = await callTool(client, "status");
   assert.equal(before.isError, true);
   assert.match(before.words, /not_a_workspace.*\n.*call save/);
-  const first = await call(client, "save", { message: "first", cause: { kind: "tool_call", turn: 7 } });
+  const first = await callTool(client, "save", { message: "first", cause: { kind: "tool_call", turn: 7 } });
   assert.equal(first.structuredContent?.["made"], true);
   fs.writeFileSync(file, "two\n");
   fs.writeFileSync(path.join(folder, "b.bin"), Buffer.from([0, 1, 2]));
-  assert.match((await call(client, "status")).words, /added 1, changed 1, removed 0/);
-  assert.match((await call(client, "diff", { a: "head" })).words, /modified a\.txt\nadded b\.bin/);
-  const limited = await call(client, "diff", { a: "head", limit: 1 });
+  assert.match((await callTool(client, "status")).words, /added 1, changed 1, removed 0/);
+  assert.match((await callTool(client, "diff", { a: "head" })).words, /modified a\.txt\nadded b\.bin/);
+  const limited = await callTool(client, "diff", { a: "head", limit: 1 });
   assert.equal(limited.structuredContent?.["more"], 1);
-  await call(client, "save");
-  assert.match((await call(client, "save")).words, /nothing had changed/);
-  const { save_points: points } = (await call(client, "history")).structuredContent as {
+  await callTool(client, "save");
+  assert.match((await callTool(client, "save")).words, /nothing had changed/);
+  const { save_points: points } = (await callTool(client, "history")).structuredContent as {
     save_points: { cause: Record<string, unknown> }[];
   };
   assert.deepEqual(
@@ -78,17 +64,17 @@ test("an agent saves, looks, goes back and forward, and starts a second folder, 
       { kind: "tool_call", turn: 7 },
     ],
   );
-  const shown = await call(client, "show", { target: "head~1", path: "a.txt" });
+  const shown = await callTool(client, "show", { target: "head~1", path: "a.txt" });
   assert.deepEqual([shown.words, shown.structuredContent?.["content"]], ["one\n", "one\n"]);
-  assert.match((await call(client, "show", { target: "head", path: "b.bin" })).words, /no text/);
-  assert.match((await call(client, "show", { target: "head" })).words, /file a\.txt\nfile b\.bin/);
-  assert.match((await call(client, "why", { path: "a.txt" })).words, /modified in .*\nadded in .* first/);
-  await call(client, "restore", { target: "head~1" });
+  assert.match((await callTool(client, "show", { target: "head", path: "b.bin" })).words, /no text/);
+  assert.match((await callTool(client, "show", { target: "head" })).words, /file a\.txt\nfile b\.bin/);
+  assert.match((await callTool(client, "why", { path: "a.txt" })).words, /modified in .*\nadded in .* first/);
+  await callTool(client, "restore", { target: "head~1" });
   assert.deepEqual(fs.readdirSync(folder), ["a.txt"]);
-  await call(client, "undo");
+  await callTool(client, "undo");
   assert.equal(fs.readFileSync(file, "utf8"), "two\n");
   const fork = path.join(SCRATCH, "second");
-  await call(client, "fork", { target: "head~1", path: fork });
+  await callTool(client, "fork", { target: "head~1", path: fork });
   assert.equal(fs.readFileSync(path.join(fork, "a.txt"), "utf8"), "one\n");
   assert.equal(cairnOk(["status", "-C", folder]).data["clean"], true);
 });
@@ -105,7 +91,7 @@ test("the tools remove no points, and what is not understood is told to the mode
     assert.equal(outputSchema?.type, "object", name);
     assert.ok(description!.length > 10, name);
   }
-  await call(client, "save");
+  await callTool(client, "save");
   for (const [name, given, words] of [
     ["cleanup", {}, /no tool "cleanup"/],
     ["release", {}, /no tool/],
@@ -119,9 +105,11 @@ test("the tools remove no points, and what is not understood is told to the mode
     ["show", { target: "latest", path: "../../etc/passwd" }, /./],
     ["fork", { target: "latest", path: "relative" }, /absolute/],
   ] as const) {
-    const result = await call(client, name, given);
+    const result = await callTool(client, name, given);
     assert.equal(result.isError, true, `${name}: ${result.words}`);
     assert.match(result.words, words);
   }
-  await Promise.all(Array.from({ length: 8 }, async () => assert.ok((await call(client, "status")).isError !== true)));
+  await Promise.all(
+    Array.from({ length: 8 }, async () => assert.ok((await callTool(client, "status")).isError !== true)),
+  );
 });

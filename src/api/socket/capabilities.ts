@@ -17,13 +17,16 @@ export interface Capability {
   operators?: true;
   /** For callers whom the kernel names, and not for agents. */
   named?: true;
+  /** It concerns nothing that lasts, or lasts as long as its caller likes: no job, and no key counts. */
+  passing?: true;
   /** Options that an agent may give, none of which loses or weakens anything. Absent: the call is not for agents. */
   agents?: string;
 }
 
 const LOOK = { looks: true, writers: true, agents: "" } as const;
 const OPERATOR = { operators: true } as const;
-const TOKEN = { named: true } as const;
+const TOKEN = { named: true, passing: true } as const;
+const FREEZE = { passing: true } as const;
 
 /** Options of a restore and its plan. `method`, `throughSqlite`, `to` and `allow` are a person's. */
 const RESTORE = "target paths keepPresent cause";
@@ -70,17 +73,17 @@ const CAPABILITIES: Readonly<Record<string, Capability>> = {
   setBackupRepository: OPERATOR,
   setEngine: OPERATOR,
   workspacePath: { looks: true, operators: true },
-  daemon: { agents: "" },
-  at: { agents: "" },
-  list: { agents: "" },
+  daemon: { passing: true, agents: "" },
+  at: { passing: true, agents: "" },
+  list: { passing: true, agents: "" },
   register: { agents: "" },
   release: {},
   recover: {},
-  freezeOffer: {},
-  freezeBegin: {},
-  frozen: {},
-  freezeEnd: {},
-  reload: OPERATOR,
+  freezeOffer: FREEZE,
+  freezeBegin: FREEZE,
+  frozen: FREEZE,
+  freezeEnd: FREEZE,
+  reload: { ...OPERATOR, passing: true },
   reconcile: OPERATOR,
   tokenCreate: TOKEN,
   tokenList: TOKEN,
@@ -156,11 +159,6 @@ export function looks(name: string): boolean {
   return rowOf(name)?.looks === true;
 }
 
-/** Calls that concern nothing that lasts, or last as long as their caller likes. */
-const PASSING = new Set(
-  "daemon at list freezeOffer freezeBegin frozen freezeEnd reload tokenCreate tokenList tokenRevoke".split(" "),
-);
-
 /** True for a call that changes something, which is done once for one idempotency key. */
 export function isChanging(name: string): boolean {
   return isJob(name) && !looks(name);
@@ -168,7 +166,8 @@ export function isChanging(name: string): boolean {
 
 /** True for a call that has one answer worth waiting for, so that it can be a job. */
 export function isJob(name: string): boolean {
-  return rowOf(name) !== undefined && !PASSING.has(name) && callOf(name)!.how !== "stream";
+  const row = rowOf(name);
+  return row !== undefined && row.passing !== true && callOf(name)!.how !== "stream";
 }
 
 /** True for a verb that the daemon does for the owners of a folder, and not for operators alone. */

@@ -1,5 +1,6 @@
 import type { TouchedFolder } from "../../archive/cache/unchanged.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
+import type { Change } from "../../fs/linux/fanotify.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { FolderChanges, HeldCache, ScanBasis } from "../../workspace/store/engine.ts";
 
@@ -13,14 +14,8 @@ const LET_GO_AFTER_MS = 600_000;
 /** Names of changed entries that a notice has. */
 const NAMED = 20;
 
-/** A change in a folder: the directory below its root and the name in it, as latin1. */
-export interface FolderChange {
-  directory: string;
-  name: string | null;
-  names: boolean;
-  arrived: boolean;
-  isDirectory: boolean;
-}
+/** A change in a folder, by the directory below its root as latin1. */
+export type FolderChange = Change & { directory: string };
 
 /** Changes of a folder since its listeners were told last. */
 export interface ChangeNotice {

@@ -54,7 +54,7 @@ export class Watcher {
   private constructor(source: ChangeSource, log: (message: string) => void) {
     this.#source = source;
     this.#log = log;
-    this.#endWaiting = waitReadable(source.fd, async () => this.#onChanges()).stop;
+    this.#endWaiting = waitReadable(source.fd, async () => this.#onChanges());
     this.#shared = {
       takeNote: (journal) => this.#takeNote(journal),
       mark: () => this.#mark,

@@ -11,7 +11,6 @@ const [CLOEXEC, NONBLOCK, REPORT_TARGET, REPORT_FID, REPORT_DIRECTORY, REPORT_NA
 const MARK_ADD_FILE_SYSTEM = 0x1 | 0x100;
 const [MODIFY, ATTRIBUTES, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE, DELETE] = [2, 4, 8, 0x40, 0x80, 0x100, 0x200];
 const [OVERFLOW, FILE_SYSTEM_ERROR, ON_DIRECTORY] = [0x4000, 0x8000, 0x40000000];
-const WANTED = [MODIFY, ATTRIBUTES, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE, DELETE, ON_DIRECTORY];
 /** Kinds of records that follow an event: of an object, of a directory with a name in it, of a directory. */
 const [OF_OBJECT, OF_NAME, OF_DIRECTORY] = [1, 2, 3];
 const [HEAD_BYTES, INFO_BYTES] = [24, 12];
@@ -34,6 +33,20 @@ export interface Change {
   moved: boolean;
   /** It is a directory. */
   isDirectory: boolean;
+}
+
+/** Events that are asked for: inotify has the same numbers. */
+export const CHANGES = MODIFY | ATTRIBUTES | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE;
+const NOWHERE = { directory: null, name: null, words: [] };
+
+/** Says by an event's mask what kind of change it is; inotify has the same numbers. */
+export function kindOf(mask: number): Pick<Change, "names" | "arrived" | "moved" | "isDirectory"> {
+  return {
+    names: (mask & (MOVED_FROM | MOVED_TO | CREATE | DELETE)) !== 0,
+    arrived: (mask & (MOVED_TO | CREATE)) !== 0,
+    moved: (mask & (MOVED_FROM | MOVED_TO)) !== 0,
+    isDirectory: (mask & ON_DIRECTORY) !== 0,
+  };
 }
 
 interface Calls {
@@ -71,8 +84,7 @@ export class FanotifyQueue {
 
   /** Watches all of the file system of a path. False where the file system does not tell its changes in this way. */
   watch(path: string): boolean {
-    const mask = WANTED.reduce((all, each) => all | each, 0);
-    return this.#calls.mark(this.fd, MARK_ADD_FILE_SYSTEM, mask, AT_FDCWD, path) === 0;
+    return this.#calls.mark(this.fd, MARK_ADD_FILE_SYSTEM, CHANGES | ON_DIRECTORY, AT_FDCWD, path) === 0;
   }
 
   /** Gives what waits, at most a buffer of it. False: nothing waits. `lost`: some changes are told by nobody. */
@@ -93,15 +105,7 @@ export class FanotifyQueue {
 
   #change(at: number, mask: number): Change {
     const view = this.#view;
-    const change: { -readonly [K in keyof Change]: Change[K] } = {
-      directory: null,
-      name: null,
-      words: [],
-      names: (mask & (MOVED_FROM | MOVED_TO | CREATE | DELETE)) !== 0,
-      arrived: (mask & (MOVED_TO | CREATE)) !== 0,
-      moved: (mask & (MOVED_FROM | MOVED_TO)) !== 0,
-      isDirectory: (mask & ON_DIRECTORY) !== 0,
-    };
+    const change: { -readonly [K in keyof Change]: Change[K] } = { ...NOWHERE, ...kindOf(mask) };
     const end = at + view.getUint32(at, LITTLE);
     for (let info = at + view.getUint16(at + 6, LITTLE); info + INFO_BYTES <= end;) {
       const [kind, length] = [view.getUint8(info), view.getUint16(info + 2, LITTLE)];

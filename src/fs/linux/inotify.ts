@@ -1,13 +1,11 @@
 import { constants as system, endianness } from "node:os";
 import { type Arena, bindNative, lastErrno, type NativeFunction, newArena } from "../../native.ts";
-import type { Change } from "./fanotify.ts";
+import { type Change, CHANGES, kindOf } from "./fanotify.ts";
 
 /** Kernel reports of changes in single directories, for any user: inotify(7). */
 
 const [CLOEXEC, NONBLOCK] = [0o2000000, 0o4000];
-const [MODIFY, ATTRIBUTES, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE, DELETE] = [2, 4, 8, 0x40, 0x80, 0x100, 0x200];
-const [OVERFLOW, IGNORED, ONLY_DIRECTORY, NO_LINK, ON_DIRECTORY] = [0x4000, 0x8000, 0x1000000, 0x2000000, 0x40000000];
-const WANTED = [MODIFY, ATTRIBUTES, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE, DELETE, ONLY_DIRECTORY, NO_LINK];
+const [OVERFLOW, IGNORED, ONLY_DIRECTORY, NO_LINK] = [0x4000, 0x8000, 0x1000000, 0x2000000];
 const HEAD_BYTES = 16;
 const BUFFER_BYTES = 256 << 10;
 const PATH_BYTES = 4096;
@@ -51,8 +49,7 @@ export class InotifyQueue {
     const bytes = Buffer.from(`${path}\0`, "latin1");
     if (bytes.length > PATH_BYTES) return -system.errno.ENAMETOOLONG;
     this.#path.bytes.set(bytes);
-    const mask = WANTED.reduce((all, each) => all | each, 0);
-    const watch = this.#calls.add(this.fd, this.#path.address, mask);
+    const watch = this.#calls.add(this.fd, this.#path.address, CHANGES | ONLY_DIRECTORY | NO_LINK);
     return watch < 0 ? -lastErrno() : watch;
   }
 
@@ -89,15 +86,7 @@ export class InotifyQueue {
     const { bytes } = this.#buffer;
     const text = Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString("latin1");
     const name = text.replace(/\0.*$/s, "");
-    return {
-      directory: null,
-      name: name === "" ? "." : name,
-      words: [],
-      names: (mask & (MOVED_FROM | MOVED_TO | CREATE | DELETE)) !== 0,
-      arrived: (mask & (MOVED_TO | CREATE)) !== 0,
-      moved: (mask & (MOVED_FROM | MOVED_TO)) !== 0,
-      isDirectory: (mask & ON_DIRECTORY) !== 0,
-    };
+    return { directory: null, name: name === "" ? "." : name, words: [], ...kindOf(mask) };
   }
 
   close(): void {

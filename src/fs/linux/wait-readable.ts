@@ -3,18 +3,13 @@ import { arenaOver, bindNative, newArena } from "../../native.ts";
 const POLLIN = 1;
 const [EFD_CLOEXEC, EFD_NONBLOCK] = [0o2000000, 0o4000];
 
-interface Waiting {
-  /** Resolves when nothing waits any more, and the descriptor may be closed. */
-  stop(): Promise<void>;
-}
-
 type Asynchronous = { async(...given: unknown[]): void };
 
 /**
  * Calls back each time something can be read from a descriptor that Node itself cannot wait for, and waits again once that has
- * resolved. It keeps no process alive until it is stopped.
+ * resolved. It keeps no process alive. Returns what ends it, which resolves when the descriptor may be closed.
  */
-export function waitReadable(fd: number, onReadable: () => Promise<void>): Waiting {
+export function waitReadable(fd: number, onReadable: () => Promise<void>): () => Promise<void> {
   const poll = bindNative("int poll(uint64_t fds, unsigned long count, int timeout)") as unknown as Asynchronous;
   const eventfd = bindNative("int eventfd(unsigned int value, int flags)")!;
   const write = bindNative("int64_t write(int fd, uint64_t bytes, uint64_t length)")!;
@@ -33,14 +28,12 @@ export function waitReadable(fd: number, onReadable: () => Promise<void>): Waiti
     });
   };
   wait();
-  return {
-    async stop() {
-      isStopped = true;
-      const one = arenaOver(Buffer.from(BigUint64Array.of(1n).buffer));
-      write(end, one.address, 8);
-      const alive = setInterval(() => undefined, 1000);
-      await promise;
-      clearInterval(alive);
-    },
+  return async () => {
+    isStopped = true;
+    const one = arenaOver(Buffer.from(BigUint64Array.of(1n).buffer));
+    write(end, one.address, 8);
+    const alive = setInterval(() => undefined, 1000);
+    await promise;
+    clearInterval(alive);
   };
 }
