@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, ftruncateSync, statSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, statSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
@@ -12,7 +12,7 @@ import {
 import { describeOwner, livenessOf, newOwner } from "./lock-owner.ts";
 import type { LockOwner } from "./lock-owner.ts";
 import { filesystemKind } from "./linux/mounts.ts";
-import { HeartbeatWatch, OwnerFiles, encodeOwner, readOwner, rewriteOwner } from "./owner-files.ts";
+import { HeartbeatWatch, OwnerFiles, RECORD_BYTES, encodeOwner, readOwner, rewriteOwner } from "./owner-files.ts";
 import type { Blocked, Claim } from "./owner-files.ts";
 import { openRegular } from "./regular-file.ts";
 
@@ -169,7 +169,8 @@ function kernelLock(attempt: Attempt, descriptor: number, writable: boolean): Lo
     isHeld: () => isStillNamed(descriptor, path),
     release: () => {
       try {
-        if (writable && !owner.shared) ftruncateSync(descriptor, 0);
+        // Its block stays: on a full disk the lock can be taken again, also for work that makes room.
+        if (writable && !owner.shared) writeSync(descriptor, Buffer.alloc(RECORD_BYTES), 0, undefined, 0);
       } catch (error) {
         throw toCairnError(error, `unlock ${path}`);
       } finally {

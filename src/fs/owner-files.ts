@@ -15,7 +15,8 @@ import { openRegular, readRegular, writeRegular } from "./regular-file.ts";
  * - Shared owners have one record each (`<lock>.shared-<hex>`), made while having the exclusive lock.
  */
 
-const RECORD_BYTES = 2048;
+/** Bytes of a record in a lock's file, padded with NULs; all NULs: nobody holds the lock. */
+export const RECORD_BYTES = 2048;
 const MAX_RECORD_BYTES = 65536;
 
 function errnoOf(error: unknown): string | undefined {
