@@ -19,8 +19,8 @@ export interface Host {
 }
 
 const PROGRAM = "qemu-system-x86_64";
-const PROBE_MS = 3000;
-const INSTALL = "install QEMU: apt-get install qemu-system-x86 qemu-utils";
+const PROBE_SECONDS = 3;
+const INSTALL = "apt-get install qemu-system-x86 qemu-utils coreutils";
 
 /**
  * Looks at this machine's QEMU once: the answer is kept in the folder of machines until the program or the boot is another, since
@@ -58,7 +58,7 @@ function readKept(file: string, stamp: string, program: string): Host | null {
   }
 }
 
-/** The path of a program of QEMU. Throws `not_found`. */
+/** The path of a program that machines need. Throws `not_found`. */
 export function programOf(name: string): string {
   const program = findProgram(name);
   if (program !== null) return program;
@@ -90,7 +90,8 @@ async function kvmWorks(program: string): Promise<boolean> {
     const machine = ["-nodefaults", "-no-user-config", "-machine", "pc,accel=kvm", "-m", "16", "-display", "none"];
     const args = [...machine, "-bios", file, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"];
     return await new Promise((resolve) => {
-      const child = execFile(program, args, { timeout: PROBE_MS, killSignal: "SIGKILL" });
+      // coreutils' timeout ends a QEMU that hangs also if this process is killed meanwhile.
+      const child = execFile(programOf("timeout"), ["-s", "KILL", String(PROBE_SECONDS), program, ...args]);
       child.once("error", () => resolve(false)).once("exit", (status) => resolve(status === 0x15 * 2 + 1));
     });
   } finally {
