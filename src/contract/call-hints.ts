@@ -42,6 +42,7 @@ const COMMANDS: readonly (readonly [string, string])[] = [
   ["context ls", "listContext(store)"],
   ["restore POINT --to DIR", "restore({ target, to })"],
   ["vm list", "listMachines(machines)"],
+  ["vm stop --force NAME", "stopMachine(machines, name, { force: true })"],
   [`vm restore ${WORD} latest`, 'restoreMachine(machines, "$1", { point: "latest" })'],
   ["vm restore", "restoreMachine(machines, name)"],
   [`vm save ${WORD}`, "saveMachine(machines, name)"],

@@ -43,7 +43,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
     vm("save", "a");
     vm("export", "a", "--to-dir", GOLDEN);
   });
-  after(endMachines);
+  after(() => endMachines());
 
   const line = (...words: string[]): string[] => ["vm", ...words, "--machines", MACHINES];
 

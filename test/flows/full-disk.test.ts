@@ -8,30 +8,12 @@ import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
-import { untilFree } from "../fixtures/room.ts";
+import { fillDisk, untilFree } from "../fixtures/room.ts";
 import { newRepository } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { firstOf } from "../fixtures/long.ts";
 
 /** Points on a file system that others have filled. */
-
-/** Writes until not one block is free. */
-function fill(file: string): void {
-  const fd = fs.openSync(file, "w");
-  try {
-    for (let size = 1 << 20; size >= 512; size >>= 1) {
-      const bytes = Buffer.alloc(size, 1);
-      try {
-        for (;;) fs.writeSync(fd, bytes);
-      } catch (error) {
-        assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
-      }
-    }
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
 
 /** So many names that caches of them are more than a few blocks. */
 function makeMany(folder: string): void {
@@ -59,7 +41,7 @@ for (const kind of firstOf(["ext4", "xfs"] as const, 1)) {
     makeMany(folder);
     const ids = [saveNew(folder), saveNew(folder), saveNew(folder)];
     const last = readFolder(folder);
-    fill(path.join(place.root, "filler"));
+    fillDisk(path.join(place.root, "filler"));
     const to = path.join(SCRATCH, `full-${kind}`);
     for (const args of [
       ["status"],
@@ -96,7 +78,7 @@ for (const [kind, engine] of [
       await client.save();
     }
     assert.ok(fs.existsSync(spare));
-    fill(path.join(volume.root, "filler"));
+    fillDisk(path.join(volume.root, "filler"));
     const { status, error } = cairn(["-C", folder, "save"]);
     assert.deepEqual([status, error?.code], [8, "no_space"]);
     cairnOk(["-C", folder, "cleanup", "--keep-last", "1", "--keep-undo", "0"]);
@@ -121,7 +103,7 @@ test("a cleanup says what to do when there is no room for it and nothing to give
   saveNew(folder);
   const cache = path.join(controlOf(place.root), "cache");
   for (const name of fs.readdirSync(cache)) fs.rmSync(path.join(cache, name));
-  fill(path.join(place.root, "filler"));
+  fillDisk(path.join(place.root, "filler"));
   const { status, error } = cairn(["-C", folder, "cleanup", "--only", first]);
   assert.deepEqual([status, error?.code], [8, "no_space"]);
   assert.match(error?.hint ?? "", /free some space elsewhere on the file system of/);
@@ -138,7 +120,7 @@ test("a restore and its undo go through when clones have filled the disk", async
   saveNew(folder);
   fs.writeFileSync(path.join(folder, "unsaved"), randomBytes(1 << 20));
   const present = readFolder(folder);
-  fill(path.join(volume.root, "filler"));
+  fillDisk(path.join(volume.root, "filler"));
   cairnOk(["-C", folder, "restore", first]);
   assertFolder(folder, old, "the first point");
   cairnOk(["-C", folder, "undo"]);
@@ -153,7 +135,7 @@ test("a restore that needs room says how much, and what a cleanup would free", (
   const points = [1, 2, 3, 4, 5].map(() => saveNew(folder));
   fs.writeFileSync(path.join(folder, "unsaved"), randomBytes(1 << 20));
   const present = readFolder(folder);
-  fill(path.join(place.root, "filler"));
+  fillDisk(path.join(place.root, "filler"));
   const { status, error } = cairn(["-C", folder, "restore", points[2]!]);
   assert.deepEqual([status, error?.code], [8, "no_space"]);
   assert.match(error?.hint ?? "", /need (?:about|up to) 3 MiB of free space .*--keep-last 3` would free about 6 MiB/);

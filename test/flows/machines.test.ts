@@ -62,7 +62,7 @@ suite("virtual machines", { skip }, () => {
     afterSave = a.counts().at(-1)!.count;
     vm("export", "a", "--to-dir", GOLDEN);
   });
-  after(endMachines);
+  after(() => endMachines());
 
   test("a machine goes on after it was saved, and a clone of it goes on from there as another", async () => {
     const [last] = (await a.counted(2)).slice(-1);

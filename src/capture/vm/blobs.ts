@@ -41,12 +41,31 @@ export async function addBlob(
 /** Keeps a disk image in QEMU's own format, whatever of the two it has; its digest. Throws `refused` for one that needs other files. */
 export async function addImage(root: string, image: string, signal: AbortSignal | undefined): Promise<string> {
   const header = readHeader(image, true);
+  if (header === null) refuseOtherFormats(image);
   const form = header === null ? "raw" : "qcow2";
   if (header !== null) refuseOthers(header, image);
   const args = ["convert", "-f", form, "-O", "qcow2", image];
   return await keep(root, signal, undefined, async (copy) =>
     runTool(programOf("qemu-img"), [...args, copy], { signal }),
   );
+}
+
+/** First bytes of disk images that would be taken for a raw disk: VMDK, VDI, VHDX, VHD, QED. */
+const OTHER_FORMATS = ["KDMV", "COWD", "# Disk DescriptorFile", "<<< ", "vhdxfile", "conectix", "QED\0"];
+
+/** Throws `usage` for an image of another program, by its first bytes. */
+function refuseOtherFormats(image: string): void {
+  const fd = openRegular(image, { named: true });
+  const start = Buffer.alloc(32);
+  try {
+    readSync(fd, start, 0, start.length, 0);
+  } finally {
+    closeSync(fd);
+  }
+  if (!OTHER_FORMATS.some((magic) => start.toString("latin1").startsWith(magic))) return;
+  throw new CairnError("usage", `${printablePath(image)} is neither a raw nor a qcow2 image`, {
+    hint: "convert it first: qemu-img convert -O qcow2 IMAGE NEW.qcow2",
+  });
 }
 
 async function keep(

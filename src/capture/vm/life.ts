@@ -1,5 +1,15 @@
 import { randomBytes } from "node:crypto";
-import { constants, existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
+import {
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+} from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
@@ -19,10 +29,22 @@ import {
   machinesIn,
   type MachineRecord,
   type OperationOptions,
+  PID_FILE,
   processIn,
   sharedFile,
 } from "./machine.ts";
-import { endQemu, MOVE_MS, orEnded, quitQemu, resume, runningIn, startQemu, statusOf, waitUntilGone } from "./qemu.ts";
+import {
+  endQemu,
+  LITTLE_ROOM,
+  MOVE_MS,
+  orEnded,
+  quitQemu,
+  resume,
+  runningIn,
+  startQemu,
+  statusOf,
+  waitUntilGone,
+} from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
 import { newGeneration, newMac, renewNics } from "./state.ts";
 
@@ -68,7 +90,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
   let status = "";
   try {
     using qmp = await runningIn(machine.live);
-    if (qmp === null) return record;
+    if (qmp === null) return { ...record, error: record.error ?? abruptEnd(machine) };
     status = await statusOf(qmp);
     if (status === "inmigrate") {
       await endQemu(machine.live);
@@ -83,6 +105,14 @@ async function settle(machine: Machine): Promise<MachineRecord> {
       error: `its guest may not run${status && `, QEMU says ${status}`}: ${(error as Error).message}`,
     };
   }
+}
+
+/** Returns the reason for which the last QEMU of a machine ended without its guest; null if it ended in order, which removes its pid file. */
+function abruptEnd({ live }: Machine): string | null {
+  if (!existsSync(join(live, PID_FILE))) return null;
+  const { bavail, bsize } = statfsSync(live);
+  const why = bavail * bsize < LITTLE_ROOM ? ": its file system is full, and the memory of a guest needs room" : "";
+  return `its QEMU was killed, or the host went down, while the guest ran${why}`;
 }
 
 /** Gives a clone's guest network devices of its own, which it may have to let go of first; the record of what it has then. */
@@ -171,7 +201,7 @@ function isUnfinished(machine: Machine): boolean {
   const own = (name: string): boolean => {
     if (name.startsWith(TEMPORARY_PREFIX)) return true;
     const bytes = name === "lock" ? readSmallFile(machine.lock, 1 << 16) : null;
-    return bytes !== null && (bytes.length === 0 || parseOwner(bytes) !== null);
+    return bytes !== null && (bytes.every((byte) => byte === 0) || parseOwner(bytes) !== null);
   };
   return readdirSync(machine.folder).every(own);
 }

@@ -143,9 +143,12 @@ export function machinesIn(root: string): Machine[] {
   return names.map((name) => new Machine(real, name)).filter((machine) => machine.exists());
 }
 
+/** File that QEMU makes in its folder and removes when it ends in order. */
+export const PID_FILE = "qemu.pid";
+
 /** The process id of the QEMU that works in a folder; null when none does. */
 export function processIn(folder: string): number | null {
-  const text = readSmallFile(join(folder, "qemu.pid"), 64)?.toString("latin1").trim() ?? "";
+  const text = readSmallFile(join(folder, PID_FILE), 64)?.toString("latin1").trim() ?? "";
   if (!/^\d{1,10}$/.test(text)) return null;
   try {
     // A process that has got the number since works elsewhere.

@@ -6,7 +6,7 @@ import { CairnError, throwIfAborted } from "../../errors.ts";
 import { diskFile, type Hardware, MEMORY } from "../../formats/machine/machine.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 import type { Host } from "./host.ts";
-import { type Machine, type MachineRecord, processIn, SHARED } from "./machine.ts";
+import { type Machine, type MachineRecord, PID_FILE, processIn, SHARED } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
 
 /** Processes of QEMU: how each is started, spoken to and ended. */
@@ -16,6 +16,8 @@ const END_MS = 10_000;
 const QUIT_MS = 2000;
 /** For whatever moves a state, and waits for disks. */
 export const MOVE_MS = 120_000;
+/** Bytes of room with which a write that failed has failed for want of it. */
+export const LITTLE_ROOM = 16 << 20;
 /** Address of the first disk on the bus; each has its own, and so has each port of a network device. */
 const [FIRST_DISK, FIRST_PORT] = [3, 16];
 
@@ -54,7 +56,7 @@ function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped
     ["-machine", `${hardware.machine},accel=${hardware.accelerator},memory-backend=ram`],
     ["-cpu", hardware.cpu, "-smp", String(hardware.cpus), "-m", `${hardware.memory / (1 << 20)}M`],
     ["-object", `memory-backend-file,id=ram,size=${hardware.memory},${memory}`],
-    ["-rtc", "base=utc,clock=host", "-pidfile", "qemu.pid", "-qmp", "unix:qmp.sock,server=on,wait=off"],
+    ["-rtc", "base=utc,clock=host", "-pidfile", PID_FILE, "-qmp", "unix:qmp.sock,server=on,wait=off"],
     ["-chardev", "socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log"],
     ["-serial", "chardev:console", "-device", `vmgenid,guid=${generation}`, "-device", "virtio-rng-pci,addr=0x2"],
     kernel === null ? [] : ["-kernel", blob(kernel), "-append", append],
@@ -113,7 +115,7 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
   )?.tap;
   if (tap !== undefined)
     throw new CairnError("not_found", `there is no tap ${tap}`, { hint: "make it: ip tuntap add dev NAME mode tap" });
-  for (const name of ["qemu.pid", "qmp.sock", "console.sock"]) rmSync(join(folder, name), { force: true });
+  for (const name of [PID_FILE, "qmp.sock", "console.sock"]) rmSync(join(folder, name), { force: true });
   const log = openSync(join(folder, "qemu.log"), "w", 0o600);
   let gone = false;
   let reason: Error | undefined;
@@ -184,6 +186,7 @@ export async function endQemu(folder: string): Promise<void> {
   }
   await waitUntilGone(folder, END_MS);
   if (processIn(folder) !== null) throw new CairnError("io", `QEMU, process ${pid}, does not end`);
+  rmSync(join(folder, PID_FILE), { force: true });
 }
 
 /** Ends the QEMU of a folder; one that answers writes first what it holds of its disks. Throws `io`. */

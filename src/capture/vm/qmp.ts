@@ -58,6 +58,7 @@ export class Qmp {
           qmp.close();
           throw (error as CairnError).details?.["late"] === true
             ? new CairnError("busy", "this machine's QEMU does not answer, or somebody else is connected to it", {
+                hint: "end a QEMU that hangs: cairn vm stop --force NAME",
                 cause: error,
               })
             : error;

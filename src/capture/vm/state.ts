@@ -1,10 +1,12 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import {
   chmodSync,
+  closeSync,
   existsSync,
   lstatSync,
   mkdirSync,
   readdirSync,
+  readSync,
   renameSync,
   rmSync,
   statfsSync,
@@ -30,14 +32,17 @@ import {
 } from "../../formats/machine/machine.ts";
 import { durableWrite, fsyncDirectory, readSmallFile } from "../../fs/durable.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
+import { openRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
+import type { Pacer } from "../../pacer.ts";
 import { addBlob, checkDisk, checkImage, copyFiles } from "./blobs.ts";
 import type { Host } from "./host.ts";
-import { blobFile, type Machine, type MachineRecord } from "./machine.ts";
+import { blobFile, type Machine, type MachineRecord, PID_FILE } from "./machine.ts";
 import {
   devicesOf,
   endQemu,
+  LITTLE_ROOM,
   migrated,
   MOVE_MS,
   nicDevice,
@@ -134,15 +139,12 @@ async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<voi
     }
   } catch (error) {
     const { bavail, bsize } = statfsSync(folder);
-    if (bavail * bsize > LITTLE) throw error;
+    if (bavail * bsize > LITTLE_ROOM) throw error;
     throw new CairnError("no_space", `no room for the state of the machine in ${printablePath(folder)}`, {
       cause: error,
     });
   }
 }
-
-/** Bytes of room with which a write that failed has failed for want of it. */
-const LITTLE = 16 << 20;
 
 /** Moves and copies all that has to be of one moment; the milliseconds in which the guest did not run. */
 async function pausedFor(
@@ -194,7 +196,7 @@ async function makeShared(host: Host, machine: Machine, record: MachineRecord, f
   });
   qmp.close();
   await endQemu(folder);
-  for (const name of [STREAM, "qemu.pid", "qemu.log", "qmp.sock", "console.sock", "console.log"])
+  for (const name of [STREAM, PID_FILE, "qemu.log", "qmp.sock", "console.sock", "console.log"])
     rmSync(join(folder, name), { force: true });
 }
 
@@ -271,6 +273,30 @@ export function checkFits(host: Host, saved: SavedMachine): void {
   throw new CairnError("refused", `the state of ${saved.name} does not fit this machine's QEMU: ${why}`, {
     hint: "a state with memory needs the QEMU that saved it; one that was saved when the machine was stopped does not",
   });
+}
+
+/** Words of Linux's own log, which are in its memory if it was built to hear that it is a clone (CONFIG_VMGENID). */
+const RESEEDS = Buffer.from("crng reseeded due to virtual machine fork");
+const PIECE = 1 << 20;
+
+/**
+ * Searches the memory of a saved guest for a kernel that draws fresh randomness when its generation id changes. False: each
+ * clone of that memory draws the same random numbers as the others. Throws as `openRegular` does.
+ */
+export async function reseedsClones(memory: string, pace: Pacer): Promise<boolean> {
+  const fd = openRegular(memory);
+  try {
+    const piece = Buffer.allocUnsafe(PIECE + RESEEDS.length);
+    // Two reads overlap, so that words on the border of both are found.
+    for (let at = 0, length = 1; length > 0; at += PIECE) {
+      length = readSync(fd, piece, 0, piece.length, at);
+      if (piece.subarray(0, length).includes(RESEEDS)) return true;
+      await pace();
+    }
+    return false;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 export interface Bring {

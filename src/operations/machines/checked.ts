@@ -2,7 +2,7 @@ import { type BigIntStats, lstatSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
 import { sharedFile } from "../../capture/vm/machine.ts";
-import { readState } from "../../capture/vm/state.ts";
+import { readState, reseedsClones } from "../../capture/vm/state.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
 import { CONTENT } from "../../formats/envelope/envelope.ts";
@@ -10,7 +10,7 @@ import { type JsonObject, parseJson } from "../../formats/fields.ts";
 import { filesOf, MEMORY, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { printablePath } from "../../fs/safe-path.ts";
-import { throttled } from "../../pacer.ts";
+import { newPacer, throttled } from "../../pacer.ts";
 
 /** A saved machine in an export directory, all of whose files are what the envelope says. */
 export interface CheckedState {
@@ -19,6 +19,8 @@ export interface CheckedState {
   content: string;
   /** SHA-256 of its memory; empty: it has none. */
   memory: string;
+  /** False: clones of its guest draw the same random numbers, since its kernel does not hear that it was cloned. */
+  reseeds: boolean;
   /** Throws `damaged` where a file is another than when it was compared: to be called once all was copied. */
   requireUnchanged(): void;
 }
@@ -66,9 +68,11 @@ export async function checkedState(
       throw new CairnError("damaged", `${CONTENT}/${name} of ${printablePath(directory)} is not listed as a file`, {
         details: { path: name },
       });
-  kept.keep();
   const memory = compared.get(`${CONTENT}/${MEMORY}`) ?? "";
-  return { saved, content, memory, requireUnchanged: () => kept.requireUnchanged() };
+  const ask = async (): Promise<boolean> => reseedsClones(join(content, MEMORY), newPacer(signal));
+  const reseeds = !saved.hasMemory || (await kept.answer(`reseeds ${memory}`, ask));
+  kept.keep();
+  return { saved, content, memory, reseeds, requireUnchanged: () => kept.requireUnchanged() };
 }
 
 function realOf(from: string): string {
@@ -87,6 +91,7 @@ class Verified {
   readonly #all: JsonObject;
   /** Every file as it was looked at; `isKept`: it need not be read the next time. */
   readonly #seen: Record<string, { sha256: string; stamp: string; isKept: boolean }> = {};
+  readonly #answers: Record<string, boolean> = {};
   #isNew = false;
 
   constructor(file: string, directory: string) {
@@ -110,6 +115,13 @@ class Verified {
     this.#seen[name]!.isKept = this.#isNew = true;
   }
 
+  /** Returns what `ask` says, or what it said before. `question` names the content by its digest. */
+  async answer(question: string, ask: () => Promise<boolean>): Promise<boolean> {
+    const before = this.#before[question];
+    this.#isNew ||= typeof before !== "boolean";
+    return (this.#answers[question] = typeof before === "boolean" ? before : await ask());
+  }
+
   requireUnchanged(): void {
     for (const [name, { sha256, stamp }] of Object.entries(this.#seen))
       if (stampOf(this.#facts(name), sha256) !== stamp)
@@ -122,7 +134,7 @@ class Verified {
     const now = Object.entries(this.#seen).flatMap(([name, { stamp, isKept }]) => (isKept ? [[name, stamp]] : []));
     const kept = Object.fromEntries([
       ...others.slice(1 - KEPT_DIRECTORIES),
-      [this.#directory, Object.fromEntries(now)],
+      [this.#directory, { ...Object.fromEntries(now), ...this.#answers }],
     ]);
     durableWrite(this.#file, Buffer.from(JSON.stringify(kept)));
   }

@@ -134,6 +134,14 @@ function requireTaps({ hardware, hasMemory }: SavedMachine, networks: readonly s
   });
 }
 
+/** Warns of a guest that draws the same random numbers again: keys and tokens of two machines would be equal. */
+function warnOfRandomness({ reseeds, saved }: CheckedState, name: string, { onWarning }: CallOptions): void {
+  if (reseeds) return;
+  onWarning?.(
+    `the kernel of ${saved.name}'s guest has no VM generation driver (CONFIG_VMGENID), so ${name} draws the same random numbers as every other machine that goes on from this state: make no keys in it before it was booted afresh, cairn vm stop and start; Debian's linux-image-amd64 has the driver, its cloud kernel does not`,
+  );
+}
+
 /**
  * Makes a machine of a saved state. Steps: all of the state is checked; the new machine's name; its files; the guest waits in
  * a QEMU of its own; the record is the commit; the guest runs, and gets network devices of its own.
@@ -193,6 +201,7 @@ export async function cloneMachine(
         watcher?.done();
       },
     });
+    warnOfRandomness(state, name, options);
     return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory };
   });
 }
@@ -293,6 +302,7 @@ export async function restoreMachine(
           const qmp = await swapState(machine, record, after, hasMemory ? load : null);
           const readyMs = performance.now() - started;
           await goOn(machine, after, qmp, options);
+          warnOfRandomness(state, name, options);
           return { ...ownInfo(machine), state_id: id, ...times(started, readyMs), has_memory: hasMemory };
         });
       } finally {

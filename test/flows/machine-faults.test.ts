@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { after, suite, test } from "node:test";
+import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { eventually } from "../fixtures/eventually.ts";
+import { boot, bootedBy, endMachines, findGuest, Guest, MACHINES, processesOf } from "../fixtures/guest.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { fillDisk } from "../fixtures/room.ts";
+
+/** Machines whose guest, host or disk is not as one would wish. */
+
+const ordinary = findGuest();
+const cloud = findGuest("cloud");
+const skipOrdinary = "reason" in ordinary ? ordinary.reason : false;
+const skipCloud = "reason" in cloud ? cloud.reason : false;
+
+suite("machines on other kernels and hosts", () => {
+  after(() => endMachines());
+
+  for (const [kind, files, skip] of [
+    ["ordinary", ordinary, skipOrdinary],
+    ["cloud", cloud, skipCloud],
+  ] as const)
+    test(
+      `clone and restore warn of equal random numbers if the guest's kernel cannot hear of them: ${kind}`,
+      { skip },
+      async () => {
+        if ("reason" in files) return;
+        const name = `host-${kind}`;
+        await boot(name, files, ["--memory", "192M"]);
+        const run = (...args: string[]): string =>
+          cairnOk(["vm", ...args, "--machines", MACHINES])
+            .warnings.filter((each) => each.includes("random"))
+            .join();
+        run("save", name);
+        const golden = path.join(SCRATCH, `golden-${kind}`);
+        run("export", name, "--to-dir", golden);
+        const said = [
+          run("clone", name, `${name}-a`),
+          run("clone", "--from-dir", golden, `${name}-b`),
+          // Its answer about the memory is kept.
+          run("clone", "--from-dir", golden, `${name}-c`),
+          run("restore", name, "latest"),
+        ];
+        for (const each of said) {
+          if (kind === "ordinary") assert.equal(each, "");
+          else assert.match(each, /VM generation driver/);
+        }
+        endMachines();
+      },
+    );
+
+  test(
+    "a machine on a full disk is stopped and removed, and says why its guest ended",
+    { skip: skipOrdinary },
+    async (t) => {
+      if ("reason" in ordinary) return;
+      const place = loopFileSystem(t, "ext4", { size: 512 << 20 });
+      if (place === null) return;
+      const machines = path.join(place.root, "machines");
+      const vm = (...args: string[]): Record<string, unknown> => cairnOk(["vm", ...args, "--machines", machines]).data;
+      t.after(() => endMachines(place.root));
+      vm("run", "full", ...bootedBy(ordinary), "--memory", "192M", "--disk", "1M");
+      const guest = new Guest("full", machines);
+      await guest.counted(2);
+      fillDisk(path.join(place.root, "filler"));
+      // Fresh memory of the guest has no room on the disk.
+      await guest.type("dd if=/dev/zero of=/dev/filler bs=1M count=180 2>/dev/null").catch(() => undefined);
+      await eventually("QEMU ends for want of room", () => guest.pid() === null);
+      assert.match(String(vm("inspect", "full")["error"]), /QEMU was killed.*file system is full/s);
+      assert.equal(vm("stop", "full")["state"], "stopped");
+      vm("rm", "full");
+      assert.equal(cairn(["vm", "inspect", "full", "--machines", machines]).error?.code, "not_found");
+    },
+  );
+
+  test("a running machine on a full disk is stopped", { skip: skipOrdinary }, async (t) => {
+    if ("reason" in ordinary) return;
+    const place = loopFileSystem(t, "ext4", { size: 512 << 20 });
+    if (place === null) return;
+    const machines = path.join(place.root, "machines");
+    const run = ["--machines", machines];
+    t.after(() => endMachines(place.root));
+    cairnOk(["vm", "run", "full", ...bootedBy(ordinary), "--memory", "192M", "--disk", "1M", ...run]);
+    const guest = new Guest("full", machines);
+    await guest.counted(2);
+    process.kill(guest.pid()!, "SIGSTOP");
+    fillDisk(path.join(place.root, "filler"));
+    assert.equal(cairnOk(["vm", "stop", "full", "--force", ...run]).data["state"], "stopped");
+    assert.equal(cairnOk(["vm", "inspect", "full", ...run]).data["error"], null, "it was told to end");
+    cairnOk(["vm", "rm", "full", ...run]);
+  });
+
+  test("the QEMU that probes for KVM ends when its command is killed", { skip: skipOrdinary }, async () => {
+    const machines = path.join(SCRATCH, "probed");
+    const line = ["vm", "create", "first", "--image", "/dev/null", "--machines", machines];
+    const child = spawn(process.execPath, [buildCommand(), ...line], { stdio: "ignore" });
+    await eventually("the probe runs", () => child.exitCode !== null || processesOf("isa-debug-exit").length > 0);
+    child.kill("SIGKILL");
+    await eventually("the probe ends", () => processesOf("isa-debug-exit").length === 0);
+  });
+
+  test("an image of another program is refused and not taken for a raw disk", { skip: skipOrdinary }, () => {
+    const image = path.join(SCRATCH, "disk.vmdk");
+    fs.writeFileSync(image, Buffer.concat([Buffer.from("KDMV"), Buffer.alloc(1 << 16)]));
+    const { error } = cairn(["vm", "create", "vmdk", "--image", image, "--machines", MACHINES]);
+    assert.equal(error?.code, "usage");
+    assert.match(error?.hint ?? "", /qemu-img convert/);
+  });
+});
