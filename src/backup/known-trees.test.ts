@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { BlobIndex } from "../repository/index/blob-index.ts";
-import { randomFiles, TestArchive, withRepository } from "../repository/test-archive.ts";
+import { randomFiles, TestArchive, withRepository } from "../repository/testing-archive.ts";
 import { keepKnownTrees, readKnownTrees } from "./made-snapshot.ts";
 
 test("trees are known as long as every index file is there that was read when they were found", async () => {

@@ -13,7 +13,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { Progress } from "../contract/index.ts";
-import { markedPack } from "../repository/test-archive.ts";
+import { markedPack } from "../repository/testing-archive.ts";
 import { hasCode } from "../operations/testing-folder.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
 import { backupScene, withNode } from "./testing-far.ts";

@@ -7,7 +7,7 @@ import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "../repository/index/blob-index.ts";
 import { loadPackHeader } from "../repository/packs/pack-read.ts";
-import { resticCheck } from "../repository/test-archive.ts";
+import { resticCheck } from "../repository/testing-archive.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
 import { backupScene, type BackupScene, opened, spoil, storedTwice } from "./testing-far.ts";
 import { firstOf } from "../../test/fixtures/long.ts";

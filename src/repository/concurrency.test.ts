@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { CairnError } from "../errors.ts";
 import { BlobIndex } from "./index/blob-index.ts";
 import { removeSnapshots, runSweep } from "./care/remove.ts";
-import { liveFrom, PASSWORD, resticCheck, treeReader, withRepository } from "./test-archive.ts";
+import { liveFrom, PASSWORD, resticCheck, treeReader, withRepository } from "./testing-archive.ts";
 
 /** Saves over and over from a small pool of contents, so that content dies and is wanted again, and compacts; until a sweep came through. */
 const WRITER = `
@@ -18,7 +18,7 @@ const { Repository } = await at("./repository.ts");
 const { BlobIndex } = await at("./index/blob-index.ts");
 const { compact } = await at("./care/compact.ts");
 const { withLock } = await at("./locks.ts");
-const { TestArchive } = await at("./test-archive.ts");
+const { TestArchive } = await at("./testing-archive.ts");
 const [folder, who, rounds] = process.argv.slice(1);
 const temporary = folder + "/tmp-" + who;
 const storage = new LocalStorage(folder + "/store", { temporaryDirectory: temporary });

@@ -19,7 +19,7 @@ import {
   treeReader,
   withRepository,
   type Fixture,
-} from "./test-archive.ts";
+} from "./testing-archive.ts";
 
 /** Runs `sweep` or `compact` on a store in a process of its own, which a failpoint may kill. */
 const CHILD = `

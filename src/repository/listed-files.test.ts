@@ -14,7 +14,7 @@ import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/testing-faulty.ts";
 import type { FileKind } from "./storage/storage.ts";
 import { rootsOf } from "./care/sweep-plan.ts";
-import { type Fixture, TestArchive, withRepository } from "./test-archive.ts";
+import { type Fixture, TestArchive, withRepository } from "./testing-archive.ts";
 
 /** A storage whose list names a file that it does not give: for a moment, for good, or because it was removed meanwhile. */
 

@@ -15,7 +15,7 @@ import { Repository } from "./repository.ts";
 import { CountingStorage } from "./storage/testing-counting.ts";
 import { FaultyStorage } from "./storage/testing-faulty.ts";
 import { MemoryStorage } from "./storage/testing-memory.ts";
-import { restic, resticInstalled, TestArchive, withRepository } from "./test-archive.ts";
+import { restic, resticInstalled, TestArchive, withRepository } from "./testing-archive.ts";
 
 const busy = (error: unknown): boolean => error instanceof CairnError && error.code === "busy" && error.retryable;
 

@@ -16,7 +16,7 @@ import {
   withFolder,
   withRepository,
   writeTree,
-} from "./test-archive.ts";
+} from "./testing-archive.ts";
 
 describe("a repository with real restic", { skip: resticInstalled ? false : "restic is not installed" }, () => {
   test("restic opens a created repository and lists no snapshots", async () => {

@@ -9,7 +9,7 @@ import { isIrreducible, randomPolynomial } from "./packs/polynomial.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/testing-faulty.ts";
 import { MemoryStorage } from "./storage/testing-memory.ts";
-import { PASSWORD, TestArchive, withRepository } from "./test-archive.ts";
+import { PASSWORD, TestArchive, withRepository } from "./testing-archive.ts";
 
 function coded(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;

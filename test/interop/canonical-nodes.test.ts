@@ -14,7 +14,7 @@ import { appendNode, beginTree, endTree, type TreeNode } from "../../src/formats
 import { objectIdOf } from "../../src/ids.ts";
 import type { FinishedPack } from "../../src/repository/packs/pack-writer.ts";
 import { PackWriter } from "../../src/repository/packs/pack-writer.ts";
-import { addBlob, testPacks } from "../../src/repository/test-packs.ts";
+import { addBlob, testPacks } from "../../src/repository/testing-packs.ts";
 
 /** What real restic makes of nodes that only we would write. */
 

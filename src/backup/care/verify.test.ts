@@ -13,7 +13,7 @@ import {
   withRepository,
   writeTree,
   type Fixture,
-} from "../../repository/test-archive.ts";
+} from "../../repository/testing-archive.ts";
 import type { BackupProblem } from "../../contract/index.ts";
 import { OpenRepository } from "../open-repository.ts";
 import { verifyRepository } from "./verify.ts";

@@ -17,7 +17,7 @@ import {
   TestArchive,
   withRepository,
   type Fixture,
-} from "../test-archive.ts";
+} from "../testing-archive.ts";
 
 async function assertSameAsFiles(fixture: Fixture, index: BlobIndex): Promise<void> {
   const fresh = await BlobIndex.load(fixture.repository, null);

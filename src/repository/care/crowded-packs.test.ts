@@ -2,7 +2,7 @@ import { strict as assert } from "node:assert";
 import { join } from "node:path";
 import { test } from "node:test";
 import { previewSweep, removeSnapshots, runSweep, type SweepOptions } from "./remove.ts";
-import { randomFiles, resticCheck, TestArchive, withRepository, type Fixture } from "../test-archive.ts";
+import { randomFiles, resticCheck, TestArchive, withRepository, type Fixture } from "../testing-archive.ts";
 
 /** Sweeps with little room for copies. */
 

@@ -10,7 +10,7 @@ import { copyingPacks } from "./pack-copy.ts";
 import { PackVerifier } from "../verify/pack-verifier.ts";
 import { Repository } from "../repository.ts";
 import { FaultyStorage } from "../storage/testing-faulty.ts";
-import { type Fixture, PASSWORD, randomFiles, TestArchive, withRepository } from "../test-archive.ts";
+import { type Fixture, PASSWORD, randomFiles, TestArchive, withRepository } from "../testing-archive.ts";
 
 const SIZES = { small: 5000, other: 300_000, large: 3 * 1024 * 1024 };
 

@@ -25,7 +25,7 @@ import {
   withRepository,
   writeTree,
   type Fixture,
-} from "../test-archive.ts";
+} from "../testing-archive.ts";
 
 function coded(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;

@@ -9,7 +9,7 @@ import { BlobIndex } from "../index/blob-index.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
 import { FaultyStorage } from "../storage/testing-faulty.ts";
 import type { Storage } from "../storage/storage.ts";
-import { randomFiles, TestArchive, withRepository } from "../test-archive.ts";
+import { randomFiles, TestArchive, withRepository } from "../testing-archive.ts";
 
 test("a file in no index stays in none when it is larger than a pack can be, whatever its header says", async () => {
   await withRepository(async ({ repository, storage, temporary }) => {

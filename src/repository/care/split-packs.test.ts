@@ -18,7 +18,7 @@ import {
   TestArchive,
   withRepository,
   type Fixture,
-} from "../test-archive.ts";
+} from "../testing-archive.ts";
 
 /** Packs whose entries are in two index files, here these and there those, as restic before 0.10 left them. */
 

@@ -15,7 +15,7 @@ import { readIndexCache } from "./index-cache.ts";
 import { Repository } from "../repository.ts";
 import { CountingStorage } from "../storage/testing-counting.ts";
 import { FaultyStorage } from "../storage/testing-faulty.ts";
-import { randomFiles, sha, TestArchive, withRepository } from "../test-archive.ts";
+import { randomFiles, sha, TestArchive, withRepository } from "../testing-archive.ts";
 
 /** A pack header of `count` blobs that only exists in the index. */
 function fakeHeader(count: number, seed: string): { id: Uint8Array; header: Uint8Array } {

@@ -14,7 +14,7 @@ import { removeSnapshots, runSweep } from "../care/remove.ts";
 import { removeUnindexedPacks } from "../care/unindexed-packs.ts";
 import { planIndexRepair, runIndexRepair } from "../care/repair.ts";
 import { loadPackHeader } from "../packs/pack-read.ts";
-import { type Fixture, randomFiles, sha, TestArchive, withRepository } from "../test-archive.ts";
+import { type Fixture, randomFiles, sha, TestArchive, withRepository } from "../testing-archive.ts";
 
 interface Copy {
   readonly key: string;

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { decodeIndexColumns, IndexColumns } from "../../formats/restic/index-file.ts";
 import { IndexedPack, IndexFileWriter, listingKey, loadIndexFile } from "./index-set.ts";
-import { withRepository } from "../test-archive.ts";
+import { withRepository } from "../testing-archive.ts";
 
 function idOf(n: number): string {
   return createHash("sha256").update(String(n)).digest("hex");

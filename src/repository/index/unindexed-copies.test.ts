@@ -10,7 +10,15 @@ import { removeUnindexedPacks } from "../care/unindexed-packs.ts";
 import { planIndexRepair, runIndexRepair } from "../care/repair.ts";
 import { Repository } from "../repository.ts";
 import { CountingStorage } from "../storage/testing-counting.ts";
-import { type Fixture, PASSWORD, randomFiles, resticCheck, sha, TestArchive, withRepository } from "../test-archive.ts";
+import {
+  type Fixture,
+  PASSWORD,
+  randomFiles,
+  resticCheck,
+  sha,
+  TestArchive,
+  withRepository,
+} from "../testing-archive.ts";
 
 const MANY = 64;
 

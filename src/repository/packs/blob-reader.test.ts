@@ -8,8 +8,8 @@ import { BlobDecoder } from "./blob-decoder.ts";
 import { BlobReader } from "./blob-reader.ts";
 import { readPackHeader } from "./pack-read.ts";
 import { PackVerifier } from "../verify/pack-verifier.ts";
-import { addBlob, noiseBlob, testPacks, textBlob } from "../test-packs.ts";
-import type { NamedPlace, TestPacks } from "../test-packs.ts";
+import { addBlob, noiseBlob, testPacks, textBlob } from "../testing-packs.ts";
+import type { NamedPlace, TestPacks } from "../testing-packs.ts";
 
 function fillPacks(scratch: TestPacks, plains: readonly Buffer[]): NamedPlace[] {
   const writer = scratch.writer();

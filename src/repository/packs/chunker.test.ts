@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
 import { CHUNK_DATA_START, Chunker, gearTable, MAX_CHUNK, MIN_CHUNK, newChunkMemory } from "./chunker.ts";
-import { noiseBlob } from "../test-packs.ts";
+import { noiseBlob } from "../testing-packs.ts";
 
 const POLYNOMIAL = "25b468838dcb75";
 

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { newArena } from "../../native.ts";
 import { Compressor, Decompressor } from "./compression.ts";
-import { noiseBlob, textBlob } from "../test-packs.ts";
+import { noiseBlob, textBlob } from "../testing-packs.ts";
 
 function arenaOf(bytes: Uint8Array) {
   const arena = newArena(bytes.length);

@@ -27,7 +27,7 @@ import { BlobReader } from "./blob-reader.ts";
 import { PackVerifier } from "../verify/pack-verifier.ts";
 import { PackWriter } from "./pack-writer.ts";
 import type { FinishedPack } from "./pack-writer.ts";
-import { addBlob, noiseBlob, testPacks, textBlob } from "../test-packs.ts";
+import { addBlob, noiseBlob, testPacks, textBlob } from "../testing-packs.ts";
 
 const PASSWORD = "a password";
 const scratch = testPacks();

@@ -12,7 +12,7 @@ import { Repository } from "../repository.ts";
 import { FaultyStorage } from "../storage/testing-faulty.ts";
 import { MemoryStorage } from "../storage/testing-memory.ts";
 import type { Storage } from "../storage/storage.ts";
-import { noiseBlob } from "../test-packs.ts";
+import { noiseBlob } from "../testing-packs.ts";
 
 /** An uploader and what gives it packs of one blob each. */
 async function uploading(

@@ -8,7 +8,7 @@ import { sha256 } from "../../crypto/hash.ts";
 import { openMessage } from "../../crypto/seal.ts";
 import { decodePackHeader } from "../../formats/restic/pack-header.ts";
 import { newArena } from "../../native.ts";
-import { addBlob, noiseBlob, testPacks, textBlob } from "../test-packs.ts";
+import { addBlob, noiseBlob, testPacks, textBlob } from "../testing-packs.ts";
 
 test("a pack has blobs, sealed header and its length back to back, and its SHA-256 as name", () => {
   using scratch = testPacks();

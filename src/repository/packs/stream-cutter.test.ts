@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { objectIdOf } from "../../ids.ts";
 import { MAX_CHUNK, MIN_CHUNK } from "./chunker.ts";
 import { StreamCutter } from "./stream-cutter.ts";
-import { noiseBlob } from "../test-packs.ts";
+import { noiseBlob } from "../testing-packs.ts";
 
 const POLYNOMIAL = "25b468838dcb75";
 

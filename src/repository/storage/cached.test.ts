@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { sha256 } from "../../crypto/hash.ts";
 import { objectIdOf } from "../../ids.ts";
-import { withFolder } from "../test-archive.ts";
+import { withFolder } from "../testing-archive.ts";
 import { CachedStorage } from "./cached.ts";
 import { CountingStorage } from "./testing-counting.ts";
 import { MemoryStorage } from "./testing-memory.ts";

@@ -11,7 +11,7 @@ import { BlobForwarder } from "./forward.ts";
 import { ForwardedPacks } from "./forwarded-packs.ts";
 import { Repository } from "../repository.ts";
 import { MemoryStorage } from "../storage/testing-memory.ts";
-import { noiseBlob } from "../test-packs.ts";
+import { noiseBlob } from "../testing-packs.ts";
 
 /** Uploads and flushes end when they are let. */
 class HeldStorage extends MemoryStorage {

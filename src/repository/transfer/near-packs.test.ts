@@ -6,7 +6,7 @@ import { setImmediate } from "node:timers/promises";
 import { CairnError } from "../../errors.ts";
 import { NearPacks } from "./near-packs.ts";
 import { FaultyStorage } from "../storage/testing-faulty.ts";
-import { withRepository } from "../test-archive.ts";
+import { withRepository } from "../testing-archive.ts";
 
 const MEBIBYTE = 1 << 20;
 

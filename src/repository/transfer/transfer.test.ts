@@ -11,7 +11,7 @@ import { FaultyStorage } from "../storage/testing-faulty.ts";
 import { LocalStorage } from "../storage/local.ts";
 import { MemoryStorage } from "../storage/testing-memory.ts";
 import type { Storage } from "../storage/storage.ts";
-import { PASSWORD, randomFiles, resticCheck, TestArchive, withFolder } from "../test-archive.ts";
+import { PASSWORD, randomFiles, resticCheck, TestArchive, withFolder } from "../testing-archive.ts";
 import { runTransfer, type TransferOptions, type TransferResult } from "./transfer.ts";
 import { planTransfer, type TransferPlan } from "./transfer-plan.ts";
 

@@ -26,7 +26,7 @@ import {
   withRepository,
   writeTree,
   type Fixture,
-} from "../test-archive.ts";
+} from "../testing-archive.ts";
 
 async function check(fixture: Fixture): Promise<Structure> {
   const report = await checkStructure(fixture.repository, { packs: new NearPacks(fixture.storage, "") });
