@@ -115,9 +115,9 @@ function wordsOf(arena: Arena): Uint32Array {
 }
 
 /**
- * Seals many blobs with one counter pass (specs/repository.md section 3). A blob is written into the
- * stage at `reserve()`'s offset and announced with `commit()`; `seal()` encrypts all, adds IVs and MACs
- * and moves them back to back. 16 bytes before each blob and at least 16 after it are kept free for that.
+ * Encrypts many blobs with one AES-CTR pass. A stage has one random base, and the IV of a blob is base + offset / 16. A blob is
+ * written at `reserve()`'s offset and announced with `commit()`; `seal()` encrypts all, adds IVs and MACs and moves them back
+ * to back. 16 bytes before each blob and at least 16 after it are kept free for that.
  */
 export class StageSealer {
   readonly #primitives: Primitives;

@@ -17,9 +17,6 @@ export interface IndexRecord {
   vector?: { dense: { offset: number; dimensions: number } } | null;
 }
 
-/** Facts of a record that a target takes over; everything else is made anew there. */
-export const CARRIED_SCALARS = ["type", "context_type", "level", "name", "description", "tags", "abstract"] as const;
-
 /** Throws `damaged` with `at` and the field that is wrong. */
 export function checkRecord(
   value: unknown,
