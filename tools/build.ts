@@ -14,6 +14,7 @@ import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { build, type BuildOptions, type Metafile, type Plugin } from "esbuild";
+import { openApi } from "../src/api/socket/openapi.ts";
 import { manualPages } from "./command-pages.ts";
 import { clientDeclarations, contractDeclarations, libraryDeclarations } from "./print-declarations.ts";
 import { checkAcyclic, checkConstantExports, scriptOf } from "./script-of.ts";
@@ -327,6 +328,7 @@ async function main(): Promise<void> {
     if (values["only-command"] !== true) {
       declarations(stage);
       await writeManualPages(stage);
+      writeFileSync(path.join(stage, "openapi.json"), `${JSON.stringify(openApi(), null, 1)}\n`);
     }
     if (values.clean === true) rmSync(DIST, { recursive: true, force: true });
     moveIntoPlace(stage);

@@ -1,6 +1,5 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { openApi } from "../src/api/socket/openapi.ts";
 import { COMMAND_DATA } from "../src/contract/commands.ts";
 import { phraseOf } from "../src/contract/schema.ts";
 import { CallOptions } from "../src/contract/words.ts";
@@ -9,8 +8,8 @@ import { commandsPage } from "./command-pages.ts";
 import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-declarations.ts";
 
 /**
- * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md from the commands, docs/api.md, docs/openapi.json and the
- * tables of docs/json.md from the contract; `--check` only compares.
+ * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md from the commands, docs/api.md and the tables of
+ * docs/json.md from the contract; `--check` only compares.
  */
 
 const DOCS = path.resolve(import.meta.dirname, "../docs");
@@ -197,7 +196,6 @@ if (import.meta.main) {
     ["json.md", jsonPage()],
     ["api.md", apiPage()],
     ["cli.md", await commandsPage()],
-    ["openapi.json", `${JSON.stringify(openApi(), null, 1)}\n`],
   ] as const) {
     const file = path.join(DOCS, name);
     if (!process.argv.includes("--check")) {

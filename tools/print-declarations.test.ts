@@ -12,10 +12,37 @@ const EMITTED = ["Client", "CairnLibrary", "BackupRepository"]
   .map((name) => `export interface ${name} extends Methods<typeof X> {\n}\n`)
   .join("");
 
+test("every module whose types the package exports is in the list of names", () => {
+  const modules = (file: string, pattern: RegExp): string[] =>
+    [...readFileSync(path.join(ROOT, "src/contract", file), "utf8").matchAll(pattern)]
+      .map(([, name]) => name!)
+      .toSorted();
+  assert.deepEqual(
+    modules("names.ts", /^import \* as \w+ from "\.\/([\w-]+)\.ts"/gm),
+    modules("index.ts", /^export type \* from "\.\/([\w-]+)\.ts"/gm),
+  );
+});
+
+test("every type that a verb names in the package's declarations is exported by them", () => {
+  const printed = contractDeclarations(EMITTED);
+  const known = new Set([...printed.matchAll(/^export (?:interface|type) (\w+)/gm)].map(([, name]) => name!));
+  const builtIn = new Set(
+    "AbortSignal AsyncIterable Buffer ControlId ErrorCode Promise Readonly Record SavePointId Uint8Array WorkspaceId".split(
+      " ",
+    ),
+  );
+  const code = printed.replaceAll(/\/\*\*[^]*?\*\//g, "").replaceAll(/"[^"]*"/g, "");
+  const used = new Set([...code.matchAll(/(?<=[:<|(,] ?|extends )\b([A-Z]\w+)\b(?!\?|:)/g)].map(([, name]) => name!));
+  assert.deepEqual(
+    [...used].filter((name) => !known.has(name) && !builtIn.has(name)),
+    [],
+  );
+});
+
 test("declarations that are printed are the types that the schemas have", (t) => {
-  const folder = mkdtempSync(path.join(ROOT, "src/printed-"));
+  const folder = mkdtempSync(path.join(ROOT, ".runtime/printed-"));
   t.after(() => rmSync(folder, { recursive: true }));
-  const printed = contractDeclarations(EMITTED).replaceAll('.js"', '.ts"');
+  const printed = contractDeclarations(EMITTED).replaceAll('.js"', '.ts"').replaceAll('"../', '"../../src/');
   writeFileSync(path.join(folder, "printed.d.ts"), printed);
   const names = [...printed.matchAll(/^export (?:interface|type) (\w+)/gm)]
     .map(([, name]) => name!)
@@ -27,7 +54,7 @@ test("declarations that are printed are the types that the schemas have", (t) =>
       ? `const of${name}: Same<{ [K in keyof P.${name}]: P.${name}[K] }, Pick<C.${name}, keyof P.${name}>> = true;`
       : `const of${name}: Same<P.${name}, C.${name}> = true;`,
   );
-  const check = `import type * as C from "../contract/index.ts";\nimport type * as P from "./printed.d.ts";
+  const check = `import type * as C from "../../src/contract/index.ts";\nimport type * as P from "./printed.d.ts";
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : "narrower") : "wider";\n${lines.join("\n")}\n`;
   writeFileSync(path.join(folder, "check.ts"), check);
   const { compilerOptions } = JSON.parse(readFileSync(path.join(ROOT, "tsconfig.json"), "utf8")) as {

@@ -1,27 +1,18 @@
 import type * as v from "valibot";
-import * as care from "../src/contract/care.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS } from "../src/contract/index.ts";
-import * as looking from "../src/contract/looking.ts";
-import * as points from "../src/contract/points.ts";
+import { SCHEMAS } from "../src/contract/names.ts";
 import * as repositories from "../src/contract/repositories.ts";
 import { type Notes, phraseOf } from "../src/contract/schema.ts";
 import * as service from "../src/contract/service.ts";
-import * as snapshots from "../src/contract/snapshots.ts";
 import type { Verb } from "../src/contract/verb.ts";
-import * as words from "../src/contract/words.ts";
 
 /** Prints the contract as plain declarations, so that users of the library read types and need no schema library. */
 
 export type Node = v.GenericSchema &
   Notes & { wrapped: Node; item: Node; entries: Record<string, Node>; options: readonly string[] };
 
-const modules = [words, points, looking, care, snapshots, repositories, service];
-/** Schemas by the name that they are exported under. */
-export const named = new Map(
-  modules.flatMap((module) =>
-    Object.entries(module).flatMap(([name, value]) => (isSchema(value) ? [[value, name]] : [])),
-  ),
-) as Map<unknown, string>;
+/** Names of the exported types, by schema. */
+export const named = new Map<unknown, string>(Object.entries(SCHEMAS).map(([name, schema]) => [schema, name]));
 /** Interfaces that others extend, the largest first. */
 const BASES = [
   "WorkspaceCallOptions",
@@ -34,10 +25,6 @@ const BASES = [
   "PathChoice",
   "NamedPath",
 ];
-
-function isSchema(value: unknown): value is Node {
-  return typeof value === "object" && value !== null && (value as { kind?: unknown }).kind === "schema";
-}
 
 export function typeOf(schema: Node): string {
   const name = named.get(schema.original ?? schema);
@@ -82,7 +69,7 @@ function declarationOf(name: string, schema: Node): string {
   if (!schema.type.endsWith("object")) return `${doc}export type ${name} = ${shapeOf(schema)};\n`;
   let left = Object.entries(schema.entries);
   const bases = BASES.filter((base) => {
-    const { entries } = modules.map((module) => (module as Record<string, unknown>)[base]).find(isSchema)!;
+    const { entries } = SCHEMAS[base] as Node;
     const isPart =
       base !== name &&
       Object.entries(entries).every((entry) => left.some(([key, value]) => key === entry[0] && value === entry[1]));

@@ -17,12 +17,18 @@ const PRINTED: Readonly<Record<string, JsonSchema>> = {
   'number | "unlimited"': { anyOf: [{ type: "integer" }, { const: "unlimited" }] },
 };
 
-/** JSON Schema of a value, with the phrase of each part as its description. */
-export function jsonSchemaOf(schema: AnySchema): JsonSchema {
+/** Returns the reference to a schema that is described elsewhere; null for one that is written out. */
+export type Reference = (schema: object) => string | null;
+
+/** JSON Schema of a value, with the phrase of each part as its description. Parts that have a reference are not written out. */
+export function jsonSchemaOf(schema: AnySchema, referenceOf: Reference = () => null): JsonSchema {
   const { $schema: _dialect, ...rest } = toJsonSchema(schema as Parameters<typeof toJsonSchema>[0], {
     errorMode: "ignore",
     overrideSchema({ valibotSchema, jsonSchema }) {
-      const { about, as, prints } = valibotSchema as Notes;
+      const { about, as, prints, original } = valibotSchema as Notes;
+      const $ref = valibotSchema === schema ? null : referenceOf(original ?? valibotSchema);
+      if ($ref !== null)
+        return { $ref, ...(original === undefined ? {} : { description: about }) } as typeof jsonSchema;
       const isPrinted = (valibotSchema as { type?: string }).type === "custom";
       const form = isPrinted ? (PRINTED[prints ?? ""] ?? { type: "object" }) : jsonSchema;
       return {
@@ -36,13 +42,16 @@ export function jsonSchemaOf(schema: AnySchema): JsonSchema {
 }
 
 /** JSON Schema of an object with these members, but for what a process hands to another call of its own. */
-export function jsonSchemaOfMembers(entries: Entries): JsonSchema {
+export function jsonSchemaOfMembers(entries: Entries, referenceOf?: Reference): JsonSchema {
   const isCarried = (schema: AnySchema): boolean => {
     const { as, wrapped } = schema as Notes & { wrapped?: AnySchema };
     return wrapped === undefined ? as !== "callback" && as !== "signal" : isCarried(wrapped);
   };
   return {
-    ...jsonSchemaOf(object(Object.fromEntries(Object.entries(entries).filter(([, each]) => isCarried(each))))),
+    ...jsonSchemaOf(
+      object(Object.fromEntries(Object.entries(entries).filter(([, each]) => isCarried(each)))),
+      referenceOf,
+    ),
     additionalProperties: false,
   };
 }

@@ -2,6 +2,9 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { CLIENT_VERBS, LIBRARY_VERBS } from "../../src/contract/index.ts";
+import { SCHEMAS } from "../../src/contract/names.ts";
+import { REPOSITORY_VERBS } from "../../src/contract/repositories.ts";
 import { VERSION } from "../../src/formats/program.ts";
 import { Clone, registryAnswers } from "./clone.ts";
 
@@ -37,6 +40,7 @@ test(
         "dist/index.js",
         "dist/types/index.d.ts",
         "dist/man/cairn.1",
+        "dist/openapi.json",
         "dist/man/cairn-backup-create.1",
         "docs/json.md",
         "dist/THIRD-PARTY-LICENSES.txt",
@@ -45,7 +49,7 @@ test(
       }
       const others = names.filter(
         (name) =>
-          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/man\/[\w-]+\.1$|^dist\/(?:THIRD-PARTY|LICENSE-model|static-minilm)|^docs\/|^(?:LICENSE|(?:CHANGELOG|README|SECURITY)\.md|package\.json)$/.test(
+          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/man\/[\w-]+\.1$|^dist\/openapi\.json$|^dist\/(?:THIRD-PARTY|LICENSE-model|static-minilm)|^docs\/|^(?:LICENSE|(?:CHANGELOG|README|SECURITY)\.md|package\.json)$/.test(
             name,
           ),
       );
@@ -129,14 +133,32 @@ test(
     await t.test("the library's types are found under strict settings", () => {
       const program =
         'import { openOrInit, type SavePoint } from "cairnstate";\nimport { connect } from "cairnstate/client";\nexport type P = SavePoint;\nconsole.log(typeof openOrInit);\nexport const made = async (): Promise<P> => (await connect({ socket: "/s" }).open("/a")).save();\nexport const told = async (): Promise<string | undefined> => {\n  for await (const event of connect().events({ types: ["save"] })) if (event.type === "save") return event.data.save_point_id;\n  return (await connect().jobs()).next ?? undefined;\n};\n';
+      // Each type by its name, and each verb by what it takes and gives.
+      const verbs = Object.entries({
+        Client: CLIENT_VERBS,
+        CairnLibrary: LIBRARY_VERBS,
+        BackupRepository: REPOSITORY_VERBS,
+      });
+      const types = [...Object.keys(SCHEMAS), "BackupRepository", "CairnLibrary", "Client"];
+      const named = [
+        `import type { ${types.join(", ")} } from "cairnstate";`,
+        `export type All = [${types.join(", ")}];`,
+        ...verbs.flatMap(([table, each]) =>
+          Object.keys(each).map(
+            (verb) =>
+              `export type ${table}_${verb} = [Parameters<${table}["${verb}"]>, ReturnType<${table}["${verb}"]>];`,
+          ),
+        ),
+      ];
       writeFileSync(path.join(home, "use.ts"), program);
+      writeFileSync(path.join(home, "names.ts"), named.join("\n"));
       const outcome = clone.run("node", ["use.ts"], { env, cwd: home });
       assert.equal(outcome.stdout.trim(), "function", outcome.stderr);
       const options = { strict: true, skipLibCheck: false, module: "nodenext", target: "es2024", noEmit: true };
       const forNode = { lib: ["es2024"], types: ["node"], typeRoots: [path.join(ROOT, "node_modules/@types")] };
       // With what TypeScript itself brings, and with Node's types in place of the DOM's.
       for (const more of [{ types: [] }, forNode]) {
-        const config = { compilerOptions: { ...options, ...more }, files: ["use.ts"] };
+        const config = { compilerOptions: { ...options, ...more }, files: ["use.ts", "names.ts"] };
         writeFileSync(path.join(home, "tsconfig.json"), JSON.stringify(config));
         const checked = clone.run("node", [path.join(ROOT, "node_modules/typescript/bin/tsc"), "-p", home], { env });
         assert.equal(checked.status, 0, checked.stdout);

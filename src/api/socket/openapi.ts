@@ -1,4 +1,5 @@
 import { jsonSchemaOf, jsonSchemaOfMembers, type JsonSchema } from "../../contract/json-schema.ts";
+import { SCHEMAS } from "../../contract/names.ts";
 import type { AnySchema } from "../../contract/schema.ts";
 import { EVENT_TYPES, eventOf, Job, JobBegun, JobList } from "../../contract/service.ts";
 import type { Verb } from "../../contract/verb.ts";
@@ -7,6 +8,21 @@ import { VERSION } from "../../formats/program.ts";
 import { callOf, isChanging, isJob, isOfWorkspace, servedCalls, whoMay } from "./capabilities.ts";
 
 /** The calls of the socket as OpenAPI 3.1, made of the schemas that check them. */
+
+/** Names of the objects of the contract, each of which is described once. */
+const NAMES = new Map<object, string>(
+  Object.entries(SCHEMAS).flatMap(([name, schema]) => (schema.type === "object" ? [[schema, name]] : [])),
+);
+
+/** Returns a reference to an object of the contract that has a name; null for any other schema. */
+function referenceTo(schema: object): string | null {
+  const name = NAMES.get(schema);
+  return name === undefined ? null : `#/components/schemas/${name}`;
+}
+const described = (schema: AnySchema): JsonSchema => {
+  const $ref = referenceTo(schema);
+  return $ref === null ? jsonSchemaOf(schema, referenceTo) : { $ref };
+};
 
 const ref = (name: string): JsonSchema => ({ $ref: `#/components/schemas/${name}` });
 const parameter = (name: string): JsonSchema => ({ $ref: `#/components/parameters/${name}` });
@@ -24,20 +40,30 @@ const ERROR: JsonSchema = {
   },
 };
 
-/** Form that every answer has around its data. */
-function envelope(data: JsonSchema, error: JsonSchema, isOk: boolean): JsonSchema {
-  return {
-    type: "object",
-    required: ["schema_version", "ok", "data", "error", "warnings"],
-    properties: {
-      schema_version: { const: 1 },
-      ok: { const: isOk },
-      data,
-      error,
-      warnings: { type: "array", items: { type: "string" } },
-    },
-  };
-}
+/** Form that every answer has around its data, which `answerOf` and `Failure` narrow. */
+const ANSWER: JsonSchema = {
+  type: "object",
+  required: ["schema_version", "ok", "data", "error", "warnings"],
+  properties: {
+    schema_version: { const: 1 },
+    ok: { type: "boolean" },
+    data: {},
+    error: {},
+    warnings: { type: "array", items: { type: "string" } },
+  },
+};
+const narrowed = (properties: JsonSchema): JsonSchema => ({ allOf: [ref("Answer"), { properties }] });
+const FAILURE = narrowed({ ok: { const: false }, data: { type: "null" }, error: ref("Error") });
+const answerOf = (schema: AnySchema): JsonSchema =>
+  narrowed({ ok: { const: true }, data: described(schema), error: { type: "null" } });
+const LINES: JsonSchema = {
+  schema: { type: "object", description: "a line each: `item`, `progress`, `warning`, and the answer last" },
+};
+const BEGUN: JsonSchema = {
+  description: "the call goes on as a job",
+  headers: { Location: { schema: { type: "string" }, description: "the job: `/v1/jobs/{id}`" } },
+  content: json(answerOf(JobBegun)),
+};
 
 function requestOf(name: string, { takes, options }: Verb): JsonSchema {
   const isNeeded = (schema: AnySchema): boolean => schema.type !== "optional";
@@ -45,7 +71,7 @@ function requestOf(name: string, { takes, options }: Verb): JsonSchema {
     options === null
       ? {}
       : Object.fromEntries(Object.entries(options.entries).filter(([each]) => each !== "workspaceName"));
-  const given = jsonSchemaOfMembers(members);
+  const given = jsonSchemaOfMembers(members, referenceTo);
   const needsOptions = ((given["required"] as string[] | undefined) ?? []).length > 0;
   const ofWorkspace = isOfWorkspace(name);
   return {
@@ -59,7 +85,7 @@ function requestOf(name: string, { takes, options }: Verb): JsonSchema {
     properties: {
       ...(ofWorkspace ? { workspace: { type: "string", description: "the folder's absolute path" } } : {}),
       ...Object.fromEntries(
-        takes.filter((each) => each.name !== "workspaceName").map((each) => [each.name, jsonSchemaOf(each.schema)]),
+        takes.filter((each) => each.name !== "workspaceName").map((each) => [each.name, described(each.schema)]),
       ),
       ...(options === null ? {} : { options: given }),
     },
@@ -68,18 +94,8 @@ function requestOf(name: string, { takes, options }: Verb): JsonSchema {
 
 function operationOf(name: string, verb: Verb): JsonSchema {
   const { about, output, how, errors } = verb;
-  const data = jsonSchemaOf(output);
   const isStream = how === "stream";
-  const lines = {
-    "application/x-ndjson": {
-      schema: { type: "object", description: "a line each: `item`, `progress`, `warning`, and the envelope last" },
-    },
-  };
-  const begun = {
-    description: "the call goes on as a job",
-    headers: { Location: { schema: { type: "string" }, description: "the job: `/v1/jobs/{id}`" } },
-    content: json(envelope(jsonSchemaOf(JobBegun), { type: "null" }, true)),
-  };
+  const lines = { "application/x-ndjson": LINES };
   return {
     operationId: name,
     summary: about,
@@ -93,9 +109,9 @@ function operationOf(name: string, verb: Verb): JsonSchema {
         description: isStream
           ? "the answer in pieces: ask with `Accept: application/x-ndjson`"
           : "the answer; in lines with progress where they are accepted",
-        content: isStream ? lines : { ...json(envelope(data, { type: "null" }, true)), ...lines },
+        content: isStream ? lines : { ...json(answerOf(output)), ...lines },
       },
-      ...(isStream ? {} : { "202": begun }),
+      ...(isStream ? {} : { "202": { $ref: "#/components/responses/Begun" } }),
       default: {
         description: errors.length === 0 ? "an error" : `an error, e.g. ${errors.join(", ")}`,
         content: json(ref("Failure")),
@@ -149,7 +165,7 @@ function watched(operationId: string, summary: string): JsonSchema {
   return { ...operation, responses: { ...responses, "503": { description: "not well", content: json(WELL) } } };
 }
 
-const ofJob = json(envelope(jsonSchemaOf(Job), { type: "null" }, true));
+const ofJob = json(answerOf(Job));
 const RESOURCES: JsonSchema = {
   "/v1/health": {
     get: watched("health", "Tells if the workspaces of the caller are well, and no limit on their ages is passed."),
@@ -165,7 +181,7 @@ const RESOURCES: JsonSchema = {
         query("after", "only those after the event of this number; 0: all that are kept", { type: "integer" }),
         { ...query("Last-Event-ID", "as `after`, and before it", { type: "integer" }), in: "header" },
       ],
-      { "text/event-stream": { schema: { oneOf: EVENT_TYPES.map((type) => jsonSchemaOf(eventOf(type))) } } },
+      { "text/event-stream": { schema: { oneOf: EVENT_TYPES.map((type) => described(eventOf(type))) } } },
     ),
   },
   "/v1/jobs": {
@@ -176,7 +192,7 @@ const RESOURCES: JsonSchema = {
         query("after", "`next` of the page before", { type: "string" }),
         query("limit", "at most so many; default 100", { type: "integer", minimum: 1, maximum: 1000 }),
       ],
-      json(envelope(jsonSchemaOf(JobList), { type: "null" }, true)),
+      json(answerOf(JobList)),
     ),
   },
   "/v1/jobs/{id}": {
@@ -185,8 +201,27 @@ const RESOURCES: JsonSchema = {
   },
 };
 
-/** The document, for `GET /v1/openapi.json` and docs/openapi.json. */
+/** Descriptions of the named objects that `part` refers to, and of those that they refer to. */
+function schemasFor(part: object): JsonSchema {
+  const found: JsonSchema = {};
+  const add = (value: object): void => {
+    for (const [, name] of JSON.stringify(value).matchAll(/"#\/components\/schemas\/(\w+)"/g)) {
+      if (Object.hasOwn(found, name!) || !Object.hasOwn(SCHEMAS, name!)) continue;
+      const schema = jsonSchemaOf(SCHEMAS[name!]!, referenceTo);
+      found[name!] = schema;
+      add(schema);
+    }
+  };
+  add(part);
+  return Object.fromEntries(Object.entries(found).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** The document, for `GET /v1/openapi.json` and the package's `openapi.json`. */
 export function openApi(): JsonSchema {
+  const paths = {
+    ...Object.fromEntries(servedCalls().map((name) => [`/v1/${name}`, { post: operationOf(name, callOf(name)!) }])),
+    ...RESOURCES,
+  };
   return {
     openapi: "3.1.0",
     info: {
@@ -201,13 +236,11 @@ export function openApi(): JsonSchema {
       { url: "https://localhost:7777", description: "over TCP, where `[http]` of the configuration names an address" },
     ],
     security: [{ token: [] }, {}],
-    paths: {
-      ...Object.fromEntries(servedCalls().map((name) => [`/v1/${name}`, { post: operationOf(name, callOf(name)!) }])),
-      ...RESOURCES,
-    },
+    paths,
     components: {
       securitySchemes: { token: { type: "http", scheme: "bearer", description: "`cairn service token create`" } },
-      schemas: { Error: ERROR, Failure: envelope({ type: "null" }, ref("Error"), false) },
+      schemas: { ...schemasFor([paths, BEGUN]), Answer: ANSWER, Error: ERROR, Failure: FAILURE },
+      responses: { Begun: BEGUN },
       parameters: { Prefer: PREFER, IdempotencyKey: IDEMPOTENCY_KEY },
     },
   };
