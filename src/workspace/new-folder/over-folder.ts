@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { append } from "../../append.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
 import { NodeWriter } from "../../archive/write/node-writer.ts";
+import { logsBeside } from "../../capture/sqlite/header.ts";
 import type { Overwrite } from "../../contract/snapshots.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -29,7 +30,7 @@ import { quotedPath } from "../../fs/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
-import { logsBeside, mayBeDatabase } from "../restore/open-databases.ts";
+import { mayBeDatabase } from "../restore/open-databases.ts";
 
 /** A state that is put over a folder with something in it. */
 export interface Over {

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import { beginsAsLog, readHeader } from "../../capture/sqlite/header.ts";
+import { inFile, logsBeside, readHeader } from "../../capture/sqlite/header.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
@@ -9,7 +9,6 @@ import type { TreeNode } from "../../formats/restic/tree.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { beside, besideWhich, LOGS, SIDECARS } from "../../formats/sqlite-header.ts";
 import { findHolders, type Holder } from "../../fs/linux/holders.ts";
-import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Workspace } from "../workspace.ts";
@@ -136,22 +135,6 @@ export function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRe
   }
 }
 
-/** Endings of the files beside this place that SQLite would apply to a database here. */
-export function logsBeside(place: Uint8Array): string[] {
-  return LOGS.filter((ending) => startsAsLog(beside(place, ending)));
-}
-
-function startsAsLog(place: Buffer): boolean {
-  // As a rule none is there.
-  if (!fs.existsSync(place)) return false;
-  try {
-    return inFile(place, beginsAsLog);
-  } catch {
-    // SQLite, run by the same user, cannot read it either.
-    return false;
-  }
-}
-
 export function mayBeDatabase({ size }: Pick<TreeNode, "size">): boolean {
   return size > 0 && size % LEAST_PAGE === 0;
 }
@@ -173,14 +156,5 @@ function isDatabase(place: Uint8Array, { pid }: Holder): boolean {
   } catch (error) {
     if (toCairnError(error).code === "not_found") return false;
     throw error;
-  }
-}
-
-function inFile<T>(place: Uint8Array, read: (fd: number) => T): T {
-  const fd = openRegular(Buffer.from(place));
-  try {
-    return read(fd);
-  } finally {
-    fs.closeSync(fd);
   }
 }
