@@ -85,7 +85,7 @@ export async function captureDatabase(
     const { warnings, ...captured } = await sqlite.do("capture", request, { signal, scratch: stage });
     failpoint("database-capture.staged");
     refuseTaken(to, overwrite);
-    using _held = overwrite ? holdOrRefuse(to) : null;
+    using _held = overwrite ? holdOrRefuse(to, "end the programs that use it, or name another file") : null;
     for (const ending of [...captured.sidecars, ""]) {
       chmodSync(`${stage}/image${ending}`, statSync(source).mode & 0o666);
       if (overwrite) renameSync(`${stage}/image${ending}`, `${to}${ending}`);

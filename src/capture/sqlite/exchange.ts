@@ -8,7 +8,7 @@ import { pidIsAlive, thisProcess } from "../../fs/lock-owner.ts";
 import { namesIfThere } from "../../fs/names-in.ts";
 import { printablePath, shellPath } from "../../fs/safe-path.ts";
 import { SIDECARS } from "../../formats/sqlite-header.ts";
-import { holdOrRefuse } from "./quiet-database.ts";
+import { holdOrRefuse, THROUGH } from "./quiet-database.ts";
 
 /**
  * A database and its sidecars give way to another one, while no process has it open. The new file goes into a folder beside
@@ -47,7 +47,7 @@ export function exchange(staged: string, target: string): string | null {
     if (held.isWanted()) {
       if (!isThere) renameSync(target, next);
       throw new CairnError("refused", `${printablePath(target)} was opened while it was being restored`, {
-        hint: "end the program that uses it, or write the content through SQLite, so that it sees it: --through-sqlite",
+        hint: THROUGH,
       });
     }
   } catch (error) {

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
@@ -56,6 +57,20 @@ export class QuietDatabase {
       if (users.length > 0 || tries === TRIES) return { users, unknown: [] };
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
     }
+  }
+
+  /** Holds several as one; or tells of one that is in use. */
+  static holdAll(places: readonly Uint8Array[]): QuietDatabase | (InUse & { place: Uint8Array }) {
+    const leased: number[] = [];
+    for (const place of places) {
+      const held = QuietDatabase.hold(place);
+      if (held instanceof QuietDatabase) append(leased, held.#leased);
+      else {
+        endAll(leased);
+        return { ...held, place };
+      }
+    }
+    return new QuietDatabase(leased);
   }
 
   /** True if somebody began to open it since it is held, and would go on with what had the name before. */
@@ -170,12 +185,15 @@ export function inWords({ users, unknown }: InUse): string {
   return `is open in ${listedNames(users.map(({ command, pid }) => `${command} (pid ${pid})`))}`;
 }
 
-/** Holds the database at an absolute raw path, or throws `refused`. */
-export function holdOrRefuse(place: string): QuietDatabase {
+export const THROUGH =
+  "end the programs that use it, or write the content through SQLite, so that they see it: --through-sqlite";
+
+/** Holds the database at an absolute path, or throws `refused`. */
+export function holdOrRefuse(place: string | Uint8Array, hint = THROUGH): QuietDatabase {
   const held = QuietDatabase.hold(Buffer.from(place));
   if (held instanceof QuietDatabase) return held;
   throw new CairnError("refused", `${printablePath(place)} ${inWords(held)}`, {
-    hint: "end the programs that use it, or write the content through SQLite, so that they see it: --through-sqlite",
+    hint,
     details: { holders: held.users },
   });
 }

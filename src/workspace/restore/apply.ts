@@ -22,8 +22,7 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../../fs/safe-path.ts";
 import { openDirectory, putName, RENAME } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
-import { QuietDatabase, inWords } from "../../capture/sqlite/quiet-database.ts";
-import { type DatabaseStep, DatabaseSteps, type StepsOfDatabase } from "./database-steps.ts";
+import { type DatabaseStep, DatabaseSteps, holdDatabase, type StepsOfDatabase } from "./database-steps.ts";
 import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata, type Steps } from "./steps.ts";
 import { HOLDS_WHAT_STAYS, IN_ANOTHER, type Plan } from "./plan.ts";
@@ -117,11 +116,12 @@ export class StepRunner {
   }
 
   /** Replaces a database with its sidecars while no process has it open; else it stays with all of them. */
-  #database({ place, steps }: StepsOfDatabase): void {
-    const held = QuietDatabase.hold(place);
-    if (!(held instanceof QuietDatabase)) return this.#keepDatabase(steps, `the database ${inWords(held)}`);
+  #database(database: StepsOfDatabase): void {
+    const { steps } = database;
+    const held = holdDatabase(database);
+    if (typeof held === "string") return this.#keepDatabase(steps, held);
     using _held = held;
-    const { kept, notSet, ...counts } = this.#done;
+    const { created, updated, deleted, kept } = this.#done;
     const before = kept.length;
     const done: DatabaseStep[] = [];
     for (const step of steps) {
@@ -133,7 +133,7 @@ export class StepRunner {
     const isWanted = held.isWanted();
     if (kept.length === before && !isWanted) return;
     for (const step of done.toReversed()) this.#takeBack(step);
-    Object.assign(this.#done, counts);
+    Object.assign(this.#done, { created, updated, deleted });
     this.#keepDatabase(
       steps,
       isWanted ? "a process began to open the database" : "not all that belongs to the database could be replaced",

@@ -1,7 +1,6 @@
-import { databasesAmong } from "../../capture/sqlite/quiet-database.ts";
+import { databasesAmong, inWords, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
-import { besideWhich } from "../../formats/sqlite-header.ts";
-import { mayBeDatabase } from "./open-databases.ts";
+import { besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
 import type { Step } from "./steps.ts";
 
 const TYPE_MASK = 0xf000;
@@ -53,4 +52,10 @@ export class DatabaseSteps {
       ),
     );
   }
+}
+
+/** Holds a database while its steps are done; or tells people why that cannot be. */
+export function holdDatabase({ place }: StepsOfDatabase): QuietDatabase | string {
+  const held = QuietDatabase.hold(place);
+  return held instanceof QuietDatabase ? held : `the database ${inWords(held)}`;
 }

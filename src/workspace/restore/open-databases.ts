@@ -6,9 +6,8 @@ import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { beside, besideWhich, LOGS, SIDECARS } from "../../formats/sqlite-header.ts";
+import { beside, besideWhich, LOGS, mayBeDatabase, SIDECARS } from "../../formats/sqlite-header.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Workspace } from "../workspace.ts";
@@ -20,14 +19,11 @@ import type { PlannedRestore, RestoreInput } from "./prepare.ts";
 const HOLDING = ["", ...LOGS];
 const ENDINGS = ["", ...SIDECARS];
 const DATABASE_LABELS: ReadonlySet<string> = new Set(["transaction-consistent", "crash-consistent", "torn-possible"]);
-/** The least page; every database is a multiple of it. */
-const LEAST_PAGE = 512;
 
 /**
  * Takes databases out of a plan that a process has open, this one too: that would go on with the file that it has, and its log
  * would damage the new one. Throws `refused` unless they are to be written through SQLite, which is done here, each in one
- * transaction: after a kill the others are as they were, and the undo point has them all. Also throws `refused` for a log that would
- * stay beside a database that comes. Returns how many were written.
+ * transaction. Returns the rest of the plan and how many were written. Throws `refused` for a log that would stay beside a database that comes.
  */
 export async function besidesOpenDatabases(
   workspace: Workspace,
@@ -137,10 +133,6 @@ function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRestore, 
       },
     );
   }
-}
-
-export function mayBeDatabase({ size }: Pick<TreeNode, "size">): boolean {
-  return size > 0 && size % LEAST_PAGE === 0;
 }
 
 function writePieces(place: string, pieces: Iterable<Uint8Array>): void {
