@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { text } from "node:stream/consumers";
 import { after, before, describe, test, type TestContext } from "node:test";
-import { cairn, cairnOk, type Outcome, type RunOptions, SCRATCH } from "../fixtures/command.ts";
+import { cairn, cairnOk, type Outcome, type RunOptions, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { DatabaseHolder, whyNoNamespaces } from "../fixtures/database-holder.ts";
+import { eventually } from "../fixtures/eventually.ts";
 import { makeHoldable } from "../fixtures/held-place.ts";
 import { firstOf } from "../fixtures/long.ts";
 import { loopFileSystem, ORDINARY_USER } from "../fixtures/loop-file-system.ts";
@@ -153,6 +155,49 @@ describe("a database that a process has open", { skip }, () => {
     await holder.stop();
     cairnOk(over, { ...options, env });
     assert.ok(!rowsOf(file).includes("newest"));
+  });
+
+  for (const way of ["restore", "database restore"] as const)
+    test(`keeps its place when a program opens it while ${way} exchanges it`, async (t) => {
+      const made = scene(t, "copy", "wal");
+      if (made === null) return;
+      const { folder, file } = made;
+      const [image, wait] = [`${folder}.image`, `${folder}.wait`];
+      cairnOk(["database", "capture", file, "--to", image]);
+      add(file, "newest");
+      fs.writeFileSync(wait, "");
+      const { ino } = fs.statSync(file);
+      const [words, failpoint, status] =
+        way === "restore"
+          ? [["restore", "head"], "restore.database-step", 10]
+          : [["database", "restore", image, "--to", file], "database-restore.named", 7];
+      const running = startCairn(words, { cwd: folder, failpoint: `${failpoint}@${wait}` });
+      await running.paused;
+      assert.notEqual(fs.statSync(file).ino, ino);
+      // A program that found the old file waits for the lease on it.
+      const found = spawnSync("find", [SCRATCH, "-inum", String(ino)], { encoding: "utf8" }).stdout.trim();
+      const opener = spawn("head", ["-c", "6", found], { stdio: ["ignore", "pipe", "inherit"] });
+      const said = text(opener.stdout);
+      t.after(() => opener.kill("SIGKILL"));
+      await eventually("the program waits", () => fs.readFileSync("/proc/locks", "utf8").includes("BREAKING"));
+      fs.rmSync(wait);
+      assert.equal((await running.ended).status, status);
+      assert.equal(fs.statSync(file).ino, ino);
+      assert.equal(await said, "SQLite");
+      assert.ok(rowsOf(file).includes("newest"));
+    });
+
+  test("has one of two states after a kill while a restore exchanges it", async (t) => {
+    const made = scene(t, "copy", "wal");
+    if (made === null) return;
+    const { folder, file } = made;
+    const killed = cairn(["restore", "head"], { cwd: folder, failpoint: "restore.database-step", own: true });
+    assert.ok(killed.killed);
+    cairn(["history"], { cwd: folder });
+    cairnOk(["verify", "--all"], { cwd: folder });
+    assert.deepEqual(rowsOf(file), ["saved"]);
+    cairnOk(["undo"], { cwd: folder });
+    assert.ok(rowsOf(file).includes("later"));
   });
 
   test("is left with its log by a restore that had begun to change other files when it was opened", async (t) => {
