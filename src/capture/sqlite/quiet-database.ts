@@ -53,7 +53,7 @@ export class QuietDatabase {
         if (answer !== "quiet") endAll(leased);
       }
       if (answer !== "open elsewhere") return answer;
-      const { users } = usersOf(place);
+      const { users } = usersOf(place, true);
       if (users.length > 0 || tries === TRIES) return { users, unknown: [] };
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
     }
@@ -116,7 +116,7 @@ function leaseAll(place: Uint8Array, leased: number[]): "quiet" | InUse | "open 
   // A lease of a network file system tells nothing of other hosts.
   const { place: kind } = filesystemKind(parentOf(Buffer.from(place)));
   if (!isUnknown && (kind === "local" || kind === "memory")) return "quiet";
-  const { users, unknown } = usersOf(place);
+  const { users, unknown } = usersOf(place, false);
   if (users.length > 0) return { users, unknown: [] };
   return unknown.length === 0 ? "quiet" : { users, unknown: unknown.map((each) => WHY_UNKNOWN[each]) };
 }
@@ -146,9 +146,9 @@ function ownDescriptors(): Map<string, number> {
   return own;
 }
 
-function usersOf(place: Uint8Array): { users: InUse["users"]; unknown: UnknownReason[] } {
+function usersOf(place: Uint8Array, includeSelf: boolean): { users: InUse["users"]; unknown: UnknownReason[] } {
   const folder = parentOf(Buffer.from(place));
-  const { holders, unknown } = findHolders(folder, { budgetMs: HOLDERS_BUDGET_MS, includeSelf: true });
+  const { holders, unknown } = findHolders(folder, { budgetMs: HOLDERS_BUDGET_MS, includeSelf });
   const names = new Set(ENDINGS.map((ending) => latin1(beside(nameOf(Buffer.from(place)), ending))));
   const users = new Map<number, InUse["users"][0]>();
   for (const { path, pid, command } of holders) if (names.has(latin1(path))) users.set(pid, { pid, command });

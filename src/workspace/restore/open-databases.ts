@@ -33,7 +33,8 @@ export async function besidesOpenDatabases(
   const open = openDatabases(workspace.root, plan);
   for (const { place, use } of open) {
     const isGone = findNode(target, place)?.type !== "file";
-    if (input.throughSqlite !== true || isGone) throw isOpen(place, use, isGone);
+    const isThere = fs.existsSync(Buffer.from(joinPath(workspace.root, place)));
+    if (input.throughSqlite !== true || isGone || !isThere) throw isOpen(place, use, { isGone, isThere });
   }
   const written = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(beside(place, ending)))));
   const others = new PackedList<PlannedEntry>();
@@ -60,17 +61,19 @@ export async function besidesOpenDatabases(
   return { plan: others, written: open.length };
 }
 
-function isOpen(place: Uint8Array, use: InUse, isGone: boolean): CairnError {
+function isOpen(place: Uint8Array, use: InUse, { isGone, isThere }: { isGone: boolean; isThere: boolean }): CairnError {
   const shown = printablePath(place);
-  const what = isGone ? "and the point does not have it" : "which would go on with the file that it has";
-  const end =
-    use.unknown.length > 0
-      ? "make sure that no program uses it, then move it away with its -wal, -shm and -journal"
-      : "end it first";
-  return new CairnError("refused", `the SQLite database ${shown} ${inWords(use)}, ${what}; nothing was changed`, {
-    hint: `${end}${isGone ? "" : ", or write the content through SQLite, so that it sees it: --through-sqlite"}`,
-    details: { holders: use.users, path: shown },
-  });
+  const what = isGone ? ", and the point does not have it" : ", which would go on with the file that it has";
+  const isKnown = use.unknown.length === 0;
+  const end = isKnown
+    ? "end it first"
+    : "make sure that no program uses it, then move it away with its -wal, -shm and -journal";
+  const through = ", or write the content through SQLite, so that it sees it: --through-sqlite";
+  return new CairnError(
+    "refused",
+    `the SQLite database ${shown} ${inWords(use)}${isKnown ? what : ""}; nothing was changed`,
+    { hint: `${end}${isGone || !isThere ? "" : through}`, details: { holders: use.users, path: shown } },
+  );
 }
 
 function openDatabases(root: Buffer, plan: Plan): { place: Uint8Array; use: InUse }[] {
