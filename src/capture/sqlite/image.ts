@@ -48,6 +48,16 @@ export function openDatabase(path: Uint8Array, mode: OpenMode, waitMs = 0): Data
   return database;
 }
 
+/** Applies the log or journal beside a database that is nobody's, and removes it, as a program does after a crash. */
+export function applyLog(file: Buffer): void {
+  const database = openDatabase(file, "rw");
+  try {
+    database.exec("SELECT count(*) FROM sqlite_schema; PRAGMA wal_checkpoint(TRUNCATE)");
+  } finally {
+    database.close();
+  }
+}
+
 /** An error of SQLite as `damaged`; any other as it is. */
 export function sqliteError(error: unknown, doing: string): unknown {
   if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") return error;

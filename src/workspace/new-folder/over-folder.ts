@@ -7,7 +7,6 @@ import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
-import { beside } from "../../formats/sqlite-header.ts";
 import { EACCES, EBUSY, EEXIST, EISDIR, ENOENT, EPERM, errnoName, EXDEV } from "../../fs/linux/errno.ts";
 import { type OpenPlace, renameToFree } from "../../fs/linux/exchange-folders.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
@@ -29,7 +28,7 @@ import { quotedPath } from "../../fs/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
-import { logsBeside, mayBeDatabase } from "../restore/open-databases.ts";
+import { OverDatabases } from "./over-databases.ts";
 
 /** A state that is put over a folder with something in it. */
 export interface Over {
@@ -64,6 +63,9 @@ const KINDS: Partial<Record<NodeType, number>> = {
 const MOUNTED = "another file system is mounted there, and what is there stays";
 const BESIDE_LOG =
   "a log of SQLite lies beside it, which would damage the database that was to come: move the log away, then restore it again";
+const BESIDE_DATABASE = "it is a log of SQLite, and the database beside it stays, which it would damage";
+const IN_USE =
+  "end the programs that use it, or restore into another folder and use `cairn database restore --through-sqlite`";
 const IS_DIRECTORY = "a directory stands in its place";
 const IS_NONE = "what stands in its place is no directory, so that nothing below it is restored";
 
@@ -89,6 +91,7 @@ export class OverFolder {
   /** Entries that stay though they were to be written, and folders that were made; paths in latin1. */
   readonly #kept = new Set<string>();
   readonly #made = new Set<string>();
+  readonly #databases: OverDatabases;
   /** Raw paths, each with all below it; null: everything. */
   #planned: Uint8Array[] | null = null;
 
@@ -96,6 +99,7 @@ export class OverFolder {
     this.#over = over;
     this.#chosen = over.chosen === null ? null : new PathSelection(over.chosen);
     this.#target = openDirectory(over.target);
+    this.#databases = new OverDatabases(over.target);
     this.#sys.fstat(this.#target, this.#stat);
     this.#device = this.#deviceFound();
   }
@@ -104,6 +108,7 @@ export class OverFolder {
   async plan(): Promise<readonly Uint8Array[] | null> {
     const { found, isWhole } = await this.#planDirectory(this.#over.root, NOTHING, newPacer(this.#over.signal));
     this.#planned = isWhole ? null : found;
+    this.#databases.requireQuiet();
     for (const { unchanged, isWritten } of this.#groups.values())
       if (isWritten && this.#planned !== null) {
         append(this.#planned, unchanged);
@@ -152,11 +157,15 @@ export class OverFolder {
   #look(fd: number, what: Looked & { isWhole: boolean }): "write" | "below" | "left" {
     const { node: stored, own, isWhole } = what;
     const isDirectory = stored.type === "dir";
+    const { overwrite, lossless } = this.#over;
     const there = fd < 0 ? ENOENT : this.#statOf(fd, stored.name);
     if (there === ENOENT) {
       if (isDirectory && !isWhole) return "below";
       if (this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
+      if (overwrite === "never" && this.#databases.isLogOfAnother(stored, own))
+        return this.#stays(own, "keep_present", BESIDE_DATABASE);
       if (!isDirectory) this.#grouped(stored, own, true);
+      this.#databases.note(stored, own, stored.size);
       return "write";
     }
     if (there < 0) throw syscallError(there, `cannot look at ${quotedPath(own)}`);
@@ -166,7 +175,7 @@ export class OverFolder {
     const isDirectoryThere = kindOf(words) === TYPE.DIRECTORY;
     if (isDirectory !== isDirectoryThere) return this.#stays(own, "keep_present", isDirectory ? IS_NONE : IS_DIRECTORY);
     if (isDirectory) return "below";
-    const { overwrite, lossless } = this.#over;
+    const size = wide(words, STAT.SIZE);
     if (overwrite === "never") {
       this.counts.left++;
       return "left";
@@ -175,19 +184,22 @@ export class OverFolder {
     const isSame = overwrite === "if-changed" && this.#isAsSaved(fd, node);
     if (!isSame && this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
     this.#grouped(node, own, !isSame);
-    if (!isSame) return "write";
+    if (!isSame) {
+      this.#databases.note(stored, own, size);
+      return "write";
+    }
     this.counts.unchanged++;
     return "left";
   }
 
   /** Tells if a file would come to lie beside a log of SQLite that stays. */
   #isBesideLog({ node, nodes, own }: Looked): boolean {
-    if (node.type !== "file" || !mayBeDatabase(node)) return false;
-    return logsBeside(joinPath(this.#over.target, own)).some((ending) => {
-      const name = beside(node.name, ending);
+    if (node.type !== "file") return false;
+    return this.#databases.logsBeside(own, node.size).some((ending) => {
+      const name = Buffer.concat([node.name, Buffer.from(ending)]);
       const log = Iterator.from(nodes).find((each) => Buffer.compare(each.name, name) === 0);
       const isReplaced = log?.type === "file" && this.#over.overwrite !== "never";
-      return !isReplaced || this.#wanted(beside(own, ending), log) === "no";
+      return !isReplaced || this.#wanted(Buffer.concat([own, Buffer.from(ending)]), log) === "no";
     });
   }
 
@@ -277,7 +289,7 @@ export class OverFolder {
           const entry = { staged, own, name: node.name };
           if (node.type === "dir") {
             if (!isPlanned || this.#hasFolder(fd, entry, writer)) below.push(node);
-          } else if (isPlanned) this.#placeEntry(fd, entry);
+          } else if (isPlanned) this.#placeFile(fd, entry, path);
           failpoint("restore-over.placed");
         }
       } finally {
@@ -315,6 +327,20 @@ export class OverFolder {
     }
     this.#made.add(latin1(own));
     return true;
+  }
+
+  /** Puts an entry in place; a database with its sidecars, while no process has it open. */
+  #placeFile(fd: number, entry: Staged, directory: Uint8Array): void {
+    const names = this.#databases.take(entry.own);
+    if (names === null) return this.#placeEntry(fd, entry);
+    if (names.length === 0) return;
+    const held = this.#databases.hold(entry.own);
+    using _held = typeof held === "string" ? null : held;
+    for (const name of names) {
+      const own = joinPath(directory, name);
+      if (typeof held === "string") this.#stays(own, "keep_present", held);
+      else this.#placeEntry(fd, { ...entry, own, name });
+    }
   }
 
   #placeEntry(fd: number, { staged, own, name }: Staged): void {

@@ -7,7 +7,7 @@ import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { ConsistencyLabel, Descriptor } from "../../formats/records/descriptor.ts";
-import { besideWhich, LOGS } from "../../formats/sqlite-header.ts";
+import { beside, besideWhich, LOGS } from "../../formats/sqlite-header.ts";
 import { recordPath } from "../../formats/records/record.ts";
 import { cloneAnswer, cloneFile } from "../../fs/linux/reflink.ts";
 import { openRegular } from "../../fs/regular-file.ts";
@@ -73,10 +73,11 @@ async function putDatabases(
         }
         let isWhole = true;
         try {
-          putContent(place, held.image ?? Buffer.from(joinPath(root, place)), put);
+          const from = held.image === null ? Buffer.from(joinPath(root, place)) : Buffer.from(held.image);
+          putContent(place, from, put);
           for (const ending of LOGS) {
             const log = Buffer.concat([place, Buffer.from(ending)]);
-            const content = held.sidecars.includes(ending) ? `${held.image}${ending}` : null;
+            const content = held.sidecars.includes(ending) ? beside(from, ending) : null;
             if (isFile(joinPath(tree, log))) putContent(log, content, put);
           }
         } finally {
@@ -145,7 +146,7 @@ interface Put {
 }
 
 /** Gives a file of the clone another content, durably, and its times back; null: none. */
-function putContent(place: Buffer, content: string | Buffer | null, { inodes, tree }: Put): void {
+function putContent(place: Buffer, content: Buffer | null, { inodes, tree }: Put): void {
   const full = Buffer.from(joinPath(tree, place));
   const { mode, atime, mtime, ino } = fs.statSync(full, { bigint: false });
   inodes.add(BigInt(ino));
@@ -162,7 +163,7 @@ function putContent(place: Buffer, content: string | Buffer | null, { inodes, tr
   }
 }
 
-function copyInto(to: number, content: string | Buffer): void {
+function copyInto(to: number, content: Buffer): void {
   const from = openRegular(content);
   try {
     if (cloneAnswer(cloneFile(from, to)) === "cloned") return;
