@@ -35,8 +35,8 @@ export type EntryKind = Of<typeof EntryKind>;
 export const Aspect = oneOf(["content", "mode", "type", "owner", "times", "xattrs", "target", "links"]);
 export type Aspect = Of<typeof Aspect>;
 export const GuardName = oneOf(
-  ["home", "nested", "git", "space", "holders"],
-  "a guard to override: `home` a home directory, `nested` inside or above another workspace, `git` inside a `.git`, `space` less free space than estimated, `holders` open files that cannot be known",
+  ["home", "nested", "git", "space", "holders", "unmounted"],
+  "a guard to override: `home` a home directory, `nested` inside or above another workspace, `git` inside a `.git`, `space` less free space than estimated, `holders` open files that cannot be known, `unmounted` the folder is the empty mount point of a disk that is not mounted",
 );
 export type GuardName = Of<typeof GuardName>;
 export const allow = (phrase: string) => opt(list(GuardName, phrase));

@@ -1,6 +1,7 @@
 import { findHolders } from "../fs/linux/holders.ts";
 import { type HeadCall, lookBesideHead, recoverIfIdle } from "../workspace/save/look.ts";
 import { requireFolder } from "../workspace/restore/missing-folder.ts";
+import { whyUnmounted } from "../workspace/place/mounted.ts";
 import { readBackupNotes } from "../workspace/place/backup-notes.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -35,6 +36,8 @@ export async function status(
   requireFolder(workspace);
   workspace.engine.prepare();
   await recoverIfIdle(workspace, options);
+  const unmounted = whyUnmounted(workspace.found);
+  if (unmounted !== null) options.onWarning?.(`${unmounted}: mount it before anything is saved or restored`);
   const state = workspace.state();
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();

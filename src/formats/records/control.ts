@@ -128,6 +128,9 @@ const WORKSPACE: RecordKind = {
       if (!/^\d{1,20}$/.test(fields.text(key))) throw fields.wrong(key, "decimal digits");
     }
     fields.optionalText("filesystem_uuid");
+    if (fields.has("mount_point")) checkPath(fields.object("mount_point"));
+    if (fields.has("mounts_inside"))
+      fields.list("mounts_inside", (element, label) => checkPath(new Fields(element, label)));
     fields.time("registered_at");
     if (fields.has("origin")) {
       const origin = fields.object("origin");

@@ -33,7 +33,7 @@ const FIRST = new VerbOptions(
     excludeIfPresent: "--exclude-if-present <name[:header]>",
     with: "--with <db=folder>",
     secrets: { flags: "--no-secrets", text: "leave out files that look like credentials", value: false },
-    allow: guards("home", "nested", "git", "space"),
+    allow: guards("home", "nested", "git", "space", "unmounted"),
   },
 );
 const OPTIONS = new VerbOptions(
