@@ -37,10 +37,13 @@ interface Shared {
   isWhole: boolean;
 }
 
-interface Holder extends Shared {
+interface Placed {
   point: Point;
+  /** its name */
   workspace: string;
 }
+
+type Holder = Placed & Shared;
 
 interface StillHeld {
   /** those with files of the lowest rank first, then newest first */
@@ -59,8 +62,8 @@ const RECORDS = ".cairn/manifest.json";
 /** Finds what holds content of `drop` besides these points: points of all workspaces of the control directory, and repositories. */
 async function stillHeld(workspace: Workspace, drop: ReadonlySet<string>, call: WorkspaceCall): Promise<StillHeld> {
   const { control } = workspace.found;
-  const going: Point[] = [];
-  const staying: { point: Point; workspace: string }[] = [];
+  const going: Placed[] = [];
+  const staying: Placed[] = [];
   const found: StillHeld = { holders: [], unread: [], repositories: [] };
   const places = allPoints(control);
   for (const { name, points } of places) {
@@ -72,12 +75,14 @@ async function stillHeld(workspace: Workspace, drop: ReadonlySet<string>, call: 
     for (const point of listed.points) {
       const { save_point_id: id } = point.descriptor;
       if (!point.sealed) found.unread.push(id);
-      else if (drop.has(id)) going.push(point);
+      else if (drop.has(id)) going.push({ point, workspace: name });
       else staying.push({ point, workspace: name });
     }
   }
-  const parents = going.flatMap(({ descriptor: { parent_id: id } }) =>
-    id === null || drop.has(id) ? [] : staying.filter(({ point }) => point.descriptor.save_point_id === id),
+  // Newest first, as they are listed.
+  const before = going.flatMap(
+    (gone) =>
+      staying.find((each) => each.workspace === gone.workspace && each.point.sequence < gone.point.sequence) ?? [],
   );
   const store = await workspace.engine.store(call);
   await whileReading(store.repository, { waitMs: 10_000, signal: call.signal }, async () => {
@@ -85,11 +90,7 @@ async function stillHeld(workspace: Workspace, drop: ReadonlySet<string>, call: 
     const { index, blobs } = store;
     const [removed, known] = [new LiveSet(index), new LiveSet(index)];
     await removed.mark(going.flatMap(treesOfPoint), blobs.viewTree, call);
-    await known.mark(
-      parents.flatMap(({ point }) => treesOfPoint(point)),
-      blobs.viewTree,
-      call,
-    );
+    await known.mark(before.flatMap(treesOfPoint), blobs.viewTree, call);
     const rankOf: RankOf = (name, { content = new Uint8Array() }) => {
       let rank: ReturnType<RankOf> = null;
       for (let at = 0; at < content.length; at += 32) {
@@ -102,7 +103,7 @@ async function stillHeld(workspace: Workspace, drop: ReadonlySet<string>, call: 
     };
     const walk = new SharedWalk(blobs.listTree, rankOf, call.signal);
     for (const each of staying) {
-      const shared = await walk.point(each.point);
+      const shared = await walk.point(each);
       if (!shared.isWhole) found.unread.push(each.point.descriptor.save_point_id);
       if (shared.count > 0) found.holders.push({ ...each, ...shared });
     }
@@ -122,7 +123,7 @@ function newer({ descriptor: a }: Point, { descriptor: b }: Point): number {
   return a.created_at < b.created_at ? 1 : -1;
 }
 
-function treesOfPoint({ descriptor }: Point): Uint8Array[] {
+function treesOfPoint({ point: { descriptor } }: Placed): Uint8Array[] {
   return treesOf(descriptor.content as unknown as PointContent);
 }
 
@@ -144,8 +145,8 @@ class SharedWalk {
     this.#signal = signal;
   }
 
-  async point(point: Point): Promise<Shared> {
-    const trees = treesOfPoint(point);
+  async point(placed: Placed): Promise<Shared> {
+    const trees = treesOfPoint(placed);
     const own = await this.#tree(trees.at(-1)!);
     // What a capture stored lies beside the folder.
     const all = await this.#tree(trees[0]!);
