@@ -435,7 +435,7 @@ export const runCleanup = verb({
 
 export const PolicyResult = object({
   retention: orNull(about(Retention, "null: never set, everything is kept")),
-  quota_bytes: orNull(number("of the control directory; null: 20 % of the file system")),
+  quota_bytes: orNull(number("of the control directory; null: none")),
   kept_trees: orNull(number("of how many of the newest sealed points the clone stays; null: 8")),
 });
 export type PolicyResult = Of<typeof PolicyResult>;

@@ -1,3 +1,5 @@
+import { formatBytes } from "../formats/sizes.ts";
+import { freeSpace } from "../fs/linux/mounts.ts";
 import { findHolders } from "../fs/linux/holders.ts";
 import { type HeadCall, lookBesideHead, recoverIfIdle } from "../workspace/save/look.ts";
 import { requireFolder } from "../workspace/restore/missing-folder.ts";
@@ -43,6 +45,11 @@ export async function status(
   const latest = workspace.points.latest();
   const { ignored, changes, notKept } = await lookBesideHead(workspace, { ...options, head });
   const { bytes } = await workspace.engine.storeFacts();
+  const { totalBytes } = freeSpace(workspace.found.control.root);
+  if (bytes > totalBytes / 2)
+    options.onWarning?.(
+      `the save points take ${formatBytes(bytes)}, more than half of the file system of ${workspace.found.control.root} (${formatBytes(totalBytes)}): \`cairn cleanup --keep-last 50 --keep-daily 30\` removes old ones`,
+    );
   return {
     workspace: workspaceRef(workspace.found),
     clean: changes.added + changes.modified + changes.removed + notKept.count === 0,

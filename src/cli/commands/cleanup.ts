@@ -235,6 +235,6 @@ function policyData(policy: PolicyResult): unknown {
 
 function describePolicy(policy: PolicyResult): string {
   const rules = policy.retention === null ? "none: everything is kept" : describeRules(policy.retention);
-  const quota = policy.quota_bytes === null ? "20 % of the file system" : formatBytes(policy.quota_bytes);
+  const quota = policy.quota_bytes === null ? "none" : formatBytes(policy.quota_bytes);
   return `policy: ${rules}; quota: ${quota}; held trees: ${policy.kept_trees ?? KEPT_TREES}`;
 }

@@ -17,7 +17,7 @@ import { sealPoints } from "../points/seal.ts";
 import { findUnwanted, unwantedKinds, type UnwantedKinds } from "./unwanted.ts";
 import type { Workspace } from "../workspace.ts";
 import type { Degradation } from "../../contract/words.ts";
-import { guardSpace, warnOfPlace } from "./space.ts";
+import { guardSpace, warnOfPlace, withinQuota } from "./space.ts";
 import { isUnchanged } from "../points/describe.ts";
 import { neverPart } from "../place/registry.ts";
 import { noteFolder } from "../place/find-workspace.ts";
@@ -93,8 +93,10 @@ async function savePresent(workspace: Workspace, input: SaveInput): Promise<Save
       return savedOrHead({ ...held, changes: await countHeld(workspace, { head, point: held.point }, input) }, head);
     degraded.push(held);
   }
-  await guardSpace(workspace, { ...input, first: head === null });
-  return savedOrHead(await recordPoint(workspace, input, { rules: null, undo: false, degraded }), head);
+  const saved = await withinQuota(workspace, { ...input, first: head === null }, async (mostBytes) =>
+    recordPoint(workspace, { ...input, mostBytes }, { rules: null, undo: false, degraded }),
+  );
+  return savedOrHead(saved, head);
 }
 
 /** Counts what a held point has that head has not, and the other way round; null where its tree has to be read for that. */
