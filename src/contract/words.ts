@@ -204,7 +204,7 @@ export const LeftOutReason = oneOf(
     "taken_out",
     "changed_since",
   ],
-  "`damaged`: the store does not hold it whole any more; `mounted`: another file system is mounted there; `excluded`: a cache or a large file that the save was told to leave out; `not_permitted`: a right is missing; `io_error`: the disk failed while it was written; `not_saved`: kept, because the undo point does not hold it whole; `keep_present`: kept, because what the target does not have was to stay; `taken_out`: of the snapshot by a rewrite; `changed_since`: kept, because it was changed during the restore and stays as it is",
+  "`damaged`: the store does not hold it whole any more; `mounted`: another file system is mounted there; `excluded`: a cache or a large file that the save was told to leave out; `not_permitted`: a right is missing; `io_error`: the file system failed while it was written, was full or is read-only; `not_saved`: kept, because the undo point does not hold it whole; `keep_present`: kept, because what the target does not have was to stay; `taken_out`: of the snapshot by a rewrite; `changed_since`: kept, because it was changed during the restore and stays as it is",
 );
 export type LeftOutReason = Of<typeof LeftOutReason>;
 export const LeftOut = object({

@@ -10,6 +10,7 @@ import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../..
 import { beside } from "../../formats/sqlite-header.ts";
 import { EACCES, EBUSY, EEXIST, EISDIR, ENOENT, EPERM, errnoName, EXDEV } from "../../fs/linux/errno.ts";
 import { type OpenPlace, renameToFree } from "../../fs/linux/exchange-folders.ts";
+import { protectionOf } from "../../fs/linux/write-protection.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
@@ -310,7 +311,7 @@ export class OverFolder {
     } catch (error) {
       const errno = toCairnError(error).details?.["errno"];
       if (errno !== "EACCES" && errno !== "EPERM") throw error;
-      this.#stays(own, "not_permitted", `it could not be made: ${errno}`);
+      this.#stays(own, "not_permitted", `it could not be made: ${errno}${protectionOf(this.#sys, fd, name)}`);
       return false;
     }
     this.#made.add(latin1(own));
@@ -327,7 +328,11 @@ export class OverFolder {
     else if (result === EISDIR) this.#stays(own, "keep_present", IS_DIRECTORY);
     else if (result === EBUSY || result === EXDEV) this.#stays(own, "mounted", MOUNTED);
     else if (result === EACCES || result === EPERM)
-      this.#stays(own, "not_permitted", `it could not be put in place: ${errnoName(-result)}`);
+      this.#stays(
+        own,
+        "not_permitted",
+        `it could not be put in place: ${errnoName(-result)}${protectionOf(this.#sys, fd, name)}`,
+      );
     // What could not be written is listed already.
     else if (result !== ENOENT) throw syscallError(result, `cannot put ${quotedPath(own)} in place`);
   }

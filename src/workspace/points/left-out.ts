@@ -10,7 +10,7 @@ import { rawPath } from "../../formats/records/record.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { TornEntry } from "../../archive/scan/task.ts";
-import { DISK_FAILED, type NotSet } from "../../archive/write/node-writer.ts";
+import { isDiskTrouble, type NotSet } from "../../archive/write/node-writer.ts";
 
 /** Entries that a point or a restore does not have as they are or were, with the reason of each. */
 
@@ -138,7 +138,7 @@ export function warnOfDamaged(
 }
 
 export function notSetEntry({ path, aspects, detail }: NotSet): LeftOutEntry {
-  return { path, reason: detail === DISK_FAILED ? "io_error" : "not_permitted", detail, aspects };
+  return { path, reason: isDiskTrouble(detail) ? "io_error" : "not_permitted", detail, aspects };
 }
 
 export function publicLeftOut({ path, reason, detail, aspects }: LeftOutEntry): LeftOut {
