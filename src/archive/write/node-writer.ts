@@ -19,6 +19,8 @@ import {
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { dataRuns, type HoleList, runsAround } from "./data-runs.ts";
 
+export { protectionOf } from "../../fs/linux/write-protection.ts";
+
 /** Aspects that could not be set on an entry that was otherwise written. */
 export interface NotSet {
   path: Uint8Array;

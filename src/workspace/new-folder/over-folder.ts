@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { append } from "../../append.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
-import { NodeWriter } from "../../archive/write/node-writer.ts";
+import { NodeWriter, protectionOf } from "../../archive/write/node-writer.ts";
 import type { Overwrite } from "../../contract/snapshots.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -10,7 +10,6 @@ import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../..
 import { beside } from "../../formats/sqlite-header.ts";
 import { EACCES, EBUSY, EEXIST, EISDIR, ENOENT, EPERM, errnoName, EXDEV } from "../../fs/linux/errno.ts";
 import { type OpenPlace, renameToFree } from "../../fs/linux/exchange-folders.ts";
-import { protectionOf } from "../../fs/linux/write-protection.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,

@@ -1,11 +1,10 @@
 import { append } from "../../append.ts";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { diskTrouble, NodeWriter, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
+import { diskTrouble, NodeWriter, protectionOf, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import {
-  EIO,
   EACCES,
   EEXIST,
   EINVAL,
@@ -17,7 +16,6 @@ import {
   EPERM,
   errnoName,
 } from "../../fs/linux/errno.ts";
-import { protectionOf } from "../../fs/linux/write-protection.ts";
 import { renameToFree } from "../../fs/linux/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
