@@ -610,6 +610,7 @@ function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
     append(all.ignoreFiles, part.ignoreFiles);
   }
   all.omitted = parts.flatMap(({ omitted }) => omitted).sort((a, b) => comparePaths(a.path, b.path));
+  all.oddRules = parts.flatMap(({ oddRules }) => oddRules).sort((a, b) => comparePaths(a.path, b.path));
   all.longRules = parts.flatMap(({ longRules }) => longRules).sort(comparePaths);
   all.mounts = parts.flatMap(({ mounts }) => mounts).sort(comparePaths);
   return all;

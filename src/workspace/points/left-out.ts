@@ -7,6 +7,8 @@ import type { Point } from "./point-files.ts";
 import { type ConsistencyLabel, type Descriptor, lackingAspects } from "../../formats/records/descriptor.ts";
 import { type Manifest, TAKEN_OUT } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import { joinPath } from "../../formats/bytes.ts";
+import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { TornEntry } from "../../archive/scan/task.ts";
@@ -136,6 +138,17 @@ export function warnOfDamaged(
     `${what} damaged in the store and left out; \`cairn doctor\` says what is lost, \`cairn history PATH\` which save points have it otherwise${backups.join("")}`,
   );
 }
+
+/** Warns of ignore files that say nothing, or hardly what their author meant. */
+export function warnOfRules(
+  { notes: { oddRules } }: ScanResult,
+  { onWarning }: { onWarning?: ((message: string) => void) | undefined },
+): void {
+  for (const { path, why } of oddRules.slice(0, 10))
+    onWarning?.(`the rules of ${quotedPath(joinPath(path, IGNORE_NAME))} do not hold: ${why}`);
+}
+
+const IGNORE_NAME = Buffer.from(IGNORE_FILE);
 
 export function notSetEntry({ path, aspects, detail }: NotSet): LeftOutEntry {
   return { path, reason: isDiskTrouble(detail) ? "io_error" : "not_permitted", detail, aspects };

@@ -9,7 +9,7 @@ import { countByInodes, lookBesideHeld, lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "../restore/missing-folder.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
-import { leftOutOf } from "../points/left-out.ts";
+import { leftOutOf, warnOfRules } from "../points/left-out.ts";
 import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
 import { recoverWorkspace } from "../care/recovery.ts";
 import { keepSpareRoom } from "../place/temporaries.ts";
@@ -96,6 +96,7 @@ async function savePresent(workspace: Workspace, input: SaveInput): Promise<Save
   const saved = await withinQuota(workspace, { ...input, first: head === null }, async (mostBytes) =>
     recordPoint(workspace, { ...input, mostBytes }, { rules: null, undo: false, degraded }),
   );
+  if (saved.scan !== undefined) warnOfRules(saved.scan, input);
   return savedOrHead(saved, head);
 }
 
