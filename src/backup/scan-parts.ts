@@ -14,7 +14,7 @@ import { makeFolder } from "../fs/make-folder.ts";
 import type { FinishedPack } from "../repository/packs/pack-writer.ts";
 import type { PackedBlobs } from "../repository/packs/packed-blobs.ts";
 import { neverPart } from "../workspace/place/registry.ts";
-import { leftOutOf, type LeftOutEntry } from "../workspace/points/left-out.ts";
+import { leftOutOf, type LeftOutEntry, warnOfRules } from "../workspace/points/left-out.ts";
 import { givenPatterns } from "../workspace/save/given-patterns.ts";
 import { directoryNode, type Leaf, splitPath } from "../workspace/store/snapshot-tree.ts";
 import { withoutOwn } from "./own-folder.ts";
@@ -66,6 +66,7 @@ export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOpt
     done += result.notes.files;
     bytes += result.notes.bytesRead;
     await taking.settled();
+    warnOfRules(result, into.options);
     add(all, part, result);
     keep(cache, result);
   }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { JsonObject } from "../formats/fields.ts";
@@ -17,8 +17,9 @@ import {
 } from "../formats/ovpack/manifest.ts";
 import { checkMemberPath, toLayoutA } from "../formats/ovpack/member-path.ts";
 import { encodeRecord, type IndexRecord, sorted } from "../formats/ovpack/records.ts";
-import { fsyncDirectory, giveFreeName, temporaryName } from "../fs/durable.ts";
+import { fsyncDirectory, giveFreeName } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { unfinishedBeside } from "../fs/work-directory.ts";
 import { Bundle, type BundleCall, contentHash } from "./bundle.ts";
 import { pack, type Packed, ZipWriter } from "./zip-writer.ts";
 
@@ -63,7 +64,7 @@ export async function writeBundle(
   call: BundleCall = {},
 ): Promise<{ content_sha256: string; files: number; bytes: number; records: number }> {
   requireSayable(content);
-  const staged = join(dirname(to), temporaryName());
+  const staged = unfinishedBeside(to);
   try {
     await write(staged, content, call);
     failpoint("bundle-write.staged");

@@ -41,7 +41,7 @@ test("a policy is told in the words of the options that set it", async () => {
   const few = fakeLibrary({ setPolicy: () => ({ retention: null, quota_bytes: null, kept_trees: 0 }) });
   assert.equal(
     (await runFake(["cleanup", "--keep-trees", "0", "--set-policy"], { fake: few })).stdout,
-    "policy: none: everything is kept; quota: 20 % of the file system; held trees: 0\n",
+    "policy: none: everything is kept; quota: none; held trees: 0\n",
   );
 });
 

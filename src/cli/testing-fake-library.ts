@@ -482,7 +482,7 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   unpin: POINT,
   tag: POINT,
   previewCleanup: CLEANUP,
-  runCleanup: { removed: [ID_B], bytes_freed: 100, complete: true },
+  runCleanup: { removed: [ID_B], bytes_freed: 100, complete: true, still_held: null },
   run: RUN,
   doctor: DOCTOR,
   store: STORE,

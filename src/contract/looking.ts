@@ -386,10 +386,37 @@ export const CleanupPlan = object({
   ),
 });
 export type CleanupPlan = Of<typeof CleanupPlan>;
+export const StillHeld = object({
+  points: rows(
+    object({
+      save_point_id: pointId(),
+      workspace_name: text(),
+      undo: flag("made by a restore or an undo"),
+      pinned: flag(),
+      files: number("its files with content of what was removed"),
+      paths: rows(NamedPath, "a few of them, those that look like credentials and what the removed points had first"),
+    }),
+    "at most 100, of all workspaces of the control directory",
+  ),
+  point_count: number("all of them"),
+  not_looked_at: rows(pointId(), "points that were not compared: not sealed, damaged or too many; at most 100"),
+  not_looked_at_count: number(),
+  repositories: rows(
+    object({
+      location: text(),
+      save_point_ids: rows(pointId(), "removed points or points with their content; at most 100"),
+    }),
+    "into which such points were backed up",
+  ),
+});
+export type StillHeld = Of<typeof StillHeld>;
 export const CleanupResult = object({
   removed: rows(pointId()),
   bytes_freed: number("of the store; what a clone took up is known to the file system alone"),
   complete: flag("false: something of points that were asked for by name is left; a warning says why"),
+  still_held: orNull(
+    about(StillHeld, "what else holds content of points that were asked for by name; null after a cleanup by rules"),
+  ),
 });
 export type CleanupResult = Of<typeof CleanupResult>;
 export const previewCleanup = verb({
@@ -408,7 +435,7 @@ export const runCleanup = verb({
 
 export const PolicyResult = object({
   retention: orNull(about(Retention, "null: never set, everything is kept")),
-  quota_bytes: orNull(number("of the control directory; null: 20 % of the file system")),
+  quota_bytes: orNull(number("of the control directory; null: none")),
   kept_trees: orNull(number("of how many of the newest sealed points the clone stays; null: 8")),
 });
 export type PolicyResult = Of<typeof PolicyResult>;

@@ -162,7 +162,9 @@ export const RestoreOptions = object({
   ),
   keepPresent: opt(flag("let entries stay that the target does not have")),
   to: opt(place("write into this absent or empty folder instead; the workspace is not touched")),
-  allow: allow("with `to`: `space` writes also where there seems to be too little"),
+  allow: allow(
+    "with `to`, `space` writes also where there seems to be too little; `unmounted` restores into the empty mount point of a disk that is not mounted",
+  ),
   ...why,
 });
 export type RestoreOptions = Of<typeof RestoreOptions>;

@@ -1,6 +1,9 @@
+import { formatBytes } from "../formats/sizes.ts";
+import { freeSpace } from "../fs/linux/mounts.ts";
 import { findHolders } from "../fs/linux/holders.ts";
 import { type HeadCall, lookBesideHead, recoverIfIdle } from "../workspace/save/look.ts";
 import { requireFolder } from "../workspace/restore/missing-folder.ts";
+import { whyUnmounted } from "../workspace/place/mounted.ts";
 import { readBackupNotes } from "../workspace/place/backup-notes.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -35,11 +38,18 @@ export async function status(
   requireFolder(workspace);
   workspace.engine.prepare();
   await recoverIfIdle(workspace, options);
+  const unmounted = whyUnmounted(workspace.found);
+  if (unmounted !== null) options.onWarning?.(`${unmounted}: mount it before anything is saved or restored`);
   const state = workspace.state();
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();
   const { ignored, changes, notKept } = await lookBesideHead(workspace, { ...options, head });
   const { bytes } = await workspace.engine.storeFacts();
+  const { totalBytes } = freeSpace(workspace.found.control.root);
+  if (bytes > totalBytes / 2)
+    options.onWarning?.(
+      `the save points take ${formatBytes(bytes)}, more than half of the file system of ${workspace.found.control.root} (${formatBytes(totalBytes)}): \`cairn cleanup --keep-last 50 --keep-daily 30\` removes old ones`,
+    );
   return {
     workspace: workspaceRef(workspace.found),
     clean: changes.added + changes.modified + changes.removed + notKept.count === 0,

@@ -507,9 +507,17 @@ class Scan {
   #sinkTask(): StoreSinkTask | null {
     const { store } = this.#options;
     if (store === undefined) return null;
-    const { keys, index, directory, level, forward, taker } = store;
+    const { keys, index, directory, level, forward, taker, mostBytes = null } = store;
     const given = taker === undefined ? null : { style: taker.style, waiting: taker.waiting };
-    return { keys, index: index.shared, directory, level, forward: forward?.task ?? null, taker: given };
+    return {
+      keys,
+      index: index.shared,
+      directory,
+      level,
+      forward: forward?.task ?? null,
+      taker: given,
+      ...(mostBytes === null ? {} : { bound: { mostBytes, stored: new SharedArrayBuffer(8) } }),
+    };
   }
 
   /** Until the scan ends. */
@@ -602,6 +610,7 @@ function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
     append(all.ignoreFiles, part.ignoreFiles);
   }
   all.omitted = parts.flatMap(({ omitted }) => omitted).sort((a, b) => comparePaths(a.path, b.path));
+  all.oddRules = parts.flatMap(({ oddRules }) => oddRules).sort((a, b) => comparePaths(a.path, b.path));
   all.longRules = parts.flatMap(({ longRules }) => longRules).sort(comparePaths);
   all.mounts = parts.flatMap(({ mounts }) => mounts).sort(comparePaths);
   return all;

@@ -143,6 +143,8 @@ export interface ScanNotes {
   ignoreFiles: { path: Uint8Array; text: Uint8Array }[];
   /** directories whose ignore file is too long to be read */
   longRules: Uint8Array[];
+  /** directories whose ignore file is none that rules can be read from, or looks like another encoding */
+  oddRules: { path: Uint8Array; why: string }[];
 }
 
 export function newScanNotes(): ScanNotes {
@@ -162,6 +164,7 @@ export function newScanNotes(): ScanNotes {
     mounts: [],
     ignoreFiles: [],
     longRules: [],
+    oddRules: [],
   };
 }
 

@@ -134,7 +134,7 @@ async function removeForced(context: Context, client: Client, points: readonly s
 async function removeAnywhere(context: Context, points: readonly string[], input: Input): Promise<Outcome> {
   const { workspacesOf } = await import("../points-of-all.ts");
   const library = await context.library();
-  const result: CleanupResult = { removed: [], bytes_freed: 0, complete: true };
+  const result: CleanupResult = { removed: [], bytes_freed: 0, complete: true, still_held: null };
   for (const [folder, only] of await workspacesOf(context, points)) {
     await using client = await library.open(folder, context.openOptions());
     const calls = context.callOptions();
@@ -145,8 +145,23 @@ async function removeAnywhere(context: Context, points: readonly string[], input
     append(result.removed, removed);
     result.bytes_freed += freed;
     result.complete &&= complete;
+    result.still_held = bothHeld(result.still_held, done);
   }
   return cleanedUp(context, result);
+}
+
+/** Two answers as one; a point that went with a later call holds nothing. */
+function bothHeld(one: CleanupResult["still_held"], done: CleanupResult): CleanupResult["still_held"] {
+  const other = done.still_held;
+  if (one === null || other === null) return one ?? other;
+  const left = one.points.filter(({ save_point_id: id }) => !done.removed.includes(id));
+  return {
+    points: [...left, ...other.points],
+    point_count: one.point_count - one.points.length + left.length + other.point_count,
+    not_looked_at: [...one.not_looked_at, ...other.not_looked_at],
+    not_looked_at_count: one.not_looked_at_count + other.not_looked_at_count,
+    repositories: [...one.repositories, ...other.repositories],
+  };
 }
 
 /** The rules on the line; null when there are none. */
@@ -220,6 +235,6 @@ function policyData(policy: PolicyResult): unknown {
 
 function describePolicy(policy: PolicyResult): string {
   const rules = policy.retention === null ? "none: everything is kept" : describeRules(policy.retention);
-  const quota = policy.quota_bytes === null ? "20 % of the file system" : formatBytes(policy.quota_bytes);
+  const quota = policy.quota_bytes === null ? "none" : formatBytes(policy.quota_bytes);
   return `policy: ${rules}; quota: ${quota}; held trees: ${policy.kept_trees ?? KEPT_TREES}`;
 }

@@ -9,7 +9,7 @@ import { guards, VerbOptions } from "../options.ts";
 
 const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause"), {
   to: "--to <dir>",
-  allow: { ...guards("space"), text: "override a guard of --to: space" },
+  allow: { ...guards("space", "unmounted"), text: "override a guard: unmounted; with --to: space" },
 });
 
 export const command: CommandDefinition = {
@@ -41,7 +41,8 @@ export const command: CommandDefinition = {
     const given = OPTIONS.read(context, input);
     const options: RestoreOptions = { ...context.callOptions(), ...given, target: input.required(0) };
     const { to, allow } = given;
-    if (allow !== undefined && to === undefined) throw usage("--allow goes with --to");
+    const ofCopies = allow?.find((guard) => guard !== "unmounted");
+    if (ofCopies !== undefined && to === undefined) throw usage(`--allow ${ofCopies} goes with --to`);
     const client = await context.open();
     const target = options.target;
     if (/[/.]/.test(target) && input.rest(1).length === 0 && isFile(context.absolute(target)))

@@ -343,9 +343,9 @@ test("a cleanup plan says what goes and why, and how to do it", () => {
 });
 
 test("what a cleanup freed is told to be of the store, as trees are not counted", () => {
-  const told = renderCleanupResult({ removed: [ID_A, ID_B], bytes_freed: 0, complete: true }, PLAIN);
+  const told = renderCleanupResult({ removed: [ID_A, ID_B], bytes_freed: 0, complete: true, still_held: null }, PLAIN);
   assert.equal(told, "removed 2 points, 0 B freed in the store");
-  const partly = renderCleanupResult({ removed: [], bytes_freed: 10, complete: false }, PLAIN);
+  const partly = renderCleanupResult({ removed: [], bytes_freed: 10, complete: false, still_held: null }, PLAIN);
   assert.match(partly, /^removed 0 points, 10 B freed in the store; not done yet: /);
 });
 

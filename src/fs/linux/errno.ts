@@ -9,6 +9,7 @@ export const EACCES = -errno.EACCES;
 export const EAGAIN = -errno.EAGAIN;
 export const EBADF = -errno.EBADF;
 export const EBUSY = -errno.EBUSY;
+export const EDQUOT = -errno.EDQUOT;
 export const EEXIST = -errno.EEXIST;
 export const EINVAL = -errno.EINVAL;
 export const EIO = -errno.EIO;
@@ -17,12 +18,14 @@ export const ELOOP = -errno.ELOOP;
 export const ENAMETOOLONG = -errno.ENAMETOOLONG;
 export const ENODATA = -errno.ENODATA;
 export const ENOENT = -errno.ENOENT;
+export const ENOSPC = -errno.ENOSPC;
 export const ENOSYS = -errno.ENOSYS;
 export const ENOTDIR = -errno.ENOTDIR;
 export const ENOTEMPTY = -errno.ENOTEMPTY;
 export const ENXIO = -errno.ENXIO;
 export const EOPNOTSUPP = -errno.EOPNOTSUPP;
 export const EPERM = -errno.EPERM;
+export const EROFS = -errno.EROFS;
 export const EXDEV = -errno.EXDEV;
 
 /** Errors of calls for attributes where there is none, or none for this user. */

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { append } from "../../append.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
-import { NodeWriter } from "../../archive/write/node-writer.ts";
+import { NodeWriter, protectionOf } from "../../archive/write/node-writer.ts";
 import type { Overwrite } from "../../contract/snapshots.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -322,7 +322,7 @@ export class OverFolder {
     } catch (error) {
       const errno = toCairnError(error).details?.["errno"];
       if (errno !== "EACCES" && errno !== "EPERM") throw error;
-      this.#stays(own, "not_permitted", `it could not be made: ${errno}`);
+      this.#stays(own, "not_permitted", `it could not be made: ${errno}${protectionOf(this.#sys, fd, name)}`);
       return false;
     }
     this.#made.add(latin1(own));
@@ -353,7 +353,11 @@ export class OverFolder {
     else if (result === EISDIR) this.#stays(own, "keep_present", IS_DIRECTORY);
     else if (result === EBUSY || result === EXDEV) this.#stays(own, "mounted", MOUNTED);
     else if (result === EACCES || result === EPERM)
-      this.#stays(own, "not_permitted", `it could not be put in place: ${errnoName(-result)}`);
+      this.#stays(
+        own,
+        "not_permitted",
+        `it could not be put in place: ${errnoName(-result)}${protectionOf(this.#sys, fd, name)}`,
+      );
     // What could not be written is listed already.
     else if (result !== ENOENT) throw syscallError(result, `cannot put ${quotedPath(own)} in place`);
   }

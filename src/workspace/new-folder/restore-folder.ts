@@ -12,7 +12,7 @@ import { givingBack } from "../restore/missing-folder.ts";
 import { restoreByExchange } from "../restore/exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned, withSidecars } from "../restore/restore.ts";
 import { treePlace } from "../points/held-trees.ts";
-import type { Point } from "../points/point-files.ts";
+import { type Point, rulesOf } from "../points/point-files.ts";
 import { sealPoint, sealPoints } from "../points/seal.ts";
 import type { Workspace } from "../workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
@@ -23,14 +23,15 @@ import { isRuleless } from "../restore/ruleless.ts";
 
 /**
  * Restores for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is
- * given back. `started` is a time of `performance.now()`.
+ * given back. Throws `refused` if its disk is not mounted. `started` is a time of `performance.now()`.
  */
 export async function restoreLocked(
   workspace: Workspace,
   started: number,
   input: RestoreInput & MethodOption,
 ): Promise<RestoreResult> {
-  return givingBack(workspace, async () => restoreFolder(workspace, started, input));
+  const { crossMounts } = rulesOf(input.target);
+  return givingBack(workspace, { ...input, crossMounts }, async () => restoreFolder(workspace, started, input));
 }
 
 async function restoreFolder(

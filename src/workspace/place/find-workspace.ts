@@ -1,11 +1,12 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { WorkspaceRef } from "../../contract/words.ts";
 import { CairnError, type ErrorCode, isMountDead, reworded, toCairnError } from "../../errors.ts";
 import type { ControlFile } from "../../formats/records/control.ts";
-import { rawPath } from "../../formats/records/record.ts";
+import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
-import { readMounts, resolveMount } from "../../fs/linux/mounts.ts";
+import { mountsInside, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/names-in.ts";
 import { displayPath, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
 import {
@@ -17,7 +18,9 @@ import {
   type PlacedWorkspace,
   readControl,
   readWorkspace,
+  recordFolder,
   wayWithout,
+  writeWorkspace,
 } from "./control-directory.ts";
 import {
   type ControlPaths,
@@ -543,6 +546,27 @@ export function isOtherFolder({ control, controlFile, workspace, folder }: Found
   // The workspace beside a self-contained control directory changes its inode with every host that it moves to.
   if (liesBeside(controlFile, workspace) || !hasOtherRoot(workspace, folder)) return false;
   return hasOtherRoot(readWorkspace(control, workspace.name) ?? workspace, folder);
+}
+
+/** Before a save: records the folder and its mounts if they are others than at the last one. The path decides, so a warning is all. */
+export function noteFolder(
+  found: FoundWorkspace,
+  call: { crossMounts?: boolean | undefined; onWarning?: ((message: string) => void) | undefined },
+): void {
+  const { control, folder, workspace } = found;
+  if (isOtherFolder(found)) {
+    recordFolder(found);
+    call.onWarning?.(
+      `${printablePath(folder)} is another folder than the one that was saved before; the path decides, so its save points go on`,
+    );
+  } else if (workspace.mount_point === undefined) {
+    if (readWorkspace(control, workspace.name)?.mount_point === undefined) recordFolder(found);
+  }
+  if (call.crossMounts !== true) return;
+  const known = readWorkspace(control, workspace.name) ?? workspace;
+  const inside = mountsInside(folder).map(({ mountPoint }) => recordPath(mountPoint.subarray(folder.length + 1)));
+  if (!isDeepStrictEqual(inside, known.mounts_inside ?? []))
+    writeWorkspace(control, { ...known, mounts_inside: inside });
 }
 
 /** A kept folder that was renamed or moved within its file system. */

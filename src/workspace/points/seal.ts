@@ -18,7 +18,7 @@ import {
 } from "./held-trees.ts";
 import type { Points } from "./points.ts";
 import { type SaveInput, stageRequest } from "../save/record-point.ts";
-import { leftOutOfPoint, savedWithout } from "./left-out.ts";
+import { leftOutOfPoint, savedWithout, warnOfRules } from "./left-out.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import type { StagedContent } from "../store/engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
@@ -334,6 +334,7 @@ async function stageBy(
       ...heldAt(workspace.points, point),
     });
     requireAsMade(workspace.points, point, staged);
+    warnOfRules(staged.scan, call);
     warnOfLongRules(staged.scan.notes.longRules, { ...descriptor, ...call });
     const { settled, discard } = staged;
     const seal = sealOf(point, staged, { parent, rules });

@@ -1,11 +1,10 @@
 import { append } from "../../append.ts";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { DISK_FAILED, NodeWriter, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
+import { diskTrouble, NodeWriter, protectionOf, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import {
-  EIO,
   EACCES,
   EEXIST,
   EINVAL,
@@ -14,6 +13,7 @@ import {
   ENOSYS,
   ENOTDIR,
   ENOTEMPTY,
+  EPERM,
   errnoName,
 } from "../../fs/linux/errno.ts";
 import { renameToFree } from "../../fs/linux/exchange-folders.ts";
@@ -415,18 +415,23 @@ export class StepRunner {
 
   #noteAttributes(path: Uint8Array, refused: number): void {
     if (refused === 0) return;
-    const why = `an attribute that is to go cannot be removed: ${errnoName(-refused)}`;
-    const detail = refused === EIO ? DISK_FAILED : why;
+    const detail = diskTrouble(refused) ?? `an attribute that is to go cannot be removed: ${errnoName(-refused)}`;
     this.#done.notSet.push({ path, aspects: ["xattrs"], detail });
   }
 
   #error(result: number, path: Uint8Array, doing: string): CairnError {
     const text = quotedPath(path);
     const name = errnoName(-result);
-    return new CairnError(codeOfErrno(name), `${doing} ${text}: ${name}`, {
+    const why = result === EPERM ? this.#protection(path) : "";
+    return new CairnError(codeOfErrno(name), `${doing} ${text}: ${name}${why}`, {
       hint: "the restore is journaled: the next cairn command finishes it or takes it back",
       details: { errno: name },
     });
+  }
+
+  #protection(path: Uint8Array): string {
+    const { fd, name } = this.#held.parentOf(path);
+    return protectionOf(this.#held.sys, fd, name);
   }
 }
 

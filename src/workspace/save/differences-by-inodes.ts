@@ -9,7 +9,7 @@ import { createSnapshot, hasNewName, isSubvolume, nestedSubvolumes, subvolumeInf
 import { mountsInside, readMounts } from "../../fs/linux/mounts.ts";
 import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { newWorkDirectory, UNFINISHED_NAME } from "../../fs/work-directory.ts";
 import { newPacer } from "../../pacer.ts";
 import { changedSince, transactionOf } from "../points/changed-since.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
@@ -88,8 +88,10 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
     if (inDirectory(now, subvolumeInfo).parentUuid !== own) return null;
     const listed = await changedSince(tree, now, { since, signal });
     if (listed === null || (!isOfAll(from.descriptor) && listed.some(isIgnoreFile))) return null;
-    // What an unfinished restore staged in the folder is no part of it.
-    if (listed.some((each) => STAGING_NAME.test(latin1(each.path).split("/")[0]!))) return null;
+    // What an unfinished operation left in the folder is no part of it.
+    const parts = listed.map((each) => latin1(each.path).split("/"));
+    if (parts.some((names) => STAGING_NAME.test(names[0]!) || names.some((name) => UNFINISHED_NAME.test(name))))
+      return null;
     return settled(listed, { from: tree, to: now }, { exactly, pace: newPacer(signal) });
   });
 }

@@ -73,6 +73,8 @@ export interface StageRequest {
   /** tags its snapshot carries, when the engine makes one */
   pointId: string;
   message: string;
+  /** bytes that may be stored, else `no_space` with `most_bytes` in its details; null: any number */
+  mostBytes?: number | null;
   /** another repository, which gets everything new too */
   forward?: ForwardTarget | undefined;
   signal?: AbortSignal;

@@ -149,7 +149,7 @@ export class PointStore {
     const scanned = scan({
       ...scanning,
       ...(first === null ? {} : { databases: { capture: first.capture, areHeld: false, always: first.databases } }),
-      store: { ...this.#target(store), forward: request.forward },
+      store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes ?? null },
       ...(request.passing === true || (this.#options.changes ?? null) !== null
         ? {}
         : { draft: this.#kept.draftPlace() }),
