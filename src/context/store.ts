@@ -43,11 +43,11 @@ export class ContextStore implements AsyncDisposable {
   readonly #control: string;
   readonly #changes: ChangePlace;
   /** Milliseconds to wait for others. */
-  readonly #lockMs: number;
+  readonly lockMs: number;
   #embedder: Embedder | null | undefined;
 
   private constructor(folder: string, embedding: EmbeddingConfig, lockMs: number) {
-    this.#lockMs = lockMs;
+    this.lockMs = lockMs;
     this.folder = folder;
     this.embedding = embedding;
     this.#control = join(folder, CONTROL);
@@ -104,9 +104,9 @@ export class ContextStore implements AsyncDisposable {
   }
 
   async #lock(options: { purpose: string; shared?: boolean; signal: AbortSignal | undefined }): Promise<Lock> {
-    const until = performance.now() + this.#lockMs;
+    const until = performance.now() + this.lockMs;
     // Readers pass the first lock. A writer keeps it while it waits, so that readers that come later wait behind it.
-    using _turn = await acquireLock(join(this.#control, "lock.turn"), { ...options, timeoutMs: this.#lockMs });
+    using _turn = await acquireLock(join(this.#control, "lock.turn"), { ...options, timeoutMs: this.lockMs });
     const timeoutMs = Math.max(0, until - performance.now());
     return await acquireLock(join(this.#control, "lock"), { ...options, timeoutMs });
   }
@@ -162,7 +162,7 @@ export class ContextStore implements AsyncDisposable {
     using mark = await this.#markFilling(signal);
     if (mark === null && unlessBusy) return done;
     const pace = newPacer(signal);
-    let failure: unknown;
+    let failure: CairnError | undefined;
     for (;;) {
       await pace();
       const rows = this.index.pending(BATCH, failure === undefined ? "any" : "words");
@@ -176,7 +176,7 @@ export class ContextStore implements AsyncDisposable {
         if (embedder !== null && texts.length > 0) made = await embedder.embed(texts, signal);
       } catch (error) {
         throwIfAborted(signal);
-        failure = error;
+        failure = toCairnError(error);
       }
       failpoint("context-index.read");
       // No lock is held meanwhile: a row that changes has another id, and is read again.
