@@ -145,6 +145,7 @@ test("errors have the code, the status and the details that clients make theirs 
     parent: "viking://resources",
     ...more,
   });
+  const said: string[] = [];
   const cases: [string, unknown, number, string, object?][] = [
     ["/api/v1/pack/import", await importing(docs, {}), 409, "CONFLICT", { resource: "viking://resources/docs" }],
     ["/api/v1/pack/import", await importing(damaged, {}), 400, "INVALID_ARGUMENT", { field: "zip" }],
@@ -189,7 +190,17 @@ test("errors have the code, the status and the details that clients make theirs 
       JSON.stringify(answer.body),
     );
     for (const [name, value] of Object.entries(details)) assert.deepEqual(answer.body.error.details[name], value);
+    assert.ok(!JSON.stringify(answer.body).includes(served.store.folder), "a path of the server");
+    said.push(answer.body.error.message);
   }
+  // What can be done about it is said in the words of requests.
+  assert.match(said[0]!, /on_conflict: overwrite/);
+  assert.match(said[2]!, /POST \/api\/v1\/pack\/restore/);
+  assert.match(said[5]!, /vector_mode: auto/);
+  assert.deepEqual(
+    said.filter((message) => /cairn |--/.test(message)),
+    [],
+  );
   assert.deepEqual(stateOf(served.store), before);
   assert.deepEqual(served.problems, []);
 });
