@@ -82,6 +82,14 @@ test("what is no file, no folder or the store itself is not added", async () => 
   await refused("viking://resources/.relations.json", path.join(from, "a"), "usage");
 });
 
+test("a scope is taken out once nothing lies in it", async () => {
+  await using store = await scratch.store({ "agent/a/skills/x.md": "x" });
+  await assert.rejects(removeFiles(store, "viking://agent"), { code: "usage" });
+  await removeFiles(store, "viking://agent/a");
+  await removeFiles(store, "viking://agent");
+  assert.ok(!fs.existsSync(path.join(store.folder, "agent")));
+});
+
 test("a link that lies in a store leads no change out of it", async () => {
   await using store = await scratch.store({ "resources/a": "one" });
   const outside = scratch.place("outside");

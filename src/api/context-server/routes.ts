@@ -31,7 +31,8 @@ export interface FileAnswer {
 
 export interface RouteOptions {
   store: ContextStore;
-  layout: Layout;
+  /** Of all that is given out; undefined: the newest one that can say it. */
+  layout: Layout | undefined;
   uploadBytes: number;
   onProblem: (message: string) => void;
 }
@@ -45,7 +46,7 @@ const MOST_WAIT_S = 3600;
 export class Routes implements AsyncDisposable {
   /** The store, in a thread of its own. */
   readonly #store: ThreadCalls<ContextFunctions>;
-  readonly #layout: Layout;
+  readonly #layout: Layout | undefined;
   readonly #uploads: Uploads;
   readonly #onProblem: (message: string) => void;
   readonly #stopped = new AbortController();
@@ -155,8 +156,16 @@ export class Routes implements AsyncDisposable {
   ): Promise<Answer> {
     const { parent, on_conflict: onConflict, vector_mode: vectorMode } = body;
     const options = { onConflict: onConflict ?? "fail", vectorMode: vectorMode ?? "auto" } as const;
-    const wanted = { ...options, path: this.#uploads.find(id), ...(parent === undefined ? {} : { parent }) };
-    const { uri } = await this.#store.call("bring", wanted, signal);
+    const path = this.#uploads.find(id);
+    const wanted = { ...options, path, ...(parent === undefined ? {} : { parent }) };
+    let uri: string;
+    try {
+      ({ uri } = await this.#store.call("bring", wanted, signal));
+    } catch (error) {
+      // Clients know an upload by its id; its place here is nobody else's.
+      const { code, message, hint, details } = toCairnError(error);
+      throw new CairnError(code, message.replaceAll(path, id), { hint, details, cause: error });
+    }
     this.#uploads.remove(id);
     this.#fill();
     return ok({ uri });
