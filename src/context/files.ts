@@ -100,10 +100,12 @@ export async function removeFiles(
   uri: string,
   call: StoreCall = {},
 ): Promise<{ uri: string; files: number }> {
-  const root = changeable(uri);
+  const root = parseUri(uri);
   return await store.writing(async (changes) => {
     store.placeOf(root);
-    const entries = [...treeOf(store.folder, root)];
+    const entries = root === "" ? [] : [...treeOf(store.folder, root)];
+    // A scope goes once nothing lies in it.
+    if (entries.length !== 1) changeable(uri);
     if (entries.length === 0) throw noSuch(root);
     changes.begin();
     await store.commit({ replaced: [root], hasRecords: false });

@@ -183,7 +183,7 @@ export const checkContext = verb({
   errors,
 });
 
-const Layout = oneOf(["A", "B", "C"], "how the bundle is laid out; `C` unless told");
+const Layout = oneOf(["A", "B", "C"], "how the bundle is laid out; `C`, and `B` for what lies in `agent` or `session`");
 export const ExportBundleOptions = object({
   ...CallOptions.entries,
   layout: opt(Layout),
