@@ -109,7 +109,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup forget -r x --keep-last 1":
     "location repository_id version dry_run groups unreadable removed prune duration_ms",
   "backup prune -r x":
-    "location repository_id version dry_run removed_packs repacked_packs new_packs merged_packs merged_indexes unindexed_packs bytes_freed unused_bytes postponed damaged_packs duration_ms",
+    "location repository_id version dry_run removed_packs repacked_packs new_packs merged_packs merged_indexes unindexed_packs bytes_freed unused_bytes postponed missing_snapshots damaged_packs duration_ms",
   "backup copy -r x --to-repo y": "location repository_id version dry_run copied not_copied present added duration_ms",
   "backup find a -r x": "location repository_id version found truncated damaged",
   "backup diff a b -r x": "location repository_id version from to entries truncated",
@@ -216,6 +216,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     bytes_freed: 100,
     unused_bytes: 0,
     postponed: false,
+    missing_snapshots: [],
     damaged_packs: [],
     duration_ms: 1,
   },

@@ -68,22 +68,30 @@ export async function lookAtLocks(repository: Repository, options: LookOptions =
   }
 }
 
+/** Locks that this process saw held, by repository: a list that lacks one is no proof that it is gone. */
+const seenHeld = new Map<string, Set<string>>();
+
 /** `gone`: names that were listed and not there. */
 async function lookOnce(repository: Repository, options: LookOptions): Promise<{ look: LockLook; gone: string[] }> {
-  const names = (await repository.storage.list("locks")).map(({ name }) => name);
-  const hasExcepted = options.except !== undefined && names.includes(options.except);
+  const listed = new Set((await repository.storage.list("locks")).map(({ name }) => name));
+  const seen = seenHeld.get(repository.id) ?? new Set();
+  seenHeld.set(repository.id, seen);
+  const hasExcepted = options.except !== undefined && listed.has(options.except);
   const look: LockLook = { held: [], dead: [], hasExcepted };
   const gone: string[] = [];
-  for (const name of names) {
+  for (const name of listed.union(seen)) {
     if (name === options.except) continue;
     const own = options.ours?.(name);
     const lock = own === false ? null : await readLock(repository, name);
+    seen.delete(name);
     if (lock === undefined) {
-      gone.push(name);
+      if (listed.has(name)) gone.push(name);
       continue;
     }
-    if (own ?? !isDead(repository, name, lock)) look.held.push({ id: name, lock });
-    else look.dead.push(name);
+    if (own ?? !isDead(repository, name, lock)) {
+      look.held.push({ id: name, lock });
+      if (lock !== null) seen.add(name);
+    } else look.dead.push(name);
   }
   return { look, gone };
 }
