@@ -20,9 +20,9 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   restore:
     "--host --path -t,--tag --to --in-place --keep-present --no-prove --overwrite --prove --prove-from --receipt --include --exclude --iinclude --iexclude --sparse --jobs --path-b64 --dry-run",
   forget:
-    "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --group-by --prune --dry-run",
+    "--allow --instant --host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --group-by --prune --dry-run",
   tag: "--host --path -t,--tag --add --remove --set --dry-run",
-  prune: "--max-unused --dry-run --pack-size",
+  prune: "--allow --instant --max-unused --dry-run --pack-size",
   copy: "--host --path -t,--tag --to-repo --to-password-file --to-password-command --dry-run --compression --pack-size",
   find: "--host --path -t,--tag -i,--ignore-case --blob --tree --pack -n,--limit",
   diff: "--metadata",
