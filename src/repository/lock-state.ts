@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from "node:fs";
+import { lstatSync, readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -131,7 +131,7 @@ function isDead(repository: Repository, id: string, lock: LockFile | null): bool
 /** Tells whether a lock file is what a power cut left: a living lock appears whole or not at all. */
 function isLeftover(repository: Repository, id: string): boolean {
   const path = repository.storage.localPath?.("locks", id);
-  const written = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+  const written = path === undefined ? undefined : lstatSync(path, { throwIfNoEntry: false })?.mtimeMs;
   if (written === undefined) return false;
   if (Date.now() - written > STALE_MS) return true;
   const booted = bootTime();
