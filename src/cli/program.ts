@@ -178,6 +178,8 @@ async function usageError(
   const other = OPTIONS_OF_RESTIC[/unknown option '(--[a-z-]+)/.exec(first)?.[1] ?? ""];
   const own = [...(definition?.options ?? []), ...GLOBAL_OPTIONS].flatMap(({ flags }) => flags.split(/[ ,]+/));
   if (other !== undefined && own.includes(other.split(/[ ,]/)[0]!)) return usage(first, `${other} does that; ${help}`);
+  const opposite = oppositeOf(/unknown option '--([a-z-]+)/.exec(first)?.[1] ?? "", own);
+  if (opposite !== null) return usage(first, `${opposite}; ${help}`);
   const suggestion = more
     .join(" ")
     .trim()
@@ -185,6 +187,15 @@ async function usageError(
   const named =
     error.code === "commander.unknownOption" ? `${help}; what begins with - and is none comes after --` : help;
   return usage(first, suggestion === "" ? named : `${suggestion} ${help}`);
+}
+
+/** Says what an option does without being given, where only its opposite can be given. */
+function oppositeOf(name: string, own: readonly string[]): string | null {
+  if (own.includes(`--no-${name}`)) return `--${name} is what happens unless --no-${name} is given: leave it out`;
+  const bare = name.replace(/^no-/, "");
+  return bare !== name && own.includes(`--${bare}`)
+    ? `--${name} is what happens unless --${bare} is given: leave it out`
+    : null;
 }
 
 /** Words of git, restic and borg, with the line that does the same here. */

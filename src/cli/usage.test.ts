@@ -108,6 +108,14 @@ test("a verb is found behind its group's options, and help knows it", async () =
   assert.match((await runFake(["backup"])).stdout, /Usage: cairn backup/);
 });
 
+test("the opposite of an option is named as what happens without it, never offered in its place", async () => {
+  for (const [line, hint] of [
+    ["backup create --save -r x", /--save is what happens unless --no-save is given: leave it out/],
+    ["backup list --no-host -r x", /--no-host is what happens unless --host is given/],
+  ] as const)
+    assert.match((await runJson(line.split(" "))).envelope.error!.hint!, hint);
+});
+
 test("help lists every command, and a command's help has examples", async () => {
   const { stdout, status } = await runFake(["--help"]);
   assert.equal(status, 0);

@@ -219,7 +219,7 @@ function startOver({ store, ...options }: ScanOptions): ScanOptions {
 
 /** Starts the threads for a scan that will want them, as far as its cache's size tells. */
 export function prepareScan(statCache: string): void {
-  const size = fs.statSync(statCache, { throwIfNoEntry: false })?.size;
+  const size = fs.lstatSync(statCache, { throwIfNoEntry: false })?.size;
   if (size === undefined || size > INLINE_ENTRIES * RECORD_WORDS * 4) warmThreads(SCAN);
 }
 

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from "node:fs";
+import { lstatSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { bindNative, lastErrno, newArena } from "../../native.ts";
@@ -84,7 +84,7 @@ function deviceInLockTable(path: string): string | null {
  * in the file is never asked for this. Null where there is no table.
  */
 export function kernelLockFromTable(path: string): HeldMode | null {
-  const inode = statSync(path, { throwIfNoEntry: false })?.ino;
+  const inode = lstatSync(path, { throwIfNoEntry: false })?.ino;
   if (inode === undefined) return "none";
   let text: string;
   try {

@@ -1,4 +1,4 @@
-import { existsSync, realpathSync, statSync } from "node:fs";
+import { existsSync, lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { WorkspaceRef } from "../../contract/words.ts";
@@ -213,7 +213,7 @@ function readNearAgain(root: string): NearControl | null {
 function stampOf(files: readonly string[]): { text: string; newest: number } {
   let [text, newest] = ["", 0];
   for (const file of files) {
-    const facts = statSync(file, { bigint: true, throwIfNoEntry: false });
+    const facts = lstatSync(file, { bigint: true, throwIfNoEntry: false });
     text += `${facts?.ino}:${facts?.ctimeNs} `;
     newest = Math.max(newest, Number(facts?.ctimeMs ?? 0n));
   }
@@ -506,7 +506,7 @@ const SEEN_WITHOUT_CONTROL: readonly ErrorCode[] = ["damaged", "not_found", "con
 export function unlessControlIsGone(then: FoundWorkspace, error: unknown): unknown {
   if (!SEEN_WITHOUT_CONTROL.includes(toCairnError(error).code)) return error;
   try {
-    if (statSync(then.control.file, { throwIfNoEntry: false }) !== undefined) return error;
+    if (lstatSync(then.control.file, { throwIfNoEntry: false }) !== undefined) return error;
   } catch (unknown) {
     // A file system that does not answer is there.
     if (!isMountDead(unknown)) return error;

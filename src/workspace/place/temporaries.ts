@@ -59,7 +59,7 @@ const SPARE_BYTES = 1 << 20;
  * then nothing that is removed from the folder makes any. Where there is little left it waits until there is more.
  */
 export function keepSpareRoom({ cache, spare }: ControlPaths): void {
-  if (fs.statSync(spare, { throwIfNoEntry: false })?.size === SPARE_BYTES || !hasRoom(cache, SPARE_BYTES)) return;
+  if (fs.lstatSync(spare, { throwIfNoEntry: false })?.size === SPARE_BYTES || !hasRoom(cache, SPARE_BYTES)) return;
   try {
     makeFolder(cache);
     // Of bytes that no file system makes smaller.

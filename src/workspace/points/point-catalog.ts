@@ -1,4 +1,4 @@
-import { constants, existsSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { constants, existsSync, lstatSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { temporaryName } from "../../fs/durable.ts";
 import { readRegular, writeRegular } from "../../fs/regular-file.ts";
@@ -136,7 +136,7 @@ export class PointCatalog {
 
   #append(text: string): boolean {
     try {
-      const size = statSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
+      const size = lstatSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
       // A torn line at the end must not swallow this one.
       this.#text = undefined;
       const { O_APPEND, O_CREAT, O_WRONLY } = constants;

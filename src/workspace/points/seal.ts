@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { existsSync, rmSync, statSync } from "node:fs";
+import { existsSync, lstatSync, rmSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -157,7 +157,7 @@ function* untilWanted(workspace: Workspace, left: number[]): Generator<number> {
 
 /** When somebody last began to wait for the workspace's lock, in milliseconds since 1970. */
 export function wantedAt({ found }: Workspace): number | undefined {
-  return statSync(found.paths.wanted, { throwIfNoEntry: false })?.mtimeMs;
+  return lstatSync(found.paths.wanted, { throwIfNoEntry: false })?.mtimeMs;
 }
 
 /** So far back a call that is about something else looks for trees to remove. */

@@ -134,7 +134,7 @@ function keep(workspace: Workspace, { descriptor }: Point, tree: SubvolumeInfo):
   const line = `${descriptor.save_point_id} ${nameOf(tree)}\n`;
   try {
     makeFolder(control.cache);
-    const size = fs.statSync(paths.ruleless, { throwIfNoEntry: false })?.size ?? 0;
+    const size = fs.lstatSync(paths.ruleless, { throwIfNoEntry: false })?.size ?? 0;
     const { O_APPEND, O_CREAT, O_TRUNC, O_WRONLY } = fs.constants;
     // A save is waited for, and a line costs it less than a file.
     writeRegular(paths.ruleless, line, O_WRONLY | O_CREAT | (size < MOST_KEPT * line.length ? O_APPEND : O_TRUNC));
