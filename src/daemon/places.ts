@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
+import { systemStateDirectory } from "../workspace/place/daemon-marks.ts";
 
 /** Places of a daemon: root has the system's, anybody else their own. Flags and the environment override each. */
 export interface DaemonPlaces {
@@ -24,7 +25,7 @@ export function daemonPlaces(given: GivenPlaces = {}, env = process.env, uid = p
   const state =
     given.state ??
     absolutePath(env, "CAIRN_STATE_DIR") ??
-    (isSystem ? "/var/lib/cairn" : join(ownFolder(env, "XDG_STATE_HOME", ".local/state"), "cairn", "daemon"));
+    (isSystem ? systemStateDirectory(env) : join(ownFolder(env, "XDG_STATE_HOME", ".local/state"), "cairn", "daemon"));
   const config =
     given.config ??
     absolutePath(env, "CAIRN_CONFIG") ??

@@ -4,7 +4,9 @@ import type { BackendType, DaemonState, ServedWorkspace } from "../formats/recor
 import { rawPath } from "../formats/records/record.ts";
 import { plural } from "../formats/sizes.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { controlOf, listRegistered } from "../workspace/place/registry.ts";
+import { isReleased, listWorkspaces } from "../workspace/place/control-directory.ts";
+import { controlPaths } from "../workspace/place/control-layout.ts";
+import { controlOf, listRegistered, unregister } from "../workspace/place/registry.ts";
 import type { Decision, Probe } from "./decide-backend.ts";
 import { entryOf } from "./kept-state.ts";
 import type { DaemonPlaces } from "./places.ts";
@@ -21,6 +23,21 @@ export function registeredWorkspaces(known: ReadonlySet<string>, backend: Backen
 }
 
 /**
+ * Forgets a workspace in the registry if its own record says that it was released, by root or by a call that was killed. False for
+ * one that is kept, or whose records cannot be read now.
+ */
+export function dropReleased(served: ServedWorkspace): boolean {
+  try {
+    const listed = listWorkspaces(controlPaths(served.control_directory));
+    if (!listed.some(({ workspace }) => workspace?.id === served.id && isReleased(workspace))) return false;
+  } catch {
+    return false;
+  }
+  unregister(Buffer.from(rawPath(served)));
+  return true;
+}
+
+/**
  * Throws `unsupported` where a backend that the state or the configuration names cannot be served: nothing is detected or
  * made in its place. The message names all that is affected.
  */
@@ -33,7 +50,7 @@ export function requireServable(
   if (problem === null) return;
   const affected = (state?.workspaces ?? []).filter(({ origin_backend: origin }) => origin === decision.type);
   const lines = affected.map(
-    (each) => `  ${each.id.slice(0, 8)}  ${printablePath(rawPath(each))}: ${plural(each.points, "point")}`,
+    (each) => `  ${each.id.slice(0, 8)}  ${printablePath(each.link ?? rawPath(each))}: ${plural(each.points, "point")}`,
   );
   const whole = [
     `the backend ${decision.type} cannot be served: ${problem.what}`,
@@ -43,7 +60,10 @@ export function requireServable(
   ];
   throw new CairnError("unsupported", whole.join("\n"), {
     hint: `nothing was changed, detected or made anew; ${problem.help}`,
-    details: { backend: decision.type, workspaces: affected.map(({ id, path, points }) => ({ id, path, points })) },
+    details: {
+      backend: decision.type,
+      workspaces: affected.map(({ id, link, path, points }) => ({ id, path: link ?? path, points })),
+    },
   });
 }
 

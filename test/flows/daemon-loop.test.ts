@@ -5,6 +5,7 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { newFolder } from "../fixtures/work.ts";
+import { eventually } from "../fixtures/eventually.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { makeLoopFileSystem } from "../fixtures/loop-file-system.ts";
@@ -86,9 +87,13 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   await daemon.start();
   const folder = filled("kept");
   await daemon.call("register", { path: folder, ...ALLOW });
-  await daemon.call("save", { workspace: folder });
-  await daemon.reconciled();
-  await daemon.stop();
+  for (const content of ["one", "two"]) {
+    fs.writeFileSync(path.join(folder, "counted"), content);
+    await daemon.call("save", { workspace: folder });
+  }
+  // The points are counted without a stop.
+  await eventually("two points are counted", () => daemon.stateNow().workspaces[0]!.points === 2);
+  await daemon.kill();
   const mount = path.join(daemon.state, "btrfs");
   const image = path.join(daemon.state, "btrfs.img");
   daemon.configure('[loop]\nsize = "768MiB"\n');
@@ -96,7 +101,7 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   const { bsize, blocks } = fs.statfsSync(mount);
   assert.equal(bsize * blocks, 768 << 20);
   assert.equal(daemon.stateNow().paths.loop_image!.bytes, 768 << 20);
-  assert.equal((await history(daemon, folder)).length, 1);
+  assert.equal((await history(daemon, folder)).length, 2);
   await daemon.stop();
   daemon.configure('[loop]\nsize = "300MiB"\n');
   await daemon.start();
@@ -106,12 +111,12 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   fs.renameSync(image, `${image}.away`);
   const { error } = await daemon.refused();
   assert.equal(error.code, "unsupported");
-  for (const said of ["btrfs-loop", image, "state.json", path.basename(fs.readlinkSync(folder)), "1 point"])
+  for (const said of ["btrfs-loop", image, "state.json", `${folder}: 2 points`])
     assert.ok(error.message.includes(said), `${said} in ${error.message}`);
   assert.equal(fs.existsSync(image), false);
   fs.renameSync(`${image}.away`, image);
   await daemon.start();
-  assert.equal((await history(daemon, folder)).length, 1);
+  assert.equal((await history(daemon, folder)).length, 2);
 });
 
 test("a folder that is written to while it is moved, or that somebody works in, stays where it is", async (t) => {

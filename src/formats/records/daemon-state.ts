@@ -94,6 +94,8 @@ export interface ServedWorkspace extends RecordedPath {
   saved_at?: string;
   /** The path that is a link to the folder, where it was moved onto the image. */
   link?: string;
+  /** Absent: it is kept. Else it is being given up, and the next start finishes that. */
+  releasing?: { delete_points: boolean };
 }
 
 /** Encodes it to be read by people too, one member a line. */
@@ -146,6 +148,7 @@ function checkWorkspace(element: unknown, label: string): void {
   if (!fields.isNull("subvolume_uuid")) fields.text("subvolume_uuid", 100);
   fields.integer("points");
   fields.optionalText("link");
+  if (fields.has("releasing")) fields.object("releasing").boolean("delete_points");
   if (fields.has("saved_at")) fields.time("saved_at");
   if (fields.has("owner_uid")) fields.integer("owner_uid", 2 ** 32 - 1);
 }
