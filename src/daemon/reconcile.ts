@@ -9,6 +9,7 @@ import { controlPaths } from "../workspace/place/control-layout.ts";
 import { controlOf, listRegistered, unregister } from "../workspace/place/registry.ts";
 import type { Decision, Probe } from "./decide-backend.ts";
 import { entryOf } from "./kept-state.ts";
+import { loopPlaces } from "./loop-image.ts";
 import type { DaemonPlaces } from "./places.ts";
 
 /** Entries of folders that have records on this machine and are none of these, by their ids. */
@@ -46,7 +47,7 @@ export function requireServable(
   state: DaemonState | null,
   { places, probe }: { places: DaemonPlaces; probe: Probe },
 ): void {
-  const problem = whyNotServed(decision, state, probe);
+  const problem = whyNotServed(decision, state, { places, probe });
   if (problem === null) return;
   const affected = (state?.workspaces ?? []).filter(({ origin_backend: origin }) => origin === decision.type);
   const lines = affected.map(
@@ -70,11 +71,11 @@ export function requireServable(
 function whyNotServed(
   { type, dataRoot }: Decision,
   state: DaemonState | null,
-  { kind, uuid }: Probe,
+  { places, probe: { kind, uuid } }: { places: DaemonPlaces; probe: Probe },
 ): { what: string; help: string } | null {
   if (type === "plain") return null;
   // Before it is mounted.
-  if (type === "btrfs-loop" && (dataRoot === null || kind !== "btrfs")) return whyNoImage(state);
+  if (type === "btrfs-loop" && (dataRoot === null || kind !== "btrfs")) return whyNoImage(state, places);
   if (dataRoot === null)
     return { what: "backend.data_root is not set", help: "name the folder on btrfs below which workspaces lie" };
   const wanted = state?.backend.type === type ? state.backend.filesystem_uuid : null;
@@ -96,12 +97,14 @@ function whyNotServed(
   return null;
 }
 
-/** The image that the state names is never made anew: it has the only copy of its workspaces. */
-function whyNoImage(state: DaemonState | null): { what: string; help: string } | null {
-  const image = state?.paths.loop_image ?? null;
+/** An image of a state is never made anew, also if the state does not name its path: it has the only copy of its workspaces. */
+function whyNoImage(state: DaemonState | null, places: DaemonPlaces): { what: string; help: string } | null {
   if (process.geteuid?.() !== 0) return { what: "only root mounts an image", help: "run the daemon as root" };
-  if (image === null || existsSync(image.path)) return null;
-  return { what: `its image ${image.path} is not there`, help: "put it back at its place and start again" };
+  const known = state?.paths.loop_image ?? null;
+  const path = known?.path ?? loopPlaces(places.state).image;
+  if (existsSync(path) || (known === null && state?.backend.type !== "btrfs-loop")) return null;
+  const unnamed = known === null ? ", and the state names no other" : "";
+  return { what: `its image ${path} is not there${unnamed}`, help: "put it back at its place and start again" };
 }
 
 /**

@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import type { HistoryResult } from "../../src/contract/looking.ts";
+import { type DaemonState, encodeDaemonState } from "../../src/formats/records/daemon-state.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
@@ -240,4 +241,32 @@ test("a state that is lost is not guessed where there are traces of it", async (
   await daemon.start();
   assert.equal((await daemon.reconciled()).workspaces.length, 1);
   assert.equal((await history(daemon, folder)).length, 1);
+});
+
+test("a state of btrfs-loop that names no image has no new one made in its place", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  const selected = { type: "btrfs-loop", selection_method: "auto-detect", selected_at: "2026-05-01T10:00:00.000Z" };
+  const state = {
+    backend: { ...selected, filesystem_uuid: "01234567-89ab-cdef-0123-456789abcdef" },
+    paths: { data_root: "/mnt/gone", loop_image: null },
+    workspaces: [],
+    schedules: {},
+  } as const;
+  const bytes = encodeDaemonState(state as unknown as DaemonState);
+  fs.mkdirSync(daemon.state, { recursive: true });
+  const file = path.join(daemon.state, "state.json");
+  for (const config of ["", fs.readFileSync(daemon.config, "utf8")]) {
+    daemon.configure(config);
+    fs.writeFileSync(file, bytes);
+    const { error } = await daemon.refused();
+    assert.equal(error.code, "unsupported");
+    for (const said of ["btrfs-loop", path.join(daemon.state, "btrfs.img"), daemon.config, file])
+      assert.ok(error.message.includes(said), `${said} in ${error.message}`);
+    assert.deepEqual(
+      fs.readdirSync(daemon.state).filter((name) => /img|^btrfs/.test(name)),
+      [],
+    );
+    assert.deepEqual(fs.readFileSync(file), Buffer.from(bytes), "the state stays byte for byte");
+  }
 });
