@@ -5,23 +5,28 @@ import { type Decision, decideBackend, probeDataRoot, stateOf } from "./decide-b
 import type { KeptState } from "./kept-state.ts";
 import { loopPlaces, mountImage } from "./loop-image.ts";
 import type { DaemonPlaces } from "./places.ts";
-import { requireNoneBelow, requireNothingLost, requireServable } from "./reconcile.ts";
+import { requireNoneBelow, requireServable, stateIsLost } from "./reconcile.ts";
 
 export { type Instance, takeInstance } from "./instance.ts";
+
+export interface BootstrapOptions {
+  config: DaemonConfig;
+  places: DaemonPlaces;
+  /** True: a state that cannot be read is made anew. */
+  rebuildState?: boolean | undefined;
+  log: (message: string) => void;
+}
 
 /**
  * Reads the state, decides the backend, mounts what it needs and saves the state. Throws where something cannot be served, and
  * has made and changed nothing then.
  */
-export function bootstrap(
-  kept: KeptState,
-  { config, places, log }: { config: DaemonConfig; places: DaemonPlaces; log: (message: string) => void },
-): Decision {
-  const { state, notes, isRebuilt } = kept.load();
-  for (const note of notes) log(note);
-  const isLost = state === null && isRebuilt;
+export function bootstrap(kept: KeptState, { config, places, rebuildState = false, log }: BootstrapOptions): Decision {
+  const { state, notes, lost } = kept.load();
   const { image: ownImage } = loopPlaces(places.state);
-  if (isLost && config.backend.type === null) requireNothingLost(places, ownImage);
+  if (lost.length > 0 && config.backend.type === null && !rebuildState) throw stateIsLost(lost, ownImage);
+  if (lost.length > 0) notes.push(...kept.giveUp());
+  for (const note of notes) log(note);
   const type = config.backend.type ?? state?.backend.type;
   // Of another backend it is another place.
   const root = type === state?.backend.type ? (state?.paths.data_root ?? null) : null;

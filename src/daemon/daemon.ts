@@ -42,6 +42,8 @@ const NOT_CONVERTED: Conversion = { original: "", entries: 0, bytes: 0, duration
 
 export interface DaemonOptions extends Pick<ScheduleHands, "log"> {
   places: DaemonPlaces;
+  /** True: a state that cannot be read is made anew. */
+  rebuildState?: boolean;
   openLibrary: (parts: Pick<WatchedWorkspaces, "changesOf">) => Promise<CairnLibrary>;
 }
 
@@ -99,12 +101,12 @@ export class Daemon {
   }
 
   async #begin(): Promise<void> {
-    const { places, log } = this.#options;
+    const { places, log, rebuildState } = this.#options;
     const { killed } = this.#instance;
     if (killed !== null) log(`unclean shutdown: the daemon before this one was killed, ${killed}`);
     // The daemon of all users has records of its own, and none of root's.
     this.#kept.marks.begin();
-    this.#decision = bootstrap(this.#kept, { config: this.#config, places, log });
+    this.#decision = bootstrap(this.#kept, { config: this.#config, places, rebuildState, log });
     this.#watched = new WatchedWorkspaces({ kept: this.#kept, log });
     this.#library = await this.#options.openLibrary(this.#watched);
     this.#records = new KeptRecords(places.state, { killed: killed !== null, log });

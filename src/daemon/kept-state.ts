@@ -37,6 +37,13 @@ export class KeptState {
     return { ...loaded, notes: [...loaded.notes, ...this.tokens.load()] };
   }
 
+  /** Sets a state aside that cannot be read. Returns sentences for the log. */
+  giveUp(): string[] {
+    const notes: string[] = [];
+    this.#file.giveUp(notes);
+    return notes;
+  }
+
   /** Goes on from this state, which is saved. Throws what the system says. */
   begin(state: DaemonState): void {
     this.#set(state);

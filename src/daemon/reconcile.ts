@@ -107,20 +107,16 @@ function whyNoImage(state: DaemonState | null, places: DaemonPlaces): { what: st
   return { what: `its image ${path} is not there${unnamed}`, help: "put it back at its place and start again" };
 }
 
-/**
- * Throws `damaged` where a state is lost of which there are traces: a backend that is detected then may be another one. For a
- * start whose configuration names none.
- */
-export function requireNothingLost({ state, config }: DaemonPlaces, image: string): void {
-  const hasImage = existsSync(image);
+/** The error for a state that cannot be read: a backend that is detected may be another one, so a person decides. */
+export function stateIsLost(lost: readonly string[], image: string): CairnError {
   const records = listRegistered().length;
-  if (!hasImage && records === 0) return;
   const traces = [
-    ...(hasImage ? [`the image ${image}`] : []),
+    ...(existsSync(image) ? [`the image ${image}`] : []),
     ...(records > 0 ? [`records of ${plural(records, "folder")}`] : []),
   ];
-  throw new CairnError("damaged", `the state in ${state} cannot be read, and there is ${traces.join(" and ")}`, {
-    hint: `say in ${config} which backend it was: backend.type, and for btrfs-base backend.data_root; the workspaces are listed anew then`,
+  const found = traces.length === 0 ? "no image and no records of folders" : traces.join(" and ");
+  return new CairnError("damaged", `the state cannot be read (${lost.join(", ")}), and there is ${found}`, {
+    hint: "put one of these files back from a copy, or start once with `cairn daemon --rebuild-state`: the backend is then the configuration's or detected, and folders with records are listed",
   });
 }
 

@@ -244,6 +244,29 @@ test("a state file that is cut, empty or gone is set aside, and every workspace 
   assert.equal((JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>)["version"], 2);
 });
 
+test("a state of which no generation can be read is made anew only when a person says so", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon } = here;
+  await daemon.stop();
+  const names = ["state.json", "state.previous.json"];
+  for (const name of names) fs.writeFileSync(path.join(daemon.state, name), "cut");
+  for (let start = 0; start < 2; start++) assert.equal((await daemon.refused()).error.code, "damaged");
+  // An earlier version set both aside before it refused.
+  for (const name of names) fs.renameSync(path.join(daemon.state, name), path.join(daemon.state, `${name}.damaged-1`));
+  assert.equal((await daemon.refused()).error.code, "damaged");
+  assert.equal(fs.existsSync(path.join(daemon.state, "state.json")), false);
+  daemon.more = ["--rebuild-state"];
+  await daemon.start();
+  assert.equal((await daemon.status()).backend.type, "btrfs-base");
+  assert.equal((await daemon.reconciled()).workspaces.length, 1);
+  assert.equal((await historyOf(here)).length, 2);
+  await daemon.stop();
+  daemon.more = [];
+  await daemon.start();
+  assert.equal((await historyOf(here)).length, 2);
+});
+
 test("btrfs-base is begun on btrfs alone, and a state directory may be reached through a link", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;

@@ -21,6 +21,10 @@ export const command: CommandDefinition = {
     { flags: "--state-dir <dir>", text: "where its state lies (/var/lib/cairn for root)" },
     { flags: "--socket <file>", text: "the socket that it listens on (/run/cairn/cairn.sock for root)" },
     { flags: "--config <file>", text: "its configuration (/etc/cairn/config.toml for root)" },
+    {
+      flags: "--rebuild-state",
+      text: "make a state anew that cannot be read: detect the backend, list folders by their records",
+    },
     { flags: "--check", text: "only read the configuration, and say where it would serve" },
   ],
   examples: [
@@ -41,7 +45,12 @@ export const command: CommandDefinition = {
     // Each who waits for the kernel takes a thread of Node's pool, which has four unless told before it is used first.
     process.env["UV_THREADPOOL_SIZE"] ??= "12";
     const log = openLog((line) => context.diagnose(line));
-    const daemon = await Daemon.start({ places, openLibrary: openOwnLibrary, log });
+    const daemon = await Daemon.start({
+      places,
+      rebuildState: input.flag("rebuildState"),
+      openLibrary: openOwnLibrary,
+      log,
+    });
     const { group, connections, request_bytes: requestBytes, calls } = daemon.config.socket;
     const limits = { group, connections, requestBytes, calls };
     let server: SocketServer | undefined;
