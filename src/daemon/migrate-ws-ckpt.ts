@@ -190,13 +190,14 @@ async function take(client: Client, { id, name, tree, snapshot }: Taken): Promis
     listed: isListed,
     ...(metadata === undefined ? {} : { metadata }),
   };
-  await client.importTree(tree, {
-    message,
-    tags: [name],
-    cause,
-    pinned,
-    ...(createdAt === undefined ? {} : { createdAt }),
-  });
+  const options = { message, cause, pinned, ...(createdAt === undefined ? {} : { createdAt }) };
+  try {
+    await client.importTree(tree, { ...options, id: name });
+  } catch (error) {
+    // A point has it already, or it means another one, as `latest`.
+    if (!["already_exists", "invalid_id"].includes(toCairnError(error).code)) throw error;
+    await client.importTree(tree, { ...options, tags: [name] });
+  }
 }
 
 /** Names of snapshots that are points of a workspace. */

@@ -389,7 +389,7 @@ test("points of several workspaces are named by ids of their makers, listed toge
   const run = (...args: string[]): ReturnType<typeof cairn> => cairn(args, daemon.asked);
   assert.equal(run("save", other, "--id", "step-1").status, 0);
   assert.equal(run("save", other, "--id", "step-1").error?.code, "already_exists");
-  for (const id of ["../x", "abcd", "latest", "yesterday", "a b", "-x"])
+  for (const id of ["../x", "head~1", "latest", "yesterday", "a b", "-x"])
     assert.equal(run("save", other, `--id=${id}`).error?.code, "invalid_id", id);
   assert.equal(run("save", folder, "--id", "step-1").status, 0, "another workspace has ids of its own");
   fs.writeFileSync(path.join(folder, "a"), "three");
@@ -420,6 +420,23 @@ test("points of several workspaces are named by ids of their makers, listed toge
   assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "refused", "it is pinned still");
   assert.deepEqual(run("cleanup", "--only", "--anywhere", "--force", id).data["removed"], [id]);
   assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "not_found");
+  // Eight hex digits, as the plugins of ws-ckpt make them.
+  for (const chosen of ["deadbeef", "00000001"]) {
+    fs.writeFileSync(path.join(other, "b"), chosen);
+    assert.equal(run("save", other, "--id", chosen).status, 0, chosen);
+  }
+  assert.equal(run("-C", other, "show", "deadbeef").status, 0);
+  assert.equal(run("-C", other, "diff", "deadbeef", "00000001").status, 0);
+  for (const [target, content] of [
+    ["deadbeef", "deadbeef"],
+    ["deadb", "deadbeef"],
+    ["00000001", "00000001"],
+  ] as const) {
+    assert.equal(run("-C", other, "restore", target).status, 0, target);
+    assert.equal(fs.readFileSync(path.join(other, "b"), "utf8"), content);
+  }
+  assert.equal(run("cleanup", "--only", "--anywhere", "--force", "deadbeef").status, 0);
+  assert.equal(run("-C", other, "restore", "deadbeef").error?.code, "not_found");
 });
 
 test(

@@ -59,6 +59,7 @@ test("the old layouts are taken over once, bad files stop no good ones, and noth
   snapshot(dataRoot, "ws-bbbbbb", "cut", "four");
   fs.writeFileSync(path.join(dataRoot, "snapshots/ws-bbbbbb/index.json"), '{"workspace_path": "/x", "snaps');
   snapshot(dataRoot, "ws-cccccc-2", "v0", "five");
+  snapshot(dataRoot, "ws-bbbbbb", "5f3a9c01", "six");
   fs.writeFileSync(
     path.join(dataRoot, "snapshots/ws-cccccc-2/index.json"),
     JSON.stringify({ workspace_path: "/y", snapshots: { v0: { message: "old", pinned: false, created_at: at(5) } } }),
@@ -86,10 +87,12 @@ test("the old layouts are taken over once, bad files stop no good ones, and noth
     ["s2", "the second", false, "2026-05-01T10:02:00.123Z"],
   ]);
   assert.deepEqual(points.find(({ tags }) => tags[0] === "s2")!.cause["metadata"], { step: 7 });
-  assert.deepEqual(
-    (await pointsOf("ws-bbbbbb")).map(({ tags }) => tags[0]),
-    ["cut"],
-  );
+  assert.deepEqual((await pointsOf("ws-bbbbbb")).map(({ tags }) => tags[0]).toSorted(), ["5f3a9c01", "cut"]);
+  // By the name that it had, and by a part of it as there.
+  for (const target of ["5f3a9c01", "5f3a9"]) {
+    await daemon.call("restore", { workspace: path.join(dataRoot, "ws-bbbbbb"), options: { target } });
+    assert.equal(fs.readFileSync(path.join(dataRoot, "ws-bbbbbb/a"), "utf8"), "six");
+  }
   assert.deepEqual(
     (await pointsOf("ws-cccccc-2")).map(({ message }) => message),
     ["old"],
