@@ -18,7 +18,7 @@ import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts"
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap, type Instance, takeInstance } from "./bootstrap.ts";
 import { Moves, requireMovable } from "./moves.ts";
-import { migrateOld } from "./migrate-ws-ckpt.ts";
+import { migrateOld, oldStateDirectory } from "./migrate-ws-ckpt.ts";
 import { type Caller, isWholeOperator, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { dropReleased, registeredWorkspaces } from "./reconcile.ts";
@@ -130,15 +130,16 @@ export class Daemon {
   /** Takes over what an older daemon has left, before anything is served. */
   async #migrate(): Promise<void> {
     const { places, log } = this.#options;
-    const { state, data_root: dataRoot } = this.#config.migrate;
-    if (state === null && dataRoot === null && !places.isSystem) return;
+    const state = oldStateDirectory(this.#config, places);
+    if (state === null) return;
     const migrated = (): NonNullable<DaemonState["migrated"]> => this.#kept.state.migrated ?? [];
     await migrateOld(
-      { state: state ?? "/var/lib/ws-ckpt", dataRoot },
+      { state, dataRoot: this.#config.migrate.data_root },
       {
         log,
         // Where it lies: its snapshots are on the same file system.
-        register: async (folder) => (await this.#serve(folder, { engineType: "btrfs-snapshot" }, {})).client,
+        register: async (folder, link) =>
+          (await this.#serve(folder, { engineType: "btrfs-snapshot" }, { link })).client,
         taken: (id) => migrated().find((each) => each.id === id)?.snapshots ?? [],
         note: (id, snapshots) =>
           this.#kept.change({

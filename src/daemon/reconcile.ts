@@ -101,7 +101,7 @@ function whyNotServed(
 function whyNoImage(state: DaemonState | null, places: DaemonPlaces): { what: string; help: string } | null {
   if (process.geteuid?.() !== 0) return { what: "only root mounts an image", help: "run the daemon as root" };
   const known = state?.paths.loop_image ?? null;
-  const path = known?.path ?? loopPlaces(places.state).image;
+  const path = loopPlaces(places.state, known).image;
   if (existsSync(path) || (known === null && state?.backend.type !== "btrfs-loop")) return null;
   const unnamed = known === null ? ", and the state names no other" : "";
   return { what: `its image ${path} is not there${unnamed}`, help: "put it back at its place and start again" };

@@ -66,6 +66,8 @@ export interface LoopImage {
   bytes: number;
   /** The device when it was mounted last; only to be read by people. */
   last_device: string | null;
+  /** The mount point of an image that ws-ckpt made, which stays at its path; absent: it is this daemon's own. */
+  mount?: string;
 }
 
 /** A folder whose path becomes a link to the target, or the other way round. Texts: such a path is UTF-8. */
@@ -119,6 +121,7 @@ export function decodeDaemonState(bytes: Uint8Array): DaemonState {
     image.text("path");
     image.integer("bytes");
     if (!image.isNull("last_device")) image.text("last_device", 200);
+    image.optionalText("mount");
   }
   fields.list("workspaces", checkWorkspace, 1 << 20);
   if (fields.has("moves"))
