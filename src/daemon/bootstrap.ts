@@ -6,7 +6,7 @@ import type { DaemonConfig } from "./config.ts";
 import { type Decision, decideBackend, probeDataRoot, stateOf } from "./decide-backend.ts";
 import type { KeptState } from "./kept-state.ts";
 import { loopPlaces, mountImage } from "./loop-image.ts";
-import { type OldLoop, oldLoop } from "./old-loop.ts";
+import { type OldLoop, oldLoop } from "./ws-ckpt/old-loop.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { requireNoneBelow, requireServable, stateIsLost } from "./reconcile.ts";
 

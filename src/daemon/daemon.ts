@@ -18,7 +18,7 @@ import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts"
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap, type Instance, takeInstance } from "./bootstrap.ts";
 import { Moves, requireMovable } from "./moves.ts";
-import { migrateOld, oldStateDirectory } from "./migrate-ws-ckpt.ts";
+import { migrateOld, oldStateDirectory } from "./ws-ckpt/migrate.ts";
 import { type Caller, isWholeOperator, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { dropReleased, registeredWorkspaces } from "./reconcile.ts";
@@ -84,7 +84,7 @@ export class Daemon {
    */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { places } = options;
-    const daemon = new Daemon(options, readConfig(places.config));
+    const daemon = new Daemon(options, readConfig(places));
     daemon.#instance = await takeInstance(places.state);
     // What the kernel says of mounts and loop devices has no links in it.
     places.state = realpathSync.native(places.state);
@@ -197,7 +197,7 @@ export class Daemon {
   /** Reads the configuration again. Throws `usage` for one that does not parse, and goes on with the old one then. */
   reload(): void {
     const { places, log } = this.#options;
-    const config = readConfig(places.config);
+    const config = readConfig(places);
     const { type } = config.backend;
     if (type !== null && type !== this.#decision.type)
       log(`backend.type = "${type}" counts from the next start on; ${this.#decision.type} is served until then`);

@@ -9,6 +9,8 @@ export interface DaemonPlaces {
   state: string;
   socket: string;
   config: string;
+  /** True: the configuration was named, so that it has to be there. */
+  isConfigNamed?: boolean;
   /** True: for all users of the machine, with a registry of its own. */
   isSystem: boolean;
 }
@@ -26,16 +28,16 @@ export function daemonPlaces(given: GivenPlaces = {}, env = process.env, uid = p
     given.state ??
     absolutePath(env, "CAIRN_STATE_DIR") ??
     (isSystem ? systemStateDirectory(env) : join(ownFolder(env, "XDG_STATE_HOME", ".local/state"), "cairn", "daemon"));
+  const named = given.config ?? absolutePath(env, "CAIRN_CONFIG");
   const config =
-    given.config ??
-    absolutePath(env, "CAIRN_CONFIG") ??
+    named ??
     (isSystem ? "/etc/cairn/config.toml" : join(ownFolder(env, "XDG_CONFIG_HOME", ".config"), "cairn", "config.toml"));
   const socket = given.socket ?? absolutePath(env, "CAIRN_SOCKET") ?? (isSystem ? SYSTEM_SOCKET : userSocket(env));
   if (socket === null)
     throw new CairnError("usage", "there is no place for the socket: XDG_RUNTIME_DIR is not set", {
       hint: "log in to a session, or name one in CAIRN_SOCKET",
     });
-  return { state, socket, config, isSystem };
+  return { state, socket, config, isConfigNamed: named !== null, isSystem };
 }
 
 export const SYSTEM_SOCKET = "/run/cairn/cairn.sock";

@@ -701,3 +701,30 @@ test("requests that are no calls are refused with a status and a code, and too m
   for (const each of connections) each.close();
   await failures;
 });
+
+test("a configuration that was named has to be there, and a check tries what it names", async (t) => {
+  const daemon = new TestDaemon(t);
+  fs.rmSync(daemon.config);
+  const missing = await daemon.refused();
+  assert.equal(missing.status, 2);
+  assert.ok(missing.error.message.includes(daemon.config), missing.error.message);
+  const checked = (): ReturnType<typeof cairn> =>
+    cairn(["daemon", "--check", "--state-dir", daemon.state, "--socket", daemon.socket, "--config", daemon.config]);
+  assert.equal(checked().status, 2);
+  const [repository, file, other] = ["repository", "password", "other"].map((name) => path.join(daemon.folder, name));
+  const row = (where: string, password: string): string =>
+    `[[backup]]\nrepository = "${where}"\npassword_file = "${password}"\nevery = "1d"\n`;
+  daemon.configure(`[socket]\ngroup = "no-such-group"\n${row(repository!, file!)}${row(other!, `${file}-2`)}`);
+  const refused = checked();
+  assert.equal(refused.status, 2, refused.stdout);
+  for (const said of ["no-such-group", file!, `${file}-2`])
+    assert.ok(refused.error!.message.includes(said), `${said} in ${refused.error!.message}`);
+  fs.writeFileSync(file!, "secret\n", { mode: 0o600 });
+  daemon.configure(row(repository!, file!));
+  assert.match(checked().error!.message, /repository/, "it is not there");
+  cairnOk(["backup", "init", "-r", repository!, "--password-file", file!]);
+  assert.equal(checked().status, 0, checked().stdout);
+  fs.writeFileSync(file!, "other\n");
+  assert.match(checked().error!.message, /password/);
+  assert.equal(fs.existsSync(daemon.state), false, "a check makes nothing");
+});

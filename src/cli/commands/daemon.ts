@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { SocketServer } from "../../api/socket/server.ts";
 import { TcpServer } from "../../api/socket/tcp.ts";
+import { TlsFiles } from "../../api/tls-files.ts";
+import { checkNeeds } from "../../daemon/check-needs.ts";
 import { readConfig } from "../../daemon/config.ts";
 import { Daemon } from "../../daemon/daemon.ts";
 import { openLog } from "../../daemon/log/log.ts";
@@ -25,7 +27,10 @@ export const command: CommandDefinition = {
       flags: "--rebuild-state",
       text: "make a state anew that cannot be read: detect the backend, list folders by their records",
     },
-    { flags: "--check", text: "only read the configuration, and say where it would serve" },
+    {
+      flags: "--check",
+      text: "only read the configuration, try what it names (folders, password files, repositories), and say where it would serve",
+    },
   ],
   examples: [
     { line: "cairn daemon", text: "serve this user's workspaces until Ctrl-C; as root, those of all users" },
@@ -39,7 +44,11 @@ export const command: CommandDefinition = {
     const places = daemonPlaces({ state, socket, config });
     const data = { socket: places.socket, state_directory: places.state, config: places.config, url: null };
     if (input.flag("check")) {
-      readConfig(places.config);
+      const library = await openOwnLibrary();
+      await checkNeeds(readConfig(places), {
+        openRepository: async (options) => library.openRepository(options),
+        readTls: (certificate, key) => new TlsFiles(certificate, key).read(),
+      });
       return { data, text: () => `would serve on ${printable(places.socket)}; state in ${printable(places.state)}` };
     }
     // Each who waits for the kernel takes a thread of Node's pool, which has four unless told before it is used first.

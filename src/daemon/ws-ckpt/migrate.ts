@@ -1,12 +1,12 @@
 import { lstatSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
-import type { Client } from "../contract/index.ts";
-import { CairnError, toCairnError } from "../errors.ts";
-import { failpoint } from "../failpoint.ts";
-import { parseJson } from "../formats/fields.ts";
-import { readSmallFile } from "../fs/durable.ts";
-import { isSubvolume } from "../fs/linux/btrfs.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import type { Client } from "../../contract/index.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { parseJson } from "../../formats/fields.ts";
+import { readSmallFile } from "../../fs/durable.ts";
+import { isSubvolume } from "../../fs/linux/btrfs.ts";
+import { printablePath } from "../../fs/safe-path.ts";
 import { namesOfIndexes, type OldState, readOldState } from "./old-loop.ts";
 
 export { oldStateDirectory } from "./old-loop.ts";
