@@ -67,7 +67,7 @@ export function oldLoop(config: Pick<DaemonConfig, "migrate">, places: DaemonPla
   }
   if (state !== null && state.backend !== null && state.backend !== "BtrfsLoop") return null;
   const mount = state?.mount ?? config.migrate.data_root ?? MOUNT;
-  const at = mountOf(mount);
+  const at = existsSync(mount) ? mountOf(mount) : null;
   const mounted = at?.mountPoint.toString("utf8") === mount ? backingFile(at.source) : null;
   const possible = [mounted, state?.image, join(directory, IMAGE), ...(directory === STATE ? [OLDER_IMAGE] : [])];
   const named = possible.filter((each) => each !== null && each !== undefined);
