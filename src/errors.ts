@@ -30,6 +30,7 @@ export const ERROR_TABLE = {
   detached: row(4, 409, "head is not the latest point and the caller asked to refuse that"),
   conflict: row(4, 409, "two changes exclude each other"),
   busy: row(5, 423, "another process holds the lock", true),
+  no_daemon: row(5, 503, "no daemon answers, and only a daemon can do it", true),
   damaged: row(6, 500, "stored bytes are not what was written"),
   newer_version: row(7, 409, "written by a newer version of the format"),
   refused: row(7, 403, "refused for safety; where a flag overrides that, the hint names it"),

@@ -53,7 +53,7 @@ export const SaveOptions = object({
   ...WorkspaceCallOptions.entries,
   message: opt(message("what this state is")),
   tags: opt(list(text(), "a tag")),
-  id: opt(text("an id of your own for the point, a word: a tag that no other point of the workspace has")),
+  id: opt(text("an id of your own for the point: a word that no other point of the workspace has as its id or tag")),
   cause: opt(about(Cause, 'what led to it, for example {"kind":"tool_call","tool":"bash"}; default {"kind":"person"}')),
   onDetached: opt(
     oneOf(["continue", "refuse"], "`refuse`: fail with `detached` when the folder stands at an older point"),

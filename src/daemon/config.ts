@@ -14,6 +14,7 @@ import { keptLocation } from "../operations/kept-repository.ts";
 import { userId } from "../fs/users.ts";
 import { checkRetention } from "../workspace/care/retention.ts";
 import { isLoopback, parseListen } from "./listen-address.ts";
+import type { DaemonPlaces } from "./places.ts";
 
 /** Settings of a daemon, with their defaults. Sizes are bytes, times milliseconds. */
 export interface DaemonConfig {
@@ -117,10 +118,20 @@ const ROW = {
 
 type Reader = (value: unknown) => unknown;
 
-/** Reads the settings; the defaults without a file. Throws `usage` with the file, the line and what is wrong. */
-export function readConfig(path: string): DaemonConfig {
+/**
+ * Reads the settings; the defaults where no file was named and none is there. Throws `usage` with the file, the line and what is
+ * wrong.
+ */
+export function readConfig({
+  config: path,
+  isConfigNamed,
+}: Pick<DaemonPlaces, "config" | "isConfigNamed">): DaemonConfig {
   const bytes = readSmallFile(path, MAX_CONFIG_BYTES, true);
-  return bytes === null ? DEFAULTS : parseConfig(bytes.toString("utf8"), path);
+  if (bytes !== null) return parseConfig(bytes.toString("utf8"), path);
+  if (isConfigNamed !== true) return DEFAULTS;
+  throw new CairnError("usage", `the configuration ${printablePath(path)} is not there`, {
+    hint: "name one that is, with --config or CAIRN_CONFIG; an empty file is one, too",
+  });
 }
 
 /** The settings in a text. Throws `usage`. */

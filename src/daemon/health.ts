@@ -6,7 +6,7 @@ import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { freeSpace, mountOf } from "../fs/linux/mounts.ts";
 import { plural } from "../formats/sizes.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { folderOf } from "./kept-state.ts";
+import { folderOf, type KeptState } from "./kept-state.ts";
 
 /** State of a workspace when it was looked at last. Nothing is changed or removed for it. */
 export interface Health {
@@ -40,6 +40,42 @@ function foldersOfPoints(control: string): string[] {
     const points = join(workspaces, each, "points");
     return readdirSync(points).flatMap((name) => (/^\d{10}$/.test(name) ? [join(points, name)] : []));
   });
+}
+
+/** Milliseconds after a change of a workspace's points until they are counted: a series of saves is counted once. */
+const DELAY_MS = 1000;
+
+/** Keeps each workspace's number of points in the state, so that it is known while the points' file system is gone. */
+export class PointCounts {
+  readonly #kept: KeptState;
+  readonly #log: (message: string) => void;
+  readonly #changed = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(kept: KeptState, log: (message: string) => void) {
+    this.#kept = kept;
+    this.#log = log;
+  }
+
+  /** Has the points of a workspace counted soon. */
+  changed(id: string): void {
+    this.#changed.add(id);
+    this.#timer ??= setTimeout(() => this.settle(), DELAY_MS).unref();
+  }
+
+  /** Counts at once what has changed, and saves the state. */
+  settle(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const served of this.#kept.state.workspaces)
+      if (this.#changed.has(served.id)) served.points = pointsOf(served)?.points ?? served.points;
+    this.#changed.clear();
+    try {
+      this.#kept.save();
+    } catch (error) {
+      this.#log(`the state is as it was saved before: ${toCairnError(error).message}`);
+    }
+  }
 }
 
 /**

@@ -96,7 +96,7 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
   if (holder === null) throw cannotHold(workspace, "its engine holds no trees");
   using _lock = await workspace.lock("import", options);
   await recoverWorkspace(workspace, options);
-  if (id !== undefined) workspace.requireOwnId(id);
+  if (id !== undefined) workspace.requireChosenId(id, true);
   const cause = { kind: "import", ...options.cause, imported: true };
   const input = { ...options, cause, tags: id === undefined ? tags : [id, ...tags] };
   const head = workspace.byId(workspace.state().head);

@@ -16,7 +16,7 @@ import type { Progress } from "../contract/words.ts";
 import { warnRoot } from "./place/owners.ts";
 import { lockingOf } from "./place/registry.ts";
 import { Removals } from "./points/held-trees.ts";
-import { requireOwnId, resolveTarget } from "./points/targets.ts";
+import { requireChosenId, resolveTarget } from "./points/targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */
 export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => PointStore;
@@ -117,8 +117,8 @@ export class Workspace {
   }
 
   /** Throws `invalid_id` for what can be no id of a caller's choice, `already_exists` for one that a point has. */
-  requireOwnId(id: string): void {
-    requireOwnId(this.points, id);
+  requireChosenId(id: string, isImported = false): void {
+    requireChosenId(this.points, id, isImported);
   }
 
   byId(id: SavePointId | null): Point | null {

@@ -4,7 +4,9 @@ import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import type { HistoryResult } from "../../src/contract/looking.ts";
+import { type DaemonState, encodeDaemonState } from "../../src/formats/records/daemon-state.ts";
 import { newFolder } from "../fixtures/work.ts";
+import { eventually } from "../fixtures/eventually.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { makeLoopFileSystem } from "../fixtures/loop-file-system.ts";
@@ -86,9 +88,13 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   await daemon.start();
   const folder = filled("kept");
   await daemon.call("register", { path: folder, ...ALLOW });
-  await daemon.call("save", { workspace: folder });
-  await daemon.reconciled();
-  await daemon.stop();
+  for (const content of ["one", "two"]) {
+    fs.writeFileSync(path.join(folder, "counted"), content);
+    await daemon.call("save", { workspace: folder });
+  }
+  // The points are counted without a stop.
+  await eventually("two points are counted", () => daemon.stateNow().workspaces[0]!.points === 2);
+  await daemon.kill();
   const mount = path.join(daemon.state, "btrfs");
   const image = path.join(daemon.state, "btrfs.img");
   daemon.configure('[loop]\nsize = "768MiB"\n');
@@ -96,7 +102,7 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   const { bsize, blocks } = fs.statfsSync(mount);
   assert.equal(bsize * blocks, 768 << 20);
   assert.equal(daemon.stateNow().paths.loop_image!.bytes, 768 << 20);
-  assert.equal((await history(daemon, folder)).length, 1);
+  assert.equal((await history(daemon, folder)).length, 2);
   await daemon.stop();
   daemon.configure('[loop]\nsize = "300MiB"\n');
   await daemon.start();
@@ -106,12 +112,12 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   fs.renameSync(image, `${image}.away`);
   const { error } = await daemon.refused();
   assert.equal(error.code, "unsupported");
-  for (const said of ["btrfs-loop", image, "state.json", path.basename(fs.readlinkSync(folder)), "1 point"])
+  for (const said of ["btrfs-loop", image, "state.json", `${folder}: 2 points`])
     assert.ok(error.message.includes(said), `${said} in ${error.message}`);
   assert.equal(fs.existsSync(image), false);
   fs.renameSync(`${image}.away`, image);
   await daemon.start();
-  assert.equal((await history(daemon, folder)).length, 1);
+  assert.equal((await history(daemon, folder)).length, 2);
 });
 
 test("a folder that is written to while it is moved, or that somebody works in, stays where it is", async (t) => {
@@ -221,9 +227,14 @@ test("a state that is lost is not guessed where there are traces of it", async (
   const config = fs.readFileSync(daemon.config, "utf8");
   daemon.configure("");
   for (const name of ["state.json", "state.previous.json"]) fs.writeFileSync(path.join(daemon.state, name), "cut");
-  const { error } = await daemon.refused();
-  assert.equal(error.code, "damaged");
-  assert.match(error.message, /btrfs\.img and records of 1 folder/);
+  // However often it is started again, as systemd does.
+  for (let start = 0; start < 3; start++) {
+    const { error } = await daemon.refused();
+    assert.equal(error.code, "damaged");
+    assert.match(error.message, /btrfs\.img and records of 1 folder/);
+    assert.match(error.hint, /--rebuild-state/);
+    assert.equal(fs.readFileSync(path.join(daemon.state, "state.json"), "utf8"), "cut");
+  }
   daemon.configure(config);
   // Its image is away, and records lie below its mount.
   execFileSync("umount", [path.join(daemon.state, "btrfs")]);
@@ -235,4 +246,32 @@ test("a state that is lost is not guessed where there are traces of it", async (
   await daemon.start();
   assert.equal((await daemon.reconciled()).workspaces.length, 1);
   assert.equal((await history(daemon, folder)).length, 1);
+});
+
+test("a state of btrfs-loop that names no image has no new one made in its place", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  const selected = { type: "btrfs-loop", selection_method: "auto-detect", selected_at: "2026-05-01T10:00:00.000Z" };
+  const state = {
+    backend: { ...selected, filesystem_uuid: "01234567-89ab-cdef-0123-456789abcdef" },
+    paths: { data_root: "/mnt/gone", loop_image: null },
+    workspaces: [],
+    schedules: {},
+  } as const;
+  const bytes = encodeDaemonState(state as unknown as DaemonState);
+  fs.mkdirSync(daemon.state, { recursive: true });
+  const file = path.join(daemon.state, "state.json");
+  for (const config of ["", fs.readFileSync(daemon.config, "utf8")]) {
+    daemon.configure(config);
+    fs.writeFileSync(file, bytes);
+    const { error } = await daemon.refused();
+    assert.equal(error.code, "unsupported");
+    for (const said of ["btrfs-loop", path.join(daemon.state, "btrfs.img"), daemon.config, file])
+      assert.ok(error.message.includes(said), `${said} in ${error.message}`);
+    assert.deepEqual(
+      fs.readdirSync(daemon.state).filter((name) => /img|^btrfs/.test(name)),
+      [],
+    );
+    assert.deepEqual(fs.readFileSync(file), Buffer.from(bytes), "the state stays byte for byte");
+  }
 });

@@ -140,7 +140,10 @@ export class Connection {
   gone(cause: unknown, isTaken: boolean): CairnError {
     const { code } = (cause ?? {}) as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ECONNREFUSED")
-      return new NoDaemon("not_found", `no daemon answers on ${this.#shown}`, { cause });
+      return new NoDaemon("no_daemon", `no daemon answers at ${this.#shown}`, {
+        hint: 'start one (`cairn service install`, or `cairn daemon` in the foreground); in a program, import from "cairnstate" to work without one',
+        cause,
+      });
     if (code === "EACCES") return new NoDaemon("permission", `you may not connect to ${this.#shown}`, { cause });
     const isRefused = code === undefined || code === "ECONNRESET" || code === "EPIPE";
     if (!isTaken && !isRefused)

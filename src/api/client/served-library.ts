@@ -18,16 +18,26 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { absolutePath } from "../../fs/users.ts";
 import { isForOwners, type Options } from "../socket/capabilities.ts";
 import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
+import { notAsked } from "./service.ts";
 
 type AnyMethod = (...given: unknown[]) => unknown;
 type Local = () => Promise<CairnLibrary>;
 
 /** Sockets on which a daemon may answer, the user's own first. `CAIRN_SOCKET` names another; `none`: no daemon is asked. */
 export function socketsToAsk(env = process.env): string[] {
+  return possibleSockets(env).filter((each) => existsSync(each));
+}
+
+/** As {@link socketsToAsk}; if none of them is there, all sockets that a daemon would make. */
+export function socketsOfClient(env = process.env): string[] {
+  const there = socketsToAsk(env);
+  return there.length === 0 ? possibleSockets(env) : there;
+}
+
+function possibleSockets(env: NodeJS.ProcessEnv): string[] {
   if (env["CAIRN_SOCKET"] === "none") return [];
   const named = absolutePath(env, "CAIRN_SOCKET");
-  const all = named === null ? [userSocket(env), SYSTEM_SOCKET] : [named];
-  return all.filter((each) => each !== null && existsSync(each)) as string[];
+  return (named === null ? [userSocket(env), SYSTEM_SOCKET] : [named]).filter((each) => each !== null);
 }
 
 /** The library, with what a daemon serves done by the daemon, and all else here; `local` null: by the daemon, too. */
@@ -57,10 +67,16 @@ function optionsOf({ takes }: Verb, given: readonly unknown[]): CallOptions {
   return (given[takes.length] ?? {}) as CallOptions;
 }
 
-function noDaemon(): CairnError {
-  return new CairnError("unsupported", "no daemon does this, or serves this folder", {
-    hint: "the package itself does it, without a daemon: import it in place of its client",
+/** The error of a client without a library of its own for what its daemon leaves to the caller. */
+function notByDaemon(): CairnError {
+  return new CairnError("unsupported", "a daemon does not do this for its callers", {
+    hint: 'import from "cairnstate" to do it without a daemon',
   });
+}
+
+/** True for the refusal of a folder that root's daemon keeps. */
+function isKeptByDaemon(error: unknown): boolean {
+  return error instanceof CairnError && error.code === "no_daemon";
 }
 
 interface Where {
@@ -81,39 +97,61 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
 
   async #local(): Promise<CairnLibrary> {
     const { local } = this.#where;
-    if (local === null) throw noDaemon();
+    if (local === null) throw notByDaemon();
     return local();
   }
 
-  /** The first daemon's that is there. Throws `unsupported` where none is. */
+  /** The first daemon's that is there. Throws `no_daemon` or `permission` where none is. */
   async any<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
+    let missed = notAsked();
     for (const connection of this.#connections.slice()) {
       try {
         return await work(connection);
       } catch (error) {
-        this.#lose(connection, error);
+        missed = this.#lose(connection, error);
       }
     }
-    throw noDaemon();
+    throw missed;
   }
 
-  /** Throws any error but that no daemon is there: that one is asked no more. One that was named by its address is missed. */
-  #lose(connection: Connection, error: unknown): void {
+  /**
+   * Throws any error but that no daemon is there: that one is asked no more, unless the daemon alone can do the call. A daemon that
+   * was named by its address is missed.
+   */
+  #lose(connection: Connection, error: unknown): NoDaemon {
     if (!(error instanceof NoDaemon) || !this.#where.isHere) throw error;
-    this.#connections.splice(this.#connections.indexOf(connection), 1);
+    if (this.#where.local !== null) this.#connections.splice(this.#connections.indexOf(connection), 1);
+    return error;
   }
 
-  /** The first daemon that serves a path, and its workspace there. */
+  /** The first daemon that serves a path, and its workspace there. Throws where none is and the daemon alone can tell. */
   async #at(path: string, options: CallOptions): Promise<{ connection: Connection; found: Reference } | null> {
+    const missed: NoDaemon[] = [];
     for (const connection of this.#connections.slice()) {
       try {
         const found = (await connection.call("at", { path }, options)) as Reference | null;
         if (found !== null) return { connection, found };
       } catch (error) {
-        this.#lose(connection, error);
+        missed.push(this.#lose(connection, error));
       }
     }
+    this.#requireAny(missed);
     return null;
+  }
+
+  /** Throws why no daemon answered where nobody else can. `missed`: an error for each that did not answer. */
+  #requireAny(missed: readonly NoDaemon[]): void {
+    if (this.#where.local === null && missed.length === this.#connections.length) throw missed.at(-1) ?? notAsked();
+  }
+
+  /** The path at which this process finds a workspace. Folders of root's daemon, which answers, are none of this process. */
+  async #foundHere(given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
+    try {
+      return await (await this.#local()).find(...given);
+    } catch (error) {
+      if (this.#connections.length > 0 && isKeptByDaemon(error)) return null;
+      throw error;
+    }
   }
 
   async find(...given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
@@ -121,7 +159,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const served = (await this.#at(path, options as CallOptions))?.found.workspace.path ?? null;
     if ((served !== null && isSamePlace(served, path)) || this.#where.local === null) return served;
     // The nearer one counts, whoever keeps it.
-    const own = await (await this.#local()).find(...given);
+    const own = await this.#foundHere(given);
     return own === null || (served !== null && served.length > own.length) ? served : own;
   }
 
@@ -129,6 +167,10 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const [path, options = {}] = given;
     const served = options.controlDirectory === undefined ? await this.#at(path, options) : null;
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
+    if (this.#where.local === null)
+      throw new CairnError("not_a_workspace", `the daemon serves no workspace ${path}`, {
+        hint: "open the folder of one, or make it one: `openOrAdopt`",
+      });
     return (await this.#local()).open(...given);
   }
 
@@ -142,7 +184,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
     const [connection] = this.#connections;
     const local = await this.#local();
-    const known = await local.find(path);
+    const known = await this.#foundHere([path]);
     if (connection === undefined || (known !== null && isSamePlace(known, path))) return local.openOrAdopt(...given);
     await refuseOwnInside(local, path, options);
     return register(connection);
@@ -159,14 +201,16 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const infos = new Map<string, WorkspaceInfo>();
     const own = this.#where.local === null ? [] : await (await this.#local()).listWorkspaces(...given);
     for (const each of own) infos.set(`${each.id} ${each.path}`, each);
-    for (const connection of this.#connections) {
+    const missed: NoDaemon[] = [];
+    for (const connection of this.#connections.slice()) {
       try {
         const served = (await connection.call("list", {}, given[0])) as WorkspaceInfo[];
         for (const each of served) infos.set(`${each.id} ${each.path}`, each);
       } catch (error) {
-        if (!(error instanceof NoDaemon) || !this.#where.isHere) throw error;
+        missed.push(this.#lose(connection, error));
       }
     }
+    this.#requireAny(missed);
     return [...infos.values()].sort((a, b) => (a.path < b.path ? -1 : Number(a.path > b.path)));
   }
 
@@ -226,7 +270,7 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
   let here: Promise<Client> | undefined;
   const inPlace = async (): Promise<Client> =>
     (here ??= (async () => {
-      if (local === null) throw noDaemon();
+      if (local === null) throw notByDaemon();
       try {
         return await (await local()).open(path, { controlDirectory: workspace.control_directory });
       } catch (error) {

@@ -27,10 +27,10 @@ const SILENCE_MS = 45_000;
 
 /**
  * Events as they happen. Where the daemon goes away it connects again, and goes on after the last event that it had. Throws
- * `not_a_workspace`, `permission`, `usage`, and `not_found` where no daemon is there at first.
+ * `not_a_workspace`, `permission`, `usage`, and `no_daemon` where no daemon is there at first.
  */
 async function* eventsOf(socket: string | Remote | undefined, options: EventOptions): AsyncGenerator<ServiceEvent> {
-  if (socket === undefined) throw noDaemon();
+  if (socket === undefined) throw notAsked();
   const { workspace = [], types = [], signal } = options;
   const query = new URLSearchParams([
     ...[workspace].flat().map((each) => ["workspace", each] as [string, string]),
@@ -51,8 +51,7 @@ async function* eventsOf(socket: string | Remote | undefined, options: EventOpti
     } catch (error) {
       if (signal?.aborted === true) throw new CairnError("interrupted", "stopped by the caller", { cause: error });
       // A daemon that was there comes back. One that may not be asked may not later either.
-      const isGone = error instanceof NoDaemon && error.code !== "permission";
-      if (error instanceof CairnError && !error.retryable && !(isGone && wasThere)) throw error;
+      if (error instanceof CairnError && (!error.retryable || (error.code === "no_daemon" && !wasThere))) throw error;
     } finally {
       connection.close();
     }
@@ -92,8 +91,8 @@ async function* fieldsOf(
   }
 }
 
-function noDaemon(): NoDaemon {
-  return new NoDaemon("not_found", "no daemon runs here", { hint: "start one: `cairn daemon`" });
+export function notAsked(): NoDaemon {
+  return new NoDaemon("no_daemon", "no daemon is asked: CAIRN_SOCKET is none");
 }
 
 /** Asks the first daemon that is there. Throws `NoDaemon`. */
@@ -103,7 +102,7 @@ async function asking<T>(
   path: string,
   options: CallOptions,
 ): Promise<T> {
-  let refused = noDaemon();
+  let refused = notAsked();
   for (const socket of sockets) {
     const connection = new Connection(socket);
     try {

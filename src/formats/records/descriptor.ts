@@ -115,6 +115,8 @@ export interface Descriptor {
   created_at: string;
   message: string;
   tags: string[];
+  /** The id that its maker chose beside `save_point_id`; it is the first tag, too, for earlier programs. */
+  chosen_id?: string;
   engine: string;
   effective_engine: string;
   degraded: string[];
@@ -194,6 +196,7 @@ function checkIdentity(fields: Fields): void {
   }
   fields.text("message");
   fields.texts("tags");
+  fields.optionalText("chosen_id");
   if (fields.text("engine") === "") throw fields.wrong("engine", "the name of an engine");
   if (fields.text("effective_engine") === "") throw fields.wrong("effective_engine", "the name of an engine");
   fields.texts("degraded");

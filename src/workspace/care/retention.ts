@@ -43,7 +43,7 @@ export function parseSpan(text: string): Span {
   const span: Span = { years: 0, months: 0, days: 0, hours: 0 };
   if (!/^(?:\d{1,6}[ymwdh])+$/.test(text)) {
     throw new CairnError("usage", `not a span of time: ${JSON.stringify(text.slice(0, 40))}`, {
-      hint: "use one such as 30d, 2w, 12h or 1y6m",
+      hint: "use one of at least 1h, such as 12h, 30d, 2w or 1y6m",
     });
   }
   for (const [, digits, unit] of text.matchAll(/(\d+)([ymwdh])/g)) {

@@ -32,6 +32,7 @@ import {
   SELF_CONTAINED_CONTROL,
   textOf,
 } from "./control-layout.ts";
+import { requireNotDaemons } from "./daemon-marks.ts";
 import {
   findWorkspace,
   type FoundWorkspace,
@@ -357,8 +358,8 @@ export type InitFolderOptions = Pick<AdoptFolderOptions, "name" | "engine" | "po
 
 /**
  * The self-contained layout: `<path>/main` and `<path>/.cairn`. The path must be absent or empty. Of several
- * processes one makes it and all get it. Throws `already_exists` for a folder with other things in it, `unsupported` for a
- * path that is not UTF-8.
+ * processes one makes it and all get it. Throws `already_exists` for a folder with other things in it, `no_daemon` for
+ * one of root's daemon, `unsupported` for a path that is not UTF-8.
  */
 export async function initSelfContained(path: string, options: InitFolderOptions): Promise<Adopted> {
   const root = textOf(realPathOf(path));
@@ -367,6 +368,7 @@ export async function initSelfContained(path: string, options: InitFolderOptions
   const made = (): FoundWorkspace | null => (existsSync(control.file) ? findWorkspace(root, { exact: true }) : null);
   const present = made();
   if (present !== null) return { found: present, created: false, reason: "it is one already", warnings: [] };
+  for (const each of [root, folder]) requireNotDaemons(Buffer.from(each));
   const released = releasedMain(control, folder);
   if (released !== null) {
     takeUpAgain(control, released, Buffer.from(folder));

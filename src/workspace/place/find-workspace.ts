@@ -31,6 +31,7 @@ import {
   type WorkspacePaths,
   workspacePaths,
 } from "./control-layout.ts";
+import { requireNotDaemons } from "./daemon-marks.ts";
 import { isTrusted, ownerBesidesUs, requireOpen } from "./owners.ts";
 import { controlOf, listRegistered, listSelfContained, readRegistration } from "./registry.ts";
 
@@ -247,9 +248,11 @@ class Lookup {
   readonly #mounts = readMounts();
   readonly #atMounts = new Map<string, readonly NearControl[]>();
 
-  /** The workspace whose folder is exactly this real path. */
+  /** The workspace whose folder is exactly this real path. Throws `no_daemon` where only root's daemon can open it. */
   at(folder: Buffer): FoundWorkspace | null {
-    return keptBeside(folder) ?? this.#keptAtMount(folder) ?? keptByRegistry(folder);
+    const workspace = keptBeside(folder) ?? this.#keptAtMount(folder) ?? keptByRegistry(folder);
+    if (workspace === null) requireNotDaemons(folder);
+    return workspace;
   }
 
   /** The workspace that a control directory at the root of the folder's mount keeps, wherever that is mounted. */
@@ -389,8 +392,8 @@ export interface FindOptions {
 
 /**
  * The workspace that `path` means: itself a control directory, a self-contained root or a workspace's folder; unless `exact`
- * also the nearest workspace above. Null when nothing is found: only then may it be adopted.
- * Throws `not_found` when the registry knows the folder but its control directory is not there, `damaged`, `newer_version`.
+ * also the nearest workspace above. Null when nothing is found: only then may it be adopted. Throws `not_found` when the registry
+ * knows the folder but its control directory is not there, `no_daemon` when root's daemon keeps it, `damaged`, `newer_version`.
  */
 export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
   const real = realPathOf(path);

@@ -13,6 +13,7 @@ import {
   controlDirectoriesInside,
   controlOf,
   isControlDirectory,
+  listDaemons,
   listRegistered,
   realOrItself,
   userStateDirectory,
@@ -107,7 +108,7 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
   const above = workspaceAbove(folder);
   if (above !== null && hasPoints(above.paths))
     throw refusal(folder, `it lies in the workspace ${printablePath(above.folder)}`, "nested", RELEASE(above.folder));
-  for (const { registration, missing } of listRegistered()) {
+  for (const { registration, missing } of [...listRegistered(), ...listDaemons()]) {
     if (registration === null || missing.length > 0) continue;
     const other = Buffer.from(rawPath(registration));
     if (other.equals(folder) || !isAtOrBelow(other, folder)) continue;

@@ -20,6 +20,7 @@ import {
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
 import { absolutePath, homeDirectory, userCacheDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
+import { removeMarksOf, stateOfOtherDaemon } from "./daemon-marks.ts";
 import { hintOfOthers, unlessOthersWrote } from "./owners.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import { lacksItsFile } from "./control-directory.ts";
@@ -42,12 +43,18 @@ function configuredState(): string | null {
   return absolutePath(process.env, "XDG_STATE_HOME");
 }
 
-function folderOf(kind: keyof typeof FOLDERS): string {
-  return join(userStateDirectory(), FOLDERS[kind]);
+function folderOf(kind: keyof typeof FOLDERS, state = userStateDirectory()): string {
+  return join(state, FOLDERS[kind]);
 }
 
-function fileOf(kind: keyof typeof FOLDERS, path: RawPath): string {
-  return join(folderOf(kind), `${createHash("sha256").update(rawBytes(path)).digest("hex")}.json`);
+function fileOf(kind: keyof typeof FOLDERS, path: RawPath, state = userStateDirectory()): string {
+  return join(folderOf(kind, state), `${createHash("sha256").update(rawBytes(path)).digest("hex")}.json`);
+}
+
+/** The registry of root's daemon, for a process of root's that is not that daemon; null for others. */
+function daemonsRegistry(): string | null {
+  const state = stateOfOtherDaemon();
+  return state === null ? null : join(state, "cairn");
 }
 
 export interface NewRegistration {
@@ -100,7 +107,16 @@ export function noteSelfContained(entry: NewRegistration): void {
 /** Forgets a folder; true when it was registered or noted. The control directory stays as it is. */
 export function unregister(folder: RawPath): boolean {
   const wasNoted = durableRemove(fileOf("selfContained", folder));
-  return durableRemove(fileOf("registered", folder)) || wasNoted;
+  const wasRegistered = durableRemove(fileOf("registered", folder));
+  return forgetForDaemon(folder) || wasRegistered || wasNoted;
+}
+
+/** Root gives a folder up while its daemon is down; the daemon's next start drops it from its state. */
+function forgetForDaemon(folder: RawPath): boolean {
+  const registry = daemonsRegistry();
+  if (registry === null) return false;
+  removeMarksOf(Buffer.from(rawBytes(folder)));
+  return durableRemove(fileOf("registered", folder, registry));
 }
 
 /** `su` and `sudo` may keep an environment that leads to somebody else's state directory. */
@@ -118,9 +134,17 @@ function stateDirectoryClosed(cause: CairnError): CairnError {
   );
 }
 
-/** Reads what is registered for exactly this real path, null when nothing. Throws `damaged`, `newer_version`. */
+/**
+ * Reads what is registered for exactly this real path, for root also by its daemon; null when nothing. Throws `damaged`,
+ * `newer_version`.
+ */
 export function readRegistration(folder: RawPath): Registration | null {
-  const path = fileOf("registered", folder);
+  const own = readFrom(fileOf("registered", folder), folder);
+  const registry = own === null ? daemonsRegistry() : null;
+  return registry === null ? own : readFrom(fileOf("registered", folder, registry), folder);
+}
+
+function readFrom(path: string, folder: RawPath): Registration | null {
   let bytes: Buffer | null;
   try {
     bytes = readSmallFile(path, MAX_REGISTRATION_BYTES);
@@ -182,6 +206,12 @@ export function tellOfGone(own?: Buffer): string | null {
 }
 
 const SHOWN_GONE = 3;
+
+/** For root what its daemon has registered, as {@link listRegistered} lists the rest; nothing for others. */
+export function listDaemons(): RegistryEntry[] {
+  const registry = daemonsRegistry();
+  return registry === null ? [] : listIn(folderOf("registered", registry));
+}
 
 /** The self-contained workspaces that this user has opened, as {@link listRegistered} lists the others. */
 export function listSelfContained(): RegistryEntry[] {

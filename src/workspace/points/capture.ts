@@ -179,7 +179,7 @@ export function whyNotHeld(workspace: Workspace, input: SaveInput): string | nul
 /** The descriptor of a point whose tree is held and not read. */
 function describeHeld(
   workspace: Workspace,
-  input: Pick<SaveInput, "message" | "tags" | "cause" | "createdAt" | "exclude">,
+  input: Pick<SaveInput, "message" | "id" | "tags" | "cause" | "createdAt" | "exclude">,
   more: {
     id: Descriptor["save_point_id"];
     undo: boolean;

@@ -41,6 +41,7 @@ export function pointFacts(
   workspace: Workspace,
   input: {
     message?: string | undefined;
+    id?: string | undefined;
     tags?: readonly string[] | undefined;
     cause?: Cause | undefined;
     createdAt?: string | undefined;
@@ -55,6 +56,7 @@ export function pointFacts(
   | "created_at"
   | "message"
   | "tags"
+  | "chosen_id"
   | "parent_id"
   | "restored_from"
   | "cause"
@@ -70,6 +72,7 @@ export function pointFacts(
     created_at: input.createdAt ?? new Date().toISOString(),
     message: input.message ?? "",
     tags: [...new Set(input.tags ?? [])],
+    ...(input.id === undefined ? {} : { chosen_id: input.id }),
     parent_id: head?.descriptor.save_point_id ?? null,
     restored_from: detached ? head.descriptor.save_point_id : null,
     cause: input.cause ?? { kind: "person" },

@@ -73,7 +73,7 @@ export interface ListOptions {
 }
 
 function kindOf(descriptor: Descriptor): PointKind {
-  return descriptor.undo ? "u" : "s";
+  return descriptor.undo ? "u" : descriptor.chosen_id === undefined ? "s" : "n";
 }
 
 function isHidden(read: Point | DamagedPoint, { savesAnd: shown }: ListOptions): boolean {
@@ -329,6 +329,17 @@ export class Points {
     return fitting.length > 0 ? fitting : this.#withoutCatalog(prefix);
   }
 
+  /** The points whose chosen id begins with a text; damaged ones tell none. */
+  withChosenId(prefix: string): Point[] {
+    const sequences = this.sequences();
+    const rows = this.#complete(sequences);
+    const named = sequences.filter((sequence) => rows.get(sequence)?.kind === "n");
+    return named.flatMap((sequence) => {
+      const read = this.readOrNull(sequence);
+      return read?.descriptor.chosen_id?.startsWith(prefix) === true ? [read] : [];
+    });
+  }
+
   #withoutCatalog(prefix: string): Point[] {
     const { points } = this.list();
     const fresh = new Map<number, CatalogRow>();
@@ -393,7 +404,7 @@ export class Points {
       if (at >= DIRECT_READS && this.#catalog.rows().get(sequence)?.kind === "u") continue;
       const read = this.#tryRead(sequence);
       if (read === null || "problem" in read) continue;
-      if (kindOf(read.descriptor) !== "s") continue;
+      if (kindOf(read.descriptor) === "u") continue;
       if (!isImported(read)) return read;
       imported ??= read;
     }

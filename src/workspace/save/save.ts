@@ -50,7 +50,7 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   requireFolder(workspace);
   requireMounted(workspace.found, input);
   noteFolder(workspace.found, input);
-  if (input.id !== undefined) workspace.requireOwnId(input.id);
+  if (input.id !== undefined) workspace.requireChosenId(input.id);
   if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
   return kinds === null ? await savePresent(workspace, input) : await saveWithout(workspace, input, kinds);
 }
