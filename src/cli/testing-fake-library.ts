@@ -221,6 +221,7 @@ const STATUS: StatusResult = {
   not_kept: { count: 0, paths: [] },
   head: ID_A,
   head_incomplete: null,
+  missing: [],
   latest: ID_A,
   detached: false,
   engine: "copy",

@@ -67,6 +67,7 @@ export const StatusResult = object({
   head_incomplete: orNull(
     about(Incomplete, "what could not be recorded when head was saved; null when head is complete"),
   ),
+  missing: rows(pointId(), "points whose content is not there now; they count again once it is back"),
   latest: orNull(pointId()),
   detached: flag("true: the folder stands at an older point than the latest"),
   engine: EngineType,

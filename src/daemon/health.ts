@@ -1,5 +1,6 @@
 import { readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
+import { identityOfTree, recordedIdentity } from "../clones/as-made.ts";
 import type { Client, HistoryResult } from "../contract/index.ts";
 import { toCairnError } from "../errors.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
@@ -94,6 +95,8 @@ async function recoverTrees(
     const [tree, record] = [join(folder, "tree"), join(folder, "descriptor.json")];
     const isLost = damaged.some(({ detail }) => detail.startsWith(`${record} is not there`));
     if (!isLost || known.has(tree) || isThere(record) || !isThere(tree)) continue;
+    const identity = recordedIdentity(join(folder, "tree-identity"));
+    if (identity !== null && identityOfTree(tree) !== identity) continue;
     await client.importTree(tree, {
       message: "recovered: its record was lost",
       cause: { kind: RECOVERED, tree },

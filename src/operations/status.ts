@@ -18,6 +18,7 @@ import type {
   WorkspaceCallOptions,
 } from "../contract/index.ts";
 import { degradationOf } from "./public-point.ts";
+import { missingPoints } from "../workspace/points/seal.ts";
 import { incompleteOf } from "../workspace/points/left-out.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
@@ -57,6 +58,7 @@ export async function status(
     not_kept: { count: notKept.count, paths: notKept.paths.map((path) => displayPath(path)) },
     head: state.head,
     head_incomplete: head === null ? null : incompleteOf(head),
+    missing: missingPoints(workspace),
     latest: latest?.descriptor.save_point_id ?? null,
     detached: head !== null && latest !== null && head.descriptor.save_point_id !== latest.descriptor.save_point_id,
     engine: workspace.found.controlFile.engine as EngineType,

@@ -61,6 +61,10 @@ test("status says that the folder is as it was saved, but that the save point do
   assert.match(await fakeStatus({ head_incomplete: incomplete }), /^state +changed since .*: 1 added, 2 removed$/m);
 });
 
+test("status names points whose content is not there", async () => {
+  assert.match(await fakeStatus({ missing: [ID_B] }), /^MISSING: the content of 1 point is not there: 5f6e7d8c; /m);
+});
+
 const recovered = (minutes: number, more: Partial<Recovered> = {}): Recovered => ({
   at: new Date(now - minutes * 60_000).toISOString(),
   operation: "restore",

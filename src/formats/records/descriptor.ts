@@ -52,8 +52,6 @@ export interface HeldTree {
    * Nothing was changed between the two.
    */
   tree_of?: number;
-  /** True where the folder had no entry, so that an empty tree is what it was. */
-  empty?: boolean;
 }
 
 export interface DescriptorContent {
@@ -227,7 +225,6 @@ function checkHeld(held: Fields): void {
   if (held.text("engine") === "") throw held.wrong("engine", "the name of an engine");
   held.time("at");
   if (held.has("last_change")) held.number("last_change");
-  if (held.has("empty")) held.boolean("empty");
   if (held.has("tree_of")) held.integer("tree_of", Number.MAX_SAFE_INTEGER, 1);
 }
 

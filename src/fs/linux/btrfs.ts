@@ -60,6 +60,8 @@ export interface SubvolumeInfo {
    * made it. Content that is written to a file that is there changes the tree only once the kernel writes it out.
    */
   readonly changed: number;
+  /** When it was made, in ms since 1970. */
+  readonly made: number;
 }
 
 export interface NestedSubvolume {
@@ -240,6 +242,7 @@ export function subvolumeInfo(fd: number): SubvolumeInfo {
     ctransid: number(INFO.CTRANSID),
     otransid: number(INFO.OTRANSID),
     changed: number(INFO.CTIME) * 1000 + view.getUint32(INFO.CTIME + 8, true) / 1e6,
+    made: number(INFO.OTIME) * 1000 + view.getUint32(INFO.OTIME + 8, true) / 1e6,
   };
 }
 

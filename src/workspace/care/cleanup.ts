@@ -131,8 +131,10 @@ async function removePoints(
   if (state.last_restore !== null && gone.has(state.last_restore.undo_id))
     writeState(found.paths, { ...state, last_restore: null });
   failpoint("cleanup.state-written");
-  const { temporary } = found.control;
-  const allGone = await removeHeldTrees(points, sequencesOf(drop), { temporary, onWarning: call.onWarning });
+  const allGone = await removeHeldTrees(points, sequencesOf(drop), {
+    control: found.control,
+    onWarning: call.onWarning,
+  });
   failpoint("cleanup.trees-removed");
   points.removeAll(sequencesOf(drop));
   failpoint("cleanup.points-removed");

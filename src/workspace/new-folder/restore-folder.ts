@@ -11,7 +11,7 @@ import type { SavePointId } from "../../ids.ts";
 import { givingBack } from "../restore/missing-folder.ts";
 import { restoreByExchange } from "../restore/exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned, withSidecars } from "../restore/restore.ts";
-import { treePlace } from "../points/held-trees.ts";
+import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
 import { sealPoint, sealPoints } from "../points/seal.ts";
 import type { Workspace } from "../workspace.ts";
@@ -135,8 +135,8 @@ async function takeBack(
 
 /** Tells if nothing was written to the folder since it was made of the target's tree, or that of it. */
 async function isStillTree({ engine, points, root, found }: Workspace, target: Point): Promise<boolean> {
-  const place = treePlace(points, target);
-  return fs.existsSync(place) && (await engine.holder?.isStill?.(root, place, found.control.temporary)) === true;
+  if (heldTreeProblem(points, target) !== null) return false;
+  return (await engine.holder?.isStill?.(root, treePlace(points, target), found.control.temporary)) === true;
 }
 
 /** Throws `permission` for a folder in which nobody can change anything, before anything is read. */

@@ -30,7 +30,7 @@ import {
   workspaceRef,
 } from "./find-workspace.ts";
 import { checkLocation, realFolder } from "./guards.ts";
-import { treePlace } from "../points/held-trees.ts";
+import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
 import { Points } from "../points/points.ts";
 import {
   controlOf,
@@ -231,8 +231,8 @@ async function topNames(workspace: Workspace): Promise<Uint8Array[]> {
   const { head } = workspace.state();
   const point = head === null ? null : workspace.byId(head);
   if (point === null) return [];
-  const tree = treePlace(workspace.points, point);
-  if (!point.sealed && existsSync(tree)) return readdirSync(tree, { encoding: "buffer" });
+  if (!point.sealed && heldTreeProblem(workspace.points, point) === null)
+    return readdirSync(treePlace(workspace.points, point), { encoding: "buffer" });
   const source = await workspace.source(point);
   return Array.from(source.list(source.root), ({ name }) => name);
 }

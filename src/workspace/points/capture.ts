@@ -1,7 +1,6 @@
 import { closeSync, existsSync, openSync } from "node:fs";
 import type { Degradation } from "../store/engine.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
-import { isEmptyFolder } from "../../clones/as-made.ts";
 import type { Captured, TreeHolder } from "../../clones/holder.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -84,7 +83,8 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
   // Before the first tree, so that no unsealed point is ever overlooked.
-  const { holds } = workspace.found.paths;
+  const { control, paths } = workspace.found;
+  const { holds } = paths;
   if (!existsSync(holds)) closeSync(openSync(holds, "a", 0o600));
   // The capture makes the claim durable with itself.
   points.claim(sequence, id, { durable: false });
@@ -101,12 +101,13 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   try {
     // Before there is a point, so that no kill leaves one without it.
     if (input.pinned === true) points.writePin(sequence, { at, reason: "" });
-    const { temporary } = workspace.found.control;
+    const { temporary } = control;
     const cloned = await holder.capture(from, tree, { signal: input.signal, temporary, announce });
     const { captured, labels } = await withDatabases(workspace, input, { from, tree, cloned });
     failpoint("capture.held");
     const partial = whyPartial(captured);
     if (partial !== null) throw new CairnError("unsupported", partial);
+    points.identifyTree(sequence);
     const known = captured.announced === true ? announced : undefined;
     workspace.requireLock();
     const point = points.commit(known ?? labelled(describe(Buffer.from(tree), captured), { captured, labels }), {
@@ -114,12 +115,11 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
       announced: known !== undefined,
     });
     const write = known === undefined ? writeState : writeStateInOrder;
-    return { point, captured, changeState: (changes) => write(workspace.found.paths, { ...state, ...changes }) };
+    return { point, captured, changeState: (changes) => write(paths, { ...state, ...changes }) };
   } catch (error) {
     // With its name the point is there, whatever failed after that; without the lock the claim is another's.
     if (!points.isFinished(sequence) && workspace.isStillLocked) {
-      const { temporary } = workspace.found.control;
-      await removeHeldTrees(points, [sequence], { temporary, onWarning: input.onWarning });
+      await removeHeldTrees(points, [sequence], { control, onWarning: input.onWarning });
       points.abandon(sequence);
     }
     throw error;
@@ -199,7 +199,6 @@ function describeHeld(
     engine: holder.type,
     at,
     ...(lastChange === undefined ? {} : { last_change: lastChange }),
-    ...(isEmptyFolder(Buffer.from(tree)) ? { empty: true } : {}),
   };
   return {
     ...pointFacts(workspace, input, more),

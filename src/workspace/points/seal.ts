@@ -230,6 +230,22 @@ export function unsealed({ points, found }: Workspace): number[] {
   });
 }
 
+/** Ids of points that are not sealed and whose tree is not there, or is another one, ascending by number. */
+export function missingPoints({ points, found }: Workspace): SavePointId[] {
+  if (!existsSync(found.paths.holds)) return [];
+  return points.sequences().flatMap((sequence) => {
+    if (existsSync(points.pathsOf(sequence).seal)) return [];
+    try {
+      const point = points.read(sequence);
+      const isMissing = !point.sealed && heldTreeProblem(points, point) !== null;
+      return isMissing ? [point.descriptor.save_point_id] : [];
+    } catch {
+      // `history` and `doctor` name a record that cannot be read.
+      return [];
+    }
+  });
+}
+
 /**
  * Seals a point: its held tree is read, what is new goes into the store, and digests, counts and ids are recorded
  * beside the descriptor. The tree is not needed any more then, but where this user could not read all of it: whoever
