@@ -13,6 +13,8 @@ import { openRegular } from "../../fs/regular-file.ts";
 import { listedNames, printablePath } from "../../fs/safe-path.ts";
 import { inFile, logsBeside, readHeader } from "./header.ts";
 
+export { logsBeside } from "./header.ts";
+
 /** A database that cannot be replaced under whoever has it open. */
 export interface InUse {
   /** Processes that are known to have it open; the kernel may know of one that is not seen from here. */
@@ -188,11 +190,11 @@ export function inWords({ users, unknown }: InUse): string {
 export const THROUGH =
   "end the programs that use it, or write the content through SQLite, so that they see it: --through-sqlite";
 
-/** Holds the database at an absolute path, or throws `refused`. */
-export function holdOrRefuse(place: string | Uint8Array, hint = THROUGH): QuietDatabase {
-  const held = QuietDatabase.hold(Buffer.from(place));
+/** Holds those of some absolute raw paths that are databases, or throws `refused`. */
+export function holdOrRefuse(places: Iterable<Uint8Array>, hint = THROUGH): QuietDatabase {
+  const held = QuietDatabase.holdAll(databasesAmong(places));
   if (held instanceof QuietDatabase) return held;
-  throw new CairnError("refused", `${printablePath(place)} ${inWords(held)}`, {
+  throw new CairnError("refused", `the SQLite database ${printablePath(held.place)} ${inWords(held)}`, {
     hint,
     details: { holders: held.users },
   });
