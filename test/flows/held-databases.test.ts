@@ -114,7 +114,10 @@ describe("a database that a process has open", { skip }, () => {
           assert.equal(fs.statSync(file).ino, inode);
           assert.equal(fs.readFileSync(path.join(folder, "notes"), "utf8"), "two");
         }
-        cairnOk(["restore", "head", "--through-sqlite"], options);
+        const { changes } = cairnOk(["restore", "head", "--through-sqlite"], options).data as {
+          changes: { updated: number };
+        };
+        assert.equal(changes.updated, 2, "the database counts");
         assert.equal(await holder.write(), "ok");
         assert.equal(fs.readFileSync(path.join(folder, "notes"), "utf8"), "one");
         requireRefused(cairn(["undo"], options), "undo");
@@ -155,6 +158,33 @@ describe("a database that a process has open", { skip }, () => {
     await holder.stop();
     cairnOk(over, { ...options, env });
     assert.ok(!rowsOf(file).includes("newest"));
+  });
+
+  test("keeps a journal that ignore rules hide, and no message says to move it away", async (t) => {
+    const made = scene(t, "copy", "delete");
+    if (made === null) return;
+    const { folder, file } = made;
+    fs.writeFileSync(path.join(folder, ".cairnignore"), "*-journal\n");
+    cairnOk(["save", folder]);
+    add(file, "newest");
+    const database = new DatabaseSync(file);
+    t.after(() => database.close());
+    database.exec("PRAGMA cache_size = 1; BEGIN IMMEDIATE");
+    for (let i = 0; i < 100; i++) database.exec(`INSERT INTO t VALUES ('${"x".repeat(999)}')`);
+    const journal = fs.readFileSync(`${file}-journal`);
+    for (const words of [
+      ["restore", "head"],
+      ["restore", "head", "app.db"],
+    ]) {
+      const done = cairn(words, { prefix: FAR, cwd: folder, own: true });
+      requireRefused(done, words.join(" "));
+      assert.match(done.error!.message, /is open in/);
+      assert.doesNotMatch(`${done.error!.hint}`, /move/);
+    }
+    assert.deepEqual(fs.readFileSync(`${file}-journal`), journal);
+    database.exec("COMMIT");
+    cairnOk(["restore", "head", "--through-sqlite"], { prefix: FAR, cwd: folder, own: true });
+    assert.deepEqual(rowsOf(file), ["saved", "later"]);
   });
 
   for (const way of ["restore", "database restore"] as const)
