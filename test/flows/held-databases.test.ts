@@ -217,6 +217,28 @@ describe("a database that a process has open", { skip }, () => {
       assert.ok(rowsOf(file).includes("newest"));
     });
 
+  test("keeps its place when a program opens it while the whole folder is exchanged", async (t) => {
+    const made = scene(t, "btrfs-snapshot", "wal");
+    if (made === null) return;
+    const { folder, file } = made;
+    const options: RunOptions = { prefix: FAR, cwd: folder, own: true };
+    const words = ["restore", "head", "--method", "exchange"];
+    const wait = `${folder}.wait`;
+    fs.writeFileSync(wait, "");
+    const running = startCairn(words, { ...options, failpoint: `exchange.known@${wait}` });
+    await running.paused;
+    const opening = DatabaseHolder.start(t, file);
+    await eventually("the program waits", () => fs.readFileSync("/proc/locks", "utf8").includes("BREAKING"));
+    fs.rmSync(wait);
+    requireRefused(await running.ended, words.join(" "));
+    const holder = await opening;
+    assert.equal(await holder.write(), "ok");
+    await holder.stop();
+    assert.ok(rowsOf(file).includes("later"));
+    assert.equal(cairnOk(words, options).data["method"], "exchange");
+    assert.deepEqual(rowsOf(file), ["saved"]);
+  });
+
   test("has one of two states after a kill while a restore exchanges it", async (t) => {
     const made = scene(t, "copy", "wal");
     if (made === null) return;

@@ -64,15 +64,18 @@ export class QuietDatabase {
   /** Holds several as one; or tells of one that is in use. */
   static holdAll(places: readonly Uint8Array[]): QuietDatabase | (InUse & { place: Uint8Array }) {
     const leased: number[] = [];
-    for (const place of places) {
-      const held = QuietDatabase.hold(place);
-      if (held instanceof QuietDatabase) append(leased, held.#leased);
-      else {
-        endAll(leased);
-        return { ...held, place };
+    let isQuiet = false;
+    try {
+      for (const place of places) {
+        const held = QuietDatabase.hold(place);
+        if (!(held instanceof QuietDatabase)) return { ...held, place };
+        append(leased, held.#leased);
       }
+      isQuiet = true;
+      return new QuietDatabase(leased);
+    } finally {
+      if (!isQuiet) endAll(leased);
     }
-    return new QuietDatabase(leased);
   }
 
   /** True if somebody began to open it since it is held, and would go on with what had the name before. */
