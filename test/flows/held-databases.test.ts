@@ -114,7 +114,10 @@ describe("a database that a process has open", { skip }, () => {
           assert.equal(fs.statSync(file).ino, inode);
           assert.equal(fs.readFileSync(path.join(folder, "notes"), "utf8"), "two");
         }
-        cairnOk(["restore", "head", "--through-sqlite"], options);
+        const { changes } = cairnOk(["restore", "head", "--through-sqlite"], options).data as {
+          changes: { updated: number };
+        };
+        assert.equal(changes.updated, 2, "the database counts");
         assert.equal(await holder.write(), "ok");
         assert.equal(fs.readFileSync(path.join(folder, "notes"), "utf8"), "one");
         requireRefused(cairn(["undo"], options), "undo");
@@ -157,6 +160,33 @@ describe("a database that a process has open", { skip }, () => {
     assert.ok(!rowsOf(file).includes("newest"));
   });
 
+  test("keeps a journal that ignore rules hide, and no message says to move it away", async (t) => {
+    const made = scene(t, "copy", "delete");
+    if (made === null) return;
+    const { folder, file } = made;
+    fs.writeFileSync(path.join(folder, ".cairnignore"), "*-journal\n");
+    cairnOk(["save", folder]);
+    add(file, "newest");
+    const database = new DatabaseSync(file);
+    t.after(() => database.close());
+    database.exec("PRAGMA cache_size = 1; BEGIN IMMEDIATE");
+    for (let i = 0; i < 100; i++) database.exec(`INSERT INTO t VALUES ('${"x".repeat(999)}')`);
+    const journal = fs.readFileSync(`${file}-journal`);
+    for (const words of [
+      ["restore", "head"],
+      ["restore", "head", "app.db"],
+    ]) {
+      const done = cairn(words, { prefix: FAR, cwd: folder, own: true });
+      requireRefused(done, words.join(" "));
+      assert.match(done.error!.message, /is open in/);
+      assert.doesNotMatch(`${done.error!.hint}`, /move/);
+    }
+    assert.deepEqual(fs.readFileSync(`${file}-journal`), journal);
+    database.exec("COMMIT");
+    cairnOk(["restore", "head", "--through-sqlite"], { prefix: FAR, cwd: folder, own: true });
+    assert.deepEqual(rowsOf(file), ["saved", "later"]);
+  });
+
   for (const way of ["restore", "database restore"] as const)
     test(`keeps its place when a program opens it while ${way} exchanges it`, async (t) => {
       const made = scene(t, "copy", "wal");
@@ -186,6 +216,28 @@ describe("a database that a process has open", { skip }, () => {
       assert.equal(await said, "SQLite");
       assert.ok(rowsOf(file).includes("newest"));
     });
+
+  test("keeps its place when a program opens it while the whole folder is exchanged", async (t) => {
+    const made = scene(t, "btrfs-snapshot", "wal");
+    if (made === null) return;
+    const { folder, file } = made;
+    const options: RunOptions = { prefix: FAR, cwd: folder, own: true };
+    const words = ["restore", "head", "--method", "exchange"];
+    const wait = `${folder}.wait`;
+    fs.writeFileSync(wait, "");
+    const running = startCairn(words, { ...options, failpoint: `exchange.known@${wait}` });
+    await running.paused;
+    const opening = DatabaseHolder.start(t, file);
+    await eventually("the program waits", () => fs.readFileSync("/proc/locks", "utf8").includes("BREAKING"));
+    fs.rmSync(wait);
+    requireRefused(await running.ended, words.join(" "));
+    const holder = await opening;
+    assert.equal(await holder.write(), "ok");
+    await holder.stop();
+    assert.ok(rowsOf(file).includes("later"));
+    assert.equal(cairnOk(words, options).data["method"], "exchange");
+    assert.deepEqual(rowsOf(file), ["saved"]);
+  });
 
   test("has one of two states after a kill while a restore exchanges it", async (t) => {
     const made = scene(t, "copy", "wal");

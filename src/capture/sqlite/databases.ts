@@ -85,7 +85,9 @@ export async function captureDatabase(
     const { warnings, ...captured } = await sqlite.do("capture", request, { signal, scratch: stage });
     failpoint("database-capture.staged");
     refuseTaken(to, overwrite);
-    using _held = overwrite ? holdOrRefuse(to, "end the programs that use it, or name another file") : null;
+    using _held = overwrite
+      ? holdOrRefuse([Buffer.from(to)], "end the programs that use it, or name another file")
+      : null;
     for (const ending of [...captured.sidecars, ""]) {
       chmodSync(`${stage}/image${ending}`, statSync(source).mode & 0o666);
       if (overwrite) renameSync(`${stage}/image${ending}`, `${to}${ending}`);

@@ -25,7 +25,7 @@ const NEW = "new-";
  * their own names; null where there was none. Throws `refused` where it is open, and leaves all as it was.
  */
 export function exchange(staged: string, target: string): string | null {
-  using held = holdOrRefuse(target);
+  using held = holdOrRefuse([Buffer.from(target)]);
   const folder = path.dirname(target);
   const { startTime } = thisProcess();
   const work = path.join(folder, `${WORK}${process.pid}-${startTime || "0"}.${path.basename(target)}`);

@@ -13,6 +13,8 @@ import { openRegular } from "../../fs/regular-file.ts";
 import { listedNames, printablePath } from "../../fs/safe-path.ts";
 import { inFile, logsBeside, readHeader } from "./header.ts";
 
+export { logsBeside } from "./header.ts";
+
 /** A database that cannot be replaced under whoever has it open. */
 export interface InUse {
   /** Processes that are known to have it open; the kernel may know of one that is not seen from here. */
@@ -62,15 +64,18 @@ export class QuietDatabase {
   /** Holds several as one; or tells of one that is in use. */
   static holdAll(places: readonly Uint8Array[]): QuietDatabase | (InUse & { place: Uint8Array }) {
     const leased: number[] = [];
-    for (const place of places) {
-      const held = QuietDatabase.hold(place);
-      if (held instanceof QuietDatabase) append(leased, held.#leased);
-      else {
-        endAll(leased);
-        return { ...held, place };
+    let isQuiet = false;
+    try {
+      for (const place of places) {
+        const held = QuietDatabase.hold(place);
+        if (!(held instanceof QuietDatabase)) return { ...held, place };
+        append(leased, held.#leased);
       }
+      isQuiet = true;
+      return new QuietDatabase(leased);
+    } finally {
+      if (!isQuiet) endAll(leased);
     }
-    return new QuietDatabase(leased);
   }
 
   /** True if somebody began to open it since it is held, and would go on with what had the name before. */
@@ -188,11 +193,11 @@ export function inWords({ users, unknown }: InUse): string {
 export const THROUGH =
   "end the programs that use it, or write the content through SQLite, so that they see it: --through-sqlite";
 
-/** Holds the database at an absolute path, or throws `refused`. */
-export function holdOrRefuse(place: string | Uint8Array, hint = THROUGH): QuietDatabase {
-  const held = QuietDatabase.hold(Buffer.from(place));
+/** Holds those of some absolute raw paths that are databases, or throws `refused`. */
+export function holdOrRefuse(places: Iterable<Uint8Array>, hint = THROUGH): QuietDatabase {
+  const held = QuietDatabase.holdAll(databasesAmong(places));
   if (held instanceof QuietDatabase) return held;
-  throw new CairnError("refused", `${printablePath(place)} ${inWords(held)}`, {
+  throw new CairnError("refused", `the SQLite database ${printablePath(held.place)} ${inWords(held)}`, {
     hint,
     details: { holders: held.users },
   });

@@ -2,11 +2,13 @@ import fs from "node:fs";
 import { append } from "../../append.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
 import { NodeWriter, protectionOf } from "../../archive/write/node-writer.ts";
+import { databasesAmong, holdOrRefuse, logsBeside } from "../../capture/sqlite/quiet-database.ts";
 import type { Overwrite } from "../../contract/snapshots.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { beside, besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
 import { EACCES, EBUSY, EEXIST, EISDIR, ENOENT, EPERM, errnoName, EXDEV } from "../../fs/linux/errno.ts";
 import { type OpenPlace, renameToFree } from "../../fs/linux/exchange-folders.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
@@ -28,7 +30,6 @@ import { quotedPath } from "../../fs/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
-import { OverDatabases } from "./over-databases.ts";
 
 /** A state that is put over a folder with something in it. */
 export interface Over {
@@ -91,7 +92,8 @@ export class OverFolder {
   /** Entries that stay though they were to be written, and folders that were made; paths in latin1. */
   readonly #kept = new Set<string>();
   readonly #made = new Set<string>();
-  readonly #databases: OverDatabases;
+  /** Places that may be databases of which something comes, by absolute path in latin1. */
+  readonly #databases = new Map<string, Uint8Array>();
   /** Raw paths, each with all below it; null: everything. */
   #planned: Uint8Array[] | null = null;
 
@@ -99,7 +101,6 @@ export class OverFolder {
     this.#over = over;
     this.#chosen = over.chosen === null ? null : new PathSelection(over.chosen);
     this.#target = openDirectory(over.target);
-    this.#databases = new OverDatabases(over.target);
     this.#sys.fstat(this.#target, this.#stat);
     this.#device = this.#deviceFound();
   }
@@ -108,7 +109,7 @@ export class OverFolder {
   async plan(): Promise<readonly Uint8Array[] | null> {
     const { found, isWhole } = await this.#planDirectory(this.#over.root, NOTHING, newPacer(this.#over.signal));
     this.#planned = isWhole ? null : found;
-    this.#databases.requireQuiet();
+    holdOrRefuse(this.#databases.values(), IN_USE)[Symbol.dispose]();
     for (const { unchanged, isWritten } of this.#groups.values())
       if (isWritten && this.#planned !== null) {
         append(this.#planned, unchanged);
@@ -157,15 +158,13 @@ export class OverFolder {
   #look(fd: number, what: Looked & { isWhole: boolean }): "write" | "below" | "left" {
     const { node: stored, own, isWhole } = what;
     const isDirectory = stored.type === "dir";
-    const { overwrite, lossless } = this.#over;
     const there = fd < 0 ? ENOENT : this.#statOf(fd, stored.name);
     if (there === ENOENT) {
       if (isDirectory && !isWhole) return "below";
       if (this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
-      if (overwrite === "never" && this.#databases.isLogOfAnother(stored, own))
-        return this.#stays(own, "keep_present", BESIDE_DATABASE);
+      if (this.#isLogOfAnother(stored, own)) return this.#stays(own, "keep_present", BESIDE_DATABASE);
       if (!isDirectory) this.#grouped(stored, own, true);
-      this.#databases.note(stored, own, stored.size);
+      this.#noteDatabase(stored, own, stored.size);
       return "write";
     }
     if (there < 0) throw syscallError(there, `cannot look at ${quotedPath(own)}`);
@@ -176,6 +175,7 @@ export class OverFolder {
     if (isDirectory !== isDirectoryThere) return this.#stays(own, "keep_present", isDirectory ? IS_NONE : IS_DIRECTORY);
     if (isDirectory) return "below";
     const size = wide(words, STAT.SIZE);
+    const { overwrite, lossless } = this.#over;
     if (overwrite === "never") {
       this.counts.left++;
       return "left";
@@ -185,7 +185,7 @@ export class OverFolder {
     if (!isSame && this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
     this.#grouped(node, own, !isSame);
     if (!isSame) {
-      this.#databases.note(stored, own, size);
+      this.#noteDatabase(stored, own, size);
       return "write";
     }
     this.counts.unchanged++;
@@ -194,13 +194,25 @@ export class OverFolder {
 
   /** Tells if a file would come to lie beside a log of SQLite that stays. */
   #isBesideLog({ node, nodes, own }: Looked): boolean {
-    if (node.type !== "file") return false;
-    return this.#databases.logsBeside(own, node.size).some((ending) => {
-      const name = Buffer.concat([node.name, Buffer.from(ending)]);
+    if (node.type !== "file" || !mayBeDatabase(node)) return false;
+    return logsBeside(joinPath(this.#over.target, own)).some((ending) => {
+      const name = beside(node.name, ending);
       const log = Iterator.from(nodes).find((each) => Buffer.compare(each.name, name) === 0);
       const isReplaced = log?.type === "file" && this.#over.overwrite !== "never";
-      return !isReplaced || this.#wanted(Buffer.concat([own, Buffer.from(ending)]), log) === "no";
+      return !isReplaced || this.#wanted(beside(own, ending), log) === "no";
     });
+  }
+
+  /** Tells if a log with something in it would come to lie beside a database that stays. */
+  #isLogOfAnother({ type, size }: TreeNode, own: Uint8Array): boolean {
+    const database = type === "file" && size > 0 && this.#over.overwrite === "never" ? besideWhich(own) : null;
+    return database !== null && databasesAmong([joinPath(this.#over.target, database)]).length > 0;
+  }
+
+  /** Takes note of an entry that comes; `size`: of the file that is there, else its own. */
+  #noteDatabase({ type }: TreeNode, own: Uint8Array, size: number): void {
+    const database = type !== "file" ? null : (besideWhich(own) ?? (mayBeDatabase({ size }) ? own : null));
+    if (database !== null) this.#databases.set(latin1(database), joinPath(this.#over.target, database));
   }
 
   #stays(path: Uint8Array, reason: LeftOutEntry["reason"], detail: string): "left" {
@@ -260,9 +272,11 @@ export class OverFolder {
 
   /**
    * Moves what was written out of the folder in which it was, to its places, and gives the state's directories their own
-   * metadata; that of the target itself stays. It is not stopped: half of it is neither the old state nor the new one.
+   * metadata; that of the target itself stays. It is not stopped: half of it is neither the old state nor the new one. Throws
+   * `refused`, and nothing is moved, if a process has a database open that would be replaced.
    */
   async place(staging: Buffer): Promise<void> {
+    using _quiet = holdOrRefuse(this.#databases.values(), IN_USE);
     const from = openDirectory(staging);
     try {
       const planned = this.#planned === null ? null : new PathSelection(this.#planned);
@@ -289,7 +303,7 @@ export class OverFolder {
           const entry = { staged, own, name: node.name };
           if (node.type === "dir") {
             if (!isPlanned || this.#hasFolder(fd, entry, writer)) below.push(node);
-          } else if (isPlanned) this.#placeFile(fd, entry, path);
+          } else if (isPlanned) this.#placeEntry(fd, entry);
           failpoint("restore-over.placed");
         }
       } finally {
@@ -327,20 +341,6 @@ export class OverFolder {
     }
     this.#made.add(latin1(own));
     return true;
-  }
-
-  /** Puts an entry in place; a database with its sidecars, while no process has it open. */
-  #placeFile(fd: number, entry: Staged, directory: Uint8Array): void {
-    const names = this.#databases.take(entry.own);
-    if (names === null) return this.#placeEntry(fd, entry);
-    if (names.length === 0) return;
-    const held = this.#databases.hold(entry.own);
-    using _held = typeof held === "string" ? null : held;
-    for (const name of names) {
-      const own = joinPath(directory, name);
-      if (typeof held === "string") this.#stays(own, "keep_present", held);
-      else this.#placeEntry(fd, { ...entry, own, name });
-    }
   }
 
   #placeEntry(fd: number, { staged, own, name }: Staged): void {

@@ -1,7 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import { logsBeside } from "../../capture/sqlite/header.ts";
-import { databasesAmong, inWords, type InUse, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
+import { databasesAmong, inWords, type InUse, logsBeside, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
