@@ -6,7 +6,7 @@ import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { joinRaw, printablePath, shellPath } from "../../fs/safe-path.ts";
 import { listWorkspaces, type PlacedWorkspace, readControl } from "./control-directory.ts";
-import { type ControlPaths, controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
+import { controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
 import { moveConversion } from "./convert.ts";
 import {
   findWorkspace,
@@ -24,15 +24,7 @@ import { checkLocation, realFolder } from "./guards.ts";
 import { type Kept, moveWorkspace } from "./move-record.ts";
 import { treePlace } from "../points/held-trees.ts";
 import { Points } from "../points/points.ts";
-import {
-  controlOf,
-  listRegistered,
-  lockingOf,
-  lockRegistry,
-  readRegistration,
-  registerWorkspace,
-  unregister,
-} from "./registry.ts";
+import { controlOf, listRegistered, lockingOf, lockRegistry, readRegistration, registerWorkspace } from "./registry.ts";
 import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "./release.ts";
 import { Workspace, type WorkspaceParts } from "../workspace.ts";
 
