@@ -66,7 +66,7 @@ test("the options of every command are these", async () => {
       "serve-context": "--listen --socket --api-key-file --no-auth --max-file-size --layout --check",
       "serve-repository":
         "--path --listen --htpasswd --no-auth --private-repositories --append-only --tls-cert --tls-key --max-file-size --max-connections --check --hash-password",
-      daemon: "--state-dir --socket --config --check",
+      daemon: "--state-dir --socket --config --rebuild-state --check",
       init: "--name --engine --self-contained --quota --allow",
       workspaces: "--points",
       relocate: "--allow",

@@ -155,8 +155,8 @@ export class Daemon {
     const shown = `the move of ${printablePath(path)} (${printablePath(target)}, ${printablePath(aside)})`;
     try {
       const how = await this.#moves.finish(move);
-      const served = this.#kept.at(Buffer.from(target));
-      if (how === "moved" && back && served !== null) await this.#giveUp(served);
+      const served = this.#kept.at(Buffer.from(target)) ?? this.#kept.at(Buffer.from(path));
+      if (how === "moved" && back && served !== null) await this.#leaveImage(served, path);
       else if (how === "moved" && !back) await this.#serve(target, {}, { link: path });
       this.#moves.end(move);
       const said =
@@ -359,10 +359,12 @@ export class Daemon {
     }
     this.#kept.marks.add(place);
     failpoint("daemon.marked");
+    if (link !== undefined) await this.#moves.followReleased(link, folder);
     const client = await this.#openOrAdopt(folder, this.#adoptOptions(options), isForOther).catch((error: unknown) => {
       if (!this.#kept.state.workspaces.some(({ path }) => path === place.path)) this.#kept.marks.drop(place);
       throw error;
     });
+    if (this.#decision.type === "btrfs-loop" && client.engineType === "copy") await client.setEngine("btrfs-snapshot");
     failpoint("daemon.adopted");
     const { id, control_directory } = client.workspace;
     const others = this.#kept.state.workspaces.filter((each) => each.id !== id);
@@ -479,7 +481,7 @@ export class Daemon {
           );
         if (peer.uid !== 0) throw new CairnError("permission", "only root takes a folder back from the image");
         const move = await this.#moves.back(served.link, served.path, options);
-        await this.#giveUp(served);
+        await this.#leaveImage(served, served.link);
         this.#moves.end(move);
         this.events.append({ workspace: served, type: "recovered", data: { original: served.path } });
         return { ...served, ...NOT_CONVERTED, path: served.link, original: served.path };
@@ -492,6 +494,17 @@ export class Daemon {
       this.events.append({ workspace: served, type: "recovered", data: { original } });
       return { ...served, ...(conversion ?? NOT_CONVERTED) };
     });
+  }
+
+  /** Gives a workspace up whose folder is back from the image: the points follow it first, so that an adoption finds them again. */
+  async #leaveImage({ link: _link, ...served }: ServedWorkspace, path: string): Promise<void> {
+    await this.#moves.follow(served, path);
+    failpoint("daemon.left-image");
+    const back = { ...served, path };
+    this.#clients.delete(served.id);
+    this.#kept.note(back);
+    await (await this.#client(back)).setEngine("copy");
+    await this.#giveUp(back);
   }
 
   /**

@@ -5,6 +5,7 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { type DaemonState, encodeDaemonState } from "../../src/formats/records/daemon-state.ts";
+import { cairnOk } from "../fixtures/command.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
@@ -80,6 +81,27 @@ test("a folder is moved onto the image and back, equal at its path at any time, 
   assert.deepEqual((await daemon.status()).workspaces, []);
   assert.deepEqual(daemon.stateNow().moves, []);
   fs.rmSync(original, { recursive: true });
+  // Its points are found again: by the daemon, which moves the folder once more, and by root without it.
+  await daemon.call("register", { path: folder, ...ALLOW });
+  assert.deepEqual(
+    (await history(daemon, folder)).map(({ message }) => message),
+    ["", "one"],
+  );
+  await daemon.call("save", { workspace: folder, options: { message: "three" } });
+  assert.equal((await history(daemon, folder))[0]!.engine, "btrfs-snapshot");
+  await daemon.call("recover", { path: folder, ...ALLOW });
+  await daemon.stop();
+  const asRoot = { env: { CAIRN_STATE_DIR: daemon.state } };
+  cairnOk(["init", folder], asRoot);
+  fs.writeFileSync(path.join(folder, "more"), "changed");
+  cairnOk(["save", folder, "-m", "four"], asRoot);
+  const points = cairnOk(["-C", folder, "history"], asRoot).data["save_points"] as { message: string }[];
+  assert.deepEqual(
+    points.map(({ message }) => message),
+    ["four", "three", "", "one"],
+  );
+  cairnOk(["-C", folder, "restore", "head~3"], asRoot);
+  assertFolder(folder, state, "the first point");
 });
 
 test("an image that is gone is not made anew, and one that is to be larger is grown while it is in use", async (t) => {
@@ -165,7 +187,7 @@ test("a move, the way back and a first start that are killed at any step leave t
     assert.equal((await history(daemon, folder)).length, 1);
     const target = fs.readlinkSync(folder);
     await daemon.stop();
-    for (const back of [...steps, "daemon.released"]) {
+    for (const back of [...steps, "daemon.left-image", "daemon.released"]) {
       const where = `${failpoint}, then back and killed at ${back}`;
       if (!fs.lstatSync(folder).isSymbolicLink()) break;
       await daemon.start({ CAIRN_FAILPOINT: back });

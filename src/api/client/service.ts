@@ -92,7 +92,9 @@ async function* fieldsOf(
 }
 
 export function notAsked(): NoDaemon {
-  return new NoDaemon("no_daemon", "no daemon is asked: CAIRN_SOCKET is none");
+  return new NoDaemon("no_daemon", "no daemon is asked: CAIRN_SOCKET is none", {
+    hint: "name the daemon's socket in it, or leave it out",
+  });
 }
 
 /** Asks the first daemon that is there. Throws `NoDaemon`. */

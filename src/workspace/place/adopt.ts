@@ -44,11 +44,13 @@ import {
 } from "./find-workspace.ts";
 import { isTrusted, whoMayMove } from "./owners.ts";
 import {
+  controlOf,
   finishReleases,
   leftReleases,
   lockingOf,
   lockRegistry,
   registerWorkspace,
+  releasedRegistration,
   userStateDirectory,
 } from "./registry.ts";
 import { existingAncestor, whatMayGo } from "./room.ts";
@@ -303,7 +305,9 @@ function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
   const ids = parents.flatMap((parent) =>
     namesIn(parent).flatMap((id) => (/^[0-9a-f]{32}$/.test(id) ? [join(parent, id)] : [])),
   );
-  return [beside, ...ids].filter((root) => isTrusted(root, folder)).map(controlPaths);
+  const noted = releasedRegistration(folder);
+  const all = new Set([...(noted === null ? [] : [controlOf(noted)]), beside, ...ids]);
+  return [...all].filter((root) => isTrusted(root, folder)).map(controlPaths);
 }
 
 function takeUpAgain(control: ControlPaths, workspace: PlacedWorkspace, folder: Buffer): void {

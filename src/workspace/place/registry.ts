@@ -27,10 +27,16 @@ import { lacksItsFile } from "./control-directory.ts";
 import { controlPaths, MOUNT_CONTROL, requireWhole, SELF_CONTAINED_CONTROL } from "./control-layout.ts";
 
 /**
- * The user's registry. In its state directory lie three folders of small files of one form, each named by the hash of a path:
- * folders that are kept, self-contained ones that were opened (only to list them), and control directories that are being removed.
+ * The user's registry. In its state directory lie four folders of small files of one form, each named by the hash of a path: folders
+ * that are kept, self-contained ones that were opened (only to list them), control directories that are being removed, and folders
+ * that were released and have points.
  */
-const FOLDERS = { registered: "workspaces", selfContained: "self-contained", releasing: "releasing" } as const;
+const FOLDERS = {
+  registered: "workspaces",
+  selfContained: "self-contained",
+  releasing: "releasing",
+  released: "released",
+} as const;
 
 const MAX_REGISTRATION_BYTES = 1 << 20;
 
@@ -82,6 +88,26 @@ export function registerWorkspace(entry: NewRegistration): void {
   durableMkdir(folderOf("registered"));
   removeLeftovers(folderOf("registered"));
   durableWrite(fileOf("registered", entry.folder), encoded(entry));
+  durableRemove(fileOf("released", entry.folder));
+}
+
+/** Notes where the points of a folder lie that is released, for whoever adopts it again. */
+export function noteReleased(entry: NewRegistration): void {
+  durableMkdir(folderOf("released"));
+  durableWrite(fileOf("released", entry.folder), encoded(entry));
+}
+
+/** The registration that a released folder had; for root also one of its daemon. Null where none is noted or can be read. */
+export function releasedRegistration(folder: RawPath): Registration | null {
+  const states = [userStateDirectory(), daemonsRegistry()].filter((each) => each !== null);
+  for (const state of states)
+    try {
+      const registration = readFrom(fileOf("released", folder, state), folder);
+      if (registration !== null) return registration;
+    } catch {
+      // It is only a note: points are looked for at the usual places, too.
+    }
+  return null;
 }
 
 /**
