@@ -71,27 +71,44 @@ interface Where {
 
 /** Verbs of the library that a daemon is asked about. */
 class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "adopt" | "listWorkspaces"> {
-  readonly #connections: Connection[];
+  readonly #connections: readonly Connection[];
   readonly #where: Where;
+  /** Daemons that are asked no more, and why. */
+  readonly #lost = new Map<Connection, NoDaemon>();
 
   constructor(connections: Connection[], where: Where) {
     this.#connections = connections;
     this.#where = where;
   }
 
-  async #local(): Promise<CairnLibrary> {
-    const { local } = this.#where;
-    if (local === null) throw noDaemon();
-    return local();
+  #asked(): Connection[] {
+    return this.#connections.filter((each) => !this.#lost.has(each));
   }
 
-  /** The first daemon's that is there. Throws `unsupported` where none is. */
+  /** Throws `busy` where a daemon hangs, since nobody knows what it serves. The next call asks it again. */
+  #requireNoneHung(): void {
+    for (const [connection, error] of this.#lost)
+      if (error.code === "busy") {
+        this.#lost.delete(connection);
+        throw error;
+      }
+  }
+
+  async #local(): Promise<CairnLibrary> {
+    const { local } = this.#where;
+    if (local !== null) return local();
+    this.#requireNoneHung();
+    throw noDaemon();
+  }
+
+  /** The first daemon's that is there. Throws `unsupported` where none is, and `busy` where one hangs. */
   async any<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
-    for (const connection of this.#connections.slice()) {
+    for (const connection of this.#asked()) {
       try {
         return await work(connection);
       } catch (error) {
         this.#lose(connection, error);
+        this.#requireNoneHung();
       }
     }
     throw noDaemon();
@@ -100,12 +117,12 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
   /** Throws any error but that no daemon is there: that one is asked no more. One that was named by its address is missed. */
   #lose(connection: Connection, error: unknown): void {
     if (!(error instanceof NoDaemon) || !this.#where.isHere) throw error;
-    this.#connections.splice(this.#connections.indexOf(connection), 1);
+    this.#lost.set(connection, error);
   }
 
   /** The first daemon that serves a path, and its workspace there. */
   async #at(path: string, options: CallOptions): Promise<{ connection: Connection; found: Reference } | null> {
-    for (const connection of this.#connections.slice()) {
+    for (const connection of this.#asked()) {
       try {
         const found = (await connection.call("at", { path }, options)) as Reference | null;
         if (found !== null) return { connection, found };
@@ -119,9 +136,10 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
   async find(...given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
     const [path, options = {}] = given;
     const served = (await this.#at(path, options as CallOptions))?.found.workspace.path ?? null;
-    if ((served !== null && isSamePlace(served, path)) || this.#where.local === null) return served;
+    if (served !== null && isSamePlace(served, path)) return served;
     // The nearer one counts, whoever keeps it.
-    const own = await (await this.#local()).find(...given);
+    const own = this.#where.local === null ? null : await (await this.#local()).find(...given);
+    if (own === null && served === null) this.#requireNoneHung();
     return own === null || (served !== null && served.length > own.length) ? served : own;
   }
 
@@ -129,7 +147,12 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const [path, options = {}] = given;
     const served = options.controlDirectory === undefined ? await this.#at(path, options) : null;
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
-    return (await this.#local()).open(...given);
+    try {
+      return await (await this.#local()).open(...given);
+    } catch (error) {
+      if ((error as CairnError).code === "not_a_workspace") this.#requireNoneHung();
+      throw error;
+    }
   }
 
   async openOrAdopt(...given: Parameters<CairnLibrary["openOrAdopt"]>): Promise<Client> {
@@ -140,9 +163,10 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     if (options.controlDirectory !== undefined) return (await this.#local()).openOrAdopt(...given);
     const served = await this.#at(path, options);
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
-    const [connection] = this.#connections;
+    const [connection] = this.#asked();
     const local = await this.#local();
     const known = await local.find(path);
+    if (known === null) this.#requireNoneHung();
     if (connection === undefined || (known !== null && isSamePlace(known, path))) return local.openOrAdopt(...given);
     await refuseOwnInside(local, path, options);
     return register(connection);
@@ -159,12 +183,13 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const infos = new Map<string, WorkspaceInfo>();
     const own = this.#where.local === null ? [] : await (await this.#local()).listWorkspaces(...given);
     for (const each of own) infos.set(`${each.id} ${each.path}`, each);
-    for (const connection of this.#connections) {
+    for (const connection of this.#asked()) {
       try {
         const served = (await connection.call("list", {}, given[0])) as WorkspaceInfo[];
         for (const each of served) infos.set(`${each.id} ${each.path}`, each);
       } catch (error) {
-        if (!(error instanceof NoDaemon) || !this.#where.isHere) throw error;
+        this.#lose(connection, error);
+        if ((error as NoDaemon).code === "busy") given[0]?.onWarning?.((error as NoDaemon).message);
       }
     }
     return [...infos.values()].sort((a, b) => (a.path < b.path ? -1 : Number(a.path > b.path)));

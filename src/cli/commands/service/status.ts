@@ -21,7 +21,7 @@ export async function askDaemon(name: string, members: Record<string, unknown> =
       connection.close();
     }
   }
-  if (refused?.code === "permission") throw refused;
+  if (refused !== undefined && refused.code !== "not_found") throw refused;
   throw new CairnError("not_found", "no daemon runs here", {
     hint: "start one: `cairn service install`, or `cairn daemon` in the foreground",
     cause: refused,
