@@ -1,6 +1,6 @@
 import { lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { findProgram } from "../../../fs/child-pipes.ts";
+import { thisProgram } from "../../../daemon/unit.ts";
 import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -24,7 +24,7 @@ export const install: CommandDefinition = {
       text: "tool (default: points before and after each tool call and turn) or turn",
       values: EACH,
     },
-    { flags: "--command <path>", text: "what the tool is to run (default: cairn, or where this one lies)" },
+    { flags: "--command <path>", text: "what the tool is to run (default: this program, by the Node that runs it)" },
     { flags: "--print", text: "show the files as they would be, and write nothing" },
   ],
   examples: [
@@ -82,17 +82,13 @@ function toolOf(input: Input): AgentTool {
 }
 
 function scopeOf(context: Context, input: Input): Scope {
+  const command = input.text("command");
   return {
     project: input.flag("user") ? null : resolve(context.folder()),
     env: context.env,
     each: input.choice("each", EACH) ?? "tool",
-    command: [input.text("command") ?? ownCommand(context.env)],
+    command: command === undefined ? thisProgram() : [command],
   };
-}
-
-/** `cairn` where a shell finds it, else the file that runs now. */
-function ownCommand(env: Context["env"]): string {
-  return findProgram("cairn", env["PATH"] ?? "") === null ? realpathSync(process.argv[1]!) : "cairn";
 }
 
 interface Change {
