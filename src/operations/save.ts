@@ -15,11 +15,12 @@ import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import { capturePoint } from "../workspace/points/capture.ts";
 import { isImported } from "../workspace/points/points.ts";
+import { checkPointTags } from "../workspace/points/targets.ts";
 
 /** Saves the folder as it is. Throws `usage` for a cause or a tag that is none. */
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
   const started = performance.now();
-  checkTags(options.tags ?? []);
+  checkPointTags(options.tags ?? []);
   if (options.id !== undefined && options.skipUnchanged === true)
     throw new CairnError("usage", "a point that is not made can get no id: give id or skipUnchanged");
   const cause = options.cause === undefined ? {} : { cause: checkedCause(options.cause) };
