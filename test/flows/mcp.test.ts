@@ -95,6 +95,8 @@ test("the tools remove no points, and what is not understood is told to the mode
   }
   await callTool(client, "save");
   for (const [name, given, words] of [
+    ["undo", {}, /^nothing_to_undo: .*\nsee `history\(\)`$/],
+    ["show", { target: "beef" }, /^not_found: .*\nsee `history\(\)`$/],
     ["cleanup", {}, /no tool "cleanup"/],
     ["release", {}, /no tool/],
     ["constructor", {}, /no tool/],

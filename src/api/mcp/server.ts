@@ -2,6 +2,7 @@ import { Server } from "@modelcontextprotocol/sdk/server/index.js";
 import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { CallToolRequestSchema, ListToolsRequestSchema } from "@modelcontextprotocol/sdk/types.js";
+import { hintForPrograms } from "../../contract/call-hints.ts";
 import { describeError } from "../../contract/error-record.ts";
 import type { Client } from "../../contract/index.ts";
 import { checkValue, object, refuseUnknown } from "../../contract/schema.ts";
@@ -56,7 +57,8 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
       };
     } catch (error) {
       const record = describeError(toCairnError(error));
-      const advice = record.code === "not_a_workspace" ? "call save: it begins to keep the folder" : record.hint;
+      const advice =
+        record.code === "not_a_workspace" ? "call save: it begins to keep the folder" : adviceOf(record.hint);
       const hint = advice === null ? "" : `\n${advice}`;
       return { isError: true, content: [{ type: "text" as const, text: `${record.code}: ${record.message}${hint}` }] };
     }
@@ -65,6 +67,14 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
   server.onclose = resolve;
   await server.connect(transport);
   await promise;
+}
+
+/** A hint in the words of the tools. One that only a command of a person can follow stays as it is. */
+function adviceOf(hint: string | null): string | null {
+  if (hint === null) return null;
+  const advice = hintForPrograms(hint);
+  const calls = [...advice.matchAll(/`(\w+)\(/g)].map(([, name]) => name!);
+  return calls.every((name) => Object.hasOwn(TOOLS, name)) ? advice : `a person can do this: ${hint}`;
 }
 
 async function call(
