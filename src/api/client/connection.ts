@@ -137,7 +137,8 @@ export class Connection {
         yield line;
       }
     } catch (error) {
-      if (signal?.aborted === true) throw new CairnError("interrupted", "stopped by the caller", { cause: error });
+      if (signal?.aborted === true)
+        throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
       throw this.gone(error, isTaken);
     } finally {
       ended.abort();

@@ -49,15 +49,16 @@ async function* eventsOf(socket: string | Remote | undefined, options: EventOpti
         if (data !== null) yield JSON.parse(data) as ServiceEvent;
       }
     } catch (error) {
-      if (signal?.aborted === true) throw new CairnError("interrupted", "stopped by the caller", { cause: error });
+      if (signal?.aborted === true)
+        throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
       // A daemon that was there comes back. One that may not be asked may not later either.
       const isGone = error instanceof NoDaemon && error.code !== "permission";
       if (error instanceof CairnError && !error.retryable && !(isGone && wasThere)) throw error;
     } finally {
       connection.close();
     }
-    await sleep(wait, undefined, { signal }).catch((error: unknown) => {
-      throw new CairnError("interrupted", "stopped by the caller", { cause: error });
+    await sleep(wait, undefined, { signal }).catch(() => {
+      throw new CairnError("interrupted", "stopped by the caller", { cause: signal!.reason });
     });
   }
 }
