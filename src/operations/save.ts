@@ -1,4 +1,4 @@
-import { secretKind } from "../fs/secret-names.ts";
+import { suspectAt } from "../fs/secret-names.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { displayPath, listedNames, printablePath, quotedPath } from "../fs/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
@@ -51,7 +51,7 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
 function warnOfSecrets(workspace: Workspace, { secrets, onWarning }: SaveOptions, { point, made }: SavedOrHead): void {
   const { parent_id: parent, rules } = point.descriptor;
   if (secrets === false) {
-    const left = rules.ignored_sample.map((each) => rawPath(each)).filter((path) => secretKind(path) !== null);
+    const left = rules.ignored_sample.map((each) => rawPath(each)).filter((path) => suspectAt(path) !== null);
     if (made && left.length > 0)
       onWarning?.(`left out, as they look like credentials: ${listedNames(left.map(quotedPath))}`);
     return;
