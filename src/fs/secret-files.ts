@@ -33,7 +33,7 @@ export function secretIn(directory: number, path: Uint8Array, scratch: Arena): s
 /** Those of the files below a folder that look like secrets by their names and are none by their content are left away. */
 export function realSecrets<T extends { path: Uint8Array }>(folder: Uint8Array, suspects: readonly T[]): T[] {
   if (suspects.length === 0) return [];
-  const [root, scratch] = [openDirectory(folder), newArena(4096)];
+  const [root, scratch] = [openDirectory(Buffer.from(folder)), newArena(4096)];
   try {
     return suspects.filter(({ path }) => secretIn(root, path, scratch) !== null);
   } finally {
