@@ -51,7 +51,7 @@ export const SECRET_PATTERNS: readonly string[] = [
   ...EXAMPLES.map((name) => `!${name}`),
 ];
 
-/** Of names that only their folder tells from all others no list is made: each file of a workspace would be looked at. */
+/** False of `tokens/*.json` and the like: to list such files, the path of each file that ends so would be looked at. */
 const isKnownAlone = (name: string): boolean => !/\/.*\*/.test(name);
 const LAST_NAMES = oneOf(
   SECRETS.flatMap(({ names }) => names.filter(isKnownAlone).map((name) => name.slice(name.lastIndexOf("/") + 1))),
@@ -118,7 +118,7 @@ export interface Suspect {
   holds: ((text: string) => boolean) | undefined;
 }
 
-/** What a file at a raw path may be by its names; null where it looks like no secret. */
+/** The secret that a file may be by its raw path; null where it looks like none. */
 export function suspectAt(path: Uint8Array): Suspect | null {
   const text = Buffer.from(path.buffer, path.byteOffset, path.length).toString("latin1");
   if (NOT.test(text.slice(text.lastIndexOf("/") + 1))) return null;

@@ -16,7 +16,6 @@ import { isOtherFolder } from "../place/find-workspace.ts";
 import { recoverWorkspace } from "../care/recovery.ts";
 import { keepSpareRoom } from "../place/temporaries.ts";
 import { sealPoints } from "../points/seal.ts";
-import { requireAgentsTags } from "../points/targets.ts";
 import { findUnwanted, unwantedKinds, type UnwantedKinds } from "./unwanted.ts";
 import type { Workspace } from "../workspace.ts";
 import type { Degradation } from "../../contract/words.ts";
@@ -52,7 +51,7 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   requireFolder(workspace);
   acceptOtherFolder(workspace, input);
   if (input.id !== undefined) workspace.requireOwnId(input.id);
-  if (input.cause?.kind === "tool_call") requireAgentsTags(workspace.points, tags ?? []);
+  workspace.requireTags(input);
   if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
   return kinds === null ? await savePresent(workspace, input) : await saveWithout(workspace, input, kinds);
 }
