@@ -9,7 +9,7 @@ import { guards, VerbOptions } from "../options.ts";
 
 const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause"), {
   to: "--to <dir>",
-  allow: { ...guards("space"), text: "override a guard of --to: space" },
+  allow: { ...guards("space"), text: "space: write with --to although the disk may be too small" },
 });
 
 export const command: CommandDefinition = {
