@@ -77,6 +77,7 @@ export const StatusResult = object({
   store: object({ bytes: number(), points: number() }),
   recovered: rows(Recovered, "the last ten, oldest first"),
   last_save_at: orNull(text()),
+  watched: flag("true: a daemon answered, and is told of what changes in the folder"),
   last_backup: orNull(
     object({
       at: text("when its snapshot was written"),
