@@ -303,6 +303,23 @@ test("what install writes runs where the Node that a shell finds is too old", ()
   assert.deepEqual([served.status, served.stderr], [0, ""]);
 });
 
+test("a restore to a point from before the installation says which agents have no hooks any more", () => {
+  const folder = newProject();
+  cairnOk(["save", folder]);
+  install(folder, "claude-code");
+  install(folder, "gemini");
+  cairnOk(["save", folder]);
+  fs.writeFileSync(path.join(folder, "a.txt"), "two\n");
+  assert.deepEqual(cairnOk(["restore", "head", "-C", folder]).warnings, []);
+  const { warnings } = cairnOk(["restore", "head~1", "-C", folder]);
+  assert.deepEqual(
+    warnings.map((each) => each.split(":")[0]),
+    ["claude-code has no hooks here any more", "gemini has no hooks here any more"],
+  );
+  assert.match(warnings[0]!, /agent install claude-code/);
+  assert.deepEqual(cairnOk(["undo", "-C", folder]).warnings, []);
+});
+
 test("a hook exits 0 whatever is wrong with its line or its Node: tools take 2 for an order to stop the agent", () => {
   for (const args of [["claude-code", "--no-such"], [], ["emacs"], ["claude-code", "more"]])
     assert.equal(spawnSync(process.execPath, [COMMAND, "agent", "hook", ...args], { input: "{}" }).status, 0);

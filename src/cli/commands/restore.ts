@@ -2,7 +2,7 @@ import { statSync } from "node:fs";
 import { printable, shellQuote } from "../render/format.ts";
 import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
-import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
+import { planOutcome, restoreOutcome, tellingOfHooks } from "../restore-outcome.ts";
 import { RestoreOptions } from "../../contract/points.ts";
 import { omit } from "../../contract/schema.ts";
 import { guards, VerbOptions } from "../options.ts";
@@ -51,7 +51,7 @@ export const command: CommandDefinition = {
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
     if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
     return restoreOutcome(context, client, {
-      result: await client.restore(options),
+      result: await tellingOfHooks(context, client, async () => client.restore(options)),
       method: options.method,
       ...(to === undefined ? {} : { to }),
     });
