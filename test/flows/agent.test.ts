@@ -78,6 +78,41 @@ test("each tool's own files get the entries once, and taking them out gives back
   }
 });
 
+test("taking the entries out gives back files and folders of any shape, as they were before install", () => {
+  const shapes: [string, Readonly<Record<string, string>>][] = [
+    ["claude-code", { ".mcp.json": "{}", ".claude/settings.json": "{ }" }],
+    ["claude-code", { ".mcp.json": '{"mcpServers":{}}', ".claude/settings.json": '{"hooks":{}}\n' }],
+    [
+      "claude-code",
+      { ".mcp.json": '{"mcpServers":{"x":{"command":"x"}}}', ".claude/settings.json": '{"hooks":{"Stop":[]}}' },
+    ],
+    ["gemini", { ".gemini/settings.json": "// mine\n{}" }],
+    ["codex", { ".codex/config.toml": 'model = "x"', ".codex/hooks.json": "" }],
+    ["opencode", { "opencode.json": '{"mcp":{}}' }],
+  ];
+  const all = (folder: string): string[] => fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).toSorted();
+  for (const [tool, files] of shapes) {
+    const given = Object.fromEntries(Object.entries(files).filter(([, text]) => text !== ""));
+    const folder = newProject(given);
+    fs.mkdirSync(path.join(folder, "empty"));
+    const before = all(folder);
+    install(folder, tool, "--each", "turn");
+    install(folder, tool);
+    cairnOk(["agent", "remove", tool, "-C", folder]);
+    for (const [name, text] of Object.entries(given)) assert.equal(read(folder, name), text, `${tool}: ${name}`);
+    assert.deepEqual(all(folder), before, tool);
+  }
+  const changed = newProject({ ".mcp.json": "{}" });
+  install(changed, "claude-code");
+  const text = read(changed, ".mcp.json").replace(
+    '"mcpServers": {',
+    '"mcpServers": {\n    "mine": { "command": "m" },',
+  );
+  fs.writeFileSync(path.join(changed, ".mcp.json"), text);
+  cairnOk(["agent", "remove", "claude-code", "-C", changed]);
+  assert.deepEqual(json(changed, ".mcp.json"), { mcpServers: { mine: { command: "m" } } }, "what came since stays");
+});
+
 test("the entries have the members that the tools read, and a turn alone where that is asked for", () => {
   const claude = newProject(CLAUDE);
   install(claude, "claude-code");
