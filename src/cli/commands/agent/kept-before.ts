@@ -18,7 +18,7 @@ const LIMIT = 128 << 20;
 const digestOf = (text: string): string => createHash("sha256").update(text).digest("hex");
 const placeOf = (file: string): string => join(userStateDirectory(), "agents", `${digestOf(file)}.json`);
 
-/** What was kept of a file; null where nothing was, or where `text` is not what `install` wrote. */
+/** Returns what was kept of a file; null where nothing was, or where `text` is not what `install` wrote. */
 export function keptBefore(file: string, text: string | null): KeptBefore | null {
   const record = readSmallFile(placeOf(file), LIMIT, true);
   if (record === null || text === null) return null;
