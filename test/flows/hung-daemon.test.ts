@@ -5,6 +5,8 @@ import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { connect } from "../../src/client.ts";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
@@ -49,7 +51,16 @@ test(
     fs.writeFileSync(path.join(folder, "a.txt"), "one\n");
     spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, folder]);
     cairnOk(["save", folder], asked);
+    const [program, ...args] = [...options.prefix!, options.node!, options.command!, "mcp", "-C", folder];
+    const agent = new Client({ name: "test", version: "1" });
+    await agent.connect(new StdioClientTransport({ command: program!, args, env: asked.env, stderr: "ignore" }));
+    t.after(async () => agent.close());
+    const status = async (): Promise<Awaited<ReturnType<typeof agent.callTool>>> =>
+      agent.callTool({ name: "status", arguments: {} });
+    assert.notEqual((await status()).isError, true);
     daemon.kill("SIGSTOP");
+    assert.match(JSON.stringify((await status()).content), /^\[.*busy: the daemon/);
+    assert.notEqual((await status()).isError, true, "the next call works without it");
     fs.writeFileSync(path.join(folder, "a.txt"), "two\n");
     cairnOk(["save", folder, "-m", "meanwhile"], asked);
     assert.equal(cairnOk(["status", folder], asked).data["clean"], true);

@@ -173,6 +173,7 @@ export class Connection {
   }
 
   #hung(ms: number): NoDaemon {
+    this.#hasAnswered = false;
     const since = ms === 0 ? "takes no connections" : `has not answered for ${ms / 1000} s`;
     return new NoDaemon("busy", `the daemon on ${this.#shown} ${since}`, {
       hint: "it hangs or is stopped, and nothing was begun: try again; `CAIRN_SOCKET=none` works without it",

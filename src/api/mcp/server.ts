@@ -9,10 +9,15 @@ import { checkValue, object, refuseUnknown } from "../../contract/schema.ts";
 import type { CallOptions, Progress } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
+import { NoDaemon } from "../client/connection.ts";
 import { describeTool, type Tool, TOOLS } from "./tools.ts";
 
-/** Gives the client of the folder that is kept; `adopts`: also of one that is not kept yet. */
-export type OpenWorkspace = (adopts: boolean) => Promise<Client>;
+export interface OpenWorkspace {
+  /** Gives the client of the folder that is kept; `adopts`: also of one that is not kept yet. */
+  (adopts: boolean): Promise<Client>;
+  /** The daemon of the client is gone or hangs: the next call wants another. */
+  lost?(): void;
+}
 
 const INSTRUCTIONS =
   "Cairn keeps every state of the folder that you work in. Call save before and after what you do; when a change went wrong, restore goes back to a save point without losing anything, and undo takes that back.";
@@ -56,6 +61,7 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
         })),
       };
     } catch (error) {
+      if (error instanceof NoDaemon) open.lost?.();
       const record = describeError(toCairnError(error));
       const advice =
         record.code === "not_a_workspace" ? "call save: it begins to keep the folder" : adviceOf(record.hint);
