@@ -1,5 +1,6 @@
 import { Agent, type IncomingMessage, request, type RequestOptions } from "node:http";
 import { Agent as SecureAgent, request as secureRequest } from "node:https";
+import { availableParallelism, loadavg } from "node:os";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { getCACertificates } from "node:tls";
@@ -174,7 +175,7 @@ export class Connection {
 
   #hung(ms: number): NoDaemon {
     this.#hasAnswered = false;
-    const since = ms === 0 ? "takes no connections" : `has not answered for ${ms / 1000} s`;
+    const since = ms === 0 ? "takes no connections" : `has not answered for ${(ms / 1000).toFixed(0)} s`;
     return new NoDaemon("busy", `the daemon on ${this.#shown} ${since}`, {
       hint: "it hangs or is stopped, and nothing was begun: try again; `CAIRN_SOCKET=none` works without it",
     });
@@ -193,7 +194,9 @@ export class Connection {
   /** Calls `silent` once the daemon does nothing at all for the milliseconds that it is given. A long call of one that lives goes on. */
   async #watch(ended: AbortSignal, silent: (ms: number) => void): Promise<void> {
     const { first, later, far } = PATIENCE_MS;
-    const patience = typeof this.#at === "string" ? (this.#hasAnswered ? later : first) : far;
+    // Where more wants to run than can, a daemon that lives takes longer.
+    const load = Math.min(3, Math.max(1, loadavg()[0]! / availableParallelism() / 2));
+    const patience = typeof this.#at === "string" ? (this.#hasAnswered ? later : first * load) : far;
     for (;;) {
       await sleep(ASK_MS, undefined, { signal: ended, ref: false }).catch(() => undefined);
       if (ended.aborted) return;
