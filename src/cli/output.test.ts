@@ -112,6 +112,12 @@ test("names and messages cannot steer the terminal", async () => {
   assert.doesNotMatch(stdout, /second line/);
 });
 
+test("an error that lists things has a line for each, and none looks like another message", async () => {
+  const listed = new CairnError("unsupported", "2 workspaces cannot be served:\n/a: gone\ncairn: \u001b[2Jall is well");
+  const { stderr } = await runFake(["status"], { fake: fakeLibrary({ status: () => Promise.reject(listed) }) });
+  assert.equal(stderr, "cairn: 2 workspaces cannot be served:\n  /a: gone\n  cairn: \\u001b[2Jall is well\n");
+});
+
 test("diff shows the texts of changed files, and only the list with --stat", async () => {
   const { stdout, fake } = await runFake(["diff"]);
   assert.match(

@@ -66,7 +66,7 @@ function endProcess(status: number): never {
     WATCHED.test([...process.execArgv, process.env["NODE_OPTIONS"]].join(" "));
   const exit = isWatched ? null : bindNative("void _exit(int status)");
   // After the listeners that are there.
-  if (exit !== null) process.on("exit", (code) => void exit(code));
+  if (exit !== null) process.on("exit", (code) => void exit(Number(process.exitCode ?? code)));
   process.exit(status);
 }
 

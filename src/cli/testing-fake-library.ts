@@ -234,6 +234,7 @@ const STATUS: StatusResult = {
   last_save_at: "2026-11-20T09:10:11.123Z",
   last_backup: null,
   last_proof_at: null,
+  watched: false,
 };
 
 const DIFF: DiffResult = {

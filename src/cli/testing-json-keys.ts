@@ -14,7 +14,7 @@ export const DATA_KEYS: Record<string, string> = {
   history: "save_points undo head latest damaged truncated",
   "why a.txt": "path changes damaged truncated",
   status:
-    "workspace clean changes not_kept head head_incomplete missing latest detached engine engine_reasons degraded holders ignored store recovered last_save_at last_backup last_proof_at",
+    "workspace clean changes not_kept head head_incomplete missing latest detached engine engine_reasons degraded holders ignored store recovered last_save_at watched last_backup last_proof_at",
   diff: "from to entries",
   "diff --sql app.db": "path from to schema tables",
   "restore head": RESTORE_KEYS,

@@ -78,6 +78,7 @@ export const StatusResult = object({
   store: object({ bytes: number(), points: number() }),
   recovered: rows(Recovered, "the last ten, oldest first"),
   last_save_at: orNull(text()),
+  watched: flag("true: a daemon answered, and is told of what changes in the folder"),
   last_backup: orNull(
     object({
       at: text("when its snapshot was written"),
@@ -331,19 +332,19 @@ export const KeepCount = custom<KeepCount>('number | "unlimited"', "a number", (
 const keep = (phrase: string) => opt(about(KeepCount, phrase));
 export const BackupRetention = strict(
   {
-    keepLast: keep("keep the newest so many; unlimited: all"),
-    keepWithin: opt(span("keep all of this span, e.g. 30d, 2w, 1y6m")),
-    keepHourly: keep("keep the last of each of so many hours"),
-    keepDaily: keep("… of so many days"),
-    keepWeekly: keep("… of so many weeks"),
-    keepMonthly: keep("… of so many months"),
-    keepYearly: keep("… of so many years"),
-    keepWithinHourly: opt(span("keep the last of each hour of this span before the newest")),
-    keepWithinDaily: opt(span("… of each day of it")),
-    keepWithinWeekly: opt(span("… of each week of it")),
-    keepWithinMonthly: opt(span("… of each month of it")),
-    keepWithinYearly: opt(span("… of each year of it")),
-    keepTags: opt(list(text(), "keep those with all of these, comma between; '': those without any")),
+    keepLast: keep("keep this many of the newest; unlimited: all"),
+    keepWithin: opt(span("keep all that are younger than this, e.g. 30d, 2w, 1y6m")),
+    keepHourly: keep("keep the last of each hour, for this many hours"),
+    keepDaily: keep("keep the last of each day, for this many days"),
+    keepWeekly: keep("keep the last of each week, for this many weeks"),
+    keepMonthly: keep("keep the last of each month, for this many months"),
+    keepYearly: keep("keep the last of each year, for this many years"),
+    keepWithinHourly: opt(span("keep the last of each hour within this span before the newest")),
+    keepWithinDaily: opt(span("keep the last of each day within this span")),
+    keepWithinWeekly: opt(span("keep the last of each week within this span")),
+    keepWithinMonthly: opt(span("keep the last of each month within this span")),
+    keepWithinYearly: opt(span("keep the last of each year within this span")),
+    keepTags: opt(list(text(), "keep those that have all of these tags, separated by commas; '': those without tags")),
   },
   "restic's rules; days, weeks, months and years are those of the local time zone",
 );

@@ -246,7 +246,7 @@ export const restoreLatest = verb({
 export const ForkOptions = object({
   ...WorkspaceCallOptions.entries,
   name: opt(text("the new workspace's name; default: the folder's, made unique")),
-  standalone: opt(flag("a control directory of its own, where `init` would make it")),
+  standalone: opt(flag("give the fork its own control directory, where `init` would make one")),
   allow: allow("override a guard"),
 });
 export type ForkOptions = Of<typeof ForkOptions>;

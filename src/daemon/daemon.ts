@@ -269,6 +269,11 @@ export class Daemon {
     return changes ? this.#turns.take(served.id, whole, signal) : whole();
   }
 
+  /** True where this daemon is told of what changes in the workspace with this id. */
+  isWatched(id: string): boolean {
+    return this.#watched.changes.tells(id);
+  }
+
   /** Tells of what a verb has done in the workspace with this id, where it changed something. */
   tellOf(verb: string, id: string, answered: unknown): void {
     const served = this.#kept.state.workspaces.find((each) => each.id === id);

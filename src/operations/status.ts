@@ -69,6 +69,7 @@ export async function status(
     store: { bytes, points: pointCount(workspace.found.control) },
     recovered: state.recovered as unknown as Recovered[],
     last_save_at: latest?.descriptor.created_at ?? null,
+    watched: false,
     last_backup: lastBackup(workspace),
     last_proof_at: provenAt(latest),
   };

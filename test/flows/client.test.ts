@@ -26,8 +26,12 @@ test("a program saves, looks, reads and goes back by a daemon, with the library'
   await client.restore({ target: "head~1" });
   assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "one\n");
   await assert.rejects(client.restore({ target: "never" }), { name: "CairnError", code: "invalid_id" });
-  const stopped = AbortSignal.abort(new Error("by me"));
-  await assert.rejects(client.save({ signal: stopped }), { code: "interrupted" });
+  const reason = new Error("by me");
+  await assert.rejects(client.save({ signal: AbortSignal.abort(reason) }), { code: "interrupted", cause: reason });
+  const stopper = new AbortController();
+  const listening = library.events({ signal: stopper.signal })[Symbol.asyncIterator]().next();
+  stopper.abort(reason);
+  await assert.rejects(listening, { code: "interrupted", cause: reason });
   assert.equal((await client.fork("head", path.join(SCRATCH, "forked"))).left_out.length, 0, "for its operator");
   await assert.rejects(client.setEngine("copy", { plain: "no" } as never), { code: "usage" });
   await assert.rejects(library.open(path.join(SCRATCH)), { code: "not_a_workspace" });

@@ -87,12 +87,27 @@ interface Where {
 
 /** Verbs of the library that a daemon is asked about. */
 class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "adopt" | "listWorkspaces"> {
-  readonly #connections: Connection[];
+  readonly #connections: readonly Connection[];
   readonly #where: Where;
+  /** Daemons that are asked no more, and why. */
+  readonly #lost = new Map<Connection, NoDaemon>();
 
   constructor(connections: Connection[], where: Where) {
     this.#connections = connections;
     this.#where = where;
+  }
+
+  #asked(): Connection[] {
+    return this.#connections.filter((each) => !this.#lost.has(each));
+  }
+
+  /** Throws `busy` where a daemon hangs, since nobody knows what it serves. The next call asks it again. */
+  #requireNoneHung(): void {
+    for (const [connection, error] of this.#lost)
+      if (error.code === "busy") {
+        this.#lost.delete(connection);
+        throw error;
+      }
   }
 
   async #local(): Promise<CairnLibrary> {
@@ -101,14 +116,15 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     return local();
   }
 
-  /** The first daemon's that is there. Throws `no_daemon` or `permission` where none is. */
+  /** The first daemon's that is there. Throws `no_daemon` or `permission` where none is, and `busy` where one hangs. */
   async any<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
     let missed = notAsked();
-    for (const connection of this.#connections.slice()) {
+    for (const connection of this.#asked()) {
       try {
         return await work(connection);
       } catch (error) {
         missed = this.#lose(connection, error);
+        if (missed.code === "busy") throw missed;
       }
     }
     throw missed;
@@ -120,14 +136,14 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
    */
   #lose(connection: Connection, error: unknown): NoDaemon {
     if (!(error instanceof NoDaemon) || !this.#where.isHere) throw error;
-    if (this.#where.local !== null) this.#connections.splice(this.#connections.indexOf(connection), 1);
+    if (this.#where.local !== null) this.#lost.set(connection, error);
     return error;
   }
 
   /** The first daemon that serves a path, and its workspace there. Throws where none is and the daemon alone can tell. */
   async #at(path: string, options: CallOptions): Promise<{ connection: Connection; found: Reference } | null> {
     const missed: NoDaemon[] = [];
-    for (const connection of this.#connections.slice()) {
+    for (const connection of this.#asked()) {
       try {
         const found = (await connection.call("at", { path }, options)) as Reference | null;
         if (found !== null) return { connection, found };
@@ -139,9 +155,12 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     return null;
   }
 
-  /** Throws why no daemon answered where nobody else can. `missed`: an error for each that did not answer. */
+  /** Throws why no daemon answered where nobody else can, or that one hangs. `missed`: an error for each that did not answer. */
   #requireAny(missed: readonly NoDaemon[]): void {
-    if (this.#where.local === null && missed.length === this.#connections.length) throw missed.at(-1) ?? notAsked();
+    if (this.#where.local !== null) return;
+    const hung = missed.find(({ code }) => code === "busy");
+    if (hung !== undefined) throw hung;
+    if (missed.length === this.#connections.length) throw missed.at(-1) ?? notAsked();
   }
 
   /** The path at which this process finds a workspace. Folders of root's daemon, which answers, are none of this process. */
@@ -149,7 +168,9 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     try {
       return await (await this.#local()).find(...given);
     } catch (error) {
-      if (this.#connections.length > 0 && isKeptByDaemon(error)) return null;
+      if (!isKeptByDaemon(error)) throw error;
+      this.#requireNoneHung();
+      if (this.#asked().length > 0) return null;
       throw error;
     }
   }
@@ -157,9 +178,10 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
   async find(...given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
     const [path, options = {}] = given;
     const served = (await this.#at(path, options as CallOptions))?.found.workspace.path ?? null;
-    if ((served !== null && isSamePlace(served, path)) || this.#where.local === null) return served;
+    if (served !== null && isSamePlace(served, path)) return served;
     // The nearer one counts, whoever keeps it.
-    const own = await this.#foundHere(given);
+    const own = this.#where.local === null ? null : await this.#foundHere(given);
+    if (own === null && served === null) this.#requireNoneHung();
     return own === null || (served !== null && served.length > own.length) ? served : own;
   }
 
@@ -171,7 +193,12 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
       throw new CairnError("not_a_workspace", `the daemon serves no workspace ${path}`, {
         hint: "open the folder of one, or make it one: `openOrAdopt`",
       });
-    return (await this.#local()).open(...given);
+    try {
+      return await (await this.#local()).open(...given);
+    } catch (error) {
+      if ((error as CairnError).code === "not_a_workspace" || isKeptByDaemon(error)) this.#requireNoneHung();
+      throw error;
+    }
   }
 
   async openOrAdopt(...given: Parameters<CairnLibrary["openOrAdopt"]>): Promise<Client> {
@@ -182,9 +209,10 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     if (options.controlDirectory !== undefined) return (await this.#local()).openOrAdopt(...given);
     const served = await this.#at(path, options);
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
-    const [connection] = this.#connections;
+    const [connection] = this.#asked();
     const local = await this.#local();
     const known = await this.#foundHere([path]);
+    if (known === null) this.#requireNoneHung();
     if (connection === undefined || (known !== null && isSamePlace(known, path))) return local.openOrAdopt(...given);
     await refuseOwnInside(local, path, options);
     return register(connection);
@@ -202,12 +230,14 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const own = this.#where.local === null ? [] : await (await this.#local()).listWorkspaces(...given);
     for (const each of own) infos.set(`${each.id} ${each.path}`, each);
     const missed: NoDaemon[] = [];
-    for (const connection of this.#connections.slice()) {
+    for (const connection of this.#asked()) {
       try {
         const served = (await connection.call("list", {}, given[0])) as WorkspaceInfo[];
         for (const each of served) infos.set(`${each.id} ${each.path}`, each);
       } catch (error) {
-        missed.push(this.#lose(connection, error));
+        const lost = this.#lose(connection, error);
+        if (lost.code === "busy") given[0]?.onWarning?.(lost.message);
+        missed.push(lost);
       }
     }
     this.#requireAny(missed);

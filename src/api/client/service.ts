@@ -49,14 +49,15 @@ async function* eventsOf(socket: string | Remote | undefined, options: EventOpti
         if (data !== null) yield JSON.parse(data) as ServiceEvent;
       }
     } catch (error) {
-      if (signal?.aborted === true) throw new CairnError("interrupted", "stopped by the caller", { cause: error });
+      if (signal?.aborted === true)
+        throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
       // A daemon that was there comes back. One that may not be asked may not later either.
       if (error instanceof CairnError && (!error.retryable || (error.code === "no_daemon" && !wasThere))) throw error;
     } finally {
       connection.close();
     }
-    await sleep(wait, undefined, { signal }).catch((error: unknown) => {
-      throw new CairnError("interrupted", "stopped by the caller", { cause: error });
+    await sleep(wait, undefined, { signal }).catch(() => {
+      throw new CairnError("interrupted", "stopped by the caller", { cause: signal!.reason });
     });
   }
 }

@@ -4,7 +4,7 @@ import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type Scan
 import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
 import type { LosslessField } from "../../formats/records/manifest.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
-import { secretKind } from "../../fs/secret-names.ts";
+import { suspectAt } from "../../fs/secret-names.ts";
 import { IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { linkKey, type LinkGroups, recordExtras } from "./record-node.ts";
@@ -112,8 +112,8 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
       summary.bytes += size;
       const flags = from.recordFlags(record);
       if (flags & FLAG.DATABASE) summary.databases.push({ path: path(), isLive: (flags & FLAG.LIVE) !== 0 });
-      const kind = flags & FLAG.SECRET ? secretKind(path()) : null;
-      if (kind !== null) summary.secrets.push({ path: path(), kind });
+      const suspect = flags & FLAG.SECRET ? suspectAt(path()) : null;
+      if (suspect !== null) summary.secrets.push({ path: path(), kind: suspect.kind });
       if (flags & FLAG.EXTRAS) noteExtras(summary, from, { record, path, size, chunked: (flags & FLAG.CHUNKED) !== 0 });
     } else if (type === TYPE.DIRECTORY) entries.directories++;
     else if (type === TYPE.LINK) entries.links++;

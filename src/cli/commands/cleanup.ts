@@ -17,15 +17,15 @@ import { shortener } from "../shorten.ts";
 const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"), {
   maxBytes: {
     flags: "--max-size <size>",
-    text: "drop the oldest until the store is at most so large, e.g. 20GiB, whatever but tags would keep; points of the last day, undo points, and what is pinned or in use stay",
+    text: "remove the oldest points until the store is at most this large, e.g. 20GiB, also points that other rules keep; --keep-tag, pins, undo points and the last day still count",
   },
-  maxAge: { text: "drop what is older, whatever but tags would keep" },
+  maxAge: { text: "remove points older than this, also those that other rules keep; --keep-tag and pins still count" },
 });
 const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"), {
   quotaBytes: { flags: "--quota <size>", text: "how large the store may grow (with --set-policy)" },
   keptTrees: {
     flags: "--keep-trees <count>",
-    text: `of how many of the newest sealed points the clone stays, for a restore in one exchange; default ${KEPT_TREES} (with --set-policy)`,
+    text: `how many of the newest points keep their clone after it was sealed, which makes a restore to them faster; default ${KEPT_TREES} (with --set-policy)`,
   },
 });
 
@@ -39,14 +39,14 @@ export const command: CommandDefinition = {
     { flags: "--anywhere", text: "with --only: whichever workspaces the points lie in" },
     { flags: "--force", text: "with --only: pinned points too" },
     ...KEEP_OPTIONS,
-    { flags: "--keep-undo <count>", text: "so many points of restores and undos (default 20)" },
-    { flags: "--keep-undo-within <span>", text: "and those of this span (default 30d)" },
+    { flags: "--keep-undo <count>", text: "keep this many of the newest undo points (default 20)" },
+    { flags: "--keep-undo-within <span>", text: "also keep the undo points of this span (default 30d)" },
     ...LIMITS.definitions,
     {
       flags: "--set-policy",
-      text: "remember the rules: for a cleanup without any, and for a save that meets the quota",
+      text: "remember these rules for later cleanups without rules, and for saves that reach the quota",
     },
-    { flags: "--clear-policy", text: "forget them: everything is kept" },
+    { flags: "--clear-policy", text: "forget the remembered rules: every point is kept" },
     ...POLICY.definitions,
   ],
   examples: [

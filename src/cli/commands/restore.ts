@@ -2,14 +2,17 @@ import { statSync } from "node:fs";
 import { printable, shellQuote } from "../render/format.ts";
 import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
-import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
+import { planOutcome, restoreOutcome, tellingOfHooks } from "../restore-outcome.ts";
 import { RestoreOptions } from "../../contract/points.ts";
 import { omit } from "../../contract/schema.ts";
 import { guards, VerbOptions } from "../options.ts";
 
 const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause"), {
   to: "--to <dir>",
-  allow: { ...guards("space", "unmounted"), text: "override a guard: unmounted; with --to: space" },
+  allow: {
+    ...guards("space", "unmounted"),
+    text: "space: write with --to although the disk may be too small; unmounted: write although the folder's own disk is not mounted",
+  },
 });
 
 export const command: CommandDefinition = {
@@ -52,7 +55,7 @@ export const command: CommandDefinition = {
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
     if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
     return restoreOutcome(context, client, {
-      result: await client.restore(options),
+      result: await tellingOfHooks(context, client, async () => client.restore(options)),
       method: options.method,
       ...(to === undefined ? {} : { to }),
     });

@@ -33,6 +33,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
     ["state", state],
     ["head", describeHead(view)],
     ["backup", describeBackup(view)],
+    ["watched", status.watched ? "by the daemon, which is told of changes" : "no"],
     ["engine", status.engine_reasons.find(({ chosen }) => chosen)?.engine ?? "unknown"],
     [
       "store",

@@ -5,7 +5,7 @@ import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { plural } from "../../formats/sizes.ts";
 import { displayPath, listedNames, quotedPath } from "../../fs/safe-path.ts";
-import { secretKind } from "../../fs/secret-names.ts";
+import { suspectAt } from "../../fs/secret-names.ts";
 import type { SavePointId } from "../../ids.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { whileReading } from "../../repository/locks.ts";
@@ -96,7 +96,7 @@ async function stillHeld(workspace: Workspace, drop: ReadonlySet<string>, call: 
       for (let at = 0; at < content.length; at += 32) {
         const entry = index.lookup(content, at, DATA_BLOB);
         if (entry < 0 || !removed.has(entry)) continue;
-        if (secretKind(Buffer.from(name, "latin1")) !== null) return 0;
+        if (suspectAt(Buffer.from(name, "latin1")) !== null) return 0;
         rank = known.has(entry) ? (rank ?? 2) : 1;
       }
       return rank;

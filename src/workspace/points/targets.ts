@@ -1,4 +1,5 @@
 import { CairnError } from "../../errors.ts";
+import { checkTags } from "../../formats/restic/snapshot.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { Point } from "./point-files.ts";
 import { type DamagedPoint, isImported, type Points } from "./points.ts";
@@ -168,6 +169,39 @@ function taggedWith(points: Points, tag: string): Point[] {
   return points.list().points.filter(({ tags }) => tags.includes(tag));
 }
 
+/** True of a tag that an agent gave the point when it made the point. */
+function isAgents({ descriptor }: Point, tag: string): boolean {
+  return descriptor.cause.kind === "tool_call" && descriptor.tags.includes(tag);
+}
+
+/** Throws `usage` for tags that are none, and for those that mean something else where a target is named. */
+export function checkPointTags(tags: readonly string[]): void {
+  checkTags(tags);
+  const isReserved = (tag: string): boolean =>
+    /^(?:[0-9a-f]{4,32}|latest|undo|(?:head|@)(?:[~^].*)?)$/i.test(tag) ||
+    tag.split("/").some((part) => /^\.*$/.test(part)) ||
+    momentOf(tag, Date.now()) !== null;
+  const reserved = tags.find(isReserved);
+  if (reserved === undefined) return;
+  throw new CairnError("usage", `not a tag, since it means something else: ${JSON.stringify(reserved.slice(0, 80))}`, {
+    hint: "digits from 0 to f are an id; latest, head, head~1, undo, times and paths such as ../x are taken, too: put a word before it, as in v-2026-11-26",
+  });
+}
+
+/** Throws `already_exists` for a tag of an agent's new point by which a person's point is known. */
+export function requireAgentsTags(points: Points, tags: readonly string[]): void {
+  for (const tag of tags) {
+    const taken = taggedWith(points, tag).find((point) => !isAgents(point, tag));
+    if (taken === undefined) continue;
+    const { save_point_id } = taken.descriptor;
+    throw new CairnError(
+      "already_exists",
+      `a person's save point, ${save_point_id.slice(0, 8)}, has the tag ${JSON.stringify(tag)}`,
+      { hint: "give the point another tag", details: { save_point_id } },
+    );
+  }
+}
+
 const CHOSEN_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const HEX = /^[0-9a-f]{1,32}$/i;
 
@@ -210,7 +244,10 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   if (moment !== null) return notAfter(points, moment);
   const begun = HEX.test(target) && target.length >= LEAST_DIGITS ? byPrefix(points, target) : null;
   if (begun !== null) return begun;
-  const tagged = taggedWith(points, target);
+  const all = taggedWith(points, target);
+  // What agents called so before a person did counts only without a person's.
+  const persons = all.filter((point) => !isAgents(point, target));
+  const tagged = persons.length > 0 ? persons : all;
   if (tagged.length === 1) return tagged[0]!;
   if (tagged.length > 1)
     throw new CairnError("ambiguous", `${tagged.length} save points have the tag ${JSON.stringify(target)}`, {

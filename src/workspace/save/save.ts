@@ -51,6 +51,7 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   requireMounted(workspace.found, input);
   noteFolder(workspace.found, input);
   if (input.id !== undefined) workspace.requireChosenId(input.id);
+  workspace.requireTags(input);
   if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
   return kinds === null ? await savePresent(workspace, input) : await saveWithout(workspace, input, kinds);
 }

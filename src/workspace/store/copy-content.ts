@@ -1,5 +1,6 @@
 import { comparePaths, ByteWriter, hex } from "../../formats/bytes.ts";
 import type { RootMetadata as RecordedRoot } from "../../formats/records/descriptor.ts";
+import { realSecrets } from "../../fs/secret-files.ts";
 import { encodeManifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { HeadContent, PointContent, StageRequest } from "./engine.ts";
@@ -35,6 +36,12 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
   const now = recordedRoot(root);
   const keys = [...Object.keys(now), "acl_group"] as (keyof RecordedRoot)[];
   return keys.every((key) => was[key] === now[key]) ? head : null;
+}
+
+/** Sums a scan up. Files that are only called like secrets are none. */
+export function summaryOf(result: ScanResult, { root }: Pick<StageRequest, "root">): ScanSummary {
+  const summary = result.summarise();
+  return { ...summary, secrets: realSecrets(root, summary.secrets) };
 }
 
 /** Counts of a folder that is just as head has it. */

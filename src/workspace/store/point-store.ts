@@ -39,7 +39,7 @@ import type { TreeHolder } from "../../clones/holder.ts";
 import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
 import { KeptScan, type WrittenFiles } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
-import { type CopyContent, manifestOf, sameAsHead, summaryOfHead } from "./copy-content.ts";
+import { type CopyContent, manifestOf, sameAsHead, summaryOf, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 import { keepStoreBytes, keptStoreBytes, notePacks, storePaths } from "./store-files.ts";
 import { depthTag, liesAt } from "./point-remains.ts";
@@ -165,7 +165,7 @@ export class PointStore {
           top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
           return [];
         }
-        summary = done.summarise();
+        summary = summaryOf(done, request);
         const manifest = manifestOf(done, summary, request);
         const built = snapshotTree({
           path: request.recordedRoot ?? request.root,
