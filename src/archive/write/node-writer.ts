@@ -39,6 +39,7 @@ const VALUE_BYTES = 128 * 1024;
 const ATTRIBUTE_NAME_BYTES = 255;
 const ATTRIBUTE_BYTES = 64 * 1024;
 const REFUSED = "the system refuses it";
+const ROUNDED = "the file system keeps no such time: it rounds times, or has none so far away";
 export const DISK_FAILED = "the disk could not take it (EIO)";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SETUID = 0o4000;
@@ -64,6 +65,8 @@ export class NodeWriter {
   readonly #inherits: boolean;
   readonly #newBits: number;
   readonly #sparse: boolean;
+  /** Tells whether the file system rounds times; null while no time has shown that. */
+  #rounds: boolean | null = null;
   /** True once the disk failed while metadata of an entry was set. */
   #diskFailed = false;
 
@@ -250,6 +253,10 @@ export class NodeWriter {
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
     if (!this.#isSet(this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
+    else if (this.#mayRound(node) && this.sys.fstat(fd, this.#stat) >= 0 && this.#isRounded(node)) {
+      aspects.push("times");
+      if (detail === "") detail = ROUNDED;
+    }
     if (aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
     if (aspects.length > 0) this.#note(path, aspects, detail === "" ? (whyNotSet(attributes) ?? REFUSED) : detail);
@@ -387,10 +394,30 @@ export class NodeWriter {
     if (node.type !== "symlink" && (!this.#isSet(this.sys.chmod(dirfd, this.#name, 0, given)) || given !== mode))
       aspects.push("mode");
     if (!refused.every(set)) aspects.push("xattrs");
+    let why = whyNotSet(refused) ?? REFUSED;
     if (!this.#isSet(this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
+    else if (this.#mayRound(node) && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0 && this.#isRounded(node)) {
+      if (aspects.length === 0) why = ROUNDED;
+      aspects.push("times");
+    }
     if (aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
-    if (aspects.length > 0) this.#note(place.path, aspects, whyNotSet(refused) ?? REFUSED);
+    if (aspects.length > 0) this.#note(place.path, aspects, why);
+  }
+
+  /** True while it is not known that the file system keeps such a time as it is. */
+  #mayRound({ mtimeSec }: Pick<TreeNode, "mtimeSec">): boolean {
+    return this.#rounds !== false || mtimeSec !== (mtimeSec | 0);
+  }
+
+  /** Compares a time that was set with what the file system made of it, which was just read. */
+  #isRounded({ mtimeSec, mtimeNs }: Pick<TreeNode, "mtimeSec" | "mtimeNs">): boolean {
+    const { words } = this.#stat;
+    const isRounded = signedWide(words, STAT.MTIME) !== mtimeSec || words[STAT.MTIME_NS] !== mtimeNs;
+    if (isRounded) this.#rounds = true;
+    // The coarsest that is known keeps nothing of a time that has such nanoseconds.
+    else if (mtimeNs % 100 !== 0) this.#rounds ??= false;
+    return isRounded;
   }
 
   /** Metadata of a directory whose content is complete; attributes that the node does not name stay. */
