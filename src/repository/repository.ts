@@ -22,7 +22,7 @@ import type { PackStyle } from "./packs/pack-style.ts";
 import { IndexText } from "./index/index-text.ts";
 import { ListedFiles } from "./listed-files.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "./packs/polynomial.ts";
-import { labelOf, type SaveOptions, type Storage, type StoredFile } from "./storage/storage.ts";
+import { labelOf, mayBeDone, type SaveOptions, type Storage, type StoredFile } from "./storage/storage.ts";
 import { SeenSnapshots } from "./seen-snapshots.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
 
@@ -285,9 +285,17 @@ export class Repository {
   }
 
   async saveSnapshot(snapshot: Snapshot, options?: SaveOptions): Promise<ObjectId> {
-    const id = await this.saveUnpacked("snapshots", encodeSnapshot(snapshot), options);
-    this.seen?.made(id, snapshot);
-    return id;
+    const { name, sealed } = await this.sealUnpacked(encodeSnapshot(snapshot));
+    // First: after a kill a list may lack what was saved.
+    this.seen?.made(name, snapshot);
+    failpoint("repository.snapshot-seen");
+    try {
+      await this.storage.save("snapshots", name, sealed, options);
+    } catch (error) {
+      if (!mayBeDone(toCairnError(error))) this.seen?.forgot([name]);
+      throw error;
+    }
+    return name;
   }
 
   async loadSnapshot(id: string): Promise<Snapshot> {

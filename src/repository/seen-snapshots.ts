@@ -55,7 +55,7 @@ export class SeenSnapshots {
     });
   }
 
-  /** Takes in a snapshot that this process made. */
+  /** Takes in a snapshot that this process is about to save. */
   made(id: string, { tree, time }: Snapshot): void {
     this.#change((seen) => void seen.set(id, { tree, time }));
   }

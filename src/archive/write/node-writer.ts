@@ -59,6 +59,7 @@ export function diskTrouble(result: number): string | null {
 export function isDiskTrouble(detail: string): boolean {
   return Object.values(DISK_TROUBLES).includes(detail);
 }
+const ROUNDED = "the file system keeps no such time: it rounds times, or has none so far away";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SETUID = 0o4000;
 const SETGID = 0o2000;
@@ -85,6 +86,8 @@ export class NodeWriter {
   readonly #sparse: boolean;
   /** Minus errno of a call for metadata that failed, since it was noted last. */
   #failed = 0;
+  /** Tells whether the file system rounds times; null while no time has shown that. */
+  #rounds: boolean | null = null;
 
   /**
    * `within`: a descriptor of the one directory in and below which all is made; it tells what new entries inherit.
@@ -270,6 +273,10 @@ export class NodeWriter {
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
     if (!this.#isSet(this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
+    else if (this.#mayRound(node) && this.sys.fstat(fd, this.#stat) >= 0 && this.#isRounded(node)) {
+      aspects.push("times");
+      if (detail === "") detail = ROUNDED;
+    }
     if (aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
     if (aspects.length > 0) this.#note(path, aspects, whyNotSet(attributes) ?? this.#whyRefused(detail));
@@ -408,10 +415,15 @@ export class NodeWriter {
     if (node.type !== "symlink" && (!this.#isSet(this.sys.chmod(dirfd, this.#name, 0, given)) || given !== mode))
       aspects.push("mode");
     if (!refused.every(set)) aspects.push("xattrs");
+    let why = whyNotSet(refused);
     if (!this.#isSet(this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
+    else if (this.#mayRound(node) && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0 && this.#isRounded(node)) {
+      if (aspects.length === 0) why = ROUNDED;
+      aspects.push("times");
+    }
     if (aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
-    if (aspects.length > 0) this.#note(place.path, aspects, whyNotSet(refused) ?? this.#whyRefused(""));
+    if (aspects.length > 0) this.#note(place.path, aspects, why ?? this.#whyRefused(""));
   }
 
   /** After a look at the entry. */
@@ -419,6 +431,21 @@ export class NodeWriter {
     const flag = this.#failed === EPERM ? whyProtected(this.#stat) : null;
     if (flag !== null) return `it is ${flag}`;
     return errno === "" ? REFUSED : errno;
+  }
+
+  /** True while it is not known that the file system keeps such a time as it is. */
+  #mayRound({ mtimeSec }: Pick<TreeNode, "mtimeSec">): boolean {
+    return this.#rounds !== false || mtimeSec !== (mtimeSec | 0);
+  }
+
+  /** Compares a time that was set with what the file system made of it, which was just read. */
+  #isRounded({ mtimeSec, mtimeNs }: Pick<TreeNode, "mtimeSec" | "mtimeNs">): boolean {
+    const { words } = this.#stat;
+    const isRounded = signedWide(words, STAT.MTIME) !== mtimeSec || words[STAT.MTIME_NS] !== mtimeNs;
+    if (isRounded) this.#rounds = true;
+    // The coarsest that is known keeps nothing of a time that has such nanoseconds.
+    else if (mtimeNs % 100 !== 0) this.#rounds ??= false;
+    return isRounded;
   }
 
   /** Metadata of a directory whose content is complete; attributes that the node does not name stay. */
