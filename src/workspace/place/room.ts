@@ -66,7 +66,7 @@ export function namingInodes(places: readonly RawPath[], error: unknown): unknow
     if (freeInodes === null || freeInodes >= FEW_INODES) continue;
     return reworded(problem, {
       message: `${problem.message}; the file system of ${printablePath(place)} has ${plural(freeInodes, "inode")} left, and ${formatBytes(freeBytes)} of space`,
-      hint: "remove files there, however small: each takes an inode, and `df -i` counts them; or keep the points elsewhere with --control-dir",
+      hint: "remove files there, however small: each takes an inode, which df counts as IFree; or keep the points elsewhere with --control-dir",
     });
   }
   return error;
