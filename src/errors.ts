@@ -100,6 +100,13 @@ const MODEL_HINT =
   "run the program without `--permission`: Node's permission model makes no write durable, whatever it allows";
 const FULL_HINT = "free some space there (or let the user have more of it), then try again";
 
+/** Errors with which nothing is wrong with what was asked for: a moment later it can be had. By name, with what helps. */
+export const RAN_OUT: ReadonlyMap<string, string> = new Map([
+  ["EMFILE", "let the process have more open files (`ulimit -n`), or have it do less at once"],
+  ["ENFILE", "all programs together have as many files open as the system allows: end some, or raise fs.file-max"],
+  ["ENOMEM", MEMORY_HINT],
+]);
+
 /** True of the error of a mount whose program has ended, as of a FUSE file system: it is still there, and nothing in it is. */
 export function isMountDead(error: unknown): boolean {
   return (error as { code?: unknown } | null)?.code === "ENOTCONN";
@@ -108,7 +115,7 @@ export function isMountDead(error: unknown): boolean {
 /** Gives the advice on a system error, where its name alone tells. */
 export function hintOfErrno(name: string): string | undefined {
   if (codeOfErrno(name) === "no_space") return FULL_HINT;
-  return name === "ENOTCONN" ? GONE_HINT : undefined;
+  return name === "ENOTCONN" ? GONE_HINT : RAN_OUT.get(name);
 }
 
 /** Any thrown value as a CairnError: system errors keep their meaning, everything else is internal. */

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { CairnError } from "./errors.ts";
+import { CairnError, RAN_OUT } from "./errors.ts";
 
 /**
  * The one door to native code: libc and what Node itself exports (libzstd, libcrypto), called
@@ -31,6 +31,11 @@ function koffi(): Koffi {
     library = found.load(null);
     loaded = found;
   } catch (error) {
+    if (/EMFILE|too many open files/i.test((error as Error).message))
+      throw new CairnError("io", "native calls cannot be loaded: EMFILE", {
+        hint: RAN_OUT.get("EMFILE"),
+        cause: error,
+      });
     throw new CairnError(
       "unsupported",
       `${wanted}: native calls do not work, ${(error as Error).message.split("\n")[0]}`,

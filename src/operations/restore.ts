@@ -44,7 +44,8 @@ async function goingBack(
     const chosen = wanted();
     if (chosen === null) return nowhere(started);
     const restored = await restoreLocked(workspace, started, { ...options, ...chosen });
-    if (isAsked && restored.undo_id === null) noteUnchanged(workspace, chosen.target);
+    const isRight = restored.undo_id === null && restored.left_out.length === 0;
+    if (isAsked && isRight) noteUnchanged(workspace, chosen.target);
     return restored;
   };
   try {

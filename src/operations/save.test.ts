@@ -225,7 +225,7 @@ test("a restore stores again what lay in packs that are missing before it replac
   assert.equal(read(), "two");
 });
 
-test("a restore, undo or restoreLatest that changes nothing makes no point and moves no undo target", async (t) => {
+test("a restore, undo or restoreLatest that changes nothing makes no point, and undo takes no restore back that came before it", async (t) => {
   const { client, write, folder } = await testFolder(t, { a: "none", b: "same" });
   const older = await client.save();
   write("a", "one");
@@ -247,8 +247,12 @@ test("a restore, undo or restoreLatest that changes nothing makes no point and m
     assert.deepEqual([undoId, changes], [null, { created: 0, updated: 0, deleted: 0, metadata: 0 }]);
   }
   assert.equal(await points(), before);
-  await client.undo();
+  await assert.rejects(client.undo(), hasCode("nothing_to_undo"));
+  await client.restore({ target: real.undo_id! });
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "an afternoon's work");
+  // A start that restores nothing is no reason to forget what was restored before.
+  await client.save();
+  await client.restoreLatest();
   await client.undo();
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "one");
 });

@@ -1,4 +1,4 @@
-import { formatBytes } from "../formats/sizes.ts";
+import { formatBytes, plural } from "../formats/sizes.ts";
 import { freeSpace } from "../fs/linux/mounts.ts";
 import { findHolders } from "../fs/linux/holders.ts";
 import { type HeadCall, lookBesideHead, recoverIfIdle } from "../workspace/save/look.ts";
@@ -46,6 +46,7 @@ export async function status(
   const latest = workspace.points.latest();
   const { ignored, changes, notKept } = await lookBesideHead(workspace, { ...options, head });
   const { bytes } = await workspace.engine.storeFacts();
+  await warnOfDamage(workspace, options);
   const { totalBytes } = freeSpace(workspace.found.control.root);
   if (bytes > totalBytes / 2)
     options.onWarning?.(
@@ -73,6 +74,25 @@ export async function status(
     last_backup: lastBackup(workspace),
     last_proof_at: provenAt(latest),
   };
+}
+
+/** Newest points that a status looks at for damage. */
+const LOOKED_AT = 50;
+
+/** Warns of damage that is known or seen without reading content. */
+async function warnOfDamage({ points, engine }: Workspace, { onWarning }: CallOptions): Promise<void> {
+  const { points: read, damaged } = points.list({ limit: LOOKED_AT });
+  const found = read.filter(({ verification }) => verification?.ok === false).length;
+  const packs = await engine.unsoundPacks();
+  const known = [
+    ...(damaged.length === 0 ? [] : [`${plural(damaged.length, "save point")} cannot be read`]),
+    ...(found === 0 ? [] : [`the last verification found damage in ${plural(found, "save point")}`]),
+    ...(packs === 0 ? [] : [`${plural(packs, "pack")} of the store ${packs === 1 ? "is" : "are"} missing or damaged`]),
+  ];
+  if (known.length > 0)
+    onWarning?.(
+      `${known.join("; ")}: \`cairn verify --all\` names the files, \`cairn doctor --repair\` mends what can be`,
+    );
 }
 
 function lastBackup(workspace: Workspace): StatusResult["last_backup"] {

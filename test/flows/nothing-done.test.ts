@@ -41,7 +41,7 @@ test("undo after a restore that changed nothing takes no older restore back", ()
   for (const words of [["undo"], ["undo", "--plan"]]) {
     const { status, error } = cairn(["-C", folder, ...words]);
     assert.deepEqual([status, error!.code], [3, "nothing_to_undo"]);
-    assert.match(`${error!.message}; ${error!.hint}`, new RegExp(`changed nothing.*cairn restore ${undo.slice(0, 8)}`));
+    assert.match(`${error!.message}; ${error!.hint}`, new RegExp(`changed nothing.*restore ${undo.slice(0, 8)}`));
   }
   assert.equal(fs.readFileSync(file, "utf8"), "1");
   // A restore that changes something can be undone as ever.

@@ -1,5 +1,5 @@
 import os from "node:os";
-import { CairnError, codeOfErrno, hintOfErrno } from "../../errors.ts";
+import { CairnError, codeOfErrno, hintOfErrno, RAN_OUT } from "../../errors.ts";
 
 /** Results of failed system calls: minus errno, whose values are not the same on every system. */
 
@@ -83,13 +83,6 @@ export function syscallError(
     details: { errno: name },
   });
 }
-
-/** Errors with which nothing is wrong with what was asked for: a moment later it can be had. */
-const RAN_OUT: ReadonlyMap<string, string> = new Map([
-  ["EMFILE", "let the process have more open files (`ulimit -n`), or have it do less at once"],
-  ["ENFILE", "all programs together have as many files open as the system allows: end some, or raise fs.file-max"],
-  ["ENOMEM", "let the process have more memory, or have it do less at once"],
-]);
 
 /**
  * The name of the errno (a negative result) for which an entry cannot be read, so that the others are gone on with. Throws

@@ -53,7 +53,7 @@ import {
   releasedRegistration,
   userStateDirectory,
 } from "./registry.ts";
-import { existingAncestor, whatMayGo } from "./room.ts";
+import { existingAncestor, namingInodes, whatMayGo } from "./room.ts";
 
 /** The place of a new control directory. */
 export interface ChosenControl {
@@ -229,7 +229,12 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   const raced = workspaceAt(folder);
   if (raced !== null) return alreadyThere(raced);
   const { left, warnings } = unregistered(folder, chosen);
-  const control = left ?? (await makeControl(folder, { ...options, chosen, id }));
+  const made = async (): Promise<ControlPaths> => makeControl(folder, { ...options, chosen, id });
+  const control =
+    left ??
+    (await made().catch((error: unknown) => {
+      throw namingInodes([chosen.root], error);
+    }));
   failpoint("adopt-control-made");
   if (!isBeside(control.root, folder)) registerFolder(folder, control);
   failpoint("adopt-registered");

@@ -41,7 +41,7 @@ import { KeptScan, type WrittenFiles } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead, summaryOf, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { keepStoreBytes, keptStoreBytes, notePacks, storePaths } from "./store-files.ts";
+import { keepStoreBytes, keptStoreBytes, notePacks, storePaths, unsoundPacks } from "./store-files.ts";
 import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
@@ -368,6 +368,12 @@ export class PointStore {
   async storeBytes(): Promise<number> {
     const paths = storePaths(this.#options.control);
     return keptStoreBytes(paths) ?? keepStoreBytes(paths, (await this.store()).index);
+  }
+
+  /** Counts packs of the store that are known to be lost or damaged without reading any. */
+  async unsoundPacks(): Promise<number> {
+    const { index, paths } = await this.store();
+    return unsoundPacks(paths, index);
   }
 
   /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
