@@ -1,5 +1,6 @@
 import { lstatSync, realpathSync } from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
+import { collectMemory } from "../native.ts";
 import type {
   AdoptOptions,
   CairnLibrary,
@@ -370,6 +371,8 @@ export class Daemon {
       this.events.append({ workspace: served, type: "registered", data: { created: client.created } });
     this.#watched.add(served);
     this.#schedules?.refresh();
+    // Hundreds of folders may be adopted, and what is left of each conversion would add up.
+    if (client.created) collectMemory();
     return { client, created: client.created };
   }
 
