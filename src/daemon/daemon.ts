@@ -1,6 +1,5 @@
 import { lstatSync, realpathSync } from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
-import { collectMemory } from "../native.ts";
 import type {
   AdoptOptions,
   CairnLibrary,
@@ -27,7 +26,7 @@ import { FreezeWindows } from "./freeze.ts";
 import { type DaemonState, entryOf, type FolderMove, folderOf, KeptState, type ServedWorkspace } from "./kept-state.ts";
 import { type EventPlace, KeptRecords, type Noted } from "./records/kept-records.ts";
 import { type ScheduleHands, Schedules } from "./schedules/schedules.ts";
-import { type Health, lookAfter, statusOf, WELL } from "./status.ts";
+import { type Health, linkReplaced, lookAfter, statusOf, WELL } from "./status.ts";
 import { MOST_FORKS } from "./tokens.ts";
 import { Turns } from "./turns.ts";
 import { WatchedWorkspaces } from "./watch/watched-workspaces.ts";
@@ -242,6 +241,10 @@ export class Daemon {
   at(peer: Caller, path: string): ServedWorkspace | null {
     const place = realPathOf(path);
     const served = this.#kept.at(place);
+    const replaced = this.#kept.state.workspaces.find(
+      ({ link }) => link !== undefined && Buffer.from(link).equals(place),
+    );
+    if (replaced !== undefined && isFor(peer, replaced)) throw linkReplaced(replaced);
     if (served === null || (!folderOf(served).equals(place) && !isFor(peer, served))) return null;
     rightOn(peer, served);
     return served;
@@ -371,8 +374,6 @@ export class Daemon {
       this.events.append({ workspace: served, type: "registered", data: { created: client.created } });
     this.#watched.add(served);
     this.#schedules?.refresh();
-    // Hundreds of folders may be adopted, and what is left of each conversion would add up.
-    if (client.created) collectMemory();
     return { client, created: client.created };
   }
 

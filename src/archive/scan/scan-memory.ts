@@ -1,4 +1,5 @@
-import { dropPages } from "../../native.ts";
+import { append } from "../../append.ts";
+import { collectMemory, dropPages } from "../../native.ts";
 import { allocateTable, type TableBuffers } from "../cache/scan-table.ts";
 import type { ScanTask } from "./task.ts";
 
@@ -49,8 +50,17 @@ export class ScanMemory {
     this.#done.clear();
     await Promise.all(this.#uses.splice(0));
     const kept = new Set(held.filter((buffer) => !dropPages(buffer)));
-    empty.push(...[...done].filter((table) => !Object.values(table).some((each) => kept.has(each))));
+    append(
+      empty,
+      [...done].filter((table) => !Object.values(table).some((each) => kept.has(each))),
+    );
     empty.splice(0, empty.length - MOST_EMPTY);
+  }
+
+  /** Gives it back, and has the collector come: for what a daemon does hundreds of times, where what is left of each adds up. */
+  async collect(): Promise<void> {
+    await this.giveBack();
+    collectMemory();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -15,7 +15,7 @@ import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../../threads/threads.ts";
 import type { ExtraBlob, ScanStore, StoreSinkTask } from "./store-sink.ts";
 import type { DatabaseCapture } from "./databases.ts";
-import type { ScanMemory } from "./scan-memory.ts";
+import { ScanMemory } from "./scan-memory.ts";
 import {
   INLINE_BYTES,
   INLINE_ENTRIES,
@@ -37,6 +37,8 @@ import {
   type Unchanged,
 } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
+
+export { ScanMemory };
 
 /** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
 const FIRST_CAPACITY = 2 ** 20;
