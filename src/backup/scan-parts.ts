@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { append } from "../append.ts";
 import { loadStatCache, writeStatCache } from "../archive/cache/stat-cache.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
-import { scan, type ScanOptions, type ScanResult } from "../archive/scan/scan.ts";
+import { scan, type ScanMemory, type ScanOptions, type ScanResult } from "../archive/scan/scan.ts";
 import { modeWithoutList, rootMetadata } from "../archive/write/root-metadata.ts";
 import { LiveDatabases } from "../capture/sqlite/live-databases.ts";
 import type { PathsBackupOptions, TransferredSize } from "../contract/snapshots.ts";
@@ -35,6 +35,8 @@ export interface ScannedParts {
 }
 
 export interface ScanPartsOptions {
+  /** The names of the leaves lie in it. */
+  memory: ScanMemory;
   session: Session;
   target: PackedBlobs;
   added: TransferredSize;
@@ -73,11 +75,12 @@ export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOpt
   return all;
 }
 
-function scanOptions({ folder, rules }: PartToScan, { session, options }: ScanPartsOptions): ScanOptions {
+function scanOptions({ folder, rules }: PartToScan, { session, options, memory }: ScanPartsOptions): ScanOptions {
   const { onWarning, crossMounts } = options;
   const exclude = rules === null ? withoutOwn(session.access, folder, options) : [];
   return {
     root: folder,
+    memory,
     cache: null,
     excludes: givenPatterns(folder, exclude, onWarning),
     rules,

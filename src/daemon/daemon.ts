@@ -26,7 +26,7 @@ import { FreezeWindows } from "./freeze.ts";
 import { type DaemonState, entryOf, type FolderMove, folderOf, KeptState, type ServedWorkspace } from "./kept-state.ts";
 import { type EventPlace, KeptRecords, type Noted } from "./records/kept-records.ts";
 import { type ScheduleHands, Schedules } from "./schedules/schedules.ts";
-import { type Health, lookAfter, PointCounts, statusOf, WELL } from "./status.ts";
+import { type Health, linkReplaced, lookAfter, PointCounts, statusOf, WELL } from "./status.ts";
 import { MOST_FORKS } from "./tokens.ts";
 import { Turns } from "./turns.ts";
 import { WatchedWorkspaces } from "./watch/watched-workspaces.ts";
@@ -243,6 +243,10 @@ export class Daemon {
   at(peer: Caller, path: string): ServedWorkspace | null {
     const place = realPathOf(path);
     const served = this.#kept.at(place);
+    const replaced = this.#kept.state.workspaces.find(
+      ({ link }) => link !== undefined && Buffer.from(link).equals(place),
+    );
+    if (replaced !== undefined && isFor(peer, replaced)) throw linkReplaced(replaced);
     if (served === null || (!folderOf(served).equals(place) && !isFor(peer, served))) return null;
     rightOn(peer, served);
     return served;

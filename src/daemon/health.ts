@@ -2,11 +2,11 @@ import { readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { identityOfTree, recordedIdentity } from "../clones/as-made.ts";
 import type { Client, HistoryResult } from "../contract/index.ts";
-import { toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { freeSpace, mountOf } from "../fs/linux/mounts.ts";
 import { plural } from "../formats/sizes.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
 import { folderOf, type KeptState } from "./kept-state.ts";
 
 /** State of a workspace when it was looked at last. Nothing is changed or removed for it. */
@@ -33,6 +33,20 @@ export function pointsOf({
   } catch {
     return null;
   }
+}
+
+/** The error for a folder that lies in the place of the link to a workspace on the image. */
+export function linkReplaced(served: ServedWorkspace): CairnError {
+  const { link = "", path } = served;
+  const points = plural(pointsOf(served)?.points ?? served.points, "point");
+  const [shown, target] = [shellPath(Buffer.from(link)), shellPath(Buffer.from(path))];
+  return new CairnError(
+    "conflict",
+    `${link} was a link to a workspace with ${points}, which lies in ${path}; the link was removed, and another folder lies there now`,
+    {
+      hint: `the path is that workspace's: mv ${shown} ${shown}.new && ln -s ${target} ${shown}; its last state: cairn -C ${shown} restore latest`,
+    },
+  );
 }
 
 function foldersOfPoints(control: string): string[] {

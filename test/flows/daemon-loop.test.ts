@@ -3,6 +3,7 @@ import { execFileSync, spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import type { CairnError } from "../../src/errors.ts";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { type DaemonState, encodeDaemonState } from "../../src/formats/records/daemon-state.ts";
 import { cairnOk } from "../fixtures/command.ts";
@@ -296,4 +297,36 @@ test("a state of btrfs-loop that names no image has no new one made in its place
     );
     assert.deepEqual(fs.readFileSync(file), Buffer.from(bytes), "the state stays byte for byte");
   }
+});
+
+test("a folder that is made anew in the place of a workspace's link is no second workspace: the first one keeps the path", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  await daemon.start();
+  const folder = newFolder("made-anew");
+  fs.writeFileSync(path.join(folder, "file"), "first");
+  await daemon.call("register", { path: folder, ...ALLOW });
+  const target = fs.readlinkSync(folder);
+  await daemon.call("save", { workspace: folder });
+  fs.rmSync(folder);
+  fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(folder, "file"), "second");
+  for (const [verb, members] of [
+    ["register", { path: folder, ...ALLOW }],
+    ["save", { workspace: folder }],
+    ["history", { workspace: folder }],
+  ] as const)
+    await assert.rejects(daemon.call(verb, members), (error: CairnError) => {
+      assert.equal(error.code, "conflict", verb);
+      for (const said of [target, "1 point"]) assert.ok(error.message.includes(said), error.message);
+      assert.match(error.hint ?? "", /restore latest/);
+      return true;
+    });
+  assert.equal((await daemon.status()).workspaces.length, 1);
+  assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "second");
+  fs.renameSync(folder, `${folder}.new`);
+  fs.symlinkSync(target, folder);
+  await daemon.call("restore", { workspace: folder, options: { target: "latest" } });
+  assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "first");
+  assert.equal((await history(daemon, folder)).length, 1);
 });

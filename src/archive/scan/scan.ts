@@ -4,16 +4,7 @@ import fs from "node:fs";
 import { throwIfAborted } from "../../errors.ts";
 import { devicesInMemory, keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/linux/mounts.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import {
-  isTableFull,
-  allocateTable,
-  C,
-  D,
-  DIRECTORY_FLAG,
-  DIRECTORY_WORDS,
-  RECORD_WORDS,
-  ScanTable,
-} from "../cache/scan-table.ts";
+import { isTableFull, C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
 import type { StatCache, StatCacheDraft } from "../cache/stat-cache.ts";
 import type { FinishedPack, PackTail } from "../../repository/packs/pack-writer.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
@@ -24,7 +15,7 @@ import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../../threads/threads.ts";
 import type { ExtraBlob, ScanStore, StoreSinkTask } from "./store-sink.ts";
 import type { DatabaseCapture } from "./databases.ts";
-import type { ScanMemory } from "./scan-memory.ts";
+import { ScanMemory } from "./scan-memory.ts";
 import {
   INLINE_BYTES,
   INLINE_ENTRIES,
@@ -46,6 +37,8 @@ import {
   type Unchanged,
 } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
+
+export { ScanMemory };
 
 /** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
 const FIRST_CAPACITY = 2 ** 20;
@@ -117,8 +110,8 @@ export interface ScanOptions extends GivenTask {
   draft?: string;
   /** Further blobs to be stored with the trees, made from the finished scan. */
   finish?: (result: ScanResult) => ExtraBlob[];
-  /** what has the scan's memory; the collector otherwise */
-  memory?: ScanMemory;
+  /** Owns the scan's memory, and gives it back once nobody looks at the result, or views of it, any more. */
+  memory: ScanMemory;
   /** how many threads; default as many as any operation has */
   jobs?: number | undefined;
   signal?: AbortSignal;
@@ -242,7 +235,7 @@ class Scan {
     this.#options = options;
     this.#threads = [...threads];
     this.#takeMore = takeMore;
-    this.#table = new ScanTable(allocateTable(capacity));
+    this.#table = new ScanTable(options.memory.table(capacity));
     this.#task = {
       root: options.root,
       table: this.#table.buffers,
@@ -278,7 +271,7 @@ class Scan {
   }
 
   #hold(task: ScanTask): void {
-    this.#options.memory?.hold(this.#options.cacheStays === true ? { ...task, old: null } : task);
+    this.#options.memory.hold(this.#options.cacheStays === true ? { ...task, old: null } : task);
   }
 
   async run(): Promise<ScanResult> {
@@ -312,6 +305,7 @@ class Scan {
         ...this.#rootDigests(),
       };
       if (this.#options.store !== undefined) await this.#finish(this.#options.finish?.(result) ?? []);
+      this.#options.memory.done(this.#table.buffers);
       return result;
     } catch (error) {
       this.#stop();
