@@ -95,7 +95,7 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
 
 interface ToAdd {
   isDirectory: boolean;
-  /** What is not among them comes into `leftOut`. */
+  /** Lists the entries to add, and puts the others into `leftOut`. */
   entries: (leftOut: LeftOut[]) => Iterable<TreeEntry>;
 }
 
