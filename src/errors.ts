@@ -124,7 +124,9 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   // What failed first tells why, what failed while it was cleared away after does not.
   if (error instanceof SuppressedError) return toCairnError(error.suppressed, doing);
   const name = (error as { code?: unknown } | null)?.code;
-  const message = error instanceof Error ? error.message : String(error);
+  const whole = error instanceof Error ? error.message : String(error);
+  // Node names the path of a failed call, which may have thousands of characters.
+  const message = whole.replaceAll(/'([^']{200})[^']{300,}([^']{100})'/g, "'$1…$2'");
   const text = doing === undefined ? message : `${doing}: ${message}`;
   if ((error as { name?: unknown } | null)?.name === "AbortError") {
     return new CairnError("interrupted", text, { cause: error });

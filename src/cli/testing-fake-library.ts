@@ -108,7 +108,7 @@ const BUNDLE_ANSWERS = {
   importBundle: BROUGHT,
   restoreContext: BROUGHT,
   initContext: { path: "/tmp/cairn-fake", embedding: "embedded", model: "m", dimensions: 256 },
-  addToContext: { uri: "viking://resources/d", files: 1, directories: 1, bytes: 5, ...INDEXED },
+  addToContext: { uri: "viking://resources/d", files: 1, directories: 1, bytes: 5, left_out: [], ...INDEXED },
   listContext: { entries: [{ uri: "viking://resources/d", kind: "directory", size: 0, abstract: "" }] },
   readContext: { uri: "viking://resources/d/a.md", bytes: 5, content: "hello" },
   findInContext: {

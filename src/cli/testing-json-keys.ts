@@ -66,7 +66,7 @@ export const DATA_KEYS: Record<string, string> = {
     "uri skipped dry_run files directories bytes vectors_from replaced is_merged indexed vectors",
   "bundle restore b": "uri skipped dry_run files directories bytes vectors_from replaced is_merged indexed vectors",
   "context init d": "path embedding model dimensions",
-  "context add viking://resources/d d": "uri files directories bytes indexed vectors",
+  "context add viking://resources/d d": "uri files directories bytes left_out indexed vectors",
   "context ls": "entries",
   "context cat viking://resources/d/a.md": "uri bytes content",
   "context find words": "hits",

@@ -27,7 +27,7 @@ test("a folder that is added is listed, read, found and taken out again", async 
   fs.writeFileSync(path.join(from, "a.md"), "# Alpha\n\nThe first letter.\n");
   fs.writeFileSync(path.join(from, "deep/data.bin"), Buffer.from([0, 255, 1, 254]));
   const added = await addFiles(store, "viking://resources/docs", { from, abstract: "Letters" });
-  assert.deepEqual(added, { uri: "viking://resources/docs", files: 3, directories: 2, bytes: 38 });
+  assert.deepEqual(added, { uri: "viking://resources/docs", files: 3, directories: 2, bytes: 38, left_out: [] });
   await store.fill();
   assert.deepEqual(
     listFiles(store, "viking://resources/docs", { recursive: true }).map(({ uri, abstract }) => [uri, abstract]),
@@ -71,15 +71,53 @@ test("what is no file, no folder or the store itself is not added", async () => 
   fs.mkdirSync(from);
   fs.symlinkSync("/etc/passwd", path.join(from, "link"));
   fs.writeFileSync(path.join(from, "a"), "a");
+  await assert.rejects(addFiles(store, "viking://resources/x", { from: path.join(from, "link") }), {
+    code: "unsupported",
+  });
   const refused = async (uri: string, source: string, code: string): Promise<void> => {
     await assert.rejects(addFiles(store, uri, { from: source }), { code });
     assert.deepEqual(stateOf(store), before);
   };
-  await refused("viking://resources/x", from, "unsupported");
   await refused("viking://resources/x", store.folder, "usage");
   await refused("viking://resources/x", path.join(from, "none"), "not_found");
   await refused("viking://resources", path.join(from, "a"), "usage");
   await refused("viking://resources/.relations.json", path.join(from, "a"), "usage");
+});
+
+test("a folder is added without version control, packages, credentials, links and what a .cairnignore file names", async () => {
+  await using store = await scratch.store();
+  const from = scratch.place("project");
+  const files = [
+    "a.md",
+    "über/b.md",
+    "über/.env",
+    "über/drafts/c.md",
+    ".git/config",
+    "node_modules/x/index.md",
+    ".aws/credentials",
+    "build/d.md",
+  ];
+  for (const name of files) {
+    fs.mkdirSync(path.dirname(path.join(from, name)), { recursive: true });
+    fs.writeFileSync(path.join(from, name), name);
+  }
+  fs.writeFileSync(path.join(from, ".cairnignore"), "/build/\n");
+  fs.writeFileSync(path.join(from, "über/.cairnignore"), "drafts/\n");
+  fs.symlinkSync("/etc/passwd", path.join(from, "link"));
+  const { left_out: left } = await addFiles(store, "viking://resources/p", { from });
+  assert.deepEqual(left, [
+    { path: ".aws/credentials", reason: "rule" },
+    { path: ".git", reason: "rule" },
+    { path: "build", reason: "rule" },
+    { path: "link", reason: "special" },
+    { path: "node_modules", reason: "rule" },
+    { path: "über/.env", reason: "rule" },
+    { path: "über/drafts", reason: "rule" },
+  ]);
+  await store.fill();
+  assert.deepEqual(pathsOf(store), ["resources/p/a.md", "resources/p/über/b.md"]);
+  // A file that is named is added.
+  await addFiles(store, "viking://resources/env", { from: path.join(from, "über/.env") });
 });
 
 test("a scope is taken out once nothing lies in it", async () => {

@@ -31,7 +31,7 @@ export interface FileAnswer {
 
 export interface RouteOptions {
   store: ContextStore;
-  /** Of all that is given out; undefined: the newest one that can say it. */
+  /** Layout of every bundle that is given out; undefined: the newest one that can say its content. */
   layout: Layout | undefined;
   uploadBytes: number;
   onProblem: (message: string) => void;

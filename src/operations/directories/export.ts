@@ -95,6 +95,11 @@ export async function exportPoint(
     const { code } = error as NodeJS.ErrnoException;
     // Somebody was quicker: a folder with something in it is replaced by none.
     if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
+    if (code === "ENAMETOOLONG")
+      throw new CairnError("unsupported", `a path of the point is too long below ${printablePath(directory)}`, {
+        hint: "a path of an export may have some 4 000 bytes; `cairn restore POINT --to DIR` and `cairn backup create` take longer ones",
+        cause: error,
+      });
     throw toCairnError(error, `write ${printablePath(directory)}`);
   }
 }
