@@ -82,7 +82,7 @@ function scanOptions({ folder, rules }: PartToScan, { session, options }: ScanPa
     rules,
     skip: neverPart(folder, { crossMounts }),
     crossMounts: crossMounts ?? false,
-    databases: options.databases === "copy" ? undefined : { capture: new LiveDatabases(), areHeld: false },
+    databases: options.databases === "copy" ? undefined : { capture: new LiveDatabases(), held: null },
     reread: options.reread ?? false,
     jobs: options.jobs,
     // Whether the repository still has what was there last time is asked of its index.

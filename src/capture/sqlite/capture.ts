@@ -18,6 +18,7 @@ import {
   warningOf,
 } from "./image.ts";
 import { plainCopy, sizeOf } from "./plain-copy.ts";
+import { recoverCopy, type RecoverRequest } from "./recover-copy.ts";
 
 /** Milliseconds that a lock is waited for, between two tries, and for which a checkpoint may keep a writer waiting. */
 const WAIT_MS = 3_000;
@@ -54,8 +55,8 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
 
 /** A request to make a database that is in use readable for another process. */
 export interface HoldRequest extends Pick<CaptureRequest, "path" | "stage"> {
-  /** `own`: its own file may do; `image`: an image is wanted; `held`: it lies in a tree that nobody changes. */
-  how: "own" | "image" | "held";
+  /** `own`: its own file may do; `image`: an image is wanted; else it lies in this tree, which nobody changes. */
+  how: "own" | "image" | Pick<RecoverRequest, "tree" | "folders">;
 }
 
 /** A database that can be read: its own file until it is released, or the image in the request's folder. */
@@ -72,7 +73,7 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
   try {
     const header = readHeader(fd);
     if (header === null) return null;
-    if (how === "held") return recovered(request);
+    if (typeof how === "object") return recoverCopy({ path, stage: request.stage, ...how });
     const reason = whyNotOpened(path, header);
     if (reason !== null) return heldCopy(await plainCopy(fd, request, { header, reason }));
     try {
@@ -98,31 +99,6 @@ function openIfThere(path: Uint8Array): number | null {
 
 function heldCopy({ label, reason, sidecars }: Captured): Held {
   return { isImage: true, label, reason, sidecars };
-}
-
-/**
- * Has SQLite recover a copy of a database and of what lies beside it, all of one moment, and check it. That is what whoever
- * opens them gets; the files themselves stay as they are.
- */
-function recovered({ path, stage }: HoldRequest): Held {
-  const sidecars = LOGS.filter((ending) => (sizeOf(path, ending) ?? 0) > 0);
-  for (const ending of ["", ...sidecars])
-    fs.copyFileSync(beside(path, ending), `${stage}/image${ending}`, fs.constants.COPYFILE_FICLONE);
-  fs.chmodSync(`${stage}/image`, 0o600);
-  const own = { isImage: false, sidecars };
-  try {
-    const database = openDatabase(Buffer.from(`${stage}/image`), "rw");
-    try {
-      const { problems } = checked(database, false);
-      if (problems.length === 0) return { ...own, label: "transaction-consistent", reason: null };
-      return { ...own, label: "crash-consistent", reason: `SQLite finds it damaged: ${problems[0]!}` };
-    } finally {
-      database.close();
-    }
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") throw error;
-    return { ...own, label: "crash-consistent", reason: whatFailed(error) };
-  }
 }
 
 async function pinOrImage(fd: number, { path, stage, how }: HoldRequest): Promise<Held> {

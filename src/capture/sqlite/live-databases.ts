@@ -1,6 +1,7 @@
 import { mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { temporaryName } from "../../fs/durable.ts";
+import { CairnError } from "../../errors.ts";
 import type { Held, HoldRequest } from "./capture.ts";
 import type { DatabaseProcess } from "./database-process.ts";
 
@@ -44,6 +45,17 @@ export class LiveDatabases {
     } catch (error) {
       clear();
       throw error;
+    }
+  }
+
+  /** As the scan's port has it. */
+  async check(database: Uint8Array, { signal }: { signal?: AbortSignal | undefined }): Promise<string | null> {
+    const sqlite = (this.#sqlite ??= await newProcess());
+    try {
+      return await sqlite.do("check", database, { signal });
+    } catch (error) {
+      if (!(error instanceof CairnError) || !error.message.endsWith("without an answer")) throw error;
+      return "SQLite ended without a word when it checked it";
     }
   }
 

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { originsBeside } from "../../archive/cache/origins.ts";
 import { readHeader } from "../../capture/sqlite/header.ts";
 import type { DatabaseCapture } from "../../archive/scan/databases.ts";
+import { WRITTEN_TO } from "../../archive/scan/summary.ts";
 import type { Captured } from "../../clones/holder.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -111,7 +112,7 @@ function labelSnapshot(captured: Captured, tree: Buffer): ClonedDatabases {
   const labels = databases.map((place) => ({
     ...recordPath(place),
     label: "crash-consistent",
-    reason: "it was written to while the snapshot was made, which has what a crash would have left",
+    reason: WRITTEN_TO,
   }));
   return { captured: { ...captured, torn }, labels };
 }

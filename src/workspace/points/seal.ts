@@ -322,15 +322,16 @@ async function stageBy(
     { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
     { rules, head: parent, id: descriptor.save_point_id },
   );
+  const recordedRoot = workspace.found.recordedFolder ?? workspace.root;
   let staged: StagedContent | undefined;
   try {
     staged = await workspace.engine.stage({
       ...request,
       passesLongRules: true,
       root: Buffer.from(treePlace(workspace.points, point)),
-      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+      recordedRoot,
       labels: descriptor.labels,
-      databases: "held",
+      databases: { folders: [recordedRoot, workspace.root] },
       ...heldAt(workspace.points, point),
     });
     requireAsMade(workspace.points, point, staged);

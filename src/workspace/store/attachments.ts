@@ -48,6 +48,7 @@ export async function captureFirst(
   }
   return {
     capture: {
+      check: async (path, call) => capture.check(path, call),
       hold: async (path, call) => {
         const given = held.get(latin1(path));
         held.delete(latin1(path));
