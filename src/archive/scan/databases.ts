@@ -18,6 +18,14 @@ export interface DatabaseCapture {
   hold(path: Uint8Array, call: HoldCall): Promise<HeldDatabase | null>;
   /** Has SQLite check the structure of a database that nobody writes to. Returns what is wrong with it, or null. */
   check(path: Uint8Array, call: Pick<HoldCall, "signal">): Promise<string | null>;
+  /**
+   * Keeps programs from writing to databases for no longer than so many milliseconds in all. `held` are the numbers of
+   * those that nobody writes to until `release`, which answers false if it came too late.
+   */
+  still(
+    databases: readonly Uint8Array[],
+    call: { budgetMs: number; signal?: AbortSignal | undefined },
+  ): Promise<{ held: readonly number[]; release: () => Promise<boolean> }>;
   /** After the last one. */
   close(): Promise<void>;
 }
@@ -62,7 +70,13 @@ export async function checkResting(
 ): Promise<CapturedLabel | null> {
   const place = joinPath(root, path);
   const base = record * RECORD_WORDS;
-  const unless = (reason: string): CapturedLabel => ({ path, label: "crash-consistent", reason, recovered: false });
+  const unless = (reason: string): CapturedLabel => ({
+    path,
+    label: "crash-consistent",
+    reason,
+    recovered: false,
+    apart: false,
+  });
   if (held === null && wide(table.records, base + R.SIZE) > MOST_CHECKED_BYTES)
     return unless("nothing was in its log or journal; SQLite did not check it, since it has more than 64 MiB");
   const problem = await capture.check(place, { signal });
@@ -71,7 +85,7 @@ export async function checkResting(
   if (held === null && fs.statSync(place, { bigint: true, throwIfNoEntry: false })?.ctimeNs !== read) return null;
   if (problem !== null) return unless(problem);
   table.setRecordFlags(record, table.recordFlags(record) & ~FLAG.UNCHECKED);
-  return { path, label: "transaction-consistent", reason: null, recovered: false };
+  return { path, label: "transaction-consistent", reason: null, recovered: false, apart: false };
 }
 
 interface RestingCall {

@@ -468,8 +468,9 @@ class Scan {
       }
       if (held === null) return [];
       const recovered = tree !== null && held.image !== null;
-      if (isWhole) return [{ path, label: held.label, reason: held.reason, recovered }];
-      if (tries === TRIES) return [{ path, label: "torn-possible", reason: BROKEN_LOCK, recovered }];
+      const apart = tree === null || held.sidecars.includes("-wal");
+      if (isWhole) return [{ path, label: held.label, reason: held.reason, recovered, apart }];
+      if (tries === TRIES) return [{ path, label: "torn-possible", reason: BROKEN_LOCK, recovered, apart }];
     }
   }
 

@@ -398,8 +398,13 @@ const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so what it may hi
 export function labelsOf(
   { torn, longRules, captured }: Pick<ScanNotes, "torn" | "longRules" | "captured">,
   { databases, secrets }: Pick<ScanSummary, "databases" | "secrets">,
+  still: readonly Uint8Array[] = [],
 ): ConsistencyLabel[] {
-  const said = new Map(captured.map((each) => [latin1(each.path), each]));
+  const wereStill = new Set(still.map(latin1));
+  const isTogether = databases.length < 2 || databases.every(({ path }) => wereStill.has(latin1(path)));
+  const said = new Map(
+    captured.map((each) => [latin1(each.path), each.apart && !isTogether ? notTogether(each) : each]),
+  );
   const isTorn = new Set(torn.map(({ path }) => latin1(path)));
   return [
     ...torn.map(({ path, reason, aspects }) => ({
@@ -437,6 +442,14 @@ const UNCHECKED = {
   reason: "nothing was in its log or journal, and SQLite did not check it, or found it damaged before",
   recovered: false,
 };
+
+/** Says of a database that was captured whole that its moment is not that of others. */
+export function notTogether<T extends { label: string; reason: string | null }>(label: T): T {
+  return label.label === TRANSACTION && label.reason === null ? { ...label, reason: NOT_TOGETHER } : label;
+}
+
+const NOT_TOGETHER =
+  "each consistent, not together: a transaction over this database and others may be in some of them only";
 
 /** Reason of a label of a database that a program wrote to while a snapshot was made: SQLite has not looked at it yet. */
 export const WRITTEN_TO = "it was written to while the snapshot was made, which has what a crash would have left";

@@ -132,6 +132,8 @@ export interface CapturedLabel {
   reason: string | null;
   /** the point has it as SQLite recovered it, and the held tree as it lay there */
   recovered: boolean;
+  /** it was captured at a moment of its own, or SQLite commits to it at one */
+  apart: boolean;
 }
 
 export interface ScanNotes {

@@ -59,6 +59,27 @@ export class LiveDatabases {
     }
   }
 
+  /** As the scan's port has it. */
+  async still(
+    databases: readonly Uint8Array[],
+    { budgetMs, signal }: { budgetMs: number; signal?: AbortSignal | undefined },
+  ): Promise<{ held: number[]; release: () => Promise<boolean> }> {
+    const sqlite = (this.#sqlite ??= await newProcess());
+    // Started before the time runs, and ended by us should it not answer.
+    await sqlite.do("letGo", undefined, { signal });
+    const overdue = setTimeout(() => void sqlite.close(), budgetMs);
+    const release = async (): Promise<boolean> => {
+      clearTimeout(overdue);
+      return sqlite.do("letGo", undefined).catch(() => false);
+    };
+    try {
+      return { held: await sqlite.do("holdStill", { databases, budgetMs }, { signal }), release };
+    } catch (error) {
+      clearTimeout(overdue);
+      throw error;
+    }
+  }
+
   /** Lets the process wait for the next call for a while: to start one takes longer than most captures. */
   async close(): Promise<void> {
     this.#sqlite?.rest(IDLE_MS);

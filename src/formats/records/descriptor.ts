@@ -52,6 +52,8 @@ export interface HeldTree {
    * Nothing was changed between the two.
    */
   tree_of?: number;
+  /** SQLite databases that nobody wrote to while the tree was made. */
+  still?: RecordedPath[];
   /** True where the folder had no entry, so that an empty tree is what it was. */
   empty?: boolean;
 }
@@ -224,6 +226,7 @@ function checkHeld(held: Fields): void {
   if (held.text("engine") === "") throw held.wrong("engine", "the name of an engine");
   held.time("at");
   if (held.has("last_change")) held.number("last_change");
+  if (held.has("still")) held.list("still", (element, label) => checkPath(new Fields(element, label)));
   if (held.has("empty")) held.boolean("empty");
   if (held.has("tree_of")) held.integer("tree_of", Number.MAX_SAFE_INTEGER, 1);
 }

@@ -2,11 +2,12 @@ import { closeSync, existsSync, openSync } from "node:fs";
 import type { Degradation } from "../store/engine.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { isEmptyFolder } from "../../clones/as-made.ts";
-import type { Captured, TreeHolder } from "../../clones/holder.ts";
+import type { Captured, HolderCall, TreeHolder } from "../../clones/holder.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { WorkspaceState } from "../../formats/records/control.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
+import { recordPath } from "../../formats/records/record.ts";
 import { mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mounts.ts";
 import { writeOrigins } from "../../archive/cache/origins.ts";
 import { listedNames, printablePath } from "../../fs/safe-path.ts";
@@ -15,6 +16,7 @@ import { writeState, writeStateInOrder } from "../place/control-directory.ts";
 import { noRules, type Point } from "./point-files.ts";
 import { CHANGED, labelled, withDatabases } from "./cloned-databases.ts";
 import { removeHeldTrees } from "./held-trees.ts";
+import { whileStill } from "./still-databases.ts";
 import { type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
 import { ownInside } from "../place/registry.ts";
@@ -90,8 +92,9 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   points.claim(sequence, id, { durable: false });
   const at = new Date().toISOString();
   const describe = (place: Uint8Array, captured: Captured, lastChange?: number): Descriptor =>
-    describeHeld(workspace, input, { ...request, sequence, head, tree: place, captured, at, lastChange });
+    describeHeld(workspace, input, { ...request, sequence, head, tree: place, captured, at, lastChange, still });
   let announced: Descriptor | undefined;
+  let still: readonly Uint8Array[] = [];
   const announce = (lastChange: number): void => {
     // What was written last to another tree says nothing of the folder.
     announced = describe(from, WHOLE, from === workspace.root || request.undo ? lastChange : undefined);
@@ -102,7 +105,11 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     // Before there is a point, so that no kill leaves one without it.
     if (input.pinned === true) points.writePin(sequence, { at, reason: "" });
     const { temporary } = workspace.found.control;
-    const cloned = await holder.capture(from, tree, { signal: input.signal, temporary, announce });
+    const capture = async (call: HolderCall): Promise<Captured> =>
+      holder.capture(from, tree, { signal: input.signal, temporary, ...call });
+    const made = await whileStill(workspace, { ...input, from, announce }, capture);
+    const { cloned } = made;
+    still = made.still;
     const { captured, labels } = await withDatabases(workspace, input, { from, tree, cloned });
     failpoint("capture.held");
     const partial = whyPartial(captured);
@@ -191,14 +198,16 @@ function describeHeld(
     captured: Captured;
     at: string;
     lastChange?: number | undefined;
+    still: readonly Uint8Array[];
   },
 ): Descriptor {
-  const { undo, holder, tree, captured, at, lastChange } = more;
+  const { undo, holder, tree, captured, at, lastChange, still } = more;
   const root = recordedRoot(rootMetadata(Buffer.from(tree)));
   const held = {
     engine: holder.type,
     at,
     ...(lastChange === undefined ? {} : { last_change: lastChange }),
+    ...(still.length === 0 ? {} : { still: still.map(recordPath) }),
     ...(isEmptyFolder(Buffer.from(tree)) ? { empty: true } : {}),
   };
   return {

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { originsBeside } from "../../archive/cache/origins.ts";
 import { readHeader } from "../../capture/sqlite/header.ts";
 import type { DatabaseCapture } from "../../archive/scan/databases.ts";
-import { WRITTEN_TO } from "../../archive/scan/summary.ts";
+import { notTogether, WRITTEN_TO } from "../../archive/scan/summary.ts";
 import type { Captured } from "../../clones/holder.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -86,7 +86,9 @@ async function putDatabases(
         failpoint("capture.database-put");
         if (!isWhole && tries < TRIES) continue;
         const { label, reason } = isWhole ? held : { label: "torn-possible", reason: "it was changed under a lock" };
-        labels.push({ ...recordPath(place), label, ...(reason === null ? {} : { reason }) });
+        const one = { label, reason };
+        const said = databases.length < 2 ? one : notTogether(one);
+        labels.push({ ...recordPath(place), label, ...(said.reason === null ? {} : { reason: said.reason }) });
         break;
       }
     }

@@ -27,7 +27,7 @@ import { failpoint } from "../../failpoint.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { type IgnoreRecord } from "../../fs/ignore.ts";
 import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../journals.ts";
-import { sealOf, warnOfLongRules } from "./describe.ts";
+import { sealOf, stillDatabases, warnOfLongRules } from "./describe.ts";
 
 /** Seals points: one when a call needs its digests or contents, the others when they are asked for or nothing else goes on. */
 
@@ -331,7 +331,7 @@ async function stageBy(
       root: Buffer.from(treePlace(workspace.points, point)),
       recordedRoot,
       labels: descriptor.labels,
-      databases: { folders: [recordedRoot, workspace.root] },
+      databases: { folders: [recordedRoot, workspace.root], still: stillDatabases(descriptor) },
       ...heldAt(workspace.points, point),
     });
     requireAsMade(workspace.points, point, staged);

@@ -58,15 +58,20 @@ function isOfDatabase(label: ConsistencyLabel): label is OfDatabase {
   return label.label === "transaction-consistent" || label.label === "crash-consistent";
 }
 
+/** Raw paths of databases that were kept still while a held tree was made. */
+function stillOf(databases: StageRequest["databases"]): readonly Uint8Array[] {
+  return typeof databases === "object" ? databases.still : [];
+}
+
 /** `known`: what was said of the tree's entries before it was read. */
 export function manifestOf(
   result: ScanResult,
   summary: ScanSummary,
-  { labels: known = [], crossMounts }: Pick<StageRequest, "labels" | "crossMounts">,
+  { labels: known = [], crossMounts, databases }: Pick<StageRequest, "labels" | "crossMounts" | "databases">,
 ): Uint8Array {
   const writer = new ByteWriter(4096);
   const { notes } = result;
-  const labels = withLabels(known, labelsOf(notes, summary));
+  const labels = withLabels(known, labelsOf(notes, summary, stillOf(databases)));
   encodeManifest(writer, {
     stateDigest: hex(result.state),
     metadataDigest: hex(result.meta),

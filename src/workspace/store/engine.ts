@@ -59,7 +59,7 @@ export interface StageRequest {
   /** what was found out of its entries when it was taken, and cannot be seen in it */
   labels?: readonly ConsistencyLabel[];
   /** Databases that are in use are captured (`auto`); those of a held tree are recovered in a copy; else they are files like any. */
-  databases: "auto" | "copy" | Pick<HeldAs, "folders">;
+  databases: "auto" | "copy" | (Pick<HeldAs, "folders"> & { still: readonly Uint8Array[] });
   /** databases that are captured before anything is read */
   attachments?: readonly Attachments[];
   crossMounts: boolean;
