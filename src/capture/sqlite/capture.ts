@@ -3,8 +3,8 @@ import { backup, type DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../failpoint.ts";
 import { openRegular } from "../../fs/regular-file.ts";
-import type { Captured, CaptureRequest, Method } from "./captured.ts";
-import { beside, type DatabaseHeader, HEADER_BYTES, LOGS, SAFE_WAL_VERSION } from "../../formats/sqlite-header.ts";
+import type { Captured, CaptureRequest, Held, Method } from "./captured.ts";
+import { type DatabaseHeader, HEADER_BYTES, SAFE_WAL_VERSION } from "../../formats/sqlite-header.ts";
 import { readHeader } from "./header.ts";
 import {
   ask,
@@ -58,9 +58,6 @@ export interface HoldRequest extends Pick<CaptureRequest, "path" | "stage"> {
   /** `own`: its own file may do; `image`: an image is wanted; else it lies in this tree, which nobody changes. */
   how: "own" | "image" | Pick<RecoverRequest, "tree" | "folders">;
 }
-
-/** A database that can be read: its own file until it is released, or the image in the request's folder. */
-export type Held = Pick<Captured, "label" | "reason" | "sidecars"> & { isImage: boolean };
 
 /** A database on which a transaction is kept open: nobody changes its file meanwhile. */
 let pinned: { database: DatabaseSync; fd: number; path: Uint8Array; looks: string } | null = null;

@@ -3,8 +3,9 @@ import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { beside, LOGS } from "../../formats/sqlite-header.ts";
 import { journalsOf, MOST_TRAILER_BYTES, parseTrailer } from "../../formats/sqlite-journal.ts";
+import { openRegular, readRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/safe-path.ts";
-import type { Held } from "./capture.ts";
+import type { Held } from "./captured.ts";
 import { ask, checked, clearLockPage, damageOf, openDatabase } from "./image.ts";
 import { sizeOf } from "./plain-copy.ts";
 
@@ -55,7 +56,7 @@ function checkImage(stage: string): string[] {
   } finally {
     database.close();
   }
-  const fd = fs.openSync(`${stage}/image`, "r+");
+  const fd = openRegular(Buffer.from(`${stage}/image`), { flags: fs.constants.O_RDWR });
   try {
     clearLockPage(fd, pageSize);
   } finally {
@@ -70,7 +71,7 @@ function checkImage(stage: string): string[] {
  */
 function settleJournal({ path, tree, folders, stage }: RecoverRequest): { reason: string | null } | null {
   const journal = `${stage}/image-journal`;
-  const fd = fs.openSync(journal, "r+");
+  const fd = openRegular(Buffer.from(journal), { flags: fs.constants.O_RDWR });
   try {
     const { size } = fs.fstatSync(fd);
     const tail = Buffer.alloc(Math.min(size, MOST_TRAILER_BYTES));
@@ -115,7 +116,7 @@ function isInTree(
     for (let from = 0; from < names.length; from++) {
       const place = inTree([...above.slice(0, depth), ...names.slice(from)].join("/"));
       if (!isFile(place)) continue;
-      const listed = journalsOf(fs.readFileSync(place));
+      const listed = journalsOf(readRegular(place));
       if (listed.some((each) => latin1(each).split("/").at(-1) === own)) return true;
     }
   return null;

@@ -2,21 +2,20 @@ import { closeSync, existsSync, openSync } from "node:fs";
 import type { Degradation } from "../store/engine.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { isEmptyFolder } from "../../clones/as-made.ts";
-import type { Captured, HolderCall, TreeHolder } from "../../clones/holder.ts";
+import type { Captured, TreeHolder } from "../../clones/holder.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { WorkspaceState } from "../../formats/records/control.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
-import { recordPath } from "../../formats/records/record.ts";
 import { mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mounts.ts";
 import { writeOrigins } from "../../archive/cache/origins.ts";
 import { listedNames, printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { writeState, writeStateInOrder } from "../place/control-directory.ts";
 import { noRules, type Point } from "./point-files.ts";
-import { CHANGED, labelled, withDatabases } from "./cloned-databases.ts";
+import { type DescribedTree, labelled, withDatabases } from "./cloned-databases.ts";
+import { rawPath } from "../../formats/records/record.ts";
 import { removeHeldTrees } from "./held-trees.ts";
-import { whileStill } from "./still-databases.ts";
 import { type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
 import { ownInside } from "../place/registry.ts";
@@ -44,7 +43,7 @@ export async function capturePoint(
     if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
     return { what: holder.type, reason: failed.message };
   }
-  const { point, captured } = held;
+  const { point } = held;
   failpoint("save.committed");
   if (movesHead) held.changeState({ head: id });
   failpoint("save.head-moved");
@@ -53,7 +52,11 @@ export async function capturePoint(
     point,
     changes: null,
     readBytes: 0,
-    leftOut: captured.torn.map((path) => ({ path, reason: "changing", detail: CHANGED })),
+    leftOut: point.descriptor.labels.flatMap((label) =>
+      label.label === "torn-possible"
+        ? [{ path: rawPath(label), reason: "changing" as const, detail: String(label["reason"]) }]
+        : [],
+    ),
   };
 }
 
@@ -94,7 +97,7 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   const describe = (place: Uint8Array, captured: Captured, lastChange?: number): Descriptor =>
     describeHeld(workspace, input, { ...request, sequence, head, tree: place, captured, at, lastChange, still });
   let announced: Descriptor | undefined;
-  let still: readonly Uint8Array[] = [];
+  let still: DescribedTree["still"] = [];
   const announce = (lastChange: number): void => {
     // What was written last to another tree says nothing of the folder.
     announced = describe(from, WHOLE, from === workspace.root || request.undo ? lastChange : undefined);
@@ -105,12 +108,9 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     // Before there is a point, so that no kill leaves one without it.
     if (input.pinned === true) points.writePin(sequence, { at, reason: "" });
     const { temporary } = workspace.found.control;
-    const capture = async (call: HolderCall): Promise<Captured> =>
-      holder.capture(from, tree, { signal: input.signal, temporary, ...call });
-    const made = await whileStill(workspace, { ...input, from, announce }, capture);
-    const { cloned } = made;
+    const made = await withDatabases(workspace, { ...input, temporary }, { holder, from, tree, announce });
+    const { captured, labels } = made;
     still = made.still;
-    const { captured, labels } = await withDatabases(workspace, input, { from, tree, cloned });
     failpoint("capture.held");
     const partial = whyPartial(captured);
     if (partial !== null) throw new CairnError("unsupported", partial);
@@ -198,7 +198,7 @@ function describeHeld(
     captured: Captured;
     at: string;
     lastChange?: number | undefined;
-    still: readonly Uint8Array[];
+    still: DescribedTree["still"];
   },
 ): Descriptor {
   const { undo, holder, tree, captured, at, lastChange, still } = more;
@@ -207,7 +207,7 @@ function describeHeld(
     engine: holder.type,
     at,
     ...(lastChange === undefined ? {} : { last_change: lastChange }),
-    ...(still.length === 0 ? {} : { still: still.map(recordPath) }),
+    ...(still.length === 0 ? {} : { still }),
     ...(isEmptyFolder(Buffer.from(tree)) ? { empty: true } : {}),
   };
   return {

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import type { Captured, HolderCall } from "../../clones/holder.ts";
+import type { Captured, HolderCall, TreeHolder } from "../../clones/holder.ts";
 import { toCairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
@@ -16,9 +16,9 @@ const HOLDERS_BUDGET_MS = 50;
 /** Points among which one is looked for whose databases are known. */
 const LOOK_BACK = 8;
 
-interface StillCall extends Pick<SaveInput, "databases" | "signal"> {
+interface StillCall extends Pick<SaveInput, "databases" | "signal">, Pick<HolderCall, "announce"> {
+  holder: TreeHolder;
   from: Buffer;
-  announce: NonNullable<HolderCall["announce"]>;
 }
 
 /**
@@ -27,11 +27,11 @@ interface StillCall extends Pick<SaveInput, "databases" | "signal"> {
  */
 export async function whileStill(
   workspace: Workspace,
-  { databases, signal, from, announce }: StillCall,
+  { databases, signal, holder, from, announce }: StillCall,
   capture: (call: HolderCall) => Promise<Captured>,
 ): Promise<{ cloned: Captured; still: readonly Uint8Array[] }> {
   const { engine, root } = workspace;
-  const isAsked = engine.holder?.atomic === true && from === root && databases !== "copy";
+  const isAsked = holder.atomic && from === root && databases !== "copy";
   const known = isAsked && engine.databases !== null ? knownDatabases(workspace) : [];
   if (known.length < 2) return { cloned: await capture({ announce }), still: [] };
   const paths = known.map((path) => joinPath(root, path));
