@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -7,7 +8,7 @@ import { test } from "node:test";
 import { makeHalfTransaction, valuesOf } from "../../src/capture/sqlite/testing-half-transaction.ts";
 import { makeRepository } from "../../src/backup/testing-repository.ts";
 import { type JournalMode, makeDatabase, stateAfter, Writer } from "../../src/capture/sqlite/testing-writer.ts";
-import { SCRATCH } from "../fixtures/command.ts";
+import { cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { btrfsPlace } from "../fixtures/held-place.ts";
 import { LONG } from "../fixtures/long.ts";
 import { cairnLibrary } from "../fixtures/work.ts";
@@ -51,6 +52,36 @@ for (const moment of ["before", "after"] as const)
     assert.deepEqual(said.toSorted(), names.map((name) => [name, "transaction-consistent", true]).toSorted());
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
+
+test("databases of a program in another PID namespace are kept still too, and their labels say nothing against it", async (t) => {
+  const place = await btrfsPlace(t, (folder) => {
+    fs.mkdirSync(path.join(folder, "a"));
+    makeDatabase(path.join(folder, NAMES[0]), "wal", 4096, path.join(folder, NAMES[1]));
+  });
+  if (place === null) return;
+  const { client, folder } = place;
+  const prefix = ["unshare", "--pid", "--fork", "--mount-proc"];
+  if (spawnSync("unshare", [...prefix.slice(1), "true"]).status !== 0)
+    return t.skip("unshare makes no PID namespace here");
+  await client.save();
+  await client.seal();
+  const database = new DatabaseSync(path.join(folder, NAMES[0]));
+  t.after(() => database.close());
+  database.prepare("ATTACH ? AS second").run(path.join(folder, NAMES[1]));
+  database.exec("BEGIN; UPDATE one SET n = 7; UPDATE two SET n = 7; COMMIT");
+  const saved = cairnOk(["save"], { cwd: folder, prefix }).data["save_point"] as { save_point_id: string };
+  await client.seal();
+  const { labels } = (await client.show(saved.save_point_id)).save_point;
+  assert.deepEqual(
+    labels.map(({ path: name, label, reason }) => [name, label, reason]),
+    NAMES.map((name) => [name, "transaction-consistent", undefined]),
+  );
+  database.exec("UPDATE one SET n = 8");
+  const { save_point_id: alone } = await client.save({ databases: "copy" });
+  await client.seal();
+  const reasons = (await client.show(alone)).save_point.labels.map(({ reason }) => reason?.slice(0, 29));
+  assert.deepEqual(reasons, ["each consistent, not together", "each consistent, not together"]);
+});
 
 /** The last transaction that each of both databases has. Asserts that each is whole, as after a transaction. */
 function transactionsIn(folder: string): number[] {
