@@ -4,8 +4,6 @@ import { append } from "../append.ts";
 import { loadStatCache, writeStatCache } from "../archive/cache/stat-cache.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { scan, type ScanOptions, type ScanResult } from "../archive/scan/scan.ts";
-import type { ScanSummary } from "../archive/scan/summary.ts";
-import type { ScanNotes } from "../archive/scan/task.ts";
 import { modeWithoutList, rootMetadata } from "../archive/write/root-metadata.ts";
 import { LiveDatabases } from "../capture/sqlite/live-databases.ts";
 import type { PathsBackupOptions, TransferredSize } from "../contract/snapshots.ts";
@@ -35,7 +33,7 @@ export interface ScannedParts {
   files: number;
   bytes: number;
   /** of all folders, with absolute paths */
-  said: Pick<ScanNotes, "torn" | "captured"> & Pick<ScanSummary, "databases">;
+  said: Pick<ScanResult["notes"], "torn" | "captured"> & Pick<ReturnType<ScanResult["summarise"]>, "databases">;
 }
 
 export interface ScanPartsOptions {

@@ -72,8 +72,9 @@ test("databases of a program in another PID namespace are kept still too, and th
   const saved = cairnOk(["save"], { cwd: folder, prefix }).data["save_point"] as { save_point_id: string };
   await client.seal();
   const { labels } = (await client.show(saved.save_point_id)).save_point;
+  const said = labels.map(({ path: name, label, reason }) => [name, label, reason]);
   assert.deepEqual(
-    labels.map(({ path: name, label, reason }) => [name, label, reason]),
+    said.toSorted(),
     NAMES.map((name) => [name, "transaction-consistent", undefined]),
   );
   database.exec("UPDATE one SET n = 8");

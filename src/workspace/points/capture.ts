@@ -13,8 +13,7 @@ import { listedNames, printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { writeState, writeStateInOrder } from "../place/control-directory.ts";
 import { noRules, type Point } from "./point-files.ts";
-import { type DescribedTree, labelled, withDatabases } from "./cloned-databases.ts";
-import { rawPath } from "../../formats/records/record.ts";
+import { type DescribedTree, labelled, tornIn, withDatabases } from "./cloned-databases.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
@@ -52,11 +51,7 @@ export async function capturePoint(
     point,
     changes: null,
     readBytes: 0,
-    leftOut: point.descriptor.labels.flatMap((label) =>
-      label.label === "torn-possible"
-        ? [{ path: rawPath(label), reason: "changing" as const, detail: String(label["reason"]) }]
-        : [],
-    ),
+    leftOut: tornIn(point.descriptor),
   };
 }
 

@@ -9,12 +9,13 @@ import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { ConsistencyLabel, Descriptor } from "../../formats/records/descriptor.ts";
 import { besideWhich, LOGS } from "../../formats/sqlite-header.ts";
-import { type RecordedPath, recordPath } from "../../formats/records/record.ts";
+import { rawPath, type RecordedPath, recordPath } from "../../formats/records/record.ts";
 import { cloneAnswer, cloneFile } from "../../fs/linux/reflink.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
+import type { LeftOutEntry } from "./left-out.ts";
 import { whileStill } from "./still-databases.ts";
 
 const TRIES = 2;
@@ -77,6 +78,15 @@ export function labelled(descriptor: Descriptor, { captured, labels }: ClonedDat
   const torn = captured.torn.map((path) => ({ ...recordPath(path), label: "torn-possible", reason: CHANGED }));
   const all: ConsistencyLabel[] = [...torn, ...labels];
   return { ...descriptor, complete: all.every(({ label }) => label !== "torn-possible"), labels: all };
+}
+
+/** Lists what a save tells of entries that were changed while they were cloned, databases too. */
+export function tornIn({ labels }: Pick<Descriptor, "labels">): LeftOutEntry[] {
+  return labels.flatMap((label) =>
+    label.label === "torn-possible"
+      ? [{ path: rawPath(label), reason: "changing" as const, detail: String(label["reason"]) }]
+      : [],
+  );
 }
 
 /**
