@@ -18,7 +18,7 @@ import {
   warningOf,
 } from "./image.ts";
 import { plainCopy, sizeOf } from "./plain-copy.ts";
-import { recoverCopy, type RecoverRequest } from "./recover-copy.ts";
+import { recoverCopy, type RecoverRequest, whyNotInPlace } from "./recover-copy.ts";
 
 /** Milliseconds that a lock is waited for, between two tries, and for which a checkpoint may keep a writer waiting. */
 const WAIT_MS = 3_000;
@@ -40,7 +40,8 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
   const fd = openRegular(Buffer.from(request.path), { named: true });
   try {
     const header = readHeader(fd);
-    const reason = whyNotOpened(request.path, header) ?? whyOnlyCopied(request, header!);
+    const reason =
+      whyNotOpened(request.path, header) ?? whyOnlyCopied(request, header!) ?? (await whyNotInPlace(request.path));
     if (reason !== null) return await plainCopy(fd, request, { header, reason });
     try {
       return await consistentImage(fd, request, header!);
@@ -71,7 +72,7 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
     const header = readHeader(fd);
     if (header === null) return null;
     if (typeof how === "object") return recoverCopy({ path, stage: request.stage, ...how });
-    const reason = whyNotOpened(path, header);
+    const reason = whyNotOpened(path, header) ?? (await whyNotInPlace(path));
     if (reason !== null) return heldCopy(await plainCopy(fd, request, { header, reason }));
     try {
       return await pinOrImage(fd, request);

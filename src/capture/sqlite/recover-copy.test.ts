@@ -3,6 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import { LiveDatabases } from "./live-databases.ts";
 import { recoverCopy } from "./recover-copy.ts";
 import { type HalfTransaction, makeHalfTransaction, trailer, valuesOf } from "./testing-half-transaction.ts";
 
@@ -115,4 +116,22 @@ test("a damaged database is never called consistent, whatever its journal says",
   bytes.fill(0x5a, 4096, 3 * 4096);
   fs.writeFileSync(place, bytes);
   assert.deepEqual(recoveredOf(t, tree, TWO, [tree]), ["crash-consistent raw -journal", `${WHOLE} 1`]);
+});
+
+test("a database whose journal names a file that only its program's container has is never opened where it lies", async (t) => {
+  const folder = newFolder(t);
+  makeHalfTransaction(folder, { names: TWO, seenAs: "/inside", moment: "before" });
+  const files = fs.readdirSync(folder);
+  const before = files.map((name) => fs.readFileSync(path.join(folder, name)));
+  const databases = new LiveDatabases();
+  t.after(async () => databases.close());
+  const held = await databases.hold(Buffer.from(path.join(folder, "two.db")), { how: "own", scratch: newFolder(t) });
+  assert.deepEqual([held?.label, held?.sidecars], ["crash-consistent", ["-journal"]]);
+  assert.match(held!.reason!, /names \/inside\/one\.db-mj1A2B3C904, which is not there/);
+  await held!.release();
+  assert.deepEqual(fs.readdirSync(folder), files);
+  assert.deepEqual(
+    files.map((name) => fs.readFileSync(path.join(folder, name))),
+    before,
+  );
 });

@@ -1,13 +1,17 @@
 import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { beside, LOGS } from "../../formats/sqlite-header.ts";
-import { journalsOf, MOST_TRAILER_BYTES, parseTrailer } from "../../formats/sqlite-journal.ts";
+import { type JournalTrailer, journalsOf, MOST_TRAILER_BYTES, parseTrailer } from "../../formats/sqlite-journal.ts";
 import { openRegular, readRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import type { Held } from "./captured.ts";
 import { ask, checked, clearLockPage, damageOf, openDatabase } from "./image.ts";
 import { sizeOf } from "./plain-copy.ts";
+
+const TRIES = 10;
+const PAUSE_MS = 50;
 
 /** A database in a tree of one moment that nobody changes. */
 export interface RecoverRequest {
@@ -70,17 +74,11 @@ function checkImage(stage: string): string[] {
  * transaction is rolled back; gone, it was committed. `reason`: why that is not known. Null if the journal names none.
  */
 function settleJournal({ path, tree, folders, stage }: RecoverRequest): { reason: string | null } | null {
-  const journal = `${stage}/image-journal`;
-  const fd = openRegular(Buffer.from(journal), { flags: fs.constants.O_RDWR });
+  const fd = openRegular(Buffer.from(`${stage}/image-journal`), { flags: fs.constants.O_RDWR });
   try {
     const { size } = fs.fstatSync(fd);
-    const tail = Buffer.alloc(Math.min(size, MOST_TRAILER_BYTES));
-    const first = Buffer.alloc(1);
-    fs.readSync(fd, first, 0, 1, 0);
-    fs.readSync(fd, tail, 0, tail.length, size - tail.length);
-    const trailer = parseTrailer(tail);
-    // A journal that begins with zeros belongs to no transaction any more.
-    if (trailer === null || first[0] === 0) return null;
+    const trailer = trailerOf(fd, size);
+    if (trailer === null) return null;
     const { superJournal } = trailer;
     const isThere = isInTree(superJournal, { tree, folders, journal: beside(path, "-journal") });
     if (isThere === false) {
@@ -94,6 +92,38 @@ function settleJournal({ path, tree, folders, stage }: RecoverRequest): { reason
     };
   } finally {
     fs.closeSync(fd);
+  }
+}
+
+function trailerOf(fd: number, size: number): JournalTrailer | null {
+  const tail = Buffer.alloc(Math.min(size, MOST_TRAILER_BYTES));
+  const first = Buffer.alloc(1);
+  fs.readSync(fd, first, 0, 1, 0);
+  fs.readSync(fd, tail, 0, tail.length, size - tail.length);
+  // A journal that begins with zeros belongs to no transaction any more.
+  return first[0] === 0 ? null : parseTrailer(tail);
+}
+
+/**
+ * Tells why SQLite is not to open a database where it lies: the journal of a program in a container, say, names a
+ * super-journal that is not at that path here, so that SQLite would drop the journal and leave half a transaction.
+ */
+export async function whyNotInPlace(path: Uint8Array): Promise<string | null> {
+  for (let tries = 1; ; tries++) {
+    const journal = beside(path, "-journal");
+    if ((sizeOf(path, "-journal") ?? 0) === 0) return null;
+    const fd = openRegular(journal);
+    let trailer: JournalTrailer | null;
+    try {
+      trailer = trailerOf(fd, fs.fstatSync(fd).size);
+    } finally {
+      fs.closeSync(fd);
+    }
+    if (trailer === null || fs.existsSync(trailer.superJournal)) return null;
+    // A program that is just committing removes the journal soon.
+    if (tries === TRIES)
+      return `its journal names ${printablePath(trailer.superJournal)}, which is not there, so that SQLite would drop the journal`;
+    await sleep(PAUSE_MS);
   }
 }
 

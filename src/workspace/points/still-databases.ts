@@ -14,7 +14,7 @@ import { stillDatabases } from "./describe.ts";
 const BUDGET_MS = 500;
 const HOLDERS_BUDGET_MS = 50;
 /** Points among which one is looked for whose databases are known. */
-const LOOK_BACK = 8;
+const LOOK_BACK = 4;
 
 interface StillCall extends Pick<SaveInput, "databases" | "signal">, Pick<HolderCall, "announce"> {
   holder: TreeHolder;
