@@ -104,21 +104,28 @@ function trailerOf(fd: number, size: number): JournalTrailer | null {
   return first[0] === 0 ? null : parseTrailer(tail);
 }
 
+/** Null, too, if the journal goes meanwhile, with the transaction that it belongs to. */
+function trailerBeside(path: Uint8Array): JournalTrailer | null {
+  if ((sizeOf(path, "-journal") ?? 0) === 0) return null;
+  let fd: number | null = null;
+  try {
+    fd = openRegular(beside(path, "-journal"));
+    return trailerOf(fd, fs.fstatSync(fd).size);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  } finally {
+    if (fd !== null) fs.closeSync(fd);
+  }
+}
+
 /**
  * Tells why SQLite is not to open a database where it lies: the journal of a program in a container, say, names a
  * super-journal that is not at that path here, so that SQLite would drop the journal and leave half a transaction.
  */
 export async function whyNotInPlace(path: Uint8Array): Promise<string | null> {
   for (let tries = 1; ; tries++) {
-    const journal = beside(path, "-journal");
-    if ((sizeOf(path, "-journal") ?? 0) === 0) return null;
-    const fd = openRegular(journal);
-    let trailer: JournalTrailer | null;
-    try {
-      trailer = trailerOf(fd, fs.fstatSync(fd).size);
-    } finally {
-      fs.closeSync(fd);
-    }
+    const trailer = trailerBeside(path);
     if (trailer === null || fs.existsSync(trailer.superJournal)) return null;
     // A program that is just committing removes the journal soon.
     if (tries === TRIES)
