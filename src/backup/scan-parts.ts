@@ -32,6 +32,8 @@ export interface ScannedParts {
   leftOut: LeftOutEntry[];
   files: number;
   bytes: number;
+  /** of all folders, with absolute paths */
+  said: Pick<ScanResult["notes"], "torn" | "captured"> & Pick<ReturnType<ScanResult["summarise"]>, "databases">;
 }
 
 export interface ScanPartsOptions {
@@ -48,7 +50,13 @@ export interface ScanPartsOptions {
  * `added`. What a folder has as in the last scan of it is not read, and looked up in the index all the same.
  */
 export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOptions): Promise<ScannedParts> {
-  const all: ScannedParts = { leaves: [], leftOut: [], files: 0, bytes: 0 };
+  const all: ScannedParts = {
+    leaves: [],
+    leftOut: [],
+    files: 0,
+    bytes: 0,
+    said: { torn: [], captured: [], databases: [] },
+  };
   const taking = new PackTaking(into);
   let [done, bytes] = [0, 0];
   for (const part of parts) {
@@ -86,7 +94,7 @@ function scanOptions({ folder, rules }: PartToScan, { session, options, memory }
     rules,
     skip: neverPart(folder, { crossMounts }),
     crossMounts: crossMounts ?? false,
-    databases: options.databases === "copy" ? undefined : { capture: new LiveDatabases(), areHeld: false },
+    databases: options.databases === "copy" ? undefined : { capture: new LiveDatabases(), held: null },
     reread: options.reread ?? false,
     jobs: options.jobs,
     // Whether the repository still has what was there last time is asked of its index.
@@ -111,11 +119,18 @@ function keep(place: string, { table, old, tree }: ScanResult): void {
 
 function add(all: ScannedParts, { folder, names }: PartToScan, result: ScanResult): void {
   const components = splitPath(folder);
-  const { entries, bytes } = result.summarise();
+  const { entries, bytes, databases } = result.summarise();
   all.files += entries.files;
   all.bytes += bytes;
   const lead = folder.length === 1 ? folder : Buffer.concat([folder, Buffer.from("/")]);
-  for (const left of leftOutOf(result)) all.leftOut.push({ ...left, path: Buffer.concat([lead, left.path]) });
+  const absolute = <T extends { path: Uint8Array }>(each: T): T => ({
+    ...each,
+    path: Buffer.concat([lead, each.path]),
+  });
+  append(all.said.torn, result.notes.torn.map(absolute));
+  append(all.said.captured, result.notes.captured.map(absolute));
+  append(all.said.databases, databases.map(absolute));
+  for (const left of leftOutOf(result)) all.leftOut.push(absolute(left));
   if (names === null) {
     const root = rootMetadata(folder);
     const node = directoryNode(components.at(-1)!, result.tree, { ...root, mode: modeWithoutList(root) });

@@ -144,6 +144,7 @@ export const PathLabel = object({
   ...NamedPath.entries,
   label: Consistency,
   reason: opt(text()),
+  recovered: opt(flag("true: the point has the database as SQLite recovered it, and not the files as they lay there")),
   aspects: opt(rows(Aspect, "the parts that could not be read, where the rest was at rest")),
 });
 export type PathLabel = Of<typeof PathLabel>;

@@ -26,7 +26,7 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
   const target = workspace.resolve(options.target);
   return planTo(workspace, options, {
     target,
-    paths: withSidecars(workspace.root, target.descriptor, paths),
+    paths: withSidecars([workspace.root], target.descriptor, paths),
     keepPresent: options.keepPresent ?? false,
   });
 }

@@ -14,7 +14,7 @@ import { chunkMemories } from "./large-files.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../../threads/threads.ts";
 import type { ExtraBlob, ScanStore, StoreSinkTask } from "./store-sink.ts";
-import type { DatabaseCapture } from "./databases.ts";
+import { checkResting, type DatabaseCapture, type HeldAs } from "./databases.ts";
 import { ScanMemory } from "./scan-memory.ts";
 import {
   INLINE_BYTES,
@@ -105,7 +105,9 @@ export interface ScanOptions extends GivenTask {
   /** where new content goes; absent: only look */
   store?: ScanStore;
   /** captures databases that are in use, or lie in a held tree as they were; absent: they are files like any */
-  databases?: { capture: DatabaseCapture; areHeld: boolean; always?: readonly Uint8Array[] } | undefined;
+  databases?:
+    | { capture: DatabaseCapture; held: Pick<HeldAs, "folders"> | null; always?: readonly Uint8Array[] }
+    | undefined;
   /** where a thread may write this scan's stat cache meanwhile, for the caller to finish or remove */
   draft?: string;
   /** Further blobs to be stored with the trees, made from the finished scan. */
@@ -408,17 +410,24 @@ class Scan {
 
   #foundMoved = false;
 
-  /** Has databases that are in use captured, and read once more by one thread; the notes of all with what came of that. */
+  /** Has databases that are in use captured, and read once more by one thread, and others checked; the notes of all with what came of that. */
   async #captured(parts: ScanNotes[]): Promise<ScanNotes[]> {
     const { databases, store } = this.#options;
     const asked = (databases?.always ?? []).flatMap((path) => this.#placeOf(Buffer.from(path)) ?? []);
     const all = [...parts.flatMap((notes) => notes.databases), ...asked];
     const noted = new Map(all.map((each) => [this.#pathOf(each), each]));
-    if (databases === undefined || store === undefined || noted.size === 0) return parts;
+    const resting = parts.flatMap((notes) => notes.resting).filter((each) => !noted.has(this.#pathOf(each)));
+    if (databases === undefined || store === undefined || noted.size + resting.length === 0) return parts;
     const captured: ScanNotes["captured"] = [];
     try {
       for (const [path, database] of noted)
         append(captured, await this.#capture(Buffer.from(path, "latin1"), database, { ...databases, store }));
+      for (const each of resting) {
+        const path = Buffer.from(this.#pathOf(each), "latin1");
+        const { root, signal } = this.#options;
+        const checked = await checkResting(each, { ...databases, path, root, signal, table: this.#table });
+        append(captured, checked === null ? await this.#capture(path, each, { ...databases, store }) : [checked]);
+      }
     } finally {
       await databases.capture.close();
     }
@@ -437,12 +446,12 @@ class Scan {
   async #capture(
     path: Buffer,
     { directory, name }: ScanNotes["databases"][number],
-    { capture, areHeld, store }: NonNullable<ScanOptions["databases"]> & { store: ScanStore },
+    { capture, held: tree, store }: NonNullable<ScanOptions["databases"]> & { store: ScanStore },
   ): Promise<ScanNotes["captured"]> {
     const { root, signal } = this.#options;
     const full = Buffer.concat([root, SLASH, path]);
     for (let tries = 1; ; tries++) {
-      const how = areHeld ? "held" : tries > 1 ? "image" : "own";
+      const how = tree !== null ? { tree: root, ...tree } : tries > 1 ? "image" : "own";
       const held = await capture.hold(full, { signal, how, scratch: store.directory });
       let isWhole = true;
       try {
@@ -452,8 +461,10 @@ class Scan {
         isWhole = (await held?.release()) ?? true;
       }
       if (held === null) return [];
-      if (isWhole) return [{ path, label: held.label, reason: held.reason }];
-      if (tries === TRIES) return [{ path, label: "torn-possible", reason: BROKEN_LOCK }];
+      const recovered = tree !== null && held.image !== null;
+      const apart = tree === null || held.sidecars.includes("-wal");
+      if (isWhole) return [{ path, label: held.label, reason: held.reason, recovered, apart }];
+      if (tries === TRIES) return [{ path, label: "torn-possible", reason: BROKEN_LOCK, recovered, apart }];
     }
   }
 

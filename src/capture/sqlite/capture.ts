@@ -4,8 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../failpoint.ts";
 import { kernelLockState } from "../../fs/linux/kernel-lock.ts";
 import { openRegular } from "../../fs/regular-file.ts";
-import type { Captured, CaptureRequest, Method } from "./captured.ts";
-import { beside, type DatabaseHeader, HEADER_BYTES, LOGS, SAFE_WAL_VERSION } from "../../formats/sqlite-header.ts";
+import type { Captured, CaptureRequest, Held, Method } from "./captured.ts";
+import { type DatabaseHeader, HEADER_BYTES, SAFE_WAL_VERSION } from "../../formats/sqlite-header.ts";
 import { logsBeside, readHeader } from "./header.ts";
 import {
   applyLog,
@@ -20,6 +20,7 @@ import {
   warningOf,
 } from "./image.ts";
 import { looksOfFiles, plainCopy, sizeOf } from "./plain-copy.ts";
+import { recoverCopy, type RecoverRequest, whyNotInPlace } from "./recover-copy.ts";
 
 /** Milliseconds that a lock is waited for, between two tries, and for which a checkpoint may keep a writer waiting. */
 const WAIT_MS = 3_000;
@@ -30,6 +31,8 @@ const TRIES = 20;
 /** Pages that a backup copies between two turns. */
 const BACKUP_PAGES = 4_096;
 
+/** The tree of a database that lies in its own place: a super-journal is looked for at its absolute path. */
+const ROOT = new Uint8Array();
 const BEGIN = "BEGIN; SELECT count(*) FROM sqlite_schema";
 const TOO_LONG = `SQLite opens no path of more than ${MOST_PATH_BYTES} bytes`;
 const BUSY = 5;
@@ -41,7 +44,7 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
   const fd = openRegular(Buffer.from(request.path), { named: true });
   try {
     const header = readHeader(fd);
-    const reason = whyNotOpened(request.path, header);
+    const reason = whyNotOpened(request.path, header) ?? (await whyNotInPlace(request.path));
     if (reason !== null) return await plainCopy(fd, request, { header, reason });
     try {
       if (isLeftBehind(fd, request.path)) return await recoveredImage(fd, request, header!);
@@ -57,12 +60,9 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
 
 /** A request to make a database that is in use readable for another process. */
 export interface HoldRequest extends Pick<CaptureRequest, "path" | "stage"> {
-  /** `own`: its own file may do; `image`: an image is wanted; `held`: it lies in a tree that nobody changes. */
-  how: "own" | "image" | "held";
+  /** `own`: its own file may do; `image`: an image is wanted; else it lies in this tree, which nobody changes. */
+  how: "own" | "image" | Pick<RecoverRequest, "tree" | "folders">;
 }
-
-/** A database that can be read: its own file until it is released, or the image in the request's folder. */
-export type Held = Pick<Captured, "label" | "reason" | "sidecars"> & { isImage: boolean };
 
 /** A database that is read until {@link release}; `looks` tells whether it was changed. */
 let pinned: { database: DatabaseSync | null; fd: number; looks: () => string; before: string } | null = null;
@@ -84,12 +84,13 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
   try {
     const header = readHeader(fd);
     if (header === null) return null;
-    if (how === "held") return recovered(request);
-    if (isLeftBehind(fd, path)) {
+    if (typeof how === "object") return recoverCopy({ path, stage: request.stage, ...how });
+    const misplaced = await whyNotInPlace(path);
+    if (misplaced === null && isLeftBehind(fd, path)) {
       pin({ database: null, fd, looks: () => looksOfFiles(path) });
-      return recovered(request);
+      return recoverCopy({ path, stage: request.stage, tree: ROOT, folders: [ROOT] });
     }
-    const reason = whyNotOpened(path, header);
+    const reason = whyNotOpened(path, header) ?? misplaced;
     if (reason !== null) return heldCopy(await plainCopy(fd, request, { header, reason }));
     try {
       return await pinOrImage(fd, request);
@@ -118,31 +119,6 @@ function openIfThere(path: Uint8Array): number | null {
 
 function heldCopy({ label, reason, sidecars }: Captured): Held {
   return { isImage: true, label, reason, sidecars };
-}
-
-/**
- * Has SQLite recover a copy of a database and of what lies beside it, all of one moment, and check it. That is what whoever
- * opens them gets; the files themselves stay as they are.
- */
-function recovered({ path, stage }: HoldRequest): Held {
-  const sidecars = LOGS.filter((ending) => (sizeOf(path, ending) ?? 0) > 0);
-  for (const ending of ["", ...sidecars])
-    fs.copyFileSync(beside(path, ending), `${stage}/image${ending}`, fs.constants.COPYFILE_FICLONE);
-  fs.chmodSync(`${stage}/image`, 0o600);
-  const own = { isImage: false, sidecars };
-  try {
-    const database = openDatabase(Buffer.from(`${stage}/image`), "rw");
-    try {
-      const { problems } = checked(database, false);
-      if (problems.length === 0) return { ...own, label: "transaction-consistent", reason: null };
-      return { ...own, label: "crash-consistent", reason: `SQLite finds it damaged: ${problems[0]!}` };
-    } finally {
-      database.close();
-    }
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") throw error;
-    return { ...own, label: "crash-consistent", reason: whatFailed(error) };
-  }
 }
 
 async function pinOrImage(fd: number, { path, stage, how }: HoldRequest): Promise<Held> {

@@ -192,6 +192,28 @@ export interface DatabaseProof {
   duration_ms: number;
 }
 
+/** Has SQLite check the structure of a database that nobody writes to. Returns what is wrong with it, or null. */
+export function check(path: Uint8Array): string | null {
+  if (path.length > MOST_PATH_BYTES)
+    return `SQLite did not check it, and opens no path of more than ${MOST_PATH_BYTES} bytes`;
+  try {
+    const database = openDatabase(path, "image");
+    try {
+      const [problem] = checked(database, false).problems;
+      return problem === undefined ? null : damageOf(problem);
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    return damageOf((error as Error).message);
+  }
+}
+
+/** Says in a label that SQLite found a database damaged. */
+export function damageOf(problem: string): string {
+  return `SQLite finds it damaged: ${problem}`;
+}
+
 export interface ProveRequest {
   path: Uint8Array;
   /** It is nobody's: the log or journal beside it is applied first, all of it is checked, and the files may be changed by that. */

@@ -52,6 +52,8 @@ export interface HeldTree {
    * Nothing was changed between the two.
    */
   tree_of?: number;
+  /** SQLite databases that nobody wrote to while the tree was made. */
+  still?: RecordedPath[];
 }
 
 export interface DescriptorContent {
@@ -225,6 +227,7 @@ function checkHeld(held: Fields): void {
   if (held.text("engine") === "") throw held.wrong("engine", "the name of an engine");
   held.time("at");
   if (held.has("last_change")) held.number("last_change");
+  if (held.has("still")) held.list("still", (element, label) => checkPath(new Fields(element, label)));
   if (held.has("tree_of")) held.integer("tree_of", Number.MAX_SAFE_INTEGER, 1);
 }
 

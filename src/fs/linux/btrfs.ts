@@ -471,23 +471,21 @@ interface SearchKey {
 }
 
 /**
- * Tells whether the subvolume of an open directory has an entry of that name from transaction `since` or later; an
+ * Tells whether the subvolume of an open directory has an entry with a wanted name from transaction `since` or later; an
  * older one may count, where something beside it in the tree is not. 0 asks about all of it; null where only an
  * administrator may ask. Takes as long as what was written since is large.
  */
 export async function hasNewName(
   fd: number,
-  name: Uint8Array,
+  isWanted: (name: Uint8Array) => boolean,
   call: { since: number; signal?: AbortSignal | undefined },
 ): Promise<boolean | null> {
-  const wanted = Buffer.from(name);
   let isFound = false;
   const mayAsk = await searchTree(fd, call, ({ bytes }, view, at) => {
     const item = at + SEARCH.HEADER;
     if (view.getUint32(at + SEARCH.TYPE, true) !== DIRECTORY_ITEM.INDEX) return false;
-    if (view.getUint16(item + DIRECTORY_ITEM.NAME_LENGTH, true) !== wanted.length) return false;
     const own = item + DIRECTORY_ITEM.NAME;
-    isFound = Buffer.compare(bytes.subarray(own, own + wanted.length), wanted) === 0;
+    isFound = isWanted(bytes.subarray(own, own + view.getUint16(item + DIRECTORY_ITEM.NAME_LENGTH, true)));
     return isFound;
   });
   return mayAsk ? isFound : null;

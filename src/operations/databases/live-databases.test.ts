@@ -170,9 +170,18 @@ test("a snapshot of several folders has a database of one transaction when a pro
   const repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
   t.after(async () => repository.close());
   const before = await writer.commits();
-  const { snapshot, left_out: left } = await repository.createFromPaths([folder, join(root, "state")]);
+  makeDatabase(join(root, "other.db"), "delete");
+  const paths = [folder, join(root, "state"), join(root, "other.db")];
+  const { snapshot, left_out: left, labels } = await repository.createFromPaths(paths);
   const after = await writer.commits();
   assert.deepEqual(left, []);
+  assert.deepEqual(
+    labels.map(({ path: place, label, reason }) => [place, label, reason?.slice(0, 30)]),
+    [
+      [join(folder, "app.db"), "transaction-consistent", "each consistent, not together:"],
+      [join(root, "other.db"), "transaction-consistent", undefined],
+    ],
+  );
   await repository.restore(snapshot!.snapshot_id, join(root, "back"), { subfolder: folder });
   const held = commitOf(join(root, "back", "app.db"));
   assert.ok(before <= held && held <= after + 1, `${before} <= ${held} <= ${after}`);

@@ -42,7 +42,7 @@ async function restoreFolder(
   requireWritable(workspace);
   // An undo has the paths of what it takes back.
   const paths =
-    asked.kind === "undo" ? asked.paths : withSidecars(workspace.root, asked.target.descriptor, asked.paths);
+    asked.kind === "undo" ? asked.paths : withSidecars(rootsOf(workspace, asked), asked.target.descriptor, asked.paths);
   const input = { ...asked, paths };
   if (
     input.method !== "entries" &&
@@ -66,6 +66,11 @@ async function restoreFolder(
   if (await isStopped(input)) await takeBack(workspace, input, { restored, before });
   warnOfDamaged(workspace, target, { ...input, leftOut: restored.leftOut });
   return restoredTo(target, restored, started);
+}
+
+/** Roots of the folder, and of the tree of a point that has no labels of databases yet. */
+function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "target">): Buffer[] {
+  return target.sealed ? [root] : [root, Buffer.from(treePlace(points, target))];
 }
 
 /** By clones where that can be, else from the store. Returns the target as it is then. */

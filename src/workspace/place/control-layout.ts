@@ -120,7 +120,7 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     catalog: join(control.cache, `points-${directory}`),
     engines: join(control.cache, `engines-${directory}.json`),
     wanted: join(control.cache, `wanted-${directory}`),
-    ruleless: join(control.cache, `ruleless-${directory}`),
+    ruleless: join(control.cache, `ruleless-2-${directory}`),
   };
 }
 

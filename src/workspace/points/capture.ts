@@ -12,7 +12,7 @@ import { listedNames, printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { writeState, writeStateInOrder } from "../place/control-directory.ts";
 import { noRules, type Point } from "./point-files.ts";
-import { CHANGED, labelled, withDatabases } from "./cloned-databases.ts";
+import { type DescribedTree, labelled, tornIn, withDatabases } from "./cloned-databases.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
@@ -41,7 +41,7 @@ export async function capturePoint(
     if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
     return { what: holder.type, reason: failed.message };
   }
-  const { point, captured } = held;
+  const { point } = held;
   failpoint("save.committed");
   if (movesHead) held.changeState({ head: id });
   failpoint("save.head-moved");
@@ -50,7 +50,7 @@ export async function capturePoint(
     point,
     changes: null,
     readBytes: 0,
-    leftOut: captured.torn.map((path) => ({ path, reason: "changing", detail: CHANGED })),
+    leftOut: tornIn(point.descriptor),
   };
 }
 
@@ -90,8 +90,9 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   points.claim(sequence, id, { durable: false });
   const at = new Date().toISOString();
   const describe = (place: Uint8Array, captured: Captured, lastChange?: number): Descriptor =>
-    describeHeld(workspace, input, { ...request, sequence, head, tree: place, captured, at, lastChange });
+    describeHeld(workspace, input, { ...request, sequence, head, tree: place, captured, at, lastChange, still });
   let announced: Descriptor | undefined;
+  let still: DescribedTree["still"] = [];
   const announce = (lastChange: number): void => {
     // What was written last to another tree says nothing of the folder.
     announced = describe(from, WHOLE, from === workspace.root || request.undo ? lastChange : undefined);
@@ -102,8 +103,9 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     // Before there is a point, so that no kill leaves one without it.
     if (input.pinned === true) points.writePin(sequence, { at, reason: "" });
     const { temporary } = control;
-    const cloned = await holder.capture(from, tree, { signal: input.signal, temporary, announce });
-    const { captured, labels } = await withDatabases(workspace, input, { from, tree, cloned });
+    const made = await withDatabases(workspace, { ...input, temporary }, { holder, from, tree, announce });
+    const { captured, labels } = made;
+    still = made.still;
     failpoint("capture.held");
     const partial = whyPartial(captured);
     if (partial !== null) throw new CairnError("unsupported", partial);
@@ -191,14 +193,16 @@ function describeHeld(
     captured: Captured;
     at: string;
     lastChange?: number | undefined;
+    still: DescribedTree["still"];
   },
 ): Descriptor {
-  const { undo, holder, tree, captured, at, lastChange } = more;
+  const { undo, holder, tree, captured, at, lastChange, still } = more;
   const root = recordedRoot(rootMetadata(Buffer.from(tree)));
   const held = {
     engine: holder.type,
     at,
     ...(lastChange === undefined ? {} : { last_change: lastChange }),
+    ...(still.length === 0 ? {} : { still }),
   };
   return {
     ...pointFacts(workspace, input, more),

@@ -261,6 +261,8 @@ export function whyTreeDiffers(points: Points, point: Point): string | null {
   if (fs.lstatSync(treePlace(points, point), { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
   // What its seal lacks is in the tree.
   if (!made.complete || made.omitted_count > 0) return "the point left something out";
+  if (point.descriptor.labels.some(({ recovered }) => recovered === true))
+    return "the point has a database as SQLite recovered it, and the tree as it lay there";
   const changed = whyChanged(points, point);
   return changed === null ? null : `the tree ${changed}`;
 }

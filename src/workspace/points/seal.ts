@@ -27,7 +27,7 @@ import { failpoint } from "../../failpoint.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { type IgnoreRecord } from "../../fs/ignore.ts";
 import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../journals.ts";
-import { sealOf, warnOfLongRules } from "./describe.ts";
+import { sealOf, stillDatabases, warnOfLongRules } from "./describe.ts";
 
 /** Seals points: one when a call needs its digests or contents, the others when they are asked for or nothing else goes on. */
 
@@ -338,15 +338,16 @@ async function stageBy(
     { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
     { rules, head: parent, id: descriptor.save_point_id },
   );
+  const recordedRoot = workspace.found.recordedFolder ?? workspace.root;
   let staged: StagedContent | undefined;
   try {
     staged = await workspace.engine.stage({
       ...request,
       passesLongRules: true,
       root: Buffer.from(treePlace(workspace.points, point)),
-      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+      recordedRoot,
       labels: descriptor.labels,
-      databases: "held",
+      databases: { folders: [recordedRoot, workspace.root], still: stillDatabases(descriptor) },
       ...heldAt(workspace.points, point),
     });
     requireAsMade(workspace.points, point, staged);

@@ -100,17 +100,17 @@ function databaseOf({ path: place, before, after, action }: PlannedEntry): Uint8
 
 /**
  * Adds what belongs to the databases among the chosen paths: a database without its log lacks what was committed last, and
- * SQLite would apply another's to it. `root`: of the folder in which they are replaced.
+ * SQLite would apply another's to it. `roots`: of the folder in which they are replaced, and of the point's held tree.
  */
 export function withSidecars(
-  root: Buffer | null,
+  roots: readonly Buffer[],
   { labels }: Pick<Descriptor, "labels">,
   paths: readonly Uint8Array[] | null,
 ): readonly Uint8Array[] | null {
   if (paths === null) return null;
   const known = new Set(labels.flatMap((each) => (DATABASE_LABELS.has(each.label) ? [latin1(rawPath(each))] : [])));
   return paths.flatMap((place) =>
-    known.has(latin1(place)) || (root !== null && logsBeside(joinPath(root, place)).length > 0)
+    known.has(latin1(place)) || roots.some((root) => logsBeside(joinPath(root, place)).length > 0)
       ? [place, ...SIDECARS.map((ending) => beside(place, ending))]
       : [place],
   );

@@ -4,6 +4,7 @@ import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
+import { isSuperJournalName } from "../../formats/sqlite-journal.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { createSnapshot, hasNewName, isSubvolume, nestedSubvolumes, subvolumeInfo } from "../../fs/linux/btrfs.ts";
 import { mountsInside, readMounts } from "../../fs/linux/mounts.ts";
@@ -46,7 +47,7 @@ export async function differencesByInodes(
   const since = transactionOf(place(earlier), place(later));
   const listed = since === null ? null : await changedSince(place(earlier), place(later), { since, most, signal });
   if (listed === null) return null;
-  const isFollowed = mayFollow(earlier, later) && !listed.some(isIgnoreFile);
+  const isFollowed = mayFollow(earlier, later) && !listed.some(isSealedFirst);
   if (isFollowed) noteRuleless(workspace, later);
   else if (!(await isAllItsTree(workspace, later, call))) return null;
   const turned = earlier === from ? listed : listed.map(turnedRound);
@@ -56,6 +57,11 @@ export async function differencesByInodes(
 /** Tells if a point has no rules where an earlier one has none and no ignore file came since. */
 function mayFollow(earlier: Point, { sealed, descriptor }: Point): boolean {
   return !isOfAll(earlier.descriptor) && !sealed && descriptor.rules.exclude.length === 0;
+}
+
+/** Tells if a file that came keeps a point from being given back as its tree, see `isRuleless()`. */
+function isSealedFirst(change: Difference): boolean {
+  return change.after !== null && (isIgnoreFile(change) || isSuperJournalName(change.path));
 }
 
 function isIgnoreFile({ path: own, after }: Difference): boolean {
@@ -100,7 +106,7 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
 async function mayAsk(root: Buffer): Promise<boolean> {
   const fd = openDirectory(root);
   try {
-    return (await hasNewName(fd, Buffer.from(IGNORE_FILE), { since: Number.MAX_SAFE_INTEGER })) !== null;
+    return (await hasNewName(fd, () => true, { since: Number.MAX_SAFE_INTEGER })) !== null;
   } finally {
     closeSync(fd);
   }

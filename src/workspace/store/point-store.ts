@@ -148,7 +148,7 @@ export class PointStore {
     const scanning = this.#scanOptions(request, store, cache);
     const scanned = scan({
       ...scanning,
-      ...(first === null ? {} : { databases: { capture: first.capture, areHeld: false, always: first.databases } }),
+      ...(first === null ? {} : { databases: { capture: first.capture, held: null, always: first.databases } }),
       store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes ?? null },
       ...(request.passing === true || (this.#options.changes ?? null) !== null
         ? {}
@@ -471,7 +471,7 @@ export class PointStore {
 
   #databases({ databases: how }: StageRequest): ScanOptions["databases"] {
     const { databases: capture } = this;
-    return capture === null || how === "copy" ? undefined : { capture, areHeld: how === "held" };
+    return capture === null || how === "copy" ? undefined : { capture, held: how === "auto" ? null : how };
   }
 
   #snapshot(

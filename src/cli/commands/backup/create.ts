@@ -300,5 +300,11 @@ function render(context: Context, result: CreateBackupResult | PathsBackupResult
     `${style.green("snapshot")} ${style.bold(snapshot.snapshot_id.slice(0, 8))} of ${what} in ${printable(result.location)}`,
     `  ${added.packs === 0 ? "everything was there already" : `added ${size}`}, ${formatDuration(result.duration_ms)}`,
     ...("databases" in result ? result.databases.flatMap(databaseLine) : []),
+    ...("labels" in result ? result.labels.flatMap(labelLine) : []),
   ].join("\n");
+}
+
+/** Says what can be relied on of a database, where something is to be said. */
+function labelLine({ path, label, reason }: PathsBackupResult["labels"][number]): string[] {
+  return reason === undefined ? [] : [`  ${printable(path)} is ${label}: ${printable(reason)}`];
 }
