@@ -1,4 +1,3 @@
-import { ScanMemory } from "../archive/scan/scan-memory.ts";
 import { hostname } from "node:os";
 import type { PathsBackupOptions, PathsBackupResult, TransferredSize } from "../contract/snapshots.ts";
 import { throwIfAborted } from "../errors.ts";
@@ -41,9 +40,8 @@ export async function createFromPaths(
     session.index.beginSession();
     const target = session.packedBlobs(options.jobs)!;
     const added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
-    await using memory = new ScanMemory();
     try {
-      const scanned = await scanParts(parts, { session, target, added, options, memory });
+      await using scanned = await scanParts(parts, { session, target, added, options });
       failpoint("paths.scanned");
       const blobs: ExtraBlob[] = [];
       const tree = objectIdOf(treeOver(blobs, scanned.leaves, metadataOf));

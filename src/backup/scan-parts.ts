@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { append } from "../append.ts";
 import { loadStatCache, writeStatCache } from "../archive/cache/stat-cache.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
-import { scan, type ScanMemory, type ScanOptions, type ScanResult } from "../archive/scan/scan.ts";
+import { scan, ScanMemory, type ScanOptions, type ScanResult } from "../archive/scan/scan.ts";
 import { modeWithoutList, rootMetadata } from "../archive/write/root-metadata.ts";
 import { LiveDatabases } from "../capture/sqlite/live-databases.ts";
 import type { PathsBackupOptions, TransferredSize } from "../contract/snapshots.ts";
@@ -26,8 +26,8 @@ const FOLDER = "scanned";
 /** Says of no index that it has all; each id is looked up then. */
 const NO_EPOCH = Buffer.alloc(16);
 
-/** Folders that were read into a repository. */
-export interface ScannedParts {
+/** Folders that were read into a repository. The names of the leaves lie in memory that is given back with it. */
+export interface ScannedParts extends AsyncDisposable {
   leaves: Leaf[];
   leftOut: LeftOutEntry[];
   files: number;
@@ -37,8 +37,6 @@ export interface ScannedParts {
 }
 
 export interface ScanPartsOptions {
-  /** The names of the leaves lie in it. */
-  memory: ScanMemory;
   session: Session;
   target: PackedBlobs;
   added: TransferredSize;
@@ -50,7 +48,9 @@ export interface ScanPartsOptions {
  * `added`. What a folder has as in the last scan of it is not read, and looked up in the index all the same.
  */
 export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOptions): Promise<ScannedParts> {
-  const all: ScannedParts = {
+  await using stack = new AsyncDisposableStack();
+  const memory = stack.use(new ScanMemory());
+  const all: Omit<ScannedParts, typeof Symbol.asyncDispose> = {
     leaves: [],
     leftOut: [],
     files: 0,
@@ -62,7 +62,7 @@ export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOpt
   for (const part of parts) {
     const cache = join(into.session.access.cache, FOLDER, nameOfCache(part));
     const result = await scan({
-      ...scanOptions(part, into),
+      ...scanOptions(part, into, memory),
       cache: into.options.reread === true ? null : loadStatCache(cache),
       store: { ...taking.store, taker: taking },
       signal: taking.signal,
@@ -80,10 +80,15 @@ export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOpt
     add(all, part, result);
     keep(cache, result);
   }
-  return all;
+  const held = stack.move();
+  return { ...all, [Symbol.asyncDispose]: async () => held.disposeAsync() };
 }
 
-function scanOptions({ folder, rules }: PartToScan, { session, options, memory }: ScanPartsOptions): ScanOptions {
+function scanOptions(
+  { folder, rules }: PartToScan,
+  { session, options }: ScanPartsOptions,
+  memory: ScanMemory,
+): ScanOptions {
   const { onWarning, crossMounts } = options;
   const exclude = rules === null ? withoutOwn(session.access, folder, options) : [];
   return {
@@ -117,7 +122,11 @@ function keep(place: string, { table, old, tree }: ScanResult): void {
   }
 }
 
-function add(all: ScannedParts, { folder, names }: PartToScan, result: ScanResult): void {
+function add(
+  all: Omit<ScannedParts, typeof Symbol.asyncDispose>,
+  { folder, names }: PartToScan,
+  result: ScanResult,
+): void {
   const components = splitPath(folder);
   const { entries, bytes, databases } = result.summarise();
   all.files += entries.files;
