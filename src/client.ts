@@ -2,7 +2,7 @@
 /** Calls of a daemon, by the names and with the types of the library. Everything exported here is promised. */
 import "./node-version.ts";
 import type { Remote } from "./api/client/connection.ts";
-import { keyedClient, servedLibrary, socketsToAsk } from "./api/client/served-library.ts";
+import { keyedClient, servedLibrary, socketsOfClient } from "./api/client/served-library.ts";
 import { type Service, serviceOf } from "./api/client/service.ts";
 import type { CairnLibrary, Client } from "./contract/index.ts";
 
@@ -22,11 +22,11 @@ export interface ConnectedLibrary extends CairnLibrary, Service {
 }
 
 /**
- * The library with every verb done by a daemon: in this process there are no threads, no native code and no files of points.
- * `socket`: of the daemon; the user's own and the system's unless told. `url` and `token`: of one on TCP, whose paths are those of
- * its machine; `ca`: certificates in PEM that count too. What no daemon does is `unsupported`.
+ * The library with every verb done by a daemon, without threads and native code here. `socket`: of the daemon; the user's own and the
+ * system's unless told. `url` and `token`: of one on TCP, with paths of its machine; `ca`: certificates in PEM that count too. Throws
+ * `unsupported` for what no daemon does, and `no_daemon`, which may be tried again, where none answers.
  */
 export function connect(daemon: { socket?: string } | Remote = {}): ConnectedLibrary {
-  const places = "url" in daemon ? [daemon] : daemon.socket === undefined ? socketsToAsk() : [daemon.socket];
+  const places = "url" in daemon ? [daemon] : daemon.socket === undefined ? socketsOfClient() : [daemon.socket];
   return { ...servedLibrary(places, null), ...serviceOf(places), keyed: keyedClient };
 }

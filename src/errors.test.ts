@@ -27,6 +27,16 @@ test("a system's error keeps its meaning, and a full disk has a way out", () => 
   assert.equal(toCairnError(told), told);
 });
 
+test("a path of thousands of characters is cut in the message of a failed call", () => {
+  const path = `/begin/${"x".repeat(3000)}/end`;
+  const error = Object.assign(new Error(`ENAMETOOLONG: name too long, rename '${path}' -> '${path}'`), {
+    code: "ENAMETOOLONG",
+  });
+  const { message } = toCairnError(error, "move");
+  assert.ok(message.length < 800, message);
+  assert.match(message, /^move: ENAMETOOLONG: name too long, rename '\/begin\/x+…x+\/end' -> '\/begin\/x+…x+\/end'$/);
+});
+
 test("an error in other words keeps what they leave out", () => {
   const first = new CairnError("busy", "locked by 7", { hint: "wait", details: { pid: 7 } });
   const other = reworded(first, { message: "the store is locked by 7" });

@@ -30,6 +30,7 @@ export const ERROR_TABLE = {
   detached: row(4, 409, "head is not the latest point and the caller asked to refuse that"),
   conflict: row(4, 409, "two changes exclude each other"),
   busy: row(5, 423, "another process holds the lock", true),
+  no_daemon: row(5, 503, "no daemon answers, and only a daemon can do it", true),
   damaged: row(6, 500, "stored bytes are not what was written"),
   newer_version: row(7, 409, "written by a newer version of the format"),
   refused: row(7, 403, "refused for safety; where a flag overrides that, the hint names it"),
@@ -99,6 +100,13 @@ const MODEL_HINT =
   "run the program without `--permission`: Node's permission model makes no write durable, whatever it allows";
 const FULL_HINT = "free some space there (or let the user have more of it), then try again";
 
+/** Errors with which nothing is wrong with what was asked for: a moment later it can be had. By name, with what helps. */
+export const RAN_OUT: ReadonlyMap<string, string> = new Map([
+  ["EMFILE", "let the process have more open files (`ulimit -n`), or have it do less at once"],
+  ["ENFILE", "all programs together have as many files open as the system allows: end some, or raise fs.file-max"],
+  ["ENOMEM", MEMORY_HINT],
+]);
+
 /** True of the error of a mount whose program has ended, as of a FUSE file system: it is still there, and nothing in it is. */
 export function isMountDead(error: unknown): boolean {
   return (error as { code?: unknown } | null)?.code === "ENOTCONN";
@@ -107,7 +115,7 @@ export function isMountDead(error: unknown): boolean {
 /** Gives the advice on a system error, where its name alone tells. */
 export function hintOfErrno(name: string): string | undefined {
   if (codeOfErrno(name) === "no_space") return FULL_HINT;
-  return name === "ENOTCONN" ? GONE_HINT : undefined;
+  return name === "ENOTCONN" ? GONE_HINT : RAN_OUT.get(name);
 }
 
 /** Any thrown value as a CairnError: system errors keep their meaning, everything else is internal. */
@@ -116,7 +124,9 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   // What failed first tells why, what failed while it was cleared away after does not.
   if (error instanceof SuppressedError) return toCairnError(error.suppressed, doing);
   const name = (error as { code?: unknown } | null)?.code;
-  const message = error instanceof Error ? error.message : String(error);
+  const whole = error instanceof Error ? error.message : String(error);
+  // Node names the path of a failed call, which may have thousands of characters.
+  const message = whole.replaceAll(/'([^']{200})[^']{300,}([^']{100})'/g, "'$1…$2'");
   const text = doing === undefined ? message : `${doing}: ${message}`;
   if ((error as { name?: unknown } | null)?.name === "AbortError") {
     return new CairnError("interrupted", text, { cause: error });

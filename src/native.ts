@@ -1,6 +1,8 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { CairnError } from "./errors.ts";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { CairnError, RAN_OUT } from "./errors.ts";
 
 /**
  * The one door to native code: libc and what Node itself exports (libzstd, libcrypto), called
@@ -31,6 +33,11 @@ function koffi(): Koffi {
     library = found.load(null);
     loaded = found;
   } catch (error) {
+    if (/EMFILE|too many open files/i.test((error as Error).message))
+      throw new CairnError("io", "native calls cannot be loaded: EMFILE", {
+        hint: RAN_OUT.get("EMFILE"),
+        cause: error,
+      });
     throw new CairnError(
       "unsupported",
       `${wanted}: native calls do not work, ${(error as Error).message.split("\n")[0]}`,
@@ -124,13 +131,23 @@ const MADV_DONTNEED = 4;
 /** Size of a page on systems that have the largest; an address that is no multiple of the page's size is refused. */
 const LARGEST_PAGE = 64 * 1024;
 
-/** Gives the system back what large shared memory takes up; its address stays taken until it is collected. What lay there is zeros, or as it was. */
-export function dropPages(buffer: SharedArrayBuffer): void {
-  if (buffer.byteLength < 2 * LARGEST_PAGE) return;
-  const start = arenaOver(new Uint8Array(buffer)).address;
+/**
+ * Fills shared memory with zeros, and gives the system back what it takes up; its address stays taken until it is collected.
+ * False if the system took nothing back: then large memory is as it was.
+ */
+export function dropPages(buffer: SharedArrayBuffer): boolean {
+  const bytes = new Uint8Array(buffer);
+  if (buffer.byteLength < 2 * LARGEST_PAGE) {
+    bytes.fill(0);
+    return true;
+  }
+  const start = arenaOver(bytes).address;
   const from = Math.ceil(start / LARGEST_PAGE) * LARGEST_PAGE;
   const length = Math.floor((start + buffer.byteLength) / LARGEST_PAGE) * LARGEST_PAGE - from;
-  if (start > 0 && length > 0) madvise()?.(from, length, MADV_DONTNEED);
+  if (start <= 0 || length <= 0 || madvise()?.(from, length, MADV_DONTNEED) !== 0) return false;
+  bytes.fill(0, 0, from - start);
+  bytes.fill(0, from - start + length);
+  return true;
 }
 
 const mallocTrim = bindNativeLater("int malloc_trim(uint64_t pad)");
@@ -138,4 +155,17 @@ const mallocTrim = bindNativeLater("int malloc_trim(uint64_t pad)");
 /** Gives the system back what the C library keeps of memory that was freed: before large work of another kind than the last. */
 export function trimMemory(): void {
   mallocTrim()?.(0);
+}
+
+let collect: (() => void) | undefined;
+
+/** Frees what nobody uses any more, in some tens of ms: the collector counts no shared memory, and comes late for it. */
+export function collectMemory(): void {
+  if (collect === undefined) {
+    setFlagsFromString("--expose-gc");
+    const gc = runInNewContext("gc") as (how: object) => void;
+    collect = () => gc({ type: "major", flavor: "last-resort" });
+  }
+  collect();
+  trimMemory();
 }

@@ -282,11 +282,14 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   run("bundle extract b.ovpack out");
   run("bundle convert b.ovpack c.ovpack --layout B", { pinned: "bundle convert b c" });
   run("service install --print");
-  for (const verb of ["uninstall", "status", "reload", "unregister .", "recover .", "token list"])
-    run(`service ${verb}`, { status: 3 });
+  run("service uninstall", { status: 3 });
+  for (const verb of ["status", "reload", "unregister .", "recover .", "token list"])
+    run(`service ${verb}`, { status: 5 });
   write("bad.toml", "[backend]\ntype = 1\n");
   run("daemon --config bad.toml --check", { status: 2 });
-  run("daemon --config none.toml --check");
+  run("daemon --config none.toml --check", { status: 2 });
+  write("empty.toml", "");
+  run("daemon --config empty.toml --check");
   run("serve-repository --path . --listen 127.0.0.1:0 --no-auth --check");
   ran.add("__complete");
 });

@@ -4,8 +4,12 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import { buildCommand } from "./fixtures/command.ts";
 
 /** The examples of the documentation, as somebody would run them. */
+
+// They name the package, which is this one as it was built.
+buildCommand();
 
 const EXAMPLES = path.resolve(import.meta.dirname, "../docs/examples");
 

@@ -4,12 +4,12 @@ import { COMMAND_DATA } from "../src/contract/commands.ts";
 import { phraseOf } from "../src/contract/schema.ts";
 import { CallOptions } from "../src/contract/words.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/errors.ts";
-import { commandsPage } from "./command-pages.ts";
+import { commandsPage, manualPages } from "./command-pages.ts";
 import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-declarations.ts";
 
 /**
- * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md from the commands, docs/api.md and the tables of
- * docs/json.md from the contract; `--check` only compares.
+ * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md and the man pages of package.json from the commands,
+ * docs/api.md and the tables of docs/json.md from the contract; `--check` only compares.
  */
 
 const DOCS = path.resolve(import.meta.dirname, "../docs");
@@ -190,12 +190,20 @@ function jsonPage(): string {
   return page.replace(MADE, () => `<!-- made by \`npm run docs\` -->\n${jsonTables()}<!-- end -->`);
 }
 
+/** package.json with each man page: npm links none that it is given a folder of. */
+async function manifest(): Promise<string> {
+  const before = JSON.parse(readFileSync(path.join(DOCS, "../package.json"), "utf8")) as object;
+  const man = [...(await manualPages()).keys()].toSorted().map((name) => `dist/man/${name}`);
+  return `${JSON.stringify({ ...before, man }, null, 2)}\n`;
+}
+
 if (import.meta.main) {
   for (const [name, wanted] of [
     ["errors.md", errorPage(ERROR_TABLE)],
     ["json.md", jsonPage()],
     ["api.md", apiPage()],
     ["cli.md", await commandsPage()],
+    ["../package.json", await manifest()],
   ] as const) {
     const file = path.join(DOCS, name);
     if (!process.argv.includes("--check")) {

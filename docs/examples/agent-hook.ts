@@ -8,9 +8,8 @@
  */
 import process from "node:process";
 import { text } from "node:stream/consumers";
-// In your project: from "cairnstate".
-import { CairnError, openOrAdopt } from "../../src/index.ts";
-import type { Client } from "../../src/index.ts";
+import { CairnError, openOrAdopt } from "cairnstate";
+import type { Client } from "cairnstate";
 
 type HookEvent =
   | { event: "tool_result"; session: string; turn: number; tool: string; input: unknown }

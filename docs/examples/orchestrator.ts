@@ -7,8 +7,7 @@
 import { appendFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-// In your project: from "cairnstate".
-import { CairnError, openOrInit } from "../../src/index.ts";
+import { CairnError, openOrInit } from "cairnstate";
 
 const root = process.argv[2] ?? "agent-7";
 

@@ -2,6 +2,7 @@ import { hostname } from "node:os";
 import type { PathsBackupOptions, PathsBackupResult, TransferredSize } from "../contract/snapshots.ts";
 import { throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { labelsOf } from "../archive/scan/summary.ts";
 import type { ExtraBlob } from "../archive/scan/store-sink.ts";
 import { type RootMetadata, rootMetadata } from "../archive/write/root-metadata.ts";
 import { currentUser } from "../fs/users.ts";
@@ -40,7 +41,7 @@ export async function createFromPaths(
     const target = session.packedBlobs(options.jobs)!;
     const added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
     try {
-      const scanned = await scanParts(parts, { session, target, added, options });
+      await using scanned = await scanParts(parts, { session, target, added, options });
       failpoint("paths.scanned");
       const blobs: ExtraBlob[] = [];
       const tree = objectIdOf(treeOver(blobs, scanned.leaves, metadataOf));
@@ -130,6 +131,7 @@ class PathsBackup {
   }): PathsBackupResult {
     const { session, added, started, scanned } = this.#parts;
     const isLacking = ({ reason }: LeftOutEntry): boolean => reason !== "mounted" && reason !== "excluded";
+    const { said } = scanned;
     const lacking = scanned.leftOut.filter(isLacking);
     return {
       ...session.access.info,
@@ -144,6 +146,7 @@ class PathsBackup {
           ? null
           : { count: lacking.length, left_out: lacking.slice(0, SHOWN_LEFT_OUT).map(publicLeftOut) },
       left_out: scanned.leftOut.filter((each) => !isLacking(each)).map(publicLeftOut),
+      labels: labelsOf({ ...said, longRules: [] }, { ...said, secrets: [] }) as unknown as PathsBackupResult["labels"],
       duration_ms: Date.now() - started,
     };
   }

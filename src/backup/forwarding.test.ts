@@ -184,7 +184,7 @@ test("a backup that saves first says what the save left out when something is mo
   if (spawnSync("mount", ["-t", "tmpfs", "none", at], { stdio: "ignore" }).status !== 0)
     return t.skip("mounting is not allowed");
   writeFileSync(join(at, "there"), "y");
-  for (const more of [{ dryRun: true }, {}, { skipIfUnchanged: true }]) {
+  for (const more of [{}, { skipIfUnchanged: true }]) {
     const { left_out: leftOut, incomplete } = await client.createBackup(repository, { save: true, ...more });
     assert.deepEqual([leftOut.map(({ path, reason }) => `${path} ${reason}`), incomplete], [["mounted mounted"], null]);
   }

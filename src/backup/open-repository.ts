@@ -65,6 +65,7 @@ export class OpenRepository {
 
   static async open(open: StorageFactory, options: RepositoryOptions): Promise<OpenRepository> {
     checkPackSize(options);
+    warnOfOldVariables(options);
     const opened = await open(options.repository, storageOptions(options));
     const storage = opened.localPath === undefined ? new CachedStorage(opened) : opened;
     try {
@@ -124,6 +125,7 @@ export class OpenRepository {
     // The signal that it was opened with ends with that.
     const within = repository.over(new CallStorage(storage, storageCall({ onWarning })));
     within.style = { version: repository.version, compression, packSize };
+    within.rememberIn(join(cache, "seen-snapshots"));
     const shared = { storage, onWarning, places, keyName, work: null, calls: 0, isClosed: false, isRootWarned: false };
     return new OpenRepository(within, cache, shared);
   }
@@ -283,6 +285,19 @@ function storageCall({ signal, onWarning }: Pick<LockCall, "signal" | "onWarning
       onWarning?.(`${error.message}; again in ${Math.ceil(delayMs / 1000)} s`);
     },
   };
+}
+
+/** Variables that versions with an SSH client of their own read. */
+const OLD_VARIABLES = ["CONFIG", "KEY_FILE", "KNOWN_HOSTS", "PASSPHRASE", "PASSWORD"].map(
+  (name) => `CAIRN_SFTP_${name}`,
+);
+
+function warnOfOldVariables({ repository, env = process.env, onWarning }: RepositoryOptions): void {
+  const set = repository.startsWith("sftp:") ? OLD_VARIABLES.filter((name) => (env[name] ?? "") !== "") : [];
+  if (set.length > 0)
+    onWarning?.(
+      `${set.join(", ")} ${set.length === 1 ? "is" : "are"} ignored since Cairn uses the system's ssh: ~/.ssh/config, ssh-agent or CAIRN_SSH_COMMAND say how it logs in`,
+    );
 }
 
 /** Throws `usage` for an empty one, which restic takes for none. */

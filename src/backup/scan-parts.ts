@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { append } from "../append.ts";
 import { loadStatCache, writeStatCache } from "../archive/cache/stat-cache.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
-import { scan, type ScanOptions, type ScanResult } from "../archive/scan/scan.ts";
+import { scan, ScanMemory, type ScanOptions, type ScanResult } from "../archive/scan/scan.ts";
 import { modeWithoutList, rootMetadata } from "../archive/write/root-metadata.ts";
 import { LiveDatabases } from "../capture/sqlite/live-databases.ts";
 import type { PathsBackupOptions, TransferredSize } from "../contract/snapshots.ts";
@@ -14,7 +14,7 @@ import { makeFolder } from "../fs/make-folder.ts";
 import type { FinishedPack } from "../repository/packs/pack-writer.ts";
 import type { PackedBlobs } from "../repository/packs/packed-blobs.ts";
 import { neverPart } from "../workspace/place/registry.ts";
-import { leftOutOf, type LeftOutEntry } from "../workspace/points/left-out.ts";
+import { leftOutOf, type LeftOutEntry, warnOfRules } from "../workspace/points/left-out.ts";
 import { givenPatterns } from "../workspace/save/given-patterns.ts";
 import { directoryNode, type Leaf, splitPath } from "../workspace/store/snapshot-tree.ts";
 import { withoutOwn } from "./own-folder.ts";
@@ -26,12 +26,14 @@ const FOLDER = "scanned";
 /** Says of no index that it has all; each id is looked up then. */
 const NO_EPOCH = Buffer.alloc(16);
 
-/** Folders that were read into a repository. */
-export interface ScannedParts {
+/** Folders that were read into a repository. The names of the leaves lie in memory that is given back with it. */
+export interface ScannedParts extends AsyncDisposable {
   leaves: Leaf[];
   leftOut: LeftOutEntry[];
   files: number;
   bytes: number;
+  /** of all folders, with absolute paths */
+  said: Pick<ScanResult["notes"], "torn" | "captured"> & Pick<ReturnType<ScanResult["summarise"]>, "databases">;
 }
 
 export interface ScanPartsOptions {
@@ -46,13 +48,21 @@ export interface ScanPartsOptions {
  * `added`. What a folder has as in the last scan of it is not read, and looked up in the index all the same.
  */
 export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOptions): Promise<ScannedParts> {
-  const all: ScannedParts = { leaves: [], leftOut: [], files: 0, bytes: 0 };
+  await using stack = new AsyncDisposableStack();
+  const memory = stack.use(new ScanMemory());
+  const all: Omit<ScannedParts, typeof Symbol.asyncDispose> = {
+    leaves: [],
+    leftOut: [],
+    files: 0,
+    bytes: 0,
+    said: { torn: [], captured: [], databases: [] },
+  };
   const taking = new PackTaking(into);
   let [done, bytes] = [0, 0];
   for (const part of parts) {
     const cache = join(into.session.access.cache, FOLDER, nameOfCache(part));
     const result = await scan({
-      ...scanOptions(part, into),
+      ...scanOptions(part, into, memory),
       cache: into.options.reread === true ? null : loadStatCache(cache),
       store: { ...taking.store, taker: taking },
       signal: taking.signal,
@@ -66,23 +76,30 @@ export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOpt
     done += result.notes.files;
     bytes += result.notes.bytesRead;
     await taking.settled();
+    warnOfRules(result, into.options);
     add(all, part, result);
     keep(cache, result);
   }
-  return all;
+  const held = stack.move();
+  return { ...all, [Symbol.asyncDispose]: async () => held.disposeAsync() };
 }
 
-function scanOptions({ folder, rules }: PartToScan, { session, options }: ScanPartsOptions): ScanOptions {
+function scanOptions(
+  { folder, rules }: PartToScan,
+  { session, options }: ScanPartsOptions,
+  memory: ScanMemory,
+): ScanOptions {
   const { onWarning, crossMounts } = options;
   const exclude = rules === null ? withoutOwn(session.access, folder, options) : [];
   return {
     root: folder,
+    memory,
     cache: null,
     excludes: givenPatterns(folder, exclude, onWarning),
     rules,
     skip: neverPart(folder, { crossMounts }),
     crossMounts: crossMounts ?? false,
-    databases: options.databases === "copy" ? undefined : { capture: new LiveDatabases(), areHeld: false },
+    databases: options.databases === "copy" ? undefined : { capture: new LiveDatabases(), held: null },
     reread: options.reread ?? false,
     jobs: options.jobs,
     // Whether the repository still has what was there last time is asked of its index.
@@ -105,13 +122,24 @@ function keep(place: string, { table, old, tree }: ScanResult): void {
   }
 }
 
-function add(all: ScannedParts, { folder, names }: PartToScan, result: ScanResult): void {
+function add(
+  all: Omit<ScannedParts, typeof Symbol.asyncDispose>,
+  { folder, names }: PartToScan,
+  result: ScanResult,
+): void {
   const components = splitPath(folder);
-  const { entries, bytes } = result.summarise();
+  const { entries, bytes, databases } = result.summarise();
   all.files += entries.files;
   all.bytes += bytes;
   const lead = folder.length === 1 ? folder : Buffer.concat([folder, Buffer.from("/")]);
-  for (const left of leftOutOf(result)) all.leftOut.push({ ...left, path: Buffer.concat([lead, left.path]) });
+  const absolute = <T extends { path: Uint8Array }>(each: T): T => ({
+    ...each,
+    path: Buffer.concat([lead, each.path]),
+  });
+  append(all.said.torn, result.notes.torn.map(absolute));
+  append(all.said.captured, result.notes.captured.map(absolute));
+  append(all.said.databases, databases.map(absolute));
+  for (const left of leftOutOf(result)) all.leftOut.push(absolute(left));
   if (names === null) {
     const root = rootMetadata(folder);
     const node = directoryNode(components.at(-1)!, result.tree, { ...root, mode: modeWithoutList(root) });

@@ -192,7 +192,7 @@ export function findSnapshot(listing: SnapshotListing, word: string): ListedSnap
   if ("snapshot" in found) return found;
   const { name, error } = found;
   throw new CairnError("damaged", `snapshot ${name.slice(0, 8)} cannot be read: ${error.message}`, {
-    hint: `nothing else says what it held; ${removalHint([name])}`,
+    hint: `nothing else says what it held; ${removalHint([found])}`,
     cause: error,
     details: { snapshots: [name] },
   });
@@ -235,16 +235,19 @@ function latestUnknown(damaged: readonly DamagedFile[]): CairnError {
     "damaged",
     `which snapshot is the latest is not known: ${shortNames(names)} cannot be read, and may be newer than all others`,
     {
-      hint: `name a snapshot by its id (\`cairn backup list\` shows them), or ${removalHint(names)}`,
+      hint: `name a snapshot by its id (\`cairn backup list\` shows them), or ${removalHint(damaged)}`,
       cause: damaged[0]!.error,
       details: { snapshots: names },
     },
   );
 }
 
-/** Says how to get rid of files of snapshots that cannot be read. */
-export function removalHint(names: readonly string[]): string {
-  const words = names.length > MAX_CANDIDATES ? ["ID…"] : names.map((name) => name.slice(0, 8));
+/** Says what to do about files of snapshots that cannot be read. One that is listed and not given may be whole: it is not to be removed. */
+export function removalHint(files: readonly DamagedFile[]): string {
+  const lost = files.filter(({ error }) => error.details?.["not_given"] !== true);
+  if (lost.length < files.length)
+    return "run it again later: the storage lists a snapshot that it does not give now; if it stays so, look at the server, or put the file back from a copy of the repository";
+  const words = lost.length > MAX_CANDIDATES ? ["ID…"] : lost.map(({ name }) => name.slice(0, 8));
   return `remove what cannot be read: \`cairn backup forget ${words.join(" ")}\``;
 }
 
@@ -262,7 +265,7 @@ export function warnOfUnreadable(
 ): void {
   if (damaged.length === 0) return;
   const names = damaged.map(({ name }) => name);
-  onWarning?.(`${shortNames(names)} of ${location} cannot be read and counts as absent; ${removalHint(names)}`);
+  onWarning?.(`${shortNames(names)} of ${location} cannot be read and counts as absent; ${removalHint(damaged)}`);
 }
 
 /** The snapshots of a repository, oldest first, and those that cannot be read. Takes no lock: a list may be late. */

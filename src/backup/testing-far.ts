@@ -14,6 +14,7 @@ import { CountingStorage } from "../repository/storage/testing-counting.ts";
 import { RetryingStorage } from "../repository/storage/retrying.ts";
 import { type Fault, FaultyStorage } from "../repository/storage/testing-faulty.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
+import { LiveDatabases } from "../capture/sqlite/live-databases.ts";
 import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract/index.ts";
 import { Library } from "../operations/library.ts";
 import { testFolder, type TestFolder } from "../operations/testing-folder.ts";
@@ -64,7 +65,11 @@ export async function backupScene(
   process.env["XDG_CACHE_HOME"] = join(at.root, "cache");
   for (let i = 0; i < 50; i++) at.write(`many/${i}`, `file ${i}\n`.repeat(i));
   const library = new Library(
-    { engine: (found, options) => new PointStore({ control: found.control.root, ...options }), recoveries: [] },
+    {
+      engine: (found, options) =>
+        new PointStore({ control: found.control.root, databases: new LiveDatabases(), ...options }),
+      recoveries: [],
+    },
     storages,
   ) as unknown as CairnLibrary;
   const client = await library.open(at.folder);

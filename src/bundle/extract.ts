@@ -5,10 +5,11 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { newPacer } from "../pacer.ts";
 import { failpoint } from "../failpoint.ts";
 import { badBundle, byCodePoint, type DirectoryEntry, type FileEntry } from "../formats/ovpack/manifest.ts";
-import { fsyncDirectory, temporaryName, writeAll } from "../fs/durable.ts";
+import { fsyncDirectory, writeAll } from "../fs/durable.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { unfinishedBeside } from "../fs/work-directory.ts";
 import type { Bundle, BundleCall } from "./bundle.ts";
 
 /** Steps: all of the bundle is checked; files are written below a temporary name beside the target; the rename is the commit. */
@@ -20,7 +21,7 @@ export async function extractBundle(
   requireFree(target);
   const { files, directories } = chosenEntries(bundle, paths);
   await bundle.verify(call);
-  const staged = join(dirname(target), temporaryName());
+  const staged = unfinishedBeside(target);
   mkdirSync(staged, { mode: 0o755 });
   try {
     const bytes = await unpack(bundle, { files, directories, place: (path) => join(staged, path), ...call });

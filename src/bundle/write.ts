@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { JsonObject } from "../formats/fields.ts";
@@ -12,13 +12,15 @@ import {
   type Layout,
   MANIFEST_A,
   MANIFEST_BC,
+  OLD_SCOPES,
   RECORDS,
   VERSIONS,
 } from "../formats/ovpack/manifest.ts";
 import { checkMemberPath, toLayoutA } from "../formats/ovpack/member-path.ts";
 import { encodeRecord, type IndexRecord, sorted } from "../formats/ovpack/records.ts";
-import { fsyncDirectory, giveFreeName, temporaryName } from "../fs/durable.ts";
+import { fsyncDirectory, giveFreeName } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { unfinishedBeside } from "../fs/work-directory.ts";
 import { Bundle, type BundleCall, contentHash } from "./bundle.ts";
 import { pack, type Packed, ZipWriter } from "./zip-writer.ts";
 
@@ -43,7 +45,7 @@ export interface Vectors {
 export interface BundleContent {
   layout: Layout;
   /** `root`, `scopes`, and what else the manifest is to say. */
-  manifest: JsonObject & { root: { name: string } };
+  manifest: JsonObject & { root: { name: string; scope?: string } };
   entries: readonly EntryToPack[];
   records: () => AsyncIterable<IndexRecord> | Iterable<IndexRecord>;
   vectors: Vectors | null;
@@ -63,7 +65,7 @@ export async function writeBundle(
   call: BundleCall = {},
 ): Promise<{ content_sha256: string; files: number; bytes: number; records: number }> {
   requireSayable(content);
-  const staged = join(dirname(to), temporaryName());
+  const staged = unfinishedBeside(to);
   try {
     await write(staged, content, call);
     failpoint("bundle-write.staged");
@@ -81,13 +83,26 @@ export async function writeBundle(
   }
 }
 
-/** Layout A writes names in a way that not every name survives, and has no vectors. Refused by name before anything is written. */
-function requireSayable({ layout, entries, vectors }: BundleContent): void {
+/**
+ * Refuses by name, before anything is written, what a layout cannot say: A has no vectors, and not every name survives in it;
+ * C has two scopes, and OpenViking refuses the whole of a bundle that has another one.
+ */
+function requireSayable({ layout, manifest: { root }, entries, vectors }: BundleContent): void {
   for (const { path } of entries) if (path !== "") checkMemberPath(path);
-  if (layout !== "A") return;
   const cannot = (what: string, details: Record<string, unknown>, hint: string): never => {
-    throw new CairnError("unsupported", `layout A cannot say ${what}`, { hint, details });
+    throw new CairnError("unsupported", `layout ${layout} cannot say ${what}`, { hint, details });
   };
+  if (layout === "C") {
+    const scopes = root.scope === "root" ? entries.map(({ path }) => path.split("/", 1)[0]!) : [root.scope ?? ""];
+    const roots = [...new Set(scopes.filter((scope) => OLD_SCOPES.has(scope)))];
+    if (roots.length > 0)
+      cannot(
+        `viking://${roots.join(", viking://")}: OpenViking has these scopes no more since 0.4`,
+        { roots },
+        "layout B has them, for Cairn and OpenViking 0.3; for 0.4: `cairn bundle convert --layout C` with --sessions-to USER or --leave-out PATH",
+      );
+  }
+  if (layout !== "A") return;
   if (vectors !== null)
     cannot("vectors", { field: "index.dense" }, "leave them out (--without-vectors), or write layout B or C");
   for (const { path } of entries) {

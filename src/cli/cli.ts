@@ -222,7 +222,9 @@ function stoppedHint(name: string): string {
 
 async function explain(input: CliInput, error: CairnError, command: string | null = null): Promise<void> {
   const style = makeStyle(wantsColour(input.stderr.isTerminal, input.env, !input.argv.includes("--no-color")));
-  let text = `cairn: ${style.red(printable(error.message))}\n`;
+  // A list has a line each. Further lines are indented: none begins as the command's own.
+  const lines = error.message.split("\n").map(printable).join("\n  ");
+  let text = `cairn: ${style.red(lines)}\n`;
   if (error.code === "interrupted" && error.hint === undefined)
     text += `  ${stoppedHint(command ?? commandNameOf(input.argv) ?? "")}\n`;
   if (error.hint !== undefined) text += `  ${printable(error.hint)}\n`;

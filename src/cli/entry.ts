@@ -31,6 +31,9 @@ function isOwn(folder: string): boolean {
   }
 }
 
+// To a tool the status 2 of a hook means that the agent is to be stopped, and any other that something is wrong with its turn.
+if (process.argv[2] === "agent" && process.argv[3] === "hook") process.on("exit", () => void (process.exitCode = 0));
+
 // Node's own answer to it opens a debugger to all users of the machine; see process.ts for ours.
 process.on("SIGUSR1", () => undefined);
 

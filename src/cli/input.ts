@@ -107,7 +107,7 @@ const SPAN = /^(?:\d+(?:y|m|w|d|h))+$/;
 /** A span of retention such as `30d` or `1y6m`, as it is given. */
 export function checkSpan(text: string | undefined, what: string): string | undefined {
   if (text === undefined || SPAN.test(text)) return text;
-  throw usage(`${what} wants a span such as 30d, 2w or 1y6m, found ${JSON.stringify(text)}`);
+  throw usage(`${what} wants a span of at least 1h, such as 12h, 30d, 2w or 1y6m; found ${JSON.stringify(text)}`);
 }
 
 /** Bytes of base64 text; wants the exact form, so that a typing error does not name another file. */

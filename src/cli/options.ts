@@ -114,9 +114,19 @@ function read(context: Context, input: Input, { flags, schema, value }: Member):
   }
 }
 
+const GUARDED: Readonly<Record<GuardName, string>> = {
+  home: "a home directory",
+  nested: "a folder in or around another workspace",
+  git: "a .git directory",
+  space: "a disk that may be too small",
+  holders: "files that may be open",
+  unmounted: "a folder whose own disk is not mounted",
+};
+
 /** `--allow` of a command that has these guards. */
 export function guards(...values: readonly GuardName[]): Otherwise {
-  return { flags: "--allow <guard>", text: `override a guard: ${values.join(", ")}`, values };
+  const each = values.map((value) => `${value} (${GUARDED[value]})`);
+  return { flags: "--allow <guard>", text: `go on in spite of: ${each.join(", ")}`, values };
 }
 
 /** Tags as somebody types them: several with commas, as restic reads them. A tag has none in it. */

@@ -41,7 +41,7 @@ test("a policy is told in the words of the options that set it", async () => {
   const few = fakeLibrary({ setPolicy: () => ({ retention: null, quota_bytes: null, kept_trees: 0 }) });
   assert.equal(
     (await runFake(["cleanup", "--keep-trees", "0", "--set-policy"], { fake: few })).stdout,
-    "policy: none: everything is kept; quota: 20 % of the file system; held trees: 0\n",
+    "policy: none: everything is kept; quota: none; held trees: 0\n",
   );
 });
 
@@ -110,6 +110,12 @@ test("names and messages cannot steer the terminal", async () => {
   const { stdout } = await runFake(["history"], { fake: fakeLibrary({ history: () => history }) });
   assert.doesNotMatch(stdout, /[\u001b\u0007\u202e]/i);
   assert.doesNotMatch(stdout, /second line/);
+});
+
+test("an error that lists things has a line for each, and none looks like another message", async () => {
+  const listed = new CairnError("unsupported", "2 workspaces cannot be served:\n/a: gone\ncairn: \u001b[2Jall is well");
+  const { stderr } = await runFake(["status"], { fake: fakeLibrary({ status: () => Promise.reject(listed) }) });
+  assert.equal(stderr, "cairn: 2 workspaces cannot be served:\n  /a: gone\n  cairn: \\u001b[2Jall is well\n");
 });
 
 test("diff shows the texts of changed files, and only the list with --stat", async () => {

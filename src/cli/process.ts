@@ -53,6 +53,15 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
   endProcess(ended === ERROR_TABLE.interrupted.exit ? stopped : ended);
 }
 
+/** Null where no file can be opened any more, which native calls are loaded from. */
+function exitOfSystem(): ReturnType<typeof bindNative> {
+  try {
+    return bindNative("void _exit(int status)");
+  } catch {
+    return null;
+  }
+}
+
 /** Options of Node whose report is written when Node takes the process down. */
 const WATCHED = /--(?:cpu-prof|heap-prof|prof|inspect|trace-event)/;
 
@@ -64,9 +73,9 @@ function endProcess(status: number): never {
   const isWatched =
     process.env["NODE_V8_COVERAGE"] !== undefined ||
     WATCHED.test([...process.execArgv, process.env["NODE_OPTIONS"]].join(" "));
-  const exit = isWatched ? null : bindNative("void _exit(int status)");
+  const exit = isWatched ? null : exitOfSystem();
   // After the listeners that are there.
-  if (exit !== null) process.on("exit", (code) => void exit(code));
+  if (exit !== null) process.on("exit", (code) => void exit(Number(process.exitCode ?? code)));
   process.exit(status);
 }
 

@@ -57,6 +57,9 @@ function withVerb(
   const place = argv.indexOf(name);
   const at = firstWord(argv, place + 1, group);
   const word = argv[at];
+  // `backup DIR` as restic has it. Behind an option it may be that option's value.
+  if (name === "backup" && at === place + 1 && word !== undefined && /^\.{1,2}$|\//.test(word))
+    return { argv: argv.toSpliced(place + 1, 0, "create"), verb: "create" };
   if (word === undefined || !Object.hasOwn(group.verbs ?? {}, word)) return null;
   return {
     argv: [...argv.slice(0, place + 1), word, ...argv.slice(place + 1, at), ...argv.slice(at + 1)],
@@ -178,6 +181,8 @@ async function usageError(
   const other = OPTIONS_OF_RESTIC[/unknown option '(--[a-z-]+)/.exec(first)?.[1] ?? ""];
   const own = [...(definition?.options ?? []), ...GLOBAL_OPTIONS].flatMap(({ flags }) => flags.split(/[ ,]+/));
   if (other !== undefined && own.includes(other.split(/[ ,]/)[0]!)) return usage(first, `${other} does that; ${help}`);
+  const opposite = oppositeOf(/unknown option '--([a-z-]+)/.exec(first)?.[1] ?? "", own);
+  if (opposite !== null) return usage(first, `${opposite}; ${help}`);
   const suggestion = more
     .join(" ")
     .trim()
@@ -187,22 +192,45 @@ async function usageError(
   return usage(first, suggestion === "" ? named : `${suggestion} ${help}`);
 }
 
-/** Words of git, restic and borg, with the line that does the same here. */
+/** Says what an option does without being given, where only its opposite can be given. */
+function oppositeOf(name: string, own: readonly string[]): string | null {
+  if (own.includes(`--no-${name}`)) return `--${name} is what happens unless --no-${name} is given: leave it out`;
+  const bare = name.replace(/^no-/, "");
+  return bare !== name && own.includes(`--${bare}`)
+    ? `--${name} is what happens unless --${bare} is given: leave it out`
+    : null;
+}
+
+/** Words of git, restic and borg, with the line that does the same here, or with a sentence. */
 const WORDS: Readonly<Record<string, string>> = {
+  add: "save",
   commit: "save",
   snapshot: "save",
+  snapshots: "history",
   stash: "save",
   log: "history",
+  info: "status",
   blame: "why PATH",
   reflog: "history --all",
   ls: "show POINT",
+  cat: "show POINT:PATH",
+  dump: "show POINT:PATH",
+  mount: "view POINT",
   checkout: "restore POINT",
   reset: "restore POINT",
+  revert: "restore POINT",
+  rollback: "restore POINT",
+  merge:
+    "points are not merged: `cairn diff A B` compares two, and `cairn restore POINT PATH` takes single files of one",
+  config:
+    "settings are options of their commands: `cairn cleanup --help` has rules, `cairn backup use --help` the repository, `cairn daemon --help` the daemon's file",
   redo: "undo",
   clone: "fork",
   branch: "fork",
   worktree: "fork",
   check: "verify",
+  fsck: "verify",
+  gc: "cleanup",
   mv: "relocate",
   rename: "relocate",
   rm: "cleanup --only POINT",
@@ -213,6 +241,10 @@ const WORDS_OF_BACKUP: Readonly<Record<string, string>> = {
   dump: "backup show SNAPSHOT:PATH",
   mount: "backup show -R SNAPSHOT",
   check: "backup verify",
+  info: "backup stats",
+  extract: "backup restore SNAPSHOT --to DIR",
+  delete: "backup forget SNAPSHOT",
+  compact: "backup prune",
   backup: "backup create",
 };
 /** Options of restic, with those that do the same here. */
@@ -229,15 +261,21 @@ const HARMLESS = new Set(
   "save history why status diff show view verify doctor store inspect backup create list find stats cat".split(" "),
 );
 
-/** A sentence that names what a word may have meant; null where nothing is near. A verb that changes something is named only for its beginning. */
+/**
+ * A sentence that names what a word may have meant; null where nothing is near. A verb that changes something is named only for
+ * its beginning, and for a whole word of another program that does the same.
+ */
 async function insteadOf(word: string, group: CommandDefinition | undefined): Promise<string | null> {
   const names = Object.keys(group?.verbs ?? COMMANDS).filter((each) => !each.startsWith("_"));
   const line = (name: string): string => `\`cairn ${group === undefined ? "" : `${group.name} `}${name}\``;
-  const words = group === undefined ? WORDS : WORDS_OF_BACKUP;
-  const known = Object.keys(words).find((each) => each === word || (word.length > 2 && each.startsWith(word)));
+  const words = group === undefined ? WORDS : group.name === "backup" ? WORDS_OF_BACKUP : {};
+  const looks = (each: string): boolean => words[each]!.split(" ").some((part) => HARMLESS.has(part));
+  const known = Object.hasOwn(words, word)
+    ? word
+    : Object.keys(words).find((each) => word.length > 2 && each.startsWith(word) && looks(each));
   const begun = names.filter((each) => word !== "" && each.startsWith(word));
   if (begun.length > 0) return `did you mean ${begun.map(line).join(" or ")}?`;
-  if (known !== undefined) return `\`cairn ${words[known]}\` does that`;
+  if (known !== undefined) return words[known]!.includes("`") ? words[known]! : `\`cairn ${words[known]}\` does that`;
   if (group === undefined && Object.hasOwn((await COMMANDS["backup"]!.load()).command.verbs ?? {}, word))
     return `\`cairn backup ${word}\` does that in a repository`;
   const near = names.filter((each) => HARMLESS.has(each) && isMisspelt(word, each));

@@ -1,7 +1,7 @@
 import { closeSync, fsyncSync, openSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { toCairnError } from "../errors.ts";
-import { durableRename, temporaryName, writeAll } from "../fs/durable.ts";
+import { durableRename, writeAll } from "../fs/durable.ts";
+import { unfinishedBeside } from "../fs/work-directory.ts";
 import type { ListedEntry, NamedPath, PathInput } from "../contract/index.ts";
 import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
@@ -82,7 +82,7 @@ export async function writtenTo(
   target: string,
   content: AsyncIterable<Uint8Array>,
 ): Promise<{ target: string; bytes: number }> {
-  const temporary = join(dirname(target), temporaryName());
+  const temporary = unfinishedBeside(target);
   let bytes = 0;
   try {
     const file = openSync(temporary, "wx", 0o666);

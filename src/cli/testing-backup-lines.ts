@@ -20,9 +20,9 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   restore:
     "--host --path -t,--tag --to --in-place --keep-present --no-prove --overwrite --prove --prove-from --receipt --include --exclude --iinclude --iexclude --sparse --jobs --path-b64 --dry-run",
   forget:
-    "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --group-by --prune --dry-run",
+    "--allow --instant --host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --group-by --prune --dry-run",
   tag: "--host --path -t,--tag --add --remove --set --dry-run",
-  prune: "--max-unused --dry-run --pack-size",
+  prune: "--allow --instant --max-unused --dry-run --pack-size",
   copy: "--host --path -t,--tag --to-repo --to-password-file --to-password-command --dry-run --compression --pack-size",
   find: "--host --path -t,--tag -i,--ignore-case --blob --tree --pack -n,--limit",
   diff: "--metadata",
@@ -109,7 +109,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup forget -r x --keep-last 1":
     "location repository_id version dry_run groups unreadable removed prune duration_ms",
   "backup prune -r x":
-    "location repository_id version dry_run removed_packs repacked_packs new_packs merged_packs merged_indexes unindexed_packs bytes_freed unused_bytes postponed damaged_packs duration_ms",
+    "location repository_id version dry_run removed_packs repacked_packs new_packs merged_packs merged_indexes unindexed_packs bytes_freed unused_bytes postponed missing_snapshots damaged_packs duration_ms",
   "backup copy -r x --to-repo y": "location repository_id version dry_run copied not_copied present added duration_ms",
   "backup find a -r x": "location repository_id version found truncated damaged",
   "backup diff a b -r x": "location repository_id version from to entries truncated",
@@ -216,6 +216,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     bytes_freed: 100,
     unused_bytes: 0,
     postponed: false,
+    missing_snapshots: [],
     damaged_packs: [],
     duration_ms: 1,
   },

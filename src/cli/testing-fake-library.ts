@@ -108,7 +108,7 @@ const BUNDLE_ANSWERS = {
   importBundle: BROUGHT,
   restoreContext: BROUGHT,
   initContext: { path: "/tmp/cairn-fake", embedding: "embedded", model: "m", dimensions: 256 },
-  addToContext: { uri: "viking://resources/d", files: 1, directories: 1, bytes: 5, ...INDEXED },
+  addToContext: { uri: "viking://resources/d", files: 1, directories: 1, bytes: 5, left_out: [], ...INDEXED },
   listContext: { entries: [{ uri: "viking://resources/d", kind: "directory", size: 0, abstract: "" }] },
   readContext: { uri: "viking://resources/d/a.md", bytes: 5, content: "hello" },
   findInContext: {
@@ -221,6 +221,7 @@ const STATUS: StatusResult = {
   not_kept: { count: 0, paths: [] },
   head: ID_A,
   head_incomplete: null,
+  missing: [],
   latest: ID_A,
   detached: false,
   engine: "copy",
@@ -233,6 +234,7 @@ const STATUS: StatusResult = {
   last_save_at: "2026-11-20T09:10:11.123Z",
   last_backup: null,
   last_proof_at: null,
+  watched: false,
 };
 
 const DIFF: DiffResult = {
@@ -482,7 +484,7 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   unpin: POINT,
   tag: POINT,
   previewCleanup: CLEANUP,
-  runCleanup: { removed: [ID_B], bytes_freed: 100, complete: true },
+  runCleanup: { removed: [ID_B], bytes_freed: 100, complete: true, still_held: null },
   run: RUN,
   doctor: DOCTOR,
   store: STORE,

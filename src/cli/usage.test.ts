@@ -66,7 +66,7 @@ test("the options of every command are these", async () => {
       "serve-context": "--listen --socket --api-key-file --no-auth --max-file-size --layout --check",
       "serve-repository":
         "--path --listen --htpasswd --no-auth --private-repositories --append-only --tls-cert --tls-key --max-file-size --max-connections --check --hash-password",
-      daemon: "--state-dir --socket --config --check",
+      daemon: "--state-dir --socket --config --rebuild-state --check",
       init: "--name --engine --self-contained --quota --allow",
       workspaces: "--points",
       relocate: "--allow",
@@ -106,6 +106,14 @@ test("a verb is found behind its group's options, and help knows it", async () =
   }
   assert.equal((await runJson(["receipt", "verify", "z"])).envelope.command, "receipt verify");
   assert.match((await runFake(["backup"])).stdout, /Usage: cairn backup/);
+});
+
+test("the opposite of an option is named as what happens without it, never offered in its place", async () => {
+  for (const [line, hint] of [
+    ["backup create --save -r x", /--save is what happens unless --no-save is given: leave it out/],
+    ["backup list --no-host -r x", /--no-host is what happens unless --host is given/],
+  ] as const)
+    assert.match((await runJson(line.split(" "))).envelope.error!.hint!, hint);
 });
 
 test("help lists every command, and a command's help has examples", async () => {
@@ -221,6 +229,22 @@ test("an unknown word is answered with what begins like it, does the same, or on
     ["backup lst", "did you mean `cairn backup list`?"],
     ["backup dump", "`cairn backup show SNAPSHOT:PATH` does that"],
     ["backup check", "`cairn backup verify` does that"],
+    ...["check", "fsck", "chec"].map((word) => [word, "`cairn verify` does that"] as const),
+    ["gc", "`cairn cleanup` does that"],
+    ["mount", "`cairn view POINT` does that"],
+    ["dump", "`cairn show POINT:PATH` does that"],
+    ["cat", "`cairn show POINT:PATH` does that"],
+    ["snapshots", "`cairn history` does that"],
+    ["log", "`cairn history` does that"],
+    ["rollback", "`cairn restore POINT` does that"],
+    ["revert", "`cairn restore POINT` does that"],
+    ["merge", "points are not merged: `cairn diff A B` compares two"],
+    ["config", "settings are options of their commands: `cairn cleanup --help`"],
+    ["info", "`cairn status` does that"],
+    ["backup info", "`cairn backup stats` does that"],
+    ["backup extract", "`cairn backup restore SNAPSHOT --to DIR` does that"],
+    ["backup delete", "`cairn backup forget SNAPSHOT` does that"],
+    ["backup compact", "`cairn backup prune` does that"],
     ["backup restore latest --target x", "--to DIR does that"],
     ["backup create --force", "--reread does that"],
     ["backup copy --from-repo=x", "--to-repo REPOSITORY beside -r does that"],
@@ -232,10 +256,36 @@ test("an unknown word is answered with what begins like it, does the same, or on
 });
 
 test("a verb that changes something is not proposed for another word", async () => {
-  for (const line of ["undp", "releese", "uncle", "backup forgte", "backup prone"]) {
+  for (const line of [
+    "undp",
+    "releese",
+    "uncle",
+    "reve",
+    "roll",
+    "backup forgte",
+    "backup prone",
+    "vm ls",
+    "vm check",
+  ]) {
     const { stderr } = await runFake(line.split(" "));
     assert.doesNotMatch(stderr, /did you mean|does that/, line);
   }
+  // The start of a word that looks is no start of a word that changes something.
+  for (const line of ["che", "chec", "check", "checks"])
+    assert.doesNotMatch((await runFake([line])).stderr, /restore|cleanup|undo/, line);
+});
+
+test("backup DIR is backup create DIR, and a path behind an option is no folder", async () => {
+  const asked = async (line: string): Promise<unknown[]> => {
+    const { fake, envelope } = await runJson(line.split(" "));
+    return [envelope.command, fake.asked.map(({ method }) => method).filter((each) => /^create/i.test(each))];
+  };
+  for (const folder of [ROOT, ".", "./sub", "../.."]) {
+    const created = await asked(`backup create ${folder} -r x`);
+    assert.deepEqual(await asked(`backup ${folder} -r x`), created, folder);
+    assert.equal(created[0], "backup create");
+  }
+  assert.deepEqual((await asked("backup -r /srv/x list"))[1], []);
 });
 
 test("all words after the first of `run` belong to the command that it runs", async () => {

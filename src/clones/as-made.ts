@@ -1,39 +1,83 @@
 import fs from "node:fs";
+import path from "node:path";
 import { C, R, RECORD_WORDS } from "../archive/cache/scan-table.ts";
 import { isSubvolume, subvolumeInfo } from "../fs/linux/btrfs.ts";
-import type { HeldTree } from "../formats/records/descriptor.ts";
+import { filesystemUuid } from "../fs/linux/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { signedWide } from "../fs/linux/syscalls.ts";
+import { inDirectory, signedWide } from "../fs/linux/syscalls.ts";
 import type { ScanResult } from "../archive/scan/scan.ts";
 import { latestChange } from "../archive/write/held-files.ts";
 
-/** Finds out whether a held tree was written to after it was made. */
+/** Finds out whether a held tree is the one that was made, and was not written to since. */
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
-export const EMPTY_PLACE = "is an empty folder";
+export const EMPTY_PLACE = "is an empty folder now";
+export const CHANGED_TREE = "was changed after it was made";
+export const WRITABLE_TREE = "is writable now";
+/** Two readings of one time in ms may differ by a rounding. */
+const ROUNDING_MS = 1;
+
+/** Facts by which a tree at a path is told from everything else that may come to lie there. */
+export interface Making {
+  /** {@link identityOfTree} of the tree, recorded when it was made; null for a tree of an earlier build */
+  readonly identity: string | null;
+  /** A tree without a recorded identity was made between these times, in ms since 1970. */
+  readonly between: readonly [number, number];
+  /** see `HeldTree` */
+  readonly last_change?: number | undefined;
+}
+
+/** Names a tree for good: a subvolume by UUID and the transaction that made it, another folder by inode and time of birth. */
+export function identityOfTree(place: string): string {
+  if (isSubvolume(place)) {
+    const { uuid, otransid } = inDirectory(place, subvolumeInfo);
+    return `subvolume:${uuid}:${otransid}`;
+  }
+  const { ino, birthtimeNs } = fs.lstatSync(place, { bigint: true });
+  return `folder:${ino}:${birthtimeNs}`;
+}
+
+/** Returns the identity that was recorded in a link when a tree was made; null if none was. */
+export function recordedIdentity(link: string): string | null {
+  try {
+    return fs.readlinkSync(link);
+  } catch {
+    return null;
+  }
+}
 
 /**
- * Says why a held tree is not as it was made, as far as that shows without reading it; null where nothing tells. A
- * snapshot is unchanged when no transaction since its own changed it, and its last change is the recorded one (ms since
- * 1970). A snapshot of the folder around it has an empty folder in its place.
+ * Says why what lies at `place` is not the tree that `engine` made there; null if it is. The files are not read: a
+ * snapshot tells of a change as a whole, in another tree each inode does.
  */
-export function whyNotAsMade(
-  place: string,
-  engine: string,
-  { last_change: lastChange, empty }: Pick<HeldTree, "last_change" | "empty"> = {},
-): string | null {
-  if (!fs.lstatSync(place).isDirectory()) return "is no folder any more";
-  if (engine !== "btrfs-snapshot") return null;
-  if (!isSubvolume(place)) return empty !== true && isEmptyFolder(place) ? EMPTY_PLACE : null;
-  const fd = fs.openSync(place, DIRECTORY);
-  try {
-    const { ctransid, otransid, changed } = subvolumeInfo(fd);
-    const isAsMade = ctransid <= otransid && (lastChange === undefined || changed === lastChange);
-    return isAsMade ? null : "was changed after it was made";
-  } finally {
-    fs.closeSync(fd);
-  }
+export function whyNotAsMade(place: string, engine: string, making: Making): string | null {
+  const facts = fs.lstatSync(place);
+  if (!facts.isDirectory()) return "is no folder any more";
+  const isSnapshot = engine === "btrfs-snapshot";
+  if (isSnapshot && !isSubvolume(place))
+    return isEmptyFolder(place) ? EMPTY_PLACE : "was a snapshot, and a plain folder lies there now";
+  const found = identityOfTree(place);
+  if (making.identity !== null && making.identity !== found)
+    return `is not there: expected ${making.identity}, found ${found}`;
+  const parent = path.dirname(place);
+  const isMounted = isSnapshot
+    ? filesystemUuid(place) !== filesystemUuid(parent)
+    : fs.lstatSync(parent).dev !== facts.dev;
+  if (isMounted) return "is hidden by another file system, which is mounted there";
+  if (!isSnapshot) return isMadeBetween(facts.birthtimeMs, making);
+  const { ctransid, otransid, changed, readOnly, made } = inDirectory(place, subvolumeInfo);
+  const { last_change: lastChange } = making;
+  if (ctransid > otransid || (lastChange !== undefined && changed !== lastChange)) return CHANGED_TREE;
+  if (!readOnly) return WRITABLE_TREE;
+  return isMadeBetween(made, making);
+}
+
+/** Null if a tree may be the one that was made. A file system that keeps no time of birth says 0. */
+function isMadeBetween(made: number, { identity, between: [from, to] }: Making): string | null {
+  if (identity !== null || made === 0 || (made >= from - ROUNDING_MS && made <= to + ROUNDING_MS)) return null;
+  const [at, first, last] = [made, from, to].map((each) => new Date(each).toISOString());
+  return `is not there: it was made from ${first} to ${last}, and what lies there at ${at}`;
 }
 
 /** Tells whether a folder has no entry. */

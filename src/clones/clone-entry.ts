@@ -30,7 +30,7 @@ import {
   wide,
 } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
-import { type NotSet, whatDiffers } from "../archive/write/node-writer.ts";
+import { diskTrouble, type NotSet, whatDiffers } from "../archive/write/node-writer.ts";
 import type { CloneLinks, CloneTask } from "./clone-links.ts";
 import type { WorkPool } from "../threads/work-pool.ts";
 
@@ -128,6 +128,8 @@ export class EntryCloner {
   readonly #list: Arena = newArena(64 * 1024);
   readonly #value: Arena = newArena(128 * 1024);
   readonly #path: Arena = newArena(8192);
+  /** Failure of the file system while metadata of the present entry was set. */
+  #trouble: string | null = null;
   readonly #noName: Arena = newArena(1);
   readonly #uid = process.geteuid?.() ?? 0;
   readonly #gid = process.getegid?.() ?? 0;
@@ -378,15 +380,16 @@ export class EntryCloner {
     const { sys } = this;
     const { to } = entry;
     const aspects: NotSet["aspects"] = [];
+    this.#trouble = null;
     if (
       (words[STAT.UID] !== this.#uid || words[STAT.GID] !== this.#gid) &&
-      sys.fchown(to, words[STAT.UID]!, words[STAT.GID]!) < 0
+      !this.#isSet(sys.fchown(to, words[STAT.UID]!, words[STAT.GID]!))
     )
       aspects.push("owner");
     if (!this.#attributes(entry.from, to, entry.listed)) aspects.push("xattrs");
     const mode = words[STAT.MODE]! & 0o7777;
-    if (entry.mode !== mode && sys.fchmod(to, mode) < 0) aspects.push("mode");
-    if (sys.utimens(to, this.#noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0)
+    if (entry.mode !== mode && !this.#isSet(sys.fchmod(to, mode))) aspects.push("mode");
+    if (!this.#isSet(sys.utimens(to, this.#noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!)))
       aspects.push("times");
     if (aspects.length > 0) this.#note(path, sys.fstat(to, this.#made), { words, aspects });
   }
@@ -398,7 +401,16 @@ export class EntryCloner {
     const wanted = { uid, gid, mode, mtimeSec: signedWide(words, STAT.MTIME), mtimeNs: words[STAT.MTIME_NS]! };
     const aspects = known < 0 ? refused.aspects : whatDiffers(this.#made.words, wanted, refused.aspects);
     if (aspects.length > 0)
-      this.out.notSet.push({ path: Uint8Array.from(path()), aspects, detail: "the system refuses it" });
+      this.out.notSet.push({
+        path: Uint8Array.from(path()),
+        aspects,
+        detail: this.#trouble ?? "the system refuses it",
+      });
+  }
+
+  #isSet(result: number): boolean {
+    this.#trouble ??= diskTrouble(result);
+    return result >= 0;
   }
 
   /** `listed`: length of the source's names, or why there are none; false where the target lacks some. */
@@ -406,7 +418,11 @@ export class EntryCloner {
     let all = listed > 0 || HAS_NO_ATTRIBUTE.has(listed);
     for (let at = 0; at < listed; at = this.#list.bytes.indexOf(0, at) + 1) {
       const size = this.sys.fgetxattr(from, this.#list, at, this.#value, 0);
-      if (size < 0 ? !HAS_NO_ATTRIBUTE.has(size) : this.sys.fsetxattr(to, this.#list, at, this.#value, 0, size) < 0)
+      if (
+        size < 0
+          ? !HAS_NO_ATTRIBUTE.has(size)
+          : !this.#isSet(this.sys.fsetxattr(to, this.#list, at, this.#value, 0, size))
+      )
         all = false;
     }
     return all;
@@ -469,17 +485,18 @@ export class EntryCloner {
     const { sys } = this;
     const { words } = this.#stat;
     const aspects: NotSet["aspects"] = [];
+    this.#trouble = null;
     if (
       (words[STAT.UID] !== this.#uid || words[STAT.GID] !== this.#gid) &&
-      sys.lchown(pair.to, names, name, words[STAT.UID]!, words[STAT.GID]!) < 0
+      !this.#isSet(sys.lchown(pair.to, names, name, words[STAT.UID]!, words[STAT.GID]!))
     )
       aspects.push("owner");
     const listed = sys.llistxattr(pair.from, names, name, this.#list);
     if (!this.#attributesByName(pair, names, name, listed)) aspects.push("xattrs");
     if (!link && (words[STAT.MODE]! & 0o7777) !== 0o600)
-      if (sys.chmod(pair.to, names, name, words[STAT.MODE]! & 0o7777) < 0) aspects.push("mode");
+      if (!this.#isSet(sys.chmod(pair.to, names, name, words[STAT.MODE]! & 0o7777))) aspects.push("mode");
     const times = sys.utimens(pair.to, names, name, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!);
-    if (times < 0) aspects.push("times");
+    if (!this.#isSet(times)) aspects.push("times");
     if (aspects.length > 0)
       this.#note(() => this.pathOf(pair.path, names, name), sys.stat(pair.to, names, name, this.#made), {
         words,

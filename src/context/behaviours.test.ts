@@ -3,8 +3,10 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, describe, test } from "node:test";
 import { Bundle } from "../bundle/bundle.ts";
+import { convertBundle } from "../bundle/convert.ts";
 import { listOf, type Made, writeZip } from "../bundle/testing-bundle.ts";
 import type { CairnError } from "../errors.ts";
+import { embeddingFacts } from "./embedding.ts";
 import { backupStore, exportBundle } from "./export-bundle.ts";
 import { readFiles } from "./files.ts";
 import type { ContextStore } from "./store.ts";
@@ -479,6 +481,64 @@ describe("a backup", () => {
     });
 });
 
+describe("what lies in agent or session", () => {
+  const OLD = { "session/s1/messages.jsonl": "{}", "agent/a/skills/x.md": "x", "user/bob/memories/m.md": "m" };
+  const layoutOf = async (to: string): Promise<string> => {
+    await using bundle = await Bundle.open(to);
+    return bundle.manifest.layout;
+  };
+
+  test("is packed in layout B unless told otherwise, and is refused by name in layout C", async () => {
+    await using store = await scratch.store(OLD);
+    const to = (): string => scratch.place("old.ovpack");
+    const [all, part, others, not] = [to(), to(), to(), to()];
+    await backupStore(store, { to: all });
+    await exportBundle(store, { uri: "viking://agent/a", to: part });
+    await exportBundle(store, { uri: "viking://user/bob", to: others });
+    assert.deepEqual([await layoutOf(all), await layoutOf(part), await layoutOf(others)], ["B", "B", "C"]);
+    const refusedBy = { code: "unsupported", details: { roots: ["agent", "session"] } };
+    await refused(store, () => backupStore(store, { to: not, layout: "C" }), refusedBy);
+    assert.ok(!fs.existsSync(not));
+  });
+
+  test("goes into layout C as a user's sessions, or is left out by its path", async () => {
+    await using store = await scratch.store(OLD);
+    const [all, to] = [scratch.place("all.ovpack"), scratch.place("new.ovpack")];
+    await backupStore(store, { to: all });
+    await using bundle = await Bundle.open(all);
+    await assert.rejects(convertBundle(bundle, { to, layout: "C" }), { code: "unsupported" });
+    await assert.rejects(convertBundle(bundle, { to, layout: "C", leaveOut: ["agents"] }), { code: "not_found" });
+    await convertBundle(bundle, { to, layout: "C", sessionsTo: "alice", leaveOut: ["agent"] });
+    await using other = await scratch.store();
+    await restoreFile(other, to);
+    await using made = await Bundle.open(to);
+    assert.deepEqual(made.manifest.scopes, ["resources", "user"]);
+    assert.equal(read(other, "user/alice/sessions/s1/messages.jsonl"), "{}");
+    assert.deepEqual([isThere(other, "agent"), isThere(other, "session")], [false, false]);
+  });
+
+  test("is not in the way of layout C where nothing lies in it", async () => {
+    await using store = await scratch.store({ "resources/a.md": "a" });
+    fs.mkdirSync(path.join(store.folder, "agent"));
+    const [c, b, again] = [scratch.place("c"), scratch.place("b"), scratch.place("again")];
+    await backupStore(store, { to: c });
+    await backupStore(store, { to: b, layout: "B" });
+    await using bundle = await Bundle.open(b);
+    await convertBundle(bundle, { to: again, layout: "C" });
+    assert.deepEqual([await layoutOf(c), await layoutOf(again)], ["C", "C"]);
+  });
+
+  test("of one session becomes a session of a user", async () => {
+    await using store = await scratch.store(OLD);
+    const [one, to] = [scratch.place("one.ovpack"), scratch.place("new.ovpack")];
+    await exportBundle(store, { uri: "viking://session/s1", to: one });
+    await using bundle = await Bundle.open(one);
+    await convertBundle(bundle, { to, layout: "C", sessionsTo: "alice" });
+    await importFile(store, to, { parent: "viking://user/alice/sessions" });
+    assert.equal(read(store, "user/alice/sessions/s1/messages.jsonl"), "{}");
+  });
+});
+
 describe("single paths and plans", () => {
   const content = { d: null, "d/one.md": "one", "d/two.md": "two", "three.md": "three" };
 
@@ -545,6 +605,15 @@ describe("vectors", () => {
     await store.fill();
     const [row] = [...store.index.rows("")];
     assert.deepEqual([...store.index.vector(row!.id)!], vector);
+  });
+
+  test("of an endpoint are used where OpenViking's default settings made them", async () => {
+    const config = { provider: "openai", model: "m", dimensions: 256, base_url: "http://127.0.0.1:1" } as const;
+    await using store = await scratch.store({}, config);
+    const made = { provider: "openai", model: "m", input: "multimodal", dimensions: 256 };
+    const file = await scratch.bundle({ ...fitting, embedding: made });
+    assert.equal((await importFile(store, file, { parent: "viking://resources" })).vectors, "bundle");
+    assert.deepEqual(embeddingFacts(config), made);
   });
 
   test("are made anew where others made them, or that is asked for", async () => {

@@ -22,9 +22,10 @@ export const EMBEDDED_DIMENSIONS = 256;
 /** The variable that has an endpoint's key: it is written down nowhere. */
 export const KEY_VARIABLE = "CAIRN_EMBEDDING_KEY";
 
-/** Settings that two vectors must share to be compared, as bundles have them. */
+/** Settings that made vectors, as bundles have them. OpenViking compares `input` too, which is `multimodal` there unless told otherwise. */
 export function embeddingFacts({ provider, model, dimensions }: EmbeddingConfig): JsonObject {
-  return { provider: provider === "embedded" ? "cairn" : provider, model, input: "text", dimensions };
+  const isOwn = provider === "embedded";
+  return { provider: isOwn ? "cairn" : provider, model, input: isOwn ? "text" : "multimodal", dimensions };
 }
 
 /** The vector with length 1; one of zeros stays as it is. */

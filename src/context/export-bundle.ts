@@ -4,7 +4,7 @@ import type { BundleCall } from "../bundle/bundle.ts";
 import { type BundleContent, type EntryToPack, type Vectors, writeBundle } from "../bundle/write.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { JsonObject } from "../formats/fields.ts";
-import type { Layout } from "../formats/ovpack/manifest.ts";
+import { type Layout, OLD_SCOPES } from "../formats/ovpack/manifest.ts";
 import { type IndexRecord, recordId } from "../formats/ovpack/records.ts";
 import { openRegular, readRegular } from "../fs/regular-file.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
@@ -13,7 +13,7 @@ import { embeddingFacts } from "./embedding.ts";
 import { BACKUP_NAME, BACKUP_TYPE } from "./import-bundle.ts";
 import type { IndexRow } from "./index-database.ts";
 import type { ContextStore } from "./store.ts";
-import { entryAt, fileOf, treeOf } from "./tree.ts";
+import { childrenOf, entryAt, fileOf, treeOf } from "./tree.ts";
 import { isControlName, isSession, nameOf, noSuch, ownerOf, parseUri, scopeOf, SCOPES, toUri } from "./uri.ts";
 
 export interface ExportOptions extends BundleCall {
@@ -52,15 +52,23 @@ export async function exportBundle(
 
 /** Writes all scopes as a bundle that only a restore takes. */
 export async function backupStore(store: ContextStore, options: ExportOptions): Promise<Written> {
-  const { layout = "C" } = options;
-  // Scopes that OpenViking of a layout has by itself; others are there where the store has something in them.
-  const own = layout === "C" ? ["resources", "user"] : SCOPES;
-  const scopes = SCOPES.filter((scope) => own.includes(scope) || entryAt(store.folder, scope) !== null);
+  const layout = options.layout ?? layoutFor(store, SCOPES);
+  // All that OpenViking of a layout has by itself, and others if something lies in them.
+  const scopes = SCOPES.filter((scope) => layout !== "C" || !OLD_SCOPES.has(scope) || hasContent(store, scope));
   const manifest = {
     root: { name: BACKUP_NAME, uri: toUri(""), scope: "root", package_type: BACKUP_TYPE },
     scopes,
   };
-  return await pack(store, { root: "", of: scopes, manifest }, options);
+  return await pack(store, { root: "", of: scopes, manifest }, { ...options, layout });
+}
+
+function hasContent({ folder }: ContextStore, path: string): boolean {
+  return [...childrenOf(folder, path)].length > 1;
+}
+
+/** The newest layout that can say all of the subtrees. */
+function layoutFor(store: ContextStore, of: readonly string[]): Layout {
+  return of.some((path) => OLD_SCOPES.has(scopeOf(path)) && hasContent(store, path)) ? "B" : "C";
 }
 
 /** Layout C says to whom something of a user belongs. */
@@ -94,7 +102,7 @@ async function pack(store: ContextStore, { root, of, manifest }: ToPack, options
 
 /** While nobody changes the store. */
 async function packHeld(store: ContextStore, { root, of, manifest }: ToPack, options: ExportOptions): Promise<Written> {
-  const { to, layout = "C", includeVectors = false, ...call } = options;
+  const { to, layout = layoutFor(store, of), includeVectors = false, ...call } = options;
   if (includeVectors) requireWhole(store, of);
   const isC = layout === "C";
   const below = (path: string): string => (root === "" ? path : path.slice(root.length + 1));

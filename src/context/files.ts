@@ -1,8 +1,10 @@
-import { copyFileSync, lstatSync, mkdirSync, realpathSync, writeFileSync } from "node:fs";
+import { copyFileSync, type Dirent, lstatSync, mkdirSync, realpathSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
+import { IGNORE_FILE, IgnoreRules } from "../fs/ignore.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { SECRET_PATTERNS } from "../fs/secret-names.ts";
 import { rowOf, type StagedRow, stageRecords } from "./staged-records.ts";
 import type { ContextStore, StoreCall } from "./store.ts";
 import { ABSTRACT, childrenOf, entriesOf, entryAt, factsAt, fileOf, levelOf, type TreeEntry, treeOf } from "./tree.ts";
@@ -24,7 +26,19 @@ export interface Added {
   files: number;
   directories: number;
   bytes: number;
+  left_out: LeftOut[];
 }
+
+/** An entry of a folder that was not added, with all below it. */
+interface LeftOut {
+  /** Below the folder. */
+  path: string;
+  /** `rule`: by its name or a `.cairnignore` file; `special`: a link, pipe, socket or device. */
+  reason: "rule" | "special";
+}
+
+/** Left out of a folder: what version control and package managers keep there, and files that hold credentials by their name. */
+const NEVER_ADDED = [".git", ".hg", ".svn", ".jj", "node_modules", ...SECRET_PATTERNS];
 
 /** Puts a file or a folder's content at a place. All or nothing. */
 export async function addFiles(store: ContextStore, uri: string, options: AddOptions): Promise<Added> {
@@ -45,7 +59,7 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
         details: { resource: toUri(root) },
       });
     changes.begin();
-    const added: Added = { uri: toUri(root), files: 0, directories: 0, bytes: 0 };
+    const added: Added = { uri: toUri(root), files: 0, directories: 0, bytes: 0, left_out: [] };
     const rows: StagedRow[] = [];
     const stage = (path: string, write: ((place: string) => void) | null, size: number): void => {
       signal?.throwIfAborted();
@@ -62,7 +76,7 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
     try {
       if (source === null) stage(root, (place) => writeFileSync(place, from), from.length);
       else
-        for (const { path, isDirectory, size } of source.entries()) {
+        for (const { path, isDirectory, size } of source.entries(added.left_out)) {
           const write = (place: string): void =>
             copyFileSync(path === "" ? (from as string) : join(from as string, path), place);
           stage(joined(root, path), isDirectory ? null : write, size);
@@ -79,12 +93,53 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
   }, options);
 }
 
-function filesToAdd(from: string): { isDirectory: boolean; entries: () => Iterable<TreeEntry> } {
+interface ToAdd {
+  isDirectory: boolean;
+  /** Lists the entries to add, and puts the others into `leftOut`. */
+  entries: (leftOut: LeftOut[]) => Iterable<TreeEntry>;
+}
+
+function filesToAdd(from: string): ToAdd {
   const facts = lstatSync(from, { throwIfNoEntry: false });
   if (facts === undefined) throw new CairnError("not_found", `there is no ${printablePath(from)}`);
-  if (facts.isDirectory()) return { isDirectory: true, entries: () => treeOf(from, "") };
+  if (facts.isDirectory())
+    return { isDirectory: true, entries: (leftOut) => treeOf(from, "", leaverOut(from, leftOut)) };
   if (!facts.isFile()) throw new CairnError("unsupported", `${printablePath(from)} is neither a file nor a folder`);
   return { isDirectory: false, entries: () => [{ path: "", isDirectory: false, size: facts.size, source: "" }] };
+}
+
+/** Tells what of a folder is left out, and lists it. */
+function leaverOut(folder: string, leftOut: LeftOut[]): (path: string, entry: Dirent) => boolean {
+  const known = new Map<string, IgnoreRules>();
+  const rulesIn = (directory: string): IgnoreRules => {
+    const found = known.get(directory);
+    if (found !== undefined) return found;
+    const above = directory === "" ? IgnoreRules.fromExcludes(NEVER_ADDED) : rulesIn(directoryOf(directory));
+    const file = join(folder, directory, IGNORE_FILE);
+    const bytes = factsAt(file)?.isFile() === true ? readRegular(file) : null;
+    const rules = IgnoreRules.enterDirectory(above, latin1(directory), bytes);
+    known.set(directory, rules);
+    return rules;
+  };
+  return (path, entry) => {
+    const isPlain = entry.isFile() || entry.isDirectory();
+    const reason = rulesIn(directoryOf(path)).ignores(latin1(entry.name), entry.isDirectory())
+      ? "rule"
+      : isPlain
+        ? null
+        : "special";
+    if (reason !== null) leftOut.push({ path, reason });
+    return reason !== null;
+  };
+}
+
+function directoryOf(path: string): string {
+  return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
+}
+
+/** Rules compare bytes. */
+function latin1(text: string): string {
+  return Buffer.from(text).toString("latin1");
 }
 
 /** A place below a scope, which somebody may change. */
@@ -100,10 +155,12 @@ export async function removeFiles(
   uri: string,
   call: StoreCall = {},
 ): Promise<{ uri: string; files: number }> {
-  const root = changeable(uri);
+  const root = parseUri(uri);
   return await store.writing(async (changes) => {
     store.placeOf(root);
-    const entries = [...treeOf(store.folder, root)];
+    const entries = root === "" ? [] : [...treeOf(store.folder, root)];
+    // A scope goes once nothing lies in it.
+    if (entries.length !== 1) changeable(uri);
     if (entries.length === 0) throw noSuch(root);
     changes.begin();
     await store.commit({ replaced: [root], hasRecords: false });

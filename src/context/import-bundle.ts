@@ -295,7 +295,8 @@ function whyNotCarried({ embedding }: ContextStore, { dense, value }: Manifest):
   const made = index.dense?.embedding;
   if (!isObject(made)) return "it does not say what made them";
   const own: Record<string, unknown> = embeddingFacts(embedding);
-  const fields = ["provider", "model", "input", "query_param", "document_param", "dimensions"];
+  // Texts have the same vectors whether a model is given images too (`input`).
+  const fields = ["provider", "model", "query_param", "document_param", "dimensions"];
   const other = fields.find((field) => (made[field] ?? null) !== (own[field] ?? null));
   return other === undefined ? null : `another ${other} made them`;
 }

@@ -102,13 +102,18 @@ export class ContextIndex implements Disposable {
     }
   }
 
+  /** 1 in a store without vectors: the list of unfinished rows would have all of them for ever. */
+  get #withoutVector(): number {
+    return this.dimensions === null ? 1 : 0;
+  }
+
   /** Puts a row in the place of the one with its path and level, which loses words and vector. */
   put(row: NewRow, now: string): number {
     const old = this.#get("SELECT id, created_at FROM records WHERE path = ? AND level = ?", row.path, row.level);
     if (old !== undefined) this.#forget([old["id"] as number]);
     const { lastInsertRowid } = this.#run(
-      `INSERT INTO records (path, level, is_directory, type, context_type, name, description, tags, abstract, own_abstract, text, created_at, updated_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO records (path, level, is_directory, type, context_type, name, description, tags, abstract, own_abstract, text, created_at, updated_at, has_vector)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       row.path,
       row.level,
       row.isDirectory ? 1 : 0,
@@ -122,6 +127,7 @@ export class ContextIndex implements Disposable {
       row.text ?? null,
       (old?.["created_at"] as string | undefined) ?? now,
       now,
+      this.#withoutVector,
     );
     return Number(lastInsertRowid);
   }
@@ -174,19 +180,22 @@ export class ContextIndex implements Disposable {
 
   /** The file behind a row is to be read again. */
   markStale(id: number): void {
-    this.#run("UPDATE records SET source = NULL, has_vector = 0 WHERE id = ?", id);
+    this.#run("UPDATE records SET source = NULL, has_vector = ? WHERE id = ?", this.#withoutVector, id);
   }
 
   /** Rows of a place and all below it, by path and level; a page at a time, so that no reading stands open between two of them. */
   *rows(path: string): Generator<IndexRow> {
-    const sql = `SELECT * FROM records WHERE ${WITHIN} AND (path, level) > (?, ?) ORDER BY path, level LIMIT ${PAGE}`;
-    let last: [string, number] = ["", -1];
+    const [, first, end] = within(path);
+    // One range of the index by path and level: with a choice of ranges SQLite sorts all rows for each page.
+    const sql = `SELECT * FROM records WHERE (path, level) > (?, ?) AND path < ? AND (+path = ? OR +path >= ?)
+      ORDER BY path, level LIMIT ${PAGE}`;
+    let last: [string, number] = [path, -1];
     for (;;) {
-      const page = this.#all(sql, ...within(path), ...last).map(rowOf);
+      const page = this.#all(sql, ...last, end, path, first).map(rowOf);
       yield* page;
-      const end = page.at(-1);
-      if (end === undefined || page.length < PAGE) return;
-      last = [end.path, end.level];
+      const newest = page.at(-1);
+      if (newest === undefined || page.length < PAGE) return;
+      last = [newest.path, newest.level];
     }
   }
 
@@ -195,9 +204,10 @@ export class ContextIndex implements Disposable {
     return found === undefined ? null : rowOf(found);
   }
 
-  /** Rows whose file was not read yet, or that have no vector though there are some; in the order that they came in. */
-  pending(limit: number): IndexRow[] {
-    const lacks = this.dimensions === null ? "source IS NULL" : "source IS NULL OR has_vector = 0";
+  /** Rows whose file was not read yet, with `any` those without a vector too; in the order that they came in. */
+  pending(limit: number, lacking: "words" | "any" = "any"): IndexRow[] {
+    const isVector = lacking === "any" && this.dimensions !== null;
+    const lacks = isVector ? "source IS NULL OR has_vector = 0" : "source IS NULL";
     return this.#all(`SELECT * FROM records WHERE ${lacks} ORDER BY id LIMIT ?`, limit).map(rowOf);
   }
 
@@ -210,7 +220,8 @@ export class ContextIndex implements Disposable {
 
   /** Counts a use of what a search found. */
   countUse(ids: readonly number[]): void {
-    for (const id of ids) this.#run("UPDATE records SET active_count = active_count + 1 WHERE id = ?", id);
+    const sql = "UPDATE records SET active_count = active_count + 1 WHERE id IN (SELECT value FROM json_each(?))";
+    this.#run(sql, JSON.stringify(ids));
   }
 
   /** Rows in which some of the words are, best first. */
@@ -220,9 +231,11 @@ export class ContextIndex implements Disposable {
       .slice(0, 64)
       .map((word) => `"${word}"`)
       .join(" OR ");
-    const sql = `SELECT rowid AS id, bm25(words, 4.0, 2.0, 1.0) AS score FROM words WHERE words MATCH ?
-      AND rowid IN (SELECT id FROM records WHERE ${WITHIN}) ORDER BY score LIMIT ?`;
-    return this.#all(sql, match, ...within(path), limit) as unknown as Hit[];
+    // The plus keeps SQLite from running the full-text query once for each record below the path.
+    const below = path === "" ? "" : `AND +rowid IN (SELECT id FROM records WHERE ${WITHIN})`;
+    const sql = `SELECT rowid AS id, bm25(words, 4.0, 2.0, 1.0) AS score FROM words WHERE words MATCH ? ${below}
+      ORDER BY score LIMIT ?`;
+    return this.#all(sql, match, ...(path === "" ? [] : within(path)), limit) as unknown as Hit[];
   }
 
   /** Rows whose vectors are nearest, best first. */

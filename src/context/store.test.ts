@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { checkConsistency, reindex } from "./consistency.ts";
 import { openModel } from "./embedded-model.ts";
 import { addFiles, listFiles, readFiles, removeFiles } from "./files.ts";
@@ -22,7 +27,7 @@ test("a folder that is added is listed, read, found and taken out again", async 
   fs.writeFileSync(path.join(from, "a.md"), "# Alpha\n\nThe first letter.\n");
   fs.writeFileSync(path.join(from, "deep/data.bin"), Buffer.from([0, 255, 1, 254]));
   const added = await addFiles(store, "viking://resources/docs", { from, abstract: "Letters" });
-  assert.deepEqual(added, { uri: "viking://resources/docs", files: 3, directories: 2, bytes: 38 });
+  assert.deepEqual(added, { uri: "viking://resources/docs", files: 3, directories: 2, bytes: 38, left_out: [] });
   await store.fill();
   assert.deepEqual(
     listFiles(store, "viking://resources/docs", { recursive: true }).map(({ uri, abstract }) => [uri, abstract]),
@@ -66,15 +71,61 @@ test("what is no file, no folder or the store itself is not added", async () => 
   fs.mkdirSync(from);
   fs.symlinkSync("/etc/passwd", path.join(from, "link"));
   fs.writeFileSync(path.join(from, "a"), "a");
+  await assert.rejects(addFiles(store, "viking://resources/x", { from: path.join(from, "link") }), {
+    code: "unsupported",
+  });
   const refused = async (uri: string, source: string, code: string): Promise<void> => {
     await assert.rejects(addFiles(store, uri, { from: source }), { code });
     assert.deepEqual(stateOf(store), before);
   };
-  await refused("viking://resources/x", from, "unsupported");
   await refused("viking://resources/x", store.folder, "usage");
   await refused("viking://resources/x", path.join(from, "none"), "not_found");
   await refused("viking://resources", path.join(from, "a"), "usage");
   await refused("viking://resources/.relations.json", path.join(from, "a"), "usage");
+});
+
+test("a folder is added without version control, packages, credentials, links and what a .cairnignore file names", async () => {
+  await using store = await scratch.store();
+  const from = scratch.place("project");
+  const files = [
+    "a.md",
+    "über/b.md",
+    "über/.env",
+    "über/drafts/c.md",
+    ".git/config",
+    "node_modules/x/index.md",
+    ".aws/credentials",
+    "build/d.md",
+  ];
+  for (const name of files) {
+    fs.mkdirSync(path.dirname(path.join(from, name)), { recursive: true });
+    fs.writeFileSync(path.join(from, name), name);
+  }
+  fs.writeFileSync(path.join(from, ".cairnignore"), "/build/\n");
+  fs.writeFileSync(path.join(from, "über/.cairnignore"), "drafts/\n");
+  fs.symlinkSync("/etc/passwd", path.join(from, "link"));
+  const { left_out: left } = await addFiles(store, "viking://resources/p", { from });
+  assert.deepEqual(left, [
+    { path: ".aws/credentials", reason: "rule" },
+    { path: ".git", reason: "rule" },
+    { path: "build", reason: "rule" },
+    { path: "link", reason: "special" },
+    { path: "node_modules", reason: "rule" },
+    { path: "über/.env", reason: "rule" },
+    { path: "über/drafts", reason: "rule" },
+  ]);
+  await store.fill();
+  assert.deepEqual(pathsOf(store), ["resources/p/a.md", "resources/p/über/b.md"]);
+  // A file that is named is added.
+  await addFiles(store, "viking://resources/env", { from: path.join(from, "über/.env") });
+});
+
+test("a scope is taken out once nothing lies in it", async () => {
+  await using store = await scratch.store({ "agent/a/skills/x.md": "x" });
+  await assert.rejects(removeFiles(store, "viking://agent"), { code: "usage" });
+  await removeFiles(store, "viking://agent/a");
+  await removeFiles(store, "viking://agent");
+  assert.ok(!fs.existsSync(path.join(store.folder, "agent")));
 });
 
 test("a link that lies in a store leads no change out of it", async () => {
@@ -134,6 +185,67 @@ test("two programs that change a store take turns", async () => {
   await store.fill();
   assert.equal(checkConsistency(store, "").ok, true);
   assert.equal(pathsOf(other).length, 20);
+});
+
+test("a writer that waits for readers goes before readers that come later", async () => {
+  await using store = await scratch.store();
+  await using other = await ContextStore.open(store.folder);
+  const order: string[] = [];
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  const first = store.reading(async () => ended);
+  await setImmediate();
+  const writer = other.writing(async () => void order.push("writer"));
+  await setImmediate();
+  const later = Array.from({ length: 10 }, () => store.reading(async () => void order.push("reader")));
+  await setImmediate();
+  assert.deepEqual(order, []);
+  end();
+  await Promise.all([first, writer, ...later]);
+  assert.equal(order[0], "writer");
+});
+
+test("a search by words runs one full-text query, not one for each file below the place", async (t) => {
+  await using store = await scratch.store({ "resources/a/x.md": "tea", "resources/b/x.md": "tea" });
+  const prepare = t.mock.method(DatabaseSync.prototype, "prepare");
+  for (const under of ["viking://", "viking://resources/a"]) await find(store, "green tea", { mode: "words", under });
+  const queries = prepare.mock.calls.flatMap(({ arguments: [sql] }) => (sql.includes("words MATCH") ? [sql] : []));
+  assert.equal(queries.length, 2);
+  using db = new DatabaseSync(path.join(store.folder, ".context/index.db"));
+  for (const sql of queries) {
+    const plan = db
+      .prepare(`EXPLAIN QUERY PLAN ${sql}`)
+      .all()
+      .map(({ detail }) => String(detail));
+    // "=" in the number of the table's index: a query by rowid too.
+    assert.ok(
+      plan.some((step) => /VIRTUAL TABLE INDEX 0:M/.test(step)),
+      plan.join("; "),
+    );
+  }
+});
+
+test("words are found when an endpoint makes no vectors, and vectors follow when it answers again", async () => {
+  const server = createServer((request, response) => void answer(request, response));
+  let isUp = false;
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const { input } = JSON.parse(await text(request)) as { input: string[] };
+    response.writeHead(isUp ? 200 : 400).end(JSON.stringify({ data: input.map(() => ({ embedding: [1, 0] })) }));
+  };
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const { port } = server.address() as AddressInfo;
+  const embedding = { provider: "openai", model: "m", dimensions: 2, base_url: `http://127.0.0.1:${port}` } as const;
+  await using store = await scratch.store({}, embedding);
+  const from = scratch.place("tea");
+  fs.mkdirSync(from);
+  for (let i = 0; i < 100; i++) fs.writeFileSync(path.join(from, `${i}.md`), "tea");
+  await addFiles(store, "viking://resources/tea", { from });
+  await assert.rejects(store.fill(), { code: "usage" });
+  await store.fillLeft();
+  assert.equal((await find(store, "tea", { mode: "words", limit: 200 })).length, 100);
+  isUp = true;
+  await store.fillLeft();
+  assert.equal(checkConsistency(store, "").ok, true);
+  await new Promise((done) => server.close(done));
 });
 
 test("a store is found from a folder in it, and is made once", async () => {

@@ -2,11 +2,13 @@ import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 import { Fields, parseJson } from "../formats/fields.ts";
 import { durableWrite } from "../fs/durable.ts";
-import { acquireLock } from "../fs/lock.ts";
+import { acquireLock, type Lock } from "../fs/lock.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { printablePath, shellPath } from "../fs/safe-path.ts";
+import { newPacer } from "../pacer.ts";
 import { ChangePlace, type Plan } from "./change.ts";
 import { EMBEDDED_DIMENSIONS, EMBEDDED_MODEL, type Embedder, type EmbeddingConfig } from "./embedding.ts";
 import { ContextIndex, type IndexRow, type ReadRow } from "./index-database.ts";
@@ -23,6 +25,11 @@ const LOCK_MS = 10_000;
 /** Source of a row whose text came in a bundle's records. */
 export const NO_FILE = "none";
 
+interface Filled {
+  indexed: number;
+  vectors: number;
+}
+
 export interface StoreCall {
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number) => void) | undefined;
@@ -36,11 +43,11 @@ export class ContextStore implements AsyncDisposable {
   readonly #control: string;
   readonly #changes: ChangePlace;
   /** Milliseconds to wait for others. */
-  readonly #lockMs: number;
+  readonly lockMs: number;
   #embedder: Embedder | null | undefined;
 
   private constructor(folder: string, embedding: EmbeddingConfig, lockMs: number) {
-    this.#lockMs = lockMs;
+    this.lockMs = lockMs;
     this.folder = folder;
     this.embedding = embedding;
     this.#control = join(folder, CONTROL);
@@ -73,7 +80,7 @@ export class ContextStore implements AsyncDisposable {
       throw error;
     }
     // Neither is part of what is known.
-    durableWrite(join(root, CONTROL, ".cairnignore"), Buffer.from("/uploads/\n/lock\n"), { mode: 0o644 });
+    durableWrite(join(root, CONTROL, ".cairnignore"), Buffer.from("/uploads/\n/lock*\n"), { mode: 0o644 });
     return await ContextStore.open(root);
   }
 
@@ -96,19 +103,12 @@ export class ContextStore implements AsyncDisposable {
     return await work(this.#changes);
   }
 
-  async #lock({
-    signal,
-    ...options
-  }: {
-    purpose: string;
-    shared?: boolean;
-    signal: AbortSignal | undefined;
-  }): Promise<Awaited<ReturnType<typeof acquireLock>>> {
-    return await acquireLock(join(this.#control, "lock"), {
-      ...options,
-      timeoutMs: this.#lockMs,
-      ...(signal === undefined ? {} : { signal }),
-    });
+  async #lock(options: { purpose: string; shared?: boolean; signal: AbortSignal | undefined }): Promise<Lock> {
+    const until = performance.now() + this.lockMs;
+    // Readers pass the first lock. A writer keeps it while it waits, so that readers that come later wait behind it.
+    using _turn = await acquireLock(join(this.#control, "lock.turn"), { ...options, timeoutMs: this.lockMs });
+    const timeoutMs = Math.max(0, until - performance.now());
+    return await acquireLock(join(this.#control, "lock"), { ...options, timeoutMs });
   }
 
   /** Does what reads files and index together while nobody changes the store. */
@@ -152,39 +152,66 @@ export class ContextStore implements AsyncDisposable {
     });
   }
 
-  /** Reads the files of rows that are new or changed, for words and vectors. `done` counts rows. Other changes may come between. */
-  async fill({ signal, onProgress }: StoreCall = {}): Promise<{ indexed: number; vectors: number }> {
+  /**
+   * Reads the files of rows that are new or changed, for words and vectors. `done` counts rows. Other changes may come between.
+   * `unlessBusy`: does nothing while another process reads them. Where vectors cannot be made, throws after all words are in.
+   */
+  async fill({ signal, onProgress, unlessBusy = false }: StoreCall & { unlessBusy?: boolean } = {}): Promise<Filled> {
     const done = { indexed: 0, vectors: 0 };
+    if (this.index.pending(1).length === 0) return done;
+    using mark = await this.#markFilling(signal);
+    if (mark === null && unlessBusy) return done;
+    const pace = newPacer(signal);
+    let failure: CairnError | undefined;
     for (;;) {
-      throwIfAborted(signal);
-      const batch = await this.#fillBatch(signal);
-      if (batch.indexed === 0) return done;
-      done.indexed += batch.indexed;
-      done.vectors += batch.vectors;
+      await pace();
+      const rows = this.index.pending(BATCH, failure === undefined ? "any" : "words");
+      if (rows.length === 0) break;
+      const read = rows.map((row) => this.#read(row));
+      const wanting = failure === undefined ? read.filter((each) => each?.row.hasVector === false) : [];
+      let made: Float32Array[] = [];
+      try {
+        const embedder = await this.embedder();
+        const texts = wanting.map((each) => each!.text);
+        if (embedder !== null && texts.length > 0) made = await embedder.embed(texts, signal);
+      } catch (error) {
+        throwIfAborted(signal);
+        failure = toCairnError(error);
+      }
+      failpoint("context-index.read");
+      // No lock is held meanwhile: a row that changes has another id, and is read again.
+      this.index.transaction(() => {
+        for (const each of read) if (each !== null) this.index.setWords({ ...each, id: each.row.id });
+        for (const [at, vector] of made.entries()) this.index.setVector(wanting[at]!.row.id, vector);
+        this.index.remove(rows.filter((_, at) => read[at] === null).map(({ id }) => id));
+      });
+      done.indexed += rows.length;
+      done.vectors += made.length;
       onProgress?.(done.indexed);
+    }
+    if (failure !== undefined) throw failure;
+    return done;
+  }
+
+  /** Reads what a command that was killed has left unread. Goes on without vectors that cannot be made. */
+  async fillLeft(call: StoreCall = {}): Promise<void> {
+    try {
+      await this.fill({ ...call, unlessBusy: true });
+    } catch (error) {
+      throwIfAborted(call.signal);
+      if (this.index.pending(1, "words").length > 0) throw error;
     }
   }
 
-  /** No lock is held meanwhile: a row that changes has another id, and is read again. */
-  async #fillBatch(signal: AbortSignal | undefined): Promise<{ indexed: number; vectors: number }> {
-    const rows = this.index.pending(BATCH);
-    if (rows.length === 0) return { indexed: 0, vectors: 0 };
-    const read = rows.map((row) => this.#read(row));
-    const wanting = read.filter((each) => each !== null && !each.row.hasVector);
-    const embedder = await this.embedder();
-    const made =
-      embedder === null
-        ? []
-        : await embedder.embed(
-            wanting.map((each) => each!.text),
-            signal,
-          );
-    this.index.transaction(() => {
-      for (const each of read) if (each !== null) this.index.setWords({ ...each, id: each.row.id });
-      for (const [at, vector] of made.entries()) this.index.setVector(wanting[at]!.row.id, vector);
-      this.index.remove(rows.filter((_, at) => read[at] === null).map(({ id }) => id));
-    });
-    return { indexed: rows.length, vectors: made.length };
+  /** Null while another process reads files into the index. */
+  async #markFilling(signal: AbortSignal | undefined): Promise<Lock | null> {
+    try {
+      const path = join(this.#control, "lock.filling");
+      return await acquireLock(path, { purpose: "read files into the index", timeoutMs: 0, signal });
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "busy") return null;
+      throw error;
+    }
   }
 
   /** Null where the file has gone. */

@@ -23,12 +23,18 @@ export interface TreeEntry {
 export const ABSTRACT = ".abstract.md";
 export const OVERVIEW = ".overview.md";
 
-/** The folder's own entry and all below it, directories before what is in them, by code point. Throws `unsupported` for what is neither file nor directory. */
-export function* treeOf(folder: string, path: string): Generator<TreeEntry> {
+/** True for an entry that a walk leaves out, with all below it. */
+type Skip = (path: string, entry: Dirent) => boolean;
+
+/**
+ * The folder's own entry and all below it that `skip` does not leave out, directories before what is in them, by code point.
+ * Throws `unsupported` for what is neither file nor directory.
+ */
+export function* treeOf(folder: string, path: string, skip?: Skip): Generator<TreeEntry> {
   const found = entryAt(folder, path);
   if (found === null) return;
   yield found;
-  if (found.isDirectory) yield* below(folder, path);
+  if (found.isDirectory) yield* below(folder, path, { skip });
 }
 
 /** A place and what lies in it; at the root all scopes that are there. */
@@ -42,7 +48,7 @@ export function* childrenOf(folder: string, path: string): Generator<TreeEntry> 
   }
   const found = entryAt(folder, path);
   if (found !== null) yield found;
-  if (found?.isDirectory === true) yield* below(folder, path, false);
+  if (found?.isDirectory === true) yield* below(folder, path, { isDeep: false });
 }
 
 /** A place and all below it; at the root all scopes, which are all that a store has. */
@@ -50,22 +56,28 @@ export function* entriesOf(folder: string, path: string): Generator<TreeEntry> {
   for (const at of path === "" ? SCOPES : [path]) yield* treeOf(folder, at);
 }
 
-function* below(folder: string, path: string, isDeep = true): Generator<TreeEntry> {
+function* below(
+  folder: string,
+  path: string,
+  { isDeep = true, skip }: { isDeep?: boolean; skip?: Skip | undefined } = {},
+): Generator<TreeEntry> {
   let names: Dirent[];
   try {
     names = readdirSync(join(folder, path), { withFileTypes: true });
   } catch (error) {
     throw toCairnError(error, `list ${printablePath(join(folder, path))}`);
   }
-  for (const { name } of names.toSorted((a, b) => byCodePoint(a.name, b.name))) {
+  for (const each of names.toSorted((a, b) => byCodePoint(a.name, b.name))) {
+    const { name } = each;
     const at = joined(path, name);
+    if (skip?.(at, each) === true) continue;
     if (name.includes("\ufffd") && lstatSync(join(folder, at), { throwIfNoEntry: false }) === undefined)
       throw new CairnError("unsupported", `a name in ${printablePath(join(folder, path))} is not UTF-8`);
     const entry = entryAt(folder, at);
     if (entry === null) continue;
     checkMemberPath(at);
     yield entry;
-    if (isDeep && entry.isDirectory) yield* below(folder, at);
+    if (isDeep && entry.isDirectory) yield* below(folder, at, { skip });
   }
 }
 

@@ -83,6 +83,8 @@ export const ConvertBundleOptions = object({
   ...CallOptions.entries,
   layout: opt(oneOf(["A", "B", "C"], "how it is laid out; `C` unless told")),
   withoutVectors: opt(flag("leave vectors out, which layout A cannot have")),
+  leaveOut: opt(list(text(), "paths of the bundle that the new one is not to have, with all below them")),
+  sessionsTo: opt(text("a user: `viking://session/ID` becomes `viking://user/USER/sessions/ID`")),
 });
 export type ConvertBundleOptions = Of<typeof ConvertBundleOptions>;
 export const ConvertBundleResult = object({ path: text("absolute"), ...facts });

@@ -87,6 +87,7 @@ const OPTIONS: readonly (readonly [string, string])[] = [
   ["--with ([^=\\s]+)=(\\S+)", '`with: ["$1=$2"]`'],
   ["--control-dir", "`controlDirectory`"],
   ["--allow (\\w+)", '`allow: ["$1"]`'],
+  ["--instant\\b", "`instant`"],
   ["`--no-save`", "`save: false`"],
   ["`--lock-timeout 1m`", "`lockTimeoutMs`"],
   ["--no-prove or --prove-from", "`prove: false` or `proveFrom`"],

@@ -122,7 +122,7 @@ export const InitOptions = object({
       "default: the best that works; `btrfs-snapshot` makes a plain folder on btrfs a subvolume in place",
     ),
   ),
-  quotaBytes: opt(size("how large the store may grow; default 20 % of the file system, from the second save on")),
+  quotaBytes: opt(size("how large the store may grow by saves; default: any size")),
   allow: allow("override a guard; later saves are not refused for where the folder lies"),
 });
 export type InitOptions = Of<typeof InitOptions>;

@@ -50,6 +50,16 @@ export const AddToContextResult = object({
   files: number(),
   directories: number(),
   bytes: number(),
+  left_out: rows(
+    object({
+      path: text("below the folder"),
+      reason: oneOf(
+        ["rule", "special"],
+        "`rule`: version control, `node_modules`, a file with credentials by its name, or a line of a `.cairnignore` file; `special`: a link, pipe, socket or device",
+      ),
+    }),
+    "entries of the folder that were not added, with all below them; a special one: exit 10",
+  ),
   ...indexed,
 });
 export type AddToContextResult = Of<typeof AddToContextResult>;
@@ -183,7 +193,7 @@ export const checkContext = verb({
   errors,
 });
 
-const Layout = oneOf(["A", "B", "C"], "how the bundle is laid out; `C` unless told");
+const Layout = oneOf(["A", "B", "C"], "how the bundle is laid out; `C`, and `B` for what lies in `agent` or `session`");
 export const ExportBundleOptions = object({
   ...CallOptions.entries,
   layout: opt(Layout),

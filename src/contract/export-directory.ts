@@ -27,7 +27,7 @@ export const exportPoint = verb({
   takes: [arg("target", target()), arg("to", place("the directory, absolute"))],
   options: ExportPointOptions,
   output: ExportPointResult,
-  errors: ["already_exists", "incomplete", "refused", "no_space"],
+  errors: ["already_exists", "incomplete", "refused", "no_space", "unsupported"],
 });
 
 export const ImportDirectoryOptions = object({

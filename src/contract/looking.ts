@@ -67,6 +67,7 @@ export const StatusResult = object({
   head_incomplete: orNull(
     about(Incomplete, "what could not be recorded when head was saved; null when head is complete"),
   ),
+  missing: rows(pointId(), "points whose content is not there now; they count again once it is back"),
   latest: orNull(pointId()),
   detached: flag("true: the folder stands at an older point than the latest"),
   engine: EngineType,
@@ -77,6 +78,7 @@ export const StatusResult = object({
   store: object({ bytes: number(), points: number() }),
   recovered: rows(Recovered, "the last ten, oldest first"),
   last_save_at: orNull(text()),
+  watched: flag("true: a daemon answered, and is told of what changes in the folder"),
   last_backup: orNull(
     object({
       at: text("when its snapshot was written"),
@@ -330,19 +332,19 @@ export const KeepCount = custom<KeepCount>('number | "unlimited"', "a number", (
 const keep = (phrase: string) => opt(about(KeepCount, phrase));
 export const BackupRetention = strict(
   {
-    keepLast: keep("keep the newest so many; unlimited: all"),
-    keepWithin: opt(span("keep all of this span, e.g. 30d, 2w, 1y6m")),
-    keepHourly: keep("keep the last of each of so many hours"),
-    keepDaily: keep("… of so many days"),
-    keepWeekly: keep("… of so many weeks"),
-    keepMonthly: keep("… of so many months"),
-    keepYearly: keep("… of so many years"),
-    keepWithinHourly: opt(span("keep the last of each hour of this span before the newest")),
-    keepWithinDaily: opt(span("… of each day of it")),
-    keepWithinWeekly: opt(span("… of each week of it")),
-    keepWithinMonthly: opt(span("… of each month of it")),
-    keepWithinYearly: opt(span("… of each year of it")),
-    keepTags: opt(list(text(), "keep those with all of these, comma between; '': those without any")),
+    keepLast: keep("keep this many of the newest; unlimited: all"),
+    keepWithin: opt(span("keep all that are younger than this, e.g. 30d, 2w, 1y6m")),
+    keepHourly: keep("keep the last of each hour, for this many hours"),
+    keepDaily: keep("keep the last of each day, for this many days"),
+    keepWeekly: keep("keep the last of each week, for this many weeks"),
+    keepMonthly: keep("keep the last of each month, for this many months"),
+    keepYearly: keep("keep the last of each year, for this many years"),
+    keepWithinHourly: opt(span("keep the last of each hour within this span before the newest")),
+    keepWithinDaily: opt(span("keep the last of each day within this span")),
+    keepWithinWeekly: opt(span("keep the last of each week within this span")),
+    keepWithinMonthly: opt(span("keep the last of each month within this span")),
+    keepWithinYearly: opt(span("keep the last of each year within this span")),
+    keepTags: opt(list(text(), "keep those that have all of these tags, separated by commas; '': those without tags")),
   },
   "restic's rules; days, weeks, months and years are those of the local time zone",
 );
@@ -386,10 +388,37 @@ export const CleanupPlan = object({
   ),
 });
 export type CleanupPlan = Of<typeof CleanupPlan>;
+export const StillHeld = object({
+  points: rows(
+    object({
+      save_point_id: pointId(),
+      workspace_name: text(),
+      undo: flag("made by a restore or an undo"),
+      pinned: flag(),
+      files: number("its files with content of what was removed"),
+      paths: rows(NamedPath, "a few of them, those that look like credentials and what the removed points had first"),
+    }),
+    "at most 100, of all workspaces of the control directory",
+  ),
+  point_count: number("all of them"),
+  not_looked_at: rows(pointId(), "points that were not compared: not sealed, damaged or too many; at most 100"),
+  not_looked_at_count: number(),
+  repositories: rows(
+    object({
+      location: text(),
+      save_point_ids: rows(pointId(), "removed points or points with their content; at most 100"),
+    }),
+    "into which such points were backed up",
+  ),
+});
+export type StillHeld = Of<typeof StillHeld>;
 export const CleanupResult = object({
   removed: rows(pointId()),
   bytes_freed: number("of the store; what a clone took up is known to the file system alone"),
   complete: flag("false: something of points that were asked for by name is left; a warning says why"),
+  still_held: orNull(
+    about(StillHeld, "what else holds content of points that were asked for by name; null after a cleanup by rules"),
+  ),
 });
 export type CleanupResult = Of<typeof CleanupResult>;
 export const previewCleanup = verb({
@@ -408,7 +437,7 @@ export const runCleanup = verb({
 
 export const PolicyResult = object({
   retention: orNull(about(Retention, "null: never set, everything is kept")),
-  quota_bytes: orNull(number("of the control directory; null: 20 % of the file system")),
+  quota_bytes: orNull(number("of the control directory; null: none")),
   kept_trees: orNull(number("of how many of the newest sealed points the clone stays; null: 8")),
 });
 export type PolicyResult = Of<typeof PolicyResult>;

@@ -53,7 +53,7 @@ export const SaveOptions = object({
   ...WorkspaceCallOptions.entries,
   message: opt(message("what this state is")),
   tags: opt(list(text(), "a tag")),
-  id: opt(text("an id of your own for the point, a word: a tag that no other point of the workspace has")),
+  id: opt(text("an id of your own for the point: a word that no other point of the workspace has as its id or tag")),
   cause: opt(about(Cause, 'what led to it, for example {"kind":"tool_call","tool":"bash"}; default {"kind":"person"}')),
   onDetached: opt(
     oneOf(["continue", "refuse"], "`refuse`: fail with `detached` when the folder stands at an older point"),
@@ -162,7 +162,9 @@ export const RestoreOptions = object({
   ),
   keepPresent: opt(flag("let entries stay that the target does not have")),
   to: opt(place("write into this absent or empty folder instead; the workspace is not touched")),
-  allow: allow("with `to`: `space` writes also where there seems to be too little"),
+  allow: allow(
+    "with `to`, `space` writes also where there seems to be too little; `unmounted` restores into the empty mount point of a disk that is not mounted",
+  ),
   ...why,
 });
 export type RestoreOptions = Of<typeof RestoreOptions>;
@@ -244,7 +246,7 @@ export const restoreLatest = verb({
 export const ForkOptions = object({
   ...WorkspaceCallOptions.entries,
   name: opt(text("the new workspace's name; default: the folder's, made unique")),
-  standalone: opt(flag("a control directory of its own, where `init` would make it")),
+  standalone: opt(flag("give the fork its own control directory, where `init` would make one")),
   allow: allow("override a guard"),
 });
 export type ForkOptions = Of<typeof ForkOptions>;

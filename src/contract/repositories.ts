@@ -234,12 +234,26 @@ export type RepairBackupsResult = Of<typeof RepairBackupsResult>;
 
 export const SnapshotGrouping = oneOf(["host", "paths", "tags"]);
 export type SnapshotGrouping = Of<typeof SnapshotGrouping>;
+const PruneCare = {
+  allow: opt(
+    list(oneOf(["empty"]), "override a guard of the prune: `empty` a repository that has packs and lists no snapshot"),
+  ),
+  instant: opt(flag("free at once what only missing snapshots need, also those first missed in the last 24 hours")),
+};
 export const PruneBackupsOptions = object({
   ...CallOptions.entries,
   maxUnused: opt(number("write a pack anew when more than this share of it is not needed; default 0.05")),
+  ...PruneCare,
   dryRun: dryRun("only say what would be freed"),
 });
 export type PruneBackupsOptions = Of<typeof PruneBackupsOptions>;
+export const MissingSnapshot = object({
+  snapshot_id: text(),
+  created_at: text(),
+  missed_at: text("when a list of this host first lacked it"),
+  needed: flag("true: what it needs stays, for 24 hours after `missed_at`"),
+});
+export type MissingSnapshot = Of<typeof MissingSnapshot>;
 export const PruneBackupsResult = object({
   ...RepositoryInfo.entries,
   dry_run: flag(),
@@ -251,7 +265,11 @@ export const PruneBackupsResult = object({
   unindexed_packs: number("packs in no index, left by writers that were killed"),
   bytes_freed: number(),
   unused_bytes: number("bytes that nothing needs and that stay, as writing their packs anew would not pay"),
-  postponed: flag("true when others used the repository: the next prune deletes"),
+  postponed: flag("true when others used the repository, or its lists are wrong: the next prune deletes"),
+  missing_snapshots: rows(
+    MissingSnapshot,
+    "snapshots that this host saw before, did not forget itself, and does not find now",
+  ),
   damaged_packs: rows(text(), "packs that were left alone because they are damaged"),
   duration_ms: duration(),
 });
@@ -263,6 +281,7 @@ export const ForgetBackupsOptions = object({
   retention: opt(about(BackupRetention, "for each group of its own")),
   groupBy: opt(list(SnapshotGrouping, "what makes a group; default host and paths")),
   prune: opt(flag("free what nothing needs any more, too")),
+  ...PruneCare,
   dryRun: dryRun("only say what would go, and why"),
 });
 export type ForgetBackupsOptions = Of<typeof ForgetBackupsOptions>;

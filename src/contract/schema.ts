@@ -169,7 +169,8 @@ export function refuseUnknown(schema: v.GenericSchema, value: unknown, name: str
   }
 }
 
-function unknownMember(name: string, key: unknown, known: readonly string[]): string {
+/** The message for a key that is none of the known ones. It proposes a known one that is written almost alike. */
+export function unknownMember(name: string, key: unknown, known: readonly string[]): string {
   const nearest = known.toSorted((a, b) => distance(String(key), a) - distance(String(key), b))[0];
   const isNear = nearest !== undefined && distance(String(key), nearest) <= Math.max(1, nearest.length / 3);
   return `${name} knows no member ${shown(key)}${isNear ? `; did you mean ${nearest}?` : ""}`;

@@ -19,7 +19,16 @@ import {
 } from "./schema.ts";
 import { DatabaseProof } from "./databases.ts";
 import { RestoreResult, SaveOptions, Secrets } from "./points.ts";
-import { CallOptions, Incomplete, LeftOut, NamedPath, PathInput, pointId, WorkspaceCallOptions } from "./words.ts";
+import {
+  CallOptions,
+  Incomplete,
+  LeftOut,
+  NamedPath,
+  PathInput,
+  PathLabel,
+  pointId,
+  WorkspaceCallOptions,
+} from "./words.ts";
 
 /** Snapshots of a repository: which ones are meant, what a backup makes, what takes the place of others. */
 
@@ -168,6 +177,7 @@ export const PathsBackupResult = object({
   ...created,
   save_point_id: nothing(),
   incomplete: orNull(about(Incomplete, "what could not be read, and what is not there; exit 10")),
+  labels: rows(PathLabel, "consistency of what was live, by absolute paths"),
 });
 export type PathsBackupResult = Of<typeof PathsBackupResult>;
 /** A stream is no save point. */

@@ -35,8 +35,8 @@ export type EntryKind = Of<typeof EntryKind>;
 export const Aspect = oneOf(["content", "mode", "type", "owner", "times", "xattrs", "target", "links"]);
 export type Aspect = Of<typeof Aspect>;
 export const GuardName = oneOf(
-  ["home", "nested", "git", "space", "holders"],
-  "a guard to override: `home` a home directory, `nested` inside or above another workspace, `git` inside a `.git`, `space` less free space than estimated, `holders` open files that cannot be known",
+  ["home", "nested", "git", "space", "holders", "unmounted"],
+  "a guard to override: `home` a home directory, `nested` inside or above another workspace, `git` inside a `.git`, `space` less free space than estimated, `holders` open files that cannot be known, `unmounted` the folder is the empty mount point of a disk that is not mounted",
 );
 export type GuardName = Of<typeof GuardName>;
 export const allow = (phrase: string) => opt(list(GuardName, phrase));
@@ -144,6 +144,7 @@ export const PathLabel = object({
   ...NamedPath.entries,
   label: Consistency,
   reason: opt(text()),
+  recovered: opt(flag("true: the point has the database as SQLite recovered it, and not the files as they lay there")),
   aspects: opt(rows(Aspect, "the parts that could not be read, where the rest was at rest")),
 });
 export type PathLabel = Of<typeof PathLabel>;
@@ -204,7 +205,7 @@ export const LeftOutReason = oneOf(
     "taken_out",
     "changed_since",
   ],
-  "`damaged`: the store does not hold it whole any more; `mounted`: another file system is mounted there; `excluded`: a cache or a large file that the save was told to leave out; `not_permitted`: a right is missing; `io_error`: the disk failed while it was written; `not_saved`: kept, because the undo point does not hold it whole; `keep_present`: kept, because what the target does not have was to stay; `taken_out`: of the snapshot by a rewrite; `changed_since`: kept, because it was changed during the restore and stays as it is",
+  "`damaged`: the store does not hold it whole any more; `mounted`: another file system is mounted there; `excluded`: a cache or a large file that the save was told to leave out; `not_permitted`: a right is missing; `io_error`: the file system failed while it was written, was full or is read-only; `not_saved`: kept, because the undo point does not hold it whole; `keep_present`: kept, because what the target does not have was to stay; `taken_out`: of the snapshot by a rewrite; `changed_since`: kept, because it was changed during the restore and stays as it is",
 );
 export type LeftOutReason = Of<typeof LeftOutReason>;
 export const LeftOut = object({

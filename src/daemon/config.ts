@@ -5,8 +5,8 @@ import {
   Retention as RetentionSchema,
   type Retention,
 } from "../contract/looking.ts";
-import { checkValue, refuseUnknown } from "../contract/schema.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { checkValue, refuseUnknown, unknownMember } from "../contract/schema.ts";
+import { CairnError, reworded, toCairnError } from "../errors.ts";
 import { BACKENDS, type BackendType } from "../formats/records/daemon-state.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -14,6 +14,7 @@ import { keptLocation } from "../operations/kept-repository.ts";
 import { userId } from "../fs/users.ts";
 import { checkRetention } from "../workspace/care/retention.ts";
 import { isLoopback, parseListen } from "./listen-address.ts";
+import type { DaemonPlaces } from "./places.ts";
 
 /** Settings of a daemon, with their defaults. Sizes are bytes, times milliseconds. */
 export interface DaemonConfig {
@@ -117,10 +118,20 @@ const ROW = {
 
 type Reader = (value: unknown) => unknown;
 
-/** Reads the settings; the defaults without a file. Throws `usage` with the file, the line and what is wrong. */
-export function readConfig(path: string): DaemonConfig {
+/**
+ * Reads the settings; the defaults where no file was named and none is there. Throws `usage` with the file, the line and what is
+ * wrong.
+ */
+export function readConfig({
+  config: path,
+  isConfigNamed,
+}: Pick<DaemonPlaces, "config" | "isConfigNamed">): DaemonConfig {
   const bytes = readSmallFile(path, MAX_CONFIG_BYTES, true);
-  return bytes === null ? DEFAULTS : parseConfig(bytes.toString("utf8"), path);
+  if (bytes !== null) return parseConfig(bytes.toString("utf8"), path);
+  if (isConfigNamed !== true) return DEFAULTS;
+  throw new CairnError("usage", `the configuration ${printablePath(path)} is not there`, {
+    hint: "name one that is, with --config or CAIRN_CONFIG; an empty file is one, too",
+  });
 }
 
 /** The settings in a text. Throws `usage`. */
@@ -336,15 +347,27 @@ function span(value: unknown): number {
 /** The rules by the names of the policy, in snake_case and with or without `keep_`. Throws `usage`. */
 function keepRules(value: unknown, schema: typeof RetentionSchema | typeof BackupRetentionSchema): Retention {
   if (!isTable(value) || Object.keys(value).length === 0) refuse("a table of rules, as { last = 20 }");
+  const spelled = (name: string): string =>
+    name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`).replace(/^keep_/, "");
+  const known = new Map(Object.keys(schema.entries).map((name) => [spelled(name), name]));
   const rules = Object.fromEntries(
-    Object.entries(value).map(([key, given]) => {
-      const name = key.startsWith("max_") || key.startsWith("keep_") ? key : `keep_${key}`;
-      return [name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()), given];
+    Object.entries(value as object).map(([key, given]) => {
+      const name = known.get(key.replace(/^keep_/, ""));
+      if (name === undefined) throw new CairnError("usage", unknownMember("keep", key, [...known.keys()]));
+      return [name, given as unknown];
     }),
   );
-  refuseUnknown(schema, rules, "keep");
-  const checked: Retention = checkValue(schema, rules, "keep");
-  checkRetention(checked);
+  let checked: Retention;
+  try {
+    refuseUnknown(schema, rules, "keep");
+    checked = checkValue(schema, rules, "keep");
+    checkRetention(checked);
+  } catch (error) {
+    // In the words of the file.
+    const failed = toCairnError(error);
+    const message = failed.message.replaceAll(/\b(?:keep|max)[A-Z]\w*/g, (name) => spelled(name));
+    throw reworded(failed, { message });
+  }
   if (typeof checked.keepLast === "number" && checked.keepLast < 1) refuse("rules that keep at least the last point");
   return checked;
 }

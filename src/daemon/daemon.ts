@@ -18,15 +18,15 @@ import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts"
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap, type Instance, takeInstance } from "./bootstrap.ts";
 import { Moves, requireMovable } from "./moves.ts";
-import { migrateOld } from "./migrate-ws-ckpt.ts";
+import { migrateOld, oldStateDirectory } from "./ws-ckpt/migrate.ts";
 import { type Caller, isWholeOperator, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
 import type { DaemonPlaces } from "./places.ts";
-import { registeredWorkspaces } from "./reconcile.ts";
+import { dropReleased, registeredWorkspaces } from "./reconcile.ts";
 import { FreezeWindows } from "./freeze.ts";
 import { type DaemonState, entryOf, type FolderMove, folderOf, KeptState, type ServedWorkspace } from "./kept-state.ts";
 import { type EventPlace, KeptRecords, type Noted } from "./records/kept-records.ts";
 import { type ScheduleHands, Schedules } from "./schedules/schedules.ts";
-import { type Health, lookAfter, statusOf, WELL } from "./status.ts";
+import { type Health, linkReplaced, lookAfter, PointCounts, statusOf, WELL } from "./status.ts";
 import { MOST_FORKS } from "./tokens.ts";
 import { Turns } from "./turns.ts";
 import { WatchedWorkspaces } from "./watch/watched-workspaces.ts";
@@ -42,6 +42,8 @@ const NOT_CONVERTED: Conversion = { original: "", entries: 0, bytes: 0, duration
 
 export interface DaemonOptions extends Pick<ScheduleHands, "log"> {
   places: DaemonPlaces;
+  /** True: a state that cannot be read is made anew. */
+  rebuildState?: boolean;
   openLibrary: (parts: Pick<WatchedWorkspaces, "changesOf">) => Promise<CairnLibrary>;
 }
 
@@ -50,6 +52,7 @@ export class Daemon {
   readonly #options: DaemonOptions;
   readonly #kept: KeptState;
   readonly #moves: Moves;
+  readonly #counts: PointCounts;
   readonly #turns = new Turns();
   #schedules!: Schedules;
   readonly freezes = new FreezeWindows();
@@ -70,8 +73,9 @@ export class Daemon {
   private constructor(options: DaemonOptions, config: DaemonConfig) {
     this.#options = options;
     this.#config = config;
-    this.#kept = new KeptState(options.places.state);
+    this.#kept = new KeptState(options.places);
     this.#moves = new Moves(this.#kept);
+    this.#counts = new PointCounts(this.#kept, options.log);
   }
 
   /**
@@ -80,7 +84,7 @@ export class Daemon {
    */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { places } = options;
-    const daemon = new Daemon(options, readConfig(places.config));
+    const daemon = new Daemon(options, readConfig(places));
     daemon.#instance = await takeInstance(places.state);
     // What the kernel says of mounts and loop devices has no links in it.
     places.state = realpathSync.native(places.state);
@@ -97,18 +101,19 @@ export class Daemon {
   }
 
   async #begin(): Promise<void> {
-    const { places, log } = this.#options;
+    const { places, log, rebuildState } = this.#options;
     const { killed } = this.#instance;
     if (killed !== null) log(`unclean shutdown: the daemon before this one was killed, ${killed}`);
     // The daemon of all users has records of its own, and none of root's.
-    if (places.isSystem) process.env["XDG_STATE_HOME"] = places.state;
-    this.#decision = bootstrap(this.#kept, { config: this.#config, places, log });
+    this.#kept.marks.begin();
+    this.#decision = bootstrap(this.#kept, { config: this.#config, places, rebuildState, log });
     this.#watched = new WatchedWorkspaces({ kept: this.#kept, log });
     this.#library = await this.#options.openLibrary(this.#watched);
     this.#records = new KeptRecords(places.state, { killed: killed !== null, log });
     this.#watched.tell(this.events);
     for (const served of this.#kept.state.workspaces) this.#watched.add(served);
     for (const move of this.#moves.left) await this.#finish(move);
+    await this.#finishReleases();
     await this.#migrate();
     this.#schedules = new Schedules({
       kept: this.#kept,
@@ -125,15 +130,16 @@ export class Daemon {
   /** Takes over what an older daemon has left, before anything is served. */
   async #migrate(): Promise<void> {
     const { places, log } = this.#options;
-    const { state, data_root: dataRoot } = this.#config.migrate;
-    if (state === null && dataRoot === null && !places.isSystem) return;
+    const state = oldStateDirectory(this.#config, places);
+    if (state === null) return;
     const migrated = (): NonNullable<DaemonState["migrated"]> => this.#kept.state.migrated ?? [];
     await migrateOld(
-      { state: state ?? "/var/lib/ws-ckpt", dataRoot },
+      { state, dataRoot: this.#config.migrate.data_root },
       {
         log,
         // Where it lies: its snapshots are on the same file system.
-        register: async (folder) => (await this.#serve(folder, { engineType: "btrfs-snapshot" }, {})).client,
+        register: async (folder, link) =>
+          (await this.#serve(folder, { engineType: "btrfs-snapshot" }, { link })).client,
         taken: (id) => migrated().find((each) => each.id === id)?.snapshots ?? [],
         note: (id, snapshots) =>
           this.#kept.change({
@@ -149,8 +155,8 @@ export class Daemon {
     const shown = `the move of ${printablePath(path)} (${printablePath(target)}, ${printablePath(aside)})`;
     try {
       const how = await this.#moves.finish(move);
-      const served = this.#kept.at(Buffer.from(target));
-      if (how === "moved" && back && served !== null) await this.#giveUp(served);
+      const served = this.#kept.at(Buffer.from(target)) ?? this.#kept.at(Buffer.from(path));
+      if (how === "moved" && back && served !== null) await this.#leaveImage(served, path);
       else if (how === "moved" && !back) await this.#serve(target, {}, { link: path });
       this.#moves.end(move);
       const said =
@@ -191,7 +197,7 @@ export class Daemon {
   /** Reads the configuration again. Throws `usage` for one that does not parse, and goes on with the old one then. */
   reload(): void {
     const { places, log } = this.#options;
-    const config = readConfig(places.config);
+    const config = readConfig(places);
     const { type } = config.backend;
     if (type !== null && type !== this.#decision.type)
       log(`backend.type = "${type}" counts from the next start on; ${this.#decision.type} is served until then`);
@@ -226,11 +232,7 @@ export class Daemon {
     );
     await this.#watched.stop();
     this.#records.close();
-    try {
-      this.#kept.save();
-    } catch (error) {
-      this.#options.log(`the state is as it was saved before: ${toCairnError(error).message}`);
-    }
+    this.#counts.settle();
     this.#instance[Symbol.dispose]();
   }
 
@@ -241,6 +243,10 @@ export class Daemon {
   at(peer: Caller, path: string): ServedWorkspace | null {
     const place = realPathOf(path);
     const served = this.#kept.at(place);
+    const replaced = this.#kept.state.workspaces.find(
+      ({ link }) => link !== undefined && Buffer.from(link).equals(place),
+    );
+    if (replaced !== undefined && isFor(peer, replaced)) throw linkReplaced(replaced);
     if (served === null || (!folderOf(served).equals(place) && !isFor(peer, served))) return null;
     rightOn(peer, served);
     return served;
@@ -267,10 +273,19 @@ export class Daemon {
     return changes ? this.#turns.take(served.id, whole, signal) : whole();
   }
 
+  /** True where this daemon is told of what changes in the workspace with this id. */
+  isWatched(id: string): boolean {
+    return this.#watched.changes.tells(id);
+  }
+
   /** Tells of what a verb has done in the workspace with this id, where it changed something. */
   tellOf(verb: string, id: string, answered: unknown): void {
     const served = this.#kept.state.workspaces.find((each) => each.id === id);
     this.#records.tellOf(verb, served, answered);
+    if (!/^(?:save|restore|undo|runCleanup)/.test(verb) || served === undefined) return;
+    // A restore may have exchanged the folder, which is another subvolume then.
+    this.#kept.marks.add(served);
+    this.#counts.changed(id);
   }
 
   /** True where an event is for this peer, as things are now. */
@@ -341,17 +356,24 @@ export class Daemon {
 
   /** Opens a folder or adopts it, and lists it. `link`: the path that is a link to it. */
   async #serve(
-    place: string,
+    folder: string,
     options: AdoptOptions,
     { link, isForOther = false }: { link?: string | undefined; isForOther?: boolean },
   ): Promise<{ client: Client; created: boolean }> {
-    const client = await this.#library.openOrAdopt(place, this.#adoptOptions(options));
-    try {
-      if (isForOther) requireRootsOwn(client.controlDirectory, Buffer.from(place));
-    } catch (error) {
-      if (client.created) await client.release({ deletePoints: true });
-      throw error;
+    const place = { path: folder, ...(link === undefined ? {} : { link }) };
+    const from = this.#kept.marks.movedFrom(folder);
+    if (from !== null) {
+      await this.#library.relocate(from, folder, { allow: options.allow, signal: options.signal });
+      this.#kept.marks.drop({ path: from });
     }
+    this.#kept.marks.add(place);
+    failpoint("daemon.marked");
+    if (link !== undefined) await this.#moves.followReleased(link, folder);
+    const client = await this.#openOrAdopt(folder, this.#adoptOptions(options), isForOther).catch((error: unknown) => {
+      if (!this.#kept.state.workspaces.some(({ path }) => path === place.path)) this.#kept.marks.drop(place);
+      throw error;
+    });
+    if (this.#decision.type === "btrfs-loop" && client.engineType === "copy") await client.setEngine("btrfs-snapshot");
     failpoint("daemon.adopted");
     const { id, control_directory } = client.workspace;
     const others = this.#kept.state.workspaces.filter((each) => each.id !== id);
@@ -365,12 +387,24 @@ export class Daemon {
       ...(linked === undefined ? {} : { link: linked }),
     };
     this.#kept.change({ workspaces: [...others, served] });
+    this.#kept.marks.add(served);
     this.#clients.set(served.id, Promise.resolve(client));
     if (known === undefined)
       this.events.append({ workspace: served, type: "registered", data: { created: client.created } });
     this.#watched.add(served);
     this.#schedules?.refresh();
     return { client, created: client.created };
+  }
+
+  async #openOrAdopt(folder: string, options: AdoptOptions, isForOther: boolean): Promise<Client> {
+    const client = await this.#library.openOrAdopt(folder, options);
+    try {
+      if (isForOther) requireRootsOwn(client.controlDirectory, Buffer.from(folder));
+      return client;
+    } catch (error) {
+      if (client.created) await client.release({ deletePoints: true });
+      throw error;
+    }
   }
 
   /** Throws `refused` where an agent has made as many forks as it may: with its token, else of one folder and of its forks. */
@@ -456,7 +490,7 @@ export class Daemon {
           );
         if (peer.uid !== 0) throw new CairnError("permission", "only root takes a folder back from the image");
         const move = await this.#moves.back(served.link, served.path, options);
-        await this.#giveUp(served);
+        await this.#leaveImage(served, served.link);
         this.#moves.end(move);
         this.events.append({ workspace: served, type: "recovered", data: { original: served.path } });
         return { ...served, ...NOT_CONVERTED, path: served.link, original: served.path };
@@ -471,14 +505,33 @@ export class Daemon {
     });
   }
 
-  /** Stops keeping a workspace and serving it; null where it was not kept any more. */
+  /** Gives a workspace up whose folder is back from the image: the points follow it first, so that an adoption finds them again. */
+  async #leaveImage({ link: _link, ...served }: ServedWorkspace, path: string): Promise<void> {
+    await this.#moves.follow(served, path);
+    failpoint("daemon.left-image");
+    const back = { ...served, path };
+    this.#clients.delete(served.id);
+    this.#kept.note(back);
+    await (await this.#client(back)).setEngine("copy");
+    await this.#giveUp(back);
+  }
+
+  /**
+   * Stops keeping a workspace and serving it; null where it was not kept any more. Intent: the state says so. ● The release. What a
+   * kill leaves the next start finishes.
+   */
   async #giveUp(served: ServedWorkspace, options: ReleaseOptions = {}): Promise<ReleaseResult | null> {
     let result: ReleaseResult | null = null;
+    this.#kept.note({ ...served, releasing: { delete_points: options.deletePoints === true } });
+    failpoint("daemon.releasing");
     try {
       result = await (await this.#client(served)).release(options);
     } catch (error) {
       const { code, message } = toCairnError(error);
-      if (!GONE.has(code)) throw error;
+      if (!GONE.has(code)) {
+        this.#kept.note(served);
+        throw error;
+      }
       this.#options.log(
         `${printablePath(folderOf(served))} is not served any more, and was not kept any more: ${message}`,
       );
@@ -488,6 +541,24 @@ export class Daemon {
     return result;
   }
 
+  /** Finishes what a kill has left of giving workspaces up, and drops those that root has released without this daemon. */
+  async #finishReleases(): Promise<void> {
+    for (const served of this.#kept.state.workspaces) {
+      const { releasing, ...kept } = served;
+      try {
+        const isReleased = dropReleased(served);
+        if (releasing !== undefined) await this.#giveUp(kept, { deletePoints: releasing.delete_points });
+        else if (isReleased) this.#forget(kept);
+        else continue;
+        this.#options.log(
+          `${printablePath(folderOf(served))} was given up before this start, and is not served any more`,
+        );
+      } catch (error) {
+        this.#options.log(`${printablePath(folderOf(served))} is to be given up: ${toCairnError(error).message}`);
+      }
+    }
+  }
+
   #forget(served: ServedWorkspace): void {
     const client = this.#clients.get(served.id);
     this.#clients.delete(served.id);
@@ -495,6 +566,8 @@ export class Daemon {
     this.#watched.remove(served);
     void client?.then(async (each) => each.close()).catch(() => undefined);
     this.#kept.change({ workspaces: this.#kept.state.workspaces.filter(({ id }) => id !== served.id) });
+    failpoint("daemon.forgotten");
+    this.#kept.marks.drop(served);
     const { control_directory } = served;
     this.events.append({ workspace: served, type: "released", data: { control_directory } });
     this.#schedules?.refresh();
@@ -515,6 +588,8 @@ export class Daemon {
     if (found.length > 0) this.#kept.change({ workspaces: [...workspaces, ...found] });
     for (const workspace of found) this.events.append({ workspace, type: "registered", data: { created: false } });
     if (found.length > 0) this.#schedules.refresh();
+    for (const served of this.#kept.state.workspaces) this.#kept.marks.add(served);
+    this.#kept.marks.sweep();
     for (const link of this.#moves.linkAgain())
       this.#options.log(`${printablePath(link)} was gone and is a link again`);
     for (const served of this.#kept.state.workspaces) {

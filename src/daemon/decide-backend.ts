@@ -27,12 +27,13 @@ export interface Decision {
 
 /**
  * Chooses the backend: the configuration wins, else what the state says is kept, and only without a state is it detected.
- * Depends on nothing but its arguments.
+ * Depends on nothing but its arguments. `oldImage`: an image that ws-ckpt has left.
  */
 export function decideBackend(
   { backend }: Pick<DaemonConfig, "backend">,
   state: DaemonState | null,
   probe: Probe,
+  oldImage: string | null = null,
 ): Decision {
   const persisted = state?.backend ?? null;
   const isKept = backend.type === null || backend.type === persisted?.type;
@@ -55,6 +56,14 @@ export function decideBackend(
       method: "persisted",
       dataRoot,
       reason: `the state says ${persisted.type} since ${persisted.selected_at}`,
+      warning: null,
+    };
+  if (oldImage !== null)
+    return {
+      type: "btrfs-loop",
+      method: "auto-detect",
+      dataRoot,
+      reason: `ws-ckpt has left its image ${oldImage}`,
       warning: null,
     };
   if (probe.kind === "btrfs")

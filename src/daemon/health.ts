@@ -1,12 +1,13 @@
 import { readdirSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
+import { identityOfTree, recordedIdentity } from "../clones/as-made.ts";
 import type { Client, HistoryResult } from "../contract/index.ts";
-import { toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { freeSpace, mountOf } from "../fs/linux/mounts.ts";
 import { plural } from "../formats/sizes.ts";
-import { printablePath } from "../fs/safe-path.ts";
-import { folderOf } from "./kept-state.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
+import { folderOf, type KeptState } from "./kept-state.ts";
 
 /** State of a workspace when it was looked at last. Nothing is changed or removed for it. */
 export interface Health {
@@ -34,12 +35,62 @@ export function pointsOf({
   }
 }
 
+/** The error for a folder that lies in the place of the link to a workspace on the image. */
+export function linkReplaced(served: ServedWorkspace): CairnError {
+  const { link = "", path } = served;
+  const points = plural(pointsOf(served)?.points ?? served.points, "point");
+  const [shown, target] = [shellPath(Buffer.from(link)), shellPath(Buffer.from(path))];
+  return new CairnError(
+    "conflict",
+    `${link} was a link to a workspace with ${points}, which lies in ${path}; the link was removed, and another folder lies there now`,
+    {
+      hint: `the path is that workspace's: mv ${shown} ${shown}.new && ln -s ${target} ${shown}; its last state: cairn -C ${shown} restore latest`,
+    },
+  );
+}
+
 function foldersOfPoints(control: string): string[] {
   const workspaces = join(control, "workspaces");
   return readdirSync(workspaces).flatMap((each) => {
     const points = join(workspaces, each, "points");
     return readdirSync(points).flatMap((name) => (/^\d{10}$/.test(name) ? [join(points, name)] : []));
   });
+}
+
+/** Milliseconds after a change of a workspace's points until they are counted: a series of saves is counted once. */
+const DELAY_MS = 1000;
+
+/** Keeps each workspace's number of points in the state, so that it is known while the points' file system is gone. */
+export class PointCounts {
+  readonly #kept: KeptState;
+  readonly #log: (message: string) => void;
+  readonly #changed = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(kept: KeptState, log: (message: string) => void) {
+    this.#kept = kept;
+    this.#log = log;
+  }
+
+  /** Has the points of a workspace counted soon. */
+  changed(id: string): void {
+    this.#changed.add(id);
+    this.#timer ??= setTimeout(() => this.settle(), DELAY_MS).unref();
+  }
+
+  /** Counts at once what has changed, and saves the state. */
+  settle(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const served of this.#kept.state.workspaces)
+      if (this.#changed.has(served.id)) served.points = pointsOf(served)?.points ?? served.points;
+    this.#changed.clear();
+    try {
+      this.#kept.save();
+    } catch (error) {
+      this.#log(`the state is as it was saved before: ${toCairnError(error).message}`);
+    }
+  }
 }
 
 /**
@@ -58,6 +109,8 @@ async function recoverTrees(
     const [tree, record] = [join(folder, "tree"), join(folder, "descriptor.json")];
     const isLost = damaged.some(({ detail }) => detail.startsWith(`${record} is not there`));
     if (!isLost || known.has(tree) || isThere(record) || !isThere(tree)) continue;
+    const identity = recordedIdentity(join(folder, "tree-identity"));
+    if (identity !== null && identityOfTree(tree) !== identity) continue;
     await client.importTree(tree, {
       message: "recovered: its record was lost",
       cause: { kind: RECOVERED, tree },

@@ -2,6 +2,8 @@ import { lstatSync } from "node:fs";
 import type { DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { type RecordedPath, rawPath, recordPath } from "../formats/records/record.ts";
 import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
+import { Marks } from "./marks.ts";
+import type { DaemonPlaces } from "./places.ts";
 import { type LoadedState, StateFile } from "./state-file.ts";
 import { Tokens } from "./tokens.ts";
 
@@ -10,14 +12,16 @@ export type { DaemonState, FolderMove, ServedWorkspace } from "../formats/record
 /** The state in memory and on disk, which are the same after each change. */
 export class KeptState {
   readonly tokens: Tokens;
+  readonly marks: Marks;
   readonly #file: StateFile;
   #state: DaemonState | null = null;
   /** Entries by their paths, in latin1. */
   #byPath = new Map<string, ServedWorkspace>();
 
-  constructor(directory: string) {
-    this.tokens = new Tokens(directory);
-    this.#file = new StateFile(directory);
+  constructor(places: DaemonPlaces) {
+    this.tokens = new Tokens(places.state);
+    this.marks = new Marks(places);
+    this.#file = new StateFile(places.state);
   }
 
   get path(): string {
@@ -31,6 +35,13 @@ export class KeptState {
   load(): LoadedState {
     const loaded = this.#file.load();
     return { ...loaded, notes: [...loaded.notes, ...this.tokens.load()] };
+  }
+
+  /** Sets a state aside that cannot be read. Returns sentences for the log. */
+  giveUp(): string[] {
+    const notes: string[] = [];
+    this.#file.giveUp(notes);
+    return notes;
   }
 
   /** Goes on from this state, which is saved. Throws what the system says. */
@@ -59,6 +70,11 @@ export class KeptState {
       this.#set(before);
       throw error;
     }
+  }
+
+  /** Replaces the entry of a workspace, durably. */
+  note(served: ServedWorkspace): void {
+    this.change({ workspaces: this.state.workspaces.map((each) => (each.id === served.id ? served : each)) });
   }
 
   /** The workspace at or above a real path; null where there is none. */

@@ -34,17 +34,18 @@ const PART_OF_FREE = 0.8;
 /** The least that mkfs.btrfs takes, with some room. */
 const LEAST_BYTES = 256 << 20;
 
-/** The image's place and that of its mount, by the state directory. */
-export function loopPlaces(state: string): { image: string; mount: string } {
+/** The image's place and that of its mount: by the state directory, or those of an image that ws-ckpt made. */
+export function loopPlaces(state: string, known: LoopImage | null = null): { image: string; mount: string } {
+  if (known?.mount !== undefined) return { image: known.path, mount: known.mount };
   return { image: join(state, IMAGE), mount: join(state, "btrfs") };
 }
 
 /**
- * Mounts the image, and makes it where none is known. One that is smaller than the configuration says is grown; none is ever
- * shrunk. Throws `unsupported` naming what is in the way, `no_space`.
+ * Mounts the image, and makes it where none is known. One of its own that is smaller than the configuration says is grown; none is
+ * ever shrunk. Throws `unsupported` naming what is in the way, `no_space`.
  */
 export function mountImage(state: string, known: LoopImage | null, { loop }: Pick<DaemonConfig, "loop">): LoopImage {
-  const { image, mount } = loopPlaces(state);
+  const { image, mount } = loopPlaces(state, known);
   durableMkdir(mount, { mode: 0o755 });
   const disk = freeSpace(state);
   const most = Math.min(loop.bytes, (disk.totalBytes * loop.percent_of_disk) / 100);
@@ -60,6 +61,8 @@ export function mountImage(state: string, known: LoopImage | null, { loop }: Pic
     });
   device ??= attach(image, mount);
   const bytes = statSync(image).size;
+  // The size of an image that was adopted is its maker's choice.
+  if (known?.mount !== undefined) return { ...known, bytes, last_device: device };
   if (bytes >= wanted && bytes === (known?.bytes ?? bytes)) return { path: image, bytes, last_device: device };
   grow(image, { device, mount, bytes: Math.max(bytes, wanted) });
   return { path: image, bytes: Math.max(bytes, wanted), last_device: device };
@@ -97,9 +100,12 @@ function attach(image: string, mount: string): string {
   // Not every file system below does it; then the page cache has all twice.
   spawnSync("losetup", ["--direct-io=on", device], { env: withSbin() });
   failpoint("daemon-loop.attached");
-  run("mount", ["-t", "btrfs", "-o", "nodiscard", device, mount]);
-  // It goes with its last mount from now on.
-  run("losetup", ["--detach", device]);
+  try {
+    run("mount", ["-t", "btrfs", "-o", "nodiscard", device, mount]);
+  } finally {
+    // It goes with its last mount from now on, or at once where there is none.
+    run("losetup", ["--detach", device]);
+  }
   if (!isSeenByHost(mount)) {
     run("umount", [mount]);
     throw new CairnError("unsupported", `${mount} would be mounted for this process alone: it has mounts of its own`, {
@@ -146,7 +152,7 @@ function isSeenByHost(mount: string): boolean {
 }
 
 /** The file behind a loop device; null for other devices. */
-function backingFile(device: string): string | null {
+export function backingFile(device: string): string | null {
   try {
     return readFileSync(`/sys/block/${basename(device)}/loop/backing_file`, "utf8").trimEnd();
   } catch {

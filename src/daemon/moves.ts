@@ -1,8 +1,10 @@
 import { failpoint } from "../failpoint.ts";
-import type { FolderMove } from "../formats/records/daemon-state.ts";
+import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import type { KeptState } from "./kept-state.ts";
 import { requireConvertible } from "../workspace/place/convert.ts";
 import { checkLocation } from "../workspace/place/guards.ts";
+import { controlOf, releasedRegistration } from "../workspace/place/registry.ts";
+import { followFolder } from "../workspace/place/move-record.ts";
 import { finishMove, linkAgain, type MoveCall, moveFolder, planMove, planMoveBack } from "./move-folder.ts";
 
 /** Throws `refused` and others for a folder that nobody adopts, and for what a copy does not have or leaves behind. Changes nothing. */
@@ -51,6 +53,18 @@ export class Moves {
   /** Goes on with one that a kill has left. */
   async finish(move: FolderMove): Promise<"moved" | "not moved" | "unknown"> {
     return finishMove(move);
+  }
+
+  /** Has a workspace whose folder is back at its own path follow it there. */
+  async follow(served: ServedWorkspace, path: string): Promise<void> {
+    await followFolder({ root: served.control_directory, id: served.id }, Buffer.from(path), {});
+  }
+
+  /** Has the points of a released folder follow it onto the image, whose path is a link now. */
+  async followReleased(link: string, target: string): Promise<void> {
+    const released = releasedRegistration(link);
+    if (released !== null)
+      await followFolder({ root: controlOf(released), id: released.workspace_id }, Buffer.from(target), {});
   }
 
   end({ aside }: FolderMove): void {

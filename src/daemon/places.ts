@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
+import { systemStateDirectory } from "../workspace/place/daemon-marks.ts";
 
 /** Places of a daemon: root has the system's, anybody else their own. Flags and the environment override each. */
 export interface DaemonPlaces {
@@ -8,6 +9,8 @@ export interface DaemonPlaces {
   state: string;
   socket: string;
   config: string;
+  /** True: the configuration was named, so that it has to be there. */
+  isConfigNamed?: boolean;
   /** True: for all users of the machine, with a registry of its own. */
   isSystem: boolean;
 }
@@ -24,17 +27,17 @@ export function daemonPlaces(given: GivenPlaces = {}, env = process.env, uid = p
   const state =
     given.state ??
     absolutePath(env, "CAIRN_STATE_DIR") ??
-    (isSystem ? "/var/lib/cairn" : join(ownFolder(env, "XDG_STATE_HOME", ".local/state"), "cairn", "daemon"));
+    (isSystem ? systemStateDirectory(env) : join(ownFolder(env, "XDG_STATE_HOME", ".local/state"), "cairn", "daemon"));
+  const named = given.config ?? absolutePath(env, "CAIRN_CONFIG");
   const config =
-    given.config ??
-    absolutePath(env, "CAIRN_CONFIG") ??
+    named ??
     (isSystem ? "/etc/cairn/config.toml" : join(ownFolder(env, "XDG_CONFIG_HOME", ".config"), "cairn", "config.toml"));
   const socket = given.socket ?? absolutePath(env, "CAIRN_SOCKET") ?? (isSystem ? SYSTEM_SOCKET : userSocket(env));
   if (socket === null)
     throw new CairnError("usage", "there is no place for the socket: XDG_RUNTIME_DIR is not set", {
       hint: "log in to a session, or name one in CAIRN_SOCKET",
     });
-  return { state, socket, config, isSystem };
+  return { state, socket, config, isConfigNamed: named !== null, isSystem };
 }
 
 export const SYSTEM_SOCKET = "/run/cairn/cairn.sock";

@@ -4,9 +4,12 @@ import type { BackendType, DaemonState, ServedWorkspace } from "../formats/recor
 import { rawPath } from "../formats/records/record.ts";
 import { plural } from "../formats/sizes.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { controlOf, listRegistered } from "../workspace/place/registry.ts";
+import { isReleased, listWorkspaces } from "../workspace/place/control-directory.ts";
+import { controlPaths } from "../workspace/place/control-layout.ts";
+import { controlOf, listRegistered, unregister } from "../workspace/place/registry.ts";
 import type { Decision, Probe } from "./decide-backend.ts";
 import { entryOf } from "./kept-state.ts";
+import { loopPlaces } from "./loop-image.ts";
 import type { DaemonPlaces } from "./places.ts";
 
 /** Entries of folders that have records on this machine and are none of these, by their ids. */
@@ -21,6 +24,21 @@ export function registeredWorkspaces(known: ReadonlySet<string>, backend: Backen
 }
 
 /**
+ * Forgets a workspace in the registry if its own record says that it was released, by root or by a call that was killed. False for
+ * one that is kept, or whose records cannot be read now.
+ */
+export function dropReleased(served: ServedWorkspace): boolean {
+  try {
+    const listed = listWorkspaces(controlPaths(served.control_directory));
+    if (!listed.some(({ workspace }) => workspace?.id === served.id && isReleased(workspace))) return false;
+  } catch {
+    return false;
+  }
+  unregister(Buffer.from(rawPath(served)));
+  return true;
+}
+
+/**
  * Throws `unsupported` where a backend that the state or the configuration names cannot be served: nothing is detected or
  * made in its place. The message names all that is affected.
  */
@@ -29,11 +47,11 @@ export function requireServable(
   state: DaemonState | null,
   { places, probe }: { places: DaemonPlaces; probe: Probe },
 ): void {
-  const problem = whyNotServed(decision, state, probe);
+  const problem = whyNotServed(decision, state, { places, probe });
   if (problem === null) return;
   const affected = (state?.workspaces ?? []).filter(({ origin_backend: origin }) => origin === decision.type);
   const lines = affected.map(
-    (each) => `  ${each.id.slice(0, 8)}  ${printablePath(rawPath(each))}: ${plural(each.points, "point")}`,
+    (each) => `  ${each.id.slice(0, 8)}  ${printablePath(each.link ?? rawPath(each))}: ${plural(each.points, "point")}`,
   );
   const whole = [
     `the backend ${decision.type} cannot be served: ${problem.what}`,
@@ -43,18 +61,21 @@ export function requireServable(
   ];
   throw new CairnError("unsupported", whole.join("\n"), {
     hint: `nothing was changed, detected or made anew; ${problem.help}`,
-    details: { backend: decision.type, workspaces: affected.map(({ id, path, points }) => ({ id, path, points })) },
+    details: {
+      backend: decision.type,
+      workspaces: affected.map(({ id, link, path, points }) => ({ id, path: link ?? path, points })),
+    },
   });
 }
 
 function whyNotServed(
   { type, dataRoot }: Decision,
   state: DaemonState | null,
-  { kind, uuid }: Probe,
+  { places, probe: { kind, uuid } }: { places: DaemonPlaces; probe: Probe },
 ): { what: string; help: string } | null {
   if (type === "plain") return null;
   // Before it is mounted.
-  if (type === "btrfs-loop" && (dataRoot === null || kind !== "btrfs")) return whyNoImage(state);
+  if (type === "btrfs-loop" && (dataRoot === null || kind !== "btrfs")) return whyNoImage(state, places);
   if (dataRoot === null)
     return { what: "backend.data_root is not set", help: "name the folder on btrfs below which workspaces lie" };
   const wanted = state?.backend.type === type ? state.backend.filesystem_uuid : null;
@@ -76,28 +97,26 @@ function whyNotServed(
   return null;
 }
 
-/** The image that the state names is never made anew: it has the only copy of its workspaces. */
-function whyNoImage(state: DaemonState | null): { what: string; help: string } | null {
-  const image = state?.paths.loop_image ?? null;
+/** An image of a state is never made anew, also if the state does not name its path: it has the only copy of its workspaces. */
+function whyNoImage(state: DaemonState | null, places: DaemonPlaces): { what: string; help: string } | null {
   if (process.geteuid?.() !== 0) return { what: "only root mounts an image", help: "run the daemon as root" };
-  if (image === null || existsSync(image.path)) return null;
-  return { what: `its image ${image.path} is not there`, help: "put it back at its place and start again" };
+  const known = state?.paths.loop_image ?? null;
+  const path = loopPlaces(places.state, known).image;
+  if (existsSync(path) || (known === null && state?.backend.type !== "btrfs-loop")) return null;
+  const unnamed = known === null ? ", and the state names no other" : "";
+  return { what: `its image ${path} is not there${unnamed}`, help: "put it back at its place and start again" };
 }
 
-/**
- * Throws `damaged` where a state is lost of which there are traces: a backend that is detected then may be another one. For a
- * start whose configuration names none.
- */
-export function requireNothingLost({ state, config }: DaemonPlaces, image: string): void {
-  const hasImage = existsSync(image);
+/** The error for a state that cannot be read: a backend that is detected may be another one, so a person decides. */
+export function stateIsLost(lost: readonly string[], image: string): CairnError {
   const records = listRegistered().length;
-  if (!hasImage && records === 0) return;
   const traces = [
-    ...(hasImage ? [`the image ${image}`] : []),
+    ...(existsSync(image) ? [`the image ${image}`] : []),
     ...(records > 0 ? [`records of ${plural(records, "folder")}`] : []),
   ];
-  throw new CairnError("damaged", `the state in ${state} cannot be read, and there is ${traces.join(" and ")}`, {
-    hint: `say in ${config} which backend it was: backend.type, and for btrfs-base backend.data_root; the workspaces are listed anew then`,
+  const found = traces.length === 0 ? "no image and no records of folders" : traces.join(" and ");
+  return new CairnError("damaged", `the state cannot be read (${lost.join(", ")}), and there is ${found}`, {
+    hint: "put one of these files back from a copy, or start once with `cairn daemon --rebuild-state`: the backend is then the configuration's or detected, and folders with records are listed",
   });
 }
 

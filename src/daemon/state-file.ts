@@ -5,6 +5,7 @@ import { failpoint } from "../failpoint.ts";
 import { type DaemonState, decodeDaemonState, encodeDaemonState } from "../formats/records/daemon-state.ts";
 import { encodeChecked } from "../formats/records/record.ts";
 import { durableWrite, fsyncDirectory, readSmallFile } from "../fs/durable.ts";
+import { namesIn } from "../fs/names-in.ts";
 import { printablePath } from "../fs/safe-path.ts";
 
 const NAME = "state.json";
@@ -13,11 +14,11 @@ const MAX_STATE_BYTES = 64 << 20;
 
 /** A state that was read, and what had to be done for it, in sentences for the log. */
 export interface LoadedState {
-  /** Null: there is none. */
+  /** Null: there is none, or none that can be read. */
   state: DaemonState | null;
   notes: string[];
-  /** True: something was lost, so that folders may be served that the state does not list. */
-  isRebuilt: boolean;
+  /** Files of a state of which no generation can be read; empty where one can, or where there never was a state. */
+  lost: string[];
 }
 
 /**
@@ -36,22 +37,37 @@ export class StateFile {
   }
 
   /**
-   * Reads it; one that is damaged is set aside, and the generation before it counts. Throws `newer_version`, and what the
-   * system says.
+   * Reads it; one that is damaged is set aside, and the generation before it counts. Where neither can be read, both stay at their
+   * places. Throws `newer_version`, and what the system says.
    */
   load(): LoadedState {
     const notes: string[] = [];
-    const own = readOrSetAside(this.path, MAX_STATE_BYTES, decodeDaemonState, notes);
-    if (own !== null) {
+    const own = readOrTell(this.path, MAX_STATE_BYTES, decodeDaemonState);
+    if (own !== null && "value" in own) {
       this.#current = own.bytes;
-      return { state: own.value, notes, isRebuilt: false };
+      return { state: own.value, notes, lost: [] };
     }
-    const before = readOrSetAside(this.#previous, MAX_STATE_BYTES, decodeDaemonState, notes);
-    if (before !== null) {
+    const before = readOrTell(this.#previous, MAX_STATE_BYTES, decodeDaemonState);
+    if (before !== null && "value" in before) {
+      if (own !== null) setAside(this.path, own, notes);
       notes.push(`the state is that of ${printablePath(this.#previous)}, the generation before the one that was lost`);
-      return { state: before.value, notes, isRebuilt: true };
+      return { state: before.value, notes, lost: [] };
     }
-    return { state: null, notes, isRebuilt: notes.length > 0 };
+    return { state: null, notes, lost: own === null && before === null ? this.#aside() : [this.path, this.#previous] };
+  }
+
+  /** Sets both generations aside, for a person who has decided to go on without them. */
+  giveUp(notes: string[]): void {
+    for (const path of [this.path, this.#previous]) {
+      const read = readOrTell(path, MAX_STATE_BYTES, decodeDaemonState);
+      if (read !== null && "damage" in read) setAside(path, read, notes);
+    }
+  }
+
+  /** Generations that were set aside while none was there to go on from. */
+  #aside(): string[] {
+    const directory = dirname(this.path);
+    return namesIn(directory).flatMap((name) => (name.startsWith(`${NAME}.damaged-`) ? [join(directory, name)] : []));
   }
 
   /** Replaces it, durably. Throws what the system says, and leaves it as it was then. */
@@ -66,16 +82,16 @@ export class StateFile {
   }
 }
 
-/**
- * Reads a file of the daemon; null where there is none that can be read: a damaged one has another name then, and a note says
- * so. Throws `newer_version`, and what the system says.
- */
-export function readOrSetAside<T>(
+interface Damage {
+  damage: string;
+}
+
+/** Reads a file of the daemon, or says why it is damaged; null where it is not there. Throws `newer_version`, and what the system says. */
+function readOrTell<T>(
   path: string,
   most: number,
   decode: (bytes: Uint8Array) => T,
-  notes: string[],
-): { value: T; bytes: Uint8Array } | null {
+): { value: T; bytes: Uint8Array } | Damage | null {
   try {
     const bytes = readSmallFile(path, most);
     return bytes === null ? null : { value: decode(bytes), bytes };
@@ -87,10 +103,26 @@ export function readOrSetAside<T>(
         cause: error,
       });
     if (failed.code !== "damaged") throw failed;
-    const aside = `${path}.damaged-${new Date().toISOString().replaceAll(/[:.]/g, "-")}`;
-    renameSync(path, aside);
-    fsyncDirectory(dirname(path));
-    notes.push(`${printablePath(path)} cannot be read (${failed.message}) and lies in ${printablePath(aside)} now`);
-    return null;
+    return { damage: failed.message };
   }
+}
+
+function setAside(path: string, { damage }: Damage, notes: string[]): void {
+  const aside = `${path}.damaged-${new Date().toISOString().replaceAll(/[:.]/g, "-")}`;
+  renameSync(path, aside);
+  fsyncDirectory(dirname(path));
+  notes.push(`${printablePath(path)} cannot be read (${damage}) and lies in ${printablePath(aside)} now`);
+}
+
+/** Reads a file of the daemon as {@link readOrTell} does; a damaged one is set aside, and null. */
+export function readOrSetAside<T>(
+  path: string,
+  most: number,
+  decode: (bytes: Uint8Array) => T,
+  notes: string[],
+): { value: T; bytes: Uint8Array } | null {
+  const read = readOrTell(path, most, decode);
+  if (read === null || "value" in read) return read;
+  setAside(path, read, notes);
+  return null;
 }

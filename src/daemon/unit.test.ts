@@ -25,6 +25,8 @@ test("a unit is installed and removed, with what systemd is to be told", (t) => 
   assert.equal(unit, `${root}/etc/systemd/system/cairn.service`);
   assert.deepEqual([commands, started], [["systemctl daemon-reload", "systemctl enable --now cairn.service"], false]);
   assert.match(fs.readFileSync(unit, "utf8"), /^Type=notify$/m);
+  // A minimal system has no program called kill.
+  assert.match(fs.readFileSync(unit, "utf8"), /^ExecReload=.* service reload$/m);
   assert.match(fs.readFileSync(unit, "utf8"), /^RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6$/m);
   installUnit(SYSTEM, root);
   assert.deepEqual(uninstallUnit(SYSTEM, root).commands, [

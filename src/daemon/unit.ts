@@ -37,14 +37,15 @@ export function unitText(places: DaemonPlaces, program: readonly string[]): stri
         "UMask=0077",
       ]
     : ["NoNewPrivileges=yes", "UMask=0077"];
+  const command = program.map(quoted).join(" ");
   return `[Unit]
 Description=Cairn, save points of the workspaces of ${places.isSystem ? "this machine" : "this user"}
 Documentation=man:cairn(1)
 ${places.isSystem ? "After=local-fs.target\nRequiresMountsFor=/var/lib/cairn\n" : ""}
 [Service]
 Type=notify
-ExecStart=${program.map(quoted).join(" ")} daemon
-ExecReload=/bin/kill -HUP $MAINPID
+ExecStart=${command} daemon
+ExecReload=${command} service reload
 Restart=on-failure
 RestartPreventExitStatus=2 3 5 7
 TimeoutStartSec=infinity

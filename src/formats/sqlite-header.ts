@@ -67,6 +67,14 @@ export function besideWhich(path: Uint8Array): Uint8Array | null {
   return ending === undefined ? null : path.subarray(0, path.length - ending.length);
 }
 
+/** The least page; every database is a multiple of it. */
+const LEAST_PAGE = 512;
+
+/** True for a size that a database may have. */
+export function mayBeDatabase({ size }: { size: number }): boolean {
+  return size > 0 && size % LEAST_PAGE === 0;
+}
+
 /** The place of the page without content in a file of so many bytes; null where it is smaller. */
 export function lockPage(pageSize: number, bytes: number): { from: number; to: number } | null {
   return bytes > LOCK_BYTE_OFFSET ? { from: LOCK_BYTE_OFFSET, to: LOCK_BYTE_OFFSET + pageSize } : null;

@@ -33,5 +33,6 @@ export function putDisposable(temporary: string, path: string): void {
     fs.renameSync(temporary, path);
     return;
   }
-  fs.unlinkSync(temporary);
+  // What was in its place may be a folder.
+  fs.rmSync(temporary, { recursive: true, force: true });
 }

@@ -17,16 +17,17 @@ import { dirname, join, resolve } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { movedToFree } from "./linux/exchange-folders.ts";
+import { machine, thisProcess } from "./lock-owner.ts";
 import { isHeldInMetadata } from "./linux/reflink.ts";
 import { openRegular, readRegular } from "./regular-file.ts";
 import { printablePath, type RawPath } from "./safe-path.ts";
 
-/** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>`. */
+/** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>-<boot and pid namespace>-<start of the process>`. */
 export const TEMPORARY_PREFIX = ".cairn-tmp-";
 
 /** A fresh name for something that is not finished. Whatever carries such a name may be removed after a crash. */
 export function temporaryName(): string {
-  return `${TEMPORARY_PREFIX}${process.pid}-${randomBytes(8).toString("hex")}`;
+  return `${TEMPORARY_PREFIX}${process.pid}-${randomBytes(8).toString("hex")}-${machine()}-${thisProcess().startTime || "0"}`;
 }
 
 function errnoOf(error: unknown): string | undefined {

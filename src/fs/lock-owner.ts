@@ -99,6 +99,13 @@ export function thisProcess(): Identity {
   return identity;
 }
 
+/** The boot, and the pid namespace in it: only within both does a pid mean the same process. */
+export function machine(): string {
+  const { bootId, pidNamespace } = thisProcess();
+  const namespace = /\d+/.exec(pidNamespace)?.[0] ?? "0";
+  return `${bootId.slice(0, 8) || "noboot"}x${namespace}`;
+}
+
 /** Makes what tells one record from every other. */
 export function newNonce(): string {
   return randomBytes(12).toString("hex");

@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, statSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
@@ -127,7 +127,7 @@ function openLockFile(attempt: Attempt): { descriptor: number; writable: boolean
 }
 
 function isStillNamed(descriptor: number, path: string): boolean {
-  const named = statSync(path, { throwIfNoEntry: false });
+  const named = lstatSync(path, { throwIfNoEntry: false });
   const opened = fstatSync(descriptor);
   return named !== undefined && named.ino === opened.ino && named.dev === opened.dev;
 }
@@ -320,7 +320,7 @@ async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): 
 /** Returns the exclusive owner of the lock now, as far as it can be told without waiting; null when there is none. */
 export function lockHolder(path: string): LockOwner | null {
   const attempt = newAttempt(path, {});
-  if (statSync(path, { throwIfNoEntry: false }) !== undefined && kernelModeNow(attempt) === "exclusive")
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined && kernelModeNow(attempt) === "exclusive")
     return readOwner(path);
   return attempt.files.blockers(true)?.holder ?? null;
 }

@@ -2,8 +2,8 @@ import fs from "node:fs";
 import path from "node:path";
 import { threadId } from "node:worker_threads";
 import { hasProc } from "../native.ts";
-import { TEMPORARY_PREFIX } from "./durable.ts";
-import { pidIsAlive, processFacts, thisProcess } from "./lock-owner.ts";
+import { TEMPORARY_PREFIX, temporaryName } from "./durable.ts";
+import { machine, pidIsAlive, processFacts, thisProcess } from "./lock-owner.ts";
 import { namesIfThere, namesIn } from "./names-in.ts";
 import { removeAll } from "./remove-all.ts";
 
@@ -23,13 +23,6 @@ let counter = 0;
 export function newWorkDirectory(parent: string): string {
   const { startTime } = thisProcess();
   return path.join(parent, `${PREFIX}${machine()}-${process.pid}-${startTime || "0"}-${counter++}-${threadId}`);
-}
-
-/** The boot, and the pid namespace in it: only within both does a pid mean the same process. */
-function machine(): string {
-  const { bootId, pidNamespace } = thisProcess();
-  const namespace = /\d+/.exec(pidNamespace)?.[0] ?? "0";
-  return `${bootId.slice(0, 8) || "noboot"}x${namespace}`;
 }
 
 /**
@@ -143,7 +136,32 @@ function isOwn(place: string): boolean {
   return fs.lstatSync(place, { throwIfNoEntry: false })?.uid === process.geteuid?.();
 }
 
+/** Names of unfinished files and folders that say whose they are; `save` passes over them wherever they lie. */
+export const UNFINISHED_NAME = /^\.cairn-tmp-(\d+)-[0-9a-f]{16}-([0-9a-z]+)-(\d+)(?:[-.][a-z]+)?$/;
+
+/** A path beside `target` for what is not finished. What killed processes left there is removed first. */
+export function unfinishedBeside(target: string): string {
+  const directory = path.dirname(target);
+  removeUnfinished(directory);
+  return path.join(directory, temporaryName());
+}
+
+/** Removes from a folder of the user's what killed processes left unfinished; what cannot be removed stays. */
+export function removeUnfinished(directory: string): void {
+  for (const name of namesIn(directory)) {
+    const place = path.join(directory, name);
+    if (!UNFINISHED_NAME.test(name) || !isOwn(place) || !isAbandoned(place, name)) continue;
+    try {
+      removeAll(place);
+    } catch {
+      // It costs room and hinders nobody.
+    }
+  }
+}
+
 function isAbandoned(place: string, name: string): boolean {
+  const owner = UNFINISHED_NAME.exec(name);
+  if (owner !== null) return isDead(place, { pid: Number(owner[1]), boot: owner[2]!, start: owner[3]! });
   try {
     return Date.now() - fs.lstatSync(place).mtimeMs > YOUNG_MS && writerIsGone(name);
   } catch {

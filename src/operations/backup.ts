@@ -33,7 +33,8 @@ export async function createBackup(
   if (save === true && point !== undefined)
     throw new CairnError("usage", "a point is named, so `save` has nothing to save");
   checkJobs(options);
-  const isSaved = save !== false && point === undefined;
+  // A dry run changes nothing: it tells of head, and how far the folder has moved on.
+  const isSaved = save !== false && point === undefined && options.dryRun !== true;
   if (isSaved && into instanceof Promise) await within(name, async (workspace) => prepareSave(workspace));
   return accessOf("createBackup", await into).during(options, async (access) => {
     if (!isSaved)
@@ -60,7 +61,11 @@ async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions)
   const call = callOf(options);
   const { changes } = await lookBesideHead(workspace, { ...call, head });
   const counts = Object.entries(changes).flatMap(([what, count]) => (count === 0 ? [] : [`${count} ${what}`]));
-  if (counts.length > 0) options.onWarning?.(`not in the backup, since it was not saved: ${counts.join(", ")}`);
+  const saves = options.dryRun === true && options.save !== false;
+  const why = saves
+    ? "not counted, as a dry run saves nothing; a backup saves first"
+    : "not in the backup, since it was not saved";
+  if (counts.length > 0) options.onWarning?.(`${why}: ${counts.join(", ")}`);
 }
 
 async function saveAndBackUp(
@@ -68,10 +73,10 @@ async function saveAndBackUp(
   access: OpenRepository,
   options: CreateBackupOptions,
 ): Promise<CreateBackupResult> {
-  const { workspaceName: name, message, reread, crossMounts, databases, secrets, allow, dryRun } = options;
-  const both = async (to?: Forwarding): Promise<CreateBackupResult> =>
+  const { workspaceName: name, message, reread, crossMounts, databases, secrets, allow } = options;
+  return forwarding(access, options, async (to: Forwarding): Promise<CreateBackupResult> =>
     within(name, async (workspace) => {
-      const forward = to?.packs ?? undefined;
+      const forward = to.packs ?? undefined;
       const exclude = withoutOwn(access, workspace.root, options);
       const asked = {
         message,
@@ -87,12 +92,12 @@ async function saveAndBackUp(
       const input = { ...callOf(options), ...asked, skipUnchanged: true, forward };
       const { point, scan, leftOut } = await saveWorkspace(workspace, input);
       const saved = { ...options, point: point.descriptor.save_point_id };
-      const forwarded = to && { ...to, isNewPoint: scan !== undefined };
+      const forwarded = { ...to, isNewPoint: scan !== undefined };
       const call = { ...options, forward: forward && { point: saved.point, to: forward } };
       const result = await withSealed(workspace, call, async () => putPoint(workspace, access, saved, forwarded));
       return { ...result, left_out: leftOut.map(publicLeftOut), secrets: secretsIn(workspace, result) };
-    });
-  return dryRun === true ? both() : forwarding(access, options, both);
+    }),
+  );
 }
 
 /** Makes the folder equal to a snapshot. */

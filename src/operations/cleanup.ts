@@ -75,9 +75,9 @@ export async function runCleanup(workspace: Workspace, planId: string, options: 
   using _lock = await makingRoom(control, async () => workspace.lock("cleanup", options));
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
   const plan = loadPlan(control, planId);
-  const { removed, bytesFreed, complete } = await runPlan(workspace, plan, options);
+  const { removed, bytesFreed, complete, stillHeld } = await runPlan(workspace, plan, options);
   if (plan.rules?.maxBytes !== undefined) await tellOfSize(workspace, plan.rules.maxBytes, options);
-  return { removed, bytes_freed: bytesFreed, complete };
+  return { removed, bytes_freed: bytesFreed, complete, still_held: stillHeld };
 }
 
 /** Warns who asked for a size where what may not go is more than that. Nothing that fails here undoes the cleanup. */

@@ -21,6 +21,7 @@ import {
   workspaceNamed,
   workspaceRef,
 } from "../workspace/place/find-workspace.ts";
+import { namingInodes } from "../workspace/place/room.ts";
 import { unlessNotOwn } from "../workspace/place/owners.ts";
 import { recoverAcknowledged } from "../workspace/save/look.ts";
 import { readControl } from "../workspace/place/control-directory.ts";
@@ -205,7 +206,7 @@ export class CairnClient {
 
   #unlessGone(error: unknown, wasThere: boolean): unknown {
     const { found } = this.#options;
-    const known = unlessControlIsGone(found, error);
+    const known = namingInodes([found.control.root, found.folder], unlessControlIsGone(found, error));
     return wasThere ? unlessFolderIsGone(found, known) : known;
   }
 

@@ -63,7 +63,7 @@ export async function restoreTo(
   await recoverPartials(workspace, options);
   const point = workspace.resolve(options.target);
   const typed = options.paths === undefined ? null : options.paths.map(normalizeTyped);
-  const paths = withSidecars(null, point.descriptor, typed);
+  const paths = withSidecars([], point.descriptor, typed);
   const written = await writeElsewhere(workspace, { ...options, point, to: options.to, paths });
   warnOfDamaged(workspace, point, { ...options, leftOut: written.leftOut });
   return {

@@ -39,7 +39,8 @@ test("a call gives the memory of its scans back when it is over", async (t) => {
   const { changes } = await client.status();
   const restored = await client.restore({ target: "head" });
   assert.deepEqual([saved.changes, changes, restored.changes?.updated], [modified(1), modified(1), 1]);
-  assert.equal(taken.length, 6);
+  // Three caches; the second and the third scan fill the first one's table again.
+  assert.equal(taken.length, 4);
   for (const buffer of taken) {
     const inside = Buffer.from(buffer as unknown as ArrayBuffer, EDGE, buffer.byteLength - 2 * EDGE);
     assert.ok(inside.equals(Buffer.alloc(inside.length)), `${buffer.byteLength} bytes`);

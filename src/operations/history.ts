@@ -1,8 +1,7 @@
-import { existsSync } from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
-import { treePlace } from "../workspace/points/held-trees.ts";
+import { heldTreeProblem } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { PointList } from "../workspace/points/points.ts";
 import { ensureSealed } from "../workspace/points/seal.ts";
@@ -54,7 +53,7 @@ export async function history(workspace: Workspace, limit: number, options: Hist
 /** A point for lists: one that is not sealed has nothing but its tree, and is damaged without that. */
 function listed({ points }: Workspace, point: Point): SavePoint {
   const shown = publicPoint(point);
-  return point.sealed || existsSync(treePlace(points, point)) ? shown : { ...shown, integrity_state: "damaged" };
+  return point.sealed || heldTreeProblem(points, point) === null ? shown : { ...shown, integrity_state: "damaged" };
 }
 
 /** The points that changed a path, newest first, with what each did to it. */

@@ -7,7 +7,7 @@ import { test, type TestContext } from "node:test";
 import type { CairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { controlPaths, workspacePaths } from "../workspace/place/control-layout.ts";
-import { moveWorkspace } from "../workspace/place/relocate.ts";
+import { moveWorkspace } from "../workspace/place/move-record.ts";
 import { findWorkspace } from "../workspace/place/find-workspace.ts";
 import type { Client } from "../contract/index.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";

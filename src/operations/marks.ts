@@ -1,7 +1,7 @@
 import { CairnError } from "../errors.ts";
 import type { SavePoint, WorkspaceCallOptions } from "../contract/index.ts";
-import { checkTags } from "../formats/restic/snapshot.ts";
 import type { Point } from "../workspace/points/point-files.ts";
+import { checkPointTags } from "../workspace/points/targets.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { publicPoint } from "./public-point.ts";
 
@@ -39,7 +39,7 @@ export async function tag(
   { edit, options }: { edit: { add?: readonly string[]; remove?: readonly string[] }; options: WorkspaceCallOptions },
 ): Promise<SavePoint> {
   const { add = [], remove = [] } = edit;
-  checkTags(add);
+  checkPointTags(add);
   return mark(workspace, { verb: "tag", target, options }, (point) => {
     const missing = remove.find((each) => !point.tags.includes(each));
     if (missing !== undefined) {

@@ -31,32 +31,72 @@ test("a save at the quota is refused, and nothing is removed when no policy was 
   await saveNew(at);
 });
 
-test("a folder of more than a fifth of its disk is saved once; after that the quota counts, and one that was set always", async (context) => {
+test("a folder of more than a fifth of its disk is saved as often as anybody likes, and status warns from the half on", async (context) => {
   const disk = loopFileSystem(context, "ext4", { size: 64 << 20 });
   if (disk === null) return;
   const { library } = await testFolder(context);
-  const folderOf = (name: string): string => {
-    fs.mkdirSync(join(disk.root, name));
-    fs.writeFileSync(join(disk.root, name, "own"), randomBytes(14 << 20));
-    return join(disk.root, name);
-  };
-  const client = await library.adopt(folderOf("free"));
+  const folder = join(disk.root, "free");
+  fs.mkdirSync(folder);
+  fs.writeFileSync(join(folder, "own"), randomBytes(14 << 20));
+  const client = await library.adopt(folder);
   await client.save();
-  await assert.rejects(client.save(), (error: Error & { hint?: string; details?: Record<string, number> }) => {
-    assert.match(error.message, /nobody has set it: a fifth of the file system\); 14.* MiB are needed/);
-    assert.match(error.hint ?? "", /^raise it with `cairn cleanup --set-policy --quota 16MiB`/);
+  const warned = async (): Promise<string> => {
+    const warnings: string[] = [];
+    await client.status({ onWarning: (message) => void warnings.push(message) });
+    return warnings.join("\n");
+  };
+  assert.equal(await warned(), "");
+  for (let at = 0; at < 2; at++) {
+    fs.writeFileSync(join(folder, "own"), randomBytes(9 << 20));
+    await client.save();
+  }
+  assert.match(await warned(), /the save points take 32.* MiB, more than half of the file system/);
+});
+
+function bytesBelow(folder: string): number {
+  return fs
+    .readdirSync(folder, { recursive: true, withFileTypes: true })
+    .reduce((sum, each) => sum + (each.isFile() ? fs.statSync(join(each.parentPath, each.name)).size : 0), 0);
+}
+
+test("a save stops when it reaches the quota, makes no point and frees what it wrote", async (context) => {
+  const at = await testFolder(context, { small: "1" });
+  const { client, folder } = at;
+  await client.save();
+  await client.setPolicy({ quotaBytes: 1 << 20 });
+  const control = join((await client.store()).repository, "..");
+  const before = bytesBelow(control);
+  for (let file = 0; file < 30; file++) fs.writeFileSync(join(folder, `file${file}`), randomBytes(1_000_000));
+  await assert.rejects(client.save(), (error: Error & { code?: string }) => {
+    assert.equal(error.code, "no_space");
+    assert.match(error.message, /quota .* is 1 MiB; the save was stopped when it reached that/);
     return true;
   });
-  await client.setPolicy({ quotaBytes: 16 << 20 });
-  await client.save();
-  const set = await library.adopt(folderOf("set"), { quotaBytes: 10 << 20 });
-  await assert.rejects(set.save(), hasCode("no_space"));
+  assert.equal((await client.history()).save_points.length, 1);
+  assert.ok(bytesBelow(control) < before + 100_000, `${bytesBelow(control)} after ${before}`);
+  // What was met before is stored again with a larger quota.
+  await client.setPolicy({ quotaBytes: 100 << 20 });
+  const saved = await client.save();
+  assert.equal((await client.verify(saved.save_point_id, { deep: true })).problems.length, 0);
+});
+
+test("a save that reaches the quota on its way goes on with the room that the policy makes", async (context) => {
+  const at = await testFolder(context, { kept: "in all" });
+  context.mock.timers.enable({ apis: ["Date"], now: Date.now() - 30 * 86_400_000 });
+  await saveNew(at);
+  await saveNew(at);
+  context.mock.timers.reset();
+  await at.client.setPolicy({ quotaBytes: 250_000, retention: { keepLast: 1 } });
+  const warnings: string[] = [];
+  await saveNew(at, warnings);
+  assert.match(warnings.join("\n"), /quota .* 1 point/);
+  assert.equal((await at.client.history()).save_points.length, 2);
 });
 
 test("a save at the quota removes what the policy drops, says so, and goes on", async (context) => {
   const { at, points } = await atQuota(context, 30);
   await at.client.pin(points[0]!.save_point_id);
-  await at.client.setPolicy({ retention: { keepLast: 1 } });
+  await at.client.setPolicy({ quotaBytes: 320_000, retention: { keepLast: 1 } });
   const warnings: string[] = [];
   const saved = await saveNew(at, warnings);
   const left = (await at.client.history()).save_points.map(({ save_point_id }) => save_point_id);

@@ -16,6 +16,7 @@ import { holdersOf } from "./status.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { unknownIn } from "../workspace/restore/prepare.ts";
 import { CairnError } from "../errors.ts";
+import type { LastRestore } from "../formats/records/control.ts";
 import { requireFolder } from "../workspace/restore/missing-folder.ts";
 
 /** Plans what a restore would do now. */
@@ -25,7 +26,7 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
   const target = workspace.resolve(options.target);
   return planTo(workspace, options, {
     target,
-    paths: withSidecars(workspace.root, target.descriptor, paths),
+    paths: withSidecars([workspace.root], target.descriptor, paths),
     keepPresent: options.keepPresent ?? false,
   });
 }
@@ -33,8 +34,7 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
 /** Plans what an undo would do now. */
 export async function planUndo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
-  const last = workspace.state().last_restore;
-  if (last === null) throw nothingToUndo(workspace);
+  const last = restoreToUndo(workspace);
   return planTo(workspace, options, {
     target: workspace.resolve(last.undo_id),
     paths: last.paths?.map((path) => rawPath(path)) ?? null,
@@ -106,10 +106,25 @@ function publicEntry({ path, action, before, after, reason }: PlannedEntry): Pla
   };
 }
 
+/** Returns the restore that an undo takes back. Throws `nothing_to_undo` also if the last restore changed nothing. */
+export function restoreToUndo(workspace: Workspace): LastRestore {
+  const last = workspace.state().last_restore;
+  if (last === null) throw nothingToUndo(workspace);
+  const { undo_id: undo, restored_to: before, then_unchanged: later } = last;
+  if (later === undefined) return last;
+  throw new CairnError(
+    "nothing_to_undo",
+    `the last restore, to ${later.restored_to.slice(0, 8)}, changed nothing, so there is nothing to undo`,
+    {
+      hint: `restore ${undo.slice(0, 8)} to take back the restore before it, which was to ${before.slice(0, 8)}`,
+    },
+  );
+}
+
 /**
  * Makes the error for an undo without a restore; where the folder itself is missing, that is what somebody wants back.
  */
-export function nothingToUndo(workspace: Workspace): CairnError {
+function nothingToUndo(workspace: Workspace): CairnError {
   requireFolder(workspace);
   return new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
     hint: "see `cairn history`",

@@ -6,9 +6,11 @@ import { planCleanup } from "../workspace/care/cleanup-plan.ts";
 import { needsRecovery, recoverWorkspace } from "../workspace/care/recovery.ts";
 import { restoreLocked } from "../workspace/new-folder/restore-folder.ts";
 import { makingRoom } from "../workspace/place/temporaries.ts";
+import { writeState } from "../workspace/place/control-directory.ts";
+import type { Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
-import { nothingToUndo, planTo } from "./restore-plan.ts";
+import { planTo, restoreToUndo } from "./restore-plan.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
@@ -30,16 +32,21 @@ type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "ke
  */
 async function goingBack(
   workspace: Workspace,
-  options: Omit<RestoreOptions, "target" | "paths" | "keepPresent">,
+  options: Omit<RestoreOptions, "target" | "paths" | "keepPresent"> | RestoreOptions,
   purpose: "restore" | "undo",
   wanted: () => Wanted | null,
 ): Promise<RestoreResult> {
   const started = performance.now();
+  const isAsked = "target" in options;
   const go = async (): Promise<RestoreResult> => {
     using _lock = await workspace.lock(purpose, options);
     await recoverWorkspace(workspace, options);
     const chosen = wanted();
-    return chosen === null ? nowhere(started) : await restoreLocked(workspace, started, { ...options, ...chosen });
+    if (chosen === null) return nowhere(started);
+    const restored = await restoreLocked(workspace, started, { ...options, ...chosen });
+    const isRight = restored.undo_id === null && restored.left_out.length === 0;
+    if (isAsked && isRight) noteUnchanged(workspace, chosen.target);
+    return restored;
   };
   try {
     // A clone takes little more than records; what is written entry by entry would only take the room that a cleanup needs.
@@ -52,6 +59,16 @@ async function goingBack(
     if (chosen === null) throw error;
     throw reworded(failed, { hint: await whatItTakes(workspace, options, chosen) });
   }
+}
+
+/** So that an undo does not take back a restore before one that changed nothing. */
+function noteUnchanged(workspace: Workspace, { descriptor: { save_point_id: id } }: Point): void {
+  const state = workspace.state();
+  const { last_restore: last } = state;
+  if (last === null) return;
+  const then_unchanged = { restored_to: id, at: new Date().toISOString() };
+  workspace.requireLock();
+  writeState(workspace.found.paths, { ...state, last_restore: { ...last, then_unchanged } });
 }
 
 /** Nothing was ever saved. */
@@ -100,8 +117,7 @@ async function bytesOfOld(workspace: Workspace, signal: AbortSignal | undefined)
 /** Back to the state before the last restore or undo; twice is redo. */
 export async function undo(workspace: Workspace, options: UndoOptions): Promise<RestoreResult> {
   return goingBack(workspace, options, "undo", () => {
-    const last = workspace.state().last_restore;
-    if (last === null) throw nothingToUndo(workspace);
+    const last = restoreToUndo(workspace);
     return {
       target: workspace.resolve(last.undo_id),
       paths: last.paths?.map((path) => rawPath(path)) ?? null,

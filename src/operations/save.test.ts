@@ -53,6 +53,38 @@ test("a tag that is none is refused before anything is saved", async (t) => {
   assert.equal(await client.hasSavePoints(), false);
 });
 
+test("a tag that means something else as a target, or that nobody sees as it is, is refused for everybody", async (t) => {
+  const { client } = await testFolder(t, { a: "one" });
+  const words = ["latest", "Latest", "head", "HEAD", "head~1", "@", "@^", "undo", "now", "yesterday", "2026-11-23"];
+  const ids = ["cafe", "DEADBEEF", "0".repeat(32)];
+  const paths = ["../..", "/", "a/../b", "./a"];
+  const unseen = ["a\nb", "\u001b[2J", "a\u200bb", "\u202estable", "stable ", " stable", "a\u2028b", "\ud800"];
+  for (const tag of [...words, ...ids, ...paths, ...unseen])
+    await assert.rejects(client.save({ tags: [tag] }), hasCode("usage"), JSON.stringify(tag));
+  const tags = ["v1", "release/2", "latest-good", "fix: ü", "稳定", "d-2026-11-23"];
+  const { save_point_id: id } = await client.save({ tags });
+  for (const tag of tags) assert.equal((await client.resolve(tag)).save_point_id, id, tag);
+  await assert.rejects(client.tag(id, { add: ["latest"] }), hasCode("usage"));
+  await assert.rejects(client.tag(id, { add: ["a\tb"] }), hasCode("usage"));
+});
+
+test("an agent's tag never takes a person's: refused once the person has it, and weaker where the agent was first", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  const agent = { cause: { kind: "tool_call", tool: "mcp" } };
+  const early = await client.save({ tags: ["early"], ...agent });
+  const first = await client.save({ tags: ["stable", "early"] });
+  write("a", "two");
+  await assert.rejects(client.save({ tags: ["stable"], ...agent }), hasCode("already_exists"));
+  assert.equal((await client.status()).clean, false, "nothing was saved");
+  const second = await client.save({ tags: ["mine"], ...agent });
+  assert.equal((await client.resolve("stable")).save_point_id, first.save_point_id);
+  assert.equal((await client.resolve("early")).save_point_id, first.save_point_id, "and not ambiguous");
+  assert.equal((await client.resolve("mine")).save_point_id, second.save_point_id);
+  // A tag that a person gave an agent's point is the person's.
+  await client.tag(early.save_point_id, { add: ["good"] });
+  await assert.rejects(client.save({ tags: ["good"], ...agent }), hasCode("already_exists"));
+});
+
 test("reread reads every file again, whatever the times say", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "two two" });
   // An hour old, so that nothing is read again for being young.
@@ -193,7 +225,7 @@ test("a restore stores again what lay in packs that are missing before it replac
   assert.equal(read(), "two");
 });
 
-test("a restore, undo or restoreLatest that changes nothing makes no point and moves no undo target", async (t) => {
+test("a restore, undo or restoreLatest that changes nothing makes no point, and undo takes no restore back that came before it", async (t) => {
   const { client, write, folder } = await testFolder(t, { a: "none", b: "same" });
   const older = await client.save();
   write("a", "one");
@@ -215,8 +247,12 @@ test("a restore, undo or restoreLatest that changes nothing makes no point and m
     assert.deepEqual([undoId, changes], [null, { created: 0, updated: 0, deleted: 0, metadata: 0 }]);
   }
   assert.equal(await points(), before);
-  await client.undo();
+  await assert.rejects(client.undo(), hasCode("nothing_to_undo"));
+  await client.restore({ target: real.undo_id! });
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "an afternoon's work");
+  // A start that restores nothing is no reason to forget what was restored before.
+  await client.save();
+  await client.restoreLatest();
   await client.undo();
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "one");
 });

@@ -1,4 +1,4 @@
-import { secretKind } from "../fs/secret-names.ts";
+import { suspectAt } from "../fs/secret-names.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { displayPath, listedNames, printablePath, quotedPath } from "../fs/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
@@ -15,11 +15,12 @@ import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import { capturePoint } from "../workspace/points/capture.ts";
 import { isImported } from "../workspace/points/points.ts";
+import { checkPointTags } from "../workspace/points/targets.ts";
 
 /** Saves the folder as it is. Throws `usage` for a cause or a tag that is none. */
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
   const started = performance.now();
-  checkTags(options.tags ?? []);
+  checkPointTags(options.tags ?? []);
   if (options.id !== undefined && options.skipUnchanged === true)
     throw new CairnError("usage", "a point that is not made can get no id: give id or skipUnchanged");
   const cause = options.cause === undefined ? {} : { cause: checkedCause(options.cause) };
@@ -50,7 +51,7 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
 function warnOfSecrets(workspace: Workspace, { secrets, onWarning }: SaveOptions, { point, made }: SavedOrHead): void {
   const { parent_id: parent, rules } = point.descriptor;
   if (secrets === false) {
-    const left = rules.ignored_sample.map((each) => rawPath(each)).filter((path) => secretKind(path) !== null);
+    const left = rules.ignored_sample.map((each) => rawPath(each)).filter((path) => suspectAt(path) !== null);
     if (made && left.length > 0)
       onWarning?.(`left out, as they look like credentials: ${listedNames(left.map(quotedPath))}`);
     return;
@@ -96,7 +97,7 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
   if (holder === null) throw cannotHold(workspace, "its engine holds no trees");
   using _lock = await workspace.lock("import", options);
   await recoverWorkspace(workspace, options);
-  if (id !== undefined) workspace.requireOwnId(id);
+  if (id !== undefined) workspace.requireChosenId(id, true);
   const cause = { kind: "import", ...options.cause, imported: true };
   const input = { ...options, cause, tags: id === undefined ? tags : [id, ...tags] };
   const head = workspace.byId(workspace.state().head);

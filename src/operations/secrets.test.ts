@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { existsSync } from "node:fs";
-import { maySecret, SECRET_PATTERNS, secretKind } from "../fs/secret-names.ts";
+import { maySecret, SECRET_PATTERNS, suspectAt } from "../fs/secret-names.ts";
 import { backupScene } from "../backup/testing-far.ts";
 import { testFolder } from "./testing-folder.ts";
 
@@ -58,13 +58,68 @@ test("a backup lists the files that look like credentials", async (t) => {
 });
 
 test("a file looks like credentials by its name and the folder that it lies in", () => {
-  const looks = (path: string): boolean => secretKind(Buffer.from(path)) !== null;
+  const looks = (path: string): boolean => suspectAt(Buffer.from(path)) !== null;
   for (const path of ["id_rsa", "a/id_rsa", ".env.local", "x/.aws/credentials", "client_secret_1.json", "a.p12"])
     assert.ok(looks(path), path);
-  for (const pattern of SECRET_PATTERNS.filter((each) => !each.startsWith("!"))) {
+  // Those of a folder of many names are left out, and not listed.
+  for (const pattern of SECRET_PATTERNS.filter((each) => !/^!|\/.*\*.*\./.test(each))) {
     const name = Buffer.from(pattern.slice(pattern.lastIndexOf("/") + 1).replaceAll("*", "x"));
     assert.ok(maySecret(Buffer.concat([Buffer.from("a"), name]), 1, name.length), pattern);
   }
   for (const path of ["id_rsa.pub", ".env.example", "credentials", "config.json", "environment", "a.keynote", "pem"])
     assert.ok(!looks(path), path);
+});
+
+const KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n";
+const SECRET_FILES: Readonly<Record<string, string>> = {
+  ".npmrc": "//registry.example/:_authToken=npm_1\n",
+  ".cargo/credentials.toml": "[registry]\n",
+  ".vault-token": "hvs.1",
+  "config/rclone.conf": "[far]\n",
+  ".my.cnf": "[client]\n",
+  "credentials.tfrc.json": "{}",
+  "keys.txt": "# public key: age1\nAGE-SECRET-KEY-1\n",
+  "my-service-account.json": '{"private_key": "-----BEGIN PRIVATE KEY-----"}',
+  ".ssh/deploy_key": KEY,
+  "tls/server_key": KEY,
+  ".htpasswd": "ann:x",
+  "terraform.tfstate": "{}",
+  "infra/prod.tfstate.backup": "{}",
+  "chain.pem": `-----BEGIN CERTIFICATE-----\n${"x".repeat(100_000)}\n-----BEGIN RSA PRIVATE KEY-----\n`,
+  "raw.key": "0123456789abcdef",
+};
+/** Names of folders whose files are not listed one by one. */
+const BY_FOLDER = { ".ssh/other": KEY, "tokens/forge.json": "{}" };
+const PLAIN: Readonly<Record<string, string>> = {
+  "a/.npmrc": "registry=https://registry.example\n",
+  "cert.pem": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n",
+  "pub.pem": "-----BEGIN PUBLIC KEY-----\n",
+  "talk.key": "PK\u0003\u0004 a presentation",
+  "a/keys.txt": "enter, escape\n",
+  "a/service-accounts.json": '{"names": []}',
+  ".ssh/known_hosts": "host ssh-ed25519 x\n",
+  primary_key: "id\n",
+};
+
+test("what a file holds tells secrets from files that are only called so", async (t) => {
+  const { client, write } = await testFolder(t, { ...SECRET_FILES, ...BY_FOLDER, ...PLAIN });
+  const all = await client.save();
+  assert.deepEqual(all.secrets?.map(({ path }) => path).toSorted(), Object.keys(SECRET_FILES).toSorted());
+  const warnings: string[] = [];
+  const without = await client.save({ secrets: false, onWarning: (text) => void warnings.push(text) });
+  assert.deepEqual([without.left_out, without.secrets], [[], []]);
+  const kept: string[] = [];
+  for await (const { path, kind } of client.walk(without.save_point_id)) if (kind === "file") kept.push(path);
+  assert.deepEqual(kept.toSorted(), Object.keys(PLAIN).toSorted());
+  assert.match(warnings.join("\n"), /left out, as they look like credentials: /);
+  write("a/.npmrc", "_authToken=1\n");
+  const { secrets } = await client.save();
+  assert.ok(secrets?.some(({ path }) => path === "a/.npmrc"));
+  const again = await client.save({ secrets: false, exclude: ["!cert.pem", "!raw.key"] });
+  const { entries } = await client.show(again.save_point_id);
+  assert.ok(
+    ["raw.key", "cert.pem"].every((name) => entries.some(({ path }) => path === name)),
+    "what is given decides",
+  );
+  assert.ok(!(await client.show(again.save_point_id, "a")).entries.some(({ path }) => path === "a/.npmrc"));
 });

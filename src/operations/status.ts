@@ -1,6 +1,9 @@
+import { formatBytes, plural } from "../formats/sizes.ts";
+import { freeSpace } from "../fs/linux/mounts.ts";
 import { findHolders } from "../fs/linux/holders.ts";
 import { type HeadCall, lookBesideHead, recoverIfIdle } from "../workspace/save/look.ts";
 import { requireFolder } from "../workspace/restore/missing-folder.ts";
+import { whyUnmounted } from "../workspace/place/mounted.ts";
 import { readBackupNotes } from "../workspace/place/backup-notes.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -15,6 +18,7 @@ import type {
   WorkspaceCallOptions,
 } from "../contract/index.ts";
 import { degradationOf } from "./public-point.ts";
+import { missingPoints } from "../workspace/points/seal.ts";
 import { incompleteOf } from "../workspace/points/left-out.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
@@ -35,11 +39,19 @@ export async function status(
   requireFolder(workspace);
   workspace.engine.prepare();
   await recoverIfIdle(workspace, options);
+  const unmounted = whyUnmounted(workspace.found);
+  if (unmounted !== null) options.onWarning?.(`${unmounted}: mount it before anything is saved or restored`);
   const state = workspace.state();
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();
   const { ignored, changes, notKept } = await lookBesideHead(workspace, { ...options, head });
   const { bytes } = await workspace.engine.storeFacts();
+  await warnOfDamage(workspace, options);
+  const { totalBytes } = freeSpace(workspace.found.control.root);
+  if (bytes > totalBytes / 2)
+    options.onWarning?.(
+      `the save points take ${formatBytes(bytes)}, more than half of the file system of ${workspace.found.control.root} (${formatBytes(totalBytes)}): \`cairn cleanup --keep-last 50 --keep-daily 30\` removes old ones`,
+    );
   return {
     workspace: workspaceRef(workspace.found),
     clean: changes.added + changes.modified + changes.removed + notKept.count === 0,
@@ -47,6 +59,7 @@ export async function status(
     not_kept: { count: notKept.count, paths: notKept.paths.map((path) => displayPath(path)) },
     head: state.head,
     head_incomplete: head === null ? null : incompleteOf(head),
+    missing: missingPoints(workspace),
     latest: latest?.descriptor.save_point_id ?? null,
     detached: head !== null && latest !== null && head.descriptor.save_point_id !== latest.descriptor.save_point_id,
     engine: workspace.found.controlFile.engine as EngineType,
@@ -57,9 +70,29 @@ export async function status(
     store: { bytes, points: pointCount(workspace.found.control) },
     recovered: state.recovered as unknown as Recovered[],
     last_save_at: latest?.descriptor.created_at ?? null,
+    watched: false,
     last_backup: lastBackup(workspace),
     last_proof_at: provenAt(latest),
   };
+}
+
+/** Newest points that a status looks at for damage. */
+const LOOKED_AT = 50;
+
+/** Warns of damage that is known or seen without reading content. */
+async function warnOfDamage({ points, engine }: Workspace, { onWarning }: CallOptions): Promise<void> {
+  const { points: read, damaged } = points.list({ limit: LOOKED_AT });
+  const found = read.filter(({ verification }) => verification?.ok === false).length;
+  const packs = await engine.unsoundPacks();
+  const known = [
+    ...(damaged.length === 0 ? [] : [`${plural(damaged.length, "save point")} cannot be read`]),
+    ...(found === 0 ? [] : [`the last verification found damage in ${plural(found, "save point")}`]),
+    ...(packs === 0 ? [] : [`${plural(packs, "pack")} of the store ${packs === 1 ? "is" : "are"} missing or damaged`]),
+  ];
+  if (known.length > 0)
+    onWarning?.(
+      `${known.join("; ")}: \`cairn verify --all\` names the files, \`cairn doctor --repair\` mends what can be`,
+    );
 }
 
 function lastBackup(workspace: Workspace): StatusResult["last_backup"] {

@@ -11,7 +11,13 @@ import {
 } from "../workspace/place/control-directory.ts";
 import { controlPaths } from "../workspace/place/control-layout.ts";
 import { workspaceNamed, workspaceRef } from "../workspace/place/find-workspace.ts";
-import { controlOf, listRegistered, listSelfContained, readRegistration } from "../workspace/place/registry.ts";
+import {
+  controlOf,
+  listDaemons,
+  listRegistered,
+  listSelfContained,
+  readRegistration,
+} from "../workspace/place/registry.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
 import type { CallOptions } from "../contract/words.ts";
 import type { WorkspaceInfo } from "../contract/care.ts";
@@ -19,7 +25,7 @@ import type { WorkspaceInfo } from "../contract/care.ts";
 /** Every folder that this user keeps, by path, also self-contained ones that were opened here; missing ones and those whose records cannot be read too. */
 export async function listWorkspaces(parts: WorkspaceParts, options: CallOptions): Promise<WorkspaceInfo[]> {
   const infos = new Map<string, WorkspaceInfo>();
-  const registered = [...listRegistered(), ...listSelfContained()];
+  const registered = [...listRegistered(), ...listDaemons(), ...listSelfContained()];
   for (const { problem } of registered) if (problem !== undefined) options.onWarning?.(problem.message);
   const registrations = registered.flatMap(({ registration }) => (registration === null ? [] : [registration]));
   for (const root of new Set(registrations.map(controlOf))) {

@@ -53,7 +53,7 @@ export class ListedFiles {
     return new CairnError(
       "damaged",
       `${labelOf(this.#kind, name)} is listed, and not there when it is read: ${cause.message}`,
-      { cause },
+      { cause, details: { not_given: true } },
     );
   }
 }

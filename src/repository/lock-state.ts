@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from "node:fs";
+import { lstatSync, readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -68,22 +68,30 @@ export async function lookAtLocks(repository: Repository, options: LookOptions =
   }
 }
 
+/** Locks that this process saw held, by repository: a list that lacks one is no proof that it is gone. */
+const seenHeld = new Map<string, Set<string>>();
+
 /** `gone`: names that were listed and not there. */
 async function lookOnce(repository: Repository, options: LookOptions): Promise<{ look: LockLook; gone: string[] }> {
-  const names = (await repository.storage.list("locks")).map(({ name }) => name);
-  const hasExcepted = options.except !== undefined && names.includes(options.except);
+  const listed = new Set((await repository.storage.list("locks")).map(({ name }) => name));
+  const seen = seenHeld.get(repository.id) ?? new Set();
+  seenHeld.set(repository.id, seen);
+  const hasExcepted = options.except !== undefined && listed.has(options.except);
   const look: LockLook = { held: [], dead: [], hasExcepted };
   const gone: string[] = [];
-  for (const name of names) {
+  for (const name of listed.union(seen)) {
     if (name === options.except) continue;
     const own = options.ours?.(name);
     const lock = own === false ? null : await readLock(repository, name);
+    seen.delete(name);
     if (lock === undefined) {
-      gone.push(name);
+      if (listed.has(name)) gone.push(name);
       continue;
     }
-    if (own ?? !isDead(repository, name, lock)) look.held.push({ id: name, lock });
-    else look.dead.push(name);
+    if (own ?? !isDead(repository, name, lock)) {
+      look.held.push({ id: name, lock });
+      if (lock !== null) seen.add(name);
+    } else look.dead.push(name);
   }
   return { look, gone };
 }
@@ -123,7 +131,7 @@ function isDead(repository: Repository, id: string, lock: LockFile | null): bool
 /** Tells whether a lock file is what a power cut left: a living lock appears whole or not at all. */
 function isLeftover(repository: Repository, id: string): boolean {
   const path = repository.storage.localPath?.("locks", id);
-  const written = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+  const written = path === undefined ? undefined : lstatSync(path, { throwIfNoEntry: false })?.mtimeMs;
   if (written === undefined) return false;
   if (Date.now() - written > STALE_MS) return true;
   const booted = bootTime();

@@ -68,8 +68,8 @@ export class RepositoryLock {
   }
 
   /**
-   * Looks around again, before what others could have made wrong is committed. `busy` when this lock is gone, or one
-   * that excludes it stays for two seconds.
+   * Looks around again, before what others could have made wrong is committed. `busy` when this lock is gone, and when for two
+   * seconds another one excludes it, or the list of locks lacks it and so may lack others.
    */
   async recheck(): Promise<void> {
     let until: number | undefined;
@@ -88,9 +88,9 @@ export class RepositoryLock {
         );
       }
       const rival = excluding(others, this.exclusive);
-      if (rival === undefined) return;
+      if (rival === undefined && isListed) return;
       until ??= Date.now() + RIVAL_MS;
-      if (Date.now() >= until) throw busy(this.#repository, rival);
+      if (Date.now() >= until) throw rival === undefined ? shortList(this.#repository) : busy(this.#repository, rival);
       await sleep(20);
     }
   }
@@ -208,8 +208,12 @@ export async function acquireLock(repository: Repository, options: LockOptions):
     throwIfAborted(options.signal);
     // Named before anybody looks around: it may be there by the time that a list is answered.
     const own = await sealLock(repository, options.exclusive);
-    const rivalOf = async (): Promise<HeldLock | undefined> =>
-      excluding((await lookAround(repository, own.name)).others, options.exclusive);
+    let isListed = false;
+    const rivalOf = async (): Promise<HeldLock | undefined> => {
+      const look = await lookAround(repository, own.name);
+      isListed = look.isListed;
+      return excluding(look.others, options.exclusive);
+    };
     const before = rivalOf();
     before.catch(() => undefined);
     // A shared lock is in nobody's way for a moment: far away it is placed before the answer, once.
@@ -222,6 +226,13 @@ export async function acquireLock(repository: Repository, options: LockOptions):
         rival = await before;
         if (rival === undefined) {
           if (isFar) await pause(SETTLE_MS);
+          rival = await rivalOf();
+        }
+        // What is done under an exclusive lock trusts that the list has all others.
+        const listedBy = Date.now() + RIVAL_MS;
+        while (options.exclusive && rival === undefined && !isListed) {
+          if (Date.now() >= listedBy) throw shortList(repository);
+          await pause(50);
           rival = await rivalOf();
         }
         keep = rival === undefined;
@@ -365,6 +376,15 @@ async function removeLock(repository: Repository, id: string): Promise<Dropped> 
   }
   leftBehind.delete(id);
   return dropped;
+}
+
+/** A list that lacks a lock of this process may lack those of others. */
+function shortList({ storage }: Repository): CairnError {
+  return new CairnError(
+    "busy",
+    `the list of locks of ${storage.location} lacks the one that was just placed, so who else works there is not known`,
+    { hint: "run it again later; if it stays so, look at the server or at what caches its answers" },
+  );
 }
 
 function busy(repository: Repository, rival: HeldLock | undefined): CairnError {

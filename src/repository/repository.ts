@@ -22,7 +22,8 @@ import type { PackStyle } from "./packs/pack-style.ts";
 import { IndexText } from "./index/index-text.ts";
 import { ListedFiles } from "./listed-files.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "./packs/polynomial.ts";
-import { labelOf, type SaveOptions, type Storage, type StoredFile } from "./storage/storage.ts";
+import { labelOf, mayBeDone, type SaveOptions, type Storage, type StoredFile } from "./storage/storage.ts";
+import { SeenSnapshots } from "./seen-snapshots.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
 
 /** For a password that is 32 random bytes: guessing is hopeless at any cost, so the cost is small. */
@@ -95,6 +96,8 @@ export class Repository {
   readonly keyName: string | null;
   /** Form of the packs that this process makes. */
   style: PackStyle;
+  /** The memory of snapshots that a list may lack; null for a store, whose points are a second list. */
+  seen: SeenSnapshots | null = null;
   readonly #config: RepositoryConfig;
 
   private constructor(storage: Storage, keys: MasterKeys, config: RepositoryConfig, keyName: string | null = null) {
@@ -112,7 +115,13 @@ export class Repository {
   over(storage: Storage): Repository {
     const repository = new Repository(storage, this.keys, this.#config, this.keyName);
     repository.style = this.style;
+    repository.seen = this.seen;
     return repository;
+  }
+
+  /** Remembers the snapshots of lists in a file of this host's cache. */
+  rememberIn(path: string): void {
+    this.seen = new SeenSnapshots(path);
   }
 
   /** To be called before anything but locks is removed. `refused` where the repository's config forbids that. */
@@ -276,7 +285,17 @@ export class Repository {
   }
 
   async saveSnapshot(snapshot: Snapshot, options?: SaveOptions): Promise<ObjectId> {
-    return this.saveUnpacked("snapshots", encodeSnapshot(snapshot), options);
+    const { name, sealed } = await this.sealUnpacked(encodeSnapshot(snapshot));
+    // First: after a kill a list may lack what was saved.
+    this.seen?.made(name, snapshot);
+    failpoint("repository.snapshot-seen");
+    try {
+      await this.storage.save("snapshots", name, sealed, options);
+    } catch (error) {
+      if (!mayBeDone(toCairnError(error))) this.seen?.forgot([name]);
+      throw error;
+    }
+    return name;
   }
 
   async loadSnapshot(id: string): Promise<Snapshot> {
@@ -332,6 +351,10 @@ export class Repository {
         else if (error.code !== "not_found") throw error;
       }
     }
+    this.seen?.listed(
+      [...snapshots, ...damaged].map((file) => ("id" in file ? file.id : file.name)),
+      snapshots,
+    );
     return { snapshots, damaged };
   }
 

@@ -17,11 +17,20 @@ export interface ThreadRequest {
 }
 
 /** A message of a thread: that it can be asked, once; an event while it works; or the end of a request. */
-export type ThreadMessage =
-  | { ready: true }
-  | { event: unknown }
-  | { reply: unknown }
-  | { failure: { code: ErrorCode; message: string; hint?: string; details?: Record<string, unknown> } };
+export type ThreadMessage = { ready: true } | { event: unknown } | { reply: unknown } | { failure: Failure };
+
+/** An error as one thread tells it to another. */
+export interface Failure {
+  code: ErrorCode;
+  message: string;
+  hint: string | undefined;
+  details: Record<string, unknown> | undefined;
+}
+
+export function failureOf(error: unknown): Failure {
+  const { code, message, hint, details } = toCairnError(error);
+  return { code, message, hint, details };
+}
 
 interface Runner {
   handle(request: never): unknown;
@@ -54,15 +63,7 @@ export async function serve(kinds: KindsOfWork, onWorked: () => void): Promise<v
       const runner = await runnerOf(work);
       post({ reply: runner.handle(request as never) });
     } catch (error) {
-      const { code, message, hint, details } = toCairnError(error);
-      post({
-        failure: {
-          code,
-          message,
-          ...(hint === undefined ? {} : { hint }),
-          ...(details === undefined ? {} : { details }),
-        },
-      });
+      post({ failure: failureOf(error) });
     }
     if (performance.now() - started >= LONG_MS) onWorked();
   };

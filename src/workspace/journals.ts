@@ -238,7 +238,7 @@ export function readConvertIntent(journal: string): ConvertIntent | null {
   });
 }
 
-const FOLDER_WORDS = new RegExp(`^cairn\\.folder\\.1:(\\${TEMPORARY_PREFIX}[0-9a-f-]+):(-|[0-9.]+)$`);
+const FOLDER_WORDS = new RegExp(`^cairn\\.folder\\.1:(\\${TEMPORARY_PREFIX}[0-9a-z-]+):(-|[0-9.]+)$`);
 
 /** A folder that a restore makes, for whoever finds it unfinished. */
 export interface FolderIntent {

@@ -16,7 +16,7 @@ import type { Progress } from "../contract/words.ts";
 import { warnRoot } from "./place/owners.ts";
 import { lockingOf } from "./place/registry.ts";
 import { Removals } from "./points/held-trees.ts";
-import { requireOwnId, resolveTarget } from "./points/targets.ts";
+import { requireAgentsTags, requireChosenId, resolveTarget } from "./points/targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */
 export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => PointStore;
@@ -117,8 +117,13 @@ export class Workspace {
   }
 
   /** Throws `invalid_id` for what can be no id of a caller's choice, `already_exists` for one that a point has. */
-  requireOwnId(id: string): void {
-    requireOwnId(this.points, id);
+  requireChosenId(id: string, isImported = false): void {
+    requireChosenId(this.points, id, isImported);
+  }
+
+  /** Throws `already_exists` for tags of an agent's new point by which persons know theirs. */
+  requireTags({ tags, cause }: { tags?: readonly string[] | undefined; cause?: { kind: string } | undefined }): void {
+    if (cause?.kind === "tool_call") requireAgentsTags(this.points, tags ?? []);
   }
 
   byId(id: SavePointId | null): Point | null {

@@ -50,9 +50,7 @@ async function unlessKilled(work: Promise<unknown>): Promise<void> {
   } catch (error) {
     const { code, message } = toCairnError(error);
     const isKilled =
-      code === "io" ||
-      (code === "busy" && message.includes("takes no more callers")) ||
-      (code === "not_found" && message.startsWith("no daemon"));
+      code === "io" || (code === "busy" && message.includes("takes no more callers")) || code === "no_daemon";
     assert.ok(isKilled, `${code}: ${message}`);
   }
 }

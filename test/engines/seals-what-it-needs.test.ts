@@ -366,7 +366,7 @@ test("what btrfs said of a point's ignore files is kept for the next command, an
   const restore = async (target: string): Promise<string> =>
     (await client.restore({ target, method: "exchange" })).method;
   assert.equal(await restore(first.save_point_id), "exchange");
-  const file = path.join(client.controlDirectory, "cache/ruleless-main");
+  const file = path.join(client.controlDirectory, "cache/ruleless-2-main");
   const { uuid, otransid } = inDirectory(treeOf(client, 1), subvolumeInfo);
   assert.equal(fs.readFileSync(file, "utf8"), `${first.save_point_id} ${uuid}:${otransid}\n`);
   // Were it about the second one, that would be believed, and of no other snapshot.

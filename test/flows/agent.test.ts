@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import fs from "node:fs";
+import { createServer } from "node:http";
 import path from "node:path";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
@@ -74,6 +76,41 @@ test("each tool's own files get the entries once, and taking them out gives back
       cairnOk(["agent", "remove", tool, "-C", folder]);
     }
   }
+});
+
+test("taking the entries out gives back files and folders of any shape, as they were before install", () => {
+  const shapes: [string, Readonly<Record<string, string>>][] = [
+    ["claude-code", { ".mcp.json": "{}", ".claude/settings.json": "{ }" }],
+    ["claude-code", { ".mcp.json": '{"mcpServers":{}}', ".claude/settings.json": '{"hooks":{}}\n' }],
+    [
+      "claude-code",
+      { ".mcp.json": '{"mcpServers":{"x":{"command":"x"}}}', ".claude/settings.json": '{"hooks":{"Stop":[]}}' },
+    ],
+    ["gemini", { ".gemini/settings.json": "// mine\n{}" }],
+    ["codex", { ".codex/config.toml": 'model = "x"', ".codex/hooks.json": "" }],
+    ["opencode", { "opencode.json": '{"mcp":{}}' }],
+  ];
+  const all = (folder: string): string[] => fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).toSorted();
+  for (const [tool, files] of shapes) {
+    const given = Object.fromEntries(Object.entries(files).filter(([, text]) => text !== ""));
+    const folder = newProject(given);
+    fs.mkdirSync(path.join(folder, "empty"));
+    const before = all(folder);
+    install(folder, tool, "--each", "turn");
+    install(folder, tool);
+    cairnOk(["agent", "remove", tool, "-C", folder]);
+    for (const [name, text] of Object.entries(given)) assert.equal(read(folder, name), text, `${tool}: ${name}`);
+    assert.deepEqual(all(folder), before, tool);
+  }
+  const changed = newProject({ ".mcp.json": "{}" });
+  install(changed, "claude-code");
+  const text = read(changed, ".mcp.json").replace(
+    '"mcpServers": {',
+    '"mcpServers": {\n    "mine": { "command": "m" },',
+  );
+  fs.writeFileSync(path.join(changed, ".mcp.json"), text);
+  cairnOk(["agent", "remove", "claude-code", "-C", changed]);
+  assert.deepEqual(json(changed, ".mcp.json"), { mcpServers: { mine: { command: "m" } } }, "what came since stays");
 });
 
 test("the entries have the members that the tools read, and a turn alone where that is asked for", () => {
@@ -280,4 +317,79 @@ test("opencode's plugin runs the hook at each of its events, and the MCP server 
   };
   assert.equal(saved.structuredContent.made, true);
   await client.close();
+});
+
+test("what install writes runs where the Node that a shell finds is too old", () => {
+  const folder = newProject();
+  const old = path.join(SCRATCH, "old-node");
+  fs.mkdirSync(old);
+  fs.writeFileSync(path.join(old, "node"), "#!/bin/sh\necho 'this Node is too old' >&2\nexit 2\n", { mode: 0o755 });
+  const PATH = `${old}:/usr/bin:/bin`;
+  cairnOk(["agent", "install", "claude-code", "-C", folder], { own: true, env: { PATH } });
+  const { hooks } = json(folder, ".claude/settings.json");
+  fs.writeFileSync(path.join(folder, "a.txt"), "by the hook\n");
+  const input = JSON.stringify({ ...FACTS["claude-code"], cwd: folder });
+  const env = { ...process.env, PATH };
+  const done = spawnSync("sh", ["-c", hooks.Stop[0].hooks[0].command as string], { input, encoding: "utf8", env });
+  assert.deepEqual([done.status, done.stderr], [0, ""]);
+  assert.equal((cairnOk(["history", "-C", folder]).data["save_points"] as unknown[]).length, 1);
+  const { command, args } = json(folder, ".mcp.json")["mcpServers"].cairn as { command: string; args: string[] };
+  const served = spawnSync(command, args, { cwd: folder, input: "", encoding: "utf8", env });
+  assert.deepEqual([served.status, served.stderr], [0, ""]);
+});
+
+test("a restore to a point from before the installation says which agents have no hooks any more", () => {
+  const folder = newProject();
+  cairnOk(["save", folder]);
+  install(folder, "claude-code");
+  install(folder, "gemini");
+  cairnOk(["save", folder]);
+  fs.writeFileSync(path.join(folder, "a.txt"), "two\n");
+  assert.deepEqual(cairnOk(["restore", "head", "-C", folder]).warnings, []);
+  const { warnings } = cairnOk(["restore", "head~1", "-C", folder]);
+  assert.deepEqual(
+    warnings.map((each) => each.split(":")[0]),
+    ["claude-code has no hooks here any more", "gemini has no hooks here any more"],
+  );
+  assert.match(warnings[0]!, /agent install claude-code/);
+  assert.deepEqual(cairnOk(["undo", "-C", folder]).warnings, []);
+});
+
+test("a hook exits 0 whatever is wrong with its line or its Node: tools take 2 for an order to stop the agent", () => {
+  for (const args of [["claude-code", "--no-such"], [], ["emacs"], ["claude-code", "more"]])
+    assert.equal(spawnSync(process.execPath, [COMMAND, "agent", "hook", ...args], { input: "{}" }).status, 0);
+  const system = spawnSync("/usr/bin/node", ["--version"], { encoding: "utf8" });
+  if (system.status !== 0 || Number.parseInt(system.stdout.slice(1), 10) >= 24) return;
+  const done = spawnSync("/usr/bin/node", [COMMAND, "agent", "hook", "codex"], { input: "{}", encoding: "utf8" });
+  assert.equal(done.status, 0);
+  assert.match(done.stderr, /Node 24 or newer is needed/);
+});
+
+test("a hook ends by itself and by SIGTERM, with 0, where a daemon that lives never ends its call", async (t) => {
+  const folder = newProject();
+  cairnOk(["save", folder]);
+  const socket = path.join(SCRATCH, "endless.sock");
+  let taken = (): void => undefined;
+  const server = createServer((request, response) => {
+    if (request.url === "/v1/ready") return void response.end();
+    response.writeHead(200).flushHeaders();
+    taken();
+  }).listen(socket);
+  await once(server, "listening");
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  for (const isTold of [true, false]) {
+    const begun = new Promise<void>((done) => (taken = done));
+    const child = spawn(process.execPath, [COMMAND, "agent", "hook", "codex", "--verbose"], {
+      env: { ...process.env, CAIRN_SOCKET: socket },
+    });
+    t.after(() => child.kill("SIGKILL"));
+    const ended = once(child, "exit");
+    child.stdin.end(JSON.stringify({ ...FACTS.codex, cwd: folder }));
+    await begun;
+    if (isTold) child.kill("SIGTERM");
+    assert.deepEqual(await ended, [0, null]);
+  }
 });

@@ -26,18 +26,35 @@ test("a program saves, looks, reads and goes back by a daemon, with the library'
   await client.restore({ target: "head~1" });
   assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "one\n");
   await assert.rejects(client.restore({ target: "never" }), { name: "CairnError", code: "invalid_id" });
-  const stopped = AbortSignal.abort(new Error("by me"));
-  await assert.rejects(client.save({ signal: stopped }), { code: "interrupted" });
+  const reason = new Error("by me");
+  await assert.rejects(client.save({ signal: AbortSignal.abort(reason) }), { code: "interrupted", cause: reason });
+  const stopper = new AbortController();
+  const listening = library.events({ signal: stopper.signal })[Symbol.asyncIterator]().next();
+  stopper.abort(reason);
+  await assert.rejects(listening, { code: "interrupted", cause: reason });
   assert.equal((await client.fork("head", path.join(SCRATCH, "forked"))).left_out.length, 0, "for its operator");
   await assert.rejects(client.setEngine("copy", { plain: "no" } as never), { code: "usage" });
-  await assert.rejects(library.open(path.join(SCRATCH)), { code: "unsupported" });
-  await assert.rejects(connect({ socket: path.join(SCRATCH, "none.sock") }).open(folder), { code: "unsupported" });
+  await assert.rejects(library.open(path.join(SCRATCH)), { code: "not_a_workspace" });
   const nowhere = connect({ socket: path.join(SCRATCH, "none.sock") });
-  await assert.rejects(nowhere.jobs(), { code: "not_found" });
-  await assert.rejects(nowhere.events()[Symbol.asyncIterator]().next(), { code: "not_found" });
   assert.throws(() => nowhere.keyed({} as typeof client, "k"), { code: "usage" });
   assert.deepEqual(
     (await Promise.all(Array.from({ length: 10 }, async () => client.status()))).map(({ clean }) => clean),
     Array(10).fill(true),
   );
+});
+
+test("a program is told which socket no daemon answers at, and its client works once a daemon does", async (t) => {
+  const daemon = new TestDaemon(t);
+  const library = connect({ socket: daemon.socket });
+  const folder = fs.mkdtempSync(path.join(SCRATCH, "by-later-client-"));
+  const refused = { code: "no_daemon", retryable: true, exitStatus: 5, message: new RegExp(daemon.socket) };
+  await assert.rejects(library.open(folder), refused);
+  await assert.rejects(library.openOrAdopt(folder), refused);
+  await assert.rejects(library.find(folder), refused);
+  await assert.rejects(library.listWorkspaces(), refused);
+  await assert.rejects(library.jobs(), refused);
+  await assert.rejects(library.events()[Symbol.asyncIterator]().next(), refused);
+  await daemon.start();
+  await using client = await library.openOrAdopt(folder);
+  assert.ok((await client.save()).made);
 });

@@ -3,8 +3,12 @@ import { execFileSync, spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import type { CairnError } from "../../src/errors.ts";
 import type { HistoryResult } from "../../src/contract/looking.ts";
+import { type DaemonState, encodeDaemonState } from "../../src/formats/records/daemon-state.ts";
+import { cairnOk } from "../fixtures/command.ts";
 import { newFolder } from "../fixtures/work.ts";
+import { eventually } from "../fixtures/eventually.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { makeLoopFileSystem } from "../fixtures/loop-file-system.ts";
@@ -78,6 +82,27 @@ test("a folder is moved onto the image and back, equal at its path at any time, 
   assert.deepEqual((await daemon.status()).workspaces, []);
   assert.deepEqual(daemon.stateNow().moves, []);
   fs.rmSync(original, { recursive: true });
+  // Its points are found again: by the daemon, which moves the folder once more, and by root without it.
+  await daemon.call("register", { path: folder, ...ALLOW });
+  assert.deepEqual(
+    (await history(daemon, folder)).map(({ message }) => message),
+    ["", "one"],
+  );
+  await daemon.call("save", { workspace: folder, options: { message: "three" } });
+  assert.equal((await history(daemon, folder))[0]!.engine, "btrfs-snapshot");
+  await daemon.call("recover", { path: folder, ...ALLOW });
+  await daemon.stop();
+  const asRoot = { env: { CAIRN_STATE_DIR: daemon.state } };
+  cairnOk(["init", folder], asRoot);
+  fs.writeFileSync(path.join(folder, "more"), "changed");
+  cairnOk(["save", folder, "-m", "four"], asRoot);
+  const points = cairnOk(["-C", folder, "history"], asRoot).data["save_points"] as { message: string }[];
+  assert.deepEqual(
+    points.map(({ message }) => message),
+    ["four", "three", "", "one"],
+  );
+  cairnOk(["-C", folder, "restore", "head~3"], asRoot);
+  assertFolder(folder, state, "the first point");
 });
 
 test("an image that is gone is not made anew, and one that is to be larger is grown while it is in use", async (t) => {
@@ -86,9 +111,13 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   await daemon.start();
   const folder = filled("kept");
   await daemon.call("register", { path: folder, ...ALLOW });
-  await daemon.call("save", { workspace: folder });
-  await daemon.reconciled();
-  await daemon.stop();
+  for (const content of ["one", "two"]) {
+    fs.writeFileSync(path.join(folder, "counted"), content);
+    await daemon.call("save", { workspace: folder });
+  }
+  // The points are counted without a stop.
+  await eventually("two points are counted", () => daemon.stateNow().workspaces[0]!.points === 2);
+  await daemon.kill();
   const mount = path.join(daemon.state, "btrfs");
   const image = path.join(daemon.state, "btrfs.img");
   daemon.configure('[loop]\nsize = "768MiB"\n');
@@ -96,7 +125,7 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   const { bsize, blocks } = fs.statfsSync(mount);
   assert.equal(bsize * blocks, 768 << 20);
   assert.equal(daemon.stateNow().paths.loop_image!.bytes, 768 << 20);
-  assert.equal((await history(daemon, folder)).length, 1);
+  assert.equal((await history(daemon, folder)).length, 2);
   await daemon.stop();
   daemon.configure('[loop]\nsize = "300MiB"\n');
   await daemon.start();
@@ -106,12 +135,12 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   fs.renameSync(image, `${image}.away`);
   const { error } = await daemon.refused();
   assert.equal(error.code, "unsupported");
-  for (const said of ["btrfs-loop", image, "state.json", path.basename(fs.readlinkSync(folder)), "1 point"])
+  for (const said of ["btrfs-loop", image, "state.json", `${folder}: 2 points`])
     assert.ok(error.message.includes(said), `${said} in ${error.message}`);
   assert.equal(fs.existsSync(image), false);
   fs.renameSync(`${image}.away`, image);
   await daemon.start();
-  assert.equal((await history(daemon, folder)).length, 1);
+  assert.equal((await history(daemon, folder)).length, 2);
 });
 
 test("a folder that is written to while it is moved, or that somebody works in, stays where it is", async (t) => {
@@ -159,7 +188,7 @@ test("a move, the way back and a first start that are killed at any step leave t
     assert.equal((await history(daemon, folder)).length, 1);
     const target = fs.readlinkSync(folder);
     await daemon.stop();
-    for (const back of [...steps, "daemon.released"]) {
+    for (const back of [...steps, "daemon.left-image", "daemon.released"]) {
       const where = `${failpoint}, then back and killed at ${back}`;
       if (!fs.lstatSync(folder).isSymbolicLink()) break;
       await daemon.start({ CAIRN_FAILPOINT: back });
@@ -221,9 +250,14 @@ test("a state that is lost is not guessed where there are traces of it", async (
   const config = fs.readFileSync(daemon.config, "utf8");
   daemon.configure("");
   for (const name of ["state.json", "state.previous.json"]) fs.writeFileSync(path.join(daemon.state, name), "cut");
-  const { error } = await daemon.refused();
-  assert.equal(error.code, "damaged");
-  assert.match(error.message, /btrfs\.img and records of 1 folder/);
+  // However often it is started again, as systemd does.
+  for (let start = 0; start < 3; start++) {
+    const { error } = await daemon.refused();
+    assert.equal(error.code, "damaged");
+    assert.match(error.message, /btrfs\.img and records of 1 folder/);
+    assert.match(error.hint, /--rebuild-state/);
+    assert.equal(fs.readFileSync(path.join(daemon.state, "state.json"), "utf8"), "cut");
+  }
   daemon.configure(config);
   // Its image is away, and records lie below its mount.
   execFileSync("umount", [path.join(daemon.state, "btrfs")]);
@@ -234,5 +268,65 @@ test("a state that is lost is not guessed where there are traces of it", async (
   fs.renameSync(`${image}.away`, image);
   await daemon.start();
   assert.equal((await daemon.reconciled()).workspaces.length, 1);
+  assert.equal((await history(daemon, folder)).length, 1);
+});
+
+test("a state of btrfs-loop that names no image has no new one made in its place", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  const selected = { type: "btrfs-loop", selection_method: "auto-detect", selected_at: "2026-05-01T10:00:00.000Z" };
+  const state = {
+    backend: { ...selected, filesystem_uuid: "01234567-89ab-cdef-0123-456789abcdef" },
+    paths: { data_root: "/mnt/gone", loop_image: null },
+    workspaces: [],
+    schedules: {},
+  } as const;
+  const bytes = encodeDaemonState(state as unknown as DaemonState);
+  fs.mkdirSync(daemon.state, { recursive: true });
+  const file = path.join(daemon.state, "state.json");
+  for (const config of ["", fs.readFileSync(daemon.config, "utf8")]) {
+    daemon.configure(config);
+    fs.writeFileSync(file, bytes);
+    const { error } = await daemon.refused();
+    assert.equal(error.code, "unsupported");
+    for (const said of ["btrfs-loop", path.join(daemon.state, "btrfs.img"), daemon.config, file])
+      assert.ok(error.message.includes(said), `${said} in ${error.message}`);
+    assert.deepEqual(
+      fs.readdirSync(daemon.state).filter((name) => /img|^btrfs/.test(name)),
+      [],
+    );
+    assert.deepEqual(fs.readFileSync(file), Buffer.from(bytes), "the state stays byte for byte");
+  }
+});
+
+test("a folder that is made anew in the place of a workspace's link is no second workspace: the first one keeps the path", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  await daemon.start();
+  const folder = newFolder("made-anew");
+  fs.writeFileSync(path.join(folder, "file"), "first");
+  await daemon.call("register", { path: folder, ...ALLOW });
+  const target = fs.readlinkSync(folder);
+  await daemon.call("save", { workspace: folder });
+  fs.rmSync(folder);
+  fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(folder, "file"), "second");
+  for (const [verb, members] of [
+    ["register", { path: folder, ...ALLOW }],
+    ["save", { workspace: folder }],
+    ["history", { workspace: folder }],
+  ] as const)
+    await assert.rejects(daemon.call(verb, members), (error: CairnError) => {
+      assert.equal(error.code, "conflict", verb);
+      for (const said of [target, "1 point"]) assert.ok(error.message.includes(said), error.message);
+      assert.match(error.hint ?? "", /restore latest/);
+      return true;
+    });
+  assert.equal((await daemon.status()).workspaces.length, 1);
+  assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "second");
+  fs.renameSync(folder, `${folder}.new`);
+  fs.symlinkSync(target, folder);
+  await daemon.call("restore", { workspace: folder, options: { target: "latest" } });
+  assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "first");
   assert.equal((await history(daemon, folder)).length, 1);
 });

@@ -244,6 +244,29 @@ test("a state file that is cut, empty or gone is set aside, and every workspace 
   assert.equal((JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>)["version"], 2);
 });
 
+test("a state of which no generation can be read is made anew only when a person says so", async (t) => {
+  const here = await place(t);
+  if (here === null) return;
+  const { daemon } = here;
+  await daemon.stop();
+  const names = ["state.json", "state.previous.json"];
+  for (const name of names) fs.writeFileSync(path.join(daemon.state, name), "cut");
+  for (let start = 0; start < 2; start++) assert.equal((await daemon.refused()).error.code, "damaged");
+  // An earlier version set both aside before it refused.
+  for (const name of names) fs.renameSync(path.join(daemon.state, name), path.join(daemon.state, `${name}.damaged-1`));
+  assert.equal((await daemon.refused()).error.code, "damaged");
+  assert.equal(fs.existsSync(path.join(daemon.state, "state.json")), false);
+  daemon.more = ["--rebuild-state"];
+  await daemon.start();
+  assert.equal((await daemon.status()).backend.type, "btrfs-base");
+  assert.equal((await daemon.reconciled()).workspaces.length, 1);
+  assert.equal((await historyOf(here)).length, 2);
+  await daemon.stop();
+  daemon.more = [];
+  await daemon.start();
+  assert.equal((await historyOf(here)).length, 2);
+});
+
 test("btrfs-base is begun on btrfs alone, and a state directory may be reached through a link", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
@@ -366,7 +389,7 @@ test("points of several workspaces are named by ids of their makers, listed toge
   const run = (...args: string[]): ReturnType<typeof cairn> => cairn(args, daemon.asked);
   assert.equal(run("save", other, "--id", "step-1").status, 0);
   assert.equal(run("save", other, "--id", "step-1").error?.code, "already_exists");
-  for (const id of ["../x", "abcd", "latest", "yesterday", "a b", "-x"])
+  for (const id of ["../x", "head~1", "latest", "yesterday", "a b", "-x"])
     assert.equal(run("save", other, `--id=${id}`).error?.code, "invalid_id", id);
   assert.equal(run("save", folder, "--id", "step-1").status, 0, "another workspace has ids of its own");
   fs.writeFileSync(path.join(folder, "a"), "three");
@@ -397,6 +420,23 @@ test("points of several workspaces are named by ids of their makers, listed toge
   assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "refused", "it is pinned still");
   assert.deepEqual(run("cleanup", "--only", "--anywhere", "--force", id).data["removed"], [id]);
   assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "not_found");
+  // Eight hex digits, as the plugins of ws-ckpt make them.
+  for (const chosen of ["deadbeef", "00000001"]) {
+    fs.writeFileSync(path.join(other, "b"), chosen);
+    assert.equal(run("save", other, "--id", chosen).status, 0, chosen);
+  }
+  assert.equal(run("-C", other, "show", "deadbeef").status, 0);
+  assert.equal(run("-C", other, "diff", "deadbeef", "00000001").status, 0);
+  for (const [target, content] of [
+    ["deadbeef", "deadbeef"],
+    ["deadb", "deadbeef"],
+    ["00000001", "00000001"],
+  ] as const) {
+    assert.equal(run("-C", other, "restore", target).status, 0, target);
+    assert.equal(fs.readFileSync(path.join(other, "b"), "utf8"), content);
+  }
+  assert.equal((run("cleanup", "--only", "--anywhere", "--force", "deadbeef").data["removed"] as string[]).length, 1);
+  assert.equal(run("-C", other, "restore", "deadbeef").error?.code, "not_found");
 });
 
 test(
@@ -660,4 +700,31 @@ test("requests that are no calls are refused with a status and a code, and too m
   );
   for (const each of connections) each.close();
   await failures;
+});
+
+test("a configuration that was named has to be there, and a check tries what it names", async (t) => {
+  const daemon = new TestDaemon(t);
+  fs.rmSync(daemon.config);
+  const missing = await daemon.refused();
+  assert.equal(missing.status, 2);
+  assert.ok(missing.error.message.includes(daemon.config), missing.error.message);
+  const checked = (): ReturnType<typeof cairn> =>
+    cairn(["daemon", "--check", "--state-dir", daemon.state, "--socket", daemon.socket, "--config", daemon.config]);
+  assert.equal(checked().status, 2);
+  const [repository, file, other] = ["repository", "password", "other"].map((name) => path.join(daemon.folder, name));
+  const row = (where: string, password: string): string =>
+    `[[backup]]\nrepository = "${where}"\npassword_file = "${password}"\nevery = "1d"\n`;
+  daemon.configure(`[socket]\ngroup = "no-such-group"\n${row(repository!, file!)}${row(other!, `${file}-2`)}`);
+  const refused = checked();
+  assert.equal(refused.status, 2, refused.stdout);
+  for (const said of ["no-such-group", file!, `${file}-2`])
+    assert.ok(refused.error!.message.includes(said), `${said} in ${refused.error!.message}`);
+  fs.writeFileSync(file!, "secret\n", { mode: 0o600 });
+  daemon.configure(row(repository!, file!));
+  assert.match(checked().error!.message, /repository/, "it is not there");
+  cairnOk(["backup", "init", "-r", repository!, "--password-file", file!]);
+  assert.equal(checked().status, 0, checked().stdout);
+  fs.writeFileSync(file!, "other\n");
+  assert.match(checked().error!.message, /password/);
+  assert.equal(fs.existsSync(daemon.state), false, "a check makes nothing");
 });

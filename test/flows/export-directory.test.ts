@@ -58,6 +58,20 @@ test("an export is imported and cloned with the same state, also where it was co
   }
 });
 
+test("an export of a path that is too long says so shortly, and what carries it", () => {
+  const folder = fresh("long");
+  fs.mkdirSync(folder);
+  const script = 'for (let i = 0; i < 22; i++) { fs.mkdirSync("d".repeat(200)); process.chdir("d".repeat(200)); }';
+  execFileSync(process.execPath, ["-e", script], { cwd: folder });
+  cairnOk(["save", folder]);
+  const directory = fresh("exported");
+  const { error, status, stdout } = cairn(["export", "head", "--to-dir", directory, "-C", folder]);
+  assert.deepEqual([error?.code, status, stdout.length < 1000], ["unsupported", 2, true], stdout);
+  assert.match(error!.hint!, /restore POINT --to DIR/);
+  assert.ok(!fs.existsSync(directory));
+  cairnOk(["restore", "head", "--to", fresh("restored"), "-C", folder]);
+});
+
 test("a tar file of an export unpacks to the same directory, and comes back with the same state", () => {
   const folder = newWorkspace();
   const [tar, directory] = [fresh("tar"), fresh("unpacked")];

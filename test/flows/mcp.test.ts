@@ -46,6 +46,8 @@ test("an agent saves, looks, goes back and forward, and starts a second folder, 
   assert.match(before.words, /not_a_workspace.*\n.*call save/);
   const first = await callTool(client, "save", { message: "first", cause: { kind: "tool_call", turn: 7 } });
   assert.equal(first.structuredContent?.["made"], true);
+  const forged = await callTool(client, "save", { cause: { kind: "person" } });
+  assert.match(forged.words, /usage.*tool_call/);
   fs.writeFileSync(file, "two\n");
   fs.writeFileSync(path.join(folder, "b.bin"), Buffer.from([0, 1, 2]));
   assert.match((await callTool(client, "status")).words, /added 1, changed 1, removed 0/);
@@ -93,6 +95,8 @@ test("the tools remove no points, and what is not understood is told to the mode
   }
   await callTool(client, "save");
   for (const [name, given, words] of [
+    ["undo", {}, /^nothing_to_undo: .*\nsee `history\(\)`$/],
+    ["show", { target: "beef" }, /^not_found: .*\nsee `history\(\)`$/],
     ["cleanup", {}, /no tool "cleanup"/],
     ["release", {}, /no tool/],
     ["constructor", {}, /no tool/],

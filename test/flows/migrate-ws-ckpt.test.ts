@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
-import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { loopFileSystem, makeLoopFileSystem } from "../fixtures/loop-file-system.ts";
 
 /** Layouts of ws-ckpt, v0 and v1, made by their rules, are taken over by a daemon that starts. */
 
@@ -59,6 +59,7 @@ test("the old layouts are taken over once, bad files stop no good ones, and noth
   snapshot(dataRoot, "ws-bbbbbb", "cut", "four");
   fs.writeFileSync(path.join(dataRoot, "snapshots/ws-bbbbbb/index.json"), '{"workspace_path": "/x", "snaps');
   snapshot(dataRoot, "ws-cccccc-2", "v0", "five");
+  snapshot(dataRoot, "ws-bbbbbb", "5f3a9c01", "six");
   fs.writeFileSync(
     path.join(dataRoot, "snapshots/ws-cccccc-2/index.json"),
     JSON.stringify({ workspace_path: "/y", snapshots: { v0: { message: "old", pinned: false, created_at: at(5) } } }),
@@ -86,10 +87,12 @@ test("the old layouts are taken over once, bad files stop no good ones, and noth
     ["s2", "the second", false, "2026-05-01T10:02:00.123Z"],
   ]);
   assert.deepEqual(points.find(({ tags }) => tags[0] === "s2")!.cause["metadata"], { step: 7 });
-  assert.deepEqual(
-    (await pointsOf("ws-bbbbbb")).map(({ tags }) => tags[0]),
-    ["cut"],
-  );
+  assert.deepEqual((await pointsOf("ws-bbbbbb")).map(({ tags }) => tags[0]).toSorted(), ["5f3a9c01", "cut"]);
+  // By the name that it had, and by a part of it as there.
+  for (const target of ["5f3a9c01", "5f3a9"]) {
+    await daemon.call("restore", { workspace: path.join(dataRoot, "ws-bbbbbb"), options: { target } });
+    assert.equal(fs.readFileSync(path.join(dataRoot, "ws-bbbbbb/a"), "utf8"), "six");
+  }
   assert.deepEqual(
     (await pointsOf("ws-cccccc-2")).map(({ message }) => message),
     ["old"],
@@ -117,4 +120,122 @@ test("the old layouts are taken over once, bad files stop no good ones, and noth
   await daemon.stop();
   await daemon.start();
   assert.ok((await pointsOf("ws-aaaaaa")).some(({ tags }) => tags[0] === "gone"));
+});
+
+interface OldImage {
+  daemon: TestDaemon;
+  old: string;
+  image: string;
+  mount: string;
+  /** The user's path, a link to the live folder. */
+  project: string;
+}
+
+/** What ws-ckpt has left on a machine without btrfs that was started again: its image is not mounted. */
+function oldImage(t: TestContext): OldImage | null {
+  const made = makeLoopFileSystem("btrfs");
+  if ("reason" in made) {
+    t.skip(made.reason);
+    return null;
+  }
+  made.close();
+  const daemon = new TestDaemon(t);
+  const old = path.join(daemon.folder, "ws-ckpt");
+  const image = path.join(old, "btrfs-data.img");
+  const mount = path.join(daemon.folder, "btrfs-workspace");
+  for (const each of [old, mount]) fs.mkdirSync(each);
+  execFileSync("fallocate", ["--length", "256MiB", image]);
+  execFileSync("mkfs.btrfs", ["-q", image]);
+  execFileSync("mount", ["-o", "loop", image, mount]);
+  t.after(async () => {
+    await daemon.kill();
+    spawnSync("umount", ["-l", mount]);
+  });
+  subvolume(path.join(mount, "ws-aaaaaa"), "new");
+  snapshot(mount, "ws-aaaaaa", "5f3a9c01", "one");
+  fs.writeFileSync(path.join(mount, "ws-aaaaaa/a"), "two");
+  const project = path.join(daemon.folder, "project");
+  fs.symlinkSync(path.join(mount, "ws-aaaaaa"), project);
+  const listed = { "5f3a9c01": { message: "the first", pinned: false, created_at: at(1), missing: false } };
+  fs.mkdirSync(path.join(old, "indexes/ws-aaaaaa"), { recursive: true });
+  fs.writeFileSync(
+    path.join(old, "indexes/ws-aaaaaa/index.json"),
+    JSON.stringify({ workspace_path: project, snapshots: listed }),
+  );
+  const loop = { img_path: image, img_size_bytes: 256 << 20, last_loop_device: "/dev/loop7" };
+  const paths = {
+    backend: "BtrfsLoop",
+    mount_path: mount,
+    data_root: mount,
+    snapshots_root: `${mount}/snapshots`,
+    loop_img: loop,
+  };
+  const workspaces = [
+    { ws_id: "ws-aaaaaa", workspace_path: project, registered_at: at(0), origin_backend: "BtrfsLoop" },
+  ];
+  const backend = { backend_type: "BtrfsLoop", selection_method: "auto-detect", selected_at: at(0) };
+  fs.writeFileSync(path.join(old, "state.json"), JSON.stringify({ version: 1, backend, paths, workspaces }));
+  execFileSync("umount", [mount]);
+  return { daemon, old, image, mount, project };
+}
+
+for (const backend of ["btrfs-loop", "plain"] as const)
+  test(`an older daemon's image is mounted by its migration and by each start after it, with the backend ${backend}`, async (t) => {
+    const here = oldImage(t);
+    if (here === null) return;
+    const { daemon, old, image, mount, project } = here;
+    daemon.configure(`${backend === "plain" ? '[backend]\ntype = "plain"\n' : ""}[migrate]\nstate = "${old}"\n`);
+    const size = fs.statSync(image).size;
+    for (let start = 0; start < 2; start++) {
+      await daemon.start();
+      assert.equal((await daemon.status()).backend.type, backend);
+      const { save_points: points } = (await daemon.call("history", { workspace: project })) as HistoryResult;
+      assert.ok(
+        points.some(({ message }) => message === "the first"),
+        daemon.log,
+      );
+      fs.writeFileSync(path.join(project, "a"), `new ${start}`);
+      await daemon.call("save", { workspace: project });
+      await daemon.call("restore", { workspace: project, options: { target: "5f3a9" } });
+      assert.equal(fs.readFileSync(path.join(project, "a"), "utf8"), "one");
+      assert.equal((await daemon.reconciled()).workspaces[0]!.health, "ok");
+      assert.equal(daemon.stateNow().workspaces[0]!.link, project);
+      const { loop_image: kept } = daemon.stateNow().paths;
+      assert.deepEqual([kept!.path, kept!.mount], [image, mount]);
+      assert.equal(fs.statSync(image).size, size, "its size stays");
+      await daemon.stop();
+      execFileSync("umount", [mount]);
+    }
+    // The device is lost: the user's path is named.
+    fs.renameSync(image, `${image}.away`);
+    if (backend === "btrfs-loop") {
+      const { error } = await daemon.refused();
+      for (const said of [image, project]) assert.ok(error.message.includes(said), `${said} in ${error.message}`);
+    } else {
+      await daemon.start();
+      assert.ok(daemon.log.includes(image), daemon.log);
+    }
+    assert.equal(fs.existsSync(image), false);
+  });
+
+test("an older daemon's image that cannot be mounted is named with its workspaces, and nothing is made", async (t) => {
+  const here = oldImage(t);
+  if (here === null) return;
+  const { daemon, old, image, project } = here;
+  daemon.configure(`[migrate]\nstate = "${old}"\n`);
+  const bytes = fs.readFileSync(image);
+  fs.writeFileSync(image, Buffer.alloc(1 << 20));
+  const { error } = await daemon.refused();
+  assert.equal(error.code, "unsupported");
+  assert.equal(execFileSync("losetup", ["--associated", image], { encoding: "utf8" }), "", "no device is left");
+  for (const said of [image, "ws-aaaaaa", project])
+    assert.ok(error.message.includes(said), `${said} in ${error.message}`);
+  assert.equal(fs.existsSync(path.join(daemon.state, "state.json")), false);
+  // Without its state file, as the oldest layout: the place of the image is known.
+  fs.rmSync(path.join(old, "state.json"));
+  daemon.configure(`[migrate]\nstate = "${old}"\ndata_root = "${here.mount}"\n`);
+  assert.ok((await daemon.refused()).error.message.includes(image));
+  fs.writeFileSync(image, bytes);
+  await daemon.start();
+  assert.equal(((await daemon.call("history", { workspace: project })) as HistoryResult).save_points.length, 1);
 });

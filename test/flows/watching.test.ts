@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
@@ -8,7 +8,7 @@ import { Connection } from "../../src/api/client/connection.ts";
 import { connect } from "../../src/client.ts";
 import type { HistoryResult, SaveResult, StatusResult } from "../../src/contract/index.ts";
 import type { ServiceEvent } from "../../src/contract/service.ts";
-import { buildCommand } from "../fixtures/command.ts";
+import { buildCommand, cairnOk, type RunOptions } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { ORDINARY_USER } from "../fixtures/loop-file-system.ts";
@@ -53,6 +53,16 @@ test("a change is told of, and the folder is saved by itself when it has been qu
   const [second] = await points();
   assert.equal(second!.cause.kind, "schedule");
   assert.ok(heard.some(({ type }) => type === "save"));
+  assert.match(shownBy(daemon.asked), /^watched +by the daemon/m);
+  const alone = path.join(daemon.folder, "alone");
+  fill(alone);
+  cairnOk(["save", alone]);
+  assert.equal(cairnOk(["status", alone]).data["watched"], false);
+
+  function shownBy({ env }: RunOptions): string {
+    const asked = { env: { ...process.env, ...env }, encoding: "utf8" } as const;
+    return spawnSync(process.execPath, [buildCommand(), "status", folder], asked).stdout;
+  }
 });
 
 test("what others save of a folder, and what is written while no daemon runs, is in the next point", async (t) => {

@@ -4,6 +4,7 @@ import path from "node:path";
 import { after, test, type TestContext } from "node:test";
 import { ContextServer } from "../../src/api/context-server/server.ts";
 import { Bundle } from "../../src/bundle/bundle.ts";
+import { convertBundle } from "../../src/bundle/convert.ts";
 import { listOf } from "../../src/bundle/testing-bundle.ts";
 import { backupStore, exportBundle } from "../../src/context/export-bundle.ts";
 import { checkConsistency } from "../../src/context/consistency.ts";
@@ -17,7 +18,7 @@ import { findOpenViking, startModels, startOpenViking, type Version, withClient 
 const scratch = new Scratch();
 after(() => scratch[Symbol.dispose]());
 
-const LAYOUTS = { "0.3": "B", "0.4": "C" } as const;
+const LAYOUTS = { "0.3": "B", "0.4": "C", "0.5": "C" } as const;
 const FILES = {
   "resources/docs/alpha.md": "# Alpha\n\nThe lighthouse keeper writes letters.\n",
   "resources/docs/deep/ü – beta.txt": "Grüße, 你好\u2028line\n",
@@ -46,7 +47,7 @@ async function serve(store: ContextStore, version: Version): Promise<ContextServ
   });
 }
 
-for (const version of ["0.3", "0.4"] as const) {
+for (const version of ["0.3", "0.4", "0.5"] as const) {
   test(`the client of OpenViking ${version} works with our server as with its own`, async (t) => {
     const folder = folderOf(t, version);
     if (folder === null) return;
@@ -126,7 +127,8 @@ attempt(lambda: c.import_ovpack(${JSON.stringify(ours)}, "viking://resources/"))
 attempt(lambda: c.import_ovpack(${JSON.stringify(memories)}, "viking://user/alice/memories/", on_conflict="overwrite"))
 c.wait_processed()
 attempt(lambda: c.read("viking://resources/docs/alpha.md").rstrip())
-attempt(lambda: c.export_ovpack("viking://resources/docs", ${JSON.stringify(theirs)}))
+attempt(lambda: c.export_ovpack("viking://resources/docs", ${JSON.stringify(theirs)}, include_vectors=True))
+attempt(lambda: c.import_ovpack(${JSON.stringify(ours)}, "viking://resources/again", vector_mode="require"))
 attempt(lambda: c.backup_ovpack(${JSON.stringify(theirBackup)}))
 `,
       );
@@ -159,6 +161,11 @@ attempt(lambda: c.backup_ovpack(${JSON.stringify(theirBackup)}))
       assert.ok(
         (await find(other, "lighthouse letters")).some(({ uri }) => uri === "viking://resources/back/docs/alpha.md"),
       );
+      // Vectors of the same model go both ways.
+      assert.equal(said[4], "viking://resources/again/docs", JSON.stringify(said));
+      await using same = await scratch.store({}, embedding);
+      const { vectors } = await importFile(same, theirs, { parent: "viking://resources/back" });
+      assert.equal(vectors, "bundle");
       // Its backup comes back here, ours there.
       await using restored = await scratch.store();
       await restoreFile(restored, theirBackup);
@@ -180,3 +187,36 @@ attempt(lambda: c.read("viking://user/alice/memories/preferences/tea.md"))
     }
   });
 }
+
+test("a backup with agents and sessions is restored by OpenViking 0.5 once it is converted", async (t) => {
+  const folder = folderOf(t, "0.5");
+  if (folder === null) return;
+  await using store = await scratch.store({
+    ...FILES,
+    "agent/default/skills/x.md": "A skill",
+    "session/s1/messages.jsonl": '{"id":"m1"}\n',
+  });
+  const [all, converted] = [scratch.place("all.ovpack"), scratch.place("converted.ovpack")];
+  await backupStore(store, { to: all });
+  await using bundle = await Bundle.open(all);
+  await convertBundle(bundle, { to: converted, layout: "C", sessionsTo: "alice", leaveOut: ["agent"] });
+  const models = await startModels();
+  const real = await startOpenViking(folder, models.base);
+  try {
+    const said = await withClient(
+      folder,
+      { url: real.url, key: await real.newUser("acme", "alice") },
+      `
+attempt(lambda: c.restore_ovpack(${JSON.stringify(all)}, on_conflict="overwrite"))
+attempt(lambda: c.restore_ovpack(${JSON.stringify(converted)}, on_conflict="overwrite"))
+attempt(lambda: c.read("viking://user/alice/sessions/s1/messages.jsonl").strip())
+attempt(lambda: c.read("viking://user/alice/memories/preferences/tea.md").strip())
+`,
+    );
+    assert.equal((said[0] as { code: string }).code, "INVALID_ARGUMENT");
+    assert.deepEqual(said.slice(1), ["viking://", '{"id":"m1"}', "Green tea without sugar."]);
+  } finally {
+    await real.stop();
+    models.server.close();
+  }
+});

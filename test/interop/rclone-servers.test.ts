@@ -20,7 +20,8 @@ import { makeKey } from "../fixtures/ssh-server.ts";
 const CREDENTIALS = { accessKeyId: "ALICE", secretAccessKey: "very/secret+key" };
 const BUCKET = "bucket";
 
-const rclone = findPeer("rclone");
+/** Debian's 1.60 takes a missing folder for an empty one, and has no `serve s3`. */
+const rclone = findPeer("rclone", "1.75.0");
 const scratch = fs.mkdtempSync(path.join(fs.realpathSync(os.tmpdir()), "cairn-rclone-"));
 const running: ChildProcess[] = [];
 const opened: Storage[] = [];

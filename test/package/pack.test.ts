@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { CLIENT_VERBS, LIBRARY_VERBS } from "../../src/contract/index.ts";
@@ -71,6 +71,15 @@ test(
       env,
     });
     assert.equal(installed.status, 0, installed.stderr);
+
+    await t.test("an installation for all brings the man pages of all commands", () => {
+      const prefix = path.join(clone.scratch, "global");
+      const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", prefix];
+      const done = clone.run("npm", ["install", "-g", ...options, archive], { cwd: home, env });
+      assert.equal(done.status, 0, done.stderr);
+      const pages = names.filter((name) => name.startsWith("dist/man/")).map((name) => path.basename(name));
+      assert.deepEqual(readdirSync(path.join(prefix, "share/man/man1")).toSorted(), pages.toSorted());
+    });
 
     await t.test("a context store is searched by meaning", () => {
       const cairn = (...args: string[]): string => {

@@ -1,6 +1,8 @@
 import { Agent, type IncomingMessage, request, type RequestOptions } from "node:http";
 import { Agent as SecureAgent, request as secureRequest } from "node:https";
+import { availableParallelism, loadavg } from "node:os";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { getCACertificates } from "node:tls";
 import { errorOf, type ErrorRecord } from "../../contract/error-record.ts";
 import { fromWire, toWire } from "../../contract/wire.ts";
@@ -26,7 +28,7 @@ interface Asked {
   headers?: Readonly<Record<string, string>>;
 }
 
-/** No daemon answers on a socket: what it would do has to be done here. */
+/** No daemon answers on a socket: what it would do has to be done here. `busy`: one listens and is hung. */
 export class NoDaemon extends CairnError {}
 
 /** A daemon on TCP. */
@@ -45,6 +47,10 @@ interface Kept {
 }
 
 const KEPT = { keepAlive: true, maxSockets: 16 };
+/** Milliseconds of waiting for an answer after which the daemon is asked for a sign of life. */
+const ASK_MS = 1_000;
+/** Milliseconds without a sign of life after which a daemon is hung: at its first call, later, and over TCP. */
+const PATIENCE_MS = { first: 2_000, later: 10_000, far: 30_000 };
 
 /** Calls to a daemon on its socket or on TCP, with connections that are kept. */
 export class Connection {
@@ -54,6 +60,7 @@ export class Connection {
   readonly #request: typeof request;
   readonly #where: RequestOptions;
   readonly #headers: Readonly<Record<string, string>>;
+  #hasAnswered = false;
 
   /** `at`: the path of its socket, or where it is on TCP. Throws `usage` for a URL that is none. */
   constructor(at: string | Remote, { agent, headers = {} }: Kept = {}) {
@@ -73,10 +80,10 @@ export class Connection {
     this.#where = {
       host: hostname.replace(/^\[(.*)\]$/, "$1"),
       port: port === "" ? (isSecure ? 443 : 80) : port,
+      ...(at.ca === undefined ? {} : { ca: [...getCACertificates(), Buffer.from(at.ca).toString("utf8")] }),
     };
     this.#headers = { ...headers, authorization: `Bearer ${at.token}` };
-    const ca = at.ca === undefined ? {} : { ca: [...getCACertificates(), Buffer.from(at.ca).toString("utf8")] };
-    this.#agent = agent ?? (isSecure ? new SecureAgent({ ...KEPT, ...ca }) : new Agent(KEPT));
+    this.#agent = agent ?? (isSecure ? new SecureAgent(KEPT) : new Agent(KEPT));
     this.#request = isSecure ? secureRequest : request;
   }
 
@@ -117,9 +124,11 @@ export class Connection {
   async *#lines(asked: Asked, { signal }: CallOptions): AsyncGenerator<Line> {
     let isWhole = false;
     let isTaken = false;
+    const ended = new AbortController();
     try {
       const response = await this.open(asked, signal);
       isTaken = true;
+      void this.#watch(ended.signal, (ms) => response.destroy(this.#fellSilent(ms)));
       for await (const text of createInterface({ input: response, crlfDelay: Infinity })) {
         const line = fromWire(text) as Line;
         if ("ok" in line) {
@@ -129,19 +138,27 @@ export class Connection {
         yield line;
       }
     } catch (error) {
-      if (signal?.aborted === true) throw new CairnError("interrupted", "stopped by the caller", { cause: error });
-      if (error instanceof CairnError) throw error;
+      if (signal?.aborted === true)
+        throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
       throw this.gone(error, isTaken);
+    } finally {
+      ended.abort();
     }
     if (!isWhole) throw this.gone(undefined, true);
   }
 
   /** The error for a daemon that went away. `isTaken`: it has begun with the call. */
   gone(cause: unknown, isTaken: boolean): CairnError {
+    if (cause instanceof CairnError) return cause;
     const { code } = (cause ?? {}) as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ECONNREFUSED")
-      return new NoDaemon("not_found", `no daemon answers on ${this.#shown}`, { cause });
+      return new NoDaemon("no_daemon", `no daemon answers at ${this.#shown}`, {
+        hint: 'start one (`cairn service install`, or `cairn daemon` in the foreground); in a program, import from "cairnstate" to work without one',
+        cause,
+      });
     if (code === "EACCES") return new NoDaemon("permission", `you may not connect to ${this.#shown}`, { cause });
+    // Of a socket whose queue is full: nobody has taken a connection from it for long.
+    if (code === "EAGAIN") return this.#hung(0);
     const isRefused = code === undefined || code === "ECONNRESET" || code === "EPIPE";
     if (!isTaken && !isRefused)
       return new CairnError("io", `${this.#shown}: ${(cause as Error).message}`, {
@@ -159,9 +176,59 @@ export class Connection {
     });
   }
 
-  /** Sends a request. Resolves with the head of the answer; rejects with what the system says. */
+  #hung(ms: number): NoDaemon {
+    this.#hasAnswered = false;
+    const since = ms === 0 ? "takes no connections" : `has not answered for ${(ms / 1000).toFixed(0)} s`;
+    return new NoDaemon("busy", `the daemon on ${this.#shown} ${since}`, {
+      hint: "it hangs or is stopped, and nothing was begun: try again; `CAIRN_SOCKET=none` works without it",
+    });
+  }
+
+  #fellSilent(ms: number): CairnError {
+    return new CairnError(
+      "io",
+      `the daemon on ${this.#shown} has begun, and gives no sign of life for ${ms / 1000} s`,
+      {
+        hint: "what it had begun is whole or is taken back once it goes on: look with `cairn status`",
+      },
+    );
+  }
+
+  /** Calls `silent` once the daemon does nothing at all for the milliseconds that it is given. A long call of one that lives goes on. */
+  async #watch(ended: AbortSignal, silent: (ms: number) => void): Promise<void> {
+    const { first, later, far } = PATIENCE_MS;
+    // Where more wants to run than can, a daemon that lives takes longer.
+    const load = Math.min(3, Math.max(1, loadavg()[0]! / availableParallelism() / 2));
+    const patience = typeof this.#at === "string" ? (this.#hasAnswered ? later : first * load) : far;
+    for (;;) {
+      await sleep(ASK_MS, undefined, { signal: ended, ref: false }).catch(() => undefined);
+      if (ended.aborted) return;
+      if (!(await this.#isAlive(patience - ASK_MS, ended))) return silent(patience);
+    }
+  }
+
+  /** True where the daemon answers anything, or refuses to, on a connection of its own. */
+  #isAlive(ms: number, ended: AbortSignal): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const asked = { ...this.#where, path: "/v1/ready", headers: this.#headers, agent: false };
+    const probe = this.#request(asked, () => resolve(true));
+    probe.on("error", ({ code }: NodeJS.ErrnoException) => resolve(code !== "EAGAIN"));
+    // What came while this process was held up itself is read first.
+    const late = setTimeout(() => setImmediate(() => resolve(ended.aborted)), ms).unref();
+    const stop = (): void => resolve(true);
+    ended.addEventListener("abort", stop, { once: true });
+    probe.end();
+    return promise.finally(() => {
+      clearTimeout(late);
+      ended.removeEventListener("abort", stop);
+      probe.destroy();
+    });
+  }
+
+  /** Sends a request. Resolves with the head of the answer; rejects with what the system says, or `NoDaemon` for one that hangs. */
   open({ method = "POST", path, body = "", headers = {} }: Asked, signal?: AbortSignal): Promise<IncomingMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const ended = new AbortController();
     const all = {
       accept: "application/x-ndjson",
       "content-length": Buffer.byteLength(body),
@@ -171,7 +238,13 @@ export class Connection {
     const call = this.#request({ ...this.#where, path, method, headers: all, agent: this.#agent, signal }, resolve);
     call.on("error", reject);
     call.end(body);
-    return promise;
+    void this.#watch(ended.signal, (ms) => call.destroy(this.#hung(ms)));
+    return promise
+      .finally(() => ended.abort())
+      .then((response) => {
+        this.#hasAnswered = true;
+        return response;
+      });
   }
 
   close(): void {

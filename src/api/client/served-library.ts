@@ -18,16 +18,26 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { absolutePath } from "../../fs/users.ts";
 import { isForOwners, type Options } from "../socket/capabilities.ts";
 import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
+import { notAsked } from "./service.ts";
 
 type AnyMethod = (...given: unknown[]) => unknown;
 type Local = () => Promise<CairnLibrary>;
 
 /** Sockets on which a daemon may answer, the user's own first. `CAIRN_SOCKET` names another; `none`: no daemon is asked. */
 export function socketsToAsk(env = process.env): string[] {
+  return possibleSockets(env).filter((each) => existsSync(each));
+}
+
+/** As {@link socketsToAsk}; if none of them is there, all sockets that a daemon would make. */
+export function socketsOfClient(env = process.env): string[] {
+  const there = socketsToAsk(env);
+  return there.length === 0 ? possibleSockets(env) : there;
+}
+
+function possibleSockets(env: NodeJS.ProcessEnv): string[] {
   if (env["CAIRN_SOCKET"] === "none") return [];
   const named = absolutePath(env, "CAIRN_SOCKET");
-  const all = named === null ? [userSocket(env), SYSTEM_SOCKET] : [named];
-  return all.filter((each) => each !== null && existsSync(each)) as string[];
+  return (named === null ? [userSocket(env), SYSTEM_SOCKET] : [named]).filter((each) => each !== null);
 }
 
 /** The library, with what a daemon serves done by the daemon, and all else here; `local` null: by the daemon, too. */
@@ -57,10 +67,16 @@ function optionsOf({ takes }: Verb, given: readonly unknown[]): CallOptions {
   return (given[takes.length] ?? {}) as CallOptions;
 }
 
-function noDaemon(): CairnError {
-  return new CairnError("unsupported", "no daemon does this, or serves this folder", {
-    hint: "the package itself does it, without a daemon: import it in place of its client",
+/** The error of a client without a library of its own for what its daemon leaves to the caller. */
+function notByDaemon(): CairnError {
+  return new CairnError("unsupported", "a daemon does not do this for its callers", {
+    hint: 'import from "cairnstate" to do it without a daemon',
   });
+}
+
+/** True for the refusal of a folder that root's daemon keeps. */
+function isKeptByDaemon(error: unknown): boolean {
+  return error instanceof CairnError && error.code === "no_daemon";
 }
 
 interface Where {
@@ -71,57 +87,101 @@ interface Where {
 
 /** Verbs of the library that a daemon is asked about. */
 class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "adopt" | "listWorkspaces"> {
-  readonly #connections: Connection[];
+  readonly #connections: readonly Connection[];
   readonly #where: Where;
+  /** Daemons that are asked no more, and why. */
+  readonly #lost = new Map<Connection, NoDaemon>();
 
   constructor(connections: Connection[], where: Where) {
     this.#connections = connections;
     this.#where = where;
   }
 
+  #asked(): Connection[] {
+    return this.#connections.filter((each) => !this.#lost.has(each));
+  }
+
+  /** Throws `busy` where a daemon hangs, since nobody knows what it serves. The next call asks it again. */
+  #requireNoneHung(): void {
+    for (const [connection, error] of this.#lost)
+      if (error.code === "busy") {
+        this.#lost.delete(connection);
+        throw error;
+      }
+  }
+
   async #local(): Promise<CairnLibrary> {
     const { local } = this.#where;
-    if (local === null) throw noDaemon();
+    if (local === null) throw notByDaemon();
     return local();
   }
 
-  /** The first daemon's that is there. Throws `unsupported` where none is. */
+  /** The first daemon's that is there. Throws `no_daemon` or `permission` where none is, and `busy` where one hangs. */
   async any<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
-    for (const connection of this.#connections.slice()) {
+    let missed = notAsked();
+    for (const connection of this.#asked()) {
       try {
         return await work(connection);
       } catch (error) {
-        this.#lose(connection, error);
+        missed = this.#lose(connection, error);
+        if (missed.code === "busy") throw missed;
       }
     }
-    throw noDaemon();
+    throw missed;
   }
 
-  /** Throws any error but that no daemon is there: that one is asked no more. One that was named by its address is missed. */
-  #lose(connection: Connection, error: unknown): void {
+  /**
+   * Throws any error but that no daemon is there: that one is asked no more, unless the daemon alone can do the call. A daemon that
+   * was named by its address is missed.
+   */
+  #lose(connection: Connection, error: unknown): NoDaemon {
     if (!(error instanceof NoDaemon) || !this.#where.isHere) throw error;
-    this.#connections.splice(this.#connections.indexOf(connection), 1);
+    if (this.#where.local !== null) this.#lost.set(connection, error);
+    return error;
   }
 
-  /** The first daemon that serves a path, and its workspace there. */
+  /** The first daemon that serves a path, and its workspace there. Throws where none is and the daemon alone can tell. */
   async #at(path: string, options: CallOptions): Promise<{ connection: Connection; found: Reference } | null> {
-    for (const connection of this.#connections.slice()) {
+    const missed: NoDaemon[] = [];
+    for (const connection of this.#asked()) {
       try {
         const found = (await connection.call("at", { path }, options)) as Reference | null;
         if (found !== null) return { connection, found };
       } catch (error) {
-        this.#lose(connection, error);
+        missed.push(this.#lose(connection, error));
       }
     }
+    this.#requireAny(missed);
     return null;
+  }
+
+  /** Throws why no daemon answered where nobody else can, or that one hangs. `missed`: an error for each that did not answer. */
+  #requireAny(missed: readonly NoDaemon[]): void {
+    if (this.#where.local !== null) return;
+    const hung = missed.find(({ code }) => code === "busy");
+    if (hung !== undefined) throw hung;
+    if (missed.length === this.#connections.length) throw missed.at(-1) ?? notAsked();
+  }
+
+  /** The path at which this process finds a workspace. Folders of root's daemon, which answers, are none of this process. */
+  async #foundHere(given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
+    try {
+      return await (await this.#local()).find(...given);
+    } catch (error) {
+      if (!isKeptByDaemon(error)) throw error;
+      this.#requireNoneHung();
+      if (this.#asked().length > 0) return null;
+      throw error;
+    }
   }
 
   async find(...given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
     const [path, options = {}] = given;
     const served = (await this.#at(path, options as CallOptions))?.found.workspace.path ?? null;
-    if ((served !== null && isSamePlace(served, path)) || this.#where.local === null) return served;
+    if (served !== null && isSamePlace(served, path)) return served;
     // The nearer one counts, whoever keeps it.
-    const own = await (await this.#local()).find(...given);
+    const own = this.#where.local === null ? null : await this.#foundHere(given);
+    if (own === null && served === null) this.#requireNoneHung();
     return own === null || (served !== null && served.length > own.length) ? served : own;
   }
 
@@ -129,7 +189,16 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const [path, options = {}] = given;
     const served = options.controlDirectory === undefined ? await this.#at(path, options) : null;
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
-    return (await this.#local()).open(...given);
+    if (this.#where.local === null)
+      throw new CairnError("not_a_workspace", `the daemon serves no workspace ${path}`, {
+        hint: "open the folder of one, or make it one: `openOrAdopt`",
+      });
+    try {
+      return await (await this.#local()).open(...given);
+    } catch (error) {
+      if ((error as CairnError).code === "not_a_workspace" || isKeptByDaemon(error)) this.#requireNoneHung();
+      throw error;
+    }
   }
 
   async openOrAdopt(...given: Parameters<CairnLibrary["openOrAdopt"]>): Promise<Client> {
@@ -140,9 +209,10 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     if (options.controlDirectory !== undefined) return (await this.#local()).openOrAdopt(...given);
     const served = await this.#at(path, options);
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
-    const [connection] = this.#connections;
+    const [connection] = this.#asked();
     const local = await this.#local();
-    const known = await local.find(path);
+    const known = await this.#foundHere([path]);
+    if (known === null) this.#requireNoneHung();
     if (connection === undefined || (known !== null && isSamePlace(known, path))) return local.openOrAdopt(...given);
     await refuseOwnInside(local, path, options);
     return register(connection);
@@ -159,14 +229,18 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const infos = new Map<string, WorkspaceInfo>();
     const own = this.#where.local === null ? [] : await (await this.#local()).listWorkspaces(...given);
     for (const each of own) infos.set(`${each.id} ${each.path}`, each);
-    for (const connection of this.#connections) {
+    const missed: NoDaemon[] = [];
+    for (const connection of this.#asked()) {
       try {
         const served = (await connection.call("list", {}, given[0])) as WorkspaceInfo[];
         for (const each of served) infos.set(`${each.id} ${each.path}`, each);
       } catch (error) {
-        if (!(error instanceof NoDaemon) || !this.#where.isHere) throw error;
+        const lost = this.#lose(connection, error);
+        if (lost.code === "busy") given[0]?.onWarning?.(lost.message);
+        missed.push(lost);
       }
     }
+    this.#requireAny(missed);
     return [...infos.values()].sort((a, b) => (a.path < b.path ? -1 : Number(a.path > b.path)));
   }
 
@@ -226,7 +300,7 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
   let here: Promise<Client> | undefined;
   const inPlace = async (): Promise<Client> =>
     (here ??= (async () => {
-      if (local === null) throw noDaemon();
+      if (local === null) throw notByDaemon();
       try {
         return await (await local()).open(path, { controlDirectory: workspace.control_directory });
       } catch (error) {

@@ -27,10 +27,10 @@ const SILENCE_MS = 45_000;
 
 /**
  * Events as they happen. Where the daemon goes away it connects again, and goes on after the last event that it had. Throws
- * `not_a_workspace`, `permission`, `usage`, and `not_found` where no daemon is there at first.
+ * `not_a_workspace`, `permission`, `usage`, and `no_daemon` where no daemon is there at first.
  */
 async function* eventsOf(socket: string | Remote | undefined, options: EventOptions): AsyncGenerator<ServiceEvent> {
-  if (socket === undefined) throw noDaemon();
+  if (socket === undefined) throw notAsked();
   const { workspace = [], types = [], signal } = options;
   const query = new URLSearchParams([
     ...[workspace].flat().map((each) => ["workspace", each] as [string, string]),
@@ -49,15 +49,15 @@ async function* eventsOf(socket: string | Remote | undefined, options: EventOpti
         if (data !== null) yield JSON.parse(data) as ServiceEvent;
       }
     } catch (error) {
-      if (signal?.aborted === true) throw new CairnError("interrupted", "stopped by the caller", { cause: error });
+      if (signal?.aborted === true)
+        throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
       // A daemon that was there comes back. One that may not be asked may not later either.
-      const isGone = error instanceof NoDaemon && error.code !== "permission";
-      if (error instanceof CairnError && !error.retryable && !(isGone && wasThere)) throw error;
+      if (error instanceof CairnError && (!error.retryable || (error.code === "no_daemon" && !wasThere))) throw error;
     } finally {
       connection.close();
     }
-    await sleep(wait, undefined, { signal }).catch((error: unknown) => {
-      throw new CairnError("interrupted", "stopped by the caller", { cause: error });
+    await sleep(wait, undefined, { signal }).catch(() => {
+      throw new CairnError("interrupted", "stopped by the caller", { cause: signal!.reason });
     });
   }
 }
@@ -92,8 +92,10 @@ async function* fieldsOf(
   }
 }
 
-function noDaemon(): NoDaemon {
-  return new NoDaemon("not_found", "no daemon runs here", { hint: "start one: `cairn daemon`" });
+export function notAsked(): NoDaemon {
+  return new NoDaemon("no_daemon", "no daemon is asked: CAIRN_SOCKET is none", {
+    hint: "name the daemon's socket in it, or leave it out",
+  });
 }
 
 /** Asks the first daemon that is there. Throws `NoDaemon`. */
@@ -103,7 +105,7 @@ async function asking<T>(
   path: string,
   options: CallOptions,
 ): Promise<T> {
-  let refused = noDaemon();
+  let refused = notAsked();
   for (const socket of sockets) {
     const connection = new Connection(socket);
     try {

@@ -41,10 +41,25 @@ const FAULTS: Partial<Record<ErrorCode, readonly [number, string]>> = {
   interrupted: [503, "UNAVAILABLE"],
 };
 
+/** Words of hints, which are written for commands, and the same for a client of this server. */
+const WORDS = [
+  ["--on-conflict overwrite", "on_conflict: overwrite"],
+  ["--vector-mode auto", "vector_mode: auto"],
+  ["cairn bundle backup FILE", "POST /api/v1/pack/backup"],
+  ["cairn bundle restore FILE", "POST /api/v1/pack/restore"],
+  ["cairn bundle import FILE PARENT", "POST /api/v1/pack/import"],
+] as const;
+
+/** The message with the hint behind it; without a hint that names a command which no client has. */
+function withHint({ message, hint = "" }: CairnError): string {
+  const text = WORDS.reduce((words, [command, request]) => words.replace(command, request), hint);
+  return text === "" || /cairn |--/.test(text) ? message : `${message}; ${text}`;
+}
+
 export function answerTo(thrown: unknown): Answer {
   const error = toCairnError(thrown);
-  // Hints speak of commands, which a client of this server does not have.
-  const { code, message, details = {} } = error;
+  const { code, details = {} } = error;
+  const message = withHint(error);
   const own = CODES[code];
   // Clients make their own errors of these two from the details.
   if (code === "usage" && details["uri"] !== undefined && details["reason"] !== undefined)

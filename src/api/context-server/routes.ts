@@ -2,13 +2,9 @@ import { createReadStream, rmSync, statSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
-import { Bundle } from "../../bundle/bundle.ts";
-import { checkConsistency, type Difference } from "../../context/consistency.ts";
-import { backupStore, exportBundle } from "../../context/export-bundle.ts";
-import { importBundle, type ImportOptions, restoreBackup } from "../../context/import-bundle.ts";
+import { Worker } from "node:worker_threads";
 import { CONTROL, type ContextStore } from "../../context/store.ts";
-import { entryAt } from "../../context/tree.ts";
-import { joined, nameOf, noSuch, parseUri, toUri } from "../../context/uri.ts";
+import { nameOf, parseUri } from "../../context/uri.ts";
 import {
   checkRequest,
   ConsistencyRequest,
@@ -21,7 +17,9 @@ import {
 import type { AnySchema, Of } from "../../contract/schema.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { Layout } from "../../formats/ovpack/manifest.ts";
+import { ThreadCalls } from "../../threads/calls.ts";
 import { type Answer, failed, invalid, ok } from "./answers.ts";
+import type { ContextFunctions, StorePlace } from "./context-worker.ts";
 import { Uploads } from "./uploads.ts";
 
 /** A file as the answer. */
@@ -33,7 +31,8 @@ export interface FileAnswer {
 
 export interface RouteOptions {
   store: ContextStore;
-  layout: Layout;
+  /** Layout of every bundle that is given out; undefined: the newest one that can say its content. */
+  layout: Layout | undefined;
   uploadBytes: number;
   onProblem: (message: string) => void;
 }
@@ -41,13 +40,13 @@ export interface RouteOptions {
 type Route = (request: IncomingMessage, signal: AbortSignal) => Promise<Answer | FileAnswer>;
 
 const MAX_BODY = 1 << 20;
-const MOST_LISTED = 20;
 const MOST_WAIT_S = 3600;
 
 /** The endpoints of one store. */
 export class Routes implements AsyncDisposable {
-  readonly #store: ContextStore;
-  readonly #layout: Layout;
+  /** The store, in a thread of its own. */
+  readonly #store: ThreadCalls<ContextFunctions>;
+  readonly #layout: Layout | undefined;
   readonly #uploads: Uploads;
   readonly #onProblem: (message: string) => void;
   readonly #stopped = new AbortController();
@@ -60,7 +59,9 @@ export class Routes implements AsyncDisposable {
   #errors: string[] = [];
 
   constructor({ store, layout, uploadBytes, onProblem }: RouteOptions) {
-    this.#store = store;
+    const workerData: StorePlace = { folder: store.folder, lockMs: store.lockMs };
+    const url = new URL("./context-worker.ts", import.meta.url);
+    this.#store = new ThreadCalls(() => new Worker(url, { execArgv: [], workerData }));
     this.#layout = layout;
     this.#uploads = new Uploads(join(store.folder, CONTROL, "uploads"), uploadBytes);
     this.#onProblem = onProblem;
@@ -70,6 +71,8 @@ export class Routes implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort(new CairnError("interrupted", "the server stops"));
     await this.#filling;
+    await this.#store.call("close", undefined);
+    await this.#store.end();
     this.#uploads[Symbol.dispose]();
   }
 
@@ -90,25 +93,19 @@ export class Routes implements AsyncDisposable {
     },
     "/api/v1/pack/export": this.#posted(PackExportRequest, async ({ uri, include_vectors: includeVectors }, signal) => {
       const name = nameOf(parseUri(uri));
-      return this.#packed(`${name === "" ? "export" : name}.ovpack`, (to) =>
-        exportBundle(this.#store, { uri, to, layout: this.#layout, includeVectors, signal }),
-      );
+      return await this.#packed(`${name === "" ? "export" : name}.ovpack`, { uri, includeVectors }, signal);
     }),
     "/api/v1/pack/backup": this.#posted(
       PackBackupRequest,
       async ({ include_vectors: includeVectors }, signal) =>
-        this.#packed("openviking-backup.ovpack", (to) =>
-          backupStore(this.#store, { to, layout: this.#layout, includeVectors, signal }),
-        ),
+        this.#packed("openviking-backup.ovpack", { includeVectors }, signal),
       {},
     ),
-    "/api/v1/pack/import": this.#posted(PackImportRequest, async ({ parent, ...body }, signal) =>
-      this.#brought(body, signal, (bundle, options) => importBundle(this.#store, bundle, { ...options, parent })),
+    "/api/v1/pack/import": this.#posted(PackImportRequest, async (body, signal) => this.#brought(body, signal)),
+    "/api/v1/pack/restore": this.#posted(PackRestoreRequest, async (body, signal) => this.#brought(body, signal)),
+    "/api/v1/system/consistency": this.#posted(ConsistencyRequest, async ({ uri }, signal) =>
+      ok(await this.#store.call("consistency", uri, signal)),
     ),
-    "/api/v1/pack/restore": this.#posted(PackRestoreRequest, async (body, signal) =>
-      this.#brought(body, signal, (bundle, options) => restoreBackup(this.#store, bundle, options)),
-    ),
-    "/api/v1/system/consistency": this.#posted(ConsistencyRequest, async ({ uri }) => this.#consistency(uri)),
     "/api/v1/system/wait": this.#posted(WaitRequest, async ({ timeout }, signal) =>
       this.#wait(timeout ?? null, signal),
     ),
@@ -139,9 +136,13 @@ export class Routes implements AsyncDisposable {
     };
   }
 
-  async #packed(name: string, make: (to: string) => Promise<unknown>): Promise<FileAnswer> {
+  async #packed(
+    name: string,
+    wanted: { uri?: string; includeVectors: boolean | undefined },
+    signal: AbortSignal,
+  ): Promise<FileAnswer> {
     const to = this.#uploads.place();
-    await make(to);
+    await this.#store.call("pack", { ...wanted, to, layout: this.#layout }, signal);
     const { size } = statSync(to);
     const file = createReadStream(to);
     // Its bytes stay for whoever has it open.
@@ -150,15 +151,22 @@ export class Routes implements AsyncDisposable {
   }
 
   async #brought(
-    body: Pick<Of<typeof PackRestoreRequest>, "temp_file_id" | "on_conflict" | "vector_mode">,
+    { temp_file_id: id, ...body }: Of<typeof PackRestoreRequest> & { parent?: string },
     signal: AbortSignal,
-    bring: (bundle: Bundle, options: ImportOptions) => Promise<{ uri: string; skipped: boolean }>,
   ): Promise<Answer> {
-    const path = this.#uploads.find(body.temp_file_id);
-    await using bundle = await Bundle.open(path);
-    const onConflict = body.on_conflict ?? "fail";
-    const { uri } = await bring(bundle, { onConflict, vectorMode: body.vector_mode ?? "auto", signal });
-    this.#uploads.remove(body.temp_file_id);
+    const { parent, on_conflict: onConflict, vector_mode: vectorMode } = body;
+    const options = { onConflict: onConflict ?? "fail", vectorMode: vectorMode ?? "auto" } as const;
+    const path = this.#uploads.find(id);
+    const wanted = { ...options, path, ...(parent === undefined ? {} : { parent }) };
+    let uri: string;
+    try {
+      ({ uri } = await this.#store.call("bring", wanted, signal));
+    } catch (error) {
+      // Clients know an upload by its id; its place here is nobody else's.
+      const { code, message, hint, details } = toCairnError(error);
+      throw new CairnError(code, message.replaceAll(path, id), { hint, details, cause: error });
+    }
+    this.#uploads.remove(id);
     this.#fill();
     return ok({ uri });
   }
@@ -173,7 +181,7 @@ export class Routes implements AsyncDisposable {
       try {
         while (this.#isAsked) {
           this.#isAsked = false;
-          const { indexed } = await this.#store.fill({ signal });
+          const { indexed } = await this.#store.call("fill", null, signal);
           this.#processed += indexed;
         }
       } catch (error) {
@@ -186,27 +194,6 @@ export class Routes implements AsyncDisposable {
       }
     };
     this.#filling = work();
-  }
-
-  #consistency(uri: string): Answer {
-    const root = parseUri(uri);
-    const entry = root === "" ? null : entryAt(this.#store.folder, root);
-    if (root !== "" && entry === null) throw noSuch(root);
-    if (entry?.isDirectory === false)
-      throw new CairnError("usage", `${toUri(root)} is a file`, { details: { resource: toUri(root) } });
-    const { ok: isWhole, expected, ...lists } = checkConsistency(this.#store, root);
-    const missing = [...lists.missing_records, ...lists.missing_vectors];
-    return ok({
-      ok: isWhole,
-      expected_count: expected,
-      missing_record_count: missing.length,
-      missing_records: missing.slice(0, MOST_LISTED).map((each) => named(each, root)),
-      missing_records_truncated: missing.length > MOST_LISTED,
-      missing_file_count: lists.missing_files.length,
-      missing_files: lists.missing_files.slice(0, MOST_LISTED).map((each) => named(each, root)),
-      stale_count: lists.stale.length,
-      stale: lists.stale.slice(0, MOST_LISTED).map((each) => named(each, root)),
-    });
   }
 
   async #wait(timeout: number | null, signal: AbortSignal): Promise<Answer> {
@@ -222,12 +209,6 @@ export class Routes implements AsyncDisposable {
     [this.#processed, this.#errors] = [0, []];
     return ok({ Embedding: queue, Semantic: { processed: 0, requeue_count: 0, error_count: 0, errors: [] } });
   }
-}
-
-function named({ uri, level }: Difference, root: string): Record<string, unknown> {
-  const whole = parseUri(uri);
-  const path = whole === root ? "" : root === "" ? whole : whole.slice(root.length + 1);
-  return { uri: toUri(joined(root, path)), path, level, key: `${path === "" ? "." : path}#level=${level}` };
 }
 
 async function bodyOf(request: IncomingMessage): Promise<string> {

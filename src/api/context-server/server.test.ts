@@ -3,6 +3,7 @@ import fs from "node:fs";
 import { request } from "node:http";
 import { connect } from "node:net";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Bundle } from "../../bundle/bundle.ts";
@@ -144,6 +145,7 @@ test("errors have the code, the status and the details that clients make theirs 
     parent: "viking://resources",
     ...more,
   });
+  const said: string[] = [];
   const cases: [string, unknown, number, string, object?][] = [
     ["/api/v1/pack/import", await importing(docs, {}), 409, "CONFLICT", { resource: "viking://resources/docs" }],
     ["/api/v1/pack/import", await importing(damaged, {}), 400, "INVALID_ARGUMENT", { field: "zip" }],
@@ -188,7 +190,17 @@ test("errors have the code, the status and the details that clients make theirs 
       JSON.stringify(answer.body),
     );
     for (const [name, value] of Object.entries(details)) assert.deepEqual(answer.body.error.details[name], value);
+    assert.ok(!JSON.stringify(answer.body).includes(served.store.folder), "a path of the server");
+    said.push(answer.body.error.message);
   }
+  // What can be done about it is said in the words of requests.
+  assert.match(said[0]!, /on_conflict: overwrite/);
+  assert.match(said[2]!, /POST \/api\/v1\/pack\/restore/);
+  assert.match(said[5]!, /vector_mode: auto/);
+  assert.deepEqual(
+    said.filter((message) => /cairn |--/.test(message)),
+    [],
+  );
   assert.deepEqual(stateOf(served.store), before);
   assert.deepEqual(served.problems, []);
 });
@@ -222,6 +234,22 @@ test("members that no request has, and values that are none, are refused with th
       .toSorted(),
     ["on_conflict", "vectorize"],
   );
+});
+
+test("the server answers while an import waits for the index", async () => {
+  await using served = await serve();
+  const temp_file_id = await uploaded(served, await scratch.bundle({}));
+  assert.equal((await post(served, "/api/v1/system/wait", {})).status, 200);
+  using other = new DatabaseSync(path.join(served.store.folder, ".context/index.db"));
+  other.exec("BEGIN IMMEDIATE");
+  let isAnswered = false;
+  const importing = post(served, "/api/v1/pack/import", { temp_file_id, parent: "viking://resources" });
+  void importing.finally(() => (isAnswered = true));
+  await eventually(() => fs.existsSync(path.join(served.store.folder, "resources/docs/a.md")));
+  for (let i = 0; i < 20; i++) assert.equal((await fetch(`${served.url}/health`)).status, 200);
+  assert.equal(isAnswered, false);
+  other.exec("COMMIT");
+  assert.equal((await importing).status, 200);
 });
 
 test("nobody gets in without the key, but whoever asks whether it is well", async () => {

@@ -2,16 +2,22 @@ import { Server } from "@modelcontextprotocol/sdk/server/index.js";
 import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { CallToolRequestSchema, ListToolsRequestSchema } from "@modelcontextprotocol/sdk/types.js";
+import { hintForPrograms } from "../../contract/call-hints.ts";
 import { describeError } from "../../contract/error-record.ts";
 import type { Client } from "../../contract/index.ts";
 import { checkValue, object, refuseUnknown } from "../../contract/schema.ts";
 import type { CallOptions, Progress } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
+import { NoDaemon } from "../client/connection.ts";
 import { describeTool, type Tool, TOOLS } from "./tools.ts";
 
-/** Gives the client of the folder that is kept; `adopts`: also of one that is not kept yet. */
-export type OpenWorkspace = (adopts: boolean) => Promise<Client>;
+export interface OpenWorkspace {
+  /** Gives the client of the folder that is kept; `adopts`: also of one that is not kept yet. */
+  (adopts: boolean): Promise<Client>;
+  /** The daemon of the client is gone or hangs: the next call wants another. */
+  lost?(): void;
+}
 
 const INSTRUCTIONS =
   "Cairn keeps every state of the folder that you work in. Call save before and after what you do; when a change went wrong, restore goes back to a save point without losing anything, and undo takes that back.";
@@ -55,8 +61,10 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
         })),
       };
     } catch (error) {
+      if (error instanceof NoDaemon) open.lost?.();
       const record = describeError(toCairnError(error));
-      const advice = record.code === "not_a_workspace" ? "call save: it begins to keep the folder" : record.hint;
+      const advice =
+        record.code === "not_a_workspace" ? "call save: it begins to keep the folder" : adviceOf(record.hint);
       const hint = advice === null ? "" : `\n${advice}`;
       return { isError: true, content: [{ type: "text" as const, text: `${record.code}: ${record.message}${hint}` }] };
     }
@@ -65,6 +73,14 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
   server.onclose = resolve;
   await server.connect(transport);
   await promise;
+}
+
+/** A hint in the words of the tools. One that only a command of a person can follow stays as it is. */
+function adviceOf(hint: string | null): string | null {
+  if (hint === null) return null;
+  const advice = hintForPrograms(hint);
+  const calls = [...advice.matchAll(/`(\w+)\(/g)].map(([, name]) => name!);
+  return calls.every((name) => Object.hasOwn(TOOLS, name)) ? advice : `a person can do this: ${hint}`;
 }
 
 async function call(

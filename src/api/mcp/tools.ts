@@ -79,6 +79,11 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
     adopts: true,
     async run(client, given, options) {
       const call = optionsOf<points.SaveOptions>(given, ["message", "tags", "cause"], options);
+      // By its kind a tag is known for an agent's.
+      if (call.cause !== undefined && call.cause.kind !== "tool_call")
+        throw new CairnError("usage", "an agent's cause is of the kind tool_call", {
+          hint: 'say what it did, as {"kind":"tool_call","tool":"bash"}',
+        });
       const data = await client.save({ cause: { kind: "tool_call", tool: "mcp" }, ...call, skipUnchanged: true });
       return {
         data,

@@ -2,7 +2,7 @@ import { lstatSync } from "node:fs";
 import { dirname } from "node:path";
 import type { AdoptOptions, EngineOptions, ReleaseOptions } from "../../contract/care.ts";
 import { type Reference, TokenOptions } from "../../contract/daemon.ts";
-import { type Client, type ForkResult, LIBRARY_VERBS } from "../../contract/index.ts";
+import { type Client, type ForkResult, LIBRARY_VERBS, type StatusResult } from "../../contract/index.ts";
 import { checkValue, type Notes, refuseUnknown } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions, WorkspaceRef } from "../../contract/words.ts";
@@ -238,7 +238,7 @@ async function callClient(
           : carryOut());
       failpoint("call.done");
       daemon.tellOf(name, id, answered);
-      return answered;
+      return name === "status" ? { ...(answered as StatusResult), watched: daemon.isWatched(id) } : answered;
     },
   );
 }

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Daemon } from "../../daemon/daemon.ts";
 import type { Log } from "../../daemon/log/log.ts";
 import { type Caller, isOperator, keyOf } from "../../daemon/peer.ts";
@@ -117,6 +118,10 @@ export class RequestHandler {
       if (request.method === "GET" && (await this.#describe(request, response, caller))) return;
       if (isMcp(request)) return await this.#serveMcp(request, response, { caller, signal });
       const { name, body } = await readCall(request, this.#options.requestBytes);
+      // Of a caller that gave a hung daemon up: the end of its connection is read a whole turn after what it sent.
+      await nextTurn();
+      await nextTurn();
+      if (socket.destroyed || socket.readableEnded) throw new CairnError("interrupted", "the caller went away");
       const asJob = jobRequestOf(request.headers, name, body);
       if (asJob !== null) {
         isCounted = false;

@@ -31,8 +31,10 @@ function requireForAgents({ agents, named }: Capability, name: string, options: 
   const asked = Object.entries(options ?? {}).filter(([, value]) => !(Array.isArray(value) && value.length === 0));
   const refused = asked.map(([each]) => each).find((each) => !allowed.has(each));
   const { kind, request } = (options?.["cause"] ?? {}) as { kind?: unknown; request?: unknown };
-  if (kind === "person" || kind === "schedule")
-    throw new CairnError("permission", `an agent's cause is not of the kind ${kind}`, {
+  // By its kind a tag of a point is known for an agent's.
+  const isOther = name === "save" && typeof kind === "string" && kind !== "tool_call";
+  if (isOther || kind === "person" || kind === "schedule")
+    throw new CairnError("permission", `an agent's cause is not of the kind ${kind.slice(0, 40)}`, {
       hint: 'say what it did, as {"kind":"tool_call","tool":"bash"}',
     });
   // By it a call that was interrupted is found to be done.

@@ -55,6 +55,8 @@ export const FLAG = {
   LIVE: 128,
   /** its name may be that of a file with credentials */
   SECRET: 256,
+  /** a database without a log or journal that SQLite has not found whole */
+  UNCHECKED: 512,
 } as const;
 
 /** Word offsets in a directory. */

@@ -1,9 +1,11 @@
 import fs from "node:fs";
 import { HEADER_BYTES, LOGS, parseHeader, SIDECARS } from "../../formats/sqlite-header.ts";
-import { STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
+import { joinPath } from "../../formats/bytes.ts";
+import { signedWide, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import type { ScanThread } from "./scan-thread.ts";
-import type { DatabaseLabel } from "./task.ts";
+import { FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
+import type { CapturedLabel, DatabaseLabel } from "./task.ts";
 
 /** An ending of a file that belongs to a SQLite database. */
 export type Sidecar = (typeof SIDECARS)[number];
@@ -14,14 +16,30 @@ export interface DatabaseCapture {
    * Makes a database that is in use readable, one at a time; null where it is none any more.
    */
   hold(path: Uint8Array, call: HoldCall): Promise<HeldDatabase | null>;
+  /** Has SQLite check the structure of a database that nobody writes to. Returns what is wrong with it, or null. */
+  check(path: Uint8Array, call: Pick<HoldCall, "signal">): Promise<string | null>;
+  /**
+   * Keeps programs from writing to databases for no longer than so many milliseconds in all. `held` are the numbers of
+   * those that nobody writes to until `release`, which answers false if it came too late.
+   */
+  still(
+    databases: readonly Uint8Array[],
+    call: { budgetMs: number; signal?: AbortSignal | undefined },
+  ): Promise<{ held: readonly number[]; release: () => Promise<boolean> }>;
   /** After the last one. */
   close(): Promise<void>;
 }
 
+/** A held tree that nobody changes, and the paths under which programs know the folder that it was made of. */
+export interface HeldAs {
+  tree: Uint8Array;
+  folders: readonly Uint8Array[];
+}
+
 interface HoldCall {
   signal?: AbortSignal | undefined;
-  /** its own file may do, or did not stay as it was, or lies in a held tree that nobody changes */
-  how: "own" | "image" | "held";
+  /** its own file may do, or did not stay as it was, or lies in a held tree */
+  how: "own" | "image" | HeldAs;
   /** a folder in which an image may lie until it is released */
   scratch: string;
 }
@@ -37,6 +55,46 @@ export interface HeldDatabase {
   reason: string | null;
   /** Gives it back, and the image; false where it was changed meanwhile. */
   release(): Promise<boolean>;
+}
+
+/** Larger databases at rest are not checked while somebody waits for a save. */
+const MOST_CHECKED_BYTES = 64 << 20;
+
+/**
+ * Has SQLite check a database that was read and had no log or journal. Returns its label, and takes the mark of an
+ * unchecked database from its record if it is whole. Null if the database was changed since it was read.
+ */
+export async function checkResting(
+  { record }: { record: number },
+  { path, root, table, capture, held, signal }: RestingCall,
+): Promise<CapturedLabel | null> {
+  const place = joinPath(root, path);
+  const base = record * RECORD_WORDS;
+  const unless = (reason: string): CapturedLabel => ({
+    path,
+    label: "crash-consistent",
+    reason,
+    recovered: false,
+    apart: false,
+  });
+  if (held === null && wide(table.records, base + R.SIZE) > MOST_CHECKED_BYTES)
+    return unless("nothing was in its log or journal; SQLite did not check it, since it has more than 64 MiB");
+  const problem = await capture.check(place, { signal });
+  const changed = BigInt(signedWide(table.records, base + R.CTIME)) * 1_000_000_000n;
+  const read = changed + BigInt(table.records[base + R.CTIME_NS]!);
+  if (held === null && fs.statSync(place, { bigint: true, throwIfNoEntry: false })?.ctimeNs !== read) return null;
+  if (problem !== null) return unless(problem);
+  table.setRecordFlags(record, table.recordFlags(record) & ~FLAG.UNCHECKED);
+  return { path, label: "transaction-consistent", reason: null, recovered: false, apart: false };
+}
+
+interface RestingCall {
+  path: Buffer;
+  root: Uint8Array;
+  table: ScanTable;
+  capture: DatabaseCapture;
+  held: Pick<HeldAs, "folders"> | null;
+  signal?: AbortSignal | undefined;
 }
 
 const MOST_ENDING = 8;

@@ -1,7 +1,8 @@
 import fs from "node:fs";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../cache/scan-table.ts";
-import { STAT, TYPE } from "../../fs/linux/syscalls.ts";
+import { ELOOP } from "../../fs/linux/errno.ts";
+import { errnoName, STAT, TYPE } from "../../fs/linux/syscalls.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import type { ScanTask } from "./task.ts";
 
@@ -62,9 +63,13 @@ export class DirectoryRules {
     const { table, notes, task } = this.#thread;
     if ((table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.IGNORE_FILE) === 0) return null;
     if (fd < 0) return table.rulesOf(directory);
-    const text = this.#read(fd);
-    if (text === null) return null;
     const path = Uint8Array.from(table.directoryPath(directory));
+    const text = this.#read(fd);
+    if (typeof text === "string") {
+      notes.oddRules.push({ path, why: text });
+      return null;
+    }
+    if (text.includes(0)) notes.oddRules.push({ path, why: "it has NUL bytes, as UTF-16 has: save it as UTF-8" });
     if (task.passesLongRules && text.length > MAX_IGNORE_FILE_BYTES) {
       notes.longRules.push(path);
       return null;
@@ -74,26 +79,27 @@ export class DirectoryRules {
     return text;
   }
 
-  #read(dirfd: number): Uint8Array | null {
+  /** Returns why it could not be read as text. */
+  #read(dirfd: number): Uint8Array | string {
     const { sys, paths, stat2 } = this.#thread;
     Buffer.from(paths.bytes.buffer, paths.bytes.byteOffset).write(`${IGNORE_FILE}\0`, 0, "latin1");
     const fd = sys.open(dirfd, paths, 0, OPEN_FLAGS, 0);
-    if (fd < 0) return null;
+    if (fd < 0) return fd === ELOOP ? "it is a symlink, which is not followed" : `it cannot be read: ${errnoName(-fd)}`;
     try {
       const isRegular = sys.fstat(fd, stat2) === 0 && stat2.words[STAT.MODE]! >>> 12 === TYPE.FILE;
-      return isRegular ? this.#content(fd) : null;
+      return isRegular ? this.#content(fd) : "it is no regular file";
     } finally {
       sys.close(fd);
     }
   }
 
-  /** The content of an ignore file, of a longer one so much that it is refused; null when it cannot be read. */
-  #content(fd: number): Uint8Array | null {
+  /** The content of an ignore file, of a longer one so much that it is refused; or why it cannot be read. */
+  #content(fd: number): Uint8Array | string {
     const { sys, content } = this.#thread;
     const parts: Uint8Array[] = [];
     for (let length = 0; length <= MAX_IGNORE_FILE_BYTES;) {
       const n = sys.read(fd, content, 0, content.bytes.length, length);
-      if (n < 0) return null;
+      if (n < 0) return `it cannot be read: ${errnoName(-n)}`;
       if (n === 0) break;
       parts.push(Uint8Array.from(content.bytes.subarray(0, n)));
       length += n;

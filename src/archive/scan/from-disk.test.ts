@@ -7,8 +7,10 @@ import { test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { flushFileSystem, forgetPages } from "../../fs/linux/flush.ts";
 import { scan } from "./scan.ts";
+import { ScanMemory } from "./scan-memory.ts";
 
 const LOOK = {
+  memory: new ScanMemory(),
   cache: null,
   excludes: [],
   rules: { excludes: [], files: [] },

@@ -33,7 +33,9 @@ export function readCaptured(thread: ScanThread, { directory, name, held }: Capt
         if (sys.stat(dirfd, names, at, stat) < 0) table.noRecord(record);
         else {
           table.touched[record] = 1;
-          const isLive = held?.image !== null && (ending === "" || content !== "empty");
+          // What is said of a database with a log is said of this tree only, also where the files are as they were.
+          const isLive =
+            held?.image === null ? ending === "" && held.sidecars.length > 0 : ending === "" || content !== "empty";
           reader.read({ dirfd, names, name: at, record, directory, oldRecord: -1, content, isLive });
         }
       } finally {

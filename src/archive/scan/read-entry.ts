@@ -434,6 +434,10 @@ export class EntryReader {
     )
       this.#torn(record, directory);
     if (isLive === undefined && (live || (this.#flags & FLAG.TORN) !== 0)) this.#thread.noteDatabase(directory, name);
+    else if (isLive === undefined && this.#thread.sink !== null) {
+      this.#flags |= FLAG.UNCHECKED;
+      this.#thread.noteResting(directory, record);
+    }
   }
 
   #torn(record: number, directory: number): void {

@@ -19,6 +19,7 @@ import {
   RECORDED,
   RECORDED_OF_FILES,
 } from "./stat-words.ts";
+import { UNFINISHED_NAME } from "../../fs/work-directory.ts";
 import { LIST_AGAIN, MOVED_REASON, STAGING_NAME } from "./task.ts";
 
 /** So often a directory in which a name was gone is read again, each time what is new in it. */
@@ -245,12 +246,10 @@ class DirectoryScanner {
     const rules = this.#rules.listed(directory, again ? -1 : fd);
     const bytes = Buffer.from(listing.names.bytes.buffer);
     return listing.offsets.filter((offset) => {
-      if (
-        directory === 0 &&
-        bytes[offset] === DOT &&
-        STAGING_NAME.test(bytes.toString("latin1", offset, bytes.indexOf(0, offset)))
-      )
-        return false;
+      if (bytes[offset] === DOT) {
+        const hidden = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
+        if (UNFINISHED_NAME.test(hidden) || (directory === 0 && STAGING_NAME.test(hidden))) return false;
+      }
       if (rules.empty && this.#skip.size === 0) return true;
       const name = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
       if (

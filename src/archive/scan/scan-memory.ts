@@ -1,5 +1,14 @@
-import { dropPages } from "../../native.ts";
+import { append } from "../../append.ts";
+import { collectMemory, dropPages } from "../../native.ts";
+import { allocateTable, type TableBuffers } from "../cache/scan-table.ts";
 import type { ScanTask } from "./task.ts";
+
+/**
+ * Empty tables of earlier scans. The collector comes late for shared memory, and what it has not collected keeps the pages
+ * at its edges: hundreds of scans would keep hundreds of megabytes.
+ */
+const empty: TableBuffers[] = [];
+const MOST_EMPTY = 4;
 
 /**
  * The shared memory of one operation's scans, given back once the operation is over. The collector counts shared memory as
@@ -9,6 +18,18 @@ import type { ScanTask } from "./task.ts";
 export class ScanMemory {
   readonly #held = new Set<SharedArrayBuffer>();
   readonly #uses: Promise<unknown>[] = [];
+  readonly #done = new Set<TableBuffers>();
+
+  /** Returns an empty table with room for so many entries. */
+  table(entries: number): TableBuffers {
+    const at = empty.findIndex(({ capacity }) => capacity.records === entries);
+    return at < 0 ? allocateTable(entries) : empty.splice(at, 1)[0]!;
+  }
+
+  /** A scan has ended well: none of its threads writes to its table any more. */
+  done(table: TableBuffers): void {
+    this.#done.add(table);
+  }
 
   /** All that a scan's threads read and write. */
   hold({ table, old, written, rings }: Pick<ScanTask, "table" | "old" | "written" | "rings">): void {
@@ -24,9 +45,25 @@ export class ScanMemory {
 
   /** Nobody looks at any of it again: it is zeros from now on. */
   async giveBack(): Promise<void> {
-    const held = [...this.#held];
+    const [held, done] = [[...this.#held], [...this.#done]];
     this.#held.clear();
+    this.#done.clear();
     await Promise.all(this.#uses.splice(0));
-    for (const buffer of held) dropPages(buffer);
+    const kept = new Set(held.filter((buffer) => !dropPages(buffer)));
+    append(
+      empty,
+      [...done].filter((table) => !Object.values(table).some((each) => kept.has(each))),
+    );
+    empty.splice(0, empty.length - MOST_EMPTY);
+  }
+
+  /** Gives it back, and has the collector come: for what a daemon does hundreds of times, where what is left of each adds up. */
+  async collect(): Promise<void> {
+    await this.giveBack();
+    collectMemory();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.giveBack();
   }
 }

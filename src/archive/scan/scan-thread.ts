@@ -238,6 +238,12 @@ export class ScanThread {
     if (this.task.capturesDatabases) this.notes.databases.push({ directory, name: Uint8Array.from(name) });
   }
 
+  /** A database of a directory that nobody uses was read, and is to be checked. */
+  noteResting(directory: number, record: number): void {
+    const name = Uint8Array.from(this.table.recordName(record));
+    if (this.task.capturesDatabases) this.notes.resting.push({ directory, name, record });
+  }
+
   noteIgnored(path: Uint8Array): void {
     this.notes.ignoredCount++;
     if (this.notes.ignored.length < 20) this.notes.ignored.push(Buffer.from(path).toString("latin1"));

@@ -4,16 +4,7 @@ import fs from "node:fs";
 import { throwIfAborted } from "../../errors.ts";
 import { devicesInMemory, keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/linux/mounts.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import {
-  isTableFull,
-  allocateTable,
-  C,
-  D,
-  DIRECTORY_FLAG,
-  DIRECTORY_WORDS,
-  RECORD_WORDS,
-  ScanTable,
-} from "../cache/scan-table.ts";
+import { isTableFull, C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
 import type { StatCache, StatCacheDraft } from "../cache/stat-cache.ts";
 import type { FinishedPack, PackTail } from "../../repository/packs/pack-writer.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
@@ -23,8 +14,8 @@ import { chunkMemories } from "./large-files.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../../threads/threads.ts";
 import type { ExtraBlob, ScanStore, StoreSinkTask } from "./store-sink.ts";
-import type { DatabaseCapture } from "./databases.ts";
-import type { ScanMemory } from "./scan-memory.ts";
+import { checkResting, type DatabaseCapture, type HeldAs } from "./databases.ts";
+import { ScanMemory } from "./scan-memory.ts";
 import {
   INLINE_BYTES,
   INLINE_ENTRIES,
@@ -46,6 +37,8 @@ import {
   type Unchanged,
 } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
+
+export { ScanMemory };
 
 /** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
 const FIRST_CAPACITY = 2 ** 20;
@@ -112,13 +105,15 @@ export interface ScanOptions extends GivenTask {
   /** where new content goes; absent: only look */
   store?: ScanStore;
   /** captures databases that are in use, or lie in a held tree as they were; absent: they are files like any */
-  databases?: { capture: DatabaseCapture; areHeld: boolean; always?: readonly Uint8Array[] } | undefined;
+  databases?:
+    | { capture: DatabaseCapture; held: Pick<HeldAs, "folders"> | null; always?: readonly Uint8Array[] }
+    | undefined;
   /** where a thread may write this scan's stat cache meanwhile, for the caller to finish or remove */
   draft?: string;
   /** Further blobs to be stored with the trees, made from the finished scan. */
   finish?: (result: ScanResult) => ExtraBlob[];
-  /** what has the scan's memory; the collector otherwise */
-  memory?: ScanMemory;
+  /** Owns the scan's memory, and gives it back once nobody looks at the result, or views of it, any more. */
+  memory: ScanMemory;
   /** how many threads; default as many as any operation has */
   jobs?: number | undefined;
   signal?: AbortSignal;
@@ -219,7 +214,7 @@ function startOver({ store, ...options }: ScanOptions): ScanOptions {
 
 /** Starts the threads for a scan that will want them, as far as its cache's size tells. */
 export function prepareScan(statCache: string): void {
-  const size = fs.statSync(statCache, { throwIfNoEntry: false })?.size;
+  const size = fs.lstatSync(statCache, { throwIfNoEntry: false })?.size;
   if (size === undefined || size > INLINE_ENTRIES * RECORD_WORDS * 4) warmThreads(SCAN);
 }
 
@@ -242,7 +237,7 @@ class Scan {
     this.#options = options;
     this.#threads = [...threads];
     this.#takeMore = takeMore;
-    this.#table = new ScanTable(allocateTable(capacity));
+    this.#table = new ScanTable(options.memory.table(capacity));
     this.#task = {
       root: options.root,
       table: this.#table.buffers,
@@ -278,7 +273,7 @@ class Scan {
   }
 
   #hold(task: ScanTask): void {
-    this.#options.memory?.hold(this.#options.cacheStays === true ? { ...task, old: null } : task);
+    this.#options.memory.hold(this.#options.cacheStays === true ? { ...task, old: null } : task);
   }
 
   async run(): Promise<ScanResult> {
@@ -312,6 +307,7 @@ class Scan {
         ...this.#rootDigests(),
       };
       if (this.#options.store !== undefined) await this.#finish(this.#options.finish?.(result) ?? []);
+      this.#options.memory.done(this.#table.buffers);
       return result;
     } catch (error) {
       this.#stop();
@@ -414,17 +410,24 @@ class Scan {
 
   #foundMoved = false;
 
-  /** Has databases that are in use captured, and read once more by one thread; the notes of all with what came of that. */
+  /** Has databases that are in use captured, and read once more by one thread, and others checked; the notes of all with what came of that. */
   async #captured(parts: ScanNotes[]): Promise<ScanNotes[]> {
     const { databases, store } = this.#options;
     const asked = (databases?.always ?? []).flatMap((path) => this.#placeOf(Buffer.from(path)) ?? []);
     const all = [...parts.flatMap((notes) => notes.databases), ...asked];
     const noted = new Map(all.map((each) => [this.#pathOf(each), each]));
-    if (databases === undefined || store === undefined || noted.size === 0) return parts;
+    const resting = parts.flatMap((notes) => notes.resting).filter((each) => !noted.has(this.#pathOf(each)));
+    if (databases === undefined || store === undefined || noted.size + resting.length === 0) return parts;
     const captured: ScanNotes["captured"] = [];
     try {
       for (const [path, database] of noted)
         append(captured, await this.#capture(Buffer.from(path, "latin1"), database, { ...databases, store }));
+      for (const each of resting) {
+        const path = Buffer.from(this.#pathOf(each), "latin1");
+        const { root, signal } = this.#options;
+        const checked = await checkResting(each, { ...databases, path, root, signal, table: this.#table });
+        append(captured, checked === null ? await this.#capture(path, each, { ...databases, store }) : [checked]);
+      }
     } finally {
       await databases.capture.close();
     }
@@ -443,12 +446,12 @@ class Scan {
   async #capture(
     path: Buffer,
     { directory, name }: ScanNotes["databases"][number],
-    { capture, areHeld, store }: NonNullable<ScanOptions["databases"]> & { store: ScanStore },
+    { capture, held: tree, store }: NonNullable<ScanOptions["databases"]> & { store: ScanStore },
   ): Promise<ScanNotes["captured"]> {
     const { root, signal } = this.#options;
     const full = Buffer.concat([root, SLASH, path]);
     for (let tries = 1; ; tries++) {
-      const how = areHeld ? "held" : tries > 1 ? "image" : "own";
+      const how = tree !== null ? { tree: root, ...tree } : tries > 1 ? "image" : "own";
       const held = await capture.hold(full, { signal, how, scratch: store.directory });
       let isWhole = true;
       try {
@@ -458,8 +461,10 @@ class Scan {
         isWhole = (await held?.release()) ?? true;
       }
       if (held === null) return [];
-      if (isWhole) return [{ path, label: held.label, reason: held.reason }];
-      if (tries === TRIES) return [{ path, label: "torn-possible", reason: BROKEN_LOCK }];
+      const recovered = tree !== null && held.image !== null;
+      const apart = tree === null || held.sidecars.includes("-wal");
+      if (isWhole) return [{ path, label: held.label, reason: held.reason, recovered, apart }];
+      if (tries === TRIES) return [{ path, label: "torn-possible", reason: BROKEN_LOCK, recovered, apart }];
     }
   }
 
@@ -507,9 +512,17 @@ class Scan {
   #sinkTask(): StoreSinkTask | null {
     const { store } = this.#options;
     if (store === undefined) return null;
-    const { keys, index, directory, level, forward, taker } = store;
+    const { keys, index, directory, level, forward, taker, mostBytes = null } = store;
     const given = taker === undefined ? null : { style: taker.style, waiting: taker.waiting };
-    return { keys, index: index.shared, directory, level, forward: forward?.task ?? null, taker: given };
+    return {
+      keys,
+      index: index.shared,
+      directory,
+      level,
+      forward: forward?.task ?? null,
+      taker: given,
+      ...(mostBytes === null ? {} : { bound: { mostBytes, stored: new SharedArrayBuffer(8) } }),
+    };
   }
 
   /** Until the scan ends. */
@@ -602,6 +615,7 @@ function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
     append(all.ignoreFiles, part.ignoreFiles);
   }
   all.omitted = parts.flatMap(({ omitted }) => omitted).sort((a, b) => comparePaths(a.path, b.path));
+  all.oddRules = parts.flatMap(({ oddRules }) => oddRules).sort((a, b) => comparePaths(a.path, b.path));
   all.longRules = parts.flatMap(({ longRules }) => longRules).sort(comparePaths);
   all.mounts = parts.flatMap(({ mounts }) => mounts).sort(comparePaths);
   return all;

@@ -1,4 +1,5 @@
 import { isMainThread } from "node:worker_threads";
+import { CairnError } from "../../errors.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
@@ -17,6 +18,8 @@ export interface ScanStore {
   level: CompressionLevel;
   /** where everything new goes too */
   forward?: ForwardTarget | undefined;
+  /** bytes that may be stored, else `no_space` with `most_bytes` in its details; null or absent: any number */
+  mostBytes?: number | null;
   /** takes each pack once it is finished, in a form of its own; absent: the scan's result has all of them */
   taker?: PackTaker | undefined;
 }
@@ -38,6 +41,8 @@ export interface StoreSinkTask {
   /** where everything new goes too */
   forward: ForwardTask | null;
   taker: Pick<PackTaker, "style" | "waiting"> | null;
+  /** bytes that all threads may store, and one 64-bit word with how many they have; absent: any number */
+  bound?: { mostBytes: number; stored: SharedArrayBuffer };
 }
 
 /** Packs of one thread: complete ones, and at most one unfinished pack of each type. */
@@ -100,16 +105,32 @@ export class StoreSink implements ContentSink {
   #newWriter(type: "data" | "tree"): PackWriter {
     const { keys, directory, level, taker } = this.#task;
     const forwarder = this.#forwarder;
+    const isBound = this.#task.bound !== undefined;
     return new PackWriter({
       type,
       keys,
       directory,
       ...(taker === null ? { level } : writerOptions(taker.style, type)),
       onPack: (pack) => (taker === null ? void this.#packs.push(pack) : this.#handOver(pack, taker.waiting)),
-      ...(forwarder === null
+      ...(forwarder === null && !isBound
         ? {}
-        : { onStored: (id, idOffset, stored) => this.#stays || forwarder.add(type, id, idOffset, stored) }),
+        : {
+            onStored: (id, idOffset, stored) => {
+              this.#count(stored.length);
+              if (!this.#stays) forwarder?.add(type, id, idOffset, stored);
+            },
+          }),
     });
+  }
+
+  #count(bytes: number): void {
+    const { bound } = this.#task;
+    if (bound === undefined) return;
+    const before = Atomics.add(new BigInt64Array(bound.stored), 0, BigInt(bytes));
+    if (Number(before) + bytes > bound.mostBytes)
+      throw new CairnError("no_space", `more than ${bound.mostBytes} bytes would be stored`, {
+        details: { most_bytes: bound.mostBytes },
+      });
   }
 
   #handOver(pack: FinishedPack, shared: SharedArrayBuffer): void {

@@ -4,11 +4,11 @@ import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type Scan
 import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
 import type { LosslessField } from "../../formats/records/manifest.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
-import { secretKind } from "../../fs/secret-names.ts";
+import { suspectAt } from "../../fs/secret-names.ts";
 import { IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { signedWide, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { linkKey, type LinkGroups, recordExtras } from "./record-node.ts";
-import type { ScanNotes } from "./task.ts";
+import type { CapturedLabel, ScanNotes } from "./task.ts";
 
 export interface EntryCounts {
   files: number;
@@ -26,11 +26,16 @@ export interface ScanSummary {
   hashes: { path: Uint8Array; sha256: Uint8Array; size: number }[];
   /** what a node cannot say: raw link targets and attribute names, links of non-files, far times */
   lossless: LosslessField[];
-  /** SQLite databases; live: with more in their log or journal */
-  databases: { path: Uint8Array; isLive: boolean }[];
+  /**
+   * SQLite databases; live: with more in their log or journal; unchecked: SQLite has not found them whole; or what is said of
+   * them already
+   */
+  databases: { path: Uint8Array; isLive: boolean; isUnchecked: boolean; said?: SaidOfDatabase }[];
   /** files that look like credentials, by their names */
   secrets: { path: Uint8Array; kind: string }[];
 }
+
+type SaidOfDatabase = Pick<CapturedLabel, "label" | "reason" | "recovered">;
 
 interface Visited {
   table: ScanTable;
@@ -78,6 +83,18 @@ export function eachRecord(
   }
 }
 
+/** Tells if a scanned tree has an entry with a wanted name. */
+export function hasFile(
+  { table, old }: { table: ScanTable; old: ScanTable | null },
+  isWanted: (name: Uint8Array) => boolean,
+): boolean {
+  let isFound = false;
+  eachRecord(table, old, (entry) => {
+    isFound ||= isWanted(entry.table.recordName(entry.record));
+  });
+  return isFound;
+}
+
 /** Directories that could not be read, by path in latin1: their own entries are no part of the state either. */
 function omittedDirectories(table: ScanTable): Set<string> {
   const omitted = new Set<string>();
@@ -111,9 +128,14 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
       const size = wide(from.records, base + R.SIZE);
       summary.bytes += size;
       const flags = from.recordFlags(record);
-      if (flags & FLAG.DATABASE) summary.databases.push({ path: path(), isLive: (flags & FLAG.LIVE) !== 0 });
-      const kind = flags & FLAG.SECRET ? secretKind(path()) : null;
-      if (kind !== null) summary.secrets.push({ path: path(), kind });
+      if (flags & FLAG.DATABASE)
+        summary.databases.push({
+          path: path(),
+          isLive: (flags & FLAG.LIVE) !== 0,
+          isUnchecked: (flags & FLAG.UNCHECKED) !== 0,
+        });
+      const suspect = flags & FLAG.SECRET ? suspectAt(path()) : null;
+      if (suspect !== null) summary.secrets.push({ path: path(), kind: suspect.kind });
       if (flags & FLAG.EXTRAS) noteExtras(summary, from, { record, path, size, chunked: (flags & FLAG.CHUNKED) !== 0 });
     } else if (type === TYPE.DIRECTORY) entries.directories++;
     else if (type === TYPE.LINK) entries.links++;
@@ -376,8 +398,13 @@ const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so what it may hi
 export function labelsOf(
   { torn, longRules, captured }: Pick<ScanNotes, "torn" | "longRules" | "captured">,
   { databases, secrets }: Pick<ScanSummary, "databases" | "secrets">,
+  still: readonly Uint8Array[] = [],
 ): ConsistencyLabel[] {
-  const said = new Map(captured.map((each) => [latin1(each.path), each]));
+  const wereStill = new Set(still.map(latin1));
+  const isTogether = databases.length < 2 || databases.every(({ path }) => wereStill.has(latin1(path)));
+  const said = new Map(
+    captured.map((each) => [latin1(each.path), each.apart && !isTogether ? notTogether(each) : each]),
+  );
   const isTorn = new Set(torn.map(({ path }) => latin1(path)));
   return [
     ...torn.map(({ path, reason, aspects }) => ({
@@ -391,20 +418,53 @@ export function labelsOf(
       label: RULES_NOT_APPLIED,
       reason: LONG,
     })),
-    ...databases.flatMap(({ path, isLive }) => {
+    ...databases.flatMap(({ path, isLive, isUnchecked, said: known }) => {
       if (isTorn.has(latin1(path))) return [];
-      const { label, reason } = said.get(latin1(path)) ?? (isLive ? WITH_LOG : AT_REST);
-      return [{ ...recordPath(path), label, ...(reason === null ? {} : { reason }) }];
+      const byMarks = isLive ? WITH_LOG : isUnchecked ? UNCHECKED : AT_REST;
+      const { label, reason, recovered } = said.get(latin1(path)) ?? known ?? byMarks;
+      const more = { ...(reason === null ? {} : { reason }), ...(recovered ? { recovered } : {}) };
+      return [{ ...recordPath(path), label, ...more }];
     }),
     ...secrets.map(({ path, kind }) => ({ ...recordPath(path), label: CREDENTIALS, reason: kind })),
   ];
 }
 
-const AT_REST = { label: "transaction-consistent", reason: null };
-const WITH_LOG = { label: "crash-consistent", reason: "SQLite applies the log or journal beside it when it opens it" };
+const TRANSACTION = "transaction-consistent" as const;
+const CRASH = "crash-consistent" as const;
+const AT_REST = { label: TRANSACTION, reason: null, recovered: false };
+const WITH_LOG = {
+  label: CRASH,
+  reason: "SQLite applies the log or journal beside it when it opens it, and did not check it",
+  recovered: false,
+};
+const UNCHECKED = {
+  label: CRASH,
+  reason: "nothing was in its log or journal, and SQLite did not check it, or found it damaged before",
+  recovered: false,
+};
 
-/** Joins labels that were given before a tree was read with those that reading it gives to other entries. */
+/** Says of a database that was captured whole that its moment is not that of others. */
+export function notTogether<T extends { label: string; reason: string | null }>(label: T): T {
+  return label.label === TRANSACTION && label.reason === null ? { ...label, reason: NOT_TOGETHER } : label;
+}
+
+const NOT_TOGETHER =
+  "each consistent, not together: a transaction over this database and others may be in some of them only";
+
+/** Reason of a label of a database that a program wrote to while a snapshot was made: SQLite has not looked at it yet. */
+export const WRITTEN_TO = "it was written to while the snapshot was made, which has what a crash would have left";
+
+/**
+ * Joins labels that were given before a tree was read with those of reading it. Reading it decides on a database that
+ * only a snapshot is known to have, and on one that SQLite finds damaged.
+ */
 export function withLabels(known: readonly ConsistencyLabel[], read: readonly ConsistencyLabel[]): ConsistencyLabel[] {
-  const isKnown = new Set(known.map((label) => latin1(rawPath(label))));
-  return [...known, ...read.filter((label) => !isKnown.has(latin1(rawPath(label))))];
+  const before = new Map(known.map((label) => [latin1(rawPath(label)), label]));
+  for (const label of read) {
+    const path = latin1(rawPath(label));
+    const was = before.get(path);
+    if (was?.["reason"] === WRITTEN_TO) before.set(path, { reason: WRITTEN_TO, ...label });
+    else if (was === undefined || (was.label === TRANSACTION && label.label === CRASH)) before.set(path, label);
+  }
+  return [...before.values()];
 }

@@ -119,6 +119,23 @@ export interface TornEntry {
 export type DatabaseLabel = "transaction-consistent" | "crash-consistent" | "torn-possible";
 
 /** Notes of one thread; added up by the caller. */
+/** A database by its directory's number. */
+export interface NotedDatabase {
+  directory: number;
+  name: Uint8Array;
+}
+
+/** A database that was captured, and what can be relied on. */
+export interface CapturedLabel {
+  path: Uint8Array;
+  label: DatabaseLabel;
+  reason: string | null;
+  /** the point has it as SQLite recovered it, and the held tree as it lay there */
+  recovered: boolean;
+  /** it was captured at a moment of its own, or SQLite commits to it at one */
+  apart: boolean;
+}
+
 export interface ScanNotes {
   files: number;
   /** directories whose names were read */
@@ -135,14 +152,18 @@ export interface ScanNotes {
   /** numbers of directories that are to be listed again */
   moved: number[];
   /** databases that are in use, by their directory's number, to be captured */
-  databases: { directory: number; name: Uint8Array }[];
+  databases: NotedDatabase[];
+  /** databases that are not, to be checked */
+  resting: (NotedDatabase & { record: number })[];
   /** databases that were captured, or could not be: with the reason why not */
-  captured: { path: Uint8Array; label: DatabaseLabel; reason: string | null }[];
+  captured: CapturedLabel[];
   /** all of them: a restore keeps out of them */
   mounts: Uint8Array[];
   ignoreFiles: { path: Uint8Array; text: Uint8Array }[];
   /** directories whose ignore file is too long to be read */
   longRules: Uint8Array[];
+  /** directories whose ignore file is none that rules can be read from, or looks like another encoding */
+  oddRules: { path: Uint8Array; why: string }[];
 }
 
 export function newScanNotes(): ScanNotes {
@@ -158,10 +179,12 @@ export function newScanNotes(): ScanNotes {
     torn: [],
     moved: [],
     databases: [],
+    resting: [],
     captured: [],
     mounts: [],
     ignoreFiles: [],
     longRules: [],
+    oddRules: [],
   };
 }
 

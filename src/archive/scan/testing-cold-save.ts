@@ -6,6 +6,7 @@ import { storePaths } from "../../workspace/store/store-files.ts";
 import { threadsAreWarm } from "../../threads/threads.ts";
 import { writeTree } from "../write/write-tree.ts";
 import { scan } from "./scan.ts";
+import { ScanMemory } from "./scan-memory.ts";
 
 /**
  * The first scan of a process, of a folder that was saved before: CONTROL CACHE ROOT TARGET. Says how many parts of
@@ -18,6 +19,7 @@ const { keys, chunkerPolynomial } = store.repository;
 store.index.beginSession();
 const saved = await scan({
   root: Buffer.from(root),
+  memory: new ScanMemory(),
   cache: loadStatCache(cache),
   store: { keys, index: store.index, directory: store.paths.temporary, level: 1 },
   excludes: [],

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
@@ -9,7 +10,7 @@ import { openDirectory, syscalls } from "../../fs/linux/syscalls.ts";
 import { bitsOfNewFiles, umaskNow } from "../../fs/linux/mounts.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import { temporaryFolder } from "../../workspace/store/testing-store.ts";
-import { NodeWriter } from "./node-writer.ts";
+import { isDiskTrouble, NodeWriter, type NotSet } from "./node-writer.ts";
 
 function nodeOf(type: TreeNode["type"], more: Partial<TreeNode> = {}): TreeNode {
   const owner = { uid: process.geteuid!(), gid: process.getegid!(), user: "", group: "" };
@@ -109,6 +110,30 @@ void describe("the writer of nodes", () => {
     for (const name of ["file", "fifo"]) {
       const found = syscalls().lgetxattr(fd, arenaOver(Buffer.from(`${name}\0`)), 0, xattrs[0]!.name, value, 0);
       assert.ok(found < 0, `${name} has ${found} bytes of it`);
+    }
+    fs.closeSync(fd);
+  });
+
+  test("a full or read-only file system is named when it refuses metadata, and is no missing right", (t) => {
+    const folder = temporaryFolder(t);
+    const fd = openDirectory(folder);
+    const { errno } = os.constants;
+    const cases = {
+      ENOSPC: /no room/,
+      EDQUOT: /quota/,
+      EROFS: /read-only/,
+      EIO: /disk/,
+      EPERM: /the system refuses it/,
+    };
+    for (const [name, words] of Object.entries(cases)) {
+      const writer = new NodeWriter();
+      const refused = (): number => -errno[name as keyof typeof cases];
+      Object.assign(writer, { sys: { ...writer.sys, utimens: refused } });
+      const at = { name: Buffer.from(name), path: Buffer.from(name) };
+      writer.file(fd, nodeOf("file", { mtimeSec: 1 }), at, []);
+      const [{ detail, aspects }] = writer.notSet as [NotSet];
+      assert.match(detail, words);
+      assert.deepEqual([aspects, isDiskTrouble(detail)], [["times"], name !== "EPERM"]);
     }
     fs.closeSync(fd);
   });

@@ -1,7 +1,8 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { NodeAttribute, NodeMetadata, TreeNode } from "../../formats/restic/tree.ts";
-import { EIO, EPERM, isNotHeld } from "../../fs/linux/errno.ts";
+import { EDQUOT, EIO, ENOSPC, EPERM, EROFS, isNotHeld } from "../../fs/linux/errno.ts";
+import { whyProtected } from "../../fs/linux/write-protection.ts";
 import { isShadow } from "../../fs/linux/shadow-attributes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import {
@@ -17,6 +18,8 @@ import {
 } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { dataRuns, type HoleList, runsAround } from "./data-runs.ts";
+
+export { protectionOf } from "../../fs/linux/write-protection.ts";
 
 /** Aspects that could not be set on an entry that was otherwise written. */
 export interface NotSet {
@@ -39,7 +42,24 @@ const VALUE_BYTES = 128 * 1024;
 const ATTRIBUTE_NAME_BYTES = 255;
 const ATTRIBUTE_BYTES = 64 * 1024;
 const REFUSED = "the system refuses it";
-export const DISK_FAILED = "the disk could not take it (EIO)";
+/** Failures of the file system by minus errno, which no right would help against. */
+const DISK_TROUBLES: Readonly<Record<number, string>> = {
+  [EIO]: "the disk could not take it (EIO)",
+  [ENOSPC]: "the file system has no room for it (ENOSPC)",
+  [EDQUOT]: "the user's disk quota has no room for it (EDQUOT)",
+  [EROFS]: "the file system is read-only (EROFS)",
+};
+
+/** The detail of such a failure; null for any other result of a call. */
+export function diskTrouble(result: number): string | null {
+  return DISK_TROUBLES[result] ?? null;
+}
+
+/** Tells if an entry's detail is of a failure of the file system, and not of a right that is missing. */
+export function isDiskTrouble(detail: string): boolean {
+  return Object.values(DISK_TROUBLES).includes(detail);
+}
+const ROUNDED = "the file system keeps no such time: it rounds times, or has none so far away";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SETUID = 0o4000;
 const SETGID = 0o2000;
@@ -64,8 +84,10 @@ export class NodeWriter {
   readonly #inherits: boolean;
   readonly #newBits: number;
   readonly #sparse: boolean;
-  /** True once the disk failed while metadata of an entry was set. */
-  #diskFailed = false;
+  /** Minus errno of a call for metadata that failed, since it was noted last. */
+  #failed = 0;
+  /** Tells whether the file system rounds times; null while no time has shown that. */
+  #rounds: boolean | null = null;
 
   /**
    * `within`: a descriptor of the one directory in and below which all is made; it tells what new entries inherit.
@@ -233,6 +255,7 @@ export class NodeWriter {
   #finish(fd: number, node: TreeNode, path: Uint8Array, made: number | null = null): void {
     let aspects: NotSet["aspects"] = [];
     let detail = "";
+    this.#failed = 0;
     const others = node.uid !== this.#uid || node.gid !== this.#gid;
     if ((others || this.#inherits) && this.#mayOwn) {
       const result = this.sys.fchown(fd, node.uid, node.gid);
@@ -250,9 +273,13 @@ export class NodeWriter {
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
     if (!this.#isSet(this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
+    else if (this.#mayRound(node) && this.sys.fstat(fd, this.#stat) >= 0 && this.#isRounded(node)) {
+      aspects.push("times");
+      if (detail === "") detail = ROUNDED;
+    }
     if (aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
-    if (aspects.length > 0) this.#note(path, aspects, detail === "" ? (whyNotSet(attributes) ?? REFUSED) : detail);
+    if (aspects.length > 0) this.#note(path, aspects, whyNotSet(attributes) ?? this.#whyRefused(detail));
   }
 
   /** Takes access lists off that came from the directory and are not the node's. */
@@ -302,12 +329,12 @@ export class NodeWriter {
   }
 
   #note(path: Uint8Array, aspects: NotSet["aspects"], detail: string): void {
-    this.notSet.push({ path: Uint8Array.from(path), aspects, detail: this.#diskFailed ? DISK_FAILED : detail });
-    this.#diskFailed = false;
+    this.notSet.push({ path: Uint8Array.from(path), aspects, detail: DISK_TROUBLES[this.#failed] ?? detail });
+    this.#failed = 0;
   }
 
   #isSet(result: number): boolean {
-    if (result === EIO) this.#diskFailed = true;
+    if (result < 0 && DISK_TROUBLES[this.#failed] === undefined) this.#failed = result;
     return result >= 0;
   }
 
@@ -366,6 +393,7 @@ export class NodeWriter {
   metadataByName(dirfd: number, node: NodeMetadata, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     let aspects: NotSet["aspects"] = [];
+    this.#failed = 0;
     if (this.#mayOwn && !this.#isSet(this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid))) aspects.push("owner");
     if (
       this.#inherits &&
@@ -387,10 +415,37 @@ export class NodeWriter {
     if (node.type !== "symlink" && (!this.#isSet(this.sys.chmod(dirfd, this.#name, 0, given)) || given !== mode))
       aspects.push("mode");
     if (!refused.every(set)) aspects.push("xattrs");
+    let why = whyNotSet(refused);
     if (!this.#isSet(this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
+    else if (this.#mayRound(node) && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0 && this.#isRounded(node)) {
+      if (aspects.length === 0) why = ROUNDED;
+      aspects.push("times");
+    }
     if (aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
-    if (aspects.length > 0) this.#note(place.path, aspects, whyNotSet(refused) ?? REFUSED);
+    if (aspects.length > 0) this.#note(place.path, aspects, why ?? this.#whyRefused(""));
+  }
+
+  /** After a look at the entry. */
+  #whyRefused(errno: string): string {
+    const flag = this.#failed === EPERM ? whyProtected(this.#stat) : null;
+    if (flag !== null) return `it is ${flag}`;
+    return errno === "" ? REFUSED : errno;
+  }
+
+  /** True while it is not known that the file system keeps such a time as it is. */
+  #mayRound({ mtimeSec }: Pick<TreeNode, "mtimeSec">): boolean {
+    return this.#rounds !== false || mtimeSec !== (mtimeSec | 0);
+  }
+
+  /** Compares a time that was set with what the file system made of it, which was just read. */
+  #isRounded({ mtimeSec, mtimeNs }: Pick<TreeNode, "mtimeSec" | "mtimeNs">): boolean {
+    const { words } = this.#stat;
+    const isRounded = signedWide(words, STAT.MTIME) !== mtimeSec || words[STAT.MTIME_NS] !== mtimeNs;
+    if (isRounded) this.#rounds = true;
+    // The coarsest that is known keeps nothing of a time that has such nanoseconds.
+    else if (mtimeNs % 100 !== 0) this.#rounds ??= false;
+    return isRounded;
   }
 
   /** Metadata of a directory whose content is complete; attributes that the node does not name stay. */

@@ -4,7 +4,7 @@ import { plural } from "../../formats/sizes.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
-import { requireReadable, requireWholeIndex } from "../../repository/care/sweep-plan.ts";
+import { refuseEmpty, requireReadable, requireWholeIndex } from "../../repository/care/sweep-plan.ts";
 import type {
   ForgetBackupsOptions,
   ForgetBackupsResult,
@@ -44,7 +44,7 @@ export async function forgetBackups(
   if (options.retention !== undefined) warnOfUnreadable(access, listing.damaged, options);
   const doomed = [...doomedOf(groups), ...unreadable.map(({ name }) => name)];
   const dryRun = options.dryRun === true;
-  const index = options.prune === true ? await prunableIndex(access, listing.damaged, { doomed, options }) : undefined;
+  const index = options.prune === true ? await prunableIndex(access, listing, { doomed, options }) : undefined;
   if (!dryRun && doomed.length > 0) {
     await removeSnapshots(access.repository, doomed, {
       ...lockCall(options),
@@ -67,17 +67,20 @@ export async function forgetBackups(
 }
 
 /**
- * Throws `damaged` for what would keep the prune from its work, before a snapshot goes; else returns the index that the
- * prune works with.
+ * Throws `damaged` or `refused` for what would keep the prune from its work, before a snapshot goes; else returns the index
+ * that the prune works with.
  */
 async function prunableIndex(
   access: OpenRepository,
-  damaged: readonly DamagedFile[],
+  { snapshots, damaged }: SnapshotListing,
   { doomed, options }: { doomed: readonly string[]; options: ForgetBackupsOptions },
 ): Promise<BlobIndex> {
   requireReadable(damaged, { withoutSnapshots: new Set(doomed), unreadableHint: removalHint });
   const index = await access.index(options.signal);
   requireWholeIndex(index);
+  const stays = snapshots.some(({ id }) => !doomed.includes(id));
+  if (!stays && index.packCount > 0 && options.allow?.includes("empty") !== true)
+    refuseEmpty(access.storage, access.repository.seen?.missing() ?? []);
   return index;
 }
 

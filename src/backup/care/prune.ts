@@ -1,7 +1,8 @@
 import { CairnError } from "../../errors.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { compact } from "../../repository/care/compact.ts";
-import { previewSweep, runSweep, type SweepOptions } from "../../repository/care/remove.ts";
+import { previewSweep, runSweep, type SweepOptions, type SweepPlan } from "../../repository/care/remove.ts";
+import { namesOfMissing } from "../../repository/care/sweep-plan.ts";
 import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../../contract/index.ts";
 import { removalHint } from "../snapshots.ts";
 import { warnOfOthers } from "../session.ts";
@@ -37,6 +38,8 @@ export async function pruneBackups(
     onTree: (done) => options.onProgress?.({ phase: "cleaning", done }),
     withoutSnapshots: without,
     unreadableHint: removalHint,
+    mayBeEmpty: options.allow?.includes("empty") === true,
+    instant: options.instant === true,
     onElsewhere: warnOfOthers(access, options),
     hint: DAMAGED_HINT,
     maxWaste: maxUnused,
@@ -45,6 +48,7 @@ export async function pruneBackups(
   };
   if (options.dryRun === true) {
     const plan = await previewSweep(access.repository, sweep);
+    warnOfMissing(access, plan, options);
     return {
       ...access.info,
       dry_run: true,
@@ -55,12 +59,14 @@ export async function pruneBackups(
       unindexed_packs: plan.unindexed.length,
       bytes_freed: plan.bytesFreed,
       unused_bytes: plan.unusedBytes,
-      postponed: false,
+      postponed: plan.unlisted.length > 0,
+      missing_snapshots: missingOf(plan, options),
       damaged_packs: [...plan.unsound],
       ...since(started),
     };
   }
   const done = await runSweep(access.repository, sweep);
+  warnOfMissing(access, done, options);
   const merged = done.index === null ? NOTHING_MERGED : await merge(access, done.index, options);
   return {
     ...access.info,
@@ -73,9 +79,45 @@ export async function pruneBackups(
     bytes_freed: done.bytesFreed,
     unused_bytes: done.unusedBytes,
     postponed: done.postponed,
+    missing_snapshots: missingOf(done, options),
     damaged_packs: done.damagedPacks,
     ...since(started),
   };
+}
+
+function missingOf(
+  { missing }: Pick<SweepPlan, "missing">,
+  { instant }: PruneBackupsOptions,
+): PruneBackupsResult["missing_snapshots"] {
+  return missing.map(({ id, time, missedAt, counts }) => ({
+    snapshot_id: id,
+    created_at: time,
+    missed_at: missedAt,
+    needed: counts && instant !== true,
+  }));
+}
+
+/** Names snapshots that this host saw before and that are not listed now. */
+function warnOfMissing(
+  { location }: OpenRepository,
+  { missing, unlisted }: Pick<SweepPlan, "missing" | "unlisted">,
+  { instant, onWarning }: PruneBackupsOptions,
+): void {
+  const [wrong, absent] = [true, false].map((is) => missing.filter(({ id }) => unlisted.includes(id) === is));
+  if (wrong!.length > 0)
+    onWarning?.(
+      `${location} has snapshots that it does not list: ${namesOfMissing(wrong!)}. Its lists cannot be believed now, so nothing was removed; run it again later`,
+    );
+  const kept = absent!.filter(({ counts }) => counts && instant !== true);
+  if (kept.length > 0)
+    onWarning?.(
+      `snapshots that this host saw in ${location} are missing there, and it did not forget them: ${namesOfMissing(kept)}. What they need stays for 24 hours after they were first missed; if they were forgotten on another host, --instant frees it at once`,
+    );
+  const freed = absent!.filter((each) => !kept.includes(each));
+  if (freed.length > 0)
+    onWarning?.(
+      `snapshots that this host saw in ${location} are missing there, and count as forgotten now: ${namesOfMissing(freed)}`,
+    );
 }
 
 type Merged = Pick<PruneBackupsResult, "merged_packs" | "merged_indexes">;

@@ -1,3 +1,4 @@
+import { ScanMemory } from "../../archive/scan/scan-memory.ts";
 import { lstatSync } from "node:fs";
 import { append } from "../../append.ts";
 import { asVerifying, scan, type ScanResult } from "../../archive/scan/scan.ts";
@@ -104,7 +105,13 @@ async function readBack(
   {
     recorded,
     ...left
-  }: { recorded: string | null; rules: IgnoreRecord; skip: readonly string[]; crossMounts?: boolean },
+  }: {
+    recorded: string | null;
+    memory: ScanMemory;
+    rules: IgnoreRecord;
+    skip: readonly string[];
+    crossMounts?: boolean;
+  },
 ): Promise<FoundAgain> {
   const found = await scan({
     root: folder,
@@ -167,7 +174,8 @@ export function isComparedByEntry({ recorded }: Pick<Filled, "recorded">, leftOu
 export async function proveNewFolder(what: Filled, folder: Buffer, { written, leftOut }: Written): Promise<Proven> {
   const { access, session, options, recorded } = what;
   const isCompared = isComparedByEntry(what, leftOut);
-  const again = await readBack(what, folder, { recorded, rules: NO_RULES, skip: [] });
+  await using memory = new ScanMemory();
+  const again = await readBack(what, folder, { recorded, memory, rules: NO_RULES, skip: [] });
   const { found, proof, from, notRead } = again;
   if (proof !== null) return { proof: await withDatabases(what, folder, { found, proof }), from, untold: 0 };
   append(leftOut, notRead);
@@ -242,7 +250,8 @@ export type ProvenInPlace = Omit<Proven, "proof"> & {
 export async function proveInPlace(what: FilledInPlace): Promise<ProvenInPlace> {
   const { access, content, options, leftOut, folder, chosen, keepPresent } = what;
   const recorded = chosen === null && !keepPresent ? (content.manifest?.stateDigest ?? null) : null;
-  const { found, state, proof, from, notRead } = await readBack(what, folder, { ...what.left, recorded });
+  await using memory = new ScanMemory();
+  const { found, state, proof, from, notRead } = await readBack(what, folder, { ...what.left, recorded, memory });
   // A digest says nothing of what could not be read, and that may be something else than the snapshot has.
   if (proof !== null && notRead.length === 0) {
     const looked = await withDatabases(what, folder, { found, proof });

@@ -48,6 +48,11 @@ test("nothing is restored when the receipt cannot go where it shall", async (t) 
     assert.equal(existsSync(join(root, path)), false, path);
 });
 
+test("a folder in the place of a receipt is a mistake of the caller", async (t) => {
+  const { root } = await backupScene(t, "local");
+  await assert.rejects(verifyReceipt(root, {}), refusal(/is no regular file/));
+});
+
 test("nothing is restored when a receipt is wanted of what gets none", async (t) => {
   const { client, repository, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });

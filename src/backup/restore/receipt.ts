@@ -123,6 +123,8 @@ export async function verifyReceipt(path: string, options: VerifyReceiptOptions)
   const file = resolve(path);
   const hint = "do not rely on it; get it again from where it was made";
   const decode = (bytes: Uint8Array) => ({ ...decodeReceipt(bytes), sha256: sha256(bytes) });
+  if (statSync(file, { throwIfNoEntry: false })?.isFile() === false)
+    throw new CairnError("usage", `${file} is no regular file`, { hint: "name the file of a receipt" });
   const read = readRecord(file, decode, { maxBytes: MAX_BYTES, hint });
   if (read === null) throw new CairnError("not_found", `there is no receipt ${file}`);
   const { body, bodyBytes, publicKey, signature } = read;

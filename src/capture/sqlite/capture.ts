@@ -2,11 +2,13 @@ import fs from "node:fs";
 import { backup, type DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../failpoint.ts";
+import { kernelLockState } from "../../fs/linux/kernel-lock.ts";
 import { openRegular } from "../../fs/regular-file.ts";
-import type { Captured, CaptureRequest, Method } from "./captured.ts";
-import { beside, type DatabaseHeader, HEADER_BYTES, LOGS, SAFE_WAL_VERSION } from "../../formats/sqlite-header.ts";
-import { readHeader } from "./header.ts";
+import type { Captured, CaptureRequest, Held, Method } from "./captured.ts";
+import { type DatabaseHeader, HEADER_BYTES, SAFE_WAL_VERSION } from "../../formats/sqlite-header.ts";
+import { logsBeside, readHeader } from "./header.ts";
 import {
+  applyLog,
   ask,
   checked,
   clearLockPage,
@@ -17,7 +19,8 @@ import {
   statisticsOf,
   warningOf,
 } from "./image.ts";
-import { plainCopy, sizeOf } from "./plain-copy.ts";
+import { looksOfFiles, plainCopy, sizeOf } from "./plain-copy.ts";
+import { recoverCopy, type RecoverRequest, whyNotInPlace } from "./recover-copy.ts";
 
 /** Milliseconds that a lock is waited for, between two tries, and for which a checkpoint may keep a writer waiting. */
 const WAIT_MS = 3_000;
@@ -28,6 +31,8 @@ const TRIES = 20;
 /** Pages that a backup copies between two turns. */
 const BACKUP_PAGES = 4_096;
 
+/** The tree of a database that lies in its own place: a super-journal is looked for at its absolute path. */
+const ROOT = new Uint8Array();
 const BEGIN = "BEGIN; SELECT count(*) FROM sqlite_schema";
 const TOO_LONG = `SQLite opens no path of more than ${MOST_PATH_BYTES} bytes`;
 const BUSY = 5;
@@ -39,9 +44,10 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
   const fd = openRegular(Buffer.from(request.path), { named: true });
   try {
     const header = readHeader(fd);
-    const reason = whyNotOpened(request.path, header) ?? whyOnlyCopied(request, header!);
+    const reason = whyNotOpened(request.path, header) ?? (await whyNotInPlace(request.path));
     if (reason !== null) return await plainCopy(fd, request, { header, reason });
     try {
+      if (isLeftBehind(fd, request.path)) return await recoveredImage(fd, request, header!);
       return await consistentImage(fd, request, header!);
     } catch (error) {
       if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") throw error;
@@ -54,15 +60,21 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
 
 /** A request to make a database that is in use readable for another process. */
 export interface HoldRequest extends Pick<CaptureRequest, "path" | "stage"> {
-  /** `own`: its own file may do; `image`: an image is wanted; `held`: it lies in a tree that nobody changes. */
-  how: "own" | "image" | "held";
+  /** `own`: its own file may do; `image`: an image is wanted; else it lies in this tree, which nobody changes. */
+  how: "own" | "image" | Pick<RecoverRequest, "tree" | "folders">;
 }
 
-/** A database that can be read: its own file until it is released, or the image in the request's folder. */
-export type Held = Pick<Captured, "label" | "reason" | "sidecars"> & { isImage: boolean };
+/** A database that is read until {@link release}; `looks` tells whether it was changed. */
+let pinned: { database: DatabaseSync | null; fd: number; looks: () => string; before: string } | null = null;
 
-/** A database on which a transaction is kept open: nobody changes its file meanwhile. */
-let pinned: { database: DatabaseSync; fd: number; path: Uint8Array; looks: string } | null = null;
+/**
+ * True if there is a log or journal that no process has in use: SQLite's own locks tell, in every namespace. To open such a
+ * database would write the log back and remove it, though it may be another database's.
+ */
+function isLeftBehind(fd: number, path: Uint8Array): boolean {
+  const isUnlocked = (): boolean => kernelLockState(fd) === "none";
+  return isUnlocked() && logsBeside(path).length > 0 && isUnlocked();
+}
 
 /** Pins a database until {@link release}, or makes an image of it; null where it is none. Throws the system's errors. */
 export async function hold(request: HoldRequest): Promise<Held | null> {
@@ -72,8 +84,13 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
   try {
     const header = readHeader(fd);
     if (header === null) return null;
-    if (how === "held") return recovered(request);
-    const reason = whyNotOpened(path, header);
+    if (typeof how === "object") return recoverCopy({ path, stage: request.stage, ...how });
+    const misplaced = await whyNotInPlace(path);
+    if (misplaced === null && isLeftBehind(fd, path)) {
+      pin({ database: null, fd, looks: () => looksOfFiles(path) });
+      return recoverCopy({ path, stage: request.stage, tree: ROOT, folders: [ROOT] });
+    }
+    const reason = whyNotOpened(path, header) ?? misplaced;
     if (reason !== null) return heldCopy(await plainCopy(fd, request, { header, reason }));
     try {
       return await pinOrImage(fd, request);
@@ -85,6 +102,10 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
     // Closing it gives up all locks of this process on the file.
     if (pinned?.fd !== fd) fs.closeSync(fd);
   }
+}
+
+function pin(what: Omit<NonNullable<typeof pinned>, "before">): void {
+  pinned = { ...what, before: what.looks() };
 }
 
 function openIfThere(path: Uint8Array): number | null {
@@ -100,37 +121,12 @@ function heldCopy({ label, reason, sidecars }: Captured): Held {
   return { isImage: true, label, reason, sidecars };
 }
 
-/**
- * Has SQLite recover a copy of a database and of what lies beside it, all of one moment, and check it. That is what whoever
- * opens them gets; the files themselves stay as they are.
- */
-function recovered({ path, stage }: HoldRequest): Held {
-  const sidecars = LOGS.filter((ending) => (sizeOf(path, ending) ?? 0) > 0);
-  for (const ending of ["", ...sidecars])
-    fs.copyFileSync(beside(path, ending), `${stage}/image${ending}`, fs.constants.COPYFILE_FICLONE);
-  fs.chmodSync(`${stage}/image`, 0o600);
-  const own = { isImage: false, sidecars };
-  try {
-    const database = openDatabase(Buffer.from(`${stage}/image`), "rw");
-    try {
-      const { problems } = checked(database, false);
-      if (problems.length === 0) return { ...own, label: "transaction-consistent", reason: null };
-      return { ...own, label: "crash-consistent", reason: `SQLite finds it damaged: ${problems[0]!}` };
-    } finally {
-      database.close();
-    }
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") throw error;
-    return { ...own, label: "crash-consistent", reason: whatFailed(error) };
-  }
-}
-
 async function pinOrImage(fd: number, { path, stage, how }: HoldRequest): Promise<Held> {
   const held = { label: "transaction-consistent", reason: null, sidecars: [] } as const;
   const database = openDatabase(path, "rw", WAIT_MS);
   try {
     if (how === "own" && isInWalMode(database) && (await isPinnedOnEmptyWal(database, path))) {
-      pinned = { database, fd, path, looks: looksOf(fd, path) };
+      pin({ database, fd, looks: () => looksOf(fd, path) });
       failpoint("database.pinned");
       return { ...held, sidecars: [], isImage: false };
     }
@@ -150,11 +146,11 @@ async function pinOrImage(fd: number, { path, stage, how }: HoldRequest): Promis
 /** Ends what {@link hold} began; false where the file is not as it was then. */
 export function release(): boolean {
   if (pinned === null) return true;
-  const { database, fd, path, looks } = pinned;
+  const { database, fd, looks, before } = pinned;
   pinned = null;
   try {
-    const isWhole = looksOf(fd, path) === looks;
-    database.close();
+    const isWhole = looks() === before;
+    database?.close();
     return isWhole;
   } finally {
     fs.closeSync(fd);
@@ -191,11 +187,20 @@ export function whyNotOpened(path: Uint8Array, header: DatabaseHeader | null): s
   return null;
 }
 
-/** Without an index of the log SQLite would make one, and whoever closes the database last writes the log back. */
-function whyOnlyCopied({ path, checkpoint }: CaptureRequest, { journal_mode }: DatabaseHeader): string | null {
-  if (checkpoint || journal_mode !== "wal" || sizeOf(path, "-wal") === null || sizeOf(path, "-shm") !== null)
-    return null;
-  return "nobody has it open, and SQLite would write its log back";
+/** Copies a database that nobody has open, and has SQLite apply the log or journal to the copy alone. */
+async function recoveredImage(fd: number, request: CaptureRequest, header: DatabaseHeader): Promise<Captured> {
+  const reason = "nobody has it open, and SQLite would write its log back";
+  const copied = await plainCopy(fd, request, { header, reason });
+  if (copied.label === "torn-possible") return copied;
+  const place = Buffer.from(`${request.stage}/image`);
+  applyLog(place);
+  const image = openRegular(place, { flags: fs.constants.O_RDWR });
+  try {
+    const facts = await lookInto(image, request);
+    return { ...copied, ...facts, label: "transaction-consistent", reason: null, sidecars: [] };
+  } finally {
+    fs.closeSync(image);
+  }
 }
 
 function whatFailed(error: unknown): string {

@@ -40,3 +40,6 @@ export interface Captured {
   /** Files that belong to a plain copy, by their endings. */
   sidecars: (typeof SIDECARS)[number][];
 }
+
+/** A database that can be read: its own file until it is released, or the image in the request's folder. */
+export type Held = Pick<Captured, "label" | "reason" | "sidecars"> & { isImage: boolean };

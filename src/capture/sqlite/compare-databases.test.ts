@@ -62,6 +62,23 @@ test("what is defined is compared first, and rows by the columns that both have"
   assert.deepEqual([table?.key, table?.changed, table?.rows[0]?.after], [["rowid"], 1, { rowid: "2", a: "3", b: "7" }]);
 });
 
+test("rows whose declared key has NULLs are told apart, so that only what differs is listed", (t) => {
+  const { found } = scene(
+    t,
+    `CREATE TABLE t (a TEXT PRIMARY KEY, b); INSERT INTO t VALUES (NULL, 1), (NULL, 2), (NULL, 3), ('k', 4);
+     CREATE TABLE two (a, b, c, PRIMARY KEY (a, b)); INSERT INTO two VALUES (1, NULL, 'x'), (1, NULL, 'y'), (1, 2, 'z')`,
+    "UPDATE t SET b = 20 WHERE b = 2; DELETE FROM t WHERE b = 3; INSERT INTO two VALUES (1, NULL, 'w')",
+  );
+  assert.deepEqual(
+    found.tables.map(({ name, added, removed, changed }) => [name, added, removed, changed]),
+    [
+      ["t", 0, 1, 1],
+      ["two", 1, 0, 0],
+    ],
+  );
+  assert.deepEqual(found.tables[0]!.rows.at(-1), { before: { a: "NULL", b: "2" }, after: { a: "NULL", b: "20" } });
+});
+
 test("a table whose key is another one, or whose collation is not known here, is named with the reason", (t) => {
   const { found } = scene(
     t,

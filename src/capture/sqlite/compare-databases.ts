@@ -95,7 +95,13 @@ function compareTable(database: DatabaseSync, name: string, limit: number): Tabl
   if (key.includes("")) return { ...found, problem: "it has neither a key nor a rowid" };
   try {
     const shared = now.all.filter((column) => old.all.includes(column) && !key.includes(column));
-    const same = key.map((column) => `x.${quoted(column)} IS y.${quoted(column)}`).join(" AND ");
+    const equal = key.map((column) => `x.${quoted(column)} IS y.${quoted(column)}`).join(" AND ");
+    const isNull = key.map((column) => `x.${quoted(column)} IS NULL`).join(" OR ");
+    const hasNulls = ["a", "b"].some((of) => count(database, `FROM ${of}.${quoted(name)} x WHERE ${isNull}`) > 0);
+    const rowid = rowidOf(now);
+    if (hasNulls && rowid === "") return { ...found, problem: "its key has NULLs, and it has no rowid" };
+    // Rows with a NULL in their key are as many as there are: the rowid says which is which.
+    const same = hasNulls ? `${equal} AND (NOT (${isNull}) OR x.${rowid} = y.${rowid})` : equal;
     const differs = shared
       .map((column) => `x.${quoted(column)} IS NOT y.${quoted(column)} COLLATE BINARY`)
       .join(" OR ");

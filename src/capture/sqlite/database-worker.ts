@@ -3,11 +3,24 @@ import { toCairnError } from "../../errors.ts";
 import { capture, hold, release } from "./capture.ts";
 import { compareDatabases } from "./compare-databases.ts";
 import { find } from "./find.ts";
-import { prove } from "./image.ts";
+import { holdStill, letGo } from "./hold-still.ts";
+import { check, prove } from "./image.ts";
 import { stage, writeThrough } from "./restore.ts";
 
 /** Things that this process does, one after the other. */
-const WORKS = { capture, compare: compareDatabases, find, hold, prove, release, stage, writeThrough };
+const WORKS = {
+  capture,
+  check,
+  compare: compareDatabases,
+  find,
+  hold,
+  holdStill,
+  letGo,
+  prove,
+  release,
+  stage,
+  writeThrough,
+};
 export type Works = typeof WORKS;
 
 /** A piece of work, and the folder in which it may leave something unfinished. */

@@ -7,10 +7,11 @@ import { findHolders, type Holder, WHY_UNKNOWN } from "../../fs/linux/holders.ts
 import { displayPath, type DisplayedPath, printablePath, shellPath } from "../../fs/safe-path.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import type { Captured } from "./captured.ts";
-import { exchange, holdersOf, recoverExchange } from "./exchange.ts";
+import { exchange, recoverExchange } from "./exchange.ts";
 import type { FoundDatabase } from "./find.ts";
 import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { DatabaseProcess } from "./database-process.ts";
+import { holdOrRefuse } from "./quiet-database.ts";
 import type { Staged, StageRequest } from "./restore.ts";
 
 interface Call {
@@ -84,6 +85,9 @@ export async function captureDatabase(
     const { warnings, ...captured } = await sqlite.do("capture", request, { signal, scratch: stage });
     failpoint("database-capture.staged");
     refuseTaken(to, overwrite);
+    using _held = overwrite
+      ? holdOrRefuse([Buffer.from(to)], "end the programs that use it, or name another file")
+      : null;
     for (const ending of [...captured.sidecars, ""]) {
       chmodSync(`${stage}/image${ending}`, statSync(source).mode & 0o666);
       if (overwrite) renameSync(`${stage}/image${ending}`, `${to}${ending}`);
@@ -155,7 +159,6 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
       const through = { stage, target: Buffer.from(target) };
       await sqlite.do("writeThrough", through, { signal, scratch: stage });
     } else {
-      for (const reason of holdersOf(target).unknown) onWarning?.(`who has the database open: ${reason}`);
       giveLooks(`${stage}/image`, old ?? statSync(image), old !== undefined, onWarning);
       kept = exchange(`${stage}/image`, target);
     }

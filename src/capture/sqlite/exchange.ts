@@ -1,67 +1,55 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync } from "node:fs";
 import path from "node:path";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
-import { moveToFree } from "../../fs/linux/exchange-folders.ts";
-import { findHolders, type Holder, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
+import { exchangePlaces, moveToFree } from "../../fs/linux/exchange-folders.ts";
 import { pidIsAlive, thisProcess } from "../../fs/lock-owner.ts";
 import { namesIfThere } from "../../fs/names-in.ts";
-import { listedNames, printablePath, shellPath } from "../../fs/safe-path.ts";
+import { printablePath, shellPath } from "../../fs/safe-path.ts";
 import { SIDECARS } from "../../formats/sqlite-header.ts";
+import { holdOrRefuse, THROUGH } from "./quiet-database.ts";
 
 /**
- * A database and its sidecars give way to another one. The old files go into a folder beside them, the database first; then
- * ● the new one gets the name, and the folder the one under which it is kept. A kill before ● is taken back by whoever comes
- * next, a kill after it is finished.
+ * A database and its sidecars give way to another one, while no process has it open. The new file goes into a folder beside
+ * them, its inode in its name, then the old sidecars; ● the new one and the old one change places, and the folder gets the
+ * name under which it is kept. A kill before ● is taken back by whoever comes next, a kill after it is finished.
  */
 const ENDINGS = ["", ...SIDECARS];
 const WORK = ".cairn-restore-";
-const HOLDERS_BUDGET_MS = 5_000;
-
-/** Processes that have a database or a sidecar of it open, this one too, and why some may not be seen. */
-export function holdersOf(target: string): { holders: Holder[]; unknown: string[] } {
-  const { holders, unknown } = findHolders(path.dirname(target), { budgetMs: HOLDERS_BUDGET_MS, includeSelf: true });
-  const name = path.basename(target);
-  const names = ENDINGS.map((ending) => Buffer.from(`${name}${ending}`));
-  return {
-    holders: holders.filter((holder) => names.some((each) => each.equals(holder.path))),
-    unknown: unknown.map((reason) => WHY_UNKNOWN[reason]),
-  };
-}
-
-/** Throws `refused` where somebody has the database open: what he writes would be lost, or damage the new one. */
-function refuseHolders(target: string, folder: string): void {
-  const { holders } = holdersOf(path.join(folder, path.basename(target)));
-  if (holders.length === 0) return;
-  const names = [...new Set(holders.map(({ command, pid }) => `${command} (pid ${pid})`))];
-  throw new CairnError("refused", `${printablePath(target)} is open in ${listedNames(names)}`, {
-    hint: "end it first, or write the content through SQLite, so that it sees it: --through-sqlite",
-    details: { holders: holders.map(({ command, pid }) => ({ command, pid })) },
-  });
-}
+/** Beginning of the name that the new file has in the folder, and the old one when they have changed places. */
+const NEW = "new-";
 
 /**
  * Puts a finished file in the place of a database. Returns the folder that the old one is kept in with its sidecars, under
  * their own names; null where there was none. Throws `refused` where it is open, and leaves all as it was.
  */
 export function exchange(staged: string, target: string): string | null {
+  using held = holdOrRefuse([Buffer.from(target)]);
   const folder = path.dirname(target);
-  refuseHolders(target, folder);
   const { startTime } = thisProcess();
   const work = path.join(folder, `${WORK}${process.pid}-${startTime || "0"}.${path.basename(target)}`);
   mkdirSync(work, { mode: 0o700 });
   failpoint("database-restore.begun");
+  const next = path.join(work, `${NEW}${inodeOf(staged)}`);
   try {
-    for (const ending of ENDINGS) {
+    renameSync(staged, next);
+    for (const ending of SIDECARS) {
       if (!existsSync(`${target}${ending}`)) continue;
       renameSync(`${target}${ending}`, path.join(work, `${path.basename(target)}${ending}`));
       failpoint("database-restore.set-aside");
     }
-    // Nobody can open it any more; who did since the first look is seen now.
-    refuseHolders(target, work);
     fsyncDirectory(work);
-    moveToFree(Buffer.from(staged), Buffer.from(target));
+    const isThere = existsSync(target);
+    if (isThere) exchangeFiles(next, target);
+    else moveToFree(Buffer.from(next), Buffer.from(target));
+    failpoint("database-restore.named");
+    if (held.isWanted()) {
+      if (!isThere) renameSync(target, next);
+      throw new CairnError("refused", `${printablePath(target)} was opened while it was being restored`, {
+        hint: THROUGH,
+      });
+    }
   } catch (error) {
     takeBack(work, target);
     throw error;
@@ -69,6 +57,24 @@ export function exchange(staged: string, target: string): string | null {
   failpoint("database-restore.exchanged");
   fsyncDirectory(folder);
   return keep(work, target);
+}
+
+/** In three renames where the file system cannot exchange: the old file has its own name in the work folder for a moment. */
+function exchangeFiles(next: string, target: string): void {
+  try {
+    exchangePlaces(Buffer.from(next), Buffer.from(target));
+  } catch (error) {
+    const errno = toCairnError(error).details?.["errno"];
+    if (errno !== "EINVAL" && errno !== "ENOSYS") throw error;
+    const aside = path.join(path.dirname(next), path.basename(target));
+    renameSync(target, aside);
+    renameSync(next, target);
+    renameSync(aside, next);
+  }
+}
+
+function inodeOf(place: string): string | undefined {
+  return lstatSync(place, { bigint: true, throwIfNoEntry: false })?.ino.toString();
 }
 
 /** Finishes or takes back what a killed restore of a database left. Throws `busy` where one is under way. */
@@ -81,13 +87,19 @@ export function recoverExchange(target: string): void {
     if (pidIsAlive({ pid, start_time }))
       throw new CairnError("busy", `${printablePath(target)} is being restored by process ${pid}`);
     const work = path.join(folder, name);
-    if (existsSync(target)) keep(work, target);
+    const next = readdirSync(work).find((each) => each.startsWith(NEW));
+    const isOld = next !== undefined && inodeOf(target) !== next.slice(NEW.length);
+    if (existsSync(target) && !isOld) keep(work, target);
     else takeBack(work, target);
   }
 }
 
-/** The sidecars first: a database without its log would be another one. */
+/** The database first where it has changed places: its sidecars would damage the new one. */
 function takeBack(work: string, target: string): void {
+  const next = readdirSync(work).find((each) => each.startsWith(NEW));
+  const isNew = next === undefined ? false : inodeOf(target) === next.slice(NEW.length);
+  const staged = next === undefined ? null : path.join(work, next);
+  if (isNew && staged !== null) exchangeFiles(staged, target);
   for (const ending of ENDINGS.toReversed()) {
     const aside = path.join(work, `${path.basename(target)}${ending}`);
     if (!existsSync(aside)) continue;
@@ -95,6 +107,7 @@ function takeBack(work: string, target: string): void {
     failpoint("database-restore.taken-back");
   }
   fsyncDirectory(path.dirname(target));
+  if (staged !== null) unlinkSync(staged);
   rmdirSync(work);
 }
 
@@ -111,6 +124,8 @@ function moveBack(aside: string, to: string, work: string): void {
 
 /** Gives what was set aside its lasting name; an empty folder goes. */
 function keep(work: string, target: string): string | null {
+  const old = readdirSync(work).find((each) => each.startsWith(NEW));
+  if (old !== undefined) renameSync(path.join(work, old), path.join(work, path.basename(target)));
   if (readdirSync(work).length === 0) {
     rmdirSync(work);
     return null;

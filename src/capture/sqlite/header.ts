@@ -1,9 +1,12 @@
 import fs from "node:fs";
+import { openRegular } from "../../fs/regular-file.ts";
 import {
+  beside,
   type DatabaseHeader,
   HEADER_BYTES,
   isLog,
   LOG_MAGIC_BYTES,
+  LOGS,
   MAGIC,
   parseHeader,
 } from "../../formats/sqlite-header.ts";
@@ -21,7 +24,33 @@ export function readHeader(fd: number): DatabaseHeader | null {
 }
 
 /** True for an open file that begins as a log does which SQLite applies to the database beside it. */
-export function beginsAsLog(fd: number): boolean {
+function beginsAsLog(fd: number): boolean {
   const bytes = Buffer.alloc(LOG_MAGIC_BYTES);
   return fs.readSync(fd, bytes, 0, LOG_MAGIC_BYTES, 0) === LOG_MAGIC_BYTES && isLog(bytes);
+}
+
+/** Endings of the files beside this place that SQLite would apply to a database here. */
+export function logsBeside(place: Uint8Array): (typeof LOGS)[number][] {
+  return LOGS.filter((ending) => startsAsLog(beside(place, ending)));
+}
+
+function startsAsLog(place: Buffer): boolean {
+  // As a rule none is there.
+  if (!fs.existsSync(place)) return false;
+  try {
+    return inFile(place, beginsAsLog);
+  } catch {
+    // SQLite, run by the same user, cannot read it either.
+    return false;
+  }
+}
+
+/** Opens a regular file for a look. Throws what the system says. */
+export function inFile<T>(place: Uint8Array, read: (fd: number) => T): T {
+  const fd = openRegular(Buffer.from(place));
+  try {
+    return read(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
 }

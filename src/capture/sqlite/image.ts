@@ -48,6 +48,16 @@ export function openDatabase(path: Uint8Array, mode: OpenMode, waitMs = 0): Data
   return database;
 }
 
+/** Applies the log or journal beside a database that is nobody's, and removes it, as a program does after a crash. */
+export function applyLog(file: Buffer): void {
+  const database = openDatabase(file, "rw");
+  try {
+    database.exec("SELECT count(*) FROM sqlite_schema; PRAGMA wal_checkpoint(TRUNCATE)");
+  } finally {
+    database.close();
+  }
+}
+
 /** An error of SQLite as `damaged`; any other as it is. */
 export function sqliteError(error: unknown, doing: string): unknown {
   if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") return error;
@@ -180,6 +190,28 @@ export interface DatabaseProof {
   problems: string[];
   statistics: Statistics | null;
   duration_ms: number;
+}
+
+/** Has SQLite check the structure of a database that nobody writes to. Returns what is wrong with it, or null. */
+export function check(path: Uint8Array): string | null {
+  if (path.length > MOST_PATH_BYTES)
+    return `SQLite did not check it, and opens no path of more than ${MOST_PATH_BYTES} bytes`;
+  try {
+    const database = openDatabase(path, "image");
+    try {
+      const [problem] = checked(database, false).problems;
+      return problem === undefined ? null : damageOf(problem);
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    return damageOf((error as Error).message);
+  }
+}
+
+/** Says in a label that SQLite found a database damaged. */
+export function damageOf(problem: string): string {
+  return `SQLite finds it damaged: ${problem}`;
 }
 
 export interface ProveRequest {

@@ -1,10 +1,14 @@
 import { mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { temporaryName } from "../../fs/durable.ts";
-import type { Held, HoldRequest } from "./capture.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import type { HoldRequest } from "./capture.ts";
+import type { Held } from "./captured.ts";
 import type { DatabaseProcess } from "./database-process.ts";
 
 const IDLE_MS = 10_000;
+/** Locks are given back so much before the process that has them is ended. */
+const MARGIN_MS = 50;
 
 /** A database that can be read, and the image of it, where its own file will not do. */
 interface HeldDatabase extends Omit<Held, "isImage"> {
@@ -44,6 +48,39 @@ export class LiveDatabases {
     } catch (error) {
       clear();
       throw error;
+    }
+  }
+
+  /** As the scan's port has it. */
+  async check(database: Uint8Array, { signal }: { signal?: AbortSignal | undefined }): Promise<string | null> {
+    const sqlite = (this.#sqlite ??= await newProcess());
+    try {
+      return await sqlite.do("check", database, { signal });
+    } catch (error) {
+      if (!(error instanceof CairnError) || !error.message.endsWith("without an answer")) throw error;
+      return "SQLite ended without a word when it checked it";
+    }
+  }
+
+  /** As the scan's port has it. */
+  async still(
+    databases: readonly Uint8Array[],
+    { budgetMs, signal }: { budgetMs: number; signal?: AbortSignal | undefined },
+  ): Promise<{ held: number[]; release: () => Promise<boolean> }> {
+    const sqlite = (this.#sqlite ??= await newProcess());
+    // Started before the time runs, and ended by us should it not answer.
+    await sqlite.do("letGo", undefined, { signal });
+    const overdue = setTimeout(() => void sqlite.close(), budgetMs);
+    const release = async (): Promise<boolean> => {
+      clearTimeout(overdue);
+      return sqlite.do("letGo", undefined).catch(() => false);
+    };
+    try {
+      return { held: await sqlite.do("holdStill", { databases, budgetMs: budgetMs - MARGIN_MS }, { signal }), release };
+    } catch (error) {
+      clearTimeout(overdue);
+      if (toCairnError(error).code === "interrupted") throw error;
+      return { held: [], release };
     }
   }
 

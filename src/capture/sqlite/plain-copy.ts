@@ -53,7 +53,7 @@ async function copyOnce(
   { stage, pageSize }: { stage: string; pageSize: number | null },
 ): Promise<Copied> {
   for (const ending of COPIED) fs.rmSync(`${stage}/image${ending}`, { force: true });
-  const before = looksOf(path);
+  const before = looksOfFiles(path);
   const sources: { ending: (typeof COPIED)[number]; from: number; sha256: string }[] = [];
   try {
     for (const ending of COPIED) {
@@ -67,7 +67,7 @@ async function copyOnce(
     for (const { ending, from, sha256 } of sources)
       isSame &&= (await hashOf(from, ending === "" ? pageSize : null)) === sha256;
     return {
-      isSame: isSame && looksOf(path) === before,
+      isSame: isSame && looksOfFiles(path) === before,
       bytes: fs.statSync(`${stage}/image`).size,
       sha256: sources[0]!.sha256,
       sidecars: sources.flatMap(({ ending }) => (ending === "" ? [] : [ending])),
@@ -102,8 +102,8 @@ async function copyFile(from: number, to: string, pageSize: number | null): Prom
   }
 }
 
-/** Sizes and times of a database's files. */
-function looksOf(path: Uint8Array): string {
+/** Inodes, sizes and times of a database's file, log and journal, as one text to compare. */
+export function looksOfFiles(path: Uint8Array): string {
   const looks = COPIED.map((ending) => {
     const facts = fs.statSync(beside(path, ending), { bigint: true, throwIfNoEntry: false });
     return facts === undefined ? "-" : [facts.ino, facts.size, facts.mtimeNs, facts.ctimeNs].join();

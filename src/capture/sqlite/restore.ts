@@ -8,6 +8,7 @@ import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { readHeader } from "./header.ts";
 import {
+  applyLog,
   ask,
   checked,
   databaseUrl,
@@ -93,16 +94,6 @@ export async function stage({ image, stage: folder, integrityCheck, expected = {
     }
   } catch (error) {
     throw sqliteError(error, `SQLite cannot read ${shown}`);
-  }
-}
-
-/** As any program does that opens a database after a crash; who closes it last removes the sidecars. */
-function applyLog(file: Buffer): void {
-  const database = openDatabase(file, "rw");
-  try {
-    database.exec("SELECT count(*) FROM sqlite_schema; PRAGMA wal_checkpoint(TRUNCATE)");
-  } finally {
-    database.close();
   }
 }
 

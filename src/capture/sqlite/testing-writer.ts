@@ -1,6 +1,6 @@
 /**
  * Another program that writes to a database: each commit changes one row in each of two tables to its own number, so that
- * the number of commits tells all that the database holds. Test only.
+ * the number of commits tells all that the database holds. The second table may lie in a second database. Test only.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
@@ -12,15 +12,30 @@ import { fileURLToPath } from "node:url";
 export const ROWS = 40;
 const PADDING = 500;
 
-export type JournalMode = "wal" | "delete";
+export type JournalMode = "wal" | "delete" | "truncate" | "persist";
 
-/** Makes the database as it is after no commit. */
-export function makeDatabase(file: string, mode: JournalMode, pageSize = 4096): void {
+/** Makes the database as it is after no commit; `second` gets the second table. */
+export function makeDatabase(file: string, mode: JournalMode, pageSize = 4096, second?: string): void {
+  if (second !== undefined) {
+    for (const [place, tables] of [
+      [file, ["one"]],
+      [second, ["two"]],
+    ] as const)
+      fillDatabase(place, mode, { pageSize, tables });
+    return;
+  }
+  fillDatabase(file, mode, { pageSize, tables: ["one", "two"] });
+}
+
+function fillDatabase(
+  file: string,
+  mode: JournalMode,
+  { pageSize, tables }: { pageSize: number; tables: readonly string[] },
+): void {
   const database = new DatabaseSync(file);
-  database.exec(`PRAGMA page_size = ${pageSize}; PRAGMA journal_mode = ${mode}; BEGIN;
-    CREATE TABLE one (id INTEGER PRIMARY KEY, n INTEGER, padding TEXT);
-    CREATE TABLE two (id INTEGER PRIMARY KEY, n INTEGER, padding TEXT)`);
-  for (const table of ["one", "two"])
+  database.exec(`PRAGMA page_size = ${pageSize}; PRAGMA journal_mode = ${mode}; BEGIN`);
+  for (const table of tables) database.exec(`CREATE TABLE ${table} (id INTEGER PRIMARY KEY, n INTEGER, padding TEXT)`);
+  for (const table of tables)
     for (let i = 0; i < ROWS; i++) database.exec(`INSERT INTO ${table} VALUES (${i}, 0, '${"x".repeat(PADDING)}')`);
   database.exec("COMMIT");
   database.close();
@@ -60,8 +75,15 @@ export class Writer {
     this.child = child;
   }
 
-  static async start(context: TestContext, file: string, synchronous: "OFF" | "FULL" = "OFF"): Promise<Writer> {
-    const child = fork(fileURLToPath(import.meta.url), [file, synchronous], {
+  /** `more`: the second database, and the mode of journals, where the database's own file does not say it. */
+  static async start(
+    context: TestContext,
+    file: string,
+    synchronous: "OFF" | "FULL" = "OFF",
+    more: { second?: string; mode?: JournalMode } = {},
+  ): Promise<Writer> {
+    const words = [file, synchronous, more.second ?? "", more.mode ?? ""];
+    const child = fork(fileURLToPath(import.meta.url), words, {
       execArgv: ["--disable-warning=ExperimentalWarning"],
     });
     context.after(() => child.kill("SIGKILL"));
@@ -84,9 +106,12 @@ export class Writer {
   }
 }
 
-async function writeOn(file: string, synchronous: string): Promise<void> {
-  const database = new DatabaseSync(file, { timeout: 60_000 });
+async function writeOn([file, synchronous, second, mode]: string[]): Promise<void> {
+  const database = new DatabaseSync(file!, { timeout: 60_000 });
+  if (second !== "") database.prepare("ATTACH ? AS second").run(second!);
   database.exec(`PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 100`);
+  if (second !== "") database.exec(`PRAGMA second.synchronous = ${synchronous}`);
+  if (mode !== "") database.exec(`PRAGMA main.journal_mode = ${mode}; PRAGMA second.journal_mode = ${mode}`);
   let n = 0;
   let isStopped = false;
   process.on("message", (asked) => {
@@ -103,4 +128,4 @@ async function writeOn(file: string, synchronous: string): Promise<void> {
   process.disconnect();
 }
 
-if (import.meta.main) await writeOn(process.argv[2]!, process.argv[3]!);
+if (import.meta.main) await writeOn(process.argv.slice(2));

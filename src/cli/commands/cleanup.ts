@@ -17,15 +17,15 @@ import { shortener } from "../shorten.ts";
 const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"), {
   maxBytes: {
     flags: "--max-size <size>",
-    text: "drop the oldest until the store is at most so large, e.g. 20GiB, whatever but tags would keep; points of the last day, undo points, and what is pinned or in use stay",
+    text: "remove the oldest points until the store is at most this large, e.g. 20GiB, also points that other rules keep; --keep-tag, pins, undo points and the last day still count",
   },
-  maxAge: { text: "drop what is older, whatever but tags would keep" },
+  maxAge: { text: "remove points older than this, also those that other rules keep; --keep-tag and pins still count" },
 });
 const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"), {
   quotaBytes: { flags: "--quota <size>", text: "how large the store may grow (with --set-policy)" },
   keptTrees: {
     flags: "--keep-trees <count>",
-    text: `of how many of the newest sealed points the clone stays, for a restore in one exchange; default ${KEPT_TREES} (with --set-policy)`,
+    text: `how many of the newest points keep their clone after it was sealed, which makes a restore to them faster; default ${KEPT_TREES} (with --set-policy)`,
   },
 });
 
@@ -39,14 +39,14 @@ export const command: CommandDefinition = {
     { flags: "--anywhere", text: "with --only: whichever workspaces the points lie in" },
     { flags: "--force", text: "with --only: pinned points too" },
     ...KEEP_OPTIONS,
-    { flags: "--keep-undo <count>", text: "so many points of restores and undos (default 20)" },
-    { flags: "--keep-undo-within <span>", text: "and those of this span (default 30d)" },
+    { flags: "--keep-undo <count>", text: "keep this many of the newest undo points (default 20)" },
+    { flags: "--keep-undo-within <span>", text: "also keep the undo points of this span (default 30d)" },
     ...LIMITS.definitions,
     {
       flags: "--set-policy",
-      text: "remember the rules: for a cleanup without any, and for a save that meets the quota",
+      text: "remember these rules for later cleanups without rules, and for saves that reach the quota",
     },
-    { flags: "--clear-policy", text: "forget them: everything is kept" },
+    { flags: "--clear-policy", text: "forget the remembered rules: every point is kept" },
     ...POLICY.definitions,
   ],
   examples: [
@@ -134,7 +134,7 @@ async function removeForced(context: Context, client: Client, points: readonly s
 async function removeAnywhere(context: Context, points: readonly string[], input: Input): Promise<Outcome> {
   const { workspacesOf } = await import("../points-of-all.ts");
   const library = await context.library();
-  const result: CleanupResult = { removed: [], bytes_freed: 0, complete: true };
+  const result: CleanupResult = { removed: [], bytes_freed: 0, complete: true, still_held: null };
   for (const [folder, only] of await workspacesOf(context, points)) {
     await using client = await library.open(folder, context.openOptions());
     const calls = context.callOptions();
@@ -145,8 +145,23 @@ async function removeAnywhere(context: Context, points: readonly string[], input
     append(result.removed, removed);
     result.bytes_freed += freed;
     result.complete &&= complete;
+    result.still_held = bothHeld(result.still_held, done);
   }
   return cleanedUp(context, result);
+}
+
+/** Two answers as one; a point that went with a later call holds nothing. */
+function bothHeld(one: CleanupResult["still_held"], done: CleanupResult): CleanupResult["still_held"] {
+  const other = done.still_held;
+  if (one === null || other === null) return one ?? other;
+  const left = one.points.filter(({ save_point_id: id }) => !done.removed.includes(id));
+  return {
+    points: [...left, ...other.points],
+    point_count: one.point_count - one.points.length + left.length + other.point_count,
+    not_looked_at: [...one.not_looked_at, ...other.not_looked_at],
+    not_looked_at_count: one.not_looked_at_count + other.not_looked_at_count,
+    repositories: [...one.repositories, ...other.repositories],
+  };
 }
 
 /** The rules on the line; null when there are none. */
@@ -220,6 +235,6 @@ function policyData(policy: PolicyResult): unknown {
 
 function describePolicy(policy: PolicyResult): string {
   const rules = policy.retention === null ? "none: everything is kept" : describeRules(policy.retention);
-  const quota = policy.quota_bytes === null ? "20 % of the file system" : formatBytes(policy.quota_bytes);
+  const quota = policy.quota_bytes === null ? "none" : formatBytes(policy.quota_bytes);
   return `policy: ${rules}; quota: ${quota}; held trees: ${policy.kept_trees ?? KEPT_TREES}`;
 }

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { SocketServer } from "../../api/socket/server.ts";
 import { TcpServer } from "../../api/socket/tcp.ts";
+import { TlsFiles } from "../../api/tls-files.ts";
+import { checkNeeds } from "../../daemon/check-needs.ts";
 import { readConfig } from "../../daemon/config.ts";
 import { Daemon } from "../../daemon/daemon.ts";
 import { openLog } from "../../daemon/log/log.ts";
@@ -21,7 +23,14 @@ export const command: CommandDefinition = {
     { flags: "--state-dir <dir>", text: "where its state lies (/var/lib/cairn for root)" },
     { flags: "--socket <file>", text: "the socket that it listens on (/run/cairn/cairn.sock for root)" },
     { flags: "--config <file>", text: "its configuration (/etc/cairn/config.toml for root)" },
-    { flags: "--check", text: "only read the configuration, and say where it would serve" },
+    {
+      flags: "--rebuild-state",
+      text: "make a state anew that cannot be read: detect the backend, list folders by their records",
+    },
+    {
+      flags: "--check",
+      text: "only read the configuration, try what it names (folders, password files, repositories), and say where it would serve",
+    },
   ],
   examples: [
     { line: "cairn daemon", text: "serve this user's workspaces until Ctrl-C; as root, those of all users" },
@@ -35,13 +44,22 @@ export const command: CommandDefinition = {
     const places = daemonPlaces({ state, socket, config });
     const data = { socket: places.socket, state_directory: places.state, config: places.config, url: null };
     if (input.flag("check")) {
-      readConfig(places.config);
+      const library = await openOwnLibrary();
+      await checkNeeds(readConfig(places), {
+        openRepository: async (options) => library.openRepository(options),
+        readTls: (certificate, key) => new TlsFiles(certificate, key).read(),
+      });
       return { data, text: () => `would serve on ${printable(places.socket)}; state in ${printable(places.state)}` };
     }
     // Each who waits for the kernel takes a thread of Node's pool, which has four unless told before it is used first.
     process.env["UV_THREADPOOL_SIZE"] ??= "12";
     const log = openLog((line) => context.diagnose(line));
-    const daemon = await Daemon.start({ places, openLibrary: openOwnLibrary, log });
+    const daemon = await Daemon.start({
+      places,
+      rebuildState: input.flag("rebuildState"),
+      openLibrary: openOwnLibrary,
+      log,
+    });
     const { group, connections, request_bytes: requestBytes, calls } = daemon.config.socket;
     const limits = { group, connections, requestBytes, calls };
     let server: SocketServer | undefined;

@@ -6,8 +6,8 @@ import { formatBytes, plural, printable, shellQuote } from "../render/format.ts"
 
 const NEW = { name: "<new>", text: "the new folder, absent or empty", completes: "folders" } as const;
 const FROM = [
-  { flags: "--from-dir <dir>", text: "an export directory" },
-  { flags: "--from-tar <file>", text: "a tar file of one" },
+  { flags: "--from-dir <dir>", text: "the export directory, as `cairn export` wrote it" },
+  { flags: "--from-tar <file>", text: "a tar file of an export directory, in place of --from-dir" },
 ];
 
 /** Reads which of two options says the place; exactly one has to. */

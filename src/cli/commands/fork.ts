@@ -8,7 +8,7 @@ import { shortener } from "../shorten.ts";
 const OPTIONS = new VerbOptions(ForkOptions.entries, {
   name: { flags: "--name <name>", text: "the new workspace's name; default: the folder's, with --standalone `main`" },
   standalone: {
-    text: "a control directory of its own, where `init` would make it; --control-dir is that of the workspace that is forked",
+    text: "give the fork its own control directory, where `cairn init` would make one, so that it does not need the original",
   },
   allow: guards("home", "nested", "git", "space"),
 });

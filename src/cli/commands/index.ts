@@ -28,17 +28,17 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   fork: { group: POINTS, summary: "start a new workspace from a save point", load: () => import("./fork.ts") },
   export: {
     group: POINTS,
-    summary: "write a save point as a directory to be copied anywhere",
+    summary: "write a save point as a directory to copy anywhere",
     load: async () => ({ command: (await import("./export-directory.ts")).exportCommand }),
   },
   import: {
     group: POINTS,
-    summary: "make a workspace of such a directory",
+    summary: "make a workspace of an export, and record its origin",
     load: async () => ({ command: (await import("./export-directory.ts")).importCommand }),
   },
   clone: {
     group: POINTS,
-    summary: "make one of its own of such a directory",
+    summary: "make a workspace of an export, without its origin",
     load: async () => ({ command: (await import("./export-directory.ts")).cloneCommand }),
   },
   history: { group: LOOK, summary: "list the save points, newest first", load: () => import("./looking/history.ts") },

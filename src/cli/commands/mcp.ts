@@ -10,8 +10,9 @@ export const command: CommandDefinition = {
     const folder = context.folder();
     const library = await context.library();
     let client: Client | null = null;
-    const open = async (adopts: boolean): Promise<Client> =>
+    const opened = async (adopts: boolean): Promise<Client> =>
       (client ??= await (adopts ? library.openOrAdopt(folder) : library.open(folder)));
+    const open = Object.assign(opened, { lost: () => void (client = null) });
     return {
       data: { path: folder },
       // A program that asks for an envelope wants no second protocol behind it.

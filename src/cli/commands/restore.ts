@@ -2,14 +2,17 @@ import { statSync } from "node:fs";
 import { printable, shellQuote } from "../render/format.ts";
 import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
-import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
+import { planOutcome, restoreOutcome, tellingOfHooks } from "../restore-outcome.ts";
 import { RestoreOptions } from "../../contract/points.ts";
 import { omit } from "../../contract/schema.ts";
 import { guards, VerbOptions } from "../options.ts";
 
 const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause"), {
   to: "--to <dir>",
-  allow: { ...guards("space"), text: "override a guard of --to: space" },
+  allow: {
+    ...guards("space", "unmounted"),
+    text: "space: write with --to although the disk may be too small; unmounted: write although the folder's own disk is not mounted",
+  },
 });
 
 export const command: CommandDefinition = {
@@ -41,7 +44,8 @@ export const command: CommandDefinition = {
     const given = OPTIONS.read(context, input);
     const options: RestoreOptions = { ...context.callOptions(), ...given, target: input.required(0) };
     const { to, allow } = given;
-    if (allow !== undefined && to === undefined) throw usage("--allow goes with --to");
+    const ofCopies = allow?.find((guard) => guard !== "unmounted");
+    if (ofCopies !== undefined && to === undefined) throw usage(`--allow ${ofCopies} goes with --to`);
     const client = await context.open();
     const target = options.target;
     if (/[/.]/.test(target) && input.rest(1).length === 0 && isFile(context.absolute(target)))
@@ -51,7 +55,7 @@ export const command: CommandDefinition = {
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
     if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
     return restoreOutcome(context, client, {
-      result: await client.restore(options),
+      result: await tellingOfHooks(context, client, async () => client.restore(options)),
       method: options.method,
       ...(to === undefined ? {} : { to }),
     });

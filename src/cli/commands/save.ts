@@ -19,7 +19,7 @@ const OPTIONS = new VerbOptions(SaveOptions.entries, {
   onDetached: { flags: "--refuse-detached", text: "fail when the folder stands at an older point", value: "refuse" },
   with: "--with <db=folder>",
   secrets: { flags: "--no-secrets", text: "leave out files that look like credentials", value: false },
-  allow: guards("home", "nested", "git", "space", "holders"),
+  allow: guards("home", "nested", "git", "space", "holders", "unmounted"),
 });
 
 export const command: CommandDefinition = {

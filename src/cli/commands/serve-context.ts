@@ -35,7 +35,7 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const address = addressOf(context, input);
     const apiKey = keyOf(context, input, "path" in address);
-    const { layout = "C" } = chosenLayout(input);
+    const { layout } = chosenLayout(input);
     const store = await ContextStore.open(context.folder(), WAIT_MS);
     try {
       const server = await ContextServer.start({
@@ -51,7 +51,7 @@ export const command: CommandDefinition = {
         url: server.url,
         path: store.folder,
         authentication: apiKey === null ? "none" : "api-key",
-        layout,
+        layout: layout ?? "C",
       };
       const verb = input.flag("check") ? "would serve" : "serving";
       const outcome: Outcome = {

@@ -1,7 +1,7 @@
 import { UndoOptions } from "../../contract/points.ts";
 import { omit } from "../../contract/schema.ts";
 import type { CommandDefinition } from "../command.ts";
-import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
+import { planOutcome, restoreOutcome, tellingOfHooks } from "../restore-outcome.ts";
 import { VerbOptions } from "../options.ts";
 
 const OPTIONS = new VerbOptions(omit(UndoOptions, "cause"));
@@ -17,6 +17,7 @@ export const command: CommandDefinition = {
     const options: UndoOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     const client = await context.open();
     if (input.flag("plan")) return planOutcome(context, client, await client.planUndo(context.callOptions()));
-    return restoreOutcome(context, client, { result: await client.undo(options), method: options.method });
+    const result = await tellingOfHooks(context, client, async () => client.undo(options));
+    return restoreOutcome(context, client, { result, method: options.method });
   },
 };

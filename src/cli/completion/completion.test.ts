@@ -62,8 +62,15 @@ test(
     assert.deepEqual(await offered(["cairn", "restore", "1a2b3c4d", "--method", ""]), ["exchange", "entries"]);
     assert.deepEqual(await offered(["cairn", "-C", "x", "--progress", "p"]), ["plain"]);
     assert.deepEqual(await offered(["cairn", "save", "--progress", "p"]), ["plain"]);
-    assert.deepEqual(await offered(["cairn", "restore", "--allow", ""]), ["space"]);
-    assert.deepEqual(await offered(["cairn", "save", "--allow", ""]), ["home", "nested", "git", "space", "holders"]);
+    assert.deepEqual(await offered(["cairn", "restore", "--allow", ""]), ["space", "unmounted"]);
+    assert.deepEqual(await offered(["cairn", "save", "--allow", ""]), [
+      "home",
+      "nested",
+      "git",
+      "space",
+      "holders",
+      "unmounted",
+    ]);
     assert.deepEqual(await offered(["cairn", "backup", "restore", "--prove-from", ""]), ["disk", "memory"]);
   },
 );

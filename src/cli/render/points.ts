@@ -129,7 +129,9 @@ function pointRow(point: SavePoint, { result, shorten, style, now }: HistoryView
     point.save_point_id === result.head ? style.green("*") : " ",
     style.bold(shorten(point.save_point_id)),
     style.dim(formatMinute(point.created_at, now)),
-    point.sealed ? formatBytes(point.bytes_stored) : style.dim(point.integrity_state === "damaged" ? "gone" : "held"),
+    point.sealed
+      ? formatBytes(point.bytes_stored)
+      : style.dim(point.integrity_state === "damaged" ? "MISSING" : "held"),
     describePoint(point, style),
   ];
 }

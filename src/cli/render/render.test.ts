@@ -61,6 +61,10 @@ test("status says that the folder is as it was saved, but that the save point do
   assert.match(await fakeStatus({ head_incomplete: incomplete }), /^state +changed since .*: 1 added, 2 removed$/m);
 });
 
+test("status names points whose content is not there", async () => {
+  assert.match(await fakeStatus({ missing: [ID_B] }), /^MISSING: the content of 1 point is not there: 5f6e7d8c; /m);
+});
+
 const recovered = (minutes: number, more: Partial<Recovered> = {}): Recovered => ({
   at: new Date(now - minutes * 60_000).toISOString(),
   operation: "restore",
@@ -343,9 +347,9 @@ test("a cleanup plan says what goes and why, and how to do it", () => {
 });
 
 test("what a cleanup freed is told to be of the store, as trees are not counted", () => {
-  const told = renderCleanupResult({ removed: [ID_A, ID_B], bytes_freed: 0, complete: true }, PLAIN);
+  const told = renderCleanupResult({ removed: [ID_A, ID_B], bytes_freed: 0, complete: true, still_held: null }, PLAIN);
   assert.equal(told, "removed 2 points, 0 B freed in the store");
-  const partly = renderCleanupResult({ removed: [], bytes_freed: 10, complete: false }, PLAIN);
+  const partly = renderCleanupResult({ removed: [], bytes_freed: 10, complete: false, still_held: null }, PLAIN);
   assert.match(partly, /^removed 0 points, 10 B freed in the store; not done yet: /);
 });
 

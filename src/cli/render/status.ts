@@ -11,6 +11,7 @@ import {
   shownPath,
 } from "./format.ts";
 import { renderLeftOut } from "./points.ts";
+import { listedNames } from "../../fs/safe-path.ts";
 import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
@@ -25,13 +26,14 @@ export interface StatusView {
 }
 
 export async function renderStatus(view: StatusView): Promise<string> {
-  const { status, style } = view;
+  const { status, style, shorten } = view;
   const state = describeState(view);
   const rows = [
     ["folder", printable(status.workspace.path)],
     ["state", state],
     ["head", describeHead(view)],
     ["backup", describeBackup(view)],
+    ["watched", status.watched ? "by the daemon, which is told of changes" : "no"],
     ["engine", status.engine_reasons.find(({ chosen }) => chosen)?.engine ?? "unknown"],
     [
       "store",
@@ -41,6 +43,10 @@ export async function renderStatus(view: StatusView): Promise<string> {
   const lines = await renderTable(rows.map(([name = "", value = ""]) => [style.dim(name), value]));
   for (const degradation of status.degraded)
     lines.push(`${style.yellow("note")} at the last save, ${degradation.what}: ${printable(degradation.reason)}`);
+  if (status.missing.length > 0)
+    lines.push(
+      `${style.red("MISSING")}: the content of ${plural(status.missing.length, "point")} is not there: ${listedNames(status.missing.map(shorten))}; \`cairn doctor\` says why`,
+    );
   append(lines, renderIncomplete(status.head_incomplete, style));
   for (const holder of status.holders) {
     lines.push(

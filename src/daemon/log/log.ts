@@ -47,10 +47,11 @@ export function membersOf(message: string, fields: LogFields): Readonly<Record<s
   };
 }
 
-/** The daemon's log: systemd's journal where stderr is one, else `line` for each, which is printable. */
+/** The daemon's log: systemd's journal where stderr is one, else `line` for each, which is printable and begins with the time. */
 export function openLog(line: (text: string) => void, env = process.env): Log {
   const socket = journalOf(env);
   return (message, fields = {}) => {
-    if (socket === null || !sendToJournal(socket, membersOf(message, fields))) line(logText(message));
+    if (socket === null || !sendToJournal(socket, membersOf(message, fields)))
+      line(`${new Date().toISOString()} ${logText(message)}`);
   };
 }

@@ -72,7 +72,7 @@ interface Call {
 }
 
 /** The password in a row's file. Throws `usage` for one that is empty or that age encrypted. */
-function passwordIn(file: string): Uint8Array {
+export function passwordIn(file: string): Uint8Array {
   let bytes: Uint8Array;
   try {
     bytes = readRegular(file, { named: true, limit: MAX_PASSWORD_BYTES });

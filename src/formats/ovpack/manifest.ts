@@ -14,6 +14,8 @@ export const MANIFEST_BC = "_ovpack/manifest.json";
 export const RECORDS = "_ovpack/index_records.jsonl";
 export const DENSE = "_ovpack/dense.f32";
 export const VERSIONS: Readonly<Record<Layout, number>> = { A: 2, B: 2, C: 3 };
+/** Scopes that OpenViking has no more since 0.4, which reads layout C alone. */
+export const OLD_SCOPES: ReadonlySet<string> = new Set(["agent", "session"]);
 export const MAX_MANIFEST_BYTES = 256 << 20;
 
 export interface FileEntry {

@@ -14,6 +14,8 @@ export interface BackupNote {
   location: string;
   snapshot_id: string;
   save_point_id: SavePointId;
+  /** Points that were backed up there before, newest first; their snapshots may be forgotten since. */
+  earlier?: SavePointId[];
   /** When its snapshot was written. */
   at: string;
 }
@@ -35,6 +37,7 @@ export function decodeBackups(bytes: Uint8Array): BackupsFile {
     note.hex("snapshot_id", 64);
     note.hex("save_point_id", 32);
     note.time("at");
+    if (note.has("earlier")) note.texts("earlier");
   });
   return value as unknown as BackupsFile;
 }

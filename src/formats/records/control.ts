@@ -39,6 +39,8 @@ export interface LastRestore {
   /** Null when the whole workspace was restored. */
   paths: RecordedPath[] | null;
   at: string;
+  /** A later restore that changed nothing: `undo` takes nothing back then. */
+  then_unchanged?: { restored_to: SavePointId; at: string };
 }
 
 /** Record of how something that an earlier unclean end left behind was finished. */
@@ -128,6 +130,9 @@ const WORKSPACE: RecordKind = {
       if (!/^\d{1,20}$/.test(fields.text(key))) throw fields.wrong(key, "decimal digits");
     }
     fields.optionalText("filesystem_uuid");
+    if (fields.has("mount_point")) checkPath(fields.object("mount_point"));
+    if (fields.has("mounts_inside"))
+      fields.list("mounts_inside", (element, label) => checkPath(new Fields(element, label)));
     fields.time("registered_at");
     if (fields.has("origin")) {
       const origin = fields.object("origin");
@@ -149,6 +154,11 @@ const STATE: RecordKind = {
       last.hex("restored_to", 32);
       if (last.has("paths")) last.list("paths", (element, label) => checkPath(new Fields(element, label)));
       last.time("at");
+      if (last.has("then_unchanged")) {
+        const later = last.object("then_unchanged");
+        later.hex("restored_to", 32);
+        later.time("at");
+      }
     }
     fields.list("recovered", (element, label) => {
       const entry = new Fields(element, label);

@@ -66,6 +66,8 @@ export interface LoopImage {
   bytes: number;
   /** The device when it was mounted last; only to be read by people. */
   last_device: string | null;
+  /** The mount point of an image that ws-ckpt made, which stays at its path; absent: it is this daemon's own. */
+  mount?: string;
 }
 
 /** A folder whose path becomes a link to the target, or the other way round. Texts: such a path is UTF-8. */
@@ -94,6 +96,8 @@ export interface ServedWorkspace extends RecordedPath {
   saved_at?: string;
   /** The path that is a link to the folder, where it was moved onto the image. */
   link?: string;
+  /** Absent: it is kept. Else it is being given up, and the next start finishes that. */
+  releasing?: { delete_points: boolean };
 }
 
 /** Encodes it to be read by people too, one member a line. */
@@ -117,6 +121,7 @@ export function decodeDaemonState(bytes: Uint8Array): DaemonState {
     image.text("path");
     image.integer("bytes");
     if (!image.isNull("last_device")) image.text("last_device", 200);
+    image.optionalText("mount");
   }
   fields.list("workspaces", checkWorkspace, 1 << 20);
   if (fields.has("moves"))
@@ -146,6 +151,7 @@ function checkWorkspace(element: unknown, label: string): void {
   if (!fields.isNull("subvolume_uuid")) fields.text("subvolume_uuid", 100);
   fields.integer("points");
   fields.optionalText("link");
+  if (fields.has("releasing")) fields.object("releasing").boolean("delete_points");
   if (fields.has("saved_at")) fields.time("saved_at");
   if (fields.has("owner_uid")) fields.integer("owner_uid", 2 ** 32 - 1);
 }

@@ -52,8 +52,8 @@ export interface HeldTree {
    * Nothing was changed between the two.
    */
   tree_of?: number;
-  /** True where the folder had no entry, so that an empty tree is what it was. */
-  empty?: boolean;
+  /** SQLite databases that nobody wrote to while the tree was made. */
+  still?: RecordedPath[];
 }
 
 export interface DescriptorContent {
@@ -115,6 +115,8 @@ export interface Descriptor {
   created_at: string;
   message: string;
   tags: string[];
+  /** The id that its maker chose beside `save_point_id`; it is the first tag, too, for earlier programs. */
+  chosen_id?: string;
   engine: string;
   effective_engine: string;
   degraded: string[];
@@ -194,6 +196,7 @@ function checkIdentity(fields: Fields): void {
   }
   fields.text("message");
   fields.texts("tags");
+  fields.optionalText("chosen_id");
   if (fields.text("engine") === "") throw fields.wrong("engine", "the name of an engine");
   if (fields.text("effective_engine") === "") throw fields.wrong("effective_engine", "the name of an engine");
   fields.texts("degraded");
@@ -224,7 +227,7 @@ function checkHeld(held: Fields): void {
   if (held.text("engine") === "") throw held.wrong("engine", "the name of an engine");
   held.time("at");
   if (held.has("last_change")) held.number("last_change");
-  if (held.has("empty")) held.boolean("empty");
+  if (held.has("still")) held.list("still", (element, label) => checkPath(new Fields(element, label)));
   if (held.has("tree_of")) held.integer("tree_of", Number.MAX_SAFE_INTEGER, 1);
 }
 

@@ -69,8 +69,16 @@ export function splitTags(text: string): string[] {
 
 const MAX_TAG_LENGTH = 1000;
 
-/** Throws `usage` for a tag that is empty or longer than 1000 characters. */
+/** Control characters, and those that nobody sees: two names that differ by them alone look alike. */
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
+
+/** Throws `usage` for a tag that is empty, has white space at an end or characters that nobody sees, or more than 1000. */
 export function checkTags(tags: readonly string[]): void {
-  const wrong = tags.find((each) => each.trim() === "" || each.length > MAX_TAG_LENGTH);
-  if (wrong !== undefined) throw new CairnError("usage", `not a tag: ${JSON.stringify(wrong.slice(0, 80))}`);
+  const wrong = tags.find(
+    (each) => each === "" || each.trim() !== each || each.length > MAX_TAG_LENGTH || UNSEEN.test(each),
+  );
+  if (wrong === undefined) return;
+  throw new CairnError("usage", `not a tag: ${JSON.stringify(wrong.slice(0, 80))}`, {
+    hint: `a tag has 1 to ${MAX_TAG_LENGTH} characters that can be seen, and no white space around them`,
+  });
 }

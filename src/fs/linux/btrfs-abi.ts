@@ -49,6 +49,7 @@ export const INFO = {
   CTRANSID: 344,
   OTRANSID: 352,
   CTIME: 376,
+  OTIME: 392,
 } as const;
 /** btrfs_ioctl_get_subvol_rootref_args: u64 min_treeid, 255 × (u64 treeid, u64 dirid), u8 num_items. */
 export const ROOTREF = { MINIMUM: 0, ITEMS: 8, ITEM_SIZE: 16, COUNT: 4088 } as const;

@@ -60,6 +60,8 @@ export interface SubvolumeInfo {
    * made it. Content that is written to a file that is there changes the tree only once the kernel writes it out.
    */
   readonly changed: number;
+  /** When it was made, in ms since 1970. */
+  readonly made: number;
 }
 
 export interface NestedSubvolume {
@@ -240,6 +242,7 @@ export function subvolumeInfo(fd: number): SubvolumeInfo {
     ctransid: number(INFO.CTRANSID),
     otransid: number(INFO.OTRANSID),
     changed: number(INFO.CTIME) * 1000 + view.getUint32(INFO.CTIME + 8, true) / 1e6,
+    made: number(INFO.OTIME) * 1000 + view.getUint32(INFO.OTIME + 8, true) / 1e6,
   };
 }
 
@@ -468,23 +471,21 @@ interface SearchKey {
 }
 
 /**
- * Tells whether the subvolume of an open directory has an entry of that name from transaction `since` or later; an
+ * Tells whether the subvolume of an open directory has an entry with a wanted name from transaction `since` or later; an
  * older one may count, where something beside it in the tree is not. 0 asks about all of it; null where only an
  * administrator may ask. Takes as long as what was written since is large.
  */
 export async function hasNewName(
   fd: number,
-  name: Uint8Array,
+  isWanted: (name: Uint8Array) => boolean,
   call: { since: number; signal?: AbortSignal | undefined },
 ): Promise<boolean | null> {
-  const wanted = Buffer.from(name);
   let isFound = false;
   const mayAsk = await searchTree(fd, call, ({ bytes }, view, at) => {
     const item = at + SEARCH.HEADER;
     if (view.getUint32(at + SEARCH.TYPE, true) !== DIRECTORY_ITEM.INDEX) return false;
-    if (view.getUint16(item + DIRECTORY_ITEM.NAME_LENGTH, true) !== wanted.length) return false;
     const own = item + DIRECTORY_ITEM.NAME;
-    isFound = Buffer.compare(bytes.subarray(own, own + wanted.length), wanted) === 0;
+    isFound = isWanted(bytes.subarray(own, own + view.getUint16(item + DIRECTORY_ITEM.NAME_LENGTH, true)));
     return isFound;
   });
   return mayAsk ? isFound : null;

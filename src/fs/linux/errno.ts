@@ -1,5 +1,5 @@
 import os from "node:os";
-import { CairnError, codeOfErrno, hintOfErrno } from "../../errors.ts";
+import { CairnError, codeOfErrno, hintOfErrno, RAN_OUT } from "../../errors.ts";
 
 /** Results of failed system calls: minus errno, whose values are not the same on every system. */
 
@@ -9,6 +9,7 @@ export const EACCES = -errno.EACCES;
 export const EAGAIN = -errno.EAGAIN;
 export const EBADF = -errno.EBADF;
 export const EBUSY = -errno.EBUSY;
+export const EDQUOT = -errno.EDQUOT;
 export const EEXIST = -errno.EEXIST;
 export const EINVAL = -errno.EINVAL;
 export const EIO = -errno.EIO;
@@ -17,12 +18,14 @@ export const ELOOP = -errno.ELOOP;
 export const ENAMETOOLONG = -errno.ENAMETOOLONG;
 export const ENODATA = -errno.ENODATA;
 export const ENOENT = -errno.ENOENT;
+export const ENOSPC = -errno.ENOSPC;
 export const ENOSYS = -errno.ENOSYS;
 export const ENOTDIR = -errno.ENOTDIR;
 export const ENOTEMPTY = -errno.ENOTEMPTY;
 export const ENXIO = -errno.ENXIO;
 export const EOPNOTSUPP = -errno.EOPNOTSUPP;
 export const EPERM = -errno.EPERM;
+export const EROFS = -errno.EROFS;
 export const EXDEV = -errno.EXDEV;
 
 /** Errors of calls for attributes where there is none, or none for this user. */
@@ -80,13 +83,6 @@ export function syscallError(
     details: { errno: name },
   });
 }
-
-/** Errors with which nothing is wrong with what was asked for: a moment later it can be had. */
-const RAN_OUT: ReadonlyMap<string, string> = new Map([
-  ["EMFILE", "let the process have more open files (`ulimit -n`), or have it do less at once"],
-  ["ENFILE", "all programs together have as many files open as the system allows: end some, or raise fs.file-max"],
-  ["ENOMEM", "let the process have more memory, or have it do less at once"],
-]);
 
 /**
  * The name of the errno (a negative result) for which an entry cannot be read, so that the others are gone on with. Throws

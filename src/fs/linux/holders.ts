@@ -70,6 +70,8 @@ export interface HolderOptions {
   budgetMs?: number;
   /** Look at this process too; it is left out unless told. */
   includeSelf?: boolean;
+  /** Look at no others than these. */
+  among?: readonly number[];
 }
 
 /** A place as the file system itself names it: the same through every mount and in every namespace. */
@@ -338,7 +340,7 @@ export function findHolders(folder: RawPath, options: HolderOptions = {}): Holde
     unknown: new Set(),
   };
   addBlindSpots(search.unknown, root, pids);
-  for (const pid of pids) {
+  for (const pid of options.among ?? pids) {
     if (pid === process.pid && options.includeSelf !== true) continue;
     if (isOutOfTime(search)) break;
     searchProcess(search, pid);

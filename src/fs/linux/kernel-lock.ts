@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from "node:fs";
+import { lstatSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { bindNative, lastErrno, newArena } from "../../native.ts";
@@ -32,11 +32,21 @@ export function kernelLocksAvailable(): boolean {
   return bind() !== null;
 }
 
-/** Packs { short type; short whence; off_t start; off_t length; pid_t pid } for the whole file. */
-function packFlock(type: number): Arena {
+/** Bytes of a file that are locked; 0 as the length: to its end. */
+export interface LockRange {
+  start: number;
+  length: number;
+}
+const WHOLE: LockRange = { start: 0, length: 0 };
+
+/** Packs { short type; short whence; off_t start; off_t length; pid_t pid }. */
+function packFlock(type: number, { start, length }: LockRange = WHOLE): Arena {
   const arena = flock!;
   arena.bytes.fill(0);
   arena.bytes[0] = type;
+  const view = new DataView(arena.bytes.buffer, arena.bytes.byteOffset);
+  view.setBigInt64(8, BigInt(start), true);
+  view.setBigInt64(16, BigInt(length), true);
   return arena;
 }
 
@@ -44,10 +54,10 @@ function packFlock(type: number): Arena {
  * Takes the lock on an open file without waiting: false when another open file holds it.
  * Throws `unsupported` where the file system has no such locks.
  */
-export function tryKernelLock(descriptor: number, shared: boolean): boolean {
+export function tryKernelLock(descriptor: number, shared: boolean, range?: LockRange): boolean {
   const call = bind();
   if (call === null) throw new CairnError("unsupported", "kernel locks cannot be called here");
-  const arena = packFlock(shared ? LOCK_TYPES.shared : LOCK_TYPES.exclusive);
+  const arena = packFlock(shared ? LOCK_TYPES.shared : LOCK_TYPES.exclusive, range);
   if (call(descriptor, F_OFD_SETLK, arena.address) === 0) return true;
   const errno = lastErrno();
   if (errno === EAGAIN || errno === EACCES) return false;
@@ -55,9 +65,21 @@ export function tryKernelLock(descriptor: number, shared: boolean): boolean {
 }
 
 /** Gives the lock up; closing the file does too unless a child process inherited it. */
-export function releaseKernelLock(descriptor: number): void {
+export function releaseKernelLock(descriptor: number, range?: LockRange): void {
   const call = bind();
-  if (call !== null) call(descriptor, F_OFD_SETLK, packFlock(LOCK_TYPES.none).address);
+  if (call !== null) call(descriptor, F_OFD_SETLK, packFlock(LOCK_TYPES.none, range).address);
+}
+
+/** Processes that this one sees hold a lock of POSIX whose first byte is wanted. */
+export function processesWithLocks(isWanted: (start: number) => boolean): number[] {
+  let text: string;
+  try {
+    text = readFileSync("/proc/locks", "latin1");
+  } catch {
+    return [];
+  }
+  const found = text.matchAll(/ POSIX .* (\d+) \S+:\d+ (\d+) \S+$/gm);
+  return [...new Set([...found].flatMap(([, pid, start]) => (isWanted(Number(start)) ? [Number(pid)] : [])))];
 }
 
 export type HeldMode = "exclusive" | "shared" | "none";
@@ -84,7 +106,7 @@ function deviceInLockTable(path: string): string | null {
  * in the file is never asked for this. Null where there is no table.
  */
 export function kernelLockFromTable(path: string): HeldMode | null {
-  const inode = statSync(path, { throwIfNoEntry: false })?.ino;
+  const inode = lstatSync(path, { throwIfNoEntry: false })?.ino;
   if (inode === undefined) return "none";
   let text: string;
   try {

@@ -127,6 +127,9 @@ export const STAT = {
 
 /** Bit of the ATTRIBUTES word: the entry is the root of a mount. */
 export const ATTRIBUTE_MOUNT_ROOT = 0x2000;
+/** Bits of the ATTRIBUTES word: flags that `chattr` sets. */
+export const ATTRIBUTE_IMMUTABLE = 0x10;
+export const ATTRIBUTE_APPEND = 0x20;
 
 export const TYPE = { PIPE: 1, CHARDEV: 2, DIRECTORY: 4, BLOCKDEV: 6, FILE: 8, LINK: 10, SOCKET: 12 } as const;
 

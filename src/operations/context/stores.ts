@@ -86,9 +86,10 @@ export async function addToContext(
 export async function listContext(
   place: string,
   uri: string,
-  { recursive, all, lockTimeoutMs }: ListContextOptions,
+  { recursive, all, signal, lockTimeoutMs }: ListContextOptions,
 ): Promise<ListContextResult> {
   await using store = await ContextStore.open(place, lockTimeoutMs);
+  await store.fillLeft({ signal });
   return { entries: listFiles(store, uri, { recursive, all }) };
 }
 
@@ -115,6 +116,7 @@ export async function findInContext(
   { under, limit, mode, signal, lockTimeoutMs }: FindInContextOptions,
 ): Promise<FindInContextResult> {
   await using store = await ContextStore.open(place, lockTimeoutMs);
+  await store.fillLeft({ signal });
   return { hits: await find(store, query, { under, limit, mode, signal }) };
 }
 
@@ -137,9 +139,10 @@ export async function reindexContext(place: string, options: ReindexContextOptio
 
 export async function checkContext(
   place: string,
-  { under = "viking://", lockTimeoutMs }: CheckContextOptions,
+  { under = "viking://", signal, lockTimeoutMs }: CheckContextOptions,
 ): Promise<CheckContextResult> {
   const path = parseUri(under);
   await using store = await ContextStore.open(place, lockTimeoutMs);
+  await store.fillLeft({ signal });
   return checkConsistency(store, path);
 }

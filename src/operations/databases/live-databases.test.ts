@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
@@ -67,6 +67,39 @@ test("a save of a database at rest reads nothing when nobody has written to it s
   assert.deepEqual(readdirSync(folder).toSorted(), ["app.db", "notes.txt"]);
   assert.ok(statSync(join(folder, "app.db")).size > 0 && readFileSync(join(folder, "notes.txt"), "utf8") === "one");
 });
+
+for (const whose of ["its own", "another database's"])
+  test(`a save keeps a log that nobody has open beside its database as it lies, ${whose}`, async (t) => {
+    const { client, root, folder } = await testFolder(t, { "notes.txt": "one" });
+    const [live, other] = [join(root, "live.db"), join(root, "other.db")];
+    for (const file of [live, other]) makeDatabase(file, "wal");
+    const writer = new DatabaseSync(live);
+    for (let n = 1; n <= 9; n++) commit(writer, n);
+    const file = join(folder, "app.db");
+    const foreign = new DatabaseSync(other);
+    foreign.exec("CREATE TABLE mine (x); PRAGMA wal_checkpoint(TRUNCATE)");
+    foreign.close();
+    copyFileSync(whose === "its own" ? live : other, file);
+    copyFileSync(`${live}-wal`, `${file}-wal`);
+    writer.close();
+    const files = [file, `${file}-wal`];
+    const before = files.map((each) => readFileSync(each));
+    const point = await client.save();
+    await client.save({ databases: "copy" });
+    assert.deepEqual(
+      files.map((each) => readFileSync(each)),
+      before,
+    );
+    assert.deepEqual(readdirSync(folder).toSorted(), ["app.db", "app.db-wal", "notes.txt"]);
+    assert.equal(point.labels[0]!.path, "app.db");
+    const back = join(root, "back");
+    await client.restore({ target: point.save_point_id, to: back });
+    assert.deepEqual(
+      ["app.db", "app.db-wal"].map((name) => readFileSync(join(back, name))),
+      before,
+    );
+    if (whose === "its own") assert.equal(commitOf(join(back, "app.db")), 9);
+  });
 
 /** Two states of a database that this process has open, the older one saved. */
 async function openScene(t: TestContext) {
@@ -137,9 +170,18 @@ test("a snapshot of several folders has a database of one transaction when a pro
   const repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
   t.after(async () => repository.close());
   const before = await writer.commits();
-  const { snapshot, left_out: left } = await repository.createFromPaths([folder, join(root, "state")]);
+  makeDatabase(join(root, "other.db"), "delete");
+  const paths = [folder, join(root, "state"), join(root, "other.db")];
+  const { snapshot, left_out: left, labels } = await repository.createFromPaths(paths);
   const after = await writer.commits();
   assert.deepEqual(left, []);
+  assert.deepEqual(
+    labels.map(({ path: place, label, reason }) => [place, label, reason?.slice(0, 30)]),
+    [
+      [join(folder, "app.db"), "transaction-consistent", "each consistent, not together:"],
+      [join(root, "other.db"), "transaction-consistent", undefined],
+    ],
+  );
   await repository.restore(snapshot!.snapshot_id, join(root, "back"), { subfolder: folder });
   const held = commitOf(join(root, "back", "app.db"));
   assert.ok(before <= held && held <= after + 1, `${before} <= ${held} <= ${after}`);

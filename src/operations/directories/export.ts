@@ -15,9 +15,10 @@ import {
 } from "../../formats/envelope/envelope.ts";
 import { blobsOf, roleOf, type SavedMachine } from "../../formats/machine/machine.ts";
 import { plural } from "../../formats/sizes.ts";
-import { durableWrite, fsyncDirectory, fsyncFile, giveFreeName, temporaryName } from "../../fs/durable.ts";
+import { durableWrite, fsyncDirectory, fsyncFile, giveFreeName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
+import { unfinishedBeside } from "../../fs/work-directory.ts";
 import { throttled } from "../../pacer.ts";
 import { freeFolder, requireFree } from "../../workspace/new-folder/new-folder.ts";
 import { recoverPartials } from "../../workspace/new-folder/recover-folders.ts";
@@ -41,7 +42,7 @@ export async function exportPoint(
   const directory = options.asTar === true ? freeFile(to) : freeFolder(to);
   await recoverPartials(workspace, options);
   const point = workspace.resolve(target);
-  const stage = join(dirname(directory), temporaryName());
+  const stage = unfinishedBeside(directory);
   mkdirSync(stage, { mode: 0o700 });
   try {
     const { leftOut } = await restoreTo(workspace, { ...options, point, to: join(stage, CONTENT), paths: null });
@@ -94,6 +95,11 @@ export async function exportPoint(
     const { code } = error as NodeJS.ErrnoException;
     // Somebody was quicker: a folder with something in it is replaced by none.
     if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
+    if (code === "ENAMETOOLONG")
+      throw new CairnError("unsupported", `a path of the point is too long below ${printablePath(directory)}`, {
+        hint: "a path of an export may have some 4 000 bytes; `cairn restore POINT --to DIR` and `cairn backup create` take longer ones",
+        cause: error,
+      });
     throw toCairnError(error, `write ${printablePath(directory)}`);
   }
 }
@@ -144,7 +150,7 @@ async function nameTar(
         hint: "export it as a directory instead",
       },
     );
-  const packed = join(dirname(file), temporaryName());
+  const packed = unfinishedBeside(file);
   try {
     await packTar(stage, packed, signal);
     fsyncFile(packed);

@@ -7,10 +7,11 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { CONTENT, type Envelope } from "../../formats/envelope/envelope.ts";
 import { copyInto } from "../../fs/copy-folder.ts";
-import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
+import { fsyncDirectory } from "../../fs/durable.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
+import { unfinishedBeside } from "../../fs/work-directory.ts";
 import { throttled } from "../../pacer.ts";
 import { freeFolder } from "../../workspace/new-folder/new-folder.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
@@ -82,7 +83,7 @@ async function bring(
   target: string,
   { isTar = false, signal, onProgress }: ImportDirectoryOptions,
 ): Promise<Envelope> {
-  const stage = join(dirname(target), temporaryName());
+  const stage = unfinishedBeside(target);
   const onFile = throttled(onProgress);
   const verified = async (directory: string): Promise<Envelope> => {
     const envelope = await verifyDirectory(directory, {

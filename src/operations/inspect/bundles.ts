@@ -76,10 +76,17 @@ export async function extractBundle(
 export async function convertBundle(
   path: string,
   to: string,
-  { signal, layout = "C", withoutVectors = false }: ConvertBundleOptions,
+  { layout = "C", withoutVectors, leaveOut, sessionsTo, signal }: ConvertBundleOptions,
 ): Promise<ConvertBundleResult> {
   await using bundle = await Bundle.open(path);
   const target = resolve(to);
-  const { records, ...facts } = await convert(bundle, { to: target, layout, withoutVectors, signal });
+  const { records, ...facts } = await convert(bundle, {
+    to: target,
+    layout,
+    withoutVectors,
+    leaveOut,
+    sessionsTo,
+    signal,
+  });
   return { path: target, layout, ...facts, index_records: records };
 }

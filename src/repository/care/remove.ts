@@ -15,6 +15,7 @@ import { copyingPacks } from "./pack-copy.ts";
 import { removeFile, removeIndexes, removePack, writeIndexOf } from "./replaced-files.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
+import type { MissingSnapshot } from "../seen-snapshots.ts";
 import { STALE_TEMPORARY_MS } from "../storage/storage.ts";
 import { type CrowdedPacks, markAll, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
 
@@ -40,6 +41,9 @@ export interface SweepResult {
   lacking: string[];
   /** As it is afterwards; null where the sweep was put off. */
   index: BlobIndex | null;
+  /** As in the plan. */
+  missing: readonly MissingSnapshot[];
+  unlisted: readonly string[];
 }
 
 const ATTEMPTS = 3;
@@ -58,16 +62,20 @@ export async function removeSnapshots(
   return withLock(repository, { ...waiting, exclusive: true }, async () => {
     await confirm?.();
     let removed = 0;
+    const gone: string[] = [];
     const pace = newPacer(options.signal);
     try {
       for (const id of ids) {
         await pace();
         if (await removeFile(repository, "snapshots", id)) removed++;
+        gone.push(id);
         failpoint("remove.snapshot-removed");
       }
     } catch (error) {
       if (removed === 0 || !(error instanceof CairnError)) throw error;
       throw reworded(error, { message: `${plural(removed, "snapshot")} removed, then: ${error.message}` });
+    } finally {
+      repository.seen?.forgot(gone);
     }
     await repository.storage.sync(["snapshots"]);
     failpoint("remove.snapshots-durable");
@@ -101,6 +109,7 @@ export async function replaceSnapshots(
         throw error;
       });
       ids.push(id);
+      repository.seen?.forgot([old]);
       failpoint("replace.snapshot-removed");
     }
   } catch (error) {
@@ -137,6 +146,8 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     damagedPacks: [],
     lacking: [],
     index: null,
+    missing: [],
+    unlisted: [],
   };
   const context: SweepContext = { options, total, trees: nearPacksIn(repository.storage, options.work, "trees") };
   for (let attempt = 1; ; attempt++) {
@@ -144,7 +155,13 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     const outcome = await sweepOnce(repository, context);
     // What is cached is behind by now: a kill before this costs the next one a rebuild.
     if (outcome === "done") total.index = await BlobIndex.load(repository, options.cachePath);
-    if (total.index !== null) return total;
+    if (total.index !== null) {
+      // What counts no more is not named again.
+      repository.seen?.forgot(
+        total.missing.filter(({ counts }) => options.instant === true || !counts).map(({ id }) => id),
+      );
+      return total;
+    }
     if (outcome === "busy" || attempt >= ATTEMPTS) return { ...total, postponed: true };
   }
 }
@@ -157,6 +174,9 @@ async function sweepOnce(repository: Repository, context: SweepContext): Promise
   try {
     failpoint("sweep.begin");
     const plan = await planSweep(repository, options, trees);
+    const { missing, unlisted } = plan;
+    Object.assign(total, { missing, unlisted });
+    if (unlisted.length > 0) return "busy";
     total.unusedBytes = plan.unusedBytes;
     total.crowded = plan.crowded;
     append(total.damagedPacks, plan.unsound);
@@ -296,8 +316,9 @@ async function hasChanged(
   const gone = new Set(present);
   if ([...plan.indexFiles].some((name) => !gone.has(name))) return true;
   const before = plan.live.size;
-  await markAll(repository, { ...plan, roots: await rootsOf(repository, options), trees }, options);
-  return plan.live.size !== before;
+  const roots = await rootsOf(repository, options);
+  await markAll(repository, { ...plan, roots, trees }, options);
+  return plan.live.size !== before || roots.unlisted.length > 0;
 }
 
 async function deleteOld(

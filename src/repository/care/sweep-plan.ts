@@ -1,4 +1,5 @@
 import { CairnError } from "../../errors.ts";
+import { plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { BlobIndex, type BlobPlaceOf } from "../index/blob-index.ts";
@@ -7,11 +8,12 @@ import { EntrySet } from "../index/entry-set.ts";
 import { eachIndexFile, type IndexFileContent, type IndexedPack, listingKey } from "../index/index-set.ts";
 import { LiveSet, requireComplete } from "../trees/live.ts";
 import type { LockCall } from "../locks.ts";
+import type { MissingSnapshot } from "../seen-snapshots.ts";
 import { type NearPacks, nearPacksIn } from "../transfer/near-packs.ts";
 import { SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { DamagedFile, Repository } from "../repository.ts";
 import { concurrently } from "../storage/concurrently.ts";
-import { type PackSizes, packSizes } from "../storage/storage.ts";
+import { type PackSizes, packSizes, type Storage } from "../storage/storage.ts";
 import { strikeNamed } from "../index/unindexed-packs.ts";
 import { headerToDrop, packSizeOf } from "../packs/pack-read.ts";
 
@@ -31,7 +33,11 @@ export interface SweepOptions extends LockCall {
   /** Ids of snapshots that do not count, because they will be removed. */
   withoutSnapshots?: ReadonlySet<string>;
   /** Says what may be done about snapshots that cannot be read. */
-  unreadableHint?: (names: readonly string[]) => string;
+  unreadableHint?: (files: readonly DamagedFile[]) => string;
+  /** True: a repository with packs and without a snapshot may be emptied. */
+  mayBeEmpty?: boolean;
+  /** True: a snapshot that is missing counts no more, however short it has been missing. */
+  instant?: boolean;
   /** A pack is rewritten when more than this share of it is dead; default 0.2. */
   maxWaste?: number;
   /** Packs below so many bytes are rewritten for any dead blob; default `SMALL_PACK`. */
@@ -99,17 +105,58 @@ export interface SweepPlan {
   readonly unsound: readonly string[];
   /** Null where there is room for all copies. */
   readonly crowded: CrowdedPacks | null;
+  /** Snapshots that this host saw before and misses now. */
+  readonly missing: readonly MissingSnapshot[];
+  /** Ids of missing snapshots that are there: the list of snapshots is short, so nothing may be removed. */
+  readonly unlisted: readonly string[];
+}
+
+/** Root trees that a prune keeps, and snapshots that are missing. */
+export interface Roots {
+  /** Root trees (32 bytes each) of listed snapshots and of the caller. */
+  readonly trees: Uint8Array[];
+  readonly missing: readonly MissingSnapshot[];
+  readonly unlisted: readonly string[];
 }
 
 /** Packs in no index that are asked for at once what lies in them: each answer of a far storage takes its time. */
 const LOOKS_AT_ONCE = 16;
 
-/** The root trees of all snapshots that count, and of the caller. `damaged` when a snapshot cannot be read. */
-export async function rootsOf(repository: Repository, options: SweepOptions): Promise<Uint8Array[]> {
+/**
+ * The root trees of all snapshots that count, and of the caller, and what is missing. `damaged` when a snapshot cannot be read.
+ * A missing snapshot is asked for by its name: a server may have it and not list it.
+ */
+export async function rootsOf(repository: Repository, options: SweepOptions): Promise<Roots> {
+  const { storage, seen } = repository;
   const { snapshots, damaged } = await repository.listSnapshots(options.signal);
   requireReadable(damaged, options);
   const kept = snapshots.filter(({ id }) => options.withoutSnapshots?.has(id) !== true);
-  return [...kept.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")), ...(await options.roots())];
+  const missing = seen?.missing() ?? [];
+  const unlisted: string[] = [];
+  await concurrently(missing.length, LOOKS_AT_ONCE, async (at) => {
+    const { id } = missing[at]!;
+    if (await storage.exists("snapshots", id)) unlisted.push(id);
+  });
+  const trees = [...kept.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")), ...(await options.roots())];
+  return { trees, missing, unlisted };
+}
+
+/** Throws `refused`: of packs without a snapshot, the list may be short, or the snapshots lost. */
+export function refuseEmpty({ location }: Storage, missing: readonly MissingSnapshot[]): never {
+  const before =
+    missing.length === 0
+      ? ""
+      : `; this host saw ${plural(missing.length, "snapshot")} there before: ${namesOfMissing(missing)}`;
+  throw new CairnError("refused", `${location} has packs and no snapshot that stays${before}; nothing was removed`, {
+    hint: "look whether its folder snapshots is whole, or its server is at fault; if nothing in it is needed any more: --allow empty",
+    details: { missing_snapshots: missing.map(({ id }) => id) },
+  });
+}
+
+/** The first of missing snapshots, for messages. */
+export function namesOfMissing(missing: readonly MissingSnapshot[]): string {
+  const shown = missing.slice(0, 20).map(({ id, time }) => `${id.slice(0, 8)} of ${time.slice(0, 16)}`);
+  return [...shown, ...(missing.length > shown.length ? [`${missing.length - shown.length} more`] : [])].join(", ");
 }
 
 /** Throws `damaged` when a snapshot that counts cannot be read: what it needs is unknown. */
@@ -120,13 +167,12 @@ export function requireReadable(
   const blocking = damaged.filter(({ name }) => withoutSnapshots?.has(name) !== true);
   const [first] = blocking;
   if (first === undefined) return;
-  const names = blocking.map(({ name }) => name);
   throw new CairnError(
     "damaged",
     `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown: ${first.error.message}`,
     {
-      hint: `nothing was freed; ${unreadableHint?.(names) ?? "repair or remove the snapshot first"}`,
-      details: { snapshots: names },
+      hint: `nothing was freed; ${unreadableHint?.(blocking) ?? "repair or remove the snapshot first"}`,
+      details: { snapshots: blocking.map(({ name }) => name) },
     },
   );
 }
@@ -149,17 +195,20 @@ export function requireWholeIndex({ damaged }: BlobIndex): void {
 export async function planSweep(repository: Repository, options: SweepOptions, trees: NearPacks): Promise<SweepPlan> {
   // Snapshots before the index, the index before the packs: what a save adds meanwhile is then known or not needed yet.
   const roots = await rootsOf(repository, options);
+  const { missing, unlisted } = roots;
   const index = await currentIndex(repository, options);
   requireWholeIndex(index);
   const live = new LiveSet(index);
-  const sound = await markAll(repository, { index, live, roots, trees }, options);
+  const { sound, gone } = await markAll(repository, { index, live, roots, trees }, options);
   const stored = await packSizes(repository.storage);
+  if (roots.trees.length === 0 && stored.size > 0 && options.mayBeEmpty !== true)
+    refuseEmpty(repository.storage, missing);
   const { packs, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
   choosePlaces(index, packs, { live, sound });
-  const kept = new KeptPlaces(repository, { index, live, options });
+  const kept = new KeptPlaces(repository, { index, live, gone, options });
   for (;;) {
     countLive(index, { live, packs, hint: options.hint });
-    const plan = decide(options, { index, live, packs, unindexed, kept });
+    const plan = { ...decide(options, { index, live, packs, unindexed, kept }), missing, unlisted };
     const going = { packs: namesOf([...plan.remove, ...plan.repack]), copied: namesOf(plan.repack) };
     if (!(await kept.change({ ...going, unindexed: plan.unindexed }))) return plan;
   }
@@ -167,22 +216,27 @@ export async function planSweep(repository: Repository, options: SweepOptions, t
 
 /**
  * Marks all that these roots need. Trees that are damaged or lost where the index has them, and sound at another place, are read
- * there, which the index prefers from then on; their entries are returned. `damaged` where one is sound nowhere.
+ * there, which the index prefers from then on; their entries are `sound`. `damaged` where one is sound nowhere. `gone`: ids of what
+ * missing snapshots needed and no index lists, since another host has pruned or an index file is missing too.
  */
 export async function markAll(
   { keys }: Repository,
-  { index, live, roots, trees }: { index: BlobIndex; live: LiveSet; roots: readonly Uint8Array[]; trees: NearPacks },
+  { index, live, roots, trees }: { index: BlobIndex; live: LiveSet; roots: Roots; trees: NearPacks },
   options: SweepOptions,
-): Promise<ReadonlySet<number>> {
+): Promise<{ sound: ReadonlySet<number>; gone: ReadonlySet<string> }> {
   const { onElsewhere, signal } = options;
   const blobs = new BlobSource({ keys, index, packs: trees, signal, onElsewhere });
+  const counted = options.instant === true ? [] : roots.missing.filter(({ counts }) => counts);
+  let gone: readonly string[];
   try {
-    await live.mark(roots, blobs.viewTree, options);
+    await live.mark(roots.trees, blobs.viewTree, options);
+    const rest = counted.map(({ tree }) => Buffer.from(tree, "hex"));
+    gone = await live.markRest(rest, blobs.viewTree, options);
   } finally {
     blobs.close();
   }
   requireComplete(live, options);
-  return preferFound(index, blobs);
+  return { sound: preferFound(index, blobs), gone: new Set(gone) };
 }
 
 /** The index reads from now on from where a source has found what was not sound. Returns the entries. */
@@ -294,6 +348,7 @@ class KeptPlaces {
   readonly #repository: Repository;
   readonly #index: BlobIndex;
   readonly #live: LiveSet;
+  readonly #gone: ReadonlySet<string>;
   readonly #options: SweepOptions;
   readonly #proven: EntrySet;
   /** By names of packs in no index: entries of what is needed and in them too. */
@@ -301,11 +356,17 @@ class KeptPlaces {
 
   constructor(
     repository: Repository,
-    { index, live, options }: { index: BlobIndex; live: LiveSet; options: SweepOptions },
+    {
+      index,
+      live,
+      gone,
+      options,
+    }: { index: BlobIndex; live: LiveSet; gone: ReadonlySet<string>; options: SweepOptions },
   ) {
     this.#repository = repository;
     this.#index = index;
     this.#live = live;
+    this.#gone = gone;
     this.#options = options;
     this.#proven = new EntrySet(index.count);
   }
@@ -344,6 +405,7 @@ class KeptPlaces {
       const { name, size } = left[at]!;
       const blobs = await headerToDrop(this.#repository, name, size);
       if (blobs === "closed") this.closed.add(name);
+      if (blobs !== "closed" && blobs.some((blob) => this.#gone.has(objectIdOf(blob.id)))) throw indexIsShort(name);
       const entries = blobs === "closed" ? [] : blobs.map((blob) => this.#index.entryOf(blob));
       this.#beside.set(
         name,
@@ -369,6 +431,16 @@ class KeptPlaces {
     for (const { name } of unindexed) for (const entry of this.#beside.get(name)!) add(entry);
     return entries;
   }
+}
+
+function indexIsShort(pack: string): CairnError {
+  return new CairnError(
+    "damaged",
+    `pack ${pack.slice(0, 8)} is in no index and holds what a missing snapshot needs: index files are missing too`,
+    {
+      hint: "nothing was freed; `cairn backup repair index` lists the pack again. If the snapshot was forgotten on another host: --instant",
+    },
+  );
 }
 
 /** Live bytes again, each blob now counted once, where it is read from. */
@@ -403,7 +475,7 @@ function decide(
     unindexed: Map<string, number>;
     kept: Pick<KeptPlaces, "unsound" | "closed">;
   },
-): SweepPlan {
+): Omit<SweepPlan, "missing" | "unlisted"> {
   const { unsound, closed } = from.kept;
   const remove: PackFacts[] = [];
   const wasteful: PackFacts[] = [];

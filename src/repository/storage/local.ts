@@ -10,7 +10,6 @@ import {
   readdirSync,
   readSync,
   renameSync,
-  statSync,
   unlinkSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -178,6 +177,8 @@ export class LocalStorage implements Storage {
     try {
       unlinkSync(path);
     } catch (error) {
+      if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
+        throw new CairnError("damaged", `${path} is a folder; a regular file is wanted`, { hint: "move it away" });
       throw this.#error(error, `cannot remove ${labelOf(kind, name)}`);
     }
     this.#unsyncedFiles.get(kind)?.delete(path);
@@ -356,14 +357,19 @@ function listFolder(kind: FileKind, folder: string, found: StoredFile[]): void {
   }
 }
 
+/** Kinds of which a folder, link or pipe in a file's place is listed: reading it then says what is damaged. */
+const DAMAGE_IS_LISTED: ReadonlySet<FileKind> = new Set(["keys", "snapshots", "index"]);
+
 function pushFile(kind: FileKind, folder: string, to: { name: string; found: StoredFile[] }): void {
   if (!isFileName(kind, to.name)) return;
-  const size = sizeOf(join(folder, to.name));
-  if (size !== null) to.found.push({ name: to.name, size });
+  const facts = lstatSync(join(folder, to.name), { throwIfNoEntry: false });
+  if (facts === undefined || (!facts.isFile() && !DAMAGE_IS_LISTED.has(kind))) return;
+  to.found.push({ name: to.name, size: facts.isFile() ? facts.size : 0 });
 }
 
+/** Null for what is no regular file. */
 function sizeOf(path: string): number | null {
-  const facts = statSync(path, { throwIfNoEntry: false });
+  const facts = lstatSync(path, { throwIfNoEntry: false });
   return facts?.isFile() === true ? facts.size : null;
 }
 

@@ -4,6 +4,7 @@ import {
   fchmodSync,
   fchownSync,
   fstatSync,
+  lstatSync,
   mkdirSync,
   openSync,
   statSync,
@@ -35,7 +36,7 @@ export function sharedFolder(around: number): number {
 
 /** The group that shares the repository in this folder; false where none does, null where there is no repository yet. */
 export function sharingGroup(root: string): number | false | null {
-  const facts = statSync(join(root, "config"), { throwIfNoEntry: false });
+  const facts = lstatSync(join(root, "config"), { throwIfNoEntry: false });
   if (facts === undefined) return null;
   return tellsOfGroup(facts.mode) && facts.gid;
 }

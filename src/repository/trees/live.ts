@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { TreeReferences } from "../../formats/restic/tree-references.ts";
@@ -115,6 +116,18 @@ export class LiveSet {
       this.#trees++;
       if ((this.#trees & 1023) === 0) options.onTree?.(this.#trees);
     }
+  }
+
+  /** Marks what is still there of these roots. Returns the ids of what is in no index; the set stays as complete as it was. */
+  async markRest(roots: Iterable<Uint8Array>, readTree: ReadTree, options: MarkOptions = {}): Promise<ObjectId[]> {
+    const known = this.problems.length;
+    const untraced = this.#untraced;
+    await this.mark(roots, readTree, options);
+    const found = this.problems.splice(known);
+    const damaged = found.filter(({ kind }) => kind === "damaged_tree");
+    append(this.problems, damaged);
+    this.#untraced = untraced ?? damaged[0];
+    return found.filter(({ kind }) => kind !== "damaged_tree").map(({ id }) => id);
   }
 
   async #walk(entry: number, stack: number[], readTree: ReadTree): Promise<void> {

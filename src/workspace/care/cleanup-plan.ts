@@ -212,12 +212,13 @@ async function dropForSize(
     const decision = decisionOf.get(descriptor.save_point_id)!;
     if (decision.reasons[0] === RULELESS && times.get(descriptor.save_point_id)! >= young) decision.reasons = [YOUNG];
   }
-  // Newest first, as listed.
-  const candidates = points.filter(({ descriptor }) => {
-    const { save_point_id: id } = descriptor;
-    const { keep, reasons } = decisionOf.get(id)!;
-    if (!keep || isKeptByTag(reasons)) return false;
-    return !more.protections.has(id) && !descriptor.undo && times.get(id)! < young;
+  const pointOf = new Map<string, Point>(points.map((point) => [point.descriptor.save_point_id, point]));
+  // Newest first, in the order of the rules.
+  const candidates = more.decisions.flatMap(({ id, keep, reasons }) => {
+    const point = pointOf.get(id)!;
+    if (!keep || isKeptByTag(reasons)) return [];
+    const isBound = more.protections.has(id as SavePointId) || point.descriptor.undo || times.get(id)! >= young;
+    return isBound ? [] : [point];
   });
   const leaving = more.decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId);
   const asked = new Set([...leaving, ...candidates.map(({ descriptor }) => descriptor.save_point_id)]);

@@ -28,7 +28,9 @@ import { writeState } from "../place/control-directory.ts";
 import { roomAt } from "../place/room.ts";
 import { sealPoints } from "../points/seal.ts";
 import { makingRoom } from "../place/temporaries.ts";
+import { lookForRest, publicHeld, warnOfRest } from "./still-held.ts";
 import { notesIn, noteUnfreed } from "./unfreed.ts";
+import type { CleanupResult } from "../../contract/looking.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 export { noteUnfreed };
@@ -40,6 +42,8 @@ export interface Cleaned {
   bytesFreed: number;
   /** False: what had to go, now or before, is not all out of the store. */
   complete: boolean;
+  /** Other holders of content of points that were asked for by name; null after a cleanup by rules. */
+  stillHeld: CleanupResult["still_held"];
 }
 
 const WAIT_MS = 10_000;
@@ -57,6 +61,7 @@ export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call:
   await bytesOf(workspace, requireFresh(workspace, plan), call);
   throwIfAborted(call.signal);
   const drop = await sealSharers(workspace, plan.drop, call);
+  const held = plan.rules === null ? await lookForRest(workspace, drop, call) : null;
   const journal: CleanupFile = { plan_id: plan.plan_id, drop: [...drop], thorough: plan.rules === null };
   failpoint("cleanup.checked");
   const { control, paths } = workspace.found;
@@ -77,8 +82,14 @@ export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call:
   workspace.requireLock();
   durableRemove(file);
   warnOfFreed(control, freed, call);
+  if (held !== null) warnOfRest(workspace, held, call);
   const isAllGone = allGone && drop.length === plan.drop.length;
-  return { removed, bytesFreed: freed.bytesFreed, complete: freed.complete && (isAllGone || !thorough) };
+  return {
+    removed,
+    bytesFreed: freed.bytesFreed,
+    complete: freed.complete && (isAllGone || !thorough),
+    stillHeld: held === null ? null : publicHeld(held),
+  };
 }
 
 /**
@@ -120,8 +131,10 @@ async function removePoints(
   if (state.last_restore !== null && gone.has(state.last_restore.undo_id))
     writeState(found.paths, { ...state, last_restore: null });
   failpoint("cleanup.state-written");
-  const { temporary } = found.control;
-  const allGone = await removeHeldTrees(points, sequencesOf(drop), { temporary, onWarning: call.onWarning });
+  const allGone = await removeHeldTrees(points, sequencesOf(drop), {
+    control: found.control,
+    onWarning: call.onWarning,
+  });
   failpoint("cleanup.trees-removed");
   points.removeAll(sequencesOf(drop));
   failpoint("cleanup.points-removed");

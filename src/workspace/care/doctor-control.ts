@@ -8,6 +8,7 @@ import { loadStatCache } from "../../archive/cache/stat-cache.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { FOLDER_KINDS } from "../../repository/storage/storage.ts";
 import { controlWarnings } from "../place/adopt.ts";
+import { whyUnmounted } from "../place/mounted.ts";
 import { isFolderThere, listLeases, listWorkspaces, recordFolder } from "../place/control-directory.ts";
 import { originalsBeside } from "../place/convert.ts";
 import { statCachePath, workspacePaths } from "../place/control-layout.ts";
@@ -144,8 +145,10 @@ function* unreadableFindings({ found: { control } }: Workspace): Iterable<StoreF
 function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { found } = workspace;
   const shown = printablePath(found.folder);
+  const unmounted = whyUnmounted(found);
   if (!isFolderThere(found.folder))
     yield { kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${waysBack(found)}` };
+  else if (unmounted !== null) yield { kind: "folder", severity: "warning", detail: `${unmounted}: mount it` };
   else if (isOtherFolder(found))
     yield {
       kind: "folder",

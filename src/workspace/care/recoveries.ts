@@ -32,8 +32,7 @@ async function takeBackSaves(workspace: Workspace, call: WorkspaceCall): Promise
   if (claims.length === 0) return [];
   await workspace.engine.discard(claims.flatMap(({ id }) => (id === null ? [] : [id])));
   const left = claims.map(({ sequence }) => sequence);
-  const { temporary } = workspace.found.control;
-  await removeHeldTrees(workspace.points, left, { temporary, onWarning: call.onWarning });
+  await removeHeldTrees(workspace.points, left, { control: workspace.found.control, onWarning: call.onWarning });
   failpoint("recovery.discarded");
   workspace.points.removeLeftovers();
   const detail = "a save ended before its point was complete; it left nothing";
@@ -46,6 +45,7 @@ function finishAnnounced(points: Points): Claim[] {
     const lastChange = announced?.content.held?.last_change;
     if (announced === null || lastChange === undefined) return true;
     if (!isAsAnnounced(points.pathsOf(sequence).tree, lastChange)) return true;
+    points.identifyTree(sequence);
     points.commit(announced, { keepClaim: true });
     return false;
   });

@@ -34,10 +34,44 @@ test("everything is kept when no rule says what to keep", () => {
   assert.equal(kept(list, { keepUndo: { count: 0 } }), "ab");
 });
 
-test("keep-last goes by sequence, not by the clock, when the clock was set back", () => {
+test("points go by their times as in restic when the clock was set back", () => {
   const list = points(["2026-11-20T10:00:00Z", "2026-11-19T10:00:00Z", "2026-11-18T10:00:00Z"]);
-  assert.equal(kept(list, { keepLast: 2 }), "bc");
+  assert.equal(kept(list, { keepLast: 2 }), "ab");
   assert.equal(kept(list, { keepLast: 9 }), "abc");
+  const same = points(["2026-11-20T10:00:00Z", "2026-11-20T10:00:00Z", "2026-11-19T10:00:00Z"]);
+  assert.equal(kept(same, { keepLast: 1 }), "b");
+});
+
+for (const [rule, times] of [
+  ["keepHourly", ["2026-11-20T05:00:00Z", "2026-11-20T06:00:00Z", "2026-11-20T07:00:00Z", "2026-11-20T08:00:00Z"]],
+  ["keepDaily", ["2026-11-15T05:00:00Z", "2026-11-16T06:00:00Z", "2026-11-17T07:00:00Z", "2026-11-18T08:00:00Z"]],
+  ["keepWeekly", ["2026-10-07T05:00:00Z", "2026-10-14T06:00:00Z", "2026-10-21T07:00:00Z", "2026-10-28T08:00:00Z"]],
+  ["keepMonthly", ["2026-06-07T05:00:00Z", "2026-07-14T06:00:00Z", "2026-08-21T07:00:00Z", "2026-09-28T08:00:00Z"]],
+  ["keepYearly", ["2022-06-07T05:00:00Z", "2023-07-14T06:00:00Z", "2024-08-21T07:00:00Z", "2025-09-28T08:00:00Z"]],
+] as const)
+  test(`${rule} keeps one point of each period after a clock that went back and forth`, () => {
+    const [a, b, c, d] = times;
+    const later = (time: string): string => time.replace(":00:00Z", ":30:00Z");
+    // a b c, then back: b c d a b
+    const list = points([a, b, c, later(b), later(c), d, later(a), b]);
+    assert.equal(kept(list, { [rule]: 4 }), "defg");
+    assert.equal(kept(list, { [rule]: 3 }), "def");
+    assert.equal(kept(list, { [rule]: 2 }), "ef");
+  });
+
+test("a point of 1970 in a series takes the place of no other", () => {
+  const list = points([
+    "2026-11-16T10:00:00Z",
+    "2026-11-17T10:00:00Z",
+    "1970-01-01T00:00:10Z",
+    "2026-11-18T10:00:00Z",
+    "2026-11-19T10:00:00Z",
+  ]);
+  assert.equal(kept(list, { keepDaily: 3 }), "bde");
+  assert.equal(kept(list, { keepLast: 4 }), "abde");
+  assert.equal(kept(list, { keepDaily: 4 }), "abde");
+  assert.equal(kept(list, { keepDaily: 5 }), "abcde");
+  assert.equal(kept(list, { keepWithin: "30d" }), "abde");
 });
 
 test("periods keep the last point of each, and only as many periods as asked", () => {

@@ -10,7 +10,7 @@ import { splitTags } from "../../formats/restic/snapshot.ts";
 /** A point as the rules see it. */
 export interface RetentionPoint {
   id: string;
-  /** Order; the clock may have been set back. */
+  /** Order of points of one time. */
   sequence: number;
   /** Milliseconds since 1970. */
   time: number;
@@ -43,7 +43,7 @@ export function parseSpan(text: string): Span {
   const span: Span = { years: 0, months: 0, days: 0, hours: 0 };
   if (!/^(?:\d{1,6}[ymwdh])+$/.test(text)) {
     throw new CairnError("usage", `not a span of time: ${JSON.stringify(text.slice(0, 40))}`, {
-      hint: "use one such as 30d, 2w, 12h or 1y6m",
+      hint: "use one of at least 1h, such as 12h, 30d, 2w or 1y6m",
     });
   }
   for (const [, digits, unit] of text.matchAll(/(\d+)([ymwdh])/g)) {
@@ -127,7 +127,8 @@ function mostOf(count: KeepCount | undefined): number {
 }
 
 /**
- * Returns what the rules say of each point of one workspace, newest first. `maxAge` drops what is older, whatever
+ * Returns what the rules say of each point of one workspace, newest first by time, as restic has it: after a clock that was set
+ * back, each day, hour or year is one period all the same. `maxAge` drops what is older, whatever
  * counts or periods would keep it, but for tags; `maxBytes` is the caller's, who knows the sizes.
  */
 export function applyRetention(
@@ -138,7 +139,7 @@ export function applyRetention(
   const times = believedTimes(points, now);
   const sorted = points
     .map((point) => ({ ...point, time: times.get(point.id)! }))
-    .toSorted((a, b) => b.sequence - a.sequence);
+    .toSorted((a, b) => b.time - a.time || b.sequence - a.sequence);
   const ordinary = sorted.filter(({ undo }) => !undo);
   const undo = undoReasons(sorted, rules, latestOf(sorted, now));
   const kept = ordinaryReasons(ordinary, rules, latestOf(ordinary, now));

@@ -1,13 +1,14 @@
 import fs from "node:fs";
 import { append } from "../../append.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
-import { NodeWriter } from "../../archive/write/node-writer.ts";
+import { NodeWriter, protectionOf } from "../../archive/write/node-writer.ts";
+import { databasesAmong, holdOrRefuse, logsBeside } from "../../capture/sqlite/quiet-database.ts";
 import type { Overwrite } from "../../contract/snapshots.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
-import { beside } from "../../formats/sqlite-header.ts";
+import { beside, besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
 import { EACCES, EBUSY, EEXIST, EISDIR, ENOENT, EPERM, errnoName, EXDEV } from "../../fs/linux/errno.ts";
 import { type OpenPlace, renameToFree } from "../../fs/linux/exchange-folders.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
@@ -29,7 +30,6 @@ import { quotedPath } from "../../fs/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
-import { logsBeside, mayBeDatabase } from "../restore/open-databases.ts";
 
 /** A state that is put over a folder with something in it. */
 export interface Over {
@@ -64,6 +64,9 @@ const KINDS: Partial<Record<NodeType, number>> = {
 const MOUNTED = "another file system is mounted there, and what is there stays";
 const BESIDE_LOG =
   "a log of SQLite lies beside it, which would damage the database that was to come: move the log away, then restore it again";
+const BESIDE_DATABASE = "it is a log of SQLite, and the database beside it stays, which it would damage";
+const IN_USE =
+  "end the programs that use it, or restore into another folder and use `cairn database restore --through-sqlite`";
 const IS_DIRECTORY = "a directory stands in its place";
 const IS_NONE = "what stands in its place is no directory, so that nothing below it is restored";
 
@@ -89,6 +92,8 @@ export class OverFolder {
   /** Entries that stay though they were to be written, and folders that were made; paths in latin1. */
   readonly #kept = new Set<string>();
   readonly #made = new Set<string>();
+  /** Places that may be databases of which something comes, by absolute path in latin1. */
+  readonly #databases = new Map<string, Uint8Array>();
   /** Raw paths, each with all below it; null: everything. */
   #planned: Uint8Array[] | null = null;
 
@@ -104,6 +109,7 @@ export class OverFolder {
   async plan(): Promise<readonly Uint8Array[] | null> {
     const { found, isWhole } = await this.#planDirectory(this.#over.root, NOTHING, newPacer(this.#over.signal));
     this.#planned = isWhole ? null : found;
+    holdOrRefuse(this.#databases.values(), IN_USE)[Symbol.dispose]();
     for (const { unchanged, isWritten } of this.#groups.values())
       if (isWritten && this.#planned !== null) {
         append(this.#planned, unchanged);
@@ -156,7 +162,9 @@ export class OverFolder {
     if (there === ENOENT) {
       if (isDirectory && !isWhole) return "below";
       if (this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
+      if (this.#isLogOfAnother(stored, own)) return this.#stays(own, "keep_present", BESIDE_DATABASE);
       if (!isDirectory) this.#grouped(stored, own, true);
+      this.#noteDatabase(stored, own, stored.size);
       return "write";
     }
     if (there < 0) throw syscallError(there, `cannot look at ${quotedPath(own)}`);
@@ -166,6 +174,7 @@ export class OverFolder {
     const isDirectoryThere = kindOf(words) === TYPE.DIRECTORY;
     if (isDirectory !== isDirectoryThere) return this.#stays(own, "keep_present", isDirectory ? IS_NONE : IS_DIRECTORY);
     if (isDirectory) return "below";
+    const size = wide(words, STAT.SIZE);
     const { overwrite, lossless } = this.#over;
     if (overwrite === "never") {
       this.counts.left++;
@@ -175,7 +184,10 @@ export class OverFolder {
     const isSame = overwrite === "if-changed" && this.#isAsSaved(fd, node);
     if (!isSame && this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
     this.#grouped(node, own, !isSame);
-    if (!isSame) return "write";
+    if (!isSame) {
+      this.#noteDatabase(stored, own, size);
+      return "write";
+    }
     this.counts.unchanged++;
     return "left";
   }
@@ -189,6 +201,18 @@ export class OverFolder {
       const isReplaced = log?.type === "file" && this.#over.overwrite !== "never";
       return !isReplaced || this.#wanted(beside(own, ending), log) === "no";
     });
+  }
+
+  /** Tells if a log with something in it would come to lie beside a database that stays. */
+  #isLogOfAnother({ type, size }: TreeNode, own: Uint8Array): boolean {
+    const database = type === "file" && size > 0 && this.#over.overwrite === "never" ? besideWhich(own) : null;
+    return database !== null && databasesAmong([joinPath(this.#over.target, database)]).length > 0;
+  }
+
+  /** Takes note of an entry that comes; `size`: of the file that is there, else its own. */
+  #noteDatabase({ type }: TreeNode, own: Uint8Array, size: number): void {
+    const database = type !== "file" ? null : (besideWhich(own) ?? (mayBeDatabase({ size }) ? own : null));
+    if (database !== null) this.#databases.set(latin1(database), joinPath(this.#over.target, database));
   }
 
   #stays(path: Uint8Array, reason: LeftOutEntry["reason"], detail: string): "left" {
@@ -248,9 +272,11 @@ export class OverFolder {
 
   /**
    * Moves what was written out of the folder in which it was, to its places, and gives the state's directories their own
-   * metadata; that of the target itself stays. It is not stopped: half of it is neither the old state nor the new one.
+   * metadata; that of the target itself stays. It is not stopped: half of it is neither the old state nor the new one. Throws
+   * `refused`, and nothing is moved, if a process has a database open that would be replaced.
    */
   async place(staging: Buffer): Promise<void> {
+    using _quiet = holdOrRefuse(this.#databases.values(), IN_USE);
     const from = openDirectory(staging);
     try {
       const planned = this.#planned === null ? null : new PathSelection(this.#planned);
@@ -310,7 +336,7 @@ export class OverFolder {
     } catch (error) {
       const errno = toCairnError(error).details?.["errno"];
       if (errno !== "EACCES" && errno !== "EPERM") throw error;
-      this.#stays(own, "not_permitted", `it could not be made: ${errno}`);
+      this.#stays(own, "not_permitted", `it could not be made: ${errno}${protectionOf(this.#sys, fd, name)}`);
       return false;
     }
     this.#made.add(latin1(own));
@@ -327,7 +353,11 @@ export class OverFolder {
     else if (result === EISDIR) this.#stays(own, "keep_present", IS_DIRECTORY);
     else if (result === EBUSY || result === EXDEV) this.#stays(own, "mounted", MOUNTED);
     else if (result === EACCES || result === EPERM)
-      this.#stays(own, "not_permitted", `it could not be put in place: ${errnoName(-result)}`);
+      this.#stays(
+        own,
+        "not_permitted",
+        `it could not be put in place: ${errnoName(-result)}${protectionOf(this.#sys, fd, name)}`,
+      );
     // What could not be written is listed already.
     else if (result !== ENOENT) throw syscallError(result, `cannot put ${quotedPath(own)} in place`);
   }

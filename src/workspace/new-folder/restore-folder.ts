@@ -11,8 +11,8 @@ import type { SavePointId } from "../../ids.ts";
 import { givingBack } from "../restore/missing-folder.ts";
 import { restoreByExchange } from "../restore/exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned, withSidecars } from "../restore/restore.ts";
-import { treePlace } from "../points/held-trees.ts";
-import type { Point } from "../points/point-files.ts";
+import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
+import { type Point, rulesOf } from "../points/point-files.ts";
 import { sealPoint, sealPoints } from "../points/seal.ts";
 import type { Workspace } from "../workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
@@ -23,14 +23,15 @@ import { isRuleless } from "../restore/ruleless.ts";
 
 /**
  * Restores for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is
- * given back. `started` is a time of `performance.now()`.
+ * given back. Throws `refused` if its disk is not mounted. `started` is a time of `performance.now()`.
  */
 export async function restoreLocked(
   workspace: Workspace,
   started: number,
   input: RestoreInput & MethodOption,
 ): Promise<RestoreResult> {
-  return givingBack(workspace, async () => restoreFolder(workspace, started, input));
+  const { crossMounts } = rulesOf(input.target);
+  return givingBack(workspace, { ...input, crossMounts }, async () => restoreFolder(workspace, started, input));
 }
 
 async function restoreFolder(
@@ -41,7 +42,7 @@ async function restoreFolder(
   requireWritable(workspace);
   // An undo has the paths of what it takes back.
   const paths =
-    asked.kind === "undo" ? asked.paths : withSidecars(workspace.root, asked.target.descriptor, asked.paths);
+    asked.kind === "undo" ? asked.paths : withSidecars(rootsOf(workspace, asked), asked.target.descriptor, asked.paths);
   const input = { ...asked, paths };
   if (
     input.method !== "entries" &&
@@ -65,6 +66,11 @@ async function restoreFolder(
   if (await isStopped(input)) await takeBack(workspace, input, { restored, before });
   warnOfDamaged(workspace, target, { ...input, leftOut: restored.leftOut });
   return restoredTo(target, restored, started);
+}
+
+/** Roots of the folder, and of the tree of a point that has no labels of databases yet. */
+function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "target">): Buffer[] {
+  return target.sealed ? [root] : [root, Buffer.from(treePlace(points, target))];
 }
 
 /** By clones where that can be, else from the store. Returns the target as it is then. */
@@ -134,8 +140,8 @@ async function takeBack(
 
 /** Tells if nothing was written to the folder since it was made of the target's tree, or that of it. */
 async function isStillTree({ engine, points, root, found }: Workspace, target: Point): Promise<boolean> {
-  const place = treePlace(points, target);
-  return fs.existsSync(place) && (await engine.holder?.isStill?.(root, place, found.control.temporary)) === true;
+  if (heldTreeProblem(points, target) !== null) return false;
+  return (await engine.holder?.isStill?.(root, treePlace(points, target), found.control.temporary)) === true;
 }
 
 /** Throws `permission` for a folder in which nobody can change anything, before anything is read. */

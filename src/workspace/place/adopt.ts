@@ -32,6 +32,7 @@ import {
   SELF_CONTAINED_CONTROL,
   textOf,
 } from "./control-layout.ts";
+import { requireNotDaemons } from "./daemon-marks.ts";
 import {
   findWorkspace,
   type FoundWorkspace,
@@ -43,14 +44,16 @@ import {
 } from "./find-workspace.ts";
 import { isTrusted, whoMayMove } from "./owners.ts";
 import {
+  controlOf,
   finishReleases,
   leftReleases,
   lockingOf,
   lockRegistry,
   registerWorkspace,
+  releasedRegistration,
   userStateDirectory,
 } from "./registry.ts";
-import { existingAncestor, whatMayGo } from "./room.ts";
+import { existingAncestor, namingInodes, whatMayGo } from "./room.ts";
 
 /** The place of a new control directory. */
 export interface ChosenControl {
@@ -226,7 +229,12 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   const raced = workspaceAt(folder);
   if (raced !== null) return alreadyThere(raced);
   const { left, warnings } = unregistered(folder, chosen);
-  const control = left ?? (await makeControl(folder, { ...options, chosen, id }));
+  const made = async (): Promise<ControlPaths> => makeControl(folder, { ...options, chosen, id });
+  const control =
+    left ??
+    (await made().catch((error: unknown) => {
+      throw namingInodes([chosen.root], error);
+    }));
   failpoint("adopt-control-made");
   if (!isBeside(control.root, folder)) registerFolder(folder, control);
   failpoint("adopt-registered");
@@ -302,7 +310,9 @@ function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
   const ids = parents.flatMap((parent) =>
     namesIn(parent).flatMap((id) => (/^[0-9a-f]{32}$/.test(id) ? [join(parent, id)] : [])),
   );
-  return [beside, ...ids].filter((root) => isTrusted(root, folder)).map(controlPaths);
+  const noted = releasedRegistration(folder);
+  const all = new Set([...(noted === null ? [] : [controlOf(noted)]), beside, ...ids]);
+  return [...all].filter((root) => isTrusted(root, folder)).map(controlPaths);
 }
 
 function takeUpAgain(control: ControlPaths, workspace: PlacedWorkspace, folder: Buffer): void {
@@ -357,8 +367,8 @@ export type InitFolderOptions = Pick<AdoptFolderOptions, "name" | "engine" | "po
 
 /**
  * The self-contained layout: `<path>/main` and `<path>/.cairn`. The path must be absent or empty. Of several
- * processes one makes it and all get it. Throws `already_exists` for a folder with other things in it, `unsupported` for a
- * path that is not UTF-8.
+ * processes one makes it and all get it. Throws `already_exists` for a folder with other things in it, `no_daemon` for
+ * one of root's daemon, `unsupported` for a path that is not UTF-8.
  */
 export async function initSelfContained(path: string, options: InitFolderOptions): Promise<Adopted> {
   const root = textOf(realPathOf(path));
@@ -367,6 +377,7 @@ export async function initSelfContained(path: string, options: InitFolderOptions
   const made = (): FoundWorkspace | null => (existsSync(control.file) ? findWorkspace(root, { exact: true }) : null);
   const present = made();
   if (present !== null) return { found: present, created: false, reason: "it is one already", warnings: [] };
+  for (const each of [root, folder]) requireNotDaemons(Buffer.from(each));
   const released = releasedMain(control, folder);
   if (released !== null) {
     takeUpAgain(control, released, Buffer.from(folder));

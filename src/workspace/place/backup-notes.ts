@@ -9,8 +9,9 @@ import type { WorkspacePaths } from "./control-layout.ts";
  * is written without a lock and without being flushed, and one that cannot be read counts as none.
  */
 
-const MAX_BYTES = 1 << 20;
+const MAX_BYTES = 4 << 20;
 const MOST = 64;
+const MOST_EARLIER = 1000;
 
 /** Newest first. */
 export function readBackupNotes(paths: WorkspacePaths): BackupNote[] {
@@ -24,10 +25,16 @@ export function readBackupNotes(paths: WorkspacePaths): BackupNote[] {
 
 /** Notes the newest backup into a repository. That it cannot be written changes nothing about the backup. */
 export function noteBackup(paths: WorkspacePaths, note: BackupNote): void {
-  const others = readBackupNotes(paths).filter(({ repository_id: id }) => id !== note.repository_id);
+  const known = readBackupNotes(paths);
+  const others = known.filter(({ repository_id: id }) => id !== note.repository_id);
+  const before = known.find(({ repository_id: id }) => id === note.repository_id);
+  const sent = before === undefined ? [] : [before.save_point_id, ...(before.earlier ?? [])];
+  const earlier = sent.filter((id) => id !== note.save_point_id).slice(0, MOST_EARLIER);
   const temporary = join(dirname(paths.backups), temporaryName());
   try {
-    writeFileSync(temporary, encodeBackups({ backups: [note, ...others].slice(0, MOST) }), { mode: 0o600 });
+    writeFileSync(temporary, encodeBackups({ backups: [{ ...note, earlier }, ...others].slice(0, MOST) }), {
+      mode: 0o600,
+    });
     renameSync(temporary, paths.backups);
   } catch {
     rmSync(temporary, { force: true });

@@ -250,13 +250,14 @@ function renameUnlessTaken(staged: string, path: string): boolean {
 
 export type FolderIdentity = Pick<
   PlacedWorkspace,
-  "path" | "path_b64" | "root_inode" | "device" | "filesystem_uuid" | "mount_path"
+  "path" | "path_b64" | "root_inode" | "device" | "filesystem_uuid" | "mount_path" | "mount_point"
 >;
 
 /** Path, inode, device and file system of a folder (its real path), as a workspace's file keeps them. */
 function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentity {
   const facts = statSync(folder, { bigint: true });
   const uuid = filesystemUuid(folder);
+  const mount = mountOf(folder);
   const mountPath = inMount ? pathInMount(folder) : null;
   return {
     ...recordPath(rawBytes(folder)),
@@ -264,6 +265,7 @@ function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentity {
     device: facts.dev.toString(),
     ...(uuid === null ? {} : { filesystem_uuid: uuid }),
     ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }),
+    ...(mount === null ? {} : { mount_point: recordPath(mount.mountPoint) }),
   };
 }
 
@@ -283,7 +285,7 @@ export function identityOnceAt(folder: Buffer, target: Buffer, inMount: boolean)
 
 /** A workspace's record for another folder, or for one that is another by now. */
 export function withFolder(control: ControlPaths, workspace: PlacedWorkspace, folder: RawPath): PlacedWorkspace {
-  const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = workspace;
+  const { path_b64: _path, mount_path: _mount, mount_point: _point, filesystem_uuid: _uuid, ...rest } = workspace;
   return { ...rest, ...folderIdentity(folder, isInMountOf(control, folder)) };
 }
 
@@ -384,6 +386,10 @@ export function fileIsMissing(control: ControlPaths): CairnError {
 /** A workspace's file; control directories at a mount's root also know the folder by its path in that mount. */
 export interface PlacedWorkspace extends WorkspaceFile {
   mount_path?: RecordedPath;
+  /** Mount point of the folder's file system when the folder was recorded. */
+  mount_point?: RecordedPath;
+  /** File systems mounted inside at the last save that went into them, from the folder on. */
+  mounts_inside?: RecordedPath[];
 }
 
 /** A workspace's file, null where there is none. Throws `damaged`, `newer_version`. */

@@ -120,7 +120,7 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     catalog: join(control.cache, `points-${directory}`),
     engines: join(control.cache, `engines-${directory}.json`),
     wanted: join(control.cache, `wanted-${directory}`),
-    ruleless: join(control.cache, `ruleless-${directory}`),
+    ruleless: join(control.cache, `ruleless-2-${directory}`),
   };
 }
 
@@ -136,6 +136,8 @@ export interface PointPaths {
   readonly seal: string;
   /** the held tree of a point of an engine that clones */
   readonly tree: string;
+  /** a link to no file: its text says which tree was made there */
+  readonly treeIdentity: string;
   /** what the entries of that tree were cloned from; disposable */
   readonly origins: string;
 }
@@ -151,6 +153,7 @@ export function pointPaths(points: string, sequence: number): PointPaths {
     verification: `${root}/verification.json`,
     seal: `${root}/seal.json`,
     tree: `${root}/tree`,
+    treeIdentity: `${root}/tree-identity`,
     origins: `${root}/origins`,
   };
 }

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { presentSource } from "../../archive/scan/present-source.ts";
-import { asVerifying, scan, type ScanResult } from "../../archive/scan/scan.ts";
+import { asVerifying, scan, ScanMemory, type ScanResult } from "../../archive/scan/scan.ts";
 import { type ClonedTree, cloneSettled, whyNotWhole } from "../../clones/clone-settled.ts";
 import { removeHeldTree } from "../../clones/remove-held.ts";
 import { changedAfter, findObstacles } from "../../clones/walk-entries.ts";
@@ -159,12 +159,25 @@ async function copyAside(root: Buffer, aside: Buffer, input: ConvertInput): Prom
  * and the facts of their roots.
  */
 export async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall): Promise<void> {
+  const memory = new ScanMemory();
+  try {
+    await requireSame(memory, { one, other, call });
+  } finally {
+    await memory.collect();
+  }
+}
+
+async function requireSame(
+  memory: ScanMemory,
+  { one, other, call }: { one: Buffer; other: Buffer; call: WorkspaceCall },
+): Promise<void> {
   const chunkerPolynomial = formatPolynomial(randomPolynomial());
   const read = async (root: Buffer): Promise<ScanResult> => {
     call.onProgress?.({ phase: "verifying", done: 0 });
     throwIfAborted(call.signal);
     return scan({
       root,
+      memory,
       cache: null,
       excludes: [],
       rules: { excludes: [], files: [] },

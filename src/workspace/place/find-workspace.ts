@@ -1,11 +1,12 @@
-import { existsSync, realpathSync, statSync } from "node:fs";
+import { existsSync, lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { WorkspaceRef } from "../../contract/words.ts";
 import { CairnError, type ErrorCode, isMountDead, reworded, toCairnError } from "../../errors.ts";
 import type { ControlFile } from "../../formats/records/control.ts";
-import { rawPath } from "../../formats/records/record.ts";
+import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
-import { readMounts, resolveMount } from "../../fs/linux/mounts.ts";
+import { mountsInside, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/names-in.ts";
 import { displayPath, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
 import {
@@ -17,7 +18,9 @@ import {
   type PlacedWorkspace,
   readControl,
   readWorkspace,
+  recordFolder,
   wayWithout,
+  writeWorkspace,
 } from "./control-directory.ts";
 import {
   type ControlPaths,
@@ -28,6 +31,7 @@ import {
   type WorkspacePaths,
   workspacePaths,
 } from "./control-layout.ts";
+import { requireNotDaemons } from "./daemon-marks.ts";
 import { isTrusted, ownerBesidesUs, requireOpen } from "./owners.ts";
 import { controlOf, listRegistered, listSelfContained, readRegistration } from "./registry.ts";
 
@@ -210,7 +214,7 @@ function readNearAgain(root: string): NearControl | null {
 function stampOf(files: readonly string[]): { text: string; newest: number } {
   let [text, newest] = ["", 0];
   for (const file of files) {
-    const facts = statSync(file, { bigint: true, throwIfNoEntry: false });
+    const facts = lstatSync(file, { bigint: true, throwIfNoEntry: false });
     text += `${facts?.ino}:${facts?.ctimeNs} `;
     newest = Math.max(newest, Number(facts?.ctimeMs ?? 0n));
   }
@@ -244,9 +248,11 @@ class Lookup {
   readonly #mounts = readMounts();
   readonly #atMounts = new Map<string, readonly NearControl[]>();
 
-  /** The workspace whose folder is exactly this real path. */
+  /** The workspace whose folder is exactly this real path. Throws `no_daemon` where only root's daemon can open it. */
   at(folder: Buffer): FoundWorkspace | null {
-    return keptBeside(folder) ?? this.#keptAtMount(folder) ?? keptByRegistry(folder);
+    const workspace = keptBeside(folder) ?? this.#keptAtMount(folder) ?? keptByRegistry(folder);
+    if (workspace === null) requireNotDaemons(folder);
+    return workspace;
   }
 
   /** The workspace that a control directory at the root of the folder's mount keeps, wherever that is mounted. */
@@ -386,8 +392,8 @@ export interface FindOptions {
 
 /**
  * The workspace that `path` means: itself a control directory, a self-contained root or a workspace's folder; unless `exact`
- * also the nearest workspace above. Null when nothing is found: only then may it be adopted.
- * Throws `not_found` when the registry knows the folder but its control directory is not there, `damaged`, `newer_version`.
+ * also the nearest workspace above. Null when nothing is found: only then may it be adopted. Throws `not_found` when the registry
+ * knows the folder but its control directory is not there, `no_daemon` when root's daemon keeps it, `damaged`, `newer_version`.
  */
 export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
   const real = realPathOf(path);
@@ -503,7 +509,7 @@ const SEEN_WITHOUT_CONTROL: readonly ErrorCode[] = ["damaged", "not_found", "con
 export function unlessControlIsGone(then: FoundWorkspace, error: unknown): unknown {
   if (!SEEN_WITHOUT_CONTROL.includes(toCairnError(error).code)) return error;
   try {
-    if (statSync(then.control.file, { throwIfNoEntry: false }) !== undefined) return error;
+    if (lstatSync(then.control.file, { throwIfNoEntry: false }) !== undefined) return error;
   } catch (unknown) {
     // A file system that does not answer is there.
     if (!isMountDead(unknown)) return error;
@@ -543,6 +549,27 @@ export function isOtherFolder({ control, controlFile, workspace, folder }: Found
   // The workspace beside a self-contained control directory changes its inode with every host that it moves to.
   if (liesBeside(controlFile, workspace) || !hasOtherRoot(workspace, folder)) return false;
   return hasOtherRoot(readWorkspace(control, workspace.name) ?? workspace, folder);
+}
+
+/** Before a save: records the folder and its mounts if they are others than at the last one. The path decides, so a warning is all. */
+export function noteFolder(
+  found: FoundWorkspace,
+  call: { crossMounts?: boolean | undefined; onWarning?: ((message: string) => void) | undefined },
+): void {
+  const { control, folder, workspace } = found;
+  if (isOtherFolder(found)) {
+    recordFolder(found);
+    call.onWarning?.(
+      `${printablePath(folder)} is another folder than the one that was saved before; the path decides, so its save points go on`,
+    );
+  } else if (workspace.mount_point === undefined) {
+    if (readWorkspace(control, workspace.name)?.mount_point === undefined) recordFolder(found);
+  }
+  if (call.crossMounts !== true) return;
+  const known = readWorkspace(control, workspace.name) ?? workspace;
+  const inside = mountsInside(folder).map(({ mountPoint }) => recordPath(mountPoint.subarray(folder.length + 1)));
+  if (!isDeepStrictEqual(inside, known.mounts_inside ?? []))
+    writeWorkspace(control, { ...known, mounts_inside: inside });
 }
 
 /** A kept folder that was renamed or moved within its file system. */

@@ -2,7 +2,7 @@ import type { GuardName } from "../../contract/words.ts";
 import { freeSpace } from "../../fs/linux/mounts.ts";
 import { CairnError } from "../../errors.ts";
 import { adoptFolder, initSelfContained } from "./adopt.ts";
-import { checkLocation, checkQuota, checkSpace, isWithinQuota, quotaBytes, realFolder } from "./guards.ts";
+import { checkLocation, checkSpace, quotaReached, realFolder } from "./guards.ts";
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
@@ -149,22 +149,20 @@ test("too little space is told with exit 8 and can be allowed", (context) => {
   checkSpace(control, Number.MAX_SAFE_INTEGER, { allow: ["space"] });
 });
 
-test("a quota is a fifth of the file system unless set", (context) => {
-  const control = scratch(context);
-  assert.ok(quotaBytes(control, null) > 0);
-  assert.equal(quotaBytes(control, 100), 100);
-  const use = { usedBytes: 60, addedBytes: 40, configured: 100, points: 2 };
-  checkQuota(control, use);
-  assert.equal(isWithinQuota(control, { ...use, addedBytes: 41 }), false);
-  assert.throws(
-    () => checkQuota(control, { ...use, addedBytes: 41 }),
-    (error) =>
-      error instanceof CairnError && error.code === "no_space" && error.hint?.includes("--keep-daily 14") === true,
+test("a quota that is reached says what it holds and how to raise it", () => {
+  const use = { quota: 100, usedBytes: 60, addedBytes: 41, points: 2 };
+  const { code, hint } = quotaReached("/c", use);
+  assert.deepEqual([code, hint?.includes("--keep-daily 14")], ["no_space", true]);
+  const first = quotaReached("/c", { ...use, usedBytes: 60_000_000, points: 1 });
+  assert.match(first.message, /; 57\.2 MiB are needed: it holds 57\.2 MiB and about 41 B would be added; nothing/);
+  assert.equal(
+    first.hint,
+    "raise it with `cairn cleanup --set-policy --quota 63MiB`, or leave some of the folder out: `.cairnignore`",
   );
-  assert.throws(() => checkQuota(control, { ...use, usedBytes: 60_000_000, points: 1 }), {
-    message: /; 57\.2 MiB are needed: it holds 57\.2 MiB and about 40 B would be added$/,
-    hint: "raise it with `cairn cleanup --set-policy --quota 63MiB`, or leave some of the folder out: `.cairnignore`",
-  });
+  assert.match(
+    quotaReached("/c", { ...use, addedBytes: null }).message,
+    /was stopped when it reached that: it holds 60 B/,
+  );
 });
 
 test("a folder that is missing since its path is not UTF-8 says so", (context) => {

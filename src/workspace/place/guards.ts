@@ -4,7 +4,7 @@ import type { GuardName } from "../../contract/words.ts";
 import { CairnError, isMountDead, toCairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
-import { freeSpace, mountOf } from "../../fs/linux/mounts.ts";
+import { mountOf } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
 import { homeDirectories, knownHome } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
@@ -13,6 +13,7 @@ import {
   controlDirectoriesInside,
   controlOf,
   isControlDirectory,
+  listDaemons,
   listRegistered,
   realOrItself,
   userStateDirectory,
@@ -107,7 +108,7 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
   const above = workspaceAbove(folder);
   if (above !== null && hasPoints(above.paths))
     throw refusal(folder, `it lies in the workspace ${printablePath(above.folder)}`, "nested", RELEASE(above.folder));
-  for (const { registration, missing } of listRegistered()) {
+  for (const { registration, missing } of [...listRegistered(), ...listDaemons()]) {
     if (registration === null || missing.length > 0) continue;
     const other = Buffer.from(rawPath(registration));
     if (other.equals(folder) || !isAtOrBelow(other, folder)) continue;
@@ -161,47 +162,41 @@ export function checkSpace(
   });
 }
 
-/** The share of its file system that a control directory may fill unless told. */
-const DEFAULT_QUOTA_SHARE = 0.2;
-
-/** The quota in force, in bytes: the one that was set, else a fifth of the control directory's file system. */
-export function quotaBytes(controlRoot: string, configured: number | null | undefined): number {
-  return configured ?? Math.floor(freeSpace(existingAncestor(controlRoot)).totalBytes * DEFAULT_QUOTA_SHARE);
-}
-
 export interface QuotaUse {
+  quota: number;
   /** Bytes in the store now. */
   usedBytes: number;
-  /** Bytes that the save is about to add at most. */
-  addedBytes: number;
-  /** The configured quota in bytes, null for the default. */
-  configured: number | null | undefined;
+  /** Bytes that the save is about to add at most; null for a save that was stopped when it reached the quota. */
+  addedBytes: number | null;
   /** Points that a cleanup could choose from. */
   points: number;
 }
 
-/** True when the store would stay within its quota. */
-export function isWithinQuota(controlRoot: string, use: QuotaUse): boolean {
-  return use.usedBytes + use.addedBytes <= quotaBytes(controlRoot, use.configured);
-}
-
-/** Throws `no_space` with what to do when the store would grow beyond its quota. */
-export function checkQuota(controlRoot: string, use: QuotaUse): void {
-  if (isWithinQuota(controlRoot, use)) return;
-  const quota = quotaBytes(controlRoot, use.configured);
-  const isDefault = use.configured === null || use.configured === undefined;
-  const needed = use.usedBytes + use.addedBytes;
+/** Makes the error of a save that the quota has no room for, with what to do. */
+export function quotaReached(controlRoot: string, { quota, usedBytes, addedBytes, points }: QuotaUse): CairnError {
+  const needed = addedBytes === null ? null : usedBytes + addedBytes;
   // A tenth more, so that the next save is not refused again.
-  const raised = `\`cairn cleanup --set-policy --quota ${Math.ceil((needed * 1.1) / 2 ** 20)}MiB\``;
-  throw new CairnError(
+  const size = needed === null ? "SIZE" : `${Math.ceil((needed * 1.1) / 2 ** 20)}MiB`;
+  const raised = `\`cairn cleanup --set-policy --quota ${size}\``;
+  const added = addedBytes === 0 || addedBytes === null ? "" : ` and about ${formatBytes(addedBytes)} would be added`;
+  const holds = `it holds ${formatBytes(usedBytes)}${added}`;
+  const why =
+    needed === null
+      ? `the save was stopped when it reached that: ${holds}`
+      : `${formatBytes(needed)} are needed: ${holds}`;
+  return new CairnError(
     "no_space",
-    `the quota of ${controlRoot} is ${formatBytes(quota)}${isDefault ? " (nobody has set it: a fifth of the file system)" : ""}; ${formatBytes(needed)} are needed: it holds ${formatBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${formatBytes(use.addedBytes)} would be added`}`,
+    `the quota of ${controlRoot} is ${formatBytes(quota)}; ${why}; nothing was stored`,
     {
       hint:
-        use.points > 1
+        points > 1
           ? `remove points, for example with \`cairn cleanup --keep-last 10 --keep-daily 14\` (and --set-policy: then saves do that when they meet the quota), or raise it with ${raised}`
           : `raise it with ${raised}, or leave some of the folder out: \`.cairnignore\``,
-      details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes, needed_bytes: needed },
+      details: {
+        quota_bytes: quota,
+        used_bytes: usedBytes,
+        ...(needed === null ? {} : { added_bytes: addedBytes, needed_bytes: needed }),
+      },
     },
   );
 }

@@ -20,16 +20,23 @@ import {
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
 import { absolutePath, homeDirectory, userCacheDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
+import { removeMarksOf, stateOfOtherDaemon } from "./daemon-marks.ts";
 import { hintOfOthers, unlessOthersWrote } from "./owners.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import { lacksItsFile } from "./control-directory.ts";
 import { controlPaths, MOUNT_CONTROL, requireWhole, SELF_CONTAINED_CONTROL } from "./control-layout.ts";
 
 /**
- * The user's registry. In its state directory lie three folders of small files of one form, each named by the hash of a path:
- * folders that are kept, self-contained ones that were opened (only to list them), and control directories that are being removed.
+ * The user's registry. In its state directory lie four folders of small files of one form, each named by the hash of a path: folders
+ * that are kept, self-contained ones that were opened (only to list them), control directories that are being removed, and folders
+ * that were released and have points.
  */
-const FOLDERS = { registered: "workspaces", selfContained: "self-contained", releasing: "releasing" } as const;
+const FOLDERS = {
+  registered: "workspaces",
+  selfContained: "self-contained",
+  releasing: "releasing",
+  released: "released",
+} as const;
 
 const MAX_REGISTRATION_BYTES = 1 << 20;
 
@@ -42,12 +49,18 @@ function configuredState(): string | null {
   return absolutePath(process.env, "XDG_STATE_HOME");
 }
 
-function folderOf(kind: keyof typeof FOLDERS): string {
-  return join(userStateDirectory(), FOLDERS[kind]);
+function folderOf(kind: keyof typeof FOLDERS, state = userStateDirectory()): string {
+  return join(state, FOLDERS[kind]);
 }
 
-function fileOf(kind: keyof typeof FOLDERS, path: RawPath): string {
-  return join(folderOf(kind), `${createHash("sha256").update(rawBytes(path)).digest("hex")}.json`);
+function fileOf(kind: keyof typeof FOLDERS, path: RawPath, state = userStateDirectory()): string {
+  return join(folderOf(kind, state), `${createHash("sha256").update(rawBytes(path)).digest("hex")}.json`);
+}
+
+/** The registry of root's daemon, for a process of root's that is not that daemon; null for others. */
+function daemonsRegistry(): string | null {
+  const state = stateOfOtherDaemon();
+  return state === null ? null : join(state, "cairn");
 }
 
 export interface NewRegistration {
@@ -75,6 +88,26 @@ export function registerWorkspace(entry: NewRegistration): void {
   durableMkdir(folderOf("registered"));
   removeLeftovers(folderOf("registered"));
   durableWrite(fileOf("registered", entry.folder), encoded(entry));
+  durableRemove(fileOf("released", entry.folder));
+}
+
+/** Notes where the points of a folder lie that is released, for whoever adopts it again. */
+export function noteReleased(entry: NewRegistration): void {
+  durableMkdir(folderOf("released"));
+  durableWrite(fileOf("released", entry.folder), encoded(entry));
+}
+
+/** The registration that a released folder had; for root also one of its daemon. Null where none is noted or can be read. */
+export function releasedRegistration(folder: RawPath): Registration | null {
+  const states = [userStateDirectory(), daemonsRegistry()].filter((each) => each !== null);
+  for (const state of states)
+    try {
+      const registration = readFrom(fileOf("released", folder, state), folder);
+      if (registration !== null) return registration;
+    } catch {
+      // It is only a note: points are looked for at the usual places, too.
+    }
+  return null;
 }
 
 /**
@@ -100,7 +133,16 @@ export function noteSelfContained(entry: NewRegistration): void {
 /** Forgets a folder; true when it was registered or noted. The control directory stays as it is. */
 export function unregister(folder: RawPath): boolean {
   const wasNoted = durableRemove(fileOf("selfContained", folder));
-  return durableRemove(fileOf("registered", folder)) || wasNoted;
+  const wasRegistered = durableRemove(fileOf("registered", folder));
+  return forgetForDaemon(folder) || wasRegistered || wasNoted;
+}
+
+/** Root gives a folder up while its daemon is down; the daemon's next start drops it from its state. */
+function forgetForDaemon(folder: RawPath): boolean {
+  const registry = daemonsRegistry();
+  if (registry === null) return false;
+  removeMarksOf(Buffer.from(rawBytes(folder)));
+  return durableRemove(fileOf("registered", folder, registry));
 }
 
 /** `su` and `sudo` may keep an environment that leads to somebody else's state directory. */
@@ -118,9 +160,17 @@ function stateDirectoryClosed(cause: CairnError): CairnError {
   );
 }
 
-/** Reads what is registered for exactly this real path, null when nothing. Throws `damaged`, `newer_version`. */
+/**
+ * Reads what is registered for exactly this real path, for root also by its daemon; null when nothing. Throws `damaged`,
+ * `newer_version`.
+ */
 export function readRegistration(folder: RawPath): Registration | null {
-  const path = fileOf("registered", folder);
+  const own = readFrom(fileOf("registered", folder), folder);
+  const registry = own === null ? daemonsRegistry() : null;
+  return registry === null ? own : readFrom(fileOf("registered", folder, registry), folder);
+}
+
+function readFrom(path: string, folder: RawPath): Registration | null {
   let bytes: Buffer | null;
   try {
     bytes = readSmallFile(path, MAX_REGISTRATION_BYTES);
@@ -182,6 +232,12 @@ export function tellOfGone(own?: Buffer): string | null {
 }
 
 const SHOWN_GONE = 3;
+
+/** For root what its daemon has registered, as {@link listRegistered} lists the rest; nothing for others. */
+export function listDaemons(): RegistryEntry[] {
+  const registry = daemonsRegistry();
+  return registry === null ? [] : listIn(folderOf("registered", registry));
+}
 
 /** The self-contained workspaces that this user has opened, as {@link listRegistered} lists the others. */
 export function listSelfContained(): RegistryEntry[] {

@@ -25,6 +25,7 @@ import {
   lockingOf,
   lockRegistry,
   noteRelease,
+  noteReleased,
   readRegistration,
   unregister,
 } from "./registry.ts";
@@ -64,7 +65,15 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
 }
 
 /** Marks a workspace as released, which is the commit point. Its points stay; an adoption of the same folder takes them up again. */
-export function retireWorkspace({ control, workspace, folder }: FoundWorkspace): void {
+export function retireWorkspace({ control, controlFile, workspace, folder }: FoundWorkspace): void {
+  noteReleased({
+    folder,
+    control: control.root,
+    controlId: controlFile.id,
+    workspaceId: workspace.id,
+    workspaceName: workspace.name,
+  });
+  failpoint("release.noted-released");
   writeWorkspace(control, withRelease(workspace));
   failpoint("release.marked");
   unregister(folder);

@@ -2,24 +2,15 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import type { CallOptions } from "../../contract/words.ts";
 import type { RelocateOptions, RelocateResult } from "../../contract/care.ts";
 import { CairnError } from "../../errors.ts";
-import { failpoint } from "../../failpoint.ts";
-import { rawPath, recordPath } from "../../formats/records/record.ts";
+import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { joinRaw, printablePath, shellPath } from "../../fs/safe-path.ts";
-import {
-  listWorkspaces,
-  type PlacedWorkspace,
-  readControl,
-  withFolder,
-  withoutRelease,
-  writeWorkspace,
-} from "./control-directory.ts";
-import { type ControlPaths, controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
+import { listWorkspaces, type PlacedWorkspace, readControl } from "./control-directory.ts";
+import { controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
 import { moveConversion } from "./convert.ts";
 import {
   findWorkspace,
   type FoundWorkspace,
-  liesBeside,
   movedControlLine,
   pathIs,
   realPathOf,
@@ -30,19 +21,10 @@ import {
   workspaceRef,
 } from "./find-workspace.ts";
 import { checkLocation, realFolder } from "./guards.ts";
-import { treePlace } from "../points/held-trees.ts";
+import { type Kept, moveWorkspace } from "./move-record.ts";
+import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
 import { Points } from "../points/points.ts";
-import {
-  controlOf,
-  listRegistered,
-  lockingOf,
-  lockRegistry,
-  type NewRegistration,
-  noteSelfContained,
-  readRegistration,
-  registerWorkspace,
-  unregister,
-} from "./registry.ts";
+import { controlOf, listRegistered, lockingOf, lockRegistry, readRegistration, registerWorkspace } from "./registry.ts";
 import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "./release.ts";
 import { Workspace, type WorkspaceParts } from "../workspace.ts";
 
@@ -50,12 +32,6 @@ export interface RelocateRequest {
   from: string;
   to: string;
   options: RelocateOptions;
-}
-
-/** The workspace that was kept at a folder's old path, found also when an earlier relocation was killed half way. */
-interface Kept {
-  readonly control: ControlPaths;
-  readonly workspace: PlacedWorkspace;
 }
 
 interface Move {
@@ -231,8 +207,8 @@ async function topNames(workspace: Workspace): Promise<Uint8Array[]> {
   const { head } = workspace.state();
   const point = head === null ? null : workspace.byId(head);
   if (point === null) return [];
-  const tree = treePlace(workspace.points, point);
-  if (!point.sealed && existsSync(tree)) return readdirSync(tree, { encoding: "buffer" });
+  if (!point.sealed && heldTreeProblem(workspace.points, point) === null)
+    return readdirSync(treePlace(workspace.points, point), { encoding: "buffer" });
   const source = await workspace.source(point);
   return Array.from(source.list(source.root), ({ name }) => name);
 }
@@ -259,30 +235,4 @@ function isStillThere(workspace: PlacedWorkspace, folder: Buffer): boolean {
 /** True when it was relocated from that path to where it is, and nothing has the path now. */
 function wasMovedFrom({ relocated_from: recorded }: PlacedWorkspace, from: Buffer): boolean {
   return recorded !== undefined && from.equals(rawPath(recorded)) && !existsSync(from);
-}
-
-/**
- * Records that the folder lies at another real path now. The new path is registered before the workspace's record is
- * replaced, which is the commit point: killed before, the old path is the workspace's, and afterwards the new one.
- */
-export function moveWorkspace({ control, workspace }: Kept, from: Buffer, to: Buffer): void {
-  const controlFile = readControl(control);
-  if (controlFile === null) throw new CairnError("not_found", `${control.root} is not there any more`);
-  const entry: NewRegistration = {
-    folder: to,
-    control: control.root,
-    controlId: controlFile.id,
-    workspaceId: workspace.id,
-    workspaceName: workspace.name,
-  };
-  if (liesBeside(controlFile, workspace)) noteSelfContained(entry);
-  else {
-    registerWorkspace(entry);
-    failpoint("relocate.registered");
-  }
-  const moved = withoutRelease(withFolder(control, workspace, to));
-  const isElsewhere = !from.equals(to);
-  writeWorkspace(control, isElsewhere ? { ...moved, relocated_from: recordPath(from) } : moved);
-  failpoint("relocate.moved");
-  if (isElsewhere) unregister(from);
 }

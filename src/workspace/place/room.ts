@@ -1,7 +1,7 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { CairnError } from "../../errors.ts";
-import { formatBytes } from "../../formats/sizes.ts";
+import { CairnError, reworded, toCairnError } from "../../errors.ts";
+import { formatBytes, plural } from "../../formats/sizes.ts";
 import { freeSpace, type Mount, mountOf } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
@@ -52,6 +52,24 @@ export function requireRoom(place: RawPath, bytes: number, { hint, guard }: { hi
       },
     },
   );
+}
+
+/** A new store takes about 300; what failed for want of one has given some back. */
+const FEW_INODES = 512;
+
+/** Returns an error that says so if a file system of these places ran out of inodes; any other error as it is. */
+export function namingInodes(places: readonly RawPath[], error: unknown): unknown {
+  const problem = toCairnError(error);
+  if (problem.code !== "no_space") return error;
+  for (const place of places) {
+    const { freeInodes, freeBytes } = freeSpace(existingAncestor(place));
+    if (freeInodes === null || freeInodes >= FEW_INODES) continue;
+    return reworded(problem, {
+      message: `${problem.message}; the file system of ${printablePath(place)} has ${plural(freeInodes, "inode")} left, and ${formatBytes(freeBytes)} of space`,
+      hint: "remove files there, however small: each takes an inode, which df counts as IFree; or keep the points elsewhere with --control-dir",
+    });
+  }
+  return error;
 }
 
 /** Says what a folder's points, kept at a place, go with as a whole; null on an ordinary disk outside of the folder. */

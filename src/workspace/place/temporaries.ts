@@ -4,7 +4,7 @@ import path from "node:path";
 import { reworded, toCairnError } from "../../errors.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { removeDeadWorkDirectories, removeLeftovers } from "../../fs/work-directory.ts";
+import { removeDeadWorkDirectories, removeLeftovers, removeUnfinished } from "../../fs/work-directory.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
 import type { WorkspaceId } from "../../ids.ts";
 import { type ControlPaths, statCachePath } from "./control-layout.ts";
@@ -22,6 +22,7 @@ export function removeTemporaries({ found }: Workspace): void {
   removeLeftovers(control.root);
   // Whoever writes there at this moment does without what it was writing.
   removeLeftovers(control.cache, { exclusive: true });
+  removeUnfinished(found.folder.toString("utf8"));
   // A killed attempt to make it lies beside a self-contained control directory.
   if (controlFile.self_contained) removeLeftovers(path.dirname(control.root));
   removeOldCaches(control.cache);
@@ -58,7 +59,7 @@ const SPARE_BYTES = 1 << 20;
  * then nothing that is removed from the folder makes any. Where there is little left it waits until there is more.
  */
 export function keepSpareRoom({ cache, spare }: ControlPaths): void {
-  if (fs.statSync(spare, { throwIfNoEntry: false })?.size === SPARE_BYTES || !hasRoom(cache, SPARE_BYTES)) return;
+  if (fs.lstatSync(spare, { throwIfNoEntry: false })?.size === SPARE_BYTES || !hasRoom(cache, SPARE_BYTES)) return;
   try {
     makeFolder(cache);
     // Of bytes that no file system makes smaller.

@@ -1,7 +1,6 @@
 import { closeSync, existsSync, openSync } from "node:fs";
 import type { Degradation } from "../store/engine.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
-import { isEmptyFolder } from "../../clones/as-made.ts";
 import type { Captured, TreeHolder } from "../../clones/holder.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -13,7 +12,7 @@ import { listedNames, printablePath } from "../../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { writeState, writeStateInOrder } from "../place/control-directory.ts";
 import { noRules, type Point } from "./point-files.ts";
-import { CHANGED, labelled, withDatabases } from "./cloned-databases.ts";
+import { type DescribedTree, labelled, tornIn, withDatabases } from "./cloned-databases.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
@@ -42,7 +41,7 @@ export async function capturePoint(
     if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
     return { what: holder.type, reason: failed.message };
   }
-  const { point, captured } = held;
+  const { point } = held;
   failpoint("save.committed");
   if (movesHead) held.changeState({ head: id });
   failpoint("save.head-moved");
@@ -51,7 +50,7 @@ export async function capturePoint(
     point,
     changes: null,
     readBytes: 0,
-    leftOut: captured.torn.map((path) => ({ path, reason: "changing", detail: CHANGED })),
+    leftOut: tornIn(point.descriptor),
   };
 }
 
@@ -84,14 +83,16 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
   // Before the first tree, so that no unsealed point is ever overlooked.
-  const { holds } = workspace.found.paths;
+  const { control, paths } = workspace.found;
+  const { holds } = paths;
   if (!existsSync(holds)) closeSync(openSync(holds, "a", 0o600));
   // The capture makes the claim durable with itself.
   points.claim(sequence, id, { durable: false });
   const at = new Date().toISOString();
   const describe = (place: Uint8Array, captured: Captured, lastChange?: number): Descriptor =>
-    describeHeld(workspace, input, { ...request, sequence, head, tree: place, captured, at, lastChange });
+    describeHeld(workspace, input, { ...request, sequence, head, tree: place, captured, at, lastChange, still });
   let announced: Descriptor | undefined;
+  let still: DescribedTree["still"] = [];
   const announce = (lastChange: number): void => {
     // What was written last to another tree says nothing of the folder.
     announced = describe(from, WHOLE, from === workspace.root || request.undo ? lastChange : undefined);
@@ -101,12 +102,14 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   try {
     // Before there is a point, so that no kill leaves one without it.
     if (input.pinned === true) points.writePin(sequence, { at, reason: "" });
-    const { temporary } = workspace.found.control;
-    const cloned = await holder.capture(from, tree, { signal: input.signal, temporary, announce });
-    const { captured, labels } = await withDatabases(workspace, input, { from, tree, cloned });
+    const { temporary } = control;
+    const made = await withDatabases(workspace, { ...input, temporary }, { holder, from, tree, announce });
+    const { captured, labels } = made;
+    still = made.still;
     failpoint("capture.held");
     const partial = whyPartial(captured);
     if (partial !== null) throw new CairnError("unsupported", partial);
+    points.identifyTree(sequence);
     const known = captured.announced === true ? announced : undefined;
     workspace.requireLock();
     const point = points.commit(known ?? labelled(describe(Buffer.from(tree), captured), { captured, labels }), {
@@ -114,12 +117,11 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
       announced: known !== undefined,
     });
     const write = known === undefined ? writeState : writeStateInOrder;
-    return { point, captured, changeState: (changes) => write(workspace.found.paths, { ...state, ...changes }) };
+    return { point, captured, changeState: (changes) => write(paths, { ...state, ...changes }) };
   } catch (error) {
     // With its name the point is there, whatever failed after that; without the lock the claim is another's.
     if (!points.isFinished(sequence) && workspace.isStillLocked) {
-      const { temporary } = workspace.found.control;
-      await removeHeldTrees(points, [sequence], { temporary, onWarning: input.onWarning });
+      await removeHeldTrees(points, [sequence], { control, onWarning: input.onWarning });
       points.abandon(sequence);
     }
     throw error;
@@ -179,7 +181,7 @@ export function whyNotHeld(workspace: Workspace, input: SaveInput): string | nul
 /** The descriptor of a point whose tree is held and not read. */
 function describeHeld(
   workspace: Workspace,
-  input: Pick<SaveInput, "message" | "tags" | "cause" | "createdAt" | "exclude">,
+  input: Pick<SaveInput, "message" | "id" | "tags" | "cause" | "createdAt" | "exclude">,
   more: {
     id: Descriptor["save_point_id"];
     undo: boolean;
@@ -191,15 +193,16 @@ function describeHeld(
     captured: Captured;
     at: string;
     lastChange?: number | undefined;
+    still: DescribedTree["still"];
   },
 ): Descriptor {
-  const { undo, holder, tree, captured, at, lastChange } = more;
+  const { undo, holder, tree, captured, at, lastChange, still } = more;
   const root = recordedRoot(rootMetadata(Buffer.from(tree)));
   const held = {
     engine: holder.type,
     at,
     ...(lastChange === undefined ? {} : { last_change: lastChange }),
-    ...(isEmptyFolder(Buffer.from(tree)) ? { empty: true } : {}),
+    ...(still.length === 0 ? {} : { still }),
   };
   return {
     ...pointFacts(workspace, input, more),

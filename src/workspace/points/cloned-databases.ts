@@ -2,18 +2,21 @@ import fs from "node:fs";
 import { originsBeside } from "../../archive/cache/origins.ts";
 import { readHeader } from "../../capture/sqlite/header.ts";
 import type { DatabaseCapture } from "../../archive/scan/databases.ts";
-import type { Captured } from "../../clones/holder.ts";
+import { notTogether, WRITTEN_TO } from "../../archive/scan/summary.ts";
+import type { Captured, HolderCall, TreeHolder } from "../../clones/holder.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { ConsistencyLabel, Descriptor } from "../../formats/records/descriptor.ts";
-import { besideWhich, LOGS } from "../../formats/sqlite-header.ts";
-import { recordPath } from "../../formats/records/record.ts";
+import { beside, besideWhich, LOGS } from "../../formats/sqlite-header.ts";
+import { rawPath, type RecordedPath, recordPath } from "../../formats/records/record.ts";
 import { cloneAnswer, cloneFile } from "../../fs/linux/reflink.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SaveInput } from "../save/record-point.ts";
 import type { Workspace } from "../workspace.ts";
+import type { LeftOutEntry } from "./left-out.ts";
+import { whileStill } from "./still-databases.ts";
 
 const TRIES = 2;
 
@@ -22,13 +25,39 @@ interface ClonedDatabases {
   labels: ConsistencyLabel[];
 }
 
-/** A tree that is of no one moment has databases that were in use as they are after some transaction. */
+/** A tree that was made, with what is to be said of databases in it. */
+export interface DescribedTree extends ClonedDatabases {
+  /** databases that nobody wrote to meanwhile */
+  still: RecordedPath[];
+}
+
+interface TreeToMake extends Pick<HolderCall, "announce"> {
+  holder: TreeHolder;
+  from: Buffer;
+  tree: string;
+}
+
+/** Makes a tree of a folder. One that is of no one moment has databases that were in use as they are after some transaction. */
 export async function withDatabases(
+  workspace: Workspace,
+  input: Pick<SaveInput, "databases" | "signal"> & { temporary: string },
+  { holder, from, tree, announce }: TreeToMake,
+): Promise<DescribedTree> {
+  const { signal, temporary } = input;
+  const capture = async (call: HolderCall): Promise<Captured> =>
+    holder.capture(from, tree, { signal, temporary, ...call });
+  const { cloned, still } = await whileStill(workspace, { ...input, holder, from, announce }, capture);
+  const described = holder.atomic
+    ? labelSnapshot(cloned, Buffer.from(tree))
+    : await withCaptured(workspace, input, { from, tree, cloned });
+  return { ...described, still: still.map(recordPath) };
+}
+
+async function withCaptured(
   { engine, found }: Workspace,
   { databases, signal }: Pick<SaveInput, "databases" | "signal">,
   { from, tree, cloned }: { from: Buffer; tree: string; cloned: Captured },
 ): Promise<ClonedDatabases> {
-  if (engine.holder?.atomic === true) return labelSnapshot(cloned, Buffer.from(tree));
   const isAny = cloned.torn.length + (cloned.logs ?? []).length > 0;
   if (!isAny || databases === "copy" || engine.databases === null) return { captured: cloned, labels: [] };
   const scratch = newWorkDirectory(found.control.temporary);
@@ -42,13 +71,22 @@ export async function withDatabases(
 }
 
 /** Reason of a label of what was changed while its clone was made. */
-export const CHANGED = "it was changed while it was cloned";
+const CHANGED = "it was changed while it was cloned";
 
 /** A descriptor with what is said of entries that are not as they were, and of databases. */
 export function labelled(descriptor: Descriptor, { captured, labels }: ClonedDatabases): Descriptor {
   const torn = captured.torn.map((path) => ({ ...recordPath(path), label: "torn-possible", reason: CHANGED }));
   const all: ConsistencyLabel[] = [...torn, ...labels];
   return { ...descriptor, complete: all.every(({ label }) => label !== "torn-possible"), labels: all };
+}
+
+/** Lists what a save tells of entries that were changed while they were cloned, databases too. */
+export function tornIn({ labels }: Pick<Descriptor, "labels">): LeftOutEntry[] {
+  return labels.flatMap((label) =>
+    label.label === "torn-possible"
+      ? [{ path: rawPath(label), reason: "changing" as const, detail: String(label["reason"]) }]
+      : [],
+  );
 }
 
 /**
@@ -73,10 +111,11 @@ async function putDatabases(
         }
         let isWhole = true;
         try {
-          putContent(place, held.image ?? Buffer.from(joinPath(root, place)), put);
+          const from = held.image === null ? Buffer.from(joinPath(root, place)) : Buffer.from(held.image);
+          putContent(place, from, put);
           for (const ending of LOGS) {
             const log = Buffer.concat([place, Buffer.from(ending)]);
-            const content = held.sidecars.includes(ending) ? `${held.image}${ending}` : null;
+            const content = held.sidecars.includes(ending) ? beside(from, ending) : null;
             if (isFile(joinPath(tree, log))) putContent(log, content, put);
           }
         } finally {
@@ -85,7 +124,9 @@ async function putDatabases(
         failpoint("capture.database-put");
         if (!isWhole && tries < TRIES) continue;
         const { label, reason } = isWhole ? held : { label: "torn-possible", reason: "it was changed under a lock" };
-        labels.push({ ...recordPath(place), label, ...(reason === null ? {} : { reason }) });
+        const one = { label, reason };
+        const said = databases.length < 2 ? one : notTogether(one);
+        labels.push({ ...recordPath(place), label, ...(said.reason === null ? {} : { reason: said.reason }) });
         break;
       }
     }
@@ -111,7 +152,7 @@ function labelSnapshot(captured: Captured, tree: Buffer): ClonedDatabases {
   const labels = databases.map((place) => ({
     ...recordPath(place),
     label: "crash-consistent",
-    reason: "it was written to while the snapshot was made, which has what a crash would have left",
+    reason: WRITTEN_TO,
   }));
   return { captured: { ...captured, torn }, labels };
 }
@@ -145,7 +186,7 @@ interface Put {
 }
 
 /** Gives a file of the clone another content, durably, and its times back; null: none. */
-function putContent(place: Buffer, content: string | Buffer | null, { inodes, tree }: Put): void {
+function putContent(place: Buffer, content: Buffer | null, { inodes, tree }: Put): void {
   const full = Buffer.from(joinPath(tree, place));
   const { mode, atime, mtime, ino } = fs.statSync(full, { bigint: false });
   inodes.add(BigInt(ino));
@@ -162,7 +203,7 @@ function putContent(place: Buffer, content: string | Buffer | null, { inodes, tr
   }
 }
 
-function copyInto(to: number, content: string | Buffer): void {
+function copyInto(to: number, content: Buffer): void {
   const from = openRegular(content);
   try {
     if (cloneAnswer(cloneFile(from, to)) === "cloned") return;

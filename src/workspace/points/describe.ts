@@ -5,7 +5,7 @@ import type { StagedContent } from "../store/engine.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import { type Cause, type Descriptor, omittedOf } from "../../formats/records/descriptor.ts";
 import type { SealedState, SealFile } from "../../formats/records/seal-file.ts";
-import { recordPath } from "../../formats/records/record.ts";
+import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { type SavePointId } from "../../ids.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
@@ -41,6 +41,7 @@ export function pointFacts(
   workspace: Workspace,
   input: {
     message?: string | undefined;
+    id?: string | undefined;
     tags?: readonly string[] | undefined;
     cause?: Cause | undefined;
     createdAt?: string | undefined;
@@ -55,6 +56,7 @@ export function pointFacts(
   | "created_at"
   | "message"
   | "tags"
+  | "chosen_id"
   | "parent_id"
   | "restored_from"
   | "cause"
@@ -70,6 +72,7 @@ export function pointFacts(
     created_at: input.createdAt ?? new Date().toISOString(),
     message: input.message ?? "",
     tags: [...new Set(input.tags ?? [])],
+    ...(input.id === undefined ? {} : { chosen_id: input.id }),
     parent_id: head?.descriptor.save_point_id ?? null,
     restored_from: detached ? head.descriptor.save_point_id : null,
     cause: input.cause ?? { kind: "person" },
@@ -84,6 +87,7 @@ export function sealedStateOf(
     crossMounts?: boolean | undefined;
     rules: IgnoreRecord | null;
     unchanged: boolean;
+    still?: readonly Uint8Array[];
   },
 ): SealedState {
   const { notes } = scan;
@@ -101,7 +105,7 @@ export function sealedStateOf(
     bytes: summary.bytes,
     bytes_stored: bytesStored,
     unchanged: more.unchanged,
-    labels: labelsOf(notes, summary),
+    labels: labelsOf(notes, summary, more.still),
     ...omittedOf(notes.omitted),
     rules: {
       ignore_file: more.rules === null,
@@ -112,6 +116,11 @@ export function sealedStateOf(
       ...(more.crossMounts === true ? { cross_mounts: true } : {}),
     },
   };
+}
+
+/** Raw paths of databases that nobody wrote to while a point's tree was made. */
+export function stillDatabases({ content }: Pick<Descriptor, "content">): Uint8Array[] {
+  return (content.held?.still ?? []).map(rawPath);
 }
 
 /** Puts together what the seal of a point says. `parent`: the sealed point that it follows. */
@@ -125,6 +134,7 @@ export function sealOf(
   const read = sealedStateOf(staged, {
     exclude: descriptor.rules.exclude,
     rules,
+    still: stillDatabases(descriptor),
     unchanged: descriptor.unchanged || isUnchanged(parent, staged.scan, rootOfContent(descriptor.content)),
   });
   return {

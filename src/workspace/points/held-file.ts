@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import { beside } from "../../formats/sqlite-header.ts";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { joinRaw } from "../../fs/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
@@ -20,6 +21,8 @@ export function openHeldFile(points: Points, point: Point, where: Uint8Array): n
   const tree = Buffer.from(treePlace(points, point));
   try {
     if (isPart(tree, point, where) !== true) return null;
+    // A seal may have the database as SQLite recovered it.
+    if (fs.existsSync(beside(joinRaw(tree, where), "-journal"))) return null;
     const fd = fs.openSync(joinRaw(tree, where), READ);
     if (fs.fstatSync(fd).isFile()) return fd;
     fs.closeSync(fd);

@@ -1,14 +1,23 @@
 import fs from "node:fs";
 import path from "node:path";
-import { changedSince, EMPTY_PLACE, whyNotAsMade } from "../../clones/as-made.ts";
+import {
+  CHANGED_TREE,
+  changedSince,
+  EMPTY_PLACE,
+  type Making,
+  recordedIdentity,
+  whyNotAsMade,
+  WRITABLE_TREE,
+} from "../../clones/as-made.ts";
 import { type HeldTree, latestChange } from "../../archive/write/held-files.ts";
 import { removeHeldTree } from "../../clones/remove-held.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { plural } from "../../formats/sizes.ts";
 import { encodeVerification, type VerificationProblem } from "../../formats/records/control.ts";
 import { KEPT_TREES } from "../../formats/records/policy.ts";
 import { durableRemove, durableWrite } from "../../fs/durable.ts";
-import type { ControlPaths } from "../place/control-layout.ts";
+import { type ControlPaths, newKeptPlace } from "../place/control-layout.ts";
 import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { readPolicy } from "../place/control-directory.ts";
@@ -102,11 +111,12 @@ export function needingTrees(points: Points, leaving: readonly number[]): Map<nu
 export async function removeHeldTrees(
   points: Points,
   sequences: readonly number[],
-  { temporary, onWarning }: { temporary: string; onWarning?: ((message: string) => void) | undefined },
+  { control, onWarning }: { control: ControlPaths; onWarning?: ((message: string) => void) | undefined },
 ): Promise<boolean> {
   const stuck: number[] = [];
+  const foreign = sequences.filter((each) => isForeign(points, each));
   let first: CairnError | undefined;
-  for (const sequence of sequences) {
+  for (const sequence of sequences.filter((each) => !foreign.includes(each))) {
     try {
       await removeTreeOf(points, sequence);
     } catch (error) {
@@ -116,14 +126,20 @@ export async function removeHeldTrees(
       first ??= problem;
     }
   }
+  if (foreign.length > 0) {
+    const kept = points.moveAside(foreign, newKeptPlace(control, "cleanup"));
+    onWarning?.(
+      `the tree of ${plural(foreign.length, "point")} was gone, and what lay in its place is nothing that Cairn made: it lies in ${kept} now; remove it if nobody needs it`,
+    );
+  }
   if (first === undefined) return true;
-  const aside = points.moveAside(stuck, temporary);
+  const aside = points.moveAside(stuck, newWorkDirectory(control.temporary));
   onWarning?.(whyLeft(aside, first));
   return false;
 }
 
 async function removeTreeOf(points: Points, sequence: number): Promise<void> {
-  const { root, tree, origins } = points.pathsOf(sequence);
+  const { root, tree, treeIdentity, origins } = points.pathsOf(sequence);
   const going = path.join(root, GOING);
   fs.rmSync(origins, { force: true });
   await removeLeftTrees(root);
@@ -138,6 +154,7 @@ async function removeTreeOf(points: Points, sequence: number): Promise<void> {
   failpoint("held-tree.going");
   await removeHeldTree(going);
   noteReading(points, sequence, []);
+  fs.rmSync(treeIdentity, { force: true });
   failpoint("held-tree.gone");
 }
 
@@ -185,7 +202,7 @@ export async function dropOldTrees(points: Points, options: DropOptions): Promis
       if (left > 0 && isSealed && fs.existsSync(tree)) {
         left--;
         kept.add(owner);
-      } else if (isSealedWhole(points, sequence)) isSpare = true;
+      } else if (isSealedWhole(points, sequence)) isSpare = !isForeign(points, sequence);
       else kept.add(owner);
     }
     empty = owner !== null || going.length > 0 ? 0 : empty + 1;
@@ -219,7 +236,7 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
       hint: `it was never sealed, so nothing else has its content; to remove the point: cairn save, so that it is not head, then \`cairn cleanup --only ${descriptor.save_point_id.slice(0, 8)}\``,
     });
   }
-  const reason = whyChanged(tree, point);
+  const reason = whyChanged(points, point);
   return reason === null ? null : changedTree(tree, who, reason);
 }
 
@@ -241,16 +258,41 @@ export function whyTreeIsNotThePoint(points: Points, point: Point): string | nul
 /** Says why the held tree differs, without what a verification found by reading it. */
 export function whyTreeDiffers(points: Points, point: Point): string | null {
   const { made } = point;
-  const tree = treePlace(points, point);
-  if (fs.lstatSync(tree, { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
+  if (fs.lstatSync(treePlace(points, point), { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
   // What its seal lacks is in the tree.
   if (!made.complete || made.omitted_count > 0) return "the point left something out";
-  const changed = whyChanged(tree, point);
+  if (point.descriptor.labels.some(({ recovered }) => recovered === true))
+    return "the point has a database as SQLite recovered it, and the tree as it lay there";
+  const changed = whyChanged(points, point);
   return changed === null ? null : `the tree ${changed}`;
 }
 
-function whyChanged(tree: string, { descriptor }: Point): string | null {
-  return whyNotAsMade(tree, descriptor.effective_engine, descriptor.content.held);
+function whyChanged(points: Points, point: Point): string | null {
+  const { effective_engine: engine, content } = point.descriptor;
+  const owner = treeOwner(points, point);
+  const isCopy = owner === point.sequence && content.held?.tree_of !== undefined;
+  const making = { ...makingOf(points, owner, isCopy), last_change: content.held?.last_change };
+  const { tree } = points.pathsOf(owner);
+  return whyNotAsMade(tree, engine, making) ?? (isAsMade(point, Buffer.from(tree)) ? null : CHANGED_TREE);
+}
+
+/**
+ * Returns what was recorded of the tree that lies with a point. Earlier builds recorded nothing: their trees were made
+ * between the claim and the end of the descriptor; `isCopy`: later, from a tree that the point shared.
+ */
+function makingOf(points: Points, owner: number, isCopy: boolean): Pick<Making, "identity" | "between"> {
+  const { root, descriptor, treeIdentity } = points.pathsOf(owner);
+  const described = isCopy ? undefined : fs.lstatSync(descriptor, { throwIfNoEntry: false });
+  const between = [fs.lstatSync(root).birthtimeMs, described?.ctimeMs ?? Date.now()] as const;
+  return { identity: recordedIdentity(treeIdentity), between };
+}
+
+/** Tells whether a folder lies in the place of a point's tree that Cairn did not make. */
+function isForeign(points: Points, sequence: number): boolean {
+  const facts = fs.lstatSync(points.pathsOf(sequence).tree, { throwIfNoEntry: false });
+  const point = facts?.isDirectory() === true ? points.readOrNull(sequence) : null;
+  const why = point === null ? null : whyChanged(points, point);
+  return why !== null && ![EMPTY_PLACE, CHANGED_TREE, WRITABLE_TREE].includes(why);
 }
 
 /** A point's held tree, whose files may be cloned; null where it has none that is the point. */
@@ -268,13 +310,20 @@ export function isAsMade({ descriptor }: Point, place: Buffer): boolean {
 
 /** A tree that is not what was captured must not become what the point says was there. */
 function changedTree(tree: string, who: string, reason: string): CairnError {
-  return new CairnError("damaged", `${tree}: the tree that ${who} held ${reason}`, {
-    hint:
-      reason === EMPTY_PLACE
-        ? "copies that stay on one file system, and snapshots of what lies around it, leave a snapshot out: move it back here from where it still is"
-        : "what was there at the save cannot be proven any more; copy what you need out of that folder, then remove the point",
-  });
+  const hint =
+    HINTS[reason] ??
+    "nothing else has the content of the point: move away what lies there, then move the tree back that Cairn made; until then the point counts as missing";
+  return new CairnError("damaged", `${tree}: the tree that ${who} held ${reason}`, { hint });
 }
+
+const HINTS: Readonly<Record<string, string>> = {
+  [EMPTY_PLACE]:
+    "copies that stay on one file system, and snapshots of what lies around it, leave a snapshot out: move it back here from where it still is",
+  [CHANGED_TREE]:
+    "what was there at the save cannot be proven any more; copy what you need out of that folder, then remove the point",
+  [WRITABLE_TREE]:
+    "if nothing was written to it, it counts again once it is read-only: btrfs property set -ts TREE ro true",
+};
 
 /** The kind of a verification's problem: the tree that a sealed point holds reads back otherwise than the point has it. */
 export const MISREAD_TREE = "held_tree";
@@ -341,8 +390,12 @@ export function requireAsMade(points: Points, point: Point, { scan }: { scan: Sc
   // A clone's inodes are no newer than the clone, so that a later change shows in each; a snapshot tells it as a whole.
   if (descriptor.effective_engine === "btrfs-snapshot") return;
   const changed = changedSince(scan, tree, Date.parse(descriptor.created_at));
-  if (changed !== null)
-    throw changedTree(tree, `the point ${descriptor.save_point_id}`, `was changed after it was made: ${changed}`);
+  if (changed !== null) {
+    const who = `the point ${descriptor.save_point_id}`;
+    throw new CairnError("damaged", `${tree}: the tree that ${who} held ${CHANGED_TREE}: ${changed}`, {
+      hint: HINTS[CHANGED_TREE]!,
+    });
+  }
 }
 
 /** So many trees may wait to be removed; each of them takes room. */

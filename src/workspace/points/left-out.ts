@@ -7,10 +7,12 @@ import type { Point } from "./point-files.ts";
 import { type ConsistencyLabel, type Descriptor, lackingAspects } from "../../formats/records/descriptor.ts";
 import { type Manifest, TAKEN_OUT } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import { joinPath } from "../../formats/bytes.ts";
+import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { TornEntry } from "../../archive/scan/task.ts";
-import { DISK_FAILED, type NotSet } from "../../archive/write/node-writer.ts";
+import { isDiskTrouble, type NotSet } from "../../archive/write/node-writer.ts";
 
 /** Entries that a point or a restore does not have as they are or were, with the reason of each. */
 
@@ -137,8 +139,19 @@ export function warnOfDamaged(
   );
 }
 
+/** Warns of ignore files that say nothing, or hardly what their author meant. */
+export function warnOfRules(
+  { notes: { oddRules } }: ScanResult,
+  { onWarning }: { onWarning?: ((message: string) => void) | undefined },
+): void {
+  for (const { path, why } of oddRules.slice(0, 10))
+    onWarning?.(`the rules of ${quotedPath(joinPath(path, IGNORE_NAME))} do not hold: ${why}`);
+}
+
+const IGNORE_NAME = Buffer.from(IGNORE_FILE);
+
 export function notSetEntry({ path, aspects, detail }: NotSet): LeftOutEntry {
-  return { path, reason: detail === DISK_FAILED ? "io_error" : "not_permitted", detail, aspects };
+  return { path, reason: isDiskTrouble(detail) ? "io_error" : "not_permitted", detail, aspects };
 }
 
 export function publicLeftOut({ path, reason, detail, aspects }: LeftOutEntry): LeftOut {

@@ -1,4 +1,4 @@
-import { constants, existsSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { constants, existsSync, lstatSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { temporaryName } from "../../fs/durable.ts";
 import { readRegular, writeRegular } from "../../fs/regular-file.ts";
@@ -12,8 +12,8 @@ import { sequenceOfName } from "../place/control-layout.ts";
  * descriptor.
  */
 
-/** `s` an ordinary point, `u` one made by a restore or undo of what was there before. */
-export type PointKind = "s" | "u";
+/** `s` an ordinary point, `n` one with an id of its maker's choice, `u` one made by a restore or undo of what was there before. */
+export type PointKind = "s" | "n" | "u";
 
 export interface CatalogRow {
   readonly id: SavePointId;
@@ -66,7 +66,7 @@ export class PointCatalog {
     if (!Number.isSafeInteger(sequence) || text[start + 10] !== " " || text[start + 43] !== " ") return;
     this.#lines++;
     if (kind === "x") rows.delete(sequence);
-    else if (kind === "s" || kind === "u")
+    else if (kind === "s" || kind === "n" || kind === "u")
       rows.set(sequence, { id: text.slice(start + 11, start + 43) as SavePointId, kind });
   }
 
@@ -136,7 +136,7 @@ export class PointCatalog {
 
   #append(text: string): boolean {
     try {
-      const size = statSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
+      const size = lstatSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
       // A torn line at the end must not swallow this one.
       this.#text = undefined;
       const { O_APPEND, O_CREAT, O_WRONLY } = constants;

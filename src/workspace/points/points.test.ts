@@ -19,7 +19,7 @@ import type { Descriptor } from "../../formats/records/descriptor.ts";
 import { newSavePointId, type ObjectId, type SavePointId, type WorkspaceId } from "../../ids.ts";
 import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./point-files.ts";
 import { Points } from "./points.ts";
-import { resolveTarget } from "./targets.ts";
+import { requireChosenId, resolveTarget } from "./targets.ts";
 
 const HASH = "a".repeat(64) as ObjectId;
 
@@ -228,6 +228,34 @@ test("targets are resolved by id, prefix and word", (context) => {
     () => idOf("abcd"),
     (error) => hasCode("ambiguous")(error) && (error as CairnError).details?.["candidates"] !== undefined,
   );
+});
+
+test("an id that a caller chose is found whole first, then by a unique prefix, whatever its characters", (context) => {
+  const { points } = scratch(context);
+  const hex = save(points, { chosen_id: "1a2b3c4d" });
+  const word = save(points, { chosen_id: "step-12", tags: ["step-12"] });
+  const dated = save(points, { chosen_id: "2026-05-01 a" });
+  const longer = save(points, { chosen_id: "step-123" });
+  const other = save(points, { save_point_id: `1a2b3c4d${"7".repeat(24)}` as SavePointId, tags: ["step-1"] });
+  const idOf = (target: string): string => resolveTarget(points, target, other).descriptor.save_point_id;
+  for (const [target, id] of [
+    ["1a2b3c4d", hex],
+    ["1A2B3C4D7", other],
+    ["step-12", word],
+    ["step-123", longer],
+    ["2026-05-01 a", dated],
+    ["step-1", other],
+    [hex, hex],
+  ] as const)
+    assert.equal(idOf(target), id, target);
+  assert.throws(() => idOf("1a2b3c"), hasCode("ambiguous"));
+  assert.throws(() => idOf("step"), hasCode("ambiguous"));
+  for (const id of ["1a2b3c4d", "step-12", "step-1", other.slice(0, 12)])
+    assert.throws(() => requireChosenId(points, id, false), hasCode("already_exists"), id);
+  for (const id of ["latest", "HEAD", "head~2", "yesterday", "a b", "@"])
+    assert.throws(() => requireChosenId(points, id, false), hasCode("invalid_id"), id);
+  for (const id of ["0123abcd", "12", "headline", "a.b_c-d"]) requireChosenId(points, id, false);
+  for (const id of ["a b", "2026-05-02"]) requireChosenId(points, id, true);
 });
 
 test("undo points do not count in head~N", (context) => {

@@ -1,4 +1,5 @@
 import { append } from "../../append.ts";
+import { identityOfTree } from "../../clones/as-made.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
@@ -21,7 +22,7 @@ import {
 import { makeFolder } from "../../fs/make-folder.ts";
 import { namesIfThere } from "../../fs/names-in.ts";
 import { clearAway, removeAll } from "../../fs/remove-all.ts";
-import { newWorkDirectory, removeLeftovers } from "../../fs/work-directory.ts";
+import { removeLeftovers } from "../../fs/work-directory.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
 import type { SavePointId } from "../../ids.ts";
 import { listWorkspaces, type PlacedWorkspace } from "../place/control-directory.ts";
@@ -42,7 +43,7 @@ import {
   PointCatalog,
   type PointKind,
 } from "./point-catalog.ts";
-import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 /** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
@@ -73,7 +74,7 @@ export interface ListOptions {
 }
 
 function kindOf(descriptor: Descriptor): PointKind {
-  return descriptor.undo ? "u" : "s";
+  return descriptor.undo ? "u" : descriptor.chosen_id === undefined ? "s" : "n";
 }
 
 function isHidden(read: Point | DamagedPoint, { savesAnd: shown }: ListOptions): boolean {
@@ -147,6 +148,14 @@ export class Points {
    */
   announce(descriptor: Descriptor): void {
     orderedWrite(this.pathsOf(descriptor.sequence).intent, encodeDescriptorFile(descriptor));
+  }
+
+  /** Records which tree a claim's point holds. The link is durable with what follows it in the directory. */
+  identifyTree(sequence: number): void {
+    const { tree, treeIdentity } = this.pathsOf(sequence);
+    rmSync(treeIdentity, { force: true });
+    symlinkSync(identityOfTree(tree), treeIdentity);
+    failpoint("point-tree-identified");
   }
 
   /** Claims without a point among the last numbers, where alone they are left. */
@@ -329,6 +338,17 @@ export class Points {
     return fitting.length > 0 ? fitting : this.#withoutCatalog(prefix);
   }
 
+  /** The points whose chosen id begins with a text; damaged ones tell none. */
+  withChosenId(prefix: string): Point[] {
+    const sequences = this.sequences();
+    const rows = this.#complete(sequences);
+    const named = sequences.filter((sequence) => rows.get(sequence)?.kind === "n");
+    return named.flatMap((sequence) => {
+      const read = this.readOrNull(sequence);
+      return read?.descriptor.chosen_id?.startsWith(prefix) === true ? [read] : [];
+    });
+  }
+
   #withoutCatalog(prefix: string): Point[] {
     const { points } = this.list();
     const fresh = new Map<number, CatalogRow>();
@@ -393,7 +413,7 @@ export class Points {
       if (at >= DIRECT_READS && this.#catalog.rows().get(sequence)?.kind === "u") continue;
       const read = this.#tryRead(sequence);
       if (read === null || "problem" in read) continue;
-      if (kindOf(read.descriptor) !== "s") continue;
+      if (kindOf(read.descriptor) === "u") continue;
       if (!isImported(read)) return read;
       imported ??= read;
     }
@@ -444,9 +464,8 @@ export class Points {
     return removed;
   }
 
-  /** Moves points, or claims, into a folder of this process, which whoever comes after its end removes; returns that. Durable. */
-  moveAside(sequences: readonly number[], temporary: string): string {
-    const aside = newWorkDirectory(temporary);
+  /** Moves points, or claims, into a new folder `aside`; returns that. Durable. */
+  moveAside(sequences: readonly number[], aside: string): string {
     this.#catalog.forget(sequences);
     try {
       makeFolder(aside);
@@ -518,12 +537,12 @@ export function allPoints(control: ControlPaths): WorkspacePoints[] {
 }
 
 /** Names that may lie beside a save's intent when it is killed, or while what is left of it is removed. */
-const OF_A_CLAIM = /^(intent|origins|pin\.json|tree(-coming|-going)?)$/;
+const OF_A_CLAIM = /^(intent|origins|pin\.json|tree(-coming|-going|-identity)?)$/;
 
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */
 function isUnfinished(root: string): boolean {
   return readdirSync(root).every(
-    (name) => name.startsWith(TEMPORARY_PREFIX) || name === "intent" || name === "pin.json",
+    (name) => name.startsWith(TEMPORARY_PREFIX) || /^(intent|pin\.json|tree-identity)$/.test(name),
   );
 }
 

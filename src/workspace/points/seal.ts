@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { existsSync, rmSync, statSync } from "node:fs";
+import { existsSync, lstatSync, rmSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -18,7 +18,7 @@ import {
 } from "./held-trees.ts";
 import type { Points } from "./points.ts";
 import { type SaveInput, stageRequest } from "../save/record-point.ts";
-import { leftOutOfPoint, savedWithout } from "./left-out.ts";
+import { leftOutOfPoint, savedWithout, warnOfRules } from "./left-out.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import type { StagedContent } from "../store/engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
@@ -27,7 +27,7 @@ import { failpoint } from "../../failpoint.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { type IgnoreRecord } from "../../fs/ignore.ts";
 import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../journals.ts";
-import { sealOf, warnOfLongRules } from "./describe.ts";
+import { sealOf, stillDatabases, warnOfLongRules } from "./describe.ts";
 
 /** Seals points: one when a call needs its digests or contents, the others when they are asked for or nothing else goes on. */
 
@@ -157,7 +157,7 @@ function* untilWanted(workspace: Workspace, left: number[]): Generator<number> {
 
 /** When somebody last began to wait for the workspace's lock, in milliseconds since 1970. */
 export function wantedAt({ found }: Workspace): number | undefined {
-  return statSync(found.paths.wanted, { throwIfNoEntry: false })?.mtimeMs;
+  return lstatSync(found.paths.wanted, { throwIfNoEntry: false })?.mtimeMs;
 }
 
 /** So far back a call that is about something else looks for trees to remove. */
@@ -227,6 +227,22 @@ export function unsealed({ points, found }: Workspace): number[] {
   return points.sequences().filter((sequence) => {
     const { seal, descriptor, tree } = points.pathsOf(sequence);
     return !existsSync(seal) && existsSync(tree) && existsSync(descriptor);
+  });
+}
+
+/** Ids of points that are not sealed and whose tree is not there, or is another one, ascending by number. */
+export function missingPoints({ points, found }: Workspace): SavePointId[] {
+  if (!existsSync(found.paths.holds)) return [];
+  return points.sequences().flatMap((sequence) => {
+    if (existsSync(points.pathsOf(sequence).seal)) return [];
+    try {
+      const point = points.read(sequence);
+      const isMissing = !point.sealed && heldTreeProblem(points, point) !== null;
+      return isMissing ? [point.descriptor.save_point_id] : [];
+    } catch {
+      // `history` and `doctor` name a record that cannot be read.
+      return [];
+    }
   });
 }
 
@@ -322,18 +338,20 @@ async function stageBy(
     { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
     { rules, head: parent, id: descriptor.save_point_id },
   );
+  const recordedRoot = workspace.found.recordedFolder ?? workspace.root;
   let staged: StagedContent | undefined;
   try {
     staged = await workspace.engine.stage({
       ...request,
       passesLongRules: true,
       root: Buffer.from(treePlace(workspace.points, point)),
-      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+      recordedRoot,
       labels: descriptor.labels,
-      databases: "held",
+      databases: { folders: [recordedRoot, workspace.root], still: stillDatabases(descriptor) },
       ...heldAt(workspace.points, point),
     });
     requireAsMade(workspace.points, point, staged);
+    warnOfRules(staged.scan, call);
     warnOfLongRules(staged.scan.notes.longRules, { ...descriptor, ...call });
     const { settled, discard } = staged;
     const seal = sealOf(point, staged, { parent, rules });

@@ -1,11 +1,12 @@
 import { CairnError } from "../../errors.ts";
-import type { SavePointId } from "../../ids.ts";
+import { checkTags } from "../../formats/restic/snapshot.ts";
+import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { Point } from "./point-files.ts";
 import { type DamagedPoint, isImported, type Points } from "./points.ts";
 
 /**
- * Resolves what a person means by a target: an id or a unique prefix, `latest`, `head`, `head~N` (also `HEAD`, `@`, `^`), a
- * time, which means the newest saved point that is not after it, or a tag that one point alone has.
+ * Resolves what a person means by a target: `latest`, `head`, `head~N` (also `HEAD`, `@`, `^`), an id, also a chosen one, a time,
+ * which means the newest saved point that is not after it, a unique prefix of an id, or a tag that one point alone has.
  */
 
 const MAX_CANDIDATES = 20;
@@ -129,11 +130,14 @@ function candidate(found: Point | DamagedPoint): Record<string, unknown> {
   return { save_point_id, created_at, message };
 }
 
-function byPrefix(points: Points, prefix: string): Point {
-  const found = points.withPrefix(prefix);
+/** The one point whose chosen id, or whose own id in lower-case hex, begins with a prefix; null when none does. */
+function byPrefix(points: Points, prefix: string): Point | null {
+  const chosen = points.withChosenId(prefix);
+  const isHex = HEX.test(prefix);
+  const own = isHex ? points.withPrefix(prefix.toLowerCase()) : [];
+  const found = [...new Map([...own, ...chosen].map((each) => [each.sequence, each])).values()];
   const only = found[0];
-  if (only === undefined)
-    throw new CairnError("not_found", `no save point begins with ${prefix}`, { hint: "see `cairn history`" });
+  if (only === undefined) return null;
   if (found.length > 1) {
     const shown = found.slice(0, MAX_CANDIDATES).map(candidate);
     const names = shown.map((each) => String(each["save_point_id"]).slice(0, 16)).join(", ");
@@ -146,25 +150,74 @@ function byPrefix(points: Points, prefix: string): Point {
   return only;
 }
 
+/** The point that has exactly this chosen id; null when none has it. An id that a point was given is no other point's. */
+function byChosenId(points: Points, id: string): Point | null {
+  const [found] = points.withChosenId(id).filter(({ descriptor }) => descriptor.chosen_id === id);
+  return found ?? null;
+}
+
+function noSuchId(prefix: string): CairnError {
+  if (prefix.length >= LEAST_DIGITS)
+    return new CairnError("not_found", `no save point begins with ${prefix}`, { hint: "see `cairn history`" });
+  return new CairnError("invalid_id", `${prefix} is too short for a save point: at least ${LEAST_DIGITS} digits`, {
+    hint: "see `cairn history`",
+  });
+}
+
 /** Points that have a tag; damaged ones tell none. */
 function taggedWith(points: Points, tag: string): Point[] {
   return points.list().points.filter(({ tags }) => tags.includes(tag));
 }
 
-const OWN_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+/** True of a tag that an agent gave the point when it made the point. */
+function isAgents({ descriptor }: Point, tag: string): boolean {
+  return descriptor.cause.kind === "tool_call" && descriptor.tags.includes(tag);
+}
+
+/** Throws `usage` for tags that are none, and for those that mean something else where a target is named. */
+export function checkPointTags(tags: readonly string[]): void {
+  checkTags(tags);
+  const isReserved = (tag: string): boolean =>
+    /^(?:[0-9a-f]{4,32}|latest|undo|(?:head|@)(?:[~^].*)?)$/i.test(tag) ||
+    tag.split("/").some((part) => /^\.*$/.test(part)) ||
+    momentOf(tag, Date.now()) !== null;
+  const reserved = tags.find(isReserved);
+  if (reserved === undefined) return;
+  throw new CairnError("usage", `not a tag, since it means something else: ${JSON.stringify(reserved.slice(0, 80))}`, {
+    hint: "digits from 0 to f are an id; latest, head, head~1, undo, times and paths such as ../x are taken, too: put a word before it, as in v-2026-11-26",
+  });
+}
+
+/** Throws `already_exists` for a tag of an agent's new point by which a person's point is known. */
+export function requireAgentsTags(points: Points, tags: readonly string[]): void {
+  for (const tag of tags) {
+    const taken = taggedWith(points, tag).find((point) => !isAgents(point, tag));
+    if (taken === undefined) continue;
+    const { save_point_id } = taken.descriptor;
+    throw new CairnError(
+      "already_exists",
+      `a person's save point, ${save_point_id.slice(0, 8)}, has the tag ${JSON.stringify(tag)}`,
+      { hint: "give the point another tag", details: { save_point_id } },
+    );
+  }
+}
+
+const CHOSEN_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+const HEX = /^[0-9a-f]{1,32}$/i;
 
 /**
- * Checks an id of a caller's choice for a new point: one word that means nothing else as a target, and that no point has as a
- * tag. Throws `invalid_id`, `already_exists`.
+ * Checks an id of a caller's choice for a new point: a word that is no time, and neither a tag nor the beginning of an id of another
+ * point. `isImported`: another program made it, which may have allowed blanks and times. Throws `invalid_id`, `already_exists`.
  */
-export function requireOwnId(points: Points, id: string): void {
-  const means = /^[0-9a-f]+$/i.test(id) || /^(?:latest|head)$/i.test(id) || momentOf(id, Date.now()) !== null;
-  if (!OWN_ID.test(id) || means)
+export function requireChosenId(points: Points, id: string, isImported: boolean): void {
+  const isWord = isImported ? id !== "" : CHOSEN_ID.test(id) && momentOf(id, Date.now()) === null;
+  if (!isWord || /^(?:latest|head|head[~^].*|@.*)$/i.test(id))
     throw new CairnError("invalid_id", `not an id for a save point: ${JSON.stringify(id.slice(0, 80))}`, {
-      hint: "letters, digits, dots, dashes and underscores, at most 100, that are no number, time, latest or head",
+      hint: "letters, digits, dots, dashes and underscores, at most 100, that are no time, and not latest or head",
     });
-  const [taken] = taggedWith(points, id);
-  if (taken === undefined) return;
+  const begun = HEX.test(id) ? points.withPrefix(id.toLowerCase()) : [];
+  const taken = byChosenId(points, id) ?? [...taggedWith(points, id), ...begun].find((each) => !("problem" in each));
+  if (taken === undefined || "problem" in taken) return;
   const { save_point_id } = taken.descriptor;
   throw new CairnError("already_exists", `the save point ${save_point_id.slice(0, 8)} has the id ${id} already`, {
     details: { save_point_id },
@@ -184,21 +237,26 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   const steps = /^(?:head|HEAD|@)(?:~([0-9]{1,9})?|(\^+))?$/.exec(target);
   if (steps !== null)
     return beforeHead(points, head, steps[2]?.length ?? Number(steps[1] ?? (target.endsWith("~") ? 1 : 0)));
-  if (/^[0-9a-f]{1,32}$/i.test(target)) {
-    if (target.length >= LEAST_DIGITS) return byPrefix(points, target.toLowerCase());
-    throw new CairnError("invalid_id", `${target} is too short for a save point: at least ${LEAST_DIGITS} digits`, {
-      hint: "see `cairn history`",
-    });
-  }
+  const whole = target.toLowerCase();
+  const named = (isSavePointId(whole) ? points.byId(whole) : null) ?? byChosenId(points, target);
+  if (named !== null) return named;
   const moment = momentOf(target, now);
   if (moment !== null) return notAfter(points, moment);
-  const tagged = taggedWith(points, target);
+  const begun = HEX.test(target) && target.length >= LEAST_DIGITS ? byPrefix(points, target) : null;
+  if (begun !== null) return begun;
+  const all = taggedWith(points, target);
+  // What agents called so before a person did counts only without a person's.
+  const persons = all.filter((point) => !isAgents(point, target));
+  const tagged = persons.length > 0 ? persons : all;
   if (tagged.length === 1) return tagged[0]!;
   if (tagged.length > 1)
     throw new CairnError("ambiguous", `${tagged.length} save points have the tag ${JSON.stringify(target)}`, {
       hint: "use an id; `cairn history` has them",
       details: { candidates: tagged.slice(0, MAX_CANDIDATES).map(candidate) },
     });
+  const last = target.length >= LEAST_DIGITS && !HEX.test(target) ? byPrefix(points, target) : null;
+  if (last !== null) return last;
+  if (HEX.test(target)) throw noSuchId(target);
   throw new CairnError("invalid_id", `not a save point: ${JSON.stringify(target.slice(0, 80))}`, {
     hint: 'use an id, a prefix of one, latest, head, head~N, a tag of its own or a time (yesterday, "2 hours ago", 2026-11-23 14:00); a path comes beside it: restore head PATH, show head:PATH, diff --path PATH',
   });

@@ -1,11 +1,10 @@
 import { append } from "../../append.ts";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { DISK_FAILED, NodeWriter, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
+import { diskTrouble, NodeWriter, protectionOf, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import {
-  EIO,
   EACCES,
   EEXIST,
   EINVAL,
@@ -14,15 +13,16 @@ import {
   ENOSYS,
   ENOTDIR,
   ENOTEMPTY,
+  EPERM,
   errnoName,
 } from "../../fs/linux/errno.ts";
 import { renameToFree } from "../../fs/linux/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../../fs/safe-path.ts";
-import { openDirectory, putName } from "../../fs/linux/syscalls.ts";
-import { RENAME } from "../../fs/linux/syscall-abi.ts";
+import { openDirectory, putName, RENAME } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
+import { type DatabaseStep, DatabaseSteps, holdDatabase, type StepsOfDatabase } from "./database-steps.ts";
 import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata, type Steps } from "./steps.ts";
 import { HOLDS_WHAT_STAYS, IN_ANOTHER, type Plan } from "./plan.ts";
@@ -92,10 +92,19 @@ export class StepRunner {
   }
 
   run(steps: Steps): AppliedSteps {
-    for (const { op, path } of steps) if (op === "mkdir") this.#coming.add(latin1(path));
+    const found = new DatabaseSteps(this.#options.root);
+    for (const step of steps) {
+      if (step.op === "mkdir") this.#coming.add(latin1(step.path));
+      found.add(step);
+    }
+    const databases = found.found();
+    const done = new Set<StepsOfDatabase>();
     try {
       for (const step of steps) {
-        this.#step(step);
+        const own = step.op === "put" || step.op === "remove" ? databases.get(latin1(step.path)) : undefined;
+        if (own === undefined) this.#step(step);
+        else if (!done.has(own)) this.#database(own);
+        if (own !== undefined) done.add(own);
         failpoint("restore.step");
       }
       append(this.#done.notSet, this.#writer.notSet);
@@ -104,6 +113,53 @@ export class StepRunner {
       this.#held.close();
       fs.closeSync(this.#staging);
     }
+  }
+
+  /** Replaces a database with its sidecars while no process has it open; else it stays with all of them. */
+  #database(database: StepsOfDatabase): void {
+    const { steps } = database;
+    const held = holdDatabase(database);
+    if (typeof held === "string") return this.#keepDatabase(steps, held);
+    using _held = held;
+    const { created, updated, deleted, kept } = this.#done;
+    const before = kept.length;
+    const done: DatabaseStep[] = [];
+    for (const step of steps) {
+      this.#step(step);
+      if (kept.length > before) break;
+      done.push(step);
+      failpoint("restore.database-step");
+    }
+    const isWanted = held.isWanted();
+    if (kept.length === before && !isWanted) return;
+    for (const step of done.toReversed()) this.#takeBack(step);
+    Object.assign(this.#done, { created, updated, deleted });
+    this.#keepDatabase(
+      steps,
+      isWanted ? "a process began to open the database" : "not all that belongs to the database could be replaced",
+    );
+  }
+
+  #keepDatabase(steps: readonly DatabaseStep[], why: string): void {
+    for (const { path } of steps) this.#keep(path, "changed_since", `${why}, so that it stays as it is with its log`);
+  }
+
+  /** Takes a step back that was just done. */
+  #takeBack(step: DatabaseStep): void {
+    const { fd, name } = this.#held.parentOf(step.path);
+    putName(this.#to, 0, name);
+    const aside = Buffer.from(step.op === "put" ? stagedName(step.staged) : displacedName(step.kept));
+    putName(this.#from, 0, aside);
+    const [staged, there] = [
+      { fd: this.#staging, name: this.#from },
+      { fd, name: this.#to },
+    ];
+    let result = 0;
+    if (step.op === "remove") {
+      if (this.#held.identity(this.#staging, aside) !== null) result = renameToFree(staged, there);
+    } else if (this.#held.identity(fd, name)?.inode === step.inode)
+      result = step.old === null ? renameToFree(there, staged) : this.#exchange(fd, step.staged);
+    if (result < 0) throw this.#error(result, step.path, "cannot put back");
   }
 
   #step(step: Step): void {
@@ -359,18 +415,23 @@ export class StepRunner {
 
   #noteAttributes(path: Uint8Array, refused: number): void {
     if (refused === 0) return;
-    const why = `an attribute that is to go cannot be removed: ${errnoName(-refused)}`;
-    const detail = refused === EIO ? DISK_FAILED : why;
+    const detail = diskTrouble(refused) ?? `an attribute that is to go cannot be removed: ${errnoName(-refused)}`;
     this.#done.notSet.push({ path, aspects: ["xattrs"], detail });
   }
 
   #error(result: number, path: Uint8Array, doing: string): CairnError {
     const text = quotedPath(path);
     const name = errnoName(-result);
-    return new CairnError(codeOfErrno(name), `${doing} ${text}: ${name}`, {
+    const why = result === EPERM ? this.#protection(path) : "";
+    return new CairnError(codeOfErrno(name), `${doing} ${text}: ${name}${why}`, {
       hint: "the restore is journaled: the next cairn command finishes it or takes it back",
       details: { errno: name },
     });
+  }
+
+  #protection(path: Uint8Array): string {
+    const { fd, name } = this.#held.parentOf(path);
+    return protectionOf(this.#held.sys, fd, name);
   }
 }
 

@@ -28,7 +28,7 @@ import {
 import { keepAnnounced } from "./missing-folder.ts";
 import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../points/receive.ts";
-import { whyHeld, whyNotExchanged } from "./exchangeable.ts";
+import { holdUnseen, whyHeld, whyNotExchanged } from "./exchangeable.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 
 /**
@@ -89,16 +89,23 @@ export async function restoreByExchange(
     } finally {
       await copying;
     }
-    if (held !== null) {
+    const quiet = held ?? (input.isSure ? await holdUnseen(workspace.root, input.signal) : null);
+    if (typeof quiet === "string") {
       await takeBack();
-      return { refused: held };
+      return { refused: quiet };
     }
+    using _quiet = quiet;
     failpoint("exchange.staged");
     intent = { ...asked, uuid: subvolumeUuid(staging) };
     writeIntent(paths.journal, intent);
     failpoint("exchange.known");
     workspace.requireLock();
     exchangePlaces(workspace.root, Buffer.from(staging));
+    if (quiet?.isWanted() === true) {
+      exchangePlaces(workspace.root, Buffer.from(staging));
+      await takeBack();
+      return { refused: "a process began to open a database in it" };
+    }
   } catch (error) {
     if (workspace.isStillLocked) await takeBack();
     throw error;

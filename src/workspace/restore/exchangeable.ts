@@ -1,5 +1,7 @@
 import fs from "node:fs";
 import { isDeepStrictEqual } from "node:util";
+import { inWords, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
+import { joinPath } from "../../formats/bytes.ts";
 import type { DescriptorContent } from "../../formats/records/descriptor.ts";
 import { isSubvolume, nestedSubvolumes, mayBeLimited } from "../../fs/linux/btrfs.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
@@ -80,10 +82,30 @@ function mayMove(root: Buffer, { descriptor }: Point): boolean {
 
 /** Names who would go on working in what was displaced; null where nobody does. */
 export function whyHeld(root: Buffer, isSure: boolean): string | null {
+  const { reason, isAll } = lookForHolders(root);
+  return reason ?? (isAll || isSure ? null : "whether a process has something in it open cannot be known");
+}
+
+/** Holds the folder's databases if some processes cannot be asked; tells why where that cannot be. */
+export async function holdUnseen(root: Buffer, signal?: AbortSignal): Promise<string | QuietDatabase | null> {
+  if (lookForHolders(root).isAll) return null;
+  const { DatabaseProcess } = await import("../../capture/sqlite/database-process.ts");
+  const sqlite = new DatabaseProcess();
+  try {
+    const { databases } = await sqlite.do("find", root, { signal });
+    const held = QuietDatabase.holdAll(databases.map(({ path }) => joinPath(root, path)));
+    return held instanceof QuietDatabase ? held : `the database ${printablePath(held.place)} ${inWords(held)}`;
+  } finally {
+    await sqlite.close();
+  }
+}
+
+function lookForHolders(root: Buffer): { reason: string | null; isAll: boolean } {
   const { holders, unknown } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS });
-  if (holders.length > 0)
-    return `process ${holders[0]!.pid} (${holders[0]!.command}) has the folder or something in it open`;
-  return unknown.length > 0 && !isSure ? "whether a process has something in it open cannot be known" : null;
+  const [first] = holders;
+  const reason =
+    first === undefined ? null : `process ${first.pid} (${first.command}) has the folder or something in it open`;
+  return { reason, isAll: unknown.length === 0 };
 }
 
 function hasNested(place: Buffer): boolean {

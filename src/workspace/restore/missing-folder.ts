@@ -16,6 +16,7 @@ import {
   recordFolder,
 } from "../place/control-directory.ts";
 import { type FoundWorkspace } from "../place/find-workspace.ts";
+import { requireMounted } from "../place/mounted.ts";
 import {
   EXCHANGE_JOURNAL,
   FOLDER_JOURNAL,
@@ -90,7 +91,7 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | 
   if (isOnFileSystemOf(readWorkspace(control, workspace.name) ?? workspace, parent)) return null;
   return {
     reason: `it was on another file system than what is mounted at ${above} now`,
-    hint: `mount its disk; or restore with --to into another folder; or, for it to lie here from now on: mkdir ${shellPath(folder)}, then restore`,
+    hint: `mount its disk; or restore with --to into another folder; or, for it to lie here from now on: mkdir ${shellPath(folder)}, then restore with --allow unmounted`,
   };
 }
 
@@ -150,7 +151,12 @@ export async function withPresent<T>({ found, root }: Workspace, work: (present:
  * folder is made aside, empty, takes its path where that is free, and is restored as any other. Commit: that restore's own; before it the folder goes again, after it the folder is
  * recorded as the workspace's and the link goes, before the restore's journal does. For the holder of the workspace's lock.
  */
-export async function givingBack<T>(workspace: Workspace, restore: () => Promise<T>): Promise<T> {
+export async function givingBack<T>(
+  workspace: Workspace,
+  call: Parameters<typeof requireMounted>[1],
+  restore: () => Promise<T>,
+): Promise<T> {
+  requireMounted(workspace.found, call);
   if (isFolderThere(workspace.root)) return restore();
   try {
     await makeMissing(workspace);

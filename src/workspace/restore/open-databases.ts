@@ -1,15 +1,12 @@
 import fs from "node:fs";
 import path from "node:path";
-import { beginsAsLog, readHeader } from "../../capture/sqlite/header.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { databasesAmong, inWords, type InUse, logsBeside, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
+import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { beside, besideWhich, LOGS, SIDECARS } from "../../formats/sqlite-header.ts";
-import { findHolders, type Holder } from "../../fs/linux/holders.ts";
-import { openRegular } from "../../fs/regular-file.ts";
+import { beside, besideWhich, LOGS, mayBeDatabase, SIDECARS } from "../../formats/sqlite-header.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Workspace } from "../workspace.ts";
@@ -21,26 +18,28 @@ import type { PlannedRestore, RestoreInput } from "./prepare.ts";
 const HOLDING = ["", ...LOGS];
 const ENDINGS = ["", ...SIDECARS];
 const DATABASE_LABELS: ReadonlySet<string> = new Set(["transaction-consistent", "crash-consistent", "torn-possible"]);
-const HOLDERS_BUDGET_MS = 2_000;
-/** The least page; every database is a multiple of it. */
-const LEAST_PAGE = 512;
 
 /**
  * Takes databases out of a plan that a process has open, this one too: that would go on with the file that it has, and its log
  * would damage the new one. Throws `refused` unless they are to be written through SQLite, which is done here, each in one
- * transaction: after a kill the others are as they were, and the undo point has them all.
+ * transaction. Returns the rest of the plan and how many were written. Throws `refused` for a log that would stay beside a database that comes.
  */
 export async function besidesOpenDatabases(
   workspace: Workspace,
   input: RestoreInput,
   { plan, target }: Pick<PlannedRestore, "plan" | "target">,
-): Promise<Plan> {
+): Promise<{ plan: Plan; written: number }> {
   const open = openDatabases(workspace.root, plan);
-  if (open.length === 0) return plan;
-  for (const { place, holder } of open) {
+  for (const { place, use } of open) {
     const isGone = findNode(target, place)?.type !== "file";
-    if (input.throughSqlite !== true || isGone) throw isOpen(place, holder, isGone);
+    const isThere = fs.existsSync(Buffer.from(joinPath(workspace.root, place)));
+    if (input.throughSqlite !== true || isGone || !isThere) throw isOpen(place, use, { isGone, isThere });
   }
+  const written = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(beside(place, ending)))));
+  const others = new PackedList<PlannedEntry>();
+  for (const entry of plan) if (!written.has(latin1(entry.path))) others.push(entry);
+  requireNoLogsLeft(workspace.root, { plan: others, target });
+  if (open.length === 0) return { plan, written: 0 };
   const { restoreDatabase } = await import("../../capture/sqlite/databases.ts");
   const scratch = newWorkDirectory(workspace.found.control.temporary);
   fs.mkdirSync(scratch, { recursive: true, mode: 0o700 });
@@ -58,65 +57,67 @@ export async function besidesOpenDatabases(
   } finally {
     fs.rmSync(scratch, { recursive: true, force: true });
   }
-  const done = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(beside(place, ending)))));
-  const others = new PackedList<PlannedEntry>();
-  for (const entry of plan) if (!done.has(latin1(entry.path))) others.push(entry);
-  return others;
+  return { plan: others, written: open.length };
 }
 
-function isOpen(place: Uint8Array, { command, pid }: Holder, isGone: boolean): CairnError {
-  const what = isGone ? "and the point does not have it" : "which would go on with the file that it has";
+function isOpen(place: Uint8Array, use: InUse, { isGone, isThere }: { isGone: boolean; isThere: boolean }): CairnError {
+  const shown = printablePath(place);
+  const what = isGone ? ", and the point does not have it" : ", which would go on with the file that it has";
+  const isKnown = use.unknown.length === 0;
+  const end = isKnown
+    ? "end it first"
+    : "make sure that no program uses it, then move it away with its -wal, -shm and -journal";
+  const through = ", or write the content through SQLite, so that it sees it: --through-sqlite";
   return new CairnError(
     "refused",
-    `the SQLite database ${printablePath(place)} is open in ${command} (pid ${pid}), ${what}; nothing was changed`,
-    {
-      hint: `end it first${isGone ? "" : ", or write the content through SQLite, so that it sees it: --through-sqlite"}`,
-      details: { holders: [{ command, pid }], path: printablePath(place) },
-    },
+    `the SQLite database ${shown} ${inWords(use)}${isKnown ? what : ""}; nothing was changed`,
+    { hint: `${end}${isGone || !isThere ? "" : through}`, details: { holders: use.users, path: shown } },
   );
 }
 
-function openDatabases(root: Buffer, plan: Plan): { place: Uint8Array; holder: Holder }[] {
+function openDatabases(root: Buffer, plan: Plan): { place: Uint8Array; use: InUse }[] {
   const replaced = new Map<string, Uint8Array>();
   for (const entry of plan) {
     const place = databaseOf(entry);
     if (place !== null) replaced.set(latin1(place), place);
   }
-  if (replaced.size === 0) return [];
-  const { holders } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS, includeSelf: true });
-  const byPath = new Map<string, Holder>(holders.map((holder) => [latin1(holder.path), holder]));
-  return [...replaced].flatMap(([own, place]) => {
-    const holder = ENDINGS.map((ending) => byPath.get(`${own}${ending}`)).find((each) => each !== undefined);
-    return holder !== undefined && isDatabase(joinPath(root, place), holder) ? [{ place, holder }] : [];
+  const full = [...replaced.values()].map((place) => joinPath(root, place));
+  return databasesAmong(full).flatMap((place) => {
+    const use = QuietDatabase.hold(place);
+    if (!(use instanceof QuietDatabase)) return [{ place: place.subarray(root.length + 1), use }];
+    use[Symbol.dispose]();
+    return [];
   });
 }
 
-/** The database that an entry may be, or belong to, that a restore replaces or removes. */
-function databaseOf({ path: place, before, action }: PlannedEntry): Uint8Array | null {
-  if (before?.type !== "file" || (action !== "update" && action !== "delete")) return null;
-  return besideWhich(place) ?? (mayBeDatabase(before) ? place : null);
+/** The database that an entry may be, or belong to, that a restore makes, replaces or removes. */
+function databaseOf({ path: place, before, after, action }: PlannedEntry): Uint8Array | null {
+  // Of one that was removed the log may still be open.
+  const file = action === "create" ? after : action === "update" || action === "delete" ? before : null;
+  if (file?.type !== "file") return null;
+  return besideWhich(place) ?? (mayBeDatabase(file) ? place : null);
 }
 
 /**
  * Adds what belongs to the databases among the chosen paths: a database without its log lacks what was committed last, and
- * SQLite would apply another's to it. `root`: of the folder in which they are replaced.
+ * SQLite would apply another's to it. `roots`: of the folder in which they are replaced, and of the point's held tree.
  */
 export function withSidecars(
-  root: Buffer | null,
+  roots: readonly Buffer[],
   { labels }: Pick<Descriptor, "labels">,
   paths: readonly Uint8Array[] | null,
 ): readonly Uint8Array[] | null {
   if (paths === null) return null;
   const known = new Set(labels.flatMap((each) => (DATABASE_LABELS.has(each.label) ? [latin1(rawPath(each))] : [])));
   return paths.flatMap((place) =>
-    known.has(latin1(place)) || (root !== null && logsBeside(joinPath(root, place)).length > 0)
+    known.has(latin1(place)) || roots.some((root) => logsBeside(joinPath(root, place)).length > 0)
       ? [place, ...SIDECARS.map((ending) => beside(place, ending))]
       : [place],
   );
 }
 
 /** Throws `refused` where a database would come to lie beside a log that the plan leaves there and the target does not have. */
-export function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRestore, "plan" | "target">): void {
+function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRestore, "plan" | "target">): void {
   let planned: Set<string> | null = null;
   for (const { path: place, action, after } of plan) {
     if ((action !== "create" && action !== "update") || after?.type !== "file" || !mayBeDatabase(after)) continue;
@@ -129,57 +130,17 @@ export function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRe
       "refused",
       `${printablePath(log)} holds changes to the database that is there now, would damage the one that the point has, and is to stay; nothing was changed`,
       {
-        hint: "move it away first; ignore rules that hide it, and --keep-present, are what lets it stay",
+        hint: "no program has it open: let one that uses it open it once, or move database and log away together; ignore rules and --keep-present are what lets the log stay",
         details: { path: printablePath(log) },
       },
     );
   }
 }
 
-/** Endings of the files beside this place that SQLite would apply to a database here. */
-export function logsBeside(place: Uint8Array): string[] {
-  return LOGS.filter((ending) => startsAsLog(beside(place, ending)));
-}
-
-function startsAsLog(place: Buffer): boolean {
-  // As a rule none is there.
-  if (!fs.existsSync(place)) return false;
-  try {
-    return inFile(place, beginsAsLog);
-  } catch {
-    // SQLite, run by the same user, cannot read it either.
-    return false;
-  }
-}
-
-export function mayBeDatabase({ size }: Pick<TreeNode, "size">): boolean {
-  return size > 0 && size % LEAST_PAGE === 0;
-}
-
 function writePieces(place: string, pieces: Iterable<Uint8Array>): void {
   const fd = fs.openSync(place, "wx", 0o600);
   try {
     for (const piece of pieces) for (let at = 0; at < piece.length;) at += fs.writeSync(fd, piece, at);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-/** Reads nothing of a file that this process has open: closing it would give up the locks on it. */
-function isDatabase(place: Uint8Array, { pid }: Holder): boolean {
-  if (pid === process.pid) return SIDECARS.some((ending) => fs.existsSync(beside(place, ending)));
-  try {
-    return inFile(place, readHeader) !== null;
-  } catch (error) {
-    if (toCairnError(error).code === "not_found") return false;
-    throw error;
-  }
-}
-
-function inFile<T>(place: Uint8Array, read: (fd: number) => T): T {
-  const fd = openRegular(Buffer.from(place));
-  try {
-    return read(fd);
   } finally {
     fs.closeSync(fd);
   }

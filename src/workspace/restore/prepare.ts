@@ -6,7 +6,7 @@ import type { Manifest } from "../../formats/records/manifest.ts";
 import { filesystemKind, mountsInside } from "../../fs/linux/mounts.ts";
 import { type LeftOutEntry, noteDamaged, savedWithout } from "../points/left-out.ts";
 import { beforeRestore, type Point, rulesOf } from "../points/point-files.ts";
-import { type RecordOptions, recordPoint, type Saved } from "../save/record-point.ts";
+import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../save/record-point.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../journals.ts";
 import { groupOf, linksOf, type PlanInput, type Plan, planRestore, requirePaths, type RestoreLinks } from "./plan.ts";
@@ -37,6 +37,7 @@ export interface RestoreInput extends WorkspaceCall {
   kind: "restore" | "undo";
   /** databases that a process has open get their content through SQLite; else they keep the restore from beginning */
   throughSqlite?: boolean | undefined;
+  allow?: SaveInput["allow"];
   cause?: Cause | undefined;
 }
 

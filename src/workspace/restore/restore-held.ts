@@ -1,6 +1,8 @@
 import { existsSync } from "node:fs";
 import { toCairnError } from "../../errors.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
+import { hasFile } from "../../archive/scan/summary.ts";
+import { isSuperJournalName } from "../../formats/sqlite-journal.ts";
 import { NO_RULES } from "../../fs/ignore.ts";
 import { newSavePointId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
@@ -21,7 +23,7 @@ import { type PlannedRestore, type RestoreInput, unknownIn } from "./prepare.ts"
 /**
  * Restores a point that is not sealed, entry by entry and without a store: what differs is found out by inodes, the present is
  * held as a clone, and files come as clones of those that the point holds. Only where no ignore rule has a part in it, since
- * a clone holds what they hide.
+ * a clone holds what they hide, and where no transaction of SQLite over several databases was under way.
  */
 
 /** To clone an entry takes about as long as to read so many bytes. */
@@ -41,7 +43,7 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
   if (held === null) return null;
   const request = stageRequest(workspace, input, { rules: NO_RULES, head: null, id: newSavePointId() });
   const compared = await HeldComparison.of(workspace, held, folderSide(request));
-  if (!isWhole(compared)) return null;
+  if (!isWhole(compared) || hasFile(compared.firstScan, isSuperJournalName)) return null;
   const { scan, to: present, from } = compared;
   const unasked: Difference[] = [];
   const all = await planRestore({

@@ -22,7 +22,7 @@ import {
 import { flushUnlessOrdered, makeStaging } from "./staging.ts";
 import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
 import { PlacedFiles } from "./placed-files.ts";
-import { besidesOpenDatabases, requireNoLogsLeft } from "./open-databases.ts";
+import { besidesOpenDatabases } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
 import type { Workspace } from "../workspace.ts";
@@ -116,8 +116,9 @@ export async function restorePlanned(
   input: RestoreInput,
   planned: PlannedRestore,
 ): Promise<Restored> {
-  requireNoLogsLeft(workspace.root, planned);
-  return changeFolder(workspace, input, { ...planned, plan: await besidesOpenDatabases(workspace, input, planned) });
+  const { plan, written } = await besidesOpenDatabases(workspace, input, planned);
+  const restored = await changeFolder(workspace, input, { ...planned, plan });
+  return { ...restored, changes: { ...restored.changes, updated: restored.changes.updated + written } };
 }
 
 async function changeFolder(workspace: Workspace, input: RestoreInput, planned: PlannedRestore): Promise<Restored> {

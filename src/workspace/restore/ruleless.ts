@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { RULES_NOT_APPLIED } from "../../archive/scan/summary.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
+import { isSuperJournalName } from "../../formats/sqlite-journal.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { hasNewName, isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../../fs/linux/btrfs.ts";
 import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
@@ -16,11 +17,12 @@ import type { Workspace, WorkspaceCall } from "../workspace.ts";
 /** Points, up to the newest one and up to the one that is asked about, among which one is looked for whose rules are known. */
 const LOOK_BACK = 32;
 const MOST_KEPT = 256;
+const IGNORE_NAME = Buffer.from(IGNORE_FILE);
 
 /**
- * Tells if it is certain, without a walk and before a point is sealed, that no ignore rule has a part in it: nothing
- * was excluded, and btrfs has written no name of an ignore file since another point without one was made of the same
- * folder, or none at all. Only root may ask btrfs; what it said is kept with the snapshot that it was said of.
+ * Tells if it is certain, without a walk and before a point is sealed, that its tree is what a restore gives back: no
+ * ignore rule has a part in it, and no transaction of SQLite over several databases is under way, whose journals name
+ * a file by its path. Only root may ask btrfs for such names; what it said is kept with the snapshot that it was said of.
  */
 export async function isRuleless(workspace: Workspace, point: Point, { signal }: WorkspaceCall): Promise<boolean> {
   const { points, engine } = workspace;
@@ -28,15 +30,18 @@ export async function isRuleless(workspace: Workspace, point: Point, { signal }:
     return false;
   const tree = treePlace(points, point);
   if (whyTreeIsNotThePoint(points, point) !== null || !isSubvolume(tree)) return false;
-  if (isOfAll(point.descriptor)) return true;
+  // Of such a point ignore files leave nothing out.
+  const isAll = isOfAll(point.descriptor);
+  const isWanted = (name: Uint8Array): boolean =>
+    isSuperJournalName(name) || (!isAll && Buffer.compare(name, IGNORE_NAME) === 0);
   const fd = openDirectory(tree);
   try {
     const made = subvolumeInfo(fd);
     const kept = readKept(workspace);
     if (isKept(kept, point, made)) return true;
     const since = ruledOutUntil(workspace, point, { made, kept }) ?? 0;
-    if ((await hasNewName(fd, Buffer.from(IGNORE_FILE), { since, signal })) !== false) return false;
-    keep(workspace, point, made);
+    if ((await hasNewName(fd, isWanted, { since, signal })) !== false) return false;
+    if (!isAll) keep(workspace, point, made);
     return true;
   } finally {
     fs.closeSync(fd);
@@ -97,7 +102,8 @@ export function isSealedWithoutRules(point: Point): boolean {
   const { rules, labels } = descriptor;
   // Whoever sealed it in part saw no ignore file where that user may not look.
   if (!sealed || isSealedInPart(point)) return false;
-  return rules.ignore_file && !hasRules(descriptor) && !labels.some(({ label }) => label === RULES_NOT_APPLIED);
+  const isPlain = !labels.some(({ label, recovered }) => label === RULES_NOT_APPLIED || recovered === true);
+  return rules.ignore_file && !hasRules(descriptor) && isPlain;
 }
 
 /** Tells if ignore rules had a part in a point that was read, or an ignore file lay there that could have had one. */
@@ -134,7 +140,7 @@ function keep(workspace: Workspace, { descriptor }: Point, tree: SubvolumeInfo):
   const line = `${descriptor.save_point_id} ${nameOf(tree)}\n`;
   try {
     makeFolder(control.cache);
-    const size = fs.statSync(paths.ruleless, { throwIfNoEntry: false })?.size ?? 0;
+    const size = fs.lstatSync(paths.ruleless, { throwIfNoEntry: false })?.size ?? 0;
     const { O_APPEND, O_CREAT, O_TRUNC, O_WRONLY } = fs.constants;
     // A save is waited for, and a line costs it less than a file.
     writeRegular(paths.ruleless, line, O_WRONLY | O_CREAT | (size < MOST_KEPT * line.length ? O_APPEND : O_TRUNC));

@@ -4,12 +4,13 @@ import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
+import { isSuperJournalName } from "../../formats/sqlite-journal.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { createSnapshot, hasNewName, isSubvolume, nestedSubvolumes, subvolumeInfo } from "../../fs/linux/btrfs.ts";
 import { mountsInside, readMounts } from "../../fs/linux/mounts.ts";
 import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { newWorkDirectory, UNFINISHED_NAME } from "../../fs/work-directory.ts";
 import { newPacer } from "../../pacer.ts";
 import { changedSince, transactionOf } from "../points/changed-since.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
@@ -46,7 +47,7 @@ export async function differencesByInodes(
   const since = transactionOf(place(earlier), place(later));
   const listed = since === null ? null : await changedSince(place(earlier), place(later), { since, most, signal });
   if (listed === null) return null;
-  const isFollowed = mayFollow(earlier, later) && !listed.some(isIgnoreFile);
+  const isFollowed = mayFollow(earlier, later) && !listed.some(isSealedFirst);
   if (isFollowed) noteRuleless(workspace, later);
   else if (!(await isAllItsTree(workspace, later, call))) return null;
   const turned = earlier === from ? listed : listed.map(turnedRound);
@@ -56,6 +57,11 @@ export async function differencesByInodes(
 /** Tells if a point has no rules where an earlier one has none and no ignore file came since. */
 function mayFollow(earlier: Point, { sealed, descriptor }: Point): boolean {
   return !isOfAll(earlier.descriptor) && !sealed && descriptor.rules.exclude.length === 0;
+}
+
+/** Tells if a file that came keeps a point from being given back as its tree, see `isRuleless()`. */
+function isSealedFirst(change: Difference): boolean {
+  return change.after !== null && (isIgnoreFile(change) || isSuperJournalName(change.path));
 }
 
 function isIgnoreFile({ path: own, after }: Difference): boolean {
@@ -88,8 +94,10 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
     if (inDirectory(now, subvolumeInfo).parentUuid !== own) return null;
     const listed = await changedSince(tree, now, { since, signal });
     if (listed === null || (!isOfAll(from.descriptor) && listed.some(isIgnoreFile))) return null;
-    // What an unfinished restore staged in the folder is no part of it.
-    if (listed.some((each) => STAGING_NAME.test(latin1(each.path).split("/")[0]!))) return null;
+    // What an unfinished operation left in the folder is no part of it.
+    const parts = listed.map((each) => latin1(each.path).split("/"));
+    if (parts.some((names) => STAGING_NAME.test(names[0]!) || names.some((name) => UNFINISHED_NAME.test(name))))
+      return null;
     return settled(listed, { from: tree, to: now }, { exactly, pace: newPacer(signal) });
   });
 }
@@ -98,7 +106,7 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
 async function mayAsk(root: Buffer): Promise<boolean> {
   const fd = openDirectory(root);
   try {
-    return (await hasNewName(fd, Buffer.from(IGNORE_FILE), { since: Number.MAX_SAFE_INTEGER })) !== null;
+    return (await hasNewName(fd, () => true, { since: Number.MAX_SAFE_INTEGER })) !== null;
   } finally {
     closeSync(fd);
   }

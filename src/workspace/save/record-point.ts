@@ -49,6 +49,8 @@ export interface SaveInput extends WorkspaceCall, Unwanted {
   /** false: what looks like credentials is left out */
   secrets?: boolean | undefined;
   allow?: readonly GuardName[] | undefined;
+  /** bytes that the store may grow by; null or absent: any number. More is `no_space` */
+  mostBytes?: number | null;
   /** a repository that gets what is stored anew too, where the folder is read */
   forward?: ForwardTarget | undefined;
 }
@@ -175,6 +177,7 @@ export function stageRequest(
     pointId: more.id,
     message: input.message ?? "",
     forward: input.forward,
+    mostBytes: input.mostBytes ?? null,
     ...(signal === undefined ? {} : { signal }),
     onProgress,
     onWarning,

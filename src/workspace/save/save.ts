@@ -2,7 +2,6 @@ import { isDeepStrictEqual } from "node:util";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { printablePath } from "../../fs/safe-path.ts";
 import { capturePoint, whyNotHeld } from "../points/capture.ts";
 import { attachmentsOf, patternsOf } from "./given-patterns.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
@@ -10,19 +9,19 @@ import { countByInodes, lookBesideHeld, lookUntilDifferent } from "./look.ts";
 import { requireFolder } from "../restore/missing-folder.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
-import { leftOutOf } from "../points/left-out.ts";
+import { leftOutOf, warnOfRules } from "../points/left-out.ts";
 import { isSameRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
-import { isOtherFolder } from "../place/find-workspace.ts";
 import { recoverWorkspace } from "../care/recovery.ts";
 import { keepSpareRoom } from "../place/temporaries.ts";
 import { sealPoints } from "../points/seal.ts";
 import { findUnwanted, unwantedKinds, type UnwantedKinds } from "./unwanted.ts";
 import type { Workspace } from "../workspace.ts";
 import type { Degradation } from "../../contract/words.ts";
-import { recordFolder } from "../place/control-directory.ts";
-import { guardSpace, warnOfPlace } from "./space.ts";
+import { guardSpace, warnOfPlace, withinQuota } from "./space.ts";
 import { isUnchanged } from "../points/describe.ts";
 import { neverPart } from "../place/registry.ts";
+import { noteFolder } from "../place/find-workspace.ts";
+import { requireMounted } from "../place/mounted.ts";
 
 /** Starts what a save will want, so that it overlaps with other work. */
 export function prepareSave({ engine }: Workspace): void {
@@ -49,8 +48,10 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input);
   requireFolder(workspace);
-  acceptOtherFolder(workspace, input);
-  if (input.id !== undefined) workspace.requireOwnId(input.id);
+  requireMounted(workspace.found, input);
+  noteFolder(workspace.found, input);
+  if (input.id !== undefined) workspace.requireChosenId(input.id);
+  workspace.requireTags(input);
   if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
   return kinds === null ? await savePresent(workspace, input) : await saveWithout(workspace, input, kinds);
 }
@@ -93,8 +94,11 @@ async function savePresent(workspace: Workspace, input: SaveInput): Promise<Save
       return savedOrHead({ ...held, changes: await countHeld(workspace, { head, point: held.point }, input) }, head);
     degraded.push(held);
   }
-  await guardSpace(workspace, { ...input, first: head === null });
-  return savedOrHead(await recordPoint(workspace, input, { rules: null, undo: false, degraded }), head);
+  const saved = await withinQuota(workspace, { ...input, first: head === null }, async (mostBytes) =>
+    recordPoint(workspace, { ...input, mostBytes }, { rules: null, undo: false, degraded }),
+  );
+  if (saved.scan !== undefined) warnOfRules(saved.scan, input);
+  return savedOrHead(saved, head);
 }
 
 /** Counts what a held point has that head has not, and the other way round; null where its tree has to be read for that. */
@@ -117,15 +121,6 @@ const MOST_COUNTED = 2000;
 
 function savedOrHead(saved: Saved, head: Point | null): SavedOrHead {
   return { ...saved, made: saved.point.descriptor.save_point_id !== head?.descriptor.save_point_id };
-}
-
-/** The path decides which folder is kept; that another one lies there now is said once, by the save that records it. */
-function acceptOtherFolder({ found }: Workspace, input: SaveInput): void {
-  if (!isOtherFolder(found)) return;
-  recordFolder(found);
-  input.onWarning?.(
-    `${printablePath(found.folder)} is another folder than the one that was saved before; the path decides, so its save points go on`,
-  );
 }
 
 function refuseDetached(workspace: Workspace, head: Point | null): void {

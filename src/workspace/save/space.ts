@@ -3,7 +3,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { NO_POLICY, retentionOf, type RetentionRules } from "../../formats/records/policy.ts";
 import { freeSpace } from "../../fs/linux/mounts.ts";
-import { checkQuota, checkSpace, isWithinQuota, quotaBytes } from "../place/guards.ts";
+import { checkSpace, quotaReached } from "../place/guards.ts";
 import type { GuardName } from "../../contract/words.ts";
 import { readPolicy } from "../place/control-directory.ts";
 import { planCleanup } from "../care/cleanup-plan.ts";
@@ -21,31 +21,56 @@ export interface SpaceGuard extends WorkspaceCall {
 }
 
 /**
- * Before the first byte of a save: room on the file system, and in the quota. At the quota only what a policy that
- * somebody set drops anyway, and what is over a day old, makes room. For the holder of the workspace's lock.
+ * Before the first byte of a save: room on the file system, and in the quota if somebody set one. At the quota only what a
+ * policy that somebody set drops anyway, and what is over a day old, makes room. For the holder of the workspace's lock.
  * Throws `no_space`.
  */
 export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promise<void> {
   const { root } = workspace.found.control;
-  const { retention, quota_bytes: configured } = policyOf(workspace, guard);
+  const { retention, quota_bytes: quota } = policyOf(workspace, guard);
   const { freeBytes, usedBytes } = freeSpace(root);
-  const quota = quotaBytes(root, configured);
-  // A folder that is larger than a fifth of its disk is kept all the same: what nobody has set counts from the second save on.
-  const isFree = guard.first && configured === null;
-  const estimate = guard.first ? estimateBytes(workspace.root, isFree ? freeBytes : Math.min(freeBytes, quota)) : 0;
+  const estimate = guard.first ? estimateBytes(workspace.root, Math.min(freeBytes, quota ?? Infinity)) : 0;
   checkSpace(root, estimate, { allow: guard.allow });
-  if (isFree) return;
   // The store is no larger than all that is on its file system, and need not be counted then.
-  if (usedBytes + estimate <= quota) return;
-  const use = async (): Promise<Parameters<typeof checkQuota>[1]> => ({
-    usedBytes: await storeBytes(workspace, guard),
-    addedBytes: guard.allow?.includes("space") === true ? 0 : estimate,
-    configured,
-    points: workspace.points.committed().length,
-  });
-  if (isWithinQuota(root, await use())) return;
-  if (retention !== null) await makeRoom(workspace, retentionOf(retention), guard);
-  checkQuota(root, await use());
+  if (quota === null || usedBytes + estimate <= quota) return;
+  const addedBytes = guard.allow?.includes("space") === true ? 0 : estimate;
+  const isWithin = async (): Promise<boolean> => (await storeBytes(workspace, guard)) + addedBytes <= quota;
+  if (await isWithin()) return;
+  if (retention !== null && (await makeRoom(workspace, retentionOf(retention), guard)) > 0 && (await isWithin()))
+    return;
+  throw await quotaError(workspace, guard, { quota, addedBytes });
+}
+
+async function quotaError(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  use: { quota: number; addedBytes: number | null },
+): Promise<CairnError> {
+  const { found, points } = workspace;
+  const usedBytes = await storeBytes(workspace, call);
+  return quotaReached(found.control.root, { ...use, usedBytes, points: points.committed().length });
+}
+
+/**
+ * Has `save` store what a folder holds: at most `mostBytes`, which is what the quota leaves, null without one. If that is too
+ * little, the save is stopped and stores nothing; a policy then makes room once. Throws `no_space`.
+ */
+export async function withinQuota<T>(
+  workspace: Workspace,
+  guard: SpaceGuard,
+  save: (mostBytes: number | null) => Promise<T>,
+): Promise<T> {
+  await guardSpace(workspace, guard);
+  const { retention, quota_bytes: quota } = policyOf(workspace, guard);
+  for (let isLast = retention === null; ; isLast = true) {
+    try {
+      return await save(quota === null ? null : Math.max(0, quota - (await storeBytes(workspace, guard))));
+    } catch (error) {
+      if (quota === null || toCairnError(error).details?.["most_bytes"] === undefined) throw error;
+      if (!isLast && (await makeRoom(workspace, retentionOf(retention!), guard)) > 0) continue;
+      throw await quotaError(workspace, guard, { quota, addedBytes: null });
+    }
+  }
 }
 
 /** Says of a first save where its points lie, when that is a place that may go as a whole. */
@@ -80,13 +105,14 @@ function policyOf(workspace: Workspace, call: WorkspaceCall): ReturnType<typeof 
   }
 }
 
-async function makeRoom(workspace: Workspace, rules: RetentionRules, call: WorkspaceCall): Promise<void> {
+async function makeRoom(workspace: Workspace, rules: RetentionRules, call: WorkspaceCall): Promise<number> {
   const { plan } = await planCleanup(workspace, { ...call, rules, only: null, keepYoung: true });
-  if (plan.drop.length === 0) return;
+  if (plan.drop.length === 0) return 0;
   const { removed } = await runPlan(workspace, plan, call);
   call.onWarning?.(
     `the quota is met: ${plural(removed.length, "point")} that the policy drops ${removed.length === 1 ? "was" : "were"} removed`,
   );
+  return removed.length;
 }
 
 /** Milliseconds that a look at the folder may cost every first save. */

@@ -7,6 +7,7 @@ import { patternOfPath, placeOfPath } from "../../fs/ignore-pattern.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { printablePath } from "../../fs/safe-path.ts";
+import { secretIn } from "../../fs/secret-files.ts";
 import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/linux/syscall-abi.ts";
 import { newStatBuffer, openDirectory, syscalls } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
@@ -34,8 +35,10 @@ export interface UnwantedWhere extends WorkspaceCall {
 
 interface Place {
   path: Buffer;
-  /** of a folder; null of a file that is too large */
+  /** of a folder; null of a file */
   tags: readonly Tag[] | null;
+  /** of a file that is a secret, not one that is too large */
+  isSecret?: boolean;
 }
 
 export interface FoundUnwanted {
@@ -60,7 +63,10 @@ export async function findUnwanted(kinds: UnwantedKinds, where: UnwantedWhere): 
   const places = found.places.sort((a, b) => a.path.compare(b.path));
   return {
     patterns: places.flatMap(({ patterns }) => patterns),
-    leftOut: places.map(({ path, detail }) => ({ path, reason: "excluded", detail })),
+    // Secrets are told of with those that patterns leave out.
+    leftOut: places
+      .filter(({ isSecret }) => isSecret !== true)
+      .map(({ path, detail }) => ({ path, reason: "excluded", detail })),
     async changed() {
       const again = new UnwantedFinder(kinds, where);
       try {
@@ -146,12 +152,15 @@ class UnwantedFinder {
       const name = this.#listing.nameOf(offset);
       const type = this.#typeOf(fd, offset);
       const isDirectory = type === TYPE.DIRECTORY;
-      if (!isDirectory && (type !== TYPE.FILE || this.#kinds.largest === Infinity)) continue;
+      if (!isDirectory && (type !== TYPE.FILE || (this.#kinds.largest === Infinity && !this.#kinds.secrets))) continue;
       const own = below(path, name);
       if (this.#skip.has(own.toString("latin1")) || (path.length === 0 && STAGING_NAME.test(name))) continue;
       if (rules.ignores(name, isDirectory)) continue;
       if (isDirectory) this.#open.push({ path: own, rules, isTold: isTold && isUnique(name) });
-      else if (this.#sys.stat(fd, this.#listing.names, offset, this.#stat) >= 0) {
+      else if (this.#kinds.secrets && secretIn(this.#root, own, this.#scratch) !== null) {
+        const place = { path: own, tags: null, isSecret: true, patterns: [`/${patternOfPath(own)}`], detail: "" };
+        this.#add(place, isTold && isUnique(name));
+      } else if (this.#sys.stat(fd, this.#listing.names, offset, this.#stat) >= 0) {
         const size = wide(this.#stat.words, STAT.SIZE);
         if (size <= this.#kinds.largest) continue;
         const detail = `${size} bytes are more than ${this.#kinds.largest}`;
@@ -265,8 +274,9 @@ class UnwantedFinder {
 
   async noLonger(places: readonly Place[]): Promise<LeftOutEntry[]> {
     const changed: LeftOutEntry[] = [];
-    for (const { path, tags } of places) {
+    for (const { path, tags, isSecret } of places) {
       await this.#pace();
+      if (isSecret === true && secretIn(this.#root, path, this.#scratch) !== null) continue;
       if (tags === null ? this.#isLargeOrGone(path) : this.#below(path, (fd) => tags.some((tag) => this.#has(fd, tag))))
         continue;
       changed.push({ path, reason: "changing", detail: "while it was saved it became what is not to be left out" });
@@ -312,6 +322,8 @@ export interface Unwanted {
   excludeIfPresent?: readonly string[] | undefined;
   /** regular files of more bytes */
   excludeLargerThan?: number | undefined;
+  /** false: files that are credentials by their content, too */
+  secrets?: boolean | undefined;
 }
 
 export function unwantedOf({ excludeCaches, excludeIfPresent, excludeLargerThan }: Unwanted): Unwanted {
@@ -322,6 +334,7 @@ export function unwantedOf({ excludeCaches, excludeIfPresent, excludeLargerThan 
 export interface UnwantedKinds {
   tags: readonly Tag[];
   largest: number;
+  secrets: boolean;
 }
 
 /** An entry that says of the folder in which it lies that it is not wanted. */
@@ -337,13 +350,15 @@ const CACHE: Tag = { name: "CACHEDIR.TAG", header: Buffer.from("Signature: 8a477
 const MAX_HEADER_BYTES = 4096;
 
 /** Null where nothing is to be left out by what it is. Throws `usage`. */
-export function unwantedKinds({ excludeCaches, excludeIfPresent, excludeLargerThan }: Unwanted): UnwantedKinds | null {
+export function unwantedKinds(unwanted: Unwanted): UnwantedKinds | null {
+  const { excludeCaches, excludeIfPresent, excludeLargerThan } = unwanted;
   const tags = (excludeIfPresent ?? []).map(tagOf);
   if (excludeCaches === true) tags.push(CACHE);
   if (excludeLargerThan !== undefined && !(excludeLargerThan >= 1))
     throw new CairnError("usage", "a size of less than one byte would leave every file out");
   const largest = excludeLargerThan ?? Infinity;
-  return tags.length === 0 && largest === Infinity ? null : { tags, largest };
+  const secrets = unwanted.secrets === false;
+  return tags.length === 0 && largest === Infinity && !secrets ? null : { tags, largest, secrets };
 }
 
 function tagOf(given: string): Tag {

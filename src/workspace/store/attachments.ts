@@ -48,6 +48,8 @@ export async function captureFirst(
   }
   return {
     capture: {
+      check: async (path, call) => capture.check(path, call),
+      still: async (databases, call) => capture.still(databases, call),
       hold: async (path, call) => {
         const given = held.get(latin1(path));
         held.delete(latin1(path));

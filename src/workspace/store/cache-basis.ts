@@ -17,7 +17,7 @@ function placeOf(statCache: string): string {
 
 /** Before the stat cache is replaced: one without a basis relies on nothing, which only costs lookups. */
 export function dropCacheBasis(statCache: string): void {
-  fs.rmSync(placeOf(statCache), { force: true });
+  fs.rmSync(placeOf(statCache), { recursive: true, force: true });
 }
 
 /** To be written after the stat cache that relies on them. */

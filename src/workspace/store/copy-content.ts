@@ -1,11 +1,13 @@
 import { comparePaths, ByteWriter, hex } from "../../formats/bytes.ts";
-import type { RootMetadata as RecordedRoot } from "../../formats/records/descriptor.ts";
+import type { ConsistencyLabel, RootMetadata as RecordedRoot } from "../../formats/records/descriptor.ts";
+import { realSecrets } from "../../fs/secret-files.ts";
 import { encodeManifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { HeadContent, PointContent, StageRequest } from "./engine.ts";
 import { type RootMetadata, recordedRoot } from "../../archive/write/root-metadata.ts";
 import { CREDENTIALS, labelsOf, type ScanSummary, withLabels } from "../../archive/scan/summary.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
+import type { CapturedLabel } from "../../archive/scan/task.ts";
 
 /** Content of a point in the store, by which it is found again; part of its descriptor. */
 export interface CopyContent extends PointContent {
@@ -37,28 +39,46 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
   return keys.every((key) => was[key] === now[key]) ? head : null;
 }
 
+/** Sums a scan up. Files that are only called like secrets are none. */
+export function summaryOf(result: ScanResult, { root }: Pick<StageRequest, "root">): ScanSummary {
+  const summary = result.summarise();
+  return { ...summary, secrets: realSecrets(root, summary.secrets) };
+}
+
 /** Counts of a folder that is just as head has it. */
 export function summaryOfHead({ entries, bytes, labels }: HeadContent): ScanSummary {
-  const databases = labels.flatMap((label) =>
-    DATABASE_LABELS.has(label.label) ? [{ path: rawPath(label), isLive: label.label === "crash-consistent" }] : [],
-  );
+  const databases = labels.flatMap((label) => {
+    if (!isOfDatabase(label)) return [];
+    const { label: said, reason = null, recovered = false } = label;
+    return [{ path: rawPath(label), isLive: false, isUnchecked: false, said: { label: said, reason, recovered } }];
+  });
   const secrets = labels.flatMap((label) =>
     label.label === CREDENTIALS ? [{ path: rawPath(label), kind: String(label["reason"]) }] : [],
   );
   return { entries, bytes, holes: [], hashes: [], lossless: [], databases, secrets };
 }
 
-const DATABASE_LABELS: ReadonlySet<string> = new Set(["transaction-consistent", "crash-consistent"]);
+/** A label as a scan gives it to a database. */
+type OfDatabase = ConsistencyLabel & Pick<CapturedLabel, "label"> & { reason?: string; recovered?: boolean };
+
+function isOfDatabase(label: ConsistencyLabel): label is OfDatabase {
+  return label.label === "transaction-consistent" || label.label === "crash-consistent";
+}
+
+/** Raw paths of databases that were kept still while a held tree was made. */
+function stillOf(databases: StageRequest["databases"]): readonly Uint8Array[] {
+  return typeof databases === "object" ? databases.still : [];
+}
 
 /** `known`: what was said of the tree's entries before it was read. */
 export function manifestOf(
   result: ScanResult,
   summary: ScanSummary,
-  { labels: known = [], crossMounts }: Pick<StageRequest, "labels" | "crossMounts">,
+  { labels: known = [], crossMounts, databases }: Pick<StageRequest, "labels" | "crossMounts" | "databases">,
 ): Uint8Array {
   const writer = new ByteWriter(4096);
   const { notes } = result;
-  const labels = withLabels(known, labelsOf(notes, summary));
+  const labels = withLabels(known, labelsOf(notes, summary, stillOf(databases)));
   encodeManifest(writer, {
     stateDigest: hex(result.state),
     metadataDigest: hex(result.meta),

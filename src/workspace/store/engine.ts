@@ -10,6 +10,7 @@ import type { TransferProgress } from "../../repository/transfer/transfer.ts";
 import type { ClonedFrom } from "../../archive/cache/origins.ts";
 import type { StatCache } from "../../archive/cache/stat-cache.ts";
 import type { TouchedFolder } from "../../archive/cache/unchanged.ts";
+import type { HeldAs } from "../../archive/scan/databases.ts";
 import type { ScanProgress, ScanResult } from "../../archive/scan/scan.ts";
 import type { Degradation } from "../../contract/index.ts";
 import type { PointContent, VerifyStoreRequest } from "./store-care.ts";
@@ -57,8 +58,8 @@ export interface StageRequest {
   clonedFrom?: ClonedFrom;
   /** what was found out of its entries when it was taken, and cannot be seen in it */
   labels?: readonly ConsistencyLabel[];
-  /** Databases that are in use are captured (`auto`); those of a held tree lie there as they were; else they are files like any. */
-  databases: "auto" | "held" | "copy";
+  /** Databases that are in use are captured (`auto`); those of a held tree are recovered in a copy; else they are files like any. */
+  databases: "auto" | "copy" | (Pick<HeldAs, "folders"> & { still: readonly Uint8Array[] });
   /** databases that are captured before anything is read */
   attachments?: readonly Attachments[];
   crossMounts: boolean;
@@ -73,6 +74,8 @@ export interface StageRequest {
   /** tags its snapshot carries, when the engine makes one */
   pointId: string;
   message: string;
+  /** bytes that may be stored, else `no_space` with `most_bytes` in its details; null: any number */
+  mostBytes?: number | null;
   /** another repository, which gets everything new too */
   forward?: ForwardTarget | undefined;
   signal?: AbortSignal;

@@ -64,6 +64,7 @@ export async function freeContent(store: EmbeddedStore, request: FreeRequest): P
       onElsewhere: store.onElsewhere,
       hint: "nothing was freed; `cairn doctor --repair` mends what can be",
       mayLackData: true,
+      mayBeEmpty: true,
       waitMs,
       ...stop,
     };

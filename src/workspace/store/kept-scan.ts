@@ -135,7 +135,7 @@ export class KeptScan {
       if (draft === null) writeStatCache(this.file, result.table, result.old, key);
       else finishStatCache(this.file, draft, key);
       writeCacheBasis(this.file, store.index.covered);
-      fs.rmSync(this.#written, { force: true });
+      fs.rmSync(this.#written, { recursive: true, force: true });
     } catch {
       // A cache that cannot be written is only slow.
     }
@@ -152,7 +152,7 @@ export class KeptScan {
       indexes: new Set(index.covered),
     };
     this.#changes!.hold(held, () => saveHeld(file, held));
-    fs.rmSync(this.#written, { force: true });
+    fs.rmSync(this.#written, { recursive: true, force: true });
     this.noteKept(held.name);
   }
 
@@ -181,6 +181,6 @@ function saveHeld(file: string, held: HeldCache): string | null {
 
 /** Tells a file from every other one that lay in its place. */
 function fileName(file: string): string {
-  const facts = fs.statSync(file, { bigint: true, throwIfNoEntry: false });
+  const facts = fs.lstatSync(file, { bigint: true, throwIfNoEntry: false });
   return facts === undefined ? "none" : `${facts.ino}-${facts.size}-${facts.ctimeNs}`;
 }

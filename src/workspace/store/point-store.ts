@@ -39,9 +39,9 @@ import type { TreeHolder } from "../../clones/holder.ts";
 import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
 import { KeptScan, type WrittenFiles } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
-import { type CopyContent, manifestOf, sameAsHead, summaryOfHead } from "./copy-content.ts";
+import { type CopyContent, manifestOf, sameAsHead, summaryOf, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { keepStoreBytes, keptStoreBytes, notePacks, storePaths } from "./store-files.ts";
+import { keepStoreBytes, keptStoreBytes, notePacks, storePaths, unsoundPacks } from "./store-files.ts";
 import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
@@ -148,8 +148,8 @@ export class PointStore {
     const scanning = this.#scanOptions(request, store, cache);
     const scanned = scan({
       ...scanning,
-      ...(first === null ? {} : { databases: { capture: first.capture, areHeld: false, always: first.databases } }),
-      store: { ...this.#target(store), forward: request.forward },
+      ...(first === null ? {} : { databases: { capture: first.capture, held: null, always: first.databases } }),
+      store: { ...this.#target(store), forward: request.forward, mostBytes: request.mostBytes ?? null },
       ...(request.passing === true || (this.#options.changes ?? null) !== null
         ? {}
         : { draft: this.#kept.draftPlace() }),
@@ -165,7 +165,7 @@ export class PointStore {
           top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
           return [];
         }
-        summary = done.summarise();
+        summary = summaryOf(done, request);
         const manifest = manifestOf(done, summary, request);
         const built = snapshotTree({
           path: request.recordedRoot ?? request.root,
@@ -370,6 +370,12 @@ export class PointStore {
     return keptStoreBytes(paths) ?? keepStoreBytes(paths, (await this.store()).index);
   }
 
+  /** Counts packs of the store that are known to be lost or damaged without reading any. */
+  async unsoundPacks(): Promise<number> {
+    const { index, paths } = await this.store();
+    return unsoundPacks(paths, index);
+  }
+
   /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
   async write(content: PointContent, request: WriteRequest): Promise<WrittenContent> {
     return writeContent(await this.store(), content, request);
@@ -465,7 +471,7 @@ export class PointStore {
 
   #databases({ databases: how }: StageRequest): ScanOptions["databases"] {
     const { databases: capture } = this;
-    return capture === null || how === "copy" ? undefined : { capture, areHeld: how === "held" };
+    return capture === null || how === "copy" ? undefined : { capture, held: how === "auto" ? null : how };
   }
 
   #snapshot(

@@ -5,6 +5,8 @@ import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { readRegular, writeRegular } from "../../fs/regular-file.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
+import { namesIn } from "../../fs/names-in.ts";
+import { objectIdOf } from "../../ids.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 
 /** Places of the parts of an embedded store in a control directory, and the notes in its cache. */
@@ -75,6 +77,22 @@ export function notedPacks({ damagedPacks }: StorePaths): string[] {
   } catch {
     return [];
   }
+}
+
+/** Counts packs with something of the index that are not there or were noted as damaged; no pack is read. */
+export function unsoundPacks(paths: StorePaths, { table }: BlobIndex): number {
+  const noted = new Set(notedPacks(paths));
+  const present = new Map<string, ReadonlySet<string>>();
+  let count = 0;
+  for (let pack = 0; pack < table.packCount; pack++) {
+    if (table.packRefs[pack] === 0) continue;
+    const name = objectIdOf(table.packId(pack));
+    const folder = name.slice(0, 2);
+    const names = present.get(folder) ?? new Set(namesIn(path.join(paths.repository, "data", folder)));
+    present.set(folder, names);
+    if (!names.has(name) || noted.has(name)) count++;
+  }
+  return count;
 }
 
 /** Notes packs beside, or with `instead` in place of, those noted before. */

@@ -8,6 +8,7 @@ import { loadStatCache, type StatCache, writeStatCache } from "../../archive/cac
 import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
 import { storePaths } from "./store-files.ts";
 import { scan, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
+import { ScanMemory } from "../../archive/scan/scan-memory.ts";
 import type { ScanSummary } from "../../archive/scan/summary.ts";
 import { losslessByPath } from "../../archive/write/exact-nodes.ts";
 import type { HoleList } from "../../archive/write/data-runs.ts";
@@ -65,6 +66,7 @@ export class TestStore {
   #options(root: string | Buffer, more: Partial<ScanOptions>): ScanOptions {
     return {
       root: Buffer.from(root as string),
+      memory: new ScanMemory(),
       cache: null,
       excludes: [],
       rules: null,

@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { readSmallFile } from "../../../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import { shellQuote } from "../../render/format.ts";
-import type { Edit } from "./edit.ts";
+import { type Edit, MARK } from "./edit.ts";
 
 /**
  * Entries that each tool wants, in the files and forms that it documents: of Claude Code 2.1, Codex 0.169, Gemini CLI 0.61,
@@ -123,6 +124,22 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
     },
   },
 };
+
+/** Tools whose files in a project have hooks that `install` wrote. */
+export function installedFor(project: string, env: Environment): string[] {
+  const hasHook = ({ file }: Edit): boolean => {
+    try {
+      return readSmallFile(file, MOST_BYTES, true)?.includes(MARK) === true;
+    } catch {
+      return false;
+    }
+  };
+  return Object.keys(AGENTS).filter((name) =>
+    AGENTS[name]!.edits({ project, env, command: ["cairn"], each: "turn" }).some(hasHook),
+  );
+}
+
+const MOST_BYTES = 64 << 20;
 
 interface Events {
   turn: readonly [string, string];

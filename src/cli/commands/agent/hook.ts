@@ -1,10 +1,15 @@
 import { isAbsolute } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { aborted } from "../../process-signal.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { AGENTS } from "./agents.ts";
 
 const LIMIT = 16 << 20;
 const WAIT_MS = 5000;
+/** The work is stopped after this long, or by a signal, and left to the next command where it does not stop. */
+const STOP_MS = 8000;
+const LEAVE_MS = 1000;
 /** Names of events that come before something, in every tool's words. */
 const BEFORE = /^(?:UserPromptSubmit|PreToolUse|Before|before$|prompt$)/;
 
@@ -26,8 +31,14 @@ export const command: CommandDefinition = {
     const tool = input.required(0);
     let said: string;
     let id: string | null = null;
+    const signal = AbortSignal.any([context.signal, AbortSignal.timeout(STOP_MS)]);
+    const left = async (): Promise<never> => {
+      await aborted(signal);
+      await sleep(LEAVE_MS);
+      throw new Error("stopped before the folder was saved");
+    };
     try {
-      id = await saved(context, tool, toldBy(await read()));
+      id = await Promise.race([read().then((text) => saved(context, tool, toldBy(text), signal)), left()]);
       said = id === null ? "the folder is no workspace, or nothing had changed" : `saved as ${id.slice(0, 8)}`;
     } catch (error) {
       // Whatever is wrong with a save is no reason for the agent's turn to fail.
@@ -71,12 +82,13 @@ function toldBy(text: string): Told {
 }
 
 /** Saves the workspace in which the tool works; null where it works in none, or nothing had changed. */
-async function saved(context: Context, agent: string, { cwd, event, ...facts }: Told): Promise<string | null> {
+async function saved(context: Context, agent: string, told: Told, signal: AbortSignal): Promise<string | null> {
+  const { cwd, event, ...facts } = told;
   if (!isAbsolute(cwd)) return null;
   const library = await context.library();
-  const folder = await library.find(cwd);
+  const folder = await library.find(cwd, { signal });
   if (folder === null) return null;
-  const options = { signal: context.signal, lockTimeoutMs: WAIT_MS };
+  const options = { signal, lockTimeoutMs: WAIT_MS };
   const client = await library.open(folder, options);
   try {
     const { made, save_point_id } = await client.save({

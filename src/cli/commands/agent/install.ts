@@ -1,6 +1,6 @@
 import { lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { findProgram } from "../../../fs/child-pipes.ts";
+import { thisProgram } from "../../../daemon/unit.ts";
 import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -8,6 +8,7 @@ import { type Input, usage } from "../../input.ts";
 import { printable } from "../../render/format.ts";
 import { AGENTS, type AgentTool, type Scope } from "./agents.ts";
 import { type Edit, withEdit, withoutEdit } from "./edit.ts";
+import { forgetBefore, keepBefore, keptBefore } from "./kept-before.ts";
 
 const LIMIT = 64 << 20;
 const TOOL = { name: "<tool>", text: Object.keys(AGENTS).join(", ") };
@@ -24,7 +25,7 @@ export const install: CommandDefinition = {
       text: "tool (default: points before and after each tool call and turn) or turn",
       values: EACH,
     },
-    { flags: "--command <path>", text: "what the tool is to run (default: cairn, or where this one lies)" },
+    { flags: "--command <path>", text: "what the tool is to run (default: this program, by the Node that runs it)" },
     { flags: "--print", text: "show the files as they would be, and write nothing" },
   ],
   examples: [
@@ -42,7 +43,11 @@ export const install: CommandDefinition = {
       await client.close();
     }
     const changes = changesOf(tool.edits(scope), withEdit);
-    if (!input.flag("print")) for (const change of changes) write(change);
+    if (!input.flag("print"))
+      for (const { file, before, text } of changes) {
+        const made = write({ file, before, text });
+        if (text !== null && text !== before) keepBefore(file, { before, text, made });
+      }
     return {
       data: dataOf(input, changes),
       text: () =>
@@ -65,7 +70,12 @@ export const remove: CommandDefinition = {
   async run(context, input) {
     const tool = toolOf(input);
     const changes = changesOf(tool.edits({ ...scopeOf(context, input), each: "tool" }), withoutEdit);
-    for (const change of changes) write(change);
+    for (const change of changes) {
+      const kept = keptBefore(change.file, change.before);
+      if (kept !== null) change.text = kept.before;
+      write(change);
+      forgetBefore(change.file, kept?.made ?? null);
+    }
     return {
       data: dataOf(input, changes),
       text: () => [`${context.style.green("removed")} for ${tool.title}`, ...shown(changes)].join("\n"),
@@ -82,17 +92,13 @@ function toolOf(input: Input): AgentTool {
 }
 
 function scopeOf(context: Context, input: Input): Scope {
+  const command = input.text("command");
   return {
     project: input.flag("user") ? null : resolve(context.folder()),
     env: context.env,
     each: input.choice("each", EACH) ?? "tool",
-    command: [input.text("command") ?? ownCommand(context.env)],
+    command: command === undefined ? thisProgram() : [command],
   };
-}
-
-/** `cairn` where a shell finds it, else the file that runs now. */
-function ownCommand(env: Context["env"]): string {
-  return findProgram("cairn", env["PATH"] ?? "") === null ? realpathSync(process.argv[1]!) : "cairn";
 }
 
 interface Change {
@@ -116,15 +122,19 @@ function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | nu
   return [...changes.values()];
 }
 
-/** Writes one file whole, through a link to where it lies, with the mode that it has. */
-function write({ file, before, text }: Change): void {
-  if (text === before) return;
+/** Writes one file whole, through a link to where it lies, with the mode that it has. Returns the topmost folder that it made. */
+function write({ file, before, text }: Change): string | null {
+  if (text === before) return null;
   const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() === true;
   const target = isLink ? realpathSync(file) : file;
-  if (text === null) return rmSync(target, { force: true });
-  mkdirSync(dirname(target), { recursive: true });
+  if (text === null) {
+    rmSync(target, { force: true });
+    return null;
+  }
+  const made = mkdirSync(dirname(target), { recursive: true }) ?? null;
   const mode = statSync(target, { throwIfNoEntry: false })?.mode ?? 0o644;
   durableWrite(target, Buffer.from(text), { mode: mode & 0o777 });
+  return made;
 }
 
 const dataOf = (input: Input, changes: readonly Change[]) => ({

@@ -33,7 +33,7 @@ const FIRST = new VerbOptions(
     excludeIfPresent: "--exclude-if-present <name[:header]>",
     with: "--with <db=folder>",
     secrets: { flags: "--no-secrets", text: "leave out files that look like credentials", value: false },
-    allow: guards("home", "nested", "git", "space"),
+    allow: guards("home", "nested", "git", "space", "unmounted"),
   },
 );
 const OPTIONS = new VerbOptions(
@@ -43,7 +43,9 @@ const OPTIONS = new VerbOptions(
     tags: "-t, --tag <tags>",
     hostname: { flags: "--host <name>", text: "in place of this machine's name (also RESTIC_HOST)" },
     jobs: "--jobs <n>",
-    dryRun: { text: "only say what would be transferred; the folder is saved first all the same" },
+    dryRun: {
+      text: "only say what would be transferred of the last save point; nothing is saved and no folder adopted",
+    },
   },
 );
 
@@ -100,7 +102,7 @@ export const command: CommandDefinition = {
       throw usage(`--${kebab(name)} is of the save before the backup: it goes with no POINT and not with --no-save`);
     const options: CreateBackupOptions = { ...ofSnapshot(context, input), ...saving };
     if (point !== undefined) options.point = point;
-    const kept = isSaved ? null : await context.open(folder);
+    const kept = isSaved && options.dryRun !== true ? null : await context.open(folder);
     const backUp = async (repository: Promise<BackupRepository>): Promise<CreateBackupResult> => {
       // A new workspace cuts large files as the repository does, where the user has none yet.
       const client = kept ?? (await context.openOrAdopt(folder, saving.allow, repository));
@@ -119,7 +121,7 @@ export const command: CommandDefinition = {
           text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
         };
       },
-      { folder, saves: isSaved },
+      { folder, saves: kept === null },
     );
   },
 };
@@ -298,5 +300,11 @@ function render(context: Context, result: CreateBackupResult | PathsBackupResult
     `${style.green("snapshot")} ${style.bold(snapshot.snapshot_id.slice(0, 8))} of ${what} in ${printable(result.location)}`,
     `  ${added.packs === 0 ? "everything was there already" : `added ${size}`}, ${formatDuration(result.duration_ms)}`,
     ...("databases" in result ? result.databases.flatMap(databaseLine) : []),
+    ...("labels" in result ? result.labels.flatMap(labelLine) : []),
   ].join("\n");
+}
+
+/** Says what can be relied on of a database, where something is to be said. */
+function labelLine({ path, label, reason }: PathsBackupResult["labels"][number]): string[] {
+  return reason === undefined ? [] : [`  ${printable(path)} is ${label}: ${printable(reason)}`];
 }

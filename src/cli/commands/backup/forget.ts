@@ -14,7 +14,9 @@ import { ForgetBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(ForgetBackupsOptions, "prune", "dryRun"));
+const OPTIONS = new VerbOptions(pick(ForgetBackupsOptions, "prune", "allow", "instant", "dryRun"), {
+  allow: "--allow <guard>",
+});
 
 export const command: CommandDefinition = {
   name: "backup forget",

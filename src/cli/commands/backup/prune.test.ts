@@ -19,6 +19,7 @@ const NOTHING: PruneBackupsResult = {
   bytes_freed: 0,
   unused_bytes: 0,
   postponed: false,
+  missing_snapshots: [],
   damaged_packs: [],
   duration_ms: 1,
 };
@@ -41,7 +42,7 @@ test("a prune names damaged packs that it leaves alone, planned or done", () => 
 test("a prune that could delete nothing says why, and not that it freed nothing", () => {
   assert.equal(
     told({ postponed: true }),
-    "others use the repository: what could not be deleted goes with the next prune",
+    "others use the repository, or its lists are short: what could not be deleted goes with the next prune",
   );
   assert.equal(told({}), "nothing to free");
 });

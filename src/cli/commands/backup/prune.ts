@@ -8,7 +8,7 @@ import { PruneBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(PruneBackupsOptions, "dryRun"));
+const OPTIONS = new VerbOptions(pick(PruneBackupsOptions, "allow", "instant", "dryRun"), { allow: "--allow <guard>" });
 
 export const command: CommandDefinition = {
   name: "backup prune",
@@ -67,6 +67,10 @@ export function renderPrune({ style }: Context, result: PruneBackupsResult): str
   if (packs + indexes > 0)
     lines.push(`merged ${plural(packs, "small pack")} and ${plural(indexes, "small index file")} into fewer`);
   if (postponed)
-    lines.push(style.yellow("others use the repository: what could not be deleted goes with the next prune"));
+    lines.push(
+      style.yellow(
+        "others use the repository, or its lists are short: what could not be deleted goes with the next prune",
+      ),
+    );
   return [...lines, ...damaged];
 }

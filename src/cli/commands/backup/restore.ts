@@ -130,7 +130,9 @@ async function inPlace(
   return withRepository(context, input, async (repository) => {
     const client = await openedInPlace(context, { repository, snapshot, options });
     const keepPresent = input.flag("keepPresent");
-    const result = await client.restoreBackup(repository, snapshot, { ...options, keepPresent });
+    const result = await withoutAdoption(context, client, async () =>
+      client.restoreBackup(repository, snapshot, { ...options, keepPresent }),
+    );
     const outcome = restoreOutcome(context, client, { result });
     const about = result.dry_run ? renderPlanned(result) : [`  ${nameOf(result)}`, ...renderProof(context, result)];
     return {
@@ -142,6 +144,22 @@ async function inPlace(
       },
     };
   });
+}
+
+/** Gives up a folder that was adopted for a restore which failed before anything was saved. */
+async function withoutAdoption<T>(context: Context, client: Client, restore: () => Promise<T>): Promise<T> {
+  try {
+    return await restore();
+  } catch (error) {
+    if (client.created && (await hasNoPoint(client).catch(() => false)))
+      await client.release({ deletePoints: true }).catch(() => undefined);
+    throw error;
+  }
+}
+
+async function hasNoPoint(client: Client): Promise<boolean> {
+  const { save_points: points, damaged } = await client.history(undefined, 1, { all: true });
+  return points.length + damaged.length === 0;
 }
 
 /**

@@ -104,7 +104,8 @@ export const extract: CommandDefinition = {
 };
 
 const LAYOUTS = ["A", "B", "C"] as const;
-export const LAYOUT = { flags: "--layout <name>", text: "A, B or C (default C)", values: LAYOUTS };
+const LAYOUT_C = { flags: "--layout <name>", text: "A, B or C (default C)", values: LAYOUTS };
+export const LAYOUT = { ...LAYOUT_C, text: "A, B or C (default C; B for what lies in agent or session)" };
 
 export function chosenLayout(input: Input): { layout?: "A" | "B" | "C" } {
   const layout = input.choice("layout", LAYOUTS);
@@ -114,14 +115,28 @@ export function chosenLayout(input: Input): { layout?: "A" | "B" | "C" } {
 export const convert: CommandDefinition = {
   name: "bundle convert",
   arguments: [BUNDLE, { name: "<new>", text: "a file that is not there", completes: "files" }],
-  options: [LAYOUT, { flags: "--without-vectors", text: "leave vectors out, which layout A cannot have" }],
-  examples: [{ line: "cairn bundle convert docs.ovpack old.ovpack --layout B", text: "for OpenViking 0.3" }],
+  options: [
+    LAYOUT_C,
+    { flags: "--without-vectors", text: "leave vectors out, which layout A cannot have" },
+    { flags: "--leave-out <path>", text: "a path of the bundle that the new one is not to have", repeat: true },
+    { flags: "--sessions-to <user>", text: "viking://session/ID becomes viking://user/USER/sessions/ID" },
+  ],
+  examples: [
+    { line: "cairn bundle convert docs.ovpack old.ovpack --layout B", text: "for OpenViking 0.3" },
+    {
+      line: "cairn bundle convert all-0.3.ovpack all.ovpack --sessions-to alice --leave-out agent",
+      text: "a backup of OpenViking 0.3 for 0.4, which has neither viking://session nor viking://agent",
+    },
+  ],
   async run(context, input) {
     const library = await context.library();
+    const sessionsTo = input.text("sessionsTo");
     const result = await library.convertBundle(context.absolute(input.required(0)), context.place(input.required(1)), {
       ...context.callOptions(),
       ...chosenLayout(input),
       withoutVectors: input.flag("withoutVectors"),
+      leaveOut: input.list("leaveOut"),
+      ...(sessionsTo === undefined ? {} : { sessionsTo }),
     });
     return {
       data: result,

@@ -2,6 +2,7 @@ import type { CheckContextResult, InitContextOptions } from "../../../contract/c
 import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
@@ -72,10 +73,17 @@ export const add: CommandDefinition = {
       overwrite: input.flag("overwrite"),
       ...(abstract === undefined ? {} : { abstract }),
     });
+    const { left_out: left } = result;
+    const summary = `${context.style.green("added")} ${printable(result.uri)}: ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, ${plural(result.indexed, "index record")}`;
+    const lines = left.slice(0, MOST_NAMED).map(({ path, reason }) => {
+      const why = reason === "rule" ? "" : ": neither a file nor a folder";
+      return `  ${context.style.yellow("left out")} ${printable(path)}${why}`;
+    });
+    const more = left.length > MOST_NAMED ? [`  and ${left.length - MOST_NAMED} more (--json lists all)`] : [];
     return {
       data: result,
-      text: () =>
-        `${context.style.green("added")} ${printable(result.uri)}: ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, ${plural(result.indexed, "index record")}`,
+      text: () => [summary, ...lines, ...more].join("\n"),
+      exitStatus: left.some(({ reason }) => reason === "special") ? EXIT_PARTLY : 0,
     };
   },
 };

@@ -1,5 +1,6 @@
 import type { VerifyReceiptOptions } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
+import { CairnError } from "../../../errors.ts";
 import { printable } from "../../render/format.ts";
 
 export const command: CommandDefinition = {
@@ -19,8 +20,14 @@ export const command: CommandDefinition = {
     const library = await context.library();
     const result = await library.verifyReceipt(context.absolute(input.required(0)), options);
     const { receipt, trusted } = result;
+    const error = trusted
+      ? undefined
+      : new CairnError("refused", "the receipt is signed by a key that nothing here knows", {
+          hint: "name the key that it must be signed with: --key KEY",
+        });
     return {
       data: result,
+      ...(error === undefined ? {} : { error }),
       text() {
         const from = receipt["read_from"] === "memory" ? " (out of memory, which says nothing of the disk)" : "";
         const said = (name: string): string => printable(String(receipt[name]));

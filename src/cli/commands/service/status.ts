@@ -2,15 +2,16 @@ import type { DaemonStatus } from "../../../contract/daemon.ts";
 import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { Connection, NoDaemon } from "../../../api/client/connection.ts";
-import { socketsToAsk } from "../../../api/client/served-library.ts";
+import { socketsOfClient } from "../../../api/client/served-library.ts";
+import { notAsked } from "../../../api/client/service.ts";
 import { formatAge, formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
 
-/** The answer of the first daemon that is there. Throws `not_found` where none is. */
+/** The answer of the first daemon that is there. Throws `no_daemon` where none is. */
 export async function askDaemon(name: string, members: Record<string, unknown> = {}): Promise<unknown> {
-  let refused: NoDaemon | undefined;
-  for (const socket of socketsToAsk()) {
+  let refused = notAsked();
+  for (const socket of socketsOfClient()) {
     const connection = new Connection(socket);
     try {
       return await connection.call(name, members);
@@ -21,11 +22,7 @@ export async function askDaemon(name: string, members: Record<string, unknown> =
       connection.close();
     }
   }
-  if (refused?.code === "permission") throw refused;
-  throw new CairnError("not_found", "no daemon runs here", {
-    hint: "start one: `cairn service install`, or `cairn daemon` in the foreground",
-    cause: refused,
-  });
+  throw refused;
 }
 
 export const command: CommandDefinition = {

@@ -384,6 +384,23 @@ test("a server that lets nothing be written says permission", async (t) => {
   assert.deepEqual(await storage.list("index"), [{ name, size: 10 }]);
 });
 
+test("an account that may not remove leaves one file of all its locks, and no lock", async (t) => {
+  const server = await sshServer(t, { sftpArguments: ["-P", "remove"] });
+  if (server === null) return;
+  const storage = await openSftpStorage(server.location("repo"), { create: true, env: server.env });
+  t.after(() => storage.close());
+  for (let i = 0; i < 3; i++) {
+    const { name, bytes } = named(100);
+    await storage.save("locks", name, bytes);
+    await storage.remove("locks", name);
+  }
+  assert.deepEqual(await storage.list("locks"), []);
+  assert.deepEqual(readdirSync(join(server.folder, "repo/locks")), ["released"]);
+  const { name, bytes } = named(10);
+  await storage.save("index", name, bytes);
+  await assert.rejects(storage.remove("index", name), coded("permission"));
+});
+
 test("a repository at or below what is no folder is already_exists", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;

@@ -74,6 +74,8 @@ export interface SftpStorageOptions {
   readonly pace?: Pace | undefined;
 }
 
+/** The name of what is left of a released lock; it is no name of a lock. */
+const RELEASED = "released";
 const DATA_FOLDERS = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
 const TEMPORARY = /-cairn-temp-[0-9a-f]{16}$/;
 /** Short requests under way at once, over all sessions. */
@@ -212,7 +214,18 @@ export class SftpStorage implements Storage {
   async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
     const path = this.#path(kind, name);
     const how = { doing: `cannot remove ${labelOf(kind, name)}`, signal: signalOfWrite(kind, call) };
-    await this.#call(how, (session) => this.#explaining(session, 0, () => session.remove(path)));
+    await this.#call(how, (session) =>
+      this.#explaining(session, 0, async () => {
+        await session.remove(path).catch(async (error: unknown) => {
+          // An account that may not remove may mostly rename: one file is left of all its locks.
+          if (kind !== "locks" || statusOf(error) !== SFTP_STATUS.permissionDenied || !session.has(POSIX_RENAME))
+            throw error;
+          await session.renameOver(path, posix.join(posix.dirname(path), RELEASED)).catch(() => {
+            throw error;
+          });
+        });
+      }),
+    );
     this.#unsynced.get(kind)?.delete(path);
   }
 

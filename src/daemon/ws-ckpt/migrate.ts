@@ -1,12 +1,15 @@
-import { lstatSync, readdirSync } from "node:fs";
+import { lstatSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
-import type { Client } from "../contract/index.ts";
-import { CairnError, toCairnError } from "../errors.ts";
-import { failpoint } from "../failpoint.ts";
-import { parseJson } from "../formats/fields.ts";
-import { readSmallFile } from "../fs/durable.ts";
-import { isSubvolume } from "../fs/linux/btrfs.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import type { Client } from "../../contract/index.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { parseJson } from "../../formats/fields.ts";
+import { readSmallFile } from "../../fs/durable.ts";
+import { isSubvolume } from "../../fs/linux/btrfs.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { namesOfIndexes, type OldState, readOldState } from "./old-loop.ts";
+
+export { oldStateDirectory } from "./old-loop.ts";
 
 /**
  * Takes over what the checkpoint daemon ws-ckpt has left, of its layouts v0 and v1. Nothing of it is changed or removed: the live
@@ -27,8 +30,8 @@ export interface OldPlaces {
 }
 
 export interface Migration {
-  /** Opens a folder as a workspace that the daemon serves. */
-  register(folder: string): Promise<Client>;
+  /** Opens a folder as a workspace that the daemon serves. `link`: the path that is a link to it. */
+  register(folder: string, link: string | undefined): Promise<Client>;
   /** Snapshots of an old workspace that were taken over: what its user has removed since is not brought back. */
   taken(id: string): readonly string[];
   /** Notes them, durably. */
@@ -58,9 +61,10 @@ export async function migrateOld(places: OldPlaces, migration: Migration): Promi
   const done: Migrated = { workspaces: 0, points: 0, problems: [] };
   const problem = (what: string, error: unknown): void =>
     void done.problems.push(`${what}: ${toCairnError(error).message}`);
-  const dataRoot = places.dataRoot ?? oldDataRoot(places.state, problem) ?? LOOP_MOUNT;
-  if (!isFolder(dataRoot)) return done;
-  for (const id of oldWorkspaces(dataRoot)) {
+  const state = oldState(places.state, problem);
+  const dataRoot = places.dataRoot ?? state?.dataRoot ?? LOOP_MOUNT;
+  const paths = new Map(state?.workspaces.map(({ id, path }) => [id, path]));
+  for (const id of oldWorkspaces(dataRoot, [...paths.keys(), ...namesOfIndexes(places.state)])) {
     const live = join(dataRoot, id);
     try {
       if (!isFolder(live)) {
@@ -73,7 +77,7 @@ export async function migrateOld(places: OldPlaces, migration: Migration): Promi
         );
       }
       const snapshots = oldSnapshots(places.state, { dataRoot, id }, problem);
-      const client = await migration.register(live);
+      const client = await migration.register(live, linkTo(live, paths.get(id)));
       failpoint("daemon-migration.registered");
       done.workspaces++;
       const taken = new Set([...migration.taken(id), ...(await importedInto(client))]);
@@ -104,24 +108,27 @@ export async function migrateOld(places: OldPlaces, migration: Migration): Promi
 
 type Problem = (what: string, error: unknown) => void;
 
-/** The data root by the old state file; null where there is none, or it cannot be read. */
-function oldDataRoot(state: string, problem: Problem): string | null {
-  const file = join(state, "state.json");
+/** The old state; null where there is none, or it cannot be read. */
+function oldState(directory: string, problem: Problem): OldState | null {
   try {
-    const bytes = readSmallFile(file, MAX_INDEX_BYTES);
-    if (bytes === null) return null;
-    const { paths } = (parseJson(bytes, file) ?? {}) as { paths?: { data_root?: unknown } };
-    if (typeof paths?.data_root === "string" && paths.data_root.startsWith("/")) return paths.data_root;
-    throw new CairnError("damaged", "it names no data_root");
+    const state = readOldState(directory);
+    if (state !== null && state.dataRoot === null) throw new CairnError("damaged", "it names no data_root");
+    return state;
   } catch (error) {
-    problem(printablePath(file), error);
+    problem(printablePath(join(directory, "state.json")), error);
     return null;
   }
 }
 
-/** Ids of workspaces that have a live subvolume or snapshots, in order. */
-function oldWorkspaces(dataRoot: string): string[] {
-  const names = [...namesOf(dataRoot), ...namesOf(join(dataRoot, "snapshots"))];
+/** The path that its user has, if that is a link to the live folder. */
+function linkTo(live: string, path: string | undefined): string | undefined {
+  if (path === undefined || lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return undefined;
+  return readlinkSync(path) === live ? path : undefined;
+}
+
+/** Ids of workspaces that are listed, or have a live subvolume or snapshots, in order. */
+function oldWorkspaces(dataRoot: string, listed: readonly string[]): string[] {
+  const names = [...listed, ...namesOf(dataRoot), ...namesOf(join(dataRoot, "snapshots"))];
   return [...new Set(names.filter((name) => WORKSPACE.test(name)))].toSorted();
 }
 
@@ -190,13 +197,14 @@ async function take(client: Client, { id, name, tree, snapshot }: Taken): Promis
     listed: isListed,
     ...(metadata === undefined ? {} : { metadata }),
   };
-  await client.importTree(tree, {
-    message,
-    tags: [name],
-    cause,
-    pinned,
-    ...(createdAt === undefined ? {} : { createdAt }),
-  });
+  const options = { message, cause, pinned, ...(createdAt === undefined ? {} : { createdAt }) };
+  try {
+    await client.importTree(tree, { ...options, id: name });
+  } catch (error) {
+    // A point has it already, or it means another one, as `latest`.
+    if (!["already_exists", "invalid_id"].includes(toCairnError(error).code)) throw error;
+    await client.importTree(tree, { ...options, tags: [name] });
+  }
 }
 
 /** Names of snapshots that are points of a workspace. */

@@ -1,0 +1,346 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import type { BackupRepository, PruneBackupsOptions, PruneBackupsResult } from "../../contract/index.ts";
+import type { FileKind, Storage, StoredFile } from "../../repository/storage/storage.ts";
+import { resticCheck } from "../../repository/test-archive.ts";
+import { type BackupScene, backupScene, opened } from "../testing-far.ts";
+
+const DAY_MS = 24 * 60 * 60_000;
+
+interface Scene extends BackupScene {
+  /** Ids of three snapshots, each with 300 kB of its own; oldest first. */
+  ids: string[];
+}
+
+async function scene(t: TestContext, scheme: "far" | "local"): Promise<Scene> {
+  const at = await backupScene(t, scheme);
+  const ids: string[] = [];
+  for (let i = 0; i < 3; i++) {
+    rmSync(join(at.folder, "random"), { force: true });
+    writeFileSync(join(at.folder, "random"), randomBytes(300_000));
+    const { snapshot } = await at.client.createBackup(at.repository, { save: true });
+    ids.push(snapshot!.snapshot_id);
+  }
+  return { ...at, ids };
+}
+
+function packsIn(place: string): string[] {
+  const entries = readdirSync(join(place, "data"), { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
+}
+
+function pathOf({ place }: Scene, id: string): string {
+  return join(place, "snapshots", id);
+}
+
+/** Takes the file of a snapshot away and returns a function that puts it back, as a sync tool does. */
+function takeAway(at: Scene, id: string): () => void {
+  const aside = join(at.root, id);
+  renameSync(pathOf(at, id), aside);
+  return () => renameSync(aside, pathOf(at, id));
+}
+
+interface Pruned {
+  result: PruneBackupsResult;
+  warnings: string[];
+}
+
+async function prune(repository: BackupRepository, options: PruneBackupsOptions = {}): Promise<Pruned> {
+  const warnings: string[] = [];
+  const result = await repository.prune({ maxUnused: 0, ...options, onWarning: (text) => void warnings.push(text) });
+  return { result, warnings };
+}
+
+/** Has the storage that was opened last as `far:` answer lists of a kind otherwise; returns a function that ends it. */
+function lying(kind: FileKind, answer: (files: StoredFile[]) => StoredFile[]): () => void {
+  const storage: Storage = opened.far!;
+  storage.list = async function list(asked, call) {
+    const files = await Object.getPrototypeOf(storage).list.call(storage, asked, call);
+    return asked === kind ? answer(files) : files;
+  };
+  return () => void delete (storage as Partial<Storage>).list;
+}
+
+async function requireWhole(at: Scene, ids: readonly string[]): Promise<void> {
+  for (const id of ids) {
+    const restored = await at.repository.restore(
+      id,
+      join(at.root, `to-${id.slice(0, 8)}-${randomBytes(2).toString("hex")}`),
+    );
+    assert.ok(restored.proof !== null, id);
+  }
+  resticCheck(at.place);
+}
+
+/** Opens the repository as a host with a cache of its own. */
+async function asOtherHost<T>(at: Scene, work: (repository: BackupRepository) => Promise<T>): Promise<T> {
+  const own = process.env["XDG_CACHE_HOME"];
+  process.env["XDG_CACHE_HOME"] = join(at.root, "other-cache");
+  const repository = await at.library.openRepository(at.options);
+  process.env["XDG_CACHE_HOME"] = own;
+  try {
+    return await work(repository);
+  } finally {
+    await repository.close();
+  }
+}
+
+test("a prune refuses a repository whose snapshots were all lost, and names them", async (t) => {
+  const at = await scene(t, "local");
+  const back = at.ids.map((id) => takeAway(at, id));
+  const packs = packsIn(at.place);
+  await assert.rejects(at.repository.prune(), {
+    code: "refused",
+    message: new RegExp(`3 snapshots there before: .*${at.ids[1]!.slice(0, 8)}`),
+    hint: /--allow empty/,
+  });
+  await assert.rejects(at.repository.forget({ retention: { keepLast: 1 }, prune: true }), { code: "refused" });
+  await assert.rejects(
+    asOtherHost(at, async (other) => other.prune()),
+    { code: "refused" },
+  );
+  // What was seen before counts beside the override, too.
+  const { result } = await prune(at.repository, { allow: ["empty"] });
+  assert.deepEqual(result.missing_snapshots.map(({ snapshot_id: id }) => id).toSorted(), at.ids.toSorted());
+  assert.deepEqual(packsIn(at.place), packs);
+  for (const put of back) put();
+  await requireWhole(at, at.ids);
+});
+
+test("a prune with --allow empty and --instant empties a repository without snapshots", async (t) => {
+  const at = await scene(t, "local");
+  for (const id of at.ids) takeAway(at, id);
+  await prune(at.repository, { allow: ["empty"], instant: true });
+  assert.deepEqual(packsIn(at.place), []);
+});
+
+test("forget of the last snapshot with --prune removes no snapshot before it refuses", async (t) => {
+  const at = await scene(t, "local");
+  await assert.rejects(at.repository.forget({ snapshots: at.ids, prune: true }), { code: "refused" });
+  await requireWhole(at, at.ids);
+  await at.repository.forget({ snapshots: at.ids, prune: true, allow: ["empty"] });
+  assert.deepEqual(packsIn(at.place), []);
+});
+
+test("a lost snapshot counts for 24 hours, and what others do not need is freed", async (t) => {
+  const at = await scene(t, "local");
+  const [first, second, third] = at.ids as [string, string, string];
+  const back = takeAway(at, second);
+  await at.repository.forget({ snapshots: [first] });
+  const { result, warnings } = await prune(at.repository);
+  assert.ok(result.bytes_freed > 250_000, String(result.bytes_freed));
+  assert.deepEqual(
+    result.missing_snapshots.map(({ snapshot_id: id, needed }) => [id, needed]),
+    [[second, true]],
+  );
+  assert.match(warnings.join("\n"), new RegExp(`${second.slice(0, 8)}.*24 hours.*--instant`));
+  back();
+  await requireWhole(at, [second, third]);
+  assert.deepEqual((await prune(at.repository)).result.missing_snapshots, []);
+});
+
+for (const how of ["24 hours later", "at once"] as const)
+  test(`what only a lost snapshot needs is freed ${how === "at once" ? "at once with --instant" : how}`, async (t) => {
+    const at = await scene(t, "local");
+    takeAway(at, at.ids[1]!);
+    t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
+    await prune(at.repository);
+    t.mock.timers.setTime(Date.now() + DAY_MS - 60_000);
+    assert.equal((await prune(at.repository)).result.bytes_freed, 0);
+    if (how !== "at once") t.mock.timers.setTime(Date.now() + 60_000);
+    const { result, warnings } = await prune(at.repository, { instant: how === "at once" });
+    assert.ok(result.bytes_freed > 250_000, String(result.bytes_freed));
+    assert.match(warnings.join("\n"), /count as forgotten now/);
+    // It is named once.
+    assert.deepEqual((await prune(at.repository)).result.missing_snapshots, []);
+    t.mock.timers.reset();
+    await requireWhole(at, [at.ids[0]!, at.ids[2]!]);
+  });
+
+test("a clock that was set back starts the 24 hours of a lost snapshot anew", async (t) => {
+  const at = await scene(t, "local");
+  const back = takeAway(at, at.ids[1]!);
+  const now = Date.now();
+  t.mock.timers.enable({ apis: ["Date"], now: now + 400 * DAY_MS });
+  await prune(at.repository);
+  t.mock.timers.setTime(now);
+  const { result } = await prune(at.repository);
+  assert.deepEqual(
+    result.missing_snapshots.map(({ missed_at: missed }) => Date.parse(missed)),
+    [now],
+  );
+  t.mock.timers.setTime(now + DAY_MS - 1);
+  await prune(at.repository);
+  t.mock.timers.reset();
+  back();
+  await requireWhole(at, at.ids);
+});
+
+test("a prune removes nothing where a server has a snapshot and does not list it", async (t) => {
+  const at = await scene(t, "far");
+  const [first, second] = at.ids as [string, string];
+  await at.repository.forget({ snapshots: [first] });
+  const packs = packsIn(at.place);
+  const end = lying("snapshots", (files) => files.filter(({ name }) => name !== second));
+  const dry = await prune(at.repository, { dryRun: true });
+  const { result, warnings } = await prune(at.repository, { instant: true });
+  assert.deepEqual([dry.result.postponed, result.postponed], [true, true]);
+  assert.match(warnings.join("\n"), new RegExp(`does not list: ${second.slice(0, 8)}.*nothing was removed`));
+  assert.deepEqual(packsIn(at.place), packs);
+  end();
+  assert.ok((await prune(at.repository)).result.bytes_freed > 250_000);
+  await requireWhole(at, at.ids.slice(1));
+});
+
+test("a server that lists no snapshot for an hour costs nothing, with rules and without", async (t) => {
+  const at = await scene(t, "far");
+  const packs = packsIn(at.place);
+  const end = lying("snapshots", () => []);
+  for (const minutes of [0, 30, 60]) {
+    t.mock.timers.reset();
+    t.mock.timers.enable({ apis: ["Date"], now: Date.now() + minutes * 60_000 });
+    await assert.rejects(at.repository.prune(), { code: "refused" });
+    await assert.rejects(at.repository.forget({ retention: { keepLast: 1 }, prune: true }), { code: "refused" });
+    // The override does not make a wrong list right.
+    assert.equal((await prune(at.repository, { allow: ["empty"], instant: true })).result.postponed, true);
+  }
+  t.mock.timers.reset();
+  end();
+  assert.deepEqual(packsIn(at.place), packs);
+  await requireWhole(at, at.ids);
+});
+
+test("a snapshot that this host made and that no list has named yet counts", async (t) => {
+  const at = await scene(t, "local");
+  const { snapshot } = await at.client.createBackup(at.repository, { save: true });
+  const back = takeAway(at, snapshot!.snapshot_id);
+  const { result } = await prune(at.repository);
+  assert.deepEqual(
+    result.missing_snapshots.map(({ snapshot_id: id }) => id),
+    [snapshot!.snapshot_id],
+  );
+  back();
+  await requireWhole(at, [snapshot!.snapshot_id]);
+});
+
+test("what this host forgets, tags or rewrites itself is not missing", async (t) => {
+  const at = await scene(t, "local");
+  await at.repository.tag({ snapshots: [at.ids[1]!], add: ["kept"] });
+  const { result } = await prune(at.repository);
+  assert.deepEqual(result.missing_snapshots, []);
+  const forgot = await at.repository.forget({ retention: { keepLast: 1 }, prune: true });
+  assert.deepEqual([forgot.removed.length, forgot.prune!.missing_snapshots], [2, []]);
+  assert.ok(forgot.prune!.bytes_freed > 250_000);
+});
+
+test("another host forgets and prunes: this host's prune goes on, and names the snapshot for 24 hours", async (t) => {
+  const at = await scene(t, "local");
+  const [first, second, third] = at.ids as [string, string, string];
+  await asOtherHost(at, async (other) => other.forget({ snapshots: [second], prune: true }));
+  await at.repository.forget({ snapshots: [first] });
+  const { result, warnings } = await prune(at.repository);
+  assert.ok(result.bytes_freed > 250_000, String(result.bytes_freed));
+  assert.match(warnings.join("\n"), /if they were forgotten on another host, --instant/);
+  await requireWhole(at, [third]);
+});
+
+test("a lost snapshot whose index is lost too is not taken for one that another host pruned", async (t) => {
+  const at = await scene(t, "local");
+  const indexes = (): string[] => readdirSync(join(at.place, "index"));
+  const before = indexes();
+  writeFileSync(join(at.folder, "last"), randomBytes(200_000));
+  const { snapshot } = await at.client.createBackup(at.repository, { save: true });
+  takeAway(at, snapshot!.snapshot_id);
+  for (const name of indexes()) if (!before.includes(name)) rmSync(join(at.place, "index", name));
+  const packs = packsIn(at.place);
+  await assert.rejects(at.repository.prune({ maxUnused: 0 }), { code: "damaged", hint: /repair index.*--instant/ });
+  assert.deepEqual(packsIn(at.place), packs);
+  await at.repository.repair({ what: "index" });
+  assert.equal((await prune(at.repository)).result.bytes_freed, 0);
+});
+
+for (const shape of ["lost", "garbage", "a directory", "a link to itself"] as const)
+  test(`a prune works where the record of seen snapshots is ${shape}`, async (t) => {
+    const at = await scene(t, "local");
+    const [id] = readdirSync(join(process.env["XDG_CACHE_HOME"]!, "cairn/repositories"));
+    const record = join(process.env["XDG_CACHE_HOME"]!, "cairn/repositories", id!, "seen-snapshots");
+    assert.ok(existsSync(record));
+    rmSync(record);
+    if (shape === "garbage") writeFileSync(record, "{]");
+    if (shape === "a directory") mkdirSync(join(record, "x"), { recursive: true });
+    if (shape === "a link to itself") symlinkSync(record, record);
+    const another = await at.library.openRepository(at.options);
+    t.after(async () => another.close());
+    await another.forget({ snapshots: [at.ids[0]!] });
+    assert.ok((await prune(another)).result.bytes_freed > 250_000);
+    const back = takeAway(at, at.ids[1]!);
+    assert.equal((await prune(another)).result.bytes_freed, 0);
+    back();
+    await requireWhole(at, at.ids.slice(1));
+  });
+
+for (const answer of ["empty", "stale"] as const)
+  test(`nothing is removed under a lock that an ${answer} list of locks does not name`, async (t) => {
+    const at = await scene(t, "far");
+    const stale = [...(await opened.far!.list("locks"))];
+    await at.repository.forget({ snapshots: [at.ids[0]!] });
+    const packs = packsIn(at.place);
+    const end = lying("locks", () => (answer === "empty" ? [] : stale));
+    await assert.rejects(at.repository.forget({ snapshots: [at.ids[1]!] }), { code: "busy", message: /list of locks/ });
+    await assert.rejects(at.repository.prune({ maxUnused: 0 }), { code: "busy", message: /list of locks/ });
+    assert.deepEqual(new Set(packs).difference(new Set(packsIn(at.place))), new Set());
+    end();
+    await requireWhole(at, at.ids.slice(1));
+  });
+
+test("a lock that was seen held still counts when a list lacks it", async (t) => {
+  const at = await scene(t, "far");
+  const { access } = at.repository as unknown as { access: { locked: (...given: unknown[]) => Promise<unknown> } };
+  await asOtherHost(at, async () => undefined);
+  await access.locked(false, {}, async () => {
+    const held = readdirSync(join(at.place, "locks"));
+    await assert.rejects(at.repository.forget({ snapshots: [at.ids[0]!], lockTimeoutMs: 0 }), { code: "busy" });
+    const end = lying("locks", (files) => files.filter(({ name }) => !held.includes(name)));
+    await assert.rejects(at.repository.forget({ snapshots: [at.ids[0]!], lockTimeoutMs: 0 }), { code: "busy" });
+    end();
+  });
+  await requireWhole(at, at.ids);
+});
+
+test("the hint for a snapshot that is listed and not given does not advise to forget it", async (t) => {
+  const at = await scene(t, "far");
+  const storage: Storage = opened.far!;
+  const [, second] = at.ids as [string, string];
+  rmSync(join(process.env["XDG_CACHE_HOME"]!), { recursive: true });
+  const back = takeAway(at, second);
+  const end = lying("snapshots", (files) => [...files, { name: second, size: 300 }]);
+  const isCareful = ({ code, hint }: { code: string; hint: string }): boolean =>
+    code === "damaged" && !hint.includes("forget") && /run it again later/.test(hint);
+  await assert.rejects(at.repository.prune(), isCareful);
+  await assert.rejects(at.repository.show(second), isCareful);
+  await assert.rejects(at.repository.show("latest"), isCareful);
+  end();
+  back();
+  await storage.list("snapshots");
+  await requireWhole(at, at.ids);
+});
+
+test("a copy of a repository in which data came before snapshots loses nothing to a prune", async (t) => {
+  const at = await scene(t, "local");
+  const copy = join(at.root, "copy");
+  for (const name of ["config", "keys", "index", "data"])
+    cpSync(join(at.place, name), join(copy, name), { recursive: true });
+  for (const name of ["snapshots", "locks"]) mkdirSync(join(copy, name));
+  const other = await at.library.openRepository({ ...at.options, repository: `local:${copy}` });
+  t.after(async () => other.close());
+  await assert.rejects(other.prune(), { code: "refused" });
+  // The first of the snapshots has come: those of the same repository that this host knows count.
+  cpSync(pathOf(at, at.ids[0]!), join(copy, "snapshots", at.ids[0]!));
+  const { result } = await prune(other);
+  assert.deepEqual([result.bytes_freed, result.missing_snapshots.length], [0, 2]);
+  cpSync(join(at.place, "snapshots"), join(copy, "snapshots"), { recursive: true });
+  await requireWhole({ ...at, place: copy, repository: other }, at.ids);
+});

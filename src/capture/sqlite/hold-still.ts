@@ -1,0 +1,85 @@
+import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { beside } from "../../formats/sqlite-header.ts";
+import { openRegular } from "../../fs/regular-file.ts";
+import { kernelLocksAvailable, releaseKernelLock, tryKernelLock } from "../../fs/linux/kernel-lock.ts";
+import { readHeader } from "./header.ts";
+
+/**
+ * Keeps programs from writing to databases, by SQLite's own locks and without a connection, so that nothing is written
+ * and no log is checkpointed: on the byte of a log's index that a writer locks, or as a reader of a database without a log.
+ */
+
+/** Bytes that SQLite locks: https://www.sqlite.org/walformat.html#locks and the pending and shared locks of `os.h`. */
+const WRITER = { start: 120, length: 1 };
+const PENDING = { start: 0x4000_0000, length: 1 };
+const SHARED = { start: 0x4000_0002, length: 510 };
+const PAUSE_MS = 1;
+
+export interface StillRequest {
+  /** Absolute raw paths; what is no database there is left out. */
+  databases: readonly Uint8Array[];
+  /** Milliseconds after which every lock is given back, whether there were all or not. */
+  budgetMs: number;
+}
+
+/** Open files with a lock, until they are closed. */
+let locked: { fds: number[]; timer: NodeJS.Timeout } | null = null;
+
+/** Locks all databases at once, or none. Returns the numbers of those that are held until {@link letGo}. */
+export async function holdStill({ databases, budgetMs }: StillRequest): Promise<number[]> {
+  const deadline = performance.now() + budgetMs;
+  while (kernelLocksAvailable() && performance.now() < deadline) {
+    const fds: number[] = [];
+    const held = lockAll(databases, fds);
+    if (held !== null) {
+      const timer = setTimeout(() => void letGo(), Math.max(0, deadline - performance.now()));
+      locked = { fds, timer };
+      return held;
+    }
+    for (const fd of fds) fs.closeSync(fd);
+    await sleep(PAUSE_MS);
+  }
+  return [];
+}
+
+/** Gives the locks back; false if they were given back before. */
+export function letGo(): boolean {
+  if (locked === null) return false;
+  clearTimeout(locked.timer);
+  for (const fd of locked.fds) fs.closeSync(fd);
+  locked = null;
+  return true;
+}
+
+/** Null while a program writes to one of them. Opened files go to `fds`. */
+function lockAll(databases: readonly Uint8Array[], fds: number[]): number[] | null {
+  const held: number[] = [];
+  for (const [i, path] of databases.entries()) {
+    const locks = lockOne(path, fds);
+    if (locks === false) return null;
+    if (locks) held.push(i);
+  }
+  return held;
+}
+
+/** True if nobody writes to a database from now on, false while a program does, null if that cannot be told. */
+function lockOne(path: Uint8Array, fds: number[]): boolean | null {
+  try {
+    const fd = openRegular(Buffer.from(path));
+    fds.push(fd);
+    const header = readHeader(fd);
+    if (header === null) return null;
+    if (header.journal_mode === "wal") {
+      const index = openRegular(beside(path, "-shm"), { flags: fs.constants.O_RDWR });
+      fds.push(index);
+      return tryKernelLock(index, false, WRITER);
+    }
+    if (!tryKernelLock(fd, true, PENDING) || !tryKernelLock(fd, true, SHARED)) return false;
+    releaseKernelLock(fd, PENDING);
+    return true;
+  } catch (error) {
+    // Without an index of its log nobody has the database open; with no right to lock it nothing is known.
+    return (error as NodeJS.ErrnoException).code === "ENOENT" && fs.existsSync(Buffer.from(path)) ? true : null;
+  }
+}

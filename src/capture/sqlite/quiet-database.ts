@@ -1,0 +1,204 @@
+import fs from "node:fs";
+import { append } from "../../append.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
+import { findHolders, type Holder, type UnknownReason, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
+import { kernelLockState } from "../../fs/linux/kernel-lock.ts";
+import { isLeaseWhole, releaseLease, takeWriteLease } from "../../fs/linux/lease.ts";
+import { nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
+import { filesystemKind } from "../../fs/linux/mounts.ts";
+import { namesIfThere } from "../../fs/names-in.ts";
+import { openRegular } from "../../fs/regular-file.ts";
+import { listedNames, printablePath } from "../../fs/safe-path.ts";
+import { inFile, logsBeside, readHeader } from "./header.ts";
+
+export { logsBeside } from "./header.ts";
+
+/** A database that cannot be replaced under whoever has it open. */
+export interface InUse {
+  /** Processes that are known to have it open; the kernel may know of one that is not seen from here. */
+  users: Pick<Holder, "pid" | "command">[];
+  /** Reasons for which nobody can tell whether it is open; empty: it is. */
+  unknown: string[];
+}
+
+const ENDINGS = ["", ...SIDECARS];
+const HOLDERS_BUDGET_MS = 2_000;
+/** A program that only reads the file, as a search index does, closes it soon. */
+const TRIES = 5;
+const PAUSE_MS = 40;
+
+/**
+ * A database that no process has open, by the kernel's write leases on its file and sidecars. Whoever opens it meanwhile
+ * waits, and gets the file that had the name then: dispose soon. Nothing may open its files in this process meanwhile.
+ */
+export class QuietDatabase {
+  readonly #leased: readonly number[];
+
+  private constructor(leased: readonly number[]) {
+    this.#leased = leased;
+  }
+
+  /**
+   * Holds the database at an absolute raw path. Where the kernel gives no lease, SQLite's locks and the processes that are
+   * seen are asked instead.
+   */
+  static hold(place: Uint8Array): QuietDatabase | InUse {
+    for (let tries = 1; ; tries++) {
+      const leased: number[] = [];
+      let answer: "quiet" | InUse | "open elsewhere" = "open elsewhere";
+      try {
+        answer = leaseAll(place, leased);
+        if (answer === "quiet") return new QuietDatabase(leased);
+      } finally {
+        if (answer !== "quiet") endAll(leased);
+      }
+      if (answer !== "open elsewhere") return answer;
+      const { users } = usersOf(place, true);
+      if (users.length > 0 || tries === TRIES) return { users, unknown: [] };
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
+    }
+  }
+
+  /** Holds several as one; or tells of one that is in use. */
+  static holdAll(places: readonly Uint8Array[]): QuietDatabase | (InUse & { place: Uint8Array }) {
+    const leased: number[] = [];
+    let isQuiet = false;
+    try {
+      for (const place of places) {
+        const held = QuietDatabase.hold(place);
+        if (!(held instanceof QuietDatabase)) return { ...held, place };
+        append(leased, held.#leased);
+      }
+      isQuiet = true;
+      return new QuietDatabase(leased);
+    } finally {
+      if (!isQuiet) endAll(leased);
+    }
+  }
+
+  /** True if somebody began to open it since it is held, and would go on with what had the name before. */
+  isWanted(): boolean {
+    return !this.#leased.every(isLeaseWhole);
+  }
+
+  [Symbol.dispose](): void {
+    endAll(this.#leased);
+  }
+}
+
+function endAll(leased: readonly number[]): void {
+  for (const fd of leased) {
+    releaseLease(fd);
+    fs.closeSync(fd);
+  }
+}
+
+/** Takes the leases that there are. */
+function leaseAll(place: Uint8Array, leased: number[]): "quiet" | InUse | "open elsewhere" {
+  const own = ownDescriptors();
+  let isUnknown = false;
+  for (const ending of ENDINGS) {
+    const file = beside(place, ending);
+    const facts = fs.lstatSync(file, { bigint: true, throwIfNoEntry: false });
+    if (facts?.isFile() !== true) continue;
+    // To close a file gives up all locks of this process on it.
+    if (own.has(`${facts.dev}:${facts.ino}`)) return "open elsewhere";
+    const fd = openedFor(file);
+    if (typeof fd === "string") {
+      if (fd === "EAGAIN") return "open elsewhere";
+      isUnknown ||= fd !== "ENOENT";
+      continue;
+    }
+    const lease = takeWriteLease(fd);
+    const isLocked = lease === "unknown" && kernelLockState(fd) !== "none";
+    if (lease === "taken") leased.push(fd);
+    else fs.closeSync(fd);
+    if (lease === "open elsewhere" || isLocked) return "open elsewhere";
+    isUnknown ||= lease === "unknown";
+  }
+  // A lease of a network file system tells nothing of other hosts.
+  const { place: kind } = filesystemKind(parentOf(Buffer.from(place)));
+  if (!isUnknown && (kind === "local" || kind === "memory")) return "quiet";
+  const { users, unknown } = usersOf(place, false);
+  if (users.length > 0) return { users, unknown: [] };
+  return unknown.length === 0 ? "quiet" : { users, unknown: unknown.map((each) => WHY_UNKNOWN[each]) };
+}
+
+/** An open descriptor, or the error's name. */
+function openedFor(file: Buffer): number | string {
+  try {
+    return openRegular(file);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === undefined || code === "EMFILE" || code === "ENFILE") throw error;
+    return code;
+  }
+}
+
+/** This process's descriptors of regular files by device and inode. */
+function ownDescriptors(): Map<string, number> {
+  const own = new Map<string, number>();
+  for (const name of namesIfThere("/proc/self/fd")) {
+    try {
+      const facts = fs.fstatSync(Number(name), { bigint: true });
+      if (facts.isFile()) own.set(`${facts.dev}:${facts.ino}`, Number(name));
+    } catch {
+      // The one that listed the directory.
+    }
+  }
+  return own;
+}
+
+function usersOf(place: Uint8Array, includeSelf: boolean): { users: InUse["users"]; unknown: UnknownReason[] } {
+  const folder = parentOf(Buffer.from(place));
+  const { holders, unknown } = findHolders(folder, { budgetMs: HOLDERS_BUDGET_MS, includeSelf });
+  const names = new Set(ENDINGS.map((ending) => latin1(beside(nameOf(Buffer.from(place)), ending))));
+  const users = new Map<number, InUse["users"][0]>();
+  for (const { path, pid, command } of holders) if (names.has(latin1(path))) users.set(pid, { pid, command });
+  return { users: [...users.values()], unknown };
+}
+
+/** Tells which of these files (absolute raw paths) are SQLite databases by their first bytes, or by a log beside them. */
+export function databasesAmong(places: Iterable<Uint8Array>): Uint8Array[] {
+  let own: ReturnType<typeof ownDescriptors> | null = null;
+  return [...places].filter((place) => {
+    const facts = fs.lstatSync(Buffer.from(place), { bigint: true, throwIfNoEntry: false });
+    // Who has the log of a removed one open writes to it on.
+    if (facts === undefined) return fs.existsSync(beside(place, "-shm")) || logsBeside(place).length > 0;
+    if (!facts.isFile()) return false;
+    own ??= ownDescriptors();
+    const open = own.get(`${facts.dev}:${facts.ino}`);
+    try {
+      // Read by the descriptor that there is: to close another one would give up this process's locks.
+      const header = open === undefined ? inFile(place, readHeader) : readHeader(open);
+      return header !== null || logsBeside(place).length > 0;
+    } catch (error) {
+      const { code } = toCairnError(error);
+      if (code === "not_found") return false;
+      return SIDECARS.some((ending) => fs.existsSync(beside(place, ending)));
+    }
+  });
+}
+
+/** Tells people who has a database open, in the words that follow its name. */
+export function inWords({ users, unknown }: InUse): string {
+  if (unknown.length > 0) return `may be open, and nobody here can tell: ${unknown.join("; ")}`;
+  if (users.length === 0)
+    return "is open in a process that is not seen from here: another user's, or another container's";
+  return `is open in ${listedNames(users.map(({ command, pid }) => `${command} (pid ${pid})`))}`;
+}
+
+export const THROUGH =
+  "end the programs that use it, or write the content through SQLite, so that they see it: --through-sqlite";
+
+/** Holds those of some absolute raw paths that are databases, or throws `refused`. */
+export function holdOrRefuse(places: Iterable<Uint8Array>, hint = THROUGH): QuietDatabase {
+  const held = QuietDatabase.holdAll(databasesAmong(places));
+  if (held instanceof QuietDatabase) return held;
+  throw new CairnError("refused", `the SQLite database ${printablePath(held.place)} ${inWords(held)}`, {
+    hint,
+    details: { holders: held.users },
+  });
+}

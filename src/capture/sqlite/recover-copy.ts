@@ -1,0 +1,168 @@
+import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { failpoint } from "../../failpoint.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { beside, LOGS } from "../../formats/sqlite-header.ts";
+import { type JournalTrailer, journalsOf, MOST_TRAILER_BYTES, parseTrailer } from "../../formats/sqlite-journal.ts";
+import { openRegular, readRegular } from "../../fs/regular-file.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import type { Held } from "./captured.ts";
+import { ask, checked, clearLockPage, damageOf, openDatabase } from "./image.ts";
+import { sizeOf } from "./plain-copy.ts";
+
+const TRIES = 10;
+const PAUSE_MS = 50;
+
+/** A database in a tree of one moment that nobody changes. */
+export interface RecoverRequest {
+  /** Absolute raw path of the database in the tree. */
+  path: Uint8Array;
+  /** Absolute raw path of the tree. */
+  tree: Uint8Array;
+  /** Absolute raw paths under which programs know the folder that the tree was made of. */
+  folders: readonly Uint8Array[];
+  /** An empty folder for the copy, which is called `image` there. */
+  stage: string;
+}
+
+/**
+ * Has SQLite recover a copy of a database with its log or journal, and check the copy. The copy is the image to be stored
+ * if the journal names a super-journal: SQLite would look for that at a path that means nothing elsewhere.
+ */
+export function recoverCopy(request: RecoverRequest): Held {
+  const { path, stage } = request;
+  const sidecars = LOGS.filter((ending) => (sizeOf(path, ending) ?? 0) > 0);
+  for (const ending of ["", ...sidecars])
+    fs.copyFileSync(beside(path, ending), `${stage}/image${ending}`, fs.constants.COPYFILE_FICLONE);
+  for (const ending of ["", ...sidecars]) fs.chmodSync(`${stage}/image${ending}`, 0o600);
+  const raw = { isImage: false, sidecars };
+  try {
+    const settled = sidecars.includes("-journal") ? settleJournal(request) : null;
+    const problems = checkImage(stage);
+    failpoint("database.recovered");
+    if (problems.length > 0) return { ...raw, label: "crash-consistent", reason: damageOf(problems[0]!) };
+    if (settled === null) return { ...raw, label: "transaction-consistent", reason: null };
+    const label = settled.reason === null ? "transaction-consistent" : "crash-consistent";
+    return { isImage: true, sidecars: [], label, reason: settled.reason };
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") throw error;
+    return { ...raw, label: "crash-consistent", reason: damageOf((error as Error).message) };
+  }
+}
+
+function checkImage(stage: string): string[] {
+  const database = openDatabase(Buffer.from(`${stage}/image`), "rw");
+  let pageSize: number;
+  let problems: string[];
+  try {
+    problems = checked(database, false).problems;
+    pageSize = ask(database, "PRAGMA page_size");
+  } finally {
+    database.close();
+  }
+  const fd = openRegular(Buffer.from(`${stage}/image`), { flags: fs.constants.O_RDWR });
+  try {
+    clearLockPage(fd, pageSize);
+  } finally {
+    fs.closeSync(fd);
+  }
+  return problems;
+}
+
+/**
+ * Makes the journal beside the copy end as in its own place, where SQLite asks for the super-journal: present, the
+ * transaction is rolled back; gone, it was committed. `reason`: why that is not known. Null if the journal names none.
+ */
+function settleJournal({ path, tree, folders, stage }: RecoverRequest): { reason: string | null } | null {
+  const fd = openRegular(Buffer.from(`${stage}/image-journal`), { flags: fs.constants.O_RDWR });
+  try {
+    const { size } = fs.fstatSync(fd);
+    const trailer = trailerOf(fd, size);
+    if (trailer === null) return null;
+    const { superJournal } = trailer;
+    const isThere = isInTree(superJournal, { tree, folders, journal: beside(path, "-journal") });
+    if (isThere === false) {
+      fs.ftruncateSync(fd, 0);
+      return { reason: null };
+    }
+    fs.ftruncateSync(fd, size - trailer.bytes);
+    if (isThere) return { reason: null };
+    return {
+      reason: `its last transaction spans databases outside of the folder: ${printablePath(superJournal)} decides on it, which the point does not have; it was rolled back here, and may have been committed there`,
+    };
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function trailerOf(fd: number, size: number): JournalTrailer | null {
+  const tail = Buffer.alloc(Math.min(size, MOST_TRAILER_BYTES));
+  const first = Buffer.alloc(1);
+  fs.readSync(fd, first, 0, 1, 0);
+  fs.readSync(fd, tail, 0, tail.length, size - tail.length);
+  // A journal that begins with zeros belongs to no transaction any more.
+  return first[0] === 0 ? null : parseTrailer(tail);
+}
+
+/** Null, too, if the journal goes meanwhile, with the transaction that it belongs to. */
+function trailerBeside(path: Uint8Array): JournalTrailer | null {
+  if ((sizeOf(path, "-journal") ?? 0) === 0) return null;
+  let fd: number | null = null;
+  try {
+    fd = openRegular(beside(path, "-journal"));
+    return trailerOf(fd, fs.fstatSync(fd).size);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  } finally {
+    if (fd !== null) fs.closeSync(fd);
+  }
+}
+
+/**
+ * Tells why SQLite is not to open a database where it lies: the journal of a program in a container, say, names a
+ * super-journal that is not at that path here, so that SQLite would drop the journal and leave half a transaction.
+ */
+export async function whyNotInPlace(path: Uint8Array): Promise<string | null> {
+  for (let tries = 1; ; tries++) {
+    const trailer = trailerBeside(path);
+    if (trailer === null || fs.existsSync(trailer.superJournal)) return null;
+    // A program that is just committing removes the journal soon.
+    if (tries === TRIES)
+      return `its journal names ${printablePath(trailer.superJournal)}, which is not there, so that SQLite would drop the journal`;
+    await sleep(PAUSE_MS);
+  }
+}
+
+/**
+ * Tells if a tree has a super-journal; null if the super-journal belongs elsewhere. A program in a container knows the
+ * folder by another path: below the directories of the journal each end of the path is looked for, and has to list the journal.
+ */
+function isInTree(
+  superJournal: Buffer,
+  { tree, folders, journal }: { tree: Uint8Array; folders: readonly Uint8Array[]; journal: Buffer },
+): boolean | null {
+  const inTree = (place: string): Buffer => Buffer.concat([tree, Buffer.from(`/${place}`, "latin1")]);
+  const path = latin1(superJournal);
+  for (const folder of folders.map(latin1))
+    if (path.startsWith(`${folder}/`)) return isFile(inTree(path.slice(folder.length + 1)));
+  const names = path.split("/").slice(1);
+  const above = latin1(journal.subarray(tree.length + 1)).split("/");
+  const own = above.pop()!;
+  for (let depth = above.length; depth >= 0; depth--)
+    for (let from = 0; from < names.length; from++) {
+      const place = inTree([...above.slice(0, depth), ...names.slice(from)].join("/"));
+      if (!isFile(place)) continue;
+      const listed = journalsOf(readRegular(place));
+      if (listed.some((each) => latin1(each).split("/").at(-1) === own)) return true;
+    }
+  return null;
+}
+
+function isFile(place: Buffer): boolean {
+  try {
+    return fs.lstatSync(place).isFile();
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,52 @@
+import { createHash } from "node:crypto";
+import { rmdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { durableMkdir, durableWrite, readSmallFile } from "../../../fs/durable.ts";
+import { userStateDirectory } from "../../../workspace/place/registry.ts";
+
+/** A tool's file before `install` wrote into it: `remove` gives its very bytes back where nobody has changed it since. */
+export interface KeptBefore {
+  /** null: there was no file */
+  before: string | null;
+  /** digest of what `install` wrote */
+  after: string;
+  /** topmost folder that was made for it; null: none */
+  made: string | null;
+}
+
+const LIMIT = 128 << 20;
+const digestOf = (text: string): string => createHash("sha256").update(text).digest("hex");
+const placeOf = (file: string): string => join(userStateDirectory(), "agents", `${digestOf(file)}.json`);
+
+/** Returns what was kept of a file; null where nothing was, or where `text` is not what `install` wrote. */
+export function keptBefore(file: string, text: string | null): KeptBefore | null {
+  const record = readSmallFile(placeOf(file), LIMIT, true);
+  if (record === null || text === null) return null;
+  try {
+    const kept = JSON.parse(record.toString("utf8")) as KeptBefore;
+    return kept.after === digestOf(text) ? kept : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Keeps what a file was. Done again after another `install`, the first text stays. */
+export function keepBefore(
+  file: string,
+  { before, text, made }: { before: string | null; text: string; made: string | null },
+): void {
+  const kept = { ...(keptBefore(file, before) ?? { before, made }), after: digestOf(text) };
+  durableMkdir(dirname(placeOf(file)), { mode: 0o700 });
+  durableWrite(placeOf(file), Buffer.from(JSON.stringify(kept)), { mode: 0o600 });
+}
+
+/** Forgets what was kept, and removes the folders that were made for the file and are empty. */
+export function forgetBefore(file: string, made: string | null): void {
+  rmSync(placeOf(file), { force: true });
+  try {
+    for (let folder = dirname(file); made !== null && folder.startsWith(made); folder = dirname(folder))
+      rmdirSync(folder);
+  } catch {
+    // Somebody has put something into it.
+  }
+}

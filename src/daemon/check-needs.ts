@@ -1,0 +1,56 @@
+import { statSync } from "node:fs";
+import type { BackupRepository, RepositoryOptions } from "../contract/index.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { groupId } from "../fs/users.ts";
+import type { DaemonConfig } from "./config.ts";
+import { passwordIn } from "./schedules/backups.ts";
+
+/** Milliseconds for a repository to answer. */
+const PATIENCE_MS = 60_000;
+
+interface Needs {
+  openRepository: (options: RepositoryOptions) => Promise<BackupRepository>;
+  /** Reads the certificate and its key. */
+  readTls: (certificate: string, key: string) => unknown;
+}
+
+/**
+ * Tries what a daemon with this configuration will need: folders, group, certificate, password files, repositories. Changes nothing.
+ * Throws `usage` that names each thing that is missing or does not open, and of the first one the hint.
+ */
+export async function checkNeeds({ backend, backup, http, socket }: DaemonConfig, needs: Needs): Promise<void> {
+  const failed: CairnError[] = [];
+  const attempt = async (what: string, work: () => unknown): Promise<boolean> => {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      const { code, message, hint } = toCairnError(error);
+      failed.push(new CairnError(code, `${what}: ${message}`, hint === undefined ? {} : { hint }));
+      return false;
+    }
+  };
+  const { data_root: dataRoot } = backend;
+  if (dataRoot !== null) await attempt("backend.data_root", () => statSync(dataRoot));
+  const { group } = socket;
+  if (group !== null && groupId(group) === null)
+    failed.push(new CairnError("not_found", `socket.group: there is no group ${JSON.stringify(group)}`));
+  const { certificate, key } = http;
+  if (certificate !== null && key !== null) await attempt("http", () => needs.readTls(certificate, key));
+  for (const { repository, password_file: file, workspace } of backup) {
+    const shown = `[[backup]] ${printablePath(repository)}`;
+    if (workspace !== null) await attempt(shown, () => statSync(workspace));
+    let password = new Uint8Array();
+    if (!(await attempt(shown, () => (password = Uint8Array.from(passwordIn(file)))))) continue;
+    await attempt(shown, async () => {
+      const signal = AbortSignal.timeout(PATIENCE_MS);
+      await using _open = await needs.openRepository({ repository, password: async () => password, signal });
+    });
+  }
+  const [first] = failed;
+  if (first === undefined) return;
+  throw new CairnError("usage", failed.map(({ message }) => message).join("\n"), {
+    hint: first.hint ?? "a daemon with this configuration starts, and does not do all of it",
+  });
+}

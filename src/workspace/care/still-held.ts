@@ -1,0 +1,267 @@
+import { append } from "../../append.ts";
+import type { CleanupResult } from "../../contract/looking.ts";
+import { toCairnError } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { plural } from "../../formats/sizes.ts";
+import { displayPath, listedNames, quotedPath } from "../../fs/safe-path.ts";
+import { suspectAt } from "../../fs/secret-names.ts";
+import type { SavePointId } from "../../ids.ts";
+import { DATA_BLOB } from "../../repository/index/blob-index.ts";
+import { whileReading } from "../../repository/locks.ts";
+import { LiveSet } from "../../repository/trees/live.ts";
+import { type ListTree, pathIn, type TreeVisitor, walkTrees } from "../../repository/trees/walk-trees.ts";
+import { readBackupNotes } from "../place/backup-notes.ts";
+import type { Point } from "../points/point-files.ts";
+import { allPoints } from "../points/points.ts";
+import { treesOf } from "../store/copy-content.ts";
+import type { PointContent } from "../store/engine.ts";
+import type { Workspace, WorkspaceCall } from "../workspace.ts";
+
+/** Looks for content of points that are about to be removed in everything else that may hold it. */
+
+/** A file that a point shares with a removed one. Lower ranks come first. */
+interface SharedFile {
+  /** in latin1, from the folder or, for what a capture stored, from `/` of the point's snapshot */
+  path: string;
+  /** 0: looks like credentials; 1: the removed point was the first with this content; 2: anything else */
+  rank: 0 | 1 | 2;
+}
+
+/** Files of one tree, or of all of a point. */
+interface Shared {
+  count: number;
+  /** the first few by rank */
+  sample: SharedFile[];
+  /** false: something of it could not be looked at */
+  isWhole: boolean;
+}
+
+interface Placed {
+  point: Point;
+  /** its name */
+  workspace: string;
+}
+
+type Holder = Placed & Shared;
+
+interface StillHeld {
+  /** those with files of the lowest rank first, then newest first */
+  holders: Holder[];
+  /** points whose content was not compared: not sealed, damaged, or beyond {@link MOST_NODES} */
+  unread: (SavePointId | null)[];
+  /** repositories into which removed points were backed up, or holders with files of a rank below 2 */
+  repositories: { location: string; points: SavePointId[] }[];
+}
+
+/** Entries of directories that are looked at: some seconds of work. */
+const MOST_NODES = 2_000_000;
+const SAMPLE = 5;
+const RECORDS = ".cairn/manifest.json";
+
+/** Finds what holds content of `drop` besides these points: points of all workspaces of the control directory, and repositories. */
+async function stillHeld(workspace: Workspace, drop: ReadonlySet<string>, call: WorkspaceCall): Promise<StillHeld> {
+  const { control } = workspace.found;
+  const going: Placed[] = [];
+  const staying: Placed[] = [];
+  const found: StillHeld = { holders: [], unread: [], repositories: [] };
+  const places = allPoints(control);
+  for (const { name, points } of places) {
+    const listed = points.list();
+    append(
+      found.unread,
+      listed.damaged.map(({ id }) => id).filter((id) => id === null || !drop.has(id)),
+    );
+    for (const point of listed.points) {
+      const { save_point_id: id } = point.descriptor;
+      if (!point.sealed) found.unread.push(id);
+      else if (drop.has(id)) going.push({ point, workspace: name });
+      else staying.push({ point, workspace: name });
+    }
+  }
+  // Newest first, as they are listed.
+  const before = going.flatMap(
+    (gone) =>
+      staying.find((each) => each.workspace === gone.workspace && each.point.sequence < gone.point.sequence) ?? [],
+  );
+  const store = await workspace.engine.store(call);
+  await whileReading(store.repository, { waitMs: 10_000, signal: call.signal }, async () => {
+    await store.refresh(call.signal);
+    const { index, blobs } = store;
+    const [removed, known] = [new LiveSet(index), new LiveSet(index)];
+    await removed.mark(going.flatMap(treesOfPoint), blobs.viewTree, call);
+    await known.mark(before.flatMap(treesOfPoint), blobs.viewTree, call);
+    const rankOf: RankOf = (name, { content = new Uint8Array() }) => {
+      let rank: ReturnType<RankOf> = null;
+      for (let at = 0; at < content.length; at += 32) {
+        const entry = index.lookup(content, at, DATA_BLOB);
+        if (entry < 0 || !removed.has(entry)) continue;
+        if (suspectAt(Buffer.from(name, "latin1")) !== null) return 0;
+        rank = known.has(entry) ? (rank ?? 2) : 1;
+      }
+      return rank;
+    };
+    const walk = new SharedWalk(blobs.listTree, rankOf, call.signal);
+    for (const each of staying) {
+      const shared = await walk.point(each);
+      if (!shared.isWhole) found.unread.push(each.point.descriptor.save_point_id);
+      if (shared.count > 0) found.holders.push({ ...each, ...shared });
+    }
+  });
+  found.holders.sort((a, b) => a.sample[0]!.rank - b.sample[0]!.rank || newer(a.point, b.point));
+  const telling = found.holders.filter(({ sample }) => sample[0]!.rank < 2);
+  const held = new Set([...drop, ...telling.map(({ point }) => point.descriptor.save_point_id)]);
+  for (const { paths } of places)
+    for (const { location, save_point_id: id, earlier = [] } of readBackupNotes(paths)) {
+      const points = [id, ...earlier].filter((each) => held.has(each));
+      if (points.length > 0) found.repositories.push({ location, points });
+    }
+  return found;
+}
+
+function newer({ descriptor: a }: Point, { descriptor: b }: Point): number {
+  return a.created_at < b.created_at ? 1 : -1;
+}
+
+function treesOfPoint({ point: { descriptor } }: Placed): Uint8Array[] {
+  return treesOf(descriptor.content as unknown as PointContent);
+}
+
+/** Null for a file without content of a removed point. */
+type RankOf = (path: string, node: TreeNode) => SharedFile["rank"] | null;
+
+/** Walks points' trees, each tree once. */
+class SharedWalk {
+  readonly #list: ListTree;
+  readonly #rankOf: RankOf;
+  readonly #signal: AbortSignal | undefined;
+  /** By the tree's id; paths count from the tree. */
+  readonly #known = new Map<string, Shared>();
+  #nodes = 0;
+
+  constructor(list: ListTree, rankOf: RankOf, signal: AbortSignal | undefined) {
+    this.#list = list;
+    this.#rankOf = rankOf;
+    this.#signal = signal;
+  }
+
+  async point(placed: Placed): Promise<Shared> {
+    const trees = treesOfPoint(placed);
+    const own = await this.#tree(trees.at(-1)!);
+    // What a capture stored lies beside the folder.
+    const all = await this.#tree(trees[0]!);
+    return { ...all, sample: own.count > 0 ? own.sample : all.sample };
+  }
+
+  async #tree(root: Uint8Array): Promise<Shared> {
+    const visitor: TreeVisitor<Shared> = {
+      known: ({ id }) => this.#known.get(latin1(id)) ?? (this.#nodes > MOST_NODES ? UNREAD : undefined),
+      unread: () => UNREAD,
+      done: ({ id, path }, nodes) => {
+        const shared: Shared = { count: 0, sample: [], isWhole: true };
+        for (const [node, below] of nodes) {
+          this.#nodes++;
+          const name = pathIn("", node.name);
+          if (below !== undefined) add(shared, below, name);
+          else if (node.type === "file" && pathIn(path, node.name) !== RECORDS) {
+            const rank = this.#rankOf(pathIn(path, node.name), node);
+            if (rank !== null) add(shared, { count: 1, sample: [{ path: "", rank }], isWhole: true }, name);
+          }
+        }
+        this.#known.set(latin1(id), shared);
+        return shared;
+      },
+    };
+    return walkTrees(root, this.#list, visitor, this.#signal);
+  }
+}
+
+const UNREAD: Shared = { count: 0, sample: [], isWhole: false };
+
+/** Adds what lies below a name. */
+function add(shared: Shared, below: Shared, name: string): void {
+  shared.count += below.count;
+  shared.isWhole &&= below.isWhole;
+  for (const { path, rank } of below.sample) {
+    const at = shared.sample.findIndex((each) => each.rank > rank);
+    shared.sample.splice(at < 0 ? shared.sample.length : at, 0, { path: path === "" ? name : `${name}/${path}`, rank });
+  }
+  shared.sample.length = Math.min(shared.sample.length, SAMPLE);
+}
+
+/** Looks for what else holds content of points that are about to go; null with a warning if that fails, which keeps nothing from going. */
+export async function lookForRest(
+  workspace: Workspace,
+  drop: readonly { id: SavePointId }[],
+  call: WorkspaceCall,
+): Promise<StillHeld | null> {
+  try {
+    return await stillHeld(workspace, new Set(drop.map(({ id }) => id)), call);
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (problem.code === "interrupted") throw problem;
+    call.onWarning?.(`other points with the removed content were not looked for: ${problem.message}`);
+    return null;
+  }
+}
+
+/** Most points in an answer, and in a warning. */
+const [MOST_LISTED, MOST_TOLD] = [100, 10];
+
+/** Returns the answer's part of what still holds removed content. */
+export function publicHeld({ holders, unread, repositories }: StillHeld): NonNullable<CleanupResult["still_held"]> {
+  return {
+    points: holders.slice(0, MOST_LISTED).map(({ point, workspace, count, sample }) => ({
+      save_point_id: point.descriptor.save_point_id,
+      workspace_name: workspace,
+      undo: point.descriptor.undo,
+      pinned: point.pin !== null,
+      files: count,
+      paths: sample.map(({ path }) => displayPath(Buffer.from(path, "latin1"))),
+    })),
+    point_count: holders.length,
+    not_looked_at: unread.filter((id) => id !== null).slice(0, MOST_LISTED),
+    not_looked_at_count: unread.length,
+    repositories: repositories.map(({ location, points }) => ({
+      location,
+      save_point_ids: points.slice(0, MOST_LISTED),
+    })),
+  };
+}
+
+/** Names what still holds the removed content; apart from the rest what holds nothing but content that was saved before it. */
+export function warnOfRest(
+  { found }: Workspace,
+  { holders, unread, repositories }: StillHeld,
+  call: WorkspaceCall,
+): void {
+  const tell = (some: readonly Holder[], meaning: string): void => {
+    if (some.length === 0) return;
+    const files = some.flatMap(({ sample }) => sample.filter(({ rank }) => rank < 2 || some === old));
+    const names = [...new Set(files.map(({ path }) => path))].map((path) => quotedPath(Buffer.from(path, "latin1")));
+    const shown = some.slice(0, MOST_TOLD).map((each) => nameOf(each, found.workspace.name));
+    const more = some.length > MOST_TOLD ? ` and ${some.length - MOST_TOLD} more` : "";
+    call.onWarning?.(
+      `${plural(some.length, "other point")} ${meaning} (${listedNames(names)}): ${shown.join(", ")}${more}${some === old ? "" : "; `cairn cleanup --only --anywhere POINT…` removes them"}`,
+    );
+  };
+  const old = holders.filter(({ sample }) => sample[0]!.rank === 2);
+  tell(holders.slice(0, holders.length - old.length), "with content of what was removed");
+  tell(old, "with files of what was removed that were there before it");
+  const places = [...new Set(repositories.map(({ location }) => location))];
+  if (places.length > 0)
+    call.onWarning?.(
+      `content of what was removed was backed up into ${listedNames(places)}: \`cairn backup find\` looks there, \`cairn backup rewrite --exclude PATH --forget\` takes it out`,
+    );
+  if (unread.length > 0)
+    call.onWarning?.(
+      `${plural(unread.length, "point")} could not be compared with what was removed, not sealed or damaged: ${listedNames(unread.map((id) => id?.slice(0, 8) ?? "?"))}; \`cairn seal\` before a removal reads them`,
+    );
+}
+
+function nameOf({ point, workspace }: Holder, own: string): string {
+  const { save_point_id: id, undo } = point.descriptor;
+  const facts = [undo && "undo point", point.pin !== null && "pinned", workspace !== own && `of ${workspace}`];
+  const said = facts.filter((fact) => fact !== false);
+  return said.length === 0 ? id.slice(0, 8) : `${id.slice(0, 8)} (${said.join(", ")})`;
+}

@@ -1,0 +1,139 @@
+import { createHash } from "node:crypto";
+import { chmodSync, existsSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { type DaemonMark, decodeDaemonMark, encodeDaemonMark } from "../../formats/records/daemon-mark.ts";
+import { encodeChecked, rawPath, recordPath } from "../../formats/records/record.ts";
+import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../../fs/durable.ts";
+import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
+import { printablePath, shellPath } from "../../fs/safe-path.ts";
+import { absolutePath } from "../../fs/users.ts";
+
+/**
+ * Marks of the folders that root's daemon keeps, so that its users know them while the daemon is down. Each mark has two or three
+ * names: hashes of the folder's path, of the link to it, and of its identity, by which a folder that was moved is known.
+ */
+
+const MARKS = "kept";
+const MAX_MARK_BYTES = 1 << 20;
+
+/** The state directory of the daemon of all users: `CAIRN_STATE_DIR`, else `/var/lib/cairn`. */
+export function systemStateDirectory(env = process.env): string {
+  return absolutePath(env, "CAIRN_STATE_DIR") ?? "/var/lib/cairn";
+}
+
+/** The state directory of root's daemon if this process is root's and not that daemon; null for everybody else. */
+export function stateOfOtherDaemon(): string | null {
+  const state = systemStateDirectory();
+  return process.geteuid?.() === 0 && process.env["XDG_STATE_HOME"] !== state ? state : null;
+}
+
+function nameOf(kind: "path" | "identity", value: Uint8Array | string): string {
+  return `${createHash("sha256").update(`${kind}\n`).update(value).digest("hex")}.json`;
+}
+
+/** The folder itself, whatever its path: its subvolume, else device, inode and time of birth. Null if that cannot be told. */
+function identityOf(folder: Buffer): string | null {
+  try {
+    if (isSubvolume(folder)) return `subvolume ${subvolumeUuid(folder)}`;
+    const { dev, ino, birthtimeNs } = statSync(folder, { bigint: true });
+    // An inode is used again; a file system without times of birth cannot tell.
+    return birthtimeNs > 0n ? `${dev} ${ino} ${birthtimeNs}` : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Names of the marks of a folder and of the link to it. */
+function namesOf(folder: Buffer, link: string | undefined): string[] {
+  const identity = identityOf(folder);
+  return [
+    nameOf("path", folder),
+    ...(link === undefined ? [] : [nameOf("path", link)]),
+    ...(identity === null ? [] : [nameOf("identity", identity)]),
+  ];
+}
+
+/** Writes the marks of a folder that the daemon with this state directory keeps. Returns their names. */
+export function writeMarks(state: string, mark: DaemonMark): string[] {
+  const directory = join(state, MARKS);
+  // Users look marks up, and cannot list them, whatever the umask.
+  if (durableMkdir(directory, { mode: 0o711 })) chmodSync(directory, 0o711);
+  const bytes = encodeChecked(mark, encodeDaemonMark, decodeDaemonMark);
+  const names = namesOf(Buffer.from(rawPath(mark)), mark.link);
+  for (const name of names)
+    if (readSmallFile(join(directory, name), MAX_MARK_BYTES)?.equals(bytes) !== true)
+      durableWrite(join(directory, name), bytes, { mode: 0o644 });
+  return names;
+}
+
+/** Removes all marks but those with these names, and those of folders that are away, whose identity nobody can ask for now. */
+export function removeOtherMarks(
+  state: string,
+  kept: ReadonlySet<string>,
+  isAway: (mark: DaemonMark) => boolean,
+): void {
+  const directory = join(state, MARKS);
+  if (!existsSync(directory)) return;
+  for (const name of readdirSync(directory)) {
+    const mark = kept.has(name) ? null : readMark(state, name);
+    if (!kept.has(name) && (mark === null || !isAway(mark))) durableRemove(join(directory, name));
+  }
+}
+
+/** Removes the marks of a folder that root gives up while its daemon is down. */
+export function removeMarksOf(folder: Buffer): void {
+  const state = stateOfOtherDaemon();
+  const mark = state === null ? null : readMark(state, nameOf("path", folder));
+  if (mark === null) return;
+  for (const name of namesOf(folder, mark.link)) durableRemove(join(state!, MARKS, name));
+}
+
+/** Null also for a mark that cannot be read: it is written anew by the next start of its daemon. */
+function readMark(state: string, name: string): DaemonMark | null {
+  try {
+    const bytes = readSmallFile(join(state, MARKS, name), MAX_MARK_BYTES);
+    return bytes === null ? null : decodeDaemonMark(bytes);
+  } catch {
+    return null;
+  }
+}
+
+function markByIdentity(state: string, folder: Buffer): DaemonMark | null {
+  const identity = identityOf(folder);
+  return identity === null ? null : readMark(state, nameOf("identity", identity));
+}
+
+/** The path at which the daemon with this state directory keeps a folder that has another path now; null for other folders. */
+export function markedElsewhere(state: string, folder: Buffer): string | null {
+  const mark = readMark(state, nameOf("path", folder)) ?? markByIdentity(state, folder);
+  return mark === null || folder.equals(rawPath(mark)) ? null : mark.path;
+}
+
+/**
+ * Throws `no_daemon` for a folder (its real path) that root's daemon keeps: nobody else may begin a second history of it. Root
+ * works on such a folder directly, and is refused one that was moved, whose records only the daemon may change.
+ */
+export function requireNotDaemons(folder: Buffer): void {
+  const state = systemStateDirectory();
+  if (process.env["XDG_STATE_HOME"] === state) return;
+  const byPath = readMark(state, nameOf("path", folder));
+  const mark = byPath ?? markByIdentity(state, folder);
+  // Root has looked in the daemon's records before: what is not there is kept no more.
+  if (mark === null || (byPath !== null && process.geteuid?.() === 0)) return;
+  const kept = Buffer.from(rawPath(mark));
+  const shown = printablePath(folder);
+  const moved = byPath === null ? `, as ${printablePath(kept)}` : "";
+  throw new CairnError("no_daemon", `root's daemon keeps ${shown}${moved}, and does not answer at ${mark.socket}`, {
+    hint: `have the daemon started, then try again: sudo systemctl start cairn; to keep the folder without it: sudo cairn release ${shellPath(kept)}`,
+    details: { kept: printablePath(kept), socket: mark.socket },
+  });
+}
+
+/** The mark of a folder that is served. */
+export function markOf(
+  folder: Uint8Array,
+  { socket, link }: { socket: string; link?: string | undefined },
+): DaemonMark {
+  return { ...recordPath(folder), socket, ...(link === undefined ? {} : { link }) };
+}

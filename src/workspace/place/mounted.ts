@@ -1,0 +1,71 @@
+import fs from "node:fs";
+import type { GuardName } from "../../contract/words.ts";
+import { CairnError } from "../../errors.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import { filesystemUuid, isMountPoint } from "../../fs/linux/mounts.ts";
+import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
+import { isFolderThere, type PlacedWorkspace, readWorkspace, recordFolder } from "./control-directory.ts";
+import type { FoundWorkspace } from "./find-workspace.ts";
+
+/** Compares what is mounted with what was mounted at the last save: an empty mount point is not an empty workspace. */
+
+interface MountCall {
+  allow?: readonly GuardName[] | undefined;
+  /** the call goes into file systems that are mounted inside */
+  crossMounts?: boolean | undefined;
+}
+
+/** Says which disk of a workspace seems not to be mounted: its mount point is there and empty. Null if none does. */
+export function whyUnmounted(found: FoundWorkspace, crossMounts = false): string | null {
+  const { control, folder, workspace } = found;
+  const isEmpty = isBare(folder);
+  if (!isEmpty && !crossMounts) return null;
+  const known = readWorkspace(control, workspace.name) ?? workspace;
+  if (isEmpty && known.mount_point !== undefined && folder.equals(rawPath(known))) {
+    const place = Buffer.from(rawPath(known.mount_point));
+    // A control directory on the same disk can only be read while the disk is mounted.
+    const isElsewhere = !isAtOrBelow(control.root, place) && !isSameFolder(known, folder);
+    if (isElsewhere && !isMountPoint(place))
+      return `${printablePath(folder)} is empty, and nothing is mounted at ${printablePath(place)}, where its disk was at the last save`;
+  }
+  if (!crossMounts) return null;
+  const gone = (known.mounts_inside ?? [])
+    .map((each) => Buffer.concat([folder, SLASH, rawPath(each)]))
+    .find((place) => isFolderThere(place) && isBare(place) && !isMountPoint(place));
+  return gone === undefined
+    ? null
+    : `${printablePath(gone)} is empty, and the disk that was mounted there at the last save is not`;
+}
+
+/**
+ * Throws `refused` if a disk of the workspace is not mounted, unless `allow` has `unmounted`: then the folder is recorded as
+ * it lies now. For the holder of the workspace's lock.
+ */
+export function requireMounted(found: FoundWorkspace, { allow, crossMounts }: MountCall): void {
+  const problem = whyUnmounted(found, crossMounts);
+  if (problem === null) return;
+  if (allow?.includes("unmounted") === true) return recordFolder(found);
+  throw new CairnError("refused", problem, {
+    hint: "mount it, then try again; if the folder is to lie here from now on, save or restore it once with --allow unmounted",
+    details: { guard: "unmounted" },
+  });
+}
+
+const SLASH = Buffer.from("/");
+
+function isBare(folder: Buffer): boolean {
+  try {
+    using directory = fs.opendirSync(folder);
+    return directory.readSync() === null;
+  } catch {
+    // What is there and cannot be listed is told by the scan.
+    return false;
+  }
+}
+
+/** Inodes of two file systems may be alike, and a folder that was only emptied is the one of the record. */
+function isSameFolder(known: PlacedWorkspace, folder: Buffer): boolean {
+  if (fs.statSync(folder, { bigint: true }).ino.toString() !== known.root_inode) return false;
+  const uuid = filesystemUuid(folder);
+  return uuid === null || known.filesystem_uuid === undefined || uuid === known.filesystem_uuid;
+}

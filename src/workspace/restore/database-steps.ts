@@ -1,0 +1,61 @@
+import { databasesAmong, inWords, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
+import { besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
+import type { Step } from "./steps.ts";
+
+const TYPE_MASK = 0xf000;
+const REGULAR = 0x8000;
+
+/** A step that replaces, removes or makes a database or a sidecar. */
+export type DatabaseStep = Extract<Step, { op: "put" | "remove" }>;
+
+/** The steps of one database, its sidecars first: nobody finds a new database beside an old log. */
+export interface StepsOfDatabase {
+  /** Absolute raw path. */
+  place: Uint8Array;
+  steps: DatabaseStep[];
+}
+
+/** Gathers the steps of each database, which are done together while no process has it open. */
+export class DatabaseSteps {
+  readonly #groups = new Map<string, StepsOfDatabase>();
+  readonly #root: Uint8Array;
+
+  constructor(root: Uint8Array) {
+    this.#root = root;
+  }
+
+  /** Takes note of the next step. */
+  add(step: Step): void {
+    if (step.op !== "put" && step.op !== "remove") return;
+    const { path, old } = step;
+    const database = besideWhich(path);
+    const isOne = old !== null && (old.mode & TYPE_MASK) === REGULAR && mayBeDatabase(old);
+    if (database === null && !isOne) return;
+    const key = latin1(database ?? path);
+    const group: StepsOfDatabase = this.#groups.get(key) ?? {
+      place: joinPath(this.#root, database ?? path),
+      steps: [],
+    };
+    if (database === null) group.steps.push(step);
+    else group.steps.unshift(step);
+    this.#groups.set(key, group);
+  }
+
+  /** Returns the steps of each database by each step's path in latin1. */
+  found(): Map<string, StepsOfDatabase> {
+    const groups = [...this.#groups.values()];
+    const are = new Set(databasesAmong(groups.map(({ place }) => place)));
+    return new Map(
+      groups.flatMap((group) =>
+        are.has(group.place) ? group.steps.map(({ path }) => [latin1(path), group] as const) : [],
+      ),
+    );
+  }
+}
+
+/** Holds a database while its steps are done; or tells people why that cannot be. */
+export function holdDatabase({ place }: StepsOfDatabase): QuietDatabase | string {
+  const held = QuietDatabase.hold(place);
+  return held instanceof QuietDatabase ? held : `the database ${inWords(held)}`;
+}

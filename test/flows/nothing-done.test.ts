@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+
+test("a restore in place that is refused leaves a folder that was no workspace as none", () => {
+  const [one, other, target] = ["one", "other", "target"].map((name) => {
+    const folder = path.join(SCRATCH, name);
+    fs.mkdirSync(folder);
+    fs.writeFileSync(path.join(folder, "file"), name);
+    return folder;
+  }) as [string, string, string];
+  const to = ["-r", path.join(SCRATCH, "repository"), "--password-command", "echo secret"];
+  cairnOk(["backup", "init", ...to]);
+  cairnOk(["backup", "create", one, other, ...to]);
+  const states = (): string[] => fs.readdirSync(process.env["XDG_STATE_HOME"]!, { recursive: true }).map(String);
+  const before = states().filter((name) => /control\/[0-9a-f]{32}$/.test(name));
+  const { status, error } = cairn(["-C", target, "backup", "restore", "latest", "--path", one, "--in-place", ...to]);
+  assert.notEqual(status, 0);
+  assert.match(error!.message, /is not of one folder|another program/);
+  assert.equal(cairn(["-C", target, "history"]).error!.code, "not_a_workspace");
+  assert.deepEqual(
+    states().filter((name) => /control\/[0-9a-f]{32}$/.test(name)),
+    before,
+  );
+});
+
+test("undo after a restore that changed nothing takes no older restore back", () => {
+  const folder = path.join(SCRATCH, "undone");
+  fs.mkdirSync(folder);
+  const file = path.join(folder, "file");
+  const save = (content: string): string => {
+    fs.writeFileSync(file, content);
+    return (cairnOk(["save", folder]).data["save_point"] as { save_point_id: string }).save_point_id;
+  };
+  const first = save("1");
+  save("2");
+  const undo = cairnOk(["-C", folder, "restore", first]).data["undo_id"] as string;
+  assert.equal(cairnOk(["-C", folder, "restore", first]).data["undo_id"], null);
+  for (const words of [["undo"], ["undo", "--plan"]]) {
+    const { status, error } = cairn(["-C", folder, ...words]);
+    assert.deepEqual([status, error!.code], [3, "nothing_to_undo"]);
+    assert.match(`${error!.message}; ${error!.hint}`, new RegExp(`changed nothing.*restore ${undo.slice(0, 8)}`));
+  }
+  assert.equal(fs.readFileSync(file, "utf8"), "1");
+  // A restore that changes something can be undone as ever.
+  cairnOk(["-C", folder, "restore", undo]);
+  assert.equal(fs.readFileSync(file, "utf8"), "2");
+  cairnOk(["-C", folder, "undo"]);
+  assert.equal(fs.readFileSync(file, "utf8"), "1");
+});
