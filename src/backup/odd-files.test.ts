@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { resticCheck } from "../repository/test-archive.ts";
+import { resticCheck } from "../repository/testing-archive.ts";
 import { backupScene } from "./testing-far.ts";
 
 /** Puts something else in the place of a file. */

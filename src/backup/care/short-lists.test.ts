@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import type { BackupRepository, PruneBackupsOptions, PruneBackupsResult } from "../../contract/index.ts";
 import type { FileKind, Storage, StoredFile } from "../../repository/storage/storage.ts";
-import { resticCheck } from "../../repository/test-archive.ts";
+import { resticCheck } from "../../repository/testing-archive.ts";
 import { type BackupScene, backupScene, opened } from "../testing-far.ts";
 
 const DAY_MS = 24 * 60 * 60_000;
