@@ -7,7 +7,7 @@ import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from
 import { heldBytes } from "../workspace/store/held-bytes.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { readPolicy, writePolicy } from "../workspace/place/control-directory.ts";
-import { ensureSealed } from "../workspace/points/seal.ts";
+import { ensureSealed, sealPoints } from "../workspace/points/seal.ts";
 import { recoverWorkspace } from "../workspace/care/recovery.ts";
 import { makingRoom } from "../workspace/place/temporaries.ts";
 import { type Workspace } from "../workspace/workspace.ts";
@@ -75,7 +75,7 @@ export async function runCleanup(workspace: Workspace, planId: string, options: 
   using _lock = await makingRoom(control, async () => workspace.lock("cleanup", options));
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
   const plan = loadPlan(control, planId);
-  const { removed, bytesFreed, complete, stillHeld } = await runPlan(workspace, plan, options);
+  const { removed, bytesFreed, complete, stillHeld } = await runPlan(workspace, plan, { ...options, seal: sealPoints });
   if (plan.rules?.maxBytes !== undefined) await tellOfSize(workspace, plan.rules.maxBytes, options);
   return { removed, bytes_freed: bytesFreed, complete, still_held: stillHeld };
 }

@@ -4,7 +4,7 @@ import type { ProofSource, RestoreBackupOptions, RestoreBackupResult, RestorePro
 import type { LeftOut } from "../../contract/words.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushing } from "../../fs/linux/flush.ts";
-import { type DeadPartial, type NewFolder, requireFree } from "../../workspace/new-folder/new-folder.ts";
+import { type NewFolder, requireFree } from "../../workspace/new-folder/new-folder.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { checkLocation } from "../../workspace/place/guards.ts";
 import { requireRoom } from "../../workspace/place/room.ts";
@@ -113,7 +113,7 @@ class SnapshotRestore {
     return this.#result({ ...counted, keptBytes: 0, leftOut, ...NOT_READ });
   }
 
-  async run(dead: readonly DeadPartial[]): Promise<RestoreBackupResult> {
+  async run(dead: ReturnType<typeof settleEarlier>): Promise<RestoreBackupResult> {
     const { access, session, listed, content, over, target, options } = this.#parts;
     const { onWarning, signal } = options;
     const folder = content.part?.path;

@@ -10,14 +10,8 @@ import { openToUmask } from "../../fs/make-folder.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { controlPaths } from "../../workspace/place/control-layout.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
-import {
-  canTakeOver,
-  type DeadPartial,
-  deadPartials,
-  isMountRoot,
-  NewFolder,
-  settlePartial,
-} from "../../workspace/new-folder/new-folder.ts";
+import { canTakeOver, isMountRoot, NewFolder, settlePartial } from "../../workspace/new-folder/new-folder.ts";
+import { type DeadPartial, deadPartials } from "../../workspace/place/partials.ts";
 import { notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
 import { userStateDirectory } from "../../workspace/place/registry.ts";
 

@@ -1,7 +1,8 @@
 import { UndoOptions } from "../../contract/points.ts";
 import { omit } from "../../contract/schema.ts";
 import type { CommandDefinition } from "../command.ts";
-import { planOutcome, restoreOutcome, tellingOfHooks } from "../restore-outcome.ts";
+import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
+import { tellingOfHooks } from "./agent/lost-hooks.ts";
 import { VerbOptions } from "../options.ts";
 
 const OPTIONS = new VerbOptions(omit(UndoOptions, "cause"));

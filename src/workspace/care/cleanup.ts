@@ -26,7 +26,6 @@ import { needingTrees, removeHeldTrees } from "../points/held-trees.ts";
 import { CLEANUP_JOURNAL, readCleanupJournal } from "../journals.ts";
 import { writeState } from "../place/control-directory.ts";
 import { roomAt } from "../place/room.ts";
-import { sealPoints } from "../points/seal.ts";
 import { makingRoom } from "../place/temporaries.ts";
 import { lookForRest, publicHeld, warnOfRest } from "./still-held.ts";
 import { notesIn, noteUnfreed } from "./unfreed.ts";
@@ -46,6 +45,11 @@ export interface Cleaned {
   stillHeld: CleanupResult["still_held"];
 }
 
+export interface CleanupCall extends WorkspaceCall {
+  /** Reads the trees of points, by their sequence numbers, into the store, as `sealPoints` does. */
+  seal(workspace: Workspace, call: WorkspaceCall, sequences: Iterable<number>): Promise<unknown>;
+}
+
 const WAIT_MS = 10_000;
 
 /**
@@ -56,11 +60,15 @@ const WAIT_MS = 10_000;
  * - Then the descriptors go, the snapshots, and what nothing needs; what has to be left is noted ({@link freeRemoved})
  * before the journal goes.
  */
-export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call: WorkspaceCall): Promise<Cleaned> {
+export async function runPlan(
+  workspace: Workspace,
+  plan: CleanupPlanFile,
+  { seal, ...call }: CleanupCall,
+): Promise<Cleaned> {
   // Asked before anything is removed: what cannot be read may be what is needed.
   await bytesOf(workspace, requireFresh(workspace, plan), call);
   throwIfAborted(call.signal);
-  const drop = await sealSharers(workspace, plan.drop, call);
+  const drop = await sealSharers(workspace, plan.drop, { seal, ...call });
   const held = plan.rules === null ? await lookForRest(workspace, drop, call) : null;
   const journal: CleanupFile = { plan_id: plan.plan_id, drop: [...drop], thorough: plan.rules === null };
   failpoint("cleanup.checked");
@@ -99,11 +107,11 @@ export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call:
 async function sealSharers(
   workspace: Workspace,
   drop: readonly PlannedDrop[],
-  call: WorkspaceCall,
+  { seal, ...call }: CleanupCall,
 ): Promise<readonly PlannedDrop[]> {
   const sharers = [...needingTrees(workspace.points, sequencesOf(drop)).keys()];
   if (sharers.length === 0) return drop;
-  await sealPoints(workspace, call, sharers);
+  await seal(workspace, call, sharers);
   const going = withoutNeeded(workspace, drop);
   if (going.length < drop.length)
     call.onWarning?.(

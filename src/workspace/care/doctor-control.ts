@@ -14,7 +14,7 @@ import { originalsBeside } from "../place/convert.ts";
 import { statCachePath, workspacePaths } from "../place/control-layout.ts";
 import { isOtherFolder, workspaceAt } from "../place/find-workspace.ts";
 import { waysBack } from "../restore/missing-folder.ts";
-import { listPartials } from "../new-folder/new-folder.ts";
+import { listPartials } from "../place/partials.ts";
 import { finishRelease, leftReleases, lockRegistry, registerWorkspace, tellOfGone } from "../place/registry.ts";
 import { whyLeft } from "../points/held-trees.ts";
 import { isUnfreed } from "./unfreed.ts";

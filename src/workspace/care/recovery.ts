@@ -4,7 +4,7 @@ import type { Recovery } from "../../formats/records/control.ts";
 import { failpoint } from "../../failpoint.ts";
 import { writeState } from "../place/control-directory.ts";
 import { isAnyJournalThere, requireOwnJournals } from "../journals.ts";
-import { deadPartials } from "../new-folder/new-folder.ts";
+import { deadPartials } from "../place/partials.ts";
 import { removeTemporaries } from "../place/temporaries.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import fs from "node:fs";

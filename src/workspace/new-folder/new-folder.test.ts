@@ -6,7 +6,8 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
 import { controlPaths } from "../place/control-layout.ts";
-import { canTakeOver, deadPartials, NewFolder, settlePartial } from "./new-folder.ts";
+import { canTakeOver, NewFolder, settlePartial } from "./new-folder.ts";
+import { deadPartials } from "../place/partials.ts";
 
 /** A control directory, and a folder that is the root of a mount; null where this user may mount nothing. */
 function mountRoot(t: TestContext): { control: string; target: Buffer } | null {

@@ -17,16 +17,13 @@ import type { ControlPaths } from "../place/control-layout.ts";
 import { realPathOf } from "../place/find-workspace.ts";
 import { ownerBesidesUs } from "../place/owners.ts";
 import { readRecord, writeRecord } from "../place/control-directory.ts";
+import { type DeadPartial, PARTIAL_PREFIX } from "../place/partials.ts";
 
 /**
  * A folder that is being made elsewhere: written beside its place under a name of its own, recorded in the control
  * directory before the first byte, and put in place by one rename. Where the place is the root of a mount, what was
  * written is moved into it entry by entry, and where who restores stands in it; once that has begun it is finished, whoever does it.
  */
-
-const PREFIX = ".cairn-partial-";
-const MAX_RECORD_BYTES = 1 << 20;
-const HINT = `remove that file, and the folder ${PREFIX}… that it was written for`;
 
 /** Throws `already_exists` unless a path (its real path) is absent or free. */
 export function requireFree(
@@ -117,7 +114,7 @@ export class NewFolder {
   ): NewFolder {
     const { target, inside, content } = place;
     const suffix = randomBytes(8).toString("hex");
-    const staging = Buffer.concat([target, Buffer.from(`${inside}${PREFIX}${suffix}`)]);
+    const staging = Buffer.concat([target, Buffer.from(`${inside}${PARTIAL_PREFIX}${suffix}`)]);
     return new NewFolder(control, path.join(control.partial, `${suffix}.json`), {
       purpose,
       staging: recordPath(staging),
@@ -380,79 +377,6 @@ function isOwnDirectory(folder: Buffer): boolean {
 
 function isInside(record: PartialFile): boolean {
   return parentOf(Buffer.from(rawPath(record.staging))).equals(Buffer.from(rawPath(record.target)));
-}
-
-export interface DeadPartial {
-  file: string;
-  record: PartialFile;
-  /** The folder got its name before the end. */
-  committed: boolean;
-}
-
-export interface RecordedPartials {
-  readonly partials: { file: string; record: PartialFile }[];
-  /** Reasons why others cannot be read: nobody knows what they are about. */
-  readonly problems: CairnError[];
-}
-
-/** All that is recorded as unfinished, also by processes that are at work. */
-export function listPartials(control: ControlPaths): RecordedPartials {
-  const listed: RecordedPartials = { partials: [], problems: [] };
-  let names: string[];
-  try {
-    names = fs.readdirSync(control.partial);
-  } catch {
-    return listed;
-  }
-  for (const name of names) {
-    if (!/^[0-9a-f]{16}\.json$/.test(name)) continue;
-    const file = path.join(control.partial, name);
-    try {
-      const record = readRecord(file, decodeOwn, { maxBytes: MAX_RECORD_BYTES, hint: HINT });
-      if (record !== null) listed.partials.push({ file, record: whereItLies(control, record) });
-    } catch (error) {
-      listed.problems.push(toCairnError(error));
-    }
-  }
-  return listed;
-}
-
-/** A view lies in its control directory, which may have been moved since. */
-function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile {
-  if (record.purpose !== "view") return record;
-  const [staging, target] = [record.staging, record.target].map((place) =>
-    recordPath(Buffer.concat([Buffer.from(`${views}/`), nameOf(Buffer.from(rawPath(place)))])),
-  );
-  return { ...record, staging: staging!, target: target! };
-}
-
-/**
- * Lists folders whose making ended unfinished; mostly none, at the cost of one look. Another user's are theirs to
- * finish.
- */
-export function deadPartials(control: ControlPaths): DeadPartial[] {
-  const { partials } = listPartials(control);
-  const local = partials.length > 0 && filesystemKind(control.partial).place === "local";
-  return partials.flatMap(({ file, record }) => {
-    if (livenessOf(record.owner, local) !== "dead" || ownerBesidesUs(file) !== null) return [];
-    const gone = fs.lstatSync(Buffer.from(rawPath(record.staging)), { throwIfNoEntry: false }) === undefined;
-    const there = fs.lstatSync(Buffer.from(rawPath(record.target)), { throwIfNoEntry: false }) !== undefined;
-    return [{ file, record, committed: record.moving === true || (gone && there) }];
-  });
-}
-
-function decodeOwn(bytes: Uint8Array): PartialFile {
-  const record = decodePartial(bytes);
-  if (!isStaging(record)) throw new CairnError("damaged", "its staging folder has a name that Cairn never gives");
-  return record;
-}
-
-/** Only a name that this module gives is ever removed. */
-function isStaging(record: PartialFile): boolean {
-  const staging = Buffer.from(rawPath(record.staging));
-  const target = Buffer.from(rawPath(record.target));
-  const name = staging.subarray(target.length).toString("latin1");
-  return staging.subarray(0, target.length).equals(target) && new RegExp(`^/?\\${PREFIX}[0-9a-f]{16}$`).test(name);
 }
 
 /**

@@ -16,7 +16,7 @@ import { isReleased, listLeases, listWorkspaces, withRelease, writeWorkspace } f
 import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "./control-layout.ts";
 import { type FoundWorkspace, realPathOf, workspaceRef } from "./find-workspace.ts";
 import { recoverPartials } from "../new-folder/recover-folders.ts";
-import { listPartials } from "../new-folder/new-folder.ts";
+import { listPartials } from "./partials.ts";
 import { allPoints } from "../points/points.ts";
 import { recoverWorkspace } from "../care/recovery.ts";
 import {

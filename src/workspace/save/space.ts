@@ -8,6 +8,7 @@ import type { GuardName } from "../../contract/words.ts";
 import { readPolicy } from "../place/control-directory.ts";
 import { planCleanup } from "../care/cleanup-plan.ts";
 import { runPlan } from "../care/cleanup.ts";
+import { sealPoints } from "../points/seal.ts";
 import { whatMayGo } from "../place/room.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -108,7 +109,7 @@ function policyOf(workspace: Workspace, call: WorkspaceCall): ReturnType<typeof 
 async function makeRoom(workspace: Workspace, rules: RetentionRules, call: WorkspaceCall): Promise<number> {
   const { plan } = await planCleanup(workspace, { ...call, rules, only: null, keepYoung: true });
   if (plan.drop.length === 0) return 0;
-  const { removed } = await runPlan(workspace, plan, call);
+  const { removed } = await runPlan(workspace, plan, { ...call, seal: sealPoints });
   call.onWarning?.(
     `the quota is met: ${plural(removed.length, "point")} that the policy drops ${removed.length === 1 ? "was" : "were"} removed`,
   );

@@ -1,0 +1,17 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Client } from "../../../contract/index.ts";
+import type { Context } from "../../context.ts";
+
+/** Does a restore, and says which agents have no hooks any more: the point may be older than their installation. */
+export async function tellingOfHooks<T>(context: Context, client: Client, restore: () => Promise<T>): Promise<T> {
+  const root = client.workspacePath();
+  if (![".claude", ".codex", ".gemini", ".opencode"].some((name) => existsSync(join(root, name)))) return restore();
+  const { installedFor } = await import("./agents.ts");
+  const before = installedFor(root, context.env);
+  const result = await restore();
+  const after = new Set(installedFor(root, context.env));
+  for (const tool of before.filter((each) => !after.has(each)))
+    context.note(`${tool} has no hooks here any more: ${context.commandLine(["agent", "install", tool])}`);
+  return result;
+}

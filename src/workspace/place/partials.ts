@@ -1,0 +1,93 @@
+import fs from "node:fs";
+import path from "node:path";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { decodePartial, type PartialFile } from "../../formats/records/partial.ts";
+import { rawPath, recordPath } from "../../formats/records/record.ts";
+import { nameOf } from "../../fs/linux/exchange-folders.ts";
+import { filesystemKind } from "../../fs/linux/mounts.ts";
+import { livenessOf } from "../../fs/lock-owner.ts";
+import { readRecord } from "./control-directory.ts";
+import type { ControlPaths } from "./control-layout.ts";
+import { ownerBesidesUs } from "./owners.ts";
+
+/** Records of folders that are being made elsewhere, also of those whose making ended unfinished. */
+
+/** Name of a folder until it is put in its place, before 16 hex digits. */
+export const PARTIAL_PREFIX = ".cairn-partial-";
+const MAX_RECORD_BYTES = 1 << 20;
+const HINT = `remove that file, and the folder ${PARTIAL_PREFIX}… that it was written for`;
+
+export interface DeadPartial {
+  file: string;
+  record: PartialFile;
+  /** The folder got its name before the end. */
+  committed: boolean;
+}
+
+export interface RecordedPartials {
+  readonly partials: { file: string; record: PartialFile }[];
+  /** Reasons why others cannot be read: nobody knows what they are about. */
+  readonly problems: CairnError[];
+}
+
+/** All that is recorded as unfinished, also by processes that are at work. */
+export function listPartials(control: ControlPaths): RecordedPartials {
+  const listed: RecordedPartials = { partials: [], problems: [] };
+  let names: string[];
+  try {
+    names = fs.readdirSync(control.partial);
+  } catch {
+    return listed;
+  }
+  for (const name of names) {
+    if (!/^[0-9a-f]{16}\.json$/.test(name)) continue;
+    const file = path.join(control.partial, name);
+    try {
+      const record = readRecord(file, decodeOwn, { maxBytes: MAX_RECORD_BYTES, hint: HINT });
+      if (record !== null) listed.partials.push({ file, record: whereItLies(control, record) });
+    } catch (error) {
+      listed.problems.push(toCairnError(error));
+    }
+  }
+  return listed;
+}
+
+/** A view lies in its control directory, which may have been moved since. */
+function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile {
+  if (record.purpose !== "view") return record;
+  const [staging, target] = [record.staging, record.target].map((place) =>
+    recordPath(Buffer.concat([Buffer.from(`${views}/`), nameOf(Buffer.from(rawPath(place)))])),
+  );
+  return { ...record, staging: staging!, target: target! };
+}
+
+/**
+ * Lists folders whose making ended unfinished; mostly none, at the cost of one look. Another user's are theirs to
+ * finish.
+ */
+export function deadPartials(control: ControlPaths): DeadPartial[] {
+  const { partials } = listPartials(control);
+  const local = partials.length > 0 && filesystemKind(control.partial).place === "local";
+  return partials.flatMap(({ file, record }) => {
+    if (livenessOf(record.owner, local) !== "dead" || ownerBesidesUs(file) !== null) return [];
+    const gone = fs.lstatSync(Buffer.from(rawPath(record.staging)), { throwIfNoEntry: false }) === undefined;
+    const there = fs.lstatSync(Buffer.from(rawPath(record.target)), { throwIfNoEntry: false }) !== undefined;
+    return [{ file, record, committed: record.moving === true || (gone && there) }];
+  });
+}
+
+function decodeOwn(bytes: Uint8Array): PartialFile {
+  const record = decodePartial(bytes);
+  if (!isStaging(record)) throw new CairnError("damaged", "its staging folder has a name that Cairn never gives");
+  return record;
+}
+
+/** Only a name that Cairn gives is ever removed. */
+function isStaging(record: PartialFile): boolean {
+  const staging = Buffer.from(rawPath(record.staging));
+  const target = Buffer.from(rawPath(record.target));
+  const name = staging.subarray(target.length).toString("latin1");
+  return (
+    staging.subarray(0, target.length).equals(target) && new RegExp(`^/?\\${PARTIAL_PREFIX}[0-9a-f]{16}$`).test(name)
+  );
+}
