@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Server } from "node:net";
 import { connect } from "node:net";
 import { CairnError, toCairnError } from "../errors.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 
 /** A TCP address, or the path of a Unix socket. */
 export type Address = { host: string; port: number } | { path: string };

@@ -5,7 +5,7 @@ import { DEFAULT_SCRYPT } from "../crypto/key-derivation.ts";
 import { CairnError, reworded, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { fsyncDirectory, readSmallFile, writeNewFile } from "../fs/durable.ts";
-import { shellPath } from "../fs/safe-path.ts";
+import { shellPath } from "../fs/paths/safe-path.ts";
 import { mayBeDone } from "../repository/storage/storage.ts";
 import type { AgeKeyOptions, RepositoryKeys } from "../contract/index.ts";
 import { listKeys } from "./keys.ts";

@@ -4,7 +4,7 @@ import { moveByThreads } from "../repository/transfer/move-by-threads.ts";
 import type { PointContent, StoredContent } from "../workspace/store/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import type { Snapshot } from "../formats/restic/snapshot.ts";
 import type { ObjectId } from "../ids.ts";
 import { ForwardedPacks } from "../repository/transfer/forwarded-packs.ts";

@@ -1,6 +1,6 @@
 import { append } from "../append.ts";
 import { pairsByName, type TreeNode, type TreeNodes } from "../formats/restic/tree.ts";
-import { displayPath, rawBytes } from "../fs/safe-path.ts";
+import { displayPath, rawBytes } from "../fs/paths/safe-path.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import { differences } from "../workspace/points/tree-diff.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";

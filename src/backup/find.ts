@@ -1,7 +1,7 @@
 import { append } from "../append.ts";
 import { latin1 } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
-import { displayPath } from "../fs/safe-path.ts";
+import { displayPath } from "../fs/paths/safe-path.ts";
 import { CairnError } from "../errors.ts";
 import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract/index.ts";
 import { objectIdOf } from "../ids.ts";

@@ -5,7 +5,7 @@ import { CairnError } from "../errors.ts";
 import { IGNORE_FILE, IgnoreRules } from "../fs/ignore.ts";
 import { patternOfPath } from "../fs/ignore-pattern.ts";
 import { PathSelection } from "../fs/path-selection.ts";
-import { isAtOrBelow, joinRaw, printablePath } from "../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, printablePath } from "../fs/paths/safe-path.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import { givenPatterns } from "../workspace/save/given-patterns.ts";

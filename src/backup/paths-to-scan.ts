@@ -4,7 +4,7 @@ import { CairnError } from "../errors.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { patternOfPath } from "../fs/ignore-pattern.ts";
 import { nameOf, parentOf } from "../fs/linux/exchange-folders.ts";
-import { isAtOrBelow, joinRaw } from "../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw } from "../fs/paths/safe-path.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import { checkLocation } from "../workspace/place/guards.ts";
 import type { LeftOutEntry } from "../workspace/points/left-out.ts";

@@ -11,7 +11,7 @@ import type { TreeNode } from "../formats/restic/tree.ts";
 import { beside, SIDECARS } from "../formats/sqlite-header.ts";
 import { refuseBorgPattern } from "../fs/borg-pattern.ts";
 import { PathSelection } from "../fs/path-selection.ts";
-import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes, shellQuote } from "../fs/safe-path.ts";
+import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes, shellQuote } from "../fs/paths/safe-path.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import type { BlobSource } from "../repository/blob-source.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";

@@ -1,7 +1,7 @@
 import { CairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
 import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
-import { displayPath, quotedPath } from "../fs/safe-path.ts";
+import { displayPath, quotedPath } from "../fs/paths/safe-path.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import type {
   ListedEntry,

@@ -5,7 +5,7 @@ import { latin1 } from "../formats/bytes.ts";
 import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
 import { plural } from "../formats/sizes.ts";
 import { TAR_END, tarHeader, TarLinks, tarPadding } from "../formats/tar.ts";
-import { quotedPath } from "../fs/safe-path.ts";
+import { quotedPath } from "../fs/paths/safe-path.ts";
 import { nodesBelow } from "../workspace/points/listed-entry.ts";
 import { savedNodes, type SnapshotContent } from "./content.ts";
 import { readNodes } from "./nodes.ts";

@@ -1,5 +1,5 @@
 import type { Progress } from "../contract/index.ts";
-import { displayPath } from "../fs/safe-path.ts";
+import { displayPath } from "../fs/paths/safe-path.ts";
 import { keepTelling } from "../pacer.ts";
 import type { BlobCounts } from "../repository/packs/pack-uploader.ts";
 import type { ForwardedPacks } from "../repository/transfer/forwarded-packs.ts";

@@ -8,7 +8,7 @@ import { badBundle, byCodePoint, type DirectoryEntry, type FileEntry } from "../
 import { fsyncDirectory, writeAll } from "../fs/durable.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
 import { removeAll } from "../fs/remove-all.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import { unfinishedBeside } from "../fs/work-directory.ts";
 import type { Bundle, BundleCall } from "./bundle.ts";
 

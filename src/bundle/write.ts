@@ -19,7 +19,7 @@ import {
 import { checkMemberPath, toLayoutA } from "../formats/ovpack/member-path.ts";
 import { encodeRecord, type IndexRecord, sorted } from "../formats/ovpack/records.ts";
 import { fsyncDirectory, giveFreeName } from "../fs/durable.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import { unfinishedBeside } from "../fs/work-directory.ts";
 import { Bundle, type BundleCall, contentHash } from "./bundle.ts";
 import { pack, type Packed, ZipWriter } from "./zip-writer.ts";

@@ -6,7 +6,7 @@ import { checkMemberPath } from "../formats/ovpack/member-path.ts";
 import { badBundle } from "../formats/ovpack/manifest.ts";
 import { newPacer } from "../pacer.ts";
 import { openRegular } from "../fs/regular-file.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 
 /** Bounds of what is read: more is refused before anything is unpacked. */
 export interface ZipBounds {

@@ -4,7 +4,7 @@ import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import zlib from "node:zlib";
 import { CairnError, toCairnError } from "../errors.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 
 /** Content of a member that is ready to be written. */
 export interface Packed {

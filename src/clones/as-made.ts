@@ -3,7 +3,7 @@ import path from "node:path";
 import { C, R, RECORD_WORDS } from "../archive/cache/scan-table.ts";
 import { isSubvolume, subvolumeInfo } from "../fs/linux/btrfs.ts";
 import { filesystemUuid } from "../fs/linux/mounts.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import { inDirectory, signedWide } from "../fs/linux/syscalls.ts";
 import type { ScanResult } from "../archive/scan/scan.ts";
 import { latestChange } from "../archive/write/held-files.ts";

@@ -14,7 +14,7 @@ import {
 } from "../fs/linux/btrfs.ts";
 import { nameOf, parentOf } from "../fs/linux/exchange-folders.ts";
 import { makeFolder } from "../fs/make-folder.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import { syscallError, syscalls } from "../fs/linux/syscalls.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import type { Degradation } from "../contract/index.ts";

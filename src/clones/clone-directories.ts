@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { DT, DirectoryListing } from "../fs/listing.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
-import { quotedPath } from "../fs/safe-path.ts";
+import { quotedPath } from "../fs/paths/safe-path.ts";
 import { faultOfEntry } from "../fs/linux/errno.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,

@@ -14,7 +14,7 @@ import {
   takeOverMarks,
   takeOverNoCow,
 } from "../fs/linux/reflink.ts";
-import { quotedPath } from "../fs/safe-path.ts";
+import { quotedPath } from "../fs/paths/safe-path.ts";
 import {
   errnoName,
   newStatBuffer,

@@ -3,7 +3,7 @@ import { failpoint } from "../failpoint.ts";
 import { plural } from "../formats/sizes.ts";
 import type { Degradation } from "../contract/index.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import type { CloneTreeResult } from "./clone-entry.ts";
 import { cloneTree } from "./clone-tree.ts";
 import type { Captured, HolderCall } from "./holder.ts";

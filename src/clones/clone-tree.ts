@@ -8,7 +8,7 @@ import { DirectoryListing } from "../fs/listing.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem } from "../fs/linux/reflink.ts";
 import { changingInside } from "../fs/owner-writes.ts";
-import { isAtOrBelow, joinRaw, quotedPath } from "../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, quotedPath } from "../fs/paths/safe-path.ts";
 import {
   errnoName,
   newStatBuffer,

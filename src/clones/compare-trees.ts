@@ -5,7 +5,7 @@ import { isDigestedAttribute } from "../formats/digest.ts";
 import { ENODATA, ENOENT } from "../fs/linux/errno.ts";
 import { DirectoryListing } from "../fs/listing.ts";
 import { openBelow } from "../fs/linux/open-below.ts";
-import { quotedPath } from "../fs/safe-path.ts";
+import { quotedPath } from "../fs/paths/safe-path.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
   newStatBuffer,

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { stripVTControlCharacters } from "node:util";
 import { CairnError, type ErrorCode, throwIfAborted } from "../errors.ts";
 import { findProgram, withPipes } from "../fs/child-pipes.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 
 /** The one place that starts JuiceFS's own program. */
 

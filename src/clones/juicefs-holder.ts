@@ -3,7 +3,7 @@ import { setTimeout } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
-import { isAtOrBelow, printablePath, quotedPath } from "../fs/safe-path.ts";
+import { isAtOrBelow, printablePath, quotedPath } from "../fs/paths/safe-path.ts";
 import { warmThreads } from "../threads/threads.ts";
 import { CLONE } from "./clone-work.ts";
 import { compareTrees, type TreeComparison } from "./compare-trees.ts";

@@ -9,7 +9,7 @@ import { PROBE, removeLeftovers } from "../fs/work-directory.ts";
 import { filesystemKind, mountOf, readMounts, whyMountsUnknown } from "../fs/linux/mounts.ts";
 import { cloneTo } from "../fs/linux/reflink.ts";
 import { clearAway } from "../fs/remove-all.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import { errnoName, newStatBuffer, openDirectory, putName, sameContentStat, syscalls } from "../fs/linux/syscalls.ts";
 import { openRegular, readRegular } from "../fs/regular-file.ts";
 import { newArena } from "../native.ts";

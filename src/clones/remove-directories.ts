@@ -4,7 +4,7 @@ import { EACCES, ENOENT } from "../fs/linux/errno.ts";
 import { DT, DirectoryListing } from "../fs/listing.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { letOwnerIn } from "../fs/owner-writes.ts";
-import { quotedPath } from "../fs/safe-path.ts";
+import { quotedPath } from "../fs/paths/safe-path.ts";
 import {
   newStatBuffer,
   openDirectory,

@@ -7,7 +7,7 @@ import { openBelow } from "../fs/linux/open-below.ts";
 import { newStatBuffer, openOwnWay, putName, syscallError, syscalls } from "../fs/linux/syscalls.ts";
 import { letOwnerWrite } from "../fs/owner-writes.ts";
 import { removal } from "../fs/remove-all.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import { type Arena, newArena } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import { removeTree } from "./remove-tree.ts";

@@ -4,7 +4,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { ENOENT } from "../fs/linux/errno.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
 import { makePrivate } from "../fs/owner-writes.ts";
-import { quotedPath } from "../fs/safe-path.ts";
+import { quotedPath } from "../fs/paths/safe-path.ts";
 import { openDirectory, putName, syscallError, syscalls } from "../fs/linux/syscalls.ts";
 import { newArena } from "../native.ts";
 import type { Thread } from "../threads/worker-thread.ts";

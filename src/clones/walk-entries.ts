@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { ENOENT } from "../fs/linux/errno.ts";
 import { DirectoryListing } from "../fs/listing.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
-import { quotedPath } from "../fs/safe-path.ts";
+import { quotedPath } from "../fs/paths/safe-path.ts";
 import {
   newStatBuffer,
   openDirectory,

@@ -7,7 +7,7 @@ import { durableWrite, fsyncDirectory } from "../fs/durable.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { removeAll } from "../fs/remove-all.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import { factsAt } from "./tree.ts";
 
 /**

@@ -7,7 +7,7 @@ import type { JsonObject } from "../formats/fields.ts";
 import { type Layout, OLD_SCOPES } from "../formats/ovpack/manifest.ts";
 import { type IndexRecord, recordId } from "../formats/ovpack/records.ts";
 import { openRegular, readRegular } from "../fs/regular-file.ts";
-import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { isAtOrBelow, printablePath } from "../fs/paths/safe-path.ts";
 import { checkConsistency, type Consistency } from "./consistency.ts";
 import { embeddingFacts } from "./embedding.ts";
 import { BACKUP_NAME, BACKUP_TYPE } from "./import-bundle.ts";

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { IGNORE_FILE, IgnoreRules } from "../fs/ignore.ts";
 import { readRegular } from "../fs/regular-file.ts";
-import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { isAtOrBelow, printablePath } from "../fs/paths/safe-path.ts";
 import { SECRET_PATTERNS } from "../fs/secret-names.ts";
 import { rowOf, type StagedRow, stageRecords } from "./staged-records.ts";
 import type { ContextStore, StoreCall } from "./store.ts";

@@ -7,7 +7,7 @@ import { Fields, parseJson } from "../formats/fields.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
 import { readRegular } from "../fs/regular-file.ts";
-import { printablePath, shellPath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { ChangePlace, type Plan } from "./change.ts";
 import { EMBEDDED_DIMENSIONS, EMBEDDED_MODEL, type Embedder, type EmbeddingConfig } from "./embedding.ts";

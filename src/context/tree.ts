@@ -6,7 +6,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { checkMemberPath } from "../formats/ovpack/member-path.ts";
 import { byCodePoint } from "../formats/ovpack/manifest.ts";
 import { openRegular } from "../fs/regular-file.ts";
-import { printablePath, shellPath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { contextTypeOf, isSession, joined, nameOf, SCOPES } from "./uri.ts";
 
 /** Files of a context store, and what of them is indexed. */

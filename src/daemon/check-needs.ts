@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import type { BackupRepository, RepositoryOptions } from "../contract/index.ts";
 import { CairnError, toCairnError } from "../errors.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import { groupId } from "../fs/users.ts";
 import type { DaemonConfig } from "./config.ts";
 import { passwordIn } from "./schedules/backups.ts";

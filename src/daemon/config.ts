@@ -9,7 +9,7 @@ import { checkValue, refuseUnknown, unknownMember } from "../contract/schema.ts"
 import { CairnError, reworded, toCairnError } from "../errors.ts";
 import { BACKENDS, type BackendType } from "../formats/records/daemon-state.ts";
 import { readSmallFile } from "../fs/durable.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import { keptLocation } from "../operations/kept-repository.ts";
 import { userId } from "../fs/users.ts";
 import { checkRetention } from "../workspace/care/retention.ts";

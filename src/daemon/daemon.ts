@@ -13,7 +13,7 @@ import type {
   WorkspaceInfo,
 } from "../contract/index.ts";
 import { failpoint } from "../failpoint.ts";
-import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { isAtOrBelow, printablePath } from "../fs/paths/safe-path.ts";
 import { findWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
 import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap, type Instance, takeInstance } from "./bootstrap.ts";

@@ -6,7 +6,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { freeSpace, mountOf } from "../fs/linux/mounts.ts";
 import { plural } from "../formats/sizes.ts";
-import { printablePath, shellPath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { folderOf, type KeptState } from "./kept-state.ts";
 
 /** State of a workspace when it was looked at last. Nothing is changed or removed for it. */

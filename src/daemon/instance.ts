@@ -5,7 +5,7 @@ import { durableMkdir } from "../fs/durable.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
 import { describeOwner } from "../fs/lock-owner.ts";
 import { readOwner } from "../fs/owner-files.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 
 /** The one daemon of a state directory. */
 export interface Instance extends Disposable {

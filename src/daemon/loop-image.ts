@@ -18,7 +18,7 @@ import { durableMkdir, fsyncDirectory } from "../fs/durable.ts";
 import { filesystemKind, freeSpace, mountOf } from "../fs/linux/mounts.ts";
 import { formatBytes } from "../formats/sizes.ts";
 import { openRegular } from "../fs/regular-file.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import type { DaemonConfig } from "./config.ts";
 
 /**

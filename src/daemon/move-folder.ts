@@ -11,7 +11,7 @@ import { copyInto } from "../fs/copy-folder.ts";
 import { fsyncDirectory } from "../fs/durable.ts";
 import { commitFileSystem, makeSubvolume } from "../fs/linux/btrfs.ts";
 import { exchangePlaces, linkInPlace, makeInPlace } from "../fs/linux/exchange-folders.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import {
   changedInOriginal,
   momentNow,

@@ -3,7 +3,7 @@ import { CairnError } from "../errors.ts";
 import type { BackendType, DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { plural } from "../formats/sizes.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 import { isReleased, listWorkspaces } from "../workspace/place/control-directory.ts";
 import { controlPaths } from "../workspace/place/control-layout.ts";
 import { controlOf, listRegistered, unregister } from "../workspace/place/registry.ts";

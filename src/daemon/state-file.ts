@@ -5,8 +5,8 @@ import { failpoint } from "../failpoint.ts";
 import { type DaemonState, decodeDaemonState, encodeDaemonState } from "../formats/records/daemon-state.ts";
 import { encodeChecked } from "../formats/records/record.ts";
 import { durableWrite, fsyncDirectory, readSmallFile } from "../fs/durable.ts";
-import { namesIn } from "../fs/names-in.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { namesIn } from "../fs/paths/names-in.ts";
+import { printablePath } from "../fs/paths/safe-path.ts";
 
 const NAME = "state.json";
 const PREVIOUS = "state.previous.json";

@@ -1,6 +1,6 @@
 import type { DaemonStatus } from "../contract/daemon.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
-import { displayPath, printablePath } from "../fs/safe-path.ts";
+import { displayPath, printablePath } from "../fs/paths/safe-path.ts";
 import type { DaemonConfig } from "./config.ts";
 import type { Decision } from "./decide-backend.ts";
 import { adviceOn, fileSystemsOf, type Health, pointsOf, WELL } from "./health.ts";

@@ -12,7 +12,7 @@ import {
   type TokenWorkspace,
 } from "../formats/records/tokens.ts";
 import { durableWrite } from "../fs/durable.ts";
-import { displayPath } from "../fs/safe-path.ts";
+import { displayPath } from "../fs/paths/safe-path.ts";
 import { before, parseSpan } from "../workspace/care/retention.ts";
 import { type Caller, isOperator, isWholeOperator } from "./peer.ts";
 import { readOrSetAside } from "./state-file.ts";

@@ -20,7 +20,7 @@ import { movedToFree } from "./linux/exchange-folders.ts";
 import { machine, thisProcess } from "./lock-owner.ts";
 import { isHeldInMetadata } from "./linux/reflink.ts";
 import { openRegular, readRegular } from "./regular-file.ts";
-import { printablePath, type RawPath } from "./safe-path.ts";
+import { printablePath, type RawPath } from "./paths/safe-path.ts";
 
 /** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>-<boot and pid namespace>-<start of the process>`. */
 export const TEMPORARY_PREFIX = ".cairn-tmp-";

@@ -2,7 +2,7 @@ import { createHash, hash } from "node:crypto";
 import { closeSync, fstatSync, readSync } from "node:fs";
 import type { Pacer } from "../pacer.ts";
 import { openRegular } from "./regular-file.ts";
-import type { RawPath } from "./safe-path.ts";
+import type { RawPath } from "./paths/safe-path.ts";
 
 const PIECE = 1 << 20;
 /** For files that are read between two waits. */

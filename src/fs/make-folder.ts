@@ -2,7 +2,7 @@ import { fchmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { newArena } from "../native.ts";
 import { inParentOf, nameOf, parentOf } from "./linux/exchange-folders.ts";
-import { printablePath } from "./safe-path.ts";
+import { printablePath } from "./paths/safe-path.ts";
 import { inDirectory, putName, syscallError, syscalls } from "./linux/syscalls.ts";
 
 /**

@@ -1,4 +1,4 @@
-import { rawBytes } from "./safe-path.ts";
+import { rawBytes } from "./paths/safe-path.ts";
 
 /** Entries of a tree that were chosen, each with all below it. Raw paths below the root; the empty one is all of it. */
 export class PathSelection {

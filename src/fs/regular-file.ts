@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { CairnError } from "../errors.ts";
-import { printablePath, type RawPath } from "./safe-path.ts";
+import { printablePath, type RawPath } from "./paths/safe-path.ts";
 
 const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_TRUNC, O_WRONLY } = constants;
 

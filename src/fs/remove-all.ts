@@ -6,7 +6,7 @@ import { EACCES, EBUSY, EEXIST, ELOOP, ENOENT, ENOTDIR, ENOTEMPTY } from "./linu
 import { nameOf, parentOf } from "./linux/exchange-folders.ts";
 import { DT } from "./listing.ts";
 import { letOwnerIn } from "./owner-writes.ts";
-import { printablePath, rawBytes, type RawPath } from "./safe-path.ts";
+import { printablePath, rawBytes, type RawPath } from "./paths/safe-path.ts";
 import { errnoName, newStatBuffer, openDirectory, putName, STAT, type StatBuffer, syscalls } from "./linux/syscalls.ts";
 
 /**

@@ -4,7 +4,7 @@ import { threadId } from "node:worker_threads";
 import { hasProc } from "../native.ts";
 import { TEMPORARY_PREFIX, temporaryName } from "./durable.ts";
 import { machine, pidIsAlive, processFacts, thisProcess } from "./lock-owner.ts";
-import { namesIfThere, namesIn } from "./names-in.ts";
+import { namesIfThere, namesIn } from "./paths/names-in.ts";
 import { removeAll } from "./remove-all.ts";
 
 /**

@@ -4,7 +4,7 @@ import type { ScanResult } from "../archive/scan/scan.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { LosslessField } from "../formats/records/manifest.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
-import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
+import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { type Difference, exactDifferences, isHidden, withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { folderSide, HeldComparison, heldSide } from "../workspace/points/compare-held.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";

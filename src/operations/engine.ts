@@ -14,7 +14,7 @@ import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemId } from "../fs/linux/mounts.ts";
-import { displayPath, isAtOrBelow, listedNames, printablePath } from "../fs/safe-path.ts";
+import { displayPath, isAtOrBelow, listedNames, printablePath } from "../fs/paths/safe-path.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { newControlId } from "../ids.ts";
 import {

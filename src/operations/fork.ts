@@ -6,7 +6,7 @@ import { recoverPartials } from "../workspace/new-folder/recover-folders.ts";
 import type { Workspace, WorkspaceParts } from "../workspace/workspace.ts";
 import type { ForkOptions, ForkResult, RestoreOptions, RestoreResult, ViewLease } from "../contract/points.ts";
 import { CairnError } from "../errors.ts";
-import { normalizeTyped } from "../fs/safe-path.ts";
+import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { restoreTo as writeElsewhere } from "../workspace/new-folder/write-point.ts";
 import { isAbsolute } from "node:path";

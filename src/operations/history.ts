@@ -1,5 +1,5 @@
 import { CairnError, toCairnError } from "../errors.ts";
-import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
+import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";

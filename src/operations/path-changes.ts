@@ -1,7 +1,7 @@
 import type { EntryChange } from "../contract/looking.ts";
 import { nodeOfSlice, sliceTree } from "../formats/restic/tree-slices.ts";
 import { nodeNamed, ReadNodes, type TreeNode } from "../formats/restic/tree.ts";
-import { isAtOrBelow, joinRaw } from "../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw } from "../fs/paths/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
+import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { neverRead, type Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "../contract/index.ts";

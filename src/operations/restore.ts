@@ -1,7 +1,7 @@
 import { reworded, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
-import { normalizeTyped } from "../fs/safe-path.ts";
+import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { planCleanup } from "../workspace/care/cleanup-plan.ts";
 import { needsRecovery, recoverWorkspace } from "../workspace/care/recovery.ts";
 import { restoreLocked } from "../workspace/new-folder/restore-folder.ts";

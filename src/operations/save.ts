@@ -1,6 +1,6 @@
 import { suspectAt } from "../fs/secret-names.ts";
 import { rawPath } from "../formats/records/record.ts";
-import { displayPath, listedNames, printablePath, quotedPath } from "../fs/safe-path.ts";
+import { displayPath, listedNames, printablePath, quotedPath } from "../fs/paths/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { type SavedOrHead, saveWorkspace } from "../workspace/save/save.ts";

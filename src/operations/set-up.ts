@@ -16,7 +16,7 @@ import {
 } from "../workspace/place/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/place/guards.ts";
 import { relocate } from "../workspace/place/relocate.ts";
-import { printablePath, shellPath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
 import { storePaths } from "../workspace/store/store-files.ts";
 import type { WorkspaceParts } from "../workspace/workspace.ts";

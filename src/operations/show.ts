@@ -6,7 +6,7 @@ import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
 import { ELOOP, ENOTDIR } from "../fs/linux/errno.ts";
 import { openBelow } from "../fs/linux/open-below.ts";
 import { inDirectory, syscallError, syscalls } from "../fs/linux/syscalls.ts";
-import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
+import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newArena } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import { openHeldFile } from "../workspace/points/held-file.ts";

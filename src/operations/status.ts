@@ -22,7 +22,7 @@ import { missingPoints } from "../workspace/points/seal.ts";
 import { incompleteOf } from "../workspace/points/left-out.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
-import { shellQuote, displayPath } from "../fs/safe-path.ts";
+import { shellQuote, displayPath } from "../fs/paths/safe-path.ts";
 import { throwIfAborted } from "../errors.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { isFolderThere } from "../workspace/place/control-directory.ts";

@@ -1,7 +1,7 @@
 import { throwIfAborted, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/records/record.ts";
 import type { Registration } from "../formats/records/registration.ts";
-import { displayPath } from "../fs/safe-path.ts";
+import { displayPath } from "../fs/paths/safe-path.ts";
 import {
   isFolderThere,
   isReleased,

@@ -6,7 +6,7 @@ import { CairnError } from "../errors.ts";
 import { type CleanupFile, decodeCleanup } from "../formats/records/cleanup.ts";
 import { decodeRestore, encodeRestore, type RestoreFile } from "../formats/records/restore.ts";
 import { durableRemove, durableWrite, TEMPORARY_PREFIX, temporaryName } from "../fs/durable.ts";
-import { shellPath } from "../fs/safe-path.ts";
+import { shellPath } from "../fs/paths/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import { ownerBesidesUs } from "./place/owners.ts";
 import { readRecord } from "./place/control-directory.ts";

@@ -8,7 +8,7 @@ import { errorOf, type ErrorRecord } from "../../contract/error-record.ts";
 import { fromWire, toWire } from "../../contract/wire.ts";
 import type { CallOptions, Progress } from "../../contract/index.ts";
 import { CairnError } from "../../errors.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 
 type Line =
   | { progress: Progress }

@@ -1,7 +1,7 @@
 import type { Log } from "../../daemon/log/log.ts";
 import type { Caller } from "../../daemon/peer.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Body } from "./calls.ts";
 import { callOf, isChanging } from "./capabilities.ts";
 

@@ -1,7 +1,7 @@
 import type { Daemon } from "../../daemon/daemon.ts";
 import type { Caller } from "../../daemon/peer.ts";
 import { ERROR_TABLE } from "../../errors.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 
 /** Paths at which whoever watches a daemon asks for it, by `GET`. */
 export const HEALTH = "/v1/health";

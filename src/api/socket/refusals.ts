@@ -1,7 +1,7 @@
 import type { Caller } from "../../daemon/peer.ts";
 import type { NotAdmitted } from "../../daemon/tokens.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { rowOf } from "./capabilities.ts";
 
 /** Errors of an agent's call that its person may want to know of; others are a program's ordinary day. */

@@ -3,7 +3,7 @@ import { append } from "../../append.ts";
 import fs from "node:fs";
 import { throwIfAborted } from "../../errors.ts";
 import { devicesInMemory, keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/linux/mounts.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { isTableFull, C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, RECORD_WORDS, ScanTable } from "../cache/scan-table.ts";
 import type { StatCache, StatCacheDraft } from "../cache/stat-cache.ts";
 import type { FinishedPack, PackTail } from "../../repository/packs/pack-writer.ts";

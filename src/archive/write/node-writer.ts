@@ -4,7 +4,7 @@ import type { NodeAttribute, NodeMetadata, TreeNode } from "../../formats/restic
 import { EDQUOT, EIO, ENOSPC, EPERM, EROFS, isNotHeld } from "../../fs/linux/errno.ts";
 import { whyProtected } from "../../fs/linux/write-protection.ts";
 import { isShadow } from "../../fs/linux/shadow-attributes.ts";
-import { quotedPath } from "../../fs/safe-path.ts";
+import { quotedPath } from "../../fs/paths/safe-path.ts";
 import {
   errnoName,
   newStatBuffer,

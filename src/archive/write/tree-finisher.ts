@@ -4,7 +4,7 @@ import { CairnError } from "../../errors.ts";
 import { canBeOne, type TreeNode } from "../../formats/restic/tree.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { changingInside } from "../../fs/owner-writes.ts";
-import { quotedPath } from "../../fs/safe-path.ts";
+import { quotedPath } from "../../fs/paths/safe-path.ts";
 import { openDirectory, putName, syscallError, syscalls } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { HeldFiles, type HeldTree } from "./held-files.ts";

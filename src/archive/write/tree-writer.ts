@@ -4,7 +4,7 @@ import { CairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { quotedPath } from "../../fs/safe-path.ts";
+import { quotedPath } from "../../fs/paths/safe-path.ts";
 import { openDirectory, putName, syscallError } from "../../fs/linux/syscalls.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";

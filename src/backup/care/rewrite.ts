@@ -13,7 +13,7 @@ import { latin1 } from "../../formats/bytes.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import { plural } from "../../formats/sizes.ts";
 import { encodeSnapshot, type Snapshot } from "../../formats/restic/snapshot.ts";
-import { displayPath, isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
+import { displayPath, isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";

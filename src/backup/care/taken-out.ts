@@ -1,6 +1,6 @@
 import type { PathPattern } from "../../contract/index.ts";
 import { CairnError } from "../../errors.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import { type Fitting, fitting } from "../paths.ts";
 

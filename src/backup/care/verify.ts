@@ -2,7 +2,7 @@ import { append } from "../../append.ts";
 import { warmThreads } from "../../threads/threads.ts";
 import { VERIFY } from "../../repository/verify/verify-task.ts";
 import { CairnError } from "../../errors.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { LiveSet } from "../../repository/trees/live.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";

@@ -2,7 +2,7 @@ import type { DatabaseInBackup, TransferredSize } from "../../contract/snapshots
 import { CairnError } from "../../errors.ts";
 import { hex, latin1 } from "../../formats/bytes.ts";
 import { PROGRAM } from "../../formats/program.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";

@@ -15,7 +15,7 @@ import {
   type PagesManifest,
 } from "../../formats/sqlite-pages.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";

@@ -13,7 +13,7 @@ import { openBelow } from "../../fs/linux/open-below.ts";
 import { newStatBuffer, putName, signedWide, STAT, syscallError, syscalls } from "../../fs/linux/syscalls.ts";
 import { letOwnerWrite } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { quotedPath } from "../../fs/safe-path.ts";
+import { quotedPath } from "../../fs/paths/safe-path.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import type { SnapshotContent } from "../content.ts";
 import type { Session } from "../session.ts";

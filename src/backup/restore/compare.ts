@@ -9,7 +9,7 @@ import { linkedInode, pairsByName, type TreeNode } from "../../formats/restic/tr
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { syscalls } from "../../fs/linux/syscalls.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";

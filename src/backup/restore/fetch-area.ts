@@ -5,7 +5,7 @@ import { takenBytes } from "../../clones/walk-entries.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { namesIn } from "../../fs/names-in.ts";
+import { namesIn } from "../../fs/paths/names-in.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { deadWorkDirectories, newWorkDirectory, writtenWithin } from "../../fs/work-directory.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";

@@ -5,7 +5,7 @@ import type { DatabaseProof } from "../../contract/databases.ts";
 import { comparePaths, joinPath } from "../../formats/bytes.ts";
 import type { ConsistencyLabel } from "../../formats/records/descriptor.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { displayPath, listedNames, printablePath } from "../../fs/safe-path.ts";
+import { displayPath, listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 
 interface Proving {
   labels: readonly ConsistencyLabel[];

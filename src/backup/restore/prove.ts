@@ -6,7 +6,7 @@ import type { Aspect, LeftOut, ProofSource, RestoreBackupOptions, RestoreProof }
 import { CairnError, toCairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
-import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/safe-path.ts";
+import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/paths/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
 import { userStateDirectory } from "../../workspace/place/registry.ts";

@@ -14,7 +14,7 @@ import {
 } from "../../formats/records/receipt.ts";
 import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
-import { isAtOrBelow } from "../../fs/safe-path.ts";
+import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { readRecord } from "../../workspace/place/control-directory.ts";

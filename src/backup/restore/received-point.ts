@@ -1,7 +1,7 @@
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
 import { CairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
-import { quotedPath } from "../../fs/safe-path.ts";
+import { quotedPath } from "../../fs/paths/safe-path.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import { receivePoint } from "../../workspace/points/receive.ts";
 import type { PointContent } from "../../workspace/store/engine.ts";

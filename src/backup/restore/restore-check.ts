@@ -6,7 +6,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import type { BackupProblem, RestoredForCheck, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
 import type { DatabaseProof } from "../../contract/databases.ts";

@@ -7,7 +7,7 @@ import { ENOENT } from "../../fs/linux/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { openPrivate } from "../../fs/owner-writes.ts";
-import { quotedPath } from "../../fs/safe-path.ts";
+import { quotedPath } from "../../fs/paths/safe-path.ts";
 import { newStatBuffer, openDirectory, putName, STAT, syscallError, syscalls, TYPE } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";

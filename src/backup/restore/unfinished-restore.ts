@@ -7,7 +7,7 @@ import type { TreeNode } from "../../formats/restic/tree.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { controlPaths } from "../../workspace/place/control-layout.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
 import { canTakeOver, isMountRoot, NewFolder, settlePartial } from "../../workspace/new-folder/new-folder.ts";

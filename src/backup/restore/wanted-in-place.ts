@@ -3,7 +3,7 @@ import { CairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
-import { isAtOrBelow, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
+import { isAtOrBelow, printablePath, quotedPath, rawBytes } from "../../fs/paths/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { ContentElsewhere } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/workspace.ts";

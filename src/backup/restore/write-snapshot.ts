@@ -3,7 +3,7 @@ import { writeTree, type WriteTreeResult } from "../../archive/write/write-tree.
 import type { LeftOut, RestoreBackupOptions } from "../../contract/index.ts";
 import { CairnError } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { displayPath, quotedPath } from "../../fs/safe-path.ts";
+import { displayPath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";

@@ -11,7 +11,7 @@ import {
 } from "../../formats/envelope/envelope.ts";
 import { digestOfFile } from "../../fs/file-digest.ts";
 import { readRegular } from "../../fs/regular-file.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 
 /** An export directory: what lies in it, and whether it is what its envelope says. */

@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
 import { CONTENT, ENVELOPE } from "../../formats/envelope/envelope.ts";
 import { runTool } from "../../fs/child-pipes.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 
 /** An export directory as one tar file, by GNU tar(1): PAX headers, holes in the PAX 1.0 way, attributes. The envelope comes last. */
 

@@ -4,7 +4,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { fsyncDirectory, giveFreeName, temporaryName } from "../../fs/durable.ts";
 import { findHolders, type Holder, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
-import { displayPath, type DisplayedPath, printablePath, shellPath } from "../../fs/safe-path.ts";
+import { displayPath, type DisplayedPath, printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import type { Captured } from "./captured.ts";
 import { exchange, recoverExchange } from "./exchange.ts";

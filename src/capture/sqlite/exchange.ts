@@ -5,8 +5,8 @@ import { failpoint } from "../../failpoint.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
 import { exchangePlaces, moveToFree } from "../../fs/linux/exchange-folders.ts";
 import { pidIsAlive, thisProcess } from "../../fs/lock-owner.ts";
-import { namesIfThere } from "../../fs/names-in.ts";
-import { printablePath, shellPath } from "../../fs/safe-path.ts";
+import { namesIfThere } from "../../fs/paths/names-in.ts";
+import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { holdOrRefuse, THROUGH } from "./quiet-database.ts";
 

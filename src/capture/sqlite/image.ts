@@ -5,7 +5,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { append } from "../../append.ts";
 import { CairnError } from "../../errors.ts";
 import { openRegular } from "../../fs/regular-file.ts";
-import { listedNames } from "../../fs/safe-path.ts";
+import { listedNames } from "../../fs/paths/safe-path.ts";
 import { lockPage } from "../../formats/sqlite-header.ts";
 
 /** Counts of what a database holds, as it is compared after a restore. */

@@ -8,9 +8,9 @@ import { kernelLockState } from "../../fs/linux/kernel-lock.ts";
 import { isLeaseWhole, releaseLease, takeWriteLease } from "../../fs/linux/lease.ts";
 import { nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { filesystemKind } from "../../fs/linux/mounts.ts";
-import { namesIfThere } from "../../fs/names-in.ts";
+import { namesIfThere } from "../../fs/paths/names-in.ts";
 import { openRegular } from "../../fs/regular-file.ts";
-import { listedNames, printablePath } from "../../fs/safe-path.ts";
+import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { inFile, logsBeside, readHeader } from "./header.ts";
 
 export { logsBeside } from "./header.ts";

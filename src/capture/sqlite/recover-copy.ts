@@ -5,7 +5,7 @@ import { latin1 } from "../../formats/bytes.ts";
 import { beside, LOGS } from "../../formats/sqlite-header.ts";
 import { type JournalTrailer, journalsOf, MOST_TRAILER_BYTES, parseTrailer } from "../../formats/sqlite-journal.ts";
 import { openRegular, readRegular } from "../../fs/regular-file.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Held } from "./captured.ts";
 import { ask, checked, clearLockPage, damageOf, openDatabase } from "./image.ts";
 import { sizeOf } from "./plain-copy.ts";

@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { openRegular } from "../../fs/regular-file.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { readHeader } from "./header.ts";
 import {
   applyLog,

@@ -8,7 +8,7 @@ import { digestOfFile } from "../../fs/file-digest.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { openRegular } from "../../fs/regular-file.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import { programOf } from "./host.ts";
 import { blobFile, machinesIn, type OperationOptions, sharedFile } from "./machine.ts";

@@ -19,7 +19,7 @@ import { fsyncDirectory, readSmallFile, TEMPORARY_PREFIX, temporaryName } from "
 import { acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { addBlob, addImage, imageSize, newDisk, removeUnusedBlobs, shareBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
 import {

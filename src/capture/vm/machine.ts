@@ -12,7 +12,7 @@ import {
 } from "../../formats/machine/machine.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 
 /** Machines of one folder: where each lies, and its record. */
 

@@ -34,7 +34,7 @@ import { durableWrite, fsyncDirectory, readSmallFile } from "../../fs/durable.ts
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Pacer } from "../../pacer.ts";
 import { addBlob, checkDisk, checkImage, copyFiles } from "./blobs.ts";
 import type { Host } from "./host.ts";

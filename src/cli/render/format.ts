@@ -2,7 +2,7 @@ import { formatCount, plural } from "../../formats/sizes.ts";
 import type { Style } from "./style.ts";
 
 export { formatBytes, formatCount, plural } from "../../formats/sizes.ts";
-export { listedNames, shellQuote } from "../../fs/safe-path.ts";
+export { listedNames, shellQuote } from "../../fs/paths/safe-path.ts";
 
 /** `4 ms`, `1.24 s`, `2 min 5 s`, `3 h 20 min`. */
 export function formatDuration(milliseconds: number): string {

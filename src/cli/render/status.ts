@@ -11,7 +11,7 @@ import {
   shownPath,
 } from "./format.ts";
 import { renderLeftOut } from "./points.ts";
-import { listedNames } from "../../fs/safe-path.ts";
+import { listedNames } from "../../fs/paths/safe-path.ts";
 import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";

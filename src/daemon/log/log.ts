@@ -1,4 +1,4 @@
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { journalOf, sendToJournal } from "./journal.ts";
 
 /** Facts of a line, for whoever filters by them. */

@@ -3,7 +3,7 @@ import { EVENT_DATA, type EventData, type EventType, type ServiceEvent } from ".
 import { checkValue } from "../../contract/schema.ts";
 import { toCairnError } from "../../errors.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { folderOf } from "../kept-state.ts";
 import type { Records, Row } from "./records.ts";
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 
 /** Layout: docs/formats/records.md. */
 const NAME = "records.db";

@@ -1,5 +1,5 @@
 import type { ScheduledRun, ServedWorkspace } from "../../formats/records/daemon-state.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Limits } from "../config.ts";
 
 /** Times of the last good save, backup and proof of a workspace; null: there was none, or nobody can tell. */

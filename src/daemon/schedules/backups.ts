@@ -11,7 +11,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { passwordOfFile } from "../../formats/restic/password-bytes.ts";
 import type { ScheduledRun, ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import { readRegular } from "../../fs/regular-file.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { plural } from "../../formats/sizes.ts";
 import type { BackupRow } from "../config.ts";
 import { partCount, partsToRead, partTimes } from "./read-parts.ts";

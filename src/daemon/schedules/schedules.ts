@@ -1,7 +1,7 @@
 import type { DaemonStatus } from "../../contract/daemon.ts";
 import { toCairnError } from "../../errors.ts";
 import { SCHEDULED, type ScheduledRun, type ServedWorkspace } from "../../formats/records/daemon-state.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import type { BackupRow, DaemonConfig } from "../config.ts";
 import { folderOf, type KeptState } from "../kept-state.ts";

@@ -1,5 +1,5 @@
 import type { ChangesOf } from "../../workspace/store/engine.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { folderOf, type KeptState, type ServedWorkspace } from "../kept-state.ts";
 import type { KeptRecords } from "../records/kept-records.ts";
 import type { Changes } from "../schedules/auto-saves.ts";

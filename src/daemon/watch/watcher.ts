@@ -4,7 +4,7 @@ import { uniqueMountId, MountTable } from "../../fs/linux/mount-changes.ts";
 import { type Mount, parseMountinfo, resolveMount } from "../../fs/linux/mounts.ts";
 import { writtenUntold } from "../../fs/linux/written-untold.ts";
 import { waitReadable } from "../../fs/linux/wait-readable.ts";
-import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
 import type { ChangeSource, Lost, WatchedPlace } from "./change-source.ts";
 import { above, Arrivals, ChangeJournal, type ChangeNotice, type Shared } from "./journal.ts";
 

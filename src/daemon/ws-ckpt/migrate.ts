@@ -6,7 +6,7 @@ import { failpoint } from "../../failpoint.ts";
 import { parseJson } from "../../formats/fields.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 import { isSubvolume } from "../../fs/linux/btrfs.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { namesOfIndexes, type OldState, readOldState } from "./old-loop.ts";
 
 export { oldStateDirectory } from "./old-loop.ts";

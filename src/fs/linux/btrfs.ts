@@ -22,9 +22,9 @@ import {
   VOL_ARGS_V2,
 } from "./btrfs-abi.ts";
 import { filesystemUuid, kindOfMagic } from "./mounts.ts";
-import { namesIn } from "../names-in.ts";
-import { checkName, printablePath, rawBytes } from "../safe-path.ts";
-import type { RawPath } from "../safe-path.ts";
+import { namesIn } from "../paths/names-in.ts";
+import { checkName, printablePath, rawBytes } from "../paths/safe-path.ts";
+import type { RawPath } from "../paths/safe-path.ts";
 import { EINTR, errnoName, inDirectory, openOwnWay } from "./syscalls.ts";
 
 /**

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { type Arena, newArena } from "../../native.ts";
 import { EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR } from "./errno.ts";
-import { printablePath } from "../safe-path.ts";
+import { printablePath } from "../paths/safe-path.ts";
 import { newStatBuffer, openOwnWay, putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
 
 /** An entry's name in an open directory. */

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import { bindNativeLater, lastErrno, type NativeFunction } from "../../native.ts";
 import { EBADF } from "./errno.ts";
-import { printablePath } from "../safe-path.ts";
+import { printablePath } from "../paths/safe-path.ts";
 import { errnoName } from "./syscalls.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;

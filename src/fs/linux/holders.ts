@@ -23,8 +23,8 @@ import { type Arena, newArena } from "../../native.ts";
 import { ENOENT, syscallError } from "./errno.ts";
 import { eachSharedMapping } from "./shared-mappings.ts";
 import { AT_FDCWD, syscalls } from "./syscalls.ts";
-import { isAtOrBelow, printablePath } from "../safe-path.ts";
-import type { RawPath } from "../safe-path.ts";
+import { isAtOrBelow, printablePath } from "../paths/safe-path.ts";
+import type { RawPath } from "../paths/safe-path.ts";
 
 export type HolderKind = "cwd" | "open-write" | "open-read" | "mapping";
 

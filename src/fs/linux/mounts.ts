@@ -14,8 +14,8 @@ import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { bindNative, newArena } from "../../native.ts";
 import type { NativeFunction } from "../../native.ts";
-import { isAtOrBelow, printablePath } from "../safe-path.ts";
-import type { RawPath } from "../safe-path.ts";
+import { isAtOrBelow, printablePath } from "../paths/safe-path.ts";
+import type { RawPath } from "../paths/safe-path.ts";
 
 export interface Mount {
   readonly id: number;

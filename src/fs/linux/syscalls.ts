@@ -14,7 +14,7 @@ import {
   EXDEV,
   syscallError,
 } from "./errno.ts";
-import { printablePath } from "../safe-path.ts";
+import { printablePath } from "../paths/safe-path.ts";
 import {
   AT_FDCWD,
   type AttributeCalls,

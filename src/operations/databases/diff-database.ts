@@ -6,7 +6,7 @@ import { toCairnError } from "../../errors.ts";
 import { beside, LOGS } from "../../formats/sqlite-header.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { displayPath, joinRaw, normalizeTyped } from "../../fs/safe-path.ts";
+import { displayPath, joinRaw, normalizeTyped } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import type { Workspace } from "../../workspace/workspace.ts";

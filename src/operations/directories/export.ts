@@ -17,7 +17,7 @@ import { blobsOf, roleOf, type SavedMachine } from "../../formats/machine/machin
 import { plural } from "../../formats/sizes.ts";
 import { durableWrite, fsyncDirectory, fsyncFile, giveFreeName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { unfinishedBeside } from "../../fs/work-directory.ts";
 import { throttled } from "../../pacer.ts";
 import { freeFolder, requireFree } from "../../workspace/new-folder/new-folder.ts";

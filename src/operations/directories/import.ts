@@ -10,7 +10,7 @@ import { copyInto } from "../../fs/copy-folder.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { unfinishedBeside } from "../../fs/work-directory.ts";
 import { throttled } from "../../pacer.ts";
 import { freeFolder } from "../../workspace/new-folder/new-folder.ts";

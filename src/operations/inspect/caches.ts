@@ -3,7 +3,7 @@ import { CairnError } from "../../errors.ts";
 import { D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../archive/cache/scan-table.ts";
 import { listOrigins, loadOrigins } from "../../archive/cache/origins.ts";
 import { loadStatCache } from "../../archive/cache/stat-cache.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { INDEX_CACHE_VERSION, readIndexCache } from "../../repository/index/index-cache.ts";
 import type { Inspected } from "./inspected.ts";
 

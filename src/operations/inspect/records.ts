@@ -20,7 +20,7 @@ import { decodeReceipt } from "../../formats/records/receipt.ts";
 import { decodeRegistration } from "../../formats/records/registration.ts";
 import { decodeView } from "../../formats/records/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { decodeDescriptorFile, decodeSealFile } from "../../workspace/points/point-files.ts";
 import { decodeRestoreFile } from "../../workspace/journals.ts";
 import { decodeSteps } from "../../workspace/restore/steps.ts";

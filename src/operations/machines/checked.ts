@@ -9,7 +9,7 @@ import { CONTENT } from "../../formats/envelope/envelope.ts";
 import { type JsonObject, parseJson } from "../../formats/fields.ts";
 import { filesOf, MEMORY, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
 import { durableWrite, readSmallFile } from "../../fs/durable.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newPacer, throttled } from "../../pacer.ts";
 
 /** A saved machine in an export directory, all of whose files are what the envelope says. */

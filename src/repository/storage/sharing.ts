@@ -11,7 +11,7 @@ import {
   type Stats,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { shellPath } from "../../fs/safe-path.ts";
+import { shellPath } from "../../fs/paths/safe-path.ts";
 
 /**
  * The bit of `config` that shares a repository with its group, as in restic: then the group may read each new file, and

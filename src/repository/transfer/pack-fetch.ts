@@ -1,5 +1,5 @@
 import { type CairnError, reworded, toCairnError } from "../../errors.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import { addWanted, type NearPacks, type WantedRange } from "./near-packs.ts";

@@ -3,7 +3,7 @@ import path from "node:path";
 import type { StoreFinding } from "../store/store-care.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { loadStatCache } from "../../archive/cache/stat-cache.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { FOLDER_KINDS } from "../../repository/storage/storage.ts";

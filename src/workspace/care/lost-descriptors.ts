@@ -6,7 +6,7 @@ import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { type Descriptor, omittedOf } from "../../formats/records/descriptor.ts";
 import { durableRename, durableWrite } from "../../fs/durable.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { encodeDescriptorFile } from "../points/point-files.ts";
 import type { DamagedPoint } from "../points/points.ts";

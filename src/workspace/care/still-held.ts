@@ -4,7 +4,7 @@ import { toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { plural } from "../../formats/sizes.ts";
-import { displayPath, listedNames, quotedPath } from "../../fs/safe-path.ts";
+import { displayPath, listedNames, quotedPath } from "../../fs/paths/safe-path.ts";
 import { suspectAt } from "../../fs/secret-names.ts";
 import type { SavePointId } from "../../ids.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { toCairnError } from "../../errors.ts";
 import { decodeUnfreed, encodeUnfreed, type UnfreedFile } from "../../formats/records/cleanup.ts";
-import { namesIfThere } from "../../fs/names-in.ts";
+import { namesIfThere } from "../../fs/paths/names-in.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { readRecord, writeRecord } from "../place/control-directory.ts";
 

@@ -5,7 +5,7 @@ import { collectPaced, newPacer } from "../../pacer.ts";
 import { stageRequest } from "../save/record-point.ts";
 import { type DiffAspect, diffTrees } from "../points/tree-diff.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { Points } from "../points/points.ts";
 import { MISREAD_TREE, noteReading, treeOwner, treePlace, whyTreeDiffers } from "../points/held-trees.ts";
 import type { VerifyProblem } from "../../contract/looking.ts";

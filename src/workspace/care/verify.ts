@@ -3,7 +3,7 @@ import type { PointToVerify, StoreProblem, StoreVerification } from "../store/st
 import { type CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { VerificationFile, VerificationProblem } from "../../formats/records/control.ts";
 import { acquireLock } from "../../fs/lock.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { listWorkspaces, readState } from "../place/control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "../place/control-layout.ts";

@@ -3,7 +3,7 @@ import { basename, dirname } from "node:path";
 import type { PointContent } from "../store/engine.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { printablePath, shellPath } from "../../fs/safe-path.ts";
+import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { type ControlId, newControlId, newSavePointId, newWorkspaceId, type WorkspaceId } from "../../ids.ts";
 import { chooseControlDirectory, type ChosenControl, lockPlace, plainName } from "../place/adopt.ts";
 import {

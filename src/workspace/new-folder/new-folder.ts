@@ -12,7 +12,7 @@ import { livenessOf, newOwner } from "../../fs/lock-owner.ts";
 import { makeOneFolder, makeRealFolder } from "../../fs/make-folder.ts";
 import { filesystemKind, isMountPoint, ownEntries } from "../../fs/linux/mounts.ts";
 import { MadeFolder, otherFolder, removeAll, removeOnly } from "../../fs/remove-all.ts";
-import { printablePath, quotedPath } from "../../fs/safe-path.ts";
+import { printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { realPathOf } from "../place/find-workspace.ts";
 import { ownerBesidesUs } from "../place/owners.ts";

@@ -26,7 +26,7 @@ import {
 } from "../../fs/linux/syscalls.ts";
 import { letOwnerIn, letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { quotedPath } from "../../fs/safe-path.ts";
+import { quotedPath } from "../../fs/paths/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../points/left-out.ts";

@@ -7,7 +7,7 @@ import type { PartialFile } from "../../formats/records/partial.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { leasePath, listWorkspaces, readControl } from "../place/control-directory.ts";
 import { type ControlPaths, controlPaths, workspacePaths } from "../place/control-layout.ts";

@@ -6,7 +6,7 @@ import type { WorkspaceState } from "../../formats/records/control.ts";
 import { plural } from "../../formats/sizes.ts";
 import { writeState } from "../place/control-directory.ts";
 import { isSubvolume } from "../../fs/linux/btrfs.ts";
-import { displayPath, printablePath } from "../../fs/safe-path.ts";
+import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { givingBack } from "../restore/missing-folder.ts";
 import { restoreByExchange } from "../restore/exchange.ts";

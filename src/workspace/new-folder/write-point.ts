@@ -7,7 +7,7 @@ import { flushing } from "../../fs/linux/flush.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
 import { onSameMount } from "../../fs/linux/mounts.ts";
 import { throttled } from "../../pacer.ts";
-import { isAtOrBelow, printablePath, quotedPath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { whyNotCopied } from "../restore/exchangeable.ts";
 import { realPathOf } from "../place/find-workspace.ts";
 import { heldTreeOf, treePlace } from "../points/held-trees.ts";

@@ -8,8 +8,8 @@ import { removeLeftovers } from "../../fs/work-directory.ts";
 import { acquireLock, type AcquireOptions, type Lock } from "../../fs/lock.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { filesystemKind, mountOf, ownEntries } from "../../fs/linux/mounts.ts";
-import { namesIn } from "../../fs/names-in.ts";
-import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
+import { namesIn } from "../../fs/paths/names-in.ts";
+import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { type ControlId, newControlId } from "../../ids.ts";
 import {

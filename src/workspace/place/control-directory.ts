@@ -26,10 +26,10 @@ import {
   temporaryName,
 } from "../../fs/durable.ts";
 import { filesystemUuid, mountOf, onSameMount } from "../../fs/linux/mounts.ts";
-import { namesIfThere, namesIn } from "../../fs/names-in.ts";
+import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 import { clearAway } from "../../fs/remove-all.ts";
-import { rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
+import { rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory, removeLeftovers } from "../../fs/work-directory.ts";
 import { type ControlId, newWorkspaceId, type WorkspaceId } from "../../ids.ts";
 import {

@@ -3,7 +3,7 @@ import { realpathSync } from "node:fs";
 import { join } from "node:path";
 import { storePaths } from "../store/store-files.ts";
 import { CairnError } from "../../errors.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { WorkspaceId } from "../../ids.ts";
 import { existingAncestor } from "./room.ts";
 

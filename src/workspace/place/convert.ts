@@ -17,7 +17,7 @@ import { durableRemove } from "../../fs/durable.ts";
 import { exchangePlaces, nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { attributesOf } from "../../fs/linux/own-attributes.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
-import { joinRaw, listedNames, printablePath } from "../../fs/safe-path.ts";
+import { joinRaw, listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { formatPolynomial, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import {
   CONVERT_JOURNAL,

@@ -6,7 +6,7 @@ import { type DaemonMark, decodeDaemonMark, encodeDaemonMark } from "../../forma
 import { encodeChecked, rawPath, recordPath } from "../../formats/records/record.ts";
 import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
-import { printablePath, shellPath } from "../../fs/safe-path.ts";
+import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { absolutePath } from "../../fs/users.ts";
 
 /**

@@ -7,8 +7,8 @@ import type { ControlFile } from "../../formats/records/control.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
 import { mountsInside, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
-import { namesIfThere, namesIn } from "../../fs/names-in.ts";
-import { displayPath, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
+import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
+import { displayPath, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import {
   fileIsMissing,
   isReleased,

@@ -5,7 +5,7 @@ import { CairnError, isMountDead, toCairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { mountOf } from "../../fs/linux/mounts.ts";
-import { isAtOrBelow, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { homeDirectories, knownHome } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import { workspaceAbove } from "./find-workspace.ts";

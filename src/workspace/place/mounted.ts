@@ -3,7 +3,7 @@ import type { GuardName } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { filesystemUuid, isMountPoint } from "../../fs/linux/mounts.ts";
-import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
 import { isFolderThere, type PlacedWorkspace, readWorkspace, recordFolder } from "./control-directory.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 

@@ -13,7 +13,7 @@ import {
 import { dirname, join } from "node:path";
 import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { temporaryName } from "../../fs/durable.ts";
-import { printablePath, rawBytes, type RawPath, shellPath } from "../../fs/safe-path.ts";
+import { printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { membersOf } from "../../fs/users.ts";
 import { existingAncestor } from "./room.ts";
 import type { ControlPaths } from "./control-layout.ts";

@@ -17,7 +17,7 @@ import {
   whyMountsUnknown,
   ownEntries,
 } from "../../fs/linux/mounts.ts";
-import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/paths/safe-path.ts";
 import { absolutePath, homeDirectory, userCacheDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
 import { removeMarksOf, stateOfOtherDaemon } from "./daemon-marks.ts";

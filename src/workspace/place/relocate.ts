@@ -4,7 +4,7 @@ import type { RelocateOptions, RelocateResult } from "../../contract/care.ts";
 import { CairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock } from "../../fs/lock.ts";
-import { joinRaw, printablePath, shellPath } from "../../fs/safe-path.ts";
+import { joinRaw, printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { listWorkspaces, type PlacedWorkspace, readControl } from "./control-directory.ts";
 import { controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
 import { moveConversion } from "./convert.ts";

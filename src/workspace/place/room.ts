@@ -3,7 +3,7 @@ import { basename, dirname, join } from "node:path";
 import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { formatBytes, plural } from "../../formats/sizes.ts";
 import { freeSpace, type Mount, mountOf } from "../../fs/linux/mounts.ts";
-import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 
 /** The room that file systems have, how much of it is left to others, and whether they last. */

@@ -8,7 +8,7 @@ import type { WorkspaceState } from "../../formats/records/control.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
 import { mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mounts.ts";
 import { writeOrigins } from "../../archive/cache/origins.ts";
-import { listedNames, printablePath } from "../../fs/safe-path.ts";
+import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { writeState, writeStateInOrder } from "../place/control-directory.ts";
 import { noRules, type Point } from "./point-files.ts";

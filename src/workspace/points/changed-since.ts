@@ -4,7 +4,7 @@ import { attributesIn } from "../../fs/linux/own-attributes.ts";
 import { inDirectory, openDirectory } from "../../fs/linux/syscalls.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
-import { joinRaw } from "../../fs/safe-path.ts";
+import { joinRaw } from "../../fs/paths/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { type Difference, differences } from "./tree-diff.ts";
 

@@ -1,5 +1,5 @@
 import { joinPath } from "../../formats/bytes.ts";
-import { listedNames, printablePath } from "../../fs/safe-path.ts";
+import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { labelsOf, withLabels } from "../../archive/scan/summary.ts";
 import type { StagedContent } from "../store/engine.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";

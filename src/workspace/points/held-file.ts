@@ -2,7 +2,7 @@ import fs from "node:fs";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { beside } from "../../formats/sqlite-header.ts";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
-import { joinRaw } from "../../fs/safe-path.ts";
+import { joinRaw } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { nodeAt } from "./changed-since.ts";
 import { heldAt, heldTreeProblem, isAsMade, treePlace } from "./held-trees.ts";

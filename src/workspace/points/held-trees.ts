@@ -22,7 +22,7 @@ import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { readPolicy } from "../place/control-directory.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { joinRaw, quotedPath } from "../../fs/safe-path.ts";
+import { joinRaw, quotedPath } from "../../fs/paths/safe-path.ts";
 import { loadOrigins } from "../../archive/cache/origins.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { rawPath } from "../../formats/records/record.ts";

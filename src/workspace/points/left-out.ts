@@ -1,5 +1,5 @@
 import type { Aspect, Incomplete, LeftOut } from "../../contract/words.ts";
-import { displayPath, quotedPath } from "../../fs/safe-path.ts";
+import { displayPath, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { CairnError } from "../../errors.ts";
 import { readBackupNotes } from "../place/backup-notes.ts";
 import type { WorkspacePaths } from "../place/control-layout.ts";

@@ -2,7 +2,7 @@ import type { EntryKind } from "../../contract/words.ts";
 import type { ListedEntry } from "../../contract/index.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 
 /** The farthest instants that a Date can say stand for those beyond. */

@@ -20,7 +20,7 @@ import {
   temporaryName,
 } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { namesIfThere } from "../../fs/names-in.ts";
+import { namesIfThere } from "../../fs/paths/names-in.ts";
 import { clearAway, removeAll } from "../../fs/remove-all.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { writeRegular } from "../../fs/regular-file.ts";

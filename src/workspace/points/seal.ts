@@ -3,7 +3,7 @@ import { existsSync, lstatSync, rmSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
-import { printablePath, shellPath } from "../../fs/safe-path.ts";
+import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { encodeSealFile, isTooLong, type Point, rulesToReadBy } from "./point-files.ts";
 import {

@@ -1,5 +1,5 @@
 import type { TreeNode } from "../../formats/restic/tree.ts";
-import { joinRaw } from "../../fs/safe-path.ts";
+import { joinRaw } from "../../fs/paths/safe-path.ts";
 import type { Pacer } from "../../pacer.ts";
 import { contentOf, sameContent } from "./same-content.ts";
 import { type Difference, differences } from "./tree-diff.ts";

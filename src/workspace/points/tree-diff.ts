@@ -10,7 +10,7 @@ import type { ChangeCounts } from "../../archive/scan/summary.ts";
 import { collectPaced, newPacer } from "../../pacer.ts";
 import fs from "node:fs";
 import { isDeepStrictEqual } from "node:util";
-import { isAtOrBelow, joinRaw } from "../../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw } from "../../fs/paths/safe-path.ts";
 import { type CairnError, toCairnError } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 

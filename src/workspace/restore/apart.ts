@@ -7,7 +7,7 @@ import type { DirectoryFacts, PlaceApart, RestoreFile } from "../../formats/reco
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { letOwnerWrite } from "../../fs/owner-writes.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { isAtOrBelow, joinRaw } from "../../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw } from "../../fs/paths/safe-path.ts";
 import type { Workspace, WorkspaceCall } from "../workspace.ts";
 import { type AppliedSteps, StepRunner } from "./apply.ts";
 import { HeldDirectories, throughDescriptor } from "./held-directories.ts";

@@ -19,7 +19,7 @@ import {
 import { renameToFree } from "../../fs/linux/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { openDirectory, putName, RENAME } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { type DatabaseStep, DatabaseSteps, holdDatabase, type StepsOfDatabase } from "./database-steps.ts";

@@ -8,7 +8,7 @@ import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { findHolders, boundSockets, mountedElsewhere } from "../../fs/linux/holders.ts";
 import { attributesOf } from "../../fs/linux/own-attributes.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mounts.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../journals.ts";
 import { ownInside } from "../place/registry.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";

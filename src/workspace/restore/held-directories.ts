@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { ENOENT, ENOTDIR } from "../../fs/linux/errno.ts";
-import { quotedPath } from "../../fs/safe-path.ts";
+import { quotedPath } from "../../fs/paths/safe-path.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
   newStatBuffer,

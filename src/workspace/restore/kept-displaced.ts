@@ -8,7 +8,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { durableMkdir, durableWrite, fsyncDirectory } from "../../fs/durable.ts";
-import { displayPath, joinRaw, printablePath } from "../../fs/safe-path.ts";
+import { displayPath, joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { displacedName, stagedName } from "./apply.ts";

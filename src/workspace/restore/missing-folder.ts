@@ -5,7 +5,7 @@ import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { moveToFree, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
 import { filesystemUuid } from "../../fs/linux/mounts.ts";
-import { printablePath, quotedPath, shellPath } from "../../fs/safe-path.ts";
+import { printablePath, quotedPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import {
   isBeside,

@@ -7,7 +7,7 @@ import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { beside, besideWhich, LOGS, mayBeDatabase, SIDECARS } from "../../formats/sqlite-header.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Workspace } from "../workspace.ts";
 import { PackedList } from "./packed-list.ts";

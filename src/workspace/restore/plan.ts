@@ -8,7 +8,7 @@ import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { besideWhich } from "../../formats/sqlite-header.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { isAtOrBelow, quotedPath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, quotedPath } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import { inOrder, type Listed, PackedList } from "./packed-list.ts";

@@ -6,7 +6,7 @@ import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { HeldFiles, type HeldTree } from "../../archive/write/held-files.ts";
 import { canBeOne, type NodeMetadata, type TreeNode } from "../../formats/restic/tree.ts";
-import { isAtOrBelow, quotedPath } from "../../fs/safe-path.ts";
+import { isAtOrBelow, quotedPath } from "../../fs/paths/safe-path.ts";
 import { R, RECORD_WORDS } from "../../archive/cache/scan-table.ts";
 import { openDirectory, putName } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";

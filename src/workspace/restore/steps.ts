@@ -4,7 +4,7 @@ import { sha256, Sha256Stream } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { Fields, parseJson } from "../../formats/fields.ts";
 import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
-import { splitRaw } from "../../fs/safe-path.ts";
+import { splitRaw } from "../../fs/paths/safe-path.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import { type Listed, PackedList } from "./packed-list.ts";
 

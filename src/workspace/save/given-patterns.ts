@@ -1,7 +1,7 @@
 import { lstatSync, realpathSync } from "node:fs";
 import { CairnError } from "../../errors.ts";
 import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
-import { normalizeTyped } from "../../fs/safe-path.ts";
+import { normalizeTyped } from "../../fs/paths/safe-path.ts";
 import { SECRET_PATTERNS } from "../../fs/secret-names.ts";
 import type { Attachments } from "../store/engine.ts";
 import type { SaveInput } from "./record-point.ts";

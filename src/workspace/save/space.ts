@@ -10,7 +10,7 @@ import { planCleanup } from "../care/cleanup-plan.ts";
 import { runPlan } from "../care/cleanup.ts";
 import { sealPoints } from "../points/seal.ts";
 import { whatMayGo } from "../place/room.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { plural } from "../../formats/sizes.ts";
 
 /** Looks for room before a save, and makes it where a policy says how. */

@@ -6,7 +6,7 @@ import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore
 import { patternOfPath, placeOfPath } from "../../fs/ignore-pattern.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { secretIn } from "../../fs/secret-files.ts";
 import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/linux/syscall-abi.ts";
 import { newStatBuffer, openDirectory, syscalls } from "../../fs/linux/syscalls.ts";

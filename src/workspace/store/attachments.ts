@@ -4,7 +4,7 @@ import { RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { CairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Attachments } from "./engine.ts";
 
 /** Databases that were captured before the folder is read, so that what their rows name is read after them. */

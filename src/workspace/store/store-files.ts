@@ -5,7 +5,7 @@ import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { readRegular, writeRegular } from "../../fs/regular-file.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
-import { namesIn } from "../../fs/names-in.ts";
+import { namesIn } from "../../fs/paths/names-in.ts";
 import { objectIdOf } from "../../ids.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 

@@ -1,5 +1,5 @@
 import { throwIfAborted, toCairnError } from "../../errors.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";

@@ -1,6 +1,6 @@
 import { existsSync, realpathSync } from "node:fs";
 import { CairnError, reworded } from "../../../errors.ts";
-import { shellPath } from "../../../fs/safe-path.ts";
+import { shellPath } from "../../../fs/paths/safe-path.ts";
 import type {
   BackupRepository,
   Client,

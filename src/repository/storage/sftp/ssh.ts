@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import { stripVTControlCharacters } from "node:util";
 import { CairnError, type ErrorCode } from "../../../errors.ts";
 import { withPipes } from "../../../fs/child-pipes.ts";
-import { printablePath } from "../../../fs/safe-path.ts";
+import { printablePath } from "../../../fs/paths/safe-path.ts";
 
 /** A server, and the program that reaches it. */
 export interface SshTarget {

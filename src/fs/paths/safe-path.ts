@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { CairnError } from "../errors.ts";
+import { CairnError } from "../../errors.ts";
 
 /** A path as Node takes it: text (UTF-8) or raw bytes. */
 export type RawPath = string | Buffer;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { CairnError } from "../errors.ts";
+import { CairnError } from "../../errors.ts";
 import {
   checkName,
   displayPath,

@@ -1,5 +1,5 @@
 import { readdirSync } from "node:fs";
-import { isMountDead, toCairnError } from "../errors.ts";
+import { isMountDead, toCairnError } from "../../errors.ts";
 
 /** Names in a directory; none where it cannot be listed, for whoever can do without. */
 export function namesIn(directory: string): string[] {
