@@ -4,7 +4,7 @@ import { CairnError } from "../errors.ts";
 import { latin1 } from "../formats/bytes.ts";
 import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
 import { plural } from "../formats/sizes.ts";
-import { TAR_END, tarHeader, TarLinks, tarPadding } from "../formats/tar.ts";
+import { TAR_END, tarHeader, TarLinks, tarPadding } from "../formats/payloads/tar.ts";
 import { quotedPath } from "../fs/paths/safe-path.ts";
 import { nodesBelow } from "../workspace/points/listed-entry.ts";
 import { savedNodes, type SnapshotContent } from "./content.ts";

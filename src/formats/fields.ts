@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import { parseTime } from "./restic/go-time.ts";
+import { parseTime } from "./go-time.ts";
 
 /**
  * Reads the members of one JSON object of a file, each with its type and bounds; whatever is wrong is

@@ -7,7 +7,7 @@ import {
   type DigestEntry,
 } from "../../formats/digest.ts";
 import { appendNode, beginTree, endTree } from "../../formats/restic/tree.ts";
-import { mayBePaged } from "../../formats/sqlite-pages.ts";
+import { mayBePaged } from "../../formats/payloads/sqlite-pages.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
 import { TYPE } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";

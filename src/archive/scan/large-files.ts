@@ -1,5 +1,5 @@
 import { Sha256Stream } from "../../crypto/hash.ts";
-import { DATABASE_BLOB_BYTES } from "../../formats/sqlite-pages.ts";
+import { DATABASE_BLOB_BYTES } from "../../formats/payloads/sqlite-pages.ts";
 import { ENXIO } from "../../fs/linux/errno.ts";
 import { fetchPages } from "../../fs/linux/flush.ts";
 import type { Syscalls } from "../../fs/linux/syscalls.ts";

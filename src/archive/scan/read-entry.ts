@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { PAGED_ABOVE } from "../../formats/sqlite-pages.ts";
+import { PAGED_ABOVE } from "../../formats/payloads/sqlite-pages.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import fs from "node:fs";
 import { EINVAL, ELOOP, ENOENT, EPERM, faultOfEntry, HAS_NO_ATTRIBUTE } from "../../fs/linux/errno.ts";

@@ -19,7 +19,7 @@ import {
   type PageRun,
   PAGES_NAME,
   pagesName,
-} from "../../formats/sqlite-pages.ts";
+} from "../../formats/payloads/sqlite-pages.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/blob-source.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";

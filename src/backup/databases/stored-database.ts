@@ -13,7 +13,7 @@ import {
   type PageRun,
   PAGES_NAME,
   type PagesManifest,
-} from "../../formats/sqlite-pages.ts";
+} from "../../formats/payloads/sqlite-pages.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";

@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { ByteWriter } from "../bytes.ts";
 import { appendGoName, appendGoString, appendGoText, unquoteGoName } from "./go-json.ts";
 import { isPrintable } from "./go-printable.ts";
-import { formatTime, MAX_SECONDS, MIN_SECONDS, parseTime } from "./go-time.ts";
+import { formatTime, MAX_SECONDS, MIN_SECONDS, parseTime } from "../go-time.ts";
 
 interface Vectors {
   printable_sha256: string;

@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { unquoteGoName } from "./go-json.ts";
-import { parseTime } from "./go-time.ts";
+import { parseTime } from "../go-time.ts";
 import { JsonCursor } from "./json-cursor.ts";
 import {
   goModeOf,

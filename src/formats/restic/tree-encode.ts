@@ -1,6 +1,6 @@
 import { HEX_PAIRS, putDecimal, type ByteWriter } from "../bytes.ts";
 import { appendGoName, appendGoString, appendGoText, decodeRune } from "./go-json.ts";
-import { MAX_TIME_LENGTH, putTime } from "./go-time.ts";
+import { MAX_TIME_LENGTH, putTime } from "../go-time.ts";
 import { goModeOf, type NodeAttribute, type TreeNode } from "./tree-node.ts";
 
 /**

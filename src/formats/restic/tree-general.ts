@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
 import { compareBytes } from "../bytes.ts";
 import { unquoteGoName } from "./go-json.ts";
-import { formatTime, type Instant, parseTime } from "./go-time.ts";
+import { formatTime, type Instant, parseTime } from "../go-time.ts";
 import { jsonElements, jsonMembers, jsonText } from "./json-scan.ts";
 import {
   goModeOf,

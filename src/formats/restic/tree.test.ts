@@ -4,7 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter, compareBytes } from "../bytes.ts";
-import { MAX_SECONDS, MIN_SECONDS } from "./go-time.ts";
+import { MAX_SECONDS, MIN_SECONDS } from "../go-time.ts";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "../hostile.contract.ts";
 import { decodeGeneralTree } from "./tree-general.ts";
 import { NODE_TYPES } from "./tree-node.ts";

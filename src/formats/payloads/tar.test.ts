@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { TreeNode } from "./restic/tree.ts";
+import type { TreeNode } from "../restic/tree.ts";
 import { tarHeader, TarLinks, tarPadding } from "./tar.ts";
 
 const FILE: TreeNode = {

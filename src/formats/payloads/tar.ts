@@ -1,4 +1,4 @@
-import { canBeOne, linkedInode, type NodeType, type TreeNode } from "./restic/tree.ts";
+import { canBeOne, linkedInode, type NodeType, type TreeNode } from "../restic/tree.ts";
 
 /** Tar archives in the pax format of POSIX, as GNU tar, bsdtar and restic read and write them. */
 

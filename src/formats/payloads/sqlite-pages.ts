@@ -1,6 +1,6 @@
-import { CairnError } from "../errors.ts";
-import { ByteReader, ByteWriter, hex } from "./bytes.ts";
-import { Fields } from "./fields.ts";
+import { CairnError } from "../../errors.ts";
+import { ByteReader, ByteWriter, hex } from "../bytes.ts";
+import { Fields } from "../fields.ts";
 import {
   checkPath,
   checkVersion,
@@ -9,9 +9,9 @@ import {
   rawPath,
   type RecordedPath,
   recordPath,
-} from "./records/record.ts";
-import { LOCK_BYTE_OFFSET } from "./sqlite-header.ts";
-import { decodeTree, encodeTree, type TreeNode } from "./restic/tree.ts";
+} from "../records/record.ts";
+import { LOCK_BYTE_OFFSET } from "../sqlite-header.ts";
+import { decodeTree, encodeTree, type TreeNode } from "../restic/tree.ts";
 
 /** Layout of a large SQLite database in a snapshot: docs/formats/sqlite-pages.md. */
 

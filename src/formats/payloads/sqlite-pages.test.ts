@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { sha256 } from "../crypto/hash.ts";
-import { CairnError } from "../errors.ts";
+import { sha256 } from "../../crypto/hash.ts";
+import { CairnError } from "../../errors.ts";
 import {
   decodeMap,
   decodePagesManifest,
