@@ -6,7 +6,7 @@ import { test } from "node:test";
 import type { PathChoice, Progress } from "../contract/index.ts";
 import { encodeTree, type TreeNode } from "../formats/restic/tree.ts";
 import { hasCode } from "../operations/testing-folder.ts";
-import type { BlobSource } from "../repository/blob-source.ts";
+import type { BlobSource } from "../repository/read/blob-source.ts";
 import { chosenPaths } from "./paths.ts";
 import { backupScene } from "./testing-far.ts";
 

@@ -9,7 +9,7 @@ import type { Snapshot } from "../formats/restic/snapshot.ts";
 import type { ObjectId } from "../ids.ts";
 import { ForwardedPacks } from "../repository/transfer/forwarded-packs.ts";
 import type { RepositoryLock } from "../repository/locks.ts";
-import { NearPacks } from "../repository/transfer/near-packs.ts";
+import { NearPacks } from "../repository/read/near-packs.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import { runTransfer, type TransferResult } from "../repository/transfer/transfer.ts";
 import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../repository/transfer/transfer-plan.ts";

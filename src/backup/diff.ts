@@ -5,7 +5,7 @@ import { newPacer, type Pacer } from "../pacer.ts";
 import { differences } from "../workspace/points/tree-diff.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult, PathInput } from "../contract/index.ts";
-import type { BlobSource } from "../repository/blob-source.ts";
+import type { BlobSource } from "../repository/read/blob-source.ts";
 import { pathIn } from "../repository/trees/walk-trees.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { findSnapshot, warnOfUnreadable } from "./snapshots.ts";

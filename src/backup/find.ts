@@ -6,7 +6,7 @@ import { CairnError } from "../errors.ts";
 import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract/index.ts";
 import { objectIdOf } from "../ids.ts";
 import { type BlobIndex, TREE_BLOB } from "../repository/index/blob-index.ts";
-import type { BlobSource } from "../repository/blob-source.ts";
+import type { BlobSource } from "../repository/read/blob-source.ts";
 import { pathIn, type TreeAt, walkTrees } from "../repository/trees/walk-trees.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { chosenSnapshots } from "./snapshots.ts";

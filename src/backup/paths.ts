@@ -13,7 +13,7 @@ import { refuseBorgPattern } from "../fs/borg-pattern.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes, shellQuote } from "../fs/paths/safe-path.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
-import type { BlobSource } from "../repository/blob-source.ts";
+import type { BlobSource } from "../repository/read/blob-source.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import { lackingIn } from "../workspace/points/left-out.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";

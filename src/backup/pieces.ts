@@ -1,8 +1,8 @@
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
-import { BlobSource } from "../repository/blob-source.ts";
+import { BlobSource } from "../repository/read/blob-source.ts";
 import { type BlobIndex, DATA_BLOB } from "../repository/index/blob-index.ts";
-import type { WantedRange } from "../repository/transfer/near-packs.ts";
+import type { WantedRange } from "../repository/read/near-packs.ts";
 import { readBlob } from "./nodes.ts";
 import type { PlacedDatabases } from "./databases/placed-databases.ts";
 import { DatabasePages } from "./databases/stored-database.ts";

@@ -8,7 +8,7 @@ import { encodeTree, type TreeNode } from "../formats/restic/tree.ts";
 import { objectIdOf } from "../ids.ts";
 import { arenaOver } from "../native.ts";
 import { DATA_BLOB } from "../repository/index/blob-index.ts";
-import { BlobSource } from "../repository/blob-source.ts";
+import { BlobSource } from "../repository/read/blob-source.ts";
 import { PackedBlobs } from "../repository/packs/packed-blobs.ts";
 import { CountingStorage } from "../repository/storage/testing-counting.ts";
 import { RetryingStorage } from "../repository/storage/retrying.ts";

@@ -9,7 +9,7 @@ import { checkStructure } from "./verify/structure.ts";
 import { LISTED_AGAIN_MS } from "./listed-files.ts";
 import { lookAtLocks } from "./lock-state.ts";
 import { acquireLock } from "./locks.ts";
-import { NearPacks } from "./transfer/near-packs.ts";
+import { NearPacks } from "./read/near-packs.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/testing-faulty.ts";
 import type { FileKind } from "./storage/storage.ts";

@@ -8,9 +8,9 @@ import { appendNode, beginTree, endTree, type TreeNode } from "../formats/restic
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newArena } from "../native.ts";
 import type { BlobIndex } from "./index/blob-index.ts";
-import { BlobSource } from "./blob-source.ts";
+import { BlobSource } from "./read/blob-source.ts";
 import { LiveSet, type ReadTree } from "./trees/live.ts";
-import { NearPacks } from "./transfer/near-packs.ts";
+import { NearPacks } from "./read/near-packs.ts";
 import { PackWriter, type FinishedPack } from "./packs/pack-writer.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";

@@ -7,7 +7,7 @@ import { plural } from "../../formats/sizes.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { EntrySet } from "../../repository/index/entry-set.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
-import { lostEntries } from "../../repository/transfer/near-packs.ts";
+import { lostEntries } from "../../repository/read/near-packs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import { runTransfer } from "../../repository/transfer/transfer.ts";

@@ -5,7 +5,7 @@ import { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { loadPackHeader } from "../../repository/packs/pack-read.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
-import { lostPacks } from "../../repository/transfer/near-packs.ts";
+import { lostPacks } from "../../repository/read/near-packs.ts";
 import type { OpenRepository } from "../open-repository.ts";
 import { type Session, within } from "../session.ts";
 

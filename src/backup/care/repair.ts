@@ -6,7 +6,7 @@ import {
   runIndexRepair,
 } from "../../repository/care/repair.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
-import { damagedOf } from "../../repository/index/unindexed-packs.ts";
+import { damagedOf } from "../../repository/verify/unindexed-packs.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../../contract/index.ts";
 import { oneOf } from "../cat.ts";
 import { callOf, lockCall, type OpenRepository } from "../open-repository.ts";

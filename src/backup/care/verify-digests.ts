@@ -1,8 +1,8 @@
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { CairnError } from "../../errors.ts";
 import type { Structure } from "../../repository/verify/structure.ts";
-import { type NearPacks, packsToProve } from "../../repository/transfer/near-packs.ts";
-import { BlobSource } from "../../repository/blob-source.ts";
+import { type NearPacks, packsToProve } from "../../repository/read/near-packs.ts";
+import { BlobSource } from "../../repository/read/blob-source.ts";
 import type { VerifyBackupOptions } from "../../contract/index.ts";
 import { isUnreadable, type PlacedDatabases } from "../databases/placed-databases.ts";
 import { DatabasePages } from "../databases/stored-database.ts";

@@ -21,7 +21,7 @@ import {
   pagesName,
 } from "../../formats/payloads/sqlite-pages.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
-import type { BlobSource } from "../../repository/blob-source.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { nameOf, readBlob, readNodes } from "../nodes.ts";
 import { blobStarts, DatabasePages, folderName, pageHash, type StoredDatabase } from "./stored-database.ts";

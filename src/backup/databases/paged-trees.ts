@@ -2,7 +2,7 @@ import { sha256 } from "../../crypto/hash.ts";
 import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
 import { decodeTree, encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { HASHES_NAME, PAGES_NAME } from "../../formats/payloads/sqlite-pages.ts";
-import type { BlobSource } from "../../repository/blob-source.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";

@@ -4,7 +4,7 @@ import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
 import type { FileHash } from "../../formats/records/manifest.ts";
 import { encodeTree, isEntryName, type TreeNode } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
-import type { BlobSource } from "../../repository/blob-source.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { FolderFacts } from "../../repository/verify/folder-facts.ts";
 import { fileNode } from "../../workspace/store/snapshot-tree.ts";
 import { nameOf, nodeIn, readNodes } from "../nodes.ts";

@@ -18,9 +18,9 @@ import type { TreeNode } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
-import type { BlobSource } from "../../repository/blob-source.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
-import { addWanted, type NearPacks, type WantedRange } from "../../repository/transfer/near-packs.ts";
+import { addWanted, type NearPacks, type WantedRange } from "../../repository/read/near-packs.ts";
 import { nameOf, readBlob, readNodes } from "../nodes.ts";
 
 /** So much of a database is read before it is handed on. */

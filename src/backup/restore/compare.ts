@@ -13,7 +13,7 @@ import { displayPath } from "../../fs/paths/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
-import type { BlobSource } from "../../repository/blob-source.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { type SnapshotContent } from "../content.ts";
 import { nodesOrNull } from "../nodes.ts";
 

@@ -1,7 +1,7 @@
 import { canBeOne, linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { newPacer } from "../../pacer.ts";
-import type { BlobSource } from "../../repository/blob-source.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { nameOf, nodesOrNull } from "../nodes.ts";
 
 export interface CountedEntries {

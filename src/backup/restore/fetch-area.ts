@@ -10,7 +10,7 @@ import { removeAll } from "../../fs/remove-all.ts";
 import { deadWorkDirectories, newWorkDirectory, writtenWithin } from "../../fs/work-directory.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { LeftPacks } from "../../repository/transfer/left-packs.ts";
-import { NearPacks } from "../../repository/transfer/near-packs.ts";
+import { NearPacks } from "../../repository/read/near-packs.ts";
 import { existingAncestor, requireRoom } from "../../workspace/place/room.ts";
 import type { OpenRepository } from "../open-repository.ts";
 

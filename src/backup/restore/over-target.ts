@@ -4,7 +4,7 @@ import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
 import { CairnError } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
-import type { BlobSource } from "../../repository/blob-source.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { isFree } from "../../workspace/new-folder/new-folder.ts";
 import { type DeadPartial } from "../../workspace/place/partials.ts";
 import { OverFolder } from "../../workspace/new-folder/over-folder.ts";

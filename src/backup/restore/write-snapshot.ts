@@ -8,7 +8,7 @@ import { objectIdOf } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/index/blob-index.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import { addWanted, type WantedRange } from "../../repository/transfer/near-packs.ts";
+import { addWanted, type WantedRange } from "../../repository/read/near-packs.ts";
 import { PackFetch } from "../../repository/transfer/pack-fetch.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 import { hasRoom } from "../../workspace/place/room.ts";

@@ -7,7 +7,7 @@ import { objectIdOf } from "../../ids.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { type Arena, giveBack, newArena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
-import { NearPacks, type WantedRange } from "../transfer/near-packs.ts";
+import { NearPacks, type WantedRange } from "../read/near-packs.ts";
 import { readAt } from "../packs/pack-read.ts";
 import { writerOptions } from "../packs/pack-style.ts";
 import { type FinishedPack, PackWriter } from "../packs/pack-writer.ts";

@@ -8,7 +8,7 @@ import { BlobIndex } from "../index/blob-index.ts";
 import { checkStructure } from "../verify/structure.ts";
 import { loadIndexFile } from "../index/index-set.ts";
 import { acquireLock } from "../locks.ts";
-import { NearPacks } from "../transfer/near-packs.ts";
+import { NearPacks } from "../read/near-packs.ts";
 import { previewSweep, removeSnapshots, runSweep, type SweepOptions } from "./remove.ts";
 import { removeUnindexedPacks } from "./unindexed-packs.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";

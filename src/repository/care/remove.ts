@@ -10,7 +10,7 @@ import { BlobIndex, isPlacedAt } from "../index/blob-index.ts";
 import { EntrySet } from "../index/entry-set.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "../index/index-set.ts";
 import { acquireLock, withLock, type LockCall, type RepositoryLock } from "../locks.ts";
-import { type NearPacks, nearPacksIn } from "../transfer/near-packs.ts";
+import { type NearPacks, nearPacksIn } from "../read/near-packs.ts";
 import { copyingPacks } from "./pack-copy.ts";
 import { removeFile, removeIndexes, removePack, writeIndexOf } from "./replaced-files.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";

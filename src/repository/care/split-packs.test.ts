@@ -7,7 +7,7 @@ import { BlobIndex } from "../index/blob-index.ts";
 import { checkStructure } from "../verify/structure.ts";
 import { compact } from "./compact.ts";
 import { loadIndexFile } from "../index/index-set.ts";
-import { NearPacks } from "../transfer/near-packs.ts";
+import { NearPacks } from "../read/near-packs.ts";
 import { removeSnapshots, runSweep, type SweepOptions } from "./remove.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
 import {

@@ -3,18 +3,18 @@ import { plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { BlobIndex, type BlobPlaceOf } from "../index/blob-index.ts";
-import { BlobSource } from "../blob-source.ts";
+import { BlobSource } from "../read/blob-source.ts";
 import { EntrySet } from "../index/entry-set.ts";
 import { eachIndexFile, type IndexFileContent, type IndexedPack, listingKey } from "../index/index-set.ts";
 import { LiveSet, requireComplete } from "../trees/live.ts";
 import type { LockCall } from "../locks.ts";
 import type { MissingSnapshot } from "../seen-snapshots.ts";
-import { type NearPacks, nearPacksIn } from "../transfer/near-packs.ts";
+import { type NearPacks, nearPacksIn } from "../read/near-packs.ts";
 import { SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { DamagedFile, Repository } from "../repository.ts";
 import { concurrently } from "../storage/concurrently.ts";
 import { type PackSizes, packSizes, type Storage } from "../storage/storage.ts";
-import { strikeNamed } from "../index/unindexed-packs.ts";
+import { strikeNamed } from "../verify/unindexed-packs.ts";
 import { headerToDrop, packSizeOf } from "../packs/pack-read.ts";
 
 export interface SweepOptions extends LockCall {

@@ -1,14 +1,14 @@
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { objectIdOf } from "../../ids.ts";
-import { BlobSource } from "../blob-source.ts";
+import { BlobSource } from "../read/blob-source.ts";
 import { BlobIndex } from "../index/blob-index.ts";
-import { findUnindexed } from "../index/unindexed-packs.ts";
+import { findUnindexed } from "../verify/unindexed-packs.ts";
 import { acquireLock, type RepositoryLock } from "../locks.ts";
 import { headerToDrop } from "../packs/pack-read.ts";
 import type { Repository } from "../repository.ts";
 import { packSizes, type PackSizes } from "../storage/storage.ts";
-import { lostPacks, nearPacksIn } from "../transfer/near-packs.ts";
+import { lostPacks, nearPacksIn } from "../read/near-packs.ts";
 import type { WorkDirectory } from "./pack-copy.ts";
 import { removeFile } from "./replaced-files.ts";
 

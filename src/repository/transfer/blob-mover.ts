@@ -7,7 +7,7 @@ import { objectIdOf } from "../../ids.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { BlobDecoder, placeProblem } from "../packs/blob-decoder.ts";
 import { type BlobIndex, TREE_BLOB } from "../index/blob-index.ts";
-import type { PackFiles } from "./near-packs.ts";
+import type { PackFiles } from "../read/near-packs.ts";
 import { readSectors } from "../packs/pack-read.ts";
 import { isCompressedAnew, type PackStyle, writerOptions } from "../packs/pack-style.ts";
 import { type FinishedPack, PackWriter } from "../packs/pack-writer.ts";

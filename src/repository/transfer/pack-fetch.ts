@@ -2,7 +2,7 @@ import { type CairnError, reworded, toCairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
-import { addWanted, type NearPacks, type WantedRange } from "./near-packs.ts";
+import { addWanted, type NearPacks, type WantedRange } from "../read/near-packs.ts";
 import type { TransferPlan } from "./transfer-plan.ts";
 
 export interface PackFetchOptions {

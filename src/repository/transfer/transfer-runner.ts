@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
 import { BlobIndex } from "../index/blob-index.ts";
 import { BlobMover } from "./blob-mover.ts";
-import { packFolder } from "./near-packs.ts";
+import { packFolder } from "../read/near-packs.ts";
 import { T, type TransferEvent, type TransferTask, type TransferWork } from "./transfer-task.ts";
 
 const WAIT_MS = 20;

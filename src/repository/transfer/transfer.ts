@@ -5,7 +5,7 @@ import { objectIdOf } from "../../ids.ts";
 import { keepTelling, newPacer } from "../../pacer.ts";
 import { BlobMover } from "./blob-mover.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
-import { addWanted, type NearPacks, type WantedRange } from "./near-packs.ts";
+import { addWanted, type NearPacks, type WantedRange } from "../read/near-packs.ts";
 import { type BlobCounts, PackUploader, type PackUploaderOptions } from "../packs/pack-uploader.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";

@@ -2,7 +2,7 @@ import type { CairnError } from "../../errors.ts";
 import { hex, latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "../index/blob-index.ts";
-import type { BlobSource } from "../blob-source.ts";
+import type { BlobSource } from "../read/blob-source.ts";
 import { EntrySet } from "../index/entry-set.ts";
 import { type TreeAt, walkTrees } from "../trees/walk-trees.ts";
 import type { Consequence, Structure } from "./structure.ts";

@@ -3,7 +3,7 @@ import { comparePaths, compareBytes, latin1 } from "../../formats/bytes.ts";
 import { TreeCursor } from "../../formats/restic/tree-cursor.ts";
 import { decodeTree, linkedInode, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
-import type { BlobSource } from "../blob-source.ts";
+import type { BlobSource } from "../read/blob-source.ts";
 import { walkTrees } from "../trees/walk-trees.ts";
 import { NodeDigester, type NodeFacts } from "./node-digests.ts";
 import { isPlain, NOTHING, PlainDigester, type PlainNode } from "./plain-digests.ts";

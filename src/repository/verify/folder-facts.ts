@@ -3,7 +3,7 @@ import { latin1 } from "../../formats/bytes.ts";
 import { decodeManifest, type LosslessField, type Manifest } from "../../formats/records/manifest.ts";
 import { decodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
-import type { BlobSource } from "../blob-source.ts";
+import type { BlobSource } from "../read/blob-source.ts";
 
 /** Facts that the trees of a folder do not say, by path relative to it (latin1 of the raw bytes). */
 export interface FolderFacts {

@@ -4,7 +4,7 @@ import { objectIdOf } from "../../ids.ts";
 import { firstFailure, withThreads } from "../../threads/threads.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
-import type { FetchOptions, NearPacks, WantedRange } from "../transfer/near-packs.ts";
+import type { FetchOptions, NearPacks, WantedRange } from "../read/near-packs.ts";
 import type { StoredFile } from "../storage/storage.ts";
 import { CONTROL_WORDS, type PackReport, V, VERIFY, type VerifyTask, type VerifyWork } from "./verify-task.ts";
 

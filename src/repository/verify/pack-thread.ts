@@ -6,7 +6,7 @@ import type { IndexBlob } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex, DATA_BLOB } from "../index/blob-index.ts";
 import { type BlobPlace, BlobReader } from "../packs/blob-reader.ts";
-import { type PackFiles, packFolder } from "../transfer/near-packs.ts";
+import { type PackFiles, packFolder } from "../read/near-packs.ts";
 import { type PackProblem, PackVerifier } from "./pack-verifier.ts";
 import { type PackReport, V, type VerifyRequest, type VerifyTask } from "./verify-task.ts";
 

@@ -8,7 +8,7 @@ import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { BlobIndex } from "../index/blob-index.ts";
 import { checkStructure, type CheckProblem, type Structure } from "./structure.ts";
 import { explain } from "./damage.ts";
-import { NearPacks, type PackFiles } from "../transfer/near-packs.ts";
+import { NearPacks, type PackFiles } from "../read/near-packs.ts";
 import { PackVerifier } from "./pack-verifier.ts";
 import { planIndexRepair, runIndexRepair } from "../care/repair.ts";
 import { loadPackHeader } from "../packs/pack-read.ts";

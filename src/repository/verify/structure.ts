@@ -4,12 +4,12 @@ import { CairnError, tellsOfDamage } from "../../errors.ts";
 import { decodeKeyFile } from "../../formats/restic/key-file.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex, type BlobPlaceOf, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
-import { BlobSource, type BlobSourceOptions } from "../blob-source.ts";
+import { BlobSource, type BlobSourceOptions } from "../read/blob-source.ts";
 import { eachIndexFile, type IndexFileContent, type IndexedPack } from "../index/index-set.ts";
 import { LiveSet } from "../trees/live.ts";
 import type { ListedSnapshot, Repository } from "../repository.ts";
 import { packSizes, type StoredFile } from "../storage/storage.ts";
-import { strikeNamed } from "../index/unindexed-packs.ts";
+import { strikeNamed } from "./unindexed-packs.ts";
 import { type ProvenPacks, wholePackDamage } from "./pack-prover.ts";
 import type { PackReport } from "./verify-task.ts";
 

@@ -10,9 +10,9 @@ import { decodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/
 import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
-import { BlobSource } from "../../repository/blob-source.ts";
+import { BlobSource } from "../../repository/read/blob-source.ts";
 import { indexFilesHere } from "../../repository/index/index-set.ts";
-import { NearPacks } from "../../repository/transfer/near-packs.ts";
+import { NearPacks } from "../../repository/read/near-packs.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
 import type { Storage } from "../../repository/storage/storage.ts";

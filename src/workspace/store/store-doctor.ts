@@ -8,7 +8,7 @@ import { checkStructure, type Structure } from "../../repository/verify/structur
 import { readIndexCache } from "../../repository/index/index-cache.ts";
 import { lookAtLocks } from "../../repository/lock-state.ts";
 import { removeDeadLocks, withLock } from "../../repository/locks.ts";
-import { NearPacks } from "../../repository/transfer/near-packs.ts";
+import { NearPacks } from "../../repository/read/near-packs.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
 import { removeUnindexedPacks } from "../../repository/care/unindexed-packs.ts";
 import type { DamagedFile, ListedSnapshot } from "../../repository/repository.ts";

@@ -1,9 +1,9 @@
 import { throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
-import type { BlobIndex } from "./blob-index.ts";
-import { eachIndexFile, type IndexFileContent } from "./index-set.ts";
-import type { NearPacks } from "../transfer/near-packs.ts";
-import { PackVerifier } from "../verify/pack-verifier.ts";
+import type { BlobIndex } from "../index/blob-index.ts";
+import { eachIndexFile, type IndexFileContent } from "../index/index-set.ts";
+import type { NearPacks } from "../read/near-packs.ts";
+import { PackVerifier } from "./pack-verifier.ts";
 import type { DamagedFile, Repository } from "../repository.ts";
 import type { PackSizes } from "../storage/storage.ts";
 

@@ -12,7 +12,7 @@ import { arenaOver } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
 import { EntriesByPack } from "../index/entries-by-pack.ts";
-import type { LeftPacks } from "./left-packs.ts";
+import type { LeftPacks } from "../transfer/left-packs.ts";
 import { concurrently } from "../storage/concurrently.ts";
 import type { ByteRange, PackSizes, Storage } from "../storage/storage.ts";
 

@@ -1,14 +1,14 @@
-import type { MasterKeys } from "../crypto/seal.ts";
-import { CairnError, toCairnError, tellsOfDamage } from "../errors.ts";
-import { decodeTree } from "../formats/restic/tree.ts";
-import { objectIdOf } from "../ids.ts";
-import { type Arena, arenaOver } from "../native.ts";
-import { newPacer } from "../pacer.ts";
-import { type BlobIndex, type BlobPlaceOf, type BlobType, TREE_BLOB } from "./index/blob-index.ts";
-import { BlobReader, type BlobPlace } from "./packs/blob-reader.ts";
-import type { ReadTree } from "./trees/live.ts";
-import { addWanted, NearPacks, packEnds, type PackFiles, type WantedRange } from "./transfer/near-packs.ts";
-import type { ListTree } from "./trees/walk-trees.ts";
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
+import { decodeTree } from "../../formats/restic/tree.ts";
+import { objectIdOf } from "../../ids.ts";
+import { type Arena, arenaOver } from "../../native.ts";
+import { newPacer } from "../../pacer.ts";
+import { type BlobIndex, type BlobPlaceOf, type BlobType, TREE_BLOB } from "../index/blob-index.ts";
+import { BlobReader, type BlobPlace } from "../packs/blob-reader.ts";
+import type { ReadTree } from "../trees/live.ts";
+import { addWanted, NearPacks, packEnds, type PackFiles, type WantedRange } from "./near-packs.ts";
+import type { ListTree } from "../trees/walk-trees.ts";
 
 export interface BlobSourceOptions {
   readonly keys: MasterKeys;
