@@ -14,7 +14,7 @@ import { type OpenStorageOptions, splitLocation, unknownScheme } from "./reposit
 import { RetryingStorage } from "./repository/storage/retrying.ts";
 import type { Storage } from "./repository/storage/storage.ts";
 import { RECOVERIES } from "./workspace/care/recoveries.ts";
-import type { EngineFactory } from "./workspace/workspace.ts";
+import type { EngineFactory } from "./workspace/open/workspace.ts";
 import type { ChangesOf } from "./workspace/store/engine.ts";
 
 /** Makes the engine that holds the points of a workspace. No other place names concrete ones. */

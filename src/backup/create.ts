@@ -15,7 +15,7 @@ import { runTransfer, type TransferResult } from "../repository/transfer/transfe
 import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../repository/transfer/transfer-plan.ts";
 import { noteBackup } from "../workspace/place/backup-notes.ts";
 import type { Point } from "../workspace/points/point-files.ts";
-import { neverRead, type Workspace } from "../workspace/workspace.ts";
+import { neverRead, type Workspace } from "../workspace/open/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract/index.ts";
 import { incompleteOf } from "../workspace/points/left-out.ts";
 import { looksEmpty } from "./own-folder.ts";

@@ -12,7 +12,7 @@ import { readSmallFile } from "../fs/durable.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import { keptLocation } from "../operations/kept-repository.ts";
 import { userId } from "../fs/users.ts";
-import { checkRetention } from "../workspace/care/retention.ts";
+import { checkRetention } from "../workspace/keep/retention.ts";
 import { isLoopback, parseListen } from "./listen-address.ts";
 import type { DaemonPlaces } from "./places.ts";
 

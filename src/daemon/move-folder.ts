@@ -18,7 +18,7 @@ import {
   requireNoHolders,
   requireSameTrees,
   rootFacts,
-} from "../workspace/place/convert.ts";
+} from "../workspace/care/convert.ts";
 
 /**
  * Moves a folder onto the btrfs of the image, and its path becomes a link; or back. Steps of both:

@@ -13,7 +13,7 @@ import {
 } from "../formats/records/tokens.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { displayPath } from "../fs/paths/safe-path.ts";
-import { before, parseSpan } from "../workspace/care/retention.ts";
+import { before, parseSpan } from "../workspace/keep/retention.ts";
 import { type Caller, isOperator, isWholeOperator } from "./peer.ts";
 import { readOrSetAside } from "./state-file.ts";
 

@@ -12,11 +12,11 @@ import type {
 } from "../contract/snapshots.ts";
 import { CairnError } from "../errors.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
-import { withSealed } from "../workspace/points/seal.ts";
+import { withSealed } from "../workspace/save/seal.ts";
 import { prepareSave, saveWorkspace } from "../workspace/save/save.ts";
 import { lookBesideHead } from "../workspace/save/look.ts";
 import { isFolderThere } from "../workspace/place/control-directory.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
 import { unwantedOf } from "../workspace/save/unwanted.ts";
 import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";

@@ -1,16 +1,16 @@
-import { checkRetention } from "../workspace/care/retention.ts";
+import { checkRetention } from "../workspace/keep/retention.ts";
 import { MAX_KEPT_TREES, NO_POLICY, type PolicyFile, retentionOf, storedRetention } from "../formats/records/policy.ts";
 import { formatBytes } from "../formats/sizes.ts";
-import { runPlan } from "../workspace/care/cleanup.ts";
-import { isUnfreed } from "../workspace/care/unfreed.ts";
-import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/care/cleanup-plan.ts";
+import { runPlan } from "../workspace/keep/cleanup.ts";
+import { isUnfreed } from "../workspace/keep/unfreed.ts";
+import { type CleanupFacts, keptContent, loadPlan, planCleanup, storePlan } from "../workspace/keep/cleanup-plan.ts";
 import { heldBytes } from "../workspace/store/held-bytes.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { readPolicy, writePolicy } from "../workspace/place/control-directory.ts";
-import { ensureSealed, sealPoints } from "../workspace/points/seal.ts";
-import { recoverWorkspace } from "../workspace/care/recovery.ts";
-import { makingRoom } from "../workspace/place/temporaries.ts";
-import { type Workspace } from "../workspace/workspace.ts";
+import { ensureSealed, sealPoints } from "../workspace/save/seal.ts";
+import { recoverWorkspace } from "../workspace/open/recovery.ts";
+import { makingRoom } from "../workspace/open/temporaries.ts";
+import { type Workspace } from "../workspace/open/workspace.ts";
 import type { SavePointId } from "../ids.ts";
 import type { CallOptions } from "../contract/words.ts";
 import type {

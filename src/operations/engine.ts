@@ -26,12 +26,12 @@ import {
   writeControl,
 } from "../workspace/place/control-directory.ts";
 import { chooseControlDirectory } from "../workspace/place/adopt.ts";
-import { convertFolder, type ConvertTo, isToConvert } from "../workspace/place/convert.ts";
+import { convertFolder, type ConvertTo, isToConvert } from "../workspace/care/convert.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/place/find-workspace.ts";
-import { recoverWorkspace } from "../workspace/care/recovery.ts";
+import { recoverWorkspace } from "../workspace/open/recovery.ts";
 import { existingAncestor } from "../workspace/place/room.ts";
-import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
-import { release } from "../workspace/place/release.ts";
+import { Workspace, type WorkspaceParts } from "../workspace/open/workspace.ts";
+import { release } from "../workspace/care/release.ts";
 import { existsSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 

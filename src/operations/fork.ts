@@ -3,7 +3,7 @@ import { storePaths } from "../workspace/store/store-files.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { forkWorkspace } from "../workspace/new-folder/fork.ts";
 import { recoverPartials } from "../workspace/new-folder/recover-folders.ts";
-import type { Workspace, WorkspaceParts } from "../workspace/workspace.ts";
+import type { Workspace, WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { ForkOptions, ForkResult, RestoreOptions, RestoreResult, ViewLease } from "../contract/points.ts";
 import { CairnError } from "../errors.ts";
 import { normalizeTyped } from "../fs/paths/safe-path.ts";

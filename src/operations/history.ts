@@ -4,9 +4,9 @@ import { newPacer } from "../pacer.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { PointList } from "../workspace/points/points.ts";
-import { ensureSealed } from "../workspace/points/seal.ts";
+import { ensureSealed } from "../workspace/save/seal.ts";
 import { momentOf } from "../workspace/points/targets.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
 import type {
   DamagedPoint,
   EntryChange,

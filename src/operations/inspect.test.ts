@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { CONVERT_JOURNAL, writeIntentLink } from "../workspace/journals.ts";
-import { announceFolder } from "../workspace/restore/missing-folder.ts";
+import { CONVERT_JOURNAL, writeIntentLink } from "../workspace/points/journals.ts";
+import { announceFolder } from "../workspace/open/missing-folder.ts";
 import type { InspectResult } from "../contract/care.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 

@@ -6,12 +6,12 @@ import type { KeptRepositoryFile } from "../formats/records/kept-repository.ts";
 import { retentionOf, storedRetention } from "../formats/records/policy.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { splitLocation } from "../repository/storage/location.ts";
-import { checkRetention } from "../workspace/care/retention.ts";
+import { checkRetention } from "../workspace/keep/retention.ts";
 import { readKeptRepository, writeKeptRepository } from "../workspace/place/control-directory.ts";
 import type { WorkspacePaths } from "../workspace/place/control-layout.ts";
 import { ownerBesidesUs, warnRoot } from "../workspace/place/owners.ts";
 import { lockingOf } from "../workspace/place/registry.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
 
 /** The repository that was kept for a workspace; null where none is. Throws `refused` where another user kept it. */
 export function backupRepository({ found }: Workspace): KeptRepository | null {

@@ -5,7 +5,7 @@ import type { Verb } from "../contract/verb.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
 import { type FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import { noteSelfContained } from "../workspace/place/registry.ts";
-import type { WorkspaceParts } from "../workspace/workspace.ts";
+import type { WorkspaceParts } from "../workspace/open/workspace.ts";
 import { CairnClient } from "./client.ts";
 import { rememberedReasons } from "./engine.ts";
 import { LIBRARY_ROWS } from "./tables/library.ts";

@@ -2,7 +2,7 @@ import { CairnError } from "../errors.ts";
 import type { SavePoint, WorkspaceCallOptions } from "../contract/index.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { checkPointTags } from "../workspace/points/targets.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
 import { publicPoint } from "./public-point.ts";
 
 /** Marks a point under the workspace's lock; its descriptor stays as it is. */

@@ -12,7 +12,7 @@ import type { Point } from "../workspace/points/point-files.ts";
 import { hasContent, sameContent } from "../workspace/points/same-content.ts";
 import { type DiffAspect, differences } from "../workspace/points/tree-diff.ts";
 import { differencesByInodes } from "../workspace/save/differences-by-inodes.ts";
-import { neverRead, type Workspace, type WorkspaceCall } from "../workspace/workspace.ts";
+import { neverRead, type Workspace, type WorkspaceCall } from "../workspace/open/workspace.ts";
 
 interface PathCall extends WorkspaceCall {
   /** A point may follow an undo point; otherwise the save before that is looked at. */

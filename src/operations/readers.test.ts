@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { PointStore } from "../workspace/store/point-store.ts";
 import { findWorkspace } from "../workspace/place/find-workspace.ts";
-import { Workspace } from "../workspace/workspace.ts";
+import { Workspace } from "../workspace/open/workspace.ts";
 import { diff } from "./diff.ts";
 import { history } from "./history.ts";
 import { read, show } from "./show.ts";

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { rawPath } from "../formats/records/record.ts";
-import { neverRead, type Workspace } from "../workspace/workspace.ts";
+import { neverRead, type Workspace } from "../workspace/open/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "../contract/index.ts";
 import { lackingIn, type LeftOutEntry, noteDamaged, publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
@@ -17,7 +17,7 @@ import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { unknownIn } from "../workspace/restore/prepare.ts";
 import { CairnError } from "../errors.ts";
 import type { LastRestore } from "../formats/records/control.ts";
-import { requireFolder } from "../workspace/restore/missing-folder.ts";
+import { requireFolder } from "../workspace/open/missing-folder.ts";
 
 /** Plans what a restore would do now. */
 export async function planRestore(workspace: Workspace, options: RestoreOptions): Promise<RestorePlan> {

@@ -2,13 +2,13 @@ import { reworded, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
-import { planCleanup } from "../workspace/care/cleanup-plan.ts";
-import { needsRecovery, recoverWorkspace } from "../workspace/care/recovery.ts";
-import { restoreLocked } from "../workspace/new-folder/restore-folder.ts";
-import { makingRoom } from "../workspace/place/temporaries.ts";
+import { planCleanup } from "../workspace/keep/cleanup-plan.ts";
+import { needsRecovery, recoverWorkspace } from "../workspace/open/recovery.ts";
+import { restoreLocked } from "../workspace/restore/restore-folder.ts";
+import { makingRoom } from "../workspace/open/temporaries.ts";
 import { writeState } from "../workspace/place/control-directory.ts";
 import type { Point } from "../workspace/points/point-files.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
 import type { CallOptions, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
 import { planTo, restoreToUndo } from "./restore-plan.ts";
 

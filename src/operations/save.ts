@@ -4,16 +4,16 @@ import { displayPath, listedNames, printablePath, quotedPath } from "../fs/paths
 import { plural } from "../formats/sizes.ts";
 import { publicLeftOut } from "../workspace/points/left-out.ts";
 import { type SavedOrHead, saveWorkspace } from "../workspace/save/save.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
 import type { ImportOptions, SaveOptions, SaveResult } from "../contract/points.ts";
 import { publicPoint, secretsOf } from "./public-point.ts";
 import { checkTags } from "../formats/restic/snapshot.ts";
 import { CairnError } from "../errors.ts";
 import type { Cause, SavePoint } from "../contract/words.ts";
 import { lstatSync } from "node:fs";
-import { recoverWorkspace } from "../workspace/care/recovery.ts";
+import { recoverWorkspace } from "../workspace/open/recovery.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
-import { capturePoint } from "../workspace/points/capture.ts";
+import { capturePoint } from "../workspace/save/capture.ts";
 import { isImported } from "../workspace/points/points.ts";
 import { checkPointTags } from "../workspace/points/targets.ts";
 

@@ -5,7 +5,7 @@ import { NO_POLICY } from "../formats/records/policy.ts";
 import { type Adopted, adoptFolder, checkPlainName, initSelfContained, wasKept } from "../workspace/place/adopt.ts";
 import { writePolicy } from "../workspace/place/control-directory.ts";
 import { type ControlPaths, MAIN_WORKSPACE } from "../workspace/place/control-layout.ts";
-import { isPlainOnBtrfs, requireConvertible } from "../workspace/place/convert.ts";
+import { isPlainOnBtrfs, requireConvertible } from "../workspace/care/convert.ts";
 import {
   findWorkspace,
   type FoundWorkspace,
@@ -15,11 +15,11 @@ import {
   movedHere,
 } from "../workspace/place/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/place/guards.ts";
-import { relocate } from "../workspace/place/relocate.ts";
+import { relocate } from "../workspace/care/relocate.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
 import { storePaths } from "../workspace/store/store-files.ts";
-import type { WorkspaceParts } from "../workspace/workspace.ts";
+import type { WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { AdoptOptions, InitOptions, OpenOptions } from "../contract/care.ts";
 import type { Client } from "../contract/index.ts";
 import type { Conversion, EngineType } from "../contract/words.ts";

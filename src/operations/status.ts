@@ -2,11 +2,11 @@ import { formatBytes, plural } from "../formats/sizes.ts";
 import { freeSpace } from "../fs/linux/mounts.ts";
 import { findHolders } from "../fs/linux/holders.ts";
 import { type HeadCall, lookBesideHead, recoverIfIdle } from "../workspace/save/look.ts";
-import { requireFolder } from "../workspace/restore/missing-folder.ts";
+import { requireFolder } from "../workspace/open/missing-folder.ts";
 import { whyUnmounted } from "../workspace/place/mounted.ts";
 import { readBackupNotes } from "../workspace/place/backup-notes.ts";
 import type { Point } from "../workspace/points/point-files.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
 import type {
   CallOptions,
   EngineReason,
@@ -18,7 +18,7 @@ import type {
   WorkspaceCallOptions,
 } from "../contract/index.ts";
 import { degradationOf } from "./public-point.ts";
-import { missingPoints } from "../workspace/points/seal.ts";
+import { missingPoints } from "../workspace/save/seal.ts";
 import { incompleteOf } from "../workspace/points/left-out.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";

@@ -1,12 +1,12 @@
 import { CairnError, toCairnError } from "../errors.ts";
 import { workspaceIn } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
-import { ensureSealed, sealAll, type SealProblem, unsealed, wantedAt } from "../workspace/points/seal.ts";
+import { ensureSealed, sealAll, type SealProblem, unsealed, wantedAt } from "../workspace/save/seal.ts";
 import { verifyAll as verifyEverything, type VerifyInput } from "../workspace/care/verify.ts";
-import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/workspace.ts";
+import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { VerifyResult } from "../contract/looking.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
-import { recoverWorkspace } from "../workspace/care/recovery.ts";
+import { recoverWorkspace } from "../workspace/open/recovery.ts";
 
 /** Returns what a verification found. Throws `damaged` where that is asked for and something is. */
 export function orThrown<T extends { problems: readonly { detail: string; hint?: string; severity?: string }[] }>(

@@ -18,7 +18,7 @@ import {
   listSelfContained,
   readRegistration,
 } from "../workspace/place/registry.ts";
-import { Workspace, type WorkspaceParts } from "../workspace/workspace.ts";
+import { Workspace, type WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { CallOptions } from "../contract/words.ts";
 import type { WorkspaceInfo } from "../contract/care.ts";
 

@@ -9,8 +9,8 @@ import type { StagedContent, StageRequest } from "../../src/workspace/store/engi
 import type { ScanNotes } from "../../src/archive/scan/task.ts";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { findWorkspace } from "../../src/workspace/place/find-workspace.ts";
-import { sealAll } from "../../src/workspace/points/seal.ts";
-import { Workspace } from "../../src/workspace/workspace.ts";
+import { sealAll } from "../../src/workspace/save/seal.ts";
+import { Workspace } from "../../src/workspace/open/workspace.ts";
 import { assertHeldTidy, heldPlace, type HeldPlace, pointsDirectory, treeOf } from "../fixtures/held-place.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { cairnLibrary } from "../fixtures/work.ts";

@@ -1,4 +1,4 @@
-import { checkRetention, applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/care/retention.ts";
+import { checkRetention, applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/keep/retention.ts";
 import { CairnError, reworded } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";

@@ -8,7 +8,7 @@ import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
-import type { Workspace } from "../../workspace/workspace.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
 import { snapshotContent } from "../content.ts";
 import { nameOf, readNodes } from "../nodes.ts";
 import type { Session } from "../session.ts";

@@ -6,7 +6,7 @@ import type { TreeNode } from "../../formats/restic/tree.ts";
 import { isAtOrBelow, printablePath, quotedPath, rawBytes } from "../../fs/paths/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { ContentElsewhere } from "../../workspace/store/engine.ts";
-import type { Workspace } from "../../workspace/workspace.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
 import { snapshotContent, type SnapshotContent, withoutOthersDigests } from "../content.ts";
 import { looksEmpty } from "../own-folder.ts";
 import { type ChosenPaths, chosenPaths, contentOf } from "../paths.ts";

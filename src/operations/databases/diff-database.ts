@@ -9,7 +9,7 @@ import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath, joinRaw, normalizeTyped } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
-import type { Workspace } from "../../workspace/workspace.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
 import type { DiffDatabaseOptions, DiffDatabaseResult } from "../../contract/looking.ts";
 import type { PathInput, WorkspaceCallOptions } from "../../contract/words.ts";
 import { read } from "../show.ts";

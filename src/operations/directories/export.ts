@@ -24,7 +24,7 @@ import { freeFolder, requireFree } from "../../workspace/new-folder/new-folder.t
 import { recoverPartials } from "../../workspace/new-folder/recover-folders.ts";
 import { restoreTo } from "../../workspace/new-folder/write-point.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
-import type { Workspace } from "../../workspace/workspace.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
 import { publicPoint } from "../public-point.ts";
 
 /**

@@ -9,7 +9,7 @@ import {
   readFolderIntent,
   readSealIntent,
   SEAL_JOURNAL,
-} from "../../workspace/journals.ts";
+} from "../../workspace/points/journals.ts";
 import type { Inspected } from "./inspected.ts";
 
 /** Work that is under way in a workspace, which its journal has as the target of a link; by the link's name. */

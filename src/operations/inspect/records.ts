@@ -22,8 +22,8 @@ import { decodeView } from "../../formats/records/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { decodeDescriptorFile, decodeSealFile } from "../../workspace/points/point-files.ts";
-import { decodeRestoreFile } from "../../workspace/journals.ts";
-import { decodeSteps } from "../../workspace/restore/steps.ts";
+import { decodeRestoreFile } from "../../workspace/points/journals.ts";
+import { decodeSteps } from "../../workspace/points/steps.ts";
 import type { Inspected } from "./inspected.ts";
 
 /** Our own small files, told by their content; a damaged one by its name. */

@@ -1,4 +1,4 @@
-import { release } from "../../workspace/place/release.ts";
+import { release } from "../../workspace/care/release.ts";
 import { createBackup, restoreBackup } from "../backup.ts";
 import { policy, previewCleanup, runCleanup, setPolicy, workspaceOfPlan } from "../cleanup.ts";
 import { diffDatabase } from "../databases/diff-database.ts";

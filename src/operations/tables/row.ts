@@ -7,8 +7,8 @@ import type { StorageFactory } from "../../repository/storage/location.ts";
 import type { ControlPaths } from "../../workspace/place/control-layout.ts";
 import type { Removals } from "../../workspace/points/held-trees.ts";
 import type { FoundWorkspace } from "../../workspace/place/find-workspace.ts";
-import type { SealProblem } from "../../workspace/points/seal.ts";
-import type { Workspace, WorkspaceParts } from "../../workspace/workspace.ts";
+import type { SealProblem } from "../../workspace/save/seal.ts";
+import type { Workspace, WorkspaceParts } from "../../workspace/open/workspace.ts";
 
 /** Parts with which a verb is carried out on the workspace that its `workspaceName` means. */
 export interface Hand {

@@ -6,9 +6,9 @@ import { test, type TestContext } from "node:test";
 import type { Freed, freeContent, FreeRequest } from "../store/free-content.ts";
 import type { SavePointId } from "../../ids.ts";
 import { controlPaths } from "../place/control-layout.ts";
-import { freeRemoved } from "./cleanup.ts";
-import { isUnfreed, noteUnfreed } from "./unfreed.ts";
-import type { Workspace } from "../workspace.ts";
+import { freeRemoved } from "../keep/cleanup.ts";
+import { isUnfreed, noteUnfreed } from "../keep/unfreed.ts";
+import type { Workspace } from "../open/workspace.ts";
 
 const [A, B] = ["a", "b"].map((digit) => digit.repeat(32) as SavePointId) as [SavePointId, SavePointId];
 const DONE: Freed = { bytesFreed: 0, postponed: false, left: null, lost: [] };

@@ -10,15 +10,15 @@ import { FOLDER_KINDS } from "../../repository/storage/storage.ts";
 import { controlWarnings } from "../place/adopt.ts";
 import { whyUnmounted } from "../place/mounted.ts";
 import { isFolderThere, listLeases, listWorkspaces, recordFolder } from "../place/control-directory.ts";
-import { originalsBeside } from "../place/convert.ts";
+import { originalsBeside } from "./convert.ts";
 import { statCachePath, workspacePaths } from "../place/control-layout.ts";
 import { isOtherFolder, workspaceAt } from "../place/find-workspace.ts";
-import { waysBack } from "../restore/missing-folder.ts";
+import { waysBack } from "../open/missing-folder.ts";
 import { listPartials } from "../place/partials.ts";
 import { finishRelease, leftReleases, lockRegistry, registerWorkspace, tellOfGone } from "../place/registry.ts";
 import { whyLeft } from "../points/held-trees.ts";
-import { isUnfreed } from "./unfreed.ts";
-import type { Workspace } from "../workspace.ts";
+import { isUnfreed } from "../keep/unfreed.ts";
+import type { Workspace } from "../open/workspace.ts";
 
 /**
  * Folders that are made with a control directory and are not there, as after a copy that left out empty ones. Without them

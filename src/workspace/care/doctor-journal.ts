@@ -10,8 +10,8 @@ import { joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { listWorkspaces } from "../place/control-directory.ts";
 import { newKeptPlace, workspacePaths } from "../place/control-layout.ts";
-import { type Journal, JOURNALS } from "../journals.ts";
-import type { Workspace } from "../workspace.ts";
+import { type Journal, JOURNALS } from "../points/journals.ts";
+import type { Workspace } from "../open/workspace.ts";
 
 /**
  * Finds journals that cannot be read, so that no command can finish what they say, and what earlier ones left. Mending

@@ -9,9 +9,9 @@ import { holdsMore, leftTrees, whyLeft } from "../points/held-trees.ts";
 import { unlessNotOwn } from "../place/owners.ts";
 import { allPoints, type Points, type WorkspacePoints } from "../points/points.ts";
 import { type PlacedWorkspace, readState, writeState } from "../place/control-directory.ts";
-import { whatIsHeldOnly, whyUnsealed } from "../points/seal.ts";
-import type { Workspace } from "../workspace.ts";
-import { CLEANUP_JOURNAL, isIntentPending } from "../journals.ts";
+import { whatIsHeldOnly, whyUnsealed } from "../save/seal.ts";
+import type { Workspace } from "../open/workspace.ts";
+import { CLEANUP_JOURNAL, isIntentPending } from "../points/journals.ts";
 
 /** The findings of doctor about points' records and trees, but for descriptors. */
 

@@ -12,9 +12,9 @@ import { controlFindings, missingFolderFindings } from "./doctor-control.ts";
 import { journalFindings } from "./doctor-journal.ts";
 import { heldFindings, recordFindings, stateFindings } from "./doctor-points.ts";
 import { descriptorFindings } from "./lost-descriptors.ts";
-import { needsRecovery, recoverWorkspace } from "./recovery.ts";
+import { needsRecovery, recoverWorkspace } from "../open/recovery.ts";
 import { verifyHeld } from "./verify.ts";
-import type { Workspace } from "../workspace.ts";
+import type { Workspace } from "../open/workspace.ts";
 
 type Doctored = Pick<DoctorResult, "healthy" | "findings">;
 

@@ -10,11 +10,11 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { encodeDescriptorFile } from "../points/point-files.ts";
 import type { DamagedPoint } from "../points/points.ts";
-import { rebuiltRules } from "../points/receive.ts";
+import { rebuiltRules } from "../save/receive.ts";
 import { type PointRemains, pointRemains } from "../store/point-remains.ts";
 import { verifyStore } from "../store/verify-store.ts";
 import { type ReadablePoints, readable, unreadable } from "./doctor-points.ts";
-import type { Workspace } from "../workspace.ts";
+import type { Workspace } from "../open/workspace.ts";
 
 const LOST_WITH_IT =
   "it is written again from its snapshot, its ignore rules from the ignore files in that; message, tags, cause and parent are lost, whether a restore made it, and what was excluded when it was saved: a restore to it takes that away, into its undo point";

@@ -2,17 +2,17 @@ import { isAsAnnounced } from "../../clones/as-made.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import { failpoint } from "../../failpoint.ts";
 import { writeState } from "../place/control-directory.ts";
-import { recoverCleanup } from "./cleanup.ts";
-import { recoverConversion } from "../place/convert.ts";
+import { recoverCleanup } from "../keep/cleanup.ts";
+import { recoverConversion } from "./convert.ts";
 import { recoverExchange } from "../restore/exchange.ts";
-import { takeBackFolder } from "../restore/missing-folder.ts";
+import { takeBackFolder } from "../open/missing-folder.ts";
 import { removeHeldTrees } from "../points/held-trees.ts";
 import { recoverPartials } from "../new-folder/recover-folders.ts";
 import type { Claim } from "../points/point-files.ts";
 import type { Points } from "../points/points.ts";
 import { recoverRestore } from "../restore/recover-restore.ts";
-import { recoverSeal } from "../points/seal.ts";
-import type { Recover, Workspace, WorkspaceCall } from "../workspace.ts";
+import { recoverSeal } from "../save/seal.ts";
+import type { Recover, Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /** Functions that finish or take back what a killed command left, in the order in which it must be done. */
 export const RECOVERIES: readonly Recover[] = [

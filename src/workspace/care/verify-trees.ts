@@ -9,7 +9,7 @@ import { displayPath } from "../../fs/paths/safe-path.ts";
 import { Points } from "../points/points.ts";
 import { MISREAD_TREE, noteReading, treeOwner, treePlace, whyTreeDiffers } from "../points/held-trees.ts";
 import type { VerifyProblem } from "../../contract/looking.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
 import type { WorkspacePaths } from "../place/control-layout.ts";
 

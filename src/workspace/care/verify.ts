@@ -10,9 +10,9 @@ import { type WorkspacePaths, workspacePaths } from "../place/control-layout.ts"
 import type { Point } from "../points/point-files.ts";
 import { type DamagedPoint, Points } from "../points/points.ts";
 import { MISREAD_TREE } from "../points/held-trees.ts";
-import { isAboutThePoint, type SealProblem, whyUnsealed } from "../points/seal.ts";
+import { isAboutThePoint, type SealProblem, whyUnsealed } from "../save/seal.ts";
 import type { UnverifiedPoint, VerifyProblem } from "../../contract/looking.ts";
-import { neverRead, type Workspace, type WorkspaceCall } from "../workspace.ts";
+import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
 import { verifyStore } from "../store/verify-store.ts";
 import { type HeldPoint, verifyTrees } from "./verify-trees.ts";
 

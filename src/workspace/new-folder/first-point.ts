@@ -3,15 +3,15 @@ import type { Cause, Descriptor } from "../../formats/records/descriptor.ts";
 import type { SavePointId } from "../../ids.ts";
 import { type PlacedWorkspace, writeState } from "../place/control-directory.ts";
 import type { WorkspacePaths } from "../place/control-layout.ts";
-import { capturePoint } from "../points/capture.ts";
+import { capturePoint } from "../save/capture.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import { existingAncestor } from "../place/room.ts";
-import { isRuleless, noteRuleless } from "../restore/ruleless.ts";
+import { isRuleless, noteRuleless } from "../open/ruleless.ts";
 import { isMountRoot } from "./new-folder.ts";
 import { isCopiedWhole } from "./write-point.ts";
 import type { PointContent } from "../store/engine.ts";
-import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
+import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from "../open/workspace.ts";
 
 /** The first point of a fork: the same content as the point that it starts from. */
 

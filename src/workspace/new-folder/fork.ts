@@ -28,14 +28,14 @@ import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "../pla
 import { checkLocation, type LocationOptions } from "../place/guards.ts";
 import { takeBackFork } from "./recover-folders.ts";
 import { causeOf, firstDescriptor, holdFirst, howItComes, messageOf, putFirst } from "./first-point.ts";
-import { makeHoldable } from "../restore/missing-folder.ts";
+import { makeHoldable } from "../open/missing-folder.ts";
 import { isMountRoot, NewFolder, requireFree } from "./new-folder.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import { lockingOf, lockRegistry, registerWorkspace } from "../place/registry.ts";
 import { recordPoint } from "../save/record-point.ts";
 import { checkRoomFor, requireStillThere, writeWhole, type WrittenFolder } from "./write-point.ts";
-import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace.ts";
+import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from "../open/workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
   point: Point;

@@ -15,8 +15,8 @@ import { settlePartial } from "./new-folder.ts";
 import { type DeadPartial, deadPartials } from "../place/partials.ts";
 import { Points } from "../points/points.ts";
 import { readRegistration, unregister } from "../place/registry.ts";
-import { removeStatCaches } from "../place/temporaries.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import { removeStatCaches } from "../open/temporaries.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /**
  * Takes back what a fork that never got its folder made besides: the workspace, its point, its registration, its

@@ -11,7 +11,7 @@ import { NewFolder } from "./new-folder.ts";
 import type { Point } from "../points/point-files.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import { requireStillThere, writeContent } from "./write-point.ts";
-import { neverRead, type Workspace, type WorkspaceCall } from "../workspace.ts";
+import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
 
 /**
  * Opens a point to be looked into: a read-only copy in the control directory. The lease is its commit point and

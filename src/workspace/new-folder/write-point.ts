@@ -18,7 +18,7 @@ import { findNode, isSidecar } from "../restore/plan.ts";
 import { lackingIn, type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
 import { rootToSet, setRoot } from "../points/root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";
-import { neverRead, type Workspace, type WorkspaceCall } from "../workspace.ts";
+import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
 
 /** Writing a point's content into a folder that is not the workspace. */
 

@@ -8,11 +8,11 @@ import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { letOwnerWrite } from "../../fs/owner-writes.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { isAtOrBelow, joinRaw } from "../../fs/paths/safe-path.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { type AppliedSteps, StepRunner } from "./apply.ts";
 import { HeldDirectories, throughDescriptor } from "./held-directories.ts";
 import { keepWrittenTo } from "./kept-displaced.ts";
-import type { Step, Steps } from "./steps.ts";
+import type { Step, Steps } from "../points/steps.ts";
 import { isFolderThere } from "../place/control-directory.ts";
 
 /** Finishes restores of earlier versions, which changed other mounts and subvolumes inside the folder too. */

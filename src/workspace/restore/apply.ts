@@ -24,7 +24,7 @@ import { openDirectory, putName, RENAME } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { type DatabaseStep, DatabaseSteps, holdDatabase, type StepsOfDatabase } from "./database-steps.ts";
 import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directories.ts";
-import { nodeOfMetadata, type Step, type StepMetadata, type Steps } from "./steps.ts";
+import { nodeOfMetadata, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
 import { HOLDS_WHAT_STAYS, IN_ANOTHER, type Plan } from "./plan.ts";
 import { type LeftOutEntry, leftOutOf, notSetEntry } from "../points/left-out.ts";
 import { withoutMovedTimes } from "../points/tree-diff.ts";

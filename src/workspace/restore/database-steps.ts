@@ -1,7 +1,7 @@
 import { databasesAmong, inWords, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
-import type { Step } from "./steps.ts";
+import type { Step } from "../points/steps.ts";
 
 const TYPE_MASK = 0xf000;
 const REGULAR = 0x8000;

@@ -13,7 +13,7 @@ import { durableMkdir, durableRename } from "../../fs/durable.ts";
 import { exchangePlaces } from "../../fs/linux/exchange-folders.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
-import { type HeldPoint, holdPoint } from "../points/capture.ts";
+import { type HeldPoint, holdPoint } from "../save/capture.ts";
 import { isFolderThere, writeState } from "../place/control-directory.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { treePlace } from "../points/held-trees.ts";
@@ -24,12 +24,12 @@ import {
   readExchangeIntent,
   removeIntentLink,
   writeIntentLink,
-} from "../journals.ts";
-import { keepAnnounced } from "./missing-folder.ts";
+} from "../points/journals.ts";
+import { keepAnnounced } from "../open/missing-folder.ts";
 import { beforeRestore, type Point } from "../points/point-files.ts";
-import { takeInFolder } from "../points/receive.ts";
+import { takeInFolder } from "../save/receive.ts";
 import { holdUnseen, whyHeld, whyNotExchanged } from "./exchangeable.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /**
  * Restores by exchanging whole trees: something whole lies at the folder's path at every instant. What was displaced

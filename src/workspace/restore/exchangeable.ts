@@ -9,12 +9,12 @@ import { findHolders, boundSockets, mountedElsewhere } from "../../fs/linux/hold
 import { attributesOf } from "../../fs/linux/own-attributes.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts, whyMountsUnknown } from "../../fs/linux/mounts.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { FOLDER_JOURNAL, isIntentPending } from "../journals.ts";
+import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { ownInside } from "../place/registry.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import type { Point } from "../points/point-files.ts";
-import { hasRules } from "./ruleless.ts";
-import type { Workspace } from "../workspace.ts";
+import { hasRules } from "../open/ruleless.ts";
+import type { Workspace } from "../open/workspace.ts";
 
 /** Tells whether whole trees may change places, or stand for each other, and why not. */
 

@@ -12,14 +12,14 @@ import { displayPath, joinRaw, printablePath } from "../../fs/paths/safe-path.ts
 import type { SavePointId } from "../../ids.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
 import { displacedName, stagedName } from "./apply.ts";
-import type { Steps } from "./steps.ts";
+import type { Steps } from "../points/steps.ts";
 import { newPacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { heldTreeProblem, isAsMade, treePlace } from "../points/held-trees.ts";
 import type { Point } from "../points/point-files.ts";
 import { sameContent } from "../points/same-content.ts";
 import { type DiffAspect, differences, NodeFinder } from "../points/tree-diff.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /** An entry that a restore displaced: where it was, and its name in the staging directory. */
 interface Displaced {

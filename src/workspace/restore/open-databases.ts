@@ -9,8 +9,8 @@ import { rawPath } from "../../formats/records/record.ts";
 import { beside, besideWhich, LOGS, mayBeDatabase, SIDECARS } from "../../formats/sqlite-header.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
-import type { Workspace } from "../workspace.ts";
-import { PackedList } from "./packed-list.ts";
+import type { Workspace } from "../open/workspace.ts";
+import { PackedList } from "../points/packed-list.ts";
 import { findNode, type Plan, type PlannedEntry } from "./plan.ts";
 import type { PlannedRestore, RestoreInput } from "./prepare.ts";
 

@@ -2,9 +2,9 @@ import type { WrittenFile } from "../../archive/scan/written-files.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { signedWide, STAT, wide } from "../../fs/linux/syscalls.ts";
-import { inOrder, PackedList } from "./packed-list.ts";
+import { inOrder, PackedList } from "../points/packed-list.ts";
 import type { Plan, PlannedEntry } from "./plan.ts";
-import type { Step } from "./steps.ts";
+import type { Step } from "../points/steps.ts";
 
 /** Bytes of an id. */
 const ID = 32;

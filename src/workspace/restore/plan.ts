@@ -11,7 +11,7 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, quotedPath } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
-import { inOrder, type Listed, PackedList } from "./packed-list.ts";
+import { inOrder, type Listed, PackedList } from "../points/packed-list.ts";
 import {
   type Difference,
   differences,

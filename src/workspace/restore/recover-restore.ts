@@ -3,7 +3,7 @@ import type { Recovery } from "../../formats/records/control.ts";
 import { recordPath } from "../../formats/records/record.ts";
 import type { RestoreFile } from "../../formats/records/restore.ts";
 import { removeAll, type MadeFolder } from "../../fs/remove-all.ts";
-import { keepAnnounced, makeMissing } from "./missing-folder.ts";
+import { keepAnnounced, makeMissing } from "../open/missing-folder.ts";
 import { keepWrittenTo, type SavedNodes } from "./kept-displaced.ts";
 import { leftOutAfter, StepRunner } from "./apply.ts";
 import { type LeftOutEntry, SHOWN_LEFT_OUT } from "../points/left-out.ts";
@@ -12,10 +12,10 @@ import type { NotSet } from "../../archive/write/node-writer.ts";
 import { isFolderThere, writeState } from "../place/control-directory.ts";
 import { setRoot } from "../points/root-changes.ts";
 import { flushUnlessOrdered, removeStaging, rootBefore, stagingNow, syncRemoval } from "./staging.ts";
-import { RestoreJournal } from "../journals.ts";
+import { RestoreJournal } from "../points/journals.ts";
 import { eachApart, finishApart, recovering } from "./apart.ts";
-import type { Steps } from "./steps.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Steps } from "../points/steps.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import fs from "node:fs";
 
 /** A restore under way. `made`: its staging directory, where it was made in this process. */

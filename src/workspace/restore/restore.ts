@@ -3,11 +3,11 @@ import { reworded, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
-import { isAsRecorded } from "../points/describe.ts";
+import { isAsRecorded } from "../open/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
 import { savedNodesOf } from "./plan.ts";
 import { type AppliedSteps, changedDirectories, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
-import { FOLDER_JOURNAL, isIntentPending, RestoreJournal } from "../journals.ts";
+import { FOLDER_JOURNAL, isIntentPending, RestoreJournal } from "../points/journals.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
 import {
@@ -25,7 +25,7 @@ import { PlacedFiles } from "./placed-files.ts";
 import { besidesOpenDatabases } from "./open-databases.ts";
 import { type StagedRestore, stageRestore } from "./stage.ts";
 import { RecordFinder } from "../../archive/scan/find-record.ts";
-import type { Workspace } from "../workspace.ts";
+import type { Workspace } from "../open/workspace.ts";
 
 export { withSidecars } from "./open-databases.ts";
 

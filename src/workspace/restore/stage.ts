@@ -15,10 +15,10 @@ import type { LeftOutEntry } from "../points/left-out.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { HeldDirectories } from "./held-directories.ts";
 import type { Progress } from "../../contract/words.ts";
-import { PackedList } from "./packed-list.ts";
+import { PackedList } from "../points/packed-list.ts";
 import type { Anchor, Plan, PlannedEntry } from "./plan.ts";
 import { stagedName } from "./apply.ts";
-import { metadataOf, type Step, type StepMetadata, type Steps } from "./steps.ts";
+import { metadataOf, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
 
 export interface StageInput {
   plan: Plan;

@@ -14,7 +14,7 @@ import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
 import { setRoot } from "../points/root-changes.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { isFolderThere } from "../place/control-directory.ts";
 
 /** The directory in which a restore stages what is new and to which it moves what was there. */

@@ -15,11 +15,11 @@ import { newPacer } from "../../pacer.ts";
 import { changedSince, transactionOf } from "../points/changed-since.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { isOfAll, isSealedInPart, type Point } from "../points/point-files.ts";
-import { settled, turnedRound } from "../points/settle-contents.ts";
+import { settled, turnedRound } from "./settle-contents.ts";
 import type { Difference } from "../points/tree-diff.ts";
 import { neverPart } from "../place/registry.ts";
-import { isRuleless, isSealedWithoutRules, noteRuleless } from "../restore/ruleless.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import { isRuleless, isSealedWithoutRules, noteRuleless } from "../open/ruleless.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 export interface InodesCall extends WorkspaceCall {
   /** as a diff shows it, not only as it is counted */

@@ -7,18 +7,18 @@ import { FoundDifference } from "../../archive/scan/task.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { newSavePointId } from "../../ids.ts";
-import { requireFolder, withPresent } from "../restore/missing-folder.ts";
+import { requireFolder, withPresent } from "../open/missing-folder.ts";
 import { type Point, rulesToReadBy } from "../points/point-files.ts";
-import { needsRecovery, recoverWorkspace } from "../care/recovery.ts";
+import { needsRecovery, recoverWorkspace } from "../open/recovery.ts";
 import { countRoot, rootOfFolder, rootOfPoint } from "../points/root-changes.ts";
-import { readHeld, type SealProblem, whyUnsealed } from "../points/seal.ts";
+import { readHeld, type SealProblem, whyUnsealed } from "./seal.ts";
 import { stageRequest } from "./record-point.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
 import { differencesByInodes, type InodesCall } from "./differences-by-inodes.ts";
-import { folderSide, HeldComparison, heldSide } from "../points/compare-held.ts";
+import { folderSide, HeldComparison, heldSide } from "./compare-held.ts";
 import { countDifferences, countOf, diffTrees, missingButThere, type NotKept } from "../points/tree-diff.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
-import { EXCHANGE_JOURNAL, isIntentPending } from "../journals.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import { EXCHANGE_JOURNAL, isIntentPending } from "../points/journals.ts";
 
 const RECOVERY_WAIT_MS = 200;
 

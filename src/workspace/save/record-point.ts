@@ -20,10 +20,10 @@ import type { Point } from "../points/point-files.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import { countRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
 import { countDifferences, diffTrees, missingButThere, type NotKept } from "../points/tree-diff.ts";
-import { isUnchanged, pointFacts, sealedStateOf } from "../points/describe.ts";
+import { isUnchanged, pointFacts, sealedStateOf } from "../open/describe.ts";
 import { neverPart, requireMountsKnown } from "../place/registry.ts";
 import type { Unwanted } from "./unwanted.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { type LeftOutEntry, leftOutOf } from "../points/left-out.ts";
 
 export interface SaveInput extends WorkspaceCall, Unwanted {

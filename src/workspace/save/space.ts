@@ -1,14 +1,14 @@
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { NO_POLICY, retentionOf, type RetentionRules } from "../../formats/records/policy.ts";
 import { freeSpace } from "../../fs/linux/mounts.ts";
 import { checkSpace, quotaReached } from "../place/guards.ts";
 import type { GuardName } from "../../contract/words.ts";
 import { readPolicy } from "../place/control-directory.ts";
-import { planCleanup } from "../care/cleanup-plan.ts";
-import { runPlan } from "../care/cleanup.ts";
-import { sealPoints } from "../points/seal.ts";
+import { planCleanup } from "../keep/cleanup-plan.ts";
+import { runPlan } from "../keep/cleanup.ts";
+import { sealPoints } from "./seal.ts";
 import { whatMayGo } from "../place/room.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { plural } from "../../formats/sizes.ts";

@@ -13,7 +13,7 @@ import { newStatBuffer, openDirectory, syscalls } from "../../fs/linux/syscalls.
 import { newArena } from "../../native.ts";
 import { newPacer, throttled } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
-import type { WorkspaceCall } from "../workspace.ts";
+import type { WorkspaceCall } from "../open/workspace.ts";
 
 /** All patterns together; a record that has them is read with each look at the history. */
 const MAX_PATTERN_BYTES = 8 << 20;

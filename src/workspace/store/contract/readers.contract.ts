@@ -10,7 +10,7 @@ import { resticCheck } from "../../../../test/fixtures/work.ts";
 import { read } from "../../../operations/show.ts";
 import { findWorkspace } from "../../place/find-workspace.ts";
 import { verifyAll, verifyPoint } from "../../care/verify.ts";
-import { Workspace } from "../../workspace.ts";
+import { Workspace } from "../../open/workspace.ts";
 import { PointStore } from "../point-store.ts";
 import { walkDigests } from "../testing-walk.ts";
 

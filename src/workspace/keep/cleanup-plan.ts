@@ -20,7 +20,7 @@ import {
   type RetentionPoint,
   RULELESS,
 } from "./retention.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /** Plans which points a cleanup removes, and says which ones must stay. */
 

@@ -1,8 +1,8 @@
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { joinRaw } from "../../fs/paths/safe-path.ts";
 import type { Pacer } from "../../pacer.ts";
-import { contentOf, sameContent } from "./same-content.ts";
-import { type Difference, differences } from "./tree-diff.ts";
+import { contentOf, sameContent } from "../points/same-content.ts";
+import { type Difference, differences } from "../points/tree-diff.ts";
 
 /** Differences of two trees of which inodes only told that contents may differ. */
 

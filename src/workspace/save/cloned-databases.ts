@@ -13,9 +13,9 @@ import { rawPath, type RecordedPath, recordPath } from "../../formats/records/re
 import { cloneAnswer, cloneFile } from "../../fs/linux/reflink.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
-import type { SaveInput } from "../save/record-point.ts";
-import type { Workspace } from "../workspace.ts";
-import type { LeftOutEntry } from "./left-out.ts";
+import type { SaveInput } from "./record-point.ts";
+import type { Workspace } from "../open/workspace.ts";
+import type { LeftOutEntry } from "../points/left-out.ts";
 import { whileStill } from "./still-databases.ts";
 
 const TRIES = 2;

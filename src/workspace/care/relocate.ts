@@ -5,8 +5,8 @@ import { CairnError } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { joinRaw, printablePath, shellPath } from "../../fs/paths/safe-path.ts";
-import { listWorkspaces, type PlacedWorkspace, readControl } from "./control-directory.ts";
-import { controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
+import { listWorkspaces, type PlacedWorkspace, readControl } from "../place/control-directory.ts";
+import { controlPaths, MAIN_WORKSPACE } from "../place/control-layout.ts";
 import { moveConversion } from "./convert.ts";
 import {
   findWorkspace,
@@ -19,14 +19,21 @@ import {
   workspaceIn,
   workspaceOnceOf,
   workspaceRef,
-} from "./find-workspace.ts";
-import { checkLocation, realFolder } from "./guards.ts";
-import { type Kept, moveWorkspace } from "./move-record.ts";
+} from "../place/find-workspace.ts";
+import { checkLocation, realFolder } from "../place/guards.ts";
+import { type Kept, moveWorkspace } from "../place/move-record.ts";
 import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
 import { Points } from "../points/points.ts";
-import { controlOf, listRegistered, lockingOf, lockRegistry, readRegistration, registerWorkspace } from "./registry.ts";
+import {
+  controlOf,
+  listRegistered,
+  lockingOf,
+  lockRegistry,
+  readRegistration,
+  registerWorkspace,
+} from "../place/registry.ts";
 import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "./release.ts";
-import { Workspace, type WorkspaceParts } from "../workspace.ts";
+import { Workspace, type WorkspaceParts } from "../open/workspace.ts";
 
 export interface RelocateRequest {
   from: string;

@@ -3,12 +3,12 @@ import type { ScanResult } from "../../archive/scan/scan.ts";
 import { collectPaced, newPacer, type Pacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { StageRequest } from "../store/engine.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
-import { heldAt, heldTreeProblem, requireAsMade, treePlace } from "./held-trees.ts";
-import { type Point, rulesToReadBy } from "./point-files.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import { heldAt, heldTreeProblem, requireAsMade, treePlace } from "../points/held-trees.ts";
+import { type Point, rulesToReadBy } from "../points/point-files.ts";
 import { hasSameContent, settled, turnedRound } from "./settle-contents.ts";
-import { stageRequest } from "../save/record-point.ts";
-import { type Difference, exactDifferences } from "./tree-diff.ts";
+import { stageRequest } from "./record-point.ts";
+import { type Difference, exactDifferences } from "../points/tree-diff.ts";
 
 /**
  * Compares held trees with each other, and with the folder, without a store: an inode whose number, size and times are as they

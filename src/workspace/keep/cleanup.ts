@@ -23,14 +23,14 @@ import {
 } from "./cleanup-plan.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { needingTrees, removeHeldTrees } from "../points/held-trees.ts";
-import { CLEANUP_JOURNAL, readCleanupJournal } from "../journals.ts";
+import { CLEANUP_JOURNAL, readCleanupJournal } from "../points/journals.ts";
 import { writeState } from "../place/control-directory.ts";
 import { roomAt } from "../place/room.ts";
-import { makingRoom } from "../place/temporaries.ts";
+import { makingRoom } from "../open/temporaries.ts";
 import { lookForRest, publicHeld, warnOfRest } from "./still-held.ts";
 import { notesIn, noteUnfreed } from "./unfreed.ts";
 import type { CleanupResult } from "../../contract/looking.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 export { noteUnfreed };
 

@@ -3,10 +3,10 @@ import { throwIfAborted } from "../../errors.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import { failpoint } from "../../failpoint.ts";
 import { writeState } from "../place/control-directory.ts";
-import { isAnyJournalThere, requireOwnJournals } from "../journals.ts";
+import { isAnyJournalThere, requireOwnJournals } from "../points/journals.ts";
 import { deadPartials } from "../place/partials.ts";
-import { removeTemporaries } from "../place/temporaries.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import { removeTemporaries } from "./temporaries.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
 import fs from "node:fs";
 
 /** Number of the last recoveries that the state remembers. */

@@ -10,7 +10,7 @@ import { readRegular, writeRegular } from "../../fs/regular-file.ts";
 import type { SavePointId } from "../../ids.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { isOfAll, isSealedInPart, type Point } from "../points/point-files.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** Finds out, without reading a point, that no ignore rule has a part in it. */
 

@@ -6,9 +6,9 @@ import { rawPath } from "../../formats/records/record.ts";
 import { beside, besideWhich, LOCK_BYTE_OFFSET } from "../../formats/sqlite-header.ts";
 import { findHolders } from "../../fs/linux/holders.ts";
 import { processesWithLocks } from "../../fs/linux/kernel-lock.ts";
-import type { SaveInput } from "../save/record-point.ts";
-import type { Workspace } from "../workspace.ts";
-import { stillDatabases } from "./describe.ts";
+import type { SaveInput } from "./record-point.ts";
+import type { Workspace } from "../open/workspace.ts";
+import { stillDatabases } from "../open/describe.ts";
 
 /** Programs wait no longer than so for a save, in milliseconds. */
 const BUDGET_MS = 500;

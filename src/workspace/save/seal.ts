@@ -5,7 +5,7 @@ import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
-import { encodeSealFile, isTooLong, type Point, rulesToReadBy } from "./point-files.ts";
+import { encodeSealFile, isTooLong, type Point, rulesToReadBy } from "../points/point-files.ts";
 import {
   dropOldTrees,
   canReadMore,
@@ -15,19 +15,19 @@ import {
   requireAsMade,
   keptTrees,
   treePlace,
-} from "./held-trees.ts";
-import type { Points } from "./points.ts";
-import { type SaveInput, stageRequest } from "../save/record-point.ts";
-import { leftOutOfPoint, savedWithout, warnOfRules } from "./left-out.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+} from "../points/held-trees.ts";
+import type { Points } from "../points/points.ts";
+import { type SaveInput, stageRequest } from "./record-point.ts";
+import { leftOutOfPoint, savedWithout, warnOfRules } from "../points/left-out.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import type { StagedContent } from "../store/engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import { failpoint } from "../../failpoint.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { type IgnoreRecord } from "../../fs/ignore.ts";
-import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../journals.ts";
-import { sealOf, stillDatabases, warnOfLongRules } from "./describe.ts";
+import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../points/journals.ts";
+import { sealOf, stillDatabases, warnOfLongRules } from "../open/describe.ts";
 
 /** Seals points: one when a call needs its digests or contents, the others when they are asked for or nothing else goes on. */
 

@@ -11,13 +11,13 @@ import { writeOrigins } from "../../archive/cache/origins.ts";
 import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { writeState, writeStateInOrder } from "../place/control-directory.ts";
-import { noRules, type Point } from "./point-files.ts";
+import { noRules, type Point } from "../points/point-files.ts";
 import { type DescribedTree, labelled, tornIn, withDatabases } from "./cloned-databases.ts";
-import { removeHeldTrees } from "./held-trees.ts";
-import { type Saved, type SaveInput } from "../save/record-point.ts";
-import type { Workspace } from "../workspace.ts";
+import { removeHeldTrees } from "../points/held-trees.ts";
+import { type Saved, type SaveInput } from "./record-point.ts";
+import type { Workspace } from "../open/workspace.ts";
 import { ownInside } from "../place/registry.ts";
-import { pointFacts } from "./describe.ts";
+import { pointFacts } from "../open/describe.ts";
 
 /**
  * Makes a point whose tree is held as it is, the folder's or another one's: nothing is read, sealing follows later. For the

@@ -26,8 +26,8 @@ import {
   removeIntentLink,
   RESTORE_JOURNAL,
   writeIntentLink,
-} from "../journals.ts";
-import type { Workspace } from "../workspace.ts";
+} from "../points/journals.ts";
+import type { Workspace } from "./workspace.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import { makeSubvolume } from "../../fs/linux/btrfs.ts";

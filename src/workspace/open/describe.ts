@@ -10,10 +10,10 @@ import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/
 import { type SavePointId } from "../../ids.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import { leftOutOf } from "./left-out.ts";
-import type { Point } from "./point-files.ts";
-import { isSameRoot, rootOfContent, rootOfPoint } from "./root-changes.ts";
-import type { Workspace } from "../workspace.ts";
+import { leftOutOf } from "../points/left-out.ts";
+import type { Point } from "../points/point-files.ts";
+import { isSameRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
+import type { Workspace } from "./workspace.ts";
 
 /** Puts together what a point's descriptor says. */
 

@@ -5,7 +5,7 @@ import { CairnError } from "../../errors.ts";
 import { Fields, parseJson } from "../../formats/fields.ts";
 import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
 import { splitRaw } from "../../fs/paths/safe-path.ts";
-import type { LeftOutEntry } from "../points/left-out.ts";
+import type { LeftOutEntry } from "./left-out.ts";
 import { type Listed, PackedList } from "./packed-list.ts";
 
 /** Metadata to be set on an entry whose content is right. */

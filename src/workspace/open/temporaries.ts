@@ -7,9 +7,9 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { removeDeadWorkDirectories, removeLeftovers, removeUnfinished } from "../../fs/work-directory.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
 import type { WorkspaceId } from "../../ids.ts";
-import { type ControlPaths, statCachePath } from "./control-layout.ts";
-import { hasRoom } from "./room.ts";
-import type { Workspace } from "../workspace.ts";
+import { type ControlPaths, statCachePath } from "../place/control-layout.ts";
+import { hasRoom } from "../place/room.ts";
+import type { Workspace } from "./workspace.ts";
 
 /** No cache takes this long to be written. */
 const OLD_CACHE_MS = 600_000;

@@ -16,7 +16,7 @@ import type { Point } from "../points/point-files.ts";
 import { allPoints } from "../points/points.ts";
 import { treesOf } from "../store/copy-content.ts";
 import type { PointContent } from "../store/engine.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /** Looks for content of points that are about to be removed in everything else that may hold it. */
 

@@ -4,14 +4,14 @@ import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { failpoint } from "../../failpoint.ts";
 import { type Cause, type Descriptor, type IgnoreRules, omittedOf } from "../../formats/records/descriptor.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
-import type { Point } from "./point-files.ts";
-import { stageRequest } from "../save/record-point.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Point } from "../points/point-files.ts";
+import { stageRequest } from "./record-point.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
 import { toCairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { newPacer } from "../../pacer.ts";
-import { pointFacts, sealedStateOf } from "./describe.ts";
+import { pointFacts, sealedStateOf } from "../open/describe.ts";
 
 export interface ReceiveInput extends WorkspaceCall {
   content: Omit<ReceiveRequest, "pointId" | "root" | "signal" | "onProgress">;

@@ -11,14 +11,14 @@ import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SavePointId } from "../../ids.ts";
-import { freeRemoved, noteUnfreed, warnOfFreed } from "../care/cleanup.ts";
-import { isReleased, listLeases, listWorkspaces, withRelease, writeWorkspace } from "./control-directory.ts";
-import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "./control-layout.ts";
-import { type FoundWorkspace, realPathOf, workspaceRef } from "./find-workspace.ts";
+import { freeRemoved, noteUnfreed, warnOfFreed } from "../keep/cleanup.ts";
+import { isReleased, listLeases, listWorkspaces, withRelease, writeWorkspace } from "../place/control-directory.ts";
+import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "../place/control-layout.ts";
+import { type FoundWorkspace, realPathOf, workspaceRef } from "../place/find-workspace.ts";
 import { recoverPartials } from "../new-folder/recover-folders.ts";
-import { listPartials } from "./partials.ts";
+import { listPartials } from "../place/partials.ts";
 import { allPoints } from "../points/points.ts";
-import { recoverWorkspace } from "../care/recovery.ts";
+import { recoverWorkspace } from "../open/recovery.ts";
 import {
   controlOf,
   finishReleases,
@@ -28,9 +28,9 @@ import {
   noteReleased,
   readRegistration,
   unregister,
-} from "./registry.ts";
-import { makingRoom, removeStatCaches } from "./temporaries.ts";
-import { type Workspace } from "../workspace.ts";
+} from "../place/registry.ts";
+import { makingRoom, removeStatCaches } from "../open/temporaries.ts";
+import { type Workspace } from "../open/workspace.ts";
 
 const FREE_WAIT_MS = 10_000;
 

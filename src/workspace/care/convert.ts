@@ -26,17 +26,17 @@ import {
   readConvertIntent,
   removeIntentLink,
   writeIntentLink,
-} from "../journals.ts";
-import { ownerBesidesUs } from "./owners.ts";
-import { readControl, readRecord, recordFolder, writeControl } from "./control-directory.ts";
+} from "../points/journals.ts";
+import { ownerBesidesUs } from "../place/owners.ts";
+import { readControl, readRecord, recordFolder, writeControl } from "../place/control-directory.ts";
 import { diffTrees } from "../points/tree-diff.ts";
-import type { Workspace, WorkspaceCall } from "../workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { probeNewSubvolume } from "../../clones/probe.ts";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { boundSockets, findHolders, mountedElsewhere, swapFiles, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
-import { checkSpace } from "./guards.ts";
-import { controlDirectoriesInside } from "./registry.ts";
+import { checkSpace } from "../place/guards.ts";
+import { controlDirectoriesInside } from "../place/registry.ts";
 
 /** The form that a folder is given: a subvolume, which snapshots hold, or a plain directory again. */
 export type ConvertTo = "subvolume" | "plain";

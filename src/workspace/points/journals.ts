@@ -1,18 +1,18 @@
 import fs from "node:fs";
 import path from "node:path";
-import { sha256 } from "../crypto/hash.ts";
-import { STAGING_NAME } from "../archive/scan/task.ts";
-import { CairnError } from "../errors.ts";
-import { type CleanupFile, decodeCleanup } from "../formats/records/cleanup.ts";
-import { decodeRestore, encodeRestore, type RestoreFile } from "../formats/records/restore.ts";
-import { durableRemove, durableWrite, TEMPORARY_PREFIX, temporaryName } from "../fs/durable.ts";
-import { shellPath } from "../fs/paths/safe-path.ts";
-import { isSavePointId, type SavePointId } from "../ids.ts";
-import { ownerBesidesUs } from "./place/owners.ts";
-import { readRecord } from "./place/control-directory.ts";
-import type { LeftOutEntry } from "./points/left-out.ts";
-import { decodeSteps, encodeSteps, type Steps, type StepsFile } from "./restore/steps.ts";
-import type { Workspace } from "./workspace.ts";
+import { sha256 } from "../../crypto/hash.ts";
+import { STAGING_NAME } from "../../archive/scan/task.ts";
+import { CairnError } from "../../errors.ts";
+import { type CleanupFile, decodeCleanup } from "../../formats/records/cleanup.ts";
+import { decodeRestore, encodeRestore, type RestoreFile } from "../../formats/records/restore.ts";
+import { durableRemove, durableWrite, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
+import { shellPath } from "../../fs/paths/safe-path.ts";
+import { isSavePointId, type SavePointId } from "../../ids.ts";
+import { ownerBesidesUs } from "../place/owners.ts";
+import { readRecord } from "../place/control-directory.ts";
+import type { LeftOutEntry } from "./left-out.ts";
+import { decodeSteps, encodeSteps, type Steps, type StepsFile } from "./steps.ts";
+import type { Workspace } from "../open/workspace.ts";
 
 /**
  * Reads what is under way in a workspace from its journal directory. Restores and cleanups write files. The others are

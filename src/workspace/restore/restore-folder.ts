@@ -8,18 +8,18 @@ import { writeState } from "../place/control-directory.ts";
 import { isSubvolume } from "../../fs/linux/btrfs.ts";
 import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
-import { givingBack } from "../restore/missing-folder.ts";
-import { restoreByExchange } from "../restore/exchange.ts";
-import { nothingToDo, type Restored, restoreInPlace, restorePlanned, withSidecars } from "../restore/restore.ts";
+import { givingBack } from "../open/missing-folder.ts";
+import { restoreByExchange } from "./exchange.ts";
+import { nothingToDo, type Restored, restoreInPlace, restorePlanned, withSidecars } from "./restore.ts";
 import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
-import { sealPoint, sealPoints } from "../points/seal.ts";
-import type { Workspace } from "../workspace.ts";
+import { sealPoint, sealPoints } from "../save/seal.ts";
+import type { Workspace } from "../open/workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
 import { publicLeftOut, warnOfDamaged } from "../points/left-out.ts";
-import type { RestoreInput } from "../restore/prepare.ts";
-import { planHeld } from "../restore/restore-held.ts";
-import { isRuleless } from "../restore/ruleless.ts";
+import type { RestoreInput } from "./prepare.ts";
+import { planHeld } from "./restore-held.ts";
+import { isRuleless } from "../open/ruleless.ts";
 
 /**
  * Restores for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is
