@@ -9,7 +9,7 @@ import { shellPath } from "../fs/paths/safe-path.ts";
 import { mayBeDone } from "../repository/storage/storage.ts";
 import type { AgeKeyOptions, RepositoryKeys } from "../contract/index.ts";
 import { listKeys } from "./keys.ts";
-import type { OpenRepository } from "./open-repository.ts";
+import type { OpenRepository } from "./open/open-repository.ts";
 import { clearAway } from "../fs/remove-all.ts";
 
 const MAX_FILE_BYTES = 1024 * 1024;

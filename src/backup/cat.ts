@@ -2,10 +2,10 @@ import { CairnError } from "../errors.ts";
 import { decodeKeyFile } from "../formats/restic/key-file.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../repository/index/blob-index.ts";
 import type { CallOptions, CatBackupResult } from "../contract/index.ts";
-import { findSnapshot } from "./snapshots.ts";
-import { within } from "./session.ts";
-import type { OpenRepository } from "./open-repository.ts";
-import { readBlob } from "./nodes.ts";
+import { findSnapshot } from "./open/snapshots.ts";
+import { within } from "./open/session.ts";
+import type { OpenRepository } from "./open/open-repository.ts";
+import { readBlob } from "./databases/nodes.ts";
 import { objectIdOf } from "../ids.ts";
 
 const KINDS = ["config", "snapshot", "index", "key", "lock", "tree", "blob"];

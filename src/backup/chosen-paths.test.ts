@@ -7,7 +7,7 @@ import type { PathChoice, Progress } from "../contract/index.ts";
 import { encodeTree, type TreeNode } from "../formats/restic/tree.ts";
 import { hasCode } from "../operations/testing-folder.ts";
 import type { BlobSource } from "../repository/read/blob-source.ts";
-import { chosenPaths } from "./paths.ts";
+import { chosenPaths } from "./open/paths.ts";
 import { backupScene } from "./testing-far.ts";
 
 const FILES = {

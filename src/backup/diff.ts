@@ -8,11 +8,11 @@ import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult, PathInput
 import type { BlobSource } from "../repository/read/blob-source.ts";
 import { pathIn } from "../repository/trees/walk-trees.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
-import { findSnapshot, warnOfUnreadable } from "./snapshots.ts";
-import { reading } from "./session.ts";
-import type { OpenRepository } from "./open-repository.ts";
-import { savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "./content.ts";
-import { contentOf } from "./paths.ts";
+import { findSnapshot, warnOfUnreadable } from "./open/snapshots.ts";
+import { reading } from "./open/session.ts";
+import type { OpenRepository } from "./open/open-repository.ts";
+import { savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "./open/content.ts";
+import { contentOf } from "./open/paths.ts";
 
 const LIMIT = 100_000;
 

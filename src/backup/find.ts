@@ -9,12 +9,12 @@ import { type BlobIndex, TREE_BLOB } from "../repository/index/blob-index.ts";
 import type { BlobSource } from "../repository/read/blob-source.ts";
 import { pathIn, type TreeAt, walkTrees } from "../repository/trees/walk-trees.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
-import { chosenSnapshots } from "./snapshots.ts";
-import { reading } from "./session.ts";
+import { chosenSnapshots } from "./open/snapshots.ts";
+import { reading } from "./open/session.ts";
 import { blobsLike, oneOf } from "./cat.ts";
-import { pathMatcher } from "./paths.ts";
-import type { OpenRepository } from "./open-repository.ts";
-import { readNodes } from "./nodes.ts";
+import { pathMatcher } from "./open/paths.ts";
+import type { OpenRepository } from "./open/open-repository.ts";
+import { readNodes } from "./databases/nodes.ts";
 
 const LIMIT = 10_000;
 

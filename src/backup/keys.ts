@@ -5,7 +5,7 @@ import { failpoint } from "../failpoint.ts";
 import { decodeKeyFile } from "../formats/restic/key-file.ts";
 import { objectIdOf } from "../ids.ts";
 import type { CallOptions, RepositoryKeys, RepositoryOptions, UnlockResult } from "../contract/index.ts";
-import { type OpenRepository, passwordOf } from "./open-repository.ts";
+import { type OpenRepository, passwordOf } from "./open/open-repository.ts";
 import { removeDeadLocks } from "../repository/locks.ts";
 
 /** Lists the passwords that open a repository: never shown, only who added them and when. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { BlobIndex } from "../repository/index/blob-index.ts";
 import { randomFiles, TestArchive, withRepository } from "../repository/testing-archive.ts";
-import { keepKnownTrees, readKnownTrees } from "./made-snapshot.ts";
+import { keepKnownTrees, readKnownTrees } from "./open/made-snapshot.ts";
 
 test("trees are known as long as every index file is there that was read when they were found", async () => {
   await withRepository(async (fixture) => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ObjectId } from "../ids.ts";
 import type { ListedSnapshot, SnapshotListing } from "../repository/repository.ts";
-import { chosenSnapshot, inOrder, publicSnapshot } from "./snapshots.ts";
+import { chosenSnapshot, inOrder, publicSnapshot } from "./open/snapshots.ts";
 
 const HOUR_MS = 3_600_000;
 

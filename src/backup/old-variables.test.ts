@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { OpenRepository } from "./open-repository.ts";
+import { OpenRepository } from "./open/open-repository.ts";
 
 test("variables of older versions are named when an SFTP repository is opened, and at no other place", async () => {
   const env = { PATH: "/nowhere", CAIRN_SFTP_PASSWORD: "secret", CAIRN_SFTP_KEY_FILE: "/key" };

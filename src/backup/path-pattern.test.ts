@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { hasCode } from "../operations/testing-folder.ts";
-import { pathMatcher } from "./paths.ts";
+import { pathMatcher } from "./open/paths.ts";
 
 function fits(pattern: string, path: string, ignoreCase = false): boolean {
   return pathMatcher(pattern, ignoreCase)(Buffer.from(path).toString("latin1"));

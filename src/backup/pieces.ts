@@ -3,10 +3,10 @@ import { newPacer } from "../pacer.ts";
 import { BlobSource } from "../repository/read/blob-source.ts";
 import { type BlobIndex, DATA_BLOB } from "../repository/index/blob-index.ts";
 import type { WantedRange } from "../repository/read/near-packs.ts";
-import { readBlob } from "./nodes.ts";
+import { readBlob } from "./databases/nodes.ts";
 import type { PlacedDatabases } from "./databases/placed-databases.ts";
 import { DatabasePages } from "./databases/stored-database.ts";
-import type { Session } from "./session.ts";
+import type { Session } from "./open/session.ts";
 
 /** So much of a file far away is brought at once, and lies here. */
 const WINDOW_BYTES = 32 * 1024 * 1024;

@@ -11,14 +11,14 @@ import type {
   ShowBackupResult,
 } from "../contract/index.ts";
 import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entry.ts";
-import { entryAt, pathBelow } from "./paths.ts";
+import { entryAt, pathBelow } from "./open/paths.ts";
 import { piecesOf } from "./pieces.ts";
-import { chosenSnapshot, publicSnapshot, warnOfUnreadable } from "./snapshots.ts";
-import { reading, type Session } from "./session.ts";
+import { chosenSnapshot, publicSnapshot, warnOfUnreadable } from "./open/snapshots.ts";
+import { reading, type Session } from "./open/session.ts";
 import { handTar } from "./tar.ts";
-import type { OpenRepository } from "./open-repository.ts";
-import { savedNodes, snapshotContent, type SnapshotContent } from "./content.ts";
-import { readNodes } from "./nodes.ts";
+import type { OpenRepository } from "./open/open-repository.ts";
+import { savedNodes, snapshotContent, type SnapshotContent } from "./open/content.ts";
+import { readNodes } from "./databases/nodes.ts";
 
 /** A place in a snapshot. */
 interface Place {

@@ -9,10 +9,10 @@ import { packSizes } from "../repository/storage/storage.ts";
 import { walkTrees } from "../repository/trees/walk-trees.ts";
 import { findUnindexed } from "../repository/verify/unindexed-packs.ts";
 import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contract/index.ts";
-import { chosenSnapshots, warnOfUnreadable } from "./snapshots.ts";
-import { reading } from "./session.ts";
-import type { OpenRepository } from "./open-repository.ts";
-import { readNodes } from "./nodes.ts";
+import { chosenSnapshots, warnOfUnreadable } from "./open/snapshots.ts";
+import { reading } from "./open/session.ts";
+import type { OpenRepository } from "./open/open-repository.ts";
+import { readNodes } from "./databases/nodes.ts";
 
 /**
  * Counts what a repository holds by its index; no pack is read and no lock taken. With snapshots or a filter it counts

@@ -7,11 +7,11 @@ import { plural } from "../formats/sizes.ts";
 import { TAR_END, tarHeader, TarLinks, tarPadding } from "../formats/payloads/tar.ts";
 import { quotedPath } from "../fs/paths/safe-path.ts";
 import { nodesBelow } from "../workspace/points/listed-entry.ts";
-import { savedNodes, type SnapshotContent } from "./content.ts";
-import { readNodes } from "./nodes.ts";
+import { savedNodes, type SnapshotContent } from "./open/content.ts";
+import { readNodes } from "./databases/nodes.ts";
 import type { PlacedDatabases } from "./databases/placed-databases.ts";
 import { pieces, piecesOf } from "./pieces.ts";
-import type { Session } from "./session.ts";
+import type { Session } from "./open/session.ts";
 
 /** Files of which the content is fetched at once are as many, or hold as much. */
 const BATCH_FILES = 1000;

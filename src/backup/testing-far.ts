@@ -19,9 +19,9 @@ import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contr
 import { Library } from "../operations/library.ts";
 import { testFolder, type TestFolder } from "../operations/testing-folder.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
-import { nameOf, readBlob, readNodes } from "./nodes.ts";
+import { nameOf, readBlob, readNodes } from "./databases/nodes.ts";
 import { makeRepository } from "./testing-repository.ts";
-import { nearPacks } from "./session.ts";
+import { nearPacks } from "./open/session.ts";
 
 /** Workspaces and repositories of a test; `far:/path` is a local repository that looks as if it lay elsewhere. */
 

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { buffer } from "node:stream/consumers";
-import { pathMatcher } from "../backup/paths.ts";
+import { pathMatcher } from "../backup/open/paths.ts";
 import { toCairnError } from "../errors.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import type { Context } from "./context.ts";

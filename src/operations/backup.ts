@@ -1,8 +1,8 @@
-import { type BackedUp, createBackup as putPoint, type Forwarding, forwarding } from "../backup/create.ts";
-import { callOf, checkJobs, type OpenRepository } from "../backup/open-repository.ts";
-import { withoutOwn } from "../backup/own-folder.ts";
+import { type BackedUp, createBackup as putPoint, type Forwarding, forwarding } from "../backup/create/create.ts";
+import { callOf, checkJobs, type OpenRepository } from "../backup/open/open-repository.ts";
+import { withoutOwn } from "../backup/open/own-folder.ts";
 import { restoreBackupInPlace } from "../backup/restore/restore-in-place.ts";
-import { checkSnapshotTags } from "../backup/snapshots.ts";
+import { checkSnapshotTags } from "../backup/open/snapshots.ts";
 import type { BackupRepository } from "../contract/repositories.ts";
 import type {
   CreateBackupOptions,

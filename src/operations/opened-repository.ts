@@ -3,7 +3,7 @@ import type { CallOptions } from "../contract/words.ts";
 import type { RepositoryInfo } from "../contract/snapshots.ts";
 import type { Verb } from "../contract/verb.ts";
 import { CairnError } from "../errors.ts";
-import type { OpenRepository } from "../backup/open-repository.ts";
+import type { OpenRepository } from "../backup/open/open-repository.ts";
 import { handedOver } from "./handed-over.ts";
 
 /** A row of whatever verb. */

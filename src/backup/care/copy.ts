@@ -12,10 +12,10 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import { runTransfer } from "../../repository/transfer/transfer.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer/transfer-plan.ts";
-import { addedBy, keepKnownTrees, readKnownTrees } from "../made-snapshot.ts";
-import { callOf, type OpenRepository } from "../open-repository.ts";
-import { adding, indexWithout, lostIn, reading, type Session } from "../session.ts";
-import { chosenSnapshots, warnOfUnreadable } from "../snapshots.ts";
+import { addedBy, keepKnownTrees, readKnownTrees } from "../open/made-snapshot.ts";
+import { callOf, type OpenRepository } from "../open/open-repository.ts";
+import { adding, indexWithout, lostIn, reading, type Session } from "../open/session.ts";
+import { chosenSnapshots, warnOfUnreadable } from "../open/snapshots.ts";
 
 /**
  * Brings snapshots of one repository into another: blobs are decrypted, compared with their ids and encrypted anew. A

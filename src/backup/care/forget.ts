@@ -23,9 +23,9 @@ import {
   uploadedAt,
   warnOfNone,
   warnOfUnreadable,
-} from "../snapshots.ts";
+} from "../open/snapshots.ts";
 import { pruneBackups } from "./prune.ts";
-import { lockCall, type OpenRepository } from "../open-repository.ts";
+import { lockCall, type OpenRepository } from "../open/open-repository.ts";
 
 const GROUPING: readonly SnapshotGrouping[] = ["host", "paths"];
 

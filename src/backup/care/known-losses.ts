@@ -6,8 +6,8 @@ import type { RepositoryLock } from "../../repository/locks.ts";
 import { loadPackHeader } from "../../repository/packs/pack-read.ts";
 import { packSizes } from "../../repository/storage/storage.ts";
 import { lostPacks } from "../../repository/read/near-packs.ts";
-import type { OpenRepository } from "../open-repository.ts";
-import { type Session, within } from "../session.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
+import { type Session, within } from "../open/session.ts";
 
 /**
  * Works in a session whose index lists nothing that is lost: under a lock, exclusive or not, or only reading. Throws `refused`

@@ -4,9 +4,9 @@ import { compact } from "../../repository/care/compact.ts";
 import { previewSweep, runSweep, type SweepOptions, type SweepPlan } from "../../repository/care/remove.ts";
 import { namesOfMissing } from "../../repository/care/sweep-plan.ts";
 import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../../contract/index.ts";
-import { removalHint } from "../snapshots.ts";
-import { warnOfOthers } from "../session.ts";
-import { lockCall, type OpenRepository } from "../open-repository.ts";
+import { removalHint } from "../open/snapshots.ts";
+import { warnOfOthers } from "../open/session.ts";
+import { lockCall, type OpenRepository } from "../open/open-repository.ts";
 
 const MAX_UNUSED = 0.05;
 /** One merge takes a bounded number of small files; so many are done in turn. */

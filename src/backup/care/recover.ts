@@ -14,10 +14,10 @@ import { EntrySet } from "../../repository/index/entry-set.ts";
 import { LiveSet, treesAhead } from "../../repository/trees/live.ts";
 import { TreeMender } from "../../repository/trees/tree-mender.ts";
 import type { RecoverBackupsOptions, RecoverBackupsResult } from "../../contract/index.ts";
-import type { Session } from "../session.ts";
-import { RECOVERED } from "../snapshots.ts";
-import type { OpenRepository } from "../open-repository.ts";
-import { nameOf, readNodes } from "../nodes.ts";
+import type { Session } from "../open/session.ts";
+import { RECOVERED } from "../open/snapshots.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
+import { nameOf, readNodes } from "../databases/nodes.ts";
 import { mending } from "./known-losses.ts";
 
 /** The path that the snapshot says it was made of, as restic's does. */

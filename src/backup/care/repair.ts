@@ -9,8 +9,8 @@ import { packSizes } from "../../repository/storage/storage.ts";
 import { damagedOf } from "../../repository/verify/unindexed-packs.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../../contract/index.ts";
 import { oneOf } from "../cat.ts";
-import { callOf, lockCall, type OpenRepository } from "../open-repository.ts";
-import { nearPacks } from "../session.ts";
+import { callOf, lockCall, type OpenRepository } from "../open/open-repository.ts";
+import { nearPacks } from "../open/session.ts";
 import { verifyRepository } from "./verify.ts";
 
 /**

@@ -3,8 +3,8 @@ import { encodeSnapshot, type Snapshot } from "../../formats/restic/snapshot.ts"
 import { replaceSnapshots } from "../../repository/care/remove.ts";
 import type { ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import type { TaggedSnapshot, TagBackupsOptions, TagBackupsResult } from "../../contract/index.ts";
-import { changedSnapshots, checkSnapshotTags, ownTags, warnOfUnreadable } from "../snapshots.ts";
-import type { OpenRepository } from "../open-repository.ts";
+import { changedSnapshots, checkSnapshotTags, ownTags, warnOfUnreadable } from "../open/snapshots.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
 
 /**
  * Gives snapshots other tags, under an exclusive lock. A snapshot's id is that of its file's bytes, so each is stored

@@ -2,7 +2,7 @@ import type { PathPattern } from "../../contract/index.ts";
 import { CairnError } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
-import { type Fitting, fitting } from "../paths.ts";
+import { type Fitting, fitting } from "../open/paths.ts";
 
 /** Entries that go, by their paths in latin1 with a slash before them. */
 export interface TakesOut extends Fitting {

@@ -22,9 +22,9 @@ import {
   snapshotContent,
   type SnapshotContent,
   storedRoot,
-} from "../content.ts";
-import { nameOf, readNodes } from "../nodes.ts";
-import type { Session } from "../session.ts";
+} from "../open/content.ts";
+import { nameOf, readNodes } from "../databases/nodes.ts";
+import type { Session } from "../open/session.ts";
 
 /** Files up to this size are one blob. */
 const PIECE = 512 * 1024;

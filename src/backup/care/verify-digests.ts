@@ -6,8 +6,8 @@ import { BlobSource } from "../../repository/read/blob-source.ts";
 import type { VerifyBackupOptions } from "../../contract/index.ts";
 import { isUnreadable, type PlacedDatabases } from "../databases/placed-databases.ts";
 import { DatabasePages } from "../databases/stored-database.ts";
-import type { OpenRepository } from "../open-repository.ts";
-import { factsOfContent, snapshotContent, storedRoot } from "../content.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
+import { factsOfContent, snapshotContent, storedRoot } from "../open/content.ts";
 
 export interface DigestsToProve {
   access: OpenRepository;

@@ -15,7 +15,7 @@ import {
   type Fixture,
 } from "../../repository/testing-archive.ts";
 import type { BackupProblem } from "../../contract/index.ts";
-import { OpenRepository } from "../open-repository.ts";
+import { OpenRepository } from "../open/open-repository.ts";
 import { verifyRepository } from "./verify.ts";
 
 /** Reading all packs of repositories whose content is known to the byte. */

@@ -19,9 +19,9 @@ import {
 } from "../../repository/verify/structure.ts";
 import { type DigestFinding, type ProvenDigests, provenPointDigests } from "./verify-digests.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
-import { chosenSnapshots } from "../snapshots.ts";
-import { checkJobs, type OpenRepository } from "../open-repository.ts";
-import { nearPacks } from "../session.ts";
+import { chosenSnapshots } from "../open/snapshots.ts";
+import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
+import { nearPacks } from "../open/session.ts";
 
 /**
  * Reads a repository and names everything that is not what was written, with the snapshots and paths that it costs.

@@ -23,7 +23,7 @@ import {
 import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
-import { nameOf, readBlob, readNodes } from "../nodes.ts";
+import { nameOf, readBlob, readNodes } from "./nodes.ts";
 import { blobStarts, DatabasePages, folderName, pageHash, type StoredDatabase } from "./stored-database.ts";
 
 /** Databases above this size are stored page by page; a test lowers it. */

@@ -8,7 +8,7 @@ import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 import type { ReadTree } from "../../repository/trees/live.ts";
 import { directoryNode, fileNode } from "../../workspace/store/snapshot-tree.ts";
-import { nameOf, readNodes } from "../nodes.ts";
+import { nameOf, readNodes } from "./nodes.ts";
 import type { FileContent, PagedDatabase, StoreBlob } from "./page-store.ts";
 
 const PRIVATE = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };

@@ -21,7 +21,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { addWanted, type NearPacks, type WantedRange } from "../../repository/read/near-packs.ts";
-import { nameOf, readBlob, readNodes } from "../nodes.ts";
+import { nameOf, readBlob, readNodes } from "./nodes.ts";
 
 /** So much of a database is read before it is handed on. */
 const PIECE = 1024 * 1024;

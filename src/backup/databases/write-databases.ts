@@ -15,8 +15,8 @@ import { letOwnerWrite } from "../../fs/owner-writes.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { quotedPath } from "../../fs/paths/safe-path.ts";
 import { arenaOver, newArena } from "../../native.ts";
-import type { SnapshotContent } from "../content.ts";
-import type { Session } from "../session.ts";
+import type { SnapshotContent } from "../open/content.ts";
+import type { Session } from "../open/session.ts";
 import { isUnreadable, type PlacedDatabase } from "./placed-databases.ts";
 import { DatabasePages } from "./stored-database.ts";
 

@@ -2,7 +2,7 @@ import { canBeOne, linkedInode, type TreeNode } from "../../formats/restic/tree.
 import { PathSelection } from "../../fs/path-selection.ts";
 import { newPacer } from "../../pacer.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
-import { nameOf, nodesOrNull } from "../nodes.ts";
+import { nameOf, nodesOrNull } from "../databases/nodes.ts";
 
 export interface CountedEntries {
   entries: number;

@@ -9,12 +9,12 @@ import { isFree } from "../../workspace/new-folder/new-folder.ts";
 import { type DeadPartial } from "../../workspace/place/partials.ts";
 import { OverFolder } from "../../workspace/new-folder/over-folder.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
-import { type SnapshotContent } from "../content.ts";
-import { nodesOrNull } from "../nodes.ts";
-import type { OpenRepository } from "../open-repository.ts";
-import { ownFolder } from "../own-folder.ts";
-import { entryAt } from "../paths.ts";
-import type { Session } from "../session.ts";
+import { type SnapshotContent } from "../open/content.ts";
+import { nodesOrNull } from "../databases/nodes.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
+import { ownFolder } from "../open/own-folder.ts";
+import { entryAt } from "../open/paths.ts";
+import type { Session } from "../open/session.ts";
 
 export type { OverFolder } from "../../workspace/new-folder/over-folder.ts";
 

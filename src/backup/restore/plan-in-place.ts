@@ -11,7 +11,7 @@ import { planRestore } from "../../workspace/restore/plan.ts";
 import { lookBeforeRestore } from "../../workspace/save/look.ts";
 import { surveyTree } from "../../workspace/store/survey-tree.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
-import { storedRoot } from "../content.ts";
+import { storedRoot } from "../open/content.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
 import { unknownIn } from "../../workspace/restore/prepare.ts";
 

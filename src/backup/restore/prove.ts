@@ -10,10 +10,10 @@ import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/p
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
 import { userStateDirectory } from "../../workspace/place/registry.ts";
-import type { SnapshotContent } from "../content.ts";
-import { checkJobs, type OpenRepository } from "../open-repository.ts";
-import { reading, type Session } from "../session.ts";
-import { pointOf } from "../snapshots.ts";
+import type { SnapshotContent } from "../open/content.ts";
+import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
+import { reading, type Session } from "../open/session.ts";
+import { pointOf } from "../open/snapshots.ts";
 import { type Compared, compareWritten } from "./compare.ts";
 import { proveDatabases } from "./prove-databases.ts";
 import { receiptRow, requireReceiptPlace, writeReceipt } from "./receipt.ts";

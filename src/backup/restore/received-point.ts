@@ -6,10 +6,10 @@ import type { Point } from "../../workspace/points/point-files.ts";
 import { receivePoint } from "../../workspace/save/receive.ts";
 import type { PointContent } from "../../workspace/store/engine.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
-import type { OpenRepository } from "../open-repository.ts";
-import { storedRoot } from "../content.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
+import { storedRoot } from "../open/content.ts";
 import { chosenDatabases } from "../databases/write-databases.ts";
-import { pointOf } from "../snapshots.ts";
+import { pointOf } from "../open/snapshots.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
 
 /**

@@ -9,12 +9,12 @@ import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { checkLocation } from "../../workspace/place/guards.ts";
 import { requireRoom } from "../../workspace/place/room.ts";
 import { publicLeftOut } from "../../workspace/points/left-out.ts";
-import { snapshotContent, withoutOthersDigests } from "../content.ts";
-import type { OpenRepository } from "../open-repository.ts";
-import { requireOutside } from "../own-folder.ts";
-import { chosenPaths, contentOf } from "../paths.ts";
-import { reading } from "../session.ts";
-import { chosenSnapshot, pointOf, restoredSnapshot } from "../snapshots.ts";
+import { snapshotContent, withoutOthersDigests } from "../open/content.ts";
+import type { OpenRepository } from "../open/open-repository.ts";
+import { requireOutside } from "../open/own-folder.ts";
+import { chosenPaths, contentOf } from "../open/paths.ts";
+import { reading } from "../open/session.ts";
+import { chosenSnapshot, pointOf, restoredSnapshot } from "../open/snapshots.ts";
 import {
   checkProof,
   checkReceiptOf,

@@ -7,11 +7,11 @@ import { isAtOrBelow, printablePath, quotedPath, rawBytes } from "../../fs/paths
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { ContentElsewhere } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { snapshotContent, type SnapshotContent, withoutOthersDigests } from "../content.ts";
-import { looksEmpty } from "../own-folder.ts";
-import { type ChosenPaths, chosenPaths, contentOf } from "../paths.ts";
-import type { Session } from "../session.ts";
-import { chosenSnapshot, isRecovered, pointOf } from "../snapshots.ts";
+import { snapshotContent, type SnapshotContent, withoutOthersDigests } from "../open/content.ts";
+import { looksEmpty } from "../open/own-folder.ts";
+import { type ChosenPaths, chosenPaths, contentOf } from "../open/paths.ts";
+import type { Session } from "../open/session.ts";
+import { chosenSnapshot, isRecovered, pointOf } from "../open/snapshots.ts";
 
 /** A snapshot of a folder, and the part of it that is wanted. */
 export interface WantedInPlace {

@@ -13,10 +13,10 @@ import { PackFetch } from "../../repository/transfer/pack-fetch.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 import { hasRoom } from "../../workspace/place/room.ts";
 import { lackingIn, notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
-import { publicSnapshot } from "../snapshots.ts";
-import { type SnapshotContent, storedRoot } from "../content.ts";
+import { publicSnapshot } from "../open/snapshots.ts";
+import { type SnapshotContent, storedRoot } from "../open/content.ts";
 import { chosenDatabases, writeDatabases } from "../databases/write-databases.ts";
-import type { Session } from "../session.ts";
+import type { Session } from "../open/session.ts";
 import { type CountedEntries, countEntries } from "./count-entries.ts";
 
 /** The part of a snapshot that is written. */

@@ -1,4 +1,4 @@
-import { OpenRepository } from "../../backup/open-repository.ts";
+import { OpenRepository } from "../../backup/open/open-repository.ts";
 import { verifyReceipt } from "../../backup/restore/receipt.ts";
 import { captureDatabase, listDatabases, restoreDatabase } from "../../capture/sqlite/databases.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";

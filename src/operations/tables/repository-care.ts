@@ -5,7 +5,7 @@ import { recoverBackups } from "../../backup/care/recover.ts";
 import { repairBackups } from "../../backup/care/repair.ts";
 import { repairSnapshots, rewriteBackups } from "../../backup/care/rewrite.ts";
 import { tagBackups } from "../../backup/care/tag.ts";
-import { verifyBackup } from "../../backup/restore/restore-check.ts";
+import { verifyBackup } from "../../backup/care/restore-check.ts";
 import { accessOf } from "../opened-repository.ts";
 import { orThrown } from "../verify.ts";
 import type { RepositoryRows } from "./row.ts";

@@ -1,13 +1,13 @@
 import { addAgeKey } from "../../backup/age-password.ts";
 import { catBackup } from "../../backup/cat.ts";
-import { createFromPaths } from "../../backup/create-from-paths.ts";
-import { createFromStream } from "../../backup/create-from-stream.ts";
+import { createFromPaths } from "../../backup/create/create-from-paths.ts";
+import { createFromStream } from "../../backup/create/create-from-stream.ts";
 import { diffBackups } from "../../backup/diff.ts";
 import { findInBackups } from "../../backup/find.ts";
 import { addKey, changePassword, listKeys, removeKey, unlock } from "../../backup/keys.ts";
 import { restoreBackup } from "../../backup/restore/restore.ts";
 import { readFromBackup, showBackup, walkBackup } from "../../backup/show.ts";
-import { listBackups } from "../../backup/snapshots.ts";
+import { listBackups } from "../../backup/open/snapshots.ts";
 import { backupStats } from "../../backup/stats.ts";
 import type { RepositoryRows } from "./row.ts";
 import { checkCommand, processOutput } from "../run.ts";

@@ -1,4 +1,4 @@
-import type { OpenRepository } from "../../backup/open-repository.ts";
+import type { OpenRepository } from "../../backup/open/open-repository.ts";
 import type { CairnLibrary, Client, CLIENT_VERBS, LIBRARY_VERBS } from "../../contract/index.ts";
 import type { REPOSITORY_VERBS } from "../../contract/repositories.ts";
 import type { Call, Method } from "../../contract/verb.ts";

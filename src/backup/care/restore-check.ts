@@ -10,11 +10,11 @@ import { displayPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import type { BackupProblem, RestoredForCheck, VerifyBackupOptions, VerifyBackupResult } from "../../contract/index.ts";
 import type { DatabaseProof } from "../../contract/databases.ts";
-import { verifyRepository } from "../care/verify.ts";
-import { chosenSnapshots, inOrder, warnOfFuture } from "../snapshots.ts";
-import { callOf, type OpenRepository } from "../open-repository.ts";
-import { restoreBackup } from "./restore.ts";
-import { restoredDatabases } from "./restored-databases.ts";
+import { verifyRepository } from "./verify.ts";
+import { chosenSnapshots, inOrder, warnOfFuture } from "../open/snapshots.ts";
+import { callOf, type OpenRepository } from "../open/open-repository.ts";
+import { restoreBackup } from "../restore/restore.ts";
+import { restoredDatabases } from "../restore/restored-databases.ts";
 
 /** Verifies a repository, and then what a restore of snapshots gives back where that is asked for. */
 export async function verifyBackup(access: OpenRepository, options: VerifyBackupOptions): Promise<VerifyBackupResult> {

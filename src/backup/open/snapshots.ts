@@ -6,13 +6,13 @@ import type {
   RestoredSnapshot,
   SnapshotChoice,
   SnapshotFilter,
-} from "../contract/index.ts";
-import { CairnError } from "../errors.ts";
-import { PROGRAM } from "../formats/program.ts";
-import { plural } from "../formats/sizes.ts";
-import { type Snapshot, checkTags } from "../formats/restic/snapshot.ts";
-import { isSavePointId, type SavePointId } from "../ids.ts";
-import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../repository/repository.ts";
+} from "../../contract/index.ts";
+import { CairnError } from "../../errors.ts";
+import { PROGRAM } from "../../formats/program.ts";
+import { plural } from "../../formats/sizes.ts";
+import { type Snapshot, checkTags } from "../../formats/restic/snapshot.ts";
+import { isSavePointId, type SavePointId } from "../../ids.ts";
+import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import type { OpenRepository } from "./open-repository.ts";
 
 const POINT_TAG = "cairn:";

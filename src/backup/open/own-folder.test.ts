@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { BackupRepository } from "../contract/index.ts";
-import { hasCode } from "../operations/testing-folder.ts";
-import { backupScene, type BackupScene } from "./testing-far.ts";
+import type { BackupRepository } from "../../contract/index.ts";
+import { hasCode } from "../../operations/testing-folder.ts";
+import { backupScene, type BackupScene } from "../testing-far.ts";
 
 async function inside(
   at: BackupScene,

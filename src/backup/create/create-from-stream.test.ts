@@ -4,10 +4,10 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
-import type { Fault } from "../repository/storage/testing-faulty.ts";
-import { hasCode } from "../operations/testing-folder.ts";
-import { backupScene, type BackupScene, opened } from "./testing-far.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
+import type { Fault } from "../../repository/storage/testing-faulty.ts";
+import { hasCode } from "../../operations/testing-folder.ts";
+import { backupScene, type BackupScene, opened } from "../testing-far.ts";
+import { firstOf } from "../../../test/fixtures/long.ts";
 
 async function* pieces(...all: (Uint8Array | Error)[]): AsyncGenerator<Uint8Array> {
   for (const piece of all) {

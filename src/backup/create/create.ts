@@ -1,26 +1,26 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { moveByThreads } from "../repository/transfer/move-by-threads.ts";
-import type { PointContent, StoredContent } from "../workspace/store/engine.ts";
-import { CairnError, throwIfAborted } from "../errors.ts";
-import { failpoint } from "../failpoint.ts";
-import { printablePath } from "../fs/paths/safe-path.ts";
-import type { Snapshot } from "../formats/restic/snapshot.ts";
-import type { ObjectId } from "../ids.ts";
-import { ForwardedPacks } from "../repository/transfer/forwarded-packs.ts";
-import type { RepositoryLock } from "../repository/locks.ts";
-import { NearPacks } from "../repository/read/near-packs.ts";
-import type { ListedSnapshot } from "../repository/repository.ts";
-import { runTransfer, type TransferResult } from "../repository/transfer/transfer.ts";
-import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../repository/transfer/transfer-plan.ts";
-import { noteBackup } from "../workspace/place/backup-notes.ts";
-import type { Point } from "../workspace/points/point-files.ts";
-import { neverRead, type Workspace } from "../workspace/open/workspace.ts";
-import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract/index.ts";
-import { incompleteOf } from "../workspace/points/left-out.ts";
-import { looksEmpty } from "./own-folder.ts";
-import { checkSnapshotTags, newestOfSame, pointOf, pointTag, publicSnapshot, timeAfter } from "./snapshots.ts";
-import { adding, type Session } from "./session.ts";
+import { moveByThreads } from "../../repository/transfer/move-by-threads.ts";
+import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
+import type { Snapshot } from "../../formats/restic/snapshot.ts";
+import type { ObjectId } from "../../ids.ts";
+import { ForwardedPacks } from "../../repository/transfer/forwarded-packs.ts";
+import type { RepositoryLock } from "../../repository/locks.ts";
+import { NearPacks } from "../../repository/read/near-packs.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { runTransfer, type TransferResult } from "../../repository/transfer/transfer.ts";
+import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../../repository/transfer/transfer-plan.ts";
+import { noteBackup } from "../../workspace/place/backup-notes.ts";
+import type { Point } from "../../workspace/points/point-files.ts";
+import { neverRead, type Workspace } from "../../workspace/open/workspace.ts";
+import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../../contract/index.ts";
+import { incompleteOf } from "../../workspace/points/left-out.ts";
+import { looksEmpty } from "../open/own-folder.ts";
+import { checkSnapshotTags, newestOfSame, pointOf, pointTag, publicSnapshot, timeAfter } from "../open/snapshots.ts";
+import { adding, type Session } from "../open/session.ts";
 import {
   addedBy,
   keepKnownTrees,
@@ -28,9 +28,9 @@ import {
   ownRecords,
   readKnownTrees,
   type SnapshotOrigin,
-} from "./made-snapshot.ts";
-import { callOf, type OpenRepository } from "./open-repository.ts";
-import { PagedContent } from "./databases/page-databases.ts";
+} from "../open/made-snapshot.ts";
+import { callOf, type OpenRepository } from "../open/open-repository.ts";
+import { PagedContent } from "./page-databases.ts";
 import { fileUnderWay, Uploading } from "./uploading.ts";
 
 /** An answer but for what only the save point tells. */

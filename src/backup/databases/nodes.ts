@@ -1,9 +1,9 @@
-import { CairnError, toCairnError } from "../errors.ts";
-import { decodeTree, nodeNamed, type TreeNode, type TreeNodes } from "../formats/restic/tree.ts";
-import { objectIdOf } from "../ids.ts";
-import type { BlobSource } from "../repository/read/blob-source.ts";
-import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../repository/index/blob-index.ts";
-import { treesAhead } from "../repository/trees/live.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { decodeTree, nodeNamed, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { objectIdOf } from "../../ids.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
+import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { treesAhead } from "../../repository/trees/live.ts";
 
 /**
  * The nodes of a tree; `damaged` when it is not there or not what was written. `stack`: trees that will be read after it,

@@ -9,13 +9,19 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { snapshotContent } from "../content.ts";
-import { nameOf, readNodes } from "../nodes.ts";
-import type { Session } from "../session.ts";
-import { pointOf } from "../snapshots.ts";
-import { type BeforeDatabase, largeDatabases, type PagedDatabase, type StoreBlob, storePages } from "./page-store.ts";
-import { PagedTrees } from "./paged-trees.ts";
-import type { PlacedDatabase } from "./placed-databases.ts";
+import { snapshotContent } from "../open/content.ts";
+import { nameOf, readNodes } from "../databases/nodes.ts";
+import type { Session } from "../open/session.ts";
+import { pointOf } from "../open/snapshots.ts";
+import {
+  type BeforeDatabase,
+  largeDatabases,
+  type PagedDatabase,
+  type StoreBlob,
+  storePages,
+} from "../databases/page-store.ts";
+import { PagedTrees } from "../databases/paged-trees.ts";
+import type { PlacedDatabase } from "../databases/placed-databases.ts";
 
 interface PagingParts {
   session: Session;

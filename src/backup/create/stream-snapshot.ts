@@ -1,10 +1,10 @@
-import { fileNode, type SnapshotTrees, treesAbove } from "../workspace/store/snapshot-tree.ts";
-import { NodeDigester } from "../repository/verify/node-digests.ts";
-import { CairnError } from "../errors.ts";
-import { ByteWriter } from "../formats/bytes.ts";
-import { encodeManifest } from "../formats/records/manifest.ts";
-import type { TreeNode } from "../formats/restic/tree.ts";
-import type { CutContent } from "../repository/packs/stream-cutter.ts";
+import { fileNode, type SnapshotTrees, treesAbove } from "../../workspace/store/snapshot-tree.ts";
+import { NodeDigester } from "../../repository/verify/node-digests.ts";
+import { CairnError } from "../../errors.ts";
+import { ByteWriter } from "../../formats/bytes.ts";
+import { encodeManifest } from "../../formats/records/manifest.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import type { CutContent } from "../../repository/packs/stream-cutter.ts";
 
 /** A stream's file within its snapshot. */
 export interface StreamFile {

@@ -1,10 +1,10 @@
-import type { Progress } from "../contract/index.ts";
-import { displayPath } from "../fs/paths/safe-path.ts";
-import { keepTelling } from "../pacer.ts";
-import type { BlobCounts } from "../repository/packs/pack-uploader.ts";
-import type { ForwardedPacks } from "../repository/transfer/forwarded-packs.ts";
-import type { TransferProgress } from "../repository/transfer/transfer.ts";
-import type { TransferPlan } from "../repository/transfer/transfer-plan.ts";
+import type { Progress } from "../../contract/index.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
+import { keepTelling } from "../../pacer.ts";
+import type { BlobCounts } from "../../repository/packs/pack-uploader.ts";
+import type { ForwardedPacks } from "../../repository/transfer/forwarded-packs.ts";
+import type { TransferProgress } from "../../repository/transfer/transfer.ts";
+import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 
 /** Tells of all that a backup uploads as one: what has reached the repository. Its snapshot, which comes last, counts as one. */
 export class Uploading {

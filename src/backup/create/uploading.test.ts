@@ -3,8 +3,8 @@ import { randomBytes } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { Progress } from "../contract/index.ts";
-import { backupScene, opened } from "./testing-far.ts";
+import type { Progress } from "../../contract/index.ts";
+import { backupScene, opened } from "../testing-far.ts";
 
 const SENT = 1000;
 

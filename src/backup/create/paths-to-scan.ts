@@ -1,13 +1,13 @@
 import { lstatSync, type Stats, statSync } from "node:fs";
 import { isAbsolute } from "node:path";
-import { CairnError } from "../errors.ts";
-import type { IgnoreRecord } from "../fs/ignore.ts";
-import { patternOfPath } from "../fs/ignore-pattern.ts";
-import { nameOf, parentOf } from "../fs/linux/exchange-folders.ts";
-import { isAtOrBelow, joinRaw } from "../fs/paths/safe-path.ts";
-import { realPathOf } from "../workspace/place/find-workspace.ts";
-import { checkLocation } from "../workspace/place/guards.ts";
-import type { LeftOutEntry } from "../workspace/points/left-out.ts";
+import { CairnError } from "../../errors.ts";
+import type { IgnoreRecord } from "../../fs/ignore.ts";
+import { patternOfPath } from "../../fs/ignore-pattern.ts";
+import { nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
+import { isAtOrBelow, joinRaw } from "../../fs/paths/safe-path.ts";
+import { realPathOf } from "../../workspace/place/find-workspace.ts";
+import { checkLocation } from "../../workspace/place/guards.ts";
+import type { LeftOutEntry } from "../../workspace/points/left-out.ts";
 
 /** A folder that is scanned: all of it where `names` is null, else only those entries directly in it. */
 export interface PartToScan {

@@ -1,20 +1,20 @@
 import { dirname } from "node:path";
-import { surveyTree } from "../workspace/store/survey-tree.ts";
-import { rulesOfTask } from "../archive/scan/directory-rules.ts";
-import { CairnError } from "../errors.ts";
-import { IGNORE_FILE, IgnoreRules } from "../fs/ignore.ts";
-import { patternOfPath } from "../fs/ignore-pattern.ts";
-import { PathSelection } from "../fs/path-selection.ts";
-import { isAtOrBelow, joinRaw, printablePath } from "../fs/paths/safe-path.ts";
-import { readRegular } from "../fs/regular-file.ts";
-import { realPathOf } from "../workspace/place/find-workspace.ts";
-import { givenPatterns } from "../workspace/save/given-patterns.ts";
-import type { CreateBackupOptions } from "../contract/index.ts";
+import { surveyTree } from "../../workspace/store/survey-tree.ts";
+import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
+import { CairnError } from "../../errors.ts";
+import { IGNORE_FILE, IgnoreRules } from "../../fs/ignore.ts";
+import { patternOfPath } from "../../fs/ignore-pattern.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { isAtOrBelow, joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
+import { readRegular } from "../../fs/regular-file.ts";
+import { realPathOf } from "../../workspace/place/find-workspace.ts";
+import { givenPatterns } from "../../workspace/save/given-patterns.ts";
+import type { CreateBackupOptions } from "../../contract/index.ts";
 import type { OpenRepository } from "./open-repository.ts";
 import { type SnapshotContent, storedRoot } from "./content.ts";
-import type { ContentElsewhere } from "../workspace/store/engine.ts";
-import { isEmptyFolder } from "../clones/as-made.ts";
-import type { ListedSnapshot } from "../repository/repository.ts";
+import type { ContentElsewhere } from "../../workspace/store/engine.ts";
+import { isEmptyFolder } from "../../clones/as-made.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
 
 /** The part of a snapshot that a restore in place takes. */
 interface Wanted {

@@ -12,7 +12,7 @@ import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { LeftPacks } from "../../repository/transfer/left-packs.ts";
 import { NearPacks } from "../../repository/read/near-packs.ts";
 import { existingAncestor, requireRoom } from "../../workspace/place/room.ts";
-import type { OpenRepository } from "../open-repository.ts";
+import type { OpenRepository } from "./open-repository.ts";
 
 /** Below the folder of a repository's caches. */
 const FOLDER = "fetched";

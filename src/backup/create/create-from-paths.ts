@@ -1,24 +1,24 @@
 import { hostname } from "node:os";
-import type { PathsBackupOptions, PathsBackupResult, TransferredSize } from "../contract/snapshots.ts";
-import { throwIfAborted } from "../errors.ts";
-import { failpoint } from "../failpoint.ts";
-import { labelsOf } from "../archive/scan/summary.ts";
-import type { ExtraBlob } from "../archive/scan/store-sink.ts";
-import { type RootMetadata, rootMetadata } from "../archive/write/root-metadata.ts";
-import { currentUser } from "../fs/users.ts";
-import { objectIdOf } from "../ids.ts";
-import { arenaOver } from "../native.ts";
-import { blobTypeOf } from "../repository/index/blob-index.ts";
-import type { PackedBlobs } from "../repository/packs/packed-blobs.ts";
-import type { ListedSnapshot } from "../repository/repository.ts";
-import { type LeftOutEntry, publicLeftOut, SHOWN_LEFT_OUT } from "../workspace/points/left-out.ts";
-import { type Leaf, treeOver } from "../workspace/store/snapshot-tree.ts";
-import { madeSnapshot } from "./made-snapshot.ts";
-import { checkJobs, type OpenRepository } from "./open-repository.ts";
+import type { PathsBackupOptions, PathsBackupResult, TransferredSize } from "../../contract/snapshots.ts";
+import { throwIfAborted } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { labelsOf } from "../../archive/scan/summary.ts";
+import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
+import { type RootMetadata, rootMetadata } from "../../archive/write/root-metadata.ts";
+import { currentUser } from "../../fs/users.ts";
+import { objectIdOf } from "../../ids.ts";
+import { arenaOver } from "../../native.ts";
+import { blobTypeOf } from "../../repository/index/blob-index.ts";
+import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { type LeftOutEntry, publicLeftOut, SHOWN_LEFT_OUT } from "../../workspace/points/left-out.ts";
+import { type Leaf, treeOver } from "../../workspace/store/snapshot-tree.ts";
+import { madeSnapshot } from "../open/made-snapshot.ts";
+import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
 import { partsToScan } from "./paths-to-scan.ts";
 import { scanParts, type ScannedParts } from "./scan-parts.ts";
-import { adding, type Session } from "./session.ts";
-import { checkSnapshotTags, newestOfSame, publicSnapshot, timeAfter } from "./snapshots.ts";
+import { adding, type Session } from "../open/session.ts";
+import { checkSnapshotTags, newestOfSame, publicSnapshot, timeAfter } from "../open/snapshots.ts";
 
 /**
  * Backs folders and files up as one snapshot of whole paths, as restic makes them: no save point, and no manifest, which only

@@ -1,24 +1,31 @@
 import { dirname, normalize } from "node:path/posix";
-import { append } from "../append.ts";
-import type { PathChoice, PathPattern } from "../contract/snapshots.ts";
-import type { PathInput } from "../contract/words.ts";
-import { exactNode, losslessByPath } from "../archive/write/exact-nodes.ts";
-import { CairnError, reworded } from "../errors.ts";
-import { joinPath, latin1 } from "../formats/bytes.ts";
-import type { Manifest } from "../formats/records/manifest.ts";
-import { rawPath as pathOfRecord, recordPath } from "../formats/records/record.ts";
-import type { TreeNode } from "../formats/restic/tree.ts";
-import { beside, SIDECARS } from "../formats/sqlite-header.ts";
-import { refuseBorgPattern } from "../fs/borg-pattern.ts";
-import { PathSelection } from "../fs/path-selection.ts";
-import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes, shellQuote } from "../fs/paths/safe-path.ts";
-import { newPacer, type Pacer } from "../pacer.ts";
-import type { BlobSource } from "../repository/read/blob-source.ts";
-import type { ListedSnapshot } from "../repository/repository.ts";
-import { lackingIn } from "../workspace/points/left-out.ts";
-import { kindOf } from "../workspace/points/listed-entry.ts";
+import { append } from "../../append.ts";
+import type { PathChoice, PathPattern } from "../../contract/snapshots.ts";
+import type { PathInput } from "../../contract/words.ts";
+import { exactNode, losslessByPath } from "../../archive/write/exact-nodes.ts";
+import { CairnError, reworded } from "../../errors.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
+import type { Manifest } from "../../formats/records/manifest.ts";
+import { rawPath as pathOfRecord, recordPath } from "../../formats/records/record.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
+import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import {
+  isAtOrBelow,
+  normalizeTyped,
+  printablePath,
+  quotedPath,
+  rawBytes,
+  shellQuote,
+} from "../../fs/paths/safe-path.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { lackingIn } from "../../workspace/points/left-out.ts";
+import { kindOf } from "../../workspace/points/listed-entry.ts";
 import { savedNodes, type SnapshotContent } from "./content.ts";
-import { nameOf, nodeIn } from "./nodes.ts";
+import { nameOf, nodeIn } from "../databases/nodes.ts";
 
 const SLASH = 0x2f;
 const ROOT = Buffer.from("/");

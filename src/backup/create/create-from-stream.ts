@@ -1,21 +1,21 @@
 import { hostname } from "node:os";
-import { currentUser } from "../fs/users.ts";
-import type { ExtraBlob } from "../archive/scan/store-sink.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
-import { failpoint } from "../failpoint.ts";
-import { objectIdOf } from "../ids.ts";
-import { arenaOver, type Arena } from "../native.ts";
-import { keepTelling, newPacer } from "../pacer.ts";
-import { blobTypeOf } from "../repository/index/blob-index.ts";
-import type { PackedBlobs } from "../repository/packs/packed-blobs.ts";
-import type { ListedSnapshot } from "../repository/repository.ts";
-import { StreamCutter } from "../repository/packs/stream-cutter.ts";
-import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../contract/index.ts";
-import { checkSnapshotTags, newestOfSame, publicSnapshot, timeAfter } from "./snapshots.ts";
-import { adding, type Session } from "./session.ts";
-import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
-import { checkJobs, type OpenRepository } from "./open-repository.ts";
-import { snapshotContent } from "./content.ts";
+import { currentUser } from "../../fs/users.ts";
+import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { objectIdOf } from "../../ids.ts";
+import { arenaOver, type Arena } from "../../native.ts";
+import { keepTelling, newPacer } from "../../pacer.ts";
+import { blobTypeOf } from "../../repository/index/blob-index.ts";
+import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { StreamCutter } from "../../repository/packs/stream-cutter.ts";
+import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../../contract/index.ts";
+import { checkSnapshotTags, newestOfSame, publicSnapshot, timeAfter } from "../open/snapshots.ts";
+import { adding, type Session } from "../open/session.ts";
+import { madeSnapshot, type SnapshotOrigin } from "../open/made-snapshot.ts";
+import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
+import { snapshotContent } from "../open/content.ts";
 import { streamPath, streamSnapshot, type StreamSnapshot } from "./stream-snapshot.ts";
 
 /**
