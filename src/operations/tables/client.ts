@@ -6,7 +6,7 @@ import { diff } from "../diff.ts";
 import { verifyPoint } from "../../workspace/care/verify.ts";
 import { orThrown, seal, verifyAll } from "../verify.ts";
 import { currentReasons, doctor, setEngine } from "../engine.ts";
-import { closeView, exportPoint, fork, listViews, restoreTo, view } from "../fork.ts";
+import { closeView, exportPoint, fork, listViews, restoreTo, view } from "../directories/fork.ts";
 import { history, why } from "../history.ts";
 import { backupRepository, setBackupRepository } from "../kept-repository.ts";
 import { pin, tag, unpin } from "../marks.ts";

@@ -3,8 +3,8 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { walkDigests } from "../workspace/store/testing-walk.ts";
-import { hasCode, testFolder } from "./testing-folder.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
+import { hasCode, testFolder } from "../testing-folder.ts";
 
 const FILES = { "a.txt": "a", "sub/b.txt": "b", "sub/deep/c.txt": "c" };
 

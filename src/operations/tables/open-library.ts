@@ -1,21 +1,21 @@
-import { makeCalls } from "../contract/checked-calls.ts";
-import { CLIENT_VERBS, type CairnLibrary, type Client, LIBRARY_VERBS } from "../contract/index.ts";
-import { REPOSITORY_VERBS } from "../contract/repositories.ts";
-import type { Verb } from "../contract/verb.ts";
-import type { StorageFactory } from "../repository/storage/location.ts";
-import { type FoundWorkspace } from "../workspace/place/find-workspace.ts";
-import { noteSelfContained } from "../workspace/place/registry.ts";
-import type { WorkspaceParts } from "../workspace/open/workspace.ts";
-import { CairnClient } from "./client.ts";
-import { rememberedReasons } from "./engine.ts";
-import { LIBRARY_ROWS } from "./tables/library.ts";
-import { OpenedRepository } from "./opened-repository.ts";
-import { REPOSITORY_ROWS } from "./tables/repository.ts";
-import { CARE_ROWS } from "./tables/repository-care.ts";
-import * as settingUp from "./set-up.ts";
-import type { HowOpened, LibraryHand, LibraryRows, RepositoryRows } from "./tables/row.ts";
-import { CLIENT_ROWS } from "./tables/client.ts";
-import { isBeside } from "../workspace/place/control-directory.ts";
+import { makeCalls } from "../../contract/checked-calls.ts";
+import { CLIENT_VERBS, type CairnLibrary, type Client, LIBRARY_VERBS } from "../../contract/index.ts";
+import { REPOSITORY_VERBS } from "../../contract/repositories.ts";
+import type { Verb } from "../../contract/verb.ts";
+import type { StorageFactory } from "../../repository/storage/location.ts";
+import { type FoundWorkspace } from "../../workspace/place/find-workspace.ts";
+import { noteSelfContained } from "../../workspace/place/registry.ts";
+import type { WorkspaceParts } from "../../workspace/open/workspace.ts";
+import { CairnClient } from "../client.ts";
+import { rememberedReasons } from "../engine.ts";
+import { LIBRARY_ROWS } from "./library.ts";
+import { OpenedRepository } from "../opened-repository.ts";
+import { REPOSITORY_ROWS } from "./repository.ts";
+import { CARE_ROWS } from "./repository-care.ts";
+import * as settingUp from "../set-up.ts";
+import type { HowOpened, LibraryHand, LibraryRows, RepositoryRows } from "./row.ts";
+import { CLIENT_ROWS } from "./client.ts";
+import { isBeside } from "../../workspace/place/control-directory.ts";
 
 /** Verbs that need no open workspace: rows of a table. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging

@@ -1,24 +1,24 @@
-import { createEmbeddedStore, storePolynomial } from "../workspace/store/embedded-store.ts";
-import { storePaths } from "../workspace/store/store-files.ts";
-import type { ControlPaths } from "../workspace/place/control-layout.ts";
-import { forkWorkspace } from "../workspace/new-folder/fork.ts";
-import { recoverPartials } from "../workspace/new-folder/recover-folders.ts";
-import type { Workspace, WorkspaceParts } from "../workspace/open/workspace.ts";
-import type { ForkOptions, ForkResult, RestoreOptions, RestoreResult, ViewLease } from "../contract/points.ts";
-import { CairnError } from "../errors.ts";
-import { normalizeTyped } from "../fs/paths/safe-path.ts";
-import { withSidecars } from "../workspace/restore/open-databases.ts";
-import { restoreTo as writeElsewhere } from "../workspace/new-folder/write-point.ts";
+import { createEmbeddedStore, storePolynomial } from "../../workspace/store/embedded-store.ts";
+import { storePaths } from "../../workspace/store/store-files.ts";
+import type { ControlPaths } from "../../workspace/place/control-layout.ts";
+import { forkWorkspace } from "../../workspace/new-folder/fork.ts";
+import { recoverPartials } from "../../workspace/new-folder/recover-folders.ts";
+import type { Workspace, WorkspaceParts } from "../../workspace/open/workspace.ts";
+import type { ForkOptions, ForkResult, RestoreOptions, RestoreResult, ViewLease } from "../../contract/points.ts";
+import { CairnError } from "../../errors.ts";
+import { normalizeTyped } from "../../fs/paths/safe-path.ts";
+import { withSidecars } from "../../workspace/restore/open-databases.ts";
+import { restoreTo as writeElsewhere } from "../../workspace/new-folder/write-point.ts";
 import { isAbsolute } from "node:path";
-import { publicPoint } from "./public-point.ts";
-import { publicLeftOut, warnOfDamaged } from "../workspace/points/left-out.ts";
-import { workspaceRef } from "../workspace/place/find-workspace.ts";
-import { plural } from "../formats/sizes.ts";
-import { listLeases } from "../workspace/place/control-directory.ts";
-import { closeView as close, openView } from "../workspace/new-folder/views.ts";
-import type { WorkspaceCallOptions } from "../contract/words.ts";
+import { publicPoint } from "../public-point.ts";
+import { publicLeftOut, warnOfDamaged } from "../../workspace/points/left-out.ts";
+import { workspaceRef } from "../../workspace/place/find-workspace.ts";
+import { plural } from "../../formats/sizes.ts";
+import { listLeases } from "../../workspace/place/control-directory.ts";
+import { closeView as close, openView } from "../../workspace/new-folder/views.ts";
+import type { WorkspaceCallOptions } from "../../contract/words.ts";
 
-export { exportPoint } from "./directories/export.ts";
+export { exportPoint } from "./export.ts";
 
 /** A new workspace in an absent or empty folder, equal to a point. */
 export async function fork(
