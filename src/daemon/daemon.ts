@@ -19,15 +19,22 @@ import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap, type Instance, takeInstance } from "./bootstrap.ts";
 import { Moves, requireMovable } from "./moves.ts";
 import { migrateOld, oldStateDirectory } from "./ws-ckpt/migrate.ts";
-import { type Caller, isWholeOperator, requireOwner, requireRootsOwn, type Right, rightOn } from "./peer.ts";
+import { type Caller, isWholeOperator, requireOwner, requireRootsOwn, type Right, rightOn } from "./state/peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { dropReleased, registeredWorkspaces } from "./reconcile.ts";
 import { FreezeWindows } from "./freeze.ts";
-import { type DaemonState, entryOf, type FolderMove, folderOf, KeptState, type ServedWorkspace } from "./kept-state.ts";
+import {
+  type DaemonState,
+  entryOf,
+  type FolderMove,
+  folderOf,
+  KeptState,
+  type ServedWorkspace,
+} from "./state/kept-state.ts";
 import { type EventPlace, KeptRecords, type Noted } from "./records/kept-records.ts";
 import { type ScheduleHands, Schedules } from "./schedules/schedules.ts";
 import { type Health, linkReplaced, lookAfter, PointCounts, statusOf, WELL } from "./status.ts";
-import { MOST_FORKS } from "./tokens.ts";
+import { MOST_FORKS } from "./state/tokens.ts";
 import { Turns } from "./turns.ts";
 import { WatchedWorkspaces } from "./watch/watched-workspaces.ts";
 

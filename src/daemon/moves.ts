@@ -1,6 +1,6 @@
 import { failpoint } from "../failpoint.ts";
 import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
-import type { KeptState } from "./kept-state.ts";
+import type { KeptState } from "./state/kept-state.ts";
 import { requireConvertible } from "../workspace/care/convert.ts";
 import { checkLocation } from "../workspace/place/guards.ts";
 import { controlOf, releasedRegistration } from "../workspace/place/registry.ts";

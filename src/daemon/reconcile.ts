@@ -8,8 +8,8 @@ import { isReleased, listWorkspaces } from "../workspace/place/control-directory
 import { controlPaths } from "../workspace/place/control-layout.ts";
 import { controlOf, listRegistered, unregister } from "../workspace/place/registry.ts";
 import type { Decision, Probe } from "./decide-backend.ts";
-import { entryOf } from "./kept-state.ts";
-import { loopPlaces } from "./loop-image.ts";
+import { entryOf } from "./state/kept-state.ts";
+import { loopPlaces } from "./state/loop-image.ts";
 import type { DaemonPlaces } from "./places.ts";
 
 /** Entries of folders that have records on this machine and are none of these, by their ids. */

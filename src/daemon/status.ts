@@ -5,7 +5,7 @@ import type { DaemonConfig } from "./config.ts";
 import type { Decision } from "./decide-backend.ts";
 import { adviceOn, fileSystemsOf, type Health, pointsOf, WELL } from "./health.ts";
 import type { Instance } from "./instance.ts";
-import { folderOf, type KeptState } from "./kept-state.ts";
+import { folderOf, type KeptState } from "./state/kept-state.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { agesOf } from "./schedules/ages.ts";
 import type { Schedules } from "./schedules/schedules.ts";

@@ -1,5 +1,5 @@
 import type { Log } from "../../daemon/log/log.ts";
-import type { Caller } from "../../daemon/peer.ts";
+import type { Caller } from "../../daemon/state/peer.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Body } from "./calls.ts";

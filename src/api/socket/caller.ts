@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Daemon } from "../../daemon/daemon.ts";
-import type { Peer } from "../../daemon/peer.ts";
-import type { Admitted } from "../../daemon/tokens.ts";
+import type { Peer } from "../../daemon/state/peer.ts";
+import type { Admitted } from "../../daemon/state/tokens.ts";
 import type { CairnError } from "../../errors.ts";
 
 /** A caller, when they are none any more, and why they are not served though they are known. */

@@ -7,7 +7,7 @@ import { checkValue, type Notes, refuseUnknown } from "../../contract/schema.ts"
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions, WorkspaceRef } from "../../contract/words.ts";
 import { type Daemon, isBeside } from "../../daemon/daemon.ts";
-import { type Caller, isOperator, mayByBits, type Peer, requireRootsPlace } from "../../daemon/peer.ts";
+import { type Caller, isOperator, mayByBits, type Peer, requireRootsPlace } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { rawPath } from "../../formats/records/record.ts";

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { setImmediate } from "node:timers/promises";
 import { EVENT_TYPES, type EventType } from "../../contract/service.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
-import { type Caller, isOperator, keyOf } from "../../daemon/peer.ts";
+import { type Caller, isOperator, keyOf } from "../../daemon/state/peer.ts";
 import type { Noted } from "../../daemon/records/events.ts";
 import { CairnError } from "../../errors.ts";
 

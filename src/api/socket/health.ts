@@ -1,5 +1,5 @@
 import type { Daemon } from "../../daemon/daemon.ts";
-import type { Caller } from "../../daemon/peer.ts";
+import type { Caller } from "../../daemon/state/peer.ts";
 import { ERROR_TABLE } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import type { Job } from "../../contract/service.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
-import { type Caller, keyOf } from "../../daemon/peer.ts";
+import { type Caller, keyOf } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import type { Body, Told } from "./calls.ts";
 import { isChanging, isJob } from "./capabilities.ts";

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Client } from "../../contract/index.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
-import type { Caller } from "../../daemon/peer.ts";
+import type { Caller } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { type Members, withoutOurs } from "../client/connection.ts";
 import { type Calls, methodsOf } from "../client/served-library.ts";

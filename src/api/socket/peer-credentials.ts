@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import { endianness } from "node:os";
 import { CairnError } from "../../errors.ts";
 import { bindNative, lastErrno, newArena, type NativeFunction } from "../../native.ts";
-import type { Peer } from "../../daemon/peer.ts";
+import type { Peer } from "../../daemon/state/peer.ts";
 
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;

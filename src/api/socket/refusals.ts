@@ -1,5 +1,5 @@
-import type { Caller } from "../../daemon/peer.ts";
-import type { NotAdmitted } from "../../daemon/tokens.ts";
+import type { Caller } from "../../daemon/state/peer.ts";
+import type { NotAdmitted } from "../../daemon/state/tokens.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { rowOf } from "./capabilities.ts";

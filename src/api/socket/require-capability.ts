@@ -1,4 +1,4 @@
-import { type Caller, isWholeOperator } from "../../daemon/peer.ts";
+import { type Caller, isWholeOperator } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { type Capability, isForOwners, type Options, rowOf, UNSERVED } from "./capabilities.ts";
 

@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:http";
 import type { Socket } from "node:net";
 import { dirname } from "node:path";
 import type { Daemon } from "../../daemon/daemon.ts";
-import { isOperator, type Peer } from "../../daemon/peer.ts";
+import { isOperator, type Peer } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { groupId } from "../../fs/users.ts";

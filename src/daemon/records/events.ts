@@ -4,7 +4,7 @@ import { checkValue } from "../../contract/schema.ts";
 import { toCairnError } from "../../errors.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
-import { folderOf } from "../kept-state.ts";
+import { folderOf } from "../state/kept-state.ts";
 import type { Records, Row } from "./records.ts";
 
 /** Bounds of what is kept. */

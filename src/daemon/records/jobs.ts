@@ -5,7 +5,7 @@ import { fromWire, toWire } from "../../contract/wire.ts";
 import type { CallOptions, Progress } from "../../contract/words.ts";
 import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { type Caller, isWholeOperator, keyOf } from "../peer.ts";
+import { type Caller, isWholeOperator, keyOf } from "../state/peer.ts";
 import type { EventPlace, Events } from "./events.ts";
 import type { Records, Row } from "./records.ts";
 

@@ -5,7 +5,7 @@ import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../../errors.ts";
-import type { Caller } from "../peer.ts";
+import type { Caller } from "../state/peer.ts";
 import { Events, type Noted } from "./events.ts";
 import { type Hand, type JobCall, Jobs } from "./jobs.ts";
 import { Records } from "./records.ts";

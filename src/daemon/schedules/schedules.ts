@@ -4,7 +4,7 @@ import { SCHEDULED, type ScheduledRun, type ServedWorkspace } from "../../format
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import type { BackupRow, DaemonConfig } from "../config.ts";
-import { folderOf, type KeptState } from "../kept-state.ts";
+import { folderOf, type KeptState } from "../state/kept-state.ts";
 import type { Log } from "../log/log.ts";
 import { AutoSaves, type Changes, type SaveRules } from "./auto-saves.ts";
 import { type BackupHands, backupTasks } from "./backups.ts";

@@ -1,6 +1,6 @@
 import type { ChangesOf } from "../../workspace/store/engine.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
-import { folderOf, type KeptState, type ServedWorkspace } from "../kept-state.ts";
+import { folderOf, type KeptState, type ServedWorkspace } from "../state/kept-state.ts";
 import type { KeptRecords } from "../records/kept-records.ts";
 import type { Changes } from "../schedules/auto-saves.ts";
 import type { ChangeSource } from "./change-source.ts";

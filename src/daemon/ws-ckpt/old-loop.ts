@@ -4,7 +4,7 @@ import type { LoopImage } from "../../formats/records/daemon-state.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 import { mountOf } from "../../fs/linux/mounts.ts";
 import type { DaemonConfig } from "../config.ts";
-import { backingFile } from "../loop-image.ts";
+import { backingFile } from "../state/loop-image.ts";
 import type { DaemonPlaces } from "../places.ts";
 
 /** The places at which the checkpoint daemon ws-ckpt had its things, where its state does not say others. */

@@ -11,15 +11,15 @@ import {
   statSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { CairnError } from "../errors.ts";
-import { failpoint } from "../failpoint.ts";
-import type { LoopImage } from "../formats/records/daemon-state.ts";
-import { durableMkdir, fsyncDirectory } from "../fs/durable.ts";
-import { filesystemKind, freeSpace, mountOf } from "../fs/linux/mounts.ts";
-import { formatBytes } from "../formats/sizes.ts";
-import { openRegular } from "../fs/regular-file.ts";
-import { printablePath } from "../fs/paths/safe-path.ts";
-import type { DaemonConfig } from "./config.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { LoopImage } from "../../formats/records/daemon-state.ts";
+import { durableMkdir, fsyncDirectory } from "../../fs/durable.ts";
+import { filesystemKind, freeSpace, mountOf } from "../../fs/linux/mounts.ts";
+import { formatBytes } from "../../formats/sizes.ts";
+import { openRegular } from "../../fs/regular-file.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
+import type { DaemonConfig } from "../config.ts";
 
 /**
  * A btrfs in a file of the state directory, for machines that have none. The image is made under another name, formatted and

@@ -1,13 +1,13 @@
 import { lstatSync } from "node:fs";
-import type { DaemonState, ServedWorkspace } from "../formats/records/daemon-state.ts";
-import { type RecordedPath, rawPath, recordPath } from "../formats/records/record.ts";
-import { isSubvolume, subvolumeUuid } from "../fs/linux/btrfs.ts";
+import type { DaemonState, ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import { type RecordedPath, rawPath, recordPath } from "../../formats/records/record.ts";
+import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { Marks } from "./marks.ts";
-import type { DaemonPlaces } from "./places.ts";
+import type { DaemonPlaces } from "../places.ts";
 import { type LoadedState, StateFile } from "./state-file.ts";
 import { Tokens } from "./tokens.ts";
 
-export type { DaemonState, FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
+export type { DaemonState, FolderMove, ServedWorkspace } from "../../formats/records/daemon-state.ts";
 
 /** The state in memory and on disk, which are the same after each change. */
 export class KeptState {

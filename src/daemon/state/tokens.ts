@@ -1,19 +1,19 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { join } from "node:path";
-import type { TokenCreated, TokenInfo, TokenOptions } from "../contract/daemon.ts";
-import { CairnError } from "../errors.ts";
-import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
-import { encodeChecked, rawPath } from "../formats/records/record.ts";
+import type { TokenCreated, TokenInfo, TokenOptions } from "../../contract/daemon.ts";
+import { CairnError } from "../../errors.ts";
+import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import { encodeChecked, rawPath } from "../../formats/records/record.ts";
 import {
   decodeTokens,
   encodeTokens,
   type KeptToken,
   type TokensFile,
   type TokenWorkspace,
-} from "../formats/records/tokens.ts";
-import { durableWrite } from "../fs/durable.ts";
-import { displayPath } from "../fs/paths/safe-path.ts";
-import { before, parseSpan } from "../workspace/keep/retention.ts";
+} from "../../formats/records/tokens.ts";
+import { durableWrite } from "../../fs/durable.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
+import { before, parseSpan } from "../../workspace/keep/retention.ts";
 import { type Caller, isOperator, isWholeOperator } from "./peer.ts";
 import { readOrSetAside } from "./state-file.ts";
 

@@ -1,15 +1,15 @@
 import { existsSync } from "node:fs";
-import { rawPath } from "../formats/records/record.ts";
+import { rawPath } from "../../formats/records/record.ts";
 import {
   markedElsewhere,
   markOf,
   removeOtherMarks,
   systemStateDirectory,
   writeMarks,
-} from "../workspace/place/daemon-marks.ts";
-import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
-import { realPathOf } from "../workspace/place/find-workspace.ts";
-import type { DaemonPlaces } from "./places.ts";
+} from "../../workspace/place/daemon-marks.ts";
+import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import { realPathOf } from "../../workspace/place/find-workspace.ts";
+import type { DaemonPlaces } from "../places.ts";
 
 type Marked = Pick<ServedWorkspace, "path" | "path_b64" | "link">;
 

@@ -1,11 +1,11 @@
 import { lstatSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { CairnError } from "../errors.ts";
-import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
-import { rawPath } from "../formats/records/record.ts";
-import { attributesOf } from "../fs/linux/own-attributes.ts";
-import { membersOf } from "../fs/users.ts";
-import { printablePath } from "../fs/paths/safe-path.ts";
+import { CairnError } from "../../errors.ts";
+import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import { attributesOf } from "../../fs/linux/own-attributes.ts";
+import { membersOf } from "../../fs/users.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 
 /** Whoever is at the other end of a connection, as the kernel knows them. */
 export interface Peer {

@@ -1,12 +1,12 @@
 import { renameSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { CairnError, toCairnError } from "../errors.ts";
-import { failpoint } from "../failpoint.ts";
-import { type DaemonState, decodeDaemonState, encodeDaemonState } from "../formats/records/daemon-state.ts";
-import { encodeChecked } from "../formats/records/record.ts";
-import { durableWrite, fsyncDirectory, readSmallFile } from "../fs/durable.ts";
-import { namesIn } from "../fs/paths/names-in.ts";
-import { printablePath } from "../fs/paths/safe-path.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { type DaemonState, decodeDaemonState, encodeDaemonState } from "../../formats/records/daemon-state.ts";
+import { encodeChecked } from "../../formats/records/record.ts";
+import { durableWrite, fsyncDirectory, readSmallFile } from "../../fs/durable.ts";
+import { namesIn } from "../../fs/paths/names-in.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 
 const NAME = "state.json";
 const PREVIOUS = "state.previous.json";
