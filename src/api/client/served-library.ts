@@ -16,7 +16,7 @@ import type { Verb } from "../../contract/verb.ts";
 import { SYSTEM_SOCKET, userSocket } from "../../daemon/places.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { absolutePath } from "../../fs/users.ts";
-import { isForOwners, type Options } from "../socket/capabilities.ts";
+import { isForOwners, type Options } from "../rights/capabilities.ts";
 import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
 import { notAsked } from "./service.ts";
 

@@ -3,7 +3,7 @@ import type { Caller } from "../../daemon/state/peer.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Body } from "./calls.ts";
-import { callOf, isChanging } from "./capabilities.ts";
+import { callOf, isChanging } from "../rights/capabilities.ts";
 
 /** Calls beside those that count as changes, of which an operator wants to know all the same. */
 const TOLD_TOO = new Set(["reload", "tokenCreate", "tokenRevoke"]);

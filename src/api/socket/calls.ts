@@ -11,7 +11,7 @@ import { type Caller, isOperator, mayByBits, type Peer, requireRootsPlace } from
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { callOf, isForWriters, isOfWorkspace, isPlaceOf, looks } from "./capabilities.ts";
+import { callOf, isForWriters, isOfWorkspace, isPlaceOf, looks } from "../rights/capabilities.ts";
 import { requireCapability } from "./require-capability.ts";
 import { type Asked, carriesRequest, doneBefore } from "./done-before.ts";
 

@@ -5,7 +5,7 @@ import type { Daemon } from "../../daemon/daemon.ts";
 import { type Caller, keyOf } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import type { Body, Told } from "./calls.ts";
-import { isChanging, isJob } from "./capabilities.ts";
+import { isChanging, isJob } from "../rights/capabilities.ts";
 import { queryOf } from "./events.ts";
 
 /** Jobs over HTTP: calls that became one, and `/v1/jobs`. */

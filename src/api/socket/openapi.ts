@@ -5,7 +5,7 @@ import { EVENT_TYPES, eventOf, Job, JobBegun, JobList } from "../../contract/ser
 import type { Verb } from "../../contract/verb.ts";
 import { ERROR_TABLE } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
-import { callOf, isChanging, isJob, isOfWorkspace, servedCalls, whoMay } from "./capabilities.ts";
+import { callOf, isChanging, isJob, isOfWorkspace, servedCalls, whoMay } from "../rights/capabilities.ts";
 
 /** The calls of the socket as OpenAPI 3.1, made of the schemas that check them. */
 

@@ -2,7 +2,7 @@ import type { Caller } from "../../daemon/state/peer.ts";
 import type { NotAdmitted } from "../../daemon/state/tokens.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { rowOf } from "./capabilities.ts";
+import { rowOf } from "../rights/capabilities.ts";
 
 /** Errors of an agent's call that its person may want to know of; others are a program's ordinary day. */
 const TOLD: ReadonlySet<ErrorCode> = new Set(

@@ -1,6 +1,6 @@
 import { type Caller, isWholeOperator } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
-import { type Capability, isForOwners, type Options, rowOf, UNSERVED } from "./capabilities.ts";
+import { type Capability, isForOwners, type Options, rowOf, UNSERVED } from "../rights/capabilities.ts";
 
 /** Throws `permission` or `unsupported` where a caller may not make a call at all, or not with these options; `usage` for no call. */
 export function requireCapability(caller: Caller, name: string, options: Options): void {
