@@ -169,5 +169,5 @@ prepare_read_only() {
     return 1
   fi
   # The bundle may be older than the sources; those are always right, only slower to load.
-  entry=$root/src/cli/entry.ts
+  entry=$root/src/cli/program/entry.ts
 }

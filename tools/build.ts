@@ -55,7 +55,7 @@ const workersBesideChunks: Plugin = {
 };
 
 function entryPoints(): Record<string, string> {
-  const entries: Record<string, string> = { cli: "src/cli/entry.ts" };
+  const entries: Record<string, string> = { cli: "src/cli/program/entry.ts" };
   if (existsSync(path.join(ROOT, "src/index.ts"))) entries["index"] = "src/index.ts";
   if (existsSync(path.join(ROOT, "src/client.ts"))) entries["client"] = "src/client.ts";
   for (const file of readdirSync(path.join(ROOT, "src"), { recursive: true, encoding: "utf8" })) {
@@ -113,7 +113,7 @@ const BUNDLED = {
 } as const satisfies BuildOptions;
 
 /** What the command and its threads run, behind entry points that are the same from source. */
-const SCRIPTS = ["src/cli/main.ts", "src/thread-main.ts"];
+const SCRIPTS = ["src/cli/program/main.ts", "src/thread-main.ts"];
 
 async function bundle(stage: string): Promise<void> {
   const scripts = await makeScripts(stage);

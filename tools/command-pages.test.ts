@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
-import { COMMANDS } from "../src/cli/commands/index.ts";
+import { COMMANDS } from "../src/cli/program/commands.ts";
 import { commandsPage, manualPages } from "./command-pages.ts";
 
 test("the page of commands has each command with all its options, and none that is hidden", async () => {

@@ -1,5 +1,5 @@
 import type { CommandDefinition } from "../src/cli/command.ts";
-import { COMMANDS } from "../src/cli/commands/index.ts";
+import { COMMANDS } from "../src/cli/program/commands.ts";
 import { type ArgumentDefinition, GLOBAL_OPTIONS, type OptionDefinition } from "../src/cli/definitions.ts";
 import { VERSION } from "../src/formats/program.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { parse } from "../src/cli/program.ts";
+import { parse } from "../src/cli/program/program.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "..");
 const PAGES = globSync(["*.md", "docs/**/*.md"], { cwd: ROOT });

@@ -35,7 +35,7 @@ function played(): string {
     writeFileSync(path.join(folder, "src/main.ts"), "export const port = 80;\n");
     writeFileSync(path.join(folder, "notes.md"), "# Shop\n");
     const cairn = path.join(bin, "cairn");
-    writeFileSync(cairn, `#!/bin/sh\nexec '${process.execPath}' '${ROOT}/src/cli/entry.ts' "$@"\n`);
+    writeFileSync(cairn, `#!/bin/sh\nexec '${process.execPath}' '${ROOT}/src/cli/program/entry.ts' "$@"\n`);
     chmodSync(cairn, 0o755);
     const env = { PATH: `${bin}:${process.env["PATH"]}`, HOME: scratch, XDG_STATE_HOME: state };
     const screen = COMMANDS.map((command) => {

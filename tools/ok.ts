@@ -32,7 +32,7 @@ const CHECKS: Step[] = [
  */
 const NOT_HERE = [
   "**/{kill,*-kill,care,doctor,faults*,busy-folder,*-restic}.test.ts",
-  "src/cli/process.test.ts",
+  "src/cli/program/process.test.ts",
   "src/backup/**",
   "src/repository/storage/{sftp,s3}/**",
 ];

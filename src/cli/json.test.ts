@@ -6,7 +6,7 @@ import { after, test } from "node:test";
 import { ContextStore, EMBEDDED } from "../context/store.ts";
 import { CairnError, ERROR_TABLE } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
-import { COMMANDS } from "./commands/index.ts";
+import { COMMANDS } from "./program/commands.ts";
 import { type Envelope, printEnvelope } from "./envelope.ts";
 import { DATA_KEYS, POINT_KEYS } from "./testing-json-keys.ts";
 import { argsOf, failing, fakeLibrary, ID_A, REASONS, RESTORED, SAVED, SHOWN_FILE } from "./testing-fake-library.ts";

@@ -1,5 +1,5 @@
 /** The command line as a process on the fake library, for tests of signals, pipes and terminals. Test only. */
-import { runProcess } from "./process.ts";
+import { runProcess } from "./program/process.ts";
 import { CairnError } from "../errors.ts";
 import { fakeLibrary, SAVED } from "./testing-fake-library.ts";
 import type { CallOptions } from "../contract/index.ts";

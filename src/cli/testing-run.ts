@@ -1,6 +1,6 @@
 /** Runs the command line in this process on a fake library and keeps what it wrote. Test only. */
-import { runCli } from "./cli.ts";
-import type { CliInput, OutputSink } from "./cli.ts";
+import { runCli } from "./program/cli.ts";
+import type { CliInput, OutputSink } from "./program/cli.ts";
 import type { Envelope } from "./envelope.ts";
 import { fakeLibrary } from "./testing-fake-library.ts";
 import type { FakeLibrary } from "./testing-fake-library.ts";

@@ -14,7 +14,7 @@ import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
 
 /** A client that stays open while others change what it was opened for. */
 
-const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 
 type Call = (client: Client) => Promise<unknown>;
 const WRITERS: Record<string, Call> = {

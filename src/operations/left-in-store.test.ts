@@ -10,7 +10,7 @@ import { type TestFolder, testFolder } from "./testing-folder.ts";
 
 /** What removals have to leave in the store, and who takes it out. */
 
-const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 const SECRET = "a secret that is in no other file";
 const SECRET_ID = createHash("sha256").update(SECRET).digest("hex");
 

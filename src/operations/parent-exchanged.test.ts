@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { testFolder } from "./testing-folder.ts";
 
-const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 const HOSTILE = 4000;
 const ONLY_ROOT = process.geteuid?.() === 0 ? false : "only root works in folders of others";
 

@@ -4,7 +4,7 @@ import { readdirSync } from "node:fs";
 import { test } from "node:test";
 import { testFolder } from "./testing-folder.ts";
 
-const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 
 for (const words of [["pin"], ["tag", "kept"], ["verify"]]) {
   const [verb] = words as [string];

@@ -10,7 +10,7 @@ import { controlPaths, workspacePaths } from "../workspace/place/control-layout.
 import { Points } from "../workspace/points/points.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 
 /** A signal that is aborted from the time on when it was asked so often. */
 function abortedAt(asks: number): AbortSignal {

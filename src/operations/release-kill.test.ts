@@ -10,7 +10,7 @@ import { firstOf } from "../../test/fixtures/long.ts";
 
 /** Releases of a command that is killed, and who takes up or removes what it left. */
 
-const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 
 function cairn(
   words: readonly string[],

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 
 /** What the command says. */
 function cairn(words: readonly string[]): { status: number | null; stdout: string; stderr: string } {

@@ -8,7 +8,7 @@ import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 
 test("the points follow a folder that was moved", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });

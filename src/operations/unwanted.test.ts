@@ -10,7 +10,7 @@ import { hasCode, testFolder } from "./testing-folder.ts";
 
 /** What a save leaves out by what it finds: caches, folders with some file, large files. */
 
-const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
 const SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55";
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
 

@@ -12,7 +12,7 @@ import type { OpenedRepository } from "../../operations/opened-repository.ts";
 import { backupScene, type BackupScene, packWith, spoil } from "../testing-far.ts";
 import { firstOf } from "../../../test/fixtures/long.ts";
 
-const ENTRY = new URL("../../cli/entry.ts", import.meta.url).pathname;
+const ENTRY = new URL("../../cli/program/entry.ts", import.meta.url).pathname;
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
 
 function restic(at: BackupScene, place: string, ...args: string[]): string {

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { COMMANDS } from "../commands/index.ts";
+import { COMMANDS } from "../program/commands.ts";
 import { completionScript, SHELLS } from "./scripts.ts";
 
 /** What bash offers for the line; the last word is the one being typed. */

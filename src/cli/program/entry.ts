@@ -8,7 +8,7 @@ function compileCacheFolder(): string | undefined {
   const { existsSync } = process.getBuiltinModule("node:fs");
   const { fileURLToPath } = process.getBuiltinModule("node:url");
   const runtime = fileURLToPath(
-    new URL(import.meta.url.endsWith(".ts") ? "../../.runtime" : "../.runtime", import.meta.url),
+    new URL(import.meta.url.endsWith(".ts") ? "../../../.runtime" : "../.runtime", import.meta.url),
   );
   if (existsSync(runtime)) return `${runtime}/compile-cache`;
   const { HOME: home, XDG_CACHE_HOME: caches } = process.env;

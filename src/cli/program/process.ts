@@ -1,12 +1,12 @@
-import { ERROR_TABLE, toCairnError } from "../errors.ts";
+import { ERROR_TABLE, toCairnError } from "../../errors.ts";
 import fs from "node:fs";
 import { constants } from "node:os";
-import { absolutePath } from "../fs/users.ts";
-import type { CairnLibrary } from "../contract/index.ts";
-import { bindNative } from "../native.ts";
+import { absolutePath } from "../../fs/users.ts";
+import type { CairnLibrary } from "../../contract/index.ts";
+import { bindNative } from "../../native.ts";
 import { runCli } from "./cli.ts";
 import type { CliInput, OutputSink } from "./cli.ts";
-import { EXIT_PARTLY } from "./envelope.ts";
+import { EXIT_PARTLY } from "../envelope.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 

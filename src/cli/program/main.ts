@@ -1,4 +1,4 @@
-import { VERSION } from "../formats/program.ts";
+import { VERSION } from "../../formats/program.ts";
 
 /** The command of this process. `--version` is answered before anything else is loaded. */
 export async function main(): Promise<void> {
@@ -7,6 +7,6 @@ export async function main(): Promise<void> {
     process.stdout.write(`${VERSION}\n`);
     return;
   }
-  const [{ runProcess }, { openLibrary }] = await Promise.all([import("./process.ts"), import("./library.ts")]);
+  const [{ runProcess }, { openLibrary }] = await Promise.all([import("./process.ts"), import("../library.ts")]);
   await runProcess(argv, openLibrary);
 }

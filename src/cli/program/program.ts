@@ -1,10 +1,10 @@
 import { Command, CommanderError, Option } from "commander";
-import { COMMANDS } from "./commands/index.ts";
-import type { CommandDefinition } from "./command.ts";
-import { GLOBAL_OPTIONS } from "./definitions.ts";
-import type { Globals } from "./context.ts";
-import { Input, parseWait, usage } from "./input.ts";
-import { VERSION } from "../formats/program.ts";
+import { COMMANDS } from "./commands.ts";
+import type { CommandDefinition } from "../command.ts";
+import { GLOBAL_OPTIONS } from "../definitions.ts";
+import type { Globals } from "../context.ts";
+import { Input, parseWait, usage } from "../input.ts";
+import { VERSION } from "../../formats/program.ts";
 
 /** Meaning of the arguments. */
 export type Parsed =

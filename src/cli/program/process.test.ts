@@ -16,10 +16,10 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { createInterface } from "node:readline/promises";
 import { fileURLToPath } from "node:url";
-import type { Envelope } from "./envelope.ts";
+import type { Envelope } from "../envelope.ts";
 
-const ENTRY = fileURLToPath(new URL("./testing-entry.ts", import.meta.url));
-const LAUNCHER = fileURLToPath(new URL("../../cairn", import.meta.url));
+const ENTRY = fileURLToPath(new URL("../testing-entry.ts", import.meta.url));
+const LAUNCHER = fileURLToPath(new URL("../../../cairn", import.meta.url));
 const MAIN = fileURLToPath(new URL("./entry.ts", import.meta.url));
 
 async function collect(stream: NodeJS.ReadableStream): Promise<string> {

@@ -1,15 +1,15 @@
-import { CairnError, toCairnError } from "../errors.ts";
-import type { CairnLibrary } from "../contract/index.ts";
-import type { Outcome } from "./command.ts";
-import { COMMANDS } from "./commands/index.ts";
-import { Context } from "./context.ts";
-import type { Globals } from "./context.ts";
-import { EXIT_PARTLY, makeEnvelope, printEnvelope } from "./envelope.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import type { CairnLibrary } from "../../contract/index.ts";
+import type { Outcome } from "../command.ts";
+import { COMMANDS } from "./commands.ts";
+import { Context } from "../context.ts";
+import type { Globals } from "../context.ts";
+import { EXIT_PARTLY, makeEnvelope, printEnvelope } from "../envelope.ts";
 import { asksForJson, commandNameOf, parse, understoodName } from "./program.ts";
 import type { Parsed } from "./program.ts";
-import { makeProgress } from "./progress.ts";
-import { printable } from "./render/format.ts";
-import { inLocale, makeStyle, wantsColour } from "./render/style.ts";
+import { makeProgress } from "../progress.ts";
+import { printable } from "../render/format.ts";
+import { inLocale, makeStyle, wantsColour } from "../render/style.ts";
 
 /** A place for output. A write after the reader has gone is dropped, and `closed` becomes true. */
 export interface OutputSink {
@@ -166,7 +166,7 @@ function isAnswered({ name, globals }: Parsed & { kind: "call" }): boolean {
 async function printOutcome(input: CliInput, context: Context, outcome: Outcome): Promise<void> {
   const { content, paged } = outcome;
   const { env, setCommandRunning } = context;
-  const pager = paged === true && context.globals.pager && input.stdout.isTerminal ? await import("./pager.ts") : null;
+  const pager = paged === true && context.globals.pager && input.stdout.isTerminal ? await import("../pager.ts") : null;
   if (content !== undefined && (await pager?.streamInPager(content, env, setCommandRunning)) !== true) {
     for await (const piece of content) {
       if (input.stdout.closed) break;

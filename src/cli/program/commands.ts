@@ -1,0 +1,195 @@
+import type { CommandDefinition } from "../command.ts";
+import type { TableEntry } from "../definitions.ts";
+
+export interface CommandEntry extends TableEntry {
+  /** The heading it stands under in the help. */
+  group: string;
+  load(): Promise<{ command: CommandDefinition }>;
+}
+
+const POINTS = "Save points";
+const LOOK = "Looking";
+const KEEP = "Keeping";
+const CARE = "Care";
+const BACKUPS = "Backups";
+const MACHINES = "Machines";
+const SETUP = "Setting up";
+
+/** Every command, in the order of the help. Only the one that is called gets loaded. */
+export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
+  save: { group: POINTS, summary: "save the folder as it is now", load: () => import("../commands/save.ts") },
+  restore: {
+    group: POINTS,
+    summary: "make the folder, or some paths, equal to a save point",
+    load: () => import("../commands/restore.ts"),
+  },
+  undo: { group: POINTS, summary: "take the last restore or undo back", load: () => import("../commands/undo.ts") },
+  run: { group: POINTS, summary: "save, run a command, save", load: () => import("../commands/run.ts") },
+  fork: {
+    group: POINTS,
+    summary: "start a new workspace from a save point",
+    load: () => import("../commands/fork.ts"),
+  },
+  export: {
+    group: POINTS,
+    summary: "write a save point as a directory to copy anywhere",
+    load: async () => ({ command: (await import("../commands/export-directory.ts")).exportCommand }),
+  },
+  import: {
+    group: POINTS,
+    summary: "make a workspace of an export, and record its origin",
+    load: async () => ({ command: (await import("../commands/export-directory.ts")).importCommand }),
+  },
+  clone: {
+    group: POINTS,
+    summary: "make a workspace of an export, without its origin",
+    load: async () => ({ command: (await import("../commands/export-directory.ts")).cloneCommand }),
+  },
+  history: {
+    group: LOOK,
+    summary: "list the save points, newest first",
+    load: () => import("../commands/looking/history.ts"),
+  },
+  why: {
+    group: LOOK,
+    summary: "which save points changed a path, and what led to them",
+    load: () => import("../commands/looking/why.ts"),
+  },
+  status: {
+    group: LOOK,
+    summary: "what changed since the last save point",
+    load: () => import("../commands/looking/status.ts"),
+  },
+  diff: {
+    group: LOOK,
+    summary: "compare save points, or one with the folder",
+    load: () => import("../commands/looking/diff.ts"),
+  },
+  show: {
+    group: LOOK,
+    summary: "list a save point's entries or print one of its files",
+    load: () => import("../commands/looking/show.ts"),
+  },
+  view: {
+    group: LOOK,
+    summary: "open a save point as a read-only folder",
+    load: () => import("../commands/looking/view.ts"),
+  },
+  pin: { group: KEEP, summary: "protect a save point from every cleanup", load: () => import("../commands/pin.ts") },
+  unpin: {
+    group: KEEP,
+    summary: "take the protection away",
+    load: async () => ({ command: (await import("../commands/pin.ts")).unpin }),
+  },
+  tag: { group: KEEP, summary: "add or remove a save point's tags", load: () => import("../commands/tag.ts") },
+  cleanup: {
+    group: KEEP,
+    summary: "remove save points by rules or by id",
+    load: () => import("../commands/cleanup.ts"),
+  },
+  verify: {
+    group: CARE,
+    summary: "read everything again and prove it whole",
+    load: () => import("../commands/verify.ts"),
+  },
+  seal: {
+    group: CARE,
+    summary: "read and store what save points only hold",
+    load: () => import("../commands/seal.ts"),
+  },
+  doctor: { group: CARE, summary: "find what is wrong and mend it", load: () => import("../commands/doctor.ts") },
+  store: {
+    group: CARE,
+    summary: "where the store is, and how restic opens it",
+    load: () => import("../commands/store.ts"),
+  },
+  inspect: { group: CARE, summary: "print any file that Cairn writes", load: () => import("../commands/inspect.ts") },
+  backup: {
+    group: BACKUPS,
+    summary: "keep save points in a repository off the machine",
+    load: () => import("../commands/backup/index.ts"),
+  },
+  receipt: {
+    group: BACKUPS,
+    summary: "check the signed record of a restore",
+    load: () => import("../commands/receipt/index.ts"),
+  },
+  database: {
+    group: BACKUPS,
+    summary: "copy and give back SQLite databases that are in use",
+    load: () => import("../commands/database/index.ts"),
+  },
+  bundle: {
+    group: BACKUPS,
+    summary: "pack context stores as bundles, prove and unpack them",
+    load: () => import("../commands/bundle/index.ts"),
+  },
+  context: {
+    group: BACKUPS,
+    summary: "keep what agents know, and find it again",
+    load: () => import("../commands/context/index.ts"),
+  },
+  "serve-context": {
+    group: BACKUPS,
+    summary: "let OpenViking's clients use a context store here",
+    load: () => import("../commands/serve-context.ts"),
+  },
+  "serve-repository": {
+    group: BACKUPS,
+    summary: "let other machines keep their repositories here",
+    load: () => import("../commands/serve-repository.ts"),
+  },
+  agent: {
+    group: SETUP,
+    summary: "have coding agents save as they work",
+    load: () => import("../commands/agent/index.ts"),
+  },
+  mcp: {
+    group: SETUP,
+    summary: "serve a folder's save points to an agent as tools",
+    load: () => import("../commands/mcp.ts"),
+  },
+  vm: {
+    group: MACHINES,
+    summary: "save, clone and restore virtual machines",
+    load: () => import("../commands/vm/index.ts"),
+  },
+  daemon: {
+    group: SETUP,
+    summary: "serve the workspaces of this machine to its programs",
+    load: () => import("../commands/daemon.ts"),
+  },
+  service: {
+    group: SETUP,
+    summary: "install the daemon, and see what it serves",
+    load: () => import("../commands/service/index.ts"),
+  },
+  init: { group: SETUP, summary: "begin to keep a folder", load: () => import("../commands/init.ts") },
+  workspaces: {
+    group: SETUP,
+    summary: "list the folders that are kept",
+    load: () => import("../commands/workspaces.ts"),
+  },
+  relocate: {
+    group: SETUP,
+    summary: "tell Cairn that a folder has moved",
+    load: () => import("../commands/relocate.ts"),
+  },
+  release: { group: SETUP, summary: "stop keeping a folder", load: () => import("../commands/release.ts") },
+  engine: {
+    group: SETUP,
+    summary: "which engine a folder can use, and why",
+    load: () => import("../commands/engine.ts"),
+  },
+  completion: {
+    group: SETUP,
+    summary: "print a completion script for a shell",
+    load: () => import("../completion/print-script.ts"),
+  },
+  __complete: {
+    group: SETUP,
+    summary: "words for the shell's completion",
+    hidden: true,
+    load: () => import("../completion/complete-points.ts"),
+  },
+};
