@@ -8,6 +8,7 @@ import {
   PACKAGE_HOMES,
   FORBIDDEN_WORDS,
 } from "./architecture-rules.ts";
+import { checkLayers } from "./check-layers.ts";
 import { checkLimits } from "./check-limits.ts";
 
 /**
@@ -194,7 +195,7 @@ function cycles(files: ReadonlyMap<string, SourceFile>): Finding[] {
 if (import.meta.main) {
   const quiet = process.argv.includes("--quiet");
   const source = path.resolve(import.meta.dirname, "../src");
-  const findings = [...checkArchitecture(source), ...checkLimits(source)];
+  const findings = [...checkArchitecture(source), ...checkLayers(source), ...checkLimits(source)];
   for (const finding of findings) {
     if (quiet && finding.severity === "warning") continue;
     console.log(`${finding.severity}: src/${finding.file}: ${finding.message}`);

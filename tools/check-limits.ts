@@ -15,7 +15,7 @@ export interface Measure {
 
 const IMPORT = /^(?:import|export)\s+(type\s+)?([^;'"]*?)\s*from\s*"(\.[^"]+)";|^import\s*"(\.[^"]+)";/gm;
 
-interface Imports {
+export interface Imports {
   all: Set<string>;
   /** Files of which something is there at run time. */
   values: Set<string>;
@@ -74,7 +74,7 @@ export function measuresOf(source: string): Measure[] {
   ];
 }
 
-function importsOf(source: string, file: string): Imports {
+export function importsOf(source: string, file: string): Imports {
   const all = new Set<string>();
   const values = new Set<string>();
   for (const [, isType, names = "", from, alone] of readFileSync(path.join(source, file), "utf8").matchAll(IMPORT)) {
