@@ -13,7 +13,7 @@ const HINT = new RegExp(
 );
 /** Hints about other programs, which stay as they are. */
 const OTHERS =
-  /rustic config --set|age-keygen|age -d|`--external|`--permission`|mount -t|property set -ts|clone -p|chattr|ulimit|mkdir -p|htpasswd/;
+  /rustic config --set|age-keygen|age -d|`--external|`--permission`|mount -t|property set -ts|clone -p|chattr|qemu-img|^put one of these files back|ln -s|ulimit|mkdir -p|htpasswd/;
 
 function hintsOfSource(): string[] {
   const files = readdirSync(SOURCE, { recursive: true, encoding: "utf8" }).filter(

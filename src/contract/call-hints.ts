@@ -84,6 +84,7 @@ const OPTIONS: readonly (readonly [string, string])[] = [
   ["--force\\b", "`force`"],
   ["--through-sqlite", "`throughSqlite`"],
   ["--keep-present", "`keepPresent`"],
+  ["--without-vectors", "`withoutVectors`"],
   ["--with ([^=\\s]+)=(\\S+)", '`with: ["$1=$2"]`'],
   ["--control-dir", "`controlDirectory`"],
   ["--allow (\\w+)", '`allow: ["$1"]`'],

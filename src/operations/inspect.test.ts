@@ -117,7 +117,7 @@ test("inspect says what lies in the state directory after a restore, and in a ca
     const inspected = await library.inspect(path);
     formats.set(inspected.format, inspected);
   }
-  for (const format of ["receipt", "receipt-key", "known-trees", "index-cache", "cachedir-tag"])
+  for (const format of ["receipt", "receipt-key", "known-trees", "seen-snapshots", "index-cache", "cachedir-tag"])
     assert.ok(formats.has(format), format);
   assert.equal((formats.get("receipt")!.content as { snapshot_id: string }).snapshot_id, snapshot!.snapshot_id);
   assert.deepEqual(formats.get("receipt-key")!.content, { note: "a secret: not shown" });

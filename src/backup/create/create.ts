@@ -94,7 +94,7 @@ export async function createBackup(
 ): Promise<BackedUp> {
   const started = forwarded?.started ?? Date.now();
   checkSnapshotTags(options.tags ?? []);
-  const point = chosenPoint(workspace, options.point);
+  const point = chosenPoint(workspace, options);
   if (!point.sealed) throw neverRead(point);
   if (options.save === true) warnOfNothing(workspace, point, options.onWarning);
   const uploading = new Uploading(options.onProgress);
@@ -109,13 +109,16 @@ export async function createBackup(
   }, options);
 }
 
-function chosenPoint(workspace: Workspace, word: string | undefined): Point {
+function chosenPoint(workspace: Workspace, { point: word, dryRun }: CreateBackupOptions): Point {
   try {
     return workspace.resolve(word ?? "head");
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "not_found" || word !== undefined) throw error;
     throw new CairnError(error.code, error.message, {
-      hint: "without `--no-save` the folder is saved first",
+      hint:
+        dryRun === true
+          ? "a dry run saves nothing: `cairn save` first"
+          : "without `--no-save` the folder is saved first",
       cause: error,
     });
   }

@@ -61,7 +61,6 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.store-size": { name: "store-size", file: null },
   "cairn.restore": { name: "restore-journal", file: /^restore\.json$/, check: decodeRestoreFile },
   "cairn.seal": { name: "save-point-seal", file: /^seal\.json$/, check: decodeSealFile },
-  "cairn.ruleless": { name: "points-without-rules", file: null },
   "cairn.engines": { name: "engine-probe", file: /^engines\.json$/ },
   "cairn.cleanup": { name: "cleanup-journal", file: /^cleanup\.json$/, check: decodeCleanup },
   "cairn.cleanup-plan": { name: "cleanup-plan", file: null, check: decodeCleanupPlan },
@@ -118,6 +117,7 @@ export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null 
   if (name === "spare") return { format: "spare-room", version: null, content: { bytes: bytes.length } };
   if (name === "CACHEDIR.TAG")
     return { format: "cachedir-tag", version: null, content: { note: "what lies beside it is a cache" } };
+  if (name === "seen-snapshots") return { format: "seen-snapshots", version: 1, content: jsonObject(bytes) ?? {} };
   if (name === "known-trees.json") return { format: "known-trees", version: null, content: jsonObject(bytes) ?? {} };
   const receipt = receiptOf(bytes);
   if (receipt !== null) return receipt;
