@@ -57,6 +57,8 @@ export interface HeldDatabase {
   release(): Promise<boolean>;
 }
 
+/** Bytes of a path, with its end, that a system call takes. */
+const PATH_MAX = 4096;
 /** Larger databases at rest are not checked while somebody waits for a save. */
 const MOST_CHECKED_BYTES = 64 << 20;
 
@@ -79,6 +81,8 @@ export async function checkResting(
   });
   if (held === null && wide(table.records, base + R.SIZE) > MOST_CHECKED_BYTES)
     return unless("nothing was in its log or journal; SQLite did not check it, since it has more than 64 MiB");
+  if (place.length >= PATH_MAX)
+    return unless("nothing was in its log or journal; SQLite did not check it, since its path is too long");
   const problem = await capture.check(place, { signal });
   const changed = BigInt(signedWide(table.records, base + R.CTIME)) * 1_000_000_000n;
   const read = changed + BigInt(table.records[base + R.CTIME_NS]!);
