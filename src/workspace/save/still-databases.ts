@@ -50,12 +50,17 @@ export async function whileStill(
 function knownDatabases(workspace: Workspace): Uint8Array[] {
   const found = new Map<string, Uint8Array>();
   const add = (path: Uint8Array): void => void found.set(latin1(path), path);
-  let point = workspace.byId(workspace.state().head);
-  for (let i = 0; i < LOOK_BACK && point !== null; i++) {
-    for (const path of stillDatabases(point.descriptor)) add(path);
-    for (const label of point.descriptor.labels) if (label.label.endsWith("-consistent")) add(rawPath(label));
-    if (point.sealed) break;
-    point = workspace.byId(point.descriptor.parent_id);
+  try {
+    let point = workspace.byId(workspace.state().head);
+    for (let i = 0; i < LOOK_BACK && point !== null; i++) {
+      for (const path of stillDatabases(point.descriptor)) add(path);
+      for (const label of point.descriptor.labels) if (label.label.endsWith("-consistent")) add(rawPath(label));
+      if (point.sealed) break;
+      point = workspace.byId(point.descriptor.parent_id);
+    }
+  } catch (error) {
+    // A damaged point tells nothing, and keeps nobody from a save.
+    if (toCairnError(error).code !== "damaged") throw error;
   }
   const open = openDatabases(workspace.root);
   for (const path of open) add(path);
