@@ -131,6 +131,10 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   await daemon.start();
   assert.equal(fs.statSync(image).size, 768 << 20, "it is never shrunk");
   await daemon.stop();
+  daemon.configure("");
+  await daemon.start();
+  assert.equal(fs.statSync(image).size, 768 << 20, "it does not grow to the default size once the setting is gone");
+  await daemon.stop();
   execFileSync("umount", [mount]);
   fs.renameSync(image, `${image}.away`);
   const { error } = await daemon.refused();
