@@ -33,7 +33,7 @@ const UNFINISHED = "btrfs.img.unfinished";
 const PART_OF_FREE = 0.8;
 /** The least that mkfs.btrfs takes, with some room. */
 const LEAST_BYTES = 256 << 20;
-/** Of an image that is made without `loop.size`. */
+/** The size of an image that is made without `loop.size`. */
 const DEFAULT_BYTES = 30 * 2 ** 30;
 
 /** The image's place and that of its mount: by the state directory, or those of an image that ws-ckpt made. */

@@ -107,7 +107,7 @@ export class BlobSource {
     }
   }
 
-  /** The same in pieces, so that no large plaintext is in memory: to be used up before the next call. */
+  /** Returns a blob's plaintext in pieces, so that no large one is in memory. The caller uses them up before the next call. */
   pieces(entry: number, compares = this.#options.compares): Iterable<Uint8Array> {
     const read = (place: BlobPlace & { id: Uint8Array }): Iterable<Uint8Array> => this.#reader.pieces(place);
     try {
@@ -265,7 +265,7 @@ export class BlobSource {
     return this.#readElsewhere(entry, error, (place) => this.#reader.view(place));
   }
 
-  /** Likewise, with what `read` returns. */
+  /** Returns what `read` returns of the first other place that is sound; throws `error` as `#viewElsewhere` does. */
   #readElsewhere<T>(entry: number, error: CairnError, read: (place: BlobPlace & { id: Uint8Array }) => T): T {
     for (const place of this.#index.others(entry)) {
       try {

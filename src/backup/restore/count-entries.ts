@@ -29,7 +29,7 @@ export async function countEntries(
   /** By hard-link group, a node of each content that is under its names. */
   const linked = new Map<string, TreeNode[]>();
   let linkedBytes = 0;
-  /** What its pieces hold; of a piece that the index lacks nothing tells but the node. */
+  /** Returns the bytes that the pieces of a file hold; the size in its node if the index lacks a piece. */
   const sizeOf = ({ content, size }: TreeNode): number => {
     let held = 0;
     for (let at = 0; at < (content?.length ?? 0); at += 32) {
