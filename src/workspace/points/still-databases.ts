@@ -7,6 +7,7 @@ import { beside, besideWhich, LOCK_BYTE_OFFSET } from "../../formats/sqlite-head
 import { findHolders } from "../../fs/linux/holders.ts";
 import { processesWithLocks } from "../../fs/linux/kernel-lock.ts";
 import type { SaveInput } from "../save/record-point.ts";
+import type { Point } from "./point-files.ts";
 import type { Workspace } from "../workspace.ts";
 import { stillDatabases } from "./describe.ts";
 
@@ -55,13 +56,23 @@ function knownDatabases(workspace: Workspace): Uint8Array[] {
     for (const path of stillDatabases(point.descriptor)) add(path);
     for (const label of point.descriptor.labels) if (label.label.endsWith("-consistent")) add(rawPath(label));
     if (point.sealed) break;
-    point = workspace.byId(point.descriptor.parent_id);
+    point = parentOf(workspace, point);
   }
   const open = openDatabases(workspace.root);
   for (const path of open) add(path);
   // A program in another container is not seen, but the index of a log is there as long as one has the database open.
   const isInUse = (path: Uint8Array): boolean => existsSync(joinPath(workspace.root, beside(path, "-shm")));
   return open.length > 0 || [...found.values()].some(isInUse) ? [...found.values()] : [];
+}
+
+/** Returns the point before another; null also if its record is damaged, which is no reason to save nothing. */
+function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
+  try {
+    return workspace.byId(descriptor.parent_id);
+  } catch (error) {
+    if (toCairnError(error).code !== "damaged") throw error;
+    return null;
+  }
 }
 
 /** Files that processes have open which hold a lock such as SQLite's; who asks the kernel's table is spared most processes. */
