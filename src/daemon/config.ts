@@ -25,8 +25,8 @@ export interface DaemonConfig {
     data_root: string | null;
   };
   loop: {
-    /** The least of both is the image's size. */
-    bytes: number;
+    /** The least of both is the image's size. Null: 30 GiB for an image that is made, and one that exists is not grown. */
+    bytes: number | null;
     percent_of_disk: number;
   };
   socket: {
@@ -93,11 +93,10 @@ export interface BackupRow {
 }
 
 const MAX_CONFIG_BYTES = 1 << 20;
-const GIB = 1 << 30;
 
 const DEFAULTS: DaemonConfig = {
   backend: { type: null, data_root: null },
-  loop: { bytes: 30 * GIB, percent_of_disk: 50 },
+  loop: { bytes: null, percent_of_disk: 50 },
   socket: { group: null, connections: 256, request_bytes: 1 << 20, calls: 64, agents: [] },
   http: { listen: null, certificate: null, key: null },
   migrate: { state: null, data_root: null },

@@ -76,6 +76,9 @@ export class Daemon {
   #decision!: ReturnType<typeof bootstrap>;
   #reconciling: Promise<void> = Promise.resolve();
   #isStopping = false;
+  readonly #stopping = new AbortController();
+  /** Questions that nobody waits for, see `#askAhead()`. */
+  #asked: Promise<unknown> = Promise.resolve();
 
   private constructor(options: DaemonOptions, config: DaemonConfig) {
     this.#options = options;
@@ -231,8 +234,10 @@ export class Daemon {
   /** Ends what goes on, and keeps the state. Calls that are under way are the caller's to wait for. */
   async stop(): Promise<void> {
     this.#isStopping = true;
+    this.#stopping.abort();
     await this.#schedules.stop();
     await this.#reconciling;
+    await this.#asked;
     const clients = await Promise.allSettled(this.#clients.values());
     await Promise.allSettled(
       clients.map(async (each) => (each.status === "fulfilled" ? each.value.close() : undefined)),
@@ -293,6 +298,19 @@ export class Daemon {
     // A restore may have exchanged the folder, which is another subvolume then.
     this.#kept.marks.add(served);
     this.#counts.changed(id);
+    if (verb === "save") this.#askAhead(served, answered as SaveResult);
+  }
+
+  /**
+   * Asks btrfs about a first point at once if it has ignore files, which takes it long of many entries. The answer is kept, and
+   * the next status and save need not wait for it.
+   */
+  #askAhead(served: ServedWorkspace, { parent_id: parent, engine }: SaveResult): void {
+    if (parent !== null || engine !== "btrfs-snapshot" || this.#isStopping) return;
+    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(PATIENCE_MS)]);
+    const ask = async (): Promise<unknown> => (await this.#client(served)).status({ signal });
+    // Whoever asks next is told what is wrong.
+    this.#asked = Promise.allSettled([this.#asked, ask()]);
   }
 
   /** True where an event is for this peer, as things are now. */

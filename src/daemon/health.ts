@@ -1,12 +1,13 @@
 import { readdirSync, statSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { identityOfTree, recordedIdentity } from "../clones/as-made.ts";
 import type { Client, HistoryResult } from "../contract/index.ts";
 import { CairnError, toCairnError } from "../errors.ts";
-import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
+import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { freeSpace, mountOf } from "../fs/linux/mounts.ts";
 import { plural } from "../formats/sizes.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
+import { originalsIn } from "../workspace/care/convert.ts";
 import { folderOf, type KeptState } from "./state/kept-state.ts";
 
 /** State of a workspace when it was looked at last. Nothing is changed or removed for it. */
@@ -211,7 +212,13 @@ const LITTLE = 0.1;
 export function adviceOn(
   workspaces: readonly (ServedWorkspace & Health)[],
   systems: readonly FileSystemFacts[],
+  moves: readonly FolderMove[] = [],
 ): string[] {
+  // Nobody finds them beside the folders themselves, which lie on the image.
+  const parents = new Set(workspaces.flatMap(({ link }) => (link === undefined ? [] : [dirname(link)])));
+  const originals = [...parents]
+    .flatMap((parent) => originalsIn(Buffer.from(parent)))
+    .filter((place) => !moves.some(({ aside }) => place.equals(Buffer.from(aside))));
   const full = systems.filter(({ free_bytes: free, total_bytes: total }) => free < total * LITTLE);
   const sick = workspaces.filter(({ health }) => health !== "ok");
   return [
@@ -219,5 +226,8 @@ export function adviceOn(
     ...(sick.length === 0
       ? []
       : [`${plural(sick.length, "workspace")} cannot do all that they should: each says what would help`]),
+    ...originals.map(
+      (place) => `${printablePath(place)} is a folder as it was before it was moved; remove it when it is not needed`,
+    ),
   ];
 }

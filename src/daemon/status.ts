@@ -64,6 +64,6 @@ export function statusOf(parts: Parts): DaemonStatus {
         .map(({ repository }) => `${printablePath(repository)}: packs were not read within read_all_within`),
     ],
     file_systems: fileSystems,
-    advice: adviceOn(workspaces, fileSystems),
+    advice: adviceOn(workspaces, fileSystems, kept.state.moves),
   };
 }

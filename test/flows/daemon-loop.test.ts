@@ -61,6 +61,8 @@ test("a folder is moved onto the image and back, equal at its path at any time, 
   assert.equal(beside.length, 1);
   const original = path.join(path.dirname(folder), beside[0]!);
   assertFolder(original, state, "the original");
+  const named = (await daemon.status()).advice.filter((each) => each.includes(original));
+  assert.equal(named.length, 1, "the status names it for as long as it is there");
   await daemon.call("save", { workspace: folder, options: { message: "one" } });
   fs.writeFileSync(path.join(folder, "more"), "more");
   await daemon.call("save", { workspace: folder });
@@ -130,6 +132,10 @@ test("an image that is gone is not made anew, and one that is to be larger is gr
   daemon.configure('[loop]\nsize = "300MiB"\n');
   await daemon.start();
   assert.equal(fs.statSync(image).size, 768 << 20, "it is never shrunk");
+  await daemon.stop();
+  daemon.configure("");
+  await daemon.start();
+  assert.equal(fs.statSync(image).size, 768 << 20, "it does not grow to the default size once the setting is gone");
   await daemon.stop();
   execFileSync("umount", [mount]);
   fs.renameSync(image, `${image}.away`);

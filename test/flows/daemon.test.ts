@@ -46,6 +46,27 @@ async function historyOf({ daemon, folder }: Place): Promise<HistoryResult["save
   return ((await daemon.call("history", { workspace: folder })) as HistoryResult).save_points;
 }
 
+test("the daemon asks btrfs about a first point before anybody calls for its status", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  const daemon = new TestDaemon(t);
+  daemon.configure(`[backend]\ndata_root = "${volume.root}"\n`);
+  await daemon.start();
+  const folder = path.join(volume.root, "ws");
+  execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+  fs.writeFileSync(path.join(folder, "a"), "one");
+  await daemon.call("register", { path: folder });
+  const { save_point_id: id } = (await daemon.call("save", { workspace: folder })) as SaveResult;
+  const cache = path.join(daemon.stateNow().workspaces[0]!.control_directory, "cache");
+  const kept = (): string[] =>
+    fs
+      .readdirSync(cache)
+      .filter((name) => name.startsWith("ruleless-"))
+      .map((name) => fs.readFileSync(path.join(cache, name), "latin1"));
+  await eventually("the answer is kept", () => kept().some((text) => text.includes(id)));
+  assert.equal(await daemon.stop(), 0);
+});
+
 test("a daemon that starts again serves the workspaces of before, and detects nothing", async (t) => {
   const here = await place(t);
   if (here === null) return;

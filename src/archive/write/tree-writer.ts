@@ -347,7 +347,8 @@ export class TreeWriter {
     const { size } = node;
     if (content.length > 32 || this.#task.holes.has(latin1(path))) return { at, entry: -1, size };
     const entry = this.#index.lookup(content, 0, DATA_BLOB);
-    return entry < 0 ? null : { at, entry, size };
+    if (entry < 0) return null;
+    return { at, entry: this.#blobs.isInPieces(entry) ? -1 : entry, size };
   }
 
   /** A file of several blobs, or with holes, on this thread alone. */
@@ -358,7 +359,7 @@ export class TreeWriter {
         fd,
         node,
         { name: node.name, path, ...(holes === undefined ? {} : { holes }) },
-        this.#pieces(node),
+        this.#pieces({ ...node, content: node.content! }),
       );
       this.#out.files++;
       this.#out.bytes += node.size;
@@ -369,16 +370,17 @@ export class TreeWriter {
     }
   }
 
-  *#pieces(file: TreeNode): Iterable<Uint8Array> {
-    const content = file.content!;
-    for (let at = 0; at < content.length; at += 32) yield this.#piece(content.subarray(at, at + 32), file);
-  }
-
-  /** Good until the next one. */
-  #piece(id: Uint8Array, file: { mode: number }): Uint8Array {
-    const entry = this.#index.lookup(id, 0, DATA_BLOB);
-    if (entry < 0) throw notInStore("blob", id);
-    return this.#blobs.view(entry, this.#compares(file));
+  /** The content of a file, or of a run of its chunks; each piece is good until the next one. */
+  *#pieces(file: { content: Uint8Array; mode: number }): Iterable<Uint8Array> {
+    const { content } = file;
+    for (let at = 0; at < content.length; at += 32) {
+      const entry = this.#index.lookup(content, at, DATA_BLOB);
+      if (entry < 0) throw notInStore("blob", content.subarray(at, at + 32));
+      for (const piece of this.#blobs.pieces(entry, this.#compares(file))) {
+        this.#checkStop();
+        yield piece;
+      }
+    }
   }
 
   /**
@@ -425,6 +427,7 @@ export class TreeWriter {
     this.#blobs.readWindow(entries, {
       compares: (i) => this.#compares(files[i]!.node),
       each: (i, arena, offset, length) => {
+        this.#checkStop();
         const { node, path } = files[i]!;
         let created = -1;
         const mode = this.#nodes.firstMode(node);
@@ -461,11 +464,15 @@ export class TreeWriter {
           continue;
         }
         // A hole is one piece of zeros again and again.
-        if (bytes === undefined || content.compare(content, at - 32, at, at, at + 32) !== 0)
-          bytes = this.#piece(job.content.subarray(at, at + 32), job);
-        const part = { offset: 0, length: bytes.length, position, path: job.path, holes, over: job.compares };
-        this.#nodes.write(fd, arenaOver(bytes), part);
-        position += bytes.length;
+        const isAgain = bytes !== undefined && content.compare(content, at - 32, at, at, at + 32) === 0;
+        const pieces = isAgain ? [bytes!] : this.#pieces({ ...job, content: job.content.subarray(at, at + 32) });
+        const start = position;
+        for (bytes of pieces) {
+          const part = { offset: 0, length: bytes.length, position, path: job.path, holes, over: job.compares };
+          this.#nodes.write(fd, arenaOver(bytes), part);
+          position += bytes.length;
+        }
+        if (bytes?.length !== position - start) bytes = undefined;
       }
       return { bytes: position - job.position, kept, damaged: null };
     } catch (error) {

@@ -1,8 +1,9 @@
 import { canBeOne, linkedInode, type TreeNode } from "../../formats/restic/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { newPacer } from "../../pacer.ts";
+import { objectIdOf } from "../../ids.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
-import { nameOf, nodesOrNull } from "../databases/nodes.ts";
+import { DATA_BLOB } from "../../repository/index/blob-index.ts";
+import { pathIn, walkTrees } from "../../repository/trees/walk-trees.ts";
 
 export interface CountedEntries {
   entries: number;
@@ -11,32 +12,62 @@ export interface CountedEntries {
   bytes: number;
 }
 
-/** Counts what a restore writes. `paths`: raw, below the root; null: everything. */
+const NONE: CountedEntries = { entries: 0, directories: 0, bytes: 0 };
+
+/**
+ * Counts what a restore writes. `paths`: raw, below the root; null: everything. A tree that is in several places is read once and
+ * counted in each of them. Of trees that cannot be read nothing is counted.
+ */
 export async function countEntries(
-  reader: BlobSource,
+  { index, listTree }: BlobSource,
   { root, paths, signal }: { root: Uint8Array; paths: readonly Uint8Array[] | null; signal: AbortSignal | undefined },
 ): Promise<CountedEntries> {
   const chosen = paths === null ? null : new PathSelection(paths);
-  const pace = newPacer(signal);
-  const counted = { entries: 0, directories: 0, bytes: 0 };
-  const linked = new Map<string, TreeNode>();
-  const walk = async (tree: Uint8Array, path: string): Promise<void> => {
-    for (const node of (await nodesOrNull(reader, tree)) ?? []) {
-      await pace();
-      const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
-      const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
-      if (part === "no") continue;
-      counted.entries++;
-      if (node.type === "dir") counted.directories++;
-      // Of several names of one file the first brings its content.
-      const group = linkedInode(node);
-      const other = group === null ? undefined : linked.get(group);
-      const isKnown = other !== undefined && canBeOne(other, node);
-      if (group !== null) linked.set(group, node);
-      if (node.type === "file" && !isKnown) counted.bytes += node.size;
-      if (node.subtree !== undefined) await walk(node.subtree, own);
+  const partOf = (path: string): "whole" | "part" | "no" => chosen?.of(Buffer.from(path, "latin1")) ?? "whole";
+  /** By id of a tree that is wanted as a whole. */
+  const known = new Map<string, CountedEntries>();
+  /** By hard-link group, a node of each content that is under its names. */
+  const linked = new Map<string, TreeNode[]>();
+  let linkedBytes = 0;
+  /** Returns the bytes that the pieces of a file hold; the size in its node if the index lacks a piece. */
+  const sizeOf = ({ content, size }: TreeNode): number => {
+    let held = 0;
+    for (let at = 0; at < (content?.length ?? 0); at += 32) {
+      const entry = index.lookup(content!, at, DATA_BLOB);
+      if (entry < 0) return size;
+      held += index.table.plainLengthOf(entry);
     }
+    return held;
   };
-  await walk(root, "");
-  return counted;
+  const counted = await walkTrees<CountedEntries>(
+    root,
+    listTree,
+    {
+      known: ({ id, path }) => (partOf(path) === "whole" ? known.get(objectIdOf(id)) : undefined),
+      enters: (_node, path) => partOf(path) !== "no",
+      unread: () => NONE,
+      done({ id, path }, nodes) {
+        const sum = { ...NONE };
+        for (const [node, below] of nodes) {
+          if (chosen !== null && partOf(pathIn(path, node.name)) === "no") continue;
+          sum.entries += 1 + (below?.entries ?? 0);
+          sum.directories += (node.type === "dir" ? 1 : 0) + (below?.directories ?? 0);
+          sum.bytes += below?.bytes ?? 0;
+          if (node.type !== "file") continue;
+          // Of several names of one file the first brings its content.
+          const group = linkedInode(node);
+          const others = group === null ? [] : (linked.get(group) ?? []);
+          if (group === null) sum.bytes += sizeOf(node);
+          else if (!others.some((other) => canBeOne(other, node))) {
+            linkedBytes += sizeOf(node);
+            linked.set(group, [...others, node]);
+          }
+        }
+        if (partOf(path) === "whole") known.set(objectIdOf(id), sum);
+        return sum;
+      },
+    },
+    signal,
+  );
+  return { ...counted, bytes: counted.bytes + linkedBytes };
 }

@@ -12,7 +12,9 @@ import {
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
+import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { textBlob } from "../../repository/testing-packs.ts";
+import { readNodes } from "../databases/nodes.ts";
 import type { Aspect, RestoreBackupResult } from "../../contract/index.ts";
 import { hasCode } from "../../operations/testing-folder.ts";
 import type { OpenedRepository } from "../../operations/opened-repository.ts";
@@ -301,4 +303,56 @@ test("files have what their blobs hold when their sizes are others and the packs
   assert.equal(Buffer.compare(read("8"), Buffer.concat(pieces)), 0);
   assert.deepEqual([read("9").toString(), read("10").toString()], ["firsseco", "firsseco"]);
   assert.equal(lstatSync(join(many, "9")).ino, lstatSync(join(many, "10")).ino);
+});
+
+test("a snapshot that is larger than its summary says is not begun to be written", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder, root } = scene;
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const id = await withNode(
+    repository as OpenedRepository,
+    snapshot!.snapshot_id,
+    `${folder.slice(1)}/deep`,
+    async (deep, { reader, add }) => {
+      const [file] = [...(await readNodes(reader, deep.subtree!))];
+      const content = add("data", Buffer.alloc(1_000_000));
+      let subtree = add("tree", encodeTree([{ ...file!, content, size: 1_000_000 }]));
+      // 10 of 10, twelve times over: 10^12 files.
+      for (let level = 0; level < 12; level++)
+        subtree = add(
+          "tree",
+          encodeTree(Array.from({ length: 10 }, (_, i) => ({ ...deep, name: Buffer.from(`${i}`), subtree }))),
+        );
+      return { subtree };
+    },
+  );
+  for (const options of [{}, { dryRun: true }, { prove: false, sparse: true }])
+    await assert.rejects(repository.restore(id, join(root, "target"), options), hasCode("no_space"));
+  assert.deepEqual(
+    readdirSync(root).filter((name) => name.includes("target")),
+    [],
+  );
+});
+
+test("files of large blobs are restored without holding them", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder, root } = scene;
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const opened = repository as OpenedRepository;
+  const large = textBlob(1, 20_000_000);
+  const one = await withNode(opened, snapshot!.snapshot_id, `${folder.slice(1)}/a.txt`, async (_node, { add }) => ({
+    content: add("data", large),
+    size: large.length,
+  }));
+  const both = await withNode(opened, one, `${folder.slice(1)}/deep/b.txt`, async (_node, { add }) => {
+    const [piece, other] = [add("data", large), add("data", Buffer.from("between"))];
+    return { content: Buffer.concat([piece, piece, other, piece]), size: 3 * large.length + 7 };
+  });
+  const foreign = await asForeign(opened, both);
+  const target = join(root, "target");
+  const restored = await repository.restore(foreign, target, { prove: false });
+  assert.deepEqual(restored.left_out, []);
+  assert.ok(readFileSync(join(target, folder, "a.txt")).equals(large));
+  const expected = Buffer.concat([large, large, Buffer.from("between"), large]);
+  assert.ok(readFileSync(join(target, folder, "deep/b.txt")).equals(expected));
 });

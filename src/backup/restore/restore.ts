@@ -106,8 +106,8 @@ class SnapshotRestore {
 
   async planned(): Promise<RestoreBackupResult> {
     const { over } = this.#parts;
-    this.#requireRoom(this.#writer.bytesOf(await this.#writer.plan()));
     const counted = await this.#writer.counted();
+    this.#requireRoom(this.#writer.bytesOf(await this.#writer.plan(), counted));
     if (over !== null) over.counts.written = counted.entries - counted.directories;
     const leftOut = (over?.leftOut ?? []).map(publicLeftOut);
     return this.#result({ ...counted, keptBytes: 0, leftOut, ...NOT_READ });
@@ -121,12 +121,10 @@ class SnapshotRestore {
     const named = restoredContent(access.repository.id, listed.id, { paths: this.#writer.paths, folder, isOver });
     const left = settleOthers(dead, named, onWarning);
     const there = await bytesIn(left, signal);
-    const plan = this.#writer.isAllAtHand(target, there) ? null : await this.#writer.plan();
-    if (plan !== null) {
-      const needed = this.#writer.bytesOf(plan) - there;
-      this.#requireRoom(needed);
-      await session.area?.requireRoom(plan.storedBytes, { folder: target, bytes: needed });
-    }
+    const plan = this.#writer.isAllAtHand ? null : await this.#writer.plan();
+    const needed = this.#writer.bytesOf(plan, await this.#writer.counted()) - there;
+    this.#requireRoom(needed);
+    if (plan !== null) await session.area?.requireRoom(plan.storedBytes, { folder: target, bytes: needed });
     const { partial, resumes } = beginRestore({ target, content: named, left, isOver }, onWarning);
     try {
       const { written, leftOut, proof, from, untold } = await this.#flushedAndProven(partial.staging, async () => {

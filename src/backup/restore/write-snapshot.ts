@@ -11,13 +11,14 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { addWanted, type WantedRange } from "../../repository/read/near-packs.ts";
 import { PackFetch } from "../../repository/transfer/pack-fetch.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer/transfer-plan.ts";
-import { hasRoom } from "../../workspace/place/room.ts";
 import { lackingIn, notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
-import { publicSnapshot } from "../open/snapshots.ts";
 import { type SnapshotContent, storedRoot } from "../open/content.ts";
 import { chosenDatabases, writeDatabases } from "../databases/write-databases.ts";
 import type { Session } from "../open/session.ts";
 import { type CountedEntries, countEntries } from "./count-entries.ts";
+
+/** The least that an entry takes of a disk, whatever the file system. */
+const ENTRY_BYTES = 128;
 
 /** The part of a snapshot that is written. */
 export interface WriterParts {
@@ -62,11 +63,10 @@ export class SnapshotWriter {
     return countEntries(session.reader, { root: content.root, paths: this.paths, signal: options.signal });
   }
 
-  /** True where nothing has to be planned: all packs are here, and there is room even if no content is in it twice. */
-  isAllAtHand(target: Buffer, there: number): boolean {
-    const { session, paths, listed } = this.#parts;
-    const { bytes } = publicSnapshot(listed);
-    return session.near.isLocal && paths === null && bytes !== null && hasRoom(target, bytes - there);
+  /** True if all packs are here and nothing but what is counted tells how much is written. */
+  get isAllAtHand(): boolean {
+    const { session, options } = this.#parts;
+    return session.near.isLocal && options.sparse !== true;
   }
 
   /** All that is needed, walked once; of chosen paths only what is below them. What is not there is met when it is written. */
@@ -83,13 +83,17 @@ export class SnapshotWriter {
     });
   }
 
-  /** The bytes that are written of it at least. Where holes are written, content that repeats itself is one. */
-  bytesOf({ plainBytes, repeatedBytes }: TransferPlan): number {
+  /**
+   * Returns the bytes that are written at least. The snapshot's own summary is not believed. Where holes are written, content
+   * that repeats itself in a file is one.
+   */
+  bytesOf(plan: TransferPlan | null, { entries, bytes }: CountedEntries): number {
     const { content, options } = this.#parts;
     const databases = this.#databases.reduce((sum, { database }) => sum + database.manifest.node.size, 0);
-    if (options.sparse === true) return plainBytes + databases;
+    const others = databases + entries * ENTRY_BYTES;
+    if (options.sparse === true) return (plan?.plainBytes ?? 0) + others;
     const holes = (content.manifest?.holeMaps ?? []).flatMap((map) => map.holes.map(([, length]) => length));
-    return plainBytes + databases + Math.max(0, repeatedBytes - holes.reduce((sum, length) => sum + length, 0));
+    return Math.max(0, bytes - holes.reduce((sum, length) => sum + length, 0)) + others;
   }
 
   /**

@@ -33,6 +33,8 @@ const UNFINISHED = "btrfs.img.unfinished";
 const PART_OF_FREE = 0.8;
 /** The least that mkfs.btrfs takes, with some room. */
 const LEAST_BYTES = 256 << 20;
+/** The size of an image that is made without `loop.size`. */
+const DEFAULT_BYTES = 30 * 2 ** 30;
 
 /** The image's place and that of its mount: by the state directory, or those of an image that ws-ckpt made. */
 export function loopPlaces(state: string, known: LoopImage | null = null): { image: string; mount: string } {
@@ -41,15 +43,15 @@ export function loopPlaces(state: string, known: LoopImage | null = null): { ima
 }
 
 /**
- * Mounts the image, and makes it where none is known. One of its own that is smaller than the configuration says is grown; none is
+ * Mounts the image, and makes it where none is known. One of its own that is smaller than the configuration's `size` is grown; none is
  * ever shrunk. Throws `unsupported` naming what is in the way, `no_space`.
  */
 export function mountImage(state: string, known: LoopImage | null, { loop }: Pick<DaemonConfig, "loop">): LoopImage {
   const { image, mount } = loopPlaces(state, known);
   durableMkdir(mount, { mode: 0o755 });
   const disk = freeSpace(state);
-  const most = Math.min(loop.bytes, (disk.totalBytes * loop.percent_of_disk) / 100);
   const has = statSync(image, { throwIfNoEntry: false })?.size ?? 0;
+  const most = Math.min(loop.bytes ?? (has > 0 ? has : DEFAULT_BYTES), (disk.totalBytes * loop.percent_of_disk) / 100);
   // All of it is taken at once: what the image promises the disk has.
   const wanted = Math.floor(Math.min(most, has + disk.freeBytes * PART_OF_FREE) / 4096) * 4096;
   if (known === null && !existsSync(image)) makeImage(state, wanted);

@@ -8,7 +8,7 @@ import { Decompressor, MAX_PLAIN_LENGTH } from "./compression.ts";
 
 const IV_LENGTH = SEAL_OVERHEAD / 2;
 const ID_LENGTH = 32;
-/** Beyond this an arena is given back after use, so that one huge blob does not stay in memory. */
+/** Beyond this a blob is large, and an arena is given back after use, so that one huge blob does not stay in memory. */
 const KEEP = 16 * 1024 * 1024;
 const LEAST = 1024 * 1024;
 const OTHER_LENGTH = "it does not decompress to its stated length";
@@ -24,10 +24,15 @@ export function placeProblem(length: number, uncompressedLength: number): string
 }
 
 /** Lengths of a blob as a pack lists them. */
-interface StoredLengths {
+export interface StoredLengths {
   readonly length: number;
   /** 0 when stored as it is. */
   readonly uncompressedLength: number;
+}
+
+/** Tells if a blob is decompressed piece by piece where its plaintext need not be one. */
+export function isInPieces({ uncompressedLength }: StoredLengths): boolean {
+  return uncompressedLength > KEEP;
 }
 
 /**
@@ -86,18 +91,37 @@ export class BlobDecoder {
   proofProblem(sealed: Arena, at: number, lengths: StoredLengths, id: Uint8Array): string | null {
     if (lengths.uncompressedLength <= KEEP) return this.contentProblem(sealed, at, lengths, id);
     const stored = this.#opener.decrypt(sealed, at, lengths.length, sealed, at + IV_LENGTH);
-    const hash = new Sha256Stream();
-    const isDone = this.#decompressor.decompressInPieces(sealed, at + IV_LENGTH, stored, {
-      window: this.#plain,
-      expected: lengths.uncompressedLength,
-      each: (piece) => hash.update(piece),
-    });
-    if (isDone) return Buffer.compare(hash.digest(), id) === 0 ? null : OTHER_CONTENT;
+    const problem = this.#problemInPieces(sealed, at, lengths, id);
+    if (problem !== OTHER_LENGTH) return problem;
     return this.#decompress(sealed, at + IV_LENGTH, stored, lengths.uncompressedLength)
       ? this.#matches(id)
         ? null
         : OTHER_CONTENT
       : OTHER_LENGTH;
+  }
+
+  /** Decrypts a large blob and says what `contentProblem` does; null: `pieces` yields its plaintext, which is never in memory as a whole. */
+  piecesProblem(sealed: Arena, at: number, lengths: StoredLengths, id: Uint8Array): string | null {
+    this.#opener.decrypt(sealed, at, lengths.length, sealed, at + IV_LENGTH);
+    const problem = this.#problemInPieces(sealed, at, lengths, id);
+    return problem === OTHER_LENGTH ? `${problem}, or only in more memory than is taken for a large blob` : problem;
+  }
+
+  /** Yields the plaintext of what `piecesProblem` has accepted. Nothing else is decoded meanwhile. */
+  pieces(sealed: Arena, at: number, { length, uncompressedLength }: StoredLengths): Generator<Uint8Array, boolean> {
+    return this.#decompressor.inPieces(sealed, at + IV_LENGTH, length - SEAL_OVERHEAD, {
+      window: this.#plain,
+      expected: uncompressedLength,
+    });
+  }
+
+  #problemInPieces(sealed: Arena, at: number, lengths: StoredLengths, id: Uint8Array): string | null {
+    const hash = new Sha256Stream();
+    const pieces = this.pieces(sealed, at, lengths);
+    let next = pieces.next();
+    for (; next.done !== true; next = pieces.next()) hash.update(next.value);
+    if (!next.value) return OTHER_LENGTH;
+    return Buffer.compare(hash.digest(), id) === 0 ? null : OTHER_CONTENT;
   }
 
   /** The plaintext that was decoded last, where it is large: it is the caller's then. Null: it is to be copied. */

@@ -289,3 +289,19 @@ test("a large blob is handed over without a copy, and is proven without being he
     assert.match(problemOf({ uncompressedLength: length })!, /stated length/);
   assert.match(problemOf({}, 1000)!, /stated length/);
 });
+
+test("a large blob is read in pieces, none of which is yielded where it is another one", () => {
+  using scratch = testPacks();
+  const large = textBlob(7, 20_000_000);
+  const [place, small] = fillPacks(scratch, [large, MIXED[0]!]) as [NamedPlace, NamedPlace];
+  const reader = scratch.reader();
+  const lengths: number[] = [];
+  const all = Array.from(reader.pieces(place), (piece) => (lengths.push(piece.length), Buffer.from(piece)));
+  assert.ok(large.equals(Buffer.concat(all)));
+  assert.ok(Math.max(...lengths) <= 1024 * 1024);
+  assert.equal(reader.handOver(), null, "none of it is held");
+  assert.throws(() => reader.pieces({ ...place, id: small.id }), /another SHA-256/);
+  assert.throws(() => reader.pieces({ ...place, uncompressedLength: 2 ** 30 }), /stated length/);
+  assert.ok(MIXED[0]!.equals(Buffer.concat([...reader.pieces(small)])));
+  reader.close();
+});

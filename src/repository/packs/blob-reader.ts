@@ -4,7 +4,7 @@ import type { MasterKeys } from "../../crypto/seal.ts";
 import { CairnError } from "../../errors.ts";
 import { giveBack, newArena } from "../../native.ts";
 import type { Arena } from "../../native.ts";
-import { BlobDecoder, placeProblem } from "./blob-decoder.ts";
+import { BlobDecoder, isInPieces, placeProblem } from "./blob-decoder.ts";
 import { readSectors } from "./pack-read.ts";
 
 /** Place of a blob. */
@@ -68,6 +68,18 @@ export class BlobReader {
     if (problem !== null) throw damage(place, problem);
     const { arena, offset, length } = decoder;
     return arena.bytes.subarray(offset, offset + length);
+  }
+
+  /** Returns the plaintext in pieces, of a large one compared with its id before the first: to be used up before the next call. Errors as above. */
+  pieces(place: BlobPlace & Required<Pick<BlobPlace, "id">>): Iterable<Uint8Array> {
+    if (!isInPieces(place)) return [this.view(place)];
+    const isPlace = placeProblem(place.length, place.uncompressedLength) === null;
+    const found = isPlace ? this.#fill(place, place.length) : 0;
+    const decoder = this.#decoder;
+    const problem =
+      decoder.storedProblem(this.#sealed, 0, found, place) ?? decoder.piecesProblem(this.#sealed, 0, place, place.id);
+    if (problem !== null) throw damage(place, problem);
+    return decoder.pieces(this.#sealed, 0, place);
   }
 
   /** See `BlobDecoder`. */

@@ -136,15 +136,15 @@ export class Decompressor {
   }
 
   /**
-   * Decompresses piece by piece into all of `window`, and hands each to `each`. False as above, and where the data cannot be
-   * decompressed in little memory.
+   * Decompresses piece by piece into all of `window`, and yields each. Returns false as above, and if the data cannot be
+   * decompressed in little memory. Nothing else is decompressed meanwhile.
    */
-  decompressInPieces(
+  *inPieces(
     source: Arena,
     offset: number,
     length: number,
-    { window, expected, each }: { window: Arena; expected: number; each: (piece: Uint8Array) => void },
-  ): boolean {
+    { window, expected }: { window: Arena; expected: number },
+  ): Generator<Uint8Array, boolean, void> {
     const places = newArena(16);
     const [done, read] = [0, 8].map((at) => new BigUint64Array(places.bytes.buffer, places.bytes.byteOffset + at, 1));
     const { streamDecompress, resetDecompressor } = this.#calls;
@@ -165,7 +165,7 @@ export class Decompressor {
       const count = Number(done![0]);
       left -= count;
       if (state < 0 || left < 0) return false;
-      each(window.bytes.subarray(0, count));
+      yield window.bytes.subarray(0, count);
       if (state === 0) return left === 0 && Number(read![0]) === length;
       // More is wanted than there is.
       if (count < room && read![0] === before) return false;

@@ -5,6 +5,7 @@ import { objectIdOf } from "../../ids.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { type BlobIndex, type BlobPlaceOf, type BlobType, TREE_BLOB } from "../index/blob-index.ts";
+import { isInPieces } from "../packs/blob-decoder.ts";
 import { BlobReader, type BlobPlace } from "../packs/blob-reader.ts";
 import type { ReadTree } from "../trees/live.ts";
 import { addWanted, NearPacks, packEnds, type PackFiles, type WantedRange } from "./near-packs.ts";
@@ -104,6 +105,21 @@ export class BlobSource {
     } catch (error) {
       return this.#viewElsewhere(entry, this.#damage(error));
     }
+  }
+
+  /** Returns a blob's plaintext in pieces, so that no large one is in memory. The caller uses them up before the next call. */
+  pieces(entry: number, compares = this.#options.compares): Iterable<Uint8Array> {
+    const read = (place: BlobPlace & { id: Uint8Array }): Iterable<Uint8Array> => this.#reader.pieces(place);
+    try {
+      return read(this.#placeOf(entry, compares));
+    } catch (error) {
+      return this.#readElsewhere(entry, this.#damage(error), read);
+    }
+  }
+
+  /** Tells if `pieces` yields more than one. */
+  isInPieces(entry: number): boolean {
+    return isInPieces(this.#index.place(entry));
   }
 
   /** Returns an entry's plaintext in memory of its own; otherwise like `view`. */
@@ -230,7 +246,7 @@ export class BlobSource {
     this.#reader.close();
   }
 
-  #placeOf(entry: number, compares = true): BlobPlace {
+  #placeOf(entry: number, compares = true): BlobPlace & { id: Uint8Array } {
     const place = this.#elsewhere.get(entry)?.place ?? this.#index.place(entry);
     return { ...place, id: this.#index.idOf(entry), isComparedLater: !compares };
   }
@@ -246,9 +262,14 @@ export class BlobSource {
 
   /** Throws `error`, which tells of the place that the index has, where no other one that is here is sound. */
   #viewElsewhere(entry: number, error: CairnError): Uint8Array {
+    return this.#readElsewhere(entry, error, (place) => this.#reader.view(place));
+  }
+
+  /** Returns what `read` returns of the first other place that is sound; throws `error` as `#viewElsewhere` does. */
+  #readElsewhere<T>(entry: number, error: CairnError, read: (place: BlobPlace & { id: Uint8Array }) => T): T {
     for (const place of this.#index.others(entry)) {
       try {
-        const plain = this.#reader.view({ ...place, id: this.#index.idOf(entry) });
+        const plain = read({ ...place, id: this.#index.idOf(entry) });
         this.#take(entry, { place, error });
         return plain;
       } catch (other) {

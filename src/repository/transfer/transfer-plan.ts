@@ -40,11 +40,6 @@ export interface TransferPlan {
   readonly storedBytes: number;
   /** Bytes of the blobs' plaintexts. */
   readonly plainBytes: number;
-  /**
-   * Bytes of pieces that follow an equal one in their file, counted each time: nearly always zeros. No other count has
-   * them.
-   */
-  readonly repeatedBytes: number;
   readonly treesWalked: number;
   /** By number of a source's pack: one of the files that it is opened for, its path from the root in latin1. For people. */
   readonly files: ReadonlyMap<number, string>;
@@ -56,7 +51,6 @@ export const NOTHING_TO_MOVE: TransferPlan = {
   treeBlobs: 0,
   storedBytes: 0,
   plainBytes: 0,
-  repeatedBytes: 0,
   treesWalked: 0,
   files: new Map(),
 };
@@ -98,7 +92,6 @@ class TransferWalk {
   readonly #files = new Map<number, string>();
   readonly #cursor = new TreeCursor();
   #trees = 0;
-  #repeatedBytes = 0;
 
   constructor(from: BlobIndex, to: BlobIndex, options: PlanTransferOptions) {
     this.#from = from;
@@ -171,10 +164,7 @@ class TransferWalk {
   #data(ids: Uint8Array, at: number, of: { step: Step; name: () => Uint8Array }): void {
     const data = this.#require(ids, at, DATA_BLOB, of.step.tree);
     if (data < 0) return;
-    if (!this.#seen.add(data)) {
-      if (isAsBefore(ids, at)) this.#repeatedBytes += this.#from.table.plainLengthOf(data);
-      return;
-    }
+    if (!this.#seen.add(data)) return;
     if (this.#to.lookup(ids, at, DATA_BLOB) >= 0) return;
     if (this.#options.isLost?.(data) === true) throw lost(this.#from, data);
     this.#wanted.push(data);
@@ -237,18 +227,10 @@ class TransferWalk {
       treeBlobs,
       storedBytes,
       plainBytes,
-      repeatedBytes: this.#repeatedBytes,
       treesWalked: this.#trees,
       files: this.#files,
     };
   }
-}
-
-/** Tells whether an id is that of the piece before it. */
-function isAsBefore(ids: Uint8Array, at: number): boolean {
-  if (at < 32) return false;
-  for (let i = at; i < at + 32; i++) if (ids[i] !== ids[i - 32]) return false;
-  return true;
 }
 
 function lost({ table }: BlobIndex, entry: number): CairnError {

@@ -339,9 +339,16 @@ export function originalsBeside({ root, found }: Workspace): Buffer[] {
   } catch {
     // Its finding says what is wrong with it.
   }
+  return originalsIn(parentOf(root)).filter((place) => nameOf(place).toString("latin1") !== copy);
+}
+
+/** The folders in this one that conversions and moves onto an image have left, also unfinished ones; none if it cannot be read. */
+export function originalsIn(folder: Buffer): Buffer[] {
   try {
-    const names = fs.readdirSync(parentOf(root)).filter((name) => ORIGINAL_NAME.test(name) && name !== copy);
-    return names.map((name) => joinRaw(parentOf(root), name));
+    const names = fs.readdirSync(folder, { withFileTypes: true });
+    return names
+      .filter((each) => each.isDirectory() && ORIGINAL_NAME.test(each.name))
+      .map(({ name }) => joinRaw(folder, name));
   } catch {
     return [];
   }

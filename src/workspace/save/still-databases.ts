@@ -6,7 +6,8 @@ import { rawPath } from "../../formats/records/record.ts";
 import { beside, besideWhich, LOCK_BYTE_OFFSET } from "../../formats/sqlite-header.ts";
 import { findHolders } from "../../fs/linux/holders.ts";
 import { processesWithLocks } from "../../fs/linux/kernel-lock.ts";
-import type { SaveInput } from "./record-point.ts";
+import type { SaveInput } from "../save/record-point.ts";
+import type { Point } from "../points/point-files.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { stillDatabases } from "../open/describe.ts";
 
@@ -50,23 +51,28 @@ export async function whileStill(
 function knownDatabases(workspace: Workspace): Uint8Array[] {
   const found = new Map<string, Uint8Array>();
   const add = (path: Uint8Array): void => void found.set(latin1(path), path);
-  try {
-    let point = workspace.byId(workspace.state().head);
-    for (let i = 0; i < LOOK_BACK && point !== null; i++) {
-      for (const path of stillDatabases(point.descriptor)) add(path);
-      for (const label of point.descriptor.labels) if (label.label.endsWith("-consistent")) add(rawPath(label));
-      if (point.sealed) break;
-      point = workspace.byId(point.descriptor.parent_id);
-    }
-  } catch (error) {
-    // A damaged point tells nothing, and keeps nobody from a save.
-    if (toCairnError(error).code !== "damaged") throw error;
+  let point = workspace.byId(workspace.state().head);
+  for (let i = 0; i < LOOK_BACK && point !== null; i++) {
+    for (const path of stillDatabases(point.descriptor)) add(path);
+    for (const label of point.descriptor.labels) if (label.label.endsWith("-consistent")) add(rawPath(label));
+    if (point.sealed) break;
+    point = parentOf(workspace, point);
   }
   const open = openDatabases(workspace.root);
   for (const path of open) add(path);
   // A program in another container is not seen, but the index of a log is there as long as one has the database open.
   const isInUse = (path: Uint8Array): boolean => existsSync(joinPath(workspace.root, beside(path, "-shm")));
   return open.length > 0 || [...found.values()].some(isInUse) ? [...found.values()] : [];
+}
+
+/** Returns the point before another; null also if its record is damaged, which is no reason to save nothing. */
+function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
+  try {
+    return workspace.byId(descriptor.parent_id);
+  } catch (error) {
+    if (toCairnError(error).code !== "damaged") throw error;
+    return null;
+  }
 }
 
 /** Files that processes have open which hold a lock such as SQLite's; who asks the kernel's table is spared most processes. */
