@@ -22,7 +22,7 @@ import { unfinishedBeside } from "../../fs/work-directory.ts";
 import { throttled } from "../../pacer.ts";
 import { freeFolder, requireFree } from "../../workspace/new-folder/new-folder.ts";
 import { recoverPartials } from "../../workspace/new-folder/recover-folders.ts";
-import { restoreTo } from "../../workspace/new-folder/write-point.ts";
+import { requireOutside, restoreTo } from "../../workspace/new-folder/write-point.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
 import { publicPoint } from "../public-point.ts";
@@ -40,6 +40,7 @@ export async function exportPoint(
 ): Promise<ExportPointResult> {
   const started = performance.now();
   const directory = options.asTar === true ? freeFile(to) : freeFolder(to);
+  requireOutside(workspace, realPathOf(directory));
   await recoverPartials(workspace, options);
   const point = workspace.resolve(target);
   const stage = unfinishedBeside(directory);
