@@ -130,7 +130,7 @@ export function readConfig({
   if (bytes !== null) return parseConfig(bytes.toString("utf8"), path);
   if (isConfigNamed !== true) return DEFAULTS;
   throw new CairnError("usage", `the configuration ${printablePath(path)} is not there`, {
-    hint: "name one that is, with --config or CAIRN_CONFIG; an empty file is one, too",
+    hint: "give an existing file with --config or in CAIRN_CONFIG; it may be empty",
   });
 }
 

@@ -554,7 +554,9 @@ export class Daemon {
           `${printablePath(folderOf(served))} was released before this start, and is not served any more`,
         );
       } catch (error) {
-        this.#options.log(`${printablePath(folderOf(served))} could not be released yet: ${toCairnError(error).message}`);
+        this.#options.log(
+          `${printablePath(folderOf(served))} could not be released yet: ${toCairnError(error).message}`,
+        );
       }
     }
   }
