@@ -98,7 +98,7 @@ export async function exportPoint(
     if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
     if (code === "ENAMETOOLONG")
       throw new CairnError("unsupported", `a path of the point is too long below ${printablePath(directory)}`, {
-        hint: "a path of an export may have some 4 000 bytes; `cairn restore POINT --to DIR` and `cairn backup create` take longer ones",
+        hint: "a path of an export has at most about 4 000 bytes, those of its folder included; `cairn restore POINT --to DIR` and `cairn backup create` take longer ones",
         cause: error,
       });
     throw toCairnError(error, `write ${printablePath(directory)}`);
