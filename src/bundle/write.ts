@@ -90,16 +90,16 @@ export async function writeBundle(
 function requireSayable({ layout, manifest: { root }, entries, vectors }: BundleContent): void {
   for (const { path } of entries) if (path !== "") checkMemberPath(path);
   const cannot = (what: string, details: Record<string, unknown>, hint: string): never => {
-    throw new CairnError("unsupported", `layout ${layout} cannot say ${what}`, { hint, details });
+    throw new CairnError("unsupported", `layout ${layout} cannot hold ${what}`, { hint, details });
   };
   if (layout === "C") {
     const scopes = root.scope === "root" ? entries.map(({ path }) => path.split("/", 1)[0]!) : [root.scope ?? ""];
     const roots = [...new Set(scopes.filter((scope) => OLD_SCOPES.has(scope)))];
     if (roots.length > 0)
       cannot(
-        `viking://${roots.join(", viking://")}: OpenViking has these scopes no more since 0.4`,
+        `viking://${roots.join(", viking://")}: OpenViking 0.4 and 0.5 refuse these scopes`,
         { roots },
-        "layout B has them, for Cairn and OpenViking 0.3; for 0.4: `cairn bundle convert --layout C` with --sessions-to USER or --leave-out PATH",
+        "write layout B, for Cairn and OpenViking 0.3; for 0.4 and 0.5: `cairn bundle convert --layout C` with --sessions-to USER or --leave-out PATH",
       );
   }
   if (layout !== "A") return;

@@ -181,6 +181,8 @@ const WRONG: [string, RegExp][] = [
   ["init --self-contained --control-dir x", /exclude each other/],
   ["completion tcsh", /completion knows/],
   ["engine a b", /one folder/],
+  ["vm create m --image a --image b", /--image was given twice, with a and with b/],
+  ["save -m one -m two", /--message was given twice/],
   ["engine show --allow holders", /--allow works with engine set only/],
   ...WRONG_BACKUPS,
 ];

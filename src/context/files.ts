@@ -160,7 +160,8 @@ export async function removeFiles(
     store.placeOf(root);
     const entries = root === "" ? [] : [...treeOf(store.folder, root)];
     // A scope goes once nothing lies in it.
-    if (entries.length !== 1) changeable(uri);
+    if (entries.length > 1 && !root.includes("/")) throw invalidUri(uri, "is a scope that is not empty");
+    if (entries.length === 0) changeable(uri);
     if (entries.length === 0) throw noSuch(root);
     changes.begin();
     await store.commit({ replaced: [root], hasRecords: false });

@@ -51,6 +51,6 @@ export async function checkNeeds({ backend, backup, http, socket }: DaemonConfig
   const [first] = failed;
   if (first === undefined) return;
   throw new CairnError("usage", failed.map(({ message }) => message).join("\n"), {
-    hint: first.hint ?? "a daemon with this configuration starts, and does not do all of it",
+    hint: first.hint ?? "the daemon would start with this configuration, but could not do this part of it",
   });
 }

@@ -393,13 +393,14 @@ export class Daemon {
     }
     this.#kept.marks.add(place);
     failpoint("daemon.marked");
-    if (link !== undefined) await this.#moves.followReleased(link, folder);
+    const isTakenUp = link !== undefined && (await this.#moves.followReleased(link, folder));
     const client = await this.#openOrAdopt(folder, this.#adoptOptions(options), isForOther).catch((error: unknown) => {
       if (!this.#kept.state.workspaces.some(({ path }) => path === place.path)) this.#kept.marks.drop(place);
       throw error;
     });
     if (this.#decision.type === "btrfs-loop" && client.engineType === "copy") await client.setEngine("btrfs-snapshot");
     failpoint("daemon.adopted");
+    const created = client.created || isTakenUp;
     const { id, control_directory } = client.workspace;
     const others = this.#kept.state.workspaces.filter((each) => each.id !== id);
     const known = this.#kept.state.workspaces.find((each) => each.id === id);
@@ -414,11 +415,10 @@ export class Daemon {
     this.#kept.change({ workspaces: [...others, served] });
     this.#kept.marks.add(served);
     this.#clients.set(served.id, Promise.resolve(client));
-    if (known === undefined)
-      this.events.append({ workspace: served, type: "registered", data: { created: client.created } });
+    if (known === undefined) this.events.append({ workspace: served, type: "registered", data: { created } });
     this.#watched.add(served);
     this.#schedules?.refresh();
-    return { client, created: client.created };
+    return { client, created };
   }
 
   async #openOrAdopt(folder: string, options: AdoptOptions, isForOther: boolean): Promise<Client> {
@@ -558,7 +558,7 @@ export class Daemon {
         throw error;
       }
       this.#options.log(
-        `${printablePath(folderOf(served))} is not served any more, and was not kept any more: ${message}`,
+        `${printablePath(folderOf(served))} had been released already (${message}), and is not served any more`,
       );
     }
     failpoint("daemon.released");
@@ -576,10 +576,12 @@ export class Daemon {
         else if (isReleased) this.#forget(kept);
         else continue;
         this.#options.log(
-          `${printablePath(folderOf(served))} was given up before this start, and is not served any more`,
+          `${printablePath(folderOf(served))} was released before this start, and is not served any more`,
         );
       } catch (error) {
-        this.#options.log(`${printablePath(folderOf(served))} is to be given up: ${toCairnError(error).message}`);
+        this.#options.log(
+          `${printablePath(folderOf(served))} could not be released yet: ${toCairnError(error).message}`,
+        );
       }
     }
   }

@@ -60,11 +60,12 @@ export class Moves {
     await followFolder({ root: served.control_directory, id: served.id }, Buffer.from(path), {});
   }
 
-  /** Has the points of a released folder follow it onto the image, whose path is a link now. */
-  async followReleased(link: string, target: string): Promise<void> {
+  /** Has the points of a released folder follow it onto the image, whose path is a link now. False if it has none. */
+  async followReleased(link: string, target: string): Promise<boolean> {
     const released = releasedRegistration(link);
-    if (released !== null)
-      await followFolder({ root: controlOf(released), id: released.workspace_id }, Buffer.from(target), {});
+    if (released === null) return false;
+    await followFolder({ root: controlOf(released), id: released.workspace_id }, Buffer.from(target), {});
+    return true;
   }
 
   end({ aside }: FolderMove): void {

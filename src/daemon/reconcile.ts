@@ -55,7 +55,7 @@ export function requireServable(
   );
   const whole = [
     `the backend ${decision.type} cannot be served: ${problem.what}`,
-    `${decision.method === "config-override" ? "configured by" : "configuration, where nothing else is said,"} backend.type in ${places.config}; state ${places.state}/state.json`,
+    `${decision.method === "config-override" ? "backend.type is set in" : "backend.type is not set in"} ${places.config}; state ${places.state}/state.json`,
     affected.length === 0 ? "no workspace is affected" : `affected: ${plural(affected.length, "workspace")}`,
     ...lines,
   ];
@@ -115,7 +115,7 @@ export function stateIsLost(lost: readonly string[], image: string): CairnError 
     ...(records > 0 ? [`records of ${plural(records, "folder")}`] : []),
   ];
   const found = traces.length === 0 ? "no image and no records of folders" : traces.join(" and ");
-  return new CairnError("damaged", `the state cannot be read (${lost.join(", ")}), and there is ${found}`, {
+  return new CairnError("damaged", `the state cannot be read (${lost.join(", ")}); found on this machine: ${found}`, {
     hint: "put one of these files back from a copy, or start once with `cairn daemon --rebuild-state`: the backend is then the configuration's or detected, and folders with records are listed",
   });
 }

@@ -47,7 +47,7 @@ Type=notify
 ExecStart=${command} daemon
 ExecReload=${command} service reload
 Restart=on-failure
-RestartPreventExitStatus=2 3 5 7
+RestartPreventExitStatus=2 3 5 6 7
 TimeoutStartSec=infinity
 TimeoutStopSec=20
 ${own.join("\n")}

@@ -63,7 +63,7 @@ async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions)
   const counts = Object.entries(changes).flatMap(([what, count]) => (count === 0 ? [] : [`${count} ${what}`]));
   const saves = options.dryRun === true && options.save !== false;
   const why = saves
-    ? "not counted, as a dry run saves nothing; a backup saves first"
+    ? "changed since the last save point and not counted, since a dry run saves nothing"
     : "not in the backup, since it was not saved";
   if (counts.length > 0) options.onWarning?.(`${why}: ${counts.join(", ")}`);
 }

@@ -69,7 +69,7 @@ test("a save stops when it reaches the quota, makes no point and frees what it w
   for (let file = 0; file < 30; file++) fs.writeFileSync(join(folder, `file${file}`), randomBytes(1_000_000));
   await assert.rejects(client.save(), (error: Error & { code?: string }) => {
     assert.equal(error.code, "no_space");
-    assert.match(error.message, /quota .* is 1 MiB; the save was stopped when it reached that/);
+    assert.match(error.message, /quota .* is 1 MiB; the save was stopped when it reached the quota/);
     return true;
   });
   assert.equal((await client.history()).save_points.length, 1);

@@ -1,4 +1,4 @@
-import { existsSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { NO_POLICY } from "../formats/records/policy.ts";
@@ -79,6 +79,10 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
       });
     const gone = tellOfGone();
     const more = gone === null ? "" : `; ${gone}`;
+    if (!isThere && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true)
+      throw new CairnError("not_a_workspace", `${path} is a link to ${readlinkSync(path)}, which is not there`, {
+        hint: "its disk may not be mounted: mount it, or start the daemon that mounts it",
+      });
     throw new CairnError(
       "not_a_workspace",
       `${path} ${isThere ? "is not a workspace" : "is not there, and no workspace is known there"}`,

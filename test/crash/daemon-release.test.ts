@@ -36,7 +36,7 @@ for (const [deletePoints, steps] of [
       await daemon.ended();
       await daemon.start();
       assert.deepEqual((await daemon.reconciled()).workspaces, [], step);
-      if (step !== "daemon.forgotten") assert.match(daemon.log, /was given up before this start/, step);
+      if (step !== "daemon.forgotten") assert.match(daemon.log, /was released before this start/, step);
       await assert.rejects(daemon.call("save", { workspace: folder }), { code: "not_a_workspace" }, step);
       await daemon.call("register", { path: folder });
       const { save_points: points } = (await daemon.call("history", { workspace: folder })) as HistoryResult;

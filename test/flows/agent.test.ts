@@ -348,8 +348,8 @@ test("a restore to a point from before the installation says which agents have n
   assert.deepEqual(cairnOk(["restore", "head", "-C", folder]).warnings, []);
   const { warnings } = cairnOk(["restore", "head~1", "-C", folder]);
   assert.deepEqual(
-    warnings.map((each) => each.split(":")[0]),
-    ["claude-code has no hooks here any more", "gemini has no hooks here any more"],
+    warnings.map((each) => each.split(";")[0]),
+    ["the hooks of claude-code are not in this state", "the hooks of gemini are not in this state"],
   );
   assert.match(warnings[0]!, /agent install claude-code/);
   assert.deepEqual(cairnOk(["undo", "-C", folder]).warnings, []);

@@ -85,7 +85,8 @@ test("a folder is moved onto the image and back, equal at its path at any time, 
   assert.deepEqual(daemon.stateNow().moves, []);
   fs.rmSync(original, { recursive: true });
   // Its points are found again: by the daemon, which moves the folder once more, and by root without it.
-  await daemon.call("register", { path: folder, ...ALLOW });
+  const again = (await daemon.call("register", { path: folder, ...ALLOW })) as { created: boolean };
+  assert.equal(again.created, true, "init says that it has taken the folder up");
   assert.deepEqual(
     (await history(daemon, folder)).map(({ message }) => message),
     ["", "one"],

@@ -72,6 +72,16 @@ test("an export of a path that is too long says so shortly, and what carries it"
   cairnOk(["restore", "head", "--to", fresh("restored"), "-C", folder]);
 });
 
+test("an export into its own workspace is refused by the name that was given", () => {
+  const folder = fresh("own");
+  fs.mkdirSync(folder);
+  cairnOk(["save", folder]);
+  const inside = path.join(folder, "exported");
+  const { error, status } = cairn(["export", "head", "--to-dir", inside, "-C", folder]);
+  assert.deepEqual([status, error?.message], [7, `${inside} lies in the workspace itself`]);
+  assert.deepEqual(fs.readdirSync(folder), []);
+});
+
 test("a tar file of an export unpacks to the same directory, and comes back with the same state", () => {
   const folder = newWorkspace();
   const [tar, directory] = [fresh("tar"), fresh("unpacked")];

@@ -120,7 +120,7 @@ test("content that was saved before the removed point is told apart from what ca
     held.points.map(({ paths }) => paths),
     [[{ path: "old" }], [{ path: "old" }]],
   );
-  assert.match(warnings, /2 other points with files of what was removed that were there before it \("old"\)/);
+  assert.match(warnings, /2 other points still have files of the removed points, and had them first \("old"\)/);
 });
 
 test("a long list of points with removed content is bounded, and all of them are counted", () => {
@@ -129,7 +129,7 @@ test("a long list of points with removed content is bounded, and all of them are
   for (let at = 0; at < 105; at++) place.write("file", `${at}`).save();
   const { held, warnings } = place.removePoint(first);
   assert.deepEqual([held.points.length, held.point_count], [100, 105]);
-  assert.match(warnings, /105 other points with content of what was removed \("\.env"\): .* and 95 more/);
+  assert.match(warnings, /105 other points still have content of the removed points \("\.env"\): .* and 95 more/);
   assert.ok(warnings.length < 600, warnings);
 });
 

@@ -15,6 +15,14 @@ function points(folder: string): number {
   return (cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length;
 }
 
+test("a link to a disk that is not mounted is named with what it leads to", () => {
+  const [link, target] = [path.join(SCRATCH, "link"), path.join(SCRATCH, "disk/workspace")];
+  fs.symlinkSync(target, link);
+  const { status, error } = cairn(["-C", link, "history"]);
+  assert.deepEqual([status, error?.message], [3, `${link} is a link to ${target}, which is not there`]);
+  assert.match(error!.hint!, /may not be mounted/);
+});
+
 test("a workspace whose disk is not mounted is neither saved, backed up nor restored until that is allowed", (t) => {
   const disk = loopFileSystem(t, "ext4");
   if (disk === null) return;

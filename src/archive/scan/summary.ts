@@ -439,7 +439,7 @@ const WITH_LOG = {
 };
 const UNCHECKED = {
   label: CRASH,
-  reason: "nothing was in its log or journal, and SQLite did not check it, or found it damaged before",
+  reason: "unchanged since an earlier point, in which SQLite did not check it or found it damaged",
   recovered: false,
 };
 

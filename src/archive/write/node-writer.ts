@@ -59,7 +59,7 @@ export function diskTrouble(result: number): string | null {
 export function isDiskTrouble(detail: string): boolean {
   return Object.values(DISK_TROUBLES).includes(detail);
 }
-const ROUNDED = "the file system keeps no such time: it rounds times, or has none so far away";
+const ROUNDED = "the file system cannot keep this time exactly: it rounds times, or its range is too small";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SETUID = 0o4000;
 const SETGID = 0o2000;

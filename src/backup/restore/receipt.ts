@@ -137,7 +137,7 @@ export async function verifyReceipt(path: string, options: VerifyReceiptOptions)
     throw new CairnError("conflict", `${file} is signed by another key than the one that was named: ${shown}`);
   if (!isTrusted)
     options.onWarning?.(
-      `${file} is signed by a key that nothing here knows, as anybody could have made it; name the key that it must be signed with: --key KEY`,
+      `${file} is signed by an unknown key, so anybody could have made it; if you know the signer's public key, check with --key KEY`,
     );
   return { path: file, trusted: isTrusted, public_key: shown, receipt: { ...body }, sha256: read.sha256 };
 }

@@ -344,6 +344,11 @@ function addDefinition(command: Command, definition: CommandDefinition, called: 
     const made = new Option(option.flags, option.text);
     if (option.repeat === true)
       made.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value]);
+    else if (made.required)
+      made.argParser((value: string, before: string | undefined) => {
+        if (before === undefined || before === value) return value;
+        throw usage(`${made.long ?? option.flags} was given twice, with ${before} and with ${value}`, "give it once");
+      });
     command.addOption(made);
   }
   command.addHelpText("after", examplesText(definition));

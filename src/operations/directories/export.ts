@@ -22,7 +22,7 @@ import { unfinishedBeside } from "../../fs/work-directory.ts";
 import { throttled } from "../../pacer.ts";
 import { freeFolder, requireFree } from "../../workspace/new-folder/new-folder.ts";
 import { recoverPartials } from "../../workspace/new-folder/recover-folders.ts";
-import { restoreTo } from "../../workspace/new-folder/write-point.ts";
+import { requireOutside, restoreTo } from "../../workspace/new-folder/write-point.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { publicPoint } from "../public-point.ts";
@@ -40,6 +40,7 @@ export async function exportPoint(
 ): Promise<ExportPointResult> {
   const started = performance.now();
   const directory = options.asTar === true ? freeFile(to) : freeFolder(to);
+  requireOutside(workspace, realPathOf(directory));
   await recoverPartials(workspace, options);
   const point = workspace.resolve(target);
   const stage = unfinishedBeside(directory);
@@ -97,7 +98,7 @@ export async function exportPoint(
     if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
     if (code === "ENAMETOOLONG")
       throw new CairnError("unsupported", `a path of the point is too long below ${printablePath(directory)}`, {
-        hint: "a path of an export may have some 4 000 bytes; `cairn restore POINT --to DIR` and `cairn backup create` take longer ones",
+        hint: "a path of an export has at most about 4 000 bytes, those of its folder included; `cairn restore POINT --to DIR` and `cairn backup create` take longer ones",
         cause: error,
       });
     throw toCairnError(error, `write ${printablePath(directory)}`);

@@ -147,10 +147,14 @@ export function refuseEmpty({ location }: Storage, missing: readonly MissingSnap
     missing.length === 0
       ? ""
       : `; this host saw ${plural(missing.length, "snapshot")} there before: ${namesOfMissing(missing)}`;
-  throw new CairnError("refused", `${location} has packs and no snapshot that stays${before}; nothing was removed`, {
-    hint: "look whether its folder snapshots is whole, or its server is at fault; if nothing in it is needed any more: --allow empty",
-    details: { missing_snapshots: missing.map(({ id }) => id) },
-  });
+  throw new CairnError(
+    "refused",
+    `${location} has packs, but no snapshot would be left${before}; nothing was removed`,
+    {
+      hint: "check that its folder `snapshots` is complete and that its server lists it; if no snapshot is needed any more, add --allow empty",
+      details: { missing_snapshots: missing.map(({ id }) => id) },
+    },
+  );
 }
 
 /** The first of missing snapshots, for messages. */

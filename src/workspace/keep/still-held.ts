@@ -242,20 +242,20 @@ export function warnOfRest(
     const shown = some.slice(0, MOST_TOLD).map((each) => nameOf(each, found.workspace.name));
     const more = some.length > MOST_TOLD ? ` and ${some.length - MOST_TOLD} more` : "";
     call.onWarning?.(
-      `${plural(some.length, "other point")} ${meaning} (${listedNames(names)}): ${shown.join(", ")}${more}${some === old ? "" : "; `cairn cleanup --only --anywhere POINT…` removes them"}`,
+      `${plural(some.length, "other point")} still ${some.length === 1 ? "has" : "have"} ${meaning} (${listedNames(names)}): ${shown.join(", ")}${more}${some === old ? "" : "; `cairn cleanup --only --anywhere POINT…` removes them"}`,
     );
   };
   const old = holders.filter(({ sample }) => sample[0]!.rank === 2);
-  tell(holders.slice(0, holders.length - old.length), "with content of what was removed");
-  tell(old, "with files of what was removed that were there before it");
+  tell(holders.slice(0, holders.length - old.length), "content of the removed points");
+  tell(old, "files of the removed points, and had them first");
   const places = [...new Set(repositories.map(({ location }) => location))];
   if (places.length > 0)
     call.onWarning?.(
-      `content of what was removed was backed up into ${listedNames(places)}: \`cairn backup find\` looks there, \`cairn backup rewrite --exclude PATH --forget\` takes it out`,
+      `content of the removed points was backed up into ${listedNames(places)}: \`cairn backup find\` looks there, \`cairn backup rewrite --exclude PATH --forget\` takes it out`,
     );
   if (unread.length > 0)
     call.onWarning?.(
-      `${plural(unread.length, "point")} could not be compared with what was removed, not sealed or damaged: ${listedNames(unread.map((id) => id?.slice(0, 8) ?? "?"))}; \`cairn seal\` before a removal reads them`,
+      `${plural(unread.length, "point")} could not be compared with the removed points, since they are not sealed or are damaged: ${listedNames(unread.map((id) => id?.slice(0, 8) ?? "?"))}; \`cairn seal\` before a removal reads them`,
     );
 }
 

@@ -133,6 +133,14 @@ export async function checkRoomFor(
   });
 }
 
+/** Throws `refused` for a target in the workspace itself, which the next point would have in it. */
+export function requireOutside(workspace: Workspace, target: Buffer): void {
+  if (!isAtOrBelow(target, workspace.root)) return;
+  throw new CairnError("refused", `${printablePath(target)} lies in the workspace itself`, {
+    hint: "name a place outside of it; `cairn restore` without --to gives back the folder itself, also one that is missing",
+  });
+}
+
 export interface RestoreToInput extends WorkspaceCall {
   point: Point;
   to: string;
@@ -150,11 +158,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
   const target = realPathOf(input.to);
   requireFree(target);
   checkLocation(target, { allow: ["home", "nested", "git"] });
-  if (isAtOrBelow(target, workspace.root)) {
-    throw new CairnError("refused", `${printablePath(target)} lies in the workspace itself`, {
-      hint: "name a folder outside of it, or restore without --to, which gives back a folder that is missing too",
-    });
-  }
+  requireOutside(workspace, target);
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, point);
     if (paths === null) await checkRoomFor(workspace, point, { target, allow: input.allow });

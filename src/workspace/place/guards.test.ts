@@ -154,14 +154,17 @@ test("a quota that is reached says what it holds and how to raise it", () => {
   const { code, hint } = quotaReached("/c", use);
   assert.deepEqual([code, hint?.includes("--keep-daily 14")], ["no_space", true]);
   const first = quotaReached("/c", { ...use, usedBytes: 60_000_000, points: 1 });
-  assert.match(first.message, /; 57\.2 MiB are needed: it holds 57\.2 MiB and about 41 B would be added; nothing/);
+  assert.match(
+    first.message,
+    /; 57\.2 MiB are needed: the store holds 57\.2 MiB and about 41 B would be added; nothing/,
+  );
   assert.equal(
     first.hint,
     "raise it with `cairn cleanup --set-policy --quota 63MiB`, or leave some of the folder out: `.cairnignore`",
   );
   assert.match(
     quotaReached("/c", { ...use, addedBytes: null }).message,
-    /was stopped when it reached that: it holds 60 B/,
+    /was stopped when it reached the quota: the store holds 60 B/,
   );
 });
 

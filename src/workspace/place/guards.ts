@@ -179,10 +179,10 @@ export function quotaReached(controlRoot: string, { quota, usedBytes, addedBytes
   const size = needed === null ? "SIZE" : `${Math.ceil((needed * 1.1) / 2 ** 20)}MiB`;
   const raised = `\`cairn cleanup --set-policy --quota ${size}\``;
   const added = addedBytes === 0 || addedBytes === null ? "" : ` and about ${formatBytes(addedBytes)} would be added`;
-  const holds = `it holds ${formatBytes(usedBytes)}${added}`;
+  const holds = `the store holds ${formatBytes(usedBytes)}${added}`;
   const why =
     needed === null
-      ? `the save was stopped when it reached that: ${holds}`
+      ? `the save was stopped when it reached the quota: ${holds}`
       : `${formatBytes(needed)} are needed: ${holds}`;
   return new CairnError(
     "no_space",

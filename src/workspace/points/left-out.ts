@@ -145,7 +145,7 @@ export function warnOfRules(
   { onWarning }: { onWarning?: ((message: string) => void) | undefined },
 ): void {
   for (const { path, why } of oddRules.slice(0, 10))
-    onWarning?.(`the rules of ${quotedPath(joinPath(path, IGNORE_NAME))} do not hold: ${why}`);
+    onWarning?.(`the rules of ${quotedPath(joinPath(path, IGNORE_NAME))} are not applied: ${why}`);
 }
 
 const IGNORE_NAME = Buffer.from(IGNORE_FILE);

@@ -183,9 +183,13 @@ export function checkPointTags(tags: readonly string[]): void {
     momentOf(tag, Date.now()) !== null;
   const reserved = tags.find(isReserved);
   if (reserved === undefined) return;
-  throw new CairnError("usage", `not a tag, since it means something else: ${JSON.stringify(reserved.slice(0, 80))}`, {
-    hint: "digits from 0 to f are an id; latest, head, head~1, undo, times and paths such as ../x are taken, too: put a word before it, as in v-2026-11-26",
-  });
+  throw new CairnError(
+    "usage",
+    `${JSON.stringify(reserved.slice(0, 80))} cannot be a tag: as a target it means something else`,
+    {
+      hint: "hex digits are ids; latest, head, head~1, undo, times and paths such as ../x have a meaning too. Put a word before it, for example v-2026-11-26",
+    },
+  );
 }
 
 /** Throws `already_exists` for a tag of an agent's new point by which a person's point is known. */

@@ -12,6 +12,8 @@ export async function tellingOfHooks<T>(context: Context, client: Client, restor
   const result = await restore();
   const after = new Set(installedFor(root, context.env));
   for (const tool of before.filter((each) => !after.has(each)))
-    context.note(`${tool} has no hooks here any more: ${context.commandLine(["agent", "install", tool])}`);
+    context.note(
+      `the hooks of ${tool} are not in this state; install them again: ${context.commandLine(["agent", "install", tool])}`,
+    );
   return result;
 }

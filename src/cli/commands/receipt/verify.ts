@@ -22,8 +22,8 @@ export const command: CommandDefinition = {
     const { receipt, trusted } = result;
     const error = trusted
       ? undefined
-      : new CairnError("refused", "the receipt is signed by a key that nothing here knows", {
-          hint: "name the key that it must be signed with: --key KEY",
+      : new CairnError("refused", "the receipt is signed by an unknown key", {
+          hint: "if you know the signer's public key, check with --key KEY",
         });
     return {
       data: result,

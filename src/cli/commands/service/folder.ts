@@ -20,7 +20,7 @@ export const unregister: CommandDefinition = {
     return {
       data: { path, control_directory: control },
       text: () =>
-        `${context.style.green("unregistered")} ${printable(path)}; ${control === null ? "it was not kept any more" : `its points stay in ${printable(control)}`}`,
+        `${context.style.green("unregistered")} ${printable(path)}; ${control === null ? "it was not a workspace any more" : `its points stay in ${printable(control)}`}`,
     };
   },
 };
