@@ -239,6 +239,22 @@ describe("a database that a process has open", { skip }, () => {
     assert.deepEqual(rowsOf(file), ["saved"]);
   });
 
+  test("goes with its directory when a killed program left it, though no point has the index of its log", (t) => {
+    const made = scene(t, "copy", "wal");
+    if (made === null) return;
+    const { folder } = made;
+    const left = path.join(folder, "new", "left.db");
+    fs.mkdirSync(path.dirname(left));
+    const script = `const { DatabaseSync } = require("node:sqlite"); const database = new DatabaseSync(process.argv[1]);
+      database.exec("PRAGMA journal_mode = wal; CREATE TABLE t (v); INSERT INTO t VALUES ('left')"); process.kill(process.pid, 9)`;
+    spawnSync(process.execPath, ["-e", script, left]);
+    assert.deepEqual(fs.readdirSync(path.dirname(left)), ["left.db", "left.db-shm", "left.db-wal"]);
+    cairnOk(["-C", folder, "restore", "head"]);
+    assert.equal(fs.existsSync(path.dirname(left)), false);
+    cairnOk(["-C", folder, "undo"]);
+    assert.deepEqual(rowsOf(left), ["left"]);
+  });
+
   test("has one of two states after a kill while a restore exchanges it", async (t) => {
     const made = scene(t, "copy", "wal");
     if (made === null) return;
