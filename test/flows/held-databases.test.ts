@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -237,6 +238,28 @@ describe("a database that a process has open", { skip }, () => {
     assert.ok(rowsOf(file).includes("later"));
     assert.equal(cairnOk(words, options).data["method"], "exchange");
     assert.deepEqual(rowsOf(file), ["saved"]);
+  });
+
+  test("and any file that is to stay keeps its place when a program opens it right before the folder is exchanged", async (t) => {
+    const made = scene(t, "btrfs-snapshot", "wal");
+    if (made === null) return;
+    const { folder } = made;
+    const [log, notes, wait] = [path.join(folder, "log"), path.join(folder, "notes"), `${folder}.wait`];
+    fs.writeFileSync(log, "");
+    cairnOk(["save", folder]);
+    fs.writeFileSync(notes, "three");
+    fs.writeFileSync(wait, "");
+    const words = ["-C", folder, "restore", "head", "--method", "exchange"];
+    const running = startCairn(words, { failpoint: `exchange.known@${wait}` });
+    await running.paused;
+    const program = spawn("sh", ["-c", 'exec >> "$0"; echo open >&2; read -r line; echo late', log], { stdio: "pipe" });
+    t.after(() => program.kill("SIGKILL"));
+    await once(program.stderr, "data");
+    fs.rmSync(wait);
+    assert.equal((await running.ended).status, 0);
+    program.stdin.end("go\n");
+    await once(program, "exit");
+    assert.deepEqual([fs.readFileSync(log, "utf8"), fs.readFileSync(notes, "utf8")], ["late\n", "two"]);
   });
 
   test("goes with its directory when a killed program left it, though no point has the index of its log", (t) => {
