@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { makeHalfTransaction, valuesOf } from "../../src/capture/sqlite/testing-half-transaction.ts";
 import { makeRepository } from "../../src/backup/testing-repository.ts";
 import { type JournalMode, makeDatabase, stateAfter, Writer } from "../../src/capture/sqlite/testing-writer.ts";
-import { cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { btrfsPlace } from "../fixtures/held-place.ts";
 import { LONG } from "../fixtures/long.ts";
 import { cairnLibrary } from "../fixtures/work.ts";
@@ -52,6 +52,25 @@ for (const moment of ["before", "after"] as const)
     assert.deepEqual(said.toSorted(), names.map((name) => [name, "transaction-consistent", true]).toSorted());
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
+
+test("an image has a transaction rolled back whose databases another program recovers while it is made", async () => {
+  const folder = path.join(SCRATCH, "recovered-meanwhile");
+  makeHalfTransaction(folder, { names: NAMES, moment: "before" });
+  const [file, wait] = [path.join(folder, NAMES[1]), `${folder}.wait`];
+  fs.writeFileSync(wait, "");
+  const words = ["database", "capture", file, "--to", `${folder}.image`];
+  const running = startCairn(words, { failpoint: `database.copied@${wait}` });
+  await running.paused;
+  for (const name of NAMES) {
+    const database = new DatabaseSync(path.join(folder, name));
+    database.exec("SELECT count(*) FROM t");
+    database.close();
+  }
+  assert.deepEqual(fs.readdirSync(folder).toSorted(), ["a", "two.db"]);
+  fs.rmSync(wait);
+  assert.equal((await running.ended).status, 0);
+  assert.equal(valuesOf(`${folder}.image`), "0");
+});
 
 test("databases of a program in another PID namespace are kept still too, and their labels say nothing against it", async (t) => {
   const place = await btrfsPlace(t, (folder) => {

@@ -96,6 +96,10 @@ test("a user's folder that root's daemon keeps gets no second history while the 
   fs.renameSync(folder, `${folder}-moved`);
   assertDaemonIsDown(here, asUser(["save", `${folder}-moved`]), "moved");
   fs.renameSync(`${folder}-moved`, folder);
+  // A folder around it is kept no more than while the daemon is there.
+  const around = asUser(["save", path.dirname(folder)]);
+  assert.equal(around.error?.code, "refused", around.stdout);
+  assert.match(`${around.error.message} ${around.error.hint}`, /root's daemon keeps lies in it .*--allow nested/);
   // Another folder beside it is the user's to keep.
   const other = `${folder}-other`;
   fs.mkdirSync(other);

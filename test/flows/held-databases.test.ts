@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -237,6 +238,44 @@ describe("a database that a process has open", { skip }, () => {
     assert.ok(rowsOf(file).includes("later"));
     assert.equal(cairnOk(words, options).data["method"], "exchange");
     assert.deepEqual(rowsOf(file), ["saved"]);
+  });
+
+  test("and any file that is to stay keeps its place when a program opens it right before the folder is exchanged", async (t) => {
+    const made = scene(t, "btrfs-snapshot", "wal");
+    if (made === null) return;
+    const { folder } = made;
+    const [log, notes, wait] = [path.join(folder, "log"), path.join(folder, "notes"), `${folder}.wait`];
+    fs.writeFileSync(log, "");
+    cairnOk(["save", folder]);
+    fs.writeFileSync(notes, "three");
+    fs.writeFileSync(wait, "");
+    const words = ["-C", folder, "restore", "head", "--method", "exchange"];
+    const running = startCairn(words, { failpoint: `exchange.known@${wait}` });
+    await running.paused;
+    const program = spawn("sh", ["-c", 'exec >> "$0"; echo open >&2; read -r line; echo late', log], { stdio: "pipe" });
+    t.after(() => program.kill("SIGKILL"));
+    await once(program.stderr, "data");
+    fs.rmSync(wait);
+    assert.equal((await running.ended).status, 0);
+    program.stdin.end("go\n");
+    await once(program, "exit");
+    assert.deepEqual([fs.readFileSync(log, "utf8"), fs.readFileSync(notes, "utf8")], ["late\n", "two"]);
+  });
+
+  test("goes with its directory when a killed program left it, though no point has the index of its log", (t) => {
+    const made = scene(t, "copy", "wal");
+    if (made === null) return;
+    const { folder } = made;
+    const left = path.join(folder, "new", "left.db");
+    fs.mkdirSync(path.dirname(left));
+    const script = `const { DatabaseSync } = require("node:sqlite"); const database = new DatabaseSync(process.argv[1]);
+      database.exec("PRAGMA journal_mode = wal; CREATE TABLE t (v); INSERT INTO t VALUES ('left')"); process.kill(process.pid, 9)`;
+    spawnSync(process.execPath, ["-e", script, left]);
+    assert.deepEqual(fs.readdirSync(path.dirname(left)), ["left.db", "left.db-shm", "left.db-wal"]);
+    cairnOk(["-C", folder, "restore", "head"]);
+    assert.equal(fs.existsSync(path.dirname(left)), false);
+    cairnOk(["-C", folder, "undo"]);
+    assert.deepEqual(rowsOf(left), ["left"]);
   });
 
   test("has one of two states after a kill while a restore exchanges it", async (t) => {

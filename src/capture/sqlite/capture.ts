@@ -20,7 +20,7 @@ import {
   warningOf,
 } from "./image.ts";
 import { looksOfFiles, plainCopy, sizeOf } from "./plain-copy.ts";
-import { recoverCopy, type RecoverRequest, whyNotInPlace } from "./recover-copy.ts";
+import { forgetSuperJournal, recoverCopy, type RecoverRequest, whyNotInPlace } from "./recover-copy.ts";
 
 /** Milliseconds that a lock is waited for, between two tries, and for which a checkpoint may keep a writer waiting. */
 const WAIT_MS = 3_000;
@@ -193,6 +193,9 @@ async function recoveredImage(fd: number, request: CaptureRequest, header: Datab
   const copied = await plainCopy(fd, request, { header, reason });
   if (copied.label === "torn-possible") return copied;
   const place = Buffer.from(`${request.stage}/image`);
+  failpoint("database.copied");
+  // It was there while the journal was: whoever recovers the database meanwhile removes the journal first.
+  forgetSuperJournal(place);
   applyLog(place);
   const image = openRegular(place, { flags: fs.constants.O_RDWR });
   try {

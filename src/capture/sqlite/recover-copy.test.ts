@@ -4,7 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { LiveDatabases } from "./live-databases.ts";
-import { recoverCopy } from "./recover-copy.ts";
+import { recoverCopy, whyNotInPlace } from "./recover-copy.ts";
 import { type HalfTransaction, makeHalfTransaction, trailer, valuesOf } from "./testing-half-transaction.ts";
 
 function newFolder(t: TestContext): string {
@@ -76,6 +76,17 @@ test("a transaction that a database outside of the folder decides on is rolled b
   const held = recoverCopy({ path: Buffer.from(own), tree: Buffer.from(tree), folders: [folder], stage });
   assert.deepEqual([held.label, held.isImage, valuesOf(path.join(stage, "image"))], ["crash-consistent", true, "0"]);
   assert.match(held.reason!, /outside of the folder: \/elsewhere\/main\.db-mj1A2B3C904/);
+});
+
+test("an empty super-journal is one that is gone, as SQLite has it", async (t) => {
+  const tree = newFolder(t);
+  const superJournal = makeHalfTransaction(tree, { names: TWO, moment: "after" });
+  fs.writeFileSync(superJournal, "");
+  assert.deepEqual(
+    recoveredOf(t, tree, TWO, [tree]),
+    TWO.map(() => `${WHOLE} 1`),
+  );
+  assert.match((await whyNotInPlace(Buffer.from(path.join(tree, TWO[1]!))))!, /which is not there/);
 });
 
 test("a journal that names no super-journal is rolled back, and the files stay what the point has", (t) => {

@@ -74,25 +74,23 @@ function checkImage(stage: string): string[] {
  * transaction is rolled back; gone, it was committed. `reason`: why that is not known. Null if the journal names none.
  */
 function settleJournal({ path, tree, folders, stage }: RecoverRequest): { reason: string | null } | null {
-  const fd = openRegular(Buffer.from(`${stage}/image-journal`), { flags: fs.constants.O_RDWR });
-  try {
-    const { size } = fs.fstatSync(fd);
-    const trailer = trailerOf(fd, size);
-    if (trailer === null) return null;
-    const { superJournal } = trailer;
-    const isThere = isInTree(superJournal, { tree, folders, journal: beside(path, "-journal") });
-    if (isThere === false) {
-      fs.ftruncateSync(fd, 0);
-      return { reason: null };
-    }
-    fs.ftruncateSync(fd, size - trailer.bytes);
-    if (isThere) return { reason: null };
-    return {
-      reason: `its last transaction spans databases outside of the folder: ${printablePath(superJournal)} decides on it, which the point does not have; it was rolled back here, and may have been committed there`,
-    };
-  } finally {
-    fs.closeSync(fd);
-  }
+  const image = Buffer.from(`${stage}/image`);
+  const trailer = trailerBeside(image);
+  if (trailer === null) return null;
+  const { superJournal } = trailer;
+  const isThere = isInTree(superJournal, { tree, folders, journal: beside(path, "-journal") });
+  if (isThere === false) fs.truncateSync(beside(image, "-journal"));
+  else forgetSuperJournal(image);
+  if (isThere !== null) return { reason: null };
+  return {
+    reason: `its last transaction spans databases outside of the folder: ${printablePath(superJournal)} decides on it, which the point does not have; it was rolled back here, and may have been committed there`,
+  };
+}
+
+/** Has SQLite roll the journal beside a copy back, whatever becomes of the super-journal that it names. */
+export function forgetSuperJournal(image: Buffer): void {
+  const trailer = trailerBeside(image);
+  if (trailer !== null) fs.truncateSync(beside(image, "-journal"), sizeOf(image, "-journal")! - trailer.bytes);
 }
 
 function trailerOf(fd: number, size: number): JournalTrailer | null {
@@ -126,7 +124,7 @@ function trailerBeside(path: Uint8Array): JournalTrailer | null {
 export async function whyNotInPlace(path: Uint8Array): Promise<string | null> {
   for (let tries = 1; ; tries++) {
     const trailer = trailerBeside(path);
-    if (trailer === null || fs.existsSync(trailer.superJournal)) return null;
+    if (trailer === null || isSuperJournal(trailer.superJournal)) return null;
     // A program that is just committing removes the journal soon.
     if (tries === TRIES)
       return `its journal names ${printablePath(trailer.superJournal)}, which is not there, so that SQLite would drop the journal`;
@@ -145,23 +143,25 @@ function isInTree(
   const inTree = (place: string): Buffer => Buffer.concat([tree, Buffer.from(`/${place}`, "latin1")]);
   const path = latin1(superJournal);
   for (const folder of folders.map(latin1))
-    if (path.startsWith(`${folder}/`)) return isFile(inTree(path.slice(folder.length + 1)));
+    if (path.startsWith(`${folder}/`)) return isSuperJournal(inTree(path.slice(folder.length + 1)));
   const names = path.split("/").slice(1);
   const above = latin1(journal.subarray(tree.length + 1)).split("/");
   const own = above.pop()!;
   for (let depth = above.length; depth >= 0; depth--)
     for (let from = 0; from < names.length; from++) {
       const place = inTree([...above.slice(0, depth), ...names.slice(from)].join("/"));
-      if (!isFile(place)) continue;
+      if (!isSuperJournal(place)) continue;
       const listed = journalsOf(readRegular(place));
       if (listed.some((each) => latin1(each).split("/").at(-1) === own)) return true;
     }
   return null;
 }
 
-function isFile(place: Buffer): boolean {
+/** True for a file that is not empty: SQLite, too, takes an empty one for one that is gone. */
+function isSuperJournal(place: Buffer): boolean {
   try {
-    return fs.lstatSync(place).isFile();
+    const facts = fs.lstatSync(place);
+    return facts.isFile() && facts.size > 0;
   } catch {
     return false;
   }

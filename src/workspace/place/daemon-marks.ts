@@ -6,12 +6,13 @@ import { type DaemonMark, decodeDaemonMark, encodeDaemonMark } from "../../forma
 import { encodeChecked, rawPath, recordPath } from "../../formats/records/record.ts";
 import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
+import { parentOf } from "../../fs/linux/exchange-folders.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { absolutePath } from "../../fs/users.ts";
 
 /**
- * Marks of the folders that root's daemon keeps, so that its users know them while the daemon is down. Each mark has two or three
- * names: hashes of the folder's path, of the link to it, and of its identity, by which a folder that was moved is known.
+ * Marks of the folders that root's daemon keeps, so that its users know them while the daemon is down. Their names are hashes: of
+ * the folder's path, of the link to it, of its identity, by which one that was moved is known, and of each folder above it.
  */
 
 const MARKS = "kept";
@@ -28,7 +29,7 @@ export function stateOfOtherDaemon(): string | null {
   return process.geteuid?.() === 0 && process.env["XDG_STATE_HOME"] !== state ? state : null;
 }
 
-function nameOf(kind: "path" | "identity", value: Uint8Array | string): string {
+function nameOf(kind: "path" | "identity" | "above", value: Uint8Array | string): string {
   return `${createHash("sha256").update(`${kind}\n`).update(value).digest("hex")}.json`;
 }
 
@@ -59,12 +60,21 @@ export function writeMarks(state: string, mark: DaemonMark): string[] {
   const directory = join(state, MARKS);
   // Users look marks up, and cannot list them, whatever the umask.
   if (durableMkdir(directory, { mode: 0o711 })) chmodSync(directory, 0o711);
-  const bytes = encodeChecked(mark, encodeDaemonMark, decodeDaemonMark);
-  const names = namesOf(Buffer.from(rawPath(mark)), mark.link);
-  for (const name of names)
+  const folder = Buffer.from(rawPath(mark));
+  const marks = new Map(namesOf(folder, mark.link).map((name) => [name, mark]));
+  for (let above = parentOf(folder); above.length > 1; above = parentOf(above))
+    marks.set(nameOf("above", above), markOf(above, { socket: mark.socket }));
+  for (const [name, each] of marks) {
+    const bytes = encodeChecked(each, encodeDaemonMark, decodeDaemonMark);
     if (readSmallFile(join(directory, name), MAX_MARK_BYTES)?.equals(bytes) !== true)
       durableWrite(join(directory, name), bytes, { mode: 0o644 });
-  return names;
+  }
+  return [...marks.keys()];
+}
+
+/** Tells if root's daemon keeps a folder in this one (its real path), as its users know it. */
+export function isAroundDaemons(folder: Buffer): boolean {
+  return readMark(systemStateDirectory(), nameOf("above", folder)) !== null;
 }
 
 /** Removes all marks but those with these names, and those of folders that are away, whose identity nobody can ask for now. */

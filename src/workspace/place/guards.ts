@@ -8,6 +8,7 @@ import { mountOf } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { homeDirectories, knownHome } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
+import { isAroundDaemons } from "./daemon-marks.ts";
 import { workspaceAbove } from "./find-workspace.ts";
 import {
   controlDirectoriesInside,
@@ -115,6 +116,14 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
     if (hasPoints(workspacePaths(controlPaths(controlOf(registration)), registration.workspace_name)))
       throw refusal(folder, `the workspace ${printablePath(other)} lies in it`, "nested", RELEASE(other));
   }
+  // Root has read the daemon's records above.
+  if (process.geteuid?.() !== 0 && isAroundDaemons(folder))
+    throw refusal(
+      folder,
+      "a folder that root's daemon keeps lies in it",
+      "nested",
+      "have root stop keeping that one first",
+    );
   const state = realOrItself(userStateDirectory());
   for (const control of controlDirectoriesInside(folder)) {
     // Whoever allows a home directory allows the state directory that lies in every home.

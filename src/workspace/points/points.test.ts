@@ -258,6 +258,20 @@ test("an id that a caller chose is found whole first, then by a unique prefix, w
   for (const id of ["a b", "2026-05-02"]) requireChosenId(points, id, true);
 });
 
+test("an id that an agent chose hides neither a person's later tag nor the own ids of other points", (context) => {
+  const { points } = scratch(context);
+  const cause: Descriptor["cause"] = { kind: "tool_call" };
+  for (const chosen_id of ["release", "abcd1234"]) save(points, { cause, chosen_id, tags: [chosen_id] });
+  const kept = save(points, { cause, chosen_id: "step", tags: ["step"] });
+  const person = save(points, { save_point_id: `abcd1234${"7".repeat(24)}` as SavePointId, tags: ["release"] });
+  const idOf = (target: string): string => resolveTarget(points, target, person).descriptor.save_point_id;
+  assert.equal(idOf("release"), person);
+  assert.equal(idOf("step"), kept);
+  assert.throws(() => idOf("abcd1234"), hasCode("ambiguous"));
+  const begun = `${person.slice(0, 8)}-x`;
+  assert.throws(() => requireChosenId(points, begun, false), hasCode("already_exists"));
+});
+
 test("undo points do not count in head~N", (context) => {
   const { points } = scratch(context);
   const first = save(points);

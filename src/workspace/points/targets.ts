@@ -12,6 +12,8 @@ import { type DamagedPoint, isImported, type Points } from "./points.ts";
 const MAX_CANDIDATES = 20;
 /** Fewer would take a word or a small number for an id. */
 const LEAST_DIGITS = 4;
+/** Digits of an id in what people read. */
+const SHOWN_DIGITS = 8;
 
 function nothingSaved(): CairnError {
   return new CairnError("not_found", "nothing has been saved yet", { hint: "save a point first: `cairn save`" });
@@ -156,6 +158,15 @@ function byChosenId(points: Points, id: string): Point | null {
   return found ?? null;
 }
 
+/** As {@link byChosenId}; an agent's counts only without a person's tag, and if no other point's own id begins so. */
+function byOwnersChoice(points: Points, id: string): Point | null {
+  const found = byChosenId(points, id);
+  if (found?.descriptor.cause.kind !== "tool_call") return found;
+  const begun = HEX.test(id) && id.length >= LEAST_DIGITS ? points.withPrefix(id.toLowerCase()) : [];
+  const isTaken = begun.length > 0 || taggedWith(points, id).some((point) => !isAgents(point, id));
+  return isTaken ? null : found;
+}
+
 function noSuchId(prefix: string): CairnError {
   if (prefix.length >= LEAST_DIGITS)
     return new CairnError("not_found", `no save point begins with ${prefix}`, { hint: "see `cairn history`" });
@@ -219,7 +230,8 @@ export function requireChosenId(points: Points, id: string, isImported: boolean)
     throw new CairnError("invalid_id", `not an id for a save point: ${JSON.stringify(id.slice(0, 80))}`, {
       hint: "letters, digits, dots, dashes and underscores, at most 100, that are no time, and not latest or head",
     });
-  const begun = HEX.test(id) ? points.withPrefix(id.toLowerCase()) : [];
+  const shown = id.slice(0, SHOWN_DIGITS);
+  const begun = HEX.test(shown) ? points.withPrefix(shown.toLowerCase()) : [];
   const taken = byChosenId(points, id) ?? [...taggedWith(points, id), ...begun].find((each) => !("problem" in each));
   if (taken === undefined || "problem" in taken) return;
   const { save_point_id } = taken.descriptor;
@@ -242,7 +254,7 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   if (steps !== null)
     return beforeHead(points, head, steps[2]?.length ?? Number(steps[1] ?? (target.endsWith("~") ? 1 : 0)));
   const whole = target.toLowerCase();
-  const named = (isSavePointId(whole) ? points.byId(whole) : null) ?? byChosenId(points, target);
+  const named = (isSavePointId(whole) ? points.byId(whole) : null) ?? byOwnersChoice(points, target);
   if (named !== null) return named;
   const moment = momentOf(target, now);
   if (moment !== null) return notAfter(points, moment);

@@ -22,7 +22,13 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { openDirectory, putName, RENAME } from "../../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
-import { type DatabaseStep, DatabaseSteps, holdDatabase, type StepsOfDatabase } from "./database-steps.ts";
+import {
+  type DatabaseStep,
+  DatabaseSteps,
+  holdDatabase,
+  indexOfRemoved,
+  type StepsOfDatabase,
+} from "./database-steps.ts";
 import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
 import { HOLDS_WHAT_STAYS, IN_ANOTHER, type Plan } from "./plan.ts";
@@ -118,6 +124,7 @@ export class StepRunner {
   /** Replaces a database with its sidecars while no process has it open; else it stays with all of them. */
   #database(database: StepsOfDatabase): void {
     const { steps } = database;
+    const index = indexOfRemoved(database);
     const held = holdDatabase(database);
     if (typeof held === "string") return this.#keepDatabase(steps, held);
     using _held = held;
@@ -131,13 +138,20 @@ export class StepRunner {
       failpoint("restore.database-step");
     }
     const isWanted = held.isWanted();
-    if (kept.length === before && !isWanted) return;
+    if (kept.length === before && !isWanted) return index === null ? undefined : this.#removeIndex(index);
     for (const step of done.toReversed()) this.#takeBack(step);
     Object.assign(this.#done, { created, updated, deleted });
     this.#keepDatabase(
       steps,
       isWanted ? "a process began to open the database" : "not all that belongs to the database could be replaced",
     );
+  }
+
+  /** It would keep the directory from going, and SQLite makes it anew. */
+  #removeIndex(path: Buffer): void {
+    const { fd, name } = this.#held.parentOf(path);
+    putName(this.#from, 0, name);
+    this.#inside(fd, () => this.#held.sys.unlink(fd, this.#from, 0, false));
   }
 
   #keepDatabase(steps: readonly DatabaseStep[], why: string): void {

@@ -1,6 +1,8 @@
+import { existsSync } from "node:fs";
 import { databasesAmong, inWords, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
+import { inFile, readHeader } from "../../capture/sqlite/header.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
-import { besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
+import { beside, besideWhich, mayBeDatabase } from "../../formats/sqlite-header.ts";
 import type { Step } from "../points/steps.ts";
 
 const TYPE_MASK = 0xf000;
@@ -58,4 +60,15 @@ export class DatabaseSteps {
 export function holdDatabase({ place }: StepsOfDatabase): QuietDatabase | string {
   const held = QuietDatabase.hold(place);
   return held instanceof QuietDatabase ? held : `the database ${inWords(held)}`;
+}
+
+/** Raw path of the index of a log that would stay when its database is removed, since no point has it; to be asked before that. */
+export function indexOfRemoved({ place, steps }: StepsOfDatabase): Buffer | null {
+  const { op, path } = steps.at(-1)!;
+  if (op !== "remove" || besideWhich(path) !== null || !existsSync(beside(place, "-shm"))) return null;
+  try {
+    return inFile(place, readHeader) === null ? null : beside(path, "-shm");
+  } catch {
+    return null;
+  }
 }

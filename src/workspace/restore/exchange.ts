@@ -101,10 +101,13 @@ export async function restoreByExchange(
     failpoint("exchange.known");
     workspace.requireLock();
     exchangePlaces(workspace.root, Buffer.from(staging));
-    if (quiet?.isWanted() === true) {
+    // Nobody comes to what was displaced any more; who came right before would go on in it.
+    const isWanted = quiet?.isWanted() === true;
+    const late = isWanted ? "a process began to open a database in it" : whyHeld(Buffer.from(staging), true);
+    if (late !== null) {
       exchangePlaces(workspace.root, Buffer.from(staging));
       await takeBack();
-      return { refused: "a process began to open a database in it" };
+      return { refused: late };
     }
   } catch (error) {
     if (workspace.isStillLocked) await takeBack();
