@@ -55,7 +55,10 @@ function knownDatabases(workspace: Workspace): Uint8Array[] {
     for (const path of stillDatabases(point.descriptor)) add(path);
     for (const label of point.descriptor.labels) if (label.label.endsWith("-consistent")) add(rawPath(label));
     if (point.sealed) break;
-    point = workspace.byId(point.descriptor.parent_id);
+    const { parent_id: id } = point.descriptor;
+    const [parent] = id === null ? [] : workspace.points.withPrefix(id);
+    // A damaged one keeps nobody from a save.
+    point = parent === undefined || "problem" in parent ? null : parent;
   }
   const open = openDatabases(workspace.root);
   for (const path of open) add(path);
