@@ -3,20 +3,19 @@ import fs from "node:fs";
 import path from "node:path";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { decodePartial, encodePartial, type PartialFile } from "../../formats/records/partial.ts";
+import { encodePartial, type PartialFile } from "../../formats/records/partial.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { plural } from "../../formats/sizes.ts";
 import { durableRemove, fsyncDirectory } from "../../fs/durable.ts";
-import { moveInPlace, moveToFree, nameOf, parentOf, setModeInPlace } from "../../fs/linux/exchange-folders.ts";
-import { livenessOf, newOwner } from "../../fs/lock-owner.ts";
+import { moveInPlace, moveToFree, parentOf, setModeInPlace } from "../../fs/linux/exchange-folders.ts";
+import { newOwner } from "../../fs/lock-owner.ts";
 import { makeOneFolder, makeRealFolder } from "../../fs/make-folder.ts";
 import { filesystemKind, isMountPoint, ownEntries } from "../../fs/linux/mounts.ts";
 import { MadeFolder, otherFolder, removeAll, removeOnly } from "../../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
 import { realPathOf } from "../place/find-workspace.ts";
-import { ownerBesidesUs } from "../place/owners.ts";
-import { readRecord, writeRecord } from "../place/control-directory.ts";
+import { writeRecord } from "../place/control-directory.ts";
 import { type DeadPartial, PARTIAL_PREFIX } from "../place/partials.ts";
 
 /**
