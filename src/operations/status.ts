@@ -45,7 +45,7 @@ export async function status(
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();
   const { ignored, changes, notKept } = await lookBesideHead(workspace, { ...options, head });
-  const { bytes } = await workspace.engine.storeFacts();
+  const bytes = await workspace.engine.storeBytes();
   await warnOfDamage(workspace, options);
   const { totalBytes } = freeSpace(workspace.found.control.root);
   if (bytes > totalBytes / 2)

@@ -41,7 +41,7 @@ import { KeptScan, type WrittenFiles } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead, summaryOf, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { keepStoreBytes, keptStoreBytes, notePacks, storePaths, unsoundPacks } from "./store-files.ts";
+import { keepStoreSize, keptStoreSize, notePacks, storePaths, type StoreSize, unsoundPacks } from "./store-files.ts";
 import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
@@ -361,19 +361,19 @@ export class PointStore {
     return { ...facts, foreign: isForeign || damaged.length > 0 };
   }
 
-  /**
-   * Returns how much it holds, by what was kept of an earlier call where that still holds: then the store is not
-   * opened.
-   */
+  /** Returns how many bytes the store holds. It is opened only if its index files changed since it was asked last. */
   async storeBytes(): Promise<number> {
-    const paths = storePaths(this.#options.control);
-    return keptStoreBytes(paths) ?? keepStoreBytes(paths, (await this.store()).index);
+    return (await this.#size()).bytes;
   }
 
   /** Counts packs of the store that are known to be lost or damaged without reading any. */
   async unsoundPacks(): Promise<number> {
-    const { index, paths } = await this.store();
-    return unsoundPacks(paths, index);
+    return unsoundPacks(storePaths(this.#options.control), await this.#size());
+  }
+
+  async #size(): Promise<StoreSize> {
+    const paths = storePaths(this.#options.control);
+    return keptStoreSize(paths) ?? keepStoreSize(paths, (await this.store()).index);
   }
 
   /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */

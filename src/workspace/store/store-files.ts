@@ -38,24 +38,35 @@ export function storePaths(control: string): StorePaths {
 }
 
 const SIZE_FORMAT = "cairn.store-size";
-const SIZE_VERSION = 1;
+const SIZE_VERSION = 2;
 
-/** The bytes in a store as they were kept by who opened it; null where they were not, or its index files are others now. */
-export function keptStoreBytes({ repository, storeSize }: StorePaths): number | null {
+/** Facts of a store that are kept beside it, so that it need not be opened for them. */
+export interface StoreSize {
+  /** Bytes of all packs. */
+  bytes: number;
+  /** Names of packs that hold something of the index, 64 hex digits. */
+  packs: readonly string[];
+}
+
+/** The facts of a store as they were kept by who opened it; null where they were not, or its index files are others now. */
+export function keptStoreSize({ repository, storeSize }: StorePaths): StoreSize | null {
   return readDisposable(storeSize, (fd) => {
     const { fields } = decodeRecord(fs.readFileSync(fd), SIZE_FORMAT, SIZE_VERSION);
     const known = fields.texts("index_files");
     const present = new Set(fs.readdirSync(path.join(repository, "index")));
     if (known.length !== present.size || !known.every((name) => present.has(name))) return null;
-    return fields.integer("bytes");
+    return { bytes: fields.integer("bytes"), packs: fields.texts("packs") };
   });
 }
 
-/** Returns the bytes in a store by its index, and keeps them for the next call, which then need not open it. */
-export function keepStoreBytes(paths: StorePaths, index: BlobIndex): number {
-  const bytes = packBytes(index.table);
+/** Returns the facts of a store by its index, and keeps them for the next call, which then need not open it. */
+export function keepStoreSize(paths: StorePaths, { table, covered }: BlobIndex): StoreSize {
+  const packs = Array.from({ length: table.packCount }, (_, pack) => pack)
+    .filter((pack) => table.packRefs[pack] !== 0)
+    .map((pack) => objectIdOf(table.packId(pack)));
+  const size: StoreSize = { bytes: packBytes(table), packs };
   const temporary = `${paths.storeSize}.${process.pid}`;
-  const record = { bytes, index_files: [...index.covered].toSorted() };
+  const record = { ...size, index_files: [...covered].toSorted() };
   try {
     makeFolder(paths.cache);
     fs.writeFileSync(temporary, encodeRecord(record, SIZE_FORMAT, SIZE_VERSION), { mode: 0o600 });
@@ -63,7 +74,7 @@ export function keepStoreBytes(paths: StorePaths, index: BlobIndex): number {
   } catch {
     // Then the store is opened for it the next time, too.
   }
-  return bytes;
+  return size;
 }
 
 const MAX_NOTE_BYTES = 16 * 1024 * 1024;
@@ -79,20 +90,16 @@ export function notedPacks({ damagedPacks }: StorePaths): string[] {
   }
 }
 
-/** Counts packs with something of the index that are not there or were noted as damaged; no pack is read. */
-export function unsoundPacks(paths: StorePaths, { table }: BlobIndex): number {
+/** Counts packs that are not there or were noted as damaged; no pack is read. */
+export function unsoundPacks(paths: StorePaths, { packs }: StoreSize): number {
   const noted = new Set(notedPacks(paths));
   const present = new Map<string, ReadonlySet<string>>();
-  let count = 0;
-  for (let pack = 0; pack < table.packCount; pack++) {
-    if (table.packRefs[pack] === 0) continue;
-    const name = objectIdOf(table.packId(pack));
+  return packs.filter((name) => {
     const folder = name.slice(0, 2);
     const names = present.get(folder) ?? new Set(namesIn(path.join(paths.repository, "data", folder)));
     present.set(folder, names);
-    if (!names.has(name) || noted.has(name)) count++;
-  }
-  return count;
+    return !names.has(name) || noted.has(name);
+  }).length;
 }
 
 /** Notes packs beside, or with `instead` in place of, those noted before. */
