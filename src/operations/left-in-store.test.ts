@@ -58,7 +58,7 @@ async function run(
 ): Promise<Pick<CleanupResult, "bytes_freed" | "complete"> & { warnings: string[] }> {
   const warnings: string[] = [];
   const { bytes_freed, complete } = await client.runCleanup(plan.plan_id, {
-    onWarning: (message) => void (/ other points? with /.test(message) || warnings.push(message)),
+    onWarning: (message) => void (/ other points? still ha(?:s|ve) /.test(message) || warnings.push(message)),
   });
   return { bytes_freed, complete, warnings };
 }

@@ -137,7 +137,7 @@ export async function checkRoomFor(
 export function requireOutside(workspace: Workspace, target: Buffer): void {
   if (!isAtOrBelow(target, workspace.root)) return;
   throw new CairnError("refused", `${printablePath(target)} lies in the workspace itself`, {
-    hint: "name a place outside of it; `cairn restore` without --to gives back the folder itself, also one that is missing",
+    hint: "name a place outside of it, or restore without --to, which gives back the folder itself",
   });
 }
 
