@@ -247,7 +247,8 @@ const TAKEN_OVER = `
 import fs from "node:fs";
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
 const { controlPaths } = await at("../place/control-layout.ts");
-const { deadPartials, NewFolder } = await at("./new-folder.ts");
+const { NewFolder } = await at("./new-folder.ts");
+const { deadPartials } = await at("../place/partials.ts");
 const control = controlPaths(process.argv[1]);
 const partial = NewFolder.takeOver(control, deadPartials(control)[0]);
 fs.writeFileSync(partial.staging + "/new", "");
@@ -258,7 +259,8 @@ partial.end();
 const SETTLED = `
 const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
 const { controlPaths } = await at("../place/control-layout.ts");
-const { deadPartials, settlePartial } = await at("./new-folder.ts");
+const { settlePartial } = await at("./new-folder.ts");
+const { deadPartials } = await at("../place/partials.ts");
 for (const dead of deadPartials(controlPaths(process.argv[1]))) settlePartial(dead);
 `;
 
