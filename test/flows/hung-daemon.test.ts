@@ -44,9 +44,10 @@ test(
     const options = user.optionsIn(user.place);
     const asked = { ...options, ...BOUND, own: true, env: { ...options.env, CAIRN_SOCKET: socket } };
     const words = [...options.prefix!, options.node!, options.command!, "daemon"];
-    const daemon = spawn(words[0]!, words.slice(1), { cwd: "/", env: { ...process.env, ...asked.env } });
+    const env = { ...process.env, ...asked.env, CAIRN_STATE_DIR: path.join(user.place, "home/daemon") };
+    const daemon = spawn(words[0]!, words.slice(1), { cwd: "/", env });
     t.after(() => daemon.kill("SIGKILL"));
-    await once(daemon.stdout, "data");
+    await once(daemon.stdout, "data", { signal: AbortSignal.timeout(BOUND.timeoutMs) });
     fs.mkdirSync(folder);
     fs.writeFileSync(path.join(folder, "a.txt"), "one\n");
     spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, folder]);
