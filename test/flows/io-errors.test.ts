@@ -26,7 +26,7 @@ test("an I/O error names the path that it is of", { skip }, async () => {
   for (const [calls, name] of [
     ["read", "store-key"],
     ["fstat,statx", "store-key"],
-    ["ftruncate", "workspaces/main/lock"],
+    ["pwrite64", "workspaces/main/lock"],
     ["unlinkat", ""],
   ] as const) {
     fs.appendFileSync(path.join(folder, "file"), "more");

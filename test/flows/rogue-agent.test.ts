@@ -521,7 +521,7 @@ const BY_REQUESTS: Attack[] = [
       ])
         assert.match(
           (await way.ask({ path: "/v1/save", body: { workspace: work, options } })).code ?? "done",
-          /^(usage|permission|invalid_id)$/,
+          /^(usage|permission|invalid_id|already_exists)$/,
           JSON.stringify(options).slice(0, 100),
         );
       for (const target of [{}, ["head"], 7, null, "../head", "x".repeat(100_000), "head~99999999999", "\0"])

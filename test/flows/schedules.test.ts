@@ -288,5 +288,6 @@ test("a name with a line break or control bytes makes no second line in the log"
   await daemon.stop();
   const lines = daemon.log.split("\n").filter((line) => line.includes("forged"));
   assert.ok(lines.length >= 2);
-  for (const line of lines) assert.match(line, /^cairn: (?:register|save) [\u0020-\u007e]* by user \d+: ok, \d+ ms$/);
+  for (const line of lines)
+    assert.match(line, /^cairn: [0-9-]{10}T[0-9:.]{12}Z (?:register|save) [\u0020-\u007e]* by user \d+: ok, \d+ ms$/);
 });

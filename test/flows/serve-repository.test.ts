@@ -286,7 +286,8 @@ test("a server killed in the middle of an upload shows nothing of it", async () 
 test("it does not start without a word on who may use it, a folder, or what fits together", () => {
   const root = newFolder("served");
   const refused = (args: readonly string[], status: number, pattern: RegExp): void => {
-    const done = cairn(["serve-repository", "--listen", "127.0.0.1:0", ...args]);
+    const listen = args.includes("--listen") ? [] : ["--listen", "127.0.0.1:0"];
+    const done = cairn(["serve-repository", ...listen, ...args]);
     assert.equal(done.status, status, done.stdout);
     assert.match(`${done.error?.message} ${done.error?.hint}`, pattern);
   };

@@ -210,7 +210,7 @@ test("a program calls a daemon on TCP by the library's calls, those of the packa
   await assert.rejects(library.openRepository({ repository: "/x", password: "x" }), { code: "unsupported" });
   await assert.rejects(connect({ url: daemon.url, token: "cairn_no" }).open(workspace), { code: "permission" });
   assert.throws(() => connect({ url: "nowhere", token }), { code: "usage" });
-  await assert.rejects(connect({ url: "http://127.0.0.1:1", token }).open(workspace), { code: "not_found" });
+  await assert.rejects(connect({ url: "http://127.0.0.1:1", token }).open(workspace), { code: "no_daemon" });
   const moved = path.join(SCRATCH, "moved-by-tcp");
   fs.renameSync(fork, moved);
   await library.relocate(fork, moved);
