@@ -109,6 +109,7 @@ test("a user's own daemon is told of changes too", { skip: whyNoOrdinaryUser() ?
     "--config",
     path.join(own, "none"),
   ];
+  fs.writeFileSync(path.join(own, "none"), "");
   const [program, ...rest] = [...prefix!, node!, command!, ...words];
   const daemon = spawn(program!, rest, {
     cwd: "/",
@@ -116,7 +117,7 @@ test("a user's own daemon is told of changes too", { skip: whyNoOrdinaryUser() ?
     stdio: ["ignore", "pipe", "inherit"],
   });
   t.after(() => void daemon.kill("SIGKILL"));
-  await once(daemon.stdout, "data");
+  await once(daemon.stdout, "data", { signal: AbortSignal.timeout(60_000) });
   const folder = path.join(own, "folder");
   fill(folder);
   for (const each of ["", "a", "a/deep", "a/deep/file"])
