@@ -12,7 +12,7 @@ import { none, removeTree, type Target, type WorkspaceWorld } from "./workspace-
 type Verb = "save" | "seal" | "status" | "restore" | "undo" | "cleanup" | "fork" | "engine";
 
 /** A command whose exit status may say that it did nothing. */
-const MAY_REFUSE: readonly Verb[] = ["engine", "cleanup"];
+const MAY_REFUSE: readonly Verb[] = ["engine", "cleanup", "undo"];
 
 export async function killed(world: WorkspaceWorld, at: StepPlace): Promise<void> {
   const { chance, note } = at;
@@ -126,8 +126,9 @@ async function undoTarget(world: WorkspaceWorld): Promise<string | null> {
   try {
     return (await world.client.planUndo()).restored_to;
   } catch (error) {
-    if (error instanceof CairnError && error.code === "nothing_to_undo") return null;
-    throw error;
+    if (!(error instanceof CairnError) || error.code !== "nothing_to_undo") throw error;
+    // A restore that changed nothing takes no undo point's place: that one is named, and undo does not go there.
+    return error.message.includes("changed nothing") ? (world.undo?.id ?? null) : null;
   }
 }
 

@@ -126,6 +126,17 @@ async function backAtOnce(
   await world.addUndo(done.undo_id, { before: between, target: was });
 }
 
+/** Null after a restore that changed nothing: there is nothing to undo then. */
+async function undoUnlessUnchanged(world: WorkspaceWorld, at: StepPlace): Promise<RestoreResult | null> {
+  try {
+    return await world.client.undo({ ...method(world, at), onWarning: at.note });
+  } catch (error) {
+    if (!(error instanceof CairnError) || !error.message.includes("changed nothing")) throw error;
+    at.note("the last restore changed nothing");
+    return null;
+  }
+}
+
 async function undo(world: WorkspaceWorld, at: StepPlace): Promise<void> {
   if (world.undo === null) {
     at.note("nothing to undo");
@@ -133,7 +144,8 @@ async function undo(world: WorkspaceWorld, at: StepPlace): Promise<void> {
   }
   const { id, paths } = world.undo;
   const [point, before] = [world.pointOf(id)!, world.now()];
-  const done = await world.client.undo({ ...method(world, at), onWarning: at.note });
+  const done = await undoUnlessUnchanged(world, at);
+  if (done === null) return;
   at.note(`${world.nameOf(id)}, ${done.method}`);
   if (paths === null) return restored(world, done, { point, before });
   await restoredInPart(world, done, { point, before, paths });
