@@ -542,8 +542,8 @@ export class Daemon {
   }
 
   /**
-   * Stops keeping a workspace and serving it; null where it was not kept any more. Intent: the state says so. ● The release. What a
-   * kill leaves the next start finishes.
+   * Releases a workspace and serves it no more. Null if the workspace was released before. Intent: the state says `releasing`.
+   * ● The release. The next start finishes a release that was killed.
    */
   async #giveUp(served: ServedWorkspace, options: ReleaseOptions = {}): Promise<ReleaseResult | null> {
     let result: ReleaseResult | null = null;
@@ -566,7 +566,7 @@ export class Daemon {
     return result;
   }
 
-  /** Finishes what a kill has left of giving workspaces up, and drops those that root has released without this daemon. */
+  /** Finishes releases that were killed, and drops workspaces that root released without this daemon. */
   async #finishReleases(): Promise<void> {
     for (const served of this.#kept.state.workspaces) {
       const { releasing, ...kept } = served;

@@ -40,7 +40,9 @@ test("a command that may open few files says so and ends without a stack trace",
   fs.mkdirSync(folder);
   cairnOk(["save", folder]);
   let seen = 0;
-  for (let limit = 22; limit < 32; limit++) {
+  // Threads open files in another order each time, so that a limit may be too small only now and then.
+  for (let at = 0; at < 50 && (at < 10 || seen === 0); at++) {
+    const limit = 22 + (at % 10);
     const line = `ulimit -n ${limit} && exec "$@"`;
     const child = spawnSync("sh", ["-c", line, "sh", process.execPath, buildCommand(), "status", folder], {
       encoding: "utf8",

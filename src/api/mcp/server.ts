@@ -13,7 +13,7 @@ import { NoDaemon } from "../client/connection.ts";
 import { describeTool, type Tool, TOOLS } from "./tools.ts";
 
 export interface OpenWorkspace {
-  /** Gives the client of the folder that is kept; `adopts`: also of one that is not kept yet. */
+  /** Opens the client of the folder. `adopts`: a folder that is not kept yet is adopted. */
   (adopts: boolean): Promise<Client>;
   /** The daemon of the client is gone or hangs: the next call wants another. */
   lost?(): void;

@@ -19,8 +19,8 @@ export interface DatabaseCapture {
   /** Has SQLite check the structure of a database that nobody writes to. Returns what is wrong with it, or null. */
   check(path: Uint8Array, call: Pick<HoldCall, "signal">): Promise<string | null>;
   /**
-   * Keeps programs from writing to databases for no longer than so many milliseconds in all. `held` are the numbers of
-   * those that nobody writes to until `release`, which answers false if it came too late.
+   * Keeps programs from writing to databases for no longer than so many milliseconds in all. `held` has the
+   * numbers of databases that nobody writes to until `release`, which answers false if the time had passed.
    */
   still(
     databases: readonly Uint8Array[],

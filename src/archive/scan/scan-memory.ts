@@ -26,7 +26,7 @@ export class ScanMemory {
     return at < 0 ? allocateTable(entries) : empty.splice(at, 1)[0]!;
   }
 
-  /** A scan has ended well: none of its threads writes to its table any more. */
+  /** To be called after a scan that succeeded: no thread writes to the table any more. */
   done(table: TableBuffers): void {
     this.#done.add(table);
   }
@@ -57,7 +57,7 @@ export class ScanMemory {
     empty.splice(0, empty.length - MOST_EMPTY);
   }
 
-  /** Gives it back, and has the collector come: for what a daemon does hundreds of times, where what is left of each adds up. */
+  /** Frees the memory and runs the garbage collector, for work that a daemon repeats hundreds of times. */
   async collect(): Promise<void> {
     await this.giveBack();
     collectMemory();

@@ -27,8 +27,8 @@ export interface ScanSummary {
   /** what a node cannot say: raw link targets and attribute names, links of non-files, far times */
   lossless: LosslessField[];
   /**
-   * SQLite databases; live: with more in their log or journal; unchecked: SQLite has not found them whole; or what is said of
-   * them already
+   * SQLite databases. `isLive`: the log or journal has more; `isUnchecked`: SQLite did not check the database; `said`: the label
+   * that an earlier point gave
    */
   databases: { path: Uint8Array; isLive: boolean; isUnchecked: boolean; said?: SaidOfDatabase }[];
   /** files that look like credentials, by their names */

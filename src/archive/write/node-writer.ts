@@ -438,7 +438,7 @@ export class NodeWriter {
     return this.#rounds !== false || mtimeSec !== (mtimeSec | 0);
   }
 
-  /** Compares a time that was set with what the file system made of it, which was just read. */
+  /** Compares the time of `node` with the time that the file system kept, which `stat` has just read. */
   #isRounded({ mtimeSec, mtimeNs }: Pick<TreeNode, "mtimeSec" | "mtimeNs">): boolean {
     const { words } = this.#stat;
     const isRounded = signedWide(words, STAT.MTIME) !== mtimeSec || words[STAT.MTIME_NS] !== mtimeNs;

@@ -111,7 +111,7 @@ function warnOfMissing(
   const kept = absent!.filter(({ counts }) => counts && instant !== true);
   if (kept.length > 0)
     onWarning?.(
-      `snapshots that this host saw in ${location} are missing there, and it did not forget them: ${namesOfMissing(kept)}. What they need stays for 24 hours after they were first missed; if they were forgotten on another host, --instant frees it at once`,
+      `snapshots that this host saw in ${location} are missing now, and this host did not forget them: ${namesOfMissing(kept)}. Their content stays for 24 hours after they were first missed; if they were forgotten on another host, --instant frees the content at once`,
     );
   const freed = absent!.filter((each) => !kept.includes(each));
   if (freed.length > 0)

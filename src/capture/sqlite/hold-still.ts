@@ -17,7 +17,7 @@ const SHARED = { start: 0x4000_0002, length: 510 };
 const PAUSE_MS = 1;
 
 export interface StillRequest {
-  /** Absolute raw paths; what is no database there is left out. */
+  /** Absolute raw paths. Files that are no databases are skipped. */
   databases: readonly Uint8Array[];
   /** Milliseconds after which every lock is given back, whether there were all or not. */
   budgetMs: number;

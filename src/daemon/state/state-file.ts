@@ -37,8 +37,8 @@ export class StateFile {
   }
 
   /**
-   * Reads it; one that is damaged is set aside, and the generation before it counts. Where neither can be read, both stay at their
-   * places. Throws `newer_version`, and what the system says.
+   * Reads the state. A damaged file is set aside, and the generation before it counts. If neither can be read, both files stay in
+   * place. Throws `newer_version` and the system's errors.
    */
   load(): LoadedState {
     const notes: string[] = [];

@@ -58,7 +58,7 @@ export interface StageRequest {
   clonedFrom?: ClonedFrom;
   /** what was found out of its entries when it was taken, and cannot be seen in it */
   labels?: readonly ConsistencyLabel[];
-  /** Databases that are in use are captured (`auto`); those of a held tree are recovered in a copy; else they are files like any. */
+  /** `auto`: databases in use are captured. `copy`: databases are ordinary files. Else: databases of a held tree, recovered in a copy. */
   databases: "auto" | "copy" | (Pick<HeldAs, "folders"> & { still: readonly Uint8Array[] });
   /** databases that are captured before anything is read */
   attachments?: readonly Attachments[];
