@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { createWriteStream, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { createWriteStream, mkdirSync, readdirSync, rmSync, statSync, type WriteStream } from "node:fs";
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
@@ -70,7 +70,7 @@ export class Uploads implements Disposable {
       });
     const limits = { files: 1, fields: 20, fieldSize: 4096, fileSize: this.#limit, parts: 21 };
     const form = openForm(request, type, limits);
-    let out: ReturnType<typeof createWriteStream> | undefined;
+    let out: WriteStream | undefined;
     let isCut = false;
     const failed = new Promise<never>((_, reject) => {
       form.once("error", (error) => reject(unreadable(error as Error)));
@@ -105,7 +105,8 @@ export class Uploads implements Disposable {
       throw error instanceof CairnError ? error : unreadable(error as Error);
     } finally {
       form.destroy();
-      out?.destroy();
+      // A file that is still being created would appear after its removal.
+      if (out !== undefined) await closed(out);
     }
     if (out === undefined) throw new CairnError("usage", "the form has no part `file`", { details: { field: "file" } });
     if (isCut)
@@ -130,6 +131,13 @@ export class Uploads implements Disposable {
     const now = Date.now();
     for (const [id, at] of this.#received) if (now - at > KEPT_MS || this.#received.size > most) this.remove(id);
   }
+}
+
+function closed(out: WriteStream): Promise<void> {
+  return new Promise((done) => {
+    if (out.closed) done();
+    else out.once("close", done).destroy();
+  });
 }
 
 function openForm(request: IncomingMessage, type: string, limits: object): InstanceType<typeof Busboy> {
