@@ -7,7 +7,7 @@ import { reflinkHolder } from "./clones/reflink-holder.ts";
 import type { TreeHolder } from "./clones/holder.ts";
 import { speakOfCalls } from "./contract/checked-calls.ts";
 import type { CairnLibrary } from "./contract/index.ts";
-import { Library } from "./operations/tables/open-library.ts";
+import { Library } from "./verbs/open-library.ts";
 import { LimitedStorage, paceOf } from "./repository/storage/limited.ts";
 import { LocalStorage } from "./repository/storage/local.ts";
 import { type OpenStorageOptions, splitLocation, unknownScheme } from "./repository/storage/location.ts";

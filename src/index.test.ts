@@ -3,7 +3,7 @@ import { mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { LIBRARY_VERBS } from "./contract/index.ts";
+import { LIBRARY_VERBS } from "./verbs/index.ts";
 import * as cairn from "./index.ts";
 
 // Names that programs rely on: they may grow, none may go.

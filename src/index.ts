@@ -2,7 +2,8 @@
 /** The public library. Everything exported here is promised: names, meanings and error codes. */
 // First: a Node that is too old gets no further, and what else is imported here is no newer than what it can read.
 import "./node-version.ts";
-import { type CairnLibrary, LIBRARY_VERBS } from "./contract/index.ts";
+import type { CairnLibrary } from "./contract/index.ts";
+import { LIBRARY_VERBS } from "./verbs/index.ts";
 
 export { CairnError, ERROR_TABLE } from "./errors.ts";
 export type { ErrorCode, ErrorOptions, ErrorRow } from "./errors.ts";

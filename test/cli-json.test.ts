@@ -6,7 +6,7 @@ import { after, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import * as v from "valibot";
 import { COMMANDS } from "../src/cli/program/commands.ts";
-import { COMMAND_DATA } from "../src/contract/commands.ts";
+import { COMMAND_DATA } from "../src/cli/program/command-data.ts";
 import { DATA_KEYS, OBJECT_KEYS } from "../src/cli/testing-json-keys.ts";
 import { makeParts, writeZip } from "../src/bundle/testing-bundle.ts";
 import { cairn, ROOT, SCRATCH, type Outcome } from "./fixtures/command.ts";

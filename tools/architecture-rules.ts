@@ -24,7 +24,7 @@ const BELOW_WORKSPACE = [
   "capture",
 ];
 const BELOW_OPERATIONS = [...BELOW_WORKSPACE, "workspace", "backup", "bundle", "context"];
-const BELOW_DAEMON = [...BELOW_OPERATIONS, "operations"];
+const BELOW_DAEMON = [...BELOW_OPERATIONS, "operations", "verbs"];
 
 export const LAYERS: readonly Layer[] = [
   { name: "errors.ts", may: [], reason: "every file may fail, so the error class can need nothing" },
@@ -39,7 +39,7 @@ export const LAYERS: readonly Layer[] = [
   {
     name: "contract",
     may: ["errors.ts", "ids.ts"],
-    reason: "what every verb takes and answers is said once, below all that carries it out",
+    reason: "the words of every verb are said once, below all that carries it out",
   },
   {
     name: "threads",
@@ -99,7 +99,12 @@ export const LAYERS: readonly Layer[] = [
     may: [...ROOT_FILES, "formats", "fs", "bundle"],
     reason: "a context store is files and an index; save points and backups take it as any folder",
   },
-  { name: "operations", may: BELOW_OPERATIONS, reason: "one file per verb: the table of contents of the product" },
+  { name: "operations", may: BELOW_OPERATIONS, reason: "what a verb does is known before who may ask for it" },
+  {
+    name: "verbs",
+    may: [...BELOW_OPERATIONS, "operations"],
+    reason: "one file per verb: the table of contents of the product, from which every surface is made",
+  },
   {
     name: "compose.ts",
     may: BELOW_DAEMON,
@@ -191,7 +196,27 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
     { folders: ["context", "inspect", "machines"], reason: "rooms of their own, which no workspace needs" },
     { folders: ["."], reason: "one file per verb" },
     { folders: ["databases", "directories"], reason: "they are made of verbs of points" },
-    { folders: ["tables"], reason: "a table names every verb" },
+  ],
+  verbs: [
+    { folders: ["kinds"], reason: "a kind of verb says what a verb's file has in it" },
+    {
+      folders: [
+        "backups",
+        "bundles",
+        "care",
+        "context",
+        "daemon",
+        "databases",
+        "folders",
+        "looking",
+        "machines",
+        "points",
+        "repository-care",
+        "snapshots",
+      ],
+      reason: "a verb is read alone",
+    },
+    { folders: ["."], reason: "the tables name every verb" },
   ],
   daemon: [
     { folders: ["state"], reason: "what is durable, and who may change it, is known to all" },

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { COMMAND_DATA } from "../src/contract/commands.ts";
+import { COMMAND_DATA } from "../src/cli/program/command-data.ts";
 import { phraseOf } from "../src/contract/schema.ts";
 import { CallOptions } from "../src/contract/words.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/errors.ts";

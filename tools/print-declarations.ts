@@ -1,10 +1,9 @@
 import type * as v from "valibot";
-import { CLIENT_VERBS, LIBRARY_VERBS } from "../src/contract/index.ts";
 import { SCHEMAS } from "../src/contract/names.ts";
-import * as repositories from "../src/contract/repositories.ts";
 import { type Notes, phraseOf } from "../src/contract/schema.ts";
 import * as service from "../src/contract/service.ts";
 import type { Verb } from "../src/contract/verb.ts";
+import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "../src/verbs/index.ts";
 
 /** Prints the contract as plain declarations, so that users of the library read types and need no schema library. */
 
@@ -106,14 +105,14 @@ function methodOf([name, verb]: [string, Verb]): string {
 export const TABLES: Readonly<Record<string, Readonly<Record<string, Verb>>>> = {
   Client: CLIENT_VERBS,
   CairnLibrary: LIBRARY_VERBS,
-  BackupRepository: repositories.REPOSITORY_VERBS,
+  BackupRepository: REPOSITORY_VERBS,
 };
 
 /** The declarations of `src/contract`; `emitted`: those of the compiler, with the members of interfaces that are no verbs. */
 export function contractDeclarations(...emitted: readonly string[]): string {
   const types = [...named].map(([schema, name]) => declarationOf(name, schema as Node));
   const interfaces = Object.entries(TABLES).map(([name, table]) => {
-    const head = new RegExp(`export interface ${name} extends Methods<[^>]*> \\{([^]*?)\\n?\\}\\n`);
+    const head = new RegExp(`export interface ${name} \\{([^]*?)\\n?\\}\\n`);
     const own = emitted.map((text) => head.exec(text)?.[1]).find((text) => text !== undefined);
     if (own === undefined) throw new Error(`no interface ${name} was emitted`);
     return `export interface ${name} {${own}\n${indented(Object.entries(table).map(methodOf))}}\n`;

@@ -4,7 +4,7 @@ import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeKeyFile } from "../formats/restic/key-file.ts";
 import { objectIdOf } from "../ids.ts";
-import type { CallOptions, RepositoryKeys, RepositoryOptions, UnlockResult } from "../contract/index.ts";
+import type { CallOptions, RepositoryKeys, RepositoryOptions, UnlockOptions, UnlockResult } from "../contract/index.ts";
 import { type OpenRepository, passwordOf } from "./open/open-repository.ts";
 import { removeDeadLocks } from "../repository/locks.ts";
 
@@ -134,7 +134,7 @@ async function isThere(access: OpenRepository, name: string): Promise<boolean | 
 }
 
 /** Removes locks that count no more; with `all` every one, also of processes that are at work: then they may lose what they do. */
-export async function unlock(access: OpenRepository, options: CallOptions & { all?: boolean }): Promise<UnlockResult> {
+export async function unlock(access: OpenRepository, options: UnlockOptions): Promise<UnlockResult> {
   throwIfAborted(options.signal);
   const { storage, repository } = access;
   const before = (await storage.list("locks")).length;

@@ -16,7 +16,7 @@ import { type Fault, FaultyStorage } from "../repository/storage/testing-faulty.
 import type { StorageFactory } from "../repository/storage/location.ts";
 import { LiveDatabases } from "../capture/sqlite/live-databases.ts";
 import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract/index.ts";
-import { Library } from "../operations/tables/open-library.ts";
+import { Library } from "../verbs/open-library.ts";
 import { testFolder, type TestFolder } from "../operations/testing-folder.ts";
 import type { OpenedRepository } from "../operations/opened-repository.ts";
 import { nameOf, readBlob, readNodes } from "./databases/nodes.ts";

@@ -1,11 +1,11 @@
 import { flag, list, number, object, type Of, oneOf, opt, place, rows, text } from "./schema.ts";
-import { arg, verb } from "./verb.ts";
 import { CallOptions } from "./words.ts";
+import { arg } from "./verb.ts";
 
 /** Verbs of bundles as files: no store is needed. */
 
-const bundle = () => arg("path", place("a bundle"));
-const errors = ["damaged", "newer_version", "not_found", "unsupported"] as const;
+export const bundle = () => arg("path", place("a bundle"));
+export const bundleErrors = ["damaged", "newer_version", "not_found", "unsupported"] as const;
 
 export const BundleInfo = object({
   layout: oneOf(["A", "B", "C"], "how the zip is laid out, by where its manifest lies"),
@@ -22,13 +22,6 @@ export const BundleInfo = object({
   entries: rows(object({ path: text(), kind: oneOf(["file", "directory"]), size: number() }), "by path"),
 });
 export type BundleInfo = Of<typeof BundleInfo>;
-export const inspectBundle = verb({
-  about: "Says what is in a bundle by its manifest, which is compared with the zip; no content is read.",
-  takes: [bundle()],
-  options: CallOptions,
-  output: BundleInfo,
-  errors,
-});
 
 const facts = {
   layout: oneOf(["A", "B", "C"]),
@@ -40,23 +33,9 @@ const facts = {
 
 export const VerifyBundleFileResult = object({ ...facts, duration_ms: number() });
 export type VerifyBundleFileResult = Of<typeof VerifyBundleFileResult>;
-export const verifyBundle = verb({
-  about: "Reads all that is in a bundle and compares it with its manifest.",
-  takes: [bundle()],
-  options: CallOptions,
-  output: VerifyBundleFileResult,
-  errors,
-});
 
 export const DiffBundleFilesResult = object({ added: rows(text()), removed: rows(text()), changed: rows(text()) });
 export type DiffBundleFilesResult = Of<typeof DiffBundleFilesResult>;
-export const diffBundles = verb({
-  about: "Compares two bundles by their manifests.",
-  takes: [arg("a", place("a bundle")), arg("b", place("a bundle"))],
-  options: CallOptions,
-  output: DiffBundleFilesResult,
-  errors,
-});
 
 export const ExtractBundleOptions = object({
   ...CallOptions.entries,
@@ -70,14 +49,6 @@ export const ExtractBundleResult = object({
   bytes: number(),
 });
 export type ExtractBundleResult = Of<typeof ExtractBundleResult>;
-export const extractBundle = verb({
-  about:
-    "Writes what is in a bundle into a folder that is absent or empty, once all of it was checked; whole or not at all.",
-  takes: [bundle(), arg("to", place("the folder"))],
-  options: ExtractBundleOptions,
-  output: ExtractBundleResult,
-  errors: [...errors, "already_exists"],
-});
 
 export const ConvertBundleOptions = object({
   ...CallOptions.entries,
@@ -89,19 +60,3 @@ export const ConvertBundleOptions = object({
 export type ConvertBundleOptions = Of<typeof ConvertBundleOptions>;
 export const ConvertBundleResult = object({ path: text("absolute"), ...facts });
 export type ConvertBundleResult = Of<typeof ConvertBundleResult>;
-export const convertBundle = verb({
-  about: "Writes what is in a bundle as a new one in another layout, once all of it was checked.",
-  takes: [bundle(), arg("to", place("a file that is not there"))],
-  options: ConvertBundleOptions,
-  output: ConvertBundleResult,
-  errors: [...errors, "already_exists"],
-});
-
-/** The `data` of the commands. */
-export const BUNDLE_DATA = {
-  "bundle inspect": BundleInfo,
-  "bundle verify": VerifyBundleFileResult,
-  "bundle diff": DiffBundleFilesResult,
-  "bundle extract": ExtractBundleResult,
-  "bundle convert": ConvertBundleResult,
-};

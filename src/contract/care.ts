@@ -13,18 +13,15 @@ import {
   size,
   text,
 } from "./schema.ts";
-import { arg, verb } from "./verb.ts";
 import {
   allow,
   CallOptions,
   Conversion,
   EngineReason,
   EngineType,
-  SealWhenIdleOptions,
   WorkspaceCallOptions,
   WorkspaceRef,
 } from "./words.ts";
-import * as v from "valibot";
 
 /** Verbs that set workspaces up, look after them and end them. */
 
@@ -49,11 +46,6 @@ export const DoctorResult = object({
   engine_reasons: rows(EngineReason, "tried anew where the folder is there"),
 });
 export type DoctorResult = Of<typeof DoctorResult>;
-export const doctor = verb({
-  about: "Finds what is wrong, and mends it.",
-  options: DoctorOptions,
-  output: DoctorResult,
-});
 
 export const StoreInfo = object({
   repository: text("absolute; what restic's `-r` takes"),
@@ -64,11 +56,6 @@ export const StoreInfo = object({
   points: number(),
 });
 export type StoreInfo = Of<typeof StoreInfo>;
-export const store = verb({
-  about: "Says where the store is, and how restic opens it.",
-  options: CallOptions,
-  output: StoreInfo,
-});
 
 export const InspectOptions = object({
   ...CallOptions.entries,
@@ -83,33 +70,6 @@ export const InspectResult = object({
   content: anything("the decoded file without secrets; a long list is cut at 1000 and says so"),
 });
 export type InspectResult = Of<typeof InspectResult>;
-export const inspect = verb({
-  about: "Decodes any file that Cairn writes.",
-  takes: [arg("file", place())],
-  options: InspectOptions,
-  output: InspectResult,
-  errors: ["unsupported"],
-});
-
-export const seal = verb({
-  about: "Seals the points that only clones hold.",
-  options: WorkspaceCallOptions,
-  output: object({ sealed: number("how many points were read and stored") }),
-});
-export const sealWhenIdle = verb({
-  about:
-    "From now on seals the newest points whenever no call of this client is under way; the next call stops it, `close` ends it.",
-  options: SealWhenIdleOptions,
-  output: v.void(),
-  how: "at once",
-});
-export const workspacePath = verb({
-  about: "The folder of a workspace, absolute.",
-  takes: [arg("name", opt(text()))],
-  output: text(),
-  how: "at once",
-  errors: ["not_found"],
-});
 
 // --------------------------------------------------------------------------------- setting up, releasing
 
@@ -156,27 +116,6 @@ export const EngineResult = object({
   conversion: opt(about(Conversion, "where the folder had to be converted for the engine")),
 });
 export type EngineResult = Of<typeof EngineResult>;
-export const detectEngine = verb({
-  about: "The best engine for a folder, or the one that a workspace has; nothing is left behind.",
-  takes: [arg("path", place())],
-  options: CallOptions,
-  output: EngineResult,
-});
-export const validateEngine = verb({
-  about: "Fails with the reason where an engine does not work.",
-  takes: [arg("path", place()), arg("type", EngineType)],
-  options: CallOptions,
-  output: v.void(),
-  errors: ["unsupported"],
-});
-export const setEngine = verb({
-  about:
-    "Changes how further points hold content; `btrfs-snapshot` makes a plain folder on btrfs a subvolume in place.",
-  takes: [arg("type", EngineType)],
-  options: EngineOptions,
-  output: EngineResult,
-  errors: ["unsupported", "refused", "permission", "conflict"],
-});
 
 export const WorkspaceInfo = object({
   ...WorkspaceRef.entries,
@@ -187,22 +126,9 @@ export const WorkspaceInfo = object({
   problem: opt(text("why the rest could not be read")),
 });
 export type WorkspaceInfo = Of<typeof WorkspaceInfo>;
-export const listWorkspaces = verb({
-  about: "Lists the workspaces that the user's registry knows.",
-  options: CallOptions,
-  output: rows(WorkspaceInfo),
-});
 
 export const RelocateResult = object({ workspace: WorkspaceRef, from: text() });
 export type RelocateResult = Of<typeof RelocateResult>;
-export const relocate = verb({
-  about:
-    "Tells that a folder was moved; with `controlDirectory` that the control directory was, or only that where both paths are the same.",
-  takes: [arg("oldPath", place()), arg("newPath", place())],
-  options: RelocateOptions,
-  output: RelocateResult,
-  errors: ["not_found", "conflict"],
-});
 
 export const ReleaseOptions = object({
   ...WorkspaceCallOptions.entries,
@@ -217,21 +143,3 @@ export const ReleaseResult = object({
   complete: flag("false: something of the points is left in a store that stays; a warning says why"),
 });
 export type ReleaseResult = Of<typeof ReleaseResult>;
-export const release = verb({
-  about: "Stops keeping a folder; its files stay as they are.",
-  options: ReleaseOptions,
-  output: ReleaseResult,
-});
-export const forgetFolder = verb({
-  about: "Forgets where a folder's points lay, when they are gone for good; false: it was not known.",
-  takes: [arg("path", place())],
-  options: CallOptions,
-  output: flag(),
-  errors: ["conflict"],
-});
-export const find = verb({
-  about: "The nearest workspace at or above a path, or null.",
-  takes: [arg("path", place())],
-  options: CallOptions,
-  output: orNull(text()),
-});

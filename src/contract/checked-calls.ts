@@ -9,23 +9,21 @@ type Callback = (...given: unknown[]) => unknown;
 type Method = (this: unknown, ...given: unknown[]) => unknown;
 
 /**
- * Gives a class the methods of its verbs: its own, else what `perform` does with their rows. Wrong arguments are `usage`, a call whose signal has fired
+ * Gives a class the methods of its verbs: its own, else those that `perform` carries out. Wrong arguments are `usage`, a call whose signal has fired
  * is `interrupted`, one on what was closed is `usage`, any other failure is a `CairnError`, and a callback that fails changes nothing. All arguments are
  * handed on, options included.
  */
-export function makeCalls<Row>(
-  of: { prototype: { perform(verb: Verb, row: Row, given: unknown[]): unknown; isClosed?: boolean } },
+export function makeCalls<V extends Verb>(
+  of: { prototype: { perform(verb: V, given: unknown[]): unknown; isClosed?: boolean } },
   verbs: Readonly<Record<string, Verb>>,
-  rows: object,
 ): void {
   const methods = of.prototype as unknown as Record<string, Method>;
   const { perform } = of.prototype;
   for (const [name, verb] of Object.entries(verbs)) {
-    const row = (rows as Record<string, Row>)[name]!;
     const whole: Method =
       methods[name] ??
       function (...given) {
-        return perform.call(this, verb, row, given);
+        return perform.call(this, verb as V, given);
       };
     const called: Method = function (...given) {
       // What was promised to the call may fail before it is waited for, or when it never is.

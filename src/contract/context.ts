@@ -1,12 +1,12 @@
 import { flag, list, number, object, type Of, oneOf, opt, place, rows, text, count } from "./schema.ts";
-import { arg, verb } from "./verb.ts";
 import { CallOptions } from "./words.ts";
+import { arg } from "./verb.ts";
 
 /** Verbs of context stores, and of bundles that go in and out of them. */
 
-const store = () => arg("store", place("a context store, or a folder in one"));
-const at = () => arg("uri", text("viking://SCOPE/…"));
-const errors = ["not_found", "usage", "busy"] as const;
+export const store = () => arg("store", place("a context store, or a folder in one"));
+export const at = () => arg("uri", text("viking://SCOPE/…"));
+export const contextErrors = ["not_found", "usage", "busy"] as const;
 
 export const EmbeddingProvider = oneOf(
   ["embedded", "openai", "none"],
@@ -29,13 +29,6 @@ export const ContextInfo = object({
   dimensions: number("0 without vectors"),
 });
 export type ContextInfo = Of<typeof ContextInfo>;
-export const initContext = verb({
-  about: "Makes a context store of a folder, which is made too where it is absent.",
-  takes: [arg("folder", place())],
-  options: InitContextOptions,
-  output: ContextInfo,
-  errors: ["already_exists", "usage"],
-});
 
 const indexed = { indexed: number("records whose file was read"), vectors: number("vectors that were made") };
 
@@ -63,13 +56,6 @@ export const AddToContextResult = object({
   ...indexed,
 });
 export type AddToContextResult = Of<typeof AddToContextResult>;
-export const addToContext = verb({
-  about: "Puts a file, or a folder with all in it, into a context store, and indexes it.",
-  takes: [store(), at(), arg("from", place("a file or folder"))],
-  options: AddToContextOptions,
-  output: AddToContextResult,
-  errors: [...errors, "already_exists"],
-});
 
 export const ListContextOptions = object({
   ...CallOptions.entries,
@@ -86,13 +72,6 @@ export const ContextEntry = object({
 export type ContextEntry = Of<typeof ContextEntry>;
 export const ListContextResult = object({ entries: rows(ContextEntry) });
 export type ListContextResult = Of<typeof ListContextResult>;
-export const listContext = verb({
-  about: "Lists what lies at a place of a context store, with its abstracts.",
-  takes: [store(), at()],
-  options: ListContextOptions,
-  output: ListContextResult,
-  errors,
-});
 
 export const ReadContextOptions = object({
   ...CallOptions.entries,
@@ -106,13 +85,6 @@ export const ReadContextResult = object({
   content_b64: opt(text("the exact bytes in base64, where they are not UTF-8")),
 });
 export type ReadContextResult = Of<typeof ReadContextResult>;
-export const readContext = verb({
-  about: "Reads a file of a context store, or a level of a directory.",
-  takes: [store(), at()],
-  options: ReadContextOptions,
-  output: ReadContextResult,
-  errors,
-});
 
 export const FindInContextOptions = object({
   ...CallOptions.entries,
@@ -132,23 +104,9 @@ export const ContextHit = object({
 export type ContextHit = Of<typeof ContextHit>;
 export const FindInContextResult = object({ hits: rows(ContextHit, "best first") });
 export type FindInContextResult = Of<typeof FindInContextResult>;
-export const findInContext = verb({
-  about: "Finds files and directories of a context store by meaning and by words.",
-  takes: [store(), arg("query", text())],
-  options: FindInContextOptions,
-  output: FindInContextResult,
-  errors,
-});
 
 export const RemoveFromContextResult = object({ uri: text(), files: number() });
 export type RemoveFromContextResult = Of<typeof RemoveFromContextResult>;
-export const removeFromContext = verb({
-  about: "Takes a file or directory out of a context store, with all below it.",
-  takes: [store(), at()],
-  options: CallOptions,
-  output: RemoveFromContextResult,
-  errors,
-});
 
 const under = { under: opt(text("only at or below this place")) };
 export const ReindexContextOptions = object({
@@ -164,13 +122,6 @@ export const ReindexContextResult = object({
   ...indexed,
 });
 export type ReindexContextResult = Of<typeof ReindexContextResult>;
-export const reindexContext = verb({
-  about: "Makes the index of a context store what its files are.",
-  takes: [store()],
-  options: ReindexContextOptions,
-  output: ReindexContextResult,
-  errors,
-});
 
 const ContextDifference = object({ uri: text(), level: number() });
 export const CheckContextOptions = object({ ...CallOptions.entries, ...under });
@@ -185,13 +136,6 @@ export const CheckContextResult = object({
   missing_vectors: rows(ContextDifference),
 });
 export type CheckContextResult = Of<typeof CheckContextResult>;
-export const checkContext = verb({
-  about: "Compares a context store's files with its index and names what is missing on either side.",
-  takes: [store()],
-  options: CheckContextOptions,
-  output: CheckContextResult,
-  errors,
-});
 
 const Layout = oneOf(["A", "B", "C"], "how the bundle is laid out; `C`, and `B` for what lies in `agent` or `session`");
 export const ExportBundleOptions = object({
@@ -209,22 +153,7 @@ export const ExportBundleResult = object({
   index_records: number(),
 });
 export type ExportBundleResult = Of<typeof ExportBundleResult>;
-const exportErrors = [...errors, "already_exists", "unsupported"] as const;
-export const exportBundle = verb({
-  about:
-    "Packs a subtree of a context store, or a whole scope, as a bundle, which is read again before it has its name.",
-  takes: [store(), at(), arg("to", place("a file that is not there"))],
-  options: ExportBundleOptions,
-  output: ExportBundleResult,
-  errors: exportErrors,
-});
-export const backupContext = verb({
-  about: "Packs all scopes of a context store as a bundle that only a restore takes.",
-  takes: [store(), arg("to", place("a file that is not there"))],
-  options: ExportBundleOptions,
-  output: ExportBundleResult,
-  errors: exportErrors,
-});
+export const exportErrors = [...contextErrors, "already_exists", "unsupported"] as const;
 
 const bringing = {
   onConflict: opt(
@@ -254,55 +183,10 @@ export const ImportBundleResult = object({
   ...indexed,
 });
 export type ImportBundleResult = Of<typeof ImportBundleResult>;
-const importErrors = [...errors, "already_exists", "damaged", "newer_version", "unsupported"] as const;
-export const importBundle = verb({
-  about: "Brings a bundle in below a place of a context store. All of it is checked before anything is written.",
-  takes: [store(), arg("path", place("a bundle")), arg("parent", text("viking://SCOPE/…"))],
-  options: ImportBundleOptions,
-  output: ImportBundleResult,
-  errors: importErrors,
-});
+export const importErrors = [...contextErrors, "already_exists", "damaged", "newer_version", "unsupported"] as const;
 export const RestoreContextOptions = object({
   ...CallOptions.entries,
   ...bringing,
   exact: opt(flag("what only the store has goes; else it stays")),
 });
 export type RestoreContextOptions = Of<typeof RestoreContextOptions>;
-export const restoreContext = verb({
-  about: "Brings all scopes of a backup back into a context store. All of it is checked before anything is written.",
-  takes: [store(), arg("path", place("a bundle"))],
-  options: RestoreContextOptions,
-  output: ImportBundleResult,
-  errors: importErrors,
-});
-
-export const CONTEXT_VERBS = {
-  initContext,
-  addToContext,
-  listContext,
-  readContext,
-  findInContext,
-  removeFromContext,
-  reindexContext,
-  checkContext,
-  exportBundle,
-  importBundle,
-  backupContext,
-  restoreContext,
-};
-
-/** The `data` of the commands. */
-export const CONTEXT_DATA = {
-  "context init": ContextInfo,
-  "context add": AddToContextResult,
-  "context ls": ListContextResult,
-  "context cat": ReadContextResult,
-  "context find": FindInContextResult,
-  "context rm": RemoveFromContextResult,
-  "context reindex": ReindexContextResult,
-  "context check": CheckContextResult,
-  "bundle export": ExportBundleResult,
-  "bundle backup": ExportBundleResult,
-  "bundle import": ImportBundleResult,
-  "bundle restore": ImportBundleResult,
-};

@@ -1,5 +1,4 @@
 import { flag, number, object, type Of, oneOf, opt, orNull, pick, place, rows, text } from "./schema.ts";
-import { arg, verb } from "./verb.ts";
 import { CallOptions, Holder, NamedPath } from "./words.ts";
 
 /** Verbs of single SQLite databases, which other programs may have open. */
@@ -59,13 +58,6 @@ export const DatabaseList = object({
   unread: rows(object({ ...NamedPath.entries, detail: text() }), "what could not be looked at"),
 });
 export type DatabaseList = Of<typeof DatabaseList>;
-export const listDatabases = verb({
-  about: "Lists the SQLite databases at or below a path, and what a capture of each would be; SQLite opens none.",
-  takes: [arg("path", place())],
-  options: CallOptions,
-  output: DatabaseList,
-  errors: ["not_found"],
-});
 
 const integrityCheck = () => opt(flag("have SQLite check all of the image, which takes as long as reading it"));
 export const CaptureDatabaseOptions = object({
@@ -97,13 +89,6 @@ export const CaptureDatabaseResult = object({
   duration_ms: number(),
 });
 export type CaptureDatabaseResult = Of<typeof CaptureDatabaseResult>;
-export const captureDatabase = verb({
-  about: "Writes a consistent image of a SQLite database to a file while others go on using it.",
-  takes: [arg("path", place())],
-  options: CaptureDatabaseOptions,
-  output: CaptureDatabaseResult,
-  errors: ["not_found", "already_exists"],
-});
 
 export const RestoreDatabaseOptions = object({
   ...CallOptions.entries,
@@ -131,10 +116,3 @@ export const RestoreDatabaseResult = object({
   duration_ms: number(),
 });
 export type RestoreDatabaseResult = Of<typeof RestoreDatabaseResult>;
-export const restoreDatabase = verb({
-  about: "Puts an image in the place of a database once SQLite has found it whole; the old one is kept beside it.",
-  takes: [arg("image", place())],
-  options: RestoreDatabaseOptions,
-  output: RestoreDatabaseResult,
-  errors: ["not_found", "damaged", "refused", "busy", "conflict"],
-});

@@ -1,6 +1,4 @@
-import { flag, number, object, type Of, opt, place, text } from "./schema.ts";
-import { target } from "./points.ts";
-import { arg, verb } from "./verb.ts";
+import { flag, number, object, type Of, opt, text } from "./schema.ts";
 import { allow, CallOptions, SavePoint, WorkspaceCallOptions, WorkspaceRef } from "./words.ts";
 
 /** Verbs of export directories: a state that travels by copying a directory alone. */
@@ -21,14 +19,6 @@ export const ExportPointResult = object({
   duration_ms: number(),
 });
 export type ExportPointResult = Of<typeof ExportPointResult>;
-export const exportPoint = verb({
-  about:
-    "Writes a save point as an export directory, which is absent or empty: its content beside an envelope that is written last.",
-  takes: [arg("target", target()), arg("to", place("the directory, absolute"))],
-  options: ExportPointOptions,
-  output: ExportPointResult,
-  errors: ["already_exists", "incomplete", "refused", "no_space", "unsupported"],
-});
 
 export const ImportDirectoryOptions = object({
   ...CallOptions.entries,
@@ -47,11 +37,3 @@ export const ImportDirectoryResult = object({
   duration_ms: number(),
 });
 export type ImportDirectoryResult = Of<typeof ImportDirectoryResult>;
-export const importDirectory = verb({
-  about:
-    "Makes a workspace of an export directory, in a folder that is absent or empty. All of the directory is checked first.",
-  takes: [arg("from", place("the directory")), arg("folder", place("the new folder, absolute"))],
-  options: ImportDirectoryOptions,
-  output: ImportDirectoryResult,
-  errors: ["not_found", "damaged", "newer_version", "already_exists", "refused"],
-});

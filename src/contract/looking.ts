@@ -18,7 +18,6 @@ import {
   text,
   texts,
 } from "./schema.ts";
-import { arg, verb } from "./verb.ts";
 import {
   Aspect,
   CallOptions,
@@ -42,9 +41,6 @@ import {
 } from "./words.ts";
 
 /** Verbs that look at a workspace and its points, prove them, and remove points. */
-
-const target = () =>
-  text("a save point: id, unique prefix, `latest`, `head`, `head~N`, a tag of its own or a time such as `2 hours ago`");
 
 // --------------------------------------------------------------------------------- status, diff, show
 
@@ -91,11 +87,6 @@ export const StatusResult = object({
   last_proof_at: orNull(text("when `verify` read `latest` again and found it whole")),
 });
 export type StatusResult = Of<typeof StatusResult>;
-export const status = verb({
-  about: "Says what changed since head, and how the workspace is kept.",
-  options: WorkspaceCallOptions,
-  output: StatusResult,
-});
 
 export const DiffEntry = object({
   ...NamedPath.entries,
@@ -119,13 +110,6 @@ export const DiffResult = object({
   entries: rows(DiffEntry, "in order of their paths' bytes"),
 });
 export type DiffResult = Of<typeof DiffResult>;
-export const diff = verb({
-  about: "Compares two save points, or one with the folder as it is now.",
-  takes: [arg("a", target()), arg("b", opt(orNull(target())))],
-  options: DiffOptions,
-  output: DiffResult,
-  errors: ["not_found", "ambiguous", "damaged"],
-});
 
 const Row = orNull(texts());
 export const DiffDatabaseResult = object({
@@ -160,13 +144,6 @@ export const DiffDatabaseOptions = object({
   limit: opt(count("rows that are listed of each kind and table, default 10; all are counted")),
 });
 export type DiffDatabaseOptions = Of<typeof DiffDatabaseOptions>;
-export const diffDatabase = verb({
-  about: "Compares a SQLite database in two save points, or in one and the folder as it is now: tables and their rows.",
-  takes: [arg("path", PathInput), arg("a", target()), arg("b", opt(orNull(target())))],
-  options: DiffDatabaseOptions,
-  output: DiffDatabaseResult,
-  errors: ["not_found", "ambiguous", "damaged", "io"],
-});
 
 export const ShowResult = object({
   ...NamedPath.entries,
@@ -175,29 +152,6 @@ export const ShowResult = object({
   entries: rows(ListedEntry, "the children of a directory; of anything else the entry itself"),
 });
 export type ShowResult = Of<typeof ShowResult>;
-export const show = verb({
-  about: "Lists what a save point has at a path; without one at its root.",
-  takes: [arg("target", target()), arg("path", opt(PathInput))],
-  options: WorkspaceCallOptions,
-  output: ShowResult,
-  errors: ["not_found", "ambiguous", "damaged"],
-});
-export const walk = verb({
-  about: "Lists everything below a path, each folder before what lies in it.",
-  takes: [arg("target", target()), arg("path", opt(PathInput))],
-  options: WorkspaceCallOptions,
-  output: ListedEntry,
-  how: "stream",
-  errors: ["not_found", "ambiguous", "damaged"],
-});
-export const read = verb({
-  about: "Reads a file in pieces of at most 1 MiB; target null: of the folder as it is now.",
-  takes: [arg("target", orNull(target())), arg("path", PathInput)],
-  options: WorkspaceCallOptions,
-  output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),
-  how: "stream",
-  errors: ["not_found", "damaged", "conflict"],
-});
 
 // --------------------------------------------------------------------------------------------- history
 
@@ -220,12 +174,6 @@ export const HistoryResult = object({
   truncated: flag("true when the limit left something out"),
 });
 export type HistoryResult = Of<typeof HistoryResult>;
-export const history = verb({
-  about: "Lists the save points, newest first.",
-  takes: [arg("workspaceName", opt(text())), arg("limit", opt(number("at most so many; 0 is all")))],
-  options: HistoryOptions,
-  output: HistoryResult,
-});
 export const EntryChange = object({
   change: oneOf(["added", "removed", "modified"]),
   kind: EntryKind,
@@ -250,37 +198,6 @@ export const WhyResult = object({
   truncated: flag("true when the limit left something out"),
 });
 export type WhyResult = Of<typeof WhyResult>;
-export const why = verb({
-  about: "Lists the points that changed a path, with what each did to it.",
-  takes: [arg("path", PathInput)],
-  options: WhyOptions,
-  output: WhyResult,
-});
-export const latestSavePoint = verb({
-  about: "The newest save point, or null.",
-  takes: [arg("workspaceName", opt(text()))],
-  options: CallOptions,
-  output: orNull(SavePoint),
-});
-export const hasSavePoints = verb({
-  about: "Says whether there is a save point.",
-  takes: [arg("workspaceName", opt(text()))],
-  options: CallOptions,
-  output: flag(),
-});
-export const resolve = verb({
-  about: "The one save point that a target means.",
-  takes: [arg("target", target())],
-  options: WorkspaceCallOptions,
-  output: SavePoint,
-  errors: ["not_found", "ambiguous", "invalid_id"],
-});
-export const shortIds = verb({
-  about: "Shortest unique prefixes, at least 8 digits, among all points of the control directory.",
-  takes: [arg("ids", list(pointId()))],
-  options: CallOptions,
-  output: rows(text()),
-});
 
 // ---------------------------------------------------------------------------------------------- verify
 
@@ -312,17 +229,6 @@ export const VerifyResult = object({
   unverified: rows(UnverifiedPoint, "of `verifyAll`; not empty: exit 10"),
 });
 export type VerifyResult = Of<typeof VerifyResult>;
-export const verify = verb({
-  about: "Reads everything of a save point again and proves it whole.",
-  takes: [arg("target", target())],
-  options: object({ ...VerifyOptions.entries, ...WorkspaceCallOptions.entries }),
-  output: VerifyResult,
-});
-export const verifyAll = verb({
-  about: "Proves every point of every workspace in the control directory, and the store itself.",
-  options: VerifyOptions,
-  output: VerifyResult,
-});
 
 // --------------------------------------------------------------------------------------------- cleanup
 
@@ -421,19 +327,6 @@ export const CleanupResult = object({
   ),
 });
 export type CleanupResult = Of<typeof CleanupResult>;
-export const previewCleanup = verb({
-  about: "Plans which save points go, and says why.",
-  options: CleanupOptions,
-  output: CleanupPlan,
-  errors: ["refused", "not_found"],
-});
-export const runCleanup = verb({
-  about: "Removes exactly what a plan lists.",
-  takes: [arg("planId", text())],
-  options: CallOptions,
-  output: CleanupResult,
-  errors: ["stale_plan", "not_found"],
-});
 
 export const PolicyResult = object({
   retention: orNull(about(Retention, "null: never set, everything is kept")),
@@ -446,14 +339,3 @@ export const PolicyEdit = strict(
   "an absent member stays as it is, null takes the setting away",
 );
 export type PolicyEdit = Of<typeof PolicyEdit>;
-export const policy = verb({
-  about: "The rules of a cleanup without rules of its own, and of a save that meets the quota.",
-  options: CallOptions,
-  output: PolicyResult,
-});
-export const setPolicy = verb({
-  about: "Changes the policy.",
-  takes: [arg("policy", PolicyEdit)],
-  options: CallOptions,
-  output: PolicyResult,
-});

@@ -1,4 +1,3 @@
-import { ExportPointResult } from "./export-directory.ts";
 import {
   about,
   count,
@@ -16,14 +15,14 @@ import {
   size,
   text,
 } from "./schema.ts";
-import { arg, verb } from "./verb.ts";
 import { CallOptions, Cause, SavePoint } from "./words.ts";
+import { arg } from "./verb.ts";
 
 /** Verbs of virtual machines, which lie in one folder by their names. */
 
-const machines = () => arg("machines", place("the folder of machines, absolute"));
-const name = (phrase = "of the machine") => arg("name", text(phrase));
-const errors = ["not_found", "usage", "busy"] as const;
+export const machines = () => arg("machines", place("the folder of machines, absolute"));
+export const name = (phrase = "of the machine") => arg("name", text(phrase));
+export const machineErrors = ["not_found", "usage", "busy"] as const;
 
 export const MachineState = oneOf(["creating", "created", "running", "stopped", "error"]);
 export type MachineState = Of<typeof MachineState>;
@@ -65,21 +64,6 @@ export const CreateMachineOptions = object({
   start: opt(flag("boot it too")),
 });
 export type CreateMachineOptions = Of<typeof CreateMachineOptions>;
-export const createMachine = verb({
-  about: "Makes a virtual machine of a disk image, a kernel, or both.",
-  takes: [machines(), name()],
-  options: CreateMachineOptions,
-  output: MachineInfo,
-  errors: [...errors, "already_exists", "refused"],
-});
-
-export const startMachine = verb({
-  about: "Boots a machine that does not run.",
-  takes: [machines(), name()],
-  options: CallOptions,
-  output: MachineInfo,
-  errors: [...errors, "conflict", "refused"],
-});
 
 export const StopMachineOptions = object({
   ...CallOptions.entries,
@@ -92,30 +76,9 @@ export const StopMachineResult = object({
   obeyed: flag("false: its guest did not end by itself"),
 });
 export type StopMachineResult = Of<typeof StopMachineResult>;
-export const stopMachine = verb({
-  about: "Has a machine's guest end, or ends it.",
-  takes: [machines(), name()],
-  options: StopMachineOptions,
-  output: StopMachineResult,
-  errors,
-});
 
 export const ListMachinesResult = object({ machines: rows(MachineInfo, "by name") });
 export type ListMachinesResult = Of<typeof ListMachinesResult>;
-export const listMachines = verb({
-  about: "Lists the machines of a folder.",
-  takes: [machines()],
-  options: CallOptions,
-  output: ListMachinesResult,
-});
-
-export const inspectMachine = verb({
-  about: "Tells all about a machine.",
-  takes: [machines(), name()],
-  options: CallOptions,
-  output: MachineInfo,
-  errors,
-});
 
 export const RemoveMachineOptions = object({
   ...CallOptions.entries,
@@ -123,13 +86,6 @@ export const RemoveMachineOptions = object({
   deletePoints: opt(flag("also one with saved states, which go with it")),
 });
 export type RemoveMachineOptions = Of<typeof RemoveMachineOptions>;
-export const removeMachine = verb({
-  about: "Removes a machine.",
-  takes: [machines(), name()],
-  options: RemoveMachineOptions,
-  output: object({ name: text() }),
-  errors: [...errors, "refused"],
-});
 
 export const SaveMachineOptions = object({
   ...CallOptions.entries,
@@ -147,24 +103,10 @@ export const SaveMachineResult = object({
   duration_ms: number(),
 });
 export type SaveMachineResult = Of<typeof SaveMachineResult>;
-export const saveMachine = verb({
-  about: "Saves a machine's disks, and of one that runs its memory and devices, as a save point. Its guest goes on.",
-  takes: [machines(), name()],
-  options: SaveMachineOptions,
-  output: SaveMachineResult,
-  errors: [...errors, "no_space", "refused"],
-});
 
 const pointOption = opt(text("a save point of the machine; its latest unless told"));
 export const ExportMachineOptions = object({ ...CallOptions.entries, point: pointOption });
 export type ExportMachineOptions = Of<typeof ExportMachineOptions>;
-export const exportMachine = verb({
-  about: "Writes a saved state of a machine as an export directory.",
-  takes: [machines(), name(), arg("to", place("the directory, absent or empty"))],
-  options: ExportMachineOptions,
-  output: ExportPointResult,
-  errors: [...errors, "already_exists", "no_space"],
-});
 
 const source = {
   point: opt(text("MACHINE or MACHINE@POINT: a saved state of a machine in the same folder")),
@@ -183,13 +125,6 @@ const brought = {
 };
 export const CloneMachineResult = object({ ...MachineInfo.entries, ...brought });
 export type CloneMachineResult = Of<typeof CloneMachineResult>;
-export const cloneMachine = verb({
-  about: "Makes a new machine of a saved state, which is only read. It has an identity of its own.",
-  takes: [machines(), name("of the new machine")],
-  options: CloneMachineOptions,
-  output: CloneMachineResult,
-  errors: [...errors, "damaged", "newer_version", "already_exists", "refused"],
-});
 
 export const RestoreMachineOptions = object({
   ...CallOptions.entries,
@@ -204,40 +139,3 @@ export const RestoreMachineResult = object({
   ...brought,
 });
 export type RestoreMachineResult = Of<typeof RestoreMachineResult>;
-export const restoreMachine = verb({
-  about:
-    "Brings a machine back to a saved state. All of it is checked and staged before the machine is stopped, and what fails puts it back.",
-  takes: [machines(), name()],
-  options: RestoreMachineOptions,
-  output: RestoreMachineResult,
-  errors: [...errors, "damaged", "newer_version", "refused", "no_space"],
-});
-
-export const MACHINE_VERBS = {
-  createMachine,
-  startMachine,
-  stopMachine,
-  listMachines,
-  inspectMachine,
-  removeMachine,
-  saveMachine,
-  exportMachine,
-  cloneMachine,
-  restoreMachine,
-};
-
-/** The `data` of the commands. */
-export const MACHINE_DATA = {
-  "vm create": MachineInfo,
-  "vm run": MachineInfo,
-  "vm start": MachineInfo,
-  "vm stop": StopMachineResult,
-  "vm list": ListMachinesResult,
-  "vm inspect": MachineInfo,
-  "vm console": object({ name: text(), console_log: text() }),
-  "vm rm": object({ name: text() }),
-  "vm save": SaveMachineResult,
-  "vm export": ExportPointResult,
-  "vm clone": CloneMachineResult,
-  "vm restore": RestoreMachineResult,
-};

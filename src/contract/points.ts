@@ -18,13 +18,10 @@ import {
   rows,
   size,
   some,
-  strict,
   text,
 } from "./schema.ts";
-import { arg, verb } from "./verb.ts";
 import {
   allow,
-  CallOptions,
   Cause,
   Changes,
   EntryKind,
@@ -36,14 +33,13 @@ import {
   PathInput,
   pointId,
   SavePoint,
+  target,
   WorkspaceCallOptions,
   WorkspaceRef,
 } from "./words.ts";
 
 /** Verbs that make points, go back to them and mark them. A target is an id, a unique prefix, `latest`, `head`, `head~N` or a time. */
 
-export const target = () =>
-  text("a save point: id, unique prefix, `latest`, `head`, `head~N`, a tag of its own or a time such as `2 hours ago`");
 const left = () => rows(LeftOut, "what was left out; not empty: exit 10");
 const duration = () => number("milliseconds");
 
@@ -108,13 +104,6 @@ export const SaveResult = object({
 });
 export type SaveResult = Of<typeof SaveResult>;
 
-export const save = verb({
-  about: "Makes a save point of the folder as it is.",
-  options: SaveOptions,
-  output: SaveResult,
-  errors: ["busy", "no_space", "refused", "detached", "interrupted"],
-});
-
 export const ImportOptions = object({
   ...WorkspaceCallOptions.entries,
   ...pick(SaveOptions, "message", "tags", "id", "cause"),
@@ -122,14 +111,6 @@ export const ImportOptions = object({
   pinned: opt(flag("no cleanup removes it")),
 });
 export type ImportOptions = Of<typeof ImportOptions>;
-export const importTree = verb({
-  about:
-    "Makes a save point of another folder's tree, as of a snapshot that another program made; that stays as it is.",
-  takes: [arg("tree", place("a folder on the workspace's file system"))],
-  options: ImportOptions,
-  output: SavePoint,
-  errors: ["not_found", "unsupported", "already_exists"],
-});
 
 // ---------------------------------------------------------------------------------------- restore, undo
 
@@ -146,6 +127,9 @@ const method = {
 };
 export const MethodOption = object(method);
 export type MethodOption = Of<typeof MethodOption>;
+/** True for a call that writes into databases that a process has open, which it opens by their paths. */
+export const throughSqlite = ({ options }: Readonly<Record<string, unknown>>): boolean =>
+  (options as MethodOption | undefined)?.throughSqlite === true;
 const why = { cause: opt(about(Cause, "why, for the undo point")) };
 export const UndoOptions = object({ ...WorkspaceCallOptions.entries, ...method, ...why });
 export type UndoOptions = Of<typeof UndoOptions>;
@@ -209,38 +193,6 @@ export const RestorePlan = object({
 });
 export type RestorePlan = Of<typeof RestorePlan>;
 
-export const restore = verb({
-  about: "Saves the present, then makes the folder equal to a save point.",
-  options: RestoreOptions,
-  output: RestoreResult,
-  errors: ["not_found", "ambiguous", "damaged", "already_exists"],
-});
-export const planRestore = verb({
-  about: "Says what a restore would do now; nothing is changed and nothing saved.",
-  options: RestoreOptions,
-  output: RestorePlan,
-  errors: ["not_found", "ambiguous", "damaged"],
-});
-export const undo = verb({
-  about: "Takes the last restore or undo back.",
-  options: UndoOptions,
-  output: RestoreResult,
-  errors: ["nothing_to_undo"],
-});
-export const planUndo = verb({
-  about: "Says what an undo would do now.",
-  options: WorkspaceCallOptions,
-  output: RestorePlan,
-  errors: ["nothing_to_undo"],
-});
-export const restoreLatest = verb({
-  about:
-    "Goes back to head and not to the newest point, so that a rollback outlives a restart; the present is saved first where it differs, and without points `restored_to` is null.",
-  takes: [arg("workspaceName", opt(text()))],
-  options: CallOptions,
-  output: RestoreResult,
-});
-
 // ------------------------------------------------------------------------------------- fork, view, run
 
 export const ForkOptions = object({
@@ -257,13 +209,6 @@ export const ForkResult = object({
   left_out: left(),
 });
 export type ForkResult = Of<typeof ForkResult>;
-export const fork = verb({
-  about: "Starts a new workspace from a save point, in an absent or empty folder.",
-  takes: [arg("target", target()), arg("path", place("the new folder, absolute"))],
-  options: ForkOptions,
-  output: ForkResult,
-  errors: ["already_exists", "refused"],
-});
 
 export const ViewLease = object(
   {
@@ -276,21 +221,6 @@ export const ViewLease = object(
   "a read-only folder with a point's content; no cleanup removes that point until the view is closed",
 );
 export type ViewLease = Of<typeof ViewLease>;
-export const view = verb({
-  about: "Opens a save point as a read-only folder.",
-  takes: [arg("target", target())],
-  options: WorkspaceCallOptions,
-  output: ViewLease,
-  errors: ["not_found", "ambiguous", "damaged"],
-});
-export const listViews = verb({ about: "Lists the open views.", options: CallOptions, output: rows(ViewLease) });
-export const closeView = verb({
-  about: "Closes a view and removes its folder.",
-  takes: [arg("viewId", text())],
-  options: CallOptions,
-  output: ViewLease,
-  errors: ["not_found"],
-});
 
 export const RunOptions = object({
   ...WorkspaceCallOptions.entries,
@@ -326,32 +256,3 @@ export const RunResult = object({
   ),
 });
 export type RunResult = Of<typeof RunResult>;
-export const run = verb({
-  about: "Saves, runs a command, saves. A failure before the command is thrown; one after it is in `after_error`.",
-  takes: [arg("command", list(text(), "the command and its arguments"))],
-  options: RunOptions,
-  output: RunResult,
-});
-
-// ------------------------------------------------------------------------------------------ pins and tags
-
-const marked = (phrase: string) =>
-  verb({
-    about: phrase,
-    takes: [arg("target", target())],
-    options: WorkspaceCallOptions,
-    output: SavePoint,
-    errors: ["not_found", "ambiguous"],
-  });
-export const pin = marked("Protects a save point from every cleanup.");
-export const unpin = marked("Takes the protection away.");
-export const tag = verb({
-  about: "Adds tags to a save point and removes some.",
-  takes: [
-    arg("target", target()),
-    arg("edit", strict({ add: opt(list(text(), "tags to add")), remove: opt(list(text(), "a tag to remove")) })),
-  ],
-  options: WorkspaceCallOptions,
-  output: SavePoint,
-  errors: ["not_found", "ambiguous"],
-});

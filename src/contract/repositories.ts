@@ -19,52 +19,21 @@ import {
 import { DatabaseProof } from "./databases.ts";
 import { BackupRetention } from "./looking.ts";
 import {
-  BackupList,
   BackupSnapshot,
-  CreateBackupOptions,
-  CreateBackupResult,
   dryRun,
-  ListBackupsOptions,
-  RecoverBackupsOptions,
-  RecoverBackupsResult,
-  RepairSnapshotsOptions,
-  RepairSnapshotsResult,
   RepositoryInfo,
-  RestoreBackupOptions,
-  RestoreBackupResult,
-  RestoreInPlaceOptions,
-  RestoreInPlaceResult,
-  RewriteBackupsOptions,
-  RewriteBackupsResult,
   SnapshotChoice,
   SnapshotFilter,
-  PathsBackupOptions,
-  PathsBackupResult,
-  StreamBackupOptions,
-  StreamBackupResult,
-  TagBackupsOptions,
-  TagBackupsResult,
   TransferredSize,
   UnreadableSnapshot,
-  VerifyReceiptOptions,
-  VerifyReceiptResult,
 } from "./snapshots.ts";
-import { arg, type Methods, verb } from "./verb.ts";
-import {
-  Aspect,
-  CallOptions,
-  EntryKind,
-  ListedEntry,
-  NamedPath,
-  PathInput,
-  throwOnDamage,
-  WorkspaceCallOptions,
-} from "./words.ts";
+import { Aspect, CallOptions, EntryKind, ListedEntry, NamedPath, PathInput, throwOnDamage } from "./words.ts";
+import { arg } from "./verb.ts";
 
 /** Verbs of an open repository. A snapshot is an id, a unique prefix or `latest`; one of a save point also that point's id. */
 
 const duration = () => number("milliseconds");
-const snapshot = () => text("a snapshot: id, prefix, `latest`, or a save point's id");
+export const snapshot = () => text("a snapshot: id, prefix, `latest`, or a save point's id");
 
 // -------------------------------------------------------------------------------------- open, keys, locks
 
@@ -77,7 +46,7 @@ export const TransferLimits = object({
 });
 export type TransferLimits = Of<typeof TransferLimits>;
 type Password = string | Uint8Array | (() => Promise<string | Uint8Array>);
-const password = (phrase: string) =>
+export const password = (phrase: string) =>
   custom<Password>(
     "string | Uint8Array | (() => Promise<string | Uint8Array>)",
     "text, bytes or a function",
@@ -141,16 +110,14 @@ export const AgeKeyOptions = object({
   file: place("the file that is made"),
 });
 export type AgeKeyOptions = Of<typeof AgeKeyOptions>;
-const unlock = verb({
-  about: "Removes locks whose process is gone, or that are 30 minutes old.",
-  options: object({ ...CallOptions.entries, all: opt(flag("every lock, whoever has it")) }),
-  output: object({
-    ...RepositoryInfo.entries,
-    removed: number("locks that were removed"),
-    held: number("locks that others have"),
-  }),
+export const UnlockOptions = object({ ...CallOptions.entries, all: opt(flag("every lock, whoever has it")) });
+export type UnlockOptions = Of<typeof UnlockOptions>;
+export const UnlockResult = object({
+  ...RepositoryInfo.entries,
+  removed: number("locks that were removed"),
+  held: number("locks that others have"),
 });
-export type UnlockResult = Of<(typeof unlock)["output"]>;
+export type UnlockResult = Of<typeof UnlockResult>;
 
 // --------------------------------------------------------------------------------------- verify, repair
 
@@ -438,234 +405,20 @@ export type CatBackupResult = Of<typeof CatBackupResult>;
 // ------------------------------------------------------------------------------------------------ verbs
 
 /** The repository that a library call has opened. */
-const repository = (phrase: string) =>
+export const repository = (phrase: string) =>
   custom<BackupRepository>("BackupRepository", "an object", (value) => typeof value === "object" && value !== null, {
     about: phrase,
   });
-const shown = [arg("snapshot", snapshot()), arg("path", opt(PathInput))] as const;
-const lookErrors = ["not_found", "ambiguous", "damaged"] as const;
+export const shown = [arg("snapshot", snapshot()), arg("path", opt(PathInput))] as const;
+export const lookErrors = ["not_found", "ambiguous", "damaged"] as const;
 
-export const REPOSITORY_VERBS = {
-  list: verb({ about: "Lists snapshots, oldest first.", options: ListBackupsOptions, output: BackupList }),
-  createFromPaths: verb({
-    about:
-      "Backs up several folders and files (absolute paths) as one snapshot. It makes no save point and reads them itself; what is as it was in the last call for the same is not read.",
-    takes: [arg("paths", some(text()))],
-    options: PathsBackupOptions,
-    output: PathsBackupResult,
-    errors: ["usage", "not_found", "refused", "no_space"],
-  }),
-  createFromStream: verb({
-    about: "Makes a snapshot of one file that comes piece by piece; without one when the stream fails.",
-    takes: [
-      arg(
-        "content",
-        custom<AsyncIterable<Uint8Array>>(
-          "AsyncIterable<Uint8Array>",
-          "an async iterable",
-          (value) => typeof value === "object" && value !== null && Symbol.asyncIterator in value,
-        ),
-      ),
-    ],
-    options: StreamBackupOptions,
-    output: StreamBackupResult,
-    errors: ["refused", "busy", "no_space", "interrupted"],
-  }),
-  createFromCommand: verb({
-    about: "Makes a snapshot of what a command writes to stdout; without one when its status is not 0.",
-    takes: [arg("command", list(text()))],
-    options: object({ ...StreamBackupOptions.entries, cwd: opt(place()) }),
-    output: StreamBackupResult,
-    errors: ["io", "not_found", "permission"],
-  }),
-  verify: verb({
-    about: "Proves the repository, or what some snapshots need; damage is a result.",
-    options: VerifyBackupOptions,
-    output: VerifyBackupResult,
-    errors: ["not_found", "ambiguous"],
-  }),
-  restore: verb({
-    about: "Writes a snapshot into an absent or empty folder; with `overwrite` over what is there.",
-    takes: [arg("snapshot", snapshot()), arg("to", place("the folder"))],
-    options: RestoreBackupOptions,
-    output: RestoreBackupResult,
-    errors: ["already_exists", "no_space", "damaged"],
-  }),
-  forget: verb({
-    about: "Removes snapshots by rules or by id.",
-    options: ForgetBackupsOptions,
-    output: ForgetBackupsResult,
-    errors: ["usage", "refused", "damaged", "busy"],
-  }),
-  tag: verb({
-    about: "Gives snapshots other tags; each gets another id.",
-    options: TagBackupsOptions,
-    output: TagBackupsResult,
-    errors: ["usage", "not_found", "ambiguous", "busy"],
-  }),
-  prune: verb({
-    about: "Frees what no snapshot needs; only deletes wait for an exclusive lock, and are put off without one.",
-    options: PruneBackupsOptions,
-    output: PruneBackupsResult,
-  }),
-  copyTo: verb({
-    about: "Copies snapshots into another repository; those that lack something are `not_copied`.",
-    takes: [arg("target", repository("the other repository"))],
-    options: CopyBackupsOptions,
-    output: CopyBackupsResult,
-    errors: ["damaged"],
-  }),
-  keys: verb({ about: "Lists the keys.", options: CallOptions, output: RepositoryKeys }),
-  addKey: verb({
-    about: "Adds a password that opens the repository.",
-    takes: [arg("password", password("the new one"))],
-    options: CallOptions,
-    output: RepositoryKeys,
-  }),
-  addAgeKey: verb({
-    about: "Adds a password that nobody has seen: it is only in a file, encrypted for age recipients.",
-    options: AgeKeyOptions,
-    output: RepositoryKeys,
-    errors: ["already_exists"],
-  }),
-  removeKey: verb({
-    about: "Removes a key; not the one that is in use.",
-    takes: [arg("key", text())],
-    options: CallOptions,
-    output: RepositoryKeys,
-    errors: ["refused", "not_found", "ambiguous"],
-  }),
-  changePassword: verb({
-    about:
-      "Exchanges the password that opened the repository for another; the new one is written before the old one goes.",
-    takes: [arg("password", password("the new one"))],
-    options: CallOptions,
-    output: RepositoryKeys,
-  }),
-  repair: verb({
-    about: "Mends the index or the packs.",
-    options: RepairBackupsOptions,
-    output: RepairBackupsResult,
-    errors: ["stale_plan", "busy"],
-  }),
-  repairSnapshots: verb({
-    about: "Makes new snapshots of those that lack something, without it.",
-    options: RepairSnapshotsOptions,
-    output: RepairSnapshotsResult,
-    errors: ["refused", "busy"],
-  }),
-  rewrite: verb({
-    about: "Takes paths out of snapshots by patterns.",
-    options: RewriteBackupsOptions,
-    output: RewriteBackupsResult,
-    errors: ["usage", "refused", "busy"],
-  }),
-  recover: verb({
-    about: "Makes one snapshot of all trees that no snapshot refers to.",
-    options: RecoverBackupsOptions,
-    output: RecoverBackupsResult,
-    errors: ["refused", "busy"],
-  }),
-  stats: verb({ about: "Counts packs, blobs and bytes.", options: BackupStatsOptions, output: BackupStats }),
-  find: verb({
-    about: "Finds entries by name, by path where the pattern has a slash, or by the id of an object.",
-    takes: [arg("pattern", text())],
-    options: FindInBackupsOptions,
-    output: FindInBackupsResult,
-  }),
-  diff: verb({
-    about: "Compares two snapshots, or one folder of each.",
-    takes: [arg("from", snapshot()), arg("to", snapshot())],
-    options: DiffBackupsOptions,
-    output: DiffBackupsResult,
-    errors: [...lookErrors, "conflict"],
-  }),
-  show: verb({
-    about: "Lists what a snapshot has at a path.",
-    takes: shown,
-    options: ShowBackupOptions,
-    output: ShowBackupResult,
-    errors: lookErrors,
-  }),
-  walk: verb({
-    about: "Lists everything below a path, each folder before what lies in it; a shared lock is held meanwhile.",
-    takes: shown,
-    options: ShowBackupOptions,
-    output: ListedEntry,
-    how: "stream",
-    errors: lookErrors,
-  }),
-  read: verb({
-    about:
-      "Reads a file, each piece as it was saved, or a folder as an archive; a shared lock is held meanwhile. An archive that ends in an error has no end.",
-    takes: [arg("snapshot", snapshot()), arg("path", PathInput)],
-    options: ReadBackupOptions,
-    output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),
-    how: "stream",
-    errors: [...lookErrors, "conflict"],
-  }),
-  cat: verb({
-    about: "Decodes `config`, or a `snapshot`, `index`, `key`, `lock`, `tree` or `blob` by its id.",
-    takes: [arg("kind", text()), arg("id", opt(text()))],
-    options: CallOptions,
-    output: CatBackupResult,
-  }),
-  unlock,
-};
-
-/** An open repository. Every call takes and gives back the locks that it needs. */
-export interface BackupRepository extends Methods<typeof REPOSITORY_VERBS> {
+/** An open repository, whose verbs `verbs/index.ts` adds. Every call takes and gives back the locks that it needs. */
+export interface BackupRepository {
   readonly info: RepositoryInfo;
   /** Ends calls under way on a repository off the machine with `interrupted`. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
-
-// -------------------------------------------------------------- verbs of a workspace and of the library
-
-export const createBackup = verb({
-  about: "Puts a save point into a repository; the snapshot is written last. Nothing damaged is passed on.",
-  takes: [
-    arg(
-      "into",
-      custom<BackupRepository | Promise<BackupRepository>>(
-        "BackupRepository | Promise<BackupRepository>",
-        "an object",
-        (value) => typeof value === "object" && value !== null,
-        { about: "an open repository, or one that is being opened; whoever opened it closes it" },
-      ),
-    ),
-  ],
-  options: CreateBackupOptions,
-  output: CreateBackupResult,
-  errors: ["not_found", "damaged", "busy", "no_space", "interrupted"],
-});
-export const restoreBackup = verb({
-  about: "Makes the folder equal to a snapshot, which becomes a point of the workspace first.",
-  takes: [arg("from", repository("an open repository")), arg("snapshot", snapshot())],
-  options: RestoreInPlaceOptions,
-  output: RestoreInPlaceResult,
-  errors: ["not_found", "ambiguous", "damaged", "refused"],
-});
-export const initRepository = verb({
-  about: "Makes an empty repository in restic's format.",
-  options: InitRepositoryOptions,
-  output: repository("the new one"),
-  errors: ["already_exists", "permission"],
-});
-export const openRepository = verb({
-  about: "Opens a repository.",
-  options: RepositoryOptions,
-  output: repository("the open one"),
-  errors: ["not_found", "wrong_password", "usage"],
-});
-export const verifyReceipt = verb({
-  about: "Checks a receipt that a restore wrote.",
-  takes: [arg("path", place())],
-  options: VerifyReceiptOptions,
-  output: VerifyReceiptResult,
-  errors: ["damaged", "conflict"],
-});
 
 /** The members of a kept repository but for its rules. */
 export const KeptPlace = object({
@@ -691,16 +444,3 @@ export const KeptRepositoryEdit = strict(
   "an absent member stays as it is, null takes it away",
 );
 export type KeptRepositoryEdit = Of<typeof KeptRepositoryEdit>;
-export const backupRepository = verb({
-  about: "The repository that was kept for a workspace; null where none is. One that another user kept is `refused`.",
-  options: WorkspaceCallOptions,
-  output: orNull(KeptRepository),
-  errors: ["refused"],
-});
-export const setBackupRepository = verb({
-  about: "Keeps a repository for the backups of a workspace, never its password; null takes it away.",
-  takes: [arg("kept", orNull(KeptRepositoryEdit))],
-  options: WorkspaceCallOptions,
-  output: orNull(KeptRepository),
-  errors: ["usage"],
-});

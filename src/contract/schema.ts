@@ -8,6 +8,8 @@ import { CairnError } from "../errors.ts";
 export type AnySchema = v.GenericSchema;
 export type Schema<T = unknown> = v.GenericSchema<T> & Notes;
 export type Entries = Readonly<Record<string, v.GenericSchema>>;
+/** Any schema, of whatever type. */
+export type GenericSchema = v.GenericSchema;
 export type Of<S extends v.GenericSchema> = v.InferOutput<S>;
 
 export interface Notes {
@@ -67,6 +69,8 @@ export const size = (phrase?: string) => noted(v.number("a number"), { about: ph
 /** A time span such as `30d` or `1y6m`. */
 export const span = (phrase?: string) =>
   custom<string>("string", "anything", () => true, { about: phrase, as: "span" });
+/** Schema of a verb without an answer. */
+export const nothing = () => v.void();
 export const anything = (phrase?: string) => noted(v.unknown(), { about: phrase });
 /** A path of the system, as text. */
 export const place = (phrase?: string) => custom<string>("string", "a path", isPlace, { about: phrase, as: "place" });

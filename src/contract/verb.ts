@@ -1,5 +1,5 @@
 import type { ErrorCode } from "../errors.ts";
-import type { Entries, Of, Schema } from "./schema.ts";
+import type { AnySchema, Entries, Of } from "./schema.ts";
 import type * as v from "valibot";
 
 /** An argument of a call by position. */
@@ -11,8 +11,49 @@ export interface Argument<N extends string = string, S extends v.GenericSchema =
 /** `promise`: one answer; `stream`: one after the other; `at once`: without waiting. */
 export type How = "promise" | "stream" | "at once";
 
-/** A thing that Cairn can do: its input, its output and its errors. */
-export interface Verb {
+/** Rules for calls over the socket, over HTTP and by tokens; a process that has the library in it may make every call. */
+export interface Rights {
+  /**
+   * The people who may make the call: `owners` of the folder and operators; `writers`: also anybody who may write to the folder;
+   * `operators` whom no token narrows; `kernel`: callers on the Unix socket without a token.
+   */
+  readonly by?: "owners" | "writers" | "operators" | "kernel";
+  /** Options that an agent may give, none of which loses or weakens anything. Absent: the call is not for agents. */
+  readonly agents?: readonly string[];
+  /** It only reads: any number of such calls run at once, and beside a call that changes something. */
+  readonly looks?: true;
+  /** It changes nothing that lasts, or lasts as long as its caller likes: it is no job, and takes no idempotency key. */
+  readonly passing?: true;
+  /** Reason why no daemon does it. */
+  readonly unserved?: string;
+  /** The daemon checks its places itself, so that people may name them. */
+  readonly checksPlaces?: true;
+  /** The kind of cause that the points of an agent's call have. */
+  readonly agentCause?: "tool_call";
+  /** It opens files in the folder by their paths, by which whoever may write there could lead a daemon elsewhere. */
+  readonly opensPaths?: true | ((call: Readonly<Record<string, unknown>>) => boolean);
+  /** It gives content, of which a caller gets what the bits in the point let them read. */
+  readonly givesContent?: true;
+  /** It makes a folder and serves it: an agent's beside the workspace alone. */
+  readonly makesFolder?: true;
+  /** It tells that a folder has moved, which is served at its new place from then on. */
+  readonly movesFolder?: true;
+  /** The point that it makes: by it an interrupted call with an idempotency key is known to be done. */
+  readonly makesPoint?: "save" | "undo";
+  /** It adds or removes points. */
+  readonly changesPoints?: true;
+  /** Applications that offered to are asked to write nothing meanwhile. */
+  readonly freezes?: true;
+  /** The daemon adds to its answer if it watches the folder. */
+  readonly addsWatched?: true;
+  /** It lasts as long as its caller likes, and counts as no call meanwhile. */
+  readonly lasts?: true;
+  /** It has a line in the daemon's log, though it changes no workspace. */
+  readonly logged?: true;
+}
+
+/** A thing that Cairn can do: its input, its output, its errors, and who may ask for it. */
+export interface Verb extends Rights {
   /** one sentence */
   readonly about: string;
   readonly takes: readonly Argument[];
@@ -22,29 +63,38 @@ export interface Verb {
   /** codes that a caller may want to tell apart */
   readonly errors: readonly ErrorCode[];
   readonly how: How;
+  /** The event that its answer is; null where it changed nothing. */
+  readonly event?: (answer: never) => VerbEvent | null;
+  /** The line of its command, whose `--json` data is the output; or the data by line. */
+  readonly command?: string | Readonly<Record<string, AnySchema>>;
 }
 
 export function arg<const N extends string, S extends v.GenericSchema>(name: N, schema: S): Argument<N, S> {
   return { name, schema };
 }
 
-interface Said<T extends readonly Argument[], O, R extends v.GenericSchema, H extends How> {
+/** Type and data of an event, as `service.ts` describes them. */
+export interface VerbEvent {
+  type: string;
+  data: object;
+}
+
+/** A verb as its file declares it: everything but what carries it out. */
+export interface Declared<
+  T extends readonly Argument[],
+  O extends v.GenericSchema | null,
+  R extends v.GenericSchema,
+  H extends How,
+> extends Omit<Rights, "agents"> {
   about: string;
   takes?: T;
   options?: O;
   output: R;
   errors?: readonly ErrorCode[];
   how?: H;
-}
-
-export function verb<
-  const T extends readonly Argument[] = [],
-  O extends v.GenericSchema | null = null,
-  R extends v.GenericSchema = Schema<void>,
-  H extends How = "promise",
->(said: Said<T, O, R, H>) {
-  const { about, takes = [] as unknown as T, options = null as O, output, errors = [], how = "promise" as H } = said;
-  return { about, takes, options, output, errors, how };
+  command?: Verb["command"];
+  event?: (answer: Of<R>) => VerbEvent | null;
+  agents?: readonly (O extends v.GenericSchema ? keyof Of<O> & string : never)[];
 }
 
 /** A verb's arguments by position. */
@@ -59,7 +109,7 @@ type Given<T extends readonly Argument[]> = T extends readonly [
 
 type Options<O> = O extends v.GenericSchema ? ({} extends Of<O> ? [options?: Of<O>] : [options: Of<O>]) : [];
 
-type Answer<R extends v.GenericSchema, H extends How> = H extends "stream"
+export type Answer<R extends v.GenericSchema, H extends How> = H extends "stream"
   ? AsyncIterable<Of<R>>
   : H extends "at once"
     ? Of<R>

@@ -3,6 +3,7 @@ import {
   about,
   callback,
   custom,
+  type Entries,
   flag,
   list,
   number,
@@ -50,6 +51,10 @@ const id = <T extends string>(name: string, phrase?: string) =>
 export const pointId = (phrase?: string) => id<SavePointId>("SavePointId", phrase);
 export const workspaceId = (phrase?: string) => id<WorkspaceId>("WorkspaceId", phrase);
 export const controlId = (phrase?: string) => id<ControlId>("ControlId", phrase);
+
+/** A parameter that names a save point. */
+export const target = () =>
+  text("a save point: id, unique prefix, `latest`, `head`, `head~N`, a tag of its own or a time such as `2 hours ago`");
 
 export const NamedPath = object({
   path: text("with `\\xff` for each byte that is not UTF-8"),
@@ -283,3 +288,17 @@ export const ListedEntry = object({
   target_b64: opt(text()),
 });
 export type ListedEntry = Of<typeof ListedEntry>;
+
+/** Members of the `data` of commands that answer a save point. */
+export const pointData = { save_point: SavePoint };
+
+/** Members that `--json` adds for the content of a file. */
+export const contentData = {
+  content_b64: text("of a file of at most 256 MiB; without `--json` the bytes go to stdout"),
+};
+
+/** JSON has snake_case names, also of the rules of a policy. */
+export function inSnakeCase(entries: Entries): Entries {
+  const snake = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return Object.fromEntries(Object.entries(entries).map(([name, schema]) => [snake(name), schema]));
+}

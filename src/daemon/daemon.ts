@@ -31,7 +31,7 @@ import {
   KeptState,
   type ServedWorkspace,
 } from "./state/kept-state.ts";
-import { type EventPlace, KeptRecords, type Noted } from "./records/kept-records.ts";
+import { type EventPlace, KeptRecords, type Noted, type VerbOfWorkspace } from "./records/kept-records.ts";
 import { type ScheduleHands, Schedules } from "./schedules/schedules.ts";
 import { type Health, linkReplaced, lookAfter, PointCounts, statusOf, WELL } from "./status.ts";
 import { MOST_FORKS } from "./state/tokens.ts";
@@ -291,14 +291,14 @@ export class Daemon {
   }
 
   /** Tells of what a verb has done in the workspace with this id, where it changed something. */
-  tellOf(verb: string, id: string, answered: unknown): void {
+  tellOf(name: VerbOfWorkspace, id: string, answered: unknown): void {
     const served = this.#kept.state.workspaces.find((each) => each.id === id);
-    this.#records.tellOf(verb, served, answered);
-    if (!/^(?:save|restore|undo|runCleanup)/.test(verb) || served === undefined) return;
+    const verb = this.#records.tellOf(name, served, answered);
+    if (verb.changesPoints !== true || served === undefined) return;
     // A restore may have exchanged the folder, which is another subvolume then.
     this.#kept.marks.add(served);
     this.#counts.changed(id);
-    if (verb === "save") this.#askAhead(served, answered as SaveResult);
+    if (verb.makesPoint === "save") this.#askAhead(served, answered as SaveResult);
   }
 
   /**

@@ -21,7 +21,7 @@ import { unwantedOf } from "../workspace/save/unwanted.ts";
 import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
-import type { Opened } from "./tables/row.ts";
+import type { Opened } from "./hand.ts";
 
 /** Puts a save point into a repository: without one that is named, the folder is saved first, in the same pass. */
 export async function createBackup(

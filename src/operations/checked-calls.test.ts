@@ -8,8 +8,7 @@ import { backupScene, opened } from "../backup/testing-far.ts";
 import type { BackupRepository, CairnLibrary, CallOptions, Client } from "../contract/index.ts";
 import { lockRegistry } from "../workspace/place/registry.ts";
 import * as v from "valibot";
-import { REPOSITORY_VERBS } from "../contract/repositories.ts";
-import { CLIENT_VERBS, LIBRARY_VERBS } from "../contract/index.ts";
+import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "../verbs/index.ts";
 import type { Verb } from "../contract/verb.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 

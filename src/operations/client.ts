@@ -30,20 +30,27 @@ import { unlessFolderIsGone } from "../workspace/open/missing-folder.ts";
 import { Removals } from "../workspace/points/held-trees.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/open/workspace.ts";
 import { IdleSealer } from "./idle-sealer.ts";
-import type { HowOpened, Hand, Opened } from "./tables/row.ts";
+import type { HowOpened, Hand, Opened } from "./hand.ts";
 import { sealNewest } from "./verify.ts";
 
-/** A row of whatever verb. */
-type AnyRow =
-  | WorkspaceRow
-  | { needs: "control"; run(control: ControlPaths, ...given: unknown[]): unknown }
-  | { needs: "nothing"; run(opened: Opened, ...given: unknown[]): unknown };
+/** A verb of a workspace, of whatever types. */
+type AnyVerb = Verb & (WorkspaceRow | ControlRow | FreeRow);
 
 interface WorkspaceRow {
   needs?: undefined;
   seals?: boolean | ((...given: unknown[]) => boolean);
   reads?: boolean;
   run(hand: Hand, ...given: unknown[]): unknown;
+}
+
+interface ControlRow {
+  needs: "control";
+  run(control: ControlPaths, ...given: unknown[]): unknown;
+}
+
+interface FreeRow {
+  needs: "nothing";
+  run(opened: Opened, ...given: unknown[]): unknown;
 }
 
 const IDLE_MS = 2000;
@@ -55,7 +62,7 @@ export interface ClientOptions extends HowOpened {
   engineReasons: readonly EngineReason[];
 }
 
-/** The verbs are those of the contract: rows of a table, but for two that are about the client itself. */
+/** Its verbs are made from their table, but for two that are about the client itself. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging
 export interface CairnClient extends Client {}
 
@@ -138,11 +145,11 @@ export class CairnClient {
     return found.control;
   }
 
-  /** @internal Carries a verb out as its row says. */
-  perform({ takes, how }: Verb, row: AnyRow, given: unknown[]): unknown {
-    if (row.needs === "control") return row.run(this.#control(), ...given);
-    if (row.needs === "nothing")
-      return row.run(
+  /** @internal Carries a verb out. */
+  perform(verb: AnyVerb, given: unknown[]): unknown {
+    if (verb.needs === "control") return verb.run(this.#control(), ...given);
+    if (verb.needs === "nothing")
+      return verb.run(
         {
           client: this,
           removals: this.#removals,
@@ -151,10 +158,10 @@ export class CairnClient {
         },
         ...given,
       );
-    const place = takes.findIndex((each) => each.name === "workspaceName");
+    const place = verb.takes.findIndex((each) => each.name === "workspaceName");
     const name =
       place >= 0 ? (given[place] as string | undefined) : (given.at(-1) as WorkspaceCallOptions).workspaceName;
-    return how === "stream" ? this.#stream(name, row, given) : this.#answer(name, row, given);
+    return verb.how === "stream" ? this.#stream(name, verb, given) : this.#answer(name, verb, given);
   }
 
   async #answer(name: string | undefined, row: WorkspaceRow, given: unknown[]): Promise<unknown> {
@@ -220,7 +227,10 @@ export class CairnClient {
     try {
       await using workspace = this.#open(name);
       await recoverAcknowledged(workspace);
-      yield* row.run({ workspace, parts: this.#options.parts, unsealed: [] }, ...given) as AsyncIterable<unknown>;
+      yield* (await row.run(
+        { workspace, parts: this.#options.parts, unsealed: [] },
+        ...given,
+      )) as AsyncIterable<unknown>;
     } catch (error) {
       throw this.#unlessGone(error, wasThere);
     }

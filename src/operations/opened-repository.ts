@@ -1,13 +1,20 @@
-import type { BackupRepository } from "../contract/repositories.ts";
+import type { BackupRepository, InitRepositoryOptions, RepositoryOptions } from "../contract/repositories.ts";
 import type { CallOptions } from "../contract/words.ts";
 import type { RepositoryInfo } from "../contract/snapshots.ts";
 import type { Verb } from "../contract/verb.ts";
 import { CairnError } from "../errors.ts";
-import type { OpenRepository } from "../backup/open/open-repository.ts";
+import { OpenRepository } from "../backup/open/open-repository.ts";
+import { findWorkspace } from "../workspace/place/find-workspace.ts";
+import { learnPolynomial, ownPolynomial } from "../workspace/place/registry.ts";
+import { storePolynomial } from "../workspace/store/embedded-store.ts";
+import { storePaths } from "../workspace/store/store-files.ts";
+import type { LibraryHand } from "./hand.ts";
 import { handedOver } from "./handed-over.ts";
 
-/** A row of whatever verb. */
-type AnyRow = (access: OpenRepository, ...given: unknown[]) => Promise<unknown>;
+/** A verb of a repository, of whatever types. */
+interface RepositoryVerb extends Verb {
+  run(access: OpenRepository, ...given: unknown[]): Promise<unknown>;
+}
 
 /** An open repository as the library gives it: its verbs are those of the contract. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging
@@ -37,11 +44,11 @@ export class OpenedRepository {
   }
 
   /** @internal Carries a verb out on a view of the repository that belongs to the call. */
-  perform({ how }: Verb, row: AnyRow, given: unknown[]): unknown {
+  perform({ how, run }: RepositoryVerb, given: unknown[]): unknown {
     const options = given.at(-1) as CallOptions;
-    if (how !== "stream") return this.access.during(options, async (access) => row(access, ...given));
+    if (how !== "stream") return this.access.during(options, async (access) => run(access, ...given));
     return handedOver(async (hand) =>
-      this.access.during(options, async (access) => void (await row(access, hand, ...given))),
+      this.access.during(options, async (access) => void (await run(access, hand, ...given))),
     );
   }
 }
@@ -50,4 +57,23 @@ export class OpenedRepository {
 export function accessOf(call: string, repository: BackupRepository): OpenRepository {
   if (repository instanceof OpenedRepository && !repository.isClosed) return repository.access;
   throw new CairnError("usage", `${call} wants a repository that this library has opened, and that is still open`);
+}
+
+export async function initRepository(
+  { openStorage }: LibraryHand,
+  options: InitRepositoryOptions,
+): Promise<BackupRepository> {
+  const found = options.like === undefined ? null : findWorkspace(options.like);
+  const polynomial = found === null ? ownPolynomial() : await storePolynomial(storePaths(found.control.root));
+  learnPolynomial(polynomial);
+  return new OpenedRepository(await OpenRepository.create(openStorage, options, polynomial));
+}
+
+export async function openRepository(
+  { openStorage }: LibraryHand,
+  options: RepositoryOptions,
+): Promise<BackupRepository> {
+  const access = await OpenRepository.open(openStorage, options);
+  learnPolynomial(access.repository.chunkerPolynomial);
+  return new OpenedRepository(access);
 }

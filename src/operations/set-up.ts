@@ -33,7 +33,7 @@ import {
   rememberReasons,
   requireEngine,
 } from "./engine.ts";
-import type { LibraryHand } from "./tables/row.ts";
+import type { LibraryHand } from "./hand.ts";
 import { leftReleases, ownPolynomial, tellOfGone } from "../workspace/place/registry.ts";
 
 /** Makes a self-contained workspace. */

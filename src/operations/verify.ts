@@ -2,11 +2,21 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { workspaceIn } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
 import { ensureSealed, sealAll, type SealProblem, unsealed, wantedAt } from "../workspace/save/seal.ts";
-import { verifyAll as verifyEverything, type VerifyInput } from "../workspace/care/verify.ts";
+import { verifyAll as verifyEverything, verifyPoint, type VerifyInput } from "../workspace/care/verify.ts";
 import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/open/workspace.ts";
-import type { VerifyResult } from "../contract/looking.ts";
+import type { VerifyOptions, VerifyResult } from "../contract/looking.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
 import { recoverWorkspace } from "../workspace/open/recovery.ts";
+
+/** Proves one point. `unsealed`: points of the workspace that could not be sealed. */
+export async function verify(
+  workspace: Workspace,
+  target: string,
+  { unsealed, ...options }: VerifyOptions & { unsealed: readonly SealProblem[] },
+): Promise<VerifyResult> {
+  const { name } = workspace.found.workspace;
+  return orThrown(await verifyPoint(workspace, target, { ...options, unsealed: new Map([[name, unsealed]]) }), options);
+}
 
 /** Returns what a verification found. Throws `damaged` where that is asked for and something is. */
 export function orThrown<T extends { problems: readonly { detail: string; hint?: string; severity?: string }[] }>(

@@ -2,9 +2,8 @@ import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { CLIENT_VERBS, LIBRARY_VERBS } from "../../src/contract/index.ts";
 import { SCHEMAS } from "../../src/contract/names.ts";
-import { REPOSITORY_VERBS } from "../../src/contract/repositories.ts";
+import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "../../src/verbs/index.ts";
 import { VERSION } from "../../src/formats/program.ts";
 import { Clone, registryAnswers } from "./clone.ts";
 

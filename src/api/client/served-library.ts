@@ -3,9 +3,7 @@ import {
   type AdoptOptions,
   type CairnLibrary,
   type CallOptions,
-  CLIENT_VERBS,
   type Client,
-  LIBRARY_VERBS,
   type RunOptions,
   type SaveOptions,
   type SaveResult,
@@ -16,6 +14,7 @@ import type { Verb } from "../../contract/verb.ts";
 import { SYSTEM_SOCKET, userSocket } from "../../daemon/places.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { absolutePath } from "../../fs/users.ts";
+import { CLIENT_VERBS, LIBRARY_VERBS } from "../../verbs/index.ts";
 import { isForOwners, type Options } from "../rights/capabilities.ts";
 import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
 import { notAsked } from "./service.ts";

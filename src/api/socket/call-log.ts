@@ -5,9 +5,6 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Body } from "./calls.ts";
 import { callOf, isChanging } from "../rights/capabilities.ts";
 
-/** Calls beside those that count as changes, of which an operator wants to know all the same. */
-const TOLD_TOO = new Set(["reload", "tokenCreate", "tokenRevoke"]);
-
 /** Refusals of which the operator is told, whatever the call was: somebody may be trying what they may not do. */
 const TOLD: ReadonlySet<ErrorCode> = new Set(["permission", "refused", "unsupported"]);
 
@@ -22,7 +19,7 @@ export function logCall(
 ): void {
   const isRefused = error !== null && TOLD.has(error.code);
   // Those of agents are told with their tokens.
-  if (isRefused ? caller.isAgent : !isChanging(name) && !TOLD_TOO.has(name)) return;
+  if (isRefused ? caller.isAgent : !isChanging(name) && callOf(name)?.logged !== true) return;
   // Any word may be called.
   const verb = callOf(name) === undefined ? "call" : name;
   const path = body["workspace"] ?? body["path"];

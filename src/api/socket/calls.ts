@@ -2,17 +2,19 @@ import { lstatSync } from "node:fs";
 import { dirname } from "node:path";
 import type { AdoptOptions, EngineOptions, ReleaseOptions } from "../../contract/care.ts";
 import { type Reference, TokenOptions } from "../../contract/daemon.ts";
-import { type Client, type ForkResult, LIBRARY_VERBS, type StatusResult } from "../../contract/index.ts";
+import type { Client, ForkResult } from "../../contract/index.ts";
 import { checkValue, type Notes, refuseUnknown } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions, WorkspaceRef } from "../../contract/words.ts";
 import { type Daemon, isBeside } from "../../daemon/daemon.ts";
 import { type Caller, isOperator, mayByBits, type Peer, requireRootsPlace } from "../../daemon/state/peer.ts";
+import type { VerbOfWorkspace } from "../../daemon/records/kept-records.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { callOf, isForWriters, isOfWorkspace, isPlaceOf, looks } from "../rights/capabilities.ts";
 import { requireCapability } from "./require-capability.ts";
+import { LIBRARY_VERBS } from "../../verbs/index.ts";
 import { type Asked, carriesRequest, doneBefore } from "./done-before.ts";
 
 /** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
@@ -30,7 +32,7 @@ export interface Told extends CallOptions {
 
 /** True for a call that lasts as long as its caller likes. */
 export function isLasting(name: string): boolean {
-  return name === "freezeOffer";
+  return callOf(name)?.lasts === true;
 }
 
 /** Carries a call out. Throws `usage` for what no verb takes, `permission`, and what the verb throws. */
@@ -97,9 +99,8 @@ export async function answer(
  * Things that go by paths into the folder while they last, by which whoever may write to it could lead the daemon elsewhere, and
  * content of files that the caller can read themselves or perhaps may not. Throws `unsupported`.
  */
-function refuseByPath(name: string, body: Body, options: Body | undefined): void {
-  const isOwnWork = name === "diffDatabase" || (name === "read" && (body["target"] ?? null) === null);
-  if (!isOwnWork && options?.["with"] === undefined && options?.["throughSqlite"] !== true) return;
+function refuseByPath({ opensPaths }: Verb, body: Body): void {
+  if (typeof opensPaths === "function" ? !opensPaths(body) : opensPaths !== true) return;
   throw new CairnError("unsupported", "for agents and other users the daemon opens nothing in a folder by its path", {
     hint: "read the file itself; without `with` and `throughSqlite` a save or a restore is done",
     details: { served: false },
@@ -177,9 +178,10 @@ type AnyCalls = Record<string, (...given: unknown[]) => unknown>;
 /** A verb that needs no workspace that is served. */
 async function callLibrary(daemon: Daemon, name: string, { body, told }: { body: Body; told: Told }): Promise<unknown> {
   const { onItem: _item, onBegin: _begin, asked: _asked, ...call } = told;
-  const given = givenTo(name, callOf(name)!, body, call);
+  const verb = callOf(name)!;
+  const given = givenTo(name, verb, body, call);
   const answered = await (daemon.library as unknown as AnyCalls)[name]!(...given);
-  if (name === "relocate") await daemon.serveMoved(given[0] as string, given[1] as string);
+  if (verb.movesFolder === true) await daemon.serveMoved(given[0] as string, given[1] as string);
   return answered;
 }
 
@@ -196,11 +198,11 @@ async function callClient(
   if (body["workspaceName"] !== undefined || options?.["workspaceName"] !== undefined)
     throw new CairnError("usage", "workspaceName: a workspace is named by its path");
   const { onItem, onBegin, asked, ...call } = told;
-  const carried = asked === undefined ? body : { ...body, options: carriesRequest(name, options, asked) };
+  const carried = asked === undefined ? body : { ...body, options: carriesRequest(verb, options, asked) };
   const given = givenTo(name, verb, carried, call);
   // Whoever may write to a folder could lead root elsewhere in it.
   const isLed = !isOperator(peer) || (peer.isAgent && process.geteuid?.() === 0);
-  if (isLed || peer.isAgent) refuseByPath(name, body, options);
+  if (isLed || peer.isAgent) refuseByPath(verb, body);
   return daemon.withClient(
     peer,
     { path: pathOf(whole, "workspace"), changes: !looks(name), signal: told.signal },
@@ -208,21 +210,21 @@ async function callClient(
       if (right !== "owner" && !isForWriters(name))
         throw new CairnError("permission", `${name} is for the owner of the folder and for root`);
       // Of one point: a later one may have another file at the path.
-      if (!isOperator(peer) && name === "read") given[0] = await requireMayRead(peer, client, body);
-      if (peer.isAgent && name === "fork") {
+      if (!isOperator(peer) && verb.givesContent === true) given[0] = await requireMayRead(peer, client, body);
+      if (peer.isAgent && verb.makesFolder === true) {
         requireBeside(client.workspace, given[1] as string);
         daemon.requireForkable(peer, client.workspace);
       }
       const last = given.at(-1) as Record<string, unknown>;
-      if (peer.isAgent && name === "save") last["cause"] ??= { kind: "tool_call" };
+      if (peer.isAgent && verb.agentCause !== undefined) last["cause"] ??= { kind: verb.agentCause };
       onBegin?.();
-      const before = asked === undefined ? null : await doneBefore(client, name, asked);
+      const before = asked === undefined ? null : await doneBefore(client, { ...verb, name }, asked);
       if (before !== null) {
         call.onWarning?.(`this was done before, and its answer was lost: only what its point tells is in this one`);
         return before;
       }
       // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
-      if (name === "save" && isLed && client.engineType !== "btrfs-snapshot") last["databases"] = "copy";
+      if (verb.makesPoint === "save" && isLed && client.engineType !== "btrfs-snapshot") last["databases"] = "copy";
       const method = (client as unknown as AnyCalls)[name]!;
       const carryOut = (): unknown => method.apply(client satisfies Client, given);
       const { id } = client.workspace;
@@ -230,15 +232,15 @@ async function callClient(
         for await (const item of carryOut() as AsyncIterable<unknown>) await onItem(item);
         return null;
       }
-      const isFrozen = name === "save" && daemon.freezes.isOffered(id);
+      const isFrozen = verb.freezes === true && daemon.freezes.isOffered(id);
       const answered = await (isFrozen
         ? daemon.freezes.during(id, async () => carryOut(), told.onWarning)
-        : name === "fork"
+        : verb.makesFolder === true
           ? fork(daemon, peer, carryOut)
           : carryOut());
       failpoint("call.done");
-      daemon.tellOf(name, id, answered);
-      return name === "status" ? { ...(answered as StatusResult), watched: daemon.isWatched(id) } : answered;
+      daemon.tellOf(name as VerbOfWorkspace, id, answered);
+      return verb.addsWatched === true ? { ...(answered as object), watched: daemon.isWatched(id) } : answered;
     },
   );
 }

@@ -1,4 +1,5 @@
 import type { Client, RestoreResult, SaveResult } from "../../contract/index.ts";
+import type { Verb } from "../../contract/verb.ts";
 import type { SavePoint } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 
@@ -15,13 +16,12 @@ export interface Asked {
 
 type Options = Readonly<Record<string, unknown>>;
 
-const MAKES_POINT = new Set(["save", "restore", "undo"]);
 /** Milliseconds by which a clock may have been set back meanwhile. */
 const SLACK_MS = 60_000;
 
 /** The options with the digest in the cause of the point that the call makes. */
-export function carriesRequest(name: string, options: Options | undefined, { request }: Asked): Options {
-  if (!MAKES_POINT.has(name)) return options ?? {};
+export function carriesRequest({ makesPoint }: Verb, options: Options | undefined, { request }: Asked): Options {
+  if (makesPoint === undefined) return options ?? {};
   const cause = (options?.["cause"] ?? { kind: "person" }) as object;
   return { ...options, cause: { ...cause, request } };
 }
@@ -32,16 +32,16 @@ export function carriesRequest(name: string, options: Options | undefined, { req
  */
 export async function doneBefore(
   client: Client,
-  name: string,
+  { name, makesPoint }: Pick<Verb, "makesPoint"> & { name: string },
   { request, since }: Asked,
 ): Promise<SaveResult | RestoreResult | null> {
-  if (since === null || !MAKES_POINT.has(name)) return null;
+  if (since === null || makesPoint === undefined) return null;
   // A restore that a kill has left is ended or taken back by this.
-  if (name !== "save") await client.planUndo().catch(ignoreNothing);
+  if (makesPoint === "undo") await client.planUndo().catch(ignoreNothing);
   const from = new Date(since - SLACK_MS).toISOString();
   const { save_points: found, undo } = await client.history(undefined, 1, { all: true, grep: request, since: from });
   const point = found.find(({ cause }) => cause["request"] === request);
-  if (name === "save") return point === undefined ? null : { ...point, ...UNKNOWN_OF_SAVE };
+  if (makesPoint === "save") return point === undefined ? null : { ...point, ...UNKNOWN_OF_SAVE };
   if (undo === null) return null;
   if (undo.save_point_id === point?.save_point_id) return wentBack(undo);
   // The last that was committed is older than this one's undo point; or than this one, which made none.

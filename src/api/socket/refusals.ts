@@ -2,7 +2,7 @@ import type { Caller } from "../../daemon/state/peer.ts";
 import type { NotAdmitted } from "../../daemon/state/tokens.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { rowOf } from "../rights/capabilities.ts";
+import { servedCall } from "../rights/capabilities.ts";
 
 /** Errors of an agent's call that its person may want to know of; others are a program's ordinary day. */
 const TOLD: ReadonlySet<ErrorCode> = new Set(
@@ -39,7 +39,7 @@ export class Refusals {
     // Words that are no calls are one kind, or whoever makes up many would hide others' refusals.
     const name = call.replace(/^\/v1\//, "");
     this.#line(
-      `${uid} ${token} ${rowOf(name) === undefined ? "" : name} ${error.code}`,
+      `${uid} ${token} ${servedCall(name) === undefined ? "" : name} ${error.code}`,
       `refused an agent: uid ${uid}, token ${token ?? "none"}, call ${call.slice(0, 40)}${where}: ${error.message}`,
     );
   }

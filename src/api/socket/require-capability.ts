@@ -1,19 +1,20 @@
 import { type Caller, isWholeOperator } from "../../daemon/state/peer.ts";
+import type { Verb } from "../../contract/verb.ts";
 import { CairnError } from "../../errors.ts";
-import { type Capability, isForOwners, type Options, rowOf, UNSERVED } from "../rights/capabilities.ts";
+import { DAEMON_CALLS } from "../../verbs/index.ts";
+import { callOf, isForOwners, type Options, servedCall } from "../rights/capabilities.ts";
 
 /** Throws `permission` or `unsupported` where a caller may not make a call at all, or not with these options; `usage` for no call. */
 export function requireCapability(caller: Caller, name: string, options: Options): void {
-  const row = rowOf(name);
-  if (row === undefined) throw noCall(name);
-  if (caller.isAgent) return requireForAgents(row, name, options);
-  if (row.named === true && caller.token !== null)
+  const verb = servedCall(name);
+  if (verb === undefined) throw noCall(name);
+  if (caller.isAgent) return requireForAgents(verb, name, options);
+  if (verb.by === "kernel" && caller.token !== null)
     throw new CairnError("permission", `${name} is for callers whom the kernel names, and not for a token`, {
       hint: "call it over the Unix socket of the machine, as `cairn service token` does",
     });
-  // What a folder may be kept in is asked when it is kept.
-  if (isWholeOperator(caller) || isForOwners(name, options) || name === "register") return;
-  if (name === "reload" || name === "reconcile")
+  if (isWholeOperator(caller) || isForOwners(name, options)) return;
+  if (Object.hasOwn(DAEMON_CALLS, name))
     throw new CairnError("permission", "only root and the daemon's own user may ask for that");
   throw new CairnError("unsupported", `the daemon does not do ${name} for its callers`, {
     hint: "it writes to a place of the caller's choice: call the library or the command for that",
@@ -21,18 +22,18 @@ export function requireCapability(caller: Caller, name: string, options: Options
   });
 }
 
-function requireForAgents({ agents, named }: Capability, name: string, options: Options): void {
+function requireForAgents({ agents, by, agentCause }: Verb, name: string, options: Options): void {
   if (agents === undefined)
     throw new CairnError("permission", `${name} is not for agents`, {
-      hint: named === true ? "a person of this machine does it" : "ask a person to do it",
+      hint: by === "kernel" ? "a person of this machine does it" : "ask a person to do it",
     });
-  const allowed = new Set([...agents.split(" "), "lockTimeoutMs"]);
+  const allowed = new Set([...agents, "lockTimeoutMs"]);
   // A list that names nothing asks for nothing.
   const asked = Object.entries(options ?? {}).filter(([, value]) => !(Array.isArray(value) && value.length === 0));
   const refused = asked.map(([each]) => each).find((each) => !allowed.has(each));
   const { kind, request } = (options?.["cause"] ?? {}) as { kind?: unknown; request?: unknown };
   // By its kind a tag of a point is known for an agent's.
-  const isOther = name === "save" && typeof kind === "string" && kind !== "tool_call";
+  const isOther = agentCause !== undefined && typeof kind === "string" && kind !== agentCause;
   if (isOther || kind === "person" || kind === "schedule")
     throw new CairnError("permission", `an agent's cause is not of the kind ${kind.slice(0, 40)}`, {
       hint: 'say what it did, as {"kind":"tool_call","tool":"bash"}',
@@ -44,14 +45,15 @@ function requireForAgents({ agents, named }: Capability, name: string, options: 
     });
   if (refused === undefined) return;
   throw new CairnError("permission", `${name} with ${JSON.stringify(refused.slice(0, 40))} is not for agents`, {
-    hint: `an agent may give ${agents === "" ? "no options" : agents.replaceAll(" ", ", ")}; a person may give all`,
+    hint: `an agent may give ${agents.length === 0 ? "no options" : agents.join(", ")}; a person may give all`,
   });
 }
 
 function noCall(name: string): CairnError {
-  if (Object.hasOwn(UNSERVED, name))
+  const unserved = callOf(name)?.unserved;
+  if (unserved !== undefined)
     return new CairnError("unsupported", `the daemon does not do ${name} for its callers`, {
-      hint: UNSERVED[name]!,
+      hint: unserved,
       details: { served: false },
     });
   return new CairnError("usage", `there is no call ${JSON.stringify(name)}`, {

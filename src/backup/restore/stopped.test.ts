@@ -13,7 +13,7 @@ import { RetryingStorage } from "../../repository/storage/retrying.ts";
 import { openS3Storage } from "../../repository/storage/s3/s3.ts";
 import { errorReply, TestingS3Server, type SeenRequest } from "../../repository/storage/s3/testing-s3-server.ts";
 import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../../contract/index.ts";
-import { Library } from "../../operations/tables/open-library.ts";
+import { Library } from "../../verbs/open-library.ts";
 import { openAgePassword } from "../age-password.ts";
 import { makeRepository } from "../testing-repository.ts";
 

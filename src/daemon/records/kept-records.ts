@@ -1,9 +1,12 @@
-import { type EventPlace, Events } from "./events.ts";
+import type { Verb } from "../../contract/verb.ts";
+import { CLIENT_VERBS } from "../../verbs/index.ts";
+import { type EventPlace, Events, type Happening } from "./events.ts";
 import { Jobs } from "./jobs.ts";
 import { Records } from "./records.ts";
-import { eventOfVerb } from "./verb-events.ts";
 
 export type { EventPlace, Noted } from "./events.ts";
+
+export type VerbOfWorkspace = keyof typeof CLIENT_VERBS;
 
 /** Events and jobs of a daemon, in its database. */
 export class KeptRecords {
@@ -18,10 +21,12 @@ export class KeptRecords {
     this.jobs = new Jobs(this.#records, this.events, log);
   }
 
-  /** Tells of what a verb has done, where it changed something. */
-  tellOf(verb: string, workspace: EventPlace | undefined, answered: unknown): void {
-    const happening = workspace === undefined ? null : eventOfVerb(verb, workspace, answered);
-    if (happening !== null) this.events.append(happening);
+  /** Appends the event of what a verb has done to `workspace`, if it changed something. Returns the verb. */
+  tellOf(name: VerbOfWorkspace, workspace: EventPlace | undefined, answered: unknown): Verb {
+    const verb: Verb = CLIENT_VERBS[name];
+    const happening = workspace === undefined ? null : (verb.event?.(answered as never) ?? null);
+    if (happening !== null) this.events.append({ ...happening, workspace } as Happening);
+    return verb;
   }
 
   close(): void {

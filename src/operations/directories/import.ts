@@ -16,7 +16,7 @@ import { throttled } from "../../pacer.ts";
 import { freeFolder } from "../../workspace/new-folder/new-folder.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { checkLocation } from "../../workspace/place/guards.ts";
-import type { LibraryHand } from "../tables/row.ts";
+import type { LibraryHand } from "../hand.ts";
 
 /**
  * Makes a workspace of an export directory. Steps: every file is compared with the envelope; the content is copied, or a tar file

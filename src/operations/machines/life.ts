@@ -23,7 +23,7 @@ import type {
 import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
 import { withClient } from "./saved-workspace.ts";
-import type { LibraryHand } from "../tables/row.ts";
+import type { LibraryHand } from "../hand.ts";
 
 /** Verbs of a machine's life. */
 

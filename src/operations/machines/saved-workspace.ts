@@ -3,7 +3,7 @@ import type { Machine } from "../../capture/vm/machine.ts";
 import type { Client } from "../../contract/index.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
-import type { LibraryHand } from "../tables/row.ts";
+import type { LibraryHand } from "../hand.ts";
 
 /** Members of a call that are handed on to the calls that it makes. */
 export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOptions): CallOptions {

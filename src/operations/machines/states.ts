@@ -33,7 +33,7 @@ import { failpoint } from "../../failpoint.ts";
 import type { SavedMachine } from "../../formats/machine/machine.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import type { LibraryHand } from "../tables/row.ts";
+import type { LibraryHand } from "../hand.ts";
 import { type CheckedState, checkedState } from "./checked.ts";
 import { ownInfo } from "./life.ts";
 import { callOf, withClient } from "./saved-workspace.ts";

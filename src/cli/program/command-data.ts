@@ -1,0 +1,61 @@
+import { LogRecord } from "../../contract/daemon.ts";
+import { anything, type AnySchema, flag, object, oneOf, orNull, rows, text } from "../../contract/schema.ts";
+import { ALL_TABLES } from "../../verbs/index.ts";
+
+const AgentFiles = object({
+  tool: text(),
+  files: rows(object({ path: text("absolute"), changed: flag(), text: text("as it is now; empty: it is gone") })),
+});
+
+/** The `data` of commands that are no verbs. */
+const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
+  "serve-context": object({
+    url: text("`unix:PATH` for a socket"),
+    path: text("of the store"),
+    authentication: oneOf(["none", "api-key"]),
+    layout: oneOf(["A", "B", "C"], "of the bundles that it gives"),
+  }),
+  "serve-repository": object({
+    url: text(),
+    repository: text("as a client names it; USER stands for the user's name"),
+    path: text(),
+    append_only: flag(),
+    private_repositories: flag(),
+    authentication: oneOf(["none", "htpasswd"]),
+    tls: flag(),
+  }),
+  "serve-repository --hash-password": object({ htpasswd_line: text() }),
+  daemon: object({
+    socket: text(),
+    state_directory: text(),
+    config: text(),
+    url: orNull(text("its address on TCP; null where it has none, and with `--check`")),
+  }),
+  "service install": object({
+    unit: orNull(text("its file; null with `--print`")),
+    commands: rows(text(), "what systemd was told, or is to be told where none runs here"),
+    started: flag(),
+    text: orNull(text("the unit, with `--print`")),
+  }),
+  "service uninstall": object({ unit: text(), commands: rows(text()) }),
+  "service logs": object({ records: rows(LogRecord, "oldest first") }),
+  "service reload": object({ reloaded: flag() }),
+  "service unregister": object({ path: text(), control_directory: orNull(text("null: it was not kept any more")) }),
+  "agent install": AgentFiles,
+  "agent remove": AgentFiles,
+  "agent hook": object({ save_point_id: orNull(text("null: nothing was saved")) }),
+  mcp: object({ path: text("of the folder whose save points are served") }),
+  "vm console": object({ name: text(), console_log: text() }),
+  completion: object({ shell: text(), script: text() }),
+  __complete: object({ candidates: rows(anything()) }),
+};
+
+/** The `data` of each command with `--json`, by the line that it begins with. */
+export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
+  ...Object.fromEntries(
+    ALL_TABLES.flatMap((table) => Object.values(table)).flatMap(({ command, output }) =>
+      typeof command === "string" ? [[command, output as AnySchema]] : Object.entries(command ?? {}),
+    ),
+  ),
+  ...OF_COMMANDS,
+};

@@ -1,0 +1,33 @@
+import { BackupRetention } from "../../contract/looking.ts";
+import { KeptPlace, KeptRepository, KeptRepositoryEdit } from "../../contract/repositories.ts";
+import { object, orNull } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { WorkspaceCallOptions, WorkspaceRef, inSnakeCase } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const backupRepository = workspaceVerb({
+  about: "The repository that was kept for a workspace; null where none is. One that another user kept is `refused`.",
+  options: WorkspaceCallOptions,
+  output: orNull(KeptRepository),
+  errors: ["refused"],
+  by: "operators",
+  looks: true,
+  run: async ({ workspace }) => (await import("../../operations/kept-repository.ts")).backupRepository(workspace),
+});
+
+export const setBackupRepository = workspaceVerb({
+  about: "Keeps a repository for the backups of a workspace, never its password; null takes it away.",
+  takes: [arg("kept", orNull(KeptRepositoryEdit))],
+  options: WorkspaceCallOptions,
+  output: orNull(KeptRepository),
+  errors: ["usage"],
+  command: {
+    "backup use": object({
+      workspace: WorkspaceRef,
+      kept: orNull(object({ ...KeptPlace.entries, retention: orNull(object(inSnakeCase(BackupRetention.entries))) })),
+    }),
+  },
+  by: "operators",
+  run: async ({ workspace }, edit, options) =>
+    (await import("../../operations/kept-repository.ts")).setBackupRepository(workspace, edit, options),
+});

@@ -1,0 +1,16 @@
+import { repository, snapshot } from "../../contract/repositories.ts";
+import { RestoreInPlaceOptions, RestoreInPlaceResult } from "../../contract/snapshots.ts";
+import { arg } from "../../contract/verb.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const restoreBackup = workspaceVerb({
+  about: "Makes the folder equal to a snapshot, which becomes a point of the workspace first.",
+  takes: [arg("from", repository("an open repository")), arg("snapshot", snapshot())],
+  options: RestoreInPlaceOptions,
+  output: RestoreInPlaceResult,
+  errors: ["not_found", "ambiguous", "damaged", "refused"],
+  command: "backup restore --in-place",
+  unserved: "it takes a repository that is open in its caller's own process",
+  needs: "nothing",
+  run: async (...given) => (await import("../../operations/backup.ts")).restoreBackup(...given),
+});

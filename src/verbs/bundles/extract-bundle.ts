@@ -1,0 +1,16 @@
+import { ExtractBundleOptions, ExtractBundleResult, bundle, bundleErrors } from "../../contract/bundles.ts";
+import { place } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { libraryVerb } from "../kinds/define.ts";
+
+export const extractBundle = libraryVerb({
+  about:
+    "Writes what is in a bundle into a folder that is absent or empty, once all of it was checked; whole or not at all.",
+  takes: [bundle(), arg("to", place("the folder"))],
+  options: ExtractBundleOptions,
+  output: ExtractBundleResult,
+  errors: [...bundleErrors, "already_exists"],
+  command: "bundle extract",
+  run: async (_hand, path, to, options) =>
+    (await import("../../operations/inspect/bundles.ts")).extractBundle(path, to, options),
+});

@@ -1,0 +1,14 @@
+import { VerifyBundleFileResult, bundle, bundleErrors } from "../../contract/bundles.ts";
+import { CallOptions } from "../../contract/words.ts";
+import { libraryVerb } from "../kinds/define.ts";
+
+export const verifyBundle = libraryVerb({
+  about: "Reads all that is in a bundle and compares it with its manifest.",
+  takes: [bundle()],
+  options: CallOptions,
+  output: VerifyBundleFileResult,
+  errors: bundleErrors,
+  command: "bundle verify",
+  run: async (_hand, path, options) =>
+    (await import("../../operations/inspect/bundles.ts")).verifyBundle(path, options),
+});

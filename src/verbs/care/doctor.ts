@@ -1,0 +1,11 @@
+import { DoctorOptions, DoctorResult } from "../../contract/care.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const doctor = workspaceVerb({
+  about: "Finds what is wrong, and mends it.",
+  options: DoctorOptions,
+  output: DoctorResult,
+  command: "doctor",
+  looks: true,
+  run: async ({ workspace }, options) => (await import("../../operations/engine.ts")).doctor(workspace, options),
+});

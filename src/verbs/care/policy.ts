@@ -1,0 +1,34 @@
+import { PolicyEdit, PolicyResult, Retention } from "../../contract/looking.ts";
+import { number, object, orNull } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { CallOptions, inSnakeCase } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const policy = workspaceVerb({
+  about: "The rules of a cleanup without rules of its own, and of a save that meets the quota.",
+  options: CallOptions,
+  output: PolicyResult,
+  looks: true,
+  agents: [],
+  needs: "control",
+  run: async (control) => (await import("../../operations/cleanup.ts")).policy(control),
+});
+
+export const setPolicy = workspaceVerb({
+  about: "Changes the policy.",
+  takes: [arg("policy", PolicyEdit)],
+  options: CallOptions,
+  output: PolicyResult,
+  command: {
+    "cleanup --set-policy": object({
+      policy: object({
+        retention: orNull(object(inSnakeCase(Retention.entries))),
+        quota_bytes: orNull(number("null: the default")),
+        kept_trees: orNull(number("null: the default")),
+      }),
+    }),
+  },
+  needs: "control",
+  event: () => ({ type: "policy", data: {} }),
+  run: async (...given) => (await import("../../operations/cleanup.ts")).setPolicy(...given),
+});

@@ -1,0 +1,17 @@
+import { ReleaseOptions, ReleaseResult } from "../../contract/care.ts";
+import { object, orNull } from "../../contract/schema.ts";
+import { WorkspaceRef } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const release = workspaceVerb({
+  about: "Stops keeping a folder; its files stay as they are.",
+  options: ReleaseOptions,
+  output: ReleaseResult,
+  command: { release: object({ ...ReleaseResult.entries, workspace: orNull(WorkspaceRef) }) },
+  needs: "nothing",
+  run: async ({ removals, within }, options) => {
+    await removals.settled();
+    const { release: carryOut } = await import("../../workspace/care/release.ts");
+    return within(options.workspaceName, async (workspace) => carryOut(workspace, options));
+  },
+});

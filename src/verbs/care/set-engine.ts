@@ -1,0 +1,16 @@
+import { EngineOptions, EngineResult } from "../../contract/care.ts";
+import { arg } from "../../contract/verb.ts";
+import { EngineType } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const setEngine = workspaceVerb({
+  about:
+    "Changes how further points hold content; `btrfs-snapshot` makes a plain folder on btrfs a subvolume in place.",
+  takes: [arg("type", EngineType)],
+  options: EngineOptions,
+  output: EngineResult,
+  errors: ["unsupported", "refused", "permission", "conflict"],
+  by: "operators",
+  run: async ({ workspace }, type, options) =>
+    (await import("../../operations/engine.ts")).setEngine(workspace, type, options),
+});

@@ -1,0 +1,12 @@
+import { StoreInfo } from "../../contract/care.ts";
+import { CallOptions } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const store = workspaceVerb({
+  about: "Says where the store is, and how restic opens it.",
+  options: CallOptions,
+  output: StoreInfo,
+  command: "store",
+  looks: true,
+  run: async ({ workspace }, options) => (await import("../../operations/status.ts")).store(workspace, options),
+});

@@ -1,0 +1,19 @@
+import { VerifyOptions, VerifyResult } from "../../contract/looking.ts";
+import { object } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { target, WorkspaceCallOptions } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const verify = workspaceVerb({
+  about: "Reads everything of a save point again and proves it whole.",
+  takes: [arg("target", target())],
+  options: object({ ...VerifyOptions.entries, ...WorkspaceCallOptions.entries }),
+  output: VerifyResult,
+  command: "verify",
+  by: "writers",
+  looks: true,
+  agents: ["deep", "throwOnDamage"],
+  seals: true,
+  run: async ({ workspace, unsealed }, point, options) =>
+    (await import("../../operations/verify.ts")).verify(workspace, point, { ...options, unsealed }),
+});

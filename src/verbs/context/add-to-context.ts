@@ -1,0 +1,15 @@
+import { AddToContextOptions, AddToContextResult, at, contextErrors, store } from "../../contract/context.ts";
+import { place } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { libraryVerb } from "../kinds/define.ts";
+
+export const addToContext = libraryVerb({
+  about: "Puts a file, or a folder with all in it, into a context store, and indexes it.",
+  takes: [store(), at(), arg("from", place("a file or folder"))],
+  options: AddToContextOptions,
+  output: AddToContextResult,
+  errors: [...contextErrors, "already_exists"],
+  command: "context add",
+  run: async (_hand, store, uri, from, options) =>
+    (await import("../../operations/context/stores.ts")).addToContext(store, uri, from, options),
+});

@@ -1,0 +1,15 @@
+import { ImportBundleOptions, ImportBundleResult, importErrors, store } from "../../contract/context.ts";
+import { place, text } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { libraryVerb } from "../kinds/define.ts";
+
+export const importBundle = libraryVerb({
+  about: "Brings a bundle in below a place of a context store. All of it is checked before anything is written.",
+  takes: [store(), arg("path", place("a bundle")), arg("parent", text("viking://SCOPE/…"))],
+  options: ImportBundleOptions,
+  output: ImportBundleResult,
+  errors: importErrors,
+  command: "bundle import",
+  run: async (_hand, store, path, parent, options) =>
+    (await import("../../operations/context/bundles.ts")).importBundle(store, path, parent, options),
+});

@@ -1,0 +1,13 @@
+/** Verbs of context stores. */
+export { initContext } from "./init-context.ts";
+export { addToContext } from "./add-to-context.ts";
+export { listContext } from "./list-context.ts";
+export { readContext } from "./read-context.ts";
+export { findInContext } from "./find-in-context.ts";
+export { removeFromContext } from "./remove-from-context.ts";
+export { reindexContext } from "./reindex-context.ts";
+export { checkContext } from "./check-context.ts";
+export { exportBundle } from "./export-bundle.ts";
+export { importBundle } from "./import-bundle.ts";
+export { backupContext } from "./backup-context.ts";
+export { restoreContext } from "./restore-context.ts";

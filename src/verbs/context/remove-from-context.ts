@@ -1,0 +1,14 @@
+import { RemoveFromContextResult, at, contextErrors, store } from "../../contract/context.ts";
+import { CallOptions } from "../../contract/words.ts";
+import { libraryVerb } from "../kinds/define.ts";
+
+export const removeFromContext = libraryVerb({
+  about: "Takes a file or directory out of a context store, with all below it.",
+  takes: [store(), at()],
+  options: CallOptions,
+  output: RemoveFromContextResult,
+  errors: contextErrors,
+  command: "context rm",
+  run: async (_hand, store, uri, options) =>
+    (await import("../../operations/context/stores.ts")).removeFromContext(store, uri, options),
+});

@@ -1,0 +1,15 @@
+import { ImportBundleResult, RestoreContextOptions, importErrors, store } from "../../contract/context.ts";
+import { place } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { libraryVerb } from "../kinds/define.ts";
+
+export const restoreContext = libraryVerb({
+  about: "Brings all scopes of a backup back into a context store. All of it is checked before anything is written.",
+  takes: [store(), arg("path", place("a bundle"))],
+  options: RestoreContextOptions,
+  output: ImportBundleResult,
+  errors: importErrors,
+  command: "bundle restore",
+  run: async (_hand, store, path, options) =>
+    (await import("../../operations/context/bundles.ts")).restoreContext(store, path, options),
+});

@@ -1,0 +1,13 @@
+import { Reference } from "../../contract/daemon.ts";
+import { orNull, place } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { daemonCall } from "../kinds/define.ts";
+
+export const at = daemonCall({
+  about: "The workspace at or above a path; null where none is served.",
+  takes: [arg("path", place("absolute"))],
+  output: orNull(Reference),
+  errors: ["permission"],
+  passing: true,
+  agents: [],
+});

@@ -1,0 +1,12 @@
+import { ReleaseOptions, ReleaseResult } from "../../contract/care.ts";
+import { folder } from "../../contract/daemon.ts";
+import { orNull } from "../../contract/schema.ts";
+import { daemonCall } from "../kinds/define.ts";
+
+export const release = daemonCall({
+  about: "Serves a folder no longer, and keeps it no longer; null: it was not kept any more.",
+  takes: [folder()],
+  options: ReleaseOptions,
+  output: orNull(ReleaseResult),
+  errors: ["not_a_workspace", "permission"],
+});

@@ -1,0 +1,35 @@
+import { TokenCreated, TokenInfo, TokenOptions } from "../../contract/daemon.ts";
+import { object, rows, text } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { daemonCall } from "../kinds/define.ts";
+
+export const tokenCreate = daemonCall({
+  about: "Makes a token that acts for the caller; over the Unix socket alone, and not by a token.",
+  options: TokenOptions,
+  output: TokenCreated,
+  errors: ["permission", "not_a_workspace"],
+  command: "service token create",
+  by: "kernel",
+  passing: true,
+  logged: true,
+});
+
+export const tokenList = daemonCall({
+  about: "Lists the caller's tokens; to operators all.",
+  output: rows(TokenInfo),
+  errors: ["permission"],
+  command: { "service token list": object({ tokens: rows(TokenInfo) }) },
+  by: "kernel",
+  passing: true,
+});
+
+export const tokenRevoke = daemonCall({
+  about: "From now on the token counts no more.",
+  takes: [arg("id", text())],
+  output: TokenInfo,
+  errors: ["not_found", "permission"],
+  command: "service token revoke",
+  by: "kernel",
+  passing: true,
+  logged: true,
+});

@@ -1,0 +1,15 @@
+import { RestoreDatabaseOptions, RestoreDatabaseResult } from "../../contract/databases.ts";
+import { place } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { libraryVerb } from "../kinds/define.ts";
+
+export const restoreDatabase = libraryVerb({
+  about: "Puts an image in the place of a database once SQLite has found it whole; the old one is kept beside it.",
+  takes: [arg("image", place())],
+  options: RestoreDatabaseOptions,
+  output: RestoreDatabaseResult,
+  errors: ["not_found", "damaged", "refused", "busy", "conflict"],
+  command: "database restore",
+  run: async (_hand, image, options) =>
+    (await import("../../capture/sqlite/databases.ts")).restoreDatabase(image, options),
+});

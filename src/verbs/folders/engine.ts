@@ -1,0 +1,24 @@
+import { EngineResult } from "../../contract/care.ts";
+import { nothing, place } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { CallOptions, EngineType } from "../../contract/words.ts";
+import { libraryVerb } from "../kinds/define.ts";
+
+export const detectEngine = libraryVerb({
+  about: "The best engine for a folder, or the one that a workspace has; nothing is left behind.",
+  takes: [arg("path", place())],
+  options: CallOptions,
+  output: EngineResult,
+  command: "engine",
+  run: async (_hand, path, options) => (await import("../../operations/engine.ts")).detectEngine(path, options),
+});
+
+export const validateEngine = libraryVerb({
+  about: "Fails with the reason where an engine does not work.",
+  takes: [arg("path", place()), arg("type", EngineType)],
+  options: CallOptions,
+  output: nothing(),
+  errors: ["unsupported"],
+  run: async (_hand, path, type, options) =>
+    (await import("../../operations/engine.ts")).requireEngine(path, type, options),
+});

@@ -1,0 +1,43 @@
+import { AdoptOptions, InitOptions, OpenOptions } from "../../contract/care.ts";
+import { client } from "../../contract/index.ts";
+import { flag, object, opt, place, rows } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { Conversion, EngineReason, WorkspaceRef } from "../../contract/words.ts";
+import { libraryVerb } from "../kinds/define.ts";
+
+export const open = libraryVerb({
+  about: "Opens a workspace, a self-contained root or a control directory.",
+  takes: [arg("path", place())],
+  options: OpenOptions,
+  output: client,
+  errors: ["not_a_workspace"],
+  unserved: "`register` opens a folder that is kept, and keeps it",
+  run: async (hand, path, options) => (await import("../../operations/set-up.ts")).open(hand, path, options),
+});
+
+export const openOrInit = libraryVerb({
+  about: "Opens, or inits when there is nothing; processes that do so at once end with one id.",
+  takes: [arg("path", place())],
+  options: InitOptions,
+  output: client,
+  unserved: "it makes a folder for a process that opens it: call it there, then `register` its `main`",
+  run: async (hand, path, options) => (await import("../../operations/set-up.ts")).openOrInit(hand, path, options),
+});
+
+export const openOrAdopt = libraryVerb({
+  about: "Opens, or adopts when there is nothing.",
+  takes: [arg("path", place())],
+  options: AdoptOptions,
+  output: client,
+  errors: ["refused"],
+  command: {
+    init: object({
+      workspace: WorkspaceRef,
+      engine_reasons: rows(EngineReason),
+      adopted: flag("false with `--self-contained`"),
+      conversion: opt(Conversion),
+    }),
+  },
+  unserved: "`register` opens a folder, or keeps it",
+  run: async (hand, path, options) => (await import("../../operations/set-up.ts")).openOrAdopt(hand, path, options),
+});

@@ -1,0 +1,43 @@
+import type { Methods, Verb } from "../contract/verb.ts";
+import * as backups from "./backups/index.ts";
+import * as bundles from "./bundles/index.ts";
+import * as care from "./care/index.ts";
+import * as context from "./context/index.ts";
+import * as daemon from "./daemon/index.ts";
+import * as databases from "./databases/index.ts";
+import * as folders from "./folders/index.ts";
+import * as looking from "./looking/index.ts";
+import * as machines from "./machines/index.ts";
+import * as points from "./points/index.ts";
+import * as repositoryCare from "./repository-care/index.ts";
+import * as snapshots from "./snapshots/index.ts";
+
+/** Tables of all verbs, by the name that each has in the library. Everything that Cairn offers of a verb is made from its row. */
+
+/** Verbs of an open workspace. */
+export const CLIENT_VERBS = { ...points, ...looking, ...care, ...backups };
+
+/** Verbs that need no open workspace. */
+export const LIBRARY_VERBS = { ...folders, ...bundles, ...context, ...machines, ...databases };
+
+/** Verbs of an open repository. */
+export const REPOSITORY_VERBS = { ...snapshots, ...repositoryCare };
+
+/** Calls of a daemon about itself. */
+export const DAEMON_CALLS = daemon;
+
+export const ALL_TABLES: readonly Readonly<Record<string, Verb>>[] = [
+  DAEMON_CALLS,
+  CLIENT_VERBS,
+  LIBRARY_VERBS,
+  REPOSITORY_VERBS,
+];
+
+declare module "../contract/index.ts" {
+  interface Client extends Methods<typeof CLIENT_VERBS> {}
+  interface CairnLibrary extends Methods<typeof LIBRARY_VERBS> {}
+}
+
+declare module "../contract/repositories.ts" {
+  interface BackupRepository extends Methods<typeof REPOSITORY_VERBS> {}
+}

@@ -1,0 +1,94 @@
+import type { OpenRepository } from "../../backup/open/open-repository.ts";
+import type { GenericSchema, Of, Schema } from "../../contract/schema.ts";
+import type { Argument, Call, Declared, How, Rights, Verb } from "../../contract/verb.ts";
+import type { Hand, LibraryHand, Opened } from "../../operations/hand.ts";
+import type { ControlPaths } from "../../workspace/place/control-layout.ts";
+
+/** Constructors of verbs. A verb's file loads the code that carries it out when it is called, and not before. */
+
+type Given<T, O> = Call<{ takes: T; options: O }>;
+
+/** Result of the function that carries a verb out. */
+type Carried<R extends GenericSchema, H> = H extends "stream"
+  ? AsyncIterable<Of<R>> | Promise<AsyncIterable<Of<R>>>
+  : Of<R> | Promise<Of<R>>;
+
+/** A verb of a workspace: what it needs, and the function that carries it out. */
+export type WorkspaceRun<T, O, R extends GenericSchema, H> =
+  | {
+      /** a workspace */
+      needs?: undefined;
+      /** It may need contents or digests: a point that only a clone holds is sealed, and the verb begins anew. */
+      seals?: boolean | ((...given: Given<T, O>) => boolean);
+      /** It only reads: a pack that another process moved away meanwhile is looked up once more. */
+      reads?: boolean;
+      /** Absent for a method of the client itself. */
+      run?: (hand: Hand, ...given: Given<T, O>) => Carried<R, H>;
+    }
+  | { needs: "control"; run(control: ControlPaths, ...given: Given<T, O>): Carried<R, H> }
+  | { needs: "nothing"; run(opened: Opened, ...given: Given<T, O>): Carried<R, H> };
+
+/** A verb of a repository, on a view of it that belongs to the call; one that streams hands over piece by piece. */
+type RepositoryRun<T, O, R extends GenericSchema, H> = H extends "stream"
+  ? (access: OpenRepository, hand: (piece: Of<R>) => Promise<void>, ...given: Given<T, O>) => Promise<void>
+  : (access: OpenRepository, ...given: Given<T, O>) => Carried<R, H>;
+
+/** A verb whose types are known, with its rights. */
+type Known<T, O, R, H> = Rights &
+  Pick<Verb, "command" | "event"> & {
+    about: string;
+    takes: T;
+    options: O;
+    output: R;
+    errors: Verb["errors"];
+    how: H;
+  };
+
+function known<T extends readonly Argument[], O extends GenericSchema | null, R extends GenericSchema, H extends How>(
+  declared: Declared<T, O, R, H>,
+): Known<T, O, R, H> {
+  const { takes = [] as unknown as T, options = null as O, errors = [], how = "promise" as H, ...rest } = declared;
+  return { ...rest, takes, options, errors, how };
+}
+
+/** A verb of an open workspace. For its owners unless `by` says otherwise. */
+export function workspaceVerb<
+  const T extends readonly Argument[] = [],
+  O extends GenericSchema | null = null,
+  R extends GenericSchema = Schema<void>,
+  H extends How = "promise",
+>(declared: Declared<T, O, R, H> & WorkspaceRun<T, O, R, H>): Known<T, O, R, H> {
+  return known(declared);
+}
+
+/** A verb that needs no open workspace. For operators unless `by` says otherwise. */
+export function libraryVerb<
+  const T extends readonly Argument[] = [],
+  O extends GenericSchema | null = null,
+  R extends GenericSchema = Schema<void>,
+  H extends How = "promise",
+>(
+  declared: Declared<T, O, R, H> & { run(hand: LibraryHand, ...given: Given<T, O>): Carried<R, H> },
+): Known<T, O, R, H> {
+  return known({ by: "operators", ...declared });
+}
+
+/** A verb of an open repository. No daemon does it: the repository is open in its caller's process. */
+export function repositoryVerb<
+  const T extends readonly Argument[] = [],
+  O extends GenericSchema | null = null,
+  R extends GenericSchema = Schema<void>,
+  H extends How = "promise",
+>(declared: Declared<T, O, R, H> & { run: RepositoryRun<T, O, R, H> }): Known<T, O, R, H> {
+  return known(declared);
+}
+
+/** A call of a daemon about its own affairs. */
+export function daemonCall<
+  const T extends readonly Argument[] = [],
+  O extends GenericSchema | null = null,
+  R extends GenericSchema = Schema<void>,
+  H extends How = "promise",
+>(declared: Declared<T, O, R, H>): Known<T, O, R, H> {
+  return known(declared);
+}

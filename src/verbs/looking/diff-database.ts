@@ -1,0 +1,23 @@
+import { DiffDatabaseOptions, DiffDatabaseResult } from "../../contract/looking.ts";
+import { opt, orNull } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { PathInput, target } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const diffDatabase = workspaceVerb({
+  about: "Compares a SQLite database in two save points, or in one and the folder as it is now: tables and their rows.",
+  takes: [arg("path", PathInput), arg("a", target()), arg("b", opt(orNull(target())))],
+  options: DiffDatabaseOptions,
+  output: DiffDatabaseResult,
+  errors: ["not_found", "ambiguous", "damaged", "io"],
+  command: "diff --sql",
+  looks: true,
+  opensPaths: true,
+  run: async ({ workspace }, path, a, b, options) =>
+    (await import("../../operations/databases/diff-database.ts")).diffDatabase(
+      workspace,
+      path,
+      [a, b ?? null],
+      options,
+    ),
+});

@@ -1,0 +1,29 @@
+import { flag, opt, orNull, text } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { CallOptions, SavePoint } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const latestSavePoint = workspaceVerb({
+  about: "The newest save point, or null.",
+  takes: [arg("workspaceName", opt(text()))],
+  options: CallOptions,
+  output: orNull(SavePoint),
+  by: "writers",
+  looks: true,
+  agents: [],
+  run: async ({ workspace }) => {
+    const latest = workspace.points.latest();
+    return latest === null ? null : (await import("../../operations/public-point.ts")).publicPoint(latest);
+  },
+});
+
+export const hasSavePoints = workspaceVerb({
+  about: "Says whether there is a save point.",
+  takes: [arg("workspaceName", opt(text()))],
+  options: CallOptions,
+  output: flag(),
+  by: "writers",
+  looks: true,
+  agents: [],
+  run: ({ workspace }) => workspace.points.latest() !== null,
+});

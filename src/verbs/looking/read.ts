@@ -1,0 +1,20 @@
+import { custom, orNull } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { PathInput, target, WorkspaceCallOptions } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const read = workspaceVerb({
+  about: "Reads a file in pieces of at most 1 MiB; target null: of the folder as it is now.",
+  takes: [arg("target", orNull(target())), arg("path", PathInput)],
+  options: WorkspaceCallOptions,
+  output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),
+  how: "stream",
+  errors: ["not_found", "damaged", "conflict"],
+  looks: true,
+  agents: [],
+  // The folder as it is now.
+  opensPaths: ({ target: read }) => (read ?? null) === null,
+  givesContent: true,
+  run: async ({ workspace }, target, path, options) =>
+    (await import("../../operations/show.ts")).read(workspace, target, path, options),
+});

@@ -1,0 +1,13 @@
+import { StopMachineOptions, StopMachineResult, machineErrors, machines, name } from "../../contract/machines.ts";
+import { libraryVerb } from "../kinds/define.ts";
+
+export const stopMachine = libraryVerb({
+  about: "Has a machine's guest end, or ends it.",
+  takes: [machines(), name()],
+  options: StopMachineOptions,
+  output: StopMachineResult,
+  errors: machineErrors,
+  command: "vm stop",
+  run: async (_hand, root, name, options) =>
+    (await import("../../operations/machines/life.ts")).stopMachine(root, name, options),
+});

@@ -1,0 +1,56 @@
+import { makeCalls } from "../contract/checked-calls.ts";
+import type { CairnLibrary, Client } from "../contract/index.ts";
+import type { Verb } from "../contract/verb.ts";
+import type { StorageFactory } from "../repository/storage/location.ts";
+import { type FoundWorkspace } from "../workspace/place/find-workspace.ts";
+import { noteSelfContained } from "../workspace/place/registry.ts";
+import type { WorkspaceParts } from "../workspace/open/workspace.ts";
+import { CairnClient } from "../operations/client.ts";
+import { rememberedReasons } from "../operations/engine.ts";
+import { OpenedRepository } from "../operations/opened-repository.ts";
+import type { HowOpened, LibraryHand } from "../operations/hand.ts";
+import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "./index.ts";
+import { isBeside } from "../workspace/place/control-directory.ts";
+
+/** A verb of the library, of whatever types. */
+interface LibraryVerb extends Verb {
+  run(hand: LibraryHand, ...given: unknown[]): unknown;
+}
+
+/** The library, whose methods are verbs. */
+// oxlint-disable-next-line typescript/no-unsafe-declaration-merging
+export interface Library extends CairnLibrary {}
+
+export class Library implements LibraryHand {
+  readonly parts: WorkspaceParts;
+  readonly openStorage: StorageFactory;
+
+  constructor(parts: WorkspaceParts, openStorage: StorageFactory) {
+    this.parts = parts;
+    this.openStorage = openStorage;
+  }
+
+  /** @internal */
+  opened(found: FoundWorkspace, created = false, more: HowOpened = {}): Client {
+    const { control, controlFile, workspace } = found;
+    if (isBeside(found.recordedControl ?? control.root, found.folder))
+      noteSelfContained({
+        folder: found.folder,
+        control: control.root,
+        controlId: controlFile.id,
+        workspaceId: workspace.id,
+        workspaceName: workspace.name,
+      });
+    const engineReasons = rememberedReasons(found);
+    return new CairnClient({ found, parts: this.parts, created, engineReasons, ...more });
+  }
+
+  /** @internal Carries a verb out. */
+  perform({ run }: LibraryVerb, given: unknown[]): unknown {
+    return run(this, ...given);
+  }
+}
+
+makeCalls(Library, LIBRARY_VERBS);
+makeCalls(CairnClient, CLIENT_VERBS);
+makeCalls(OpenedRepository, REPOSITORY_VERBS);

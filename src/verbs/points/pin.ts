@@ -1,0 +1,28 @@
+import { object } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { pointData, SavePoint, target, WorkspaceCallOptions } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const pin = workspaceVerb({
+  about: "Protects a save point from every cleanup.",
+  takes: [arg("target", target())],
+  options: WorkspaceCallOptions,
+  output: SavePoint,
+  errors: ["not_found", "ambiguous"],
+  command: { pin: object(pointData) },
+  event: (point) => ({ type: "pin", data: point }),
+  run: async ({ workspace }, target, options) =>
+    (await import("../../operations/marks.ts")).pin(workspace, target, options),
+});
+
+export const unpin = workspaceVerb({
+  about: "Takes the protection away.",
+  takes: [arg("target", target())],
+  options: WorkspaceCallOptions,
+  output: SavePoint,
+  errors: ["not_found", "ambiguous"],
+  command: { unpin: object(pointData) },
+  event: (point) => ({ type: "unpin", data: point }),
+  run: async ({ workspace }, target, options) =>
+    (await import("../../operations/marks.ts")).unpin(workspace, target, options),
+});

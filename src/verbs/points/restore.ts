@@ -1,0 +1,57 @@
+import { RestoreOptions, RestorePlan, RestoreResult, throughSqlite } from "../../contract/points.ts";
+import { object, opt, text } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { CallOptions } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+const wentBack = (restored: RestoreResult) =>
+  restored.restored_to === null ? null : { type: "restore", data: restored };
+
+export const restore = workspaceVerb({
+  about: "Saves the present, then makes the folder equal to a save point.",
+  options: RestoreOptions,
+  output: RestoreResult,
+  errors: ["not_found", "ambiguous", "damaged", "already_exists"],
+  command: "restore",
+  by: "writers",
+  agents: ["target", "paths", "keepPresent", "cause"],
+  seals: ({ to }) => to !== undefined,
+  opensPaths: throughSqlite,
+  makesPoint: "undo",
+  changesPoints: true,
+  event: wentBack,
+  run: async ({ workspace }, { to, ...options }) => {
+    if (to === undefined) return (await import("../../operations/restore.ts")).restore(workspace, options);
+    return (await import("../../operations/directories/fork.ts")).restoreTo(workspace, { ...options, to });
+  },
+});
+
+export const planRestore = workspaceVerb({
+  about: "Says what a restore would do now; nothing is changed and nothing saved.",
+  options: RestoreOptions,
+  output: RestorePlan,
+  errors: ["not_found", "ambiguous", "damaged"],
+  command: { "restore --plan": object({ plan: RestorePlan }) },
+  by: "writers",
+  looks: true,
+  agents: ["target", "paths", "keepPresent", "cause"],
+  seals: true,
+  reads: true,
+  opensPaths: throughSqlite,
+  run: async ({ workspace }, options) =>
+    (await import("../../operations/restore-plan.ts")).planRestore(workspace, options),
+});
+
+export const restoreLatest = workspaceVerb({
+  about:
+    "Goes back to head and not to the newest point, so that a rollback outlives a restart; the present is saved first where it differs, and without points `restored_to` is null.",
+  takes: [arg("workspaceName", opt(text()))],
+  options: CallOptions,
+  output: RestoreResult,
+  by: "writers",
+  agents: [],
+  changesPoints: true,
+  event: wentBack,
+  run: async ({ workspace }, _name, options) =>
+    (await import("../../operations/restore.ts")).restoreLatest(workspace, options),
+});

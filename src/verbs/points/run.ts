@@ -1,0 +1,25 @@
+import { RunOptions, RunResult } from "../../contract/points.ts";
+import { list, text } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const run = workspaceVerb({
+  about: "Saves, runs a command, saves. A failure before the command is thrown; one after it is in `after_error`.",
+  takes: [arg("command", list(text(), "the command and its arguments"))],
+  options: RunOptions,
+  output: RunResult,
+  command: "run",
+  unserved: "it runs a program, which is its caller's to run",
+  needs: "nothing",
+  run: async ({ client, within }, command, options) => {
+    const { run: runCommand } = await import("../../operations/run.ts");
+    return runCommand(command, options, {
+      // By no call of the client: that may have been closed when the command ends.
+      save: async (saving) =>
+        within(saving.workspaceName, async (workspace) =>
+          (await import("../../operations/save.ts")).save(workspace, saving),
+        ),
+      root: client.workspacePath(options.workspaceName),
+    });
+  },
+});

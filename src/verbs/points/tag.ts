@@ -1,0 +1,19 @@
+import { list, object, opt, strict, text } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { pointData, SavePoint, target, WorkspaceCallOptions } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const tag = workspaceVerb({
+  about: "Adds tags to a save point and removes some.",
+  takes: [
+    arg("target", target()),
+    arg("edit", strict({ add: opt(list(text(), "tags to add")), remove: opt(list(text(), "a tag to remove")) })),
+  ],
+  options: WorkspaceCallOptions,
+  output: SavePoint,
+  errors: ["not_found", "ambiguous"],
+  command: { tag: object(pointData) },
+  event: (point) => ({ type: "tag", data: point }),
+  run: async ({ workspace }, target, edit, options) =>
+    (await import("../../operations/marks.ts")).tag(workspace, target, { edit, options }),
+});

@@ -1,0 +1,35 @@
+import { RestorePlan, RestoreResult, UndoOptions, throughSqlite } from "../../contract/points.ts";
+import { object } from "../../contract/schema.ts";
+import { WorkspaceCallOptions } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const undo = workspaceVerb({
+  about: "Takes the last restore or undo back.",
+  options: UndoOptions,
+  output: RestoreResult,
+  errors: ["nothing_to_undo"],
+  command: "undo",
+  by: "writers",
+  agents: [],
+  opensPaths: throughSqlite,
+  makesPoint: "undo",
+  changesPoints: true,
+  event: (undone) => ({ type: "undo", data: undone }),
+  run: async ({ workspace }, options) => (await import("../../operations/restore.ts")).undo(workspace, options),
+});
+
+export const planUndo = workspaceVerb({
+  about: "Says what an undo would do now.",
+  options: WorkspaceCallOptions,
+  output: RestorePlan,
+  errors: ["nothing_to_undo"],
+  command: { "undo --plan": object({ plan: RestorePlan }) },
+  by: "writers",
+  looks: true,
+  agents: [],
+  seals: true,
+  reads: true,
+  opensPaths: throughSqlite,
+  run: async ({ workspace }, options) =>
+    (await import("../../operations/restore-plan.ts")).planUndo(workspace, options),
+});

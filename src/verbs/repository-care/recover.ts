@@ -1,0 +1,11 @@
+import { RecoverBackupsOptions, RecoverBackupsResult } from "../../contract/snapshots.ts";
+import { repositoryVerb } from "../kinds/define.ts";
+
+export const recover = repositoryVerb({
+  about: "Makes one snapshot of all trees that no snapshot refers to.",
+  options: RecoverBackupsOptions,
+  output: RecoverBackupsResult,
+  errors: ["refused", "busy"],
+  command: "backup recover",
+  run: async (...given) => (await import("../../backup/care/recover.ts")).recoverBackups(...given),
+});

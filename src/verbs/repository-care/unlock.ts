@@ -1,0 +1,10 @@
+import { UnlockOptions, UnlockResult } from "../../contract/repositories.ts";
+import { repositoryVerb } from "../kinds/define.ts";
+
+export const unlock = repositoryVerb({
+  about: "Removes locks whose process is gone, or that are 30 minutes old.",
+  options: UnlockOptions,
+  output: UnlockResult,
+  command: "backup unlock",
+  run: async (...given) => (await import("../../backup/keys.ts")).unlock(...given),
+});

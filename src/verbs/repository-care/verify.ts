@@ -1,0 +1,15 @@
+import { VerifyBackupOptions, VerifyBackupResult } from "../../contract/repositories.ts";
+import { repositoryVerb } from "../kinds/define.ts";
+
+export const verify = repositoryVerb({
+  about: "Proves the repository, or what some snapshots need; damage is a result.",
+  options: VerifyBackupOptions,
+  output: VerifyBackupResult,
+  errors: ["not_found", "ambiguous"],
+  command: "backup verify",
+  run: async (access, options) => {
+    const { orThrown } = await import("../../operations/verify.ts");
+    const { verifyBackup } = await import("../../backup/care/restore-check.ts");
+    return orThrown(await verifyBackup(access, options), options);
+  },
+});

@@ -1,0 +1,17 @@
+import { CopyBackupsOptions, CopyBackupsResult, repository } from "../../contract/repositories.ts";
+import { arg } from "../../contract/verb.ts";
+import { repositoryVerb } from "../kinds/define.ts";
+
+export const copyTo = repositoryVerb({
+  about: "Copies snapshots into another repository; those that lack something are `not_copied`.",
+  takes: [arg("target", repository("the other repository"))],
+  options: CopyBackupsOptions,
+  output: CopyBackupsResult,
+  errors: ["damaged"],
+  command: "backup copy",
+  run: async (access, target, options) => {
+    const { accessOf } = await import("../../operations/opened-repository.ts");
+    const { copyBackups } = await import("../../backup/care/copy.ts");
+    return accessOf("copyTo", target).during(options, async (into) => copyBackups(access, into, options));
+  },
+});

@@ -1,0 +1,15 @@
+import { some, text } from "../../contract/schema.ts";
+import { PathsBackupOptions, PathsBackupResult } from "../../contract/snapshots.ts";
+import { arg } from "../../contract/verb.ts";
+import { repositoryVerb } from "../kinds/define.ts";
+
+export const createFromPaths = repositoryVerb({
+  about:
+    "Backs up several folders and files (absolute paths) as one snapshot. It makes no save point and reads them itself; what is as it was in the last call for the same is not read.",
+  takes: [arg("paths", some(text()))],
+  options: PathsBackupOptions,
+  output: PathsBackupResult,
+  errors: ["usage", "not_found", "refused", "no_space"],
+  command: "backup create A B",
+  run: async (...given) => (await import("../../backup/create/create-from-paths.ts")).createFromPaths(...given),
+});

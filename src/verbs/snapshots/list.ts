@@ -1,0 +1,10 @@
+import { BackupList, ListBackupsOptions } from "../../contract/snapshots.ts";
+import { repositoryVerb } from "../kinds/define.ts";
+
+export const list = repositoryVerb({
+  about: "Lists snapshots, oldest first.",
+  options: ListBackupsOptions,
+  output: BackupList,
+  command: "backup list",
+  run: async (...given) => (await import("../../backup/open/snapshots.ts")).listBackups(...given),
+});

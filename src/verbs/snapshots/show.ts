@@ -1,0 +1,23 @@
+import { ShowBackupOptions, ShowBackupResult, lookErrors, shown } from "../../contract/repositories.ts";
+import { number, object, text } from "../../contract/schema.ts";
+import { contentData } from "../../contract/words.ts";
+import { repositoryVerb } from "../kinds/define.ts";
+
+export const show = repositoryVerb({
+  about: "Lists what a snapshot has at a path.",
+  takes: shown,
+  options: ShowBackupOptions,
+  output: ShowBackupResult,
+  errors: lookErrors,
+  command: {
+    "backup show": ShowBackupResult,
+    "backup show SNAPSHOT:FILE": object({ ...ShowBackupResult.entries, ...contentData }),
+    "backup show --target": object({
+      ...ShowBackupResult.entries,
+      target: text("the file, absolute"),
+      bytes: number(),
+    }),
+  },
+  run: async (access, snapshot, path, options) =>
+    (await import("../../backup/show.ts")).showBackup(access, { snapshot, path: path ?? "" }, options),
+});
