@@ -54,6 +54,45 @@ const workersBesideChunks: Plugin = {
   },
 };
 
+const LAZY = /\bimport\("(\.[^"]+)"\)/g;
+
+/** Name of the script with the code of a verb: those of one room are loaded together, which is faster than many small files. */
+function roomOf(file: string): string {
+  return /^src\/(backup|bundle|capture|operations\/(?:context|inspect|machines))\//.exec(file)?.[1] ?? "workspace";
+}
+
+/** Has the files in src/verbs load their code by room. */
+const verbsByRoom: Plugin = {
+  name: "verbs-by-room",
+  setup(setup) {
+    const verbs = path.join(ROOT, "src/verbs");
+    const rooms = new Map<string, string[]>();
+    const placeOf = (from: string, name: string): { room: string; at: number } => {
+      const file = path.relative(ROOT, path.join(path.dirname(from), name));
+      const room = roomOf(file);
+      const files = rooms.get(room) ?? [];
+      rooms.set(room, files);
+      if (!files.includes(file)) files.push(file);
+      return { room, at: files.indexOf(file) };
+    };
+    for (const name of readdirSync(verbs, { recursive: true, encoding: "utf8" }).filter((each) => each.endsWith(".ts")))
+      for (const [, lazy] of readFileSync(path.join(verbs, name), "utf8").matchAll(LAZY))
+        placeOf(path.join(verbs, name), lazy!);
+    setup.onLoad({ filter: /\/src\/verbs\/.*\.ts$/ }, (file) => ({
+      contents: readFileSync(file.path, "utf8").replaceAll(LAZY, (_, lazy: string) => {
+        const { room, at } = placeOf(file.path, lazy);
+        return `import("room:${room}").then((room) => room.m${at})`;
+      }),
+      loader: "ts",
+    }));
+    setup.onResolve({ filter: /^room:/ }, ({ path: room }) => ({ path: room.slice(5), namespace: "room" }));
+    setup.onLoad({ filter: /.*/, namespace: "room" }, ({ path: room }) => ({
+      contents: rooms.get(room)!.map((file, at) => `export * as m${at} from "./${file}";`).join("\n"),
+      resolveDir: ROOT,
+    }));
+  },
+};
+
 function entryPoints(): Record<string, string> {
   const entries: Record<string, string> = { cli: "src/cli/program/entry.ts" };
   if (existsSync(path.join(ROOT, "src/index.ts"))) entries["index"] = "src/index.ts";
@@ -124,7 +163,7 @@ async function bundle(stage: string): Promise<void> {
     entryNames: "[name]",
     // Packages that are no modules ask for Node's own so.
     banner: { js: "const require = (name) => process.getBuiltinModule(name);" },
-    plugins: [scriptsInstead(scripts.names), workersBesideChunks],
+    plugins: [scriptsInstead(scripts.names), verbsByRoom, workersBesideChunks],
   });
   takeBuiltinsDirectly(stage);
   // The embedded model is found beside the file that has the code.
@@ -160,7 +199,7 @@ async function makeScripts(stage: string): Promise<{ names: Map<string, string>;
     outdir,
     entryNames: "[name]-[hash]",
     define: { "import.meta.url": "__url" },
-    plugins: [workersBesideChunks],
+    plugins: [verbsByRoom, workersBesideChunks],
   });
   takeBuiltinsDirectly(outdir);
   for (const name of readdirSync(outdir)) {
