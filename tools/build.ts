@@ -87,7 +87,10 @@ const verbsByRoom: Plugin = {
     }));
     setup.onResolve({ filter: /^room:/ }, ({ path: room }) => ({ path: room.slice(5), namespace: "room" }));
     setup.onLoad({ filter: /.*/, namespace: "room" }, ({ path: room }) => ({
-      contents: rooms.get(room)!.map((file, at) => `export * as m${at} from "./${file}";`).join("\n"),
+      contents: rooms
+        .get(room)!
+        .map((file, at) => `export * as m${at} from "./${file}";`)
+        .join("\n"),
       resolveDir: ROOT,
     }));
   },

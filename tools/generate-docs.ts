@@ -4,12 +4,13 @@ import { COMMAND_DATA } from "../src/cli/program/command-data.ts";
 import { phraseOf } from "../src/contract/schema.ts";
 import { CallOptions } from "../src/contract/words.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/errors.ts";
+import { LIBRARY_VERBS } from "../src/verbs/index.ts";
 import { commandsPage, manualPages } from "./command-pages.ts";
 import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-declarations.ts";
 
 /**
  * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md and the man pages of package.json from the commands,
- * docs/api.md and the tables of docs/json.md from the contract; `--check` only compares.
+ * docs/api.md, the tables of docs/json.md and the exports of src/index.ts from the verbs; `--check` only compares.
  */
 
 const DOCS = path.resolve(import.meta.dirname, "../docs");
@@ -197,6 +198,13 @@ async function manifest(): Promise<string> {
   return `${JSON.stringify({ ...before, man }, null, 2)}\n`;
 }
 
+/** src/index.ts with the name of every verb of the library: a module names its exports one by one. */
+function libraryIndex(): string {
+  const source = readFileSync(path.join(DOCS, "../src/index.ts"), "utf8");
+  const names = Object.keys(LIBRARY_VERBS).toSorted();
+  return source.replace(/(?<=export const \{\n)[^}]*/, () => names.map((name) => `  ${name},\n`).join(""));
+}
+
 if (import.meta.main) {
   for (const [name, wanted] of [
     ["errors.md", errorPage(ERROR_TABLE)],
@@ -204,6 +212,7 @@ if (import.meta.main) {
     ["api.md", apiPage()],
     ["cli.md", await commandsPage()],
     ["../package.json", await manifest()],
+    ["../src/index.ts", libraryIndex()],
   ] as const) {
     const file = path.join(DOCS, name);
     if (!process.argv.includes("--check")) {
