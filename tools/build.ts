@@ -8,7 +8,6 @@ import {
   writeFileSync,
   existsSync,
   chmodSync,
-  copyFileSync,
 } from "node:fs";
 import { execFileSync } from "node:child_process";
 import path from "node:path";
@@ -91,8 +90,6 @@ function thirdPartyNotices(inputs: Metafile["inputs"]): string {
   return `The files in this folder contain parts of these packages.\n\n${parts.join(`\n${"-".repeat(80)}\n\n`)}`;
 }
 
-const MODEL_FILES = ["static-minilm-256.zst", "LICENSE-model.txt"];
-
 const BUNDLED = {
   absWorkingDir: ROOT,
   chunkNames: "[name]-[hash]",
@@ -127,8 +124,6 @@ async function bundle(stage: string): Promise<void> {
     plugins: [scriptsInstead(scripts.names), workersBesideChunks],
   });
   takeBuiltinsDirectly(stage);
-  // The embedded model is found beside the file that has the code.
-  for (const name of MODEL_FILES) copyFileSync(path.join(ROOT, "src/context", name), path.join(stage, name));
   await makeRequired(stage);
   const inputs = { ...scripts.inputs, ...result.metafile.inputs };
   writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(inputs));

@@ -6,11 +6,11 @@ import { CallOptions } from "./words.ts";
 
 const store = () => arg("store", place("a context store, or a folder in one"));
 const at = () => arg("uri", text("viking://SCOPE/…"));
-const errors = ["not_found", "usage", "busy"] as const;
+const errors = ["not_found", "usage", "busy", "unsupported"] as const;
 
 export const EmbeddingProvider = oneOf(
   ["embedded", "openai", "none"],
-  "`embedded`: a model in this program; `openai`: an endpoint that speaks as OpenAI's does; `none`: search by words alone",
+  "`embedded`: the model of the package cairnstate-model; `openai`: an endpoint that speaks as OpenAI's does; `none`: search by words alone",
 );
 export type EmbeddingProvider = Of<typeof EmbeddingProvider>;
 
@@ -34,7 +34,7 @@ export const initContext = verb({
   takes: [arg("folder", place())],
   options: InitContextOptions,
   output: ContextInfo,
-  errors: ["already_exists", "usage"],
+  errors: ["already_exists", "usage", "unsupported"],
 });
 
 const indexed = { indexed: number("records whose file was read"), vectors: number("vectors that were made") };
@@ -209,7 +209,7 @@ export const ExportBundleResult = object({
   index_records: number(),
 });
 export type ExportBundleResult = Of<typeof ExportBundleResult>;
-const exportErrors = [...errors, "already_exists", "unsupported"] as const;
+const exportErrors = [...errors, "already_exists"] as const;
 export const exportBundle = verb({
   about:
     "Packs a subtree of a context store, or a whole scope, as a bundle, which is read again before it has its name.",
@@ -254,7 +254,7 @@ export const ImportBundleResult = object({
   ...indexed,
 });
 export type ImportBundleResult = Of<typeof ImportBundleResult>;
-const importErrors = [...errors, "already_exists", "damaged", "newer_version", "unsupported"] as const;
+const importErrors = [...errors, "already_exists", "damaged", "newer_version"] as const;
 export const importBundle = verb({
   about: "Brings a bundle in below a place of a context store. All of it is checked before anything is written.",
   takes: [store(), arg("path", place("a bundle")), arg("parent", text("viking://SCOPE/…"))],
