@@ -2,7 +2,7 @@ import { createRequire } from "node:module";
 import { CairnError } from "../errors.ts";
 import type { Embedder, EmbeddingConfig } from "./embedding.ts";
 
-/** An optional package: with it an installation is three times as large. */
+/** An optional package: its download is three times as large as the rest. */
 const PACKAGE = "cairnstate-model";
 /** Another model's table gets another name: a package that has only that is as good as none. */
 const TABLE = `${PACKAGE}/static-minilm-256.zst`;
