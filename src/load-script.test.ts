@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { beforeEach, afterEach, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { loadScript } from "./load-script.ts";
+import { loadLibrary, loadScript } from "./load-script.ts";
 
 let scratch: string;
 let dist: string;
@@ -130,4 +130,12 @@ test("a script that has failed fails again when it is required again", () => {
 test("what a script throws comes through, with the script's place", () => {
   script("part-B.cjs", `throw new Error("no part");`);
   assert.throws(load, (error: Error) => error.message === "no part" && error.stack!.includes("part-B.cjs"));
+});
+
+test("two scripts of the library share what both require", () => {
+  script("other-C.cjs", `exports.twice = require("./part-B.cjs").twice;`);
+  const base = pathToFileURL(path.join(dist, "index.js")).href;
+  const first = loadLibrary("main-A.cjs", base);
+  assert.deepEqual([first["answer"], first["url"]], [42, base]);
+  assert.equal(loadLibrary("other-C.cjs", base)["twice"], loadLibrary("part-B.cjs", base)["twice"]);
 });

@@ -18,7 +18,7 @@ import { Script } from "node:vm";
 import { crc32 } from "node:zlib";
 
 /**
- * Loads the scripts (`dist/*.cjs`) of the command and of the worker threads, with the code that V8 compiled in a whole
+ * Loads the scripts (`dist/*.cjs`) of the library, and those of the command and of the worker threads with the code that V8 compiled in a whole
  * run kept in files: it saves a third of a short command. What is kept is disposable: a file that is damaged, of
  * another user, another V8 or another text is as good as none.
  */
@@ -47,6 +47,14 @@ const KEEP_OTHERS_MS = 24 * 3_600_000;
 export function loadScript(name: string, base: string, folder: string | null = defaultFolder(name)): LoadedScript {
   const scripts = new Scripts(base, folder);
   return { exports: scripts.load(name), keep: () => scripts.keep() };
+}
+
+let library: Scripts | undefined;
+
+/** Loads a script of the library. All of them share what they require, so that there is one `CairnError`. */
+export function loadLibrary(name: string, base: string): Exports {
+  library ??= new Scripts(base, null);
+  return library.load(name);
 }
 
 /**

@@ -8,7 +8,6 @@ import {
   writeFileSync,
   existsSync,
   chmodSync,
-  copyFileSync,
 } from "node:fs";
 import { execFileSync } from "node:child_process";
 import path from "node:path";
@@ -21,7 +20,7 @@ import { checkAcyclic, checkConstantExports, scriptOf } from "./script-of.ts";
 
 /**
  * Makes dist/: the command, the library and every `*-worker.ts` as entry points that share chunks, and scripts of what the
- * command and its threads run.
+ * command, its threads and the library run.
  * `--only-command` (what ./cairn asks for) leaves out the type declarations and man pages.
  */
 
@@ -133,8 +132,6 @@ function thirdPartyNotices(inputs: Metafile["inputs"]): string {
   return `The files in this folder contain parts of these packages.\n\n${parts.join(`\n${"-".repeat(80)}\n\n`)}`;
 }
 
-const MODEL_FILES = ["static-minilm-256.zst", "LICENSE-model.txt"];
-
 const BUNDLED = {
   absWorkingDir: ROOT,
   chunkNames: "[name]-[hash]",
@@ -154,8 +151,16 @@ const BUNDLED = {
   logLevel: "warning",
 } as const satisfies BuildOptions;
 
-/** What the command and its threads run, behind entry points that are the same from source. */
-const SCRIPTS = ["src/cli/program/main.ts", "src/thread-main.ts"];
+/** Entry points of the library. Its code is the command's, so both are scripts. */
+const LIBRARY = ["src/index.ts", "src/client.ts"];
+/** What the command and its threads run, behind entry points that are the same from source; the library. */
+const SCRIPTS = ["src/cli/program/main.ts", "src/thread-main.ts", ...LIBRARY];
+
+/** `exports`: names that the script's module exports. */
+interface MadeScript {
+  readonly name: string;
+  readonly exports: readonly string[];
+}
 
 async function bundle(stage: string): Promise<void> {
   const scripts = await makeScripts(stage);
@@ -166,11 +171,9 @@ async function bundle(stage: string): Promise<void> {
     entryNames: "[name]",
     // Packages that are no modules ask for Node's own so.
     banner: { js: "const require = (name) => process.getBuiltinModule(name);" },
-    plugins: [scriptsInstead(scripts.names), verbsByRoom, workersBesideChunks],
+    plugins: [scriptsInstead(scripts.made), verbsByRoom, workersBesideChunks],
   });
   takeBuiltinsDirectly(stage);
-  // The embedded model is found beside the file that has the code.
-  for (const name of MODEL_FILES) copyFileSync(path.join(ROOT, "src/context", name), path.join(stage, name));
   await makeRequired(stage);
   const inputs = { ...scripts.inputs, ...result.metafile.inputs };
   writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(inputs));
@@ -192,9 +195,9 @@ async function makeRequired(stage: string): Promise<void> {
 
 /**
  * Scripts, which src/load-script.ts loads: Node gives no code of modules that have run. Each is one function; `__url` is
- * what `import.meta.url` is in dist. `names`: by source file.
+ * what `import.meta.url` is in dist. `made`: by source file.
  */
-async function makeScripts(stage: string): Promise<{ names: Map<string, string>; inputs: Metafile["inputs"] }> {
+async function makeScripts(stage: string): Promise<{ made: Map<string, MadeScript>; inputs: Metafile["inputs"] }> {
   const outdir = path.join(stage, "modules");
   const { metafile } = await build({
     ...BUNDLED,
@@ -210,11 +213,12 @@ async function makeScripts(stage: string): Promise<{ names: Map<string, string>;
     writeFileSync(path.join(stage, scriptName(name)), text);
   }
   rmSync(outdir, { recursive: true });
-  const names = new Map<string, string>();
+  const made = new Map<string, MadeScript>();
   const imports = new Map<string, string[]>();
   for (const [file, output] of Object.entries(metafile.outputs)) {
-    const { entryPoint } = output;
-    if (entryPoint !== undefined) names.set(path.join(ROOT, entryPoint), scriptName(path.basename(file)));
+    const { entryPoint, exports } = output;
+    if (entryPoint !== undefined)
+      made.set(path.join(ROOT, entryPoint), { name: scriptName(path.basename(file)), exports });
     const first = output.imports.filter(({ kind }) => kind === "import-statement");
     imports.set(
       file,
@@ -224,29 +228,40 @@ async function makeScripts(stage: string): Promise<{ names: Map<string, string>;
   checkAcyclic(imports);
   for (const file of Object.keys(metafile.inputs).filter((input) => /\.(?:ts|m?js)$/.test(input)))
     checkConstantExports(readFileSync(path.join(ROOT, file), "utf8"), file);
-  return { names, inputs: metafile.inputs };
+  return { made, inputs: metafile.inputs };
 }
 
 function scriptName(moduleName: string): string {
   return moduleName.replace(/\.js$/, ".cjs");
 }
 
-/** In place of a module that is a script: one that loads the script and has the same `main`. */
-function scriptsInstead(names: ReadonlyMap<string, string>): Plugin {
+/** In place of a module that is a script: one that loads the script and has the same exports. */
+function scriptsInstead(scripts: ReadonlyMap<string, MadeScript>): Plugin {
   return {
     name: "scripts-instead",
     setup(setup) {
-      setup.onLoad({ filter: /\/(?:main|thread-main)\.ts$/ }, (file) => {
-        const name = names.get(file.path);
-        if (name === undefined) return undefined;
-        const contents = `import { loadScript } from "./src/load-script.ts";
-          const { exports, keep } = loadScript("${name}", import.meta.url);
-          process.once("exit", keep);
-          export const main = async () => exports.main(keep);`;
-        return { contents, resolveDir: ROOT };
+      setup.onLoad({ filter: /\/(?:main|thread-main|index|client)\.ts$/ }, (file) => {
+        const script = scripts.get(file.path);
+        if (script === undefined) return undefined;
+        const isLibrary = LIBRARY.includes(path.relative(ROOT, file.path));
+        return { contents: isLibrary ? libraryLoader(script) : mainLoader(script), resolveDir: ROOT };
       });
     },
   };
+}
+
+function mainLoader({ name }: MadeScript): string {
+  return `import { loadScript } from "./src/load-script.ts";
+    const { exports, keep } = loadScript("${name}", import.meta.url);
+    process.once("exit", keep);
+    export const main = async () => exports.main(keep);`;
+}
+
+function libraryLoader({ name, exports }: MadeScript): string {
+  // A Node that is too old cannot read the second.
+  return `import "./src/node-version.ts";
+    import { loadLibrary } from "./src/load-script.ts";
+    export const { ${exports.join(", ")} } = loadLibrary("${name}", import.meta.url);`;
 }
 
 const BUILTIN_IMPORT = /^import (?:\{([^}]*)\}|\* as (\w+)|(\w+)) from "(node:[\w/]+)";\n/gm;

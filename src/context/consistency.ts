@@ -1,5 +1,6 @@
 import { NO_FILE, type ContextStore } from "./store.ts";
 import type { IndexRow } from "./index-database.ts";
+import { modelMissing } from "./open-embedder.ts";
 import { entriesOf, type Level, levelKey, levelOf } from "./tree.ts";
 import { isWithin, toUri } from "./uri.ts";
 
@@ -26,7 +27,7 @@ export interface Consistency {
 
 /** Compares the files below a path with the index of them. */
 export function compareWithIndex(
-  { folder, index }: ContextStore,
+  { folder, index, lacksModel }: ContextStore,
   path: string,
 ): {
   expected: number;
@@ -60,7 +61,8 @@ export function compareWithIndex(
   const others = [...rows].flatMap(([name, row]) => (seen.has(name) ? [] : [row]));
   // A bundle may have brought a directory's text without a file of it.
   const isBrought = (row: IndexRow): boolean => row.source === NO_FILE && directories.has(row.path);
-  const unembedded = index.dimensions === null ? [] : [...rows.values()].filter((row) => !row.hasVector);
+  const hasVectors = index.dimensions !== null && !lacksModel;
+  const unembedded = !hasVectors ? [] : [...rows.values()].filter((row) => !row.hasVector);
   return { expected, rows: rows.size, missing, orphaned: others.filter((row) => !isBrought(row)), stale, unembedded };
 }
 
@@ -80,7 +82,10 @@ export function checkConsistency(store: ContextStore, path: string): Consistency
   };
 }
 
-/** Makes the index what the files are; `all`: every file is read again. Words and vectors follow by `fill`. */
+/**
+ * Makes the index what the files are; `all`: every file is read again. Words and vectors follow by `fill`. Throws `unsupported`
+ * if a vector would have to be made again and the store lacks its model.
+ */
 export function reindex(
   store: ContextStore,
   path: string,
@@ -89,10 +94,13 @@ export function reindex(
   const { missing, orphaned, stale, unembedded } = compareWithIndex(store, path);
   const now = new Date().toISOString();
   const { index } = store;
+  const reread = all ? [...index.rows(path)] : [...stale, ...unembedded];
+  if (store.lacksModel && reread.some(({ hasVector }) => hasVector))
+    throw modelMissing("making the vectors of these files again");
   return index.transaction(() => {
     for (const { file: _, ...row } of missing) index.put(row, now);
     index.remove(orphaned.map(({ id }) => id));
-    for (const { id } of all ? [...index.rows(path)] : [...stale, ...unembedded]) index.markStale(id);
+    for (const { id } of reread) index.markStale(id);
     return { added: missing.length, removed: orphaned.length, changed: stale.length };
   });
 }

@@ -1,4 +1,3 @@
-import { fileURLToPath } from "node:url";
 import { zstdDecompressSync } from "node:zlib";
 import { readRegular } from "../fs/regular-file.ts";
 import { type Embedder, EMBEDDED_DIMENSIONS, normalized } from "./embedding.ts";
@@ -8,7 +7,6 @@ import { type Embedder, EMBEDDED_DIMENSIONS, normalized } from "./embedding.ts";
  * vector is the sum of its parts'. English; no network, no native code.
  */
 
-const TABLE = "static-minilm-256.zst";
 const CJK = "\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff";
 const WORDS = new RegExp(`[${CJK}]|(?:(?![${CJK}])[\\p{L}\\p{N}])+|[^\\s\\p{L}\\p{N}]`, "gu");
 const LONGEST_WORD = 100;
@@ -80,7 +78,8 @@ class StaticModel implements Embedder {
 
 let loaded: StaticModel | undefined;
 
-export function openModel(): Embedder {
-  loaded ??= new StaticModel(zstdDecompressSync(readRegular(fileURLToPath(new URL(TABLE, import.meta.url)))));
+/** `table`: path of the model's file. */
+export function openModel(table: string): Embedder {
+  loaded ??= new StaticModel(zstdDecompressSync(readRegular(table)));
   return loaded;
 }

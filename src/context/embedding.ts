@@ -3,7 +3,7 @@ import { type JsonObject } from "../formats/fields.ts";
 /** Makers of vectors. */
 
 export interface EmbeddingConfig {
-  /** `embedded`: a model inside of this program's packages; `openai`: an endpoint that speaks as OpenAI's does; `none`: words alone. */
+  /** `embedded`: the model of an optional package; `openai`: an endpoint that speaks as OpenAI's does; `none`: words alone. */
   provider: "embedded" | "openai" | "none";
   model: string;
   /** Length of a vector; 0 without any. */

@@ -12,6 +12,7 @@ import { checkConsistency, type Consistency } from "./consistency.ts";
 import { embeddingFacts } from "./embedding.ts";
 import { BACKUP_NAME, BACKUP_TYPE } from "./import-bundle.ts";
 import type { IndexRow } from "./index-database.ts";
+import { modelMissing } from "./open-embedder.ts";
 import type { ContextStore } from "./store.ts";
 import { childrenOf, entryAt, fileOf, treeOf } from "./tree.ts";
 import { isControlName, isSession, nameOf, noSuch, ownerOf, parseUri, scopeOf, SCOPES, toUri } from "./uri.ts";
@@ -134,6 +135,8 @@ async function packHeld(store: ContextStore, { root, of, manifest }: ToPack, opt
 
 /** A snapshot of vectors has them all. Throws `usage` with what is missing. */
 function requireWhole(store: ContextStore, of: readonly string[]): void {
+  if (store.lacksModel && store.index.pending(1).length > 0)
+    throw modelMissing("packing vectors, some of which are not made yet,");
   for (const path of of) {
     const report = checkConsistency(store, path);
     if (!report.ok)

@@ -6,6 +6,7 @@ import { CairnError } from "../errors.ts";
 import { badBundle, isObject, type Manifest } from "../formats/ovpack/manifest.ts";
 import type { IndexRecord } from "../formats/ovpack/records.ts";
 import { embeddingFacts } from "./embedding.ts";
+import { modelMissing } from "./open-embedder.ts";
 import { rowOf, type StagedRow, stageRecords, stageVectors } from "./staged-records.ts";
 import type { ContextStore } from "./store.ts";
 import { ABSTRACT, factsAt, levelKey, levelOf, OVERVIEW } from "./tree.ts";
@@ -267,7 +268,10 @@ function isTaken(store: ContextStore, path: string): boolean {
   return facts !== undefined && (!facts.isDirectory() || readdirSync(place).length > 0);
 }
 
-/** Vectors of a bundle are used where they were made as this store makes its own. Throws `usage` where they are required and do not fit. */
+/**
+ * Vectors of a bundle are used where they were made as this store makes its own. Throws `usage` where they are required and do
+ * not fit, `unsupported` if they are to be made anew and the store lacks its model.
+ */
 function vectorsOf(
   store: ContextStore,
   { manifest }: Bundle,
@@ -275,12 +279,13 @@ function vectorsOf(
 ): Imported["vectors"] {
   if (store.embedding.provider === "none" && vectorMode !== "require") return "none";
   if (root !== "" && isSession(root)) return "none";
+  if (vectorMode === "recompute" && store.lacksModel) throw modelMissing("making the vectors of the bundle anew");
   if (vectorMode === "recompute") return "model";
   const why = whyNotCarried(store, manifest);
   // OpenViking 0.3 leaves some out; they are made anew, unless all are required.
   const isWhole = manifest.dense?.count === manifest.records?.count;
   if (why === null && (isWhole || vectorMode === "auto")) return "bundle";
-  if (vectorMode === "auto") return "model";
+  if (vectorMode === "auto") return store.lacksModel ? "none" : "model";
   throw new CairnError("usage", `the vectors of the bundle cannot be used: ${why ?? "some are missing"}`, {
     hint: "to have them made anew: --vector-mode auto",
     details: { field: "vector_mode", reason: why ?? "some are missing" },

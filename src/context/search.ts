@@ -1,6 +1,7 @@
 import { CairnError } from "../errors.ts";
 import type { Hit } from "./index-database.ts";
 import type { ContextStore } from "./store.ts";
+import { modelMissing } from "./open-embedder.ts";
 import { parseUri, toUri } from "./uri.ts";
 
 export type SearchMode = "both" | "semantic" | "words";
@@ -34,26 +35,25 @@ const COMMON = new Set(
   ),
 );
 
-/** Finds records by their words, by their vectors, or by both. Best first. */
+/** Finds records by their words, by their vectors, or by both; if the store lacks its model, by words alone. Best first. */
 export async function find(store: ContextStore, query: string, options: SearchOptions = {}): Promise<Found[]> {
-  const {
-    under = "viking://",
-    limit = 10,
-    mode = store.index.dimensions === null ? "words" : "both",
-    signal,
-  } = options;
+  const { under = "viking://", limit = 10, signal } = options;
+  const { lacksModel } = store;
+  const hasVectors = store.index.dimensions !== null && !lacksModel;
+  const { mode = hasVectors ? "both" : "words" } = options;
   const path = parseUri(under);
   if (!Number.isInteger(limit) || limit < 1 || limit > MOST)
     throw new CairnError("usage", `limit is to be 1 to ${MOST}, found ${limit}`);
   if (query.trim() === "")
     throw new CairnError("usage", "there is nothing to look for", { details: { field: "query" } });
-  if (mode === "semantic" && store.index.dimensions === null)
+  if (mode === "semantic" && lacksModel) throw modelMissing("a search by meaning");
+  if (mode === "semantic" && !hasVectors)
     throw new CairnError("usage", "the store has no vectors", { hint: "search it by words" });
   const depth = mode === "both" ? Math.max(limit, DEPTH) : limit;
   const asked = wordsOf(query);
   const words = mode === "semantic" ? [] : store.index.searchWords(asked, path, depth);
   let vectors: Hit[] = [];
-  if (mode !== "words" && store.index.dimensions !== null) {
+  if (mode !== "words" && hasVectors) {
     const embedder = await store.embedder();
     const [vector] = await embedder!.embed([query], signal);
     vectors = store.index.searchVectors(vector!, path, depth);

@@ -8,8 +8,8 @@ import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { checkConsistency, reindex } from "./consistency.ts";
-import { openModel } from "./embedded-model.ts";
 import { addFiles, listFiles, readFiles, removeFiles } from "./files.ts";
+import { openEmbedder } from "./open-embedder.ts";
 import { find } from "./search.ts";
 import { ContextStore, EMBEDDED } from "./store.ts";
 import { PAIRS } from "./testing-pairs.ts";
@@ -277,7 +277,7 @@ async function recall(store: ContextStore, mode: "both" | "semantic" | "words", 
 test("questions find the texts that they mean, as an exact search of all vectors does", async (t) => {
   const files = Object.fromEntries(PAIRS.map(([text], i) => [`resources/${i}.md`, text]));
   await using store = await scratch.store(files);
-  const model = openModel();
+  const model = (await openEmbedder(EMBEDDED))!;
   const rows = [...store.index.rows("")];
   let same = 0;
   for (const [, question] of PAIRS) {

@@ -12,7 +12,7 @@ import { newPacer } from "../pacer.ts";
 import { ChangePlace, type Plan } from "./change.ts";
 import { EMBEDDED_DIMENSIONS, EMBEDDED_MODEL, type Embedder, type EmbeddingConfig } from "./embedding.ts";
 import { ContextIndex, type IndexRow, type ReadRow } from "./index-database.ts";
-import { openEmbedder } from "./open-embedder.ts";
+import { findModel, openEmbedder } from "./open-embedder.ts";
 import { readStagedRecords } from "./staged-records.ts";
 import { beginningOf, excerptOf, factsAt, fileOf, levelOf, readHead, textToEmbed } from "./tree.ts";
 import { nameOf, toUri } from "./uri.ts";
@@ -153,27 +153,30 @@ export class ContextStore implements AsyncDisposable {
   }
 
   /**
-   * Reads the files of rows that are new or changed, for words and vectors. `done` counts rows. Other changes may come between.
-   * `unlessBusy`: does nothing while another process reads them. Where vectors cannot be made, throws after all words are in.
+   * Reads the files of rows that are new or changed, for words and vectors (`lacksModel`: for words). `done` counts rows. Other
+   * changes may come between. `unlessBusy`: does nothing while another process reads them. Where vectors cannot be made, throws
+   * after all words are in.
    */
   async fill({ signal, onProgress, unlessBusy = false }: StoreCall & { unlessBusy?: boolean } = {}): Promise<Filled> {
     const done = { indexed: 0, vectors: 0 };
-    if (this.index.pending(1).length === 0) return done;
+    const lacking = this.lacksModel ? "words" : "any";
+    if (this.index.pending(1, lacking).length === 0) return done;
     using mark = await this.#markFilling(signal);
     if (mark === null && unlessBusy) return done;
     const pace = newPacer(signal);
     let failure: CairnError | undefined;
     for (;;) {
       await pace();
-      const rows = this.index.pending(BATCH, failure === undefined ? "any" : "words");
+      const rows = this.index.pending(BATCH, failure === undefined ? lacking : "words");
       if (rows.length === 0) break;
       const read = rows.map((row) => this.#read(row));
-      const wanting = failure === undefined ? read.filter((each) => each?.row.hasVector === false) : [];
+      const isWanting = failure === undefined && lacking === "any";
+      const wanting = isWanting ? read.filter((each) => each?.row.hasVector === false) : [];
       let made: Float32Array[] = [];
       try {
-        const embedder = await this.embedder();
         const texts = wanting.map((each) => each!.text);
-        if (embedder !== null && texts.length > 0) made = await embedder.embed(texts, signal);
+        const embedder = texts.length > 0 ? await this.embedder() : null;
+        if (embedder !== null) made = await embedder.embed(texts, signal);
       } catch (error) {
         throwIfAborted(signal);
         failure = toCairnError(error);
@@ -234,7 +237,15 @@ export class ContextStore implements AsyncDisposable {
     return { row, abstract, isOwnAbstract, text, words, source, digest };
   }
 
-  /** Null where the store has no vectors. */
+  /**
+   * True if the model of the store is a package that is not installed. Files are found by their words then, vectors stay as
+   * they are, and those that are missing are made once the package is there.
+   */
+  get lacksModel(): boolean {
+    return this.embedding.provider === "embedded" && this.#embedder === undefined && findModel() === null;
+  }
+
+  /** Null where the store has no vectors. Throws `unsupported` if `lacksModel`. */
   async embedder(): Promise<Embedder | null> {
     this.#embedder ??= await openEmbedder(this.embedding);
     return this.#embedder;

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import fs from "node:fs";
+import { registerHooks } from "node:module";
 import os from "node:os";
 import path from "node:path";
 import { Bundle, contentHash } from "../bundle/bundle.ts";
@@ -40,6 +41,17 @@ export class Scratch implements Disposable {
     await writeZip(to, foreignParts(parts));
     return to;
   }
+}
+
+/** Until it is disposed of, this process finds no package with the embedded model. */
+export function hideModel(): Disposable {
+  const hooks = registerHooks({
+    resolve(specifier, context, next) {
+      if (!specifier.startsWith("cairnstate-model/")) return next(specifier, context);
+      throw Object.assign(new Error(`Cannot find module '${specifier}'`), { code: "MODULE_NOT_FOUND" });
+    },
+  });
+  return { [Symbol.dispose]: () => hooks.deregister() };
 }
 
 export interface ForeignParts extends Partial<Parts> {

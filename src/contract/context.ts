@@ -6,11 +6,11 @@ import { arg } from "./verb.ts";
 
 export const store = () => arg("store", place("a context store, or a folder in one"));
 export const at = () => arg("uri", text("viking://SCOPE/…"));
-export const contextErrors = ["not_found", "usage", "busy"] as const;
+export const contextErrors = ["not_found", "usage", "busy", "unsupported"] as const;
 
 export const EmbeddingProvider = oneOf(
   ["embedded", "openai", "none"],
-  "`embedded`: a model in this program; `openai`: an endpoint that speaks as OpenAI's does; `none`: search by words alone",
+  "`embedded`: the model of the package cairnstate-model; `openai`: an endpoint that speaks as OpenAI's does; `none`: search by words alone",
 );
 export type EmbeddingProvider = Of<typeof EmbeddingProvider>;
 
@@ -153,7 +153,7 @@ export const ExportBundleResult = object({
   index_records: number(),
 });
 export type ExportBundleResult = Of<typeof ExportBundleResult>;
-export const exportErrors = [...contextErrors, "already_exists", "unsupported"] as const;
+export const exportErrors = [...contextErrors, "already_exists"] as const;
 
 const bringing = {
   onConflict: opt(
@@ -183,7 +183,7 @@ export const ImportBundleResult = object({
   ...indexed,
 });
 export type ImportBundleResult = Of<typeof ImportBundleResult>;
-export const importErrors = [...contextErrors, "already_exists", "damaged", "newer_version", "unsupported"] as const;
+export const importErrors = [...contextErrors, "already_exists", "damaged", "newer_version"] as const;
 export const RestoreContextOptions = object({
   ...CallOptions.entries,
   ...bringing,

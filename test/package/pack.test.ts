@@ -5,13 +5,24 @@ import { test } from "node:test";
 import { SCHEMAS } from "../../src/contract/names.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "../../src/verbs/index.ts";
 import { VERSION } from "../../src/formats/program.ts";
-import { Clone, registryAnswers } from "./clone.ts";
+import { Clone, type Outcome, registryAnswers } from "./clone.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
 
+/** Bytes of the core: of its download, and of its files. */
+const MOST_BYTES = { packed: 2_000_000, unpacked: 7_000_000 };
+
 interface Packed {
   filename: string;
+  version: string;
+  /** Bytes of the file that is downloaded. */
+  size: number;
+  unpackedSize: number;
   files: { path: string }[];
+}
+
+interface Manifest {
+  peerDependencies: Record<string, string>;
 }
 
 test(
@@ -21,15 +32,18 @@ test(
     if (!registryAnswers()) return t.skip("the npm registry cannot be reached");
     using clone = new Clone();
     assert.equal(clone.run(clone.launcher, ["--version"]).stdout.trim(), VERSION);
-    const packed = clone.run("npm", ["pack", "--json", "--silent", "--pack-destination", clone.scratch], {
-      cwd: clone.folder,
-    });
-    assert.equal(packed.status, 0, packed.stderr);
-    const [tarball] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("["))) as Packed[];
-    assert.ok(tarball !== undefined);
+    const pack = (...more: string[]): Packed => {
+      const args = ["pack", "--json", "--silent", "--pack-destination", clone.scratch, ...more];
+      const packed = clone.run("npm", args, { cwd: clone.folder });
+      assert.equal(packed.status, 0, packed.stderr);
+      const [made] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("["))) as Packed[];
+      assert.ok(made !== undefined);
+      return made;
+    };
+    const [tarball, model] = [pack(), pack("-w", "cairnstate-model")];
     const names = tarball.files.map((file) => file.path);
 
-    await t.test("nothing but code, types, man pages, docs, licences and the embedded model", () => {
+    await t.test("nothing but code, types, man pages, docs and licences", () => {
       for (const name of [
         "LICENSE",
         "README.md",
@@ -48,7 +62,7 @@ test(
       }
       const others = names.filter(
         (name) =>
-          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/man\/[\w-]+\.1$|^dist\/openapi\.json$|^dist\/(?:THIRD-PARTY|LICENSE-model|static-minilm)|^docs\/|^(?:LICENSE|(?:CHANGELOG|README|SECURITY)\.md|package\.json)$/.test(
+          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/man\/[\w-]+\.1$|^dist\/openapi\.json$|^dist\/(?:THIRD-PARTY)|^docs\/|^(?:LICENSE|(?:CHANGELOG|README|SECURITY)\.md|package\.json)$/.test(
             name,
           ),
       );
@@ -57,6 +71,21 @@ test(
         names.filter((name) => /test/.test(name)),
         [],
       );
+      t.diagnostic(`the core has ${tarball.size} bytes, ${tarball.unpackedSize} unpacked`);
+      assert.ok(tarball.size <= MOST_BYTES.packed && tarball.unpackedSize <= MOST_BYTES.unpacked);
+    });
+
+    await t.test("the package of the model has its version, the model and its licence", () => {
+      assert.equal(model.version, VERSION);
+      const manifest = JSON.parse(readFileSync(path.join(clone.folder, "package.json"), "utf8")) as Manifest;
+      assert.deepEqual(manifest.peerDependencies, { "cairnstate-model": VERSION });
+      assert.deepEqual(model.files.map((file) => file.path).toSorted(), [
+        "LICENSE",
+        "NOTICE",
+        "README.md",
+        "package.json",
+        "static-minilm-256.zst",
+      ]);
     });
 
     const home = path.join(clone.scratch, "consumer");
@@ -65,31 +94,46 @@ test(
     const archive = path.join(clone.scratch, tarball.filename);
     const node = path.join(clone.folder, ".runtime/bin");
     const env = { PATH: `${node}:${clone.environment()["PATH"]}` };
-    const installed = clone.run("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", archive], {
-      cwd: home,
-      env,
-    });
-    assert.equal(installed.status, 0, installed.stderr);
+    const npm = (...args: string[]): void => {
+      const options = ["--ignore-scripts", "--no-audit", "--no-fund"];
+      const done = clone.run("npm", ["install", ...options, ...args], { cwd: home, env });
+      assert.equal(done.status, 0, done.stderr);
+    };
+    npm(archive);
+    const prefix = path.join(clone.scratch, "global");
+    const forAll = ["-g", "--prefix", prefix];
 
     await t.test("an installation for all brings the man pages of all commands", () => {
-      const prefix = path.join(clone.scratch, "global");
-      const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", prefix];
-      const done = clone.run("npm", ["install", "-g", ...options, archive], { cwd: home, env });
-      assert.equal(done.status, 0, done.stderr);
+      npm(...forAll, archive);
       const pages = names.filter((name) => name.startsWith("dist/man/")).map((name) => path.basename(name));
       assert.deepEqual(readdirSync(path.join(prefix, "share/man/man1")).toSorted(), pages.toSorted());
     });
 
-    await t.test("a context store is searched by meaning", () => {
-      const cairn = (...args: string[]): string => {
-        const done = clone.run(path.join(home, "node_modules/.bin/cairn"), args, { env, cwd: home });
+    await t.test("a context store is searched by words, and by meaning once the package of the model is there", () => {
+      const commands = [path.join(home, "node_modules/.bin/cairn"), path.join(prefix, "bin/cairn")];
+      const run = (command: string, ...args: string[]): Outcome => {
+        const done = clone.run(command, args, { env, cwd: home });
         assert.equal(done.status, 0, done.stderr);
-        return done.stdout;
+        return done;
       };
+      const places = ["in the project", "for all"];
+      const stores = places.map((name) => ["-C", path.join(home, name), "context"]);
       writeFileSync(path.join(home, "bread.md"), "The sourdough starter is fed with flour and water.\n");
-      cairn("context", "init", "store");
-      cairn("-C", "store", "context", "add", "viking://resources/bread.md", path.join(home, "bread.md"));
-      assert.match(cairn("-C", "store", "context", "find", "leaven for baking", "--mode", "semantic"), /bread\.md/);
+      for (const [at, command] of commands.entries()) {
+        assert.match(run(command, "context", "init", places[at]!).stderr, /npm install -g cairnstate-model/);
+        run(command, ...stores[at]!, "add", "viking://resources/bread.md", path.join(home, "bread.md"));
+        const { stdout, stderr } = run(command, ...stores[at]!, "find", "leaven or flour");
+        assert.match(stdout, /bread\.md/);
+        assert.match(stderr, /npm install -g cairnstate-model/);
+        assert.match(run(command, ...stores[at]!, "find", "leaven for baking").stdout, /nothing was found/);
+      }
+      npm(path.join(clone.scratch, model.filename));
+      npm(...forAll, path.join(clone.scratch, model.filename));
+      for (const [at, command] of [clone.launcher, ...commands].entries()) {
+        const { stdout, stderr } = run(command, ...stores[at % 2]!, "find", "leaven for baking", "--mode", "semantic");
+        assert.match(stdout, /bread\.md/);
+        assert.equal(stderr, "");
+      }
     });
 
     await t.test("the command answers", () => {
@@ -125,6 +169,9 @@ test(
         const outcome = clone.run("node", use, { env, cwd: home });
         assert.equal(outcome.stdout.trim(), "function", outcome.stderr);
       }
+      const same = `import { CairnError } from "cairnstate"; import { CairnError as its } from "cairnstate/client"; console.log(CairnError === its)`;
+      const outcome = clone.run("node", ["--input-type=module", "--eval", same], { env, cwd: home });
+      assert.equal(outcome.stdout.trim(), "true", outcome.stderr);
     });
 
     await t.test("the library says which Node it needs to an older one", (older) => {

@@ -1,5 +1,6 @@
 import { ContextServer } from "../../api/context-server/server.ts";
 import { isLoopback, parseListen } from "../../daemon/listen-address.ts";
+import { MODEL_WARNING } from "../../context/open-embedder.ts";
 import { ContextStore } from "../../context/store.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
@@ -37,6 +38,7 @@ export const command: CommandDefinition = {
     const apiKey = keyOf(context, input, "path" in address);
     const { layout } = chosenLayout(input);
     const store = await ContextStore.open(context.folder(), WAIT_MS);
+    if (store.lacksModel) context.note(MODEL_WARNING);
     try {
       const server = await ContextServer.start({
         store,

@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { EMBEDDED, ContextStore } from "../../context/store.ts";
 import { addFiles, listFiles, readFiles, removeFiles } from "../../context/files.ts";
 import { checkConsistency, reindex } from "../../context/consistency.ts";
-import { openEmbedder } from "../../context/open-embedder.ts";
+import { findModel, MODEL_WARNING, modelMissing, openEmbedder } from "../../context/open-embedder.ts";
 import { find } from "../../context/search.ts";
 import { parseUri, toUri } from "../../context/uri.ts";
 import type {
@@ -28,12 +28,13 @@ import type { EmbeddingConfig } from "../../context/embedding.ts";
 
 export async function initContext(folder: string, options: InitContextOptions): Promise<ContextInfo> {
   await using store = await ContextStore.init(folder, await configOf(options));
+  warnOfModel(store, options);
   const { provider, model, dimensions } = store.embedding;
   return { path: store.folder, embedding: provider, model, dimensions };
 }
 
 async function configOf({
-  embedding = "embedded",
+  embedding,
   model,
   baseUrl,
   dimensions,
@@ -45,7 +46,9 @@ async function configOf({
       hint: "choose it: --embedding openai",
     });
   if (embedding === "none") return { provider: "none", model: "", dimensions: 0 };
-  if (embedding === "embedded") return EMBEDDED;
+  if (embedding === "embedded" && findModel() === null) throw modelMissing("a store of the embedded model");
+  // A store that nobody chose a model for is searched by words until the package is there.
+  if (embedding !== "openai") return EMBEDDED;
   if (model === undefined)
     throw new CairnError("usage", "an endpoint wants the name of a model", {
       hint: "for example --model text-embedding-3-small",
@@ -62,11 +65,17 @@ async function configOf({
   return { ...config, dimensions: vector!.length };
 }
 
-/** Reads into the index what a change brought. */
+function warnOfModel({ lacksModel }: ContextStore, { onWarning }: CallOptions): void {
+  if (lacksModel) onWarning?.(MODEL_WARNING);
+}
+
+/** Reads into the index what a change brought. Warns if the store lacks its model. */
 export async function fillIndex(
   store: ContextStore,
-  { signal, onProgress }: CallOptions,
+  options: CallOptions,
 ): Promise<{ indexed: number; vectors: number }> {
+  const { signal, onProgress } = options;
+  warnOfModel(store, options);
   const told = (done: number): void => onProgress?.({ phase: "indexing", done });
   return await store.fill({ signal, onProgress: told });
 }
@@ -113,10 +122,12 @@ export async function readContext(
 export async function findInContext(
   place: string,
   query: string,
-  { under, limit, mode, signal, lockTimeoutMs }: FindInContextOptions,
+  options: FindInContextOptions,
 ): Promise<FindInContextResult> {
-  await using store = await ContextStore.open(place, lockTimeoutMs);
+  const { under, limit, mode, signal } = options;
+  await using store = await ContextStore.open(place, options.lockTimeoutMs);
   await store.fillLeft({ signal });
+  if (mode !== "words") warnOfModel(store, options);
   return { hits: await find(store, query, { under, limit, mode, signal }) };
 }
 
@@ -137,12 +148,11 @@ export async function reindexContext(place: string, options: ReindexContextOptio
   return { ...changed, ...(await fillIndex(store, options)) };
 }
 
-export async function checkContext(
-  place: string,
-  { under = "viking://", signal, lockTimeoutMs }: CheckContextOptions,
-): Promise<CheckContextResult> {
+export async function checkContext(place: string, options: CheckContextOptions): Promise<CheckContextResult> {
+  const { under = "viking://", signal } = options;
   const path = parseUri(under);
-  await using store = await ContextStore.open(place, lockTimeoutMs);
+  await using store = await ContextStore.open(place, options.lockTimeoutMs);
   await store.fillLeft({ signal });
+  warnOfModel(store, options);
   return checkConsistency(store, path);
 }

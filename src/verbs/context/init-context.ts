@@ -8,7 +8,7 @@ export const initContext = libraryVerb({
   takes: [arg("folder", place())],
   options: InitContextOptions,
   output: ContextInfo,
-  errors: ["already_exists", "usage"],
+  errors: ["already_exists", "usage", "unsupported"],
   command: "context init",
   run: async (_hand, folder, options) =>
     (await import("../../operations/context/stores.ts")).initContext(folder, options),

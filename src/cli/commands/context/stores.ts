@@ -18,7 +18,7 @@ export const init: CommandDefinition = {
   options: [
     {
       flags: "--embedding <provider>",
-      text: "embedded (default: a model in this program, English), openai (an endpoint), or none (words alone)",
+      text: "embedded (default: the model of the package cairnstate-model, English), openai (an endpoint), or none (words alone)",
       values: PROVIDERS,
     },
     { flags: "--model <name>", text: "of an endpoint" },
@@ -26,7 +26,7 @@ export const init: CommandDefinition = {
     { flags: "--dimensions <count>", text: "length of an endpoint's vectors (default: it is asked)" },
   ],
   examples: [
-    { line: "cairn context init knowledge", text: "with the model in this program" },
+    { line: "cairn context init knowledge", text: "with the model of the package" },
     {
       line: "cairn context init knowledge --embedding openai --model nomic-embed-text --base-url http://127.0.0.1:11434/v1",
       text: "with a server of models on this machine",
