@@ -9,7 +9,7 @@ const ROOT = path.resolve(import.meta.dirname, "..");
 
 /** Interfaces as the compiler would emit them, without the members that are no verbs. */
 const EMITTED = ["Client", "CairnLibrary", "BackupRepository"]
-  .map((name) => `export interface ${name} extends Methods<typeof X> {\n}\n`)
+  .map((name) => `export interface ${name} {\n}\n`)
   .join("");
 
 test("every module whose types the package exports is in the list of names", () => {
@@ -62,7 +62,7 @@ type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : "narrower") : "wid
   };
   const config = {
     compilerOptions: { ...compilerOptions, typeRoots: [path.join(ROOT, "node_modules/@types")] },
-    files: ["check.ts"],
+    files: ["check.ts", "../../src/verbs/index.ts"],
   };
   writeFileSync(path.join(folder, "tsconfig.json"), JSON.stringify(config));
   const ran = spawnSync(process.execPath, [path.join(ROOT, "node_modules/typescript/bin/tsc"), "-p", folder], {

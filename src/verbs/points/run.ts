@@ -12,6 +12,8 @@ export const run = workspaceVerb({
   unserved: "it runs a program, which is its caller's to run",
   needs: "nothing",
   run: async ({ client, within }, command, options) => {
+    // Asked at once: the client may be closed while the code is loaded.
+    const root = client.workspacePath(options.workspaceName);
     const { run: runCommand } = await import("../../operations/run.ts");
     return runCommand(command, options, {
       // By no call of the client: that may have been closed when the command ends.
@@ -19,7 +21,7 @@ export const run = workspaceVerb({
         within(saving.workspaceName, async (workspace) =>
           (await import("../../operations/save.ts")).save(workspace, saving),
         ),
-      root: client.workspacePath(options.workspaceName),
+      root,
     });
   },
 });
