@@ -8,22 +8,23 @@ const bundle = () => arg("path", place("a bundle"));
 const errors = ["damaged", "newer_version", "not_found", "unsupported"] as const;
 
 export const BundleInfo = object({
-  layout: oneOf(["A", "B", "C"], "how the zip is laid out, by where its manifest lies"),
-  name: text("of the root"),
+  layout: oneOf(["A", "B", "C"], "layout of the zip, told by the place of its manifest"),
+  name: text("name of the root"),
   uri: text(),
   scope: text(),
-  scopes: rows(text(), "of a backup"),
+  scopes: rows(text(), "the scopes of a backup"),
   content_sha256: text("64 hex digits"),
   files: number(),
-  directories: number("the root too"),
-  bytes: number("sum of the files' sizes"),
+  directories: number("including the root"),
+  bytes: number("total size of the files"),
   index_records: number("0 for layout A"),
   has_vectors: flag(),
-  entries: rows(object({ path: text(), kind: oneOf(["file", "directory"]), size: number() }), "by path"),
+  entries: rows(object({ path: text(), kind: oneOf(["file", "directory"]), size: number() }), "sorted by path"),
 });
 export type BundleInfo = Of<typeof BundleInfo>;
 export const inspectBundle = verb({
-  about: "Says what is in a bundle by its manifest, which is compared with the zip; no content is read.",
+  about:
+    "Lists the content of a bundle from its manifest, and compares the manifest with the zip's directory. File contents are not read.",
   takes: [bundle()],
   options: CallOptions,
   output: BundleInfo,
@@ -41,7 +42,7 @@ const facts = {
 export const VerifyBundleFileResult = object({ ...facts, duration_ms: number() });
 export type VerifyBundleFileResult = Of<typeof VerifyBundleFileResult>;
 export const verifyBundle = verb({
-  about: "Reads all that is in a bundle and compares it with its manifest.",
+  about: "Reads every file in a bundle and compares it with the manifest.",
   takes: [bundle()],
   options: CallOptions,
   output: VerifyBundleFileResult,
@@ -60,7 +61,7 @@ export const diffBundles = verb({
 
 export const ExtractBundleOptions = object({
   ...CallOptions.entries,
-  paths: opt(list(text(), "only these paths of the bundle, and what lies below them")),
+  paths: opt(list(text(), "only these paths of the bundle, and everything below them")),
 });
 export type ExtractBundleOptions = Of<typeof ExtractBundleOptions>;
 export const ExtractBundleResult = object({
@@ -71,8 +72,7 @@ export const ExtractBundleResult = object({
 });
 export type ExtractBundleResult = Of<typeof ExtractBundleResult>;
 export const extractBundle = verb({
-  about:
-    "Writes what is in a bundle into a folder that is absent or empty, once all of it was checked; whole or not at all.",
+  about: "Checks a bundle and extracts it into an absent or empty folder: completely or not at all.",
   takes: [bundle(), arg("to", place("the folder"))],
   options: ExtractBundleOptions,
   output: ExtractBundleResult,
@@ -81,17 +81,17 @@ export const extractBundle = verb({
 
 export const ConvertBundleOptions = object({
   ...CallOptions.entries,
-  layout: opt(oneOf(["A", "B", "C"], "how it is laid out; `C` unless told")),
-  withoutVectors: opt(flag("leave vectors out, which layout A cannot have")),
-  leaveOut: opt(list(text(), "paths of the bundle that the new one is not to have, with all below them")),
-  sessionsTo: opt(text("a user: `viking://session/ID` becomes `viking://user/USER/sessions/ID`")),
+  layout: opt(oneOf(["A", "B", "C"], "layout of the new bundle; default `C`")),
+  withoutVectors: opt(flag("leave out the vectors; needed for layout A, which cannot hold any")),
+  leaveOut: opt(list(text(), "leave out these paths of the bundle, and everything below them")),
+  sessionsTo: opt(text("move sessions to this user: `viking://session/ID` becomes `viking://user/USER/sessions/ID`")),
 });
 export type ConvertBundleOptions = Of<typeof ConvertBundleOptions>;
 export const ConvertBundleResult = object({ path: text("absolute"), ...facts });
 export type ConvertBundleResult = Of<typeof ConvertBundleResult>;
 export const convertBundle = verb({
-  about: "Writes what is in a bundle as a new one in another layout, once all of it was checked.",
-  takes: [bundle(), arg("to", place("a file that is not there"))],
+  about: "Checks a bundle and writes its content as a new bundle in another layout.",
+  takes: [bundle(), arg("to", place("the new file, which must not exist"))],
   options: ConvertBundleOptions,
   output: ConvertBundleResult,
   errors: [...errors, "already_exists"],

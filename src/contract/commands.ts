@@ -75,7 +75,7 @@ import { Conversion, EngineReason, SavePoint, WorkspaceRef } from "./words.ts";
 
 const point = object({ save_point: SavePoint });
 const plan = object({ plan: RestorePlan });
-const content = { content_b64: text("of a file of at most 256 MiB; without `--json` the bytes go to stdout") };
+const content = { content_b64: text("content of a file of at most 256 MiB; without `--json` the bytes go to stdout") };
 
 /** JSON has snake_case names, also of the rules of a policy. */
 function inSnakeCase(entries: Entries): Entries {
@@ -85,7 +85,13 @@ function inSnakeCase(entries: Entries): Entries {
 
 const AgentFiles = object({
   tool: text(),
-  files: rows(object({ path: text("absolute"), changed: flag(), text: text("as it is now; empty: it is gone") })),
+  files: rows(
+    object({
+      path: text("absolute"),
+      changed: flag(),
+      text: text("the file's new content; empty: the file was removed"),
+    }),
+  ),
 });
 
 /** The `data` of each command with `--json`, by the line that it begins with. */
@@ -137,7 +143,7 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   inspect: InspectResult,
   workspaces: object({ workspaces: rows(WorkspaceInfo) }),
   "workspaces --points": object({
-    save_points: rows(object({ workspace: text("its folder, absolute"), ...SavePoint.entries })),
+    save_points: rows(object({ workspace: text("the workspace's folder, absolute"), ...SavePoint.entries })),
   }),
   relocate: RelocateResult,
   release: object({
@@ -148,13 +154,13 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   seal: seal.output,
   "serve-context": object({
     url: text("`unix:PATH` for a socket"),
-    path: text("of the store"),
+    path: text("path of the store"),
     authentication: oneOf(["none", "api-key"]),
-    layout: oneOf(["A", "B", "C"], "of the bundles that it gives"),
+    layout: oneOf(["A", "B", "C"], "layout of the bundles that the server sends"),
   }),
   "serve-repository": object({
     url: text(),
-    repository: text("as a client names it; USER stands for the user's name"),
+    repository: text("the repository URL for clients; USER stands for the user's name"),
     path: text(),
     append_only: flag(),
     private_repositories: flag(),
@@ -167,8 +173,8 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
   ...CONTEXT_DATA,
   "agent install": AgentFiles,
   "agent remove": AgentFiles,
-  "agent hook": object({ save_point_id: orNull(text("null: nothing was saved")) }),
-  mcp: object({ path: text("of the folder whose save points are served") }),
+  "agent hook": object({ save_point_id: orNull(text("null: no point was made")) }),
+  mcp: object({ path: text("the folder whose save points are served") }),
   ...MACHINE_DATA,
   completion: object({ shell: text(), script: text() }),
   __complete: object({ candidates: rows(anything()) }),

@@ -10,16 +10,16 @@ const errors = ["not_found", "usage", "busy"] as const;
 
 export const EmbeddingProvider = oneOf(
   ["embedded", "openai", "none"],
-  "`embedded`: a model in this program; `openai`: an endpoint that speaks as OpenAI's does; `none`: search by words alone",
+  "`embedded`: a model that comes with Cairn; `openai`: an endpoint with OpenAI's API; `none`: no vectors, search by words only",
 );
 export type EmbeddingProvider = Of<typeof EmbeddingProvider>;
 
 export const InitContextOptions = object({
   ...CallOptions.entries,
   embedding: opt(EmbeddingProvider),
-  model: opt(text("of an endpoint")),
-  baseUrl: opt(text("of an endpoint, up to and with `/v1`; its key is read from CAIRN_EMBEDDING_KEY")),
-  dimensions: opt(count("length of an endpoint's vectors; asked of it unless told")),
+  model: opt(text("model name at the endpoint")),
+  baseUrl: opt(text("the endpoint's URL, up to and including `/v1`; its key is read from CAIRN_EMBEDDING_KEY")),
+  dimensions: opt(count("length of the endpoint's vectors; default: ask the endpoint")),
 });
 export type InitContextOptions = Of<typeof InitContextOptions>;
 export const ContextInfo = object({
@@ -30,19 +30,22 @@ export const ContextInfo = object({
 });
 export type ContextInfo = Of<typeof ContextInfo>;
 export const initContext = verb({
-  about: "Makes a context store of a folder, which is made too where it is absent.",
+  about: "Creates a context store in a folder. Creates the folder if it does not exist.",
   takes: [arg("folder", place())],
   options: InitContextOptions,
   output: ContextInfo,
   errors: ["already_exists", "usage"],
 });
 
-const indexed = { indexed: number("records whose file was read"), vectors: number("vectors that were made") };
+const indexed = {
+  indexed: number("records that were written from their file"),
+  vectors: number("vectors that were computed"),
+};
 
 export const AddToContextOptions = object({
   ...CallOptions.entries,
-  overwrite: opt(flag("put it in the place of what is there")),
-  abstract: opt(text("short text of a folder, its level 0")),
+  overwrite: opt(flag("replace an existing file or folder")),
+  abstract: opt(text("short text about the folder (its level 0)")),
 });
 export type AddToContextOptions = Of<typeof AddToContextOptions>;
 export const AddToContextResult = object({
@@ -52,19 +55,19 @@ export const AddToContextResult = object({
   bytes: number(),
   left_out: rows(
     object({
-      path: text("below the folder"),
+      path: text("relative to the folder"),
       reason: oneOf(
         ["rule", "special"],
-        "`rule`: version control, `node_modules`, a file with credentials by its name, or a line of a `.cairnignore` file; `special`: a link, pipe, socket or device",
+        "`rule`: version control, `node_modules`, a file whose name suggests credentials, or a line of a `.cairnignore` file; `special`: a link, pipe, socket or device",
       ),
     }),
-    "entries of the folder that were not added, with all below them; a special one: exit 10",
+    "entries of the folder that were not added, with everything below them; exit 10 if one is `special`",
   ),
   ...indexed,
 });
 export type AddToContextResult = Of<typeof AddToContextResult>;
 export const addToContext = verb({
-  about: "Puts a file, or a folder with all in it, into a context store, and indexes it.",
+  about: "Adds a file, or a folder with everything in it, to a context store, and indexes it.",
   takes: [store(), at(), arg("from", place("a file or folder"))],
   options: AddToContextOptions,
   output: AddToContextResult,
@@ -73,21 +76,21 @@ export const addToContext = verb({
 
 export const ListContextOptions = object({
   ...CallOptions.entries,
-  recursive: opt(flag("what lies further below too")),
-  all: opt(flag("hidden files too: abstracts and overviews")),
+  recursive: opt(flag("list subfolders too")),
+  all: opt(flag("list hidden files too: abstracts and overviews")),
 });
 export type ListContextOptions = Of<typeof ListContextOptions>;
 export const ContextEntry = object({
   uri: text(),
   kind: oneOf(["file", "directory"]),
   size: number(),
-  abstract: text("empty where there is none"),
+  abstract: text("empty if there is none"),
 });
 export type ContextEntry = Of<typeof ContextEntry>;
 export const ListContextResult = object({ entries: rows(ContextEntry) });
 export type ListContextResult = Of<typeof ListContextResult>;
 export const listContext = verb({
-  about: "Lists what lies at a place of a context store, with its abstracts.",
+  about: "Lists the entries of a context store at a URI, with their abstracts.",
   takes: [store(), at()],
   options: ListContextOptions,
   output: ListContextResult,
@@ -96,18 +99,18 @@ export const listContext = verb({
 
 export const ReadContextOptions = object({
   ...CallOptions.entries,
-  level: opt(count("of a directory: 0 its abstract, 1 its overview")),
+  level: opt(count("for a directory: 0 reads its abstract, 1 its overview")),
 });
 export type ReadContextOptions = Of<typeof ReadContextOptions>;
 export const ReadContextResult = object({
   uri: text(),
   bytes: number(),
   content: text("as UTF-8"),
-  content_b64: opt(text("the exact bytes in base64, where they are not UTF-8")),
+  content_b64: opt(text("the exact bytes in base64, if they are not UTF-8")),
 });
 export type ReadContextResult = Of<typeof ReadContextResult>;
 export const readContext = verb({
-  about: "Reads a file of a context store, or a level of a directory.",
+  about: "Reads a file of a context store, or the abstract or overview of a directory.",
   takes: [store(), at()],
   options: ReadContextOptions,
   output: ReadContextResult,
@@ -116,14 +119,14 @@ export const readContext = verb({
 
 export const FindInContextOptions = object({
   ...CallOptions.entries,
-  under: opt(text("only at or below this place")),
-  limit: opt(count("most that are given; 10 unless told")),
-  mode: opt(oneOf(["both", "semantic", "words"], "how it looks")),
+  under: opt(text("only at or below this URI")),
+  limit: opt(count("at most this many results; default 10")),
+  mode: opt(oneOf(["both", "semantic", "words"], "how to search: by meaning, by words, or both")),
 });
 export type FindInContextOptions = Of<typeof FindInContextOptions>;
 export const ContextHit = object({
   uri: text(),
-  level: number("0 an abstract, 1 an overview, 2 a file"),
+  level: number("0: abstract, 1: overview, 2: file"),
   context_type: text(),
   name: text(),
   abstract: text(),
@@ -143,18 +146,18 @@ export const findInContext = verb({
 export const RemoveFromContextResult = object({ uri: text(), files: number() });
 export type RemoveFromContextResult = Of<typeof RemoveFromContextResult>;
 export const removeFromContext = verb({
-  about: "Takes a file or directory out of a context store, with all below it.",
+  about: "Removes a file or directory from a context store, with everything below it.",
   takes: [store(), at()],
   options: CallOptions,
   output: RemoveFromContextResult,
   errors,
 });
 
-const under = { under: opt(text("only at or below this place")) };
+const under = { under: opt(text("only at or below this URI")) };
 export const ReindexContextOptions = object({
   ...CallOptions.entries,
   ...under,
-  all: opt(flag("read every file again, changed or not")),
+  all: opt(flag("read every file again, even if unchanged")),
 });
 export type ReindexContextOptions = Of<typeof ReindexContextOptions>;
 export const ReindexContextResult = object({
@@ -165,7 +168,7 @@ export const ReindexContextResult = object({
 });
 export type ReindexContextResult = Of<typeof ReindexContextResult>;
 export const reindexContext = verb({
-  about: "Makes the index of a context store what its files are.",
+  about: "Updates the index of a context store from its files.",
   takes: [store()],
   options: ReindexContextOptions,
   output: ReindexContextResult,
@@ -177,8 +180,8 @@ export const CheckContextOptions = object({ ...CallOptions.entries, ...under });
 export type CheckContextOptions = Of<typeof CheckContextOptions>;
 export const CheckContextResult = object({
   ok: flag(),
-  expected: number("records that the files ask for"),
-  indexed: number("records that there are"),
+  expected: number("records that the files should have"),
+  indexed: number("records that exist"),
   missing_records: rows(ContextDifference, "files without a record"),
   missing_files: rows(ContextDifference, "records without a file"),
   stale: rows(ContextDifference, "files that changed since they were indexed"),
@@ -186,18 +189,18 @@ export const CheckContextResult = object({
 });
 export type CheckContextResult = Of<typeof CheckContextResult>;
 export const checkContext = verb({
-  about: "Compares a context store's files with its index and names what is missing on either side.",
+  about: "Compares a context store's files with its index, and lists missing and outdated records.",
   takes: [store()],
   options: CheckContextOptions,
   output: CheckContextResult,
   errors,
 });
 
-const Layout = oneOf(["A", "B", "C"], "how the bundle is laid out; `C`, and `B` for what lies in `agent` or `session`");
+const Layout = oneOf(["A", "B", "C"], "layout of the bundle; default `C`, or `B` for content of `agent` or `session`");
 export const ExportBundleOptions = object({
   ...CallOptions.entries,
   layout: opt(Layout),
-  includeVectors: opt(flag("pack the vectors too")),
+  includeVectors: opt(flag("include the vectors")),
 });
 export type ExportBundleOptions = Of<typeof ExportBundleOptions>;
 export const ExportBundleResult = object({
@@ -212,51 +215,51 @@ export type ExportBundleResult = Of<typeof ExportBundleResult>;
 const exportErrors = [...errors, "already_exists", "unsupported"] as const;
 export const exportBundle = verb({
   about:
-    "Packs a subtree of a context store, or a whole scope, as a bundle, which is read again before it has its name.",
-  takes: [store(), at(), arg("to", place("a file that is not there"))],
+    "Exports a subtree or a whole scope of a context store as a bundle. The file gets its name after it was read again and verified.",
+  takes: [store(), at(), arg("to", place("the new file, which must not exist"))],
   options: ExportBundleOptions,
   output: ExportBundleResult,
   errors: exportErrors,
 });
 export const backupContext = verb({
-  about: "Packs all scopes of a context store as a bundle that only a restore takes.",
-  takes: [store(), arg("to", place("a file that is not there"))],
+  about: "Exports all scopes of a context store as one bundle, for `restoreContext` only.",
+  takes: [store(), arg("to", place("the new file, which must not exist"))],
   options: ExportBundleOptions,
   output: ExportBundleResult,
   errors: exportErrors,
 });
 
 const bringing = {
-  onConflict: opt(
-    oneOf(["fail", "overwrite", "skip"], "what is done where something is there already; `fail` unless told"),
-  ),
+  onConflict: opt(oneOf(["fail", "overwrite", "skip"], "what to do if the content exists already; default `fail`")),
   vectorMode: opt(
     oneOf(
       ["auto", "recompute", "require"],
-      "`auto`: the bundle's vectors where they fit; `recompute`: made anew; `require`: the bundle's or none",
+      "`auto`: use the bundle's vectors if they fit the store's model; `recompute`: compute them again; `require`: fail unless the bundle's vectors fit",
     ),
   ),
-  paths: opt(list(text(), "only these paths of the bundle, and what lies below them")),
-  dryRun: opt(flag("check all of it, and say what would be done")),
+  paths: opt(list(text(), "only these paths of the bundle, and everything below them")),
+  dryRun: opt(flag("check the whole bundle, and report what would be done")),
 };
 export const ImportBundleOptions = object({ ...CallOptions.entries, ...bringing });
 export type ImportBundleOptions = Of<typeof ImportBundleOptions>;
 export const ImportBundleResult = object({
-  uri: text("where it lies now"),
-  skipped: flag("something was there, and it was left"),
+  uri: text("where the content is now"),
+  skipped: flag("true: content existed already and was left unchanged"),
   dry_run: flag(),
   files: number(),
   directories: number(),
   bytes: number(),
   vectors_from: oneOf(["bundle", "model", "none"]),
-  replaced: rows(text(), "places that were there"),
-  is_merged: flag("they were written into, and what the bundle does not have stays; else they went whole"),
+  replaced: rows(text(), "URIs whose former content was replaced"),
+  is_merged: flag(
+    "true: the bundle was merged into existing content, and files that are not in the bundle stay; false: existing content was removed first",
+  ),
   ...indexed,
 });
 export type ImportBundleResult = Of<typeof ImportBundleResult>;
 const importErrors = [...errors, "already_exists", "damaged", "newer_version", "unsupported"] as const;
 export const importBundle = verb({
-  about: "Brings a bundle in below a place of a context store. All of it is checked before anything is written.",
+  about: "Imports a bundle below a URI of a context store. Checks the whole bundle before it writes.",
   takes: [store(), arg("path", place("a bundle")), arg("parent", text("viking://SCOPE/…"))],
   options: ImportBundleOptions,
   output: ImportBundleResult,
@@ -265,11 +268,11 @@ export const importBundle = verb({
 export const RestoreContextOptions = object({
   ...CallOptions.entries,
   ...bringing,
-  exact: opt(flag("what only the store has goes; else it stays")),
+  exact: opt(flag("remove content that the backup does not have; default: keep it")),
 });
 export type RestoreContextOptions = Of<typeof RestoreContextOptions>;
 export const restoreContext = verb({
-  about: "Brings all scopes of a backup back into a context store. All of it is checked before anything is written.",
+  about: "Restores all scopes of a backup bundle into a context store. Checks the whole bundle before it writes.",
   takes: [store(), arg("path", place("a bundle"))],
   options: RestoreContextOptions,
   output: ImportBundleResult,

@@ -7,7 +7,7 @@ import { allow, CallOptions, SavePoint, WorkspaceCallOptions, WorkspaceRef } fro
 
 export const ExportPointOptions = object({
   ...WorkspaceCallOptions.entries,
-  asTar: opt(flag("one tar file of the directory instead; the file is absent")),
+  asTar: opt(flag("write one tar file instead of a directory; the file must not exist")),
   allow: allow("override a guard"),
 });
 export type ExportPointOptions = Of<typeof ExportPointOptions>;
@@ -16,15 +16,15 @@ export const ExportPointResult = object({
   save_point_id: text(),
   state_digest: text(),
   files: number(),
-  entries: number("directories, links and what else has no content"),
+  entries: number("directories, links and other entries without content"),
   bytes: number(),
   duration_ms: number(),
 });
 export type ExportPointResult = Of<typeof ExportPointResult>;
 export const exportPoint = verb({
   about:
-    "Writes a save point as an export directory, which is absent or empty: its content beside an envelope that is written last.",
-  takes: [arg("target", target()), arg("to", place("the directory, absolute"))],
+    "Writes a save point as an export directory: its content, and an envelope that is written last. The directory must be absent or empty.",
+  takes: [arg("target", target()), arg("to", place("the directory (absolute)"))],
   options: ExportPointOptions,
   output: ExportPointResult,
   errors: ["already_exists", "incomplete", "refused", "no_space", "unsupported"],
@@ -32,9 +32,9 @@ export const exportPoint = verb({
 
 export const ImportDirectoryOptions = object({
   ...CallOptions.entries,
-  isTar: opt(flag("it is a tar file of the directory")),
-  isClone: opt(flag("a workspace of its own, without a word of where it came from")),
-  name: opt(text("of the new workspace; default: that of the exported one, of a clone the folder's")),
+  isTar: opt(flag("the source is a tar file of an export directory")),
+  isClone: opt(flag("create an independent workspace, without a record of its origin")),
+  name: opt(text("name of the new workspace; default: the exported workspace's name, or for a clone the folder's")),
   allow: allow("override a guard"),
 });
 export type ImportDirectoryOptions = Of<typeof ImportDirectoryOptions>;
@@ -49,7 +49,7 @@ export const ImportDirectoryResult = object({
 export type ImportDirectoryResult = Of<typeof ImportDirectoryResult>;
 export const importDirectory = verb({
   about:
-    "Makes a workspace of an export directory, in a folder that is absent or empty. All of the directory is checked first.",
+    "Creates a workspace from an export directory, in an absent or empty folder. Checks the whole directory first.",
   takes: [arg("from", place("the directory")), arg("folder", place("the new folder, absolute"))],
   options: ImportDirectoryOptions,
   output: ImportDirectoryResult,

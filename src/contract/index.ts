@@ -116,14 +116,14 @@ export const LIBRARY_VERBS = {
   detectEngine: care.detectEngine,
   validateEngine: care.validateEngine,
   init: verb({
-    about: "Makes a self-contained workspace: `<path>/main` and `<path>/.cairn`.",
+    about: "Creates a self-contained workspace: `<path>/main` and `<path>/.cairn`.",
     takes: [arg("path", place())],
     options: care.InitOptions,
     output: client,
     errors: ["already_exists"],
   }),
   adopt: verb({
-    about: "Makes a folder the workspace `main`; nothing moves.",
+    about: "Makes a folder the workspace `main`, without moving any file.",
     takes: [arg("path", place())],
     options: care.AdoptOptions,
     output: client,
@@ -137,13 +137,14 @@ export const LIBRARY_VERBS = {
     errors: ["not_a_workspace"],
   }),
   openOrInit: verb({
-    about: "Opens, or inits when there is nothing; processes that do so at once end with one id.",
+    about:
+      "Opens a workspace, or creates a self-contained one if there is none. Concurrent calls end with the same id.",
     takes: [arg("path", place())],
     options: care.InitOptions,
     output: client,
   }),
   openOrAdopt: verb({
-    about: "Opens, or adopts when there is nothing.",
+    about: "Opens a workspace, or adopts the folder if it is none.",
     takes: [arg("path", place())],
     options: care.AdoptOptions,
     output: client,

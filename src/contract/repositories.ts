@@ -69,10 +69,10 @@ const snapshot = () => text("a snapshot: id, prefix, `latest`, or a save point's
 // -------------------------------------------------------------------------------------- open, keys, locks
 
 export const TransferLimits = object({
-  uploadRate: opt(number("bytes a second to the storage")),
-  downloadRate: opt(number("bytes a second from it")),
+  uploadRate: opt(number("limit for uploads, in bytes a second")),
+  downloadRate: opt(number("limit for downloads, in bytes a second")),
   connections: opt(
-    number("calls under way at once; more than 5 to a server of `rest:`, than 16 to one of `s3:`, only so"),
+    number("maximum number of concurrent requests; default at most 5 to a `rest:` server and 16 to an `s3:` server"),
   ),
 });
 export type TransferLimits = Of<typeof TransferLimits>;
@@ -87,46 +87,50 @@ const password = (phrase: string) =>
 type Environment = Readonly<Record<string, string | undefined>>;
 export const Compression = oneOf(
   ["auto", "off", "fastest", "better", "max"],
-  "of what is stored new: `auto`, `fastest`: as a workspace holds it; `better`, `max`: smaller, and slower; `off`: not at all",
+  "compression of new data: `auto`, `fastest`: as in a workspace's store; `better`, `max`: smaller and slower; `off`: none",
 );
 export type Compression = Of<typeof Compression>;
 export const RepositoryOptions = object(
   {
     ...CallOptions.entries,
-    repository: place("`/path`, `local:/path`, or what another storage is called"),
-    password: password("asked for only when it is needed"),
+    repository: place("the repository: `/path`, `local:/path`, or the URL of another storage"),
+    password: password("the repository's password; a function is called only when the password is needed"),
     env: opt(
       custom<Environment>(
         "Readonly<Record<string, string | undefined>>",
         "an object",
         (value) => typeof value === "object" && value !== null,
         {
-          about: "where a storage looks up its credentials; default: the process's own",
+          about: "environment variables with the storage's credentials; default: the process's environment",
         },
       ),
     ),
     limits: opt(TransferLimits),
     compression: opt(Compression),
-    packSize: opt(number("bytes at which a new pack is closed, 4 to 128 MiB; default 16 MiB")),
+    packSize: opt(number("target size of new packs in bytes, 4 to 128 MiB; default 16 MiB")),
     soon: opt(
-      oneOf(["verify", "restore"], "the first call that will be made: its threads start while the key is derived"),
+      oneOf(["verify", "restore"], "the call that will come first: its threads start while the key is derived"),
     ),
   },
-  "`signal` ends opening, and nothing once it is open: each call has its own",
+  "`signal` aborts only the opening: later calls have their own",
 );
 export type RepositoryOptions = Of<typeof RepositoryOptions>;
 export const InitRepositoryOptions = object({
   ...RepositoryOptions.entries,
-  like: opt(place("a workspace with whose cutting of large files restic shall share content there")),
+  like: opt(
+    place(
+      "a workspace whose chunker parameters the repository gets, so that files backed up there with restic are deduplicated against it",
+    ),
+  ),
 });
 export type InitRepositoryOptions = Of<typeof InitRepositoryOptions>;
 
 export const RepositoryKey = object({
   key_id: text(),
-  created_at: orNull(text("null where its writer did not say")),
+  created_at: orNull(text("null if the program that wrote the key did not record it")),
   hostname: text(),
   username: text(),
-  current: flag("true for the one that opened the repository"),
+  current: flag("true for the key that opened the repository"),
 });
 export type RepositoryKey = Of<typeof RepositoryKey>;
 export const RepositoryKeys = object({
@@ -137,17 +141,17 @@ export const RepositoryKeys = object({
 export type RepositoryKeys = Of<typeof RepositoryKeys>;
 export const AgeKeyOptions = object({
   ...CallOptions.entries,
-  recipients: list(text(), "`age1…`; each of them alone can open the file"),
-  file: place("the file that is made"),
+  recipients: list(text(), "`age1…`; each recipient alone can decrypt the file"),
+  file: place("the new file"),
 });
 export type AgeKeyOptions = Of<typeof AgeKeyOptions>;
 const unlock = verb({
-  about: "Removes locks whose process is gone, or that are 30 minutes old.",
-  options: object({ ...CallOptions.entries, all: opt(flag("every lock, whoever has it")) }),
+  about: "Removes stale locks: their process is gone, or they are 30 minutes old.",
+  options: object({ ...CallOptions.entries, all: opt(flag("remove every lock, even if its owner still runs")) }),
   output: object({
     ...RepositoryInfo.entries,
     removed: number("locks that were removed"),
-    held: number("locks that others have"),
+    held: number("locks that remain, held by other processes"),
   }),
 });
 export type UnlockResult = Of<(typeof unlock)["output"]>;
@@ -158,32 +162,37 @@ export const BackupLoss = object({ ...NamedPath.entries, snapshot_id: text() });
 export type BackupLoss = Of<typeof BackupLoss>;
 export const BackupProblem = object({
   kind: text(
-    "`key_damaged`, `index_damaged`, `snapshot_damaged`, `pack_missing`, `pack_size`, `pack_damaged`, `blob_damaged`, …; `digest_unverified` as a note: a newer program wrote it",
+    "`key_damaged`, `index_damaged`, `snapshot_damaged`, `pack_missing`, `pack_size`, `pack_damaged`, `blob_damaged`, …; `digest_unverified` is a note: a newer program wrote the snapshot",
   ),
-  object: text("name of the file, or id of the blob, in hex"),
+  object: text("name of the file or id of the blob, in hex"),
   detail: text(),
   severity: oneOf(["damage", "note"], "`damage`: exit 6; `note`: nothing is lost"),
-  losses: rows(BackupLoss, "what it costs: at most 1000 paths, and at least one of each snapshot"),
+  losses: rows(BackupLoss, "paths lost by the damage: at most 1000, and at least one of each affected snapshot"),
 });
 export type BackupProblem = Of<typeof BackupProblem>;
 export const RestoredForCheck = object({
   snapshot_id: text(),
   entries: number(),
   bytes: number(),
-  state_digest: orNull(text("what was read back, and is what was saved; null where it was not proven")),
-  databases: rows(DatabaseProof, "SQLite databases in it"),
+  state_digest: orNull(text("digest of the restored state, equal to the saved one; null if it was not proven")),
+  databases: rows(DatabaseProof, "SQLite databases in the restored state"),
 });
 export type RestoredForCheck = Of<typeof RestoredForCheck>;
 export const VerifyBackupOptions = object({
   ...CallOptions.entries,
-  snapshots: opt(some(text(), "only what these need; default: everything")),
-  quick: opt(flag("structure alone: what packs hold is not read")),
-  restoreCheck: opt(flag("restore them too (else the newest), read that back, check databases, remove it")),
-  scratch: opt(place("where that is restored; default: in the user's cache directory")),
-  subset: opt(
-    object({ part: number(), of: number() }, "of the packs only part n of m; all m parts together are all packs"),
+  snapshots: opt(some(text(), "check only data of these snapshots; default: the whole repository")),
+  quick: opt(flag("check only the structure; do not read the content of packs")),
+  restoreCheck: opt(
+    flag("also restore the snapshots (default: the newest), read the result back, check its databases, and remove it"),
   ),
-  jobs: opt(number("packs that come from far away at once, 1 to 64, and threads, 8 of them at most; default 16 and 2")),
+  scratch: opt(place("folder for the test restore; default: in the user's cache directory")),
+  subset: opt(
+    object(
+      { part: number(), of: number() },
+      "read only part n of m of the packs; the m parts together cover all packs",
+    ),
+  ),
+  jobs: opt(number("number of concurrent pack downloads (1 to 64) and of threads (at most 8); default 16 and 2")),
   throwOnDamage: throwOnDamage(),
 });
 export type VerifyBackupOptions = Of<typeof VerifyBackupOptions>;
@@ -195,10 +204,10 @@ export const VerifyBackupResult = object({
     packs: number(),
     blobs: number(),
     bytes: number(),
-    digests: number("state digests that were proven"),
+    digests: number("number of state digests that were proven"),
   }),
-  read_data: flag("true when every byte was read that was asked for"),
-  restored: rows(RestoredForCheck, "with `restoreCheck`"),
+  read_data: flag("true if all requested data was read"),
+  restored: rows(RestoredForCheck, "snapshots restored by `restoreCheck`"),
   problems: rows(BackupProblem),
   duration_ms: duration(),
 });
@@ -208,24 +217,27 @@ export const RepairBackupsOptions = object({
   ...CallOptions.entries,
   what: oneOf(
     ["index", "packs"],
-    "`index`: index files say again what packs there are; `packs`: what is sound in damaged packs goes into new ones, the rest counts as absent",
+    "`index`: rebuild the index from the packs; `packs`: move intact blobs of damaged packs into new packs, and drop the others from the index",
   ),
-  packs: opt(some(text(), "which packs; default those that a verification of every byte finds")),
-  plan: opt(flag("only say what would be done")),
+  packs: opt(some(text(), "the packs to repair; default: the damaged packs that a verification of all data finds")),
+  plan: opt(flag("only report what would be done")),
 });
 export type RepairBackupsOptions = Of<typeof RepairBackupsOptions>;
 export const RepairBackupsResult = object({
   ...RepositoryInfo.entries,
   plan: flag("true: nothing was changed"),
-  added_packs: rows(text(), "packs that no index listed and that are listed now"),
-  dropped_packs: rows(object({ pack: text(), blobs: number(), reason: text() }), "packs whose entries went, and why"),
+  added_packs: rows(text(), "packs that were missing from the index and are listed now"),
+  dropped_packs: rows(
+    object({ pack: text(), blobs: number(), reason: text() }),
+    "packs whose index entries were removed, with the reason",
+  ),
   damaged_indexes: rows(text()),
   unreadable_packs: rows(
     object({ pack: text(), reason: text() }),
-    "packs that no index lists and whose header cannot be read; left alone",
+    "packs that are in no index and whose header cannot be read; not changed",
   ),
-  saved_blobs: orNull(number("blobs that were saved out of damaged packs; null in a plan")),
-  lost_blobs: orNull(rows(text(), "ids of blobs that are in no other pack; null in a plan")),
+  saved_blobs: orNull(number("number of blobs saved from damaged packs; null in a plan")),
+  lost_blobs: orNull(rows(text(), "ids of lost blobs: no other pack has them; null in a plan")),
   duration_ms: duration(),
 });
 export type RepairBackupsResult = Of<typeof RepairBackupsResult>;
@@ -236,64 +248,66 @@ export const SnapshotGrouping = oneOf(["host", "paths", "tags"]);
 export type SnapshotGrouping = Of<typeof SnapshotGrouping>;
 const PruneCare = {
   allow: opt(
-    list(oneOf(["empty"]), "override a guard of the prune: `empty` a repository that has packs and lists no snapshot"),
+    list(oneOf(["empty"]), "override a guard of the prune: `empty` a repository that has packs but lists no snapshot"),
   ),
-  instant: opt(flag("free at once what only missing snapshots need, also those first missed in the last 24 hours")),
+  instant: opt(
+    flag("free the data of missing snapshots at once, even if they have been missing for less than 24 hours"),
+  ),
 };
 export const PruneBackupsOptions = object({
   ...CallOptions.entries,
-  maxUnused: opt(number("write a pack anew when more than this share of it is not needed; default 0.05")),
+  maxUnused: opt(number("repack a pack if more than this share of it is unused; default 0.05")),
   ...PruneCare,
-  dryRun: dryRun("only say what would be freed"),
+  dryRun: dryRun("only report what would be freed"),
 });
 export type PruneBackupsOptions = Of<typeof PruneBackupsOptions>;
 export const MissingSnapshot = object({
   snapshot_id: text(),
   created_at: text(),
-  missed_at: text("when a list of this host first lacked it"),
-  needed: flag("true: what it needs stays, for 24 hours after `missed_at`"),
+  missed_at: text("when this host first missed the snapshot"),
+  needed: flag("true: the snapshot's data is kept until 24 hours after `missed_at`"),
 });
 export type MissingSnapshot = Of<typeof MissingSnapshot>;
 export const PruneBackupsResult = object({
   ...RepositoryInfo.entries,
   dry_run: flag(),
   removed_packs: number(),
-  repacked_packs: number("packs whose needed content was put into new ones"),
+  repacked_packs: number("packs whose used blobs were moved into new packs"),
   new_packs: number(),
-  merged_packs: number("small packs that became fewer; 0 in a dry run"),
+  merged_packs: number("small packs that were merged; 0 in a dry run"),
   merged_indexes: number(),
-  unindexed_packs: number("packs in no index, left by writers that were killed"),
+  unindexed_packs: number("packs in no index, left by killed processes"),
   bytes_freed: number(),
-  unused_bytes: number("bytes that nothing needs and that stay, as writing their packs anew would not pay"),
-  postponed: flag("true when others used the repository, or its lists are wrong: the next prune deletes"),
+  unused_bytes: number("unused bytes that stay, because repacking them would not pay"),
+  postponed: flag("true if other processes used the repository, or its lists are inconsistent: the next prune deletes"),
   missing_snapshots: rows(
     MissingSnapshot,
-    "snapshots that this host saw before, did not forget itself, and does not find now",
+    "snapshots that this host saw before and did not forget, but that are missing now",
   ),
-  damaged_packs: rows(text(), "packs that were left alone because they are damaged"),
+  damaged_packs: rows(text(), "damaged packs, which were not changed"),
   duration_ms: duration(),
 });
 export type PruneBackupsResult = Of<typeof PruneBackupsResult>;
 export const ForgetBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotFilter.entries,
-  snapshots: opt(some(text(), "exactly these, instead of rules; also those that cannot be read")),
-  retention: opt(about(BackupRetention, "for each group of its own")),
-  groupBy: opt(list(SnapshotGrouping, "what makes a group; default host and paths")),
-  prune: opt(flag("free what nothing needs any more, too")),
+  snapshots: opt(some(text(), "forget exactly these snapshots, instead of applying rules; also unreadable snapshots")),
+  retention: opt(about(BackupRetention, "rules, applied to each group separately")),
+  groupBy: opt(list(SnapshotGrouping, "what to group snapshots by; default host and paths")),
+  prune: opt(flag("also prune: free unused data")),
   ...PruneCare,
-  dryRun: dryRun("only say what would go, and why"),
+  dryRun: dryRun("only report which snapshots would be removed, and why"),
 });
 export type ForgetBackupsOptions = Of<typeof ForgetBackupsOptions>;
 export const ForgetDecision = object({
   snapshot_id: text(),
   created_at: text(),
   keep: flag(),
-  reasons: rows(text(), "the rules that keep it, or why it goes"),
+  reasons: rows(text(), "the rules that keep the snapshot, or the reason for its removal"),
 });
 export type ForgetDecision = Of<typeof ForgetDecision>;
 export const ForgetGroup = object({
-  hostname: orNull(text("null is what does not make groups")),
+  hostname: orNull(text("null if snapshots are not grouped by this")),
   paths: orNull(rows(text())),
   tags: orNull(rows(text())),
   snapshots: rows(ForgetDecision, "newest first"),
@@ -303,9 +317,9 @@ export const ForgetBackupsResult = object({
   ...RepositoryInfo.entries,
   dry_run: flag(),
   groups: rows(ForgetGroup),
-  unreadable: rows(UnreadableSnapshot, "those that were named and cannot be read: they go too, of no group"),
+  unreadable: rows(UnreadableSnapshot, "snapshots removed by id although they cannot be read; they are in no group"),
   removed: rows(text()),
-  prune: orNull(about(PruneBackupsResult, "null unless it was asked for")),
+  prune: orNull(about(PruneBackupsResult, "null unless a prune was requested")),
   duration_ms: duration(),
 });
 export type ForgetBackupsResult = Of<typeof ForgetBackupsResult>;
@@ -313,15 +327,18 @@ export type ForgetBackupsResult = Of<typeof ForgetBackupsResult>;
 export const CopyBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotChoice.entries,
-  dryRun: dryRun("only say what would be copied"),
+  dryRun: dryRun("only report what would be copied"),
 });
 export type CopyBackupsOptions = Of<typeof CopyBackupsOptions>;
 export const CopyBackupsResult = object({
   ...RepositoryInfo.entries,
   dry_run: flag(),
   copied: rows(object({ snapshot_id: text(), new_id: orNull(text("null in a dry run")) })),
-  not_copied: rows(object({ snapshot_id: text(), detail: text() }), "those that lack something: exit 6"),
-  present: number("how many were there already"),
+  not_copied: rows(
+    object({ snapshot_id: text(), detail: text() }),
+    "snapshots that were not copied because some of their data is missing: exit 6",
+  ),
+  present: number("number of snapshots that the target already had"),
   added: TransferredSize,
   duration_ms: duration(),
 });
@@ -334,37 +351,39 @@ export type BackupStatsOptions = Of<typeof BackupStatsOptions>;
 export const BackupSelection = object(
   {
     snapshots: number(),
-    files: number("what a restore of each of them writes, together"),
-    bytes: number("of each file once, whatever names it has"),
-    data_blobs: number("each counted once; others may need them too"),
+    files: number("files that restores of all these snapshots write, in total"),
+    bytes: number("bytes of these files; each file counts once, even if it has several names"),
+    data_blobs: number("each blob counts once; other snapshots may need it too"),
     tree_blobs: number(),
     plain_bytes: number(),
     stored_bytes: number(),
   },
-  "what chosen snapshots hold",
+  "totals of the chosen snapshots",
 );
 export type BackupSelection = Of<typeof BackupSelection>;
 export const BackupStats = object({
   ...RepositoryInfo.entries,
   snapshots: number(),
   packs: number(),
-  pack_bytes: number("of all packs"),
+  pack_bytes: number("size of all packs"),
   unindexed_packs: number(),
   index_files: number(),
   data_blobs: number(),
   tree_blobs: number(),
-  plain_bytes: number("of all blobs, each counted once"),
-  stored_bytes: number("encrypted bytes of the same"),
-  selection: orNull(about(BackupSelection, "null where no snapshots were asked about")),
+  plain_bytes: number("uncompressed bytes of all blobs, each counted once"),
+  stored_bytes: number("stored bytes of the same blobs"),
+  selection: orNull(about(BackupSelection, "null if no snapshots were chosen")),
 });
 export type BackupStats = Of<typeof BackupStats>;
 
 export const FindInBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotChoice.entries,
-  object: opt(oneOf(["blob", "tree", "pack"], "the pattern is the id of such an object, or a prefix")),
-  ignoreCase: opt(flag("upper and lower case of names are the same")),
-  limit: opt(number("at most so many; default 10000")),
+  object: opt(
+    oneOf(["blob", "tree", "pack"], "search for the object of this type whose id, or id prefix, is the pattern"),
+  ),
+  ignoreCase: opt(flag("ignore upper and lower case in names")),
+  limit: opt(number("at most this many; default 10000")),
 });
 export type FindInBackupsOptions = Of<typeof FindInBackupsOptions>;
 export const FoundInBackup = object({
@@ -382,21 +401,21 @@ export const FindInBackupsResult = object({
   ...RepositoryInfo.entries,
   found: rows(FoundInBackup, "newest snapshot first; paths from `/`"),
   truncated: flag(),
-  damaged: rows(DamagedInBackup, "directories that cannot be read, or the whole snapshot as `/`: exit 6"),
+  damaged: rows(DamagedInBackup, "directories that cannot be read (`/`: the whole snapshot): exit 6"),
 });
 export type FindInBackupsResult = Of<typeof FindInBackupsResult>;
 
 export const DiffBackupsOptions = object({
   ...CallOptions.entries,
-  fromSubfolder: opt(about(PathInput, "a folder of the first instead of all; paths count from it")),
-  toSubfolder: opt(about(PathInput, "a folder of the second")),
+  fromSubfolder: opt(about(PathInput, "compare only this folder of the first snapshot; paths are relative to it")),
+  toSubfolder: opt(about(PathInput, "compare only this folder of the second snapshot")),
 });
 export type DiffBackupsOptions = Of<typeof DiffBackupsOptions>;
 export const DiffBackupsEntry = object({
   ...NamedPath.entries,
   change: oneOf(["added", "removed", "modified"]),
   kind: text(),
-  aspects: rows(Aspect, "what differs; empty for added and removed"),
+  aspects: rows(Aspect, "aspects that differ; empty for added and removed"),
   size_before: opt(number()),
   size_after: opt(number()),
 });
@@ -415,7 +434,10 @@ export type ShowBackupOptions = Of<typeof ShowBackupOptions>;
 export const ReadBackupOptions = object({
   ...ShowBackupOptions.entries,
   archive: opt(
-    oneOf(["tar"], "an archive of all at and below the path, instead of a file's bytes: `tar` in pax format"),
+    oneOf(
+      ["tar"],
+      "read an archive of everything at and below the path, instead of a file's bytes: `tar` in pax format",
+    ),
   ),
 });
 export type ReadBackupOptions = Of<typeof ReadBackupOptions>;
@@ -424,7 +446,7 @@ export const ShowBackupResult = object({
   ...NamedPath.entries,
   snapshot: BackupSnapshot,
   kind: EntryKind,
-  entries: rows(ListedEntry, "the children of a directory; of anything else the entry itself"),
+  entries: rows(ListedEntry, "the children of a directory, or the entry itself if it is no directory"),
 });
 export type ShowBackupResult = Of<typeof ShowBackupResult>;
 export const CatBackupResult = object({
@@ -449,14 +471,14 @@ export const REPOSITORY_VERBS = {
   list: verb({ about: "Lists snapshots, oldest first.", options: ListBackupsOptions, output: BackupList }),
   createFromPaths: verb({
     about:
-      "Backs up several folders and files (absolute paths) as one snapshot. It makes no save point and reads them itself; what is as it was in the last call for the same is not read.",
+      "Backs up several folders and files (absolute paths) as one snapshot, without a save point. Files that are unchanged since the last backup of the same paths are not read.",
     takes: [arg("paths", some(text()))],
     options: PathsBackupOptions,
     output: PathsBackupResult,
     errors: ["usage", "not_found", "refused", "no_space"],
   }),
   createFromStream: verb({
-    about: "Makes a snapshot of one file that comes piece by piece; without one when the stream fails.",
+    about: "Makes a snapshot of one file from a stream. Makes none if the stream fails.",
     takes: [
       arg(
         "content",
@@ -472,20 +494,20 @@ export const REPOSITORY_VERBS = {
     errors: ["refused", "busy", "no_space", "interrupted"],
   }),
   createFromCommand: verb({
-    about: "Makes a snapshot of what a command writes to stdout; without one when its status is not 0.",
+    about: "Makes a snapshot of a command's stdout. Makes none if the command's exit status is not 0.",
     takes: [arg("command", list(text()))],
     options: object({ ...StreamBackupOptions.entries, cwd: opt(place()) }),
     output: StreamBackupResult,
     errors: ["io", "not_found", "permission"],
   }),
   verify: verb({
-    about: "Proves the repository, or what some snapshots need; damage is a result.",
+    about: "Verifies the repository, or the data of some snapshots. Damage is returned, not thrown.",
     options: VerifyBackupOptions,
     output: VerifyBackupResult,
     errors: ["not_found", "ambiguous"],
   }),
   restore: verb({
-    about: "Writes a snapshot into an absent or empty folder; with `overwrite` over what is there.",
+    about: "Restores a snapshot into an absent or empty folder, or with `overwrite` over existing files.",
     takes: [arg("snapshot", snapshot()), arg("to", place("the folder"))],
     options: RestoreBackupOptions,
     output: RestoreBackupResult,
@@ -498,77 +520,77 @@ export const REPOSITORY_VERBS = {
     errors: ["usage", "refused", "damaged", "busy"],
   }),
   tag: verb({
-    about: "Gives snapshots other tags; each gets another id.",
+    about: "Changes the tags of snapshots. Each changed snapshot gets a new id.",
     options: TagBackupsOptions,
     output: TagBackupsResult,
     errors: ["usage", "not_found", "ambiguous", "busy"],
   }),
   prune: verb({
-    about: "Frees what no snapshot needs; only deletes wait for an exclusive lock, and are put off without one.",
+    about:
+      "Frees data that no snapshot needs. Deletes need an exclusive lock; without it they are postponed to the next prune.",
     options: PruneBackupsOptions,
     output: PruneBackupsResult,
   }),
   copyTo: verb({
-    about: "Copies snapshots into another repository; those that lack something are `not_copied`.",
-    takes: [arg("target", repository("the other repository"))],
+    about: "Copies snapshots into another repository. Snapshots with missing data are `not_copied`.",
+    takes: [arg("target", repository("the repository to copy into"))],
     options: CopyBackupsOptions,
     output: CopyBackupsResult,
     errors: ["damaged"],
   }),
-  keys: verb({ about: "Lists the keys.", options: CallOptions, output: RepositoryKeys }),
+  keys: verb({ about: "Lists the repository's keys.", options: CallOptions, output: RepositoryKeys }),
   addKey: verb({
     about: "Adds a password that opens the repository.",
-    takes: [arg("password", password("the new one"))],
+    takes: [arg("password", password("the new password"))],
     options: CallOptions,
     output: RepositoryKeys,
   }),
   addAgeKey: verb({
-    about: "Adds a password that nobody has seen: it is only in a file, encrypted for age recipients.",
+    about: "Adds a random password that exists only in a file encrypted for age recipients.",
     options: AgeKeyOptions,
     output: RepositoryKeys,
     errors: ["already_exists"],
   }),
   removeKey: verb({
-    about: "Removes a key; not the one that is in use.",
+    about: "Removes a key, except the key in use.",
     takes: [arg("key", text())],
     options: CallOptions,
     output: RepositoryKeys,
     errors: ["refused", "not_found", "ambiguous"],
   }),
   changePassword: verb({
-    about:
-      "Exchanges the password that opened the repository for another; the new one is written before the old one goes.",
-    takes: [arg("password", password("the new one"))],
+    about: "Replaces the password that opened the repository. The new key is written before the old key is removed.",
+    takes: [arg("password", password("the new password"))],
     options: CallOptions,
     output: RepositoryKeys,
   }),
   repair: verb({
-    about: "Mends the index or the packs.",
+    about: "Repairs the index or damaged packs.",
     options: RepairBackupsOptions,
     output: RepairBackupsResult,
     errors: ["stale_plan", "busy"],
   }),
   repairSnapshots: verb({
-    about: "Makes new snapshots of those that lack something, without it.",
+    about: "Replaces snapshots that have missing data by new snapshots without it.",
     options: RepairSnapshotsOptions,
     output: RepairSnapshotsResult,
     errors: ["refused", "busy"],
   }),
   rewrite: verb({
-    about: "Takes paths out of snapshots by patterns.",
+    about: "Removes paths that match patterns from snapshots.",
     options: RewriteBackupsOptions,
     output: RewriteBackupsResult,
     errors: ["usage", "refused", "busy"],
   }),
   recover: verb({
-    about: "Makes one snapshot of all trees that no snapshot refers to.",
+    about: "Collects all trees that no snapshot refers to in one new snapshot.",
     options: RecoverBackupsOptions,
     output: RecoverBackupsResult,
     errors: ["refused", "busy"],
   }),
   stats: verb({ about: "Counts packs, blobs and bytes.", options: BackupStatsOptions, output: BackupStats }),
   find: verb({
-    about: "Finds entries by name, by path where the pattern has a slash, or by the id of an object.",
+    about: "Finds entries by name, by path if the pattern has a slash, or by an object's id.",
     takes: [arg("pattern", text())],
     options: FindInBackupsOptions,
     output: FindInBackupsResult,
@@ -581,14 +603,14 @@ export const REPOSITORY_VERBS = {
     errors: [...lookErrors, "conflict"],
   }),
   show: verb({
-    about: "Lists what a snapshot has at a path.",
+    about: "Lists a snapshot's entries at a path.",
     takes: shown,
     options: ShowBackupOptions,
     output: ShowBackupResult,
     errors: lookErrors,
   }),
   walk: verb({
-    about: "Lists everything below a path, each folder before what lies in it; a shared lock is held meanwhile.",
+    about: "Lists everything below a path, each folder before its entries. Holds a shared lock meanwhile.",
     takes: shown,
     options: ShowBackupOptions,
     output: ListedEntry,
@@ -597,7 +619,7 @@ export const REPOSITORY_VERBS = {
   }),
   read: verb({
     about:
-      "Reads a file, each piece as it was saved, or a folder as an archive; a shared lock is held meanwhile. An archive that ends in an error has no end.",
+      "Reads a file in the pieces in which it was saved, or a folder as an archive. Holds a shared lock meanwhile. If the read fails, the archive lacks its end marker.",
     takes: [arg("snapshot", snapshot()), arg("path", PathInput)],
     options: ReadBackupOptions,
     output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),
@@ -624,7 +646,7 @@ export interface BackupRepository extends Methods<typeof REPOSITORY_VERBS> {
 // -------------------------------------------------------------- verbs of a workspace and of the library
 
 export const createBackup = verb({
-  about: "Puts a save point into a repository; the snapshot is written last. Nothing damaged is passed on.",
+  about: "Backs a save point up into a repository. The snapshot is written last, and damaged data is never passed on.",
   takes: [
     arg(
       "into",
@@ -632,7 +654,7 @@ export const createBackup = verb({
         "BackupRepository | Promise<BackupRepository>",
         "an object",
         (value) => typeof value === "object" && value !== null,
-        { about: "an open repository, or one that is being opened; whoever opened it closes it" },
+        { about: "an open repository, or the promise of one; the caller closes it" },
       ),
     ),
   ],
@@ -641,26 +663,26 @@ export const createBackup = verb({
   errors: ["not_found", "damaged", "busy", "no_space", "interrupted"],
 });
 export const restoreBackup = verb({
-  about: "Makes the folder equal to a snapshot, which becomes a point of the workspace first.",
+  about: "Imports a snapshot as a point of the workspace, then makes the folder equal to it.",
   takes: [arg("from", repository("an open repository")), arg("snapshot", snapshot())],
   options: RestoreInPlaceOptions,
   output: RestoreInPlaceResult,
   errors: ["not_found", "ambiguous", "damaged", "refused"],
 });
 export const initRepository = verb({
-  about: "Makes an empty repository in restic's format.",
+  about: "Creates an empty repository in restic's format.",
   options: InitRepositoryOptions,
-  output: repository("the new one"),
+  output: repository("the new repository"),
   errors: ["already_exists", "permission"],
 });
 export const openRepository = verb({
   about: "Opens a repository.",
   options: RepositoryOptions,
-  output: repository("the open one"),
+  output: repository("the open repository"),
   errors: ["not_found", "wrong_password", "usage"],
 });
 export const verifyReceipt = verb({
-  about: "Checks a receipt that a restore wrote.",
+  about: "Verifies a receipt that a restore wrote.",
   takes: [arg("path", place())],
   options: VerifyReceiptOptions,
   output: VerifyReceiptResult,
@@ -669,36 +691,39 @@ export const verifyReceipt = verb({
 
 /** The members of a kept repository but for its rules. */
 export const KeptPlace = object({
-  repository: text("where it lies; never with a password in it"),
+  repository: text("the repository's address, without a password"),
   password_file: orNull(text("absolute")),
-  password_command: orNull(text("run by the shell, in the folder that the call is made in")),
-  age_identity: orNull(text("absolute; opens a password file that age encrypted")),
+  password_command: orNull(text("a command that the shell runs in the current directory of the call")),
+  age_identity: orNull(text("age identity file (absolute) that decrypts the password file")),
 });
 export type KeptPlace = Of<typeof KeptPlace>;
 export const KeptRepository = object(
-  { ...KeptPlace.entries, retention: orNull(about(BackupRetention, "of a `forget` without rules; null: none")) },
-  "the repository that a workspace is backed up into, and where its password comes from",
+  {
+    ...KeptPlace.entries,
+    retention: orNull(about(BackupRetention, "rules for a `forget` that gives none; null: none")),
+  },
+  "the backup repository of a workspace, and the source of its password",
 );
 export type KeptRepository = Of<typeof KeptRepository>;
 export const KeptRepositoryEdit = strict(
   {
-    repository: opt(place("another one; what was kept with the former goes")),
+    repository: opt(place("a new repository; settings of the former one are removed")),
     passwordFile: opt(orNull(place())),
     passwordCommand: opt(orNull(text())),
     ageIdentity: opt(orNull(place())),
     retention: opt(orNull(BackupRetention)),
   },
-  "an absent member stays as it is, null takes it away",
+  "an absent member stays as it is; null removes it",
 );
 export type KeptRepositoryEdit = Of<typeof KeptRepositoryEdit>;
 export const backupRepository = verb({
-  about: "The repository that was kept for a workspace; null where none is. One that another user kept is `refused`.",
+  about: "Returns a workspace's backup repository, or null. A repository that another user set is `refused`.",
   options: WorkspaceCallOptions,
   output: orNull(KeptRepository),
   errors: ["refused"],
 });
 export const setBackupRepository = verb({
-  about: "Keeps a repository for the backups of a workspace, never its password; null takes it away.",
+  about: "Remembers a repository for the backups of a workspace, never its password. Null removes it.",
   takes: [arg("kept", orNull(KeptRepositoryEdit))],
   options: WorkspaceCallOptions,
   output: orNull(KeptRepository),
