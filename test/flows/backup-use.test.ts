@@ -159,7 +159,7 @@ test("what is kept for a folder follows it with the next backup when it was rena
   assert.equal(looked.error?.code, "not_a_workspace");
   const done = cairnOk(["backup", "create"], { cwd: now });
   assert.equal(done.data["location"], place.location);
-  assert.match(done.warnings.join("\n"), /its save points have followed it/);
+  assert.match(done.warnings.join("\n"), /its save points now belong to the new path/);
   assert.equal(cairnOk(["backup", "list"], { cwd: now }).data["location"], place.location);
 });
 

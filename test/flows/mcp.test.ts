@@ -68,7 +68,7 @@ test("an agent saves, looks, goes back and forward, and starts a second folder, 
   );
   const shown = await callTool(client, "show", { target: "head~1", path: "a.txt" });
   assert.deepEqual([shown.words, shown.structuredContent?.["content"]], ["one\n", "one\n"]);
-  assert.match((await callTool(client, "show", { target: "head", path: "b.bin" })).words, /no text/);
+  assert.match((await callTool(client, "show", { target: "head", path: "b.bin" })).words, /not a text file/);
   assert.match((await callTool(client, "show", { target: "head" })).words, /file a\.txt\nfile b\.bin/);
   assert.match((await callTool(client, "why", { path: "a.txt" })).words, /modified in .*\nadded in .* first/);
   await callTool(client, "restore", { target: "head~1" });

@@ -37,7 +37,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   import: {
     group: POINTS,
-    summary: "create a workspace from an export, and record its origin",
+    summary: "create a workspace from an export, with its origin",
     load: async () => ({ command: (await import("../commands/export-directory.ts")).importCommand }),
   },
   clone: {
@@ -52,7 +52,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   why: {
     group: LOOK,
-    summary: "list the save points that changed a path, with their causes",
+    summary: "list the save points that changed a path",
     load: () => import("../commands/looking/why.ts"),
   },
   status: {
@@ -125,7 +125,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   bundle: {
     group: BACKUPS,
-    summary: "export context stores as bundles, verify and import them",
+    summary: "export, verify and import context stores as bundles",
     load: () => import("../commands/bundle/index.ts"),
   },
   context: {

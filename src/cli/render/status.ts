@@ -78,7 +78,7 @@ function renderRecovered({ status: { recovered, last_save_at: savedAt }, style, 
       : renderLeftOut(incomplete.left_out, style, incomplete.count)),
   ]);
   const earlier = recovered.length - last.length;
-  return earlier === 0 ? lines : [...lines, style.dim(`  ${earlier} earlier recoveries: cairn status --json`)];
+  return earlier === 0 ? lines : [...lines, style.dim(`  recovered earlier (${earlier}): cairn status --json`)];
 }
 
 function describeState(view: StatusView): string {

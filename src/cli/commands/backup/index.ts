@@ -11,7 +11,7 @@ export const command = group({
   ],
   verbs: {
     init: { summary: "create an empty repository", load: () => import("./init.ts") },
-    use: { summary: "remember a repository for a folder, so that commands need no -r", load: () => import("./use.ts") },
+    use: { summary: "remember a repository for a folder, so that -r can be omitted", load: () => import("./use.ts") },
     create: { summary: "back up a save point, a folder or a stream", load: () => import("./create.ts") },
     list: { summary: "list the snapshots of a repository", load: () => import("./list.ts") },
     verify: { summary: "read a repository and check it for damage", load: () => import("./verify.ts") },

@@ -93,9 +93,9 @@ function renderSnapshots({ style }: Context, result: RepairSnapshotsResult): str
   );
   const isAlone = result.repaired.length + stays.length === 0;
   const word = plural(result.intact, isAlone ? "snapshot" : "other snapshot");
-  const whole = result.intact === 0 ? "" : `; ${word} ${result.intact === 1 ? "is" : "are"} whole`;
+  const whole = result.intact === 0 ? "" : `; ${word} ${result.intact === 1 ? "is" : "are"} intact`;
   if (result.repaired.length === 0) return [...stays, `${style.green("nothing to repair")}${whole}`].join("\n");
-  const end = result.plan ? "nothing was changed" : style.green("mended");
+  const end = result.plan ? "nothing was changed" : style.green("repaired");
   return [...lines, ...stays, `${end}${whole}`].join("\n");
 }
 
@@ -124,7 +124,7 @@ function render({ style }: Context, result: RepairBackupsResult): string {
   ];
   return [
     ...shown,
-    `${style.green("mended")}${blobs.join("")}`,
+    `${style.green("repaired")}${blobs.join("")}`,
     style.dim(
       "run `cairn backup verify` to see what is missing now; a backup of a folder that still has the data stores it again, and `repair snapshots` makes snapshots without it",
     ),

@@ -18,7 +18,7 @@ export const command = group({
     },
     ls: { summary: "list entries at a URI", load: async () => ({ command: (await import("./stores.ts")).ls }) },
     cat: {
-      summary: "print a file, or a directory's abstract or overview",
+      summary: "print a file, or a directory's abstract",
       load: async () => ({ command: (await import("./stores.ts")).cat }),
     },
     find: {

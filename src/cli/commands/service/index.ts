@@ -7,16 +7,16 @@ export const command = group({
       line: "cairn service install",
       text: "make systemd run the daemon: as root for all users, otherwise for this user",
     },
-    { line: "cairn service status", text: "show what the daemon serves, and the state of each workspace" },
+    { line: "cairn service status", text: "show the daemon and the state of each workspace" },
   ],
   verbs: {
     install: { summary: "make systemd run the daemon", load: () => import("./install.ts") },
     uninstall: {
-      summary: "stop the daemon and remove its unit; its state and all points stay",
+      summary: "stop the daemon and remove its unit; state and points stay",
       load: async () => ({ command: (await import("./install.ts")).uninstall }),
     },
     status: {
-      summary: "show what the daemon serves, and the state of each workspace",
+      summary: "show the daemon and the state of each workspace",
       load: () => import("./status.ts"),
     },
     logs: { summary: "show what the daemon did, and for which user", load: () => import("./logs.ts") },
@@ -24,7 +24,7 @@ export const command = group({
       summary: "make the daemon read its configuration again",
       load: async () => ({ command: (await import("./status.ts")).reload }),
     },
-    token: { summary: "manage tokens for programs and agents that call the daemon", load: () => import("./token.ts") },
+    token: { summary: "manage tokens for programs and agents", load: () => import("./token.ts") },
     unregister: {
       summary: "make the daemon stop serving a folder; its points stay",
       load: async () => ({ command: (await import("./folder.ts")).unregister }),
