@@ -75,5 +75,8 @@ test("a password that is nowhere is told with its own options and variables", as
     "the password of /mnt/usb is needed, and there is no terminal to ask for it",
     "use --to-password-file FILE, --to-password-command COMMAND, or the variable CAIRN_TO_PASSWORD or CAIRN_TO_PASSWORD_FILE",
   ]);
-  assert.match((await told("NEW_PASSWORD", "new password")).join("\n"), /^the new password is.*\nuse --new-password-file/);
+  assert.match(
+    (await told("NEW_PASSWORD", "new password")).join("\n"),
+    /^the new password is.*\nuse --new-password-file/,
+  );
 });

@@ -241,7 +241,7 @@ test("an unknown word is answered with what begins like it, does the same, or on
     ["rollback", "use `cairn restore POINT` instead"],
     ["revert", "use `cairn restore POINT` instead"],
     ["merge", "points cannot be merged: `cairn diff A B` compares two"],
-    ["config", "settings are options of their commands: `cairn cleanup --help`"],
+    ["config", "settings are options of commands: `cairn cleanup --help`"],
     ["info", "use `cairn status` instead"],
     ["backup info", "use `cairn backup stats` instead"],
     ["backup extract", "use `cairn backup restore SNAPSHOT --to DIR` instead"],

@@ -364,7 +364,7 @@ export const Retention = strict({
     ),
   ),
   maxBytes: opt(size("remove the oldest points until the store is at most this large")),
-  maxAge: opt(span("remove points older than this, even if another rule would keep them; tagged points stay")),
+  maxAge: opt(span("remove points older than this, even if a rule other than `keepTags` would keep them")),
 });
 export type Retention = Of<typeof Retention>;
 

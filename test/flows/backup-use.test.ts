@@ -129,7 +129,7 @@ test("backup use shows what is kept, changes a part of it, and takes it away", a
   assert.equal(here("backup", "use").data["kept"], null);
   const without = cairn(["backup", "list"], { cwd: folder });
   assert.equal(without.status, 2);
-  assert.match(without.error?.message ?? "", /which repository/);
+  assert.match(without.error?.message ?? "", /no repository is named/);
 });
 
 test("backup use keeps nothing that cannot be opened, and no password in an address", async () => {

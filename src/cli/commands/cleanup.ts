@@ -17,10 +17,10 @@ import { shortener } from "../shorten.ts";
 const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"), {
   maxBytes: {
     flags: "--max-size <size>",
-    text: "remove the oldest points until the store is at most this large, e.g. 20GiB, even if another rule would keep them; tagged (--keep-tag) and pinned points, undo points and points of the last day stay",
+    text: "remove the oldest points until the store is at most this large, e.g. 20GiB, even if another rule would keep them; points that --keep-tag keeps, pinned points, undo points and points of the last day stay",
   },
   maxAge: {
-    text: "remove points older than this, even if another rule would keep them; tagged (--keep-tag) and pinned points stay",
+    text: "remove points older than this, even if another rule would keep them; points that --keep-tag keeps and pinned points stay",
   },
 });
 const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"), {

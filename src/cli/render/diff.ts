@@ -31,7 +31,7 @@ export function renderSummary(entries: readonly DiffEntry[]): string {
   for (const entry of entries) counts[entry.change]++;
   const parts = Object.entries(counts).filter(([, count]) => count > 0);
   const words = parts.map(
-    ([change, count]) => `${formatCount(count)} ${change === "not_kept" ? "ignored now" : change}`,
+    ([change, count]) => `${formatCount(count)} ${change === "not_kept" ? "no longer saved" : change}`,
   );
   return entries.length === 0 ? "no difference" : `${plural(entries.length, "entry")}: ${words.join(", ")}`;
 }

@@ -39,7 +39,7 @@ export function renderSave(view: SaveView): string {
   const message = result.message === "" ? "" : `  ${firstLine(result.message)}`;
   const counts = result.changes === null ? "changes not counted" : formatCounts(result.changes);
   const { count } = result.not_kept;
-  const hidden = count === 0 ? "" : `${plural(count, "entry")} ignored now`;
+  const hidden = count === 0 ? "" : `${plural(count, "entry")} no longer saved`;
   const changed =
     result.unchanged || (counts === "nothing" && hidden === "")
       ? "nothing changed"

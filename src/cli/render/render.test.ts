@@ -35,7 +35,7 @@ test("status tells clean, changed, never saved and gone back", async () => {
   const none = { added: 0, modified: 0, removed: 0 };
   assert.match(
     await fakeStatus({ changes: none, not_kept: { count: 3, paths: [] } }),
-    /^state +changed since the last save point: 3 entries ignored now$/m,
+    /^state +changed since the last save point: 3 entries no longer saved$/m,
   );
   assert.match(
     await fakeStatus({ head: null, latest: null, last_save_at: null }),

@@ -90,7 +90,7 @@ function describeState(view: StatusView): string {
   const { changes, not_kept: hidden } = status;
   const isChanged = changes.added + changes.modified + changes.removed > 0;
   const counts = isChanged || hidden.count === 0 ? [formatCounts(changes)] : [];
-  if (hidden.count > 0) counts.push(`${plural(hidden.count, "entry")} ignored now`);
+  if (hidden.count > 0) counts.push(`${plural(hidden.count, "entry")} no longer saved`);
   return style.yellow(`changed since the last save point: ${counts.join(", ")}`);
 }
 
