@@ -47,9 +47,9 @@ export function group(definition: Omit<CommandDefinition, "arguments" | "run">):
   const { name } = definition;
   return {
     ...definition,
-    arguments: [{ name: "<verb>", text: "what to do" }],
+    arguments: [{ name: "<verb>", text: "the verb" }],
     async run() {
-      throw usage(`cairn ${name} wants a verb`, `\`cairn ${name} --help\` lists them`);
+      throw usage(`cairn ${name} needs a verb`, `\`cairn ${name} --help\` lists them`);
     },
   };
 }

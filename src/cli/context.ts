@@ -40,7 +40,7 @@ export interface ContextParts {
   setCommandRunning: (pid: number | null) => void;
 }
 
-const NAME_ABSOLUTE = "give an absolute path, or go to a folder that is there";
+const NAME_ABSOLUTE = "give an absolute path, or change to an existing folder";
 
 /** Context of one call of the command line. */
 export class Context {
@@ -73,14 +73,14 @@ export class Context {
   get cwd(): string {
     const { cwd, cwdProblem } = this.#parts;
     if (cwd !== null) return cwd;
-    throw new CairnError("not_found", cwdProblem ?? "the current folder is not known", { hint: NAME_ABSOLUTE });
+    throw new CairnError("not_found", cwdProblem ?? "the current folder is unknown", { hint: NAME_ABSOLUTE });
   }
 
   /** A name that was given, as an absolute path. Throws `not_found` for a relative one when the current folder is gone. */
   absolute(path: string): string {
     const { cwdProblem } = this.#parts;
     if (cwdProblem === undefined || isAbsolute(path)) return resolve(this.#parts.cwd ?? "/", path);
-    throw new CairnError("not_found", `${path} is a relative name, and ${cwdProblem}`, { hint: NAME_ABSOLUTE });
+    throw new CairnError("not_found", `${path} is a relative path, and ${cwdProblem}`, { hint: NAME_ABSOLUTE });
   }
 
   /**
@@ -91,8 +91,8 @@ export class Context {
     const cwd = this.#parts.cwd;
     if (!isAbsolute(path) && cwd !== null && isLost(cwd))
       throw usage(
-        `the current folder, ${printable(cwd)}, has a name that is not UTF-8, so nothing can be named from there`,
-        "give an absolute path, or go to another folder",
+        `the name of the current folder, ${printable(cwd)}, is not UTF-8, so relative paths cannot be used`,
+        "give an absolute path, or change to another folder",
       );
     const absolute = this.absolute(path);
     if (isLost(absolute)) this.requireText(path);
@@ -103,8 +103,8 @@ export class Context {
   requireText(name: string): void {
     if (!name.includes(REPLACEMENT)) return;
     throw usage(
-      `${printable(name)} is not UTF-8, and would be another name here`,
-      "choose a name that is UTF-8; a link that has one may lead to what is there",
+      `the name ${printable(name)} is not UTF-8, and cannot be passed unchanged`,
+      "use a name that is UTF-8, for example a symbolic link to it",
     );
   }
 
@@ -147,7 +147,7 @@ export class Context {
   /** The folder that `DIR` or `-C` names, absolute; undefined when neither was given. */
   chosenFolder(positional?: string): string | undefined {
     if (positional !== undefined && this.globals.directory !== undefined) {
-      throw usage("the folder was given twice, as DIR and with -C", "give it once");
+      throw usage("the folder was given twice: as DIR and with -C", "give it once");
     }
     const chosen = positional ?? this.globals.directory;
     if (chosen === "") throw usage("the folder's name is empty");
@@ -170,7 +170,7 @@ export class Context {
     } catch (error) {
       const isNone = chosen === null && this.globals.controlDirectory === undefined;
       if (!isNone || !(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
-      throw reworded(error, { message: `no folder at or above ${this.cwd} is a workspace` });
+      throw reworded(error, { message: `neither ${this.cwd} nor a folder above it is a workspace` });
     }
   }
 
@@ -196,7 +196,10 @@ export class Context {
     const { followedFrom: from } = client;
     // Whoever asked for no notes has to know it too: a cron job goes on in another place.
     if (from !== null)
-      this.note(`${printable(from)} is now ${printable(path)}: its save points have followed it`, true);
+      this.note(
+        `the workspace ${printable(from)} was moved to ${printable(path)}: its save points now belong to the new path`,
+        true,
+      );
     if (client.created)
       this.note(`adopted ${path} (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`);
     return client;
@@ -260,7 +263,7 @@ export function toWorkspacePath(root: string, cwd: string, path: string): string
     const fromRoot = within(root, resolve(root, path));
     if (fromRoot !== null) return fromRoot;
   }
-  throw usage(`${path} is outside the workspace ${root}`, "PATH is relative to the current folder");
+  throw usage(`${path} is outside the workspace ${root}`, "give PATH relative to the current folder");
 }
 
 function within(root: string, absolute: string): string | null {

@@ -52,9 +52,9 @@ export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
     text: "progress on stderr: auto (on a terminal), plain or json",
     values: ["auto", "plain", "json"],
   },
-  { flags: "-q, --quiet", text: "print nothing but errors, and what was asked for" },
-  { flags: "--no-color", text: "no colours (also NO_COLOR=1; FORCE_COLOR=1: also in a pipe)" },
-  { flags: "--no-pager", text: "print long output as it is (also CAIRN_PAGER=cat)" },
-  { flags: "--control-dir <dir>", text: "where the control directory is, or shall be" },
+  { flags: "-q, --quiet", text: "print only errors and requested output" },
+  { flags: "--no-color", text: "no colours (also NO_COLOR=1; FORCE_COLOR=1 forces colours in a pipe)" },
+  { flags: "--no-pager", text: "do not page long output (also CAIRN_PAGER=cat)" },
+  { flags: "--control-dir <dir>", text: "path of the control directory, existing or new" },
   { flags: "--lock-timeout <time>", text: "how long to wait for another writer, e.g. 30s (default 10s)" },
 ];

@@ -9,7 +9,7 @@ import { readRegular } from "../fs/regular-file.ts";
 
 export const EXCLUDE_FILE_OPTION: OptionDefinition = {
   flags: "--exclude-file <file>",
-  text: "a file of such patterns, one a line; may be repeated",
+  text: "read patterns for --exclude from this file, one a line; may be repeated",
   repeat: true,
 };
 
@@ -31,11 +31,13 @@ function patternsIn(path: string, env: Context["env"]): string[] {
   } catch (error) {
     throw toCairnError(error, `reading the patterns in ${printable(path)}`);
   }
-  if (bytes.length > MAX_BYTES)
-    throw usage(`${printable(path)} is larger than 1 MiB, too large for a list of patterns`);
+  if (bytes.length > MAX_BYTES) throw usage(`the pattern file ${printable(path)} is larger than 1 MiB`);
   // A pattern that is read otherwise than it was meant would hide nothing, in silence.
   if (!isUtf8(bytes))
-    throw usage(`${printable(path)} is not UTF-8`, "a .cairnignore in the folder may be of any bytes");
+    throw usage(
+      `the pattern file ${printable(path)} is not UTF-8`,
+      "put such patterns into a .cairnignore file in the folder, which may contain any bytes",
+    );
   return bytes
     .toString("utf8")
     .replace(/^\uFEFF/, "")
@@ -49,8 +51,8 @@ function patternsIn(path: string, env: Context["env"]): string[] {
 function notOfBorg(line: string, path: string): string {
   if (!/^(?:[-+!] |R \/|P (?:fm|sh|re|pp|pf)\s*$)/.test(line)) return line;
   throw usage(
-    `${printable(line)} in ${printable(path)} is a line of borg's --patterns-from`,
-    "a line is a pattern here, as in .cairnignore, and !PATTERN takes back what a line before it leaves out; a name that begins so: \\- x",
+    `${printable(line)} in ${printable(path)} is in the format of borg's --patterns-from`,
+    "write one pattern a line, as in .cairnignore; !PATTERN includes paths again that an earlier line leaves out; escape a name that begins this way: \\- x",
   );
 }
 
@@ -62,7 +64,7 @@ function withVariable(line: string, path: string, env: Context["env"]): string {
   const value = env[name];
   if (value?.startsWith("/") === true) return `${not}${value.replace(/\/+$/, "")}${line.slice(begin.length)}`;
   throw usage(
-    `${printable(line)} in ${printable(path)} begins with a variable that is no absolute path in the environment`,
-    "write the path itself, or a name that begins with $ as [$]NAME",
+    `${printable(line)} in ${printable(path)} begins with a variable whose value in the environment is not an absolute path`,
+    "write the path itself; write a name that begins with $ as [$]NAME",
   );
 }

@@ -33,7 +33,7 @@ export async function pathsFrom(context: Context, file: string): Promise<string[
       if (!MEANS_SOMETHING.test(line)) return [resolve(context.cwd, line)];
       const found = expanded(line.startsWith("/") ? "" : context.cwd, line);
       if (found.length === 0)
-        context.callOptions().onWarning?.(`nothing fits ${printable(line)} in ${printable(file)}`);
+        context.callOptions().onWarning?.(`no file matches the pattern ${printable(line)} in ${printable(file)}`);
       return found;
     });
 }

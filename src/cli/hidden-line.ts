@@ -23,7 +23,7 @@ const ESCAPE_MS = 500;
 export async function readHiddenLine(input: TerminalInput, signal?: AbortSignal): Promise<Uint8Array> {
   const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
   const stop = (): void =>
-    reject(new CairnError("interrupted", "stopped while the password was asked for", { hint: "nothing was done" }));
+    reject(new CairnError("interrupted", "stopped at the password prompt", { hint: "nothing was done" }));
   const line = new HiddenLine();
   const onData = (chunk: Uint8Array): void => {
     for (const [i, byte] of chunk.entries()) {

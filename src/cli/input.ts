@@ -47,7 +47,7 @@ export class Input {
   choice<const T extends string>(name: string, values: readonly T[]): T | undefined {
     const value = this.text(name);
     if (value === undefined || values.includes(value as T)) return value as T | undefined;
-    throw usage(`--${kebab(name)} is to be one of ${values.join(", ")}; found ${JSON.stringify(value)}`);
+    throw usage(`--${kebab(name)} must be one of ${values.join(", ")}; found ${JSON.stringify(value)}`);
   }
 
   list(name: string): string[] {
@@ -60,7 +60,7 @@ export class Input {
     const value = this.text(name);
     if (value === undefined) return undefined;
     if (!/^-?\d{1,15}$/.test(value))
-      throw usage(`--${kebab(name)} wants a whole number, found ${JSON.stringify(value)}`);
+      throw usage(`--${kebab(name)} must be a whole number; found ${JSON.stringify(value)}`);
     return Number(value);
   }
 
@@ -85,7 +85,7 @@ const SIZE_UNITS = ["", "k", "m", "g", "t"];
 /** Bytes of `2GiB`, `500M` or `1000`; units are powers of 1024. */
 export function parseSize(text: string, what: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim());
-  if (match === null) throw usage(`${what} wants a size such as 500M or 2GiB, found ${JSON.stringify(text)}`);
+  if (match === null) throw usage(`${what} must be a size such as 500M or 2GiB; found ${JSON.stringify(text)}`);
   const bytes = Number(match[1]) * 1024 ** SIZE_UNITS.indexOf((match[2] ?? "").toLowerCase());
   if (!Number.isSafeInteger(Math.round(bytes))) throw usage(`${what} is too large: ${JSON.stringify(text)}`);
   return Math.round(bytes);
@@ -96,7 +96,7 @@ const TIME_UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600
 /** Milliseconds of `500ms`, `10s`, `2m`, `1h`; a plain number means seconds. */
 export function parseWait(text: string, what: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text.trim());
-  if (match === null) throw usage(`${what} wants a time such as 10s or 500ms, found ${JSON.stringify(text)}`);
+  if (match === null) throw usage(`${what} must be a time such as 10s or 500ms; found ${JSON.stringify(text)}`);
   const time = Math.round(Number(match[1]) * (TIME_UNITS[match[2] ?? "s"] ?? 1000));
   if (time > 2_147_483_647) throw usage(`${what} is too long: ${JSON.stringify(text)}`);
   return time;
@@ -107,7 +107,7 @@ const SPAN = /^(?:\d+(?:y|m|w|d|h))+$/;
 /** A span of retention such as `30d` or `1y6m`, as it is given. */
 export function checkSpan(text: string | undefined, what: string): string | undefined {
   if (text === undefined || SPAN.test(text)) return text;
-  throw usage(`${what} wants a span of at least 1h, such as 12h, 30d, 2w or 1y6m; found ${JSON.stringify(text)}`);
+  throw usage(`${what} must be a span of at least 1h, such as 12h, 30d, 2w or 1y6m; found ${JSON.stringify(text)}`);
 }
 
 /** Bytes of base64 text; wants the exact form, so that a typing error does not name another file. */

@@ -17,7 +17,7 @@ export function readKeepRules(context: Context, input: Input): BackupRetention {
   // restic's versions do not agree on what -1 means.
   for (const count of Object.values(rules))
     if (typeof count === "number" && count < 0)
-      throw usage(`a count must not be negative: ${count}`, "`unlimited` keeps all");
+      throw usage(`a count must not be negative: ${count}`, "give `unlimited` to keep all");
   return rules;
 }
 

@@ -37,7 +37,11 @@ test("a path that is not UTF-8 is refused when something would be written or ope
   ]) {
     const { status, envelope } = await runJson(line, { cwd, env });
     assert.deepEqual([status, envelope.error?.code], [2, "usage"], line.join(" "));
-    assert.match(envelope.error!.message, /^lost\uFFFD|^(?:local|sftp):.*lost\uFFFD.* is not UTF-8/, line.join(" "));
+    assert.match(
+      envelope.error!.message,
+      /^the name lost\uFFFD|^(?:the name )?(?:local|sftp):.*lost\uFFFD.* is not UTF-8/,
+      line.join(" "),
+    );
   }
   assert.equal(existsSync(join(cwd, LOST)), false);
 });
@@ -47,7 +51,7 @@ test("a relative path is refused when the current folder's name is not UTF-8, an
   const cwd = join(folder, LOST);
   const refused = await runJson(["backup", "init", "-r", "r"], { cwd, env });
   assert.deepEqual([refused.status, refused.envelope.error?.code], [2, "usage"]);
-  assert.match(refused.envelope.error!.message, /^the current folder, .* has a name that is not UTF-8/);
+  assert.match(refused.envelope.error!.message, /^the name of the current folder, .*, is not UTF-8/);
   const made = await runJson(["backup", "init", "-r", join(folder, "r")], { cwd, env });
   assert.equal(made.status, 0);
 });

@@ -90,7 +90,7 @@ function read(context: Context, input: Input, { flags, schema, value }: Member):
   if (!flags.includes("<")) return input.flag(key) ? value : undefined;
   const check = (each: string, { options }: Schema): string => {
     if (options === undefined || options.includes(each)) return each;
-    throw usage(`--${option} knows ${options.join(", ")}; found ${JSON.stringify(each)}`);
+    throw usage(`--${option} must be one of ${options.join(", ")}; found ${JSON.stringify(each)}`);
   };
   if (schema.item !== undefined) {
     const list = input.list(key).map((each) => check(each, schema.item!));
@@ -116,17 +116,17 @@ function read(context: Context, input: Input, { flags, schema, value }: Member):
 
 const GUARDED: Readonly<Record<GuardName, string>> = {
   home: "a home directory",
-  nested: "a folder in or around another workspace",
+  nested: "a folder inside or above another workspace",
   git: "a .git directory",
   space: "a disk that may be too small",
-  holders: "files that may be open",
+  holders: "processes with open files that cannot be listed",
   unmounted: "a folder whose own disk is not mounted",
 };
 
 /** `--allow` of a command that has these guards. */
 export function guards(...values: readonly GuardName[]): Otherwise {
   const each = values.map((value) => `${value} (${GUARDED[value]})`);
-  return { flags: "--allow <guard>", text: `go on in spite of: ${each.join(", ")}`, values };
+  return { flags: "--allow <guard>", text: `override a guard: ${each.join(", ")}`, values };
 }
 
 /** Tags as somebody types them: several with commas, as restic reads them. A tag has none in it. */

@@ -25,7 +25,7 @@ test("history without anything to list says why", async () => {
   const { stdout } = await runFake(["history", "-C", "/a b"], { fake: fakeLibrary(answers) });
   assert.equal(stdout, "no save points yet; make one: cairn -C '/a b' save\n");
   const filtered = await runFake(["history", "--grep", "x"], { fake: fakeLibrary(answers) });
-  assert.equal(filtered.stdout, "no save point fits\n");
+  assert.equal(filtered.stdout, "no save point matches\n");
 });
 
 test("a policy is told in the words of the options that set it", async () => {
@@ -36,12 +36,12 @@ test("a policy is told in the words of the options that set it", async () => {
   });
   assert.equal(
     stdout,
-    "policy: keep-last 5, keep-tag a, keep-tag '', keep-undo-within 30d; quota: 1 GiB; held trees: 8\n",
+    "policy: keep-last 5, keep-tag a, keep-tag '', keep-undo-within 30d; quota: 1 GiB; kept clones: 8\n",
   );
   const few = fakeLibrary({ setPolicy: () => ({ retention: null, quota_bytes: null, kept_trees: 0 }) });
   assert.equal(
     (await runFake(["cleanup", "--keep-trees", "0", "--set-policy"], { fake: few })).stdout,
-    "policy: none: everything is kept; quota: none; held trees: 0\n",
+    "policy: none: everything is kept; quota: none; kept clones: 0\n",
   );
 });
 
@@ -61,7 +61,7 @@ test("what is partly done is said on stderr, too, when nobody sees the output", 
   const answers = { restore: () => ({ ...RESTORED, left_out: [left] }) };
   for (const quiet of [[], ["-q"]]) {
     const { status, stderr } = await runFake(["restore", "head", ...quiet], { fake: fakeLibrary(answers) });
-    assert.deepEqual([status, stderr], [10, "cairn: partly done (exit 10): the output says what was left out\n"]);
+    assert.deepEqual([status, stderr], [10, "cairn: partly done (exit 10): the output lists what was left out\n"]);
   }
   for (const [argv, terminal] of [
     [["restore", "head"], true],
@@ -140,7 +140,7 @@ test("diff compares head with the folder unless points are named", async () => {
 test("run writes its own words to stderr and nothing to stdout", async () => {
   const { stdout, stderr } = await runFake(["run", "--", "true"]);
   assert.equal(stdout, "");
-  assert.match(stderr, /exit 0 after 5 ms; before it: 1a2b3c4d, after it: 1a2b3c4d \(nothing changed\)/);
+  assert.match(stderr, /exit 0 after 5 ms; before: 1a2b3c4d, after: 1a2b3c4d \(nothing changed\)/);
   assert.equal((await runFake(["run", "-q", "--", "true"])).stderr, "");
 });
 
@@ -201,10 +201,10 @@ test("a backup command that is stopped says what holds for a repository", async 
   library.library.openRepository = stopped;
   const create = await runFake(["-q", "backup", "copy", "-r", "/srv/a", "--to-repo", "/srv/b"], { fake: library });
   assert.equal(create.status, 130);
-  assert.match(create.stderr, /what was stored is used; `cairn backup list` shows which snapshots are there/);
+  assert.match(create.stderr, /already stored is reused; `cairn backup list` shows the snapshots/);
   assert.doesNotMatch(create.stderr, /cairn status/);
   const list = await runFake(["backup", "list", "-r", "/srv/backups"], { fake: library });
-  assert.match(list.stderr, /^ {2}it only looked: nothing was changed$/m);
+  assert.match(list.stderr, /^ {2}the command only reads: nothing was changed$/m);
 });
 
 test("limits of a copy are those of both repositories", async () => {
@@ -227,7 +227,7 @@ test("unlock says what removes the locks that it leaves", async () => {
   const held = { location: "/srv/a", repository_id: "a", version: 2, removed: 1, held: 2 };
   fake.library.openRepository = async () => Object.assign(repository, { unlock: async () => held });
   const { stdout } = await runFake(["backup", "unlock", "-r", "/srv/a"], { fake });
-  assert.match(stdout, /1 lock removed, 2 held by others\nonce nobody is at work .*unlock --remove-all/);
+  assert.match(stdout, /1 lock removed, 2 still held\nif no process uses the repository, .*unlock --remove-all/);
 });
 
 test("long text goes through the pager on a terminal only", async () => {

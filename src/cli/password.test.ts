@@ -31,8 +31,8 @@ test("a command that gives no password is told by how it ended", async () => {
       (error) => error instanceof CairnError && error.code === "usage" && how.test(error.message),
     );
   };
-  await told("exit 3", /password ended with status 3$/);
-  await told("kill -KILL $$", /password was ended by SIGKILL$/);
+  await told("exit 3", /password command ended with status 3$/);
+  await told("kill -KILL $$", /password command was ended by SIGKILL$/);
 });
 
 test("a password file that is a folder, a pipe or empty is a usage error that says where a password may come from", async (t) => {
@@ -42,7 +42,7 @@ test("a password file that is a folder, a pipe or empty is a usage error that sa
   writeFileSync(empty, " \n");
   const pipe = join(folder, "pipe");
   assert.equal(spawnSync("mkfifo", [pipe]).status, 0);
-  const hint = /^--password-file FILE, --password-command COMMAND, or the variable/;
+  const hint = /^use --password-file FILE, --password-command COMMAND, or the variable/;
   const asks: [Partial<PasswordSources>, RegExp][] = [
     [{ file: folder }, /the password file .* is a folder; a regular file is wanted$/],
     [{ env: { CAIRN_PASSWORD_FILE: folder } }, /the password file .* is a folder; a regular file is wanted$/],
@@ -72,8 +72,11 @@ test("a password that is nowhere is told with its own options and variables", as
     return [error.message, error.hint!];
   };
   assert.deepEqual(await told("TO_PASSWORD", "password of /mnt/usb"), [
-    "the password of /mnt/usb is wanted, and there is no terminal to ask for it",
-    "--to-password-file FILE, --to-password-command COMMAND, or the variable CAIRN_TO_PASSWORD or CAIRN_TO_PASSWORD_FILE",
+    "the password of /mnt/usb is needed, and there is no terminal to ask for it",
+    "use --to-password-file FILE, --to-password-command COMMAND, or the variable CAIRN_TO_PASSWORD or CAIRN_TO_PASSWORD_FILE",
   ]);
-  assert.match((await told("NEW_PASSWORD", "new password")).join("\n"), /^the new password is.*\n--new-password-file/);
+  assert.match(
+    (await told("NEW_PASSWORD", "new password")).join("\n"),
+    /^the new password is.*\nuse --new-password-file/,
+  );
 });

@@ -45,7 +45,7 @@ const MAX_BYTES = 1024 * 1024;
 export async function readPassword(sources: PasswordSources): Promise<GivenPassword> {
   const { file, command, variable, env } = sources;
   if (file !== undefined && command !== undefined)
-    throw usage("a password comes from a file or from a command, not from both");
+    throw usage("give the password by a file or by a command, not by both");
   if (file !== undefined) return fromFile(file, sources);
   if (command !== undefined) return fromCommand(command, sources);
   for (const prefix of PREFIXES) {
@@ -58,13 +58,13 @@ export async function readPassword(sources: PasswordSources): Promise<GivenPassw
     if (line !== undefined && line !== "") return fromCommand(line, sources);
   }
   if (process.stdin.isTTY && process.stderr.isTTY) return fromTerminal(sources);
-  throw usage(`the ${sources.question} is wanted, and there is no terminal to ask for it`, whereFrom(variable));
+  throw usage(`the ${sources.question} is needed, and there is no terminal to ask for it`, whereFrom(variable));
 }
 
 /** The options and variables of just this password: a line may want two. */
 function whereFrom(variable: string): string {
   const option = `--${variable.toLowerCase().replaceAll("_", "-")}`;
-  return `${option}-file FILE, ${option}-command COMMAND, or the variable CAIRN_${variable} or CAIRN_${variable}_FILE`;
+  return `use ${option}-file FILE, ${option}-command COMMAND, or the variable CAIRN_${variable} or CAIRN_${variable}_FILE`;
 }
 
 async function fromFile(file: string, { cwd, env, identity, variable }: PasswordSources): Promise<GivenPassword> {
@@ -80,8 +80,8 @@ async function fromFile(file: string, { cwd, env, identity, variable }: Password
   const keys = identity ?? env["CAIRN_AGE_IDENTITY"];
   if (keys === undefined || keys === "")
     throw usage(
-      `the password file ${path} is encrypted by age`,
-      "--age-identity FILE, or the variable CAIRN_AGE_IDENTITY",
+      `the password file ${path} is encrypted with age`,
+      "use --age-identity FILE, or the variable CAIRN_AGE_IDENTITY",
     );
   const { openAgePassword } = await import("../backup/age-password.ts");
   const password = await openAgePassword(bytes, { file: path, identity: resolve(cwd, keys) });
@@ -102,7 +102,7 @@ function fromVariable(name: string, value: string): GivenPassword {
   try {
     all = readFileSync("/proc/self/environ");
   } catch {
-    throw usage(`the variable ${name} is no UTF-8`, "put the password into a file: --password-file FILE");
+    throw usage(`the value of the variable ${name} is not UTF-8`, "put the password into a file: --password-file FILE");
   }
   const key = Buffer.from(`${name}=`);
   for (let at = 0; at < all.length;) {
@@ -146,16 +146,16 @@ async function fromCommand(command: string, sources: PasswordSources): Promise<G
 function commandFailure({ code, signal }: ExecFileException): CairnError {
   const status = typeof code === "number" ? `ended with status ${code}` : null;
   const how = status ?? (signal ? `was ended by ${signal}` : "could not be run");
-  return new CairnError("usage", `the command that gives the password ${how}`, {
-    hint: "its output on stderr is above",
+  return new CairnError("usage", `the password command ${how}`, {
+    hint: "see its stderr output above",
   });
 }
 
 async function fromTerminal({ question, variable, twice, signal }: PasswordSources): Promise<GivenPassword> {
   const first = await ask(`${question}: `, signal);
   if (first.length === 0) throw usage("the password is empty", whereFrom(variable));
-  if (twice === true && !first.equals(await ask("once more: ", signal)))
-    throw usage("the two passwords are not the same");
+  if (twice === true && !first.equals(await ask("repeat the password: ", signal)))
+    throw usage("the two passwords differ");
   const text = first.toString("utf8");
   return { bytes: first, former: Buffer.from(text).equals(first) ? null : text };
 }

@@ -50,22 +50,22 @@ export async function workspacesOf(context: Context, targets: readonly string[])
     const [path] = paths;
     if (path === undefined)
       throw new CairnError("not_found", `no workspace has the save point ${target}`, {
-        hint: "`cairn workspaces --points` lists all of them",
+        hint: "`cairn workspaces --points` lists the points of all workspaces",
       });
     if (paths.length > 1)
       throw new CairnError(
         "ambiguous",
         `${target} is a save point of ${[...new Set(paths)].map(printable).join(" and ")}`,
         {
-          hint: "use more digits, or name the workspace with -C",
+          hint: "give more digits of the id, or name the workspace with -C",
         },
       );
     if (!isComplete && !/^[0-9a-f]{32}$/i.test(target))
       throw new CairnError(
         "incomplete",
-        `not every workspace could be read: ${target} may be a save point of another one, too`,
+        `not every workspace could be read: ${target} may be a save point of an unread workspace, too`,
         {
-          hint: "name it by its whole id, or its workspace with -C",
+          hint: "give the point's whole id, or name its workspace with -C",
         },
       );
     byFolder.set(path, [...(byFolder.get(path) ?? []), target]);

@@ -47,7 +47,7 @@ export function makeProgress(sink: ProgressSink, options: ProgressOptions): Prog
         return;
       }
       shown.finish();
-      sink.write(`${last === null ? "nothing is told of its progress yet" : describeProgress(last)}\n`);
+      sink.write(`${last === null ? "no progress has been reported yet" : describeProgress(last)}\n`);
     },
   };
 }

@@ -12,7 +12,7 @@ export function restoreOutcome(
 ): Outcome {
   const { result } = done;
   // Where only who asked could know that nobody has the folder open, a plain undo goes by what this user may read.
-  if (context.signal.aborted) context.note("finished before it could be stopped", true);
+  if (context.signal.aborted) context.note("the restore finished before it could be stopped", true);
   const undo = context.commandLine(method === "exchange" ? ["undo", "--method", method] : ["undo"]);
   return {
     data: result,

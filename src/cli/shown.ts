@@ -13,7 +13,7 @@ import type { Input } from "./input.ts";
 
 export const RECURSIVE: OptionDefinition = {
   flags: "-R, --recursive",
-  text: "everything below it, one entry a line, instead of a file's bytes",
+  text: "list everything below the path, one entry a line, instead of printing a file",
 };
 
 /**
@@ -24,7 +24,7 @@ export function splitTarget(input: Input): [string, PathInput | undefined, strin
   const text = input.required(0);
   const encoded = input.text("pathB64");
   if (encoded !== undefined) {
-    if (splitWord(text)[0] !== text) throw usage("a path after the colon and --path-b64 cannot be given together");
+    if (splitWord(text)[0] !== text) throw usage("a path after the colon and --path-b64 exclude each other");
     return [text, parseBase64(encoded, "--path-b64")];
   }
   const [target, path] = splitWord(text);
@@ -50,7 +50,7 @@ function splitWord(text: string): [string, string | undefined] {
 /** A snapshot, and a folder in it. */
 export function splitSnapshot(word: string): [string, string | undefined] {
   const [snapshot, path] = splitWord(word);
-  if (snapshot === "") throw usage("which snapshot? name it before the colon: latest:PATH");
+  if (snapshot === "") throw usage("no snapshot is named before the colon: for example latest:PATH");
   return [snapshot, path];
 }
 
@@ -67,7 +67,7 @@ export function contentOutcome(
   if (globals.json && size > JSON_CONTENT_LIMIT) {
     throw usage(
       `the file is too large for JSON: ${size} bytes, at most ${JSON_CONTENT_LIMIT}`,
-      "leave --json out: the bytes go to stdout",
+      "run the command without --json: the bytes go to stdout",
     );
   }
   return {
@@ -119,7 +119,7 @@ export async function walkOutcome(
     if (all.length === JSON_ENTRIES_LIMIT)
       throw usage(
         `more than ${JSON_ENTRIES_LIMIT} entries are too many for JSON`,
-        "name a folder, or leave --json out",
+        "name a folder, or run the command without --json",
       );
     all.push(entry);
   }

@@ -101,7 +101,7 @@ test("a verb is found behind its group's options, and help knows it", async () =
   assert.deepEqual([envelope.command, envelope.error], ["backup list", null]);
   for (const line of ["backup create --help", "help backup create", "backup --help"]) {
     const help = await runFake(line.split(" "));
-    assert.match(help.stdout, line === "backup --help" ? /init +make an empty/ : /Usage: cairn backup create/, line);
+    assert.match(help.stdout, line === "backup --help" ? /init +create an empty/ : /Usage: cairn backup create/, line);
     assert.equal(help.status, 0);
   }
   assert.equal((await runJson(["receipt", "verify", "z"])).envelope.command, "receipt verify");
@@ -110,8 +110,8 @@ test("a verb is found behind its group's options, and help knows it", async () =
 
 test("the opposite of an option is named as what happens without it, never offered in its place", async () => {
   for (const [line, hint] of [
-    ["backup create --save -r x", /--save is what happens unless --no-save is given: leave it out/],
-    ["backup list --no-host -r x", /--no-host is what happens unless --host is given/],
+    ["backup create --save -r x", /--save is the default unless --no-save is given: leave it out/],
+    ["backup list --no-host -r x", /--no-host is the default unless --host is given/],
   ] as const)
     assert.match((await runJson(line.split(" "))).envelope.error!.hint!, hint);
 });
@@ -156,32 +156,32 @@ const WRONG: [string, RegExp][] = [
   ["restore", /missing required argument 'target'/],
   ["save -m", /argument missing/],
   ["save --cause nonsense", /--cause is not JSON/],
-  ["save --cause {}", /--cause wants an object/],
-  ["save --allow everything", /--allow knows home/],
+  ["save --cause {}", /--cause must be an object/],
+  ["save --allow everything", /--allow must be one of home/],
   ["save --progress loud", /--progress/],
   ["save a -C b", /given twice/],
-  ["save --lock-timeout soon", /--lock-timeout wants a time/],
-  ["backup list -r x --limit-download 0", /--limit-download is at least 1/],
-  ["history -n many", /wants a whole number/],
+  ["save --lock-timeout soon", /--lock-timeout must be a time/],
+  ["backup list -r x --limit-download 0", /--limit-download must be at least 1/],
+  ["history -n many", /must be a whole number/],
   ["restore head --path-b64 ???", /not base64/],
   ["restore head ../../outside", /outside the workspace/],
-  ["show head:/etc/passwd", /without a slash/],
-  ["view", /one of them/],
-  ["view head --list", /one of them/],
+  ["show head:/etc/passwd", /without a leading slash/],
+  ["view", /exactly one of/],
+  ["view head --list", /exactly one of/],
   ["verify head --all", /not both/],
-  ["tag head", /wants a tag/],
+  ["tag head", /needs a tag/],
   ["run", /missing required argument/],
-  ["cleanup --only", /names points/],
-  ["cleanup abc", /names points/],
-  ["cleanup --run x --plan", /nothing else/],
-  ["cleanup --keep-within soon", /wants a span/],
-  ["cleanup --max-size big", /wants a size/],
+  ["cleanup --only", /points can only be named with --only/],
+  ["cleanup abc", /points can only be named with --only/],
+  ["cleanup --run x --plan", /no other option/],
+  ["cleanup --keep-within soon", /must be a span/],
+  ["cleanup --max-size big", /must be a size/],
   ["cleanup --keep-last -1", /negative|argument missing/],
-  ["init --engine zfs", /knows btrfs-snapshot/],
+  ["init --engine zfs", /must be one of btrfs-snapshot/],
   ["init --self-contained --control-dir x", /exclude each other/],
-  ["completion tcsh", /completion knows/],
+  ["completion tcsh", /the shell must be one of/],
   ["engine a b", /one folder/],
-  ["vm create m --image a --image b", /--image was given twice, with a and with b/],
+  ["vm create m --image a --image b", /--image was given twice: as a and as b/],
   ["save -m one -m two", /--message was given twice/],
   ["engine show --allow holders", /--allow works with engine set only/],
   ...WRONG_BACKUPS,
@@ -207,7 +207,7 @@ test("help of an unknown command is a usage error", async () => {
   assert.equal((await runFake(["help", "sav"])).status, 2);
   assert.equal((await runFake(["help"])).status, 0);
   for (const [line, message] of [
-    ["restore head -f", /what begins with - and is none comes after --/],
+    ["restore head -f", /an argument that begins with "-", put it after "--"/],
     ["help save foo", /there is no command "save foo"/],
     ["help backup lis", /there is no command "backup lis"\n.*did you mean `cairn backup list`/],
   ] as const) {
@@ -221,35 +221,35 @@ test("an unknown word is answered with what begins like it, does the same, or on
   for (const [line, answer] of [
     ["sta", "did you mean `cairn status`?"],
     ["restor", "did you mean `cairn restore`?"],
-    ["snap", "`cairn save` does that"],
-    ["stash", "`cairn save` does that"],
-    ["reflog", "`cairn history --all` does that"],
-    ["mv", "`cairn relocate` does that"],
-    ["unlock", "`cairn backup unlock` does that in a repository"],
-    ["find", "`cairn backup find` does that in a repository"],
+    ["snap", "use `cairn save` instead"],
+    ["stash", "use `cairn save` instead"],
+    ["reflog", "use `cairn history --all` instead"],
+    ["mv", "use `cairn relocate` instead"],
+    ["unlock", "for a repository use `cairn backup unlock`"],
+    ["find", "for a repository use `cairn backup find`"],
     ["stauts", "did you mean `cairn status`?"],
     ["backup lst", "did you mean `cairn backup list`?"],
-    ["backup dump", "`cairn backup show SNAPSHOT:PATH` does that"],
-    ["backup check", "`cairn backup verify` does that"],
-    ...["check", "fsck", "chec"].map((word) => [word, "`cairn verify` does that"] as const),
-    ["gc", "`cairn cleanup` does that"],
-    ["mount", "`cairn view POINT` does that"],
-    ["dump", "`cairn show POINT:PATH` does that"],
-    ["cat", "`cairn show POINT:PATH` does that"],
-    ["snapshots", "`cairn history` does that"],
-    ["log", "`cairn history` does that"],
-    ["rollback", "`cairn restore POINT` does that"],
-    ["revert", "`cairn restore POINT` does that"],
-    ["merge", "points are not merged: `cairn diff A B` compares two"],
-    ["config", "settings are options of their commands: `cairn cleanup --help`"],
-    ["info", "`cairn status` does that"],
-    ["backup info", "`cairn backup stats` does that"],
-    ["backup extract", "`cairn backup restore SNAPSHOT --to DIR` does that"],
-    ["backup delete", "`cairn backup forget SNAPSHOT` does that"],
-    ["backup compact", "`cairn backup prune` does that"],
-    ["backup restore latest --target x", "--to DIR does that"],
-    ["backup create --force", "--reread does that"],
-    ["backup copy --from-repo=x", "--to-repo REPOSITORY beside -r does that"],
+    ["backup dump", "use `cairn backup show SNAPSHOT:PATH` instead"],
+    ["backup check", "use `cairn backup verify` instead"],
+    ...["check", "fsck", "chec"].map((word) => [word, "use `cairn verify` instead"] as const),
+    ["gc", "use `cairn cleanup` instead"],
+    ["mount", "use `cairn view POINT` instead"],
+    ["dump", "use `cairn show POINT:PATH` instead"],
+    ["cat", "use `cairn show POINT:PATH` instead"],
+    ["snapshots", "use `cairn history` instead"],
+    ["log", "use `cairn history` instead"],
+    ["rollback", "use `cairn restore POINT` instead"],
+    ["revert", "use `cairn restore POINT` instead"],
+    ["merge", "points cannot be merged: `cairn diff A B` compares two"],
+    ["config", "settings are options of commands: `cairn cleanup --help`"],
+    ["info", "use `cairn status` instead"],
+    ["backup info", "use `cairn backup stats` instead"],
+    ["backup extract", "use `cairn backup restore SNAPSHOT --to DIR` instead"],
+    ["backup delete", "use `cairn backup forget SNAPSHOT` instead"],
+    ["backup compact", "use `cairn backup prune` instead"],
+    ["backup restore latest --target x", "use --to DIR instead"],
+    ["backup create --force", "use --reread instead"],
+    ["backup copy --from-repo=x", "use --to-repo REPOSITORY beside -r instead"],
   ] as const) {
     const { stderr, status } = await runFake(line.split(" "));
     assert.equal(status, 2);
@@ -270,7 +270,7 @@ test("a verb that changes something is not proposed for another word", async () 
     "vm check",
   ]) {
     const { stderr } = await runFake(line.split(" "));
-    assert.doesNotMatch(stderr, /did you mean|does that/, line);
+    assert.doesNotMatch(stderr, /did you mean|instead|for a repository use/, line);
   }
   // The start of a word that looks is no start of a word that changes something.
   for (const line of ["che", "chec", "check", "checks"])
@@ -461,7 +461,7 @@ test("show takes a path from the current folder, and proposes the one that is th
   assert.equal(status, 3);
   assert.match(
     stderr,
-    /main\.ts is not in.*\n {2}did you mean head:sub\/main\.ts, which is head:\.\/main\.ts from here\?/,
+    /main\.ts is not in.*\n {2}did you mean head:sub\/main\.ts, which is head:\.\/main\.ts from the current folder\?/,
   );
   assert.match((await run("head:none")).stderr, /none is not in.*\n {2}see\n/);
 });
@@ -621,7 +621,7 @@ test("backup restore in place says what can be done when the folder is not there
   assert.deepEqual([absent.status, absent.envelope.error?.code], [3, "not_a_workspace"]);
   assert.equal(
     absent.envelope.error?.hint,
-    "make it first (mkdir -p '/nowhere/a b'), or restore with --to '/nowhere/a b' instead",
+    "create it first (mkdir -p '/nowhere/a b'), or restore with --to '/nowhere/a b' instead",
   );
 });
 

@@ -8,18 +8,18 @@ export const bundle = () => arg("path", place("a bundle"));
 export const bundleErrors = ["damaged", "newer_version", "not_found", "unsupported"] as const;
 
 export const BundleInfo = object({
-  layout: oneOf(["A", "B", "C"], "how the zip is laid out, by where its manifest lies"),
-  name: text("of the root"),
+  layout: oneOf(["A", "B", "C"], "layout of the zip, told by the place of its manifest"),
+  name: text("name of the root"),
   uri: text(),
   scope: text(),
-  scopes: rows(text(), "of a backup"),
+  scopes: rows(text(), "the scopes of a backup"),
   content_sha256: text("64 hex digits"),
   files: number(),
-  directories: number("the root too"),
-  bytes: number("sum of the files' sizes"),
+  directories: number("including the root"),
+  bytes: number("total size of the files"),
   index_records: number("0 for layout A"),
   has_vectors: flag(),
-  entries: rows(object({ path: text(), kind: oneOf(["file", "directory"]), size: number() }), "by path"),
+  entries: rows(object({ path: text(), kind: oneOf(["file", "directory"]), size: number() }), "sorted by path"),
 });
 export type BundleInfo = Of<typeof BundleInfo>;
 
@@ -39,7 +39,7 @@ export type DiffBundleFilesResult = Of<typeof DiffBundleFilesResult>;
 
 export const ExtractBundleOptions = object({
   ...CallOptions.entries,
-  paths: opt(list(text(), "only these paths of the bundle, and what lies below them")),
+  paths: opt(list(text(), "only these paths of the bundle, and everything below them")),
 });
 export type ExtractBundleOptions = Of<typeof ExtractBundleOptions>;
 export const ExtractBundleResult = object({
@@ -52,10 +52,10 @@ export type ExtractBundleResult = Of<typeof ExtractBundleResult>;
 
 export const ConvertBundleOptions = object({
   ...CallOptions.entries,
-  layout: opt(oneOf(["A", "B", "C"], "how it is laid out; `C` unless told")),
-  withoutVectors: opt(flag("leave vectors out, which layout A cannot have")),
-  leaveOut: opt(list(text(), "paths of the bundle that the new one is not to have, with all below them")),
-  sessionsTo: opt(text("a user: `viking://session/ID` becomes `viking://user/USER/sessions/ID`")),
+  layout: opt(oneOf(["A", "B", "C"], "layout of the new bundle; default `C`")),
+  withoutVectors: opt(flag("leave out the vectors; needed for layout A, which cannot hold any")),
+  leaveOut: opt(list(text(), "leave out these paths of the bundle, and everything below them")),
+  sessionsTo: opt(text("move sessions to this user: `viking://session/ID` becomes `viking://user/USER/sessions/ID`")),
 });
 export type ConvertBundleOptions = Of<typeof ConvertBundleOptions>;
 export const ConvertBundleResult = object({ path: text("absolute"), ...facts });

@@ -29,7 +29,7 @@ export function makeCalls<V extends Verb>(
       // What was promised to the call may fail before it is waited for, or when it never is.
       for (const each of given) if (each instanceof Promise) each.catch(() => undefined);
       if ((this as { isClosed?: boolean }).isClosed === true)
-        throw new CairnError("usage", `${name}: this was closed; open it again`);
+        throw new CairnError("usage", `${name}: the object was closed; open it again`);
       return whole.apply(this, checkArguments(name, verb, given));
     };
     const failed: Failed = (error, given) => failure(error, given[verb.takes.length]);
@@ -82,7 +82,7 @@ function safeCallback(name: string, told: Callback): Callback {
   const failed = (error: unknown): void => {
     if (isSaid) return;
     isSaid = true;
-    process.emitWarning(`${name} failed, and the call goes on: ${inspect(error)}`, "CairnWarning");
+    process.emitWarning(`${name} failed, and the call continues: ${inspect(error)}`, "CairnWarning");
   };
   return (...given) => {
     try {

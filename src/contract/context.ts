@@ -10,16 +10,16 @@ export const contextErrors = ["not_found", "usage", "busy", "unsupported"] as co
 
 export const EmbeddingProvider = oneOf(
   ["embedded", "openai", "none"],
-  "`embedded`: the model of the package cairnstate-model; `openai`: an endpoint that speaks as OpenAI's does; `none`: search by words alone",
+  "`embedded`: the model of the package cairnstate-model; `openai`: an endpoint with OpenAI's API; `none`: no vectors, search by words only",
 );
 export type EmbeddingProvider = Of<typeof EmbeddingProvider>;
 
 export const InitContextOptions = object({
   ...CallOptions.entries,
   embedding: opt(EmbeddingProvider),
-  model: opt(text("of an endpoint")),
-  baseUrl: opt(text("of an endpoint, up to and with `/v1`; its key is read from CAIRN_EMBEDDING_KEY")),
-  dimensions: opt(count("length of an endpoint's vectors; asked of it unless told")),
+  model: opt(text("model name at the endpoint")),
+  baseUrl: opt(text("the endpoint's URL, up to and including `/v1`; its key is read from CAIRN_EMBEDDING_KEY")),
+  dimensions: opt(count("length of the endpoint's vectors; default: ask the endpoint")),
 });
 export type InitContextOptions = Of<typeof InitContextOptions>;
 export const ContextInfo = object({
@@ -30,12 +30,15 @@ export const ContextInfo = object({
 });
 export type ContextInfo = Of<typeof ContextInfo>;
 
-const indexed = { indexed: number("records whose file was read"), vectors: number("vectors that were made") };
+const indexed = {
+  indexed: number("records that were written from their file"),
+  vectors: number("vectors that were computed"),
+};
 
 export const AddToContextOptions = object({
   ...CallOptions.entries,
-  overwrite: opt(flag("put it in the place of what is there")),
-  abstract: opt(text("short text of a folder, its level 0")),
+  overwrite: opt(flag("replace an existing file or folder")),
+  abstract: opt(text("short text about the folder (its level 0)")),
 });
 export type AddToContextOptions = Of<typeof AddToContextOptions>;
 export const AddToContextResult = object({
@@ -45,13 +48,13 @@ export const AddToContextResult = object({
   bytes: number(),
   left_out: rows(
     object({
-      path: text("below the folder"),
+      path: text("relative to the folder"),
       reason: oneOf(
         ["rule", "special"],
-        "`rule`: version control, `node_modules`, a file with credentials by its name, or a line of a `.cairnignore` file; `special`: a link, pipe, socket or device",
+        "`rule`: version control, `node_modules`, a file whose name suggests credentials, or a line of a `.cairnignore` file; `special`: a link, pipe, socket or device",
       ),
     }),
-    "entries of the folder that were not added, with all below them; a special one: exit 10",
+    "entries of the folder that were not added, with everything below them; exit 10 if one is `special`",
   ),
   ...indexed,
 });
@@ -59,15 +62,15 @@ export type AddToContextResult = Of<typeof AddToContextResult>;
 
 export const ListContextOptions = object({
   ...CallOptions.entries,
-  recursive: opt(flag("what lies further below too")),
-  all: opt(flag("hidden files too: abstracts and overviews")),
+  recursive: opt(flag("list subfolders too")),
+  all: opt(flag("list hidden files too: abstracts and overviews")),
 });
 export type ListContextOptions = Of<typeof ListContextOptions>;
 export const ContextEntry = object({
   uri: text(),
   kind: oneOf(["file", "directory"]),
   size: number(),
-  abstract: text("empty where there is none"),
+  abstract: text("empty if there is none"),
 });
 export type ContextEntry = Of<typeof ContextEntry>;
 export const ListContextResult = object({ entries: rows(ContextEntry) });
@@ -75,27 +78,27 @@ export type ListContextResult = Of<typeof ListContextResult>;
 
 export const ReadContextOptions = object({
   ...CallOptions.entries,
-  level: opt(count("of a directory: 0 its abstract, 1 its overview")),
+  level: opt(count("for a directory: 0 reads its abstract, 1 its overview")),
 });
 export type ReadContextOptions = Of<typeof ReadContextOptions>;
 export const ReadContextResult = object({
   uri: text(),
   bytes: number(),
   content: text("as UTF-8"),
-  content_b64: opt(text("the exact bytes in base64, where they are not UTF-8")),
+  content_b64: opt(text("the exact bytes in base64, if they are not UTF-8")),
 });
 export type ReadContextResult = Of<typeof ReadContextResult>;
 
 export const FindInContextOptions = object({
   ...CallOptions.entries,
-  under: opt(text("only at or below this place")),
-  limit: opt(count("most that are given; 10 unless told")),
-  mode: opt(oneOf(["both", "semantic", "words"], "how it looks")),
+  under: opt(text("only at or below this URI")),
+  limit: opt(count("at most this many results; default 10")),
+  mode: opt(oneOf(["both", "semantic", "words"], "how to search: by meaning, by words, or both")),
 });
 export type FindInContextOptions = Of<typeof FindInContextOptions>;
 export const ContextHit = object({
   uri: text(),
-  level: number("0 an abstract, 1 an overview, 2 a file"),
+  level: number("0: abstract, 1: overview, 2: file"),
   context_type: text(),
   name: text(),
   abstract: text(),
@@ -108,11 +111,11 @@ export type FindInContextResult = Of<typeof FindInContextResult>;
 export const RemoveFromContextResult = object({ uri: text(), files: number() });
 export type RemoveFromContextResult = Of<typeof RemoveFromContextResult>;
 
-const under = { under: opt(text("only at or below this place")) };
+const under = { under: opt(text("only at or below this URI")) };
 export const ReindexContextOptions = object({
   ...CallOptions.entries,
   ...under,
-  all: opt(flag("read every file again, changed or not")),
+  all: opt(flag("read every file again, even if unchanged")),
 });
 export type ReindexContextOptions = Of<typeof ReindexContextOptions>;
 export const ReindexContextResult = object({
@@ -128,8 +131,8 @@ export const CheckContextOptions = object({ ...CallOptions.entries, ...under });
 export type CheckContextOptions = Of<typeof CheckContextOptions>;
 export const CheckContextResult = object({
   ok: flag(),
-  expected: number("records that the files ask for"),
-  indexed: number("records that there are"),
+  expected: number("records that the files should have"),
+  indexed: number("records that exist"),
   missing_records: rows(ContextDifference, "files without a record"),
   missing_files: rows(ContextDifference, "records without a file"),
   stale: rows(ContextDifference, "files that changed since they were indexed"),
@@ -137,11 +140,11 @@ export const CheckContextResult = object({
 });
 export type CheckContextResult = Of<typeof CheckContextResult>;
 
-const Layout = oneOf(["A", "B", "C"], "how the bundle is laid out; `C`, and `B` for what lies in `agent` or `session`");
+const Layout = oneOf(["A", "B", "C"], "layout of the bundle; default `C`, or `B` for content of `agent` or `session`");
 export const ExportBundleOptions = object({
   ...CallOptions.entries,
   layout: opt(Layout),
-  includeVectors: opt(flag("pack the vectors too")),
+  includeVectors: opt(flag("include the vectors")),
 });
 export type ExportBundleOptions = Of<typeof ExportBundleOptions>;
 export const ExportBundleResult = object({
@@ -156,30 +159,30 @@ export type ExportBundleResult = Of<typeof ExportBundleResult>;
 export const exportErrors = [...contextErrors, "already_exists"] as const;
 
 const bringing = {
-  onConflict: opt(
-    oneOf(["fail", "overwrite", "skip"], "what is done where something is there already; `fail` unless told"),
-  ),
+  onConflict: opt(oneOf(["fail", "overwrite", "skip"], "what to do if the content exists already; default `fail`")),
   vectorMode: opt(
     oneOf(
       ["auto", "recompute", "require"],
-      "`auto`: the bundle's vectors where they fit; `recompute`: made anew; `require`: the bundle's or none",
+      "`auto`: use the bundle's vectors if they fit the store's model; `recompute`: compute them again; `require`: fail unless the bundle's vectors fit",
     ),
   ),
-  paths: opt(list(text(), "only these paths of the bundle, and what lies below them")),
-  dryRun: opt(flag("check all of it, and say what would be done")),
+  paths: opt(list(text(), "only these paths of the bundle, and everything below them")),
+  dryRun: opt(flag("check the whole bundle, and report what would be done")),
 };
 export const ImportBundleOptions = object({ ...CallOptions.entries, ...bringing });
 export type ImportBundleOptions = Of<typeof ImportBundleOptions>;
 export const ImportBundleResult = object({
-  uri: text("where it lies now"),
-  skipped: flag("something was there, and it was left"),
+  uri: text("where the content is now"),
+  skipped: flag("true: content existed already and was left unchanged"),
   dry_run: flag(),
   files: number(),
   directories: number(),
   bytes: number(),
   vectors_from: oneOf(["bundle", "model", "none"]),
-  replaced: rows(text(), "places that were there"),
-  is_merged: flag("they were written into, and what the bundle does not have stays; else they went whole"),
+  replaced: rows(text(), "URIs whose former content was replaced"),
+  is_merged: flag(
+    "true: the bundle was merged into existing content, and files that are not in the bundle stay; false: existing content was removed first",
+  ),
   ...indexed,
 });
 export type ImportBundleResult = Of<typeof ImportBundleResult>;
@@ -187,6 +190,6 @@ export const importErrors = [...contextErrors, "already_exists", "damaged", "new
 export const RestoreContextOptions = object({
   ...CallOptions.entries,
   ...bringing,
-  exact: opt(flag("what only the store has goes; else it stays")),
+  exact: opt(flag("remove content that the backup does not have; default: keep it")),
 });
 export type RestoreContextOptions = Of<typeof RestoreContextOptions>;

@@ -5,7 +5,7 @@ import { allow, CallOptions, SavePoint, WorkspaceCallOptions, WorkspaceRef } fro
 
 export const ExportPointOptions = object({
   ...WorkspaceCallOptions.entries,
-  asTar: opt(flag("one tar file of the directory instead; the file is absent")),
+  asTar: opt(flag("write one tar file instead of a directory; the file must not exist")),
   allow: allow("override a guard"),
 });
 export type ExportPointOptions = Of<typeof ExportPointOptions>;
@@ -14,7 +14,7 @@ export const ExportPointResult = object({
   save_point_id: text(),
   state_digest: text(),
   files: number(),
-  entries: number("directories, links and what else has no content"),
+  entries: number("directories, links and other entries without content"),
   bytes: number(),
   duration_ms: number(),
 });
@@ -22,9 +22,9 @@ export type ExportPointResult = Of<typeof ExportPointResult>;
 
 export const ImportDirectoryOptions = object({
   ...CallOptions.entries,
-  isTar: opt(flag("it is a tar file of the directory")),
-  isClone: opt(flag("a workspace of its own, without a word of where it came from")),
-  name: opt(text("of the new workspace; default: that of the exported one, of a clone the folder's")),
+  isTar: opt(flag("the source is a tar file of an export directory")),
+  isClone: opt(flag("create an independent workspace, without a record of its origin")),
+  name: opt(text("name of the new workspace; default: the exported workspace's name, or for a clone the folder's")),
   allow: allow("override a guard"),
 });
 export type ImportDirectoryOptions = Of<typeof ImportDirectoryOptions>;

@@ -45,12 +45,12 @@ import {
 // --------------------------------------------------------------------------------- status, diff, show
 
 export const Recovered = object({
-  at: text("when it was found; the same for all that one call recovered"),
-  operation: text("what was interrupted: `save`, `restore`, `cleanup`, `compaction`, …"),
+  at: text("when the interruption was found; equal for all records of one recovery"),
+  operation: text("the interrupted operation: `save`, `restore`, `cleanup`, `compaction`, …"),
   outcome: oneOf(["completed", "rolled_back"]),
   detail: text(),
-  kept: rows(NamedPath, "left as they are: edited after the interruption, or refused by the file system"),
-  incomplete: opt(about(Incomplete, "what an interrupted restore left out")),
+  kept: rows(NamedPath, "paths left as they are: edited after the interruption, or refused by the file system"),
+  incomplete: opt(about(Incomplete, "entries that an interrupted restore left out")),
 });
 export type Recovered = Of<typeof Recovered>;
 
@@ -61,30 +61,30 @@ export const StatusResult = object({
   not_kept: NotKept,
   head: orNull(pointId()),
   head_incomplete: orNull(
-    about(Incomplete, "what could not be recorded when head was saved; null when head is complete"),
+    about(Incomplete, "entries that could not be recorded when head was saved; null if head is complete"),
   ),
-  missing: rows(pointId(), "points whose content is not there now; they count again once it is back"),
+  missing: rows(pointId(), "points whose content is missing now; they are usable again once the content is back"),
   latest: orNull(pointId()),
-  detached: flag("true: the folder stands at an older point than the latest"),
+  detached: flag("true: the folder is based on an older point than the latest"),
   engine: EngineType,
   engine_reasons: rows(EngineReason),
-  degraded: rows(Degradation, "what the engine could not do when `latest` was saved"),
+  degraded: rows(Degradation, "features that the engine could not provide when `latest` was saved"),
   holders: rows(Holder),
-  ignored: rows(NamedPath, "what the ignore rules hide now, at most 100"),
+  ignored: rows(NamedPath, "paths that the ignore rules leave out now, at most 100"),
   store: object({ bytes: number(), points: number() }),
   recovered: rows(Recovered, "the last ten, oldest first"),
   last_save_at: orNull(text()),
-  watched: flag("true: a daemon answered, and is told of what changes in the folder"),
+  watched: flag("true: a daemon answered, and it watches the folder for changes"),
   last_backup: orNull(
     object({
-      at: text("when its snapshot was written"),
+      at: text("when the snapshot was written"),
       save_point_id: pointId(),
       snapshot_id: text(),
-      location: text("of the repository, without a secret"),
-      saved_since: number("save points made since that one"),
+      location: text("the repository's address, without secrets"),
+      saved_since: number("save points made since then"),
     }),
   ),
-  last_proof_at: orNull(text("when `verify` read `latest` again and found it whole")),
+  last_proof_at: orNull(text("when `verify` last read `latest` again without finding a problem")),
 });
 export type StatusResult = Of<typeof StatusResult>;
 
@@ -92,22 +92,22 @@ export const DiffEntry = object({
   ...NamedPath.entries,
   change: oneOf(
     ["added", "removed", "modified", "renamed", "not_kept"],
-    "`not_kept`: the folder has it, and a rule leaves it out now",
+    "`not_kept`: the entry is in the folder, but an ignore rule now leaves it out",
   ),
   kind: EntryKind,
-  aspects: rows(Aspect, "what differs; empty for added and removed"),
+  aspects: rows(Aspect, "aspects that differ; empty for added and removed"),
   from_path: opt(text()),
   from_path_b64: opt(text()),
   size_before: opt(number()),
   size_after: opt(number()),
 });
 export type DiffEntry = Of<typeof DiffEntry>;
-export const DiffOptions = object({ ...WorkspaceCallOptions.entries, paths: opt(some(PathInput, "only these")) });
+export const DiffOptions = object({ ...WorkspaceCallOptions.entries, paths: opt(some(PathInput, "only these paths")) });
 export type DiffOptions = Of<typeof DiffOptions>;
 export const DiffResult = object({
   from: pointId(),
-  to: orNull(pointId("null: the folder as it is now")),
-  entries: rows(DiffEntry, "in order of their paths' bytes"),
+  to: orNull(pointId("null: the current folder")),
+  entries: rows(DiffEntry, "sorted by the bytes of their paths"),
 });
 export type DiffResult = Of<typeof DiffResult>;
 
@@ -115,7 +115,7 @@ const Row = orNull(texts());
 export const DiffDatabaseResult = object({
   ...NamedPath.entries,
   from: pointId(),
-  to: orNull(pointId("null: the folder as it is now")),
+  to: orNull(pointId("null: the current folder")),
   schema: rows(
     object({
       type: oneOf(["table", "index", "view", "trigger"]),
@@ -123,25 +123,25 @@ export const DiffDatabaseResult = object({
       sql_before: orNull(text()),
       sql_after: orNull(text()),
     }),
-    "what is defined otherwise",
+    "definitions that differ",
   ),
   tables: rows(
     object({
       name: text(),
-      key: list(text(), "the columns by which rows are the same row; `rowid` where it has no key"),
+      key: list(text(), "the key columns that identify a row; `rowid` if the table has no key"),
       added: number(),
       removed: number(),
       changed: number(),
-      rows: rows(object({ before: Row, after: Row }), "the first of each kind, by column as SQL literals"),
-      problem: opt(text("why its rows were not compared")),
+      rows: rows(object({ before: Row, after: Row }), "the first rows of each kind; values by column, as SQL literals"),
+      problem: opt(text("why the rows were not compared")),
     }),
-    "of both, whose rows differ",
+    "tables of both databases whose rows differ",
   ),
 });
 export type DiffDatabaseResult = Of<typeof DiffDatabaseResult>;
 export const DiffDatabaseOptions = object({
   ...WorkspaceCallOptions.entries,
-  limit: opt(count("rows that are listed of each kind and table, default 10; all are counted")),
+  limit: opt(count("list at most this many rows of each kind and table; default 10; all are counted")),
 });
 export type DiffDatabaseOptions = Of<typeof DiffDatabaseOptions>;
 
@@ -149,7 +149,7 @@ export const ShowResult = object({
   ...NamedPath.entries,
   save_point: SavePoint,
   kind: EntryKind,
-  entries: rows(ListedEntry, "the children of a directory; of anything else the entry itself"),
+  entries: rows(ListedEntry, "the children of a directory, or the entry itself if it is no directory"),
 });
 export type ShowResult = Of<typeof ShowResult>;
 
@@ -157,45 +157,48 @@ export type ShowResult = Of<typeof ShowResult>;
 
 export const HistoryOptions = object({
   ...CallOptions.entries,
-  grep: opt(text("only where message, tag or cause contain the text; case does not matter")),
+  grep: opt(text("only points whose message, tags or cause contain this text (case is ignored)")),
   tag: opt(text("only points with this tag")),
-  since: opt(text("only points of this time or later: `yesterday`, `2 hours ago`, `2026-11-23 14:00`")),
+  since: opt(text("only points of this time or later, for example `yesterday`, `2 hours ago`, `2026-11-23 14:00`")),
   until: opt(text("only points of this time or earlier")),
-  path: opt(about(PathInput, "only points in which this path differs from the point before")),
-  all: opt(flag("undo points too")),
+  path: opt(about(PathInput, "only points that changed this path")),
+  all: opt(flag("include undo points")),
 });
 export type HistoryOptions = Of<typeof HistoryOptions>;
 export const HistoryResult = object({
-  save_points: rows(SavePoint, "newest first; undo points only with `all`, or where the folder stands at one"),
+  save_points: rows(SavePoint, "newest first; undo points only with `all`, or if the folder is based on one"),
   undo: orNull(about(SavePoint, "the undo point that `undo` goes back to; null before the first restore")),
   head: orNull(pointId()),
   latest: orNull(pointId()),
   damaged: rows(DamagedPoint),
-  truncated: flag("true when the limit left something out"),
+  truncated: flag("true if the limit left points out"),
 });
 export type HistoryResult = Of<typeof HistoryResult>;
 export const EntryChange = object({
   change: oneOf(["added", "removed", "modified"]),
   kind: EntryKind,
-  aspects: rows(Aspect, "what differs, `content` also where it is below a folder; empty for added and removed"),
+  aspects: rows(
+    Aspect,
+    "aspects that differ; for a folder `content` if anything below it differs; empty for added and removed",
+  ),
   size_before: opt(number()),
   size_after: opt(number()),
-  back_to: opt(pointId("the point that had it so before, times too: a restore or undo brought it back")),
+  back_to: opt(pointId("the earlier point that had the same state, times included: a restore or undo brought it back")),
 });
 export type EntryChange = Of<typeof EntryChange>;
 export const WhyOptions = object({
   ...WorkspaceCallOptions.entries,
-  limit: opt(count("at most so many; 0 is all (default)")),
+  limit: opt(count("at most this many; 0: all (default)")),
 });
 export type WhyOptions = Of<typeof WhyOptions>;
 export const WhyResult = object({
   ...NamedPath.entries,
   changes: rows(
     object({ save_point: SavePoint, ...EntryChange.entries }),
-    "newest first, against the point before; undo points too",
+    "newest first, each compared with the previous point; undo points included",
   ),
   damaged: rows(DamagedPoint),
-  truncated: flag("true when the limit left something out"),
+  truncated: flag("true if the limit left points out"),
 });
 export type WhyResult = Of<typeof WhyResult>;
 
@@ -214,7 +217,7 @@ export const VerifyProblem = object({
 export type VerifyProblem = Of<typeof VerifyProblem>;
 export const UnverifiedPoint = object(
   { point: pointId(), workspace_name: text(), detail: text(), hint: text() },
-  "a point that is not sealed, and could not be sealed for now",
+  "a point that is not sealed, and could not be sealed at present",
 );
 export type UnverifiedPoint = Of<typeof UnverifiedPoint>;
 export const VerifyOptions = object({
@@ -226,7 +229,7 @@ export type VerifyOptions = Of<typeof VerifyOptions>;
 export const VerifyResult = object({
   checked: object({ points: number(), files: number(), bytes: number() }),
   problems: rows(VerifyProblem, "not empty: exit 6"),
-  unverified: rows(UnverifiedPoint, "of `verifyAll`; not empty: exit 10"),
+  unverified: rows(UnverifiedPoint, "only from `verifyAll`; not empty: exit 10"),
 });
 export type VerifyResult = Of<typeof VerifyResult>;
 
@@ -239,7 +242,7 @@ const keep = (phrase: string) => opt(about(KeepCount, phrase));
 export const BackupRetention = strict(
   {
     keepLast: keep("keep this many of the newest; unlimited: all"),
-    keepWithin: opt(span("keep all that are younger than this, e.g. 30d, 2w, 1y6m")),
+    keepWithin: opt(span("keep everything younger than this, e.g. 30d, 2w, 1y6m")),
     keepHourly: keep("keep the last of each hour, for this many hours"),
     keepDaily: keep("keep the last of each day, for this many days"),
     keepWeekly: keep("keep the last of each week, for this many weeks"),
@@ -250,9 +253,11 @@ export const BackupRetention = strict(
     keepWithinWeekly: opt(span("keep the last of each week within this span")),
     keepWithinMonthly: opt(span("keep the last of each month within this span")),
     keepWithinYearly: opt(span("keep the last of each year within this span")),
-    keepTags: opt(list(text(), "keep those that have all of these tags, separated by commas; '': those without tags")),
+    keepTags: opt(
+      list(text(), "keep everything with all of these tags, separated by commas; '': everything without tags"),
+    ),
   },
-  "restic's rules; days, weeks, months and years are those of the local time zone",
+  "restic's rules; days, weeks, months and years are counted in the local time zone",
 );
 export type BackupRetention = Of<typeof BackupRetention>;
 export const Retention = strict({
@@ -260,38 +265,36 @@ export const Retention = strict({
   keepUndo: opt(
     strict(
       { count: opt(number("default 20")), within: opt(span("default 30d")) },
-      "undo points; they count for no other rule",
+      "for undo points; no other rule applies to them",
     ),
   ),
-  maxBytes: opt(size("drop the oldest until the store is at most so large")),
-  maxAge: opt(span("drop what is older")),
+  maxBytes: opt(size("remove the oldest points until the store is at most this large")),
+  maxAge: opt(span("remove points older than this, even if a rule other than `keepTags` would keep them")),
 });
 export type Retention = Of<typeof Retention>;
 
 export const CleanupOptions = object({
   ...WorkspaceCallOptions.entries,
-  retention: opt(about(Retention, "default: the policy; without one only undo points are candidates")),
-  only: opt(some(text(), "exactly these points instead of rules; a pinned one is `refused`")),
+  retention: opt(about(Retention, "default: the policy; without a policy only undo points are removed")),
+  only: opt(some(text(), "remove exactly these points, instead of applying rules; a pinned point is `refused`")),
 });
 export type CleanupOptions = Of<typeof CleanupOptions>;
 export const CleanupReason = object({
   save_point_id: pointId(),
   keep: flag(),
-  reasons: rows(text(), "the rules that keep it, or what drops it"),
+  reasons: rows(text(), "the rules that keep the point, or the reason for its removal"),
 });
 export type CleanupReason = Of<typeof CleanupReason>;
 export const CleanupPlan = object({
   plan_id: text(),
   created_at: text(),
   protected_save_points: rows(pointId()),
-  protected_by_history: number("how many of them are head, latest or kept for undo"),
+  protected_by_history: number("how many protected points are head, latest or kept for undo"),
   candidate_count: number(),
   reclaimable_save_points: rows(pointId()),
-  reclaimable_bytes_estimate: number("content that no other point holds"),
+  reclaimable_bytes_estimate: number("size of content that no other point holds"),
   reasons: rows(CleanupReason),
-  removals_pending: flag(
-    "true: something of points that were removed before is still in the store; running any plan removes it",
-  ),
+  removals_pending: flag("true: the store still holds data of points removed earlier; running any plan removes it"),
 });
 export type CleanupPlan = Of<typeof CleanupPlan>;
 export const StillHeld = object({
@@ -301,41 +304,50 @@ export const StillHeld = object({
       workspace_name: text(),
       undo: flag("made by a restore or an undo"),
       pinned: flag(),
-      files: number("its files with content of what was removed"),
-      paths: rows(NamedPath, "a few of them, those that look like credentials and what the removed points had first"),
+      files: number("files of this point that share content with the removed points"),
+      paths: rows(
+        NamedPath,
+        "a few of these files, first those that look like credentials and the removed points' own files",
+      ),
     }),
     "at most 100, of all workspaces of the control directory",
   ),
-  point_count: number("all of them"),
-  not_looked_at: rows(pointId(), "points that were not compared: not sealed, damaged or too many; at most 100"),
+  point_count: number("number of all such points"),
+  not_looked_at: rows(
+    pointId(),
+    "points that were not compared, because they are not sealed, damaged or too many; at most 100",
+  ),
   not_looked_at_count: number(),
   repositories: rows(
     object({
       location: text(),
       save_point_ids: rows(pointId(), "removed points or points with their content; at most 100"),
     }),
-    "into which such points were backed up",
+    "repositories that hold backups of such points",
   ),
 });
 export type StillHeld = Of<typeof StillHeld>;
 export const CleanupResult = object({
   removed: rows(pointId()),
-  bytes_freed: number("of the store; what a clone took up is known to the file system alone"),
-  complete: flag("false: something of points that were asked for by name is left; a warning says why"),
+  bytes_freed: number("bytes freed in the store; only the file system knows the size of removed clones"),
+  complete: flag("false: data of points that were removed by name remains; a warning says why"),
   still_held: orNull(
-    about(StillHeld, "what else holds content of points that were asked for by name; null after a cleanup by rules"),
+    about(
+      StillHeld,
+      "other places that still hold content of points that were removed by name; null after a cleanup by rules",
+    ),
   ),
 });
 export type CleanupResult = Of<typeof CleanupResult>;
 
 export const PolicyResult = object({
-  retention: orNull(about(Retention, "null: never set, everything is kept")),
-  quota_bytes: orNull(number("of the control directory; null: none")),
-  kept_trees: orNull(number("of how many of the newest sealed points the clone stays; null: 8")),
+  retention: orNull(about(Retention, "null: never set; everything is kept")),
+  quota_bytes: orNull(number("quota of the control directory; null: none")),
+  kept_trees: orNull(number("for how many of the newest sealed points the clone is kept; null: 8")),
 });
 export type PolicyResult = Of<typeof PolicyResult>;
 export const PolicyEdit = strict(
   { retention: opt(orNull(Retention)), quotaBytes: opt(orNull(size())), keptTrees: opt(orNull(number("0 to 10 000"))) },
-  "an absent member stays as it is, null takes the setting away",
+  "an absent member stays as it is; null removes the setting",
 );
 export type PolicyEdit = Of<typeof PolicyEdit>;

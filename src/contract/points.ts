@@ -40,45 +40,50 @@ import {
 
 /** Verbs that make points, go back to them and mark them. A target is an id, a unique prefix, `latest`, `head`, `head~N` or a time. */
 
-const left = () => rows(LeftOut, "what was left out; not empty: exit 10");
+const left = () => rows(LeftOut, "entries that were left out; not empty: exit 10");
 const duration = () => number("milliseconds");
 
 // ------------------------------------------------------------------------------------------------- save
 
 export const SaveOptions = object({
   ...WorkspaceCallOptions.entries,
-  message: opt(message("what this state is")),
+  message: opt(message("description of this state")),
   tags: opt(list(text(), "a tag")),
-  id: opt(text("an id of your own for the point: a word that no other point of the workspace has as its id or tag")),
-  cause: opt(about(Cause, 'what led to it, for example {"kind":"tool_call","tool":"bash"}; default {"kind":"person"}')),
-  onDetached: opt(
-    oneOf(["continue", "refuse"], "`refuse`: fail with `detached` when the folder stands at an older point"),
+  id: opt(text("your own id for the point: a word that no other point of the workspace has as id or tag")),
+  cause: opt(
+    about(Cause, 'what led to the point, for example {"kind":"tool_call","tool":"bash"}; default {"kind":"person"}'),
   ),
-  skipUnchanged: opt(flag("make no point when nothing changed; the answer is head")),
-  reread: opt(flag("read every file, whatever its times say")),
-  exclude: opt(list(text(), "leave out, as in .cairnignore, or a whole path")),
-  excludeCaches: opt(flag("leave out what lies in folders with a CACHEDIR.TAG")),
+  onDetached: opt(
+    oneOf(
+      ["continue", "refuse"],
+      "`refuse`: fail with `detached` if the folder is based on an older point than the latest",
+    ),
+  ),
+  skipUnchanged: opt(flag("make no point if nothing changed; the answer is head")),
+  reread: opt(flag("read every file, even if its size and times are unchanged")),
+  exclude: opt(list(text(), "leave out paths that match this pattern, as in .cairnignore, or this whole path")),
+  excludeCaches: opt(flag("leave out the content of folders that have a CACHEDIR.TAG file")),
   excludeIfPresent: opt(
     list(
       text(),
-      "leave out what lies beside an entry of that name, or beside a file that begins with that header: NAME[:HEADER]",
+      "leave out the content of folders that contain NAME, except NAME itself; with :HEADER only if that file begins with HEADER",
     ),
   ),
-  excludeLargerThan: opt(size("leave out larger files (100M, 2GiB)")),
-  crossMounts: opt(flag("go into other file systems mounted inside")),
+  excludeLargerThan: opt(size("leave out files larger than this (100M, 2GiB)")),
+  crossMounts: opt(flag("include other file systems mounted inside the folder")),
   databases: opt(
     oneOf(
       ["auto", "copy"],
-      "SQLite databases that are in use: `auto` captures them, `copy` takes their files as they are",
+      "SQLite databases in use: `auto` captures a consistent image, `copy` copies their files as they are",
     ),
   ),
   with: opt(
     list(
       text(),
-      "DATABASE=FOLDER: the database's rows name files in the folder, which are read after it; one that is gone then is listed",
+      "DATABASE=FOLDER: rows of DATABASE name files in FOLDER; read the folder after the database, and list files that are missing by then",
     ),
   ),
-  secrets: opt(flag("false: files that look like credentials are left out")),
+  secrets: opt(flag("false: leave out files that look like credentials")),
   allow: allow("override a guard"),
 });
 export type SaveOptions = Of<typeof SaveOptions>;
@@ -86,7 +91,7 @@ export type SaveOptions = Of<typeof SaveOptions>;
 export const Secrets = orNull(
   rows(
     object({ ...NamedPath.entries, kind: text() }),
-    "files of the point that look like credentials, by their names; null until it is sealed",
+    "files of the point whose names suggest credentials; null until sealed",
   ),
 );
 
@@ -94,11 +99,11 @@ export type Secrets = Of<typeof Secrets>;
 
 export const SaveResult = object({
   ...SavePoint.entries,
-  made: flag("false: nothing had changed, so no point was made and this one is head"),
-  changes: orNull(about(Changes, "against head; null where a clone was made without being read")),
+  made: flag("false: nothing had changed, so no point was made, and the answer is head"),
+  changes: orNull(about(Changes, "changes since head; null if a clone was made without being read")),
   read_bytes: number(),
   duration_ms: duration(),
-  left_out: rows(LeftOut, "what the point does not hold; exit 10 when `complete` is false"),
+  left_out: rows(LeftOut, "entries that the point does not hold; exit 10 if `complete` is false"),
   not_kept: NotKept,
   secrets: Secrets,
 });
@@ -107,8 +112,8 @@ export type SaveResult = Of<typeof SaveResult>;
 export const ImportOptions = object({
   ...WorkspaceCallOptions.entries,
   ...pick(SaveOptions, "message", "tags", "id", "cause"),
-  createdAt: opt(text("when the tree was made, in UTC, as 2026-11-23T14:00:00Z; default: now")),
-  pinned: opt(flag("no cleanup removes it")),
+  createdAt: opt(text("when the tree was made, in UTC, for example 2026-11-23T14:00:00Z; default: now")),
+  pinned: opt(flag("protect the point from every cleanup")),
 });
 export type ImportOptions = Of<typeof ImportOptions>;
 
@@ -118,11 +123,13 @@ const method = {
   method: opt(
     oneOf(
       ["exchange", "entries"],
-      "`exchange`: whole trees change places, also where it cannot be known who has them open; `entries`: entry by entry",
+      "`exchange`: swap the whole folder at once, even if the processes that have it open cannot be listed; `entries`: restore entry by entry",
     ),
   ),
   throughSqlite: opt(
-    flag("write into SQLite databases that a process has open, so that it sees the content; else they are refused"),
+    flag(
+      "overwrite SQLite databases that another process has open, through SQLite; without this the restore is refused",
+    ),
   ),
 };
 export const MethodOption = object(method);
@@ -130,7 +137,7 @@ export type MethodOption = Of<typeof MethodOption>;
 /** True for a call that writes into databases that a process has open, which it opens by their paths. */
 export const throughSqlite = ({ options }: Readonly<Record<string, unknown>>): boolean =>
   (options as MethodOption | undefined)?.throughSqlite === true;
-const why = { cause: opt(about(Cause, "why, for the undo point")) };
+const why = { cause: opt(about(Cause, "cause to record in the undo point")) };
 export const UndoOptions = object({ ...WorkspaceCallOptions.entries, ...method, ...why });
 export type UndoOptions = Of<typeof UndoOptions>;
 
@@ -141,13 +148,13 @@ export const RestoreOptions = object({
   paths: opt(
     some(
       PathInput,
-      "only these and what is under them; what the target does not have is removed; in neither: `not_found`",
+      "only these paths and everything below them; removes entries that the target does not have; `not_found` if a path is in neither the target nor the folder",
     ),
   ),
-  keepPresent: opt(flag("let entries stay that the target does not have")),
-  to: opt(place("write into this absent or empty folder instead; the workspace is not touched")),
+  keepPresent: opt(flag("keep entries that the target does not have")),
+  to: opt(place("restore into this absent or empty folder; the workspace is not changed")),
   allow: allow(
-    "with `to`, `space` writes also where there seems to be too little; `unmounted` restores into the empty mount point of a disk that is not mounted",
+    "`space` (with `to`) skips the check for free space; `unmounted` restores into the empty mount point of a disk that is not mounted",
   ),
   ...why,
 });
@@ -157,18 +164,20 @@ export const RestoreChanges = object({
   created: number(),
   updated: number(),
   deleted: number(),
-  metadata: number("entries whose content was right and whose mode, owner, times or attributes were set"),
+  metadata: number("entries of which only mode, owner, times or attributes were set"),
 });
 export type RestoreChanges = Of<typeof RestoreChanges>;
 
 export const RestoreResult = object({
-  restored_to: orNull(pointId("null when there was nothing to restore to")),
-  undo_id: orNull(pointId("a restore to it brings back what was there; null when the folder was not touched")),
-  changes: orNull(about(RestoreChanges, "null where whole trees changed places: nothing was compared")),
+  restored_to: orNull(pointId("null if there was no point to restore to")),
+  undo_id: orNull(
+    pointId("the undo point: restoring it brings back the former state; null if the folder was not changed"),
+  ),
+  changes: orNull(about(RestoreChanges, "null if the whole folder was swapped: nothing was compared")),
   left_out: left(),
   unlinked: rows(
     NamedPath,
-    "with `paths`: entries that are files of their own now, as their other names were not asked for",
+    "with `paths`: hard links that are separate files now, because their other names were not restored",
   ),
   method: oneOf(["exchange", "entries"]),
   duration_ms: duration(),
@@ -179,8 +188,8 @@ export const PlanEntry = object({
   ...NamedPath.entries,
   action: oneOf(["create", "update", "delete", "metadata", "keep"]),
   kind: EntryKind,
-  size: opt(number("bytes to be written")),
-  reason: opt(about(LeftOutReason, "why it would be kept")),
+  size: opt(number("bytes to write")),
+  reason: opt(about(LeftOutReason, "why the entry would be kept")),
 });
 export type PlanEntry = Of<typeof PlanEntry>;
 
@@ -188,7 +197,7 @@ export const RestorePlan = object({
   id: text(),
   restored_to: pointId(),
   entries: rows(PlanEntry),
-  left_out: rows(LeftOut, "as far as it is known beforehand, and where the restore goes entry by entry"),
+  left_out: rows(LeftOut, "entries known to be left out; only for a restore entry by entry"),
   holders: rows(Holder),
 });
 export type RestorePlan = Of<typeof RestorePlan>;
@@ -197,8 +206,8 @@ export type RestorePlan = Of<typeof RestorePlan>;
 
 export const ForkOptions = object({
   ...WorkspaceCallOptions.entries,
-  name: opt(text("the new workspace's name; default: the folder's, made unique")),
-  standalone: opt(flag("give the fork its own control directory, where `init` would make one")),
+  name: opt(text("the new workspace's name; default: the folder's name, made unique")),
+  standalone: opt(flag("give the fork its own control directory, at the default path")),
   allow: allow("override a guard"),
 });
 export type ForkOptions = Of<typeof ForkOptions>;
@@ -216,25 +225,23 @@ export const ViewLease = object(
     save_point_id: pointId(),
     path: text("absolute"),
     opened_at: text(),
-    method: text("`copy`: the files were written there; engines that clone have cheaper ways"),
+    method: text("`copy`: the files were written into the folder; the clone engines use cheaper ways"),
   },
-  "a read-only folder with a point's content; no cleanup removes that point until the view is closed",
+  "a read-only folder with a point's content; no cleanup removes the point until the view is closed",
 );
 export type ViewLease = Of<typeof ViewLease>;
 
 export const RunOptions = object({
   ...WorkspaceCallOptions.entries,
-  message: opt(message("message of both points")),
-  tags: opt(list(text(), "a tag of both points")),
-  cause: opt(record("keys that are added to the cause of the second point")),
-  cwd: opt(place("where the command runs, absolute; default: the workspace")),
-  stdout: opt(
-    oneOf(["inherit", "stderr"], "`stderr`: the command's stdout goes to our standard error; default `inherit`"),
-  ),
+  message: opt(message("message for both points")),
+  tags: opt(list(text(), "a tag for both points")),
+  cause: opt(record("keys to add to the cause of the second point")),
+  cwd: opt(place("working directory of the command, absolute; default: the workspace")),
+  stdout: opt(oneOf(["inherit", "stderr"], "`stderr`: send the command's stdout to Cairn's stderr; default `inherit`")),
   onCommand: opt(
     callback<(event: "started" | "ended", pid: number) => void>(
       '(event: "started" | "ended", pid: number) => void',
-      "told just before and just after the command; between them signals are the command's",
+      "called just before and just after the command; in between, signals go to the command",
     ),
   ),
 });
@@ -242,10 +249,12 @@ export type RunOptions = Of<typeof RunOptions>;
 export const RunResult = object({
   command: rows(text()),
   before: SavePoint,
-  after: orNull(about(SavePoint, "null when that save failed")),
-  exit_code: number("128 and the signal's number when a signal ended it; 127 or 126 when it could not be started"),
+  after: orNull(about(SavePoint, "null if the second save failed")),
+  exit_code: number(
+    "128 plus the signal's number if a signal ended the command; 127 or 126 if it could not be started",
+  ),
   signal: orNull(text()),
-  duration_ms: number("of the command alone"),
+  duration_ms: number("duration of the command alone"),
   changes: orNull(Changes),
   after_error: orNull(
     object({

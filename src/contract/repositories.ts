@@ -38,10 +38,10 @@ export const snapshot = () => text("a snapshot: id, prefix, `latest`, or a save 
 // -------------------------------------------------------------------------------------- open, keys, locks
 
 export const TransferLimits = object({
-  uploadRate: opt(number("bytes a second to the storage")),
-  downloadRate: opt(number("bytes a second from it")),
+  uploadRate: opt(number("limit for uploads, in bytes a second")),
+  downloadRate: opt(number("limit for downloads, in bytes a second")),
   connections: opt(
-    number("calls under way at once; more than 5 to a server of `rest:`, than 16 to one of `s3:`, only so"),
+    number("maximum number of concurrent requests; default at most 5 to a `rest:` server and 16 to an `s3:` server"),
   ),
 });
 export type TransferLimits = Of<typeof TransferLimits>;
@@ -56,46 +56,50 @@ export const password = (phrase: string) =>
 type Environment = Readonly<Record<string, string | undefined>>;
 export const Compression = oneOf(
   ["auto", "off", "fastest", "better", "max"],
-  "of what is stored new: `auto`, `fastest`: as a workspace holds it; `better`, `max`: smaller, and slower; `off`: not at all",
+  "compression of new data: `auto`, `fastest`: as in a workspace's store; `better`, `max`: smaller and slower; `off`: none",
 );
 export type Compression = Of<typeof Compression>;
 export const RepositoryOptions = object(
   {
     ...CallOptions.entries,
-    repository: place("`/path`, `local:/path`, or what another storage is called"),
-    password: password("asked for only when it is needed"),
+    repository: place("the repository: `/path`, `local:/path`, or the URL of another storage"),
+    password: password("the repository's password; a function is called only when the password is needed"),
     env: opt(
       custom<Environment>(
         "Readonly<Record<string, string | undefined>>",
         "an object",
         (value) => typeof value === "object" && value !== null,
         {
-          about: "where a storage looks up its credentials; default: the process's own",
+          about: "environment variables with the storage's credentials; default: the process's environment",
         },
       ),
     ),
     limits: opt(TransferLimits),
     compression: opt(Compression),
-    packSize: opt(number("bytes at which a new pack is closed, 4 to 128 MiB; default 16 MiB")),
+    packSize: opt(number("target size of new packs in bytes, 4 to 128 MiB; default 16 MiB")),
     soon: opt(
-      oneOf(["verify", "restore"], "the first call that will be made: its threads start while the key is derived"),
+      oneOf(["verify", "restore"], "the call that will come first: its threads start while the key is derived"),
     ),
   },
-  "`signal` ends opening, and nothing once it is open: each call has its own",
+  "`signal` aborts only the opening: later calls have their own",
 );
 export type RepositoryOptions = Of<typeof RepositoryOptions>;
 export const InitRepositoryOptions = object({
   ...RepositoryOptions.entries,
-  like: opt(place("a workspace with whose cutting of large files restic shall share content there")),
+  like: opt(
+    place(
+      "a workspace whose chunker parameters the repository gets, so that files backed up there with restic are deduplicated against it",
+    ),
+  ),
 });
 export type InitRepositoryOptions = Of<typeof InitRepositoryOptions>;
 
 export const RepositoryKey = object({
   key_id: text(),
-  created_at: orNull(text("null where its writer did not say")),
+  created_at: orNull(text("null if the program that wrote the key did not record it")),
   hostname: text(),
   username: text(),
-  current: flag("true for the one that opened the repository"),
+  current: flag("true for the key that opened the repository"),
 });
 export type RepositoryKey = Of<typeof RepositoryKey>;
 export const RepositoryKeys = object({
@@ -106,16 +110,19 @@ export const RepositoryKeys = object({
 export type RepositoryKeys = Of<typeof RepositoryKeys>;
 export const AgeKeyOptions = object({
   ...CallOptions.entries,
-  recipients: list(text(), "`age1…`; each of them alone can open the file"),
-  file: place("the file that is made"),
+  recipients: list(text(), "`age1…`; each recipient alone can decrypt the file"),
+  file: place("the new file"),
 });
 export type AgeKeyOptions = Of<typeof AgeKeyOptions>;
-export const UnlockOptions = object({ ...CallOptions.entries, all: opt(flag("every lock, whoever has it")) });
+export const UnlockOptions = object({
+  ...CallOptions.entries,
+  all: opt(flag("remove every lock, even if its owner still runs")),
+});
 export type UnlockOptions = Of<typeof UnlockOptions>;
 export const UnlockResult = object({
   ...RepositoryInfo.entries,
   removed: number("locks that were removed"),
-  held: number("locks that others have"),
+  held: number("locks that remain, held by other processes"),
 });
 export type UnlockResult = Of<typeof UnlockResult>;
 
@@ -125,32 +132,37 @@ export const BackupLoss = object({ ...NamedPath.entries, snapshot_id: text() });
 export type BackupLoss = Of<typeof BackupLoss>;
 export const BackupProblem = object({
   kind: text(
-    "`key_damaged`, `index_damaged`, `snapshot_damaged`, `pack_missing`, `pack_size`, `pack_damaged`, `blob_damaged`, …; `digest_unverified` as a note: a newer program wrote it",
+    "`key_damaged`, `index_damaged`, `snapshot_damaged`, `pack_missing`, `pack_size`, `pack_damaged`, `blob_damaged`, …; `digest_unverified` is a note: a newer program wrote the snapshot",
   ),
-  object: text("name of the file, or id of the blob, in hex"),
+  object: text("name of the file or id of the blob, in hex"),
   detail: text(),
   severity: oneOf(["damage", "note"], "`damage`: exit 6; `note`: nothing is lost"),
-  losses: rows(BackupLoss, "what it costs: at most 1000 paths, and at least one of each snapshot"),
+  losses: rows(BackupLoss, "paths lost by the damage: at most 1000, and at least one of each affected snapshot"),
 });
 export type BackupProblem = Of<typeof BackupProblem>;
 export const RestoredForCheck = object({
   snapshot_id: text(),
   entries: number(),
   bytes: number(),
-  state_digest: orNull(text("what was read back, and is what was saved; null where it was not proven")),
-  databases: rows(DatabaseProof, "SQLite databases in it"),
+  state_digest: orNull(text("digest of the restored state, equal to the saved one; null if it was not proven")),
+  databases: rows(DatabaseProof, "SQLite databases in the restored state"),
 });
 export type RestoredForCheck = Of<typeof RestoredForCheck>;
 export const VerifyBackupOptions = object({
   ...CallOptions.entries,
-  snapshots: opt(some(text(), "only what these need; default: everything")),
-  quick: opt(flag("structure alone: what packs hold is not read")),
-  restoreCheck: opt(flag("restore them too (else the newest), read that back, check databases, remove it")),
-  scratch: opt(place("where that is restored; default: in the user's cache directory")),
-  subset: opt(
-    object({ part: number(), of: number() }, "of the packs only part n of m; all m parts together are all packs"),
+  snapshots: opt(some(text(), "check only data of these snapshots; default: the whole repository")),
+  quick: opt(flag("check only the structure; do not read the content of packs")),
+  restoreCheck: opt(
+    flag("also restore the snapshots (default: the newest), read the result back, check its databases, and remove it"),
   ),
-  jobs: opt(number("packs that come from far away at once, 1 to 64, and threads, 8 of them at most; default 16 and 2")),
+  scratch: opt(place("folder for the test restore; default: in the user's cache directory")),
+  subset: opt(
+    object(
+      { part: number(), of: number() },
+      "read only part n of m of the packs; the m parts together cover all packs",
+    ),
+  ),
+  jobs: opt(number("number of concurrent pack downloads (1 to 64) and of threads (at most 8); default 16 and 2")),
   throwOnDamage: throwOnDamage(),
 });
 export type VerifyBackupOptions = Of<typeof VerifyBackupOptions>;
@@ -162,10 +174,10 @@ export const VerifyBackupResult = object({
     packs: number(),
     blobs: number(),
     bytes: number(),
-    digests: number("state digests that were proven"),
+    digests: number("number of state digests that were proven"),
   }),
-  read_data: flag("true when every byte was read that was asked for"),
-  restored: rows(RestoredForCheck, "with `restoreCheck`"),
+  read_data: flag("true if all requested data was read"),
+  restored: rows(RestoredForCheck, "snapshots restored by `restoreCheck`"),
   problems: rows(BackupProblem),
   duration_ms: duration(),
 });
@@ -175,24 +187,27 @@ export const RepairBackupsOptions = object({
   ...CallOptions.entries,
   what: oneOf(
     ["index", "packs"],
-    "`index`: index files say again what packs there are; `packs`: what is sound in damaged packs goes into new ones, the rest counts as absent",
+    "`index`: rebuild the index from the packs; `packs`: move intact blobs of damaged packs into new packs, and drop the others from the index",
   ),
-  packs: opt(some(text(), "which packs; default those that a verification of every byte finds")),
-  plan: opt(flag("only say what would be done")),
+  packs: opt(some(text(), "the packs to repair; default: the damaged packs that a verification of all data finds")),
+  plan: opt(flag("only report what would be done")),
 });
 export type RepairBackupsOptions = Of<typeof RepairBackupsOptions>;
 export const RepairBackupsResult = object({
   ...RepositoryInfo.entries,
   plan: flag("true: nothing was changed"),
-  added_packs: rows(text(), "packs that no index listed and that are listed now"),
-  dropped_packs: rows(object({ pack: text(), blobs: number(), reason: text() }), "packs whose entries went, and why"),
+  added_packs: rows(text(), "packs that were missing from the index and are listed now"),
+  dropped_packs: rows(
+    object({ pack: text(), blobs: number(), reason: text() }),
+    "packs whose index entries were removed, with the reason",
+  ),
   damaged_indexes: rows(text()),
   unreadable_packs: rows(
     object({ pack: text(), reason: text() }),
-    "packs that no index lists and whose header cannot be read; left alone",
+    "packs that are in no index and whose header cannot be read; not changed",
   ),
-  saved_blobs: orNull(number("blobs that were saved out of damaged packs; null in a plan")),
-  lost_blobs: orNull(rows(text(), "ids of blobs that are in no other pack; null in a plan")),
+  saved_blobs: orNull(number("number of blobs saved from damaged packs; null in a plan")),
+  lost_blobs: orNull(rows(text(), "ids of lost blobs: no other pack has them; null in a plan")),
   duration_ms: duration(),
 });
 export type RepairBackupsResult = Of<typeof RepairBackupsResult>;
@@ -203,64 +218,66 @@ export const SnapshotGrouping = oneOf(["host", "paths", "tags"]);
 export type SnapshotGrouping = Of<typeof SnapshotGrouping>;
 const PruneCare = {
   allow: opt(
-    list(oneOf(["empty"]), "override a guard of the prune: `empty` a repository that has packs and lists no snapshot"),
+    list(oneOf(["empty"]), "override a guard of the prune: `empty` a repository that has packs but lists no snapshot"),
   ),
-  instant: opt(flag("free at once what only missing snapshots need, also those first missed in the last 24 hours")),
+  instant: opt(
+    flag("free the data of missing snapshots at once, even if they have been missing for less than 24 hours"),
+  ),
 };
 export const PruneBackupsOptions = object({
   ...CallOptions.entries,
-  maxUnused: opt(number("write a pack anew when more than this share of it is not needed; default 0.05")),
+  maxUnused: opt(number("repack a pack if more than this share of it is unused; default 0.05")),
   ...PruneCare,
-  dryRun: dryRun("only say what would be freed"),
+  dryRun: dryRun("only report what would be freed"),
 });
 export type PruneBackupsOptions = Of<typeof PruneBackupsOptions>;
 export const MissingSnapshot = object({
   snapshot_id: text(),
   created_at: text(),
-  missed_at: text("when a list of this host first lacked it"),
-  needed: flag("true: what it needs stays, for 24 hours after `missed_at`"),
+  missed_at: text("when this host first missed the snapshot"),
+  needed: flag("true: the snapshot's data is kept until 24 hours after `missed_at`"),
 });
 export type MissingSnapshot = Of<typeof MissingSnapshot>;
 export const PruneBackupsResult = object({
   ...RepositoryInfo.entries,
   dry_run: flag(),
   removed_packs: number(),
-  repacked_packs: number("packs whose needed content was put into new ones"),
+  repacked_packs: number("packs whose used blobs were moved into new packs"),
   new_packs: number(),
-  merged_packs: number("small packs that became fewer; 0 in a dry run"),
+  merged_packs: number("small packs that were merged; 0 in a dry run"),
   merged_indexes: number(),
-  unindexed_packs: number("packs in no index, left by writers that were killed"),
+  unindexed_packs: number("packs in no index, left by killed processes"),
   bytes_freed: number(),
-  unused_bytes: number("bytes that nothing needs and that stay, as writing their packs anew would not pay"),
-  postponed: flag("true when others used the repository, or its lists are wrong: the next prune deletes"),
+  unused_bytes: number("unused bytes that stay, because repacking them would not pay"),
+  postponed: flag("true if other processes used the repository, or its lists are inconsistent: the next prune deletes"),
   missing_snapshots: rows(
     MissingSnapshot,
-    "snapshots that this host saw before, did not forget itself, and does not find now",
+    "snapshots that this host saw before and did not forget, but that are missing now",
   ),
-  damaged_packs: rows(text(), "packs that were left alone because they are damaged"),
+  damaged_packs: rows(text(), "damaged packs, which were not changed"),
   duration_ms: duration(),
 });
 export type PruneBackupsResult = Of<typeof PruneBackupsResult>;
 export const ForgetBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotFilter.entries,
-  snapshots: opt(some(text(), "exactly these, instead of rules; also those that cannot be read")),
-  retention: opt(about(BackupRetention, "for each group of its own")),
-  groupBy: opt(list(SnapshotGrouping, "what makes a group; default host and paths")),
-  prune: opt(flag("free what nothing needs any more, too")),
+  snapshots: opt(some(text(), "forget exactly these snapshots, instead of applying rules; also unreadable snapshots")),
+  retention: opt(about(BackupRetention, "rules, applied to each group separately")),
+  groupBy: opt(list(SnapshotGrouping, "what to group snapshots by; default host and paths")),
+  prune: opt(flag("also prune: free unused data")),
   ...PruneCare,
-  dryRun: dryRun("only say what would go, and why"),
+  dryRun: dryRun("only report which snapshots would be removed, and why"),
 });
 export type ForgetBackupsOptions = Of<typeof ForgetBackupsOptions>;
 export const ForgetDecision = object({
   snapshot_id: text(),
   created_at: text(),
   keep: flag(),
-  reasons: rows(text(), "the rules that keep it, or why it goes"),
+  reasons: rows(text(), "the rules that keep the snapshot, or the reason for its removal"),
 });
 export type ForgetDecision = Of<typeof ForgetDecision>;
 export const ForgetGroup = object({
-  hostname: orNull(text("null is what does not make groups")),
+  hostname: orNull(text("null if snapshots are not grouped by this")),
   paths: orNull(rows(text())),
   tags: orNull(rows(text())),
   snapshots: rows(ForgetDecision, "newest first"),
@@ -270,9 +287,9 @@ export const ForgetBackupsResult = object({
   ...RepositoryInfo.entries,
   dry_run: flag(),
   groups: rows(ForgetGroup),
-  unreadable: rows(UnreadableSnapshot, "those that were named and cannot be read: they go too, of no group"),
+  unreadable: rows(UnreadableSnapshot, "snapshots removed by id although they cannot be read; they are in no group"),
   removed: rows(text()),
-  prune: orNull(about(PruneBackupsResult, "null unless it was asked for")),
+  prune: orNull(about(PruneBackupsResult, "null unless a prune was requested")),
   duration_ms: duration(),
 });
 export type ForgetBackupsResult = Of<typeof ForgetBackupsResult>;
@@ -280,15 +297,18 @@ export type ForgetBackupsResult = Of<typeof ForgetBackupsResult>;
 export const CopyBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotChoice.entries,
-  dryRun: dryRun("only say what would be copied"),
+  dryRun: dryRun("only report what would be copied"),
 });
 export type CopyBackupsOptions = Of<typeof CopyBackupsOptions>;
 export const CopyBackupsResult = object({
   ...RepositoryInfo.entries,
   dry_run: flag(),
   copied: rows(object({ snapshot_id: text(), new_id: orNull(text("null in a dry run")) })),
-  not_copied: rows(object({ snapshot_id: text(), detail: text() }), "those that lack something: exit 6"),
-  present: number("how many were there already"),
+  not_copied: rows(
+    object({ snapshot_id: text(), detail: text() }),
+    "snapshots that were not copied because some of their data is missing: exit 6",
+  ),
+  present: number("number of snapshots that the target already had"),
   added: TransferredSize,
   duration_ms: duration(),
 });
@@ -301,37 +321,39 @@ export type BackupStatsOptions = Of<typeof BackupStatsOptions>;
 export const BackupSelection = object(
   {
     snapshots: number(),
-    files: number("what a restore of each of them writes, together"),
-    bytes: number("of each file once, whatever names it has"),
-    data_blobs: number("each counted once; others may need them too"),
+    files: number("files that restores of all these snapshots write, in total"),
+    bytes: number("bytes of these files; each file counts once, even if it has several names"),
+    data_blobs: number("each blob counts once; other snapshots may need it too"),
     tree_blobs: number(),
     plain_bytes: number(),
     stored_bytes: number(),
   },
-  "what chosen snapshots hold",
+  "totals of the chosen snapshots",
 );
 export type BackupSelection = Of<typeof BackupSelection>;
 export const BackupStats = object({
   ...RepositoryInfo.entries,
   snapshots: number(),
   packs: number(),
-  pack_bytes: number("of all packs"),
+  pack_bytes: number("size of all packs"),
   unindexed_packs: number(),
   index_files: number(),
   data_blobs: number(),
   tree_blobs: number(),
-  plain_bytes: number("of all blobs, each counted once"),
-  stored_bytes: number("encrypted bytes of the same"),
-  selection: orNull(about(BackupSelection, "null where no snapshots were asked about")),
+  plain_bytes: number("uncompressed bytes of all blobs, each counted once"),
+  stored_bytes: number("stored bytes of the same blobs"),
+  selection: orNull(about(BackupSelection, "null if no snapshots were chosen")),
 });
 export type BackupStats = Of<typeof BackupStats>;
 
 export const FindInBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotChoice.entries,
-  object: opt(oneOf(["blob", "tree", "pack"], "the pattern is the id of such an object, or a prefix")),
-  ignoreCase: opt(flag("upper and lower case of names are the same")),
-  limit: opt(number("at most so many; default 10000")),
+  object: opt(
+    oneOf(["blob", "tree", "pack"], "search for the object of this type whose id, or id prefix, is the pattern"),
+  ),
+  ignoreCase: opt(flag("ignore upper and lower case in names")),
+  limit: opt(number("at most this many; default 10000")),
 });
 export type FindInBackupsOptions = Of<typeof FindInBackupsOptions>;
 export const FoundInBackup = object({
@@ -349,21 +371,21 @@ export const FindInBackupsResult = object({
   ...RepositoryInfo.entries,
   found: rows(FoundInBackup, "newest snapshot first; paths from `/`"),
   truncated: flag(),
-  damaged: rows(DamagedInBackup, "directories that cannot be read, or the whole snapshot as `/`: exit 6"),
+  damaged: rows(DamagedInBackup, "directories that cannot be read (`/`: the whole snapshot): exit 6"),
 });
 export type FindInBackupsResult = Of<typeof FindInBackupsResult>;
 
 export const DiffBackupsOptions = object({
   ...CallOptions.entries,
-  fromSubfolder: opt(about(PathInput, "a folder of the first instead of all; paths count from it")),
-  toSubfolder: opt(about(PathInput, "a folder of the second")),
+  fromSubfolder: opt(about(PathInput, "compare only this folder of the first snapshot; paths are relative to it")),
+  toSubfolder: opt(about(PathInput, "compare only this folder of the second snapshot")),
 });
 export type DiffBackupsOptions = Of<typeof DiffBackupsOptions>;
 export const DiffBackupsEntry = object({
   ...NamedPath.entries,
   change: oneOf(["added", "removed", "modified"]),
   kind: text(),
-  aspects: rows(Aspect, "what differs; empty for added and removed"),
+  aspects: rows(Aspect, "aspects that differ; empty for added and removed"),
   size_before: opt(number()),
   size_after: opt(number()),
 });
@@ -382,7 +404,10 @@ export type ShowBackupOptions = Of<typeof ShowBackupOptions>;
 export const ReadBackupOptions = object({
   ...ShowBackupOptions.entries,
   archive: opt(
-    oneOf(["tar"], "an archive of all at and below the path, instead of a file's bytes: `tar` in pax format"),
+    oneOf(
+      ["tar"],
+      "read an archive of everything at and below the path, instead of a file's bytes: `tar` in pax format",
+    ),
   ),
 });
 export type ReadBackupOptions = Of<typeof ReadBackupOptions>;
@@ -391,7 +416,7 @@ export const ShowBackupResult = object({
   ...NamedPath.entries,
   snapshot: BackupSnapshot,
   kind: EntryKind,
-  entries: rows(ListedEntry, "the children of a directory; of anything else the entry itself"),
+  entries: rows(ListedEntry, "the children of a directory, or the entry itself if it is no directory"),
 });
 export type ShowBackupResult = Of<typeof ShowBackupResult>;
 export const CatBackupResult = object({
@@ -422,25 +447,28 @@ export interface BackupRepository {
 
 /** The members of a kept repository but for its rules. */
 export const KeptPlace = object({
-  repository: text("where it lies; never with a password in it"),
+  repository: text("the repository's address, without a password"),
   password_file: orNull(text("absolute")),
-  password_command: orNull(text("run by the shell, in the folder that the call is made in")),
-  age_identity: orNull(text("absolute; opens a password file that age encrypted")),
+  password_command: orNull(text("a command that the shell runs in the current directory of the call")),
+  age_identity: orNull(text("age identity file (absolute) that decrypts the password file")),
 });
 export type KeptPlace = Of<typeof KeptPlace>;
 export const KeptRepository = object(
-  { ...KeptPlace.entries, retention: orNull(about(BackupRetention, "of a `forget` without rules; null: none")) },
-  "the repository that a workspace is backed up into, and where its password comes from",
+  {
+    ...KeptPlace.entries,
+    retention: orNull(about(BackupRetention, "rules for a `forget` that gives none; null: none")),
+  },
+  "the backup repository of a workspace, and the source of its password",
 );
 export type KeptRepository = Of<typeof KeptRepository>;
 export const KeptRepositoryEdit = strict(
   {
-    repository: opt(place("another one; what was kept with the former goes")),
+    repository: opt(place("a new repository; settings of the former one are removed")),
     passwordFile: opt(orNull(place())),
     passwordCommand: opt(orNull(text())),
     ageIdentity: opt(orNull(place())),
     retention: opt(orNull(BackupRetention)),
   },
-  "an absent member stays as it is, null takes it away",
+  "an absent member stays as it is; null removes it",
 );
 export type KeptRepositoryEdit = Of<typeof KeptRepositoryEdit>;

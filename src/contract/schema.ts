@@ -177,7 +177,7 @@ export function refuseUnknown(schema: v.GenericSchema, value: unknown, name: str
 export function unknownMember(name: string, key: unknown, known: readonly string[]): string {
   const nearest = known.toSorted((a, b) => distance(String(key), a) - distance(String(key), b))[0];
   const isNear = nearest !== undefined && distance(String(key), nearest) <= Math.max(1, nearest.length / 3);
-  return `${name} knows no member ${shown(key)}${isNear ? `; did you mean ${nearest}?` : ""}`;
+  return `${name} has no member ${shown(key)}${isNear ? `; did you mean ${nearest}?` : ""}`;
 }
 
 /** Counts the letters that are to be added, removed or exchanged to make one word of another. */
@@ -193,13 +193,13 @@ function distance(a: string, b: string): number {
 }
 
 function problemOf(issue: v.BaseIssue<unknown> | undefined, value: unknown, name: string): string {
-  if (issue === undefined) return `${name} is to be an object; found ${shown(value)}`;
+  if (issue === undefined) return `${name} must be an object; found ${shown(value)}`;
   const keys = (issue.path ?? []).map(({ key }) => key as string | number);
   const pathTo = (some: readonly (string | number)[]): string =>
     name + some.map((key) => (typeof key === "number" ? `[${key}]` : `.${key}`)).join("");
-  if (issue.type === "min_length") return `${pathTo(keys)} names nothing; leave it out where everything is meant`;
-  if (issue.expected === "never") return `${pathTo(keys.slice(0, -1))} knows no member ${shown(keys.at(-1))}`;
+  if (issue.type === "min_length") return `${pathTo(keys)} is an empty list; leave it out to mean everything`;
+  if (issue.expected === "never") return `${pathTo(keys.slice(0, -1))} has no member ${shown(keys.at(-1))}`;
   if (issue.type.endsWith("object") && issue.expected?.startsWith('"') === true)
     return `${pathTo(keys.slice(0, -1))} needs the member ${keys.at(-1)}`;
-  return `${pathTo(keys)} is to be ${issue.message}; found ${shown(issue.input)}`;
+  return `${pathTo(keys)} must be ${issue.message}; found ${shown(issue.input)}`;
 }

@@ -23,7 +23,7 @@ import { Progress, SavePoint } from "./words.ts";
 
 export const JobState = oneOf(
   ["queued", "running", "done", "failed", "cancelled", "interrupted"],
-  "`queued`: it waits for its workspace; `interrupted`: the daemon ended before it did",
+  "`queued`: the job waits for its workspace; `interrupted`: the daemon ended before the job",
 );
 export type JobState = Of<typeof JobState>;
 
@@ -32,26 +32,26 @@ const wentBack = object(pick(RestoreResult, "restored_to", "undo_id", "changes",
 
 /** Data of an event, by the event's type. */
 export const EVENT_DATA = {
-  started: object({ pid: number() }, "the daemon began to serve"),
+  started: object({ pid: number() }, "the daemon started to serve"),
   reset: object(
     { reason: text() },
-    "events before this one are not known: look at what you follow. Where the daemon was killed, it begins with this one",
+    "earlier events are lost: read the state of what you follow again. After a daemon was killed, its log begins with this event",
   ),
-  registered: object({ created: flag("it was made a workspace by this") }),
-  released: object({ control_directory: text("where its points lie") }),
-  recovered: object({ original: text("the subvolume that it was; empty where it was a plain folder already") }),
+  registered: object({ created: flag("true: this call made the folder a workspace") }),
+  released: object({ control_directory: text("directory with the points") }),
+  recovered: object({ original: text("path of the former subvolume; empty if the folder was a plain folder already") }),
   save: object(pick(SaveResult, "save_point_id", "sequence", "changes", "entries", "bytes_stored", "complete")),
   restore: wentBack,
   undo: wentBack,
   pin: marked,
   unpin: marked,
   tag: marked,
-  cleanup: object({ points: number("points removed"), ...pick(CleanupResult, "bytes_freed") }),
-  policy: object({}, "`policy` has it"),
+  cleanup: object({ points: number("number of points removed"), ...pick(CleanupResult, "bytes_freed") }),
+  policy: object({}, "the policy changed; `policy` returns it"),
   health: object(pick(WorkspaceHealth, "health", "detail", "remedy")),
   changed: object(
-    { paths: number("how many paths have changed"), names: rows(text(), "some of them") },
-    "something was written to the folder",
+    { paths: number("number of changed paths"), names: rows(text(), "some of these paths") },
+    "files in the folder changed",
   ),
   job: object({
     job_id: text(),
@@ -66,9 +66,9 @@ export type EventData = { [T in EventType]: Of<(typeof EVENT_DATA)[T]> };
 
 /** Members of each event beside its type and data. */
 export const EVENT_HEAD = {
-  id: orNull(number("rises with each event; null for a job's progress, which is not kept")),
+  id: orNull(number("increases with each event; null for a job's progress, which is not stored")),
   at: text(),
-  workspace: orNull(text("its folder, absolute; null for what is about no workspace")),
+  workspace: orNull(text("the workspace's folder, absolute; null if the event is about no workspace")),
   workspace_id: orNull(text("32 hex digits")),
 };
 
@@ -91,11 +91,11 @@ export type ServiceEvent = {
 export const ListedJob = object({
   job_id: text("32 hex digits"),
   verb: text(),
-  workspace: orNull(text("its folder, absolute")),
+  workspace: orNull(text("the workspace's folder, absolute")),
   state: JobState,
   progress: orNull(Progress),
   created_at: text(),
-  started_at: orNull(text("when its turn came")),
+  started_at: orNull(text("when the job started")),
   ended_at: orNull(text()),
 });
 export type ListedJob = Of<typeof ListedJob>;
@@ -108,21 +108,21 @@ export const JobError = object(
     retryable: flag(),
     details: opt(record()),
   },
-  "null unless it has ended without an answer",
+  "null unless the job ended without an answer",
 );
 export type JobError = Of<typeof JobError>;
 
 export const Job = object({
   ...ListedJob.entries,
-  answer: anything("the verb's; null until it is done"),
+  answer: anything("the verb's result; null until the job is done"),
   error: orNull(JobError),
   warnings: rows(text()),
 });
 export type Job = Of<typeof Job>;
 
 export const JobList = object({
-  jobs: rows(ListedJob, "the newest first"),
-  next: orNull(text("what `after` is for the next page; null: that was the last")),
+  jobs: rows(ListedJob, "newest first"),
+  next: orNull(text("value of `after` for the next page; null: this is the last page")),
 });
 export type JobList = Of<typeof JobList>;
 

@@ -33,7 +33,7 @@ import {
 /** Snapshots of a repository: which ones are meant, what a backup makes, what takes the place of others. */
 
 export const RepositoryInfo = object({
-  location: text("where it lies; never with a secret in it"),
+  location: text("the repository's address, without secrets"),
   repository_id: text(),
   version: number(),
 });
@@ -41,31 +41,33 @@ export type RepositoryInfo = Of<typeof RepositoryInfo>;
 
 export const BackupSnapshot = object({
   snapshot_id: text(),
-  created_at: text("of the state"),
-  uploaded_at: orNull(text("when its upload ended; null where its writer does not say")),
+  created_at: text("time of the saved state"),
+  uploaded_at: orNull(text("when the upload ended; null if the program that wrote the snapshot did not record it")),
   hostname: text(),
   username: text(),
   paths: rows(text()),
-  tags: rows(text(), "without the one that names the save point"),
+  tags: rows(text(), "without the tag that names the save point"),
   tree: text(),
   parent: orNull(text()),
   program_version: orNull(text()),
-  save_point_id: orNull(pointId("null where it was not made of a save point")),
-  files: orNull(number("files in it, with those of `/.cairn`; null where its writer does not say")),
+  save_point_id: orNull(pointId("null if the snapshot was not made from a save point")),
+  files: orNull(number("number of files, including those in `/.cairn`; null if not recorded")),
   bytes: orNull(number()),
-  bytes_stored: orNull(number("what it added to the repository; null where its writer does not say")),
+  bytes_stored: orNull(number("bytes that the snapshot added to the repository; null if not recorded")),
 });
 export type BackupSnapshot = Of<typeof BackupSnapshot>;
 
 export const SnapshotFilter = object({
-  paths: opt(list(text(), "only of this path")),
-  hosts: opt(list(text(), "only of this host")),
-  tags: opt(list(list(text()), "only with all of these tags, comma between; '': those without any")),
+  paths: opt(list(text(), "only snapshots of this path")),
+  hosts: opt(list(text(), "only snapshots of this host")),
+  tags: opt(
+    list(list(text()), "only snapshots with all of these tags, separated by commas; '': snapshots without tags"),
+  ),
 });
 export type SnapshotFilter = Of<typeof SnapshotFilter>;
 export const SnapshotChoice = object({
   ...SnapshotFilter.entries,
-  snapshots: opt(some(text(), "exactly these; `latest` is the newest that the filter takes")),
+  snapshots: opt(some(text(), "exactly these snapshots; `latest` is the newest one that matches the filter")),
 });
 export type SnapshotChoice = Of<typeof SnapshotChoice>;
 
@@ -80,7 +82,7 @@ export type UnreadableSnapshot = Of<typeof UnreadableSnapshot>;
 export const ListBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotChoice.entries,
-  latest: opt(number("only the newest so many of each host and paths")),
+  latest: opt(number("only this many of the newest snapshots of each host and set of paths")),
 });
 export type ListBackupsOptions = Of<typeof ListBackupsOptions>;
 export const DamagedSnapshot = object({ snapshot_id: text(), detail: text() });
@@ -88,22 +90,22 @@ export type DamagedSnapshot = Of<typeof DamagedSnapshot>;
 export const BackupList = object({
   ...RepositoryInfo.entries,
   snapshots: rows(BackupSnapshot, "oldest first"),
-  damaged: rows(DamagedSnapshot, "those that cannot be read; they hide no other"),
+  damaged: rows(DamagedSnapshot, "snapshots that cannot be read; the others are listed all the same"),
 });
 export type BackupList = Of<typeof BackupList>;
 
 const ofSnapshot = {
-  tags: opt(list(text(), "tags of the snapshot, comma between")),
-  hostname: opt(text("recorded as the host's name; default: where the point was made")),
-  skipIfUnchanged: opt(flag("no snapshot when the newest one of the same host and path holds the same")),
-  jobs: opt(number("packs on their way at once, 1 to 64, and threads, 8 of them at most; default 4 and 2")),
-  dryRun: dryRun("only say what would be transferred"),
+  tags: opt(list(text(), "tags for the snapshot, separated by commas")),
+  hostname: opt(text("host name to record; default: the host that made the point")),
+  skipIfUnchanged: opt(flag("make no snapshot if the newest one of the same host and path has the same content")),
+  jobs: opt(number("number of concurrent pack uploads (1 to 64) and of threads (at most 8); default 4 and 2")),
+  dryRun: dryRun("only report what would be transferred"),
 };
 export const CreateBackupOptions = object({
   ...WorkspaceCallOptions.entries,
-  point: opt(text("a save point; default: the folder as it is now, which is saved first unless nothing changed")),
-  save: opt(flag("false: head is taken, and a warning says how far the folder has moved on from it")),
-  message: opt(message("of the save point that is made first")),
+  point: opt(text("the save point to back up; default: the current folder, which is saved first if it changed")),
+  save: opt(flag("false: back up head without saving, with a warning if the folder has changed since")),
+  message: opt(message("message of the save point that is made first")),
   ...pick(
     SaveOptions,
     "exclude",
@@ -123,14 +125,14 @@ export type CreateBackupOptions = Of<typeof CreateBackupOptions>;
 export const StreamBackupOptions = object({
   ...CallOptions.entries,
   ...ofSnapshot,
-  filename: opt(text("name or path of the one file in the snapshot; default `stdin`")),
+  filename: opt(text("name or path of the file in the snapshot; default `stdin`")),
 });
 export type StreamBackupOptions = Of<typeof StreamBackupOptions>;
 export const PathsBackupOptions = object({
   ...CallOptions.entries,
   ...pick(SaveOptions, "exclude", "reread", "crossMounts", "databases"),
   tags: ofSnapshot.tags,
-  hostname: opt(text("recorded as the host's name; default: this machine's")),
+  hostname: opt(text("host name to record; default: this machine's name")),
   skipIfUnchanged: ofSnapshot.skipIfUnchanged,
   jobs: ofSnapshot.jobs,
 });
@@ -138,37 +140,37 @@ export type PathsBackupOptions = Of<typeof PathsBackupOptions>;
 export const TransferredSize = object({
   data_blobs: number(),
   tree_blobs: number(),
-  bytes: number("plain bytes of those blobs"),
-  stored_bytes: number("bytes of new packs; in a dry run those of the blobs where they are now"),
+  bytes: number("uncompressed bytes of these blobs"),
+  stored_bytes: number("bytes of the new packs; in a dry run the stored bytes of the source's blobs"),
   packs: number(),
 });
 export type TransferredSize = Of<typeof TransferredSize>;
 export const DatabaseInBackup = object({
   path: text(),
-  path_b64: opt(text("raw bytes of a path that is not UTF-8")),
+  path_b64: opt(text("the exact bytes in base64, if the path is not UTF-8")),
   page_size: number("bytes"),
   pages: number(),
-  changed_pages: number("pages that the parent does not have"),
-  stored: oneOf(["base", "delta", "same"], "all of it, changed pages, or nothing"),
-  reason: orNull(text("why all of it was stored though the parent has the database")),
+  changed_pages: number("number of pages that the parent snapshot does not have"),
+  stored: oneOf(["base", "delta", "same"], "`base`: all pages, `delta`: changed pages, `same`: nothing"),
+  reason: orNull(text("why all pages were stored although the parent has the database")),
 });
 export type DatabaseInBackup = Of<typeof DatabaseInBackup>;
 const created = {
   ...RepositoryInfo.entries,
-  snapshot: orNull(about(BackupSnapshot, "null in a dry run, and when nothing changed and none was made")),
-  parent: orNull(text("the newest snapshot of the same host and path before this one")),
-  unchanged: flag("true when the parent holds the same"),
+  snapshot: orNull(about(BackupSnapshot, "null in a dry run, or if no snapshot was made because nothing changed")),
+  parent: orNull(text("the previous snapshot of the same host and path")),
+  unchanged: flag("true if the parent has the same content"),
   dry_run: flag(),
   added: TransferredSize,
-  left_out: rows(LeftOut, "what the save before it left out"),
+  left_out: rows(LeftOut, "entries that the save before the backup left out"),
   duration_ms: duration(),
 };
 export const CreateBackupResult = object({
   ...created,
   save_point_id: pointId(),
-  incomplete: orNull(about(Incomplete, "what the save point lacks of the folder; exit 10")),
+  incomplete: orNull(about(Incomplete, "entries of the folder that the save point does not hold; exit 10")),
   secrets: Secrets,
-  databases: rows(DatabaseInBackup, "SQLite databases of more than 64 MiB, which are stored page by page"),
+  databases: rows(DatabaseInBackup, "SQLite databases larger than 64 MiB, which are stored page by page"),
 });
 export type CreateBackupResult = Of<typeof CreateBackupResult>;
 const nothing = () => custom<null>("null", "null", (value) => value === null);
@@ -176,8 +178,8 @@ const nothing = () => custom<null>("null", "null", (value) => value === null);
 export const PathsBackupResult = object({
   ...created,
   save_point_id: nothing(),
-  incomplete: orNull(about(Incomplete, "what could not be read, and what is not there; exit 10")),
-  labels: rows(PathLabel, "consistency of what was live, by absolute paths"),
+  incomplete: orNull(about(Incomplete, "entries that could not be read or do not exist; exit 10")),
+  labels: rows(PathLabel, "consistency of live entries, by absolute path"),
 });
 export type PathsBackupResult = Of<typeof PathsBackupResult>;
 /** A stream is no save point. */
@@ -189,16 +191,16 @@ export type StreamBackupResult = Of<typeof StreamBackupResult>;
 export const TagBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotChoice.entries,
-  add: opt(list(text(), "tags to add, comma between")),
-  remove: opt(list(text(), "tags to remove, comma between")),
-  set: opt(list(text(), "these tags and no others, comma between")),
-  dryRun: dryRun("only say which snapshots would be tagged"),
+  add: opt(list(text(), "tags to add, separated by commas")),
+  remove: opt(list(text(), "tags to remove, separated by commas")),
+  set: opt(list(text(), "replace all tags by these, separated by commas")),
+  dryRun: dryRun("only report which snapshots would be tagged"),
 });
 export type TagBackupsOptions = Of<typeof TagBackupsOptions>;
 export const TaggedSnapshot = object({
   snapshot_id: text(),
   created_at: text(),
-  new_id: orNull(text("of the snapshot that took its place; null in a dry run")),
+  new_id: orNull(text("id of the snapshot that replaced it; null in a dry run")),
   tags: rows(text()),
 });
 export type TaggedSnapshot = Of<typeof TaggedSnapshot>;
@@ -206,35 +208,35 @@ export const TagBackupsResult = object({
   ...RepositoryInfo.entries,
   dry_run: flag(),
   tagged: rows(TaggedSnapshot, "oldest first"),
-  unchanged: number("how many have these tags already"),
+  unchanged: number("number of snapshots that have these tags already"),
   duration_ms: duration(),
 });
 export type TagBackupsResult = Of<typeof TagBackupsResult>;
 
 export const RepairSnapshotsOptions = object({
   ...CallOptions.entries,
-  snapshots: opt(some(text(), "only these; default all")),
+  snapshots: opt(some(text(), "only these snapshots; default: all")),
   forget: opt(flag("forget the old snapshots")),
-  plan: opt(flag("only say what would be done")),
+  plan: opt(flag("only report what would be done")),
 });
 export type RepairSnapshotsOptions = Of<typeof RepairSnapshotsOptions>;
 export const RepairedSnapshot = object({
   snapshot_id: text(),
   created_at: text(),
-  new_id: orNull(text("of the snapshot without what is lost; null in a plan, and where nothing is left")),
+  new_id: orNull(text("id of the new snapshot without the lost entries; null in a plan, or if nothing is left")),
   forgotten: flag(),
   lost: rows(
     object({ ...NamedPath.entries, kind: oneOf(["file", "directory"]), detail: text() }),
-    "whole files, and directories with all below them; paths from the topmost tree",
+    "lost files, and directories with everything below them; paths from the root tree",
   ),
 });
 export type RepairedSnapshot = Of<typeof RepairedSnapshot>;
 export const RepairSnapshotsResult = object({
   ...RepositoryInfo.entries,
   plan: flag("true: nothing was changed"),
-  intact: number("snapshots that lack nothing"),
+  intact: number("number of snapshots without missing data"),
   repaired: rows(RepairedSnapshot, "oldest first"),
-  unreadable: rows(UnreadableSnapshot, "left as they are, as their file cannot be read: exit 6"),
+  unreadable: rows(UnreadableSnapshot, "snapshots left as they are, because their file cannot be read: exit 6"),
   duration_ms: duration(),
 });
 export type RepairSnapshotsResult = Of<typeof RepairSnapshotsResult>;
@@ -252,9 +254,12 @@ export const PathPattern = custom<PathPattern>(
 export const RewriteBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotChoice.entries,
-  exclude: list(PathPattern, "what goes, with all below it: a name, the end of a path, or a whole path"),
+  exclude: list(
+    PathPattern,
+    "remove paths that match, and everything below them: a name, the end of a path, or a whole path",
+  ),
   forget: opt(flag("forget the old snapshots")),
-  dryRun: dryRun("only say what would go"),
+  dryRun: dryRun("only report what would be removed"),
 });
 export type RewriteBackupsOptions = Of<typeof RewriteBackupsOptions>;
 export const RewriteBackupsResult = object({
@@ -264,23 +269,23 @@ export const RewriteBackupsResult = object({
     object({
       snapshot_id: text(),
       created_at: text(),
-      new_id: orNull(text("null in a dry run, and where nothing is left")),
+      new_id: orNull(text("null in a dry run, or if nothing is left")),
       forgotten: flag(),
       taken_out: rows(object({ ...NamedPath.entries, kind: oneOf(["file", "directory"]) })),
     }),
     "oldest first",
   ),
-  unchanged: number("how many have nothing of it"),
-  unreadable: rows(UnreadableSnapshot, "left as they are, as their file cannot be read: exit 6"),
-  lacking: rows(text(), "ids of those left as they are because something of them is lost: exit 6"),
+  unchanged: number("number of snapshots without a matching path"),
+  unreadable: rows(UnreadableSnapshot, "snapshots left as they are, because their file cannot be read: exit 6"),
+  lacking: rows(text(), "ids of snapshots left as they are because some of their data is lost: exit 6"),
   duration_ms: duration(),
 });
 export type RewriteBackupsResult = Of<typeof RewriteBackupsResult>;
 
 export const RecoverBackupsOptions = object({
   ...CallOptions.entries,
-  hostname: opt(text("recorded as the host's name; default: this machine's")),
-  dryRun: dryRun("only say what would be made"),
+  hostname: opt(text("host name to record; default: this machine's name")),
+  dryRun: dryRun("only report what would be made"),
 });
 export type RecoverBackupsOptions = Of<typeof RecoverBackupsOptions>;
 export const RecoverBackupsResult = object({
@@ -291,7 +296,11 @@ export const RecoverBackupsResult = object({
       new_id: orNull(text("null in a dry run")),
       created_at: text(),
       trees: rows(
-        object({ tree: text(), path: text("in the snapshot"), lost: number("files and directories that it lacks") }),
+        object({
+          tree: text(),
+          path: text("in the snapshot"),
+          lost: number("number of files and directories that the tree lacks"),
+        }),
       ),
     }),
   ),
@@ -304,70 +313,73 @@ export type RecoverBackupsResult = Of<typeof RecoverBackupsResult>;
 
 export const PathChoice = object({
   subfolder: opt(
-    about(PathInput, "only what is below this folder, without its path; paths and patterns count from it"),
+    about(
+      PathInput,
+      "only the content of this folder, without the folder's path; paths and patterns are relative to it",
+    ),
   ),
   paths: opt(
     some(
       PathInput,
-      "only these and what is under them, from the root of what was saved; one that is not there: `not_found`",
+      "only these paths and everything below them, relative to the root of the snapshot; `not_found` if one does not exist",
     ),
   ),
-  include: opt(some(PathPattern, "what fits it (a name, the end of a path, a whole one), and what is under that")),
-  exclude: opt(list(PathPattern, "not what fits it, nor what is under that")),
+  include: opt(
+    some(PathPattern, "only paths that match (a name, the end of a path, or a whole path), and everything below them"),
+  ),
+  exclude: opt(list(PathPattern, "leave out paths that match, and everything below them")),
 });
 export type PathChoice = Of<typeof PathChoice>;
 export const ProofSource = oneOf(
   ["disk", "memory"],
-  "where it is read again from: `disk`, past what the system holds in memory, or `memory`: faster, and says nothing of the disk",
+  "where to read again from: `disk` bypasses the page cache; `memory` is faster, but proves nothing about the disk",
 );
 export type ProofSource = Of<typeof ProofSource>;
 const restoring = {
   ...PathChoice.entries,
-  latestOf: opt(about(SnapshotFilter, "what `latest` is the newest of")),
-  jobs: opt(number("threads that write and read; default 2")),
-  prove: opt(flag("read again what was written; default: for whole snapshots")),
+  latestOf: opt(about(SnapshotFilter, "choose `latest` only among these snapshots")),
+  jobs: opt(number("number of threads that read and write; default 2")),
+  prove: opt(flag("read the restored files again and compare; default: for whole snapshots")),
   proveFrom: opt(ProofSource),
-  receipt: opt(place("where the signed receipt goes, too; a file that is not there yet, outside of the target")),
-  sparse: opt(flag("make holes of zeros, in files of which the snapshot does not say where holes were")),
-  dryRun: dryRun("only say what would be written"),
+  receipt: opt(place("also write the signed receipt to this new file, outside of the target")),
+  sparse: opt(flag("write zeros as holes, in files for which the snapshot does not record holes")),
+  dryRun: dryRun("only report what would be written"),
 };
 export const Overwrite = oneOf(
   ["never", "if-changed", "always"],
-  "what becomes of entries that are there and no directories: `never` they stay, `if-changed` they are replaced where size, times, mode (for root owners, too) or a link's target differ, `always` they are replaced",
+  "when to replace existing entries that are not directories: `never`, `if-changed` (if size, times, mode, a link's target, or for root the owner differ), or `always`",
 );
 export type Overwrite = Of<typeof Overwrite>;
 export const RestoreBackupOptions = object({
   ...CallOptions.entries,
   ...restoring,
   overwrite: opt(
-    about(Overwrite, "write into a folder that is not empty, too: what the snapshot does not have stays as it is"),
+    about(
+      Overwrite,
+      "restore into a folder that is not empty; entries that the snapshot does not have stay as they are",
+    ),
   ),
 });
 export type RestoreBackupOptions = Of<typeof RestoreBackupOptions>;
 export const RestoreProof = object(
   {
     state_digest: text(),
-    metadata_equal: flag("true when owners, times and attributes are those that were saved, too"),
-    databases: rows(DatabaseProof, "SQLite databases in it"),
-    receipt: orNull(text("the file, absolute; null where the snapshot records no digest to sign for")),
+    metadata_equal: flag("true if owners, times and attributes are equal to the saved ones, too"),
+    databases: rows(DatabaseProof, "SQLite databases in the restored state"),
+    receipt: orNull(text("the receipt file, absolute; null if the snapshot has no digest to sign")),
   },
-  "what was read back is the state that was saved",
+  "proof that the restored state is equal to the saved one",
 );
 export type RestoreProof = Of<typeof RestoreProof>;
 export const RestoredSnapshot = object({ snapshot_id: text(), created_at: text(), hostname: text() });
 export type RestoredSnapshot = Of<typeof RestoredSnapshot>;
 const proven = {
-  proof: orNull(about(RestoreProof, "null where nothing was proven")),
-  read_again: flag("true where all that is not left out was read again and is equal"),
+  proof: orNull(about(RestoreProof, "null if nothing was proven")),
+  read_again: flag("true if every restored entry was read again and is equal"),
   read_from: orNull(
-    about(
-      ProofSource,
-      "`memory` too where the system cannot be told to read past it; null where nothing was read again",
-    ),
+    about(ProofSource, "`memory` also if the system cannot bypass the page cache; null if nothing was read again"),
   ),
-  untold_files: orNull(
-    number("files of which nothing tells any more whether they are equal; null where nothing was read again"),
-  ),
+  untold_files: orNull(number("number of files that can no longer be compared; null if nothing was read again")),
 };
 export const RestoreBackupResult = object({
   ...RepositoryInfo.entries,
@@ -377,15 +389,15 @@ export const RestoreBackupResult = object({
   dry_run: flag(),
   entries: number(),
   bytes: number(),
-  kept_bytes: number("of these, what a killed restore of the same had written"),
+  kept_bytes: number("bytes that a killed earlier run of this restore had already written"),
   overwritten: orNull(
     object(
       {
-        written: number("new ones and those that took the place of others"),
-        left: number("they were there, and `never` leaves them"),
-        unchanged: number("they were there as the snapshot has them"),
+        written: number("new and replaced entries"),
+        left: number("existing entries left because of `never`"),
+        unchanged: number("existing entries that were equal to the snapshot"),
       },
-      "counts of entries but directories; null where the target was absent or empty",
+      "counts of entries other than directories; null if the target was absent or empty",
     ),
   ),
   left_out: rows(LeftOut, "not empty: exit 10"),
@@ -396,7 +408,7 @@ export type RestoreBackupResult = Of<typeof RestoreBackupResult>;
 export const RestoreInPlaceOptions = object({
   ...WorkspaceCallOptions.entries,
   ...restoring,
-  keepPresent: opt(flag("let entries stay that the snapshot does not have")),
+  keepPresent: opt(flag("keep entries that the snapshot does not have")),
 });
 export type RestoreInPlaceOptions = Of<typeof RestoreInPlaceOptions>;
 export const RestoreInPlaceResult = object({
@@ -405,23 +417,21 @@ export const RestoreInPlaceResult = object({
   ...RestoredSnapshot.entries,
   target: text("the folder, absolute"),
   dry_run: flag(),
-  stored_bytes: orNull(number("what it added to the workspace's store; null in a dry run")),
+  stored_bytes: orNull(number("bytes added to the workspace's store; null in a dry run")),
   ...proven,
 });
 export type RestoreInPlaceResult = Of<typeof RestoreInPlaceResult>;
 
 export const VerifyReceiptOptions = object({
   ...CallOptions.entries,
-  key: opt(text("the public key that it must be signed with, in base64 or hex, or a file with it")),
+  key: opt(text("require this signer: a public key in base64 or hex, or a file with one")),
 });
 export type VerifyReceiptOptions = Of<typeof VerifyReceiptOptions>;
 export const VerifyReceiptResult = object({
   path: text(),
-  trusted: flag(
-    "true: signed by the key that was named, or this user's own; false: only by the one that it brings along",
-  ),
+  trusted: flag("true: signed by the given key or by this user's own; false: only by the key in the receipt itself"),
   public_key: text(),
   receipt: record("the receipt, decoded"),
-  sha256: text("of the file"),
+  sha256: text("SHA-256 of the receipt file"),
 });
 export type VerifyReceiptResult = Of<typeof VerifyReceiptResult>;

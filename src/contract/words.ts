@@ -24,11 +24,11 @@ export const EngineType = oneOf(
   "how a point holds content",
 );
 export type EngineType = Of<typeof EngineType>;
-export const IntegrityState = oneOf(["verified", "unverified", "damaged", "unknown"], "what the last `verify` found");
+export const IntegrityState = oneOf(["verified", "unverified", "damaged", "unknown"], "result of the last `verify`");
 export type IntegrityState = Of<typeof IntegrityState>;
 export const Consistency = oneOf(
   ["transaction-consistent", "crash-consistent", "torn-possible", "rules-not-applied", "credentials"],
-  "consistency of an entry that was live; `credentials`: by its name it is a file with some; `rules-not-applied`: an ignore file of more than 1 MiB in a clone, which hides nothing",
+  "consistency of a live entry; `credentials`: a file that holds credentials, going by its name; `rules-not-applied`: an ignore file larger than 1 MiB in a clone, whose rules were not applied",
 );
 export type Consistency = Of<typeof Consistency>;
 export const EntryKind = oneOf(["file", "directory", "symlink", "fifo", "socket", "chardev", "blockdev"]);
@@ -37,7 +37,7 @@ export const Aspect = oneOf(["content", "mode", "type", "owner", "times", "xattr
 export type Aspect = Of<typeof Aspect>;
 export const GuardName = oneOf(
   ["home", "nested", "git", "space", "holders", "unmounted"],
-  "a guard to override: `home` a home directory, `nested` inside or above another workspace, `git` inside a `.git`, `space` less free space than estimated, `holders` open files that cannot be known, `unmounted` the folder is the empty mount point of a disk that is not mounted",
+  "a guard to override: `home` a home directory, `nested` a folder inside or above another workspace, `git` a folder inside `.git`, `space` less free space than estimated, `holders` processes with open files that cannot be listed, `unmounted` the empty mount point of a disk that is not mounted",
 );
 export type GuardName = Of<typeof GuardName>;
 export const allow = (phrase: string) => opt(list(GuardName, phrase));
@@ -58,7 +58,7 @@ export const target = () =>
 
 export const NamedPath = object({
   path: text("with `\\xff` for each byte that is not UTF-8"),
-  path_b64: opt(text("the exact bytes in base64, where the path is not UTF-8")),
+  path_b64: opt(text("the exact bytes in base64, if the path is not UTF-8")),
 });
 export type NamedPath = Of<typeof NamedPath>;
 
@@ -97,23 +97,26 @@ export const Progress = object(
   {
     phase: ProgressPhase,
     done: number(
-      "entries; points in a cleanup, trees in `trees`, blobs in `uploading`, where a backup's snapshot counts as one more; never falls within a phase",
+      "entries; in a cleanup points, in `trees` trees, in `uploading` blobs plus one for the snapshot; never falls within a phase",
     ),
-    total: opt(number("absent while it is not known")),
+    total: opt(number("absent while unknown")),
     bytes: opt(
       number(
-        "bytes handled in this phase; in `uploading` those that have reached the repository, of a stream about those",
+        "bytes handled in this phase; in `uploading` bytes that have reached the repository, for a stream approximately",
       ),
     ),
-    total_bytes: opt(number("absent while it is not known")),
-    current: opt(text("what is being worked on: a path, a point, the owner of a lock")),
+    total_bytes: opt(number("absent while unknown")),
+    current: opt(text("the current path, point or lock owner")),
   },
-  "how far a call is; about ten a second at most",
+  "progress of a call; at most about ten reports a second",
 );
 export type Progress = Of<typeof Progress>;
 
 const onWarning = opt(
-  callback<(message: string) => void>("(message: string) => void", "told what is worth a line and no failure"),
+  callback<(message: string) => void>(
+    "(message: string) => void",
+    "called with each warning: a problem that does not make the call fail",
+  ),
 );
 export const CallOptions = object(
   {
@@ -123,23 +126,26 @@ export const CallOptions = object(
         "an AbortSignal",
         (value) => typeof (value as AbortSignal | null)?.addEventListener === "function",
         {
-          about: "ends the call within 100 ms with `interrupted`; the state is exactly old or exactly new",
+          about:
+            "aborts the call within 100 ms with `interrupted`; the state is exactly the old or exactly the new one",
           as: "signal",
         },
       ),
     ),
-    onProgress: opt(callback<(progress: Progress) => void>("(progress: Progress) => void", "told how far the call is")),
+    onProgress: opt(
+      callback<(progress: Progress) => void>("(progress: Progress) => void", "called with the progress of the call"),
+    ),
     onWarning,
-    lockTimeoutMs: opt(number("how long to wait for another writer, default 10 000; then `busy`")),
+    lockTimeoutMs: opt(number("milliseconds to wait for another writer before `busy`; default 10 000")),
   },
-  "A callback that throws changes nothing of its call: the process is warned once (`CairnWarning`).",
+  "A callback that throws does not affect its call. The process gets one warning (`CairnWarning`).",
 );
 export type CallOptions = Of<typeof CallOptions>;
 export const throwOnDamage = () =>
-  opt(flag("throw `damaged` instead of returning what has problems, which are `details.problems` then"));
+  opt(flag("throw `damaged` if there are problems, instead of returning them; `details.problems` has them"));
 export const WorkspaceCallOptions = object({
   ...CallOptions.entries,
-  workspaceName: opt(text("default: the workspace that was opened, else `main`; `not_found`")),
+  workspaceName: opt(text("default: the opened workspace, else `main`; `not_found` if no workspace has the name")),
 });
 export type WorkspaceCallOptions = Of<typeof WorkspaceCallOptions>;
 export const SealWhenIdleOptions = object({ idleMs: opt(number("milliseconds, default 2000")), onWarning });
@@ -149,13 +155,15 @@ export const PathLabel = object({
   ...NamedPath.entries,
   label: Consistency,
   reason: opt(text()),
-  recovered: opt(flag("true: the point has the database as SQLite recovered it, and not the files as they lay there")),
-  aspects: opt(rows(Aspect, "the parts that could not be read, where the rest was at rest")),
+  recovered: opt(
+    flag("true: the point holds the database after SQLite's recovery, not its files as they were on disk"),
+  ),
+  aspects: opt(rows(Aspect, "the aspects that could not be read, if the rest of the entry was stable")),
 });
 export type PathLabel = Of<typeof PathLabel>;
 
 export const Degradation = object({
-  what: text("what was wanted: `engine`, `holes`, `exact-times`, …"),
+  what: text("the feature that was wanted: `engine`, `holes`, `exact-times`, …"),
   reason: text(),
 });
 export type Degradation = Of<typeof Degradation>;
@@ -164,33 +172,37 @@ export const SavePoint = object({
   save_point_id: pointId("32 hex digits"),
   workspace_name: text(),
   created_at: text(),
-  sequence: number("its place in the workspace's order, from 1; a cleanup leaves gaps"),
-  message: text("empty when none was given"),
+  sequence: number("position among the workspace's points, from 1; a cleanup leaves gaps"),
+  message: text("empty if none was given"),
   tags: rows(text()),
-  engine: about(EngineType, "the engine that was asked for"),
+  engine: about(EngineType, "the requested engine"),
   payload_root_hash: orNull(text("the state digest, 64 hex digits; null until sealed")),
   descriptor_checksum: text("SHA-256 of the descriptor, 64 hex digits"),
   integrity_state: IntegrityState,
-  parent_id: orNull(pointId("the point that the folder stood at; null for the first")),
-  restored_from: orNull(pointId("that point, when it was not the latest")),
-  cause: about(Cause, "what led to it"),
+  parent_id: orNull(pointId("the point that the folder was based on; null for the first")),
+  restored_from: orNull(pointId("the parent, if it was not the latest point")),
+  cause: about(Cause, "what led to the point"),
   metadata_digest: orNull(text("64 hex digits; null until sealed")),
-  sealed: flag("false while only a clone has its content: digests and counts are null then"),
+  sealed: flag("false while only a clone holds the content; digests and counts are null meanwhile"),
   entries: orNull(number("recorded entries without the root; null until sealed")),
-  bytes: orNull(number("sum of the sizes of its files; null until sealed")),
-  bytes_stored: number("what it added to the store"),
-  unchanged: flag("true when nothing had changed since its parent"),
-  complete: flag("false when something could not be recorded; such a point proves nothing"),
-  pinned: flag("true: no cleanup removes it"),
-  labels: rows(PathLabel, "consistency of what was live"),
-  effective_engine: about(EngineType, "the engine that made it"),
-  degraded: rows(Degradation, "what the engine could not do"),
+  bytes: orNull(number("total size of the files; null until sealed")),
+  bytes_stored: number("bytes that the point added to the store"),
+  unchanged: flag("true if nothing had changed since the parent"),
+  complete: flag("false if something could not be recorded; an incomplete point proves nothing"),
+  pinned: flag("true: no cleanup removes the point"),
+  labels: rows(PathLabel, "consistency of live entries"),
+  effective_engine: about(EngineType, "the engine that made the point"),
+  degraded: rows(Degradation, "features that the engine could not provide"),
 });
 export type SavePoint = Of<typeof SavePoint>;
 
 export const DamagedPoint = object(
-  { save_point_id: orNull(pointId("as far as its name tells")), detail: text(), hint: text() },
-  "a point whose descriptor cannot be read; it hides no other",
+  {
+    save_point_id: orNull(pointId("taken from the file's name; null if the name has no id")),
+    detail: text(),
+    hint: text(),
+  },
+  "a point whose descriptor cannot be read; other points are listed all the same",
 );
 export type DamagedPoint = Of<typeof DamagedPoint>;
 
@@ -210,14 +222,16 @@ export const LeftOutReason = oneOf(
     "taken_out",
     "changed_since",
   ],
-  "`damaged`: the store does not hold it whole any more; `mounted`: another file system is mounted there; `excluded`: a cache or a large file that the save was told to leave out; `not_permitted`: a right is missing; `io_error`: the file system failed while it was written, was full or is read-only; `not_saved`: kept, because the undo point does not hold it whole; `keep_present`: kept, because what the target does not have was to stay; `taken_out`: of the snapshot by a rewrite; `changed_since`: kept, because it was changed during the restore and stays as it is",
+  "`damaged`: the store no longer holds the whole entry; `mounted`: another file system is mounted there; `excluded`: a cache or a large file that an option of the save leaves out; `not_permitted`: a permission is missing; `io_error`: the file system failed, was full or is read-only; `not_saved`: kept, because the undo point does not hold the whole entry; `keep_present`: kept by the option of that name, because the target does not have the entry; `taken_out`: removed from the snapshot by a rewrite; `changed_since`: kept as it is, because the entry changed during the restore",
 );
 export type LeftOutReason = Of<typeof LeftOutReason>;
 export const LeftOut = object({
   ...NamedPath.entries,
   reason: LeftOutReason,
   detail: text(),
-  aspects: opt(rows(Aspect, "the parts that were not set, as `owner`; absent when it is the whole entry")),
+  aspects: opt(
+    rows(Aspect, "the aspects that were not set, for example `owner`; absent if the whole entry was left out"),
+  ),
 });
 export type LeftOut = Of<typeof LeftOut>;
 export const Incomplete = object({
@@ -227,21 +241,27 @@ export const Incomplete = object({
 export type Incomplete = Of<typeof Incomplete>;
 
 export const Changes = object(
-  { added: number(), modified: number("metadata alone counts, times too"), removed: number() },
+  {
+    added: number(),
+    modified: number("includes entries of which only metadata changed, times too"),
+    removed: number(),
+  },
   "counts of entries",
 );
 export type Changes = Of<typeof Changes>;
 
 export const NotKept = object({
-  count: number("entries that head has and the folder too, and that a rule leaves out now; not counted as removed"),
-  paths: rows(NamedPath, "the first 100, without what lies below them"),
+  count: number(
+    "entries that are in head and in the folder, but that an ignore rule now leaves out; not counted as removed",
+  ),
+  paths: rows(NamedPath, "the first 100, without the entries below them"),
 });
 export type NotKept = Of<typeof NotKept>;
 
 export const WorkspaceRef = object({
   name: text(),
   path: text("absolute"),
-  path_b64: opt(text("the exact bytes in base64, where the path is not UTF-8")),
+  path_b64: opt(text("the exact bytes in base64, if the path is not UTF-8")),
   id: workspaceId(),
   engine: EngineType,
   control_directory: text("absolute"),
@@ -251,20 +271,20 @@ export type WorkspaceRef = Of<typeof WorkspaceRef>;
 export const EngineReason = object({
   engine: EngineType,
   chosen: flag(),
-  reason: text("why it was chosen or passed over"),
-  hint: opt(text("what would make it usable")),
+  reason: text("why the engine was or was not chosen"),
+  hint: opt(text("how to make the engine usable")),
 });
 export type EngineReason = Of<typeof EngineReason>;
 
 export const Conversion = object(
   {
-    original: text("where the folder lies as it was, absolute; it stays until somebody removes it"),
+    original: text("absolute path of the original folder; it stays until you remove it"),
     original_b64: opt(text()),
-    entries: number("what was copied and compared"),
+    entries: number("entries that were copied and compared"),
     bytes: number(),
     duration_ms: number(),
   },
-  "a plain folder that was made a subvolume in place",
+  "conversion of a plain folder into a subvolume, in place",
 );
 export type Conversion = Of<typeof Conversion>;
 
@@ -294,7 +314,7 @@ export const pointData = { save_point: SavePoint };
 
 /** Members that `--json` adds for the content of a file. */
 export const contentData = {
-  content_b64: text("of a file of at most 256 MiB; without `--json` the bytes go to stdout"),
+  content_b64: text("content of a file of at most 256 MiB; without `--json` the bytes go to stdout"),
 };
 
 /** JSON has snake_case names, also of the rules of a policy. */

@@ -19,7 +19,7 @@ type Loose = any;
 
 const LIBRARY: Calls<Loose> = {
   "open: argument 1": (library) => library.open(),
-  "open: argument 1 is to be a path": (library) => library.open("a\0b"),
+  "open: argument 1 must be a path": (library) => library.open("a\0b"),
   "open: argument 2": (library) => library.open("/", null),
   "openOrInit: argument 2.engineType": (library) => library.openOrInit("/nowhere", { engineType: "zfs" }),
   "validateEngine: argument 2": (library) => library.validateEngine("/", "zfs"),
@@ -32,7 +32,7 @@ const LIBRARY: Calls<Loose> = {
 const CLIENT: Calls<Loose> = {
   "restore: argument 1.target": (client) => client.restore({ target: 5 }),
   "restore: argument 1 needs the member target": (client) => client.restore({}),
-  "restore: argument 1 is to be an object": (client) => client.restore(),
+  "restore: argument 1 must be an object": (client) => client.restore(),
   "restore: argument 1.paths": (client) => client.restore({ target: "head", paths: "a" }),
   "planRestore: argument 1.paths[1]": (client) => client.planRestore({ target: "head", paths: ["a", 7] }),
   "save: argument 1.tags": (client) => client.save({ tags: "abc" }),
@@ -46,28 +46,27 @@ const CLIENT: Calls<Loose> = {
   "read: argument 2": (client) => client.read("head", 7).next(),
   "workspacePath: argument 1": (client) => client.workspacePath(7),
   "sealWhenIdle: argument 1.idleMs": (client) => client.sealWhenIdle({ idleMs: "1" }),
-  'setPolicy: argument 1.retention knows no member "keepLost"': (client) =>
+  'setPolicy: argument 1.retention has no member "keepLost"': (client) =>
     client.setPolicy({ retention: { keepLost: 1 } }),
-  'setPolicy: argument 1 knows no member "quota"': (client) => client.setPolicy({ quota: 1 }),
-  'previewCleanup: argument 1.retention.keepUndo knows no member "counts"': (client) =>
+  'setPolicy: argument 1 has no member "quota"': (client) => client.setPolicy({ quota: 1 }),
+  'previewCleanup: argument 1.retention.keepUndo has no member "counts"': (client) =>
     client.previewCleanup({ retention: { keepUndo: { counts: 1 } } }),
-  'save: argument 1 knows no member "mesage"; did you mean message?': (client) => client.save({ mesage: "m" }),
-  'save: argument 1 knows no member "engine"': (client) => client.save({ engine: "copy" }),
-  'history: argument 3 knows no member "Path"; did you mean path?': (client) =>
-    client.history("main", 1, { Path: "a" }),
-  'tag: argument 2 knows no member "added"': (client) => client.tag("head", { added: ["x"] }),
+  'save: argument 1 has no member "mesage"; did you mean message?': (client) => client.save({ mesage: "m" }),
+  'save: argument 1 has no member "engine"': (client) => client.save({ engine: "copy" }),
+  'history: argument 3 has no member "Path"; did you mean path?': (client) => client.history("main", 1, { Path: "a" }),
+  'tag: argument 2 has no member "added"': (client) => client.tag("head", { added: ["x"] }),
   "createBackup: argument 1": (client) => client.createBackup("/repository"),
 };
 
 const REPOSITORY: Calls<Loose> = {
-  'verify: argument 1.subset knows no member "off"; did you mean of?': (repository) =>
+  'verify: argument 1.subset has no member "off"; did you mean of?': (repository) =>
     repository.verify({ subset: { part: 1, off: 2 } }),
   "restore: argument 2": (repository) => repository.restore("latest"),
   "diff: argument 3.toSubfolder": (repository) => repository.diff("latest", "latest", { toSubfolder: 7 }),
   "restore: argument 3.subfolder": (repository) => repository.restore("latest", "/back", { subfolder: 7 }),
   "list: argument 1.tags[0]": (repository) => repository.list({ tags: ["a"] }),
   "createFromStream: argument 1": (repository) => repository.createFromStream("text"),
-  'forget: argument 1.retention knows no member "keepUndo"': (repository) =>
+  'forget: argument 1.retention has no member "keepUndo"': (repository) =>
     repository.forget({ retention: { keepUndo: {} } }),
   "verify: argument 1.subset needs the member of": (repository) => repository.verify({ subset: { part: 1 } }),
 };
@@ -124,7 +123,7 @@ test("a list that chooses is no everything when it is empty", async (t) => {
   await client.setPolicy({ retention: { keepLast: 1 } });
   await using repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
   for (const [said, [ofClient, ofRepository]] of Object.entries(NONE)) {
-    const message = `${said} names nothing; leave it out where everything is meant`;
+    const message = `${said} is an empty list; leave it out to mean everything`;
     const called = async (): Promise<unknown> => (ofClient === null ? ofRepository(repository) : ofClient(client));
     await assert.rejects(called, { code: "usage", message });
   }
@@ -327,7 +326,7 @@ test("what was closed refuses every call, and a command that ran meanwhile is sa
   const closed = (of: Loose, verbs: Readonly<Record<string, Verb>>): Calls<unknown> =>
     Object.fromEntries(
       Object.entries(verbs).map(([name, { how }]) => [
-        `${name}: this was closed; open it again`,
+        `${name}: the object was closed; open it again`,
         () => (how === "stream" ? of[name]().next() : of[name]()),
       ]),
     );

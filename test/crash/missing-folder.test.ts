@@ -226,7 +226,7 @@ test("a folder is given back to whoever stands in it", async () => {
   const command = `cd '${folder}' && rm -rf '${folder}' && exec "$@"`;
   const done = cairn(["restore", "head"], { prefix: ["sh", "-c", command, "sh"], own: true });
   assert.equal(done.status, 0, done.stdout + done.stderr);
-  assert.match(done.stderr, /the current folder is not there any more/);
+  assert.match(done.stderr, /the current folder no longer exists/);
   assertFolder(folder, state, "given back");
 });
 

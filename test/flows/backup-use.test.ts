@@ -129,7 +129,7 @@ test("backup use shows what is kept, changes a part of it, and takes it away", a
   assert.equal(here("backup", "use").data["kept"], null);
   const without = cairn(["backup", "list"], { cwd: folder });
   assert.equal(without.status, 2);
-  assert.match(without.error?.message ?? "", /which repository/);
+  assert.match(without.error?.message ?? "", /no repository is named/);
 });
 
 test("backup use keeps nothing that cannot be opened, and no password in an address", async () => {
@@ -159,7 +159,7 @@ test("what is kept for a folder follows it with the next backup when it was rena
   assert.equal(looked.error?.code, "not_a_workspace");
   const done = cairnOk(["backup", "create"], { cwd: now });
   assert.equal(done.data["location"], place.location);
-  assert.match(done.warnings.join("\n"), /its save points have followed it/);
+  assert.match(done.warnings.join("\n"), /its save points now belong to the new path/);
   assert.equal(cairnOk(["backup", "list"], { cwd: now }).data["location"], place.location);
 });
 

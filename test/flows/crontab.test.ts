@@ -42,7 +42,7 @@ test("the nightly line of the docs backs a home directory up under cron, says no
   };
   const unset = run(line);
   assert.equal(unset[0], 2);
-  assert.match(unset[1], /which repository/);
+  assert.match(unset[1], /no repository is named/);
   for (const each of block("sh\ncairn backup init -r", places).trim().split("\n")) assert.equal(run(each)[0], 0, each);
   assert.deepEqual(run(line), [0, ""]);
   for (const name of ["Dan", "Cleo"]) {

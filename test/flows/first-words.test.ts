@@ -32,7 +32,7 @@ test("a pin that changes nothing says so", () => {
   const folder = newFolder();
   cairnOk(["save", folder]);
   assert.equal(said(["unpin", "head"], folder), "ID was not pinned\n");
-  assert.match(said(["pin", "head"], folder), /^pinned ID; take it back/);
+  assert.match(said(["pin", "head"], folder), /^pinned ID; to take this back/);
   assert.equal(said(["pin", "head"], folder), "ID was pinned already\n");
 });
 

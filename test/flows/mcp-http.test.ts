@@ -64,7 +64,7 @@ test("an agent saves, looks, goes back and forks over HTTP, in the workspace of 
   assert.match((await callTool(client, "fork", { target: "head", path: fork })).words, /forked/);
   assert.match((await callTool(client, "status")).words, /nothing has changed/, "the first stays the token's own");
   const other = await clientOf(t, `${daemon.url}/mcp?workspace=${encodeURIComponent(fork)}`, token);
-  assert.match((await callTool(other, "history")).words, /the folder stands here/);
+  assert.match((await callTool(other, "history")).words, /the folder is based on this point/);
 });
 
 test("a tool may do no more over HTTP than the call that it is, and each refusal is logged", async (t) => {

@@ -68,7 +68,7 @@ test("an agent saves, looks, goes back and forward, and starts a second folder, 
   );
   const shown = await callTool(client, "show", { target: "head~1", path: "a.txt" });
   assert.deepEqual([shown.words, shown.structuredContent?.["content"]], ["one\n", "one\n"]);
-  assert.match((await callTool(client, "show", { target: "head", path: "b.bin" })).words, /no text/);
+  assert.match((await callTool(client, "show", { target: "head", path: "b.bin" })).words, /not a text file/);
   assert.match((await callTool(client, "show", { target: "head" })).words, /file a\.txt\nfile b\.bin/);
   assert.match((await callTool(client, "why", { path: "a.txt" })).words, /modified in .*\nadded in .* first/);
   await callTool(client, "restore", { target: "head~1" });
@@ -101,10 +101,10 @@ test("the tools remove no points, and what is not understood is told to the mode
     ["release", {}, /no tool/],
     ["constructor", {}, /no tool/],
     ["save", { mesage: "x" }, /did you mean message/],
-    ["save", { allow: ["home"] }, /knows no member "allow"/],
-    ["restore", { target: 7 }, /target is to be text/],
-    ["restore", { target: "latest", to: "/tmp/elsewhere" }, /knows no member "to"/],
-    ["restore", { target: "latest", paths: [] }, /names nothing/],
+    ["save", { allow: ["home"] }, /has no member "allow"/],
+    ["restore", { target: 7 }, /target must be text/],
+    ["restore", { target: "latest", to: "/tmp/elsewhere" }, /has no member "to"/],
+    ["restore", { target: "latest", paths: [] }, /is an empty list/],
     ["show", {}, /needs the member target/],
     ["show", { target: "latest", path: "../../etc/passwd" }, /./],
     ["fork", { target: "latest", path: "relative" }, /absolute/],

@@ -297,12 +297,12 @@ test("it does not start without a word on who may use it, a folder, or what fits
   refused(["--path", root, "--no-auth", "--private-repositories"], 2, /users/);
   refused(["--path", root, "--no-auth", "--htpasswd", "x"], 2, /exclude/);
   refused(["--path", root, "--htpasswd", path.join(root, "absent")], 3, /--hash-password/);
-  refused(["--path", root, "--no-auth", "--tls-cert", "x"], 2, /belong together/);
+  refused(["--path", root, "--no-auth", "--tls-cert", "x"], 2, /must be given together/);
   refused(["--path", root, "--no-auth", "--listen", "8000"], 2, /HOST:PORT/);
   refused(["--path", root, "--no-auth", "--listen", "127.0.0.1:70000"], 2, /HOST:PORT/);
   const open = cairn(["serve-repository", "--path", root, "--no-auth", "--listen", "0.0.0.0:0", "--check"]);
   assert.equal(open.status, 0, open.stdout);
-  assert.match(open.warnings.join(), /everybody/);
+  assert.match(open.warnings.join(), /every client/);
   const check = [buildCommand(), "serve-repository", "--path", root, "--no-auth", "--listen", "127.0.0.1:0", "--check"];
   assert.match(spawnSync(process.execPath, check, { encoding: "utf8" }).stdout, /^would serve /);
 });

@@ -83,7 +83,7 @@ test("what was made with what a password was taken for before still opens, with 
   const former = by(place, Buffer.from(BYTES.toString("utf8")), "former");
   backup(former, "init");
   const file = place.passwordFile;
-  const warned = /opens it only as earlier versions .* `cairn backup key passwd`/;
+  const warned = /opens it only in the altered form that earlier versions .* `cairn backup key passwd`/;
   const ways: [string[], Parameters<typeof cairn>[1]][] = [
     [["--password-file", file], {}],
     [["--password-command", `cat ${file}`], {}],

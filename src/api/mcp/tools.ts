@@ -58,9 +58,9 @@ const when = ({ save_point_id, created_at, message }: SavePoint): string =>
 const TARGET = text(
   "a save point: its id or a unique prefix of it, `latest`, `head`, `head~N`, or a time such as `2 hours ago`",
 );
-const LIMIT = { limit: opt(count(`at most so many; ${LISTED} unless told`)) };
-const FEW = { limit: opt(count(`at most so many; ${RECENT} unless told`)) };
-const MORE = { more: number("how many are not listed") };
+const LIMIT = { limit: opt(count(`at most this many; default ${LISTED}`)) };
+const FEW = { limit: opt(count(`at most this many; default ${RECENT}`)) };
+const MORE = { more: number("number of entries that are not listed") };
 const PATHS = points.RestoreOptions.entries.paths;
 
 function limited<T>(all: readonly T[], { limit }: Given): { rows: readonly T[]; more: number } {
@@ -72,7 +72,7 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
   save: {
     title: "Save the folder",
     about:
-      "Saves the folder as it is now. Do it before a risky change and after each piece of work: `restore` goes back to it.",
+      "Saves the folder's current state as a save point. Call it before a risky change and after each piece of work: `restore` can bring the state back.",
     takes: pick(points.SaveOptions, "message", "tags", "cause"),
     output: points.SaveResult,
     changes: true,
@@ -81,8 +81,8 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
       const call = optionsOf<points.SaveOptions>(given, ["message", "tags", "cause"], options);
       // By its kind a tag is known for an agent's.
       if (call.cause !== undefined && call.cause.kind !== "tool_call")
-        throw new CairnError("usage", "an agent's cause is of the kind tool_call", {
-          hint: 'say what it did, as {"kind":"tool_call","tool":"bash"}',
+        throw new CairnError("usage", "the cause of an agent's save must be of the kind tool_call", {
+          hint: 'describe the tool call, for example {"kind":"tool_call","tool":"bash"}',
         });
       const data = await client.save({ cause: { kind: "tool_call", tool: "mcp" }, ...call, skipUnchanged: true });
       return {
@@ -107,7 +107,8 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
       const names = ["grep", "tag", "since", "until", "path", "all"];
       const data = await client.history(undefined, limit as number, optionsOf(given, names, options));
       const lines = data.save_points.map(
-        (point) => `${when(point)}${point.save_point_id === data.head ? "  <- the folder stands here" : ""}`,
+        (point) =>
+          `${when(point)}${point.save_point_id === data.head ? "  <- head: the folder is based on this point" : ""}`,
       );
       return {
         data,
@@ -117,7 +118,7 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
   },
   status: {
     title: "What changed since the last save",
-    about: "Says what changed since the save point that the folder stands at.",
+    about: "Counts what changed in the folder since head, the save point that the folder is based on.",
     takes: {},
     output: looking.StatusResult,
     changes: false,
@@ -133,7 +134,8 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
   },
   diff: {
     title: "Compare save points",
-    about: "Lists what differs between two save points, or between one and the folder as it is now (leave `b` out).",
+    about:
+      "Lists the differences between two save points, or between a save point and the current folder (without `b`).",
     takes: { a: TARGET, b: opt(TARGET), paths: PATHS, ...LIMIT },
     output: object({ ...looking.DiffResult.entries, ...MORE }),
     changes: false,
@@ -152,16 +154,16 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
   },
   show: {
     title: "Look into a save point",
-    about: "Lists a folder of a save point, or gives the text of one of its files.",
+    about: "Lists a folder of a save point, or returns the text of one of its files.",
     takes: {
       target: TARGET,
-      path: opt(text("of a folder or file, from the workspace's root; left out: the root")),
+      path: opt(text("path of a folder or file, from the workspace's root; default: the root")),
       ...LIMIT,
     },
     output: object({
       ...looking.ShowResult.entries,
       ...MORE,
-      content: opt(text(`of a file that is text, at most ${CONTENT_BYTES >> 10} KiB`)),
+      content: opt(text(`content of a text file, at most ${CONTENT_BYTES >> 10} KiB`)),
       content_truncated: opt(flag()),
     }),
     changes: false,
@@ -175,14 +177,14 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
         return { data: shown, words: listed(lines, more, "") };
       }
       const content = await textOf(client, rest.save_point.save_point_id, path, options);
-      if (content === null) return { data: shown, words: `${path} is no text; restore it to look at it` };
+      if (content === null) return { data: shown, words: `${path} is not a text file; restore it to read it` };
       return { data: { ...shown, ...content }, words: content.content };
     },
   },
   why: {
     title: "What changed a path",
-    about: "Lists the save points that changed a path, newest first, with what led to each.",
-    takes: { path: text("from the workspace's root"), ...FEW },
+    about: "Lists the save points that changed a path, newest first, with their causes.",
+    takes: { path: text("path from the workspace's root"), ...FEW },
     output: looking.WhyResult,
     changes: false,
     async run(client, given, options) {
@@ -191,13 +193,13 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
         ...optionsOf<looking.WhyOptions>(given, ["limit"], options),
       });
       const lines = data.changes.map(({ change, save_point }) => `${change} in ${when(save_point)}`);
-      return { data, words: listed(lines, 0, "no save point changed it") };
+      return { data, words: listed(lines, 0, "no save point changed the path") };
     },
   },
   restore: {
     title: "Go back to a save point",
     about:
-      "Makes the folder, or some paths, equal to a save point. What is there now is saved first: `undo` brings it back.",
+      "Makes the folder, or some paths, equal to a save point. The current state is saved first: `undo` brings it back.",
     takes: { target: TARGET, paths: PATHS, ...pick(points.RestoreOptions, "keepPresent") },
     output: points.RestoreResult,
     changes: true,
@@ -208,8 +210,8 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
     },
   },
   undo: {
-    title: "Take the last restore back",
-    about: "Brings back what was there before the last restore or undo.",
+    title: "Undo the last restore",
+    about: "Brings back the state before the last restore or undo.",
     takes: {},
     output: points.RestoreResult,
     changes: true,
@@ -220,14 +222,15 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
   },
   fork: {
     title: "Start a second folder from a save point",
-    about: "Writes a save point into a new folder, which is a workspace of its own: for trying something beside.",
+    about:
+      "Writes a save point into a new folder, which becomes an independent workspace. Use it to try something without touching the first folder.",
     takes: { target: TARGET, path: text("the new folder, absolute; absent or empty") },
     output: points.ForkResult,
     changes: true,
     async run(client, given, options) {
       if (!isAbsolute(String(given["path"])))
-        throw new CairnError("usage", "path is to be absolute", {
-          hint: "the server may stand in another folder than you",
+        throw new CairnError("usage", "path must be absolute", {
+          hint: "give an absolute path: the server's current folder may differ from yours",
         });
       const data = await client.fork(given["target"] as string, given["path"] as string, options);
       return { data, words: `forked ${shortId(data.started_from)} into ${data.workspace.path}` };
@@ -238,7 +241,7 @@ export const TOOLS: Readonly<Record<string, Tool>> = {
 function restored({ restored_to, changes, undo_id, left_out }: points.RestoreResult): string {
   const counts =
     changes === null ? "" : `: created ${changes.created}, changed ${changes.updated}, removed ${changes.deleted}`;
-  return `the folder is as at ${shortId(restored_to)}${counts}${leftOut(left_out)}${undo_id === null ? "" : "; undo brings back what was there"}`;
+  return `the folder is restored to ${shortId(restored_to)}${counts}${leftOut(left_out)}${undo_id === null ? "" : "; undo brings back the state before"}`;
 }
 
 async function textOf(

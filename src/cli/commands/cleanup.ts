@@ -17,15 +17,17 @@ import { shortener } from "../shorten.ts";
 const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"), {
   maxBytes: {
     flags: "--max-size <size>",
-    text: "remove the oldest points until the store is at most this large, e.g. 20GiB, also points that other rules keep; --keep-tag, pins, undo points and the last day still count",
+    text: "remove the oldest points until the store is at most this large, e.g. 20GiB, even if another rule would keep them; points that --keep-tag keeps, pinned points, undo points and points of the last day stay",
   },
-  maxAge: { text: "remove points older than this, also those that other rules keep; --keep-tag and pins still count" },
+  maxAge: {
+    text: "remove points older than this, even if another rule would keep them; points that --keep-tag keeps and pinned points stay",
+  },
 });
 const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"), {
-  quotaBytes: { flags: "--quota <size>", text: "how large the store may grow (with --set-policy)" },
+  quotaBytes: { flags: "--quota <size>", text: "size to which saves may grow the store (with --set-policy)" },
   keptTrees: {
     flags: "--keep-trees <count>",
-    text: `how many of the newest points keep their clone after it was sealed, which makes a restore to them faster; default ${KEPT_TREES} (with --set-policy)`,
+    text: `for how many of the newest sealed points to keep the clone, so that a restore can swap the whole folder at once; default ${KEPT_TREES} (with --set-policy)`,
   },
 });
 
@@ -33,31 +35,34 @@ export const command: CommandDefinition = {
   name: "cleanup",
   arguments: [{ name: "[point...]", text: "with --only: the points to remove", completes: "points" }],
   options: [
-    { flags: "--plan", text: "say what would be removed and why, remove nothing" },
-    { flags: "--run <id>", text: "do what a plan says; refused when its facts have changed" },
-    { flags: "--only", text: "remove exactly the named points, e.g. because a secret was saved" },
-    { flags: "--anywhere", text: "with --only: whichever workspaces the points lie in" },
-    { flags: "--force", text: "with --only: pinned points too" },
+    { flags: "--plan", text: "print what would be removed and why, and remove nothing" },
+    { flags: "--run <id>", text: "run a plan; refused if the points have changed since" },
+    { flags: "--only", text: "remove exactly the named points, e.g. points with a secret" },
+    { flags: "--anywhere", text: "with --only: find the points in all workspaces" },
+    { flags: "--force", text: "with --only: remove pinned points too" },
     ...KEEP_OPTIONS,
     { flags: "--keep-undo <count>", text: "keep this many of the newest undo points (default 20)" },
-    { flags: "--keep-undo-within <span>", text: "also keep the undo points of this span (default 30d)" },
+    { flags: "--keep-undo-within <span>", text: "also keep the undo points younger than this (default 30d)" },
     ...LIMITS.definitions,
     {
       flags: "--set-policy",
-      text: "remember these rules for later cleanups without rules, and for saves that reach the quota",
+      text: "store these rules as the policy, for later cleanups without rules and for saves that reach the quota",
     },
-    { flags: "--clear-policy", text: "forget the remembered rules: every point is kept" },
+    { flags: "--clear-policy", text: "remove the policy's rules: every point is kept" },
     ...POLICY.definitions,
   ],
   examples: [
-    { line: "cairn cleanup --keep-last 50 --keep-daily 30 --plan", text: "look first" },
-    { line: "cairn cleanup --keep-last 50 --keep-daily 30", text: "do it" },
-    { line: "cairn cleanup --only 1a2b3c4d 5f6e7d8c", text: "these points, whatever the rules say" },
+    { line: "cairn cleanup --keep-last 50 --keep-daily 30 --plan", text: "only print what would be removed" },
+    { line: "cairn cleanup --keep-last 50 --keep-daily 30", text: "remove it" },
+    { line: "cairn cleanup --only 1a2b3c4d 5f6e7d8c", text: "these points, regardless of rules" },
     {
       line: "cairn cleanup --only --anywhere --force 1a2b3c4d",
-      text: "without naming its workspace, and though it is pinned",
+      text: "a point of any workspace, even if it is pinned",
     },
-    { line: "cairn cleanup --keep-within 90d --set-policy", text: "remember the rules; nothing is removed now" },
+    {
+      line: "cairn cleanup --keep-within 90d --set-policy",
+      text: "store the rules as the policy; nothing is removed now",
+    },
   ],
   async run(context, input) {
     const retention = readRetention(context, input);
@@ -93,21 +98,22 @@ export const command: CommandDefinition = {
 function checkTogether(input: Input, retention: Retention | null, points: readonly string[]): void {
   const only = input.flag("only");
   const policy = input.flag("setPolicy") || input.flag("clearPolicy");
-  if (only !== points.length > 0) throw usage("cleanup names points with --only: cairn cleanup --only POINT…");
-  if (!only && (input.flag("anywhere") || input.flag("force"))) throw usage("--anywhere and --force belong to --only");
+  if (only !== points.length > 0) throw usage("points can only be named with --only: cairn cleanup --only POINT…");
+  if (!only && (input.flag("anywhere") || input.flag("force")))
+    throw usage("--anywhere and --force work with --only only");
   if (input.flag("anywhere") && input.flag("plan")) throw usage("--anywhere and --plan exclude each other");
   if (only && retention !== null) throw usage("--only and retention rules exclude each other");
   const others = only || retention !== null || input.flag("plan") || policy;
-  if (input.text("run") !== undefined && others)
-    throw usage("--run takes the plan as it was made: give nothing else with it");
+  if (input.text("run") !== undefined && others) throw usage("--run takes no other option: the plan is fixed");
   if (policy && (only || input.flag("plan")))
-    throw usage("--set-policy and --clear-policy remove nothing: no --plan, no --only");
+    throw usage("--set-policy and --clear-policy remove no points, so they exclude --plan and --only");
   if (input.flag("setPolicy") && input.flag("clearPolicy"))
     throw usage("--set-policy and --clear-policy exclude each other");
   const settings = ["quota", "keepTrees"].filter((name) => input.text(name) !== undefined);
-  if (settings.length > 0 && !input.flag("setPolicy")) throw usage("--quota and --keep-trees belong to --set-policy");
+  if (settings.length > 0 && !input.flag("setPolicy"))
+    throw usage("--quota and --keep-trees work with --set-policy only");
   if (input.flag("setPolicy") && retention === null && settings.length === 0)
-    throw usage("--set-policy wants rules, --quota or --keep-trees");
+    throw usage("--set-policy needs rules, --quota or --keep-trees");
   if (input.flag("clearPolicy") && retention !== null) throw usage("--clear-policy takes no rules");
 }
 
@@ -236,5 +242,5 @@ function policyData(policy: PolicyResult): unknown {
 function describePolicy(policy: PolicyResult): string {
   const rules = policy.retention === null ? "none: everything is kept" : describeRules(policy.retention);
   const quota = policy.quota_bytes === null ? "none" : formatBytes(policy.quota_bytes);
-  return `policy: ${rules}; quota: ${quota}; held trees: ${policy.kept_trees ?? KEPT_TREES}`;
+  return `policy: ${rules}; quota: ${quota}; kept clones: ${policy.kept_trees ?? KEPT_TREES}`;
 }

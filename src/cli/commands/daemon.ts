@@ -20,21 +20,21 @@ const STOP_MS = 9_500;
 export const command: CommandDefinition = {
   name: "daemon",
   options: [
-    { flags: "--state-dir <dir>", text: "where its state lies (/var/lib/cairn for root)" },
-    { flags: "--socket <file>", text: "the socket that it listens on (/run/cairn/cairn.sock for root)" },
-    { flags: "--config <file>", text: "its configuration (/etc/cairn/config.toml for root)" },
+    { flags: "--state-dir <dir>", text: "directory of the daemon's state (/var/lib/cairn for root)" },
+    { flags: "--socket <file>", text: "the socket to listen on (/run/cairn/cairn.sock for root)" },
+    { flags: "--config <file>", text: "the configuration file (/etc/cairn/config.toml for root)" },
     {
       flags: "--rebuild-state",
-      text: "make a state anew that cannot be read: detect the backend, list folders by their records",
+      text: "rebuild an unreadable state: detect the backend, and find the workspaces by their records",
     },
     {
       flags: "--check",
-      text: "only read the configuration, try what it names (folders, password files, repositories), and say where it would serve",
+      text: "only check: read the configuration, test the folders, password files and repositories that it names, and print the socket",
     },
   ],
   examples: [
-    { line: "cairn daemon", text: "serve this user's workspaces until Ctrl-C; as root, those of all users" },
-    { line: "kill -HUP PID", text: "read the configuration again" },
+    { line: "cairn daemon", text: "serve this user's workspaces until Ctrl-C; as root, the workspaces of all users" },
+    { line: "kill -HUP PID", text: "make the daemon read its configuration again" },
   ],
   async run(context, input) {
     const [state, socket, config] = (["stateDir", "socket", "config"] as const).map((name) => {
@@ -101,7 +101,7 @@ export const command: CommandDefinition = {
           return false;
         };
         if (await Promise.race([ended(), late]))
-          log("not all that was under way has ended in time: the next start finishes it or takes it back");
+          log("some operations did not end in time: the next start finishes them or rolls them back");
       },
     };
   },

@@ -5,7 +5,7 @@ import { DoctorOptions } from "../../contract/care.ts";
 import { VerbOptions } from "../options.ts";
 
 const OPTIONS = new VerbOptions(DoctorOptions.entries, {
-  breakLocks: { text: "take over another host's lock; only when you know that it is dead" },
+  breakLocks: { text: "take over another host's lock; use it only if you know that the host is down" },
 });
 
 export const command: CommandDefinition = {
@@ -13,8 +13,8 @@ export const command: CommandDefinition = {
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
   options: OPTIONS.definitions,
   examples: [
-    { line: "cairn doctor", text: "what is wrong, and what --repair would do about it; changes nothing" },
-    { line: "cairn doctor --repair", text: "do it" },
+    { line: "cairn doctor", text: "list problems, and what --repair would do; changes nothing" },
+    { line: "cairn doctor --repair", text: "repair them" },
   ],
   async run(context, input) {
     const client = await context.open(input.argument(0));
@@ -37,9 +37,9 @@ export const command: CommandDefinition = {
 function hintFor({ findings }: DoctorResult, repair: string): string {
   const left = findings.filter(({ severity, repaired }) => severity === "damage" && repaired !== true);
   if (findings.some((finding) => finding.repair !== undefined && finding.repaired === undefined))
-    return `\`${repair}\` mends what can be mended`;
+    return `\`${repair}\` repairs what can be repaired`;
   if (left.some(({ kind }) => kind === "key"))
-    return "without its keys nothing of the store can be read: put store-key or store-password back from a copy, or begin anew with `cairn release FOLDER --delete-points`";
-  if (left.every(({ kind }) => kind === "folder")) return "the finding says how the folder comes back";
-  return "what is still in the folder, or comes back by `cairn backup restore latest --in-place`, is stored again by the next save, and heals the points; those that stay damaged go with `cairn cleanup --only POINT…`, all at once, head after another `cairn save`";
+    return "put store-key or store-password back from a copy: without its keys the store cannot be read; or start over with `cairn release FOLDER --delete-points`";
+  if (left.every(({ kind }) => kind === "folder")) return "see the finding for how to get the folder back";
+  return "to heal these points, put the lost files back (for example `cairn backup restore latest --in-place`) and run `cairn save`; remove points that stay damaged with `cairn cleanup --only POINT…`, all in one call, and head only after another `cairn save`";
 }

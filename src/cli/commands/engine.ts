@@ -9,8 +9,11 @@ import { guards, VerbOptions } from "../options.ts";
 
 const ENGINES = EngineType.options;
 const OPTIONS = new VerbOptions(EngineOptions.entries, {
-  allow: { ...guards("holders"), text: "set: holders: convert the folder although open files cannot be known" },
-  plain: { flags: "--plain", text: "set reflink-copy: make a subvolume a plain folder again, in place" },
+  allow: {
+    ...guards("holders"),
+    text: "with set: holders: convert the folder even if the processes with open files cannot be listed",
+  },
+  plain: { flags: "--plain", text: "with set reflink-copy: convert a subvolume back into a plain folder, in place" },
 });
 
 export const command: CommandDefinition = {
@@ -18,7 +21,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[words...]",
-      text: "[show] [DIR] or set TYPE [DIR]; default: the current folder",
+      text: "[show] [DIR], or set TYPE [DIR]; default: the current folder",
       places: [{ words: ["show", "set"], or: "folders" }, { words: ENGINES, or: "folders" }, "folders"],
     },
   ],
@@ -26,15 +29,15 @@ export const command: CommandDefinition = {
   examples: [
     {
       line: "cairn engine show ~/project",
-      text: "the engine there, or the best one, and why the others were passed over",
+      text: "a workspace's engine, or the best one for a folder, and why the others were not chosen",
     },
     {
       line: "cairn engine set reflink-copy",
-      text: "how further save points hold content; older ones stay as they are",
+      text: "change the engine of later save points; older points stay as they are",
     },
     {
       line: "cairn engine set btrfs-snapshot",
-      text: "a plain folder on btrfs is made a subvolume in place: copied, compared, exchanged",
+      text: "convert a plain folder on btrfs into a subvolume in place: copy, compare, swap",
     },
   ],
   async run(context, input) {
@@ -43,7 +46,7 @@ export const command: CommandDefinition = {
     if (input.list("allow").length > 0) throw usage("--allow works with engine set only");
     if (input.flag("plain")) throw usage("--plain works with engine set only");
     const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
-    if (more.length > 0) throw usage("engine wants one folder: cairn engine [show] [DIR]");
+    if (more.length > 0) throw usage("engine takes one folder: cairn engine [show] [DIR]");
     const library = await context.library();
     return shown(context, await library.detectEngine(context.folder(folder), context.callOptions()));
   },
@@ -51,9 +54,10 @@ export const command: CommandDefinition = {
 
 async function set(context: Context, words: readonly string[], options: EngineOptions): Promise<Outcome> {
   const [type, folder, ...more] = words;
-  if (type === undefined || more.length > 0) throw usage("engine set wants a type: cairn engine set TYPE [DIR]");
+  if (type === undefined || more.length > 0) throw usage("engine set needs a type: cairn engine set TYPE [DIR]");
   const engine = ENGINES.find((known) => known === type);
-  if (engine === undefined) throw usage(`engine set knows ${ENGINES.join(", ")}; found ${JSON.stringify(type)}`);
+  if (engine === undefined)
+    throw usage(`the engine must be one of ${ENGINES.join(", ")}; found ${JSON.stringify(type)}`);
   const client = await context.open(folder);
   return shown(context, await client.setEngine(engine, { ...context.callOptions(), ...options }));
 }

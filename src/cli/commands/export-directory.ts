@@ -6,8 +6,8 @@ import { formatBytes, plural, printable, shellQuote } from "../render/format.ts"
 
 const NEW = { name: "<new>", text: "the new folder, absent or empty", completes: "folders" } as const;
 const FROM = [
-  { flags: "--from-dir <dir>", text: "the export directory, as `cairn export` wrote it" },
-  { flags: "--from-tar <file>", text: "a tar file of an export directory, in place of --from-dir" },
+  { flags: "--from-dir <dir>", text: "an export directory that `cairn export` wrote" },
+  { flags: "--from-tar <file>", text: "a tar file of an export directory, instead of --from-dir" },
 ];
 
 /** Reads which of two options says the place; exactly one has to. */
@@ -15,7 +15,7 @@ function placeOf(input: Input, way: "to" | "from", hint?: string): { place: stri
   const [directory, tar] = [input.text(`${way}Dir`), input.text(`${way}Tar`)];
   const place = directory ?? tar ?? "";
   if (place === "" || (directory !== undefined && tar !== undefined))
-    throw usage(`one of --${way}-dir and --${way}-tar names the place`, hint);
+    throw usage(`give exactly one of --${way}-dir and --${way}-tar`, hint);
   return { place, isTar: tar !== undefined };
 }
 
@@ -28,11 +28,14 @@ export const exportCommand: CommandDefinition = {
   name: "export",
   arguments: [{ name: "<point>", text: "a save point", completes: "points" }],
   options: [
-    { flags: "--to-dir <dir>", text: "the directory, absent or empty" },
-    { flags: "--to-tar <file>", text: "one tar file of the directory instead" },
+    { flags: "--to-dir <dir>", text: "the export directory to write, absent or empty" },
+    { flags: "--to-tar <file>", text: "write one tar file instead of a directory" },
   ],
   examples: [
-    { line: "cairn export head --to-dir /mnt/share/app", text: "to be copied by rsync, or read by many at once" },
+    {
+      line: "cairn export head --to-dir /mnt/share/app",
+      text: "a directory that rsync can copy, or that many machines can read",
+    },
     { line: "cairn export head --to-tar app.tar", text: "one file, which any tar unpacks to the same directory" },
   ],
   async run(context, input) {
@@ -52,25 +55,26 @@ export const exportCommand: CommandDefinition = {
 export const importCommand: CommandDefinition = {
   name: "import",
   arguments: [NEW],
-  options: [...FROM, { flags: "--name <name>", text: "the new workspace's name; default: the exported one's" }],
-  examples: [
-    { line: "cairn import --from-dir /mnt/share/app ~/app", text: "a workspace that knows where it came from" },
+  options: [
+    ...FROM,
+    { flags: "--name <name>", text: "the new workspace's name; default: the exported workspace's name" },
   ],
+  examples: [{ line: "cairn import --from-dir /mnt/share/app ~/app", text: "a workspace with a record of its origin" }],
   run: async (context, input) => made(context, input, false),
 };
 
 export const cloneCommand: CommandDefinition = {
   name: "clone",
   arguments: [NEW],
-  options: [...FROM, { flags: "--name <name>", text: "the new workspace's name; default: the folder's" }],
+  options: [...FROM, { flags: "--name <name>", text: "the new workspace's name; default: the folder's name" }],
   examples: [
-    { line: "cairn clone --from-dir /mnt/golden ~/try", text: "a workspace of its own; the directory is only read" },
+    { line: "cairn clone --from-dir /mnt/golden ~/try", text: "an independent workspace; the directory is only read" },
   ],
   run: async (context, input) => made(context, input, true),
 };
 
 async function made(context: Context, input: Input, isClone: boolean): Promise<Outcome> {
-  const hint = "a save point of this machine is forked: cairn fork";
+  const hint = "to start from a save point on this machine, use cairn fork";
   const { place, isTar } = placeOf(input, "from", hint);
   const name = input.text("name");
   const library = await context.library();
@@ -87,6 +91,6 @@ function said(
   return [
     `${style.green(isClone ? "cloned" : "imported")} ${plural(files, "file")}, ${formatBytes(bytes)}, into ${printable(workspace.path)} (workspace ${printable(workspace.name)})`,
     `  state ${state_digest}`,
-    `  look: ${style.cyan(`cairn -C ${printable(shellQuote(workspace.path))} status`)}`,
+    `  show its state: ${style.cyan(`cairn -C ${printable(shellQuote(workspace.path))} status`)}`,
   ].join("\n");
 }

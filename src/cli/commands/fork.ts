@@ -6,9 +6,12 @@ import { guards, VerbOptions } from "../options.ts";
 import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(ForkOptions.entries, {
-  name: { flags: "--name <name>", text: "the new workspace's name; default: the folder's, with --standalone `main`" },
+  name: {
+    flags: "--name <name>",
+    text: "the new workspace's name; default: the folder's name, with --standalone `main`",
+  },
   standalone: {
-    text: "give the fork its own control directory, where `cairn init` would make one, so that it does not need the original",
+    text: "give the fork its own control directory, at the default path, so that it does not need the original",
   },
   allow: guards("home", "nested", "git", "space"),
 });
@@ -21,8 +24,8 @@ export const command: CommandDefinition = {
   ],
   options: OPTIONS.definitions,
   examples: [
-    { line: "cairn fork head ../try-it", text: "a second folder with the same state and a life of its own" },
-    { line: "cairn fork 1a2b3c4d /mnt/disk/copy --standalone", text: "one that does not need the first" },
+    { line: "cairn fork head ../try-it", text: "a second, independent folder with the same state" },
+    { line: "cairn fork 1a2b3c4d /mnt/disk/copy --standalone", text: "a fork that does not need the original" },
   ],
   async run(context, input) {
     const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
@@ -43,7 +46,7 @@ export const command: CommandDefinition = {
           `${style.green("forked")} ${style.bold(from)} into ${printable(path)} (workspace ${printable(made)})`,
           `  ${size}`,
           ...renderLeftOut(result.left_out, style),
-          `  look: ${style.cyan(`cairn -C ${printable(shellQuote(path))} status`)}`,
+          `  show its state: ${style.cyan(`cairn -C ${printable(shellQuote(path))} status`)}`,
         ].join("\n");
       },
     };

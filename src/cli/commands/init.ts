@@ -8,9 +8,9 @@ import { guards, VerbOptions } from "../options.ts";
 const OPTIONS = new VerbOptions(InitOptions.entries, {
   name: {
     flags: "--name <name>",
-    text: "a name for what is kept here; default: the folder's; the workspace in it is `main`",
+    text: "name for the folder in listings; default: the folder's name (the workspace itself is called `main`)",
   },
-  engineType: { flags: "--engine <engine>", text: "how points hold content; default: the best that works" },
+  engineType: { flags: "--engine <engine>", text: "how points hold content; default: the best engine that works" },
   quotaBytes: "--quota <size>",
   allow: guards("home", "nested", "git", "space", "holders"),
 });
@@ -23,10 +23,10 @@ export const command: CommandDefinition = {
     { flags: "--self-contained", text: "make DIR/main the workspace and DIR/.cairn the control directory" },
   ],
   examples: [
-    { line: "cairn init ~/project", text: "begin to keep a folder; nothing in it moves" },
+    { line: "cairn init ~/project", text: "make a folder a workspace; nothing in it moves" },
     {
       line: "cairn init ~/project --engine btrfs-snapshot",
-      text: "on btrfs: instant save points; a plain folder is made a subvolume in place",
+      text: "on btrfs: instant save points; a plain folder is converted into a subvolume in place",
     },
     {
       line: "cairn init /shared/agent-7 --self-contained",
@@ -61,7 +61,7 @@ export const command: CommandDefinition = {
           ...(conversion === null ? [] : renderConversion(conversion).map((line) => `  ${line}`)),
           `  control directory: ${printable(control)}`,
           ...renderEngineReasons(engineReasons, style).map((line) => `  ${line}`),
-          `  save it: ${style.cyan(context.commandLine(["save"], selfContained ? path : input.argument(0)))}`,
+          `  to save it: ${style.cyan(context.commandLine(["save"], selfContained ? path : input.argument(0)))}`,
         ].join("\n");
       },
     };

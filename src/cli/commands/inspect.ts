@@ -6,7 +6,7 @@ import { VerbOptions } from "../options.ts";
 const OPTIONS = new VerbOptions(InspectOptions.entries, {
   passwordFile: {
     flags: "--password-file <file>",
-    text: "the password of a store that is not part of a control directory",
+    text: "file with the password, for a store outside a control directory",
   },
 });
 
@@ -15,7 +15,7 @@ export const command: CommandDefinition = {
   arguments: [{ name: "<file>", text: "a file of a control directory or of a store", completes: "files" }],
   options: OPTIONS.definitions,
   examples: [
-    { line: "cairn inspect ~/.local/state/cairn/…/descriptor.json", text: "what it is, its version and its content" },
+    { line: "cairn inspect ~/.local/state/cairn/…/descriptor.json", text: "the file's format, version and content" },
   ],
   async run(context, input) {
     const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };

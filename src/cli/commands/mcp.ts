@@ -4,7 +4,10 @@ import type { CommandDefinition } from "../command.ts";
 export const command: CommandDefinition = {
   name: "mcp",
   examples: [
-    { line: "cairn -C ~/project mcp", text: "what an agent's runtime starts: tools to save, look and go back" },
+    {
+      line: "cairn -C ~/project mcp",
+      text: "an agent's runtime starts this server: tools to save, inspect and restore",
+    },
   ],
   async run(context) {
     const folder = context.folder();

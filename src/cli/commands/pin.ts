@@ -1,8 +1,8 @@
 import type { CommandDefinition } from "../command.ts";
 import { shortener } from "../shorten.ts";
 
-export const command = pinning("pin", "unpin", "pinned", "keep it whatever a cleanup's rules say");
-export const unpin = pinning("unpin", "pin", "unpinned", "a cleanup may remove it again");
+export const command = pinning("pin", "unpin", "pinned", "protect it from every cleanup");
+export const unpin = pinning("unpin", "pin", "unpinned", "let cleanups remove it again");
 
 /** A command that pins a point or unpins it, and names the one that takes that back. */
 function pinning(name: "pin" | "unpin", back: string, done: string, example: string): CommandDefinition {
@@ -21,7 +21,7 @@ function pinning(name: "pin" | "unpin", back: string, done: string, example: str
           const id = (await shortener(client, [point.save_point_id]))(point.save_point_id);
           if (isSo) return `${context.style.bold(id)} ${name === "pin" ? "was pinned already" : "was not pinned"}`;
           const way = context.style.cyan(context.commandLine([back, id]));
-          return `${done} ${context.style.bold(id)}; take it back: ${way}`;
+          return `${done} ${context.style.bold(id)}; to take this back: ${way}`;
         },
       };
     },

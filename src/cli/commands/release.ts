@@ -8,13 +8,13 @@ import { formatBytes, plural, printable, shellQuote } from "../render/format.ts"
 export const command: CommandDefinition = {
   name: "release",
   arguments: [{ name: "<dir>", text: "the workspace; its files stay as they are", completes: "folders" }],
-  options: [{ flags: "--delete-points", text: "remove its save points too; nothing brings them back" }],
+  options: [{ flags: "--delete-points", text: "also delete its save points, permanently" }],
   examples: [
     {
       line: "cairn release ~/project",
-      text: "stop keeping it; the points stay, and the line that it prints takes them up again",
+      text: "end the workspace; its points stay, and the output names the command that adopts the folder with them again",
     },
-    { line: "cairn release ~/project --delete-points", text: "remove everything that Cairn holds of it" },
+    { line: "cairn release ~/project --delete-points", text: "also delete everything that Cairn stores about it" },
   ],
   async run(context, input) {
     const client = await openOrForget(context, input.required(0), input.flag("deletePoints"));
@@ -22,8 +22,7 @@ export const command: CommandDefinition = {
       const path = context.chosenFolder(input.required(0)) ?? "";
       return {
         data: { workspace: null, points_deleted: 0, points_kept: 0, bytes_freed: 0, complete: true },
-        text: () =>
-          `${context.style.green("forgot")} ${printable(path)}; no save points of it are found where they were kept`,
+        text: () => `${context.style.green("forgot")} ${printable(path)}; its save points no longer exist`,
       };
     }
     const result = await client.release({ ...context.callOptions(), deletePoints: input.flag("deletePoints") });
@@ -40,7 +39,7 @@ export const command: CommandDefinition = {
         const [folder, place] = [path, control].map((each) => printable(shellQuote(each)));
         const again = `cairn init ${folder} --control-dir ${place}`;
         const remove = `cairn release ${folder} --control-dir ${place} --delete-points`;
-        return `${released}; its points stay in ${printable(control)}\n  take them up again: ${context.style.cyan(again)}\n  remove them:        ${context.style.cyan(remove)}`;
+        return `${released}; its points stay in ${printable(control)}\n  adopt it with them: ${context.style.cyan(again)}\n  delete the points:  ${context.style.cyan(remove)}`;
       },
     };
   },

@@ -9,15 +9,15 @@ const OPTIONS = new VerbOptions(pick(RelocateOptions, "allow"), { allow: guards(
 export const command: CommandDefinition = {
   name: "relocate",
   arguments: [
-    { name: "<old>", text: "where the folder was", completes: "folders" },
-    { name: "<new>", text: "where it is now", completes: "folders" },
+    { name: "<old>", text: "the folder's old path", completes: "folders" },
+    { name: "<new>", text: "the folder's new path", completes: "folders" },
   ],
   options: OPTIONS.definitions,
   examples: [
     { line: "cairn relocate ~/project ~/work/project", text: "after `mv ~/project ~/work/project`" },
     {
       line: "cairn --control-dir /mnt/points relocate ~/project ~/project",
-      text: "after the control directory itself was moved there",
+      text: "after the control directory was moved to /mnt/points",
     },
   ],
   async run(context, input) {
@@ -30,7 +30,7 @@ export const command: CommandDefinition = {
     return {
       data: result,
       text: () =>
-        `${context.style.green("relocated")} ${printable(result.from)} → ${printable(result.workspace.path)}; its save points are with it`,
+        `${context.style.green("relocated")} ${printable(result.from)} → ${printable(result.workspace.path)}; its save points belong to the new path`,
     };
   },
 };

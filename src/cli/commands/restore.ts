@@ -12,7 +12,7 @@ const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause")
   to: "--to <dir>",
   allow: {
     ...guards("space", "unmounted"),
-    text: "space: write with --to although the disk may be too small; unmounted: write although the folder's own disk is not mounted",
+    text: "space (with --to): skip the check for free space; unmounted: restore even if the folder's own disk is not mounted",
   },
 });
 
@@ -21,13 +21,13 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "<target>",
-      text: 'a save point: id, prefix, latest, head, head~N, or a time as "2 hours ago"',
+      text: 'a save point: id, prefix, latest, head, head~N, or a time such as "2 hours ago"',
       completes: "points",
     },
-    { name: "[path...]", text: "only these, relative to the current folder", completes: "files" },
+    { name: "[path...]", text: "restore only these paths, relative to the current folder", completes: "files" },
   ],
   options: [
-    { flags: "--plan", text: "say what would be done, do nothing" },
+    { flags: "--plan", text: "print what would be done, and do nothing" },
     ...OPTIONS.definitions,
     {
       flags: "--path-b64 <base64>",
@@ -36,9 +36,9 @@ export const command: CommandDefinition = {
     },
   ],
   examples: [
-    { line: "cairn restore head", text: "throw away what was done since the last save; `cairn undo` brings it back" },
+    { line: "cairn restore head", text: "discard all changes since the last save; `cairn undo` brings them back" },
     { line: "cairn restore 1a2b3c4d src/main.ts", text: "one file" },
-    { line: "cairn restore head~3 --plan", text: "what would change" },
+    { line: "cairn restore head~3 --plan", text: "print what would change" },
     { line: "cairn restore latest --to /tmp/look", text: "a copy of a save point elsewhere" },
   ],
   async run(context, input) {
@@ -46,11 +46,11 @@ export const command: CommandDefinition = {
     const options: RestoreOptions = { ...context.callOptions(), ...given, target: input.required(0) };
     const { to, allow } = given;
     const ofCopies = allow?.find((guard) => guard !== "unmounted");
-    if (ofCopies !== undefined && to === undefined) throw usage(`--allow ${ofCopies} goes with --to`);
+    if (ofCopies !== undefined && to === undefined) throw usage(`--allow ${ofCopies} works with --to only`);
     const client = await context.open();
     const target = options.target;
     if (/[/.]/.test(target) && input.rest(1).length === 0 && isFile(context.absolute(target)))
-      throw usage(`${printable(target)} is a file here, and no save point`, `cairn restore head ${shellQuote(target)}`);
+      throw usage(`${printable(target)} is a file, not a save point`, `cairn restore head ${shellQuote(target)}`);
     const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
     // The workspace's root itself is the whole of it.
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;

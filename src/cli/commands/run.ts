@@ -12,11 +12,11 @@ const OPTIONS = new VerbOptions(pick(RunOptions, "message", "tags"), {
 
 export const command: CommandDefinition = {
   name: "run",
-  arguments: [{ name: "<command...>", text: "the command; all words after it are its own" }],
+  arguments: [{ name: "<command...>", text: "the command and its arguments" }],
   takesCommand: true,
   options: OPTIONS.definitions,
   examples: [
-    { line: "cairn run npm install", text: "a point before, a point after; the exit status is npm's" },
+    { line: "cairn run npm install", text: "save before and after the command; the exit status is npm's" },
     { line: "cairn run -m 'agent turn 12' ./agent --step", text: "with a message" },
   ],
   async run(context, input) {
@@ -50,7 +50,7 @@ export const command: CommandDefinition = {
       context.diagnose(renderRun(result, shorten, context.errorStyle));
       if (result.after?.unchanged === false) {
         const back = context.commandLine(["restore", shorten(result.before.save_point_id)]);
-        context.diagnose(`take it back: ${context.errorStyle.cyan(back)}`);
+        context.diagnose(`to go back: ${context.errorStyle.cyan(back)}`);
       }
     }
     return outcome;

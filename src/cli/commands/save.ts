@@ -16,7 +16,11 @@ const OPTIONS = new VerbOptions(SaveOptions.entries, {
   cause: "--cause <json>",
   exclude: "--exclude <pattern>",
   excludeIfPresent: "--exclude-if-present <name[:header]>",
-  onDetached: { flags: "--refuse-detached", text: "fail when the folder stands at an older point", value: "refuse" },
+  onDetached: {
+    flags: "--refuse-detached",
+    text: "fail if the folder is based on an older point than the latest",
+    value: "refuse",
+  },
   with: "--with <db=folder>",
   secrets: { flags: "--no-secrets", text: "leave out files that look like credentials", value: false },
   allow: guards("home", "nested", "git", "space", "holders", "unmounted"),
@@ -25,18 +29,22 @@ const OPTIONS = new VerbOptions(SaveOptions.entries, {
 export const command: CommandDefinition = {
   name: "save",
   arguments: [
-    { name: "[dir]", text: "the folder; one that was never initialised is adopted first", completes: "folders" },
+    {
+      name: "[dir]",
+      text: "the folder to save; becomes a workspace first if it is none; default: the current folder",
+      completes: "folders",
+    },
   ],
   options: [...OPTIONS.definitions, EXCLUDE_FILE_OPTION],
   examples: [
-    { line: "cairn save", text: "the folder you are in" },
+    { line: "cairn save", text: "save the current folder" },
     {
       line: 'cairn save ~/project -m "before the upgrade" -t upgrade',
       text: "another folder, with a message and a tag",
     },
     {
       line: `cairn save --skip-unchanged --json`,
-      text: "for programs: one JSON object, no point when nothing changed",
+      text: "for programs: one JSON object, and no point if nothing changed",
     },
   ],
   async run(context, input) {
@@ -80,7 +88,7 @@ function parseCause(text: string): Cause {
   }
   const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
   if (!isObject || typeof (value as { kind?: unknown }).kind !== "string")
-    throw usage("--cause wants an object with a `kind`", CAUSE_HINT);
+    throw usage("--cause must be an object with a `kind`", CAUSE_HINT);
   return value as Cause;
 }
 

@@ -5,7 +5,9 @@ import { plural } from "../render/format.ts";
 export const command: CommandDefinition = {
   name: "seal",
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
-  examples: [{ line: "cairn seal", text: "what needs a digest seals that point by itself; this does it for all, now" }],
+  examples: [
+    { line: "cairn seal", text: "seal all points now; commands that need a point's digest seal it by themselves" },
+  ],
   async run(context, input) {
     const client = await context.open(input.argument(0));
     const options: WorkspaceCallOptions = context.callOptions();
@@ -14,7 +16,7 @@ export const command: CommandDefinition = {
       data: result,
       async text() {
         return result.sealed === 0
-          ? "nothing is left to seal"
+          ? "every point is sealed already"
           : `${context.style.green("sealed")} ${plural(result.sealed, "save point")}`;
       },
     };

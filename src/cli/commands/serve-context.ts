@@ -20,17 +20,17 @@ const UPLOAD_BYTES = 2 ** 30;
 export const command: CommandDefinition = {
   name: "serve-context",
   options: [
-    { flags: "--listen <address>", text: `HOST:PORT; port 0 takes a free one (default ${LISTEN})` },
-    { flags: "--socket <path>", text: "a Unix socket instead, for this user alone" },
+    { flags: "--listen <address>", text: `HOST:PORT; port 0: a free port (default ${LISTEN})` },
+    { flags: "--socket <path>", text: "a Unix socket instead of a port, for this user only" },
     { flags: "--api-key-file <file>", text: `the key that clients send (default: ${KEY_VARIABLE} in the environment)` },
-    { flags: "--no-auth", text: "everybody who reaches the address may use it" },
-    { flags: "--max-file-size <size>", text: "largest bundle that is taken (default 1GiB)" },
+    { flags: "--no-auth", text: "allow access without a key to every client that can reach the address" },
+    { flags: "--max-file-size <size>", text: "largest bundle to accept (default 1GiB)" },
     LAYOUT,
-    { flags: "--check", text: "only say whether it could start with these options" },
+    { flags: "--check", text: "only check whether the server could start with these options" },
   ],
   examples: [
-    { line: "cairn -C knowledge serve-context --no-auth", text: "for this machine alone, on port 1933" },
-    { line: "cairn -C knowledge serve-context --socket /run/user/1000/context.sock", text: "for this user alone" },
+    { line: "cairn -C knowledge serve-context --no-auth", text: "for this machine only, on port 1933" },
+    { line: "cairn -C knowledge serve-context --socket /run/user/1000/context.sock", text: "for this user only" },
     { line: "cairn -C knowledge serve-context --api-key-file key --layout B", text: "for clients of OpenViking 0.3" },
   ],
   async run(context, input) {
@@ -95,7 +95,7 @@ function keyOf(context: Context, input: Input, isSocket: boolean): string | null
   if (open && file !== undefined) throw usage("--api-key-file and --no-auth exclude each other");
   if (open) {
     const { host } = isSocket ? { host: "localhost" } : parseListen(input.text("listen") ?? LISTEN, "--listen");
-    if (!isLoopback(host)) context.note(`everybody who reaches ${host} may read, write and remove here`);
+    if (!isLoopback(host)) context.note(`every client that can reach ${host} may read, write and delete here`);
     return null;
   }
   const key =
@@ -104,5 +104,7 @@ function keyOf(context: Context, input: Input, isSocket: boolean): string | null
       : readRegular(context.absolute(file), { named: true, limit: 4096 }).toString("utf8").trim();
   if (key !== undefined && key !== "") return key;
   if (isSocket) return null;
-  throw usage(`who may use it? give --api-key-file FILE or ${KEY_VARIABLE}, or say --no-auth`);
+  throw usage(
+    `no authentication is chosen: give --api-key-file FILE, set ${KEY_VARIABLE}, or allow every client with --no-auth`,
+  );
 }

@@ -20,31 +20,31 @@ const MAX_PASSWORD_LENGTH = 4096;
 export const command: CommandDefinition = {
   name: "serve-repository",
   options: [
-    { flags: "--path <dir>", text: "the folder in which the repositories lie" },
-    { flags: "--listen <address>", text: `HOST:PORT; port 0 takes a free one (default ${LISTEN})` },
+    { flags: "--path <dir>", text: "the folder with the repositories" },
+    { flags: "--listen <address>", text: `HOST:PORT; port 0: a free port (default ${LISTEN})` },
     {
       flags: "--htpasswd <file>",
-      text: "who may use it: lines of --hash-password or of `htpasswd -B` (default .htpasswd in --path, where there is one)",
+      text: "file with the users, one line each from --hash-password or `htpasswd -B` (default: .htpasswd in --path, if it exists)",
     },
-    { flags: "--no-auth", text: "everybody who reaches the address may use it" },
-    { flags: "--private-repositories", text: "each user sees only the repositories below a folder of their name" },
-    { flags: "--append-only", text: "nothing but locks can be removed" },
-    { flags: "--tls-cert <file>", text: "certificate with its chain, in PEM form; read again when it was renewed" },
-    { flags: "--tls-key <file>", text: "its private key in PEM form" },
-    { flags: "--max-file-size <size>", text: "largest file that is taken (default 1GiB)" },
-    { flags: "--max-connections <count>", text: `more are not accepted (default ${MAX_CONNECTIONS})` },
-    { flags: "--check", text: "only say whether it could start with these options" },
-    { flags: "--hash-password <user>", text: "print a line for --htpasswd; the password is read from stdin" },
+    { flags: "--no-auth", text: "allow access without a password to every client that can reach the address" },
+    { flags: "--private-repositories", text: "give each user access only to the folder with the user's name" },
+    { flags: "--append-only", text: "refuse to delete or change anything except locks" },
+    { flags: "--tls-cert <file>", text: "certificate with its chain, in PEM form; read again after a renewal" },
+    { flags: "--tls-key <file>", text: "the certificate's private key, in PEM form" },
+    { flags: "--max-file-size <size>", text: "largest file to accept (default 1GiB)" },
+    { flags: "--max-connections <count>", text: `maximum number of connections (default ${MAX_CONNECTIONS})` },
+    { flags: "--check", text: "only check whether the server could start with these options" },
+    { flags: "--hash-password <user>", text: "print a line for --htpasswd; reads the password from stdin" },
   ],
   examples: [
-    { line: "cairn serve-repository --path /srv/backups --no-auth", text: "for this machine alone, on port 8000" },
+    { line: "cairn serve-repository --path /srv/backups --no-auth", text: "for this machine only, on port 8000" },
     {
       line: "cairn serve-repository --hash-password alice >> /etc/cairn/users",
-      text: "a user; the password is asked for, or read from a pipe",
+      text: "add a user; the password is asked for, or read from a pipe",
     },
     {
       line: "cairn serve-repository --path /srv/backups --listen 0.0.0.0:8000 --htpasswd /etc/cairn/users --private-repositories --append-only --tls-cert cert.pem --tls-key key.pem",
-      text: "for others; alice uses rest:https://alice:PASSWORD@host:8000/alice/",
+      text: "for other machines; alice uses rest:https://alice:PASSWORD@host:8000/alice/",
     },
   ],
   async run(context, input) {
@@ -91,8 +91,7 @@ type Settings = Omit<Parameters<typeof RepositoryServer.start>[0], "onProblem">;
 
 function readSettings(context: Context, input: Input): Settings {
   const path = input.text("path");
-  if (path === undefined || path === "")
-    throw usage("--path names the folder in which the repositories lie; it is needed");
+  if (path === undefined || path === "") throw usage("--path is needed: the folder with the repositories");
   const root = servedFolder(context.place(path));
   const { host, port } = parseListen(input.text("listen") ?? LISTEN, "--listen");
   const tls = readTls(context, input);
@@ -101,11 +100,12 @@ function readSettings(context: Context, input: Input): Settings {
   if (privateRepositories && credentials === null)
     throw usage("--private-repositories needs users", "give --htpasswd FILE instead of --no-auth");
   if (!isLoopback(host)) {
-    if (credentials === null) context.note(`everybody who reaches ${host}:${port} may read, write and remove here`);
-    else if (tls === undefined) context.note("without --tls-cert, passwords can be read on their way");
+    if (credentials === null)
+      context.note(`every client that can reach ${host}:${port} may read, write and delete here`);
+    else if (tls === undefined) context.note("without --tls-cert, passwords are sent unencrypted");
   }
   const maximumConnections = input.count("maxConnections") ?? MAX_CONNECTIONS;
-  if (maximumConnections < 1) throw usage("--max-connections wants at least 1");
+  if (maximumConnections < 1) throw usage("--max-connections must be at least 1");
   return {
     root,
     host,
@@ -126,15 +126,15 @@ function servedFolder(path: string): string {
   } catch (error) {
     const wrapped = toCairnError(error, "the folder of --path");
     if (wrapped.code !== "not_found") throw wrapped;
-    throw new CairnError("not_found", `there is no folder ${path}`, { hint: `make it first: mkdir -m 700 ${path}` });
+    throw new CairnError("not_found", `there is no folder ${path}`, { hint: `create it first: mkdir -m 700 ${path}` });
   }
-  throw new CairnError("not_found", `${path} is no folder`);
+  throw new CairnError("not_found", `${path} is not a folder`);
 }
 
 function readTls(context: Context, input: Input): TlsFiles | undefined {
   const [certificate, key] = [input.text("tlsCert"), input.text("tlsKey")];
   if (certificate === undefined && key === undefined) return undefined;
-  if (certificate === undefined || key === undefined) throw usage("--tls-cert and --tls-key belong together");
+  if (certificate === undefined || key === undefined) throw usage("--tls-cert and --tls-key must be given together");
   return new TlsFiles(context.absolute(certificate), context.absolute(key));
 }
 
@@ -146,7 +146,10 @@ function readCredentials(context: Context, input: Input, root: string): Credenti
   if (file !== undefined && open) throw usage("--htpasswd and --no-auth exclude each other");
   if (open) return null;
   if (file === undefined)
-    throw usage("who may use it? give --htpasswd FILE, or say --no-auth", "--hash-password USER makes a line of FILE");
+    throw usage(
+      "no authentication is chosen: give --htpasswd FILE, or allow every client with --no-auth",
+      "create lines of FILE with --hash-password USER",
+    );
   return Credentials.open(context.absolute(file), (message) => context.diagnose(printable(message)));
 }
 
@@ -157,7 +160,7 @@ async function newPassword(context: Context, user: string): Promise<string> {
     const { readPassword } = await import("../password.ts");
     const question = `password of ${user}`;
     const given = await readPassword({ variable: "REST_PASSWORD", question, twice: true, cwd, env, signal });
-    if (given.former !== null) throw usage("the password of a user is to be UTF-8");
+    if (given.former !== null) throw usage("the password of a user must be UTF-8");
     return Buffer.from(given.bytes).toString("utf8");
   }
   let text = "";

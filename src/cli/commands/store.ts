@@ -6,7 +6,7 @@ export const command: CommandDefinition = {
   name: "store",
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
   examples: [
-    { line: "cairn store", text: "the repository, its password file, and a restic command line that opens it" },
+    { line: "cairn store", text: "the repository, its password file, and a restic command that opens it" },
     { line: "cairn store --json", text: "for programs: `repository` and `password_file`" },
   ],
   async run(context, input) {

@@ -11,7 +11,7 @@ export const command: CommandDefinition = {
     { name: "[tag...]", text: "tags to add" },
   ],
   options: [
-    { flags: "-r, --remove <tag>", text: "a tag to remove, or several with commas; may be repeated", repeat: true },
+    { flags: "-r, --remove <tag>", text: "tags to remove, separated by commas; may be repeated", repeat: true },
   ],
   examples: [
     { line: "cairn tag head release v2", text: "add two tags" },
@@ -19,7 +19,7 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const [add, remove] = [splitTags(input.rest(1)), splitTags(input.list("remove"))];
-    if (add.length + remove.length === 0) throw usage("tag wants a tag to add, or --remove TAG");
+    if (add.length + remove.length === 0) throw usage("tag needs a tag to add, or --remove TAG");
     const client = await context.open();
     const point = await client.tag(input.required(0), { add, remove }, context.callOptions());
     return {

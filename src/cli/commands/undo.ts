@@ -9,10 +9,10 @@ const OPTIONS = new VerbOptions(omit(UndoOptions, "cause"));
 
 export const command: CommandDefinition = {
   name: "undo",
-  options: [{ flags: "--plan", text: "say what would be done, do nothing" }, ...OPTIONS.definitions],
+  options: [{ flags: "--plan", text: "print what would be done, and do nothing" }, ...OPTIONS.definitions],
   examples: [
     { line: "cairn undo", text: "back to the state before the last restore or undo" },
-    { line: "cairn undo && cairn undo", text: "twice is redo" },
+    { line: "cairn undo && cairn undo", text: "undo twice to redo" },
   ],
   async run(context, input) {
     const options: UndoOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };

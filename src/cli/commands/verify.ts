@@ -14,19 +14,19 @@ export const command: CommandDefinition = {
   name: "verify",
   arguments: [{ name: "[point]", text: "a save point; default: head", completes: "points" }],
   options: [
-    { flags: "--all", text: "every point in the control directory, those of forks too, and the store itself" },
+    { flags: "--all", text: "verify every point in the control directory, also of forks, and the store itself" },
     ...OPTIONS.definitions,
   ],
   examples: [
-    { line: "cairn verify", text: "read everything of the point that the folder stands at" },
+    { line: "cairn verify", text: "read the complete content of head" },
     {
       line: "cairn verify --all",
-      text: "everything in the control directory; exit 6 when something is damaged, 10 when not all could be read",
+      text: "everything in the control directory; exit 6 if something is damaged, 10 if not everything could be read",
     },
   ],
   async run(context, input) {
     const target = input.argument(0);
-    if (target !== undefined && input.flag("all")) throw usage("verify wants a POINT or --all, not both");
+    if (target !== undefined && input.flag("all")) throw usage("verify takes a POINT or --all, not both");
     const client = await context.open();
     const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     const result = input.flag("all") ? await client.verifyAll(options) : await client.verify(target ?? "head", options);
@@ -44,7 +44,7 @@ export const command: CommandDefinition = {
     if (result.problems.length > 0) {
       const count = result.problems.length;
       outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")}`, {
-        hint: `\`${context.commandLine(["doctor"])}\` says what can be mended`,
+        hint: `\`${context.commandLine(["doctor"])}\` tells what can be repaired`,
       });
     } else if (result.unverified.length > 0) outcome.exitStatus = EXIT_PARTLY;
     return outcome;

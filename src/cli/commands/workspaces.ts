@@ -8,9 +8,9 @@ import { type PointOf, pointsOfAll } from "../points-of-all.ts";
 
 export const command: CommandDefinition = {
   name: "workspaces",
-  options: [{ flags: "--points", text: "list the save points of all of them, newest first" }],
+  options: [{ flags: "--points", text: "list the save points of all workspaces, newest first" }],
   examples: [
-    { line: "cairn workspaces", text: "every folder that this user keeps or has opened; missing ones are marked" },
+    { line: "cairn workspaces", text: "every workspace that this user made or opened; missing folders are marked" },
   ],
   async run(context, input) {
     const library = await context.library();
@@ -22,7 +22,7 @@ export const command: CommandDefinition = {
 
 async function render(context: Context, workspaces: readonly WorkspaceInfo[]): Promise<string> {
   const { style } = context;
-  if (workspaces.length === 0) return "no folder is known yet; `cairn save DIR` begins with one";
+  if (workspaces.length === 0) return "there are no workspaces yet; `cairn save DIR` makes one";
   const now = Date.now();
   const rows = workspaces.map((workspace) => [
     workspace.present ? style.green("present") : style.yellow("missing"),
@@ -37,7 +37,7 @@ async function render(context: Context, workspaces: readonly WorkspaceInfo[]): P
   if (missing !== undefined)
     lines.push(
       style.dim(
-        "a folder that was moved: cairn relocate OLD NEW; deleted: cairn -C OLD restore latest; not wanted any more: cairn release OLD",
+        "if the folder was moved: cairn relocate OLD NEW; if it was deleted: cairn -C OLD restore latest; if you no longer need it: cairn release OLD",
       ),
     );
   return lines.join("\n");

@@ -20,7 +20,10 @@ export const command: CommandDefinition = {
         word: ids[i] ?? point.save_point_id,
         text: firstLine(point.message) || point.created_at,
       }));
-      candidates.push({ word: "head", text: "where the folder stands" }, { word: "latest", text: "the newest point" });
+      candidates.push(
+        { word: "head", text: "the point that the folder is based on" },
+        { word: "latest", text: "the newest point" },
+      );
       return { data: { candidates }, text: () => candidates.map(({ word, text }) => `${word}\t${text}`).join("\n") };
     } catch {
       return { data: { candidates: [] }, text: () => "" };

@@ -200,19 +200,19 @@ async function fail(input: CliInput, failing: FailingCall, error: CairnError): P
   return error.exitStatus;
 }
 
-const PARTLY = "partly done (exit 10): the output says what was left out";
+const PARTLY = "partly done (exit 10): the output lists what was left out";
 
 /** Most calls end before it. */
 const TELL_OF_STOP_MS = 300;
-const STOPPING = "stopping: what was begun is brought to a safe end; Ctrl-C again ends at once";
+const STOPPING = "stopping safely: the step in progress is finished or rolled back; press Ctrl-C again to end at once";
 const STOPPING_BACKUP =
-  "stopping: what was begun is brought to a safe end, and what a server is to write or remove is waited for, 10 s at most; Ctrl-C again ends at once";
-const STOPPED = "nothing is left half done; `cairn status` says where things stand";
+  "stopping safely: the step in progress is finished or rolled back, with up to 10 s for a server's answer; press Ctrl-C again to end at once";
+const STOPPED = "nothing is left half done; `cairn status` shows the folder's state";
 const STOPPED_BACKUP =
-  "it can be run again, and what was stored is used; `cairn backup list` shows which snapshots are there";
+  "run the command again: data that is already stored is reused; `cairn backup list` shows the snapshots";
 
 const LOOKS_OF_BACKUP = new Set("list find diff stats show cat verify".split(" "));
-const STOPPED_LOOK = "it only looked: nothing was changed";
+const STOPPED_LOOK = "the command only reads: nothing was changed";
 
 function stoppedHint(name: string): string {
   const [command = "", verb = ""] = name.split(" ");

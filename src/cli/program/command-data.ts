@@ -4,20 +4,26 @@ import { ALL_TABLES } from "../../verbs/index.ts";
 
 const AgentFiles = object({
   tool: text(),
-  files: rows(object({ path: text("absolute"), changed: flag(), text: text("as it is now; empty: it is gone") })),
+  files: rows(
+    object({
+      path: text("absolute"),
+      changed: flag(),
+      text: text("the file's new content; empty: the file was removed"),
+    }),
+  ),
 });
 
 /** The `data` of commands that are no verbs. */
 const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
   "serve-context": object({
     url: text("`unix:PATH` for a socket"),
-    path: text("of the store"),
+    path: text("path of the store"),
     authentication: oneOf(["none", "api-key"]),
-    layout: oneOf(["A", "B", "C"], "of the bundles that it gives"),
+    layout: oneOf(["A", "B", "C"], "layout of the bundles that the server sends"),
   }),
   "serve-repository": object({
     url: text(),
-    repository: text("as a client names it; USER stands for the user's name"),
+    repository: text("the repository URL for clients; USER stands for the user's name"),
     path: text(),
     append_only: flag(),
     private_repositories: flag(),
@@ -29,22 +35,25 @@ const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
     socket: text(),
     state_directory: text(),
     config: text(),
-    url: orNull(text("its address on TCP; null where it has none, and with `--check`")),
+    url: orNull(text("the TCP address; null if there is none, and with `--check`")),
   }),
   "service install": object({
-    unit: orNull(text("its file; null with `--print`")),
-    commands: rows(text(), "what systemd was told, or is to be told where none runs here"),
+    unit: orNull(text("the unit's file; null with `--print`")),
+    commands: rows(text(), "commands that were run for systemd, or are to be run later if systemd does not run here"),
     started: flag(),
-    text: orNull(text("the unit, with `--print`")),
+    text: orNull(text("content of the unit, with `--print`")),
   }),
   "service uninstall": object({ unit: text(), commands: rows(text()) }),
   "service logs": object({ records: rows(LogRecord, "oldest first") }),
   "service reload": object({ reloaded: flag() }),
-  "service unregister": object({ path: text(), control_directory: orNull(text("null: it was not kept any more")) }),
+  "service unregister": object({
+    path: text(),
+    control_directory: orNull(text("null: the folder was no workspace any more")),
+  }),
   "agent install": AgentFiles,
   "agent remove": AgentFiles,
-  "agent hook": object({ save_point_id: orNull(text("null: nothing was saved")) }),
-  mcp: object({ path: text("of the folder whose save points are served") }),
+  "agent hook": object({ save_point_id: orNull(text("null: no point was made")) }),
+  mcp: object({ path: text("the folder whose save points are served") }),
   "vm console": object({ name: text(), console_log: text() }),
   completion: object({ shell: text(), script: text() }),
   __complete: object({ candidates: rows(anything()) }),

@@ -23,8 +23,8 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "make the folder, or some paths, equal to a save point",
     load: () => import("../commands/restore.ts"),
   },
-  undo: { group: POINTS, summary: "take the last restore or undo back", load: () => import("../commands/undo.ts") },
-  run: { group: POINTS, summary: "save, run a command, save", load: () => import("../commands/run.ts") },
+  undo: { group: POINTS, summary: "undo the last restore or undo", load: () => import("../commands/undo.ts") },
+  run: { group: POINTS, summary: "save, run a command, save again", load: () => import("../commands/run.ts") },
   fork: {
     group: POINTS,
     summary: "start a new workspace from a save point",
@@ -37,12 +37,12 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   import: {
     group: POINTS,
-    summary: "make a workspace of an export, and record its origin",
+    summary: "create a workspace from an export, with its origin",
     load: async () => ({ command: (await import("../commands/export-directory.ts")).importCommand }),
   },
   clone: {
     group: POINTS,
-    summary: "make a workspace of an export, without its origin",
+    summary: "create an independent workspace from an export",
     load: async () => ({ command: (await import("../commands/export-directory.ts")).cloneCommand }),
   },
   history: {
@@ -52,17 +52,17 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   why: {
     group: LOOK,
-    summary: "which save points changed a path, and what led to them",
+    summary: "list the save points that changed a path",
     load: () => import("../commands/looking/why.ts"),
   },
   status: {
     group: LOOK,
-    summary: "what changed since the last save point",
+    summary: "show changes since the last save point",
     load: () => import("../commands/looking/status.ts"),
   },
   diff: {
     group: LOOK,
-    summary: "compare save points, or one with the folder",
+    summary: "compare two save points, or one with the folder",
     load: () => import("../commands/looking/diff.ts"),
   },
   show: {
@@ -78,7 +78,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   pin: { group: KEEP, summary: "protect a save point from every cleanup", load: () => import("../commands/pin.ts") },
   unpin: {
     group: KEEP,
-    summary: "take the protection away",
+    summary: "remove a save point's protection",
     load: async () => ({ command: (await import("../commands/pin.ts")).unpin }),
   },
   tag: { group: KEEP, summary: "add or remove a save point's tags", load: () => import("../commands/tag.ts") },
@@ -89,64 +89,68 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   verify: {
     group: CARE,
-    summary: "read everything again and prove it whole",
+    summary: "read save points again and check them for damage",
     load: () => import("../commands/verify.ts"),
   },
   seal: {
     group: CARE,
-    summary: "read and store what save points only hold",
+    summary: "read save points that are clones into the store",
     load: () => import("../commands/seal.ts"),
   },
-  doctor: { group: CARE, summary: "find what is wrong and mend it", load: () => import("../commands/doctor.ts") },
+  doctor: { group: CARE, summary: "find and repair problems", load: () => import("../commands/doctor.ts") },
   store: {
     group: CARE,
-    summary: "where the store is, and how restic opens it",
+    summary: "show where the store is, and how restic opens it",
     load: () => import("../commands/store.ts"),
   },
-  inspect: { group: CARE, summary: "print any file that Cairn writes", load: () => import("../commands/inspect.ts") },
+  inspect: {
+    group: CARE,
+    summary: "decode and print a file that Cairn wrote",
+    load: () => import("../commands/inspect.ts"),
+  },
   backup: {
     group: BACKUPS,
-    summary: "keep save points in a repository off the machine",
+    summary: "back save points up into a repository",
     load: () => import("../commands/backup/index.ts"),
   },
   receipt: {
     group: BACKUPS,
-    summary: "check the signed record of a restore",
+    summary: "verify the signed record of a restore",
     load: () => import("../commands/receipt/index.ts"),
   },
   database: {
     group: BACKUPS,
-    summary: "copy and give back SQLite databases that are in use",
+    summary: "copy and restore SQLite databases in use",
     load: () => import("../commands/database/index.ts"),
   },
   bundle: {
     group: BACKUPS,
-    summary: "pack context stores as bundles, prove and unpack them",
+    summary: "export, verify and import context stores as bundles",
     load: () => import("../commands/bundle/index.ts"),
   },
   context: {
     group: BACKUPS,
-    summary: "keep what agents know, and find it again",
+    summary: "store and search documents for agents",
     load: () => import("../commands/context/index.ts"),
   },
   "serve-context": {
     group: BACKUPS,
-    summary: "let OpenViking's clients use a context store here",
+    summary: "serve a context store to OpenViking's clients",
     load: () => import("../commands/serve-context.ts"),
   },
   "serve-repository": {
     group: BACKUPS,
-    summary: "let other machines keep their repositories here",
+    summary: "serve repositories to other machines",
     load: () => import("../commands/serve-repository.ts"),
   },
   agent: {
     group: SETUP,
-    summary: "have coding agents save as they work",
+    summary: "make coding agents save as they work",
     load: () => import("../commands/agent/index.ts"),
   },
   mcp: {
     group: SETUP,
-    summary: "serve a folder's save points to an agent as tools",
+    summary: "serve save points to an agent as MCP tools",
     load: () => import("../commands/mcp.ts"),
   },
   vm: {
@@ -156,18 +160,18 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   daemon: {
     group: SETUP,
-    summary: "serve the workspaces of this machine to its programs",
+    summary: "run the daemon, which serves workspaces to programs",
     load: () => import("../commands/daemon.ts"),
   },
   service: {
     group: SETUP,
-    summary: "install the daemon, and see what it serves",
+    summary: "install and inspect the daemon",
     load: () => import("../commands/service/index.ts"),
   },
-  init: { group: SETUP, summary: "begin to keep a folder", load: () => import("../commands/init.ts") },
+  init: { group: SETUP, summary: "make a folder a workspace", load: () => import("../commands/init.ts") },
   workspaces: {
     group: SETUP,
-    summary: "list the folders that are kept",
+    summary: "list the workspaces",
     load: () => import("../commands/workspaces.ts"),
   },
   relocate: {
@@ -175,10 +179,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "tell Cairn that a folder has moved",
     load: () => import("../commands/relocate.ts"),
   },
-  release: { group: SETUP, summary: "stop keeping a folder", load: () => import("../commands/release.ts") },
+  release: { group: SETUP, summary: "end a workspace; its files stay", load: () => import("../commands/release.ts") },
   engine: {
     group: SETUP,
-    summary: "which engine a folder can use, and why",
+    summary: "show or change a folder's engine",
     load: () => import("../commands/engine.ts"),
   },
   completion: {
@@ -188,7 +192,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   __complete: {
     group: SETUP,
-    summary: "words for the shell's completion",
+    summary: "print words for the shell's completion",
     hidden: true,
     load: () => import("../completion/complete-points.ts"),
   },

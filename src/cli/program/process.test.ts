@@ -62,7 +62,7 @@ test("SIGUSR1 is answered with how far the call is, and opens no debugger", asyn
   const lines = createInterface(child.stderr)[Symbol.asyncIterator]();
   assert.equal((await lines.next()).value, "waiting");
   child.kill("SIGUSR1");
-  assert.equal((await lines.next()).value, "nothing is told of its progress yet");
+  assert.equal((await lines.next()).value, "no progress has been reported yet");
   child.kill("SIGINT");
   assert.deepEqual(await once(child, "exit"), [130, null]);
 });
@@ -72,7 +72,7 @@ test("who stops what cannot end at once is told that it goes on and how it ends,
   const lines = createInterface(child.stderr)[Symbol.asyncIterator]();
   assert.equal((await lines.next()).value, "waiting");
   child.kill("SIGINT");
-  assert.match((await lines.next()).value!, /^cairn: stopping: .* Ctrl-C again ends at once$/);
+  assert.match((await lines.next()).value!, /^cairn: stopping safely: .* Ctrl-C again to end at once$/);
   child.kill("SIGINT");
   assert.deepEqual(await once(child, "exit"), [130, null]);
 });
@@ -98,7 +98,7 @@ test(
       const script = `"$0" "$1" ${line} >/dev/full`;
       const ran = spawnSync("/bin/sh", ["-c", script, process.execPath, ENTRY], { encoding: "utf8" });
       assert.equal(ran.status, 8, line);
-      assert.match(ran.stderr, /^cairn: what was to be said could not be written: .*ENOSPC/);
+      assert.match(ran.stderr, /^cairn: the output could not be written: .*ENOSPC/);
     }
   },
 );
@@ -144,7 +144,7 @@ test("relative names are refused when the current folder is gone, and absolute o
   ]) {
     const { status, said } = cairn(words, gone);
     assert.equal(status, 3, said);
-    assert.match(said, /is a relative name, and the current folder is not there any more/);
+    assert.match(said, /is a relative path, and the current folder no longer exists/);
   }
   for (const [words, wanted] of [
     [["save", kept], 0],

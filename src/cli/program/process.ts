@@ -82,7 +82,7 @@ function endProcess(status: number): never {
 /** A result that could not be written (a full disk) is no success; a reader that left early wants no more. */
 function reportLostOutput(failure: NodeJS.ErrnoException | null, status: number): number {
   if (failure === null || failure.code === "EPIPE" || (status !== 0 && status !== EXIT_PARTLY)) return status;
-  const error = toCairnError(failure, "what was to be said could not be written");
+  const error = toCairnError(failure, "the output could not be written");
   process.stderr.write(`cairn: ${error.message}\n`);
   return error.exitStatus;
 }
@@ -101,9 +101,7 @@ function currentFolder(): Pick<CliInput, "cwd" | "cwdProblem"> {
     return { cwd: process.cwd() };
   } catch (error) {
     const isGone = (error as NodeJS.ErrnoException).code === "ENOENT";
-    const problem = isGone
-      ? "the current folder is not there any more"
-      : toCairnError(error, "the current folder").message;
+    const problem = isGone ? "the current folder no longer exists" : toCairnError(error, "the current folder").message;
     process.stderr.write(`cairn: ${problem}\n`);
     const cwd = isGone ? formerFolder() : null;
     // Node starts no thread in a folder that is gone.

@@ -144,7 +144,7 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
   }
   if (call === undefined || definition === undefined || name === undefined) {
     if (json && group?.verbs !== undefined)
-      throw usage(`cairn ${group.name} wants a verb`, `\`cairn ${group.name} --help\` lists them`);
+      throw usage(`cairn ${group.name} needs a verb`, `\`cairn ${group.name} --help\` lists them`);
     if (json) throw usage("no command was given", "`cairn --help` lists the commands");
     (program.commands.find((each) => each.name() === group?.name) ?? program).outputHelp();
     return { kind: "print", name: null, text: printed, json };
@@ -162,7 +162,7 @@ async function refuseHelpOfNothing(given: readonly string[], definition: Command
   const instead = definition.verbs === undefined ? null : await insteadOf(surplus, definition);
   throw usage(
     `there is no command ${JSON.stringify(`${definition.name} ${surplus}`)}`,
-    instead ?? `\`cairn ${definition.name} --help\` shows what it takes`,
+    instead ?? `\`cairn ${definition.name} --help\` shows its options`,
   );
 }
 
@@ -173,14 +173,15 @@ async function usageError(
 ): Promise<Error> {
   const [first = "", ...more] = error.message.replace(/^error: /, "").split("\n");
   const help =
-    definition === undefined ? "`cairn --help` lists the commands" : `\`cairn ${name} --help\` shows what it takes`;
+    definition === undefined ? "`cairn --help` lists the commands" : `\`cairn ${name} --help\` shows its options`;
   if (error.code === "commander.unknownCommand") {
     const instead = await insteadOf(/'([^']*)'/.exec(first)?.[1] ?? "", definition);
     return usage(first, instead === null ? help : `${instead}${instead.endsWith("?") ? "" : ";"} ${help}`);
   }
   const other = OPTIONS_OF_RESTIC[/unknown option '(--[a-z-]+)/.exec(first)?.[1] ?? ""];
   const own = [...(definition?.options ?? []), ...GLOBAL_OPTIONS].flatMap(({ flags }) => flags.split(/[ ,]+/));
-  if (other !== undefined && own.includes(other.split(/[ ,]/)[0]!)) return usage(first, `${other} does that; ${help}`);
+  if (other !== undefined && own.includes(other.split(/[ ,]/)[0]!))
+    return usage(first, `use ${other} instead; ${help}`);
   const opposite = oppositeOf(/unknown option '--([a-z-]+)/.exec(first)?.[1] ?? "", own);
   if (opposite !== null) return usage(first, `${opposite}; ${help}`);
   const suggestion = more
@@ -188,16 +189,18 @@ async function usageError(
     .trim()
     .replace(/^\(|\)$/g, "");
   const named =
-    error.code === "commander.unknownOption" ? `${help}; what begins with - and is none comes after --` : help;
+    error.code === "commander.unknownOption"
+      ? `${help}; to pass an argument that begins with "-", put it after "--"`
+      : help;
   return usage(first, suggestion === "" ? named : `${suggestion} ${help}`);
 }
 
 /** Says what an option does without being given, where only its opposite can be given. */
 function oppositeOf(name: string, own: readonly string[]): string | null {
-  if (own.includes(`--no-${name}`)) return `--${name} is what happens unless --no-${name} is given: leave it out`;
+  if (own.includes(`--no-${name}`)) return `--${name} is the default unless --no-${name} is given: leave it out`;
   const bare = name.replace(/^no-/, "");
   return bare !== name && own.includes(`--${bare}`)
-    ? `--${name} is what happens unless --${bare} is given: leave it out`
+    ? `--${name} is the default unless --${bare} is given: leave it out`
     : null;
 }
 
@@ -221,9 +224,9 @@ const WORDS: Readonly<Record<string, string>> = {
   revert: "restore POINT",
   rollback: "restore POINT",
   merge:
-    "points are not merged: `cairn diff A B` compares two, and `cairn restore POINT PATH` takes single files of one",
+    "points cannot be merged: `cairn diff A B` compares two points, and `cairn restore POINT PATH` restores single files",
   config:
-    "settings are options of their commands: `cairn cleanup --help` has rules, `cairn backup use --help` the repository, `cairn daemon --help` the daemon's file",
+    "settings are options of commands: `cairn cleanup --help` for rules, `cairn backup use --help` for the repository, `cairn daemon --help` for the daemon's configuration file",
   redo: "undo",
   clone: "fork",
   branch: "fork",
@@ -275,9 +278,9 @@ async function insteadOf(word: string, group: CommandDefinition | undefined): Pr
     : Object.keys(words).find((each) => word.length > 2 && each.startsWith(word) && looks(each));
   const begun = names.filter((each) => word !== "" && each.startsWith(word));
   if (begun.length > 0) return `did you mean ${begun.map(line).join(" or ")}?`;
-  if (known !== undefined) return words[known]!.includes("`") ? words[known]! : `\`cairn ${words[known]}\` does that`;
+  if (known !== undefined) return words[known]!.includes("`") ? words[known]! : `use \`cairn ${words[known]}\` instead`;
   if (group === undefined && Object.hasOwn((await COMMANDS["backup"]!.load()).command.verbs ?? {}, word))
-    return `\`cairn backup ${word}\` does that in a repository`;
+    return `for a repository use \`cairn backup ${word}\``;
   const near = names.filter((each) => HARMLESS.has(each) && isMisspelt(word, each));
   return near.length === 0 ? null : `did you mean ${near.map(line).join(" or ")}?`;
 }
@@ -347,7 +350,7 @@ function addDefinition(command: Command, definition: CommandDefinition, called: 
     else if (made.required)
       made.argParser((value: string, before: string | undefined) => {
         if (before === undefined || before === value) return value;
-        throw usage(`${made.long ?? option.flags} was given twice, with ${before} and with ${value}`, "give it once");
+        throw usage(`${made.long ?? option.flags} was given twice: as ${before} and as ${value}`, "give it once");
       });
     command.addOption(made);
   }

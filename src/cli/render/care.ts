@@ -8,11 +8,11 @@ export function renderVerify(result: VerifyResult, shorten: Shorten, style: Styl
   const checked = `${plural(points, "point")}, ${plural(files, "file")}, ${formatBytes(bytes)} read`;
   const unread = result.unverified.map(
     (each) =>
-      `  ${style.yellow("not looked at")} ${shorten(each.point)} (${printable(each.workspace_name)}): ${printable(each.detail)}\n      ${printable(each.hint)}`,
+      `  ${style.yellow("not checked")} ${shorten(each.point)} (${printable(each.workspace_name)}): ${printable(each.detail)}\n      ${printable(each.hint)}`,
   );
   if (result.problems.length === 0) {
-    if (unread.length === 0) return `${style.green("whole")}: ${checked}`;
-    const head = `${style.yellow(`${plural(unread.length, "point")} could not be looked at`)}, the rest is whole: ${checked}`;
+    if (unread.length === 0) return `${style.green("no damage found")}: ${checked}`;
+    const head = `${style.yellow(`${plural(unread.length, "point")} could not be checked`)}, no damage found in the others: ${checked}`;
     return [head, ...limited(unread, 100, style)].join("\n");
   }
   const lines = result.problems.map((problem) => {
@@ -39,7 +39,7 @@ export function renderDoctor(result: DoctorResult, style: Style): string {
 }
 
 function renderFindings(result: DoctorResult, style: Style): string {
-  if (result.findings.length === 0) return style.green("healthy: nothing was found");
+  if (result.findings.length === 0) return style.green("healthy: no problem found");
   const colours = { info: style.dim, warning: style.yellow, damage: style.red };
   const lines = result.findings.flatMap((finding) => {
     const line = `${colours[finding.severity](finding.severity)} ${finding.kind}: ${printable(finding.detail)}`;
@@ -68,21 +68,25 @@ export function renderCleanupPlan(view: CleanupView): string {
     return `  ${word} ${shorten(reason.save_point_id)}  ${style.dim(reason.reasons.map(printable).join(", "))}`;
   });
   const drop = plan.reclaimable_save_points.length;
-  const head = `${plural(drop, "point")} to remove, about ${formatBytes(plan.reclaimable_bytes_estimate)} to be freed in the store; ${plural(plan.protected_save_points.length, "point")} to keep`;
+  const head = `${plural(drop, "point")} to remove, about ${formatBytes(plan.reclaimable_bytes_estimate)} freed in the store; ${plural(plan.protected_save_points.length, "point")} to keep`;
   const isToDo = drop > 0 || plan.removals_pending;
-  const next = !isToDo || view.next === undefined ? [] : [`  do it: ${style.cyan(view.next)}`];
+  const next = !isToDo || view.next === undefined ? [] : [`  run this plan: ${style.cyan(view.next)}`];
   const pending = plan.removals_pending
-    ? [`  ${style.yellow("not done yet")}: content of points that were removed before is still in the store`]
+    ? [`  ${style.yellow("not done yet")}: the store still holds content of points removed earlier`]
     : [];
   const help =
-    view.ruleless === true ? ["  no rule was given, so everything is kept; rules: cairn cleanup --help"] : [];
+    view.ruleless === true
+      ? ["  no rules are given or set, so every point is kept; for the rules see: cairn cleanup --help"]
+      : [];
   return [head, ...limited(lines, 100, style), ...pending, ...next, ...help].join("\n");
 }
 
 export function renderCleanupResult(result: CleanupResult, style: Style): string {
   if (result.removed.length === 0 && result.bytes_freed === 0 && result.complete) return "nothing to remove";
   const done = `${style.green("removed")} ${plural(result.removed.length, "point")}, ${formatBytes(result.bytes_freed)} freed in the store`;
-  return result.complete ? done : `${done}; ${style.yellow("not done yet")}: something that had to go is left`;
+  return result.complete
+    ? done
+    : `${done}; ${style.yellow("not done yet")}: some content of the removed points is still there`;
 }
 
 /** The line after a command of `run`. */
@@ -91,8 +95,8 @@ export function renderRun(result: RunResult, shorten: Shorten, style: Style): st
   const colour = result.exit_code === 0 ? style.green : style.red;
   const line = `${colour(ended)} after ${formatDuration(result.duration_ms)}`;
   const before = style.bold(shorten(result.before.save_point_id));
-  if (result.after === null) return `${line}; before it: ${before}; ${style.red("the state after it was not saved")}`;
+  if (result.after === null) return `${line}; before: ${before}; ${style.red("the state after it was not saved")}`;
   const counts = result.changes === null ? "" : formatCounts(result.changes);
   const changed = counts === "nothing" ? " (nothing changed)" : counts === "" ? "" : ` (${counts})`;
-  return `${line}; before it: ${before}, after it: ${style.bold(shorten(result.after.save_point_id))}${changed}`;
+  return `${line}; before: ${before}, after: ${style.bold(shorten(result.after.save_point_id))}${changed}`;
 }

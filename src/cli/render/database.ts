@@ -23,7 +23,7 @@ export function renderDatabaseDiff({ path, schema, tables }: DiffDatabaseResult,
 }
 
 function describe({ added, removed, changed, rows, problem }: Table): string {
-  if (problem !== undefined) return `its rows are not compared: ${printable(problem)}`;
+  if (problem !== undefined) return `rows not compared: ${printable(problem)}`;
   const counts = Object.entries({ added, removed, changed }).filter(([, count]) => count > 0);
   const said = counts.map(([word, count]) => `${formatCount(count)} ${word}`).join(", ");
   const left = added + removed + changed - rows.length;

@@ -12,7 +12,7 @@ export function renderEntryLine(entry: DiffEntry, style: Style): string {
   const colours = { added, removed, modified, renamed, not_kept: modified };
   const slash = entry.kind === "directory" ? "/" : "";
   const from = entry.from_path === undefined ? "" : `${printable(entry.from_path)}${slash} → `;
-  const notes = entry.change === "not_kept" ? ["a rule leaves it out"] : entry.aspects;
+  const notes = entry.change === "not_kept" ? ["ignored by a rule now"] : entry.aspects;
   const aspects = notes.length === 0 ? "" : style.dim(` (${notes.join(", ")})`);
   return `${colours[entry.change](SIGNS[entry.change])} ${from}${shownPath(entry.path)}${slash}${aspects}${describeSizes(entry, style)}`;
 }
@@ -31,7 +31,7 @@ export function renderSummary(entries: readonly DiffEntry[]): string {
   for (const entry of entries) counts[entry.change]++;
   const parts = Object.entries(counts).filter(([, count]) => count > 0);
   const words = parts.map(
-    ([change, count]) => `${formatCount(count)} ${change === "not_kept" ? "not kept any more" : change}`,
+    ([change, count]) => `${formatCount(count)} ${change === "not_kept" ? "no longer saved" : change}`,
   );
   return entries.length === 0 ? "no difference" : `${plural(entries.length, "entry")}: ${words.join(", ")}`;
 }

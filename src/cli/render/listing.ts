@@ -44,7 +44,7 @@ export async function renderPoint(
     [
       "holds",
       point.entries === null || point.bytes === null
-        ? "held whole, not read yet"
+        ? "a clone, not read into the store yet"
         : `${plural(point.entries, "entry")}, ${formatBytes(point.bytes)}; added ${formatBytes(point.bytes_stored)} to the store`,
     ],
     ["engine", point.effective_engine],
@@ -53,7 +53,7 @@ export async function renderPoint(
   ];
   if (point.tags.length > 0) rows.push(["tags", point.tags.map(printable).join(", ")]);
   if (point.parent_id !== null) rows.push(["parent", shorten(point.parent_id)]);
-  if (point.restored_from !== null) rows.push(["made from, not from the latest", shorten(point.restored_from)]);
+  if (point.restored_from !== null) rows.push(["based on an older point", shorten(point.restored_from)]);
   if (point.pinned) rows.push(["pinned", "yes"]);
   if (!point.complete) rows.push(["complete", style.yellow("no: something could not be recorded")]);
   for (const label of point.labels) rows.push([label.label, printable(label.path)]);

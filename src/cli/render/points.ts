@@ -39,14 +39,14 @@ export function renderSave(view: SaveView): string {
   const message = result.message === "" ? "" : `  ${firstLine(result.message)}`;
   const counts = result.changes === null ? "changes not counted" : formatCounts(result.changes);
   const { count } = result.not_kept;
-  const hidden = count === 0 ? "" : `${plural(count, "entry")} not kept any more`;
+  const hidden = count === 0 ? "" : `${plural(count, "entry")} no longer saved`;
   const changed =
     result.unchanged || (counts === "nothing" && hidden === "")
       ? "nothing changed"
       : [counts, hidden].filter((each) => each !== "").join(", ");
   const facts =
     result.entries === null || result.bytes === null
-      ? `${result.changes === null ? "" : `${changed} · `}held whole by ${result.effective_engine} in ${formatDuration(result.duration_ms)}; read when something needs it`
+      ? `${result.changes === null ? "" : `${changed} · `}cloned by ${result.effective_engine} in ${formatDuration(result.duration_ms)}; read into the store later`
       : result.entries === 0 && result.changes !== null && result.changes.removed === 0
         ? `the folder is empty · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`
         : `${changed} · ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in all · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`;
@@ -118,7 +118,7 @@ export async function renderHistory(view: HistoryView): Promise<string> {
   const heading = ["", "point", "saved", "stored", ""].map((word) => style.dim(word));
   const table = lines.length === 0 ? [] : await renderTable([heading, ...lines], [3]);
   if (head !== null && head !== result.latest)
-    table.push(style.yellow(`the folder stands at ${shorten(head)} (*), which is not the latest point`));
+    table.push(style.yellow(`the folder is based on ${shorten(head)} (*), which is not the latest point`));
   const isCut = view.rows.reduce((sum, row) => sum + row.length, 0) < points.length;
   if (result.truncated || isCut) table.push(style.dim("… there are more (-n 0 lists all)"));
   return [...table, ...renderDamaged(result.damaged, style)].join("\n");

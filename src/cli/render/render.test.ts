@@ -35,15 +35,15 @@ test("status tells clean, changed, never saved and gone back", async () => {
   const none = { added: 0, modified: 0, removed: 0 };
   assert.match(
     await fakeStatus({ changes: none, not_kept: { count: 3, paths: [] } }),
-    /^state +changed since the last save point: 3 entries not kept any more$/m,
+    /^state +changed since the last save point: 3 entries no longer saved$/m,
   );
   assert.match(
     await fakeStatus({ head: null, latest: null, last_save_at: null }),
-    /^state +never saved; save it: cairn save$/m,
+    /^state +never saved; to save it: cairn save$/m,
   );
   assert.match(
     await fakeStatus({ detached: true, head: ID_B }),
-    /^head +5f6e7d8c, last saved 5 minutes ago \(gone back; the latest is 1a2b3c4d\)$/m,
+    /^head +5f6e7d8c, last saved 5 minutes ago \(restored; the latest point is 1a2b3c4d\)$/m,
   );
 });
 
@@ -56,13 +56,13 @@ test("status says that the folder is as it was saved, but that the save point do
   assert.match(text, /^state +unchanged since the last save point, which is incomplete$/m);
   assert.match(
     text,
-    /^incomplete: the save point lacks 12 entries of the folder that could not be recorded\n {2}key {2}permission denied$/m,
+    /^incomplete: 12 entries of the folder could not be recorded in the save point\n {2}key {2}permission denied$/m,
   );
   assert.match(await fakeStatus({ head_incomplete: incomplete }), /^state +changed since .*: 1 added, 2 removed$/m);
 });
 
 test("status names points whose content is not there", async () => {
-  assert.match(await fakeStatus({ missing: [ID_B] }), /^MISSING: the content of 1 point is not there: 5f6e7d8c; /m);
+  assert.match(await fakeStatus({ missing: [ID_B] }), /^MISSING: the content of 1 point is missing: 5f6e7d8c; /m);
 });
 
 const recovered = (minutes: number, more: Partial<Recovered> = {}): Recovered => ({
@@ -79,11 +79,7 @@ test("status tells what was recovered last and when, not what was recovered earl
   const text = await fakeStatus({ recovered: both });
   assert.deepEqual(
     text.split("\n").filter((line) => line.includes("recovered")),
-    [
-      "recovered 5 minutes ago: one",
-      "recovered 5 minutes ago: other",
-      "  what was recovered earlier (1): cairn status --json",
-    ],
+    ["recovered 5 minutes ago: one", "recovered 5 minutes ago: other", "  recovered earlier (1): cairn status --json"],
   );
   assert.doesNotMatch(await fakeStatus({ recovered: [recovered(25 * 60)] }), /recovered/);
 });
@@ -113,7 +109,7 @@ test("history says when the folder does not stand at the latest point", async ()
     "   point     saved               stored\n" +
       `   1a2b3c4d  ${at}  1.21 KiB  second  #release\n` +
       `*  5f6e7d8c  ${at}  1.21 KiB  (command npm test, exit 1)  #release\n` +
-      "the folder stands at 5f6e7d8c (*), which is not the latest point\n" +
+      "the folder is based on 5f6e7d8c (*), which is not the latest point\n" +
       "… there are more (-n 0 lists all)",
   );
 });
@@ -224,14 +220,14 @@ test("restore says so when nothing was saved yet", () => {
   } as const;
   assert.equal(
     renderRestore({ result: { ...result, left_out: [], unlinked: [] }, shorten, undo: "cairn undo", style: PLAIN }),
-    "nothing was saved yet; nothing done",
+    "there is no save point yet: nothing was restored",
   );
 });
 
 test("restore names the files that came apart from names that were not asked for", () => {
   const result = { ...RESTORED, unlinked: [{ path: "a" }, { path: "b\nc" }] };
   const text = renderRestore({ result, shorten, undo: "cairn undo", style: PLAIN });
-  assert.match(text, /\n {2}not linked any more to names that were not asked for: 2 entries\n {4}a\n {4}b\\nc\n/);
+  assert.match(text, /\n {2}no longer hard-linked to names that were not restored: 2 entries\n {4}a\n {4}b\\nc\n/);
 });
 
 test("a plan lists what would change, an empty one says that nothing would", () => {
@@ -293,7 +289,7 @@ test("an entry of a diff is one line", () => {
   );
   assert.equal(
     renderEntryLine({ change: "not_kept", kind: "directory", path: "modules", aspects: [] }, PLAIN),
-    "I modules/ (a rule leaves it out)",
+    "I modules/ (ignored by a rule now)",
   );
 });
 
@@ -337,12 +333,12 @@ test("a cleanup plan says what goes and why, and how to do it", () => {
   } satisfies CleanupPlan;
   assert.equal(
     renderCleanupPlan({ plan, shorten, next: "cairn cleanup --run c1", style: PLAIN }),
-    "1 point to remove, about 2 KiB to be freed in the store; 1 point to keep\n  drop 5f6e7d8c  older than 90d\n  do it: cairn cleanup --run c1",
+    "1 point to remove, about 2 KiB freed in the store; 1 point to keep\n  drop 5f6e7d8c  older than 90d\n  run this plan: cairn cleanup --run c1",
   );
   const pending = { ...plan, reclaimable_save_points: [], reasons: [], removals_pending: true };
   assert.match(
     renderCleanupPlan({ plan: pending, shorten, next: "cairn cleanup --run c1", style: PLAIN }),
-    /\n  not done yet: content of .* is still in the store\n  do it: cairn cleanup --run c1$/,
+    /\n  not done yet: the store still holds content of .*\n  run this plan: cairn cleanup --run c1$/,
   );
 });
 
@@ -389,9 +385,9 @@ test("status tells the engine, and doctor why it is none of the better ones", as
     );
   assert.equal(
     doctor(1),
-    "healthy: nothing was found\nengine reflink-copy (no clones)\n  not btrfs-snapshot: not btrfs",
+    "healthy: no problem found\nengine reflink-copy (no clones)\n  not btrfs-snapshot: not btrfs",
   );
-  assert.equal(doctor(0), "healthy: nothing was found\nengine btrfs-snapshot (not btrfs)");
+  assert.equal(doctor(0), "healthy: no problem found\nengine btrfs-snapshot (not btrfs)");
 });
 
 test("status tells what the engine could not do at the last save", async () => {
@@ -414,7 +410,7 @@ test("run says when the state after the command was not saved", () => {
   };
   assert.equal(
     renderRun(result, shorten, PLAIN),
-    "SIGTERM after 1.5 s; before it: 1a2b3c4d; the state after it was not saved",
+    "SIGTERM after 1.5 s; before: 1a2b3c4d; the state after it was not saved",
   );
 });
 
@@ -444,7 +440,7 @@ test("a comparison of databases has a line for each definition, table and row", 
     "  + id=4 name='mug'",
     "  - id=3 name='cup'",
     "  ~ id=2  name: 'ink' → 'a\\u001bb'",
-    "odd: its rows are not compared: its key is another one",
+    "odd: rows not compared: its key is another one",
   ]);
   assert.match(
     renderDatabaseDiff({ path: "app.db", from: ID_A, to: null, schema: [], tables: [] }, PLAIN),

@@ -25,7 +25,7 @@ export interface RestoreView {
 
 export function renderRestore(view: RestoreView): string {
   const { result, style, shorten } = view;
-  if (result.restored_to === null) return "nothing was saved yet; nothing done";
+  if (result.restored_to === null) return "there is no save point yet: nothing was restored";
   const where = view.to === undefined ? "" : ` into ${printable(view.to)}`;
   const isNothing = result.left_out.some(({ reason }) => reason === "damaged") && isUnchanged(result);
   const lines = [
@@ -48,15 +48,15 @@ const UNLINKED_LIMIT = 20;
 function renderUnlinked(unlinked: RestoreResult["unlinked"], style: Style): string[] {
   if (unlinked.length === 0) return [];
   const lines = unlinked.map(({ path }) => `    ${printable(path)}`);
-  const head = `  not linked any more to names that were not asked for: ${plural(unlinked.length, "entry")}`;
+  const head = `  no longer hard-linked to names that were not restored: ${plural(unlinked.length, "entry")}`;
   return [head, ...limited(lines, UNLINKED_LIMIT, style)];
 }
 
 function describeCounts(result: RestoreResult): string {
   const { changes, left_out: leftOut } = result;
-  if (changes === null) return "the whole folder changed places with a copy of the point";
+  if (changes === null) return "the whole folder was swapped with a copy of the point";
   if (!isUnchanged(result)) return formatCounts(changes);
-  return leftOut.length === 0 ? "nothing had to change" : "nothing was changed";
+  return leftOut.length === 0 ? "nothing differed" : "nothing was changed";
 }
 
 function isUnchanged({ changes }: RestoreResult): boolean {

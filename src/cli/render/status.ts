@@ -33,7 +33,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
     ["state", state],
     ["head", describeHead(view)],
     ["backup", describeBackup(view)],
-    ["watched", status.watched ? "by the daemon, which is told of changes" : "no"],
+    ["watched", status.watched ? "yes, by the daemon" : "no"],
     ["engine", status.engine_reasons.find(({ chosen }) => chosen)?.engine ?? "unknown"],
     [
       "store",
@@ -45,7 +45,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
     lines.push(`${style.yellow("note")} at the last save, ${degradation.what}: ${printable(degradation.reason)}`);
   if (status.missing.length > 0)
     lines.push(
-      `${style.red("MISSING")}: the content of ${plural(status.missing.length, "point")} is not there: ${listedNames(status.missing.map(shorten))}; \`cairn doctor\` says why`,
+      `${style.red("MISSING")}: the content of ${plural(status.missing.length, "point")} is missing: ${listedNames(status.missing.map(shorten))}; \`cairn doctor\` says why`,
     );
   append(lines, renderIncomplete(status.head_incomplete, style));
   for (const holder of status.holders) {
@@ -78,21 +78,19 @@ function renderRecovered({ status: { recovered, last_save_at: savedAt }, style, 
       : renderLeftOut(incomplete.left_out, style, incomplete.count)),
   ]);
   const earlier = recovered.length - last.length;
-  return earlier === 0
-    ? lines
-    : [...lines, style.dim(`  what was recovered earlier (${earlier}): cairn status --json`)];
+  return earlier === 0 ? lines : [...lines, style.dim(`  recovered earlier (${earlier}): cairn status --json`)];
 }
 
 function describeState(view: StatusView): string {
   const { status, style } = view;
-  if (status.head === null) return style.yellow(`never saved; save it: ${view.save}`);
+  if (status.head === null) return style.yellow(`never saved; to save it: ${view.save}`);
   if (status.clean && status.head_incomplete !== null)
     return style.yellow("unchanged since the last save point, which is incomplete");
   if (status.clean) return style.green("clean");
   const { changes, not_kept: hidden } = status;
   const isChanged = changes.added + changes.modified + changes.removed > 0;
   const counts = isChanged || hidden.count === 0 ? [formatCounts(changes)] : [];
-  if (hidden.count > 0) counts.push(`${plural(hidden.count, "entry")} not kept any more`);
+  if (hidden.count > 0) counts.push(`${plural(hidden.count, "entry")} no longer saved`);
   return style.yellow(`changed since the last save point: ${counts.join(", ")}`);
 }
 
@@ -112,14 +110,14 @@ function describeHead(view: StatusView): string {
   const saved = status.last_save_at === null ? "" : `, last saved ${formatAge(status.last_save_at, view.now)}`;
   const head = style.bold(shorten(status.head));
   if (!status.detached || status.latest === null) return head + saved;
-  return `${head}${saved} ${style.yellow(`(gone back; the latest is ${shorten(status.latest)})`)}`;
+  return `${head}${saved} ${style.yellow(`(restored; the latest point is ${shorten(status.latest)})`)}`;
 }
 
 /** Says what became of a folder that was converted in place, and where it lies as it was. */
 export function renderConversion({ original, entries, bytes, duration_ms: duration }: Conversion): string[] {
   return [
-    `made a subvolume in place: ${plural(entries, "entry")}, ${formatBytes(bytes)}, copied and compared in ${formatDuration(duration)}`,
-    `as it was before, it lies in ${printable(original)}; remove that when you do not need it`,
+    `converted into a subvolume in place: ${plural(entries, "entry")}, ${formatBytes(bytes)}, copied and compared in ${formatDuration(duration)}`,
+    `the original folder is now ${printable(original)}; remove it when you do not need it`,
   ];
 }
 
@@ -136,7 +134,7 @@ export function renderIncomplete(incomplete: Incomplete | null, style: Style): s
   if (incomplete === null) return [];
   const { count, left_out: leftOut } = incomplete;
   return [
-    `${style.yellow("incomplete")}: the save point lacks ${count === 0 ? "something" : plural(count, "entry")} of the folder that could not be recorded`,
+    `${style.yellow("incomplete")}: ${count === 0 ? "some entries" : plural(count, "entry")} of the folder could not be recorded in the save point`,
     ...limited(
       leftOut.map((entry) => `  ${shownPath(entry.path)}  ${style.dim(printable(entry.detail))}`),
       10,

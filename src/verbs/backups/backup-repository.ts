@@ -6,7 +6,7 @@ import { WorkspaceCallOptions, WorkspaceRef, inSnakeCase } from "../../contract/
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const backupRepository = workspaceVerb({
-  about: "The repository that was kept for a workspace; null where none is. One that another user kept is `refused`.",
+  about: "Returns a workspace's backup repository, or null. A repository that another user set is `refused`.",
   options: WorkspaceCallOptions,
   output: orNull(KeptRepository),
   errors: ["refused"],
@@ -16,7 +16,7 @@ export const backupRepository = workspaceVerb({
 });
 
 export const setBackupRepository = workspaceVerb({
-  about: "Keeps a repository for the backups of a workspace, never its password; null takes it away.",
+  about: "Remembers a repository for the backups of a workspace, never its password. Null removes it.",
   takes: [arg("kept", orNull(KeptRepositoryEdit))],
   options: WorkspaceCallOptions,
   output: orNull(KeptRepository),

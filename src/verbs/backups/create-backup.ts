@@ -5,7 +5,7 @@ import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const createBackup = workspaceVerb({
-  about: "Puts a save point into a repository; the snapshot is written last. Nothing damaged is passed on.",
+  about: "Backs a save point up into a repository. The snapshot is written last, and damaged data is never passed on.",
   takes: [
     arg(
       "into",
@@ -13,7 +13,7 @@ export const createBackup = workspaceVerb({
         "BackupRepository | Promise<BackupRepository>",
         "an object",
         (value) => typeof value === "object" && value !== null,
-        { about: "an open repository, or one that is being opened; whoever opened it closes it" },
+        { about: "an open repository, or the promise of one; the caller closes it" },
       ),
     ),
   ],

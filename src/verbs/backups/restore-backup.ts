@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const restoreBackup = workspaceVerb({
-  about: "Makes the folder equal to a snapshot, which becomes a point of the workspace first.",
+  about: "Imports a snapshot as a point of the workspace, then makes the folder equal to it.",
   takes: [arg("from", repository("an open repository")), arg("snapshot", snapshot())],
   options: RestoreInPlaceOptions,
   output: RestoreInPlaceResult,

@@ -4,8 +4,8 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const convertBundle = libraryVerb({
-  about: "Writes what is in a bundle as a new one in another layout, once all of it was checked.",
-  takes: [bundle(), arg("to", place("a file that is not there"))],
+  about: "Checks a bundle and writes its content as a new bundle in another layout.",
+  takes: [bundle(), arg("to", place("the new file, which must not exist"))],
   options: ConvertBundleOptions,
   output: ConvertBundleResult,
   errors: [...bundleErrors, "already_exists"],

@@ -4,8 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const extractBundle = libraryVerb({
-  about:
-    "Writes what is in a bundle into a folder that is absent or empty, once all of it was checked; whole or not at all.",
+  about: "Checks a bundle and extracts it into an absent or empty folder: completely or not at all.",
   takes: [bundle(), arg("to", place("the folder"))],
   options: ExtractBundleOptions,
   output: ExtractBundleResult,

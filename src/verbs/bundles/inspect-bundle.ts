@@ -3,7 +3,8 @@ import { CallOptions } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const inspectBundle = libraryVerb({
-  about: "Says what is in a bundle by its manifest, which is compared with the zip; no content is read.",
+  about:
+    "Lists the content of a bundle from its manifest, and compares the manifest with the zip's directory. File contents are not read.",
   takes: [bundle()],
   options: CallOptions,
   output: BundleInfo,

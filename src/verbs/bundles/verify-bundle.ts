@@ -3,7 +3,7 @@ import { CallOptions } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const verifyBundle = libraryVerb({
-  about: "Reads all that is in a bundle and compares it with its manifest.",
+  about: "Reads every file in a bundle and compares it with the manifest.",
   takes: [bundle()],
   options: CallOptions,
   output: VerifyBundleFileResult,

@@ -5,7 +5,7 @@ import { CallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const previewCleanup = workspaceVerb({
-  about: "Plans which save points go, and says why.",
+  about: "Plans which save points a cleanup would remove, with the reasons.",
   options: CleanupOptions,
   output: CleanupPlan,
   errors: ["refused", "not_found"],
@@ -17,7 +17,7 @@ export const previewCleanup = workspaceVerb({
 });
 
 export const runCleanup = workspaceVerb({
-  about: "Removes exactly what a plan lists.",
+  about: "Removes exactly the points that a plan lists.",
   takes: [arg("planId", text())],
   options: CallOptions,
   output: CleanupResult,

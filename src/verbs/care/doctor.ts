@@ -2,7 +2,7 @@ import { DoctorOptions, DoctorResult } from "../../contract/care.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const doctor = workspaceVerb({
-  about: "Finds what is wrong, and mends it.",
+  about: "Finds problems of a workspace and its store, and repairs them.",
   options: DoctorOptions,
   output: DoctorResult,
   command: "doctor",

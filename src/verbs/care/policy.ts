@@ -5,7 +5,7 @@ import { CallOptions, inSnakeCase } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const policy = workspaceVerb({
-  about: "The rules of a cleanup without rules of its own, and of a save that meets the quota.",
+  about: "Returns the policy: rules for cleanups that give none and for saves that reach the quota.",
   options: CallOptions,
   output: PolicyResult,
   looks: true,
@@ -15,7 +15,7 @@ export const policy = workspaceVerb({
 });
 
 export const setPolicy = workspaceVerb({
-  about: "Changes the policy.",
+  about: "Changes the policy of the control directory.",
   takes: [arg("policy", PolicyEdit)],
   options: CallOptions,
   output: PolicyResult,

@@ -4,7 +4,7 @@ import { WorkspaceRef } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const release = workspaceVerb({
-  about: "Stops keeping a folder; its files stay as they are.",
+  about: "Ends a workspace: its folder becomes an ordinary folder, and its files stay as they are.",
   options: ReleaseOptions,
   output: ReleaseResult,
   command: { release: object({ ...ReleaseResult.entries, workspace: orNull(WorkspaceRef) }) },

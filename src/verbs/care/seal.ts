@@ -3,9 +3,9 @@ import { SealWhenIdleOptions, WorkspaceCallOptions } from "../../contract/words.
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const seal = workspaceVerb({
-  about: "Seals the points that only clones hold.",
+  about: "Seals the points that are held only as clones.",
   options: WorkspaceCallOptions,
-  output: object({ sealed: number("how many points were read and stored") }),
+  output: object({ sealed: number("number of points that were read and stored") }),
   command: "seal",
   looks: true,
   run: async ({ workspace }, options) => (await import("../../operations/verify.ts")).seal(workspace, options),
@@ -13,7 +13,7 @@ export const seal = workspaceVerb({
 
 export const sealWhenIdle = workspaceVerb({
   about:
-    "From now on seals the newest points whenever no call of this client is under way; the next call stops it, `close` ends it.",
+    "From now on seals the newest points while the client has no call in progress. The next call pauses it, `close` ends it.",
   options: SealWhenIdleOptions,
   output: nothing(),
   how: "at once",

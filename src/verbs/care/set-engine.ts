@@ -5,7 +5,7 @@ import { workspaceVerb } from "../kinds/define.ts";
 
 export const setEngine = workspaceVerb({
   about:
-    "Changes how further points hold content; `btrfs-snapshot` makes a plain folder on btrfs a subvolume in place.",
+    "Changes the engine of later points. `btrfs-snapshot` converts a plain folder on btrfs into a subvolume in place.",
   takes: [arg("type", EngineType)],
   options: EngineOptions,
   output: EngineResult,

@@ -3,7 +3,7 @@ import { CallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const store = workspaceVerb({
-  about: "Says where the store is, and how restic opens it.",
+  about: "Tells where the store is, and how to open it with restic.",
   options: CallOptions,
   output: StoreInfo,
   command: "store",

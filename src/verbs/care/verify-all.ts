@@ -2,7 +2,7 @@ import { VerifyOptions, VerifyResult } from "../../contract/looking.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const verifyAll = workspaceVerb({
-  about: "Proves every point of every workspace in the control directory, and the store itself.",
+  about: "Verifies every point of every workspace in the control directory, and the store itself.",
   options: VerifyOptions,
   output: VerifyResult,
   looks: true,

@@ -5,7 +5,7 @@ import { target, WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const verify = workspaceVerb({
-  about: "Reads everything of a save point again and proves it whole.",
+  about: "Reads a save point's complete content again and checks it against its hashes.",
   takes: [arg("target", target())],
   options: object({ ...VerifyOptions.entries, ...WorkspaceCallOptions.entries }),
   output: VerifyResult,

@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const addToContext = libraryVerb({
-  about: "Puts a file, or a folder with all in it, into a context store, and indexes it.",
+  about: "Adds a file, or a folder with everything in it, to a context store, and indexes it.",
   takes: [store(), at(), arg("from", place("a file or folder"))],
   options: AddToContextOptions,
   output: AddToContextResult,

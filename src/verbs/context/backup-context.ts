@@ -4,8 +4,8 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const backupContext = libraryVerb({
-  about: "Packs all scopes of a context store as a bundle that only a restore takes.",
-  takes: [store(), arg("to", place("a file that is not there"))],
+  about: "Exports all scopes of a context store as one bundle, for `restoreContext` only.",
+  takes: [store(), arg("to", place("the new file, which must not exist"))],
   options: ExportBundleOptions,
   output: ExportBundleResult,
   errors: exportErrors,

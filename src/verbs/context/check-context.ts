@@ -2,7 +2,7 @@ import { CheckContextOptions, CheckContextResult, contextErrors, store } from ".
 import { libraryVerb } from "../kinds/define.ts";
 
 export const checkContext = libraryVerb({
-  about: "Compares a context store's files with its index and names what is missing on either side.",
+  about: "Compares a context store's files with its index, and lists missing and outdated records.",
   takes: [store()],
   options: CheckContextOptions,
   output: CheckContextResult,

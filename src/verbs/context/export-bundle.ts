@@ -5,8 +5,8 @@ import { libraryVerb } from "../kinds/define.ts";
 
 export const exportBundle = libraryVerb({
   about:
-    "Packs a subtree of a context store, or a whole scope, as a bundle, which is read again before it has its name.",
-  takes: [store(), at(), arg("to", place("a file that is not there"))],
+    "Exports a subtree or a whole scope of a context store as a bundle. The file gets its name after it was read again and verified.",
+  takes: [store(), at(), arg("to", place("the new file, which must not exist"))],
   options: ExportBundleOptions,
   output: ExportBundleResult,
   errors: exportErrors,

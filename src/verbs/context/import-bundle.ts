@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const importBundle = libraryVerb({
-  about: "Brings a bundle in below a place of a context store. All of it is checked before anything is written.",
+  about: "Imports a bundle below a URI of a context store. Checks the whole bundle before it writes.",
   takes: [store(), arg("path", place("a bundle")), arg("parent", text("viking://SCOPE/…"))],
   options: ImportBundleOptions,
   output: ImportBundleResult,

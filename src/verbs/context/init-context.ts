@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const initContext = libraryVerb({
-  about: "Makes a context store of a folder, which is made too where it is absent.",
+  about: "Creates a context store in a folder. Creates the folder if it does not exist.",
   takes: [arg("folder", place())],
   options: InitContextOptions,
   output: ContextInfo,

@@ -2,7 +2,7 @@ import { ListContextOptions, ListContextResult, at, contextErrors, store } from 
 import { libraryVerb } from "../kinds/define.ts";
 
 export const listContext = libraryVerb({
-  about: "Lists what lies at a place of a context store, with its abstracts.",
+  about: "Lists the entries of a context store at a URI, with their abstracts.",
   takes: [store(), at()],
   options: ListContextOptions,
   output: ListContextResult,

@@ -2,7 +2,7 @@ import { ReadContextOptions, ReadContextResult, at, contextErrors, store } from 
 import { libraryVerb } from "../kinds/define.ts";
 
 export const readContext = libraryVerb({
-  about: "Reads a file of a context store, or a level of a directory.",
+  about: "Reads a file of a context store, or the abstract or overview of a directory.",
   takes: [store(), at()],
   options: ReadContextOptions,
   output: ReadContextResult,

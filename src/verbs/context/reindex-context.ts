@@ -2,7 +2,7 @@ import { ReindexContextOptions, ReindexContextResult, contextErrors, store } fro
 import { libraryVerb } from "../kinds/define.ts";
 
 export const reindexContext = libraryVerb({
-  about: "Makes the index of a context store what its files are.",
+  about: "Updates the index of a context store from its files.",
   takes: [store()],
   options: ReindexContextOptions,
   output: ReindexContextResult,

@@ -3,7 +3,7 @@ import { CallOptions } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const removeFromContext = libraryVerb({
-  about: "Takes a file or directory out of a context store, with all below it.",
+  about: "Removes a file or directory from a context store, with everything below it.",
   takes: [store(), at()],
   options: CallOptions,
   output: RemoveFromContextResult,

@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const restoreContext = libraryVerb({
-  about: "Brings all scopes of a backup back into a context store. All of it is checked before anything is written.",
+  about: "Restores all scopes of a backup bundle into a context store. Checks the whole bundle before it writes.",
   takes: [store(), arg("path", place("a bundle"))],
   options: RestoreContextOptions,
   output: ImportBundleResult,

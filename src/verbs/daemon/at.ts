@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { daemonCall } from "../kinds/define.ts";
 
 export const at = daemonCall({
-  about: "The workspace at or above a path; null where none is served.",
+  about: "Returns the workspace at or above a path; null if the daemon serves none there.",
   takes: [arg("path", place("absolute"))],
   output: orNull(Reference),
   errors: ["permission"],

@@ -3,7 +3,7 @@ import { anything, object, opt, orNull, text } from "../../contract/schema.ts";
 import { daemonCall } from "../kinds/define.ts";
 
 export const freezeOffer = daemonCall({
-  about: "Offers to write nothing while the folder is saved; lines tell when.",
+  about: "Offers to pause writes while the folder is saved. Lines of the stream tell when to pause and resume.",
   takes: [folder()],
   output: object({ freeze: opt(text()), thaw: opt(text()) }),
   how: "stream",
@@ -13,7 +13,7 @@ export const freezeOffer = daemonCall({
 });
 
 export const freezeBegin = daemonCall({
-  about: "Has all who offered it write nothing, for a minute at most.",
+  about: "Asks every client that offered a freeze to pause its writes, for a minute at most.",
   takes: [folder()],
   output: anything(),
   errors: ["not_a_workspace"],
@@ -21,14 +21,14 @@ export const freezeBegin = daemonCall({
 });
 
 export const frozen = daemonCall({
-  about: "Tells that nothing is written from now on.",
+  about: "Confirms that writes are paused.",
   takes: [freezeToken()],
   output: orNull(anything()),
   passing: true,
 });
 
 export const freezeEnd = daemonCall({
-  about: "Ends what `freezeBegin` began.",
+  about: "Ends the pause that `freezeBegin` began.",
   takes: [freezeToken()],
   output: orNull(anything()),
   passing: true,

@@ -3,7 +3,7 @@ import { rows } from "../../contract/schema.ts";
 import { daemonCall } from "../kinds/define.ts";
 
 export const list = daemonCall({
-  about: "Lists the workspaces on which the caller may act.",
+  about: "Lists the workspaces that the caller may use.",
   output: rows(WorkspaceInfo),
   passing: true,
   agents: [],

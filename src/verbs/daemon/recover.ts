@@ -6,7 +6,7 @@ import { Conversion } from "../../contract/words.ts";
 import { daemonCall } from "../kinds/define.ts";
 
 export const recover = daemonCall({
-  about: "Makes a workspace a plain folder again, and serves it no longer.",
+  about: "Converts a workspace back into a plain folder, and stops serving it.",
   takes: [arg("path", place("absolute"))],
   options: EngineOptions,
   output: object({ ...ServedWorkspace.entries, ...Conversion.entries }),

@@ -5,7 +5,7 @@ import { arg } from "../../contract/verb.ts";
 import { daemonCall } from "../kinds/define.ts";
 
 export const register = daemonCall({
-  about: "Opens a folder, or makes it a workspace; it is served from now on.",
+  about: "Opens a workspace, or makes a folder one, and serves it from now on.",
   takes: [arg("path", place("absolute"))],
   options: AdoptOptions,
   output: Reference,

@@ -4,7 +4,7 @@ import { orNull } from "../../contract/schema.ts";
 import { daemonCall } from "../kinds/define.ts";
 
 export const release = daemonCall({
-  about: "Serves a folder no longer, and keeps it no longer; null: it was not kept any more.",
+  about: "Stops serving a folder, and ends its workspace. Null: the folder was no workspace any more.",
   takes: [folder()],
   options: ReleaseOptions,
   output: orNull(ReleaseResult),

@@ -12,7 +12,7 @@ export const reload = daemonCall({
 });
 
 export const reconcile = daemonCall({
-  about: "Looks at every workspace anew, and says how they are.",
+  about: "Checks every workspace again, and returns their state.",
   output: DaemonStatus,
   errors: ["permission"],
   by: "operators",

@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { daemonCall } from "../kinds/define.ts";
 
 export const tokenCreate = daemonCall({
-  about: "Makes a token that acts for the caller; over the Unix socket alone, and not by a token.",
+  about: "Creates a token that acts for the caller. Only over the Unix socket, and not with a token.",
   options: TokenOptions,
   output: TokenCreated,
   errors: ["permission", "not_a_workspace"],
@@ -15,7 +15,7 @@ export const tokenCreate = daemonCall({
 });
 
 export const tokenList = daemonCall({
-  about: "Lists the caller's tokens; to operators all.",
+  about: "Lists the caller's tokens; for operators, all tokens.",
   output: rows(TokenInfo),
   errors: ["permission"],
   command: { "service token list": object({ tokens: rows(TokenInfo) }) },
@@ -24,7 +24,7 @@ export const tokenList = daemonCall({
 });
 
 export const tokenRevoke = daemonCall({
-  about: "From now on the token counts no more.",
+  about: "Revokes a token at once.",
   takes: [arg("id", text())],
   output: TokenInfo,
   errors: ["not_found", "permission"],

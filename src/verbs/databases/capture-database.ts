@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const captureDatabase = libraryVerb({
-  about: "Writes a consistent image of a SQLite database to a file while others go on using it.",
+  about: "Writes a consistent image of a SQLite database to a file while other processes keep using the database.",
   takes: [arg("path", place())],
   options: CaptureDatabaseOptions,
   output: CaptureDatabaseResult,

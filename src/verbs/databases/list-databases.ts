@@ -5,7 +5,8 @@ import { CallOptions } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const listDatabases = libraryVerb({
-  about: "Lists the SQLite databases at or below a path, and what a capture of each would be; SQLite opens none.",
+  about:
+    "Lists the SQLite databases at or below a path, and how consistent a capture of each would be. Opens none of them with SQLite.",
   takes: [arg("path", place())],
   options: CallOptions,
   output: DatabaseList,

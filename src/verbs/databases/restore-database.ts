@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const restoreDatabase = libraryVerb({
-  about: "Puts an image in the place of a database once SQLite has found it whole; the old one is kept beside it.",
+  about: "Checks an image with SQLite and replaces a database with it. Keeps the old database beside it.",
   takes: [arg("image", place())],
   options: RestoreDatabaseOptions,
   output: RestoreDatabaseResult,

@@ -5,7 +5,7 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const adopt = libraryVerb({
-  about: "Makes a folder the workspace `main`; nothing moves.",
+  about: "Makes a folder the workspace `main`, without moving any file.",
   takes: [arg("path", place())],
   options: AdoptOptions,
   output: client,

@@ -5,7 +5,7 @@ import { CallOptions, EngineType } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const detectEngine = libraryVerb({
-  about: "The best engine for a folder, or the one that a workspace has; nothing is left behind.",
+  about: "Returns the best engine for a folder, or the engine of a workspace. The tests leave nothing behind.",
   takes: [arg("path", place())],
   options: CallOptions,
   output: EngineResult,
@@ -14,7 +14,7 @@ export const detectEngine = libraryVerb({
 });
 
 export const validateEngine = libraryVerb({
-  about: "Fails with the reason where an engine does not work.",
+  about: "Fails with the reason if an engine does not work for a folder.",
   takes: [arg("path", place()), arg("type", EngineType)],
   options: CallOptions,
   output: nothing(),

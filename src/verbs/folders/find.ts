@@ -4,7 +4,7 @@ import { CallOptions } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const find = libraryVerb({
-  about: "The nearest workspace at or above a path, or null.",
+  about: "Returns the nearest workspace at or above a path, or null.",
   takes: [arg("path", place())],
   options: CallOptions,
   output: orNull(text()),

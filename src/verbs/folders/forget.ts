@@ -4,7 +4,8 @@ import { CallOptions } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const forget = libraryVerb({
-  about: "Forgets where a folder's points lay, when they are gone for good; false: it was not known.",
+  about:
+    "Removes a folder's record from the registry when its points are gone for good. False: the folder had no record.",
   takes: [arg("path", place())],
   options: CallOptions,
   output: flag(),

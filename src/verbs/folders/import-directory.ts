@@ -5,7 +5,7 @@ import { libraryVerb } from "../kinds/define.ts";
 
 export const importDirectory = libraryVerb({
   about:
-    "Makes a workspace of an export directory, in a folder that is absent or empty. All of the directory is checked first.",
+    "Creates a workspace from an export directory, in an absent or empty folder. Checks the whole directory first.",
   takes: [arg("from", place("the directory")), arg("folder", place("the new folder, absolute"))],
   options: ImportDirectoryOptions,
   output: ImportDirectoryResult,

@@ -5,7 +5,7 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const init = libraryVerb({
-  about: "Makes a self-contained workspace: `<path>/main` and `<path>/.cairn`.",
+  about: "Creates a self-contained workspace: `<path>/main` and `<path>/.cairn`.",
   takes: [arg("path", place())],
   options: InitOptions,
   output: client,

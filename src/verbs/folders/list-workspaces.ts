@@ -4,13 +4,13 @@ import { CallOptions, SavePoint } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const listWorkspaces = libraryVerb({
-  about: "Lists the workspaces that the user's registry knows.",
+  about: "Lists the workspaces in the user's registry.",
   options: CallOptions,
   output: rows(WorkspaceInfo),
   command: {
     workspaces: object({ workspaces: rows(WorkspaceInfo) }),
     "workspaces --points": object({
-      save_points: rows(object({ workspace: text("its folder, absolute"), ...SavePoint.entries })),
+      save_points: rows(object({ workspace: text("the workspace's folder, absolute"), ...SavePoint.entries })),
     }),
   },
   run: async ({ parts }, options) => (await import("../../operations/workspaces.ts")).listWorkspaces(parts, options),

@@ -16,7 +16,7 @@ export const open = libraryVerb({
 });
 
 export const openOrInit = libraryVerb({
-  about: "Opens, or inits when there is nothing; processes that do so at once end with one id.",
+  about: "Opens a workspace, or creates a self-contained one if there is none. Concurrent calls end with the same id.",
   takes: [arg("path", place())],
   options: InitOptions,
   output: client,
@@ -25,7 +25,7 @@ export const openOrInit = libraryVerb({
 });
 
 export const openOrAdopt = libraryVerb({
-  about: "Opens, or adopts when there is nothing.",
+  about: "Opens a workspace, or adopts the folder if it is none.",
   takes: [arg("path", place())],
   options: AdoptOptions,
   output: client,

@@ -5,7 +5,7 @@ import { libraryVerb } from "../kinds/define.ts";
 
 export const relocate = libraryVerb({
   about:
-    "Tells that a folder was moved; with `controlDirectory` that the control directory was, or only that where both paths are the same.",
+    "Records that a folder was moved. With `controlDirectory` it records the control directory's new path too; with two equal paths only that.",
   takes: [arg("oldPath", place()), arg("newPath", place())],
   options: RelocateOptions,
   output: RelocateResult,

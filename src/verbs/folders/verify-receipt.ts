@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const verifyReceipt = libraryVerb({
-  about: "Checks a receipt that a restore wrote.",
+  about: "Verifies a receipt that a restore wrote.",
   takes: [arg("path", place())],
   options: VerifyReceiptOptions,
   output: VerifyReceiptResult,

@@ -5,7 +5,8 @@ import { PathInput, target } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const diffDatabase = workspaceVerb({
-  about: "Compares a SQLite database in two save points, or in one and the folder as it is now: tables and their rows.",
+  about:
+    "Compares the tables and rows of a SQLite database in two save points, or in a save point and the current folder.",
   takes: [arg("path", PathInput), arg("a", target()), arg("b", opt(orNull(target())))],
   options: DiffDatabaseOptions,
   output: DiffDatabaseResult,

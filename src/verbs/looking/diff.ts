@@ -5,7 +5,7 @@ import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const diff = workspaceVerb({
-  about: "Compares two save points, or one with the folder as it is now.",
+  about: "Compares two save points, or a save point with the current folder.",
   takes: [arg("a", target()), arg("b", opt(orNull(target())))],
   options: DiffOptions,
   output: DiffResult,

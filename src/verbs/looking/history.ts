@@ -5,7 +5,7 @@ import { workspaceVerb } from "../kinds/define.ts";
 
 export const history = workspaceVerb({
   about: "Lists the save points, newest first.",
-  takes: [arg("workspaceName", opt(text())), arg("limit", opt(number("at most so many; 0 is all")))],
+  takes: [arg("workspaceName", opt(text())), arg("limit", opt(number("at most this many; 0: all")))],
   options: HistoryOptions,
   output: HistoryResult,
   command: "history",

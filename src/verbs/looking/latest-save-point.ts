@@ -4,7 +4,7 @@ import { CallOptions, SavePoint } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const latestSavePoint = workspaceVerb({
-  about: "The newest save point, or null.",
+  about: "Returns the newest save point, or null.",
   takes: [arg("workspaceName", opt(text()))],
   options: CallOptions,
   output: orNull(SavePoint),
@@ -18,7 +18,7 @@ export const latestSavePoint = workspaceVerb({
 });
 
 export const hasSavePoints = workspaceVerb({
-  about: "Says whether there is a save point.",
+  about: "Returns true if the workspace has a save point.",
   takes: [arg("workspaceName", opt(text()))],
   options: CallOptions,
   output: flag(),

@@ -4,7 +4,7 @@ import { PathInput, target, WorkspaceCallOptions } from "../../contract/words.ts
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const read = workspaceVerb({
-  about: "Reads a file in pieces of at most 1 MiB; target null: of the folder as it is now.",
+  about: "Reads a file of a save point in pieces of at most 1 MiB. With target null it reads the current folder.",
   takes: [arg("target", orNull(target())), arg("path", PathInput)],
   options: WorkspaceCallOptions,
   output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),

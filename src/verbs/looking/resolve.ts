@@ -4,7 +4,7 @@ import { CallOptions, pointId, SavePoint, target, WorkspaceCallOptions } from ".
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const resolve = workspaceVerb({
-  about: "The one save point that a target means.",
+  about: "Returns the save point that a target names.",
   takes: [arg("target", target())],
   options: WorkspaceCallOptions,
   output: SavePoint,
@@ -17,7 +17,7 @@ export const resolve = workspaceVerb({
 });
 
 export const shortIds = workspaceVerb({
-  about: "Shortest unique prefixes, at least 8 digits, among all points of the control directory.",
+  about: "Returns the shortest unique prefix of each id among all points of the control directory, at least 8 digits.",
   takes: [arg("ids", list(pointId()))],
   options: CallOptions,
   output: rows(text()),

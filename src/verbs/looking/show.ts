@@ -5,7 +5,7 @@ import { contentData, PathInput, target, WorkspaceCallOptions } from "../../cont
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const show = workspaceVerb({
-  about: "Lists what a save point has at a path; without one at its root.",
+  about: "Lists a save point's entries at a path, by default at its root.",
   takes: [arg("target", target()), arg("path", opt(PathInput))],
   options: WorkspaceCallOptions,
   output: ShowResult,

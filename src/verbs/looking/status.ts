@@ -3,7 +3,7 @@ import { WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const status = workspaceVerb({
-  about: "Says what changed since head, and how the workspace is kept.",
+  about: "Returns the changes since head, and the state of the workspace's points, store and backups.",
   options: WorkspaceCallOptions,
   output: StatusResult,
   command: "status",

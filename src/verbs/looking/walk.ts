@@ -4,7 +4,7 @@ import { ListedEntry, PathInput, target, WorkspaceCallOptions } from "../../cont
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const walk = workspaceVerb({
-  about: "Lists everything below a path, each folder before what lies in it.",
+  about: "Lists everything below a path, each folder before its entries.",
   takes: [arg("target", target()), arg("path", opt(PathInput))],
   options: WorkspaceCallOptions,
   output: ListedEntry,

@@ -4,7 +4,7 @@ import { PathInput } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const why = workspaceVerb({
-  about: "Lists the points that changed a path, with what each did to it.",
+  about: "Lists the points that changed a path, and each change.",
   takes: [arg("path", PathInput)],
   options: WhyOptions,
   output: WhyResult,

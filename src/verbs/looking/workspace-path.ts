@@ -3,7 +3,7 @@ import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const workspacePath = workspaceVerb({
-  about: "The folder of a workspace, absolute.",
+  about: "Returns the absolute path of a workspace's folder.",
   takes: [arg("name", opt(text()))],
   output: text(),
   how: "at once",

@@ -2,8 +2,8 @@ import { CloneMachineOptions, CloneMachineResult, machineErrors, machines, name 
 import { libraryVerb } from "../kinds/define.ts";
 
 export const cloneMachine = libraryVerb({
-  about: "Makes a new machine of a saved state, which is only read. It has an identity of its own.",
-  takes: [machines(), name("of the new machine")],
+  about: "Creates a new machine, with a new identity, from a saved state. The saved state is only read.",
+  takes: [machines(), name("name of the new machine")],
   options: CloneMachineOptions,
   output: CloneMachineResult,
   errors: [...machineErrors, "damaged", "newer_version", "already_exists", "refused"],

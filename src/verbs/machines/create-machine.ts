@@ -2,7 +2,7 @@ import { CreateMachineOptions, MachineInfo, machineErrors, machines, name } from
 import { libraryVerb } from "../kinds/define.ts";
 
 export const createMachine = libraryVerb({
-  about: "Makes a virtual machine of a disk image, a kernel, or both.",
+  about: "Creates a virtual machine from a disk image, a kernel, or both.",
   takes: [machines(), name()],
   options: CreateMachineOptions,
   output: MachineInfo,

@@ -3,7 +3,7 @@ import { CallOptions } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const inspectMachine = libraryVerb({
-  about: "Tells all about a machine.",
+  about: "Returns a machine's configuration and state.",
   takes: [machines(), name()],
   options: CallOptions,
   output: MachineInfo,

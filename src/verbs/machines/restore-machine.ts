@@ -3,7 +3,7 @@ import { libraryVerb } from "../kinds/define.ts";
 
 export const restoreMachine = libraryVerb({
   about:
-    "Brings a machine back to a saved state. All of it is checked and staged before the machine is stopped, and what fails puts it back.",
+    "Restores a machine to a saved state. Checks and stages the whole state before it stops the machine; if a later step fails, the machine is put back.",
   takes: [machines(), name()],
   options: RestoreMachineOptions,
   output: RestoreMachineResult,

@@ -2,7 +2,8 @@ import { SaveMachineOptions, SaveMachineResult, machineErrors, machines, name } 
 import { libraryVerb } from "../kinds/define.ts";
 
 export const saveMachine = libraryVerb({
-  about: "Saves a machine's disks, and of one that runs its memory and devices, as a save point. Its guest goes on.",
+  about:
+    "Saves a machine's disks as a save point, for a running machine with memory and devices. The guest then continues.",
   takes: [machines(), name()],
   options: SaveMachineOptions,
   output: SaveMachineResult,

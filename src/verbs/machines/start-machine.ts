@@ -3,7 +3,7 @@ import { CallOptions } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const startMachine = libraryVerb({
-  about: "Boots a machine that does not run.",
+  about: "Boots a machine that is not running.",
   takes: [machines(), name()],
   options: CallOptions,
   output: MachineInfo,

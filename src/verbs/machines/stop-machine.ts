@@ -2,7 +2,7 @@ import { StopMachineOptions, StopMachineResult, machineErrors, machines, name } 
 import { libraryVerb } from "../kinds/define.ts";
 
 export const stopMachine = libraryVerb({
-  about: "Has a machine's guest end, or ends it.",
+  about: "Shuts a machine's guest down, or powers it off.",
   takes: [machines(), name()],
   options: StopMachineOptions,
   output: StopMachineResult,

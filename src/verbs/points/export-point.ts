@@ -7,8 +7,8 @@ import { workspaceVerb } from "../kinds/define.ts";
 
 export const exportPoint = workspaceVerb({
   about:
-    "Writes a save point as an export directory, which is absent or empty: its content beside an envelope that is written last.",
-  takes: [arg("target", target()), arg("to", place("the directory, absolute"))],
+    "Writes a save point as an export directory: its content, and an envelope that is written last. The directory must be absent or empty.",
+  takes: [arg("target", target()), arg("to", place("the directory (absolute)"))],
   options: ExportPointOptions,
   output: ExportPointResult,
   errors: ["already_exists", "incomplete", "refused", "no_space", "unsupported"],

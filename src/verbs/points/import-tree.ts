@@ -6,7 +6,7 @@ import { workspaceVerb } from "../kinds/define.ts";
 
 export const importTree = workspaceVerb({
   about:
-    "Makes a save point of another folder's tree, as of a snapshot that another program made; that stays as it is.",
+    "Makes a save point of another folder's tree, for example a snapshot made by another program. The tree itself is not changed.",
   takes: [arg("tree", place("a folder on the workspace's file system"))],
   options: ImportOptions,
   output: SavePoint,

@@ -16,7 +16,7 @@ export const pin = workspaceVerb({
 });
 
 export const unpin = workspaceVerb({
-  about: "Takes the protection away.",
+  about: "Removes a save point's protection from cleanups.",
   takes: [arg("target", target())],
   options: WorkspaceCallOptions,
   output: SavePoint,

@@ -8,7 +8,7 @@ const wentBack = (restored: RestoreResult) =>
   restored.restored_to === null ? null : { type: "restore", data: restored };
 
 export const restore = workspaceVerb({
-  about: "Saves the present, then makes the folder equal to a save point.",
+  about: "Saves the current state, then makes the folder equal to a save point.",
   options: RestoreOptions,
   output: RestoreResult,
   errors: ["not_found", "ambiguous", "damaged", "already_exists"],
@@ -27,7 +27,7 @@ export const restore = workspaceVerb({
 });
 
 export const planRestore = workspaceVerb({
-  about: "Says what a restore would do now; nothing is changed and nothing saved.",
+  about: "Plans a restore: returns what it would do now. Changes and saves nothing.",
   options: RestoreOptions,
   output: RestorePlan,
   errors: ["not_found", "ambiguous", "damaged"],
@@ -44,7 +44,7 @@ export const planRestore = workspaceVerb({
 
 export const restoreLatest = workspaceVerb({
   about:
-    "Goes back to head and not to the newest point, so that a rollback outlives a restart; the present is saved first where it differs, and without points `restored_to` is null.",
+    "Restores head, not the newest point, so that a rollback survives a restart. Saves the current state first if it differs. Without any point, `restored_to` is null.",
   takes: [arg("workspaceName", opt(text()))],
   options: CallOptions,
   output: RestoreResult,

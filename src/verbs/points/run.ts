@@ -4,7 +4,8 @@ import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const run = workspaceVerb({
-  about: "Saves, runs a command, saves. A failure before the command is thrown; one after it is in `after_error`.",
+  about:
+    "Saves, runs a command, saves again. A failure before the command is thrown; a failure after it is in `after_error`.",
   takes: [arg("command", list(text(), "the command and its arguments"))],
   options: RunOptions,
   output: RunResult,

@@ -4,7 +4,7 @@ import { pointData } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const save = workspaceVerb({
-  about: "Makes a save point of the folder as it is.",
+  about: "Makes a save point of the folder's current state.",
   options: SaveOptions,
   output: SaveResult,
   errors: ["busy", "no_space", "refused", "detached", "interrupted"],

@@ -4,7 +4,7 @@ import { pointData, SavePoint, target, WorkspaceCallOptions } from "../../contra
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const tag = workspaceVerb({
-  about: "Adds tags to a save point and removes some.",
+  about: "Adds and removes tags of a save point.",
   takes: [
     arg("target", target()),
     arg("edit", strict({ add: opt(list(text(), "tags to add")), remove: opt(list(text(), "a tag to remove")) })),

@@ -4,7 +4,7 @@ import { WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const undo = workspaceVerb({
-  about: "Takes the last restore or undo back.",
+  about: "Undoes the last restore or undo.",
   options: UndoOptions,
   output: RestoreResult,
   errors: ["nothing_to_undo"],
@@ -19,7 +19,7 @@ export const undo = workspaceVerb({
 });
 
 export const planUndo = workspaceVerb({
-  about: "Says what an undo would do now.",
+  about: "Plans an undo: returns what it would do now.",
   options: WorkspaceCallOptions,
   output: RestorePlan,
   errors: ["nothing_to_undo"],

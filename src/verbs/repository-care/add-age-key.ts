@@ -2,7 +2,7 @@ import { AgeKeyOptions, RepositoryKeys } from "../../contract/repositories.ts";
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const addAgeKey = repositoryVerb({
-  about: "Adds a password that nobody has seen: it is only in a file, encrypted for age recipients.",
+  about: "Adds a random password that exists only in a file encrypted for age recipients.",
   options: AgeKeyOptions,
   output: RepositoryKeys,
   errors: ["already_exists"],

@@ -5,7 +5,7 @@ import { CallOptions } from "../../contract/words.ts";
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const keys = repositoryVerb({
-  about: "Lists the keys.",
+  about: "Lists the repository's keys.",
   options: CallOptions,
   output: RepositoryKeys,
   command: "backup key",
@@ -14,14 +14,14 @@ export const keys = repositoryVerb({
 
 export const addKey = repositoryVerb({
   about: "Adds a password that opens the repository.",
-  takes: [arg("password", password("the new one"))],
+  takes: [arg("password", password("the new password"))],
   options: CallOptions,
   output: RepositoryKeys,
   run: async (...given) => (await import("../../backup/keys.ts")).addKey(...given),
 });
 
 export const removeKey = repositoryVerb({
-  about: "Removes a key; not the one that is in use.",
+  about: "Removes a key, except the key in use.",
   takes: [arg("key", text())],
   options: CallOptions,
   output: RepositoryKeys,
@@ -30,9 +30,8 @@ export const removeKey = repositoryVerb({
 });
 
 export const changePassword = repositoryVerb({
-  about:
-    "Exchanges the password that opened the repository for another; the new one is written before the old one goes.",
-  takes: [arg("password", password("the new one"))],
+  about: "Replaces the password that opened the repository. The new key is written before the old key is removed.",
+  takes: [arg("password", password("the new password"))],
   options: CallOptions,
   output: RepositoryKeys,
   run: async (...given) => (await import("../../backup/keys.ts")).changePassword(...given),

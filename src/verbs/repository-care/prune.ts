@@ -2,7 +2,8 @@ import { PruneBackupsOptions, PruneBackupsResult } from "../../contract/reposito
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const prune = repositoryVerb({
-  about: "Frees what no snapshot needs; only deletes wait for an exclusive lock, and are put off without one.",
+  about:
+    "Frees data that no snapshot needs. Deletes need an exclusive lock; without it they are postponed to the next prune.",
   options: PruneBackupsOptions,
   output: PruneBackupsResult,
   command: "backup prune",

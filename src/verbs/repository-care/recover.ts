@@ -2,7 +2,7 @@ import { RecoverBackupsOptions, RecoverBackupsResult } from "../../contract/snap
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const recover = repositoryVerb({
-  about: "Makes one snapshot of all trees that no snapshot refers to.",
+  about: "Collects all trees that no snapshot refers to in one new snapshot.",
   options: RecoverBackupsOptions,
   output: RecoverBackupsResult,
   errors: ["refused", "busy"],

@@ -2,7 +2,7 @@ import { RepairSnapshotsOptions, RepairSnapshotsResult } from "../../contract/sn
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const repairSnapshots = repositoryVerb({
-  about: "Makes new snapshots of those that lack something, without it.",
+  about: "Replaces snapshots that have missing data by new snapshots without it.",
   options: RepairSnapshotsOptions,
   output: RepairSnapshotsResult,
   errors: ["refused", "busy"],

@@ -2,7 +2,7 @@ import { RepairBackupsOptions, RepairBackupsResult } from "../../contract/reposi
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const repair = repositoryVerb({
-  about: "Mends the index or the packs.",
+  about: "Repairs the index or damaged packs.",
   options: RepairBackupsOptions,
   output: RepairBackupsResult,
   errors: ["stale_plan", "busy"],

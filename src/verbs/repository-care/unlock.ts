@@ -2,7 +2,7 @@ import { UnlockOptions, UnlockResult } from "../../contract/repositories.ts";
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const unlock = repositoryVerb({
-  about: "Removes locks whose process is gone, or that are 30 minutes old.",
+  about: "Removes stale locks: their process is gone, or they are 30 minutes old.",
   options: UnlockOptions,
   output: UnlockResult,
   command: "backup unlock",

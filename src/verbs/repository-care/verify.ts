@@ -2,7 +2,7 @@ import { VerifyBackupOptions, VerifyBackupResult } from "../../contract/reposito
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const verify = repositoryVerb({
-  about: "Proves the repository, or what some snapshots need; damage is a result.",
+  about: "Verifies the repository, or the data of some snapshots. Damage is returned, not thrown.",
   options: VerifyBackupOptions,
   output: VerifyBackupResult,
   errors: ["not_found", "ambiguous"],

@@ -3,8 +3,8 @@ import { arg } from "../../contract/verb.ts";
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const copyTo = repositoryVerb({
-  about: "Copies snapshots into another repository; those that lack something are `not_copied`.",
-  takes: [arg("target", repository("the other repository"))],
+  about: "Copies snapshots into another repository. Snapshots with missing data are `not_copied`.",
+  takes: [arg("target", repository("the repository to copy into"))],
   options: CopyBackupsOptions,
   output: CopyBackupsResult,
   errors: ["damaged"],

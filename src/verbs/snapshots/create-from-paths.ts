@@ -5,7 +5,7 @@ import { repositoryVerb } from "../kinds/define.ts";
 
 export const createFromPaths = repositoryVerb({
   about:
-    "Backs up several folders and files (absolute paths) as one snapshot. It makes no save point and reads them itself; what is as it was in the last call for the same is not read.",
+    "Backs up several folders and files (absolute paths) as one snapshot, without a save point. Files that are unchanged since the last backup of the same paths are not read.",
   takes: [arg("paths", some(text()))],
   options: PathsBackupOptions,
   output: PathsBackupResult,

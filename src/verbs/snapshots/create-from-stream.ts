@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const createFromStream = repositoryVerb({
-  about: "Makes a snapshot of one file that comes piece by piece; without one when the stream fails.",
+  about: "Makes a snapshot of one file from a stream. Makes none if the stream fails.",
   takes: [
     arg(
       "content",
@@ -23,7 +23,7 @@ export const createFromStream = repositoryVerb({
 });
 
 export const createFromCommand = repositoryVerb({
-  about: "Makes a snapshot of what a command writes to stdout; without one when its status is not 0.",
+  about: "Makes a snapshot of a command's stdout. Makes none if the command's exit status is not 0.",
   takes: [arg("command", list(text()))],
   options: object({ ...StreamBackupOptions.entries, cwd: opt(place()) }),
   output: StreamBackupResult,

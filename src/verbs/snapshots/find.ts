@@ -4,7 +4,7 @@ import { arg } from "../../contract/verb.ts";
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const find = repositoryVerb({
-  about: "Finds entries by name, by path where the pattern has a slash, or by the id of an object.",
+  about: "Finds entries by name, by path if the pattern has a slash, or by an object's id.",
   takes: [arg("pattern", text())],
   options: FindInBackupsOptions,
   output: FindInBackupsResult,

@@ -6,7 +6,7 @@ import { repositoryVerb } from "../kinds/define.ts";
 
 export const read = repositoryVerb({
   about:
-    "Reads a file, each piece as it was saved, or a folder as an archive; a shared lock is held meanwhile. An archive that ends in an error has no end.",
+    "Reads a file in the pieces in which it was saved, or a folder as an archive. Holds a shared lock meanwhile. If the read fails, the archive lacks its end marker.",
   takes: [arg("snapshot", snapshot()), arg("path", PathInput)],
   options: ReadBackupOptions,
   output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),

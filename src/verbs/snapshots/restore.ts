@@ -5,7 +5,7 @@ import { arg } from "../../contract/verb.ts";
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const restore = repositoryVerb({
-  about: "Writes a snapshot into an absent or empty folder; with `overwrite` over what is there.",
+  about: "Restores a snapshot into an absent or empty folder, or with `overwrite` over existing files.",
   takes: [arg("snapshot", snapshot()), arg("to", place("the folder"))],
   options: RestoreBackupOptions,
   output: RestoreBackupResult,

@@ -2,7 +2,7 @@ import { RewriteBackupsOptions, RewriteBackupsResult } from "../../contract/snap
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const rewrite = repositoryVerb({
-  about: "Takes paths out of snapshots by patterns.",
+  about: "Removes paths that match patterns from snapshots.",
   options: RewriteBackupsOptions,
   output: RewriteBackupsResult,
   errors: ["usage", "refused", "busy"],

@@ -4,7 +4,7 @@ import { contentData } from "../../contract/words.ts";
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const show = repositoryVerb({
-  about: "Lists what a snapshot has at a path.",
+  about: "Lists a snapshot's entries at a path.",
   takes: shown,
   options: ShowBackupOptions,
   output: ShowBackupResult,

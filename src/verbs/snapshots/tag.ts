@@ -2,7 +2,7 @@ import { TagBackupsOptions, TagBackupsResult } from "../../contract/snapshots.ts
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const tag = repositoryVerb({
-  about: "Gives snapshots other tags; each gets another id.",
+  about: "Changes the tags of snapshots. Each changed snapshot gets a new id.",
   options: TagBackupsOptions,
   output: TagBackupsResult,
   errors: ["usage", "not_found", "ambiguous", "busy"],

@@ -3,7 +3,7 @@ import { ListedEntry } from "../../contract/words.ts";
 import { repositoryVerb } from "../kinds/define.ts";
 
 export const walk = repositoryVerb({
-  about: "Lists everything below a path, each folder before what lies in it; a shared lock is held meanwhile.",
+  about: "Lists everything below a path, each folder before its entries. Holds a shared lock meanwhile.",
   takes: shown,
   options: ShowBackupOptions,
   output: ListedEntry,

@@ -56,7 +56,7 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
   },
   codex: {
     title: "Codex",
-    afterwards: "review the hooks in Codex: /hooks; until then it leaves them out",
+    afterwards: "approve the hooks in Codex with /hooks; until then Codex ignores them",
     edits(scope) {
       const { project, env, command } = scope;
       const folder =
@@ -83,7 +83,7 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
   },
   gemini: {
     title: "Gemini CLI",
-    afterwards: "trust the folder in Gemini CLI; without that it reads no settings of it",
+    afterwards: "trust the folder in Gemini CLI; otherwise it ignores the folder's settings",
     edits(scope) {
       const { project, env, command } = scope;
       const folder = project ?? absolutePath(env, "GEMINI_CLI_HOME") ?? homeDirectory(env);
@@ -103,7 +103,7 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
   },
   opencode: {
     title: "opencode",
-    afterwards: "start opencode anew",
+    afterwards: "restart opencode",
     edits(scope) {
       const { project, env, command } = scope;
       const user = join(absolutePath(env, "XDG_CONFIG_HOME") ?? join(homeDirectory(env), ".config"), "opencode");

@@ -194,20 +194,22 @@ function requireToml(file: string, text: string): void {
   } catch (error) {
     throw new CairnError(
       "refused",
-      `${file} would not be valid TOML, or is not: ${(error as Error).message.split("\n")[0]}`,
-      { hint: "mend it first, or put the entry in by hand: --print shows it" },
+      `${file} is not valid TOML, or would not be after the change: ${(error as Error).message.split("\n")[0]}`,
+      { hint: "fix the file first, or add the entry by hand: --print shows it" },
     );
   }
 }
 
 function requireOwn(file: string, text: string | null): void {
   if (text === null || text.includes(MARK)) return;
-  throw new CairnError("already_exists", `${file} is there, and is not ours`, { hint: "give it another name" });
+  throw new CairnError("already_exists", `${file} exists already, and was not written by Cairn`, {
+    hint: "rename that file",
+  });
 }
 
 function odd(file: string, path: readonly string[]): CairnError {
-  const what = path.length === 0 ? "is not what its tool reads as JSON" : `has ${path.join(".")} in another form`;
-  return new CairnError("refused", `${file} ${what}, so nothing is written`, {
-    hint: "mend it first, or put the entry in by hand: --print shows it",
+  const what = path.length === 0 ? "is not JSON that its tool can read" : `has ${path.join(".")} in an unexpected form`;
+  return new CairnError("refused", `${file} ${what}, so nothing was written`, {
+    hint: "fix the file first, or add the entry by hand: --print shows it",
   });
 }

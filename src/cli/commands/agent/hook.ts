@@ -24,9 +24,14 @@ interface Told {
 
 export const command: CommandDefinition = {
   name: "agent hook",
-  arguments: [{ name: "<tool>", text: `${Object.keys(AGENTS).join(", ")}: who runs it` }],
-  options: [{ flags: "--verbose", text: "say what was done, or why it was not; tools take each word for a message" }],
-  examples: [{ line: "cairn agent hook claude-code", text: "run by the tool, with its facts on standard input" }],
+  arguments: [{ name: "<tool>", text: `the calling tool: ${Object.keys(AGENTS).join(", ")}` }],
+  options: [
+    {
+      flags: "--verbose",
+      text: "print what was done, or why not; by default nothing is printed, because tools treat output as a message",
+    },
+  ],
+  examples: [{ line: "cairn agent hook claude-code", text: "called by the tool, with JSON on standard input" }],
   async run(context, input) {
     const tool = input.required(0);
     let said: string;
@@ -39,7 +44,10 @@ export const command: CommandDefinition = {
     };
     try {
       id = await Promise.race([read().then((text) => saved(context, tool, toldBy(text), signal)), left()]);
-      said = id === null ? "the folder is no workspace, or nothing had changed" : `saved as ${id.slice(0, 8)}`;
+      said =
+        id === null
+          ? "no point was made: the folder is no workspace, or nothing had changed"
+          : `saved as ${id.slice(0, 8)}`;
     } catch (error) {
       // Whatever is wrong with a save is no reason for the agent's turn to fail.
       said = (error as Error).message;

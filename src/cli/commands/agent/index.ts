@@ -7,15 +7,15 @@ export const command = group({
   examples: [
     {
       line: "cairn -C ~/project agent install claude-code",
-      text: "save points around each turn and tool call, and the MCP server",
+      text: "make save points around each turn and tool call, and add the MCP server",
     },
   ],
   verbs: {
     install: {
-      summary: "write hooks and the MCP server into a tool's own configuration",
+      summary: "add hooks and the MCP server to a tool's configuration",
       load: async () => ({ command: (await files()).install }),
     },
-    remove: { summary: "take them out again", load: async () => ({ command: (await files()).remove }) },
-    hook: { summary: "save the folder that a tool works in; for its hooks", load: () => import("./hook.ts") },
+    remove: { summary: "remove them again", load: async () => ({ command: (await files()).remove }) },
+    hook: { summary: "save a tool's folder; called by the tool's hooks", load: () => import("./hook.ts") },
   },
 });

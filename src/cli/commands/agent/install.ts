@@ -12,7 +12,7 @@ import { forgetBefore, keepBefore, keptBefore } from "./kept-before.ts";
 
 const LIMIT = 64 << 20;
 const TOOL = { name: "<tool>", text: Object.keys(AGENTS).join(", ") };
-const USER = { flags: "--user", text: "for all of your projects; their folders have to be workspaces" };
+const USER = { flags: "--user", text: "for all of your projects; hooks save only in folders that are workspaces" };
 const EACH = ["tool", "turn"] as const;
 
 export const install: CommandDefinition = {
@@ -22,18 +22,18 @@ export const install: CommandDefinition = {
     USER,
     {
       flags: "--each <what>",
-      text: "tool (default: points before and after each tool call and turn) or turn",
+      text: "tool (default): save before and after each tool call and turn; turn: only each turn",
       values: EACH,
     },
-    { flags: "--command <path>", text: "what the tool is to run (default: this program, by the Node that runs it)" },
-    { flags: "--print", text: "show the files as they would be, and write nothing" },
+    { flags: "--command <path>", text: "command that the tool runs (default: this program with its Node)" },
+    { flags: "--print", text: "print the changed files, and write nothing" },
   ],
   examples: [
     {
       line: "cairn -C ~/project agent install claude-code",
-      text: "hooks and the MCP server, in the project's own files",
+      text: "hooks and the MCP server, in the project's files",
     },
-    { line: "cairn agent install codex --user --print", text: "what would be written" },
+    { line: "cairn agent install codex --user --print", text: "show what would be written" },
   ],
   async run(context, input) {
     const tool = toolOf(input);
@@ -65,7 +65,7 @@ export const remove: CommandDefinition = {
   arguments: [TOOL],
   options: [USER],
   examples: [
-    { line: "cairn -C ~/project agent remove claude-code", text: "other entries stay as they are; so do the points" },
+    { line: "cairn -C ~/project agent remove claude-code", text: "other entries and the save points stay as they are" },
   ],
   async run(context, input) {
     const tool = toolOf(input);
@@ -87,7 +87,7 @@ function toolOf(input: Input): AgentTool {
   const name = input.required(0);
   const tool = Object.hasOwn(AGENTS, name) ? AGENTS[name] : undefined;
   if (tool === undefined)
-    throw usage(`${JSON.stringify(name)} is no tool that is known`, `these are: ${Object.keys(AGENTS).join(", ")}`);
+    throw usage(`unknown tool ${JSON.stringify(name)}`, `choose one of ${Object.keys(AGENTS).join(", ")}`);
   return tool;
 }
 
@@ -145,5 +145,5 @@ const dataOf = (input: Input, changes: readonly Change[]) => ({
 const shown = (changes: readonly Change[]): string[] =>
   changes.map(
     ({ file, text, before }) =>
-      `  ${text === before ? "unchanged" : text === null ? "gone" : "written"}: ${printable(file)}`,
+      `  ${text === before ? "unchanged" : text === null ? "removed" : "written"}: ${printable(file)}`,
   );

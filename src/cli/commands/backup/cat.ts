@@ -10,7 +10,7 @@ export const command: CommandDefinition = {
       text: "config, snapshot, index, key, lock, tree or blob",
       completes: ["config", "snapshot", "index", "key", "lock", "tree", "blob"],
     },
-    { name: "[id]", text: "which one: an id or a prefix" },
+    { name: "[id]", text: "the object's id or a prefix of it" },
   ],
   options: REPOSITORY_OPTIONS,
   examples: [

@@ -13,19 +13,28 @@ const OPTIONS = new VerbOptions(pick(CopyBackupsOptions, "dryRun"));
 
 export const command: CommandDefinition = {
   name: "backup copy",
-  arguments: [{ name: "[snapshots...]", text: "only these; default all that the filters take" }],
+  arguments: [{ name: "[snapshots...]", text: "only these snapshots; default: all that match the filters" }],
   options: [
     ...REPOSITORY_OPTIONS,
     ...PACK_OPTIONS,
     ...FILTER_OPTIONS,
-    { flags: "--to-repo <repository>", text: "the repository to copy into, which is there already" },
-    { flags: "--to-password-file <file>", text: "the file that holds its password (also CAIRN_TO_PASSWORD_FILE)" },
-    { flags: "--to-password-command <command>", text: "the command that prints it (also CAIRN_TO_PASSWORD_COMMAND)" },
+    { flags: "--to-repo <repository>", text: "the existing repository to copy into" },
+    { flags: "--to-password-file <file>", text: "file with the password of --to-repo (also CAIRN_TO_PASSWORD_FILE)" },
+    {
+      flags: "--to-password-command <command>",
+      text: "command that prints the password of --to-repo (also CAIRN_TO_PASSWORD_COMMAND)",
+    },
     ...OPTIONS.definitions,
   ],
   examples: [
-    { line: "cairn backup copy -r /srv/backups --to-repo /mnt/usb/backups", text: "all that is not there yet" },
-    { line: "cairn backup copy -r /srv/backups --to-repo s3:https://host/bucket latest", text: "the newest one" },
+    {
+      line: "cairn backup copy -r /srv/backups --to-repo /mnt/usb/backups",
+      text: "copy every snapshot that the target does not have yet",
+    },
+    {
+      line: "cairn backup copy -r /srv/backups --to-repo s3:https://host/bucket latest",
+      text: "copy the newest snapshot",
+    },
   ],
   async run(context, input) {
     const options = { ...context.callOptions(), ...readChoice(context, input), ...OPTIONS.read(context, input) };
@@ -46,23 +55,25 @@ export const command: CommandDefinition = {
 
 function notAll({ info }: BackupRepository, { not_copied: lacking }: CopyBackupsResult): CairnError {
   const [lack, were] = lacking.length === 1 ? ["lacks", "was"] : ["lack", "were"];
-  const message = `${plural(lacking.length, "snapshot")} of ${info.location} ${lack} something and ${were} not copied`;
+  const message = `${plural(lacking.length, "snapshot")} of ${info.location} ${lack} some data and ${were} not copied`;
   return new CairnError("damaged", message, {
-    hint: "`cairn backup verify` there says what is lost; `cairn backup repair snapshots` makes new ones without it, which can be copied",
+    hint: "run `cairn backup verify` in the source repository to see what is lost; `cairn backup repair snapshots` makes new snapshots without the lost data, which can be copied",
   });
 }
 
 function render({ style }: Context, result: CopyBackupsResult): string {
   const { copied, present, added } = result;
   const size = `${plural(added.data_blobs + added.tree_blobs, "blob")}, ${formatBytes(added.bytes)}`;
-  const there = present === 0 ? "" : `; ${plural(present, "snapshot")} there already`;
+  const there = present === 0 ? "" : `; ${plural(present, "snapshot")} already in the target`;
   const lacking = result.not_copied.map(
     ({ snapshot_id: id, detail }) => `${style.red("not copied")} ${id.slice(0, 8)}: ${printable(detail)}`,
   );
   const into = `into ${printable(result.location)}: ${size}, ${formatDuration(result.duration_ms)}${there}`;
   const done = `${style.green("copied")} ${plural(copied.length, "snapshot")} ${into}`;
   const again =
-    added.packs > 0 ? `${style.green("stored again")} what copies lacked ${into}` : `nothing to copy${there}`;
+    added.packs > 0
+      ? `${style.green("stored again")} missing data of existing copies ${into}`
+      : `nothing to copy${there}`;
   const line = copied.length === 0 ? again : done;
   return [...lacking, result.dry_run ? `would copy ${plural(copied.length, "snapshot")}: ${size}${there}` : line].join(
     "\n",

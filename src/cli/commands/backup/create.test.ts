@@ -24,7 +24,7 @@ test("backup create lists what its save left out, and exits 10 when the point is
   assert.deepEqual(await told({ incomplete, left_out: [CLOSED, MOUNTED] }), [
     10,
     [
-      "incomplete: the save point lacks 1 entry of the folder that could not be recorded",
+      "incomplete: 1 entry of the folder could not be recorded in the save point",
       "  closed  permission denied (EACCES)",
       ...mounted,
     ],
@@ -42,7 +42,7 @@ test("backup create says why all of a database was stored again", async () => {
   const fake = fakeLibrary({ createBackup: () => ({ ...CREATED, databases }) });
   const { stdout } = await runFake(["backup", "create", "-r", "x"], { fake });
   assert.deepEqual(stdout.trimEnd().split("\n").slice(2), [
-    "  data/app.db was stored whole: 19000 of 20000 pages changed, as VACUUM does",
+    "  data/app.db was stored completely: 19000 of 20000 pages changed, as VACUUM does",
   ]);
 });
 
@@ -131,6 +131,6 @@ test("backup create takes digits for what is there, and says both ways where a f
   ]);
   assert.match(
     String(await sent("dump", {})),
-    /^refused,name the folder that it lies in; or back it up alone, as a stream: /,
+    /^refused,name the folder that contains it, or back it up alone as a stream: /,
   );
 });

@@ -39,12 +39,16 @@ const FIRST = new VerbOptions(
 const OPTIONS = new VerbOptions(
   pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
   {
-    save: { flags: "--no-save", text: "head as it is; says how far the folder has moved on from it", value: false },
+    save: {
+      flags: "--no-save",
+      text: "back up head without saving, and report how far the folder has changed since",
+      value: false,
+    },
     tags: "-t, --tag <tags>",
-    hostname: { flags: "--host <name>", text: "in place of this machine's name (also RESTIC_HOST)" },
+    hostname: { flags: "--host <name>", text: "host name to record instead of this machine's name (also RESTIC_HOST)" },
     jobs: "--jobs <n>",
     dryRun: {
-      text: "only say what would be transferred of the last save point; nothing is saved and no folder adopted",
+      text: "only report what would be transferred of the last save point; saves nothing and adopts no folder",
     },
   },
 );
@@ -54,7 +58,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[words...]",
-      text: "a folder, which is saved first, default the current one; or a save point; after --stdin-from-command the command",
+      text: "a folder, which is saved first (default: the current folder), or a save point; with --stdin-from-command the command",
       completes: "points",
     },
   ],
@@ -66,24 +70,27 @@ export const command: CommandDefinition = {
     ...OPTIONS.definitions,
     {
       flags: "--files-from <file>",
-      text: "a file of folders and files to back up, one a line, with patterns as restic's (-: stdin); may be repeated",
+      text: "file with folders and files to back up, one path or restic pattern a line (-: stdin); may be repeated",
       repeat: true,
     },
-    { flags: "--stdin", text: "what comes on stdin as one file, instead of a save point" },
-    { flags: "--stdin-from-command", text: "what a command writes; no snapshot when it fails" },
+    { flags: "--stdin", text: "back up stdin as one file, instead of a save point" },
+    { flags: "--stdin-from-command", text: "back up a command's stdout as one file; no snapshot if the command fails" },
     { flags: "--stdin-filename <name>", text: "the file's name in the snapshot (default stdin)" },
   ],
   examples: [
-    { line: "cairn backup create -r /srv/backups", text: "save the folder, and put that point into the repository" },
-    { line: "cairn backup create -r /srv/backups ~/project", text: "the same of another folder" },
-    { line: "cairn backup create -r /srv/backups head~3 -t before-release", text: "an older point, with a tag" },
+    { line: "cairn backup create -r /srv/backups", text: "save the current folder, and back that point up" },
+    { line: "cairn backup create -r /srv/backups ~/project", text: "save another folder, and back it up" },
+    {
+      line: "cairn backup create -r /srv/backups head~3 -t before-release",
+      text: "back up an older point, with a tag",
+    },
     {
       line: "cairn backup create -r /srv/backups --stdin-filename db.sql --stdin-from-command -- pg_dump shop",
-      text: "a database, without a file in between",
+      text: "back up a database dump without a temporary file",
     },
     {
       line: "cairn backup create -r /srv/backups /etc /home/ann/papers",
-      text: "several folders as one snapshot, read as they are, without a save point",
+      text: "back up several folders as one snapshot, without a save point",
     },
     { line: "tar c /etc | cairn backup create -r /srv/backups --stdin --stdin-filename etc.tar", text: "a stream" },
   ],
@@ -99,7 +106,9 @@ export const command: CommandDefinition = {
     const saving = readSaving(context, input);
     const [name] = Object.keys(saving);
     if (name !== undefined && !isSaved)
-      throw usage(`--${kebab(name)} is of the save before the backup: it goes with no POINT and not with --no-save`);
+      throw usage(
+        `--${kebab(name)} is an option of the save before the backup: it works neither with POINT nor with --no-save`,
+      );
     const options: CreateBackupOptions = { ...ofSnapshot(context, input), ...saving };
     if (point !== undefined) options.point = point;
     const kept = isSaved && options.dryRun !== true ? null : await context.open(folder);
@@ -134,9 +143,13 @@ async function folderOf(context: Context, word: string): Promise<string | undefi
   const found = lookAt(context, word);
   if (found !== undefined && !found.isDirectory()) throw noFolder(word);
   if (isPath || found !== undefined) return word;
-  throw new CairnError("not_found", `there is neither a save point nor a folder ${JSON.stringify(word.slice(0, 80))}`, {
-    hint: "`cairn history` lists the points",
-  });
+  throw new CairnError(
+    "not_found",
+    `neither a save point nor a folder has the name ${JSON.stringify(word.slice(0, 80))}`,
+    {
+      hint: "`cairn history` lists the points",
+    },
+  );
 }
 
 /**
@@ -157,10 +170,14 @@ async function isFolder(context: Context, digits: string): Promise<boolean> {
     if (error.code === "not_found" || error.code === "not_a_workspace") return true;
     throw error.code === "ambiguous" ? reworded(error, { hint: `use more digits; ${asFolder}` }) : error;
   }
-  throw new CairnError("ambiguous", `${digits} is a folder here, and a save point's id begins so`, {
-    hint: `${asFolder}, the point ${id}`,
-    details: { candidates: [id] },
-  });
+  throw new CairnError(
+    "ambiguous",
+    `${digits} is ambiguous: it is a folder, and also the beginning of a save point's id`,
+    {
+      hint: `${asFolder}, the point ${id}`,
+      details: { candidates: [id] },
+    },
+  );
 }
 
 /** Reads the options that only a save takes; absent where they were not given. */
@@ -182,8 +199,8 @@ function lookAt(context: Context, word: string): Stats | undefined {
 
 function noFolder(word: string): CairnError {
   const line = `cairn backup create --stdin --stdin-filename ${shellQuote(basename(word))} < ${shellQuote(word)}`;
-  return new CairnError("refused", `${printable(word)} is no folder, and a backup is of a folder`, {
-    hint: `name the folder that it lies in; or back it up alone, as a stream: ${line}`,
+  return new CairnError("refused", `${printable(word)} is not a folder`, {
+    hint: `name the folder that contains it, or back it up alone as a stream: ${line}`,
   });
 }
 
@@ -192,7 +209,7 @@ function leadingOn(context: Context, error: unknown, point: string | undefined):
   if (!(error instanceof CairnError)) return error;
   if (error.code === "refused" && error.details?.["guard"] === "nested")
     return reworded(error, {
-      hint: "back that workspace up: single paths can be restored from its backups; --allow nested keeps both",
+      hint: "back up that workspace instead: single paths can be restored from its backups; --allow nested makes both workspaces",
     });
   if (error.code === "not_found" && point !== undefined && lookAt(context, point)?.isDirectory() === true)
     return reworded(error, { hint: `\`cairn history\` lists the points; the folder is ./${point}` });
@@ -222,10 +239,10 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
     Object.keys(readSaving(context, input)).length > 0 ||
     (!isCommand && words.length > 0)
   )
-    throw usage("a stream is no save point: --stdin takes no POINT, no --no-save and no option of a save");
+    throw usage("--stdin makes no save point: it takes no POINT, no --no-save and no option of a save");
   if (isCommand && words.length === 0)
-    throw usage("--stdin-from-command wants a command", "for example: --stdin-from-command -- pg_dump shop");
-  if (!isCommand && process.stdin.isTTY) throw usage("stdin is a terminal; --stdin wants a pipe or a file there");
+    throw usage("--stdin-from-command needs a command", "for example: --stdin-from-command -- pg_dump shop");
+  if (!isCommand && process.stdin.isTTY) throw usage("stdin is a terminal; --stdin needs a pipe or a file");
   const options: StreamBackupOptions = ofSnapshot(context, input);
   const filename = input.text("stdinFilename");
   if (filename !== undefined) options.filename = filename;
@@ -244,11 +261,11 @@ async function runPaths(context: Context, input: Input): Promise<Outcome> {
   const given = ofSnapshot(context, input);
   if (other !== undefined || input.denied("save") || given.dryRun === true)
     throw usage(
-      `several folders are no save point: ${other === undefined ? (given.dryRun === true ? "--dry-run" : "--no-save") : `--${kebab(other)}`} goes with one only`,
+      `${other === undefined ? (given.dryRun === true ? "--dry-run" : "--no-save") : `--${kebab(other)}`} works with one folder only: several folders are backed up without a save point`,
     );
   const listed = await Promise.all(input.list("filesFrom").map(async (file) => pathsFrom(context, file)));
   const paths = [...input.rest(0).map((word) => context.absolute(word)), ...listed.flat()];
-  if (paths.length === 0) throw usage("--files-from names no folder and no file that is there");
+  if (paths.length === 0) throw usage("--files-from names no existing folder or file");
   const { dryRun: _dryRun, ...options } = { ...given, exclude, reread, crossMounts, databases };
   return withRepository(context, input, async (repository) => {
     const result = await repository.createFromPaths(paths, options);
@@ -284,7 +301,7 @@ function namesOf(paths: readonly string[]): string {
 
 /** Says why all of a database that was stored before has been stored once more. */
 function databaseLine({ path, reason }: CreateBackupResult["databases"][number]): string[] {
-  return reason === null ? [] : [`  ${printable(path)} was stored whole: ${reason}`];
+  return reason === null ? [] : [`  ${printable(path)} was stored completely: ${reason}`];
 }
 
 function render(context: Context, result: CreateBackupResult | PathsBackupResult | StreamBackupResult): string {
@@ -292,13 +309,13 @@ function render(context: Context, result: CreateBackupResult | PathsBackupResult
   const { added, snapshot } = result;
   const blobs = plural(added.data_blobs + added.tree_blobs, "blob");
   const size = `${blobs}, ${formatBytes(added.bytes)}${added.packs === 0 ? "" : ` in ${formatBytes(added.stored_bytes)}`}`;
-  if (result.dry_run) return `would transfer ${size}; nothing was written there`;
+  if (result.dry_run) return `would transfer ${size}; nothing was written`;
   const what =
     result.save_point_id === null ? namesOf(snapshot?.paths ?? []) : `point ${result.save_point_id.slice(0, 8)}`;
   if (snapshot === null) return `unchanged since snapshot ${result.parent?.slice(0, 8) ?? ""}: no snapshot was made`;
   return [
     `${style.green("snapshot")} ${style.bold(snapshot.snapshot_id.slice(0, 8))} of ${what} in ${printable(result.location)}`,
-    `  ${added.packs === 0 ? "everything was there already" : `added ${size}`}, ${formatDuration(result.duration_ms)}`,
+    `  ${added.packs === 0 ? "the repository had everything already" : `added ${size}`}, ${formatDuration(result.duration_ms)}`,
     ...("databases" in result ? result.databases.flatMap(databaseLine) : []),
     ...("labels" in result ? result.labels.flatMap(labelLine) : []),
   ].join("\n");

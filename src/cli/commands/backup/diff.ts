@@ -10,19 +10,19 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "<from[:folder]>",
-      text: "a snapshot, or a folder in it: a path from the root of what was saved, or a whole one",
+      text: "a snapshot, or a folder in it: a path from the snapshot's root, or an absolute path",
     },
-    { name: "<to[:folder]>", text: "another one" },
+    { name: "<to[:folder]>", text: "another snapshot" },
   ],
   options: [
     ...REPOSITORY_OPTIONS,
-    { flags: "--metadata", text: "also what differs in mode, owner, times or attributes alone" },
+    { flags: "--metadata", text: "also list entries that differ only in mode, owner, times or attributes" },
   ],
   examples: [
-    { line: "cairn backup diff -r /srv/backups 1a2b3c4d latest", text: "what came, went and changed" },
+    { line: "cairn backup diff -r /srv/backups 1a2b3c4d latest", text: "list added, removed and changed entries" },
     {
       line: "cairn backup diff -r /srv/backups 1a2b3c4d:src latest:src",
-      text: "the same of one folder, by paths in it",
+      text: "compare one folder, with paths relative to it",
     },
   ],
   async run(context, input) {
@@ -58,6 +58,6 @@ function render({ style }: Context, { entries: all, truncated }: DiffBackupsResu
   const counts = { added: 0, modified: 0, removed: 0 };
   for (const { change } of entries) counts[change]++;
   const hidden = all.length - entries.length;
-  const rest = `${truncated ? ", and more" : ""}${hidden === 0 ? "" : `; ${formatCount(hidden)} in metadata alone: --metadata`}`;
+  const rest = `${truncated ? ", and more" : ""}${hidden === 0 ? "" : `; ${formatCount(hidden)} differ in metadata only: --metadata lists them`}`;
   return [...lines, style.dim(`${formatCounts(counts)}${rest}`)].join("\n");
 }

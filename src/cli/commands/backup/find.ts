@@ -19,28 +19,28 @@ const OPTIONS = new VerbOptions(pick(FindInBackupsOptions, "ignoreCase", "limit"
 export const command: CommandDefinition = {
   name: "backup find",
   arguments: [
-    { name: "<pattern>", text: "a name, or a path where it has a slash; with *, ?, [abc] and **; or an id" },
-    { name: "[snapshots...]", text: "only in these; default all" },
+    { name: "<pattern>", text: "a name, or a path if it has a slash, with *, ?, [abc] and **; or an object's id" },
+    { name: "[snapshots...]", text: "only these snapshots; default: all" },
   ],
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
-    { flags: "--blob", text: "the pattern is a blob's id: which files it is part of" },
-    { flags: "--tree", text: "… a tree's id: which directories it is" },
-    { flags: "--pack", text: "… a pack's id: what needs anything in it" },
+    { flags: "--blob", text: "the pattern is a blob's id: find the files that contain it" },
+    { flags: "--tree", text: "the pattern is a tree's id: find the directories with this tree" },
+    { flags: "--pack", text: "the pattern is a pack's id: find the entries that need the pack" },
     ...OPTIONS.definitions,
   ],
   examples: [
     {
       line: "cairn backup find -r /srv/backups '*.key'",
-      text: "every file of that name in any snapshot, newest first",
+      text: "every file that matches in any snapshot, newest first",
     },
-    { line: "cairn backup find -r /srv/backups 'src/**/main.ts' latest", text: "a path in the newest" },
-    { line: "cairn backup find -r /srv/backups --blob 1a2b3c4d", text: "what a blob that is damaged is part of" },
+    { line: "cairn backup find -r /srv/backups 'src/**/main.ts' latest", text: "a path in the newest snapshot" },
+    { line: "cairn backup find -r /srv/backups --blob 1a2b3c4d", text: "the files that contain a damaged blob" },
   ],
   async run(context, input) {
     const given = OPTIONS.read(context, input);
-    if (given.limit !== undefined && given.limit < 1) throw usage("--limit wants at least 1");
+    if (given.limit !== undefined && given.limit < 1) throw usage("--limit must be at least 1");
     const options: FindInBackupsOptions = { ...context.callOptions(), ...readChoice(context, input, 1), ...given };
     const objects = (["blob", "tree", "pack"] as const).filter((name) => input.flag(name));
     if (objects.length > 1) throw usage("--blob, --tree and --pack exclude each other");
@@ -49,13 +49,9 @@ export const command: CommandDefinition = {
       const result = await repository.find(input.required(0), options);
       const outcome: Outcome = { data: result, paged: true, text: () => render(context, result) };
       if (result.damaged.length > 0)
-        outcome.error = new CairnError(
-          "damaged",
-          `${plural(result.damaged.length, "directory")} could not be looked into`,
-          {
-            hint: "`cairn backup verify` says what is lost",
-          },
-        );
+        outcome.error = new CairnError("damaged", `${plural(result.damaged.length, "directory")} could not be read`, {
+          hint: "run `cairn backup verify` to see what is lost",
+        });
       return outcome;
     });
   },

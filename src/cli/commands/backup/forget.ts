@@ -20,27 +20,33 @@ const OPTIONS = new VerbOptions(pick(ForgetBackupsOptions, "prune", "allow", "in
 
 export const command: CommandDefinition = {
   name: "backup forget",
-  arguments: [{ name: "[snapshots...]", text: "exactly these, instead of rules; also those that cannot be read" }],
+  arguments: [{ name: "[snapshots...]", text: "exactly these snapshots, instead of rules; also unreadable ones" }],
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
     ...KEEP_OPTIONS,
-    { flags: "--group-by <what>", text: "what makes a group: host,paths,tags; default host,paths; empty: one group" },
+    {
+      flags: "--group-by <what>",
+      text: "group snapshots by any of host,paths,tags (default host,paths; empty: one group)",
+    },
     ...OPTIONS.definitions,
   ],
   examples: [
     {
       line: "cairn backup forget -r /srv/backups --keep-daily 14 --keep-weekly 8 --dry-run",
-      text: "what would go, and why",
+      text: "report which snapshots would be removed, and why",
     },
-    { line: "cairn backup forget -r /srv/backups --keep-last 10 --prune", text: "and free its content" },
-    { line: "cairn backup forget -r /srv/backups 1a2b3c4d", text: "exactly that one" },
+    {
+      line: "cairn backup forget -r /srv/backups --keep-last 10 --prune",
+      text: "remove snapshots, and free their data",
+    },
+    { line: "cairn backup forget -r /srv/backups 1a2b3c4d", text: "remove exactly this snapshot" },
   ],
   async run(context, input) {
     const snapshots = input.rest(0);
     const rules = readKeepRules(context, input);
     const isRuled = Object.keys(rules).length > 0;
-    if (snapshots.length > 0 && isRuled) throw usage("forget wants snapshots or rules, not both");
+    if (snapshots.length > 0 && isRuled) throw usage("forget takes snapshots or rules, not both");
     const options: ForgetBackupsOptions = {
       ...context.callOptions(),
       ...readChoice(context, input),
@@ -66,8 +72,8 @@ async function keptRules(
   const kept = await keptRepository(context, input);
   if (kept === null || kept.retention === null)
     throw usage(
-      "forget wants snapshots or a rule",
-      "for example --keep-last 10 --keep-daily 30; `cairn backup use --keep-daily 30` keeps rules for a folder",
+      "forget needs snapshots or a rule",
+      "give for example --keep-last 10 --keep-daily 30; `cairn backup use --keep-daily 30` remembers rules for a folder",
     );
   return {
     retention: kept.retention,
@@ -84,7 +90,8 @@ function readGrouping(text: string): SnapshotGrouping[] {
     .filter((word) => word !== "")
     .map((word) => {
       const known = GROUPINGS.find((each) => each === word);
-      if (known === undefined) throw usage(`--group-by knows ${GROUPINGS.join(", ")}; found ${JSON.stringify(word)}`);
+      if (known === undefined)
+        throw usage(`--group-by must be of ${GROUPINGS.join(", ")}; found ${JSON.stringify(word)}`);
       return known;
     });
 }
@@ -108,7 +115,7 @@ function render(context: Context, result: ForgetBackupsResult): string {
   else if (going === 0) lines.push("nothing to remove");
   else lines.push(`${style.green("removed")} ${plural(result.removed.length, "snapshot")}`);
   if (result.prune !== null) append(lines, renderPrune(context, result.prune));
-  else if (going > 0 && !result.dry_run) lines.push(style.dim("what only they needed goes with `cairn backup prune`"));
+  else if (going > 0 && !result.dry_run) lines.push(style.dim("run `cairn backup prune` to free their data"));
   return lines.join("\n");
 }
 

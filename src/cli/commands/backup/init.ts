@@ -7,10 +7,13 @@ export const command: CommandDefinition = {
   name: "backup init",
   options: REPOSITORY_OPTIONS,
   examples: [
-    { line: "cairn backup init -r /srv/backups", text: "asks for a password; without it nothing can be read again" },
+    {
+      line: "cairn backup init -r /srv/backups",
+      text: "asks for a new password; without it the data can never be read",
+    },
     {
       line: "cairn backup init -r /srv/backups --password-file ~/.backup-password",
-      text: "the password from a file; keep a copy of it elsewhere",
+      text: "read the password from a file; keep a copy of it elsewhere",
     },
   ],
   async run(context, input) {
@@ -28,8 +31,8 @@ export const command: CommandDefinition = {
         data: info,
         text: () =>
           [
-            `made the repository ${context.style.bold(info.repository_id.slice(0, 8))} in ${printable(info.location)}`,
-            "its password opens it; without the password nothing in it can ever be read",
+            `created the repository ${context.style.bold(info.repository_id.slice(0, 8))} in ${printable(info.location)}`,
+            "keep the password: without it the repository can never be read",
           ].join("\n"),
       };
     } finally {

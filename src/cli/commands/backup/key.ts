@@ -14,39 +14,39 @@ export const command: CommandDefinition = {
   name: "backup key",
   arguments: [
     { name: "<action>", text: "list, add, remove or passwd", completes: ACTIONS },
-    { name: "[key]", text: "remove: which; an id or a prefix" },
+    { name: "[key]", text: "remove: the key's id or a prefix of it" },
   ],
   options: [
     ...REPOSITORY_OPTIONS,
-    { flags: "--new-password-file <file>", text: "add, passwd: the file that holds the new password" },
-    { flags: "--new-password-command <command>", text: "add, passwd: the command that prints it" },
+    { flags: "--new-password-file <file>", text: "add, passwd: file with the new password" },
+    { flags: "--new-password-command <command>", text: "add, passwd: command that prints the new password" },
     {
       flags: "--age-recipient <recipient>",
-      text: "add: a new password encrypted for this age1…, instead of a known one",
+      text: "add: generate a random password, encrypted for this recipient (age1…)",
       repeat: true,
     },
-    { flags: "--age-output <file>", text: "add: the file that the encrypted password goes into" },
+    { flags: "--age-output <file>", text: "add: new file for the encrypted password" },
   ],
   examples: [
-    { line: "cairn backup key list -r /srv/backups", text: "which passwords open it: by whom and when" },
-    { line: "cairn backup key add -r /srv/backups", text: "one more password" },
+    { line: "cairn backup key list -r /srv/backups", text: "list the keys, with who added them and when" },
+    { line: "cairn backup key add -r /srv/backups", text: "add a password" },
     {
       line: "cairn backup key add -r /srv/backups --age-recipient age1qq… --age-output shop.age",
-      text: "opened from then on with --password-file shop.age --age-identity ~/.age/key.txt",
+      text: "add an encrypted password: it opens with --password-file shop.age --age-identity ~/.age/key.txt",
     },
-    { line: "cairn backup key passwd -r /srv/backups", text: "another one instead of the one in use" },
+    { line: "cairn backup key passwd -r /srv/backups", text: "change the password in use" },
   ],
   async run(context, input) {
     const action = input.required(0);
     const key = input.argument(1);
     if (!ACTIONS.includes(action))
-      throw usage(`backup key knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
+      throw usage(`the action of backup key must be one of ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
     if ((action === "remove") !== (key !== undefined))
-      throw usage(action === "remove" ? "backup key remove wants a KEY" : `backup key ${action} takes no KEY`);
+      throw usage(action === "remove" ? "backup key remove needs a KEY" : `backup key ${action} takes no KEY`);
     const recipients = input.list("ageRecipient");
     const output = input.text("ageOutput");
     if ((recipients.length === 0) !== (output === undefined))
-      throw usage("--age-recipient and --age-output belong together");
+      throw usage("--age-recipient and --age-output must be given together");
     const isTyped = action === "passwd" || (action === "add" && output === undefined);
     if (!isTyped && (input.text("newPasswordFile") ?? input.text("newPasswordCommand")) !== undefined)
       throw usage(
@@ -56,7 +56,10 @@ export const command: CommandDefinition = {
     for (const file of [output, input.text("newPasswordFile")]) if (file !== undefined) context.place(file);
     return withRepository(context, input, async (repository) => {
       const result = await act(context, input, { repository, action, key });
-      const made = output === undefined ? [] : [`${printable(output)} opens it, with --age-identity`];
+      const made =
+        output === undefined
+          ? []
+          : [`the password file ${printable(output)} opens the repository, with --age-identity`];
       return { data: result, text: async () => [...made, await render(context, result)].join("\n") };
     });
   },

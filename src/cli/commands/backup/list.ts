@@ -13,26 +13,26 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 /** Options that choose snapshots. */
 export const FILTER_OPTIONS: readonly OptionDefinition[] = [
-  { flags: "--host <name>", text: "only those of this host; several: any of them", repeat: true },
-  { flags: "--path <path>", text: "only those of this folder; several: of all of them", repeat: true },
+  { flags: "--host <name>", text: "only snapshots of this host; repeated: of any of the hosts", repeat: true },
+  { flags: "--path <path>", text: "only snapshots of this folder; repeated: of all the folders", repeat: true },
   {
     flags: "-t, --tag <tags>",
-    text: "only those with all of these, comma between; several: any of them",
+    text: "only snapshots with all of these tags, separated by commas; repeated: with any of the lists",
     repeat: true,
   },
 ];
 
 export const command: CommandDefinition = {
   name: "backup list",
-  arguments: [{ name: "[snapshots...]", text: "only these: ids, prefixes, or latest; default all" }],
+  arguments: [{ name: "[snapshots...]", text: "only these snapshots: ids, prefixes, or latest; default: all" }],
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
-    { flags: "--latest <count>", text: "only the newest so many of each host and folder" },
+    { flags: "--latest <count>", text: "only this many of the newest of each host and folder" },
   ],
   examples: [
     { line: "cairn backup list -r /srv/backups", text: "every snapshot, oldest first" },
-    { line: "cairn backup list -r /srv/backups --latest 1", text: "the newest of each folder" },
+    { line: "cairn backup list -r /srv/backups --latest 1", text: "the newest snapshot of each host and folder" },
   ],
   async run(context, input) {
     const options: ListBackupsOptions = {
@@ -40,7 +40,7 @@ export const command: CommandDefinition = {
       ...readChoice(context, input),
     };
     const latest = input.count("latest");
-    if (latest !== undefined && latest < 1) throw usage("--latest wants at least 1");
+    if (latest !== undefined && latest < 1) throw usage("--latest must be at least 1");
     if (latest !== undefined) options.latest = latest;
     return withRepository(context, input, async (repository) => {
       const list = await repository.list(options);

@@ -30,19 +30,19 @@ function told(result: Partial<PruneBackupsResult>): string {
 
 test("a prune counts packs in no index among those that go, planned or done", () => {
   const packs = { removed_packs: 1, unindexed_packs: 18, bytes_freed: 2048 };
-  assert.equal(told({ ...packs, dry_run: true }), "would free 2 KiB: 19 packs without use, 0 packs written anew");
-  assert.equal(told(packs), "freed 2 KiB: 19 packs removed, 0 packs written anew, 1 ms");
+  assert.equal(told({ ...packs, dry_run: true }), "would free 2 KiB: 19 packs unused, 0 packs to repack");
+  assert.equal(told(packs), "freed 2 KiB: 19 packs removed, 0 packs repacked, 1 ms");
 });
 
 test("a prune names damaged packs that it leaves alone, planned or done", () => {
   for (const dry_run of [true, false])
-    assert.match(told({ dry_run, damaged_packs: ["ab"] }), /\n1 damaged pack left alone: see `cairn backup verify`$/);
+    assert.match(told({ dry_run, damaged_packs: ["ab"] }), /\n1 damaged pack not changed: see `cairn backup verify`$/);
 });
 
 test("a prune that could delete nothing says why, and not that it freed nothing", () => {
   assert.equal(
     told({ postponed: true }),
-    "others use the repository, or its lists are short: what could not be deleted goes with the next prune",
+    "other processes use the repository, or its lists are incomplete: the next prune deletes the rest",
   );
   assert.equal(told({}), "nothing to free");
 });

@@ -15,12 +15,12 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     PACK_SIZE_OPTION,
-    { flags: "--max-unused <percent>", text: "how much of a pack may be unused before it is written anew; default 5" },
+    { flags: "--max-unused <percent>", text: "repack a pack if more than this percentage of it is unused; default 5" },
     ...OPTIONS.definitions,
   ],
   examples: [
-    { line: "cairn backup prune -r /srv/backups", text: "free what no snapshot needs" },
-    { line: "cairn backup prune -r /srv/backups --max-unused 0", text: "to the last byte" },
+    { line: "cairn backup prune -r /srv/backups", text: "free data that no snapshot needs" },
+    { line: "cairn backup prune -r /srv/backups --max-unused 0", text: "free every unused byte" },
   ],
   async run(context, input) {
     const options: PruneBackupsOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
@@ -37,8 +37,8 @@ function readPercent(text: string): number {
   const match = /^(\d{1,3}(?:\.\d+)?)%?$/.exec(text);
   if (match === null || Number(match[1]) > 100)
     throw usage(
-      `--max-unused wants a percentage from 0 to 100, found ${JSON.stringify(text)}`,
-      "it is of each pack: 0 frees to the last byte, 100 writes no pack anew",
+      `--max-unused must be a percentage from 0 to 100; found ${JSON.stringify(text)}`,
+      "choose how much of each pack may be unused: 0 frees every unused byte, 100 repacks nothing",
     );
   return Number(match[1]) / 100;
 }
@@ -50,17 +50,17 @@ export function renderPrune({ style }: Context, result: PruneBackupsResult): str
   const damaged: string[] = [];
   if (result.damaged_packs.length > 0)
     damaged.push(
-      style.red(`${plural(result.damaged_packs.length, "damaged pack")} left alone: see \`cairn backup verify\``),
+      style.red(`${plural(result.damaged_packs.length, "damaged pack")} not changed: see \`cairn backup verify\``),
     );
   if (result.dry_run)
     return [
-      `would free ${freed}: ${plural(removed, "pack")} without use, ${plural(repacked, "pack")} written anew`,
+      `would free ${freed}: ${plural(removed, "pack")} unused, ${plural(repacked, "pack")} to repack`,
       ...damaged,
     ];
   const lines: string[] = [];
   if (removed + repacked > 0)
     lines.push(
-      `${style.green("freed")} ${freed}: ${plural(removed, "pack")} removed, ${plural(repacked, "pack")} written anew, ${formatDuration(result.duration_ms)}`,
+      `${style.green("freed")} ${freed}: ${plural(removed, "pack")} removed, ${plural(repacked, "pack")} repacked, ${formatDuration(result.duration_ms)}`,
     );
   else if (!postponed) lines.push("nothing to free");
   const { merged_packs: packs, merged_indexes: indexes } = result;
@@ -68,9 +68,7 @@ export function renderPrune({ style }: Context, result: PruneBackupsResult): str
     lines.push(`merged ${plural(packs, "small pack")} and ${plural(indexes, "small index file")} into fewer`);
   if (postponed)
     lines.push(
-      style.yellow(
-        "others use the repository, or its lists are short: what could not be deleted goes with the next prune",
-      ),
+      style.yellow("other processes use the repository, or its lists are incomplete: the next prune deletes the rest"),
     );
   return [...lines, ...damaged];
 }

@@ -13,8 +13,8 @@ export const command: CommandDefinition = {
   name: "backup recover",
   options: [...REPOSITORY_OPTIONS, ...OPTIONS.definitions],
   examples: [
-    { line: "cairn backup recover -r /srv/backups --dry-run", text: "what no snapshot leads to, and is still there" },
-    { line: "cairn backup recover -r /srv/backups", text: "one snapshot of it, tagged recovered" },
+    { line: "cairn backup recover -r /srv/backups --dry-run", text: "list trees that no snapshot refers to" },
+    { line: "cairn backup recover -r /srv/backups", text: "make one snapshot of them, tagged recovered" },
   ],
   async run(context, input) {
     const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
@@ -23,7 +23,7 @@ export const command: CommandDefinition = {
       const outcome: Outcome = { data: result, text: () => render(context, result) };
       if (result.unreadable.length > 0)
         outcome.error = new CairnError("damaged", `${plural(result.unreadable.length, "tree")} cannot be read`, {
-          hint: "`cairn backup repair packs` saves what is sound in damaged packs",
+          hint: "run `cairn backup repair packs` to save the intact blobs of damaged packs",
         });
       return outcome;
     });
@@ -39,7 +39,7 @@ function render({ style }: Context, { gathered, unreadable }: RecoverBackupsResu
   if (gathered === null) return [...limited(damaged, SHOWN, style), "nothing to recover"].join("\n");
   const { new_id: id, trees } = gathered;
   const made = id === null ? "would make a snapshot" : `${style.green("snapshot")} ${style.bold(id.slice(0, 8))}`;
-  const next = id === null ? "nothing was changed" : style.dim("`cairn backup forget ID` removes what is not wanted");
+  const next = id === null ? "nothing was changed" : style.dim("to remove it again: `cairn backup forget ID`");
   return [
     `${made} of ${plural(trees.length, "tree")}`,
     ...limited(trees.map(shownTree), SHOWN, style),
@@ -49,5 +49,5 @@ function render({ style }: Context, { gathered, unreadable }: RecoverBackupsResu
 }
 
 function shownTree({ path, lost }: { path: string; lost: number }): string {
-  return `    ${path}${lost === 0 ? "" : ` without ${plural(lost, "entry")} of which something is lost`}`;
+  return `    ${path}${lost === 0 ? "" : ` without ${plural(lost, "entry")}, whose data is partly lost`}`;
 }

@@ -11,7 +11,7 @@ import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(pick(RepairSnapshotsOptions, "plan", "forget"), {
-  forget: { text: "snapshots: those that lack something go once the new ones are there" },
+  forget: { text: "snapshots: forget the old snapshots once the new ones are written" },
 });
 
 export const command: CommandDefinition = {
@@ -19,21 +19,27 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "<what>",
-      text: "index, packs or snapshots; in that order, each after the one before",
+      text: "index, packs or snapshots; if several are needed, repair them in this order",
       completes: ["index", "packs", "snapshots"],
     },
-    { name: "[names...]", text: "only these packs (default: all that reading every byte finds damaged) or snapshots" },
+    {
+      name: "[names...]",
+      text: "only these packs (default: all that are found damaged by reading every byte) or snapshots",
+    },
   ],
   options: [...REPOSITORY_OPTIONS, ...OPTIONS.definitions],
   examples: [
-    { line: "cairn backup repair index -r /srv/backups --plan", text: "does the index say what packs there are?" },
+    {
+      line: "cairn backup repair index -r /srv/backups --plan",
+      text: "check whether the index lists the packs that exist",
+    },
     {
       line: "cairn backup repair packs -r /srv/backups",
-      text: "save what is sound in damaged packs; the next backup stores again what it still has of the rest",
+      text: "save the intact blobs of damaged packs; the next backup stores lost data again if the folder still has it",
     },
     {
       line: "cairn backup repair snapshots -r /srv/backups --plan",
-      text: "what is lost for good, and of which snapshots; without --plan new ones are made that lack it",
+      text: "report what each snapshot has lost; without --plan, make new snapshots without the lost data",
     },
   ],
   async run(context, input) {
@@ -41,9 +47,9 @@ export const command: CommandDefinition = {
     const names = input.rest(1);
     if (what === "snapshots") return snapshots(context, input, names);
     if (what !== "index" && what !== "packs")
-      throw usage(`repair knows index, packs and snapshots; found ${JSON.stringify(what)}`);
+      throw usage(`repair must be of index, packs or snapshots; found ${JSON.stringify(what)}`);
     if (what === "index" && names.length > 0) throw usage("repair index takes no packs");
-    if (input.flag("forget")) throw usage(`--forget is for repair snapshots, not for repair ${what}`);
+    if (input.flag("forget")) throw usage(`--forget works with repair snapshots, not with repair ${what}`);
     const { plan } = OPTIONS.read(context, input);
     const options: RepairBackupsOptions = { ...context.callOptions(), what, plan };
     if (names.length > 0) options.packs = names;
@@ -61,7 +67,7 @@ async function snapshots(context: Context, input: Input, names: string[]): Promi
     const result = await repository.repairSnapshots(options);
     const outcome: Outcome = { data: result, text: () => renderSnapshots(context, result) };
     if (result.unreadable.length > 0)
-      outcome.error = new CairnError("damaged", `${plural(result.unreadable.length, "snapshot")} cannot be mended`, {
+      outcome.error = new CairnError("damaged", `${plural(result.unreadable.length, "snapshot")} cannot be repaired`, {
         hint: UNREADABLE_HINT,
       });
     return outcome;
@@ -70,8 +76,9 @@ async function snapshots(context: Context, input: Input, names: string[]): Promi
 
 function renderSnapshots({ style }: Context, result: RepairSnapshotsResult): string {
   const lines = result.repaired.flatMap((each) => {
-    const made = each.new_id === null ? "nothing is left of it" : `${each.new_id.slice(0, 8)} was made without it`;
-    const fate = result.plan ? "" : `: ${made}${each.forgotten ? ", and it is forgotten" : ""}`;
+    const made =
+      each.new_id === null ? "no data of it is left" : `replaced by ${each.new_id.slice(0, 8)} without the lost data`;
+    const fate = result.plan ? "" : `: ${made}${each.forgotten ? ", and the old snapshot was forgotten" : ""}`;
     const lost = each.lost.map(({ path, kind, detail }) => {
       const end = kind === "directory" ? "/" : "";
       return `    /${printable(path)}${path === "" ? "" : end}: ${printable(detail)}`;
@@ -86,9 +93,9 @@ function renderSnapshots({ style }: Context, result: RepairSnapshotsResult): str
   );
   const isAlone = result.repaired.length + stays.length === 0;
   const word = plural(result.intact, isAlone ? "snapshot" : "other snapshot");
-  const whole = result.intact === 0 ? "" : `; ${word} ${result.intact === 1 ? "is" : "are"} whole`;
-  if (result.repaired.length === 0) return [...stays, `${style.green("nothing to mend")}${whole}`].join("\n");
-  const end = result.plan ? "nothing was changed" : style.green("mended");
+  const whole = result.intact === 0 ? "" : `; ${word} ${result.intact === 1 ? "is" : "are"} intact`;
+  if (result.repaired.length === 0) return [...stays, `${style.green("nothing to repair")}${whole}`].join("\n");
+  const end = result.plan ? "nothing was changed" : style.green("repaired");
   return [...lines, ...stays, `${end}${whole}`].join("\n");
 }
 
@@ -101,25 +108,25 @@ function render({ style }: Context, result: RepairBackupsResult): string {
     ...result.damaged_indexes.map((name) => `  index ${name.slice(0, 12)}, which cannot be read, ${would}replaced`),
     ...result.dropped_packs.map(
       ({ pack, blobs, reason }) =>
-        `  pack ${pack.slice(0, 12)} (${plural(blobs, "blob")}) ${would}taken out: ${printable(reason)}`,
+        `  pack ${pack.slice(0, 12)} (${plural(blobs, "blob")}) ${would}removed from the index: ${printable(reason)}`,
     ),
     ...result.unreadable_packs.map(
       ({ pack, reason }) => `  pack ${pack.slice(0, 12)} stays as it is: ${printable(reason)}`,
     ),
   ];
-  if (lines.length === 0) return style.green("nothing to mend");
+  if (lines.length === 0) return style.green("nothing to repair");
   const shown = limited(lines, SHOWN, style);
   if (result.plan) return [...shown, "nothing was changed"].join("\n");
   const [saved, lost] = [result.saved_blobs ?? 0, result.lost_blobs?.length ?? 0];
   const blobs = [
-    saved === 0 ? "" : `: ${plural(saved, "blob")} saved out of damaged packs`,
+    saved === 0 ? "" : `: ${plural(saved, "blob")} saved from damaged packs`,
     lost === 0 ? "" : `, ${plural(lost, "blob")} lost`,
   ];
   return [
     ...shown,
-    `${style.green("mended")}${blobs.join("")}`,
+    `${style.green("repaired")}${blobs.join("")}`,
     style.dim(
-      "`cairn backup verify` says what is missing now; a backup of a folder that has it stores it again, `repair snapshots` goes on without it",
+      "run `cairn backup verify` to see what is missing now; a backup of a folder that still has the data stores it again, and `repair snapshots` makes snapshots without it",
     ),
   ].join("\n");
 }

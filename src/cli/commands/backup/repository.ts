@@ -21,26 +21,32 @@ import { printable } from "../../render/format.ts";
 export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
   {
     flags: "-r, --repo <repository>",
-    text: "/path, sftp:user@host:/path, s3:https://host/bucket, rest:https://host/ (also CAIRN_REPOSITORY); default: what `backup use` keeps for the folder",
+    text: "/path, sftp:user@host:/path, s3:https://host/bucket, rest:https://host/ (also CAIRN_REPOSITORY); default: the folder's repository, set by `backup use`",
   },
-  { flags: "--password-file <file>", text: "the file that holds its password (also CAIRN_PASSWORD_FILE)" },
-  { flags: "--password-command <command>", text: "the command that prints its password (also CAIRN_PASSWORD_COMMAND)" },
-  { flags: "--age-identity <file>", text: "opens a password file that age encrypted (also CAIRN_AGE_IDENTITY)" },
-  { flags: "--limit-upload <rate>", text: "bytes a second to it, e.g. 5MiB" },
-  { flags: "--limit-download <rate>", text: "bytes a second from it" },
-  { flags: "--connections <n>", text: "calls under way at once; default 5 (rest:), 16 (s3:)" },
+  { flags: "--password-file <file>", text: "file with the repository's password (also CAIRN_PASSWORD_FILE)" },
+  {
+    flags: "--password-command <command>",
+    text: "command that prints the repository's password (also CAIRN_PASSWORD_COMMAND)",
+  },
+  {
+    flags: "--age-identity <file>",
+    text: "age identity file that decrypts the password file (also CAIRN_AGE_IDENTITY)",
+  },
+  { flags: "--limit-upload <rate>", text: "maximum upload rate in bytes a second, e.g. 5MiB" },
+  { flags: "--limit-download <rate>", text: "maximum download rate in bytes a second" },
+  { flags: "--connections <n>", text: "maximum number of concurrent requests; default 5 (rest:), 16 (s3:)" },
 ];
 
 export const PACK_SIZE_OPTION: OptionDefinition = {
   flags: "--pack-size <MiB>",
-  text: "size of new packs, 4 to 128; default 16 (also RESTIC_PACK_SIZE)",
+  text: "target size of new packs, 4 to 128; default 16 (also RESTIC_PACK_SIZE)",
 };
 
 /** Options of verbs that make packs of what is new. */
 export const PACK_OPTIONS: readonly OptionDefinition[] = [
   {
     flags: "--compression <how>",
-    text: "of what is new there: auto, fastest: as the workspace holds it; better; max; off (also RESTIC_COMPRESSION)",
+    text: "compression of new data: auto or fastest (as in the workspace's store), better, max, or off (also RESTIC_COMPRESSION)",
     values: Compression.options,
   },
   PACK_SIZE_OPTION,
@@ -48,7 +54,7 @@ export const PACK_OPTIONS: readonly OptionDefinition[] = [
 
 /** Hint where files of snapshots are damaged. */
 export const UNREADABLE_HINT =
-  "`cairn backup recover` finds what it held, and `cairn backup forget ID` removes a snapshot whose file cannot be read";
+  "`cairn backup recover` finds the trees of such a snapshot, and `cairn backup forget ID` removes a snapshot whose file cannot be read";
 
 const PREFIXES = ["CAIRN_", "RESTIC_"];
 const MAX_NAME_BYTES = 64 << 10;
@@ -73,7 +79,9 @@ export async function repositoryOptions(context: Context, input: Input, of: ForF
   const kept = await keptRepository(context, input, of);
   const { json, quiet } = context.globals;
   if (kept !== null && !json && !quiet)
-    context.diagnose(`the repository is ${printable(kept.repository)}, which is kept for ${printable(kept.folder)}`);
+    context.diagnose(
+      `using the repository ${printable(kept.repository)}, set for ${printable(kept.folder)} by \`backup use\``,
+    );
   return namedOptions(context, input, kept === null ? {} : { kept });
 }
 
@@ -129,7 +137,7 @@ export async function openNamed(context: Context, { options, former }: NamedOpti
       throw isWrongPassword(again) ? error : again;
     });
     context.note(
-      `the password of ${withoutSecret(options.repository)} opens it only as earlier versions of Cairn took it, which was not as it is: other passwords may open it too, and restic does not with this one; \`cairn backup key passwd\` with the same password as the new one mends that`,
+      `the password of ${withoutSecret(options.repository)} opens it only in the altered form that earlier versions of Cairn used: restic cannot open it with this password, and similar passwords may open it too; to fix this, run \`cairn backup key passwd\` and give the same password as the new one`,
     );
     return repository;
   }
@@ -181,12 +189,12 @@ function packStyle(env: Context["env"], input: Input): Pick<RepositoryOptions, "
   if (how !== undefined) {
     style.compression = Compression.options.find((each) => each === how);
     if (style.compression === undefined)
-      throw usage(`${ofHow} knows ${Compression.options.join(", ")}; found ${JSON.stringify(how)}`);
+      throw usage(`${ofHow} must be one of ${Compression.options.join(", ")}; found ${JSON.stringify(how)}`);
   }
   const [size, ofSize] = given(env, input.text("packSize"), "PACK_SIZE");
   if (size !== undefined) {
     const count = /^\d{1,3}$/.test(size) ? Number(size) : 0;
-    if (count < 4 || count > 128) throw usage(`${ofSize} wants 4 to 128, in MiB; found ${JSON.stringify(size)}`);
+    if (count < 4 || count > 128) throw usage(`${ofSize} must be 4 to 128, in MiB; found ${JSON.stringify(size)}`);
     style.packSize = count * 1024 * 1024;
   }
   return style;
@@ -205,7 +213,7 @@ function limitsOf(input: Input): TransferLimits | null {
   const connections = input.count("connections");
   const named = { "--limit-upload": up, "--limit-download": down, "--connections": connections };
   for (const [option, value] of Object.entries(named))
-    if (value !== undefined && value < 1) throw usage(`${option} is at least 1`, "leave it out for the default");
+    if (value !== undefined && value < 1) throw usage(`${option} must be at least 1`, "leave it out for the default");
   if (up !== undefined) limits.uploadRate = up;
   if (down !== undefined) limits.downloadRate = down;
   if (connections !== undefined) limits.connections = connections;
@@ -233,7 +241,11 @@ function nameIn(file: string): string {
     throw toCairnError(error, `reading the repository's name in ${printable(file)}`);
   }
   const name = bytes.toString("utf8").trim();
-  if (name === "") throw usage(`${printable(file)} names no repository`, "one line with what -r takes");
+  if (name === "")
+    throw usage(
+      `the repository file ${printable(file)} names no repository`,
+      "write one line into it, with a value of -r",
+    );
   return name;
 }
 
@@ -241,8 +253,8 @@ export function locationOf(context: Context, input: Input): string {
   const location = nameOf(context, input);
   if (location === undefined || location === "")
     throw usage(
-      "which repository? name one with -r",
-      "-r /srv/backups, or the variable CAIRN_REPOSITORY; `cairn backup use -r /srv/backups` keeps one for a folder",
+      "no repository is named",
+      "name one with -r, for example -r /srv/backups, or in the variable CAIRN_REPOSITORY; `cairn backup use -r /srv/backups` remembers one for a folder",
     );
   return absolute(context, location);
 }
@@ -261,7 +273,7 @@ export function isRemote(location: string): boolean {
 /** The other repository of a verb that has two: `--to-repo` and its password. */
 export function otherRepositoryOptions(context: Context, input: Input): NamedOptions {
   const location = input.text("toRepo");
-  if (location === undefined || location === "") throw usage("which repository to copy into? name it with --to-repo");
+  if (location === undefined || location === "") throw usage("no repository to copy into is named: use --to-repo");
   return optionsFor(context, input, {
     repository: absolute(context, location),
     file: input.text("toPasswordFile"),

@@ -37,7 +37,7 @@ test("a dry run of a restore in place adopts no folder, and says what a restore 
   const fake = fakeLibrary({ open: failing(NO_WORKSPACE) });
   const { status, envelope } = await runJson([...LINE, root, "--dry-run"], { fake });
   assert.deepEqual([status, envelope.error?.code], [3, "not_a_workspace"]);
-  assert.match(envelope.error?.hint ?? "", /adopts no folder; without it .* saved first/);
+  assert.match(envelope.error?.hint ?? "", /adopts no folder; without --dry-run .* saved first/);
   assert.throws(() => argsOf(fake, "openOrAdopt"));
 });
 
@@ -47,7 +47,7 @@ test("a restore in place that a guard refuses names the command that lets it", a
   const fake = fakeLibrary({ open: failing(NO_WORKSPACE), openOrAdopt: failing(home) });
   const { status, envelope } = await runJson([...LINE, join(root, "folder")], { fake });
   assert.equal(status, 7);
-  assert.match(envelope.error!.hint!, new RegExp(`^where it is meant: cairn init ${root}/folder --allow home, and`));
+  assert.match(envelope.error!.hint!, new RegExp(`^if this is intended: cairn init ${root}/folder --allow home, then`));
 });
 
 test("what follows the first colon of a snapshot is the folder in it that is restored", async () => {

@@ -28,15 +28,15 @@ const OPTIONS = new VerbOptions(
   {
     proveFrom: {
       flags: "--prove-from <where>",
-      text: "as --prove, from disk, the default, or memory: faster, and says nothing of the disk",
+      text: "like --prove, reading from disk (default) or memory (faster, but proves nothing about the disk)",
     },
     receipt: "--receipt <file>",
     jobs: "--jobs <n>",
     overwrite: {
       flags: "--overwrite <when>",
-      text: "--to a folder that is not empty, too: entries that are there stay (never), are replaced where size, times, mode or target differ (if-changed), or always; nothing else in it is touched",
+      text: "allow --to a folder that is not empty: existing entries are kept (never), replaced if size, times, mode or link target differ (if-changed), or replaced (always); other entries stay",
     },
-    dryRun: { text: "only say how much would be written, in place what would change" },
+    dryRun: { text: "only report how much would be written, or with --in-place what would change" },
   },
 );
 
@@ -45,53 +45,68 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "<snapshot[:folder]>",
-      text: "a snapshot: id, prefix, latest, or a save point's id; and only what is below a folder in it, without its path",
+      text: "a snapshot (id, prefix, latest, or a save point's id); with :FOLDER only the content of that folder, without its path",
     },
-    { name: "[path...]", text: "only these, from the root of what was saved, or from that folder" },
+    { name: "[path...]", text: "only these paths, relative to the snapshot's root or to FOLDER" },
   ],
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS.map((option) => ({ ...option, text: `latest: ${option.text}` })),
     { flags: "--to <dir>", text: "the folder to write into: absent or empty, unless --overwrite is given" },
-    { flags: "--in-place", text: "make the workspace's folder equal to it, saved first; `cairn undo` takes it back" },
-    { flags: "--keep-present", text: "in place: let entries stay that the snapshot does not have" },
-    { flags: "--no-prove", text: "do not read again what was written" },
-    { flags: "--prove", text: "read it again where only parts are written, too" },
+    {
+      flags: "--in-place",
+      text: "make the workspace's folder equal to the snapshot; the folder is saved first, and `cairn undo` reverts the restore",
+    },
+    { flags: "--keep-present", text: "with --in-place: keep entries that the snapshot does not have" },
+    { flags: "--no-prove", text: "do not read the restored files again" },
+    { flags: "--prove", text: "read the restored files again, even if only a part of the snapshot is restored" },
     {
       flags: "--include <pattern>",
-      text: "what fits it (a name, the end of a path, a whole one), and what is under that; may be repeated",
+      text: "only paths that match (a name, the end of a path, or a whole path), and everything below them; may be repeated",
       repeat: true,
     },
-    { flags: "--exclude <pattern>", text: "not what fits it, nor what is under that; may be repeated", repeat: true },
-    { flags: "--iinclude <pattern>", text: "as --include, upper and lower case being equal", repeat: true },
-    { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },
+    {
+      flags: "--exclude <pattern>",
+      text: "leave out paths that match, and everything below them; may be repeated",
+      repeat: true,
+    },
+    { flags: "--iinclude <pattern>", text: "like --include, ignoring upper and lower case", repeat: true },
+    { flags: "--iexclude <pattern>", text: "like --exclude, ignoring upper and lower case", repeat: true },
     { flags: "--path-b64 <base64>", text: "a path whose name is not UTF-8; may be repeated", repeat: true },
     ...OPTIONS.definitions,
   ],
   examples: [
-    { line: "cairn backup restore latest --to /srv/back -r /srv/backups", text: "all of the newest snapshot, proven" },
+    {
+      line: "cairn backup restore latest --to /srv/back -r /srv/backups",
+      text: "restore and verify the newest snapshot",
+    },
     {
       line: "cairn backup restore latest --in-place -r /srv/backups",
-      text: "the folder as it was backed up last from where it lies",
+      text: "restore the current folder from its last backup",
     },
     {
       line: "cairn backup restore 1a2b3c4d src --to /tmp/here -r /srv/backups",
-      text: "one folder of it: /tmp/here/src",
+      text: "restore one folder, as /tmp/here/src",
     },
-    { line: "cairn backup restore 1a2b3c4d:src --to /tmp/src -r /srv/backups", text: "what is in one folder of it" },
+    {
+      line: "cairn backup restore 1a2b3c4d:src --to /tmp/src -r /srv/backups",
+      text: "restore the content of one folder",
+    },
     {
       line: "cairn backup restore latest --to /tmp/docs --include '*.md' --exclude drafts -r /srv/backups",
-      text: "patterns of names, and of paths where they have a slash",
+      text: "choose files by patterns, of names or (with a slash) of paths",
     },
   ],
   async run(context, input) {
     const to = input.text("to");
     const isInPlace = input.flag("inPlace");
     if (isInPlace && to !== undefined) throw usage("--to DIR and --in-place exclude each other");
-    if (!isInPlace && (to ?? "") === "")
-      throw usage("backup restore wants a folder to write into: --to DIR, or --in-place");
+    if (!isInPlace && (to ?? "") === "") throw usage("backup restore needs a target: --to DIR or --in-place");
     if (isInPlace && input.text("overwrite") !== undefined)
-      throw usage("--overwrite goes with --to DIR", "in place what differs is replaced; --keep-present keeps the rest");
+      throw usage(
+        "--overwrite works with --to DIR only",
+        "leave it out: --in-place replaces entries that differ; --keep-present keeps entries that the snapshot does not have",
+      );
     if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present works with --in-place only");
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
@@ -178,12 +193,12 @@ async function openedInPlace(
     const folder = context.folder();
     const named = shellPath(folder);
     if (!existsSync(folder))
-      throw reworded(error, { hint: `make it first (mkdir -p ${named}), or restore with --to ${named} instead` });
+      throw reworded(error, { hint: `create it first (mkdir -p ${named}), or restore with --to ${named} instead` });
     const latestOf = options.latestOf ?? { paths: [realpathSync.native(folder)] };
     await repository.list({ ...context.callOptions(), ...latestOf, snapshots: [snapshot] });
     if (options.dryRun !== true) return adopted(context, named);
     throw reworded(error, {
-      hint: "a dry run adopts no folder; without it what lies there is saved first, and `cairn undo` brings that back",
+      hint: "a dry run adopts no folder; without --dry-run the folder is saved first, and `cairn undo` reverts the restore",
     });
   }
 }
@@ -197,7 +212,7 @@ async function adopted(context: Context, named: string): Promise<Client> {
     const guard = error.details?.["guard"];
     if (typeof guard !== "string") throw error;
     throw reworded(error, {
-      hint: `where it is meant: cairn init ${named} --allow ${guard}, and this once more; or restore with --to into a folder of its own`,
+      hint: `if this is intended: cairn init ${named} --allow ${guard}, then run this command again; or restore with --to into a separate folder`,
     });
   }
 }
@@ -222,7 +237,7 @@ function patternsOf(input: Input): Pick<RestoreBackupOptions, "include" | "exclu
 function render({ style }: Context, result: RestoreBackupResult): string[] {
   const { overwritten } = result;
   const over =
-    overwritten === null ? [] : [`  ${formatCounts({ ...overwritten })}; nothing else in the folder was touched`];
+    overwritten === null ? [] : [`  ${formatCounts({ ...overwritten })}; no other entry of the folder was changed`];
   if (result.dry_run)
     return [
       `would write ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} into ${printable(result.target)}`,
@@ -233,7 +248,7 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
     `  ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in ${formatDuration(result.duration_ms)}`,
   ];
   if (result.kept_bytes > 0)
-    lines.push(`  ${formatBytes(result.kept_bytes)} of it had been written before, by a restore that was killed`);
+    lines.push(`  ${formatBytes(result.kept_bytes)} had already been written by an earlier restore that was killed`);
   return [...lines, ...over, ...renderProof({ style }, result)];
 }
 
@@ -242,15 +257,16 @@ function renderProof(
   result: Pick<RestoreBackupResult, "proof" | "read_from" | "untold_files" | "left_out">,
 ): string[] {
   const { proof, untold_files: untold, left_out: leftOut } = result;
-  const from = result.read_from === "memory" ? " (out of memory where the system held it)" : "";
-  if (proof === null && untold === null) return [style.dim("  what was written was not read again; --prove does that")];
+  const from = result.read_from === "memory" ? " (from memory, if the system cached it)" : "";
+  if (proof === null && untold === null)
+    return [style.dim("  the restored files were not read again; --prove does that")];
   if (proof === null) {
-    const told = leftOut.length === 0 ? "every entry" : "every entry that is not listed";
-    const but = untold === 0 ? "" : `; of ${plural(untold!, "file")} nothing tells`;
-    return [`  read again${from}: ${told} is what the snapshot has${but}`];
+    const told = leftOut.length === 0 ? "every entry" : "every entry that is not listed above";
+    const but = untold === 0 ? "" : `; ${plural(untold!, "file")} could not be compared`;
+    return [`  read again${from}: ${told} is equal to the snapshot${but}`];
   }
   const lines = [`  read again${from} and found equal: state digest ${proof.state_digest.slice(0, 12)}`];
-  if (!proof.metadata_equal) lines.push(style.dim("  owners, times or attributes are not all as they were"));
+  if (!proof.metadata_equal) lines.push(style.dim("  some owners, times or attributes differ from the snapshot"));
   if (proof.receipt !== null) lines.push(`  receipt: ${printable(proof.receipt)}`);
   return lines;
 }

@@ -13,23 +13,28 @@ const OPTIONS = new VerbOptions(pick(RewriteBackupsOptions, "forget", "dryRun"))
 
 export const command: CommandDefinition = {
   name: "backup rewrite",
-  arguments: [{ name: "[snapshots...]", text: "ids, prefixes, or latest; default: all that the filter takes" }],
+  arguments: [
+    { name: "[snapshots...]", text: "snapshots: ids, prefixes, or latest; default: all that match the filter" },
+  ],
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
     {
       flags: "--exclude <pattern>",
-      text: "what goes, with all under it: a name, the end of a path, or a whole one; may be repeated",
+      text: "remove paths that match, with everything below them: a name, the end of a path, or a whole path; may be repeated",
       repeat: true,
     },
-    { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },
+    { flags: "--iexclude <pattern>", text: "like --exclude, ignoring upper and lower case", repeat: true },
     ...OPTIONS.definitions,
   ],
   examples: [
-    { line: "cairn backup rewrite -r /srv/backups --exclude '*.key' --dry-run", text: "which snapshots have some" },
+    {
+      line: "cairn backup rewrite -r /srv/backups --exclude '*.key' --dry-run",
+      text: "report which snapshots have such files",
+    },
     {
       line: "cairn backup rewrite -r /srv/backups --exclude '*.key' --forget",
-      text: "take them out of all; then `cairn backup prune --max-unused 0`",
+      text: "remove them from all snapshots; then run `cairn backup prune --max-unused 0`",
     },
   ],
   async run(context, input) {
@@ -51,7 +56,7 @@ export const command: CommandDefinition = {
           {
             hint:
               result.lacking.length > 0
-                ? "`cairn backup repair snapshots --plan` says what is lost of them; repair them first"
+                ? "repair them first: `cairn backup repair snapshots --plan` reports what they have lost"
                 : UNREADABLE_HINT,
           },
         );
@@ -64,22 +69,22 @@ const SHOWN = 20;
 
 function render({ style }: Context, result: RewriteBackupsResult): string {
   const lines = result.rewritten.flatMap(({ snapshot_id: id, new_id: newId, forgotten, taken_out: takenOut }) => {
-    const made = newId === null ? "nothing is left of it" : `${newId.slice(0, 8)} was made without`;
-    const fate = result.dry_run ? "" : `: ${made}${forgotten ? ", and it is forgotten" : ""}`;
+    const made = newId === null ? "no entry of it is left" : `replaced by ${newId.slice(0, 8)} without them`;
+    const fate = result.dry_run ? "" : `: ${made}${forgotten ? ", and the old snapshot was forgotten" : ""}`;
     const paths = takenOut.map(({ path, kind }) => `    /${printable(path)}${kind === "directory" ? "/" : ""}`);
     return [
-      `  snapshot ${id.slice(0, 8)} has ${plural(paths.length, "path")} of it${fate}`,
+      `  snapshot ${id.slice(0, 8)} has ${plural(paths.length, "matching path")}${fate}`,
       ...limited(paths, SHOWN, style),
     ];
   });
   for (const { snapshot_id: id, reason } of result.unreadable)
     lines.push(`  snapshot ${id.slice(0, 8)} stays as it is: ${printable(reason)}`);
-  for (const id of result.lacking) lines.push(`  snapshot ${id.slice(0, 8)} stays as it is: something of it is lost`);
-  const others = result.unchanged === 0 ? "" : `; ${plural(result.unchanged, "snapshot")} without it`;
-  if (result.rewritten.length === 0) return [...lines, `nothing to take out${others}`].join("\n");
+  for (const id of result.lacking) lines.push(`  snapshot ${id.slice(0, 8)} stays as it is: some of its data is lost`);
+  const others = result.unchanged === 0 ? "" : `; ${plural(result.unchanged, "snapshot")} without a match`;
+  if (result.rewritten.length === 0) return [...lines, `nothing to remove${others}`].join("\n");
   if (result.dry_run) return [...lines, `nothing was changed${others}`].join("\n");
   const next = result.rewritten.some(({ forgotten }) => !forgotten)
-    ? "the old snapshots still have it: with --forget they go"
-    : "its content is in the repository until `cairn backup prune --max-unused 0`, and in the save points that were backed up until `cairn cleanup`";
-  return [...lines, `${style.green("taken out")}${others}`, style.dim(next)].join("\n");
+    ? "the old snapshots still contain these paths: --forget removes the old snapshots"
+    : "their content stays in the repository until `cairn backup prune --max-unused 0`, and in the original save points until `cairn cleanup`";
+  return [...lines, `${style.green("removed")}${others}`, style.dim(next)].join("\n");
 }

@@ -13,7 +13,10 @@ import { FILTER_OPTIONS, readFilter, rowOf } from "./list.ts";
 import { openNamed, REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
 
 const ARCHIVE = new VerbOptions(pick(ReadBackupOptions, "archive"), {
-  archive: { flags: "--archive <format>", text: "what is there as an archive, a folder with all below it: tar (pax)" },
+  archive: {
+    flags: "--archive <format>",
+    text: "write the entry as an archive, a folder with everything below it: tar (pax)",
+  },
 });
 
 export const command: CommandDefinition = {
@@ -21,7 +24,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "<snapshot[:path]>",
-      text: "an id, a prefix of it, or latest; and a path from the root of what was saved, or a whole one as find says it",
+      text: "a snapshot (id, prefix, or latest), and a path from the snapshot's root, or an absolute path as `find` prints it",
     },
   ],
   options: [
@@ -31,31 +34,34 @@ export const command: CommandDefinition = {
     ...ARCHIVE.definitions,
     {
       flags: "--target <file>",
-      text: "write a file's bytes, or the archive, there instead of to stdout: whole or not at all",
+      text: "write the file's bytes, or the archive, into this file instead of to stdout: completely or not at all",
     },
     { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" },
   ],
   examples: [
-    { line: "cairn backup show latest -r /srv/backups", text: "what the snapshot is, and its top entries" },
+    { line: "cairn backup show latest -r /srv/backups", text: "the snapshot's facts and its top entries" },
     { line: "cairn backup show latest:src -r /srv/backups", text: "list a folder" },
     { line: "cairn backup show -R latest -r /srv/backups", text: "list everything" },
     {
       line: "cairn backup show latest:src --archive tar -r /srv/backups | tar x -C /tmp",
       text: "a folder as an archive: /tmp/src",
     },
-    { line: "cairn backup show 1a2b3c4d:db.sql -r /srv/backups | psql", text: "one file's bytes, proven as they come" },
+    {
+      line: "cairn backup show 1a2b3c4d:db.sql -r /srv/backups | psql",
+      text: "print one file's bytes, verified while they are read",
+    },
   ],
   async run(context, input) {
     const [snapshot, path = ""] = splitTarget(input);
-    if (snapshot === "") throw usage("which snapshot? name it before the colon: latest:PATH");
+    if (snapshot === "") throw usage("no snapshot is named before the colon: for example latest:PATH");
     const options: ShowBackupOptions = { ...context.callOptions(), ...readFilter(context, input) };
     const archive = ARCHIVE.read(context, input);
     const isArchive = archive.archive !== undefined;
     const target = input.text("target");
     if (input.flag("recursive") && (isArchive || target !== undefined))
-      throw usage("-R lists; it goes with neither --archive nor --target");
+      throw usage("-R lists entries: it works neither with --archive nor with --target");
     if (isArchive && target === undefined && (context.globals.json || process.stdout.isTTY))
-      throw usage("an archive goes into a pipe, or into a file: --target FILE");
+      throw usage("an archive is not written to a terminal: use a pipe, or --target FILE");
     const repository = await openNamed(context, await repositoryOptions(context, input));
     let isReadLater = false;
     try {
@@ -74,7 +80,7 @@ export const command: CommandDefinition = {
           text: () => `${formatBytes(written.bytes)} in ${printable(written.target)}`,
         };
       }
-      if (target !== undefined) throw usage(`a ${shown.kind} goes into a file as an archive only: --archive tar`);
+      if (target !== undefined) throw usage(`a ${shown.kind} can only be written as an archive: use --archive tar`);
       if (shown.kind !== "file" && !isArchive)
         return { data: shown, paged: true, text: async () => render(context, shown) };
       const read = (): AsyncIterable<Uint8Array> => closing(repository, content());

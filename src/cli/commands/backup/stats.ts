@@ -7,11 +7,11 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup stats",
-  arguments: [{ name: "[snapshots...]", text: "also what these hold: ids, prefixes, or latest" }],
+  arguments: [{ name: "[snapshots...]", text: "also count these snapshots: ids, prefixes, or latest" }],
   options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS],
   examples: [
-    { line: "cairn backup stats -r /srv/backups", text: "how much is in it, and how much room that takes" },
-    { line: "cairn backup stats -r /srv/backups latest", text: "also what a restore of the newest writes" },
+    { line: "cairn backup stats -r /srv/backups", text: "size of the data, and size as stored" },
+    { line: "cairn backup stats -r /srv/backups latest", text: "also the size of a restore of the newest snapshot" },
   ],
   async run(context, input) {
     return withRepository(context, input, async (repository) => {
@@ -29,12 +29,12 @@ function render({ style }: Context, stats: BackupStats): string {
     `  ${formatBytes(stats.pack_bytes)} in ${plural(stats.packs, "pack")}, ${plural(stats.index_files, "index file")}`,
   ];
   if (stats.unindexed_packs > 0)
-    lines.push(style.dim(`  ${plural(stats.unindexed_packs, "pack")} in no index: left by a writer that was stopped`));
+    lines.push(style.dim(`  ${plural(stats.unindexed_packs, "pack")} in no index: left by a process that was stopped`));
   const { selection } = stats;
   if (selection !== null)
     lines.push(
-      `${style.bold(plural(selection.snapshots, "snapshot"))} of these: ${plural(selection.files, "file")}, ${formatBytes(selection.bytes)} when restored`,
-      `  ${formatBytes(selection.plain_bytes)} in ${plural(selection.data_blobs, "data blob")} and ${plural(selection.tree_blobs, "tree")}, ${formatBytes(selection.stored_bytes)} as stored; others may need them too`,
+      `${style.bold(plural(selection.snapshots, "snapshot"))} chosen: ${plural(selection.files, "file")}, ${formatBytes(selection.bytes)} when restored`,
+      `  ${formatBytes(selection.plain_bytes)} in ${plural(selection.data_blobs, "data blob")} and ${plural(selection.tree_blobs, "tree")}, ${formatBytes(selection.stored_bytes)} as stored; other snapshots may need them too`,
     );
   return lines.join("\n");
 }

@@ -13,21 +13,29 @@ import { VerbOptions } from "../../options.ts";
 const OPTIONS = new VerbOptions(pick(TagBackupsOptions, "add", "remove", "set", "dryRun"), {
   add: "--add <tags>",
   remove: "--remove <tags>",
-  set: { flags: "--set <tags>", text: "these and no others; '': none" },
+  set: { flags: "--set <tags>", text: "replace all tags by these; '': remove all" },
 });
 
 export const command: CommandDefinition = {
   name: "backup tag",
-  arguments: [{ name: "[snapshots...]", text: "ids, prefixes, or latest; default: all that the filter takes" }],
+  arguments: [
+    { name: "[snapshots...]", text: "snapshots: ids, prefixes, or latest; default: all that match the filter" },
+  ],
   options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, ...OPTIONS.definitions],
   examples: [
-    { line: "cairn backup tag -r /srv/backups 1a2b3c4d --add keep", text: "so that `forget --keep-tag keep` keeps it" },
-    { line: "cairn backup tag -r /srv/backups --tag wip --remove wip", text: "take a tag away wherever it is" },
+    {
+      line: "cairn backup tag -r /srv/backups 1a2b3c4d --add keep",
+      text: "add a tag, so that `forget --keep-tag keep` keeps the snapshot",
+    },
+    {
+      line: "cairn backup tag -r /srv/backups --tag wip --remove wip",
+      text: "remove a tag from every snapshot that has it",
+    },
   ],
   async run(context, input) {
     const { add = [], remove = [], set, dryRun } = OPTIONS.read(context, input);
     if (set?.some((text) => text !== "" && splitTags(text).length === 0) === true)
-      throw usage("--set has no tag in it; '' takes all away");
+      throw usage("--set names no tag; --set '' removes all tags");
     const options: TagBackupsOptions = {
       ...context.callOptions(),
       ...readChoice(context, input),
@@ -50,6 +58,8 @@ function render({ style }: Context, { tagged, unchanged, dry_run: isDry }: TagBa
     return `${id.slice(0, 8)}${now} ${isDry ? "would be " : ""}${has}`;
   });
   if (tagged.length === 0)
-    lines.push(unchanged === 0 ? "no snapshot fits" : `nothing to change: ${plural(unchanged, "snapshot")} as wanted`);
+    lines.push(
+      unchanged === 0 ? "no snapshot matches" : `nothing to change: ${plural(unchanged, "snapshot")} already tagged so`,
+    );
   return lines.join("\n");
 }

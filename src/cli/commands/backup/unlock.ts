@@ -2,18 +2,18 @@ import type { CommandDefinition } from "../../command.ts";
 import { plural } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
-const ALL = "\nonce nobody is at work there, `cairn backup unlock --remove-all` removes these too";
+const ALL = "\nif no process uses the repository, `cairn backup unlock --remove-all` removes these too";
 
 export const command: CommandDefinition = {
   name: "backup unlock",
   options: [
     ...REPOSITORY_OPTIONS,
-    { flags: "--remove-all", text: "also locks that may be held: whoever holds one may lose what it does" },
+    { flags: "--remove-all", text: "remove all locks, even locks in use: a process that holds one may lose its work" },
   ],
   examples: [
     {
       line: "cairn backup unlock -r /srv/backups",
-      text: "locks whose process is gone or that are 30 minutes old; other commands do the same by themselves",
+      text: "remove locks whose process is gone or that are 30 minutes old; other commands do this by themselves",
     },
   ],
   async run(context, input) {
@@ -22,7 +22,7 @@ export const command: CommandDefinition = {
       return {
         data: result,
         text: () =>
-          `${plural(result.removed, "lock")} removed${result.held === 0 ? "" : `, ${result.held} held by others${ALL}`}`,
+          `${plural(result.removed, "lock")} removed${result.held === 0 ? "" : `, ${result.held} still held${ALL}`}`,
       };
     });
   },

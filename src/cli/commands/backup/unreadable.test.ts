@@ -23,7 +23,7 @@ test("backup repair snapshots exits 6 with its data when a snapshot cannot be re
 
 test("what a repair of snapshots leaves as it is is counted where there is any, and told from what it mends", async () => {
   const lost = [{ path: "f", kind: "file", detail: "gone" }];
-  const mended = { snapshot_id: "cd".repeat(32), created_at: "x", new_id: null, forgotten: false, lost };
+  const repaired = { snapshot_id: "cd".repeat(32), created_at: "x", new_id: null, forgotten: false, lost };
   const told = async (answer: object): Promise<string | undefined> => {
     const repairSnapshots = () => ({ ...answerOf("repairSnapshots"), ...answer });
     const { stdout } = await runFake(["backup", "repair", "snapshots", ...AT], {
@@ -31,11 +31,11 @@ test("what a repair of snapshots leaves as it is is counted where there is any, 
     });
     return stdout.trimEnd().split("\n").at(-1);
   };
-  assert.equal(await told({ intact: 0 }), "nothing to mend");
-  assert.equal(await told({ intact: 1 }), "nothing to mend; 1 snapshot is whole");
-  assert.equal(await told({ intact: 2, unreadable: [UNREADABLE] }), "nothing to mend; 2 other snapshots are whole");
-  assert.equal(await told({ intact: 0, plan: true, repaired: [mended] }), "nothing was changed");
-  assert.equal(await told({ intact: 2, repaired: [mended] }), "mended; 2 other snapshots are whole");
+  assert.equal(await told({ intact: 0 }), "nothing to repair");
+  assert.equal(await told({ intact: 1 }), "nothing to repair; 1 snapshot is intact");
+  assert.equal(await told({ intact: 2, unreadable: [UNREADABLE] }), "nothing to repair; 2 other snapshots are intact");
+  assert.equal(await told({ intact: 0, plan: true, repaired: [repaired] }), "nothing was changed");
+  assert.equal(await told({ intact: 2, repaired: [repaired] }), "repaired; 2 other snapshots are intact");
 });
 
 test("backup repair index says what was saved and what is lost where there is any", async () => {
@@ -45,10 +45,10 @@ test("backup repair index says what was saved and what is lost where there is an
     const { stdout } = await runFake(["backup", "repair", "index", ...AT], { fake: fakeLibrary({ repair }) });
     return stdout.split("\n")[1];
   };
-  assert.equal(await told(0, []), "mended");
-  assert.equal(await told(0, ["ab"]), "mended, 1 blob lost");
-  assert.equal(await told(2, []), "mended: 2 blobs saved out of damaged packs");
-  assert.equal(await told(2, ["ab", "cd"]), "mended: 2 blobs saved out of damaged packs, 2 blobs lost");
+  assert.equal(await told(0, []), "repaired");
+  assert.equal(await told(0, ["ab"]), "repaired, 1 blob lost");
+  assert.equal(await told(2, []), "repaired: 2 blobs saved from damaged packs");
+  assert.equal(await told(2, ["ab", "cd"]), "repaired: 2 blobs saved from damaged packs, 2 blobs lost");
 });
 
 test("backup forget shows a snapshot that cannot be read when it was named", async () => {
@@ -74,7 +74,7 @@ test("backup verify says how to get rid of a snapshot when it cannot be read", a
   assert.match(await hintOf("snapshot_damaged"), /^`cairn backup recover` .*, and `cairn backup forget ID` removes/);
   assert.match(
     await hintOf("snapshot_damaged", "pack_missing"),
-    /^`cairn backup repair index`.*`cairn backup forget ID`/,
+    /^run `cairn backup repair index`.*`cairn backup forget ID`/,
   );
   assert.doesNotMatch(await hintOf("pack_missing"), /backup forget/);
 });
@@ -89,8 +89,8 @@ test("backup verify names a path that is lost once, with the snapshots that had 
   const ids = ["a1", "a2", "a3", "a4", "a5", "a6"];
   assert.match(
     await told(...ids.map((id) => loss(id, "f")), loss("a6", "g")),
-    /^ {2}costs \/f of snapshots a1a1a1a1, a2a2a2a2, a3a3a3a3, a4a4a4a4, a5a5a5a5 and 1 more\n {2}costs \/g of snapshot a6a6a6a6\n[^ ]/m,
+    /^ {2}lost: \/f of snapshots a1a1a1a1, a2a2a2a2, a3a3a3a3, a4a4a4a4, a5a5a5a5 and 1 more\n {2}lost: \/g of snapshot a6a6a6a6\n[^ ]/m,
   );
   const many = ids.map((id, i) => loss(id, `f${i}`));
-  assert.match(await told(...many, loss("a1", "g")), /^ {2}and 2 paths more; in all of 6 snapshots$/m);
+  assert.match(await told(...many, loss("a1", "g")), /^ {2}and 2 paths more; 6 snapshots affected in all$/m);
 });

@@ -14,7 +14,7 @@ const KEPT = {
 test("people are told which repository was kept for the folder, but with -q, with --json and when one is named", async () => {
   const told = async (...words: string[]): Promise<string> =>
     (await runFake(["backup", "list", ...words], { fake: fakeLibrary({ backupRepository: () => KEPT }) })).stderr;
-  assert.equal(await told(), `cairn: the repository is /srv/backups, which is kept for ${ROOT}\n`);
+  assert.equal(await told(), `cairn: using the repository /srv/backups, set for ${ROOT} by \`backup use\`\n`);
   for (const words of [["-q"], ["--json"], ["-r", "x"]]) assert.equal(await told(...words), "", words.join(" "));
 });
 
@@ -31,7 +31,7 @@ test("backup use says what is kept, and where the password comes from", async ()
   const asked = await shown({ ...KEPT, password_file: null, retention: null });
   assert.match(asked[1]!, /asked for, or from CAIRN_PASSWORD/);
   assert.match(asked[2]!, /no rules/);
-  assert.deepEqual(await shown(null), [`no repository is kept for ${ROOT}`, ""]);
+  assert.deepEqual(await shown(null), [`no repository is set for ${ROOT}`, ""]);
 });
 
 test("backup use adopts a folder with the guards that are overridden", async () => {

@@ -14,30 +14,30 @@ const OPTIONS = new VerbOptions(pick(AdoptOptions, "allow"), { allow: guards("ho
 
 export const command: CommandDefinition = {
   name: "backup use",
-  arguments: [{ name: "[dir]", text: "the folder; default: the current one", completes: "folders" }],
+  arguments: [{ name: "[dir]", text: "the folder; default: the current folder", completes: "folders" }],
   options: [
     ...REPOSITORY_OPTIONS,
     ...KEEP_OPTIONS,
-    { flags: "--none", text: "keep no repository for the folder any more" },
+    { flags: "--none", text: "forget the folder's repository" },
     ...OPTIONS.definitions,
   ],
   examples: [
     {
       line: "cairn backup use -r /srv/backups --password-file ~/.backup-password",
-      text: "from then on `cairn backup create` here needs no more words",
+      text: "afterwards `cairn backup create` needs no options in this folder",
     },
     {
       line: "cairn backup use --keep-daily 14 --keep-weekly 8",
-      text: "rules of a `cairn backup forget` here that names none; nothing is removed now",
+      text: "rules for a `cairn backup forget` without rules in this folder; nothing is removed now",
     },
-    { line: "cairn backup use", text: "what is kept for the folder" },
+    { line: "cairn backup use", text: "show the folder's repository and rules" },
   ],
   async run(context, input) {
     const folder = input.argument(0);
     const edit = readEdit(context, input);
     const isChange = Object.keys(edit).length > 0;
     if (input.flag("none")) {
-      if (isChange) throw usage("--none takes away what is kept: give nothing else with it");
+      if (isChange) throw usage("--none removes the settings: give no other option with it");
       const client = await context.open(folder);
       return shown(context, client, await client.setBackupRepository(null, context.callOptions()));
     }
@@ -65,7 +65,7 @@ async function keep(context: Context, input: Input, edit: KeptRepositoryEdit): P
   const former = edit.repository === undefined ? await context.open(folder) : null;
   const kept = (await former?.backupRepository(context.callOptions())) ?? undefined;
   if (former !== null && kept === undefined)
-    throw usage("no repository is kept for this folder yet", "name one: cairn backup use -r REPOSITORY");
+    throw usage("this folder has no repository yet", "set one: cairn backup use -r REPOSITORY");
   const opening = openNamed(context, namedOptions(context, input, kept === undefined ? {} : { kept }));
   const repository = await opening;
   await repository.close();
@@ -79,8 +79,8 @@ function shown({ style }: Context, { workspace }: Client, kept: KeptRepository |
     data: { workspace, kept: kept === null ? null : { ...kept, retention } },
     text() {
       const folder = printable(workspace.path);
-      if (kept === null) return `no repository is kept for ${folder}`;
-      const rules = kept.retention === null ? "no rules: `backup forget` wants some" : describeRules(kept.retention);
+      if (kept === null) return `no repository is set for ${folder}`;
+      const rules = kept.retention === null ? "no rules: `backup forget` needs some" : describeRules(kept.retention);
       return [
         `${folder} is backed up into ${style.bold(printable(kept.repository))}`,
         `  password: ${passwordFrom(kept)}`,

@@ -18,33 +18,36 @@ const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "quick", "restoreCheck
 
 export const command: CommandDefinition = {
   name: "backup verify",
-  arguments: [{ name: "[snapshots...]", text: "only what these need; default: everything" }],
+  arguments: [{ name: "[snapshots...]", text: "check only data of these snapshots; default: the whole repository" }],
   options: [
     ...REPOSITORY_OPTIONS,
     {
       flags: "--subset <part>",
-      text: "of the packs only part n/m, all m of which are everything; or 10%: any tenth",
+      text: "read only part n/m of the packs (the m parts together cover all packs), or a random share such as 10%",
     },
     ...OPTIONS.definitions,
-    { flags: "--all", text: "everything, also what no snapshot needs; that is the default" },
+    { flags: "--all", text: "check the whole repository, also data that no snapshot needs (default)" },
   ],
   examples: [
-    { line: "cairn backup verify -r /srv/backups", text: "read every byte; exit 6 when something is damaged" },
-    { line: "cairn backup verify -r /srv/backups --subset 3/30", text: "a thirtieth, e.g. by the day of the month" },
+    { line: "cairn backup verify -r /srv/backups", text: "read every byte; exit 6 if something is damaged" },
+    {
+      line: "cairn backup verify -r /srv/backups --subset 3/30",
+      text: "read a thirtieth of the packs, e.g. by the day of the month",
+    },
     {
       line: "cairn backup verify -r /srv/backups --quick --restore-check",
-      text: "that the newest snapshot can be restored",
+      text: "check that the newest snapshot can be restored",
     },
-    { line: "cairn backup verify -r /srv/backups latest", text: "all that the newest snapshot needs" },
+    { line: "cairn backup verify -r /srv/backups latest", text: "read all data of the newest snapshot" },
   ],
   async run(context, input) {
     const snapshots = input.rest(0);
     const subset = readSubset(input.text("subset"));
     const options: VerifyBackupOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     if (snapshots.length > 0) options.snapshots = snapshots;
-    if (snapshots.length > 0 && input.flag("all")) throw usage("backup verify wants snapshots or --all, not both");
+    if (snapshots.length > 0 && input.flag("all")) throw usage("backup verify takes snapshots or --all, not both");
     if (subset !== undefined && options.quick === true)
-      throw usage("--quick reads no packs and --subset some: not both");
+      throw usage("--quick and --subset exclude each other: --quick reads no packs");
     if (subset !== undefined) options.subset = subset;
     if (options.scratch !== undefined && options.restoreCheck !== true)
       throw usage("--scratch works with --restore-check only");
@@ -68,7 +71,7 @@ function hintFor({ problems }: VerifyBackupResult): string {
   const isUnreadable = (kind: string): boolean => kind === "snapshot_damaged";
   if (kinds.every(isUnreadable)) return UNREADABLE_HINT;
   const rest =
-    "`cairn backup repair index` and `repair packs` (with --plan first) save what is sound; a backup of a folder that has the rest stores it again, `repair snapshots` goes on without it";
+    "run `cairn backup repair index` and `repair packs` (first with --plan) to save intact data; a backup of a folder that still has the lost data stores it again, and `repair snapshots` makes snapshots without it";
   return kinds.some(isUnreadable) ? `${rest}; ${UNREADABLE_HINT}` : rest;
 }
 
@@ -88,7 +91,7 @@ export function readSubset(text: string | undefined): { part: number; of: number
   const match = /^(\d{1,9})\/(\d{1,9})$/.exec(text);
   const [part, of] = [Number(match?.[1]), Number(match?.[2])];
   if (match === null || part < 1 || part > of)
-    throw usage(`--subset wants n/m with n from 1 to m, or a percentage; found ${JSON.stringify(text)}`);
+    throw usage(`--subset must be n/m with n from 1 to m, or a percentage; found ${JSON.stringify(text)}`);
   return { part, of };
 }
 
@@ -103,11 +106,11 @@ function render(context: Context, result: VerifyBackupResult): string {
     ...result.restored.map((each) => renderRestored(each)),
   ];
   const read = result.read_data
-    ? `${plural(checked.packs, "pack")} (${formatBytes(checked.bytes)}) read, ${plural(checked.digests, "state digest")} proven`
+    ? `${plural(checked.packs, "pack")} (${formatBytes(checked.bytes)}) read, ${plural(checked.digests, "state digest")} verified`
     : "packs were not read";
   const summary = `${plural(checked.snapshots, "snapshot")}, ${plural(checked.trees, "tree")}; ${read}; ${formatDuration(result.duration_ms)}`;
-  const verdict = damage.length > 0 ? style.red("damaged") : style.green("sound");
-  const unsaid = unverified(result) === 0 ? "" : style.yellow(" but for what was not verified");
+  const verdict = damage.length > 0 ? style.red("damaged") : style.green("no damage found");
+  const unsaid = unverified(result) === 0 ? "" : style.yellow(" except unverified digests");
   lines.push(`${verdict}${unsaid}  ${summary}`);
   return lines.join("\n");
 }
@@ -119,7 +122,7 @@ function renderRestored({
   state_digest: digest,
   databases,
 }: RestoredForCheck): string {
-  const proven = digest === null ? "not proven" : `state digest ${digest.slice(0, 12)}`;
+  const proven = digest === null ? "state digest not verified" : `state digest ${digest.slice(0, 12)}`;
   return `snapshot ${id.slice(0, 8)} restored: ${plural(entries, "entry")}, ${formatBytes(bytes)}, ${proven}, ${plural(databases.length, "database")} checked`;
 }
 
@@ -130,10 +133,12 @@ function renderProblem({ style }: Context, problem: BackupProblem): string[] {
   const byPath = [...Map.groupBy(losses, ({ path }) => path)];
   for (const [path, of] of byPath.slice(0, SHOWN_LOSSES)) {
     const ids = of.map(({ snapshot_id: id }) => id.slice(0, 8));
-    lines.push(`  costs /${printable(path)} of ${ids.length === 1 ? "snapshot" : "snapshots"} ${listedNames(ids)}`);
+    lines.push(`  lost: /${printable(path)} of ${ids.length === 1 ? "snapshot" : "snapshots"} ${listedNames(ids)}`);
   }
   if (byPath.length <= SHOWN_LOSSES) return lines;
   const snapshots = new Set(losses.map(({ snapshot_id: id }) => id)).size;
-  lines.push(`  and ${plural(byPath.length - SHOWN_LOSSES, "path")} more; in all of ${plural(snapshots, "snapshot")}`);
+  lines.push(
+    `  and ${plural(byPath.length - SHOWN_LOSSES, "path")} more; ${plural(snapshots, "snapshot")} affected in all`,
+  );
   return lines;
 }

@@ -3,12 +3,12 @@ import type { Input } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 
-const BUNDLE = { name: "<bundle>", text: "the file", completes: "files" } as const;
+const BUNDLE = { name: "<bundle>", text: "the bundle file", completes: "files" } as const;
 
 export const inspect: CommandDefinition = {
   name: "bundle inspect",
   arguments: [BUNDLE],
-  examples: [{ line: "cairn bundle inspect docs.ovpack", text: "its root, its layout and every entry" }],
+  examples: [{ line: "cairn bundle inspect docs.ovpack", text: "show its root, its layout and every entry" }],
   async run(context, input) {
     const info = await (
       await context.library()
@@ -37,9 +37,7 @@ export const inspect: CommandDefinition = {
 export const verify: CommandDefinition = {
   name: "bundle verify",
   arguments: [BUNDLE],
-  examples: [
-    { line: "cairn bundle verify docs.ovpack", text: "exit 6 and the first thing that is wrong, where something is" },
-  ],
+  examples: [{ line: "cairn bundle verify docs.ovpack", text: "exit 6 and the first problem, if there is one" }],
   async run(context, input) {
     const result = await (
       await context.library()
@@ -47,7 +45,7 @@ export const verify: CommandDefinition = {
     return {
       data: result,
       text: () =>
-        `${context.style.green("whole")}: ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, ${plural(result.index_records, "index record")}, layout ${result.layout}\n  content ${result.content_sha256}`,
+        `${context.style.green("no damage found")}: ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, ${plural(result.index_records, "index record")}, layout ${result.layout}\n  content ${result.content_sha256}`,
     };
   },
 };
@@ -58,9 +56,7 @@ export const diff: CommandDefinition = {
     { name: "<a>", text: "a bundle", completes: "files" },
     { name: "<b>", text: "another", completes: "files" },
   ],
-  examples: [
-    { line: "cairn bundle diff old.ovpack new.ovpack", text: "by their manifests: what came, went and changed" },
-  ],
+  examples: [{ line: "cairn bundle diff old.ovpack new.ovpack", text: "list added, removed and changed entries" }],
   async run(context, input) {
     const [a, b] = [context.absolute(input.required(0)), context.absolute(input.required(1))];
     const result = await (await context.library()).diffBundles(a, b, context.callOptions());
@@ -85,9 +81,9 @@ export const extract: CommandDefinition = {
   arguments: [
     BUNDLE,
     { name: "<folder>", text: "absent or empty", completes: "folders" },
-    { name: "[path...]", text: "only these, and what lies below them" },
+    { name: "[path...]", text: "only these paths, and everything below them" },
   ],
-  examples: [{ line: "cairn bundle extract docs.ovpack docs guides", text: "one folder of it" }],
+  examples: [{ line: "cairn bundle extract docs.ovpack docs guides", text: "extract one folder" }],
   async run(context, input) {
     const paths = input.rest(2);
     const library = await context.library();
@@ -105,7 +101,7 @@ export const extract: CommandDefinition = {
 
 const LAYOUTS = ["A", "B", "C"] as const;
 const LAYOUT_C = { flags: "--layout <name>", text: "A, B or C (default C)", values: LAYOUTS };
-export const LAYOUT = { ...LAYOUT_C, text: "A, B or C (default C; B for what lies in agent or session)" };
+export const LAYOUT = { ...LAYOUT_C, text: "A, B or C (default C; B for content of agent or session)" };
 
 export function chosenLayout(input: Input): { layout?: "A" | "B" | "C" } {
   const layout = input.choice("layout", LAYOUTS);
@@ -114,18 +110,21 @@ export function chosenLayout(input: Input): { layout?: "A" | "B" | "C" } {
 
 export const convert: CommandDefinition = {
   name: "bundle convert",
-  arguments: [BUNDLE, { name: "<new>", text: "a file that is not there", completes: "files" }],
+  arguments: [BUNDLE, { name: "<new>", text: "the new file, which must not exist", completes: "files" }],
   options: [
     LAYOUT_C,
-    { flags: "--without-vectors", text: "leave vectors out, which layout A cannot have" },
-    { flags: "--leave-out <path>", text: "a path of the bundle that the new one is not to have", repeat: true },
-    { flags: "--sessions-to <user>", text: "viking://session/ID becomes viking://user/USER/sessions/ID" },
+    { flags: "--without-vectors", text: "leave out the vectors; needed for layout A, which cannot hold any" },
+    { flags: "--leave-out <path>", text: "leave out this path of the bundle", repeat: true },
+    {
+      flags: "--sessions-to <user>",
+      text: "move sessions to this user: viking://session/ID becomes viking://user/USER/sessions/ID",
+    },
   ],
   examples: [
-    { line: "cairn bundle convert docs.ovpack old.ovpack --layout B", text: "for OpenViking 0.3" },
+    { line: "cairn bundle convert docs.ovpack old.ovpack --layout B", text: "convert for OpenViking 0.3" },
     {
       line: "cairn bundle convert all-0.3.ovpack all.ovpack --sessions-to alice --leave-out agent",
-      text: "a backup of OpenViking 0.3 for 0.4, which has neither viking://session nor viking://agent",
+      text: "convert a backup of OpenViking 0.3 for 0.4, which has neither viking://session nor viking://agent",
     },
   ],
   async run(context, input) {

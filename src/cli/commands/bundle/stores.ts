@@ -5,15 +5,15 @@ import { type Input, usage } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import { chosenLayout, LAYOUT } from "./files.ts";
 
-const NEW = { name: "<new>", text: "a file that is not there", completes: "files" } as const;
-const BUNDLE = { name: "<bundle>", text: "the file", completes: "files" } as const;
-const VECTORS = { flags: "--vectors", text: "pack the vectors too, for a store that makes its own the same way" };
+const NEW = { name: "<new>", text: "the new file, which must not exist", completes: "files" } as const;
+const BUNDLE = { name: "<bundle>", text: "the bundle file", completes: "files" } as const;
+const VECTORS = { flags: "--vectors", text: "include the vectors, for a store with the same embedding model" };
 
 export const exportSubtree: CommandDefinition = {
   name: "bundle export",
   arguments: [{ name: "<uri>", text: "viking://SCOPE/…, or a whole scope" }, NEW],
   options: [LAYOUT, VECTORS],
-  examples: [{ line: "cairn bundle export viking://resources/docs docs.ovpack", text: "from the store here" }],
+  examples: [{ line: "cairn bundle export viking://resources/docs docs.ovpack", text: "export from the store here" }],
   async run(context, input) {
     const library = await context.library();
     const target = context.place(input.required(1));
@@ -28,7 +28,7 @@ export const backup: CommandDefinition = {
   name: "bundle backup",
   arguments: [NEW],
   options: [LAYOUT, VECTORS],
-  examples: [{ line: "cairn bundle backup all.ovpack", text: "every scope of the store here" }],
+  examples: [{ line: "cairn bundle backup all.ovpack", text: "export every scope of the store here" }],
   async run(context, input) {
     const library = await context.library();
     const target = context.place(input.required(0));
@@ -42,30 +42,33 @@ const MODES = ["auto", "recompute", "require"] as const;
 const BRINGING = [
   {
     flags: "--on-conflict <how>",
-    text: "where something is there: fail (default), overwrite or skip",
+    text: "if the content exists already: fail (default), overwrite or skip",
     values: CONFLICTS,
   },
   {
     flags: "--vector-mode <how>",
-    text: "the bundle's vectors where they fit (auto, default), recompute, or require",
+    text: "use the bundle's vectors if they fit (auto, default), recompute them, or require that they fit",
     values: MODES,
   },
-  { flags: "--path <path>", text: "only this path of the bundle, and what lies below it", repeat: true },
-  { flags: "-n, --dry-run", text: "check all of it, and say what would be done" },
+  { flags: "--path <path>", text: "only this path of the bundle, and everything below it", repeat: true },
+  { flags: "-n, --dry-run", text: "check the whole bundle, and report what would be done" },
   // Inputs that OpenViking's commands had once.
-  { flags: "--force", text: "not taken any more: --on-conflict overwrite" },
-  { flags: "--vectorize", text: "not taken any more: --vector-mode" },
+  { flags: "--force", text: "removed: use --on-conflict overwrite" },
+  { flags: "--vectorize", text: "removed: use --vector-mode" },
 ];
 
 export const importSubtree: CommandDefinition = {
   name: "bundle import",
-  arguments: [BUNDLE, { name: "<parent>", text: "where it goes: viking://SCOPE/…; viking:// for a whole scope" }],
+  arguments: [
+    BUNDLE,
+    { name: "<parent>", text: "parent to import below: viking://SCOPE/…; viking:// for a whole scope" },
+  ],
   options: BRINGING,
   examples: [
-    { line: "cairn bundle import docs.ovpack viking://resources", text: "becomes viking://resources/docs" },
+    { line: "cairn bundle import docs.ovpack viking://resources", text: "import as viking://resources/docs" },
     {
       line: "cairn bundle import docs.ovpack viking://resources --on-conflict overwrite -n",
-      text: "what it would replace",
+      text: "report what would be replaced",
     },
   ],
   async run(context, input) {
@@ -81,8 +84,8 @@ export const importSubtree: CommandDefinition = {
 export const restore: CommandDefinition = {
   name: "bundle restore",
   arguments: [BUNDLE],
-  options: [...BRINGING, { flags: "--exact", text: "what only the store has goes; else it stays" }],
-  examples: [{ line: "cairn bundle restore all.ovpack", text: "into a new store" }],
+  options: [...BRINGING, { flags: "--exact", text: "remove content that the backup does not have; default: keep it" }],
+  examples: [{ line: "cairn bundle restore all.ovpack", text: "restore into a new store" }],
   async run(context, input) {
     const library = await context.library();
     const options = { ...bringing(context, input), exact: input.flag("exact") };
@@ -107,9 +110,9 @@ function packed({ style }: Context, result: ExportBundleResult): Outcome {
 
 function bringing(context: Context, input: Input): ImportBundleOptions {
   if (input.flag("force"))
-    throw usage("--force is not taken any more", "--on-conflict overwrite replaces what is there");
+    throw usage("--force no longer exists", "use --on-conflict overwrite to replace existing content");
   if (input.flag("vectorize"))
-    throw usage("--vectorize is not taken any more", "vectors are made always; --vector-mode says from what");
+    throw usage("--vectorize no longer exists", "vectors are always made; choose their source with --vector-mode");
   const onConflict = input.choice("onConflict", CONFLICTS);
   const vectorMode = input.choice("vectorMode", MODES);
   const paths = input.list("path");
@@ -138,10 +141,10 @@ function brought({ style }: Context, result: ImportBundleResult): Outcome {
     from === "bundle" ? "its own vectors" : from === "none" ? "no vectors" : `${plural(vectors, "vector")} made`;
   const what = `${plural(files, "file")}, ${formatBytes(bytes)}`;
   const lines = skipped
-    ? [`${style.yellow("left")} ${printable(uri)} as it is: something is there`]
+    ? [`${style.yellow("left")} ${printable(uri)} as it is: it exists already`]
     : isDry
-      ? [`would bring ${what} to ${style.bold(printable(uri))}, vectors from: ${from}`]
-      : [`${style.green("brought")} ${what} to ${style.bold(printable(uri))}, ${made}`];
+      ? [`would import ${what} to ${style.bold(printable(uri))}, vectors from: ${from}`]
+      : [`${style.green("imported")} ${what} to ${style.bold(printable(uri))}, ${made}`];
   const [would, did] = isMerged ? ["would write into", "wrote into"] : ["would replace", "replaced"];
   const places = replaced.map((each) => `  ${isDry ? would : did} ${printable(each)}`);
   return { data: result, text: () => [...lines, ...places].join("\n") };

@@ -10,7 +10,7 @@ import { renderTable } from "../../render/table.ts";
 const URI = { name: "<uri>", text: "viking://SCOPE/…" } as const;
 const PROVIDERS = ["embedded", "openai", "none"] as const;
 const SEARCHES = ["both", "semantic", "words"] as const;
-const UNDER = { flags: "--under <uri>", text: "only at or below this place" };
+const UNDER = { flags: "--under <uri>", text: "only at or below this URI" };
 
 export const init: CommandDefinition = {
   name: "context init",
@@ -18,18 +18,21 @@ export const init: CommandDefinition = {
   options: [
     {
       flags: "--embedding <provider>",
-      text: "embedded (default: the model of the package cairnstate-model, English), openai (an endpoint), or none (words alone)",
+      text: "embedded (default: the model of the package cairnstate-model, English), openai (an endpoint), or none (search by words only)",
       values: PROVIDERS,
     },
-    { flags: "--model <name>", text: "of an endpoint" },
-    { flags: "--base-url <url>", text: "of an endpoint, up to and with /v1; its key is read from CAIRN_EMBEDDING_KEY" },
-    { flags: "--dimensions <count>", text: "length of an endpoint's vectors (default: it is asked)" },
+    { flags: "--model <name>", text: "model name at the endpoint" },
+    {
+      flags: "--base-url <url>",
+      text: "the endpoint's URL, up to and including /v1; its key is read from CAIRN_EMBEDDING_KEY",
+    },
+    { flags: "--dimensions <count>", text: "length of the endpoint's vectors (default: ask the endpoint)" },
   ],
   examples: [
-    { line: "cairn context init knowledge", text: "with the model of the package" },
+    { line: "cairn context init knowledge", text: "with the model of the package cairnstate-model" },
     {
       line: "cairn context init knowledge --embedding openai --model nomic-embed-text --base-url http://127.0.0.1:11434/v1",
-      text: "with a server of models on this machine",
+      text: "with a model server on this machine",
     },
   ],
   async run(context, input) {
@@ -49,10 +52,11 @@ export const init: CommandDefinition = {
       ...(dimensions === undefined ? {} : { dimensions }),
     };
     const info = await library.initContext(folder, options);
-    const how = info.embedding === "none" ? "words alone" : `vectors of ${info.dimensions} numbers by ${info.model}`;
+    const how =
+      info.embedding === "none" ? "search by words only" : `vectors of ${info.dimensions} numbers by ${info.model}`;
     return {
       data: info,
-      text: () => `${context.style.green("made")} a context store of ${printable(info.path)}: ${how}`,
+      text: () => `${context.style.green("created")} a context store in ${printable(info.path)}: ${how}`,
     };
   },
 };
@@ -61,10 +65,10 @@ export const add: CommandDefinition = {
   name: "context add",
   arguments: [URI, { name: "<path>", text: "a file or folder", completes: "files" }],
   options: [
-    { flags: "--overwrite", text: "put it in the place of what is there" },
-    { flags: "--abstract <text>", text: "short text of a folder, its level 0" },
+    { flags: "--overwrite", text: "replace an existing file or folder" },
+    { flags: "--abstract <text>", text: "short text about the folder (its level 0)" },
   ],
-  examples: [{ line: "cairn context add viking://resources/docs ./docs", text: "becomes viking://resources/docs" }],
+  examples: [{ line: "cairn context add viking://resources/docs ./docs", text: "add as viking://resources/docs" }],
   async run(context, input) {
     const library = await context.library();
     const abstract = input.text("abstract");
@@ -92,10 +96,10 @@ export const ls: CommandDefinition = {
   name: "context ls",
   arguments: [{ name: "[uri]", text: "default: viking://" }],
   options: [
-    { flags: "-r, --recursive", text: "what lies further below too" },
-    { flags: "-a, --all", text: "hidden files too: abstracts and overviews" },
+    { flags: "-r, --recursive", text: "list subfolders too" },
+    { flags: "-a, --all", text: "list hidden files too: abstracts and overviews" },
   ],
-  examples: [{ line: "cairn context ls viking://resources", text: "with the abstract of each" }],
+  examples: [{ line: "cairn context ls viking://resources", text: "list entries with their abstracts" }],
   async run(context, input) {
     const library = await context.library();
     const result = await library.listContext(context.folder(), input.argument(0) ?? "viking://", {
@@ -107,7 +111,7 @@ export const ls: CommandDefinition = {
       data: result,
       paged: true,
       async text() {
-        if (result.entries.length === 0) return "nothing lies there";
+        if (result.entries.length === 0) return "no entries";
         const lines = result.entries.map(({ uri, kind, size, abstract }) => [
           kind === "file" ? formatBytes(size) : "",
           printable(kind === "file" ? uri : `${uri}/`),
@@ -122,8 +126,8 @@ export const ls: CommandDefinition = {
 export const cat: CommandDefinition = {
   name: "context cat",
   arguments: [URI],
-  options: [{ flags: "--level <count>", text: "of a directory: 0 its abstract, 1 its overview" }],
-  examples: [{ line: "cairn context cat viking://resources/docs --level 0", text: "what a directory is about" }],
+  options: [{ flags: "--level <count>", text: "for a directory: 0 prints its abstract, 1 its overview" }],
+  examples: [{ line: "cairn context cat viking://resources/docs --level 0", text: "print a directory's abstract" }],
   async run(context, input) {
     const library = await context.library();
     const level = input.count("level");
@@ -146,10 +150,16 @@ export const find: CommandDefinition = {
   arguments: [{ name: "<query>", text: "words, or a question" }],
   options: [
     UNDER,
-    { flags: "-n, --limit <count>", text: "most that are given (default 10)" },
-    { flags: "--mode <how>", text: "both (default), semantic or words", values: SEARCHES },
+    { flags: "-n, --limit <count>", text: "at most this many results (default 10)" },
+    {
+      flags: "--mode <how>",
+      text: "search by meaning (semantic), by words (words), or both (default)",
+      values: SEARCHES,
+    },
   ],
-  examples: [{ line: 'cairn context find "who may sign in" --under viking://resources/docs', text: "best first" }],
+  examples: [
+    { line: 'cairn context find "who may sign in" --under viking://resources/docs', text: "results, best first" },
+  ],
   async run(context, input) {
     const library = await context.library();
     const [under, limit, mode] = [input.text("under"), input.count("limit"), input.choice("mode", SEARCHES)];
@@ -178,7 +188,7 @@ export const find: CommandDefinition = {
 export const rm: CommandDefinition = {
   name: "context rm",
   arguments: [URI],
-  examples: [{ line: "cairn context rm viking://resources/docs/old", text: "with all below it" }],
+  examples: [{ line: "cairn context rm viking://resources/docs/old", text: "remove with everything below it" }],
   async run(context, input) {
     const library = await context.library();
     const result = await library.removeFromContext(context.folder(), input.required(0), context.callOptions());
@@ -193,7 +203,7 @@ function below(context: Context, input: Input): { under?: string } {
 
 export const reindex: CommandDefinition = {
   name: "context reindex",
-  options: [UNDER, { flags: "--all", text: "read every file again, changed or not" }],
+  options: [UNDER, { flags: "--all", text: "read every file again, even if unchanged" }],
   examples: [{ line: "cairn context reindex", text: "after files were changed by hand" }],
   async run(context, input) {
     const library = await context.library();
@@ -209,11 +219,11 @@ export const reindex: CommandDefinition = {
 export const check: CommandDefinition = {
   name: "context check",
   options: [UNDER],
-  examples: [{ line: "cairn context check", text: "exit 6 where files and index differ" }],
+  examples: [{ line: "cairn context check", text: "exit 6 if files and index differ" }],
   async run(context, input) {
     const library = await context.library();
     const result = await library.checkContext(context.folder(), below(context, input));
-    const hint = "make the index what the files are: cairn context reindex";
+    const hint = "to update the index: cairn context reindex";
     return {
       data: result,
       text: () => report(context, result),
@@ -226,7 +236,7 @@ const MOST_NAMED = 10;
 
 function report({ style }: Context, result: CheckContextResult): string {
   const { ok, expected, missing_records, missing_files, stale, missing_vectors } = result;
-  if (ok) return `${style.green("whole")}: ${plural(expected, "record")}`;
+  if (ok) return `${style.green("no difference")}: ${plural(expected, "record")}`;
   const named = (what: string, all: readonly { uri: string; level: number }[]): string[] =>
     all.length === 0
       ? []

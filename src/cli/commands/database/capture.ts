@@ -11,7 +11,7 @@ const OPTIONS = new VerbOptions(pick(CaptureDatabaseOptions, "to", "checkpoint",
   to: "--to <file>",
   checkpoint: {
     flags: "--no-checkpoint",
-    text: "write nothing to the database, its log neither, and use SQLite's backup",
+    text: "do not write to the database or its log, and use SQLite's backup API",
     value: false,
   },
 });
@@ -21,21 +21,25 @@ export const command: CommandDefinition = {
   arguments: [{ name: "<database>", text: "a SQLite database, which may be in use", completes: "files" }],
   options: OPTIONS.definitions,
   examples: [
-    { line: "cairn database capture app.db --to /srv/app.db", text: "one file that holds all that was committed" },
-    { line: "cairn database capture app.db --to new.db --no-checkpoint", text: "without a write to app.db" },
+    { line: "cairn database capture app.db --to /srv/app.db", text: "one file with every committed transaction" },
+    { line: "cairn database capture app.db --to new.db --no-checkpoint", text: "without writing to app.db" },
   ],
   async run(context, input) {
     const { to, ...options } = OPTIONS.read(context, input);
-    if (to === undefined) throw usage("database capture wants --to FILE");
+    if (to === undefined) throw usage("database capture needs --to FILE");
     const library = await context.library();
     const source = context.absolute(input.required(0));
     const result = await library.captureDatabase(source, { ...context.callOptions(), ...options, to });
     const outcome: Outcome = { data: result, text: () => render(context, result, source) };
     const { problems } = result;
     if (problems !== null && problems.length > 0)
-      outcome.error = new CairnError("damaged", `SQLite finds ${source} damaged: ${problems.slice(0, 3).join("; ")}`, {
-        hint: "the image is as the database was; `.recover` of the program sqlite3 saves what can be read",
-      });
+      outcome.error = new CairnError(
+        "damaged",
+        `SQLite reports damage in ${source}: ${problems.slice(0, 3).join("; ")}`,
+        {
+          hint: "the image has the same damage as the database; run `.recover` in the program sqlite3 to save the readable rows",
+        },
+      );
     return outcome;
   },
 };
@@ -44,12 +48,12 @@ function render({ style }: Context, result: CaptureDatabaseResult, source: strin
   const { label, method, reason, statistics } = result;
   const colour = label === "transaction-consistent" ? style.green : style.yellow;
   const lines = [
-    `captured ${printable(source)} → ${printable(result.path)}: ${colour(label)}${reason === null ? "" : `, since ${printable(reason)}`}`,
+    `captured ${printable(source)} → ${printable(result.path)}: ${colour(label)}${reason === null ? "" : `, because ${printable(reason)}`}`,
     `  ${formatBytes(result.bytes)} in ${formatDuration(result.duration_ms)}, SHA-256 ${result.sha256}`,
   ];
   if (method !== "copy")
     lines.push(
-      `  ${method === "pinned" ? "read under a lock" : "by SQLite's backup, under a lock"} of ${formatDuration(result.held_ms)}; log ${formatBytes(result.wal_bytes_before)} before, ${formatBytes(result.wal_bytes_after)} after`,
+      `  ${method === "pinned" ? "read under a lock" : "by SQLite's backup API, under a lock"} of ${formatDuration(result.held_ms)}; log ${formatBytes(result.wal_bytes_before)} before, ${formatBytes(result.wal_bytes_after)} after`,
     );
   if (result.sidecars.length > 0)
     lines.push(`  with ${result.sidecars.map((ending) => printable(`${result.path}${ending}`)).join(", ")}`);

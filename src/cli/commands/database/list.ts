@@ -7,11 +7,11 @@ import { renderTable } from "../../render/table.ts";
 
 export const command: CommandDefinition = {
   name: "database list",
-  arguments: [{ name: "[folder]", text: "where to look; default: the current folder", completes: "folders" }],
+  arguments: [{ name: "[folder]", text: "the folder to search; default: the current folder", completes: "folders" }],
   examples: [
     {
       line: "cairn database list ~/.mozilla",
-      text: "with the size of each log, who has it open, and what a copy would be",
+      text: "with the size of each log, the processes that have it open, and how consistent a copy would be",
     },
   ],
   async run(context, input) {

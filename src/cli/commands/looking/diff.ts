@@ -8,23 +8,23 @@ export const command: CommandDefinition = {
   name: "diff",
   arguments: [
     { name: "[a]", text: "a save point; default: head", completes: "points" },
-    { name: "[b]", text: "another one; default: the folder as it is now", completes: "points" },
+    { name: "[b]", text: "another save point; default: the current folder", completes: "points" },
   ],
   options: [
-    { flags: "--stat", text: "only which entries differ, and in what" },
+    { flags: "--stat", text: "list the entries that differ, without their text" },
     { flags: "--path <path>", text: "only this path; may be repeated", repeat: true },
     {
       flags: "--sql <database>",
-      text: "the tables and rows of a SQLite database that differ; of the folder's, as of now, also while it is in use",
+      text: "compare the tables and rows of a SQLite database, even while it is in use",
     },
     { flags: "--limit <count>", text: "with --sql: rows shown of each kind and table (default 10)" },
-    { flags: "--path-b64 <base64>", text: "the same, for a name that is not UTF-8; may be repeated", repeat: true },
+    { flags: "--path-b64 <base64>", text: "like --path, for a name that is not UTF-8; may be repeated", repeat: true },
   ],
   examples: [
     { line: "cairn diff", text: "what changed since the last save point" },
     { line: "cairn diff head~1 head --stat", text: "between the point before head and head" },
-    { line: "cairn diff --sql app.db head~1", text: "which rows of a database changed since then" },
-    { line: "cairn diff 1a2b3c4d --path src", text: "one folder, from then until now" },
+    { line: "cairn diff --sql app.db head~1", text: "the rows of a database that changed since head~1" },
+    { line: "cairn diff 1a2b3c4d --path src", text: "one folder, compared with the current state" },
   ],
   async run(context, input) {
     const client = await context.open();
@@ -40,7 +40,7 @@ export const command: CommandDefinition = {
       const { renderDatabaseDiff } = await import("../../render/database.ts");
       return { data: found, paged: true, text: () => renderDatabaseDiff(found, context.style) };
     }
-    if (limit !== undefined) throw usage("--limit goes with --sql");
+    if (limit !== undefined) throw usage("--limit works with --sql only");
     const options: DiffOptions = context.callOptions();
     const paths = context.workspacePaths(client, input.list("path"), input.list("pathB64"));
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;

@@ -9,7 +9,7 @@ import { VerbOptions } from "../../options.ts";
 import { shortener } from "../../shorten.ts";
 
 const OPTIONS = new VerbOptions(pick(HistoryOptions, "all", "since", "until", "grep", "tag"), {
-  all: { text: "undo points too, and each save that changed nothing" },
+  all: { text: "include undo points, and each save that changed nothing" },
   since: { flags: "--since <time>" },
   until: { flags: "--until <time>" },
   tag: "--tag <tag>",
@@ -20,19 +20,19 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[path]",
-      text: "only points in which this path differs from the point before; or another workspace's folder",
+      text: "only points that changed this path; or the folder of another workspace",
       completes: "files",
     },
   ],
   options: [
-    { flags: "-n, --limit <count>", text: "at most so many; 0 is all (default)" },
+    { flags: "-n, --limit <count>", text: "at most this many; 0: all (default)" },
     ...OPTIONS.definitions,
     { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" },
   ],
   examples: [
-    { line: "cairn history -n 20", text: "the newest twenty; * marks where the folder stands" },
+    { line: "cairn history -n 20", text: "the newest twenty; * marks the point that the folder is based on" },
     { line: "cairn history src/main.ts", text: "the points that changed one file" },
-    { line: "cairn history --since yesterday --until '2 hours ago'", text: "the points of a time" },
+    { line: "cairn history --since yesterday --until '2 hours ago'", text: "the points of a time span" },
   ],
   async run(context, input) {
     const given = OPTIONS.read(context, input);
@@ -40,10 +40,10 @@ export const command: CommandDefinition = {
     const limit = input.count("limit") ?? 0;
     const encoded = input.text("pathB64");
     const word = input.argument(0);
-    if (word !== undefined && /^-\d+$/.test(word)) throw usage(`so many points: -n ${word.slice(1)}`);
+    if (word !== undefined && /^-\d+$/.test(word))
+      throw usage(`to limit the number of points, use -n ${word.slice(1)}`);
     const isFolder = word !== undefined && (await isWorkspace(context, word));
-    if (word !== undefined && !isFolder && encoded !== undefined)
-      throw usage("PATH and --path-b64 cannot be given together");
+    if (word !== undefined && !isFolder && encoded !== undefined) throw usage("PATH and --path-b64 exclude each other");
     const client = await context.open(isFolder ? word : undefined);
     const words = word === undefined || isFolder ? [] : [word];
     const [path = ""] = context.workspacePaths(client, words, encoded === undefined ? [] : [encoded]);
@@ -70,7 +70,7 @@ export const command: CommandDefinition = {
         return renderHistory({
           result: isFiltered ? { ...shown, undo: null } : shown,
           rows: (fold?.(shown) ?? points.map((point) => [point])).slice(0, limit === 0 ? undefined : limit),
-          empty: isFiltered ? "no save point fits" : `no save points yet; make one: ${save}`,
+          empty: isFiltered ? "no save point matches" : `no save points yet; make one: ${save}`,
           shorten: await shortener(client, [...ids, head]),
           style: context.style,
           now: Date.now(),

@@ -12,13 +12,13 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "<point[:path]>",
-      text: "a save point, and a path from the workspace's root; from the current folder where it begins with ./ or ../",
+      text: "a save point, and a path from the workspace's root, or from the current folder if it begins with ./ or ../",
       completes: "points",
     },
   ],
   options: [RECURSIVE, { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" }],
   examples: [
-    { line: "cairn show head", text: "what the point is, and its top entries" },
+    { line: "cairn show head", text: "the point's facts and its top entries" },
     { line: "cairn show head~2:src", text: "list a folder" },
     { line: "cairn show -R head", text: "list everything" },
     { line: "cairn show 1a2b3c4d:src/main.ts > old.ts", text: "print one file's bytes" },
@@ -27,7 +27,7 @@ export const command: CommandDefinition = {
     const [target, named, fromHere] = splitTarget(input);
     let path = named === "/" ? undefined : named;
     if (typeof path === "string" && path.startsWith("/"))
-      throw usage(`the path after the colon begins at the workspace's root, without a slash: ${path}`);
+      throw usage(`give the path after the colon relative to the workspace's root, without a leading slash: ${path}`);
     const client = await context.open();
     const options = context.callOptions();
     if (fromHere !== undefined) path = toWorkspacePath(client.workspacePath(), context.cwd, fromHere) || undefined;
@@ -57,7 +57,9 @@ async function withPathFromHere(
     if (near === path) return error;
     await client.show(target, near, context.callOptions());
     const [whole, short] = [`${target}:${near}`, `${target}:./${path}`].map(shellQuote);
-    return new CairnError(error.code, error.message, { hint: `did you mean ${whole}, which is ${short} from here?` });
+    return new CairnError(error.code, error.message, {
+      hint: `did you mean ${whole}, which is ${short} from the current folder?`,
+    });
   } catch {
     return error;
   }

@@ -5,7 +5,7 @@ export const command: CommandDefinition = {
   name: "status",
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
   examples: [
-    { line: "cairn status", text: "clean or changed, where the folder stands, what was recovered" },
+    { line: "cairn status", text: "clean or changed, the point that the folder is based on, and recoveries" },
     { line: "cairn status --json -C ~/project", text: "for programs" },
   ],
   async run(context, input) {

@@ -12,15 +12,15 @@ export const command: CommandDefinition = {
     { flags: "--close <id>", text: "close a view and remove its folder" },
   ],
   examples: [
-    { line: "cairn view head~1", text: "prints a read-only folder; its point is safe from cleanup while it is open" },
-    { line: "cairn view --list", text: "what is open" },
-    { line: "cairn view --close 5f6e7d8c9b0a1c2d", text: "done with it" },
+    { line: "cairn view head~1", text: "open a read-only folder; no cleanup removes the point while the view is open" },
+    { line: "cairn view --list", text: "list the open views" },
+    { line: "cairn view --close 5f6e7d8c9b0a1c2d", text: "close the view" },
   ],
   async run(context, input) {
     const target = input.argument(0);
     const closing = input.text("close");
     const asked = [target !== undefined, input.flag("list"), closing !== undefined].filter(Boolean).length;
-    if (asked !== 1) throw usage("view wants a TARGET, --list or --close ID, one of them");
+    if (asked !== 1) throw usage("view needs exactly one of TARGET, --list and --close ID");
     const client = await context.open();
     if (closing !== undefined) {
       const closed = await client.closeView(closing, context.callOptions());

@@ -9,16 +9,16 @@ const OPTIONS = new VerbOptions(pick(WhyOptions, "limit"), { limit: "-n, --limit
 
 export const command: CommandDefinition = {
   name: "why",
-  arguments: [{ name: "[path]", text: "a file or folder of the workspace, also one that is gone", completes: "files" }],
+  arguments: [{ name: "[path]", text: "a file or folder of the workspace, also a deleted one", completes: "files" }],
   options: [...OPTIONS.definitions, { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" }],
   examples: [
-    { line: "cairn why src/main.ts", text: "the points that changed it, and what led to each" },
-    { line: "cairn why -n 1 notes.txt", text: "the last change: a removal, say" },
+    { line: "cairn why src/main.ts", text: "the points that changed the file, with their causes" },
+    { line: "cairn why -n 1 notes.txt", text: "only the last change, for example a removal" },
   ],
   async run(context, input) {
     const options: WhyOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     const [word, encoded] = [input.argument(0), input.text("pathB64")];
-    if ((word === undefined) === (encoded === undefined)) throw usage("name one PATH, or --path-b64 instead");
+    if ((word === undefined) === (encoded === undefined)) throw usage("give one PATH, or --path-b64");
     const client = await context.open();
     const [path = ""] = context.workspacePaths(
       client,

@@ -12,7 +12,12 @@ const FOLDER = { name: "<dir>", text: "the workspace", completes: "folders" } as
 export const unregister: CommandDefinition = {
   name: "service unregister",
   arguments: [FOLDER],
-  examples: [{ line: "cairn service unregister ~/project", text: "its points stay; `cairn init` takes them up again" }],
+  examples: [
+    {
+      line: "cairn service unregister ~/project",
+      text: "its points stay; `cairn init` adopts the folder with them again",
+    },
+  ],
   async run(context, input) {
     const path = context.absolute(input.required(0));
     const released = (await askDaemon("release", { workspace: path })) as ReleaseResult | null;
@@ -20,7 +25,7 @@ export const unregister: CommandDefinition = {
     return {
       data: { path, control_directory: control },
       text: () =>
-        `${context.style.green("unregistered")} ${printable(path)}; ${control === null ? "it was not a workspace any more" : `its points stay in ${printable(control)}`}`,
+        `${context.style.green("unregistered")} ${printable(path)}; ${control === null ? "the folder was no workspace any more" : `its points stay in ${printable(control)}`}`,
     };
   },
 };
@@ -32,7 +37,7 @@ export const recover: CommandDefinition = {
   examples: [
     {
       line: "cairn service recover ~/project",
-      text: "a plain folder again, compared with what it was; its points stay as they are",
+      text: "copy the subvolume to a plain folder, and compare; its points stay as they are",
     },
   ],
   async run(context, input) {
@@ -47,7 +52,7 @@ export const recover: CommandDefinition = {
           `${context.style.green("recovered")} ${printable(done.path)}: ${plural(entries, "entry")} copied and compared`,
           ...(original === ""
             ? []
-            : [`  the subvolume that it was stays in ${printable(original)}; remove it when you do not need it`]),
+            : [`  the original subvolume stays in ${printable(original)}; remove it when you do not need it`]),
           `  its points stay in ${printable(control_directory)}`,
         ].join("\n"),
     };

@@ -3,28 +3,34 @@ import { group } from "../../command.ts";
 export const command = group({
   name: "service",
   examples: [
-    { line: "cairn service install", text: "have systemd run the daemon: as root for all users, else for this one" },
-    { line: "cairn service status", text: "what the daemon serves, and how each workspace is" },
+    {
+      line: "cairn service install",
+      text: "make systemd run the daemon: as root for all users, otherwise for this user",
+    },
+    { line: "cairn service status", text: "show the daemon and the state of each workspace" },
   ],
   verbs: {
-    install: { summary: "have systemd run the daemon", load: () => import("./install.ts") },
+    install: { summary: "make systemd run the daemon", load: () => import("./install.ts") },
     uninstall: {
-      summary: "end the daemon and remove its unit; its state and all points stay",
+      summary: "stop the daemon and remove its unit; state and points stay",
       load: async () => ({ command: (await import("./install.ts")).uninstall }),
     },
-    status: { summary: "what the daemon serves, and how each workspace is", load: () => import("./status.ts") },
-    logs: { summary: "what the daemon did, and for whom", load: () => import("./logs.ts") },
+    status: {
+      summary: "show the daemon and the state of each workspace",
+      load: () => import("./status.ts"),
+    },
+    logs: { summary: "show what the daemon did, and for which user", load: () => import("./logs.ts") },
     reload: {
-      summary: "have the daemon read its configuration again",
+      summary: "make the daemon read its configuration again",
       load: async () => ({ command: (await import("./status.ts")).reload }),
     },
-    token: { summary: "tokens by which programs and agents call the daemon", load: () => import("./token.ts") },
+    token: { summary: "manage tokens for programs and agents", load: () => import("./token.ts") },
     unregister: {
-      summary: "have the daemon serve a folder no longer; its points stay",
+      summary: "make the daemon stop serving a folder; its points stay",
       load: async () => ({ command: (await import("./folder.ts")).unregister }),
     },
     recover: {
-      summary: "make a workspace a plain folder again",
+      summary: "convert a workspace back into a plain folder",
       load: async () => ({ command: (await import("./folder.ts")).recover }),
     },
   },

@@ -8,7 +8,7 @@ export const command: CommandDefinition = {
   options: [{ flags: "--print", text: "only print the unit" }],
   examples: [
     { line: "sudo cairn service install", text: "for all users of this machine" },
-    { line: "cairn service install --print", text: "the unit, to be looked at or changed first" },
+    { line: "cairn service install --print", text: "print the unit, to check or change it first" },
   ],
   async run(context, input) {
     const places = daemonPlaces();
@@ -17,7 +17,7 @@ export const command: CommandDefinition = {
       return { data: { unit: null, commands: [], started: false, text }, text: () => text };
     }
     const { unit, commands, started } = installUnit(places);
-    const next = started ? "it runs now, and after each boot" : `start it: ${commands.join(" && ")}`;
+    const next = started ? "the daemon runs now, and starts at each boot" : `to start it: ${commands.join(" && ")}`;
     return {
       data: { unit, commands, started, text: null },
       text: () => `installed ${printable(unit)}\n  ${context.style.cyan(next)}`,
@@ -27,13 +27,16 @@ export const command: CommandDefinition = {
 
 export const uninstall: CommandDefinition = {
   name: "service uninstall",
-  examples: [{ line: "sudo cairn service uninstall", text: "its state, its configuration and all points stay" }],
+  examples: [
+    { line: "sudo cairn service uninstall", text: "remove the unit; the state, the configuration and all points stay" },
+  ],
   async run() {
     const places = daemonPlaces();
     const { unit, commands } = uninstallUnit(places);
     return {
       data: { unit, commands },
-      text: () => `removed ${printable(unit)}; state and points stay, ${printable(places.state)} has the state`,
+      text: () =>
+        `removed ${printable(unit)}; all points stay, and so does the daemon's state in ${printable(places.state)}`,
     };
   },
 };

@@ -11,23 +11,29 @@ import { printable } from "../../render/format.ts";
 export const command: CommandDefinition = {
   name: "service logs",
   options: [
-    { flags: "-f, --follow", text: "go on with what comes" },
-    { flags: "-n, --lines <n>", text: "the newest so many; default 100, with --since all" },
-    { flags: "--workspace <dir>", text: "only what is about that folder" },
-    { flags: "--since <time>", text: "as journalctl takes it: 2026-11-23, yesterday, -2h" },
+    { flags: "-f, --follow", text: "follow: print new records as they come" },
+    { flags: "-n, --lines <n>", text: "at most this many of the newest; default 100, with --since all" },
+    { flags: "--workspace <dir>", text: "only records about this folder" },
+    { flags: "--since <time>", text: "a time as for journalctl: 2026-11-23, yesterday, -2h" },
   ],
   examples: [
-    { line: "cairn service logs -f", text: "what the daemon does, as it happens" },
-    { line: "cairn service logs --workspace . --since yesterday --json", text: "records, with verb, user and outcome" },
+    { line: "cairn service logs -f", text: "follow the daemon's log" },
+    {
+      line: "cairn service logs --workspace . --since yesterday --json",
+      text: "print records with verb, user and outcome",
+    },
   ],
   async run(context, input) {
     const [given, folder] = [input.text("lines"), input.text("workspace")];
     const since = input.text("since") ?? null;
     const follow = input.flag("follow");
     if (given !== undefined && !/^\d{1,9}$/.test(given))
-      throw usage(`-n wants a number of lines; found ${JSON.stringify(given)}`);
+      throw usage(`-n must be a number of lines; found ${JSON.stringify(given)}`);
     if (follow && context.globals.json)
-      throw usage("-f never ends, and --json gives one object: not both", "leave one of them out");
+      throw usage(
+        "-f and --json exclude each other: -f never ends, and --json prints one object",
+        "leave one of them out",
+      );
     const { isSystem } = daemonPlaces();
     const options: ReadLog = {
       isSystem,

@@ -27,8 +27,8 @@ export async function askDaemon(name: string, members: Record<string, unknown> =
 
 export const command: CommandDefinition = {
   name: "service status",
-  options: [{ flags: "--check", text: "look at every workspace anew first" }],
-  examples: [{ line: "cairn service status", text: "backend, state, each workspace, and when points are removed" }],
+  options: [{ flags: "--check", text: "check every workspace again first" }],
+  examples: [{ line: "cairn service status", text: "show the backend, the state, each workspace, and the schedules" }],
   async run(context, input) {
     const status = (await askDaemon(input.flag("check") ? "reconcile" : "daemon")) as DaemonStatus;
     const outcome: Outcome = { data: status, paged: true, text: () => render(status, context.style) };
@@ -38,7 +38,7 @@ export const command: CommandDefinition = {
         "overdue",
         `${overdue[0]!}${overdue.length > 1 ? `, and ${overdue.length - 1} more` : ""}`,
         {
-          hint: "`cairn service logs` says what failed",
+          hint: "`cairn service logs` shows what failed",
         },
       );
     return outcome;
@@ -48,11 +48,14 @@ export const command: CommandDefinition = {
 export const reload: CommandDefinition = {
   name: "service reload",
   examples: [
-    { line: "cairn service reload", text: "one that does not parse is refused with its line, and changes nothing" },
+    {
+      line: "cairn service reload",
+      text: "a configuration with an error is refused, with the line, and changes nothing",
+    },
   ],
   async run() {
     await askDaemon("reload");
-    return { data: { reloaded: true }, text: () => "the configuration was read again" };
+    return { data: { reloaded: true }, text: () => "the daemon has read the configuration again" };
   },
 };
 
@@ -70,7 +73,7 @@ async function render(status: DaemonStatus, style: Style): Promise<string> {
   if (backend.warning !== null) lines.push(style.yellow(`           ${printable(backend.warning)}`));
   for (const failed of retention.failed) lines.push(style.yellow(`           ${printable(failed)}`));
   if (status.unclean_shutdown !== null)
-    lines.push(style.yellow(`unclean    the daemon before this one was killed: ${printable(status.unclean_shutdown)}`));
+    lines.push(style.yellow(`unclean    the previous daemon was killed: ${printable(status.unclean_shutdown)}`));
   for (const { mount, free_bytes: free, total_bytes: total } of status.file_systems)
     lines.push(`disk       ${printable(mount)}: ${formatBytes(free)} of ${formatBytes(total)} free`);
   for (const advice of status.advice) lines.push(style.yellow(`advice     ${printable(advice)}`));
@@ -85,7 +88,7 @@ async function render(status: DaemonStatus, style: Style): Promise<string> {
           : style.green("ok");
     return [state, plural(points, "point"), [printable(path), ages(workspace, now), ...said].join("\n           ")];
   });
-  if (rows.length === 0) lines.push("no workspace that is yours; `cairn save DIR` begins with one");
+  if (rows.length === 0) lines.push("you have no workspace here; `cairn save DIR` makes one");
   return [...lines, ...(await renderTable(rows, [1]))].join("\n");
 }
 
@@ -103,13 +106,13 @@ function ages(workspace: DaemonStatus["workspaces"][number], now: number): strin
 function renderSchedules({ saves, schedules }: DaemonStatus, now: number, style: Style): string[] {
   const lines: string[] = [];
   if (saves !== null) {
-    const quiet = saves.watched ? `when quiet for ${formatDuration(saves.when_quiet_ms)}, ` : "";
+    const quiet = saves.watched ? `after ${formatDuration(saves.when_quiet_ms)} without a change, ` : "";
     lines.push(`saves      ${quiet}at most ${formatDuration(saves.at_most_every_ms)} after a change`);
   }
   for (const { kind, repository, workspace, ran_at, next_at, error, overdue } of schedules) {
     const of = [workspace, repository].flatMap((each) => (each === null ? [] : [printable(each)])).join(" into ");
     const last = ran_at === null ? "never" : formatAge(ran_at, now);
-    const line = `${kind.padEnd(10)} ${of}: last ${last}${next_at === null ? ", under way" : `; next ${formatAge(next_at, now)}`}`;
+    const line = `${kind.padEnd(10)} ${of}: last ${last}${next_at === null ? ", in progress" : `; next ${formatAge(next_at, now)}`}`;
     lines.push(overdue ? style.red(`${line} (overdue)`) : line);
     if (error !== null) lines.push(style.red(`           failed: ${printable(error)}`));
   }

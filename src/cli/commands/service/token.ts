@@ -12,30 +12,33 @@ export const command: CommandDefinition = {
   name: "service token",
   arguments: [
     { name: "<action>", text: "create, list or revoke", completes: ACTIONS },
-    { name: "[id]", text: "revoke: which, by its id" },
+    { name: "[id]", text: "revoke: the token's id" },
   ],
   options: [
-    { flags: "--agent", text: "create: it can save, look, go back and fork, and lose nothing (default)" },
-    { flags: "--person", text: "create: it can do all that you can" },
-    { flags: "--workspace <dir>", text: "create: a folder to which it is narrowed", repeat: true },
-    { flags: "--expires <span>", text: "create: how long it counts, from 1h to 366d; default 30d" },
-    { flags: "--name <text>", text: "create: what it is for" },
+    {
+      flags: "--agent",
+      text: "create: the token can save, compare, restore and fork, but cannot delete data (default)",
+    },
+    { flags: "--person", text: "create: the token has all your rights" },
+    { flags: "--workspace <dir>", text: "create: restrict the token to this folder", repeat: true },
+    { flags: "--expires <span>", text: "create: how long the token is valid, from 1h to 366d; default 30d" },
+    { flags: "--name <text>", text: "create: purpose of the token" },
   ],
   examples: [
     {
       line: "cairn service token create --workspace ~/project",
-      text: "for an agent that works there; it is shown once",
+      text: "create a token for an agent in that folder; the token is shown only once",
     },
-    { line: "cairn service token list", text: "yours; to root all" },
-    { line: "cairn service token revoke 0123456789abcdef", text: "it counts no more from now on" },
+    { line: "cairn service token list", text: "list your tokens; as root, all tokens" },
+    { line: "cairn service token revoke 0123456789abcdef", text: "revoke a token at once" },
   ],
   async run(context, input) {
     const action = input.required(0);
     const id = input.argument(1);
     if (!ACTIONS.includes(action))
-      throw usage(`service token knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
+      throw usage(`the action of service token must be one of ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
     if ((action === "revoke") !== (id !== undefined))
-      throw usage(action === "revoke" ? "service token revoke wants an ID" : `service token ${action} takes no ID`);
+      throw usage(action === "revoke" ? "service token revoke needs an ID" : `service token ${action} takes no ID`);
     const options = optionsOf(input, (dir) => context.absolute(dir));
     if (action !== "create" && Object.keys(options).length > 0)
       throw usage(`--${OF_CREATE.join(", --")} work with service token create only`);
@@ -48,7 +51,7 @@ export const command: CommandDefinition = {
         text: () =>
           [
             made.token,
-            style.dim(`  for ${whose}, until ${made.expires_at}; it is shown this once, and ends before with:`),
+            style.dim(`  for ${whose}, until ${made.expires_at}; the token is shown only now; to revoke it earlier:`),
             style.cyan(`  cairn service token revoke ${made.token_id}`),
           ].join("\n"),
       };
@@ -79,13 +82,13 @@ function optionsOf(input: Input, absolute: (dir: string) => string): Record<stri
 }
 
 async function render(tokens: readonly TokenInfo[]): Promise<string> {
-  if (tokens.length === 0) return "no tokens; `cairn service token create` makes one";
+  if (tokens.length === 0) return "there are no tokens; `cairn service token create` makes one";
   const now = Date.now();
   const rows = tokens.map(({ token_id, kind, uid, created_at, expires_at, workspaces, name }) => [
     token_id,
     kind,
     `uid ${uid}`,
-    `made ${formatAge(created_at, now)}`,
+    `created ${formatAge(created_at, now)}`,
     Date.parse(expires_at) <= now ? "expired" : `until ${expires_at.slice(0, 16)}Z`,
     workspaces === null ? "all workspaces" : workspaces.map(({ path }) => printable(path)).join(", "),
     printable(name),

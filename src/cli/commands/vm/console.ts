@@ -11,13 +11,15 @@ export const command: CommandDefinition = {
   name: "vm console",
   arguments: [NAME],
   options: [MACHINES],
-  examples: [{ line: "cairn vm console web", text: "leave it with Ctrl-]; the machine goes on" }],
+  examples: [
+    { line: "cairn vm console web", text: "connect to the console; Ctrl-] leaves, and the machine keeps running" },
+  ],
   async run(context, input) {
     const library = await context.library();
     const info = await library.inspectMachine(machinesOf(context, input), input.required(0), context.callOptions());
     if (info.pid === null)
-      throw new CairnError("conflict", `${info.name} does not run`, {
-        hint: `what it said last is in ${info.console_log}`,
+      throw new CairnError("conflict", `the machine ${info.name} is not running`, {
+        hint: `see ${info.console_log} for its last output`,
       });
     return {
       data: { name: info.name, console_log: info.console_log },

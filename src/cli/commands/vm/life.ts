@@ -21,7 +21,7 @@ const MADE_OPTIONS = [
   ...MADE.definitions,
   {
     flags: "--disk <size>",
-    text: "a disk of this size; the first of them is the image's, where there is one; may be repeated",
+    text: "a disk of this size; with --image, the first is the image's disk; may be repeated",
     repeat: true,
   },
   MACHINES,
@@ -42,7 +42,7 @@ function made(name: string, isStarted: boolean, line: string, text: string): Com
         ...(disks.length === 0 ? {} : { disks }),
         start: isStarted,
       });
-      return said(context, info, isStarted ? "made and booted" : "made");
+      return said(context, info, isStarted ? "created and booted" : "made");
     },
   };
 }
@@ -51,13 +51,13 @@ export const create = made(
   "vm create",
   false,
   "cairn vm create web --image debian.qcow2 --memory 1G",
-  "not booted yet",
+  "create without booting",
 );
 export const run = made(
   "vm run",
   true,
   'cairn vm run tiny --kernel vmlinuz --initrd initrd.gz --append "console=ttyS0"',
-  "a kernel without a disk",
+  "boot a kernel without a disk",
 );
 
 function said(context: Context, info: MachineInfo, done: string): Outcome {
@@ -71,7 +71,7 @@ export const start: CommandDefinition = {
   name: "vm start",
   arguments: [NAME],
   options: [MACHINES],
-  examples: [{ line: "cairn vm start web", text: "from its disks; `cairn vm restore` brings its memory back" }],
+  examples: [{ line: "cairn vm start web", text: "boot from its disks; `cairn vm restore` restores its memory" }],
   async run(context, input) {
     const library = await context.library();
     const info = await library.startMachine(machinesOf(context, input), input.required(0), context.callOptions());
@@ -84,7 +84,7 @@ export const stop: CommandDefinition = {
   name: "vm stop",
   arguments: [NAME],
   options: [...STOPPED.definitions, MACHINES],
-  examples: [{ line: "cairn vm stop web --force", text: "as if its plug was pulled" }],
+  examples: [{ line: "cairn vm stop web --force", text: "power off at once, without a shutdown" }],
   async run(context, input) {
     const library = await context.library();
     const info = await library.stopMachine(machinesOf(context, input), input.required(0), {
@@ -94,7 +94,7 @@ export const stop: CommandDefinition = {
     return said(
       context,
       info,
-      info.obeyed || input.flag("force") ? "stopped" : "stopped, since its guest did not end,",
+      info.obeyed || input.flag("force") ? "stopped" : "powered off, because the guest did not shut down,",
     );
   },
 };
@@ -102,7 +102,7 @@ export const stop: CommandDefinition = {
 export const list: CommandDefinition = {
   name: "vm list",
   options: [MACHINES],
-  examples: [{ line: "cairn vm list", text: "with the state of each" }],
+  examples: [{ line: "cairn vm list", text: "list the machines with their states" }],
   async run(context, input) {
     const library = await context.library();
     const result = await library.listMachines(machinesOf(context, input), context.callOptions());
@@ -126,7 +126,7 @@ export const inspect: CommandDefinition = {
   name: "vm inspect",
   arguments: [NAME],
   options: [MACHINES],
-  examples: [{ line: "cairn vm inspect web", text: "what it is made of, and where its states lie" }],
+  examples: [{ line: "cairn vm inspect web", text: "show its hardware, and where its saved states are" }],
   async run(context, input) {
     const library = await context.library();
     const info = await library.inspectMachine(machinesOf(context, input), input.required(0), context.callOptions());
@@ -155,7 +155,7 @@ export const rm: CommandDefinition = {
   name: "vm rm",
   arguments: [NAME],
   options: [...REMOVED.definitions, MACHINES],
-  examples: [{ line: "cairn vm rm web --delete-points", text: "with its saved states" }],
+  examples: [{ line: "cairn vm rm web --delete-points", text: "remove it with its saved states" }],
   async run(context: Context, input: Input) {
     const library = await context.library();
     const result = await library.removeMachine(machinesOf(context, input), input.required(0), {

@@ -7,11 +7,11 @@ import type { Input } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 
-export const NAME = { name: "<name>", text: "of the machine" } as const;
+export const NAME = { name: "<name>", text: "name of the machine" } as const;
 
 export const MACHINES: OptionDefinition = {
   flags: "--machines <folder>",
-  text: "where they lie (default: $CAIRN_MACHINES, else /var/lib/cairn/machines for root and ~/.local/share/cairn/machines for others)",
+  text: "folder of the machines (default: $CAIRN_MACHINES, else /var/lib/cairn/machines for root and ~/.local/share/cairn/machines for others)",
 };
 
 /** The folder of machines: that of the option, of the environment, or the one that the hierarchy standard and XDG say. */

@@ -11,7 +11,7 @@ import { printable } from "../../render/format.ts";
 import { exported } from "../export-directory.ts";
 import { hardwareOf, MACHINES, machinesOf, NAME } from "./place.ts";
 
-const FROM = { flags: "--from-dir <dir>", text: "an export directory, in place of a save point" };
+const FROM = { flags: "--from-dir <dir>", text: "an export directory, instead of a save point" };
 
 const SAVED = new VerbOptions(SaveMachineOptions.entries, {
   message: "-m, --message <text>",
@@ -22,9 +22,7 @@ export const save: CommandDefinition = {
   name: "vm save",
   arguments: [NAME],
   options: [...SAVED.definitions, MACHINES],
-  examples: [
-    { line: 'cairn vm save web -m "before the upgrade"', text: "its guest is paused for a moment, and goes on" },
-  ],
+  examples: [{ line: 'cairn vm save web -m "before the upgrade"', text: "save it; the guest is paused for a moment" }],
   async run(context, input) {
     const library = await context.library();
     const result = await library.saveMachine(machinesOf(context, input), input.required(0), {
@@ -35,7 +33,7 @@ export const save: CommandDefinition = {
     return {
       data: result,
       text: () =>
-        `${context.style.green("saved")} ${printable(name)} as ${point.save_point_id.slice(0, 8)}${has_memory ? `, paused for ${paused_ms} ms` : ", its disks; it does not run"}`,
+        `${context.style.green("saved")} ${printable(name)} as ${point.save_point_id.slice(0, 8)}${has_memory ? `, paused for ${paused_ms} ms` : ", disks only: it is not running"}`,
     };
   },
 };
@@ -45,13 +43,15 @@ export const exportState: CommandDefinition = {
   arguments: [NAME],
   options: [
     ...new VerbOptions(ExportMachineOptions.entries).definitions,
-    { flags: "--to-dir <dir>", text: "the directory, absent or empty" },
+    { flags: "--to-dir <dir>", text: "the export directory to write, absent or empty" },
     MACHINES,
   ],
-  examples: [{ line: "cairn vm export web --to-dir /mnt/golden/web", text: "to be cloned by many at once" }],
+  examples: [
+    { line: "cairn vm export web --to-dir /mnt/golden/web", text: "a directory that many machines can be cloned from" },
+  ],
   async run(context, input) {
     const to = input.text("toDir");
-    if (to === undefined || to === "") throw usage("--to-dir names the directory; it is needed");
+    if (to === undefined || to === "") throw usage("--to-dir is needed: the export directory to write");
     const library = await context.library();
     const point = input.text("point");
     const result = await library.exportMachine(machinesOf(context, input), input.required(0), context.place(to), {
@@ -73,20 +73,20 @@ const CLONED = new VerbOptions(CloneMachineOptions.entries, {
 export const clone: CommandDefinition = {
   name: "vm clone",
   arguments: [
-    { name: "<source>", text: "MACHINE or MACHINE@POINT; with --from-dir the new machine's name" },
-    { name: "[name]", text: "of the new machine" },
+    { name: "<source>", text: "MACHINE or MACHINE@POINT; with --from-dir: the new machine's name" },
+    { name: "[name]", text: "name of the new machine" },
   ],
   options: [FROM, ...CLONED.definitions, MACHINES],
   examples: [
-    { line: "cairn vm clone web web-2", text: "of the last saved state" },
-    { line: "cairn vm clone --from-dir /mnt/golden/web web-3", text: "of a directory, which is only read" },
+    { line: "cairn vm clone web web-2", text: "clone the last saved state" },
+    { line: "cairn vm clone --from-dir /mnt/golden/web web-3", text: "clone an export directory, which is only read" },
   ],
   async run(context, input) {
     const from = input.text("fromDir");
     const [first, second] = [input.required(0), input.argument(1)];
     if ((from === undefined) === (second === undefined))
       throw usage(
-        "a save point or --from-dir is the source, and not both",
+        "give a save point or --from-dir, not both",
         "`cairn vm clone MACHINE NEW`, or `cairn vm clone --from-dir DIR NEW`",
       );
     const source: CloneMachineOptions =
@@ -100,22 +100,22 @@ export const clone: CommandDefinition = {
     return {
       data: result,
       text: () =>
-        `${context.style.green("cloned")} ${printable(result.name)}: ${hardwareOf(result)}${result.has_memory ? `; it could run after ${result.ready_ms} ms` : "; it is to be started"}`,
+        `${context.style.green("cloned")} ${printable(result.name)}: ${hardwareOf(result)}${result.has_memory ? `; ready to run after ${result.ready_ms} ms` : "; start it with cairn vm start"}`,
     };
   },
 };
 
 export const restore: CommandDefinition = {
   name: "vm restore",
-  arguments: [NAME, { name: "[point]", text: "a save point of it, e.g. latest; or --from-dir" }],
+  arguments: [NAME, { name: "[point]", text: "a save point of the machine, e.g. latest; or use --from-dir" }],
   options: [
     FROM,
     ...new VerbOptions(RestoreMachineOptions.entries, { point: null, fromDirectory: null }).definitions,
     MACHINES,
   ],
   examples: [
-    { line: "cairn vm restore web latest", text: "to where it was saved last" },
-    { line: "cairn vm restore web --from-dir /mnt/backup/web", text: "a state of it that came from elsewhere" },
+    { line: "cairn vm restore web latest", text: "restore the last saved state" },
+    { line: "cairn vm restore web --from-dir /mnt/backup/web", text: "restore a state of it from an export directory" },
   ],
   async run(context, input) {
     const [from, point] = [input.text("fromDir"), input.argument(1)];
@@ -130,7 +130,7 @@ export const restore: CommandDefinition = {
     return {
       data: result,
       text: () =>
-        `${context.style.green("restored")} ${printable(result.name)}${result.has_memory ? ", which goes on from there" : "; it is to be started"}`,
+        `${context.style.green("restored")} ${printable(result.name)}${result.has_memory ? ", which continues from there" : "; start it with cairn vm start"}`,
     };
   },
 };
