@@ -78,7 +78,7 @@ test("an export into its own workspace is refused by the name that was given", (
   cairnOk(["save", folder]);
   const inside = path.join(folder, "exported");
   const { error, status } = cairn(["export", "head", "--to-dir", inside, "-C", folder]);
-  assert.deepEqual([status, error?.message], [7, `${inside} lies in the workspace itself`]);
+  assert.deepEqual([status, error?.message], [7, `${inside} lies inside the workspace`]);
   assert.deepEqual(fs.readdirSync(folder), []);
 });
 

@@ -108,6 +108,6 @@ test("a folder is not converted, and says why, where there is no /proc", { skip 
   fs.mkdirSync(plain);
   const { status, error } = cairn(["init", "--engine", "btrfs-snapshot", plain], CHROOT);
   assert.equal(status, 2);
-  assert.match(error!.message, new RegExp(`plain cannot be held by snapshots: ${REASON}`));
+  assert.match(error!.message, new RegExp(`plain cannot be kept as btrfs snapshots: ${REASON}`));
   assert.match(error!.hint!, /mount -t proc/);
 });

@@ -143,7 +143,7 @@ export class StepRunner {
     Object.assign(this.#done, { created, updated, deleted });
     this.#keepDatabase(
       steps,
-      isWanted ? "a process began to open the database" : "not all that belongs to the database could be replaced",
+      isWanted ? "a process began to open the database" : "some files of the database could not be replaced",
     );
   }
 
@@ -155,7 +155,8 @@ export class StepRunner {
   }
 
   #keepDatabase(steps: readonly DatabaseStep[], why: string): void {
-    for (const { path } of steps) this.#keep(path, "changed_since", `${why}, so that it stays as it is with its log`);
+    for (const { path } of steps)
+      this.#keep(path, "changed_since", `${why}, so the database and its log were not changed`);
   }
 
   /** Takes a step back that was just done. */
@@ -247,7 +248,12 @@ export class StepRunner {
     const to = { fd: this.#staging, name: this.#to };
     const result = this.#inside(fd, () => renameToFree({ fd, name: this.#from }, to));
     // Displaced before a kill; what has its name now is another name of the same file.
-    if (result === EEXIST) return this.#keep(step.path, "changed_since", "it came back after it had been moved away");
+    if (result === EEXIST)
+      return this.#keep(
+        step.path,
+        "changed_since",
+        "another program made it again after the restore had moved it away",
+      );
     if (result < 0) throw this.#error(result, step.path, "cannot move away");
     this.#done.deleted++;
   }
@@ -264,7 +270,7 @@ export class StepRunner {
     this.#stayed.add(folded(step.path));
     if (this.#options.hidesIgnored(step.path)) return;
     const inside = this.#done.kept.find(({ path }) => isAtOrBelow(path, step.path));
-    if (inside === undefined) this.#keep(step.path, "not_saved", "it holds entries that the undo point does not");
+    if (inside === undefined) this.#keep(step.path, "not_saved", "it contains entries that are not in the undo point");
     else this.#keep(step.path, inside.reason, HOLDS_WHAT_STAYS);
   }
 
@@ -429,7 +435,9 @@ export class StepRunner {
 
   #noteAttributes(path: Uint8Array, refused: number): void {
     if (refused === 0) return;
-    const detail = diskTrouble(refused) ?? `an attribute that is to go cannot be removed: ${errnoName(-refused)}`;
+    const detail =
+      diskTrouble(refused) ??
+      `an extended attribute that the point does not have cannot be removed: ${errnoName(-refused)}`;
     this.#done.notSet.push({ path, aspects: ["xattrs"], detail });
   }
 

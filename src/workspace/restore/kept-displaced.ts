@@ -129,13 +129,13 @@ function keepAside(
       if (!isMoved(from, kept))
         throw new CairnError(
           "unsupported",
-          `${printablePath(where)} as it was cannot be kept: it lies on a file system of its own`,
+          `the replaced version of ${printablePath(where)} cannot be kept: it is on another file system`,
         );
     }
     isEmpty = false;
     failpoint("restore.displaced-kept");
     onWarning?.(
-      `${printablePath(where)} was changed while it was restored, and no save point has it as it was then: it lies in ${kept}; remove it when it is not needed`,
+      `${printablePath(where)} was changed during the restore, and no save point has that version: it lies in ${kept}; remove it when you no longer need it`,
     );
   }
 }

@@ -35,8 +35,8 @@ test("a pattern counts from the folder, and is warned of, when the folder has it
     givenPatterns(folder, given, (each) => warnings.push(each)),
     given,
   );
-  assert.match(warnings[0]!, /which has one; for what has that path on this machine: \.\/cache$/);
-  assert.match(warnings[1]!, /which has one$/);
+  assert.match(warnings[0]!, /which has that path; for that path on this machine use \.\/cache$/);
+  assert.match(warnings[1]!, /which has that path$/);
 });
 
 test("other patterns stay as they are when they are of the folder or of nothing", (t) => {
