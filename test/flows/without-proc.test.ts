@@ -15,7 +15,7 @@ import { newFolder } from "../fixtures/work.ts";
 const skip = whyProcStays() ?? false;
 /** In a process of its own: one that is there already does not see what is mounted later. */
 const CHROOT = { prefix: WITHOUT_PROC, own: true };
-const REASON = "there is no /proc here, so that what is mounted inside is not known";
+const REASON = "there is no /proc here, so Cairn cannot find out what is mounted inside";
 
 function makeSubvolume(place: string): void {
   execFileSync("btrfs", ["subvolume", "create", place], { stdio: "ignore" });

@@ -293,7 +293,7 @@ test("files have what their blobs hold when their sizes are others and the packs
     ].map(([name, held, says]) => [
       name,
       "damaged",
-      `its blobs hold ${held} bytes, its tree says ${says}; what they hold is written`,
+      `its blobs have ${held} bytes, but its tree says ${says}; the blobs' content was written`,
     ]),
   );
   assert.deepEqual([restored.read_again, restored.untold_files], [true, 0]);

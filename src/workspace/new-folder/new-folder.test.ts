@@ -291,7 +291,7 @@ test("another folder that somebody puts in the place of an unfinished one stays,
   assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
   assert.deepEqual(fs.readdirSync(path.join(root, "ours")), ["ours"]);
   assert.deepEqual(warnings, [
-    `what lies at ${partial.staging.toString()} is not the folder that was made there: it is not removed`,
+    `${partial.staging.toString()} is not the folder that Cairn made there: it is not removed`,
   ]);
   assert.deepEqual(fs.readdirSync(path.join(root, "control/partial")), []);
 });
@@ -317,7 +317,7 @@ test("another folder that lies where a killed restore left its own is neither ta
   assert.equal(canTakeOver(dead), false);
   assert.equal(NewFolder.takeOver(control, dead), null);
   assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
-  assert.match(settlePartial(dead) ?? "", /is not the folder that was made there: it is not removed$/);
+  assert.match(settlePartial(dead) ?? "", /is not the folder that Cairn made there: it is not removed$/);
   assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
   assert.deepEqual(fs.readdirSync(control.partial), []);
 });

@@ -75,7 +75,7 @@ test("a pattern is warned of when it leads to something outside the folder", (t)
 test("a pattern is refused when it names its kind as borg's do", (t) => {
   const { folder } = scene(t);
   for (const given of ["pp:/home/.ssh", "pf:/x", "sh:**/.ssh", "fm:*/.ssh", "re:[.]ssh$", "!sh:x"])
-    assert.throws(() => givenPatterns(folder, [given], undefined), { code: "usage", message: /as for borg/ });
+    assert.throws(() => givenPatterns(folder, [given], undefined), { code: "usage", message: /borg's patterns/ });
   const names = ["Re: x", "\\re:x", "spp:x", "re"];
   assert.deepEqual(
     givenPatterns(folder, names, () => assert.fail("no warning")),
