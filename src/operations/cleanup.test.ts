@@ -169,7 +169,7 @@ test("a cleanup says so when what may not go is more than the size that was aske
   const [told, ...more] = await warningsAt(5);
   assert.match(
     told!,
-    /^what stays in the store takes 19\d KiB, more than the 5 B that were asked for: points of the last day/,
+    /^the store will still have 19\d KiB, more than the given 5 B: a limit on size never removes points of the last day/,
   );
   assert.deepEqual([more, await warningsAt(1_000_000)], [[], []]);
 });

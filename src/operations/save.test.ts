@@ -301,7 +301,7 @@ test("what a new rule leaves out is said as not kept any more, apart from what w
   const saved = await client.save({ onWarning: (each) => void warnings.push(each) });
   assert.deepEqual(saved.changes, { added: 1, modified: 0, removed: 1 });
   assert.deepEqual(saved.not_kept, hidden);
-  assert.match(warnings.join(), /^4 entries not kept any more, since a rule leaves them out: "modules"; /);
+  assert.match(warnings.join(), /^4 entries no longer saved, because a rule leaves them out: "modules"; /);
   writeFileSync(join(folder, "kept"), "other");
   assert.deepEqual((await client.save()).not_kept, { count: 0, paths: [] });
 });
