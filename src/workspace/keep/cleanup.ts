@@ -115,7 +115,7 @@ async function sealSharers(
   const going = withoutNeeded(workspace, drop);
   if (going.length < drop.length)
     call.onWarning?.(
-      `${plural(drop.length - going.length, "point")} cannot be removed yet: their trees hold the only copy of content of another point, which stays and cannot be sealed completely; \`cairn seal\` says why`,
+      `${plural(drop.length - going.length, "point")} cannot be removed yet: their clones hold the only copy of content of another point, which stays and cannot be sealed completely; \`cairn seal\` says why`,
     );
   return going;
 }

@@ -295,7 +295,7 @@ export class StepRunner {
     } else if (result === EEXIST) {
       const now = this.#held.identity(fd, name);
       if (now === null || (now.mode & 0xf000) !== 0x4000)
-        return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+        return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
       // To a file system that takes `NAME` and `name` for one it is another directory of the point, or one that was to go.
       if (!this.#stayed.has(folded(step.path)) && !this.#isListed(fd, step.path, name))
         throw this.#error(result, step.path, "cannot make the directory");
@@ -318,7 +318,7 @@ export class StepRunner {
     const now = this.#held.identity(fd, name);
     if (this.#options.resuming && now !== null && now.inode === step.inode) return this.#counted(step);
     if (step.old === null && now !== null)
-      return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+      return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
     if (step.old !== null && (now === null || !sameIdentity(now, step.old))) {
       return this.#keep(
         step.path,
@@ -333,8 +333,7 @@ export class StepRunner {
         ? renameToFree({ fd: this.#staging, name: this.#from }, { fd, name: this.#to })
         : this.#exchange(fd, step.staged),
     );
-    if (result === EEXIST)
-      return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+    if (result === EEXIST) return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
     if (result < 0) throw this.#error(result, step.path, "cannot put in place");
     const { onPlaced } = this.#options;
     if (onPlaced !== undefined && this.#held.identity(fd, name) !== null) onPlaced(step, this.#held.looked);
@@ -389,7 +388,7 @@ export class StepRunner {
     const now = this.#held.identity(fd, name);
     const fits = now !== null && (this.#options.resuming ? isOldOrDone(now, step) : sameIdentity(now, step.old));
     if (!fits) return this.#keep(step.path, "changed_since", "it was changed during the restore and stays as it is");
-    if (this.#held.isMounted(fd, name)) return this.#keep(step.path, "mounted", "something else is mounted there");
+    if (this.#held.isMounted(fd, name)) return this.#keep(step.path, "mounted", "another file system is mounted there");
     const refused = this.#dropAttributes(fd, name, step.metadata);
     this.#writer.metadataByName(fd, nodeOfMetadata(step.metadata), { name, path: step.path });
     // Setting an owner takes capabilities away, which not everybody may remove.

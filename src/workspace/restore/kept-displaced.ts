@@ -161,7 +161,7 @@ function isMoved(from: Buffer, to: string): boolean {
     fs.renameSync(from, to);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EXDEV") return false;
-    throw toCairnError(error, `move what was displaced to ${to}`);
+    throw toCairnError(error, `move the replaced files to ${to}`);
   }
   fsyncDirectory(path.dirname(to));
   return true;

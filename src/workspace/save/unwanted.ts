@@ -282,7 +282,7 @@ class UnwantedFinder {
       changed.push({
         path,
         reason: "changing",
-        detail: "it changed during the save so that it should not have been left out",
+        detail: "it was left out, but at the end of the save the exclusion no longer applied to it",
       });
     }
     return changed;
