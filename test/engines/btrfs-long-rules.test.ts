@@ -34,7 +34,10 @@ void describe("a held tree", () => {
     const warnings: string[] = [];
     await client.seal({ onWarning: (message) => void warnings.push(message) });
     const restored = await client.restore({ target: a.save_point_id });
-    assert.equal(warnings.filter((each) => each.includes("long/.cairnignore: more than 1048576 bytes")).length, 1);
+    assert.equal(
+      warnings.filter((each) => each.includes("long/.cairnignore: ignore files of more than 1048576 bytes")).length,
+      1,
+    );
     assertFolder(folder, first, "the point before it");
     const { save_points: points } = await client.history(undefined, 0, { all: true });
     const { labels } = points.find((each) => each.save_point_id === odd.save_point_id)!;
