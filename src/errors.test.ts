@@ -55,5 +55,5 @@ test("of two failures the first is told where the other came while it was cleare
   const told = toCairnError(both, "read a file");
   assert.equal(told.code, toCairnError(first).code);
   assert.match(told.message, /^read a file: ENOTCONN/);
-  assert.match(told.hint ?? "", /mount it again/);
+  assert.match(told.hint ?? "", /mount the file system again/);
 });

@@ -16,27 +16,31 @@ function row(exit: number, http: number, when: string, retryable = false): Error
 }
 
 export const ERROR_TABLE = {
-  internal: row(1, 500, "something that should not happen; a defect of Cairn"),
+  internal: row(1, 500, "an unexpected failure: a defect of Cairn"),
   usage: row(2, 400, "an argument, option or value is not understood"),
-  invalid_id: row(2, 400, "an id does not have the form of one"),
-  unsupported: row(2, 501, "this build, platform or file system cannot do it, e.g. have a name that is so long"),
+  invalid_id: row(2, 400, "an id is malformed"),
+  unsupported: row(
+    2,
+    501,
+    "this build, platform or file system does not support the operation, for example a very long name",
+  ),
   not_found: row(3, 404, "no such save point, workspace, path or file"),
-  not_a_workspace: row(3, 404, "the folder is not a workspace and none is above it"),
-  nothing_to_undo: row(3, 404, "no restore or undo has happened here"),
-  ambiguous: row(4, 409, "a prefix or a name fits more than one thing"),
+  not_a_workspace: row(3, 404, "neither the folder nor a folder above it is a workspace"),
+  nothing_to_undo: row(3, 404, "there is no restore or undo that an undo could revert"),
+  ambiguous: row(4, 409, "a prefix, tag or name matches more than one point, snapshot or other thing"),
   already_exists: row(4, 409, "the target exists already"),
-  stale_plan: row(4, 409, "the world has changed since the plan was made"),
-  overdue: row(4, 503, "a limit on the age of the last save, backup or proof is passed"),
-  detached: row(4, 409, "head is not the latest point and the caller asked to refuse that"),
-  conflict: row(4, 409, "two changes exclude each other"),
+  stale_plan: row(4, 409, "the workspace or repository has changed since the plan was made"),
+  overdue: row(4, 503, "the last save, backup or proof is older than its limit"),
+  detached: row(4, 409, "head is not the latest point, and the caller asked to fail in that case"),
+  conflict: row(4, 409, "two changes contradict each other"),
   busy: row(5, 423, "another process holds the lock", true),
-  no_daemon: row(5, 503, "no daemon answers, and only a daemon can do it", true),
-  damaged: row(6, 500, "stored bytes are not what was written"),
-  newer_version: row(7, 409, "written by a newer version of the format"),
-  refused: row(7, 403, "refused for safety; where a flag overrides that, the hint names it"),
+  no_daemon: row(5, 503, "the operation needs a daemon, and no daemon answers", true),
+  damaged: row(6, 500, "stored bytes differ from the bytes that were written"),
+  newer_version: row(7, 409, "a file has a newer format version than this program knows"),
+  refused: row(7, 403, "refused for safety; if an option overrides the refusal, the hint names the option"),
   no_space: row(8, 507, "the disk or the quota is full"),
-  permission: row(9, 403, "the operating system, or a daemon, does not allow it"),
-  incomplete: row(10, 207, "done, except for what is listed"),
+  permission: row(9, 403, "the operating system or a daemon does not allow the operation"),
+  incomplete: row(10, 207, "done, except for the entries that are listed"),
   interrupted: row(130, 499, "stopped by a signal or by the caller"),
   io: row(1, 500, "the operating system, a server or a command failed a read or a write", true),
   wrong_password: row(9, 403, "no key of the repository opens with this password"),
@@ -92,18 +96,17 @@ export function codeOfErrno(name: string | undefined): ErrorCode {
   return (name !== undefined && ERRNO_CODES[name]) || "io";
 }
 
-const MEMORY_HINT = "let the process have more memory, or have it do less at once";
-const GONE_HINT = "the program behind a mount has ended: mount it again, then try again";
+const MEMORY_HINT = "give the process more memory, or use fewer jobs at once";
+const GONE_HINT = "mount the file system again, then try again: the program that served the mount has ended";
 const PACKAGE_HINT =
-  "install the package again; a program that is bundled into one file leaves it outside: `--external:cairnstate` of esbuild, `external` of others";
-const MODEL_HINT =
-  "run the program without `--permission`: Node's permission model makes no write durable, whatever it allows";
-const FULL_HINT = "free some space there (or let the user have more of it), then try again";
+  "install the package again; if your program is bundled into one file, exclude cairnstate from the bundle: `--external:cairnstate` with esbuild, `external` with other bundlers";
+const MODEL_HINT = "run the program without `--permission`: with Node's permission model no write can be made durable";
+const FULL_HINT = "free some space there, or raise the user's disk quota, then try again";
 
 /** Errors with which nothing is wrong with what was asked for: a moment later it can be had. By name, with what helps. */
 export const RAN_OUT: ReadonlyMap<string, string> = new Map([
-  ["EMFILE", "let the process have more open files (`ulimit -n`), or have it do less at once"],
-  ["ENFILE", "all programs together have as many files open as the system allows: end some, or raise fs.file-max"],
+  ["EMFILE", "raise the process's limit of open files (`ulimit -n`), or use fewer jobs at once"],
+  ["ENFILE", "end some programs, or raise fs.file-max: the system's limit of open files is reached"],
   ["ENOMEM", MEMORY_HINT],
 ]);
 
@@ -143,7 +146,7 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
     return new CairnError(code, text, { cause: error, ...(hint === undefined ? {} : { hint }) });
   }
   if (name === "MODULE_NOT_FOUND" || name === "ERR_MODULE_NOT_FOUND")
-    return new CairnError("unsupported", `a part of cairnstate is not at its place: ${text}`, {
+    return new CairnError("unsupported", `a file of the package cairnstate is missing: ${text}`, {
       cause: error,
       hint: PACKAGE_HINT,
     });

@@ -315,7 +315,7 @@ test("a backup has what was not saved, without it says so, and status tells what
   const warnings: string[] = [];
   const other = await client.createBackup(repository, { save: false, onWarning: (each) => void warnings.push(each) });
   assert.equal(other.save_point_id, whole.save_point_id);
-  assert.deepEqual(warnings, ["not in the backup, since it was not saved: 1 modified"]);
+  assert.deepEqual(warnings, ["not in the backup, because these changes were not saved: 1 modified"]);
   await client.save();
   const { last_backup: last } = await client.status();
   assert.deepEqual([last?.save_point_id, last?.saved_since], [whole.save_point_id, 1]);

@@ -53,18 +53,18 @@ export function recordedIdentity(link: string): string | null {
  */
 export function whyNotAsMade(place: string, engine: string, making: Making): string | null {
   const facts = fs.lstatSync(place);
-  if (!facts.isDirectory()) return "is no folder any more";
+  if (!facts.isDirectory()) return "is not a folder now";
   const isSnapshot = engine === "btrfs-snapshot";
   if (isSnapshot && !isSubvolume(place))
-    return isEmptyFolder(place) ? EMPTY_PLACE : "was a snapshot, and a plain folder lies there now";
+    return isEmptyFolder(place) ? EMPTY_PLACE : "was a snapshot, and is a plain folder now";
   const found = identityOfTree(place);
   if (making.identity !== null && making.identity !== found)
-    return `is not there: expected ${making.identity}, found ${found}`;
+    return `is missing, and something else is at its path: expected ${making.identity}, found ${found}`;
   const parent = path.dirname(place);
   const isMounted = isSnapshot
     ? filesystemUuid(place) !== filesystemUuid(parent)
     : fs.lstatSync(parent).dev !== facts.dev;
-  if (isMounted) return "is hidden by another file system, which is mounted there";
+  if (isMounted) return "is hidden by another file system that is mounted there";
   if (!isSnapshot) return isMadeBetween(facts.birthtimeMs, making);
   const { ctransid, otransid, changed, readOnly, made } = inDirectory(place, subvolumeInfo);
   const { last_change: lastChange } = making;
@@ -77,7 +77,7 @@ export function whyNotAsMade(place: string, engine: string, making: Making): str
 function isMadeBetween(made: number, { identity, between: [from, to] }: Making): string | null {
   if (identity !== null || made === 0 || (made >= from - ROUNDING_MS && made <= to + ROUNDING_MS)) return null;
   const [at, first, last] = [made, from, to].map((each) => new Date(each).toISOString());
-  return `is not there: it was made from ${first} to ${last}, and what lies there at ${at}`;
+  return `is missing: it was made between ${first} and ${last}, and the folder at its path at ${at}`;
 }
 
 /** Tells whether a folder has no entry. */

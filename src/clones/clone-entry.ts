@@ -527,7 +527,7 @@ function nameOf(path: Buffer): string {
 export function otherFileSystem(): CairnError {
   return new CairnError(
     "unsupported",
-    "the two folders lie on different file systems, between which nothing is cloned",
+    "the two folders are on different file systems; files can be cloned only within one",
   );
 }
 

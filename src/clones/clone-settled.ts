@@ -53,7 +53,7 @@ export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null
     return `${plural(omitted.length, "entry")} could not be cloned, ${printablePath(unread.path)}: ${unread.reason}`;
   const [unlike] = notSet;
   if (unlike === undefined) return null;
-  return `what ${notSet.length} ${notSet.length === 1 ? "entry has" : "entries have"} cannot be given to a clone, ${printablePath(unlike.path)}: ${unlike.aspects.join(", ")}`;
+  return `${notSet.length} ${notSet.length === 1 ? "entry has" : "entries have"} metadata that a clone cannot get, ${printablePath(unlike.path)}: ${unlike.aspects.join(", ")}`;
 }
 
 /** Says in words how a clone falls short of the folder. */

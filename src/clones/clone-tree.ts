@@ -55,7 +55,7 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
   throwIfAborted(options.signal);
   const to = Buffer.from(options.to);
   if (isAtOrBelow(to, options.from))
-    throw new CairnError("refused", `the clone ${quotedPath(to)} would lie in the folder that it is made of`);
+    throw new CairnError("refused", `the clone ${quotedPath(to)} would lie inside the folder to clone`);
   const inodes = checkSource(Buffer.from(options.from));
   const made = prepare(to);
   try {
@@ -132,7 +132,7 @@ function prepare(to: Buffer): boolean {
     made = false;
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toCairnError(error, "the clone cannot be made");
     if (!fs.lstatSync(to).isDirectory() || fs.readdirSync(to).length > 0)
-      throw new CairnError("already_exists", `cannot clone to ${quotedPath(to)}: there is something already`);
+      throw new CairnError("already_exists", `cannot clone to ${quotedPath(to)}: the path exists already`);
   }
   const sys = syscalls();
   const fd = openDirectory(to);
@@ -172,7 +172,7 @@ function probe(from: Uint8Array, to: Buffer): void {
     }
     if (cloneAnswer(clone) !== "refused") throw syscallError(clone, "cloning a file");
     throw new CairnError("unsupported", `the file system clones no files: ${errnoName(-clone)}`, {
-      hint: "XFS and btrfs do",
+      hint: "use btrfs, or xfs that was made with reflink=1",
     });
   } catch (error) {
     throw toCairnError(error, "trying whether files can be cloned");

@@ -177,7 +177,7 @@ class TreeComparer {
       const own = joinPath(path, nameAt(listing, at));
       const recent = moved || (order < 0 && this.#look(this.#from, a.names, a.offsets[at]!) && this.#isRecent());
       if (recent) for (const each of [path, own]) this.#isChanged(each);
-      else this.#out.unlike ??= { path: own, what: order < 0 ? "is not in it" : "is only in it" };
+      else this.#out.unlike ??= { path: own, what: order < 0 ? "is not in the clone" : "is only in the clone" };
     }
   }
 

@@ -101,14 +101,14 @@ test("a program that prints nonsense and ends well is not believed", async () =>
       (error: unknown) => error as CairnError,
     );
     assert.equal(failed.code, "unsupported");
-    assert.match(failed.message, /no clone is at/);
+    assert.match(failed.message, /there is no clone at/);
   }
 });
 
 test("a clone that is not the folder is refused and says by what it differs", async () => {
   for (const [lines, what] of [
-    ['rm "$4/below/c"', /below\/c is not in it/],
-    ['touch -d @1000000000 "$4/new"', /new is only in it/],
+    ['rm "$4/below/c"', /below\/c is not in the clone/],
+    ['touch -d @1000000000 "$4/new"', /new is only in the clone/],
     ['printf x > "$4/a"; touch -d @1000000000 "$4/a"', /a has another size/],
     ['touch "$4/a"', /a has another time/],
     ['chmod 600 "$4/a"', /a has another mode/],

@@ -8,7 +8,7 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 /** The one place that starts JuiceFS's own program. */
 
 export const JUICEFS_MISSING = {
-  reason: "the program juicefs is not in any folder of the search path",
+  reason: "the program juicefs is not in any folder of PATH",
   hint: "install JuiceFS's client, 1.1 or newer, or add its folder to PATH",
 } as const;
 
@@ -55,11 +55,11 @@ export async function runJuicefsClone(from: Uint8Array, to: Uint8Array, call: Ju
     throw failed(`${how}${said === "" ? "" : `: ${said}`}`, code);
   }
   if (fs.lstatSync(Buffer.from(to), { throwIfNoEntry: false })?.isDirectory() !== true)
-    throw failed(`it ended well, and no clone is at ${printablePath(to)}`, "unsupported");
+    throw failed(`it reported success, but there is no clone at ${printablePath(to)}`, "unsupported");
 }
 
 function failed(what: string, code: ErrorCode): CairnError {
-  const hint = "`juicefs clone -p` by hand in that file system says more";
+  const hint = "run `juicefs clone -p` by hand in that file system to see more";
   return new CairnError(code, `juicefs clone: ${what}`, code === "unsupported" ? { hint } : {});
 }
 
@@ -68,7 +68,7 @@ function argument(raw: Uint8Array): string {
   if (Buffer.from(text, "utf8").equals(raw)) return text;
   throw new CairnError(
     "unsupported",
-    `the name of ${printablePath(raw)} is not UTF-8, and juicefs clone is told names`,
+    `the path ${printablePath(raw)} is not UTF-8, and juicefs clone cannot be given it`,
   );
 }
 

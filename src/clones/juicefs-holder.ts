@@ -68,11 +68,11 @@ export function juicefsHolder(options: JuicefsOptions = {}): TreeHolder {
 
 function checkPlaces(from: Uint8Array, to: Uint8Array): void {
   if (isAtOrBelow(to, from))
-    throw new CairnError("refused", `the clone ${printablePath(to)} would lie in the folder that it is made of`);
+    throw new CairnError("refused", `the clone ${printablePath(to)} would lie inside the folder to clone`);
   if (fs.lstatSync(Buffer.from(to), { throwIfNoEntry: false }) !== undefined)
-    throw new CairnError("already_exists", `cannot clone to ${printablePath(to)}: there is something already`);
+    throw new CairnError("already_exists", `cannot clone to ${printablePath(to)}: the path exists already`);
   if (fs.lstatSync(Buffer.from(from), { throwIfNoEntry: false })?.isDirectory() !== true)
-    throw new CairnError("not_found", `${printablePath(from)} is no folder`);
+    throw new CairnError("not_found", `${printablePath(from)} is not a folder`);
 }
 
 async function cloneAndCheck(from: Uint8Array, to: Uint8Array, call: HolderCall & JuicefsOptions): Promise<Captured> {
@@ -103,12 +103,12 @@ function requireWhole({ unlike, newest }: TreeComparison): void {
   if (unlike !== null)
     throw new CairnError(
       "unsupported",
-      `the clone is not what the folder is: ${printablePath(unlike.path) || "."} ${unlike.what}`,
+      `the clone differs from the folder: ${printablePath(unlike.path) || "."} ${unlike.what}`,
     );
   // A clone has the times of what it was made of. From a time ahead of ours no later change could be told.
   if (newest > Date.now())
-    throw new CairnError("unsupported", "something in the folder has a time of change in the future", {
-      hint: "another host that writes there has a clock that is ahead",
+    throw new CairnError("unsupported", "an entry of the folder has a change time (ctime) in the future", {
+      hint: "set the clock of the other hosts that write there: one of them is ahead",
     });
 }
 

@@ -115,8 +115,8 @@ async function probeBtrfs({ folder, place, signal }: Probe): Promise<ProbeAnswer
   if (filesystemKind(folder).name !== "btrfs") return { reason: "the folder is not on btrfs" };
   if (!isSubvolume(folder))
     return {
-      reason: "the folder is a plain directory, and only a subvolume can be snapshot",
-      hint: "ask for it and the folder is made one in place: `cairn init --engine btrfs-snapshot`, or `cairn engine set btrfs-snapshot` where it is a workspace already",
+      reason: "the folder is a plain directory, and btrfs snapshots only subvolumes",
+      hint: "make the folder a subvolume in place: `cairn init --engine btrfs-snapshot`, or `cairn engine set btrfs-snapshot` if it is a workspace already",
     };
   return inTemporary(place, async (work) => {
     if (await mayRemoveWhole(work)) return snapshotInto(work, folder, signal);
@@ -187,8 +187,8 @@ async function snapshotOfNew(work: string, signal: AbortSignal | undefined): Pro
 
 function pointsApart(apart: string, place: string): ProbeAnswer {
   return {
-    reason: `the points lie on ${apart}, in ${printablePath(place)}`,
-    hint: "let the control directory be on the folder's file system: --control-dir",
+    reason: `the points would be on ${apart}, in ${printablePath(place)}`,
+    hint: "put the control directory on the folder's file system: --control-dir",
   };
 }
 
@@ -210,15 +210,17 @@ function probeReflink(work: string): ProbeAnswer {
     if (clone < 0)
       return {
         reason: `the file system does not clone files: ${errnoName(-clone)}`,
-        hint: "xfs (made with reflink=1) and btrfs do",
+        hint: "btrfs clones files, and xfs that was made with reflink=1",
       };
     sys.fstat(source, after);
     // Each file would count as changed while it was cloned.
-    if (!sameContentStat(before.words, after.words)) return { reason: "making a clone changes the times of its file" };
+    if (!sameContentStat(before.words, after.words)) return { reason: "cloning a file changes the file's times" };
     sys.utimens(clone, newArena(1), 0, EXACT_TIME.seconds, EXACT_TIME.nanoseconds);
     const isExact = fs.fstatSync(clone, { bigint: true }).mtimeNs === EXACT_TIME.all;
     const isSame = readRegular(path.join(work, "to")).equals(content);
-    return isExact && isSame ? null : { reason: `a clone has not ${isSame ? "the time" : "the content"} of its file` };
+    return isExact && isSame
+      ? null
+      : { reason: `a clone does not have ${isSame ? "the time" : "the content"} of its file` };
   } finally {
     for (const fd of [directory, source, clone]) if (fd >= 0) fs.closeSync(fd);
   }
@@ -234,7 +236,7 @@ async function probeJuicefs({ place, signal }: Probe): Promise<ProbeAnswer> {
     try {
       await juicefsHolder({ limitMs: PROBE_LIMIT_MS }).capture(Buffer.from(from), held, { signal });
       const [a, b] = [from, held].map((each) => readRegular(path.join(each, "folder", "file")));
-      return a!.equals(b!) ? null : { reason: "what juicefs clone makes has another content" };
+      return a!.equals(b!) ? null : { reason: "a clone that juicefs made has another content than its file" };
     } catch (error) {
       return answerOf(error);
     }

@@ -32,7 +32,7 @@ export async function removeSnapshot(place: Buffer): Promise<void> {
   if (stats === undefined) return;
   if (!stats.isDirectory() || !isSubvolume(place)) {
     throw new CairnError("refused", `remove ${printablePath(place)}: it is not a subvolume`, {
-      hint: "look at what it is; a tree held by btrfs is always a subvolume",
+      hint: "look at its content: a clone on btrfs is always a subvolume",
     });
   }
   await held(parentOf(place), (parent) => removeSubvolume(parent, nameOf(place)));

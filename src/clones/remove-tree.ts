@@ -20,7 +20,7 @@ export async function removeTree(place: Uint8Array): Promise<void> {
   const at = Buffer.from(place);
   const stat = fs.lstatSync(at, { throwIfNoEntry: false });
   if (stat === undefined) return;
-  if (!stat.isDirectory()) throw new CairnError("refused", `${quotedPath(at)} is no directory`);
+  if (!stat.isDirectory()) throw new CairnError("refused", `${quotedPath(at)} is not a directory`);
   try {
     await withThreads({ kind: CLONE }, async (threads) => removeBy(threads, at));
   } catch (error) {

@@ -43,7 +43,8 @@ test("every hint of the source speaks of calls to a program", () => {
 test("a hint names the call that does what its command does", () => {
   const said = {
     "run `cairn doctor --repair`": "run `doctor({ repair: true })`",
-    "to keep that folder as it is, use: cairn init '/a b'": "to keep that folder as it is, use: `openOrAdopt('/a b')`",
+    "to make this folder itself the workspace, run: cairn init '/a b'":
+      "to make this folder itself the workspace, run: `openOrAdopt('/a b')`",
     "choose another folder, or override with --allow home": 'choose another folder, or override with `allow: ["home"]`',
     "`cairn backup repair packs` first: it saves": '`repair({ what: "packs" })` first: it saves',
     "see `cairn history`": "see `history()`",

@@ -16,14 +16,14 @@ export function isAgeFile(bytes: Uint8Array): boolean {
 
 /** An armored file that each of these recipients (`age1…`) can decrypt alone. Throws `usage` for one that is none. */
 export async function encryptForRecipients(secret: string, recipients: readonly string[]): Promise<string> {
-  if (recipients.length === 0) throw new CairnError("usage", "there is no recipient to encrypt for");
+  if (recipients.length === 0) throw new CairnError("usage", "no age recipient was given to encrypt for");
   const { Encrypter, armor } = await import("age-encryption");
   const encrypter = new Encrypter();
   for (const recipient of recipients) {
     // A secret key that was given by mistake is in no message.
-    const hint = "one begins with age1; `age-keygen -y FILE` prints that of an identity";
+    const hint = "a recipient begins with age1; `age-keygen -y FILE` prints the recipient of an identity file";
     if (!recipient.startsWith("age1"))
-      throw new CairnError("usage", "what was given is not an age recipient", { hint });
+      throw new CairnError("usage", "the given text is not an age recipient", { hint });
     try {
       encrypter.addRecipient(recipient);
     } catch (error) {
@@ -58,9 +58,9 @@ export async function decryptWithIdentities(file: Uint8Array, identities: string
     if (/no identity matched/.test((error as Error).message))
       throw new CairnError(
         "wrong_password",
-        "it is encrypted for other recipients; none of the identities given opens it",
+        "the file is encrypted for other recipients; none of the given identities opens it",
       );
-    throw new CairnError("damaged", `it is not what age wrote: ${(error as Error).message}`, { cause: error });
+    throw new CairnError("damaged", `the file is not a valid age file: ${(error as Error).message}`, { cause: error });
   }
 }
 
@@ -69,10 +69,10 @@ function identityLines(text: string): string[] {
     .split(/\r?\n/)
     .map((line) => line.trim())
     .filter((line) => line !== "" && !line.startsWith("#"));
-  if (lines.length === 0) throw new CairnError("usage", "it has no age identity in it");
+  if (lines.length === 0) throw new CairnError("usage", "the file contains no age identity");
   if (!lines.every((line) => /^AGE-SECRET-KEY-(?:PQ-)?1/.test(line)))
-    throw new CairnError("unsupported", "only identities that begin with AGE-SECRET-KEY-1 are understood", {
-      hint: "leave others to age: --password-command 'age -d -i IDENTITY FILE'",
+    throw new CairnError("unsupported", "only age identities that begin with AGE-SECRET-KEY-1 are supported", {
+      hint: "use age itself for other identities: --password-command 'age -d -i IDENTITY FILE'",
     });
   return lines;
 }

@@ -34,7 +34,7 @@ function checkParameters({ N, r, p }: ScryptParameters): void {
 
 /** 64 bytes cut the way restic does: 32 for AES-256, 16 for the nonce, 16 for Poly1305. */
 export function splitKeys(bytes: Uint8Array): MasterKeys {
-  if (bytes.length !== 64) throw new CairnError("internal", `${bytes.length} bytes are not 64 bytes of keys`);
+  if (bytes.length !== 64) throw new CairnError("internal", `a master key has 64 bytes, this one ${bytes.length}`);
   const copy = new Uint8Array(bytes);
   return { encrypt: copy.subarray(0, 32), macK: copy.subarray(32, 48), macR: copy.subarray(48, 64) };
 }

@@ -227,7 +227,7 @@ function provenPrimitives(): Primitives {
   }
   const found = nativePrimitives(calls as Calls);
   if (!givesKnownAnswers(found))
-    throw new CairnError("unsupported", "this Node's libcrypto gives a wrong known answer");
+    throw new CairnError("unsupported", "this Node's libcrypto failed its self-test (known answer)");
   return found;
 }
 

@@ -94,7 +94,10 @@ export class BlobOpener {
   /** Both steps: `damaged` when the MAC is wrong, and nothing is written then. Returns the plaintext's length. */
   open(sealed: Arena, offset: number, length: number, target: Arena, targetOffset: number): number {
     if (!this.verify(sealed, offset, length)) {
-      throw new CairnError("damaged", `${length} encrypted bytes do not carry the MAC of this repository's keys`);
+      throw new CairnError(
+        "damaged",
+        `${length} encrypted bytes have a wrong MAC: they are damaged, or encrypted with another repository's keys`,
+      );
     }
     return this.decrypt(sealed, offset, length, target, targetOffset);
   }

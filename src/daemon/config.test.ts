@@ -74,7 +74,7 @@ test("what is wrong in a configuration is named with its line", () => {
     ["[backup]\n", 1, /rows: \[\[backup\]\]/],
     [`${ROW}[[backup]]\n`, 5, /needs repository/],
     [`${ROW}[[backup]]\nrepository = "relative"\n`, 6, /repository: is to be an absolute path/],
-    [`${ROW}[[backup]]\nrepository = "rest:https://me:secret@host/"\n`, 6, /a password in it/],
+    [`${ROW}[[backup]]\nrepository = "rest:https://me:secret@host/"\n`, 6, /contains a password/],
     [`[[backup]]\nrepository = "/r"\n`, 1, /needs password_file/],
     [`${ROW}${ROW}`, 5, /says again/],
     [`${ROW}workspace = "w"\n`, 5, /absolute/],

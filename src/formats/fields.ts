@@ -14,7 +14,7 @@ export type JsonObject = Record<string, unknown>;
 
 /** The value of UTF-8 JSON bytes; throws `damaged`, naming `what`. */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
-  if (bytes.length > MAX_JSON_BYTES) throw new CairnError("damaged", `${what}: ${bytes.length} bytes are too many`);
+  if (bytes.length > MAX_JSON_BYTES) throw new CairnError("damaged", `${what}: too long, with ${bytes.length} bytes`);
   try {
     return JSON.parse(decoder.decode(bytes));
   } catch (error) {
@@ -42,7 +42,7 @@ export class Fields {
 
   /** The error for a field: what was wanted there. */
   wrong(key: string, wanted: string): CairnError {
-    const state = Object.hasOwn(this.#members, key) ? "is not" : "is missing; wanted";
+    const state = Object.hasOwn(this.#members, key) ? "is not" : "is missing; expected";
     return new CairnError("damaged", `${this.what}: field ${JSON.stringify(key)} ${state} ${wanted}`);
   }
 

@@ -1,18 +1,22 @@
 import { CairnError } from "../errors.ts";
 
 const KINDS: Readonly<Record<string, string>> = {
-  pp: "a path is written as it is",
-  pf: "a path is written as it is",
-  sh: "a pattern is written as it is",
-  fm: "* stops at slashes here, and ** is any number of folders",
-  re: "there are no regular expressions here: *, ?, sets and ** are what there is",
+  pp: "write a path without a prefix",
+  pf: "write a path without a prefix",
+  sh: "write a pattern without a prefix",
+  fm: "write the pattern without a prefix; * does not match slashes here, and ** matches any number of folders",
+  re: "use *, ?, sets and **: Cairn has no regular expressions",
 };
 
 /** Throws `usage` for a pattern that names its kind first, as borg's do: it would fit nothing here, in silence. */
 export function refuseBorgPattern(pattern: string): void {
   const kind = /^(pp|pf|sh|fm|re):/.exec(pattern)?.[1];
   if (kind === undefined) return;
-  throw new CairnError("usage", `${JSON.stringify(pattern)} is written as for borg, and would fit nothing here`, {
-    hint: `${KINDS[kind]}; for a name that begins so: \\${pattern}`,
-  });
+  throw new CairnError(
+    "usage",
+    `${JSON.stringify(pattern)} has a prefix of borg's patterns, and would match nothing here`,
+    {
+      hint: `${KINDS[kind]}; to match a name that begins with this prefix: \\${pattern}`,
+    },
+  );
 }

@@ -12,9 +12,13 @@ export function withPipes<Child extends ChildProcess>(child: Child, program: str
   const { stdio } = child as { readonly stdio: unknown };
   if (stdio !== undefined) return child;
   child.on("error", () => undefined);
-  throw new CairnError("io", `${program} was not started: no descriptors are left for its input and output`, {
-    hint: "let the process have more open files (`ulimit -n`), or have it do less at once",
-  });
+  throw new CairnError(
+    "io",
+    `${program} was not started: this process has no free file descriptors for its input and output`,
+    {
+      hint: "raise the process's limit of open files (`ulimit -n`), or use fewer jobs at once",
+    },
+  );
 }
 
 /** A program of a search path; null where there is none. Only absolute folders count: no workspace brings its own. */

@@ -194,7 +194,7 @@ function textOfFile(directory: string, bytes: Uint8Array | null): string | undef
   if (bytes === null) return undefined;
   if (bytes.length > MAX_IGNORE_FILE_BYTES) {
     const place = directory === "" ? IGNORE_FILE : `${directory}/${IGNORE_FILE}`;
-    throw new CairnError("refused", `${place} has ${bytes.length} bytes, at most ${MAX_IGNORE_FILE_BYTES} are read`, {
+    throw new CairnError("refused", `${place} has ${bytes.length} bytes; the limit is ${MAX_IGNORE_FILE_BYTES}`, {
       hint: "make the ignore file smaller",
     });
   }

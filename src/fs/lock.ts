@@ -256,9 +256,9 @@ function tryOnce(attempt: Attempt): Lock | Blocked {
 
 function busyError(attempt: Attempt, holder: LockOwner | null): CairnError {
   const { path, owner } = attempt;
-  const what = owner.purpose === "" ? "this cannot be done now" : `cannot ${owner.purpose} now`;
-  return new CairnError("busy", `${what}: another command is at work, ${describeOwner(holder)}; its lock is ${path}`, {
-    hint: "try again when it is done, or wait longer: `--lock-timeout 1m`",
+  const what = owner.purpose === "" ? "the workspace is busy" : `cannot ${owner.purpose} now`;
+  return new CairnError("busy", `${what}: another command holds the lock ${path}: ${describeOwner(holder)}`, {
+    hint: "try again when that command has finished, or wait longer: `--lock-timeout 1m`",
     details:
       holder === null
         ? {}
@@ -348,9 +348,13 @@ export function breakLock(path: string): void {
   const attempt = newAttempt(path, {});
   const holder = lockHolder(path);
   if (holder !== null && livenessOf(holder, attempt.local) === "alive") {
-    throw new CairnError("refused", `the lock ${path} is held by ${describeOwner(holder)}, which runs here`, {
-      hint: "end that process instead",
-    });
+    throw new CairnError(
+      "refused",
+      `the lock ${path} is held by ${describeOwner(holder)}, which runs on this machine`,
+      {
+        hint: "end that process, and its lock ends with it",
+      },
+    );
   }
   attempt.files.breakAll(attempt.owner);
   if (!attempt.local && readOwner(path) !== null) rewriteOwner(path, { ...attempt.owner, released: true });

@@ -120,7 +120,7 @@ export function undoOwnerWrites(fd: number, mode: number): void {
 export function changingInside(sys: Syscalls, fd: number, work: () => void): void {
   const stat = newStatBuffer();
   const known = sys.fstat(fd, stat);
-  if (known < 0) throw syscallError(known, "cannot look at a directory that is to be changed");
+  if (known < 0) throw syscallError(known, "cannot look at a directory before changing it");
   const mode = stat.words[STAT.MODE]! & 0o7777;
   const isClosed = (mode & OWNER_ENTERS_AND_WRITES) !== OWNER_ENTERS_AND_WRITES;
   if (isClosed) sys.fchmod(fd, mode | OWNER_ENTERS_AND_WRITES);

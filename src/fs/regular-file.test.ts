@@ -18,7 +18,7 @@ test("a pipe, a link, a folder or a device in a file's place is told and never w
   const wrong: [string, RegExp, RegExp | null][] = [
     [at("pipe"), /is a pipe, socket or device; a regular/, /is a pipe, socket or device; a regular/],
     [at("link"), /is a link; a regular/, null],
-    [at("circle"), /is a link; a regular/, /is a link that leads round in a circle; a regular/],
+    [at("circle"), /is a link; a regular/, /is a link in a loop of links; a regular/],
     [place, /is a folder; a regular/, /is a folder; a regular/],
     ["/dev/zero", /is a pipe, socket or device; a regular/, /is a pipe, socket or device; a regular/],
   ];
@@ -32,7 +32,7 @@ test("a pipe, a link, a folder or a device in a file's place is told and never w
   assert.throws(() => openRegular(at("none")), { code: "ENOENT" });
   assert.throws(() => readRegular(at("file"), { limit: 6 }), {
     code: "damaged",
-    message: /has 7 bytes where at most 6/,
+    message: /has 7 bytes; at most 6/,
   });
   writeRegular(at("file"), "new");
   assert.equal(readRegular(at("file"), { limit: 3 }).toString(), "new");

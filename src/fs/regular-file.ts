@@ -21,7 +21,7 @@ export function openRegular(path: RawPath, { flags = O_RDONLY, named = false }: 
     descriptor = openSync(path, flags | O_NONBLOCK | (named ? 0 : O_NOFOLLOW), 0o600);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "ELOOP") throw irregular(path, named, named ? "a link that leads round in a circle" : "a link");
+    if (code === "ELOOP") throw irregular(path, named, named ? "a link in a loop of links" : "a link");
     if (code === "EISDIR") throw irregular(path, named, "a folder");
     if (code === "ENXIO") throw irregular(path, named, "a pipe, socket or device");
     throw error;
@@ -47,7 +47,7 @@ export function readRegular(path: RawPath, options: RegularFileOptions & { limit
   try {
     const { size } = fstatSync(descriptor);
     if (size <= limit) return readFileSync(descriptor);
-    const message = `${printablePath(path)} has ${size} bytes where at most ${limit} are expected`;
+    const message = `${printablePath(path)} has ${size} bytes; at most ${limit} are expected`;
     throw new CairnError(named ? "usage" : "damaged", message);
   } catch (error) {
     throw withPath(error, path);

@@ -48,7 +48,7 @@ function inParent<T>(place: RawPath, work: (parent: number, name: Buffer) => T):
     return work(fd, nameOf(path));
   } catch (error) {
     // It is of a name somewhere below.
-    (error as Error).message += `, in the removal of ${printablePath(path)}`;
+    (error as Error).message += `, while removing ${printablePath(path)}`;
     throw error;
   } finally {
     fs.closeSync(fd);
@@ -310,7 +310,7 @@ export function isSameDirectory(one: DirectoryIdentity, other: DirectoryIdentity
 }
 
 function moved(name: Uint8Array): Error {
-  return failure(ENOTDIR, "remove what was in", name);
+  return failure(ENOTDIR, "remove the content of", name);
 }
 
 function failure(result: number, doing: string, name: Uint8Array): Error {
@@ -321,7 +321,7 @@ function failure(result: number, doing: string, name: Uint8Array): Error {
 
 /** Says that something else lies at a place than was made there. */
 export function otherFolder(place: RawPath): string {
-  return `what lies at ${printablePath(place)} is not the folder that was made there`;
+  return `${printablePath(place)} is not the folder that Cairn made there`;
 }
 
 /**

@@ -31,7 +31,7 @@ export async function createBackup(
 ): Promise<CreateBackupResult> {
   const { workspaceName: name, save, point } = options;
   if (save === true && point !== undefined)
-    throw new CairnError("usage", "a point is named, so `save` has nothing to save");
+    throw new CairnError("usage", "leave out `save`: `point` names the point to back up, so nothing is saved first");
   checkJobs(options);
   // A dry run changes nothing: it tells of head, and how far the folder has moved on.
   const isSaved = save !== false && point === undefined && options.dryRun !== true;
@@ -63,8 +63,8 @@ async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions)
   const counts = Object.entries(changes).flatMap(([what, count]) => (count === 0 ? [] : [`${count} ${what}`]));
   const saves = options.dryRun === true && options.save !== false;
   const why = saves
-    ? "changed since the last save point and not counted, since a dry run saves nothing"
-    : "not in the backup, since it was not saved";
+    ? "changed since the last save point, and not part of this dry run, which saves nothing"
+    : "not in the backup, because these changes were not saved";
   if (counts.length > 0) options.onWarning?.(`${why}: ${counts.join(", ")}`);
 }
 

@@ -333,7 +333,7 @@ test("what was closed refuses every call, and a command that ran meanwhile is sa
   await assertUsage(client, closed(client, CLIENT_VERBS));
   await assertUsage(repository, closed(repository, REPOSITORY_VERBS));
   const other = await library.open(client.workspace.path);
-  await assert.rejects(other.createBackup(repository), { code: "usage", message: /still open$/ });
+  await assert.rejects(other.createBackup(repository), { code: "usage", message: /opened and not closed$/ });
 });
 
 test("a verification throws what it found where that is asked for", async (t) => {

@@ -169,7 +169,7 @@ test("a cleanup says so when what may not go is more than the size that was aske
   const [told, ...more] = await warningsAt(5);
   assert.match(
     told!,
-    /^what stays in the store takes 19\d KiB, more than the 5 B that were asked for: points of the last day/,
+    /^the store will still have 19\d KiB, more than the given 5 B: a limit on size never removes points of the last day/,
   );
   assert.deepEqual([more, await warningsAt(1_000_000)], [[], []]);
 });
@@ -236,7 +236,7 @@ test("points whose trees are lost go when all of them are asked for, and none wh
   const { client, points } = at;
   await assert.rejects(client.previewCleanup({ only: [lost[0]!.save_point_id] }), {
     code: "damaged",
-    hint: /all at once, but for head: `cairn cleanup --only/,
+    hint: /except head in one call: `cairn cleanup --only/,
   });
   const plan = await client.previewCleanup({ only: idsOf(lost) });
   assert.deepEqual((await client.runCleanup(plan.plan_id)).removed.toSorted(), idsOf(lost));
@@ -249,7 +249,7 @@ test("points whose trees are lost go when all of them are asked for, and none wh
 });
 
 const TOLD_OF_LOST =
-  /^the store has lost (content \(|\d+ pieces of content \(the first: )[0-9a-f]{8}\) of save points that stay: `cairn verify --all` .*`cairn doctor --repair`/;
+  /^the store has lost (a blob \(|\d+ blobs \(the first: )[0-9a-f]{8}\) of remaining save points: `cairn verify --all` .*`cairn doctor --repair`/;
 
 test("other points go and what they held is freed while one stays whose content is lost, and what comes back of it is kept", async (context) => {
   const { at, lost, whole, aside } = await withLost(context, ofData);

@@ -89,7 +89,7 @@ async function tellOfSize({ found, engine }: Workspace, maxBytes: number, option
     .catch(() => []);
   if (bytes <= maxBytes) return;
   options.onWarning?.(
-    `what stays in the store takes ${formatBytes(bytes)}, more than the ${formatBytes(maxBytes)} that were asked for: points of the last day, undo points, and what a tag, a pin or its use protects are not dropped for a size; with --plan each says why it stays`,
+    `the store will still have ${formatBytes(bytes)}, more than the given ${formatBytes(maxBytes)}: a limit on size never removes points of the last day, undo points, or points that a tag, a pin or a use protects; --plan lists the reason of each`,
   );
 }
 
@@ -134,7 +134,7 @@ export function checkedQuota(bytes: number | null): number | null {
 
 function checkedTrees(count: number | null): number | null {
   if (count === null || (Number.isSafeInteger(count) && count >= 0 && count <= MAX_KEPT_TREES)) return count;
-  throw new CairnError("usage", `not a number of trees to keep, from 0 to ${MAX_KEPT_TREES}: ${count}`);
+  throw new CairnError("usage", `not a number of clones to keep, from 0 to ${MAX_KEPT_TREES}: ${count}`);
 }
 
 function publicPolicy(file: PolicyFile): PolicyResult {

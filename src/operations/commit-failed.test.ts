@@ -43,7 +43,7 @@ test("a restore that fails while it changes the folder says so, and who finishes
   });
   await assert.rejects(client.restore({ target }), (error: CairnError) => {
     assert.deepEqual([error.code, error.retryable], ["io", true]);
-    assert.match(error.message, /^the folder is restored in part: EMFILE/);
+    assert.match(error.message, /^the restore stopped half-way: EMFILE/);
     assert.match(error.hint ?? "", /next command finishes the restore/);
     return true;
   });

@@ -34,7 +34,7 @@ test("a control directory that goes away during a call is what its failure says,
         (error: unknown) => {
           failed++;
           assert.ok(hasCode("not_found")(error), `${name} ${method}`);
-          assert.match((error as CairnError).message, /is not there any more$/, `${name} ${method}`);
+          assert.match((error as CairnError).message, /no longer exists$/, `${name} ${method}`);
           assert.match((error as CairnError).hint ?? "", /^mount it/, `${name} ${method}`);
         },
       );

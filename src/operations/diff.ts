@@ -127,7 +127,7 @@ function asSaved(scan: ScanResult): State {
 
 function mustExist(path: Uint8Array, before: TreeSource, after: TreeSource): void {
   if (path.length === 0 || findNode(before, path) !== null || findNode(after, path) !== null) return;
-  throw new CairnError("not_found", `${displayPath(path).path} is in neither of the two states`);
+  throw new CairnError("not_found", `${displayPath(path).path} is in neither of the two compared states`);
 }
 
 /** Pairs what went with what came: a file with the same content and size elsewhere was renamed. */

@@ -40,7 +40,7 @@ const ORDER = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"] as const;
 const COPY: EngineReason = { engine: "copy", chosen: false, reason: "works on every file system" };
 /** Only chosen when asked for: they touch every file, where copy looks at each and reads what changed. */
 const ON_REQUEST: ReadonlyMap<EngineType, string> = new Map([
-  ["juicefs-clone", "works here; its clones are compared with the folder, file by file, and read when they are sealed"],
+  ["juicefs-clone", "works here; each clone is compared with the folder, file by file, and read when it is sealed"],
   ["reflink-copy", "works here; better than copy for few large files that change often"],
 ]);
 
@@ -86,7 +86,7 @@ export async function probeEngines(folder: Buffer, { controlDirectory, signal }:
   for (const engine of ORDER) {
     const answer = typeof place === "string" ? await probeHolder(engine, { folder, place, signal }) : place;
     if (answer === null) works.add(engine);
-    const itWorks = { reason: ON_REQUEST.get(engine) ?? "tried, and it works here", hint: askingFor(engine) };
+    const itWorks = { reason: ON_REQUEST.get(engine) ?? "works here (tried)", hint: askingFor(engine) };
     const { reason, hint } = answer ?? itWorks;
     reasons.push({ engine, chosen: false, reason, ...(hint === undefined ? {} : { hint }) });
   }
@@ -95,7 +95,7 @@ export async function probeEngines(folder: Buffer, { controlDirectory, signal }:
 }
 
 function askingFor(engine: EngineType): string {
-  return `ask for it: cairn engine set ${engine}`;
+  return `to choose it: cairn engine set ${engine}`;
 }
 
 /** Returns the reasons with the engine that is in use, which nobody has to ask for, as the chosen one. */
@@ -143,7 +143,7 @@ export function placeOfPoints(folder: Buffer, controlDirectory: string | undefin
   if (isAtOrBelow(place, folder))
     throw new CairnError(
       "refused",
-      `the save points lie inside the folder, at ${root}: a clone of it would have them`,
+      `the save points lie inside the folder, at ${root}: a clone of the folder would include them`,
       {
         hint: "name a place outside the folder with --control-dir",
       },
@@ -179,7 +179,7 @@ function notWorking(type: EngineType, path: string, { reason, hint, isFull }: No
     isFull === true ? "no_space" : "unsupported",
     `the engine ${type} does not work at ${path}: ${reason}`,
     {
-      hint: hint ?? "leave the engine out: copy works everywhere",
+      hint: hint ?? "name no engine, or copy, which works everywhere",
     },
   );
 }
@@ -271,7 +271,7 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
   const path = root.toString("utf8");
   const to = options.plain === true ? "plain" : "subvolume";
   if (to === "plain" && type !== "reflink-copy")
-    throw new CairnError("usage", `a plain folder on btrfs is kept by reflink-copy, and not by ${type}`);
+    throw new CairnError("usage", `a plain folder on btrfs can have the engine reflink-copy, not ${type}`);
   const toConvert = (): boolean => (to === "plain" || type === "btrfs-snapshot") && isToConvert(root, to);
   const controlDirectory = found.control.root;
   if (!toConvert()) await requireEngine(path, type, { controlDirectory, signal: options.signal });
@@ -290,7 +290,7 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
   );
   if (others.length > 0 && before !== type)
     options.onWarning?.(
-      `the engine is that of all workspaces in ${found.control.root}; changed for these too: ${listedNames(others)}`,
+      `all workspaces in ${found.control.root} have the same engine, so it changed for these too: ${listedNames(others)}`,
     );
   return {
     path,
@@ -374,7 +374,7 @@ export async function doctor(workspace: Workspace, options: DoctorOptions): Prom
 /** An engine that works no more is no damage: every point then says that the store has its content, and why. */
 function engineFinding({ engine, reason, hint }: EngineReason, canSave: boolean): Finding {
   const help = hint === undefined ? "" : `; ${hint}`;
-  const instead = canSave ? ", and what is saved goes into the store" : "";
+  const instead = canSave ? ", so saves go into the store instead" : "";
   const detail = `${engine} does not work here now${instead}: ${reason}${help}`;
   return { kind: "engine", severity: "warning", detail };
 }

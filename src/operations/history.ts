@@ -101,7 +101,7 @@ function moment(options: HistoryOptions, name: "since" | "until"): number | null
   if (text === undefined) return null;
   const found = momentOf(text, Date.now(), name === "since" ? "first" : "last");
   if (found !== null) return found;
-  throw new CairnError("usage", `${name} is to be a time; found ${JSON.stringify(text.slice(0, 80))}`, {
+  throw new CairnError("usage", `${name} must be a time; found ${JSON.stringify(text.slice(0, 80))}`, {
     hint: 'for example yesterday, "2 hours ago", 14:00, 2026-11-23 or "2026-11-23 14:00"',
   });
 }
@@ -127,7 +127,7 @@ interface Found {
 async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promise<Found> {
   const { limit, path } = asked;
   if (!Number.isInteger(limit) || limit < 0)
-    throw new CairnError("usage", `the limit is to be a whole number, and 0 for all; found ${limit}`);
+    throw new CairnError("usage", `the limit must be a whole number, or 0 for all; found ${limit}`);
   const isFiltered = [asked.grep, asked.tag, path, asked.from, asked.to].some((each) => (each ?? null) !== null);
   const call = { signal: asked.signal, withUndo: asked.all };
   const changes = by ?? (path === null ? null : new PathChanges(workspace, path, call));

@@ -32,8 +32,8 @@ export async function inspect(path: string, options: InspectOptions): Promise<In
   try {
     const inspected = await decode(file, options);
     if (inspected === null) {
-      throw new CairnError("unsupported", `${file.path} is no file that Cairn writes, as far as this version knows`, {
-        hint: "for a file of a repository, leave it where it lies: its place tells what it is",
+      throw new CairnError("unsupported", `${file.path} is not a file of a kind that this version of Cairn knows`, {
+        hint: "if it is a file of a repository, name it at its place there: its folder tells the kind of the file",
       });
     }
     const { format, version, content } = inspected;
@@ -104,7 +104,7 @@ function openFile(path: string): FileToInspect {
   const facts = fstatSync(descriptor);
   if (!facts.isFile()) {
     closeSync(descriptor);
-    throw new CairnError("unsupported", `${path} is ${facts.isDirectory() ? "a folder" : "no ordinary file"}`, {
+    throw new CairnError("unsupported", `${path} is ${facts.isDirectory() ? "a folder" : "not a regular file"}`, {
       hint: "name a file",
     });
   }
@@ -114,7 +114,10 @@ function openFile(path: string): FileToInspect {
 
 function readStart(file: Pick<FileToInspect, "path" | "descriptor">, length: number): Uint8Array {
   if (length > MAX_BYTES)
-    throw new CairnError("unsupported", `${file.path} has ${length} bytes, more than any file to be read whole`);
+    throw new CairnError(
+      "unsupported",
+      `${file.path} has ${length} bytes, too many for a file that is read as a whole`,
+    );
   const bytes = Buffer.alloc(length);
   let done = 0;
   while (done < length) {

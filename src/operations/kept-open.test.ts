@@ -145,7 +145,7 @@ test("a client that is open says once that another folder lies at its path", asy
   const warnings: string[] = [];
   for (let count = 0; count < 2; count++) await client.save({ onWarning: (message) => warnings.push(message) });
   assert.equal(warnings.length, 1);
-  assert.match(warnings[0]!, /another folder than the one that was saved before/);
+  assert.match(warnings[0]!, /is not the folder that was saved before/);
 });
 
 test("a client that is open has the engine that another process has set", async (t) => {

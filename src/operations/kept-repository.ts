@@ -38,7 +38,7 @@ export async function setBackupRepository(
     const former = changes.repository === undefined ? ownRecord(paths) : NOTHING_KEPT;
     if (former === null)
       throw new CairnError("usage", "no repository is kept for this folder yet", {
-        hint: "name it: cairn backup use -r REPOSITORY",
+        hint: "name one: cairn backup use -r REPOSITORY",
       });
     writeKeptRepository(paths, { ...former, ...changes });
   }
@@ -51,7 +51,7 @@ function ownRecord(paths: WorkspacePaths): KeptRepositoryFile | null {
   if (owner === null) return readKeptRepository(paths);
   throw new CairnError(
     "refused",
-    `the repository of this folder was kept by the user ${owner}, in ${paths.repository}`,
+    `the repository of this folder was recorded by the user ${owner}, in ${paths.repository}`,
     {
       hint: "name one with -r, or keep one of your own: cairn backup use -r REPOSITORY",
     },
@@ -69,7 +69,7 @@ const NOTHING_KEPT: KeptRepositoryFile = {
 function changesOf(edit: KeptRepositoryEdit): Partial<KeptRepositoryFile> {
   const { repository, passwordFile, passwordCommand, ageIdentity, retention } = edit;
   if ((passwordFile ?? null) !== null && (passwordCommand ?? null) !== null)
-    throw new CairnError("usage", "a password comes from a file or from a command, not from both");
+    throw new CairnError("usage", "a password can come from a file or from a command, not from both");
   const changes: Partial<KeptRepositoryFile> = {};
   if (repository !== undefined) changes.repository = keptLocation(repository);
   if (passwordFile !== undefined) changes.password_file = passwordFile === null ? null : resolve(passwordFile);
@@ -88,8 +88,8 @@ export function keptLocation(location: string): string {
   const { scheme, rest } = splitLocation(location);
   if (scheme === "local") return resolve(rest);
   if (/\/\/[^/@]*:[^/@]*@/.test(rest))
-    throw new CairnError("usage", "the address has a password in it, and passwords are not kept", {
-      hint: "leave it out there: RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in the environment give it",
+    throw new CairnError("usage", "the address contains a password, and Cairn stores no passwords", {
+      hint: "remove the password from the address, and set RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in the environment",
     });
   return location;
 }

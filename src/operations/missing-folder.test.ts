@@ -76,7 +76,7 @@ test("what needs a folder that was deleted says where it is and what gives it ba
       return true;
     });
   await assert.rejects(client.restore({ target: "head", to: folder }), (error: CairnError) => {
-    assert.match(error.hint ?? "", /without --to, which gives back/);
+    assert.match(error.hint ?? "", /without --to, into the workspace's folder/);
     return error.code === "refused";
   });
   await client.restore({ target: "head", to: join(root, "copy") });

@@ -56,7 +56,7 @@ export class OpenedRepository {
 /** The repository behind an argument of a call. */
 export function accessOf(call: string, repository: BackupRepository): OpenRepository {
   if (repository instanceof OpenedRepository && !repository.isClosed) return repository.access;
-  throw new CairnError("usage", `${call} wants a repository that this library has opened, and that is still open`);
+  throw new CairnError("usage", `${call} needs a repository that this library has opened and not closed`);
 }
 
 export async function initRepository(

@@ -42,7 +42,7 @@ test("a recovery that is stopped ends between two operations, tells what it did 
     const now = [told().length, content() === "one"];
     if (!seen.some((each) => isDeepStrictEqual(each, now))) seen.push(now);
     await client.save({ skipUnchanged: true });
-    assert.deepEqual([told(), content()], [["a save ended ", "the restore o"], "one"], `after ${asks} asks`);
+    assert.deepEqual([told(), content()], [["a save was in", "the restore o"], "one"], `after ${asks} asks`);
   }
   assert.deepEqual(seen, [
     [0, false],

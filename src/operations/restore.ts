@@ -93,7 +93,7 @@ async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: W
     bytesOfOld(workspace, signal).catch(() => 0),
   ]);
   const way = freed === 0 ? "" : `; \`cairn cleanup --keep-last ${KEPT}\` would free about ${formatBytes(freed)}`;
-  return `nothing was changed: the present is saved first, and both need ${needed} of free space on the file system of ${root}${way}`;
+  return `nothing was changed: the save of the present state and the restore together need ${needed} of free space on the file system of ${root}${way}`;
 }
 
 /** Points that a cleanup, which is proposed where room is missing, keeps. */

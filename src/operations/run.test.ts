@@ -51,7 +51,7 @@ test("run maps what could not be started and what a signal ended as a shell does
   assert.deepEqual([missing.exit_code, missing.after?.cause["exit_code"]], [127, 127]);
   write("plain", "no program");
   assert.equal((await client.run(["./plain"], { onWarning })).exit_code, 126);
-  assert.match(warnings.join("\n"), /no such program[^]*may not be executed/);
+  assert.match(warnings.join("\n"), /no such program[^]*may not execute it/);
   const killed = await client.run(["sh", "-c", "kill -9 $$"]);
   assert.deepEqual([killed.exit_code, killed.signal, killed.after?.cause["signal"]], [137, "SIGKILL", "SIGKILL"]);
   await assert.rejects(client.run([]), hasCode("usage"));

@@ -179,7 +179,7 @@ export async function* processOutput(
     child.once("exit", (code, signal) => {
       const how = code === null ? `was ended by ${signal}` : `ended with status ${code}`;
       resolve(
-        code === 0 ? null : new CairnError("io", `${program} ${how}`, { hint: "what it said on stderr is above" }),
+        code === 0 ? null : new CairnError("io", `${program} ${how}`, { hint: "see its output on stderr, above" }),
       );
     });
   });
@@ -214,7 +214,7 @@ function refusal(program: string, error: unknown): Omit<ProcessEnd, "durationMs"
   const why = missing
     ? "there is no such program"
     : name === "EACCES"
-      ? "it may not be executed"
+      ? "this user may not execute it"
       : (error as Error).message;
   return { exitCode: missing ? 127 : 126, signal: null, notStarted: `${program} was not started: ${why}` };
 }

@@ -135,7 +135,7 @@ test("another folder at the path goes on with the points, and that is said once"
     assert.equal(saved.sequence, 2 + i);
   }
   assert.equal(warnings.length, 1);
-  assert.match(warnings[0] ?? "", /is another folder than the one that was saved before/);
+  assert.match(warnings[0] ?? "", /is not the folder that was saved before/);
   assert.equal((await (await library.open(folder)).restore({ target: first.save_point_id })).changes!.deleted, 1);
 });
 
@@ -163,7 +163,7 @@ test("a save is made while others keep what is lost from being taken out of the 
     await reader.release();
     store.close();
   }
-  assert.match(warnings.join(), /may not be stored again now: pid/);
+  assert.match(warnings.join(), /may not store their blobs again: pid/);
   const saved = await client.save({ onWarning });
   assert.match(warnings.at(-1)!, /1 of the packs/);
   assert.deepEqual((await client.verify(saved.save_point_id)).problems, []);
@@ -280,7 +280,7 @@ test("the first save into memory says where its points lie and that they are gon
   const controlDirectory = join(root, "control");
   const other = await library.adopt(folder, { controlDirectory });
   for (let i = 0; i < 2; i++) await other.save({ onWarning });
-  const said = `the save points lie in ${controlDirectory}, in memory (tmpfs): they are gone with a reboot`;
+  const said = `the save points lie in ${controlDirectory}, in memory (tmpfs): a reboot deletes them`;
   assert.deepEqual(warnings, [said]);
 });
 
@@ -301,7 +301,7 @@ test("what a new rule leaves out is said as not kept any more, apart from what w
   const saved = await client.save({ onWarning: (each) => void warnings.push(each) });
   assert.deepEqual(saved.changes, { added: 1, modified: 0, removed: 1 });
   assert.deepEqual(saved.not_kept, hidden);
-  assert.match(warnings.join(), /^4 entries not kept any more, since a rule leaves them out: "modules"; /);
+  assert.match(warnings.join(), /^4 entries no longer saved, because a rule leaves them out: "modules"; /);
   writeFileSync(join(folder, "kept"), "other");
   assert.deepEqual((await client.save()).not_kept, { count: 0, paths: [] });
 });

@@ -22,13 +22,16 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
   const started = performance.now();
   checkPointTags(options.tags ?? []);
   if (options.id !== undefined && options.skipUnchanged === true)
-    throw new CairnError("usage", "a point that is not made can get no id: give id or skipUnchanged");
+    throw new CairnError(
+      "usage",
+      "give id or skipUnchanged, not both: an unchanged folder gets no new point, and so no id",
+    );
   const cause = options.cause === undefined ? {} : { cause: checkedCause(options.cause) };
   const saved = await saveWorkspace(workspace, { ...options, ...cause });
   const { count, paths } = saved.notKept ?? { count: 0, paths: [] };
   if (count > 0)
     options.onWarning?.(
-      `${plural(count, "entry")} not kept any more, since a rule leaves them out: ${quotedPath(paths[0]!)}${paths.length > 1 ? " and others" : ""}; they are in the save points before this one`,
+      `${plural(count, "entry")} no longer saved, because a rule leaves them out: ${quotedPath(paths[0]!)}${paths.length > 1 ? " and others" : ""}; they are in the save points before this one`,
     );
   const point = publicPoint(saved.point);
   const changed = Object.values(saved.changes ?? { unknown: 1 }).reduce((sum, each) => sum + each, count);
@@ -53,7 +56,7 @@ function warnOfSecrets(workspace: Workspace, { secrets, onWarning }: SaveOptions
   if (secrets === false) {
     const left = rules.ignored_sample.map((each) => rawPath(each)).filter((path) => suspectAt(path) !== null);
     if (made && left.length > 0)
-      onWarning?.(`left out, as they look like credentials: ${listedNames(left.map(quotedPath))}`);
+      onWarning?.(`left out, because they look like credentials: ${listedNames(left.map(quotedPath))}`);
     return;
   }
   const before = workspace.byId(parent);
@@ -61,7 +64,7 @@ function warnOfSecrets(workspace: Workspace, { secrets, onWarning }: SaveOptions
   const added = (made ? (secretsOf(point) ?? []) : []).filter(({ path }) => !known.has(path));
   if (added.length > 0)
     onWarning?.(
-      `${plural(added.length, "file")} in it ${added.length === 1 ? "looks" : "look"} like credentials: ${listedNames(added.map(({ path }) => path))}; the store is encrypted; --no-secrets leaves them out`,
+      `${plural(added.length, "file")} in the point ${added.length === 1 ? "looks" : "look"} like credentials: ${listedNames(added.map(({ path }) => path))}; the store is encrypted; --no-secrets leaves them out`,
     );
 }
 
@@ -75,11 +78,11 @@ function checkedCause(cause: Cause): Cause {
   try {
     text = JSON.stringify(cause) ?? "";
   } catch (error) {
-    throw new CairnError("usage", "not a cause: it is no JSON", { cause: error });
+    throw new CairnError("usage", "not a cause: it is not JSON", { cause: error });
   }
   if (Buffer.byteLength(text) > MAX_CAUSE_BYTES) throw wrong(`it has more than ${MAX_CAUSE_BYTES} bytes as JSON`);
   const value = JSON.parse(text === "" ? "null" : text) as Cause | null;
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("it is no object");
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("it is not an object");
   if (typeof value.kind !== "string" || value.kind === "") throw wrong("it has no `kind`");
   return value;
 }
@@ -89,12 +92,12 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
   const { createdAt, id, tags = [] } = options;
   checkTags(tags);
   if (createdAt !== undefined && !(new Date(createdAt).getTime() > 0 && createdAt.endsWith("Z")))
-    throw new CairnError("usage", `createdAt is to be a time in UTC, as 2026-11-23T14:00:00Z; found ${createdAt}`);
+    throw new CairnError("usage", `createdAt must be a time in UTC, such as 2026-11-23T14:00:00Z; found ${createdAt}`);
   const from = realPathOf(tree);
   if (lstatSync(from, { throwIfNoEntry: false })?.isDirectory() !== true)
     throw new CairnError("not_found", `there is no folder ${printablePath(from)}`);
   const { holder } = workspace.engine;
-  if (holder === null) throw cannotHold(workspace, "its engine holds no trees");
+  if (holder === null) throw cannotHold(workspace, "its engine makes no clones");
   using _lock = await workspace.lock("import", options);
   await recoverWorkspace(workspace, options);
   if (id !== undefined) workspace.requireChosenId(id, true);
@@ -110,7 +113,7 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
 }
 
 function cannotHold({ root }: Workspace, reason: string): CairnError {
-  return new CairnError("unsupported", `${printablePath(root)} can take over no tree: ${reason}`, {
-    hint: "an engine that makes clones can: `cairn engine show` says which work there",
+  return new CairnError("unsupported", `the workspace ${printablePath(root)} cannot import a folder: ${reason}`, {
+    hint: "choose an engine that makes clones: `cairn engine show` lists the engines that work there",
   });
 }

@@ -17,7 +17,7 @@ test("a save lists the files that look like credentials, each time, and names th
     { path: "keys/id_ed25519", kind: "a private key of ssh" },
   ];
   assert.deepEqual((await client.save({ onWarning })).secrets, listed);
-  assert.match(warnings.join("\n"), /^2 files in it look like credentials: \.env, keys\/id_ed25519;/m);
+  assert.match(warnings.join("\n"), /^2 files in the point look like credentials: \.env, keys\/id_ed25519;/m);
   warnings.length = 0;
   assert.deepEqual((await client.save({ onWarning })).secrets, listed);
   write("src/main.ts", "more");
@@ -25,7 +25,7 @@ test("a save lists the files that look like credentials, each time, and names th
   assert.deepEqual(warnings, []);
   write("server.pem", "key");
   assert.equal((await client.save({ onWarning })).secrets?.length, 3);
-  assert.match(warnings.join("\n"), /^1 file in it looks like credentials: server\.pem;/m);
+  assert.match(warnings.join("\n"), /^1 file in the point looks like credentials: server\.pem;/m);
 });
 
 test("a save without secrets leaves them out and says so, and a restore lets them stay", async (t) => {
@@ -34,7 +34,7 @@ test("a save without secrets leaves them out and says so, and a restore lets the
   const onWarning = (message: string): void => void warnings.push(message);
   const point = await client.save({ secrets: false, onWarning });
   assert.deepEqual(point.secrets, []);
-  assert.match(warnings.join("\n"), /^left out, as they look like credentials: /m);
+  assert.match(warnings.join("\n"), /^left out, because they look like credentials: /m);
   for (const path of [".env", "keys/id_ed25519"]) assert.ok(warnings.join("\n").includes(path), path);
   assert.deepEqual(
     (await client.show(point.save_point_id)).entries.map(({ path }) => path),
@@ -111,7 +111,7 @@ test("what a file holds tells secrets from files that are only called so", async
   const kept: string[] = [];
   for await (const { path, kind } of client.walk(without.save_point_id)) if (kind === "file") kept.push(path);
   assert.deepEqual(kept.toSorted(), Object.keys(PLAIN).toSorted());
-  assert.match(warnings.join("\n"), /left out, as they look like credentials: /);
+  assert.match(warnings.join("\n"), /left out, because they look like credentials: /);
   write("a/.npmrc", "_authToken=1\n");
   const { secrets } = await client.save();
   assert.ok(secrets?.some(({ path }) => path === "a/.npmrc"));

@@ -73,24 +73,28 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
     const moved =
       statSync(path, { throwIfNoEntry: false })?.isDirectory() === true ? movedHere(realFolder(path)) : null;
     if (moved !== null && options.controlDirectory === undefined)
-      throw new CairnError("not_a_workspace", `${path} was kept at ${printablePath(moved.from)}, and was renamed`, {
-        hint: `its save points follow it with the next save: cairn save ${shellPath(realFolder(path))}`,
-        details: { moved_from: printablePath(moved.from) },
-      });
+      throw new CairnError(
+        "not_a_workspace",
+        `${path} was the workspace ${printablePath(moved.from)}, and was renamed`,
+        {
+          hint: `save it to connect it with its save points: cairn save ${shellPath(realFolder(path))}`,
+          details: { moved_from: printablePath(moved.from) },
+        },
+      );
     const gone = tellOfGone();
     const more = gone === null ? "" : `; ${gone}`;
     if (!isThere && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true)
-      throw new CairnError("not_a_workspace", `${path} is a link to ${readlinkSync(path)}, which is not there`, {
-        hint: "its disk may not be mounted: mount it, or start the daemon that mounts it",
+      throw new CairnError("not_a_workspace", `${path} is a link to ${readlinkSync(path)}, which does not exist`, {
+        hint: "mount the disk, or start the daemon that mounts it, if it is not mounted",
       });
     throw new CairnError(
       "not_a_workspace",
-      `${path} ${isThere ? "is not a workspace" : "is not there, and no workspace is known there"}`,
+      `${path} ${isThere ? "is not a workspace" : "does not exist, and is not a registered workspace"}`,
       {
         hint: `${
           isThere
-            ? "save it once (`cairn save DIR`), or go to a folder that is one; `cairn workspaces` lists them"
-            : "name one that is known: `cairn workspaces` lists them; what is to be one has to be there first"
+            ? "save the folder once (`cairn save DIR`) to make it a workspace, or go to one; `cairn workspaces` lists them"
+            : "name an existing workspace: `cairn workspaces` lists them; to make a new one, make the folder first"
         }${more}`,
       },
     );
@@ -116,7 +120,8 @@ async function takenUpAgain(
         signal,
         populate: async () => undefined,
         guard(real, chosen) {
-          if (chosen === null || !wasKept(real, chosen)) throw new CairnError("not_a_workspace", "it was never kept");
+          if (chosen === null || !wasKept(real, chosen))
+            throw new CairnError("not_a_workspace", "it never was a workspace");
         },
       });
       return adopted.found;
@@ -149,13 +154,13 @@ async function follow(
 ): Promise<Client> {
   const [was, now] = [shellPath(from), shellPath(realFolder(path))];
   if (isReplaced)
-    throw new CairnError("conflict", `${now} was kept at ${was}, where another folder lies now`, {
-      hint: `to go on with its save points: cairn relocate ${was} ${now}; to begin anew: cairn init ${now}`,
+    throw new CairnError("conflict", `the workspace ${now} was at ${was}, where another folder lies now`, {
+      hint: `to continue with its save points: cairn relocate ${was} ${now}; to start without them: cairn init ${now}`,
     });
   const { signal, lockTimeoutMs, allow } = options;
   await relocate(hand.parts, { from: from.toString("utf8"), to: path, options: { signal, lockTimeoutMs, allow } });
   const found = findWorkspace(path, { exact: true });
-  if (found === null) throw new CairnError("conflict", `${now} was moved again while its save points followed it`);
+  if (found === null) throw new CairnError("conflict", `${now} was moved again while Cairn recorded its move`);
   return hand.opened(found, false, { followedFrom: from.toString("utf8") });
 }
 
@@ -208,7 +213,7 @@ async function adoptAt(
   if (moved !== null && adopted.created) {
     const [was, now] = [shellPath(moved.from), shellPath(folder)];
     options.onWarning?.(
-      `this folder was kept at ${was}, and begins anew here; to go on with its save points: cairn release ${now} && cairn relocate ${was} ${now}`,
+      `this folder was the workspace ${was}, and starts here without its save points; to continue with them: cairn release ${now} && cairn relocate ${was} ${now}`,
     );
   }
   if (toConvert && adopted.created) return converted(parts, adopted, options);
@@ -233,8 +238,8 @@ function inWantedControl(found: FoundWorkspace, path: string, wanted: string | u
     return openControlDirectory(wanted, path);
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
-    throw new CairnError("conflict", `${path} is kept in ${root}, not in ${wanted}`, {
-      hint: "leave --control-dir away; or stop keeping it there first: `cairn release`",
+    throw new CairnError("conflict", `${path} has its save points in ${root}, not in ${wanted}`, {
+      hint: "leave out --control-dir; or release the folder first: `cairn release`",
       cause: error,
     });
   }

@@ -76,7 +76,7 @@ function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNod
   const node = findNode(source, path);
   if (node === null)
     throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, {
-      hint: "see `cairn show POINT` for what it holds",
+      hint: "`cairn show POINT` lists its content",
     });
   return node;
 }

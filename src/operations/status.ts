@@ -40,7 +40,7 @@ export async function status(
   workspace.engine.prepare();
   await recoverIfIdle(workspace, options);
   const unmounted = whyUnmounted(workspace.found);
-  if (unmounted !== null) options.onWarning?.(`${unmounted}: mount it before anything is saved or restored`);
+  if (unmounted !== null) options.onWarning?.(`${unmounted}: mount the disk before you save or restore`);
   const state = workspace.state();
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();
@@ -91,7 +91,7 @@ async function warnOfDamage({ points, engine }: Workspace, { onWarning }: CallOp
   ];
   if (known.length > 0)
     onWarning?.(
-      `${known.join("; ")}: \`cairn verify --all\` names the files, \`cairn doctor --repair\` mends what can be`,
+      `${known.join("; ")}: \`cairn verify --all\` names the files, \`cairn doctor --repair\` repairs what it can`,
     );
 }
 

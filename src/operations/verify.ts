@@ -105,7 +105,7 @@ export async function seal(workspace: Workspace, options: WorkspaceCallOptions):
   const { sealed, problems } = await sealAll(workspace, options);
   const [first] = problems;
   if (first === undefined) return { sealed };
-  const more = problems.length === 1 ? "" : ` (and ${problems.length - 1} more like it)`;
+  const more = problems.length === 1 ? "" : ` (and ${problems.length - 1} more problems)`;
   throw new CairnError("damaged", `${sealed} sealed; ${first.problem.message}${more}`, {
     hint: first.problem.hint ?? "see `cairn doctor`",
     details: { sealed, unsealed: problems.map(({ id }) => id) },

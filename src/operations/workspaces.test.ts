@@ -140,7 +140,7 @@ test("a kept folder that is gone is named by doctor, and where a folder has no s
   const { healthy, findings } = await other.doctor();
   const gone = findings.filter(({ kind }) => kind === "gone").map(({ detail }) => detail);
   assert.deepEqual([healthy, gone.length], [true, 1]);
-  assert.ok(gone[0]!.startsWith(`${folder} is kept and not there any more`));
+  assert.ok(gone[0]!.startsWith(`${folder} is missing, but still registered`));
   mkdirSync(join(root, "copy"));
   const refused = (await library.open(join(root, "copy")).catch((error: unknown) => error)) as { hint: string };
   assert.ok(refused.hint.includes(folder), refused.hint);

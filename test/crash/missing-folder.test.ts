@@ -156,7 +156,7 @@ test("a restore whose folder was deleted with what it had displaced into it is n
   removeFolder(volume, folder);
   cairnOk(["-C", folder, "restore", "head"]);
   const [recovered] = (await client.status()).recovered;
-  const undo = /is saved as ([0-9a-f]{8})$/.exec(recovered?.detail ?? "")?.[1];
+  const undo = /is the save point ([0-9a-f]{8})$/.exec(recovered?.detail ?? "")?.[1];
   assert.deepEqual([recovered?.outcome, undo !== undefined], ["rolled_back", true]);
   cairnOk(["-C", folder, "restore", undo!]);
   assertFolder(folder, unsaved, "what was there before");
@@ -207,7 +207,7 @@ test("what lies at a missing folder's path and is no folder is named, and is in 
     ] as const) {
       const { error } = cairn(["-C", folder, ...args]);
       assert.equal(error?.code, code, args.join(" "));
-      assert.match(`${error?.message} ${error?.hint}`, /something that is no folder lies there/, args.join(" "));
+      assert.match(`${error?.message} ${error?.hint}`, /a file that is not a folder lies there/, args.join(" "));
       assert.match(error?.hint ?? "", /move .* away first/, args.join(" "));
     }
     cairnOk(["-C", folder, "cleanup", "--keep-last", "9"]);

@@ -143,7 +143,7 @@ void describe("points of an untouched folder", () => {
     assert.equal((await client.verify(third)).problems.length, 1);
     await assert.rejects(client.restore({ target: third }), {
       code: "damaged",
-      message: /held together with others is gone/,
+      message: /the clone of the point .* and of other points is missing/,
     });
     await assert.rejects(client.seal(), (error: CairnError) => error.message.includes(third));
     assert.equal((await client.verify(shared)).problems.length, 0);

@@ -107,10 +107,10 @@ test("a clone by JuiceFS that is not whole, or that fails, is saved into the sto
   const { folder, client, program } = at;
   const { state } = walkDigests(folder);
   for (const [lines, why] of [
-    ['"${0%/*}/whole" "$@" && rm "$4/big" && touch -r "$3" "$4"', /big is not in it/],
+    ['"${0%/*}/whole" "$@" && rm "$4/big" && touch -r "$3" "$4"', /big is not in the clone/],
     ['"${0%/*}/whole" "$@" && touch "$4/moded/mode"', /another time/],
     ['echo "<FATAL>: clone failed: input/output error" >&2; exit 1', /input\/output error/],
-    ["echo nonsense", /no clone is at/],
+    ["echo nonsense", /there is no clone at/],
     ['mkdir "$4"; echo "permission denied" >&2; exit 1', /permission denied/],
   ] as const) {
     writeProgram(program, lines);

@@ -305,7 +305,7 @@ test("a file that is written to while it is restored by clones is kept aside", a
     onWarning: (message) => void warnings.push(message),
   });
   // Seen before, it stays as it is; seen after, it lies aside.
-  assert.ok(leftOut.length === 1 || /was changed while it was restored/.test(warnings.join("\n")), warnings.join("\n"));
+  assert.ok(leftOut.length === 1 || /was changed during the restore/.test(warnings.join("\n")), warnings.join("\n"));
 });
 
 test("a fork of a point in which no ignore rule has a part is a clone, and nothing is sealed for it", async (t) => {

@@ -106,7 +106,7 @@ test("a save that skips what is unchanged holds the folder when the store is gon
   fs.renameSync(`${config}-away`, config);
   assert.notEqual(again.save_point_id, first);
   assert.equal(again.effective_engine, "btrfs-snapshot");
-  assert.match(warnings.join("\n"), /whether something has changed could not be told/);
+  assert.match(warnings.join("\n"), /could not find out if the folder has changed/);
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 

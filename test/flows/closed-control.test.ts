@@ -26,7 +26,7 @@ describe("a self-contained workspace of another user", { skip: whyNoOrdinaryUser
       for (const command of [["status"], ["history"], ["save"], ["restore", "latest"]]) {
         const refused = cairn([...command, "-C", at], user.optionsIn("/"));
         assert.deepEqual([refused.status, refused.error?.code], [9, "permission"], `${command.join(" ")} ${at}`);
-        assert.match(refused.error!.message, /\.cairn, which is closed to you; it belongs to the user 0$/);
+        assert.match(refused.error!.message, /\.cairn, which you may not enter; it belongs to the user 0$/);
         assert.match(refused.error!.hint!, /sudo -u '#0' cairn/);
       }
     assert.deepEqual(fs.readdirSync(path.join(user.place, "state")), []);

@@ -99,7 +99,10 @@ test("a user's folder that root's daemon keeps gets no second history while the 
   // A folder around it is kept no more than while the daemon is there.
   const around = asUser(["save", path.dirname(folder)]);
   assert.equal(around.error?.code, "refused", around.stdout);
-  assert.match(`${around.error.message} ${around.error.hint}`, /root's daemon keeps lies in it .*--allow nested/);
+  assert.match(
+    `${around.error.message} ${around.error.hint}`,
+    /a workspace of root's daemon lies in it .*--allow nested/,
+  );
   // Another folder beside it is the user's to keep.
   const other = `${folder}-other`;
   fs.mkdirSync(other);

@@ -16,7 +16,7 @@ test("a dry run of a backup makes no save point, adopts no folder and says what 
   const points = (): number => (cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length;
   const dry = cairnOk(["backup", "create", folder, "--dry-run", ...to]);
   assert.equal(dry.data["dry_run"], true);
-  assert.match(dry.warnings.join(), /since a dry run saves nothing: 1 added, 1 modified/);
+  assert.match(dry.warnings.join(), /not part of this dry run, which saves nothing: 1 added, 1 modified/);
   assert.equal(points(), 1);
   assert.deepEqual(cairnOk(["backup", "list", ...to]).data["snapshots"], []);
   assert.equal(cairn(["backup", "create", fresh, "--dry-run", ...to]).error!.code, "not_a_workspace");

@@ -137,7 +137,7 @@ test("a folder with a swap file that is in use is saved into the store, and the 
   try {
     const saved = await client.save();
     assert.deepEqual([saved.effective_engine, saved.complete], ["copy", true]);
-    assert.match(saved.degraded[0]?.reason ?? "", /a swap file in it is in use/);
+    assert.match(saved.degraded[0]?.reason ?? "", /it contains a swap file that is in use/);
   } finally {
     execFileSync("swapoff", [swap]);
   }
@@ -150,7 +150,7 @@ test("an engine that works and is not used is there for the asking, wherever eng
   if (place === null) return;
   const { client, folder } = place;
   const asked = (reasons: readonly { engine: string; hint?: string }[]): string[] =>
-    reasons.filter(({ hint }) => hint?.startsWith("ask for it: ") === true).map(({ engine }) => engine);
+    reasons.filter(({ hint }) => hint?.startsWith("to choose it: ") === true).map(({ engine }) => engine);
   for (const [engine, others] of [
     ["copy", ["btrfs-snapshot", "reflink-copy"]],
     ["reflink-copy", ["btrfs-snapshot"]],
@@ -171,7 +171,7 @@ test("an engine that works and is not used is there for the asking, wherever eng
   await client.status();
   const { engine_reasons: ofPlain } = await (await library.open(plain)).status();
   assert.match(ofPlain[0]?.reason ?? "", /plain directory/);
-  assert.equal((await client.status()).engine_reasons[0]?.reason, "tried, and it works here");
+  assert.equal((await client.status()).engine_reasons[0]?.reason, "works here (tried)");
   const warnings: string[] = [];
   await client.setEngine("btrfs-snapshot", { onWarning: (message) => warnings.push(message) });
   assert.match(warnings.join(), /changed for these too: plain$/);

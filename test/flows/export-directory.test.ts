@@ -78,7 +78,7 @@ test("an export into its own workspace is refused by the name that was given", (
   cairnOk(["save", folder]);
   const inside = path.join(folder, "exported");
   const { error, status } = cairn(["export", "head", "--to-dir", inside, "-C", folder]);
-  assert.deepEqual([status, error?.message], [7, `${inside} lies in the workspace itself`]);
+  assert.deepEqual([status, error?.message], [7, `${inside} lies inside the workspace`]);
   assert.deepEqual(fs.readdirSync(folder), []);
 });
 
@@ -150,7 +150,7 @@ test("a directory in which a byte is another, one is missing, or something is to
   fs.rmSync(link);
   fs.symlinkSync("../a.txt", link);
   fs.chmodSync(path.join(directory, "content/deep"), 0o755);
-  refused("damaged", /not the state that was exported/);
+  refused("damaged", /does not have the exported state digest/);
   fs.chmodSync(path.join(directory, "content/deep"), 0o700);
   cairnOk(["clone", "--from-dir", directory, fresh("whole")]);
 });
@@ -169,7 +169,7 @@ test("an envelope that is missing, no JSON or of another version is told apart",
   fs.writeFileSync(file, text.replace('"version": 1', '"version": 2'));
   refused("newer_version", /version 2/);
   fs.writeFileSync(file, text.replace('"content/a.txt"', '"content/../../x"'));
-  refused("damaged", /within the directory/);
+  refused("damaged", /inside the directory/);
   fs.rmSync(file);
   refused("not_found", /no snapshot directory/);
   assert.equal(cairn(["clone", fresh("x")]).error?.code, "usage");

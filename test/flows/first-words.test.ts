@@ -40,7 +40,7 @@ test("a quoted tilde, an empty folder and a relative one are told as what they a
   const folder = newFolder();
   const quoted = cairn(["save", "~/x"], { cwd: folder });
   assert.deepEqual([quoted.status, quoted.error?.code], [3, "not_found"]);
-  assert.match(quoted.error?.hint ?? "", /^the shell puts your home for ~ only where no quotes/);
+  assert.match(quoted.error?.hint ?? "", /^write ~ without quotes/);
   fs.mkdirSync(path.join(folder, "empty"));
   const saved = said(["save", "empty"], folder);
   assert.match(saved, /the folder is empty · stored /);

@@ -106,7 +106,7 @@ test("a cleanup says what to do when there is no room for it and nothing to give
   fillDisk(path.join(place.root, "filler"));
   const { status, error } = cairn(["-C", folder, "cleanup", "--only", first]);
   assert.deepEqual([status, error?.code], [8, "no_space"]);
-  assert.match(error?.hint ?? "", /free some space elsewhere on the file system of/);
+  assert.match(error?.hint ?? "", /free some space on the file system of/);
   fs.rmSync(path.join(place.root, "filler"));
   cairnOk(["-C", folder, "cleanup", "--only", first]);
 });

@@ -161,7 +161,7 @@ describe("an ordinary user", { skip }, () => {
     const { findings } = run("doctor").data as { findings: { kind: string; severity: string; detail: string }[] };
     assert.match(
       findings.find(({ severity }) => severity === "warning")?.detail ?? "",
-      /and likewise of 12 more.*setpriv/,
+      /and entries of 12 more points.*setpriv/,
     );
     const mayRead = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"];
     const sealing = { ...options, prefix: [...options.prefix!.filter((each) => !/caps|^--$/.test(each)), ...mayRead] };

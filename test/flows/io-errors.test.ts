@@ -48,7 +48,7 @@ test("what the disk did not take is no right that is missing", { skip }, async (
   const left = done.data["left_out"] as { path: string; reason: string; detail: string }[];
   assert.deepEqual(
     left.filter((each) => each.path === "file").map(({ reason, detail }) => [reason, detail]),
-    [["io_error", "the disk could not take it (EIO)"]],
+    [["io_error", "the disk could not write it (EIO)"]],
   );
   cairnOk(["status", folder]);
 });

@@ -153,7 +153,7 @@ test("a path that the save point left out is refused with the reason, and one th
     const { status, error } = cairn(["restore", "latest", where, "-C", folder, ...more]);
     return status === 3 ? error?.message : undefined;
   };
-  const mounted = "is not in the save point: something was mounted there when it was saved, and left out";
+  const mounted = "is not in the save point: a file system was mounted there at the save, and was left out";
   for (const more of [[], ["--plan"]]) {
     assert.equal(refused("m", ...more), `"m" ${mounted}`);
     assert.equal(refused("m/file", ...more), `"m/file" ${mounted}`);
@@ -161,7 +161,7 @@ test("a path that the save point left out is refused with the reason, and one th
       refused("later", ...more)!,
       /"later" is not in the save point: another file system is mounted there, and/,
     );
-    const ruled = "is not in the save point: the rules that it was saved by leave it out";
+    const ruled = "is not in the save point: the ignore rules of the save left it out";
     assert.equal(refused("skipped", ...more), `"skipped" ${ruled}`);
     assert.equal(refused("skipped/file", ...more), `"skipped/file" ${ruled}`);
     assert.equal(refused("nowhere", ...more), '"nowhere" is neither in the save point nor in the folder');
@@ -217,7 +217,7 @@ test("what an interrupted restore left in a folder that was not mounted at its r
   assert.ok(cairn(["restore", "head", "-C", folder], { failpoint: "restore.committed" }).killed);
   unmount(folder);
   const { recovered } = cairnOk(["status", "-C", folder]).data as { recovered: { detail: string }[] };
-  assert.match(recovered.at(-1)!.detail, /what was mounted there is not/);
+  assert.match(recovered.at(-1)!.detail, /was removed or unmounted before the restore/);
   assert.ok(mount(t, folder, "--bind", source));
   const { findings } = cairnOk(["doctor", "-C", folder]).data as { findings: { detail: string }[] };
   assert.ok(

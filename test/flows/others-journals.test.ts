@@ -39,7 +39,7 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     for (const command of ["save", "restore"]) {
       const refused = cairn([command, ...(command === "restore" ? [first] : []), "-C", folder]);
       assert.equal(refused.status, 9);
-      assert.match(refused.error!.message, /restore that the user 4321 began is unfinished/);
+      assert.match(refused.error!.message, /restore of the user 4321 was interrupted/);
       assert.match(refused.error!.hint!, /sudo -u '#4321' cairn -C .*status/);
     }
     // Who looks goes on without it.
@@ -168,7 +168,7 @@ describe("root in a workspace of another user", { skip: noRoot }, () => {
     for (const command of ["save", "history"]) {
       const refused = cairn([command, "-C", control]);
       assert.equal(refused.status, 7);
-      assert.match(refused.error!.message, /which is not its owner's/);
+      assert.match(refused.error!.message, /the two have different owners/);
     }
     cairnOk(["history", "-C", folder, "--control-dir", control]);
     fs.lchownSync(folder, OTHER, OTHER);

@@ -41,6 +41,6 @@ test("a restore says of immutable and append-only entries which flag keeps them"
   assert.deepEqual(Object.keys(kept).sort(), ["append", "dir/file", "immutable", "times"]);
   assert.match(kept["immutable"]!, /EPERM: it is immutable: `chattr -i`/);
   assert.match(kept["append"]!, /EPERM: it is append-only: `chattr -a`/);
-  assert.match(kept["dir/file"]!, /EPERM: the directory that it is in is immutable: `chattr -i`/);
+  assert.match(kept["dir/file"]!, /EPERM: its directory is immutable: `chattr -i`/);
   assert.match(kept["times"]!, /it is immutable: `chattr -i`/);
 });

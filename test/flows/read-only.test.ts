@@ -76,7 +76,7 @@ test("what is sealed is read, and head compared, when held points cannot be seal
   fs.writeFileSync(path.join(folder, "not saved"), "new");
   place.remount(["ro"]);
   const told = (cairnOk(["-C", folder, "doctor"]).data["findings"] as { detail: string }[]).map(({ detail }) => detail);
-  assert.match(told.join("\n"), /^nothing can be saved, nor restored in place: .*read-only file system/m);
+  assert.match(told.join("\n"), /^saves and restores in place fail: .*read-only file system/m);
   assert.match(told.join("\n"), /^btrfs-snapshot does not work here now: /m);
   const { data, warnings } = cairnOk(["-C", folder, "status"]);
   assert.deepEqual([data["clean"], data["changes"]], [false, { added: 1, modified: 0, removed: 0 }]);

@@ -10,7 +10,7 @@ import { installForOrdinaryUser, type OrdinaryUser, whyNoOrdinaryUser } from "..
 /** `su` and `sudo -E`: root's command in the home of somebody else, with their repository. */
 
 const ROOT_MADE =
-  /belongs? to the user \d+, who may not use what root writes there: .* or give it back afterwards: (sudo find .*)$/;
+  /belongs? to the user \d+, who may not use files that root writes there: .* or give the files back afterwards: (sudo find .*)$/;
 
 describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => {
   let user: OrdinaryUser;
@@ -47,11 +47,11 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
     const own = cairnOk([...restore, path.join(user.place, "home/own")], asUser);
     assert.equal(fs.readFileSync(path.join(user.place, "home/own/file"), "utf8"), "content\n");
     const unrecorded = own.warnings.find((each) => each.startsWith("this restore is not recorded"));
-    const [, command] = /to get it: (sudo find .*)$/.exec(unrecorded ?? "") ?? [];
+    const [, command] = /to become their owner: (sudo find .*)$/.exec(unrecorded ?? "") ?? [];
     assert.ok(command !== undefined && told[0]!.includes(command), own.warnings.join("\n"));
     const refused = cairn(["backup", "verify", "--restore-check", "-r", repository], asUser);
     assert.equal(refused.error?.code, "permission");
-    assert.match(refused.error.hint ?? "", /to get it: sudo find /);
+    assert.match(refused.error.hint ?? "", /to become their owner: sudo find /);
 
     for (const each of ROOT_MADE.exec(told[0]!)![1]!.split("; "))
       assert.equal(spawnSync("sh", ["-c", each.replaceAll("sudo ", "")]).status, 0);

@@ -120,7 +120,7 @@ test("content that was saved before the removed point is told apart from what ca
     held.points.map(({ paths }) => paths),
     [[{ path: "old" }], [{ path: "old" }]],
   );
-  assert.match(warnings, /2 other points still have files of the removed points, and had them first \("old"\)/);
+  assert.match(warnings, /2 other points still have files of the removed points, and are older \("old"\)/);
 });
 
 test("a long list of points with removed content is bounded, and all of them are counted", () => {

@@ -44,7 +44,7 @@ test("what others put in the place of a restore's staging directory stays when t
   });
   assert.equal(ended.status, 0, ended.stderr);
   assert.deepEqual(fs.readdirSync(staging), ["deep"]);
-  assert.match(ended.warnings.join("\n"), /is not the folder that was made there: it stays/);
+  assert.match(ended.warnings.join("\n"), /is not the folder that Cairn made there: it is not removed/);
   assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "one\n");
 });
 

@@ -19,8 +19,8 @@ test("a link to a disk that is not mounted is named with what it leads to", () =
   const [link, target] = [path.join(SCRATCH, "link"), path.join(SCRATCH, "disk/workspace")];
   fs.symlinkSync(target, link);
   const { status, error } = cairn(["-C", link, "history"]);
-  assert.deepEqual([status, error?.message], [3, `${link} is a link to ${target}, which is not there`]);
-  assert.match(error!.hint!, /may not be mounted/);
+  assert.deepEqual([status, error?.message], [3, `${link} is a link to ${target}, which does not exist`]);
+  assert.match(error!.hint!, /^mount the disk/);
 });
 
 test("a workspace whose disk is not mounted is neither saved, backed up nor restored until that is allowed", (t) => {
@@ -86,7 +86,7 @@ test("a workspace is saved wherever its disk is mounted: another device, a bind 
   }
   // The content was copied off the disk.
   fs.writeFileSync(path.join(folder, "file"), "2");
-  assert.match(cairnOk(["save", folder]).warnings.join(), /another folder/);
+  assert.match(cairnOk(["save", folder]).warnings.join(), /is not the folder that was saved before/);
   fs.rmSync(path.join(folder, "file"));
   cairnOk(["save", folder]);
 });

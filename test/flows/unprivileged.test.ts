@@ -100,7 +100,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     edit("third\n");
     const refused = cairn(["save"], ask);
     assert.equal(refused.error?.code, "permission");
-    const [, command] = /to get it: sudo (find .*)$/.exec(refused.error.hint ?? "")!;
+    const [, command] = /to become their owner: sudo (find .*)$/.exec(refused.error.hint ?? "")!;
     assert.ok(warnings[0]!.endsWith(command!), warnings[0]);
     assert.equal(spawnSync("sh", ["-c", command!]).status, 0);
     cairnOk(["save"], ask);
@@ -117,7 +117,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     const ask = user.optionsIn(folder);
     cairnOk(["save"], ask);
     const warned = (...args: string[]): number =>
-      cairnOk([...args, "-C", folder], { env: ask.env! }).warnings.filter((each) => /what root writes/.test(each))
+      cairnOk([...args, "-C", folder], { env: ask.env! }).warnings.filter((each) => /files that root writes/.test(each))
         .length;
     for (const looks of ["status", "history", "doctor"]) assert.equal(warned(looks), 0, looks);
     assert.equal(warned("verify"), 1);

@@ -15,7 +15,7 @@ import { newFolder } from "../fixtures/work.ts";
 const skip = whyProcStays() ?? false;
 /** In a process of its own: one that is there already does not see what is mounted later. */
 const CHROOT = { prefix: WITHOUT_PROC, own: true };
-const REASON = "there is no /proc here, so that what is mounted inside is not known";
+const REASON = "there is no /proc here, so Cairn cannot find out what is mounted inside";
 
 function makeSubvolume(place: string): void {
   execFileSync("btrfs", ["subvolume", "create", place], { stdio: "ignore" });
@@ -108,6 +108,6 @@ test("a folder is not converted, and says why, where there is no /proc", { skip 
   fs.mkdirSync(plain);
   const { status, error } = cairn(["init", "--engine", "btrfs-snapshot", plain], CHROOT);
   assert.equal(status, 2);
-  assert.match(error!.message, new RegExp(`plain cannot be held by snapshots: ${REASON}`));
+  assert.match(error!.message, new RegExp(`plain cannot be kept as btrfs snapshots: ${REASON}`));
   assert.match(error!.hint!, /mount -t proc/);
 });

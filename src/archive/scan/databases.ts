@@ -80,9 +80,9 @@ export async function checkResting(
     apart: false,
   });
   if (held === null && wide(table.records, base + R.SIZE) > MOST_CHECKED_BYTES)
-    return unless("nothing was in its log or journal; SQLite did not check it, since it has more than 64 MiB");
+    return unless("its log or journal was empty; SQLite did not check it, because it has more than 64 MiB");
   if (place.length >= PATH_MAX)
-    return unless("nothing was in its log or journal; SQLite did not check it, since its path is too long");
+    return unless("its log or journal was empty; SQLite did not check it, because its path is too long");
   const problem = await capture.check(place, { signal });
   const changed = BigInt(signedWide(table.records, base + R.CTIME)) * 1_000_000_000n;
   const read = changed + BigInt(table.records[base + R.CTIME_NS]!);

@@ -69,7 +69,7 @@ export class DirectoryRules {
       notes.oddRules.push({ path, why: text });
       return null;
     }
-    if (text.includes(0)) notes.oddRules.push({ path, why: "it has NUL bytes, as UTF-16 has: save it as UTF-8" });
+    if (text.includes(0)) notes.oddRules.push({ path, why: "it contains NUL bytes, as UTF-16 does: save it as UTF-8" });
     if (task.passesLongRules && text.length > MAX_IGNORE_FILE_BYTES) {
       notes.longRules.push(path);
       return null;
@@ -84,10 +84,11 @@ export class DirectoryRules {
     const { sys, paths, stat2 } = this.#thread;
     Buffer.from(paths.bytes.buffer, paths.bytes.byteOffset).write(`${IGNORE_FILE}\0`, 0, "latin1");
     const fd = sys.open(dirfd, paths, 0, OPEN_FLAGS, 0);
-    if (fd < 0) return fd === ELOOP ? "it is a symlink, which is not followed" : `it cannot be read: ${errnoName(-fd)}`;
+    if (fd < 0)
+      return fd === ELOOP ? "it is a symlink, and Cairn does not follow it" : `it cannot be read: ${errnoName(-fd)}`;
     try {
       const isRegular = sys.fstat(fd, stat2) === 0 && stat2.words[STAT.MODE]! >>> 12 === TYPE.FILE;
-      return isRegular ? this.#content(fd) : "it is no regular file";
+      return isRegular ? this.#content(fd) : "it is not a regular file";
     } finally {
       sys.close(fd);
     }

@@ -161,7 +161,7 @@ function settle(table: ScanTable, { root, notes }: { root: Uint8Array; notes: Sc
   }
   for (const { name } of present)
     if (notes.torn.length < TORN_LIMIT && !notes.torn.some(({ path }) => name.path.equals(path)))
-      notes.torn.push({ path: name.path, reason: "changed between the readings of its names" });
+      notes.torn.push({ path: name.path, reason: "changed between the reads of its hard links" });
 }
 
 /** When the inode was made that a name stands for, in nanoseconds since 1970; null when it stands for another one by now. */

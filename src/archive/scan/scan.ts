@@ -47,7 +47,8 @@ const GROWTH = 8;
 const PROGRESS_MS = 100;
 /** So often a database is read under a lock that somebody does not keep. */
 const TRIES = 2;
-const BROKEN_LOCK = "it was changed under a lock: a program writes to it that does not keep SQLite's locks";
+const BROKEN_LOCK =
+  "it was changed although Cairn held SQLite's lock: a program that ignores SQLite's locks writes to it";
 /** So many times directories are listed again in which something was renamed while they were read: a file that got another name between listing and look would be in no point. */
 const AGAIN = 3;
 const SLASH = Buffer.from("/");

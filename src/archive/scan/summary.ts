@@ -392,7 +392,7 @@ export const CREDENTIALS = "credentials";
 
 /** Label of an ignore file that hides nothing, though it lies there. */
 export const RULES_NOT_APPLIED = "rules-not-applied";
-const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so what it may hide is saved too`;
+const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so Cairn does not apply it and saves all files`;
 
 /** Returns labels for entries that were not whole and at rest when they were read, or do not count as what they are, and for databases. */
 export function labelsOf(
@@ -434,12 +434,12 @@ const CRASH = "crash-consistent" as const;
 const AT_REST = { label: TRANSACTION, reason: null, recovered: false };
 const WITH_LOG = {
   label: CRASH,
-  reason: "SQLite applies the log or journal beside it when it opens it, and did not check it",
+  reason: "SQLite did not check it, and will apply the log or journal beside it when a program opens it",
   recovered: false,
 };
 const UNCHECKED = {
   label: CRASH,
-  reason: "unchanged since an earlier point, in which SQLite did not check it or found it damaged",
+  reason: "it is unchanged since an earlier point, in which SQLite did not check it or found it damaged",
   recovered: false,
 };
 
@@ -448,8 +448,7 @@ export function notTogether<T extends { label: string; reason: string | null }>(
   return label.label === TRANSACTION && label.reason === null ? { ...label, reason: NOT_TOGETHER } : label;
 }
 
-const NOT_TOGETHER =
-  "each consistent, not together: a transaction over this database and others may be in some of them only";
+const NOT_TOGETHER = "each consistent, not together: a transaction over several databases may be in only some of them";
 
 /** Reason of a label of a database that a program wrote to while a snapshot was made: SQLite has not looked at it yet. */
 export const WRITTEN_TO = "it was written to while the snapshot was made, which has what a crash would have left";

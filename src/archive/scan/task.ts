@@ -18,7 +18,7 @@ export const STAGING_NAME = /^\.cairn-restore-[0-9a-f]{16}$/;
 
 /** In place of a job's count: a directory in which a name was gone that had been listed. */
 export const LIST_AGAIN = -1;
-export const MOVED_REASON = "entries of it were renamed while it was read";
+export const MOVED_REASON = "its entries were renamed while it was read";
 
 /** A task that every thread of a scan gets: plain data and shared memory. */
 export interface ScanTask {
@@ -95,7 +95,7 @@ export interface UnreadScan {
 /** Ends a scan with `untilDifferent`: the folder is not what the previous scan found. */
 export class FoundDifference extends CairnError {
   constructor() {
-    super("conflict", "the folder is not what it was");
+    super("conflict", "the folder has changed since the last scan");
   }
 }
 

@@ -44,7 +44,7 @@ const ATTRIBUTE_BYTES = 64 * 1024;
 const REFUSED = "the system refuses it";
 /** Failures of the file system by minus errno, which no right would help against. */
 const DISK_TROUBLES: Readonly<Record<number, string>> = {
-  [EIO]: "the disk could not take it (EIO)",
+  [EIO]: "the disk could not write it (EIO)",
   [ENOSPC]: "the file system has no room for it (ENOSPC)",
   [EDQUOT]: "the user's disk quota has no room for it (EDQUOT)",
   [EROFS]: "the file system is read-only (EROFS)",
@@ -325,7 +325,7 @@ export class NodeWriter {
 
   /** Notes that an entry is a copy since it cannot be linked to its other names. */
   cannotLink(path: Uint8Array, why: string): void {
-    this.#note(path, ["links"], `it is a copy, as ${why}`);
+    this.#note(path, ["links"], `it is a copy, because ${why}`);
   }
 
   #note(path: Uint8Array, aspects: NotSet["aspects"], detail: string): void {
@@ -492,7 +492,7 @@ function modeFor(words: Uint32Array, { uid, gid }: Pick<TreeNode, "uid" | "gid">
 
 /** Says why an entry is no other name of one of its group. */
 export function isAnother(path: Uint8Array): string {
-  return `what was saved of it is not what was saved of ${quotedPath(path)}, another name of the same file`;
+  return `its saved state differs from that of ${quotedPath(path)}, a hard link to the same file`;
 }
 
 /** Those of what was refused that are not right already, by the stat words of the entry: another's may be. */
@@ -525,7 +525,7 @@ function whyNoLink(target: Uint8Array): string | null {
 }
 
 const NO_BYTES = new Uint8Array(0);
-const TOO_LONG = "the system takes none so long";
+const TOO_LONG = "longer than any system allows";
 
 /** The first reason that is known why some of these attributes were not set. */
 function whyNotSet(refused: TreeNode["xattrs"]): string | null {

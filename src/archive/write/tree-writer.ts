@@ -515,7 +515,7 @@ interface Exact {
 }
 
 function otherSize(held: number, claimed: number): string {
-  return `its blobs hold ${held} bytes, its tree says ${claimed}; what they hold is written`;
+  return `its blobs have ${held} bytes, but its tree says ${claimed}; the blobs' content was written`;
 }
 
 function notInStore(what: "blob" | "tree", id: Uint8Array): CairnError {

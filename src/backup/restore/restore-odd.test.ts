@@ -145,12 +145,12 @@ const ODD: Record<string, Odd> = {
   },
   "a size that is more than its blobs hold": {
     node: { size: 1_000_000_000_000 },
-    detail: /its blobs hold 2 bytes, its tree says 1000000000000/,
+    detail: /its blobs have 2 bytes, but its tree says 1000000000000/,
     there: "a\n",
   },
   "a size that is less than its blobs hold": {
     node: { size: 1 },
-    detail: /its blobs hold 2 bytes, its tree says 1;/,
+    detail: /its blobs have 2 bytes, but its tree says 1;/,
     there: "a\n",
   },
   "a name of 2000 bytes": {
@@ -191,7 +191,7 @@ const ODD: Record<string, Odd> = {
   },
   "a size and no content": {
     node: { size: 2, content: new Uint8Array(0) },
-    detail: /its blobs hold 0 bytes, its tree says 2;/,
+    detail: /its blobs have 0 bytes, but its tree says 2;/,
     there: "",
   },
 };
@@ -293,7 +293,7 @@ test("files have what their blobs hold when their sizes are others and the packs
     ].map(([name, held, says]) => [
       name,
       "damaged",
-      `its blobs hold ${held} bytes, its tree says ${says}; what they hold is written`,
+      `its blobs have ${held} bytes, but its tree says ${says}; the blobs' content was written`,
     ]),
   );
   assert.deepEqual([restored.read_again, restored.untold_files], [true, 0]);

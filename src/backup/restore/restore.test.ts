@@ -227,7 +227,7 @@ test("a small snapshot fits on a small file system, of which only a share stays 
   writeFileSync(join(disk.root, "more"), Buffer.alloc(left * bsize - (100 << 10)));
   await assert.rejects(repository.restore("latest", join(disk.root, "again")), {
     code: "no_space",
-    message: /has [\d.]+ KiB free; [\d.]+ KiB are needed, and [\d.]+ KiB are left to others on it$/,
+    message: /has [\d.]+ KiB free; [\d.]+ KiB are needed, and Cairn keeps [\d.]+ KiB free for other programs$/,
   });
   assert.equal(existsSync(join(disk.root, "again")), false);
 });

@@ -249,7 +249,7 @@ test("a database that is locked for one process alone is copied and said to be w
     holder.exec("BEGIN EXCLUSIVE");
     const captured = await capture(at(mode));
     assert.deepEqual([captured.label, captured.method], ["crash-consistent", "copy"]);
-    assert.match(captured.reason ?? "", /locked for itself alone/);
+    assert.match(captured.reason ?? "", /holds an exclusive lock on it/);
     holder.exec("COMMIT");
     commit(holder, 2);
     holder.close();
@@ -306,7 +306,7 @@ test("what is damaged, encrypted or no database is copied as it is and said to b
     assert.ok(fs.readFileSync(captured.image).equals(fs.readFileSync(at(name))));
     assert.match(
       captured.reason ?? "",
-      name === "encrypted" || name === "empty" ? /does not begin/ : /SQLite cannot read/,
+      name === "encrypted" || name === "empty" ? /has no header/ : /SQLite cannot read/,
     );
   }
 });

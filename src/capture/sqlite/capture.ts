@@ -171,7 +171,7 @@ function isInWalMode(database: DatabaseSync): boolean {
 
 /** Tells why SQLite is not to open a file, in a sentence for people; null where it can be. */
 export function whyNotOpened(path: Uint8Array, header: DatabaseHeader | null): string | null {
-  if (header === null) return "it does not begin as a SQLite database does: it may be encrypted, or damaged";
+  if (header === null) return "it has no header of a SQLite database: it may be encrypted, or damaged";
   if (path.length > MOST_PATH_BYTES) return TOO_LONG;
   const bytes = Buffer.from(path);
   for (const [place, what] of [
@@ -181,7 +181,7 @@ export function whyNotOpened(path: Uint8Array, header: DatabaseHeader | null): s
     try {
       fs.accessSync(place, fs.constants.W_OK);
     } catch {
-      return `this user may not write to ${what}, as SQLite has to for its locks`;
+      return `this user may not write to ${what}, which SQLite must do for its locks`;
     }
   }
   return null;
@@ -189,7 +189,7 @@ export function whyNotOpened(path: Uint8Array, header: DatabaseHeader | null): s
 
 /** Copies a database that nobody has open, and has SQLite apply the log or journal to the copy alone. */
 async function recoveredImage(fd: number, request: CaptureRequest, header: DatabaseHeader): Promise<Captured> {
-  const reason = "nobody has it open, and SQLite would write its log back";
+  const reason = "no process has it open, and SQLite would apply its log to it";
   const copied = await plainCopy(fd, request, { header, reason });
   if (copied.label === "torn-possible") return copied;
   const place = Buffer.from(`${request.stage}/image`);
@@ -209,7 +209,7 @@ async function recoveredImage(fd: number, request: CaptureRequest, header: Datab
 function whatFailed(error: unknown): string {
   const { errcode = 0, message } = error as { errcode?: number; message: string };
   const code = errcode & 0xff;
-  if (code === BUSY || code === LOCKED) return "another process has it locked for itself alone";
+  if (code === BUSY || code === LOCKED) return "another process holds an exclusive lock on it";
   return `SQLite cannot read it: ${message}`;
 }
 
@@ -276,7 +276,9 @@ async function makeImage(
     database.exec("ROLLBACK");
     const heldMs = performance.now() - started;
     if (isWhole) return { method: "pinned", heldMs: Math.round(heldMs), warnings };
-    warnings.push("the file was changed under a lock: a program writes to it that does not keep SQLite's locks");
+    warnings.push(
+      "the file was changed although Cairn held SQLite's lock: a program that ignores SQLite's locks writes to it",
+    );
   }
   const started = performance.now();
   database.exec(BEGIN);
@@ -363,6 +365,6 @@ function warningsOf({ journal_mode, written_by: version }: DatabaseHeader): stri
   if (journal_mode !== "wal" || version === 0 || version >= SAFE_WAL_VERSION) return [];
   const words = `${Math.floor(version / 1e6)}.${Math.floor(version / 1e3) % 1e3}.${version % 1e3}`;
   return [
-    `SQLite ${words} wrote it last; before 3.51.3 two connections can damage a database when its write-ahead log begins anew`,
+    `SQLite ${words} wrote it last; in versions before 3.51.3 two connections can damage a database when its write-ahead log restarts`,
   ];
 }

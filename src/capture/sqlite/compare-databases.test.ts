@@ -88,8 +88,8 @@ test("a table whose key is another one, or whose collation is not known here, is
   assert.deepEqual(
     found.tables.map(({ name, problem }) => [name, problem]),
     [
-      ["same", "it has neither a key nor a rowid"],
-      ["k", "its key is another one"],
+      ["same", "it has neither a primary key nor a rowid"],
+      ["k", "its primary key has changed"],
     ],
   );
 });

@@ -91,15 +91,15 @@ function compareTable(database: DatabaseSync, name: string, limit: number): Tabl
   const [old, now] = [columnsOf(database, "a", name), columnsOf(database, "b", name)];
   const key = now.key.length > 0 ? now.key : [rowidOf(now)];
   const found: TableDifference = { name, key, added: 0, removed: 0, changed: 0, rows: [] };
-  if (String(old.key) !== String(now.key)) return { ...found, problem: "its key is another one" };
-  if (key.includes("")) return { ...found, problem: "it has neither a key nor a rowid" };
+  if (String(old.key) !== String(now.key)) return { ...found, problem: "its primary key has changed" };
+  if (key.includes("")) return { ...found, problem: "it has neither a primary key nor a rowid" };
   try {
     const shared = now.all.filter((column) => old.all.includes(column) && !key.includes(column));
     const equal = key.map((column) => `x.${quoted(column)} IS y.${quoted(column)}`).join(" AND ");
     const isNull = key.map((column) => `x.${quoted(column)} IS NULL`).join(" OR ");
     const hasNulls = ["a", "b"].some((of) => count(database, `FROM ${of}.${quoted(name)} x WHERE ${isNull}`) > 0);
     const rowid = rowidOf(now);
-    if (hasNulls && rowid === "") return { ...found, problem: "its key has NULLs, and it has no rowid" };
+    if (hasNulls && rowid === "") return { ...found, problem: "its primary key has NULLs, and it has no rowid" };
     // Rows with a NULL in their key are as many as there are: the rowid says which is which.
     const same = hasNulls ? `${equal} AND (NOT (${isNull}) OR x.${rowid} = y.${rowid})` : equal;
     const differs = shared

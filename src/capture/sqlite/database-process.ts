@@ -60,7 +60,7 @@ export class DatabaseProcess {
       if (!(error instanceof CairnError) || !error.message.endsWith("without an answer")) throw error;
       const none = { bytes: 0, page_size: null, pages: null, sha256: "", statistics: null, duration_ms: 0 };
       const check = request.own ? "integrity_check" : "quick_check";
-      return { ...none, check, problems: ["the check ended without a word"] };
+      return { ...none, check, problems: ["the check ended without a result"] };
     }
   }
 

@@ -41,7 +41,8 @@ export async function listDatabases(place: string, { signal, onWarning }: Call =
   const { databases, unread } = await inProcess(async (sqlite) => sqlite.do("find", Buffer.from(root), { signal }));
   const { holders, unknown } = findHolders(folder, { budgetMs: HOLDERS_BUDGET_MS, includeSelf: true });
   if (databases.length > 0)
-    for (const reason of unknown) onWarning?.(`who has a database open: ${WHY_UNKNOWN[reason]}`);
+    for (const reason of unknown)
+      onWarning?.(`the list of processes that have a database open may be incomplete: ${WHY_UNKNOWN[reason]}`);
   const byPath = new Map<string, Map<number, string>>();
   for (const { path: held, pid, command } of holders) {
     const key = held.toString("latin1").replace(/-(?:wal|shm|journal)$/, "");
@@ -86,7 +87,7 @@ export async function captureDatabase(
     failpoint("database-capture.staged");
     refuseTaken(to, overwrite);
     using _held = overwrite
-      ? holdOrRefuse([Buffer.from(to)], "end the programs that use it, or name another file")
+      ? holdOrRefuse([Buffer.from(to)], "end the programs that use the database, or name another file")
       : null;
     for (const ending of [...captured.sidecars, ""]) {
       chmodSync(`${stage}/image${ending}`, statSync(source).mode & 0o666);
@@ -106,7 +107,7 @@ function refuseTaken(to: string, overwrite: boolean): void {
   if (taken === undefined) return;
   const isImage = taken === to;
   throw new CairnError("already_exists", `${printablePath(taken)} exists`, {
-    hint: isImage ? "name another file, or replace it with --overwrite" : "name another file, or remove it first",
+    hint: isImage ? "name another file, or replace it with --overwrite" : "name another file, or remove this one first",
   });
 }
 
@@ -144,11 +145,16 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
   const target = isThere(options.to) ? realPath(options.to) : path.resolve(options.to);
   recoverExchange(target);
   const old = statSync(target, { throwIfNoEntry: false });
-  if (old !== undefined && !old.isFile()) throw new CairnError("usage", `${printablePath(target)} is no regular file`);
+  if (old !== undefined && !old.isFile())
+    throw new CairnError("usage", `${printablePath(target)} is not a regular file`);
   if (throughSqlite && old === undefined)
-    throw new CairnError("not_found", `${printablePath(target)} is not there to be written through SQLite`, {
-      hint: "leave --through-sqlite out",
-    });
+    throw new CairnError(
+      "not_found",
+      `${printablePath(target)} does not exist, so it cannot be written through SQLite`,
+      {
+        hint: "leave --through-sqlite out",
+      },
+    );
   return staged(path.dirname(target), async (sqlite, stage) => {
     const request = { image: Buffer.from(realPath(image)), stage, integrityCheck, ...(expected && { expected }) };
     const { warnings, ...proven } = await sqlite.do("stage", request, { signal, scratch: stage });
@@ -179,7 +185,9 @@ function giveLooks(
   try {
     chownSync(file, uid, gid);
   } catch {
-    onWarning?.("the restored database belongs to this user, and not to the old one's owner: a right is missing");
+    onWarning?.(
+      "the restored database belongs to this user, because only root may give it to the owner of the old one",
+    );
   }
 }
 
@@ -190,7 +198,7 @@ async function staged<T>(folder: string, work: (sqlite: DatabaseProcess, stage: 
     removeLeftovers(folder, { ownEndingIn: STAGE });
     mkdirSync(stage, { mode: 0o700 });
   } catch (error) {
-    throw toCairnError(error, `make a folder for what is not finished in ${printablePath(folder)}`);
+    throw toCairnError(error, `make a temporary folder in ${printablePath(folder)}`);
   }
   try {
     return await inProcess(async (sqlite) => work(sqlite, stage));
@@ -215,7 +223,9 @@ function realPath(place: string): string {
   } catch (error) {
     const log = SIDECARS.find((ending) => isThere(`${place}${ending}`));
     const hint =
-      log === undefined ? {} : { hint: `only ${shellPath(`${place}${log}`)} is there, which is nothing without it` };
+      log === undefined
+        ? {}
+        : { hint: `only ${shellPath(`${place}${log}`)} exists, which is useless without the database` };
     throw (error as NodeJS.ErrnoException).code === "ENOENT"
       ? new CairnError("not_found", `${printablePath(place)} is not there`, { cause: error, ...hint })
       : toCairnError(error, `look for ${printablePath(place)}`);

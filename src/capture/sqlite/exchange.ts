@@ -116,7 +116,7 @@ function moveBack(aside: string, to: string, work: string): void {
     moveToFree(Buffer.from(aside), Buffer.from(to));
   } catch (error) {
     throw new CairnError("conflict", `${printablePath(to)} was made by another program while it was being restored`, {
-      hint: `the old files lie in ${shellPath(work)}: move them back`,
+      hint: `move the old files back from ${shellPath(work)}`,
       cause: error,
     });
   }

@@ -133,7 +133,9 @@ export function checked(database: DatabaseSync, full: boolean): { problems: stri
 /** Says which tables were not checked; none where all were. */
 export function warningOf(unchecked: readonly string[]): string[] {
   if (unchecked.length === 0) return [];
-  return [`SQLite cannot check ${listedNames(unchecked)}: functions or collations of its own program are wanted`];
+  return [
+    `SQLite cannot check ${listedNames(unchecked)}: this needs functions or collations of the program that uses the database`,
+  ];
 }
 
 /** Copies the first bytes of an open file into an empty one; zeros become holes. Another task gets its turn after each piece. */
@@ -195,7 +197,7 @@ export interface DatabaseProof {
 /** Has SQLite check the structure of a database that nobody writes to. Returns what is wrong with it, or null. */
 export function check(path: Uint8Array): string | null {
   if (path.length > MOST_PATH_BYTES)
-    return `SQLite did not check it, and opens no path of more than ${MOST_PATH_BYTES} bytes`;
+    return `SQLite did not check it, because it opens no path of more than ${MOST_PATH_BYTES} bytes`;
   try {
     const database = openDatabase(path, "image");
     try {

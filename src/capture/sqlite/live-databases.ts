@@ -58,7 +58,7 @@ export class LiveDatabases {
       return await sqlite.do("check", database, { signal });
     } catch (error) {
       if (!(error instanceof CairnError) || !error.message.endsWith("without an answer")) throw error;
-      return "SQLite ended without a word when it checked it";
+      return "SQLite's check of it ended without a result";
     }
   }
 

@@ -30,7 +30,7 @@ export async function plainCopy(
   return {
     label: isSame ? "crash-consistent" : "torn-possible",
     method: "copy",
-    reason: isSame ? reason : `${reason}; and it was changed while it was copied`,
+    reason: isSame ? reason : `${reason}; and the file was changed while it was copied`,
     bytes,
     page_size: header?.page_size ?? null,
     pages: header === null ? null : (header.pages ?? Math.floor(bytes / header.page_size)),

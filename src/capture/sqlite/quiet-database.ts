@@ -184,14 +184,13 @@ export function databasesAmong(places: Iterable<Uint8Array>): Uint8Array[] {
 
 /** Tells people who has a database open, in the words that follow its name. */
 export function inWords({ users, unknown }: InUse): string {
-  if (unknown.length > 0) return `may be open, and nobody here can tell: ${unknown.join("; ")}`;
-  if (users.length === 0)
-    return "is open in a process that is not seen from here: another user's, or another container's";
+  if (unknown.length > 0) return `may be open, and Cairn cannot find out: ${unknown.join("; ")}`;
+  if (users.length === 0) return "is open in a process that Cairn cannot see, of another user or in another container";
   return `is open in ${listedNames(users.map(({ command, pid }) => `${command} (pid ${pid})`))}`;
 }
 
 export const THROUGH =
-  "end the programs that use it, or write the content through SQLite, so that they see it: --through-sqlite";
+  "end the programs that use the database, or write the content through SQLite, so that they see it: --through-sqlite";
 
 /** Holds those of some absolute raw paths that are databases, or throws `refused`. */
 export function holdOrRefuse(places: Iterable<Uint8Array>, hint = THROUGH): QuietDatabase {

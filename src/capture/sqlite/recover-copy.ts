@@ -83,7 +83,7 @@ function settleJournal({ path, tree, folders, stage }: RecoverRequest): { reason
   else forgetSuperJournal(image);
   if (isThere !== null) return { reason: null };
   return {
-    reason: `its last transaction spans databases outside of the folder: ${printablePath(superJournal)} decides on it, which the point does not have; it was rolled back here, and may have been committed there`,
+    reason: `its last transaction also changed databases outside the folder, and the point does not have ${printablePath(superJournal)}, which says if it was committed; Cairn rolled it back here, while the other databases may have it`,
   };
 }
 
@@ -127,7 +127,7 @@ export async function whyNotInPlace(path: Uint8Array): Promise<string | null> {
     if (trailer === null || isSuperJournal(trailer.superJournal)) return null;
     // A program that is just committing removes the journal soon.
     if (tries === TRIES)
-      return `its journal names ${printablePath(trailer.superJournal)}, which is not there, so that SQLite would drop the journal`;
+      return `its journal names ${printablePath(trailer.superJournal)}, which does not exist, so SQLite would discard the journal`;
     await sleep(PAUSE_MS);
   }
 }

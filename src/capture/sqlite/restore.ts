@@ -61,7 +61,7 @@ export async function stage({ image, stage: folder, integrityCheck, expected = {
   let copied: Awaited<ReturnType<typeof plainCopy>>;
   try {
     const header = readHeader(fd);
-    if (header === null) throw new CairnError("usage", `${shown} does not begin as a SQLite database does`);
+    if (header === null) throw new CairnError("usage", `${shown} has no header of a SQLite database`);
     copied = await plainCopy(fd, { path: image, stage: folder }, { header, reason: "" });
   } finally {
     fs.closeSync(fd);
@@ -71,7 +71,7 @@ export async function stage({ image, stage: folder, integrityCheck, expected = {
       hint: "capture a live database first, and restore the image",
     });
   if (expected.sha256 !== undefined && expected.sha256 !== copied.sha256)
-    throw new CairnError("damaged", `${shown} has the SHA-256 ${copied.sha256}, and ${expected.sha256} is recorded`);
+    throw new CairnError("damaged", `${shown} has the SHA-256 ${copied.sha256}; recorded is ${expected.sha256}`);
   const file = Buffer.from(`${folder}/image`);
   const recovered = copied.sidecars.length > 0;
   try {
@@ -81,13 +81,13 @@ export async function stage({ image, stage: folder, integrityCheck, expected = {
       const [page_size, pages] = [ask(database, "PRAGMA page_size"), ask(database, "PRAGMA page_count")];
       const { bytes, sha256 } = recovered ? await finished(file, page_size) : copied;
       if (bytes < page_size * pages)
-        throw new CairnError("damaged", `${shown} has ${bytes} of ${page_size * pages} bytes`);
+        throw new CairnError("damaged", `${shown} is cut off: it has ${bytes} of ${page_size * pages} bytes`);
       const { problems, unchecked } = checked(database, integrityCheck);
       if (problems.length > 0)
         throw new CairnError("damaged", `SQLite finds ${shown} damaged: ${problems.slice(0, 3).join("; ")}`);
       const statistics = statisticsOf(database);
       if (expected.statistics !== undefined && !isDeepStrictEqual(statistics, expected.statistics))
-        throw new CairnError("damaged", `${shown} does not have the schema and the rows that are recorded`);
+        throw new CairnError("damaged", `${shown} has another schema or other rows than recorded`);
       return { bytes, page_size, pages, sha256, statistics, recovered, warnings: warningOf(unchecked) };
     } finally {
       database.close();
@@ -125,17 +125,21 @@ export async function writeThrough({ stage: folder, target }: { stage: string; t
         if (code === READ_ONLY)
           throw new CairnError(
             "conflict",
-            `SQLite cannot give ${shown} another page size in WAL mode: ${ask(source, "PRAGMA page_size")} is wanted`,
+            `SQLite cannot give ${shown} the page size ${ask(source, "PRAGMA page_size")} in WAL mode`,
             {
-              hint: "end the programs that have it open, and restore without --through-sqlite",
+              hint: "end the programs that have the database open, and restore without --through-sqlite",
               cause: error,
             },
           );
         if (!BUSY.has(code)) throw sqliteError(error, `write ${shown} through SQLite`);
         if (tries >= TRIES)
-          throw new CairnError("busy", `${shown} is being written to by another process, which did not end in time`, {
-            cause: error,
-          });
+          throw new CairnError(
+            "busy",
+            `${shown} is being written to by another process, which did not finish in time`,
+            {
+              cause: error,
+            },
+          );
         await sleep(PAUSE_MS);
       }
     }

@@ -79,7 +79,7 @@ async function keep(
     await fill(copy);
     const { sha256 } = await digestOfFile(copy, newPacer(signal));
     if (wanted !== undefined && sha256 !== wanted)
-      throw new CairnError("damaged", `a file that is known as ${wanted} has another content`);
+      throw new CairnError("damaged", `a file with the digest ${wanted} has another content`);
     fsyncFile(copy);
     // QEMU opens what it maps for writing, though nothing is written.
     chmodSync(copy, 0o600);
@@ -159,15 +159,15 @@ function readHeader(file: string, named = false): DiskHeader | null {
 function refuseOthers({ backing, isEncrypted, features }: DiskHeader, file: string): void {
   const why =
     backing !== 0n || (features & EXTERNAL_DATA) !== 0n
-      ? "names another file, which would be read"
+      ? "refers to another file, which QEMU would read"
       : isEncrypted
         ? "is encrypted"
         : (features & ~KNOWN_FEATURES) !== 0n
-          ? "has features that are not known"
+          ? "has features that Cairn does not know"
           : null;
   if (why === null) return;
   throw new CairnError("refused", `${printablePath(file)} ${why}`, {
-    hint: "make an image of it that stands alone, by qemu-img convert",
+    hint: "make a standalone image of it with qemu-img convert",
   });
 }
 
@@ -186,7 +186,7 @@ export function checkImage(file: string): DiskHeader {
   if (lstatSync(file, { throwIfNoEntry: false }) === undefined)
     throw new CairnError("damaged", `${printablePath(file)} is missing`);
   const header = readHeader(file);
-  if (header === null) throw new CairnError("damaged", `${printablePath(file)} is no qcow2 image`);
+  if (header === null) throw new CairnError("damaged", `${printablePath(file)} is not a qcow2 image`);
   refuseOthers(header, file);
   return header;
 }
@@ -195,5 +195,5 @@ export function checkImage(file: string): DiskHeader {
 export function checkDisk(file: string, wanted: number): void {
   const { size } = checkImage(file);
   if (size !== wanted)
-    throw new CairnError("damaged", `${printablePath(file)} is a disk of ${size} bytes, and ${wanted} are said`);
+    throw new CairnError("damaged", `${printablePath(file)} is a disk of ${size} bytes; recorded are ${wanted}`);
 }

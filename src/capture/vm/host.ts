@@ -35,7 +35,7 @@ export async function hostOf(root: string): Promise<Host> {
   if (known !== null) return known;
   const text = execFileSync(program, ["--version"], { encoding: "utf8" });
   const version = /version (\d+\.\d+(?:\.\d+)?)/.exec(text)?.[1];
-  if (version === undefined) throw new CairnError("unsupported", `${program} does not say its version`);
+  if (version === undefined) throw new CairnError("unsupported", `${program} does not print its version`);
   const host: Host = { program, version, accelerator: (await kvmWorks(program)) ? "kvm" : "tcg" };
   durableWrite(file, Buffer.from(JSON.stringify({ stamp, ...host })));
   return host;

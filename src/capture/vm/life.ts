@@ -79,7 +79,11 @@ async function settle(machine: Machine): Promise<MachineRecord> {
   let record = machine.read();
   if (record.state === "creating") {
     await removeFolder(machine);
-    throw new CairnError("not_found", `${machine.name} was never finished, and is removed`, { hint: "make it again" });
+    throw new CairnError(
+      "not_found",
+      `the creation of ${machine.name} was interrupted, and its files have been removed`,
+      { hint: "create the machine again" },
+    );
   }
   if (record.swapping !== null) record = await takeBack(machine, record);
   for (const leftover of [machine.next, machine.old, ...temporariesOf(machine)]) {
@@ -94,7 +98,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
     status = await statusOf(qmp);
     if (status === "inmigrate") {
       await endQemu(machine.live);
-      return failed(machine, record, "its state was never loaded");
+      return failed(machine, record, "its saved state was not loaded completely");
     }
     // Also one that runs: what moves its state would stop it in the end.
     if (status === "running" || FROZEN.has(status)) await resume(qmp);
@@ -102,7 +106,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
   } catch (error) {
     return {
       ...record,
-      error: `its guest may not run${status && `, QEMU says ${status}`}: ${(error as Error).message}`,
+      error: `its guest may be stopped${status && `, QEMU says ${status}`}: ${(error as Error).message}`,
     };
   }
 }
@@ -111,7 +115,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
 function abruptEnd({ live }: Machine): string | null {
   if (!existsSync(join(live, PID_FILE))) return null;
   const { bavail, bsize } = statfsSync(live);
-  const why = bavail * bsize < LITTLE_ROOM ? ": its file system is full, and the memory of a guest needs room" : "";
+  const why = bavail * bsize < LITTLE_ROOM ? ": its file system is full, and the guest's memory needs space there" : "";
   return `its QEMU was killed, or the host went down, while the guest ran${why}`;
 }
 
@@ -190,7 +194,7 @@ export async function flushFiles(folder: string): Promise<void> {
 
 const isThere = (place: string): boolean => lstatSync(place, { throwIfNoEntry: false }) !== undefined;
 const taken = (machine: Machine): CairnError =>
-  new CairnError("already_exists", `there is a machine ${machine.name} already, or something else of that name`, {
+  new CairnError("already_exists", `a machine or file called ${machine.name} exists already`, {
     hint: "choose another name",
   });
 
@@ -252,7 +256,7 @@ export interface NewMachine extends Omit<MachineNames, "image"> {
 export function newNic(network: string): Nic {
   if (network === "user") return { network, tap: null, mac: newMac() };
   if (isTapName(network)) return { network: "tap", tap: network, mac: newMac() };
-  throw new CairnError("usage", `${JSON.stringify(network.slice(0, 80))} is no name of a tap`);
+  throw new CairnError("usage", `${JSON.stringify(network.slice(0, 80))} is not a valid name of a tap`);
 }
 
 /** The record of a machine that is not made yet. */
@@ -313,7 +317,7 @@ export async function createMachine(
   };
   const small = hardware.disks.find(({ size }, i) => i === 0 && size < least);
   if (small !== undefined)
-    throw new CairnError("usage", `a disk of ${small.size} bytes is too small for an image of ${least}`);
+    throw new CairnError("usage", `a disk of ${small.size} bytes is too small for an image of ${least} bytes`);
   const record = newRecord({ name, description, image: image ?? "" }, hardware);
   return await makeMachine(root, record, options, {
     async fill(machine) {
@@ -338,7 +342,7 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   if (processIn(machine.live) !== null) throw new CairnError("conflict", `${machine.name} runs already`);
   if (record.state === "error")
     throw new CairnError("refused", `${machine.name} is in the state error: ${record.error}`, {
-      hint: "bring a saved state back: cairn vm restore",
+      hint: "restore a saved state: cairn vm restore",
     });
   rmSync(join(machine.live, "memory"), { force: true });
   // A guest that boots afresh has the devices that it is given now, and whatever accelerator there is.
@@ -474,7 +478,11 @@ async function takeBack(machine: Machine, record: MachineRecord): Promise<Machin
       // One that does not answer now goes on with the next operation, or is ended by one.
     }
   } else if (record.swapping === "running")
-    return failed(machine, record, "a restore did not end, after the machine had; its disks are those of before");
+    return failed(
+      machine,
+      record,
+      "the machine ended during a restore that was then interrupted; it has its disks from before the restore",
+    );
   const back: MachineRecord = { ...record, swapping: null };
   machine.write(back);
   return back;

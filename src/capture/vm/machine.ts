@@ -55,8 +55,8 @@ export class Machine {
   /** Throws `usage` for what no machine is called. */
   constructor(root: string, name: string) {
     if (!isMachineName(name))
-      throw new CairnError("usage", `${JSON.stringify(name.slice(0, 80))} is no name of a machine`, {
-        hint: "letters, digits, dots, dashes and underscores, 63 at most, a letter or digit first",
+      throw new CairnError("usage", `${JSON.stringify(name.slice(0, 80))} is not a valid name of a machine`, {
+        hint: "use at most 63 letters, digits, dots, dashes and underscores, with a letter or digit first",
       });
     this.root = root;
     this.name = name;
@@ -107,7 +107,7 @@ export class Machine {
     const bytes = this.exists() ? readSmallFile(join(this.folder, RECORD), RECORD_LIMIT) : null;
     if (bytes !== null) return decodeRecord(bytes, `${RECORD} of ${this.name}`);
     throw new CairnError("not_found", `there is no machine ${this.name} in ${printablePath(this.root)}`, {
-      hint: "see them all: cairn vm list",
+      hint: "list the machines: cairn vm list",
     });
   }
 

@@ -114,7 +114,9 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
     (nic) => nic.tap !== null && !existsSync(`/sys/class/net/${nic.tap}/tun_flags`),
   )?.tap;
   if (tap !== undefined)
-    throw new CairnError("not_found", `there is no tap ${tap}`, { hint: "make it: ip tuntap add dev NAME mode tap" });
+    throw new CairnError("not_found", `there is no tap ${tap}`, {
+      hint: "make the tap: ip tuntap add dev NAME mode tap",
+    });
   for (const name of [PID_FILE, "qmp.sock", "console.sock"]) rmSync(join(folder, name), { force: true });
   const log = openSync(join(folder, "qemu.log"), "w", 0o600);
   let gone = false;
@@ -144,7 +146,7 @@ function saidIn(folder: string): string {
       readSmallFile(join(folder, "qemu.log"), 64 << 20)
         ?.toString("utf8")
         .trim() ?? "";
-    return text === "" ? "it said nothing" : text.slice(-2000).replaceAll("\n", "; ");
+    return text === "" ? "it printed nothing" : text.slice(-2000).replaceAll("\n", "; ");
   } catch (error) {
     return (error as Error).message;
   }
@@ -223,12 +225,13 @@ export async function statusOf(qmp: Qmp): Promise<string> {
  * that.
  */
 export async function resume(qmp: Qmp): Promise<void> {
-  if ((await statusOf(qmp)) === "inmigrate") throw new CairnError("io", "the machine still waits for its state");
+  if ((await statusOf(qmp)) === "inmigrate")
+    throw new CairnError("io", "the machine is still waiting for its saved state");
   await cancelMigration(qmp);
   if ((await statusOf(qmp)) === "running") return;
   await qmp.run("cont", undefined, MOVE_MS);
   const after = await statusOf(qmp);
-  if (after !== "running") throw new CairnError("io", `the machine was told to run, and is ${after}`);
+  if (after !== "running") throw new CairnError("io", `QEMU was told to run the machine, but its status is ${after}`);
 }
 
 const UNDER_WAY = new Set(["setup", "active", "pre-switchover", "device", "cancelling", "wait-unplug"]);
@@ -242,7 +245,8 @@ async function cancelMigration(qmp: Qmp): Promise<void> {
   if (!(await isUnderWay())) return;
   await qmp.run("migrate_cancel");
   for (const end = performance.now() + END_MS; await isUnderWay();) {
-    if (performance.now() > end) throw new CairnError("io", "QEMU does not give up moving the machine's state");
+    if (performance.now() > end)
+      throw new CairnError("io", "QEMU does not cancel the migration of the machine's state");
     await sleep(5);
   }
 }
@@ -255,10 +259,16 @@ export async function migrated(qmp: Qmp, deadlineMs = MOVE_MS, onLate?: () => Pr
     const info = (await qmp.run("query-migrate")) as { status?: string; "error-desc"?: string };
     if (info.status === "completed") return;
     if (info.status === "failed" || info.status === "cancelled")
-      throw new CairnError("io", `QEMU could not move the machine's state: ${info["error-desc"] ?? info.status}`);
+      throw new CairnError(
+        "io",
+        `QEMU's migration of the machine's state failed: ${info["error-desc"] ?? info.status}`,
+      );
     const passed = performance.now() - started;
     if (passed > deadlineMs)
-      throw new CairnError("io", `QEMU did not move the machine's state within ${Math.round(deadlineMs / 1000)} s`);
+      throw new CairnError(
+        "io",
+        `QEMU's migration of the machine's state did not finish within ${Math.round(deadlineMs / 1000)} s`,
+      );
     if (late !== undefined && passed > deadlineMs / 4) {
       await late();
       late = undefined;

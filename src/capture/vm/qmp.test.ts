@@ -70,7 +70,7 @@ test("a QEMU that says nothing, or no JSON, or that ends, is an error for whoeve
   await fails(silent.run("quiet", undefined, 20), "io", /did not answer quiet within 20 ms/);
   await fails(silent.run("later"), "io", /did not answer quiet/);
   const garbage = await Qmp.connect(await serve(() => "<html>"), { deadlineMs: 1000 });
-  await fails(garbage.run("any"), "io", /no JSON/);
+  await fails(garbage.run("any"), "io", /not JSON/);
   const ended = await Qmp.connect(
     await serve((_command, socket) => {
       socket.destroy();
@@ -82,15 +82,19 @@ test("a QEMU that says nothing, or no JSON, or that ends, is an error for whoeve
 });
 
 test("somebody else's connection is busy, and a socket that nobody serves is an error at the deadline", async () => {
-  await fails(Qmp.connect(await serve(() => null, null), { deadlineMs: 50 }), "busy", /somebody else is connected/);
-  await fails(Qmp.connect(path.join(FOLDER, "none.sock"), { deadlineMs: 20 }), "io", /nobody listens/);
-  await fails(Qmp.connect(path.join(FOLDER, "none.sock"), { deadlineMs: 60_000, isGone: () => true }), "io", /nobody/);
+  await fails(Qmp.connect(await serve(() => null, null), { deadlineMs: 50 }), "busy", /another program is connected/);
+  await fails(Qmp.connect(path.join(FOLDER, "none.sock"), { deadlineMs: 20 }), "io", /no QEMU listens/);
+  await fails(
+    Qmp.connect(path.join(FOLDER, "none.sock"), { deadlineMs: 60_000, isGone: () => true }),
+    "io",
+    /no QEMU listens/,
+  );
 });
 
 test("a migration without a status, or with one that fails, is no success", async () => {
   const answers = ['{"return": {}}', '{"return": {"status": "failed", "error-desc": "device state"}}'];
   for (const [answer, message] of [
-    [answers[0]!, /did not move the machine's state within/],
+    [answers[0]!, /machine's state did not finish within/],
     [answers[1]!, /device state/],
   ] as const) {
     using qmp = await Qmp.connect(await serve(() => answer), { deadlineMs: 1000 });

@@ -57,15 +57,15 @@ export class Qmp {
         } catch (error) {
           qmp.close();
           throw (error as CairnError).details?.["late"] === true
-            ? new CairnError("busy", "this machine's QEMU does not answer, or somebody else is connected to it", {
-                hint: "end a QEMU that hangs: cairn vm stop --force NAME",
+            ? new CairnError("busy", "this machine's QEMU does not answer, or another program is connected to it", {
+                hint: "if QEMU hangs, end it: cairn vm stop --force NAME",
                 cause: error,
               })
             : error;
         }
       }
       if (isGone?.() === true || performance.now() > end)
-        throw new CairnError("io", `nobody listens at ${path}, QEMU's socket`);
+        throw new CairnError("io", `no QEMU listens at its socket ${path}`);
       await sleep(2);
     }
   }
@@ -129,7 +129,7 @@ export class Qmp {
       this.#text = this.#text.slice(end + 1);
       if (line.trim() !== "") this.#line(line);
     }
-    if (this.#text.length > LINE) this.#end(new CairnError("io", "QEMU's socket: a line that does not end"));
+    if (this.#text.length > LINE) this.#end(new CairnError("io", "QEMU's socket: a line is too long"));
   }
 
   #line(line: string): void {
@@ -137,7 +137,7 @@ export class Qmp {
     try {
       said = JSON.parse(line) as Record<string, unknown>;
     } catch (error) {
-      this.#end(new CairnError("io", `QEMU's socket: no JSON: ${line.slice(0, 200)}`, { cause: error }));
+      this.#end(new CairnError("io", `QEMU's socket: not JSON: ${line.slice(0, 200)}`, { cause: error }));
       return;
     }
     if (typeof said["event"] === "string") {

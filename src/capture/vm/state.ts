@@ -134,13 +134,13 @@ async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<voi
     await migrated(qmp, MOVE_MS, async () => qmp.run("stop", undefined, MOVE_MS));
     const end = performance.now() + RELEASE_MS;
     while (!existsSync(join(folder, name))) {
-      if (performance.now() > end) throw new CairnError("io", "the machine's state was not written to its end");
+      if (performance.now() > end) throw new CairnError("io", "QEMU did not write the machine's state completely");
       await sleep(1);
     }
   } catch (error) {
     const { bavail, bsize } = statfsSync(folder);
     if (bavail * bsize > LITTLE_ROOM) throw error;
-    throw new CairnError("no_space", `no room for the state of the machine in ${printablePath(folder)}`, {
+    throw new CairnError("no_space", `not enough free space for the machine's state in ${printablePath(folder)}`, {
       cause: error,
     });
   }
@@ -173,7 +173,7 @@ async function pausedFor(
       if (!late.aborted || signal?.aborted === true) throw error;
       throw new CairnError(
         "io",
-        `the copy of the machine took longer than ${COPY_MS / 1000} s, in which its guest waited`,
+        `copying the machine took longer than ${COPY_MS / 1000} s, while its guest was paused`,
       );
     });
   } catch (error) {
@@ -235,16 +235,16 @@ export function savedIn(folder: string): SavedMachine | null {
 export function readState(folder: string): SavedMachine {
   const saved = savedIn(folder);
   if (saved === null)
-    throw new CairnError("usage", `${printablePath(folder)} holds no saved machine`, {
-      hint: "a folder of files is brought in by: cairn import --from-dir",
+    throw new CairnError("usage", `${printablePath(folder)} does not contain a saved machine`, {
+      hint: "import a folder of files with: cairn import --from-dir",
     });
   const wrong = (name: string, what: string): CairnError =>
     new CairnError("damaged", `${printablePath(join(folder, name))} ${what}`, { details: { path: name } });
   for (const name of filesOf(saved)) {
     const facts = lstatSync(join(folder, name), { throwIfNoEntry: false });
-    if (facts?.isFile() !== true) throw wrong(name, facts === undefined ? "is missing" : "is no regular file");
+    if (facts?.isFile() !== true) throw wrong(name, facts === undefined ? "is missing" : "is not a regular file");
     if (name === MEMORY && facts.size !== saved.hardware.memory)
-      throw wrong(name, `has ${facts.size} bytes, and the machine ${saved.hardware.memory}`);
+      throw wrong(name, `has ${facts.size} bytes, but the machine's memory has ${saved.hardware.memory}`);
   }
   checkDisks(folder, saved.hardware);
   for (const { base } of saved.hardware.disks) if (base !== null) checkImage(join(folder, BLOBS, base));
@@ -263,15 +263,15 @@ export function checkFits(host: Host, saved: SavedMachine): void {
   const other = saved.devices.find((each, i) => each !== here[i]) ?? here[saved.devices.length];
   const why =
     series(saved.hypervisorVersion) !== series(host.version)
-      ? `QEMU ${saved.hypervisorVersion} saved it, and this is ${host.version}`
+      ? `QEMU ${saved.hypervisorVersion} saved it, and this host has ${host.version}`
       : saved.hardware.accelerator !== host.accelerator
-        ? `it ran under ${saved.hardware.accelerator}, and here is ${host.accelerator}`
+        ? `it ran with ${saved.hardware.accelerator}, and this host has ${host.accelerator}`
         : other === undefined
           ? null
-          : `its devices are not those that this program attaches: ${other}`;
+          : `its devices differ from those that Cairn attaches: ${other}`;
   if (why === null) return;
   throw new CairnError("refused", `the state of ${saved.name} does not fit this machine's QEMU: ${why}`, {
-    hint: "a state with memory needs the QEMU that saved it; one that was saved when the machine was stopped does not",
+    hint: "restore it with the version of QEMU that saved it, or use a state that was saved while the machine was stopped",
   });
 }
 
@@ -344,7 +344,7 @@ export async function loadState(host: Host, machine: Machine, record: MachineRec
     await migrated(qmp);
     const status = await statusOf(qmp);
     if (status !== "paused" && status !== "prelaunch")
-      throw new CairnError("io", `the machine has its state, and is ${status}`);
+      throw new CairnError("io", `the machine has loaded its state, but its status is ${status}`);
     // What it had of another machine's network sends nothing.
     if (record.foreignNics)
       for (const i of record.hardware.nics.keys()) await qmp.run("set_link", { name: `nic${i}`, up: false });

@@ -428,7 +428,7 @@ test("a comparison of databases has a line for each definition, table and row", 
       schema: [{ type: "index", name: "i", sql_before: null, sql_after: "CREATE INDEX i ON t (a)" }],
       tables: [
         { name: "item", key: ["id"], added: 1, removed: 1, changed: 3, rows },
-        { name: "odd", key: ["a"], added: 0, removed: 0, changed: 0, rows: [], problem: "its key is another one" },
+        { name: "odd", key: ["a"], added: 0, removed: 0, changed: 0, rows: [], problem: "its primary key has changed" },
       ],
     },
     PLAIN,
@@ -440,7 +440,7 @@ test("a comparison of databases has a line for each definition, table and row", 
     "  + id=4 name='mug'",
     "  - id=3 name='cup'",
     "  ~ id=2  name: 'ink' → 'a\\u001bb'",
-    "odd: rows not compared: its key is another one",
+    "odd: rows not compared: its primary key has changed",
   ]);
   assert.match(
     renderDatabaseDiff({ path: "app.db", from: ID_A, to: null, schema: [], tables: [] }, PLAIN),

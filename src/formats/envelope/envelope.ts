@@ -106,6 +106,6 @@ function nameOf(fields: Fields): string {
     : Buffer.from(text).toString("latin1");
   const names = name.split("/");
   if (name.includes("\0") || names.some((each) => each === "" || each === "." || each === ".."))
-    throw fields.wrong("name", "a path within the directory");
+    throw fields.wrong("name", "a path inside the directory");
   return name;
 }

@@ -61,7 +61,7 @@ export function badBundle(message: string, details: Record<string, unknown> = {}
 export function decodeManifest(bytes: Uint8Array, where: "A" | "BC"): Manifest {
   if (bytes.length > MAX_MANIFEST_BYTES) throw badBundle("the manifest is too large", { actual: bytes.length });
   const value = parseJson(bytes, "the manifest");
-  if (!isObject(value)) throw badBundle("the manifest is no object");
+  if (!isObject(value)) throw badBundle("the manifest is not an object");
   if (value["kind"] !== KIND) throw wrong("kind", KIND, value["kind"]);
   const layout = layoutOf(value["format_version"], where);
   const root = rootOf(value["root"]);
@@ -89,8 +89,8 @@ export function decodeManifest(bytes: Uint8Array, where: "A" | "BC"): Manifest {
 function layoutOf(version: unknown, where: "A" | "BC"): Layout {
   if (!Number.isInteger(version) || (version as number) < 1) throw wrong("format_version", "a whole number", version);
   if (version === 1)
-    throw new CairnError("unsupported", "the bundle is of format version 1, which nothing in it proves", {
-      hint: "export it again with a newer program, where it is trusted",
+    throw new CairnError("unsupported", "the bundle has format version 1, which cannot be verified", {
+      hint: "export it again with a newer program, on a machine that you trust",
       details: { field: "format_version", actual: 1 },
     });
   if (where === "A" && version === VERSIONS.A) return "A";
@@ -98,7 +98,7 @@ function layoutOf(version: unknown, where: "A" | "BC"): Layout {
   if (where === "BC" && version === VERSIONS.C) return "C";
   throw new CairnError(
     "newer_version",
-    `the bundle is of format version ${String(version)}; this program knows 2 and 3`,
+    `the bundle has format version ${String(version)}; this program knows 2 and 3`,
     {
       hint: "use a newer Cairn",
       details: { field: "format_version", actual: version },
@@ -123,7 +123,7 @@ function entriesOf(value: unknown): Pick<Manifest, "files" | "directories"> {
   const seen = new Set<string>();
   for (const [index, entry] of (value as unknown[]).entries()) {
     const at = { index, field: `entries[${index}]` };
-    if (!isObject(entry)) throw badBundle(`entries[${index}] is no object`, at);
+    if (!isObject(entry)) throw badBundle(`entries[${index}] is not an object`, at);
     const { path, kind, size, sha256 } = entry;
     if (typeof path !== "string") throw badBundle(`entries[${index}] has no path`, at);
     if (path !== "") checkMemberPath(path, { ...at, path });
@@ -142,7 +142,7 @@ function entriesOf(value: unknown): Pick<Manifest, "files" | "directories"> {
   for (const { path } of [...files, ...directories]) {
     const above = path.slice(0, Math.max(path.lastIndexOf("/"), 0));
     if (!listed.has(above))
-      throw badBundle(`${path} is listed, and the directory ${above} is not`, { path, field: "entries" });
+      throw badBundle(`${path} is listed, but its directory ${above} is not`, { path, field: "entries" });
   }
   return { files, directories };
 }
@@ -171,7 +171,7 @@ export function isObject(value: unknown): value is JsonObject {
 }
 
 function wrong(field: string, expected: string, actual: unknown): CairnError {
-  return badBundle(`the manifest's ${field} is to be ${expected}`, { field, expected, actual: actual ?? null });
+  return badBundle(`the manifest's ${field} must be ${expected}`, { field, expected, actual: actual ?? null });
 }
 
 /** Orders paths by code points, as UTF-8 has them; UTF-16 has another order beyond U+FFFF. */

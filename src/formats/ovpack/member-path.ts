@@ -22,10 +22,10 @@ export function checkMemberPath(path: string, details: Record<string, unknown> =
 function whyUnsafe(path: string): string | null {
   if (path === "") return "is empty";
   if (Buffer.byteLength(path) > MOST_BYTES) return "is too long";
-  if (!path.isWellFormed()) return "is no Unicode";
+  if (!path.isWellFormed()) return "is not valid Unicode";
   if (path.includes("\\")) return "has a backslash";
   if (path.startsWith("/")) return "is absolute";
-  if (DRIVE.test(path)) return "names a drive";
+  if (DRIVE.test(path)) return "begins with a drive letter";
   if (CONTROL.test(path)) return "has a control character";
   const names = path.split("/");
   if (names.some((name) => name === ".." || name === ".")) return "has . or .. in it";

@@ -22,7 +22,7 @@ export function checkRecord(
   value: unknown,
   { kinds, at }: { kinds: ReadonlyMap<string, string>; at: Record<string, unknown> },
 ): IndexRecord {
-  if (!isObject(value)) throw badBundle("an index record is no JSON object", at);
+  if (!isObject(value)) throw badBundle("an index record is not a JSON object", at);
   const { record_id: id, path, kind, level, text, scalars, vector } = value;
   const wrong = (field: string): never => {
     throw badBundle(`an index record has a wrong ${field}`, { ...at, field });
@@ -53,21 +53,21 @@ export function decodeRecord(line: Uint8Array, at: Record<string, unknown>): unk
   try {
     return parseJson(line, "an index record");
   } catch {
-    throw badBundle("an index record is no JSON object", at);
+    throw badBundle("an index record is not a JSON object", at);
   }
 }
 
 /** The records that layout A has in its manifest, by path. Throws `damaged`. */
 export function inlineRecords(vectors: unknown, kinds: ReadonlyMap<string, string>): IndexRecord[] {
   if (vectors === undefined || vectors === null) return [];
-  if (!isObject(vectors)) throw badBundle("the manifest's vectors are no object", { field: "vectors" });
+  if (!isObject(vectors)) throw badBundle("the manifest's vectors are not an object", { field: "vectors" });
   const records: IndexRecord[] = [];
   for (const [path, listed] of Object.entries(vectors)) {
     const field = `vectors[${JSON.stringify(path)}]`;
-    if (!Array.isArray(listed)) throw badBundle(`${field} is no list`, { path, field });
+    if (!Array.isArray(listed)) throw badBundle(`${field} is not a list`, { path, field });
     for (const [index, value] of (listed as unknown[]).entries()) {
       const at = { path, index, field };
-      if (!isObject(value)) throw badBundle(`${field} has something that is no object`, at);
+      if (!isObject(value)) throw badBundle(`${field} has an element that is not an object`, at);
       const numbered = { ...value, record_id: recordId(records.length), path, kind: kinds.get(path) };
       records.push(checkRecord(numbered, { kinds, at }));
     }

@@ -97,7 +97,7 @@ export function decodePagesManifest(bytes: Uint8Array, sha256: (bytes: Uint8Arra
   const end = bytes.indexOf(0x0a) + 1;
   const line = bytes.subarray(0, end);
   if (Buffer.from(bytes.subarray(end)).toString("latin1") !== `${hex(sha256(line))}\n`)
-    throw new CairnError("damaged", `${FORMAT}: the manifest has another digest than it says`);
+    throw new CairnError("damaged", `${FORMAT}: the manifest's digest does not match its content`);
   const { fields, value } = decodeRecord(line, FORMAT, Number.MAX_SAFE_INTEGER);
   checkVersion(fields, "minimum_reader", VERSION);
   checkPath(fields);
@@ -155,7 +155,7 @@ export function decodeMap(
     const isLocked = pages - left === LOCK_BYTE_OFFSET / pageSize;
     const room = file === NO_FILE ? Number(isLocked) : (files[file - 1]?.pages ?? 0) - at;
     if (count === 0 || count > left || at < 0 || count > room)
-      throw new CairnError("damaged", `map of a database: run ${runs.length} is not within its file`);
+      throw new CairnError("damaged", `map of a database: run ${runs.length} is outside its file`);
     ends[file] = at + count;
     left -= count;
     runs.push({ count, file, at });

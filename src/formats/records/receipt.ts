@@ -103,8 +103,8 @@ export function decodeReceipt(bytes: Uint8Array): SignedReceipt {
   const bodyBytes = fields.base64("body_b64");
   const publicKey = fields.base64("public_key");
   const signature = fields.base64("signature");
-  if (publicKey.length !== 32) throw new CairnError("damaged", "receipt: public_key has not 32 bytes");
-  if (signature.length !== 64) throw new CairnError("damaged", "receipt: signature has not 64 bytes");
+  if (publicKey.length !== 32) throw new CairnError("damaged", "receipt: public_key does not have 32 bytes");
+  if (signature.length !== 64) throw new CairnError("damaged", "receipt: signature does not have 64 bytes");
   return { body: decodeReceiptBody(bodyBytes), bodyBytes, publicKey, signature };
 }
 

@@ -52,7 +52,7 @@ export function encodeChecked<T extends object>(
   try {
     decode(bytes);
   } catch (error) {
-    throw new CairnError("internal", `a record that cannot be read back: ${(error as Error).message}`, {
+    throw new CairnError("internal", `the encoded record cannot be decoded: ${(error as Error).message}`, {
       cause: error,
     });
   }

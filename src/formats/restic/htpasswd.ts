@@ -52,8 +52,8 @@ export function decodeHtpasswd(text: string): Htpasswd {
     try {
       const colon = line.indexOf(":");
       const user = line.slice(0, Math.max(colon, 0));
-      if (!isUserName(user)) throw new CairnError("usage", "it has no user's name of letters, digits and . _ - @ +");
-      if (users.has(user)) throw new CairnError("usage", `there is a line of ${user} above`);
+      if (!isUserName(user)) throw new CairnError("usage", "it has no valid user name (letters, digits and . _ - @ +)");
+      if (users.has(user)) throw new CairnError("usage", `an earlier line has the same user, ${user}`);
       users.set(user, decodeProof(line.slice(colon + 1)));
     } catch (error) {
       problems.push(`line ${place + 1}: ${(error as Error).message}`);
@@ -67,7 +67,7 @@ export function encodeHtpasswdLine(user: string, proof: PasswordProof): string {
   if (!isUserName(user))
     throw new CairnError(
       "usage",
-      `a user's name has letters, digits and . _ - @ + only, found ${JSON.stringify(user)}`,
+      `a user name may have only letters, digits and . _ - @ +, found ${JSON.stringify(user)}`,
     );
   if (proof.scheme === "sha1") return `${user}:{SHA}${Buffer.from(proof.hash).toString("base64")}`;
   if (proof.scheme === "bcrypt") return `${user}:${proof.text}`;
@@ -78,20 +78,23 @@ export function encodeHtpasswdLine(user: string, proof: PasswordProof): string {
 function decodeProof(text: string): PasswordProof {
   if (text.startsWith("{SHA}")) {
     const hash = fromBase64(text.slice(5).replace(/=+$/, ""));
-    if (hash?.length !== 20) throw new CairnError("usage", "what follows {SHA} is not a SHA-1 in base64");
+    if (hash?.length !== 20) throw new CairnError("usage", "the text after {SHA} is not a SHA-1 in base64");
     return { scheme: "sha1", hash };
   }
   if (text.startsWith("$scrypt$")) return decodeScrypt(text);
   if (text.startsWith("$2")) return decodeBcrypt(text);
   const other = OTHER_SCHEMES.find(({ begins }) => begins.test(text));
-  throw new CairnError("usage", `the password is in a form that is not supported (${other?.name ?? "plain or crypt"})`);
+  throw new CairnError("usage", `the password has an unsupported form (${other?.name ?? "plain or crypt"})`);
 }
 
 function decodeBcrypt(text: string): PasswordProof {
   const cost = Number(/^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/.exec(text)?.[1]);
-  if (!(cost >= 4)) throw new CairnError("usage", "what follows $2y$ is not a cost, a salt and a hash of bcrypt");
+  if (!(cost >= 4)) throw new CairnError("usage", "the text after $2y$ is not a cost, a salt and a hash of bcrypt");
   if (cost > MAX_BCRYPT_COST)
-    throw new CairnError("usage", `bcrypt with a cost of ${cost} would take too much time: ${MAX_BCRYPT_COST} at most`);
+    throw new CairnError(
+      "usage",
+      `bcrypt with a cost of ${cost} would take too much time; the limit is ${MAX_BCRYPT_COST}`,
+    );
   return { scheme: "bcrypt", text };
 }
 
@@ -101,7 +104,7 @@ function decodeScrypt(text: string): PasswordProof {
   const salt = fromBase64(match?.[4] ?? "");
   const hash = fromBase64(match?.[5] ?? "");
   if (match === null || salt === null || hash === null || salt.length > 64 || hash.length < 16 || hash.length > 64)
-    throw new CairnError("usage", "what follows $scrypt$ is not ln=…,r=…,p=…$salt$hash");
+    throw new CairnError("usage", "the text after $scrypt$ is not ln=…,r=…,p=…$salt$hash");
   const fits = ln >= 1 && ln <= 24 && r >= 1 && p >= 1 && p <= 16 && 128 * 2 ** ln * r <= MAX_SCRYPT_BYTES;
   if (!fits) throw new CairnError("usage", `scrypt with ln=${ln}, r=${r}, p=${p} would take too much memory or time`);
   return { scheme: "scrypt", ln, r, p, salt, hash };

@@ -79,6 +79,6 @@ export function checkTags(tags: readonly string[]): void {
   );
   if (wrong === undefined) return;
   throw new CairnError("usage", `not a tag: ${JSON.stringify(wrong.slice(0, 80))}`, {
-    hint: `a tag has 1 to ${MAX_TAG_LENGTH} visible characters, and no white space at its start or end`,
+    hint: `use 1 to ${MAX_TAG_LENGTH} visible characters, without white space at the start or end`,
   });
 }

@@ -47,7 +47,7 @@ class Members {
   text(key: string): string {
     const source = this.source(key);
     if (source === undefined) return "";
-    if (source[0] !== '"') throw damaged(`${this.label}: ${key} is no string`);
+    if (source[0] !== '"') throw damaged(`${this.label}: ${key} is not a string`);
     return JSON.parse(source) as string;
   }
 
@@ -55,7 +55,7 @@ class Members {
   big(key: string, max: bigint): bigint {
     const source = this.source(key);
     if (source === undefined) return 0n;
-    if (!/^\d{1,20}$/.test(source)) throw damaged(`${this.label}: ${key} is no unsigned integer`);
+    if (!/^\d{1,20}$/.test(source)) throw damaged(`${this.label}: ${key} is not an unsigned integer`);
     const value = BigInt(source);
     if (value > max) throw damaged(`${this.label}: ${key} is out of range`);
     return value;
@@ -69,7 +69,7 @@ class Members {
     if (this.source(key) === undefined) return undefined;
     const text = this.text(key);
     const value = Buffer.from(text, "base64");
-    if (value.toString("base64") !== text) throw damaged(`${this.label}: ${key} is no base64`);
+    if (value.toString("base64") !== text) throw damaged(`${this.label}: ${key} is not base64`);
     return value;
   }
 
@@ -93,7 +93,7 @@ function readTimes(members: Members, node: TreeNode, goMode: number): void {
   const text = members.text("mtime");
   const instant = text === "" ? NEVER : parseTime(text);
   const mtime = text || NO_TIME;
-  if (instant === null) throw damaged(`${members.label}: mtime is no time`);
+  if (instant === null) throw damaged(`${members.label}: mtime is not a time`);
   node.mtimeSec = instant.seconds;
   node.mtimeNs = instant.nanoseconds;
   const foreign: ForeignNode = {
@@ -101,8 +101,8 @@ function readTimes(members: Members, node: TreeNode, goMode: number): void {
     atime: members.text("atime") || mtime,
     ctime: members.text("ctime") || mtime,
   };
-  if (parseTime(foreign.atime) === null) throw damaged(`${members.label}: atime is no time`);
-  if (parseTime(foreign.ctime) === null) throw damaged(`${members.label}: ctime is no time`);
+  if (parseTime(foreign.atime) === null) throw damaged(`${members.label}: atime is not a time`);
+  if (parseTime(foreign.ctime) === null) throw damaged(`${members.label}: ctime is not a time`);
   if (goMode !== goModeOf(node.type, node.mode)) foreign.goMode = goMode;
   const generic = members.source("generic_attributes");
   if (generic !== undefined) foreign.genericAttributes = generic;
@@ -116,10 +116,10 @@ function readAttributes(members: Members): NodeAttribute[] {
   const source = members.source("extended_attributes");
   if (source === undefined) return [];
   const elements = jsonElements(source);
-  if (elements === null) throw damaged(`${members.label}: extended_attributes is no list`);
+  if (elements === null) throw damaged(`${members.label}: extended_attributes is not a list`);
   return elements.map((element) => {
     const sources = jsonMembers(element);
-    if (sources === null) throw damaged(`${members.label}: an extended attribute is no object`);
+    if (sources === null) throw damaged(`${members.label}: an extended attribute is not an object`);
     const attribute = new Members(sources, `${members.label}: extended attribute`);
     const name = Buffer.from(attribute.text("name"), "utf8");
     return { name, value: attribute.base64("value") ?? new Uint8Array(0) };
@@ -130,7 +130,7 @@ function readContent(members: Members, node: TreeNode): void {
   const source = members.source("content");
   if (source !== undefined || node.type === "file") {
     const elements = jsonElements(source ?? "[]");
-    if (elements === null) throw damaged(`${members.label}: content is no list`);
+    if (elements === null) throw damaged(`${members.label}: content is not a list`);
     const ids = new Uint8Array(elements.length * 32);
     elements.forEach((element, i) => ids.set(idBytes(element.slice(1, -1), `${members.label}: content`), i * 32));
     // Other types hold no data; a list there is ignored, as restic does.
@@ -144,10 +144,10 @@ function readContent(members: Members, node: TreeNode): void {
 
 function readNode(source: string, index: number): TreeNode {
   const sources = jsonMembers(source);
-  if (sources === null) throw damaged(`node ${index} is no object`);
+  if (sources === null) throw damaged(`node ${index} is not an object`);
   const members = new Members(sources, `node ${index}`);
   const name = unquoteGoName(members.text("name"));
-  if (name === null || !isEntryName(name)) throw damaged(`node ${index}: name cannot be an entry of a directory`);
+  if (name === null || !isEntryName(name)) throw damaged(`node ${index}: its name cannot be a file name`);
   const type = members.text("type") as NodeType;
   if (!NODE_TYPES.includes(type)) throw damaged(`node ${index}: unknown type`);
   const goMode = members.integer("mode", 0xffffffff);
@@ -181,7 +181,7 @@ export function decodeGeneralTree(bytes: Uint8Array): TreeNodes {
   const members = jsonMembers(jsonText(bytes, "tree"));
   const source = members?.get("nodes");
   const elements = source === "null" ? [] : source === undefined ? null : jsonElements(source);
-  if (elements === null) throw damaged("no list of nodes");
+  if (elements === null) throw damaged("not a list of nodes");
   const nodes = elements.map(readNode).sort((a, b) => compareBytes(a.name, b.name));
   if (nodes.some(({ name }, i) => i > 0 && compareBytes(nodes[i - 1]!.name, name) === 0))
     throw damaged("two nodes have the same name");

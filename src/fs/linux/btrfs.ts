@@ -126,15 +126,15 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
 };
 
 const HINTS: Readonly<Record<string, string>> = {
-  ENOTTY: "only btrfs can do this; choose another engine",
-  EXDEV: "both must lie on the same btrfs file system",
+  ENOTTY: "choose another engine: this file system is not btrfs",
+  EXDEV: "put both on the same btrfs file system",
   EROFS: "the file system is mounted read-only, or the folder lies in a read-only snapshot",
   EDQUOT: "a quota group is full: raise its limit or remove points",
-  ETXTBSY: "turn it off with swapoff, or move it to a subvolume of its own",
+  ETXTBSY: "turn the swap file off with swapoff, or move it to a subvolume of its own",
 };
 
 /** Meanings of an errno here, where its name does not say it. */
-const MEANINGS: Readonly<Record<string, string>> = { ETXTBSY: "a swap file in it is in use (ETXTBSY)" };
+const MEANINGS: Readonly<Record<string, string>> = { ETXTBSY: "it contains a swap file that is in use (ETXTBSY)" };
 
 type Hints = Readonly<Record<string, string>>;
 
@@ -302,9 +302,9 @@ export async function createSnapshot(
   const errno = await callBtrfs(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, name, options.readOnly));
   if (errno === 0) return;
   throw failure(errno, `make the snapshot ${shownPlace(parentFd, name)}`, {
-    ENOTTY: "a snapshot must lie on the same btrfs file system as what it is of",
+    ENOTTY: "put the snapshot on the same btrfs file system as its subvolume",
     EPERM: "only root and the owner of a subvolume's root directory may snapshot it",
-    EINVAL: "only a whole subvolume can be snapshot, not a directory in one",
+    EINVAL: "name a whole subvolume: btrfs cannot snapshot a directory inside one",
   });
 }
 
@@ -330,10 +330,10 @@ export async function settleSubvolume(fromFd: number, parentFd: number, taken: s
 
 const DESTROY_HINTS: Hints = {
   EPERM:
-    "an ordinary user needs the mount option user_subvol_rm_allowed; or it is the default subvolume, or being sent",
-  EROFS: "an ordinary user has to make a read-only snapshot writable before its removal",
+    "mount with user_subvol_rm_allowed to let an ordinary user remove it; btrfs never removes the default subvolume, or one that `btrfs send` reads",
+  EROFS: "make the read-only snapshot writable first, or remove it as root",
   ENOTEMPTY: "remove the subvolumes inside it first",
-  EINVAL: "only a subvolume can be removed so; or it is a mount point",
+  EINVAL: "it is not a subvolume, or it is a mount point",
 };
 
 /**
@@ -393,7 +393,7 @@ export async function setReadOnly(fd: number, readOnly: boolean): Promise<void> 
   const errno = await callBtrfs(fd, REQUEST.SUBVOL_SETFLAGS, argument);
   if (errno === 0) return;
   throw failure(errno, `make a subvolume ${readOnly ? "read-only" : "writable"}`, {
-    EPERM: "only root and the owner may, and not while it is being sent",
+    EPERM: "work as root or as the owner, and not while `btrfs send` reads the subvolume",
   });
 }
 

@@ -15,7 +15,7 @@ export function exchangePlaces(one: Buffer, other: Buffer): void {
   const result = inPlaces(other, one, (from, to) =>
     syscalls().rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.EXCHANGE),
   );
-  if (result < 0) throw syscallError(result, "exchange the two");
+  if (result < 0) throw syscallError(result, `exchange ${printablePath(one)} and ${printablePath(other)}`);
 }
 
 /** An entry takes another name (absolute paths, raw bytes), also that of an empty folder. Throws what the errno means. */

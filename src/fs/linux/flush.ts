@@ -63,8 +63,8 @@ function notFlushed(folder: string | Buffer, error: unknown): CairnError {
 function notWritten(folder: string | Buffer, errno: string): CairnError {
   return new CairnError(
     codeOfErrno(errno),
-    `not all that was written to the file system of ${printablePath(Buffer.from(folder))} could be kept: ${errno}`,
-    { hint: "it, or what it lies on, is full or failing; the system's log says more" },
+    `the file system of ${printablePath(Buffer.from(folder))} lost data that was written before: ${errno}`,
+    { hint: "see the system's log: the file system, or its disk, is full or failing" },
   );
 }
 

@@ -50,13 +50,13 @@ export type UnknownReason =
 
 /** Texts of these reasons for people. */
 export const WHY_UNKNOWN: Readonly<Record<UnknownReason, string>> = {
-  "unreadable-processes": "processes of other users do not show what they have open",
-  "other-pid-namespaces": "processes outside of this container are not seen",
+  "unreadable-processes": "the open files of other users' processes are not visible",
+  "other-pid-namespaces": "processes outside this container are not visible",
   "hidden-processes": "processes of other users are hidden",
   "other-hosts": "other hosts may use the file system",
-  "out-of-time": "there are too many processes to ask in time",
-  "no-proc": "there is no /proc here, which tells what processes have open",
-  "not-linux": "only Linux tells what processes have open",
+  "out-of-time": "there are too many processes to look at all of them in time",
+  "no-proc": "there is no /proc here, which lists the open files of processes",
+  "not-linux": "only Linux lists the open files of processes",
 };
 
 export interface Holders {

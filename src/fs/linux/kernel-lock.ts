@@ -56,7 +56,7 @@ function packFlock(type: number, { start, length }: LockRange = WHOLE): Arena {
  */
 export function tryKernelLock(descriptor: number, shared: boolean, range?: LockRange): boolean {
   const call = bind();
-  if (call === null) throw new CairnError("unsupported", "kernel locks cannot be called here");
+  if (call === null) throw new CairnError("unsupported", "this system has no call for kernel locks");
   const arena = packFlock(shared ? LOCK_TYPES.shared : LOCK_TYPES.exclusive, range);
   if (call(descriptor, F_OFD_SETLK, arena.address) === 0) return true;
   const errno = lastErrno();

@@ -88,8 +88,8 @@ export function readMounts(): Mount[] {
 }
 
 const NO_LIST = {
-  reason: "there is no /proc here, so that what is mounted inside is not known",
-  hint: "mount it: mount -t proc proc /proc",
+  reason: "there is no /proc here, so Cairn cannot find out what is mounted inside",
+  hint: "mount /proc: mount -t proc proc /proc",
 };
 
 /** Says why it is not known what is mounted in a folder, and what would help; null where it is. Scans see it themselves. */

@@ -532,15 +532,15 @@ function namesOf(path: Buffer): Buffer[] {
   return names;
 }
 
-const HINT = "see who may write to the folders above it and works there; then try again";
+const HINT = "find the user or program that changes the folders above it, then try again";
 
 function ledAway(path: Buffer, link: Buffer, owner: number): CairnError {
-  const shown = `the symbolic link ${printablePath(link)}, which is in the hands of the user ${owner}`;
-  return new CairnError("conflict", `${printablePath(path)} is reached through ${shown}: it may lead anywhere`, {
+  const shown = `the symbolic link ${printablePath(link)} of the user ${owner}`;
+  return new CairnError("conflict", `${printablePath(path)} lies behind ${shown}, who can point it anywhere`, {
     hint: HINT,
   });
 }
 
 function movedAway(path: Buffer): CairnError {
-  return new CairnError("conflict", `${printablePath(path)} changed its place meanwhile`, { hint: HINT });
+  return new CairnError("conflict", `${printablePath(path)} was moved meanwhile`, { hint: HINT });
 }

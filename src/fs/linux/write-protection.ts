@@ -5,8 +5,8 @@ import { newArena } from "../../native.ts";
 /** Names the flag of `chattr` by which not even root may change an entry; null if it has none. */
 export function whyProtected({ words }: StatBuffer): string | null {
   const flags = words[STAT.ATTRIBUTES]!;
-  if ((flags & ATTRIBUTE_IMMUTABLE) !== 0) return "immutable: `chattr -i` lets it be changed";
-  return (flags & ATTRIBUTE_APPEND) === 0 ? null : "append-only: `chattr -a` lets it be changed";
+  if ((flags & ATTRIBUTE_IMMUTABLE) !== 0) return "immutable: `chattr -i` removes this attribute";
+  return (flags & ATTRIBUTE_APPEND) === 0 ? null : "append-only: `chattr -a` removes this attribute";
 }
 
 /** Says why a call on a name in an open directory failed with EPERM, as far as flags of `chattr` tell: `: it is immutable…`, else "". */
@@ -16,5 +16,5 @@ export function protectionOf(sys: Syscalls, fd: number, name: Uint8Array): strin
   const own = sys.stat(fd, arena, 0, stat) < 0 ? null : whyProtected(stat);
   if (own !== null) return `: it is ${own}`;
   const above = sys.fstat(fd, stat) < 0 ? null : whyProtected(stat);
-  return above === null ? "" : `: the directory that it is in is ${above}`;
+  return above === null ? "" : `: its directory is ${above}`;
 }

@@ -42,15 +42,15 @@ async function configOf({
 }: InitContextOptions): Promise<EmbeddingConfig> {
   const isTold = model !== undefined || baseUrl !== undefined || dimensions !== undefined;
   if (embedding !== "openai" && isTold)
-    throw new CairnError("usage", "model, address and length are those of an endpoint", {
-      hint: "choose it: --embedding openai",
+    throw new CairnError("usage", "a model, address or vector length can only be given for an endpoint", {
+      hint: "choose an endpoint: --embedding openai",
     });
   if (embedding === "none") return { provider: "none", model: "", dimensions: 0 };
   if (embedding === "embedded" && findModel() === null) throw modelMissing("a store of the embedded model");
   // A store that nobody chose a model for is searched by words until the package is there.
   if (embedding !== "openai") return EMBEDDED;
   if (model === undefined)
-    throw new CairnError("usage", "an endpoint wants the name of a model", {
+    throw new CairnError("usage", "an endpoint needs the name of a model", {
       hint: "for example --model text-embedding-3-small",
     });
   const config: EmbeddingConfig = {

@@ -237,7 +237,7 @@ test("a file is listed that was there when its database was captured and is gone
   const { client } = await attachedScene(t, ({ folder }) => rmSync(join(folder, "files/two")));
   const { complete, left_out: left } = await client.save({ with: ["mail.db=files"] });
   assert.deepEqual([complete, left.map(({ path, reason }) => [path, reason])], [false, [["files/two", "changing"]]]);
-  assert.match(left[0]!.detail ?? "", /was there when mail\.db was captured, and was removed before it was read/);
+  assert.match(left[0]!.detail ?? "", /was removed after mail\.db had been captured, and before Cairn read it/);
 });
 
 test("a save refuses attachments of what is no database, or is not there", async (t) => {
@@ -288,7 +288,7 @@ test("a restore is refused when a log that it leaves in place would damage the d
   const { client, file, log, left, target } = await logLeft(t);
   await assert.rejects(client.restore({ target, keepPresent: true }), (error: CairnError) => {
     assert.equal(error.code, "refused");
-    assert.match(error.message, /^app\.db-wal holds changes to the database that is there now/);
+    assert.match(error.message, /^app\.db-wal holds changes of the present database/);
     return true;
   });
   assert.deepEqual([existsSync(file), readFileSync(log).equals(left)], [false, true]);

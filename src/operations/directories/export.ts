@@ -49,7 +49,7 @@ export async function exportPoint(
     const { leftOut } = await restoreTo(workspace, { ...options, point, to: join(stage, CONTENT), paths: null });
     if (leftOut.length > 0)
       throw new CairnError("incomplete", `${plural(leftOut.length, "entry")} of the point could not be written`, {
-        hint: "`cairn restore POINT --to DIR` writes what can be, and lists the rest",
+        hint: "`cairn restore POINT --to DIR` writes the other entries, and lists those that it could not write",
       });
     failpoint("export-directory.written");
     const onFile = throttled(options.onProgress);
@@ -98,7 +98,7 @@ export async function exportPoint(
     if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
     if (code === "ENAMETOOLONG")
       throw new CairnError("unsupported", `a path of the point is too long below ${printablePath(directory)}`, {
-        hint: "a path of an export has at most about 4 000 bytes, those of its folder included; `cairn restore POINT --to DIR` and `cairn backup create` take longer ones",
+        hint: "use `cairn restore POINT --to DIR` or `cairn backup create` for long paths: in an export a path, with its folder, has at most about 4 000 bytes",
         cause: error,
       });
     throw toCairnError(error, `write ${printablePath(directory)}`);
@@ -130,7 +130,7 @@ function freeFile(file: string): string {
   const real = realPathOf(file);
   if (lstatSync(real, { throwIfNoEntry: false }) !== undefined)
     throw new CairnError("already_exists", `${printablePath(real)} is there already`, {
-      hint: "name a file that is absent",
+      hint: "name a file that does not exist",
     });
   return real.toString("utf8");
 }
@@ -146,9 +146,9 @@ async function nameTar(
   if (socket !== undefined)
     throw new CairnError(
       "refused",
-      `${printablePath(Buffer.from(socket.name, "latin1"))} is a socket, which a tar file does not hold`,
+      `${printablePath(Buffer.from(socket.name, "latin1"))} is a socket, and a tar file cannot contain sockets`,
       {
-        hint: "export it as a directory instead",
+        hint: "export the point as a directory instead",
       },
     );
   const packed = unfinishedBeside(file);

@@ -87,7 +87,7 @@ export async function view(workspace: Workspace, target: string, options: Worksp
   const lacking = leftOut.filter(({ reason }) => reason === "unreadable");
   if (lacking.length > 0)
     options.onWarning?.(
-      `not in the view: ${plural(lacking.length, "entry")} that could not be read, so that the save point lacks ${lacking.length === 1 ? "it" : "them"}`,
+      `not in the view: ${plural(lacking.length, "entry")} that could not be read when the point was saved, so the save point does not have ${lacking.length === 1 ? "it" : "them"}`,
     );
   return publicLease(lease);
 }

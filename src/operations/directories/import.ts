@@ -56,14 +56,10 @@ export async function importDirectory(
   if (saved.payload_root_hash !== stateDigest) {
     await client.release({ deletePoints: true });
     removeAll(target);
-    throw new CairnError(
-      "damaged",
-      `what was copied from ${printablePath(source)} is not the state that was exported`,
-      {
-        hint: "files are as they were; modes, links or empty folders are not: copy the directory with all its modes and links",
-        details: { field: "state_digest", expected: stateDigest, actual: saved.payload_root_hash },
-      },
-    );
+    throw new CairnError("damaged", `the copy of ${printablePath(source)} does not have the exported state digest`, {
+      hint: "copy the directory with all its modes, links and empty folders: the content of the files is correct, but some of these differ",
+      details: { field: "state_digest", expected: stateDigest, actual: saved.payload_root_hash },
+    });
   }
   const { workspace } = client;
   const point = await client.resolve(saved.save_point_id);
@@ -91,13 +87,13 @@ async function bring(
       onFile: (done) => onFile({ phase: "verifying", done }),
     });
     if (envelope.kind !== "workspace")
-      throw new CairnError("usage", `${printablePath(source)} is of a machine`, {
-        hint: "`cairn vm clone --from-dir` makes a machine of it",
+      throw new CairnError("usage", `${printablePath(source)} is the export of a machine, not of a workspace`, {
+        hint: "make a machine of it with: `cairn vm clone --from-dir`",
       });
     if (envelope.stateDigest === null)
       throw new CairnError(
         "damaged",
-        `the envelope of ${printablePath(source)} has no state_digest, by which a copy is proven`,
+        `the envelope of ${printablePath(source)} has no state_digest, which proves a copy`,
       );
     return envelope;
   };

@@ -13,8 +13,8 @@ export const STAT_CACHE_MAGIC = "CAIRNSC";
 export const ORIGINS_MAGIC = "CAIRNOR";
 const VERSIONS = { "stat cache": 3, "index cache": INDEX_CACHE_VERSION, origins: 1 } as const;
 const SAMPLE = 1000;
-const HINT = "it is a cache: remove it, and it is made again";
-const ORIGINS_HINT = "it can be removed: the point's tree is read when it is sealed";
+const HINT = "remove the file: it is a cache, and is made again";
+const ORIGINS_HINT = "remove the file: the next seal reads the point's clone instead";
 
 function checkVersion(magic: string, what: keyof typeof VERSIONS): void {
   const version = Number(magic[7]);
@@ -23,7 +23,7 @@ function checkVersion(magic: string, what: keyof typeof VERSIONS): void {
   if (version === known) return;
   if (version > known)
     throw new CairnError("newer_version", `${what}: version ${version}; this program knows ${known}`, { hint });
-  throw new CairnError("damaged", `${what}: a version that is used no more`, { hint });
+  throw new CairnError("damaged", `${what}: an old version, which is no longer used`, { hint });
 }
 
 /** Counts, what it was valid for, and its first entries. Throws `damaged` when its checksum is wrong. */

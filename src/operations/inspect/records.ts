@@ -116,7 +116,7 @@ export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null 
   if (name === "holds-trees" && bytes.length === 0) return { format: "held-trees-mark", version: null, content: {} };
   if (name === "spare") return { format: "spare-room", version: null, content: { bytes: bytes.length } };
   if (name === "CACHEDIR.TAG")
-    return { format: "cachedir-tag", version: null, content: { note: "what lies beside it is a cache" } };
+    return { format: "cachedir-tag", version: null, content: { note: "the files beside it are a cache" } };
   if (name === "seen-snapshots") return { format: "seen-snapshots", version: 1, content: jsonObject(bytes) ?? {} };
   if (name === "known-trees.json") return { format: "known-trees", version: null, content: jsonObject(bytes) ?? {} };
   const receipt = receiptOf(bytes);

@@ -48,15 +48,15 @@ export async function checkedState(
     known: kept,
   });
   if (kind !== "vm")
-    throw new CairnError("usage", `${printablePath(directory)} is of a workspace`, {
-      hint: "this is for machines: cairn clone --from-dir",
+    throw new CairnError("usage", `${printablePath(directory)} is the export of a workspace, not of a machine`, {
+      hint: "make a workspace of it with: cairn clone --from-dir",
     });
   const content = join(directory, CONTENT);
   const saved = readState(content);
   if (saved.id !== config.id)
     throw new CairnError(
       "damaged",
-      `the envelope of ${printablePath(directory)} is of another state than its content`,
+      `the envelope of ${printablePath(directory)} names another state than the content`,
       {
         details: { field: "config.id", expected: config.id, actual: saved.id },
       },

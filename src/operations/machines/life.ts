@@ -62,9 +62,9 @@ export function ownInfo(machine: Machine): MachineInfo {
 export async function createMachine(root: string, name: string, options: CreateMachineOptions): Promise<MachineInfo> {
   const { image, kernel, initrd, append, disks, nics, start: boot, ...rest } = options;
   if (image === undefined && kernel === undefined)
-    throw new CairnError("usage", "a machine boots from a disk image or a kernel; one of them is needed");
+    throw new CairnError("usage", "a machine needs a disk image or a kernel to boot from");
   if (kernel === undefined && (initrd !== undefined || append !== undefined))
-    throw new CairnError("usage", "an initramfs and a command line are those of a kernel, which is not given");
+    throw new CairnError("usage", "an initramfs or a kernel command line needs a kernel, and none is given");
   const folder = machinesFolder(root);
   const sizes = disks ?? [];
   await create(
@@ -121,10 +121,12 @@ export async function removeMachine(
   const { force = false, deletePoints = false } = options;
   const refuse = (machine: Machine): void => {
     if (!force && processIn(machine.live) !== null)
-      throw new CairnError("refused", `${name} runs`, { hint: "stop it, or remove it all the same: --force" });
+      throw new CairnError("refused", `${name} runs`, {
+        hint: "stop the machine first, or remove it running: --force",
+      });
     if (!deletePoints && existsSync(machine.saved))
-      throw new CairnError("refused", `${name} has saved states, which would go with it`, {
-        hint: "copy them away, or let them go: --delete-points",
+      throw new CairnError("refused", `${name} has saved states, which would be removed with it`, {
+        hint: "export the states first, or delete them too: --delete-points",
       });
   };
   refuse(Machine.in(root, name));

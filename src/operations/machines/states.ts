@@ -129,8 +129,8 @@ async function withState<T>(
  */
 function requireTaps({ hardware, hasMemory }: SavedMachine, networks: readonly string[]): void {
   if (!hasMemory || !hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user")) return;
-  throw new CairnError("usage", "a guest that has a tap goes on with a tap of its own", {
-    hint: "name one for each: --nic TAP",
+  throw new CairnError("usage", "the saved guest has a tap, so the new machine needs a tap of its own", {
+    hint: "name one for each network device: --nic TAP",
   });
 }
 
@@ -138,7 +138,7 @@ function requireTaps({ hardware, hasMemory }: SavedMachine, networks: readonly s
 function warnOfRandomness({ reseeds, saved }: CheckedState, name: string, { onWarning }: CallOptions): void {
   if (reseeds) return;
   onWarning?.(
-    `the kernel of ${saved.name}'s guest has no VM generation driver (CONFIG_VMGENID), so ${name} draws the same random numbers as every other machine that goes on from this state: make no keys in it before it was booted afresh, cairn vm stop and start; Debian's linux-image-amd64 has the driver, its cloud kernel does not`,
+    `the kernel of ${saved.name}'s guest has no VM generation driver (CONFIG_VMGENID), so ${name} generates the same random numbers as every other machine that continues from this state: make no keys in it before a reboot with cairn vm stop and start; Debian's linux-image-amd64 has the driver, its cloud kernel does not`,
   );
 }
 
@@ -226,7 +226,7 @@ async function goOn(
   qmp.close();
   if (!record.foreignNics || !(await ownNics(machine, record)).foreignNics) return;
   onWarning?.(
-    `the guest of ${machine.name} does not let go of its network devices, which keep their old addresses with their links off: boot it afresh, cairn vm stop and start`,
+    `the guest of ${machine.name} does not release its network devices, which keep their old addresses and have no link: reboot it with cairn vm stop and start`,
   );
 }
 
@@ -244,10 +244,10 @@ export async function restoreMachine(
   const { point, fromDirectory, force, signal, onWarning } = options;
   if ((point === undefined) === (fromDirectory === undefined))
     throw new CairnError("usage", "a save point or an export directory is named, and not both", {
-      hint: `the last that was saved: cairn vm restore ${name} latest`,
+      hint: `to restore the newest save point: cairn vm restore ${name} latest`,
     });
   if (force === true && fromDirectory === undefined)
-    throw new CairnError("usage", "only a directory can be of another machine: force is for those");
+    throw new CairnError("usage", "force is only for an export directory, which can be of another machine");
   const result = await withMachine(root, name, "restore", options, async (machine, record) => {
     const source = fromDirectory === undefined ? { machine: name, point: point! } : { fromDirectory };
     return await withState(hand, machine.root, source, callOf(options), async (state) => {
@@ -255,11 +255,11 @@ export async function restoreMachine(
       const { hardware, hasMemory, id } = saved;
       if (!record.lineage.includes(id)) {
         if (force !== true)
-          throw new CairnError("refused", `the state ${id} was not saved of ${name}`, {
-            hint: "if it is to take this machine's place all the same: --force",
+          throw new CairnError("refused", `the state ${id} is not a state of ${name}`, {
+            hint: "to replace this machine's state with it nevertheless: --force",
             details: { state_id: id, lineage: record.lineage },
           });
-        onWarning?.(`the state of another machine, ${saved.name}, takes the place of ${name}'s`);
+        onWarning?.(`the state of another machine, ${saved.name}, replaces the state of ${name}`);
       }
       const own = record.hardware.nics;
       if (hardware.nics.length !== own.length)

@@ -21,7 +21,7 @@ test("a conversion is refused in words for people when other users' processes ca
   );
   assert.match(
     String(said),
-    /^refused\|.*cannot be known: (?:.*; )?processes of other users do not show what they have open.*\|.*--allow holders/,
+    /^refused\|.*Cairn cannot find out if a process has files of the folder open: (?:.*; )?the open files of other users' processes are not visible.*\|.*--allow holders/,
   );
   assert.doesNotMatch(String(said), /unreadable-processes/);
 });

@@ -195,9 +195,9 @@ async function requireSame(
     Buffer.compare(a.meta, b.meta) === 0 &&
     rootFacts(one) === rootFacts(other);
   if (isSame && a.notes.torn.length === 0 && a.notes.omitted.length === 0) return;
-  const named = different === undefined ? "the facts of the folder itself" : printablePath(different.path);
-  throw new CairnError("conflict", `${printablePath(one)} is not what was copied of it: ${named}`, {
-    hint: "somebody writes into it: try again when nobody does",
+  const named = different === undefined ? "the metadata of the folder itself" : printablePath(different.path);
+  throw new CairnError("conflict", `${printablePath(one)} and its copy differ: ${named}`, {
+    hint: "stop the programs that write into the folder, then try again",
   });
 }
 
@@ -215,13 +215,11 @@ function requireUnchanged(root: Buffer, changed: Buffer | null): void {
 function conflictOf(root: Buffer, changed: Buffer, kept: Buffer | null): CairnError {
   const what = changed.length === 0 ? "the folder itself" : printablePath(changed);
   const also =
-    kept === null
-      ? ""
-      : `; what was written meanwhile into what should have replaced it lies in ${printablePath(kept)}`;
+    kept === null ? "" : `; files that were written into the new copy meanwhile are in ${printablePath(kept)}`;
   return new CairnError(
     "conflict",
-    `${printablePath(root)} was written to while it was converted (${what}): it is as it was${also}`,
-    { hint: "try again when nobody writes into it" },
+    `${printablePath(root)} was written to during the conversion (${what}): the conversion was taken back${also}`,
+    { hint: "stop the programs that write into the folder, then try again" },
   );
 }
 
@@ -231,7 +229,7 @@ function asFailure(root: Buffer, error: unknown): CairnError {
   const isPlain = failure.hint === undefined || failure.hint === hintOfErrno("ENOSPC");
   if (failure.code !== "no_space" || !isPlain) return failure;
   return new CairnError("no_space", `${printablePath(root)} is not converted: ${failure.message}`, {
-    hint: "the clones share their content, but need room for names and metadata: free some space",
+    hint: "free some space: clones share their content, but need room for names and metadata",
     cause: error,
   });
 }
@@ -303,7 +301,10 @@ export async function recoverConversion(workspace: Workspace): Promise<Recovery 
   }
   const kept = isExchanged ? await exchangeBack(workspace, intent) : await takeBack(workspace, intent);
   const detail = "the folder's conversion was interrupted and has been taken back";
-  return done("rolled_back", kept === null ? detail : `${detail}; ${printablePath(kept)} was written to and stays`);
+  return done(
+    "rolled_back",
+    kept === null ? detail : `${detail}; ${printablePath(kept)} was written to and is not removed`,
+  );
 }
 
 /**
@@ -312,7 +313,7 @@ export async function recoverConversion(workspace: Workspace): Promise<Recovery 
  */
 async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Recovery | null> {
   if (!fs.existsSync(paths.original) || ownerBesidesUs(paths.original) !== null) return null;
-  let detail = "the folder as it was before its conversion is gone";
+  let detail = "the original folder, from before the conversion, was removed";
   try {
     const file = readRecord(paths.original, decodeOriginal);
     const recorded = file === null ? root : Buffer.from(rawPath(file));
@@ -325,7 +326,7 @@ async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Rec
     if (place !== undefined && file?.going === true) await removeHeldTree(place);
     else if (place !== undefined) detail = staysIn(place);
   } catch (error) {
-    detail = `the folder as it was before its conversion may still lie beside it: ${toCairnError(error).message}`;
+    detail = `the original folder, from before the conversion, may still lie beside the folder: ${toCairnError(error).message}`;
   }
   durableRemove(paths.original);
   return done("completed", detail);
@@ -372,7 +373,7 @@ function done(outcome: Recovery["outcome"], detail: string): Recovery {
 }
 
 function staysIn(original: Buffer): string {
-  return `the folder as it was before stays in ${printablePath(original)}; remove it when you do not need it`;
+  return `the original folder stays in ${printablePath(original)}; remove it when you no longer need it`;
 }
 
 function isThere(place: Buffer): boolean {
@@ -413,18 +414,18 @@ export async function requireConvertible(folder: Buffer, checks: ConvertChecks):
   const { to = "subvolume", place, signal } = checks;
   const answer = to === "plain" ? null : await probeNewSubvolume({ folder, place, signal });
   if (answer !== null)
-    throw new CairnError("unsupported", `${shown(folder)} cannot be held by snapshots: ${answer.reason}`, {
-      hint: answer.hint ?? "keep it with another engine: `cairn engine show` says which work there",
+    throw new CairnError("unsupported", `${shown(folder)} cannot be kept as btrfs snapshots: ${answer.reason}`, {
+      hint: answer.hint ?? "use another engine: `cairn engine show` lists the engines that work there",
     });
   requireNoHolders(folder, checks.allow);
   const { subvolumes, fixed } = await findObstacles(folder, checks.signal);
   if (subvolumes.length > 0)
     throw refusal(folder, `there are subvolumes inside: ${listed(subvolumes)}`, {
-      hint: "a snapshot does not hold them: make plain folders of them, move them out, or keep the folder with another engine",
+      hint: "make plain folders of them, move them out, or use another engine: a btrfs snapshot does not include nested subvolumes",
     });
   if (fixed.length > 0)
-    throw refusal(folder, `nobody may change ${listed(fixed)} (immutable or append-only)`, {
-      hint: "take the attribute away (chattr -i -a), convert, and give it back",
+    throw refusal(folder, `the system refuses changes of ${listed(fixed)} (immutable or append-only)`, {
+      hint: "remove the attribute (chattr -i -a), convert, then set the attribute again",
     });
 }
 
@@ -432,29 +433,33 @@ export async function requireConvertible(folder: Buffer, checks: ConvertChecks):
 function requirePlace(folder: Buffer): void {
   const mounts = readMounts();
   if (isMountPoint(folder, mounts))
-    throw refusal(folder, "something is mounted at it", {
-      hint: "convert the folder where it lies itself, with nothing mounted at it",
+    throw refusal(folder, "the folder is a mount point", {
+      hint: "unmount it and convert the folder below, or convert the mounted folder at its own path",
     });
   const inside = mountsInside(folder, mounts).map(({ mountPoint }) => mountPoint);
   if (inside.length > 0)
-    throw refusal(folder, `something is mounted inside: ${listed(inside)}`, { hint: "unmount it first" });
+    throw refusal(folder, `file systems are mounted inside: ${listed(inside)}`, { hint: "unmount them first" });
   const shownElsewhere = mountedElsewhere(folder, mounts);
   if (shownElsewhere.length > 0)
     throw refusal(
       folder,
-      `it is mounted a second time, at ${listed(shownElsewhere)}, where the old folder would stay`,
+      `the folder is also mounted at ${listed(shownElsewhere)}, which would still show the old folder`,
       {
-        hint: "unmount that first, and mount it again afterwards",
+        hint: "unmount it there first, and mount it again after the conversion",
       },
     );
   const sockets = boundSockets(folder);
   if (sockets.length > 0)
-    throw refusal(folder, `a program listens on ${listed(sockets)}, and nobody would reach it any more`, {
-      hint: "end that program, and start it again afterwards",
-    });
+    throw refusal(
+      folder,
+      `a program listens on ${listed(sockets)}, and its clients could not connect after the conversion`,
+      {
+        hint: "end that program, and start it again after the conversion",
+      },
+    );
   const swap = swapFiles(folder);
   if (swap.length > 0)
-    throw refusal(folder, `the system swaps to ${listed(swap)}`, { hint: "turn that off with swapoff first" });
+    throw refusal(folder, `the system swaps to ${listed(swap)}`, { hint: "turn swapping off first, with swapoff" });
   const [control] = controlDirectoriesInside(folder);
   if (control !== undefined)
     throw refusal(folder, `the control directory ${control} lies inside`, {
@@ -462,8 +467,8 @@ function requirePlace(folder: Buffer): void {
     });
   const [staging] = fs.readdirSync(folder).filter((name) => STAGING_NAME.test(name));
   if (staging !== undefined)
-    throw refusal(folder, `${staging} lies in it, which an interrupted restore of another workspace left`, {
-      hint: "look what it is and move it away",
+    throw refusal(folder, `the folder contains ${staging}, left by an interrupted restore of another workspace`, {
+      hint: "look at its content, then move it away",
     });
 }
 
@@ -474,7 +479,7 @@ function requireRights(folder: Buffer): void {
   } catch (error) {
     throw new CairnError(
       "permission",
-      `${shown(parent)} cannot be written to, and the subvolume has to be made there`,
+      `${shown(parent)} cannot be written to, and the new subvolume must be made there`,
       {
         hint: "convert as root, or as a user who may write to that folder",
         cause: toCairnError(error),
@@ -509,8 +514,8 @@ export function requireNoHolders(folder: Buffer, allow: readonly GuardName[] | u
   }
   if (unknown.length === 0 || allow?.includes("holders") === true) return;
   const why = unknown.map((each) => WHY_UNKNOWN[each]).join("; ");
-  throw refusal(folder, `whether a process has something in it open cannot be known: ${why}`, {
-    hint: "when you know that nobody works in it, go on with --allow holders",
+  throw refusal(folder, `Cairn cannot find out if a process has files of the folder open: ${why}`, {
+    hint: "if you know that no process uses the folder, go on with --allow holders",
     details: { guard: "holders" },
   });
 }

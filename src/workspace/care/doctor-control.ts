@@ -32,8 +32,14 @@ export function* missingFolderFindings({ found: { control } }: Workspace): Itera
   const store = fs.existsSync(control.store) ? FOLDER_KINDS.map((each) => path.join(control.store, each)) : [];
   for (const folder of [...journals, ...store]) {
     if (fs.lstatSync(folder, { throwIfNoEntry: false }) !== undefined) continue;
-    const detail = `the folder ${folder} is not there`;
-    yield { kind: "missing", severity: "damage", detail, repair: "it is made", mend: () => durableMkdir(folder) };
+    const detail = `the folder ${folder} is missing`;
+    yield {
+      kind: "missing",
+      severity: "damage",
+      detail,
+      repair: "the folder is made",
+      mend: () => durableMkdir(folder),
+    };
   }
 }
 
@@ -52,15 +58,15 @@ function* placeFindings({ found }: Workspace): Iterable<StoreFinding> {
   const { root } = found.control;
   const warnings = controlWarnings(root, found.folder);
   const why = whyNotWritable(root);
-  if (why !== null) warnings.push(`nothing can be saved, nor restored in place: ${root} cannot be written (${why})`);
+  if (why !== null) warnings.push(`saves and restores in place fail: ${root} cannot be written (${why})`);
   for (const detail of warnings) yield { kind: "control-place", severity: "warning", detail };
   const mode = fs.statSync(root).mode & 0o777;
   if ((mode & 0o077) === 0) return;
   yield {
     kind: "permissions",
     severity: "warning",
-    detail: `others may look into ${root} (mode ${mode.toString(8)})`,
-    repair: "only its owner may from then on",
+    detail: `other users may read ${root} (mode ${mode.toString(8)})`,
+    repair: "its mode becomes 700: only its owner may read it",
     mend: () => fs.chmodSync(root, 0o700),
   };
 }
@@ -82,7 +88,7 @@ function* leftoverFindings({ found: { control, workspace } }: Workspace): Iterab
     yield {
       kind: "leftovers",
       severity: "info",
-      detail: `${dead.length} unfinished ${dead.length === 1 ? "folder" : "folders"} of processes that are gone in ${temporary}`,
+      detail: `${dead.length} unfinished ${dead.length === 1 ? "folder" : "folders"} of ended processes in ${temporary}`,
       repair: "they are removed",
       mend: () => {
         const stay = removeDeadWorkDirectories(temporary);
@@ -94,14 +100,14 @@ function* leftoverFindings({ found: { control, workspace } }: Workspace): Iterab
     yield {
       kind: "leftovers",
       severity: "info",
-      detail: "content of points that were removed is still in the store; what takes it out: cairn cleanup",
+      detail: "content of removed points is still in the store; to free its space: cairn cleanup",
     };
   const statCache = statCachePath(control, workspace.id);
   if (fs.existsSync(statCache) && loadStatCache(statCache) === null)
     yield {
       kind: "cache",
       severity: "info",
-      detail: "the cache of the folder's entries cannot be used; the next save reads everything",
+      detail: "the stat cache of the folder cannot be read; without it the next save reads every file",
       repair: "it is removed and made again",
       mend: () => fs.rmSync(statCache, { force: true }),
     };
@@ -148,17 +154,17 @@ function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {
   const unmounted = whyUnmounted(found);
   if (!isFolderThere(found.folder))
     yield { kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${waysBack(found)}` };
-  else if (unmounted !== null) yield { kind: "folder", severity: "warning", detail: `${unmounted}: mount it` };
+  else if (unmounted !== null) yield { kind: "folder", severity: "warning", detail: `${unmounted}: mount the disk` };
   else if (isOtherFolder(found))
     yield {
       kind: "folder",
       severity: "info",
-      detail: `${shown} is another folder than the one that was adopted; the path decides, so it is kept as the same workspace`,
-      repair: "it is recorded as the one",
+      detail: `${shown} is not the folder that was adopted (another inode); Cairn goes by the path, so it is still the same workspace`,
+      repair: "the new folder is recorded as the workspace's",
       mend: () => recordFolder(found),
     };
   for (const place of originalsBeside(workspace)) {
-    const detail = `${printablePath(place)} is a folder as it was before its conversion; remove it when it is not needed`;
+    const detail = `${printablePath(place)} is the original of a converted folder; remove it when you no longer need it`;
     yield { kind: "original", severity: "info", detail };
   }
 }
@@ -167,14 +173,13 @@ function* registryFindings({ found }: Workspace): Iterable<StoreFinding> {
   const { folder, control, controlFile, workspace } = found;
   const kind = "registry";
   const severity = "warning";
-  const leadsElsewhere = `the folder ${printablePath(folder)} does not lead here`;
-  let problem = "it is in no registry";
+  const leadsElsewhere = `the registration of ${printablePath(folder)} does not name this control directory`;
+  let problem = "the folder is not registered";
   try {
     const hit = workspaceAt(folder);
     if (hit?.control.root === control.root) return;
     // Somebody else's now: to be settled by hand.
-    if (hit !== null)
-      return yield { kind, severity, detail: `${leadsElsewhere}: it is registered for ${hit.control.root}` };
+    if (hit !== null) return yield { kind, severity, detail: `${leadsElsewhere}: it names ${hit.control.root}` };
   } catch (error) {
     problem = toCairnError(error).message;
   }
@@ -182,7 +187,7 @@ function* registryFindings({ found }: Workspace): Iterable<StoreFinding> {
     kind,
     severity,
     detail: `${leadsElsewhere}: ${problem}`,
-    repair: "it is registered again",
+    repair: "the folder is registered again",
     mend: () =>
       registerWorkspace({
         folder,

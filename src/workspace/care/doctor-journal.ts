@@ -38,7 +38,7 @@ export function* journalFindings(workspace: Workspace): Iterable<StoreFinding> {
     yield {
       kind: "kept",
       severity: "info",
-      detail: `${place} keeps what an interrupted ${name.split("-")[0]} left (${namesIn(place).toSorted().join(", ")}); remove it when it is not needed`,
+      detail: `${place} keeps what an interrupted ${name.split("-")[0]} left (${namesIn(place).toSorted().join(", ")}); remove it when you no longer need it`,
     };
   }
 }
@@ -47,17 +47,16 @@ function damagedJournal(workspace: Workspace, journal: Journal, problem: string)
   const { operation } = journal;
   const place = newKeptPlace(workspace.found.control, operation);
   const left = {
-    restore: () => `the folder may be part as it was and part as wanted; ${undoOf(workspace)}`,
-    cleanup: () => "some of its points may be gone, those that are listed are whole",
-    seal: () => "its point is read again by the next seal",
-    conversion: () =>
-      "the folder is whole; its copy, or what it was before, lies beside it and stays (.cairn-original-…)",
+    restore: () => `part of the folder may be restored and part not; ${undoOf(workspace)}`,
+    cleanup: () => "some of the points to remove may be gone; all points that `cairn history` lists are whole",
+    seal: () => "the next seal reads the point again",
+    conversion: () => "the folder is whole; the copy, or the original folder, stays beside it (.cairn-original-…)",
   }[operation]();
   return {
     kind: "journal",
     severity: "damage",
     detail: `a ${operation} was interrupted and cannot be finished: ${problem}; ${left}`,
-    repair: `the journal and what had been staged or displaced are kept in ${place}; the folder stays as it is`,
+    repair: `the journal and the staged or displaced files move to ${place}; the folder stays unchanged`,
     mend: () => setAside(workspace, journal, place),
   };
 }
@@ -66,8 +65,8 @@ function damagedJournal(workspace: Workspace, journal: Journal, problem: string)
 function undoOf(workspace: Workspace): string {
   const undo = workspace.points.list().points.find(({ descriptor }) => descriptor.undo);
   return undo === undefined
-    ? "the point that was made before it is not there any more"
-    : `what was there before is the save point ${undo.descriptor.save_point_id.slice(0, 8)}`;
+    ? "the undo point of the restore is missing"
+    : `the state before the restore is the save point ${undo.descriptor.save_point_id.slice(0, 8)}`;
 }
 
 function setAside(workspace: Workspace, { files, operation }: Journal, place: string): void {
@@ -134,8 +133,8 @@ function* strandedFindings({ root, found }: Workspace): Iterable<StoreFinding> {
       kind: "kept",
       severity: "info",
       detail: fs.existsSync(joinRaw(place, "names"))
-        ? `${shown} keeps what was changed while a restore took it away, so that no save point has it; remove it when it is not needed`
-        : `${shown} is what a restore left there when the power failed, or something else was mounted; what was there before is in the save point that was made before it; remove it when it is not needed`,
+        ? `${shown} holds files that a program changed while a restore replaced them; no save point has these versions; remove it when you no longer need them`
+        : `${shown} was left by a restore after a power failure, or while the folder was not mounted; the undo point of that restore has the replaced files; remove it when you no longer need it`,
     };
   }
 }

@@ -46,7 +46,7 @@ export function* stateFindings(workspace: Workspace): Iterable<StoreFinding> {
       severity: "damage",
       detail: problem.message,
       problem,
-      repair: "the workspace counts as standing at its latest point; what undo goes back to is not known any more",
+      repair: "head becomes the latest point; `cairn undo` no longer knows which restore to undo",
       mend: () => atLatest({ head: null, last_restore: null, recovered: [] }),
     });
   }
@@ -56,8 +56,8 @@ export function* stateFindings(workspace: Workspace): Iterable<StoreFinding> {
   yield {
     kind: "state",
     severity: "damage",
-    detail: `the workspace stands at ${head.slice(0, 8)}, and there is no such point`,
-    repair: "it counts as standing at its latest point",
+    detail: `head is ${head.slice(0, 8)}, and there is no such point`,
+    repair: "head becomes the latest point",
     mend: () => atLatest(state),
   };
 }
@@ -75,7 +75,7 @@ export function* recordFindings(workspace: Workspace): Iterable<StoreFinding> {
             kind: "pin",
             severity: "warning",
             ...about,
-            repair: "it is pinned anew",
+            repair: "the point is pinned again",
             mend: () => points.writePin(sequence, { at: new Date().toISOString(), reason: "its pin file was damaged" }),
           });
         else if (problem.message.startsWith(tags))
@@ -83,7 +83,7 @@ export function* recordFindings(workspace: Workspace): Iterable<StoreFinding> {
             kind: "tags",
             severity: "warning",
             ...about,
-            repair: "the tags that it was made with count again",
+            repair: "the point gets back the tags that it was saved with; later changes of its tags are lost",
             mend: () => durableRemove(tags),
           });
         else
@@ -91,7 +91,7 @@ export function* recordFindings(workspace: Workspace): Iterable<StoreFinding> {
             kind: "verification",
             severity: "info",
             ...about,
-            repair: "it counts as unverified",
+            repair: "the point becomes unverified",
             mend: () => durableRemove(verification),
           });
       }
@@ -112,7 +112,11 @@ export function* heldFindings(workspace: Workspace): Iterable<StoreFinding> {
     const well = open.length - problems.length;
     const are = well === 1 ? "point is" : "points are";
     if (well > 0)
-      yield { kind, severity: "info", detail: `${well} ${are} not sealed yet; whatever needs the contents does it` };
+      yield {
+        kind,
+        severity: "info",
+        detail: `${well} ${are} not sealed yet; the next backup, verification or \`cairn seal\` reads the content`,
+      };
     const heldOnly = whatIsHeldOnly(
       all.filter((each) => holdsMore(points, each)),
       { control: found.control.root, folder: Buffer.from(rawPath(record)) },
@@ -123,7 +127,7 @@ export function* heldFindings(workspace: Workspace): Iterable<StoreFinding> {
       yield {
         kind: "leftovers",
         severity: "info",
-        detail: `what is left of ${left.length === 1 ? "a tree" : `${left.length} trees`} that no point needs any more: ${left.join(", ")}`,
+        detail: `leftovers of ${left.length === 1 ? "a clone" : `${left.length} clones`} that no point needs any more: ${left.join(", ")}`,
         repair: "it is removed",
         mend: async () => {
           const stay: string[] = [];
@@ -140,9 +144,9 @@ function heldProblem(points: Points, point: Point): string | null {
   const problem = whyUnsealed(points, point, []);
   if (problem !== null) return problem.hint === undefined ? problem.message : `${problem.message}; ${problem.hint}`;
   if (point.verification?.ok !== false) return null;
-  const reason = point.verification.problems[0]?.detail ?? "no reason is known";
+  const reason = point.verification.problems[0]?.detail ?? "no reason was recorded";
   const id = point.descriptor.save_point_id.slice(0, 8);
-  return `save point ${id}, which is not sealed, was damaged when it was last verified: ${reason}; \`cairn verify --all\` looks again`;
+  return `the last verification found the unsealed save point ${id} damaged: ${reason}; \`cairn verify --all\` reads it again`;
 }
 
 export type ReadablePoints = WorkspacePoints & { workspace: PlacedWorkspace };

@@ -310,7 +310,7 @@ void describe("doctor", () => {
     );
     // What is left is lost: no repair is offered once more, neither now nor after another look.
     for (const verified of [false, true]) {
-      if (verified) assert.match((await of.client.verifyAll()).problems[0]!.hint, /^`cairn doctor` says/);
+      if (verified) assert.match((await of.client.verifyAll()).problems[0]!.hint, /^run `cairn doctor`/);
       const left = await of.client.doctor();
       assert.ok(left.findings.length > 0 && left.findings.every(({ repair }) => repair === undefined));
     }
@@ -370,7 +370,7 @@ void describe("doctor", () => {
         async () => of.client.history(),
         async () => of.client.previewCleanup({ retention: { keepLast: 1 } }),
       ])
-        await assert.rejects(call(), { code: "damaged", hint: /^put it back from a copy/ });
+        await assert.rejects(call(), { code: "damaged", hint: /^put the folder back from a copy/ });
       fs.rmSync(points, { force: true });
       fs.renameSync(`${points}.aside`, points);
       assertWell(await of.client.doctor());

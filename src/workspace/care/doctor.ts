@@ -99,7 +99,7 @@ class Doctor {
         const problem = toCairnError(error);
         if (problem.code === "interrupted") throw problem;
         finding.repaired = false;
-        finding.detail = `${detail}; this could not be mended: ${problem.message}`;
+        finding.detail = `${detail}; the repair failed: ${problem.message}`;
       }
     }
   }
@@ -112,8 +112,9 @@ class Doctor {
       {
         kind: "interrupted",
         severity: "info",
-        detail: "an earlier command was interrupted; the next one that changes something finishes it",
-        repair: "it is finished or taken back",
+        detail:
+          "an earlier command was interrupted; the next command that changes the workspace finishes it or takes it back",
+        repair: "the interrupted command is finished or taken back",
         mend: () => recoverWorkspace(this.#workspace, this.#input),
       },
     ];
@@ -196,7 +197,7 @@ function* lockFindings({ found }: Workspace, breakLocks: boolean): Iterable<Stor
   if (holder === null || livenessOf(holder, place === "local" || place === "memory") !== "unknown") return;
   const kind = "lock";
   const severity = "warning";
-  const detail = `the workspace is locked by ${describeOwner(holder)}, of which nothing can be known from here`;
-  if (breakLocks) yield { kind, severity, detail, repair: "the lock is taken away", mend: () => breakLock(lock) };
-  else yield { kind, severity, detail: `${detail}; once it is known to be dead: doctor --repair --break-locks` };
+  const detail = `the workspace is locked by ${describeOwner(holder)}, and this machine cannot tell if that process still runs`;
+  if (breakLocks) yield { kind, severity, detail, repair: "the lock is removed", mend: () => breakLock(lock) };
+  else yield { kind, severity, detail: `${detail}; if you know that it has ended: doctor --repair --break-locks` };
 }

@@ -17,7 +17,7 @@ import { type ReadablePoints, readable, unreadable } from "./doctor-points.ts";
 import type { Workspace } from "../open/workspace.ts";
 
 const LOST_WITH_IT =
-  "it is written again from its snapshot, its ignore rules from the ignore files in that; message, tags, cause and parent are lost, whether a restore made it, and what was excluded when it was saved: a restore to it takes that away, into its undo point";
+  "the descriptor is written again from the point's snapshot, with the ignore rules of the ignore files in the snapshot. Lost are the message, tags, cause and parent, the mark of an undo point, and the exclusions of the save: a restore of this point moves excluded files into its undo point";
 
 /** Descriptors that cannot be read. `opens`: the store does, so it can be asked what it knows of those points. */
 export async function descriptorFindings(

@@ -35,7 +35,7 @@ async function takeBackSaves(workspace: Workspace, call: WorkspaceCall): Promise
   await removeHeldTrees(workspace.points, left, { control: workspace.found.control, onWarning: call.onWarning });
   failpoint("recovery.discarded");
   workspace.points.removeLeftovers();
-  const detail = "a save ended before its point was complete; it left nothing";
+  const detail = "a save was interrupted before its point was complete; its leftovers were removed";
   return [{ operation: "save", outcome: "rolled_back", detail, kept: [] }];
 }
 
@@ -67,7 +67,7 @@ function moveHead(workspace: Workspace): Recovery[] {
     // Anything newer moved head on its own; where head is not the parent, it moved since.
     if (sequence === points.sequences().at(-1) && !undo && parent === state.head) {
       writeState(workspace.found.paths, { ...state, head: id });
-      const detail = `the save of ${id.slice(0, 8)} was complete but for its end; the workspace stands at it now`;
+      const detail = `the save of ${id.slice(0, 8)} was interrupted after the point was complete; head is this point now`;
       done.push({ operation: "save", outcome: "completed", detail, kept: [] });
     }
     failpoint("recovery.head-moved");

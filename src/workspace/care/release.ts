@@ -94,7 +94,7 @@ function requireIdle({ control, workspace }: FoundWorkspace): void {
   if (problems[0] !== undefined) throw problems[0];
   if (partials.length > 0)
     throw new CairnError("busy", `a fork or restore into another folder is under way in ${control.root}`, {
-      hint: "wait for its end",
+      hint: "wait until it has finished",
     });
 }
 
@@ -112,7 +112,8 @@ async function deletePoints(
     removeControlDirectory(found);
     return { points_deleted: count, bytes_freed: bytes, complete: true };
   }
-  if (foreign) options.onWarning?.(`${found.control.store} also holds snapshots that Cairn did not make; they stay`);
+  if (foreign)
+    options.onWarning?.(`${found.control.store} also holds snapshots that Cairn did not make; these are not removed`);
   const ids = [...points.ids().keys()];
   const note = await noteBefore(found, ids);
   failpoint("release.unfreed-noted");
@@ -211,7 +212,7 @@ async function free(
     warnOfFreed(workspace.found.control, freed, options);
     return { bytes_freed: freed.bytesFreed, complete: freed.complete };
   } catch (error) {
-    options.onWarning?.(`the points are gone, their space could not be given back: ${toCairnError(error).message}`);
+    options.onWarning?.(`the points were removed, but their space could not be freed: ${toCairnError(error).message}`);
     return { bytes_freed: 0, complete: false };
   }
 }
@@ -237,7 +238,7 @@ export async function forget(path: string, options: CallOptions): Promise<boolea
   const isInterrupted = kept.workspace !== null && isReleased(kept.workspace);
   throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control.root}`, {
     hint: isInterrupted
-      ? `a release of it was interrupted: \`cairn init ${shellPath(folder)}\` takes it up again, and then it can be released`
+      ? `run \`cairn init ${shellPath(folder)}\`, then release the folder again: an earlier release was interrupted`
       : "use cairn release",
   });
 }

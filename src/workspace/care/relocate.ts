@@ -59,7 +59,7 @@ export async function relocate(parts: WorkspaceParts, request: RelocateRequest):
   const move = { ...foldersOf(request), options };
   const { from, to } = move;
   if (from.equals(to) && controlDirectory === undefined)
-    throw new CairnError("usage", `both are ${printablePath(to)}`, {
+    throw new CairnError("usage", `the old and the new path are the same: ${printablePath(to)}`, {
       hint: "name the old path first, then the new one",
     });
   using _registry = await lockRegistry(lockingOf("relocate", options));
@@ -91,8 +91,8 @@ function foldersOf(request: RelocateRequest): { from: Buffer; to: Buffer } {
 }
 
 function nothingKept(from: Buffer): CairnError {
-  return new CairnError("not_found", `nothing was kept at ${printablePath(from)}`, {
-    hint: "`cairn workspaces` lists what is",
+  return new CairnError("not_found", `no workspace was at ${printablePath(from)}`, {
+    hint: "`cairn workspaces` lists all workspaces",
   });
 }
 
@@ -102,9 +102,13 @@ function workspaceOnceAt(folder: Buffer): Kept | null {
   if (registration !== null) {
     const control = controlPaths(controlOf(registration));
     if (readControl(control) === null) {
-      throw new CairnError("not_found", `${printablePath(folder)} is kept in ${control.root}, which is not there`, {
-        hint: `mount or restore that folder first; where it was moved: ${movedControlLine(folder, "NEW")}`,
-      });
+      throw new CairnError(
+        "not_found",
+        `${printablePath(folder)} has its save points in ${control.root}, which is missing`,
+        {
+          hint: `mount or restore the folder with the save points first; if you moved it: ${movedControlLine(folder, "NEW")}`,
+        },
+      );
     }
     const workspace = requireReadable(listWorkspaces(control), (each) => each.id === registration.workspace_id);
     if (workspace !== null) return { control, workspace };
@@ -143,12 +147,12 @@ async function relocateWith(parts: WorkspaceParts, root: string, move: Move): Pr
  */
 function workspaceKeptIn(root: string, folder: Buffer): Kept | null {
   const control = controlPaths(root);
-  if (readControl(control) === null) throw new CairnError("not_a_workspace", `${root} is no control directory`);
+  if (readControl(control) === null) throw new CairnError("not_a_workspace", `${root} is not a control directory`);
   const registration = readRegistration(folder);
   const known = registration === null ? root : controlOf(registration);
   if (!realPathOf(known).equals(realPathOf(root)) && readControl(controlPaths(known)) !== null) {
-    throw new CairnError("conflict", `${printablePath(folder)} is kept in ${known}, which is still there`, {
-      hint: "leave --control-dir away; or stop keeping it there first: `cairn release`",
+    throw new CairnError("conflict", `${printablePath(folder)} has its save points in ${known}, which still exists`, {
+      hint: "leave out --control-dir; or release the folder first: `cairn release`",
     });
   }
   const workspace = workspaceOnceOf(control, folder);
@@ -165,7 +169,7 @@ async function relocateTo(
   if (there !== null && !isUnused(there)) throw keptAlready(there);
   if (!from.equals(to) && isStillThere(kept.workspace, from)) {
     throw new CairnError("conflict", `${printablePath(from)} is still there`, {
-      hint: "move the folder first; for a second workspace from it: cairn fork",
+      hint: "move the folder first; to make a second workspace from it: cairn fork",
     });
   }
   checkLocation(to, { control: kept.control.root, allow: options.allow });
@@ -175,8 +179,8 @@ async function relocateTo(
   if (!isSameDirectory(kept.workspace, to) && !looksLike(to, await topNames(workspace))) {
     throw new CairnError(
       "conflict",
-      `${printablePath(to)} is another folder than the one that was kept at ${printablePath(from)}`,
-      { hint: "name the folder that was moved; to keep this one too: cairn save" },
+      `${printablePath(to)} is not the folder that was the workspace at ${printablePath(from)}`,
+      { hint: "name the folder that was moved; to make this folder a workspace of its own: cairn save" },
     );
   }
   if (there !== null) await releaseUnused(parts, there, options);
@@ -194,7 +198,7 @@ function isUnused({ paths, controlFile }: FoundWorkspace): boolean {
 
 function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
   return new CairnError("conflict", `${printablePath(folder)} is the workspace ${workspace.name} already`, {
-    hint: `stop keeping it as that one, then relocate: cairn release ${shellPath(folder)}`,
+    hint: `release that workspace first, then relocate: cairn release ${shellPath(folder)}`,
   });
 }
 

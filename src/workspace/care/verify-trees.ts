@@ -24,7 +24,7 @@ const NAMED = 100;
 /** Aspects that the state digest covers. */
 const OF_THE_STATE: ReadonlySet<DiffAspect> = new Set(["content", "mode", "type", "target"]);
 const HINT =
-  "the store has what was saved: it is restored from there from now on, without the tree, which goes with later saves";
+  "nothing is lost: the store has the saved content. Restores now read the store, and later saves remove the tree";
 
 /**
  * Reads the trees that sealed points hold, from which going back takes files and whole folders unread, and says which are
@@ -70,7 +70,7 @@ function note(
       known.map(({ point: _point, hint: _hint, ...problem }) => problem),
     );
   } catch (error) {
-    call.onWarning?.(`what was found could not be written down: ${toCairnError(error).message}`);
+    call.onWarning?.(`the result of the verification could not be recorded: ${toCairnError(error).message}`);
   }
 }
 
@@ -98,13 +98,13 @@ async function readTree(
   const other = found.filter(
     ({ before, after, aspects }) => before === null || after === null || aspects.some((each) => OF_THE_STATE.has(each)),
   );
-  if (other.length === 0) return [{ ...told, detail: `${place} reads back otherwise than the point has it` }];
+  if (other.length === 0) return [{ ...told, detail: `${place} differs from the save point` }];
   return other.slice(0, NAMED).map(({ path }) => {
     const why = unread.get(latin1(path));
     return {
       ...told,
       ...displayPath(path),
-      detail: `in ${place}: ${why ?? "it reads back otherwise than it was saved"}`,
+      detail: `in ${place}: ${why ?? "its content differs from the saved content"}`,
     };
   });
 }

@@ -112,7 +112,7 @@ function descriptorProblem(point: SavePointId | null, problem: CairnError): Veri
 }
 
 function hintOf(error: CairnError): string {
-  return error.hint ?? "run `cairn doctor` to see what can be mended";
+  return error.hint ?? "run `cairn doctor` to see which damage can be repaired";
 }
 
 class Verification {
@@ -157,7 +157,7 @@ class Verification {
         point: null,
         kind: "store",
         detail: `${verification.more} further problems are not listed`,
-        hint: "mend what is listed, then verify again",
+        hint: "repair the listed problems, then verify again",
       });
     }
     const sum = (of: "files" | "bytes"): number =>
@@ -177,8 +177,8 @@ class Verification {
     const { save_point_id: id, workspace_name: name } = point.descriptor;
     const problem = whyUnsealed(new Points(paths), point, this.#input.unsealed?.get(name) ?? []);
     if (problem === null) {
-      const detail = `the point ${id} is not sealed, and its content was not looked at`;
-      return { unverified: { point: id, workspace_name: name, detail, hint: "`cairn seal`, then verify again" } };
+      const detail = `the point ${id} is not sealed, so its content was not verified`;
+      return { unverified: { point: id, workspace_name: name, detail, hint: "run `cairn seal`, then verify again" } };
     }
     const found = { point: id, detail: problem.message, hint: hintOf(problem) };
     return isAboutThePoint(problem)
@@ -205,7 +205,7 @@ class Verification {
           if (present.has(point.sequence)) points.writeVerification(point.sequence, record);
         }
       } catch (error) {
-        this.#input.onWarning?.(`what was found could not be written down: ${toCairnError(error).message}`);
+        this.#input.onWarning?.(`the result of the verification could not be recorded: ${toCairnError(error).message}`);
       }
     }
   }

@@ -163,8 +163,8 @@ function keepYoung(points: readonly Point[], decisions: readonly RetentionDecisi
 }
 
 const WAY_OUT: Partial<Record<Protection, string>> = {
-  pinned: "take the pin away first: cairn unpin",
-  head: "save once more, so that it is not head any longer",
+  pinned: "remove the pin first: cairn unpin",
+  head: "save again first, so that a newer point is head",
   view: "close the view first: cairn view --list",
 };
 
@@ -179,7 +179,7 @@ function decideOnly(
     if (hard !== undefined)
       throw new CairnError(
         "refused",
-        `${id.slice(0, 8)} cannot be removed: ${hard === "head" ? "it is head" : hard === "view" ? "it is open to be looked into" : "it is pinned"}`,
+        `${id.slice(0, 8)} cannot be removed: ${hard === "head" ? "it is head" : hard === "view" ? "a view of it is open" : "it is pinned"}`,
         { hint: WAY_OUT[hard] ?? "" },
       );
   }
@@ -233,7 +233,7 @@ async function dropForSize(
     if (sizes[i + 1]! <= more.maxBytes) return;
     const decision = decisionOf.get(descriptor.save_point_id)!;
     decision.keep = false;
-    decision.reasons = [`beyond the size of ${more.maxBytes} bytes`];
+    decision.reasons = [`needs more than ${more.maxBytes} bytes`];
   });
 }
 
@@ -282,9 +282,13 @@ export function loadPlan(control: ControlPaths, id: string): CleanupPlanFile {
   const hint = "make a new plan with `cairn cleanup --plan`";
   const plan = readRecord(planPath(control, id), decodeCleanupPlan, { maxBytes: MAX_PLAN_BYTES, hint });
   if (plan !== null) return plan;
-  throw new CairnError("not_found", `there is no cleanup plan ${id}: it ran already, or is over a week old`, {
-    hint: "make a new one with `cairn cleanup --plan`",
-  });
+  throw new CairnError(
+    "not_found",
+    `there is no cleanup plan ${id}: it has run already, or it is more than a week old`,
+    {
+      hint: "make a new one with `cairn cleanup --plan`",
+    },
+  );
 }
 
 export function dropPlan(control: ControlPaths, id: string): void {
@@ -307,7 +311,7 @@ export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): Point
       });
     const point = present.get(id);
     if (point === undefined) throw stale("is gone");
-    if (point.checksum !== checksum) throw stale("is not the point it was");
+    if (point.checksum !== checksum) throw stale("is another point now");
     const reason = protections.get(id)?.find((each) => plan.rules !== null || NEVER_REMOVED.includes(each));
     if (reason !== undefined) throw stale(`is needed now: ${reason}`);
     const decision = decisions?.get(id);

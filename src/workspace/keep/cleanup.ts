@@ -115,7 +115,7 @@ async function sealSharers(
   const going = withoutNeeded(workspace, drop);
   if (going.length < drop.length)
     call.onWarning?.(
-      `${plural(drop.length - going.length, "point")} cannot be removed yet: a point that stays has content in no other place than their trees, as it cannot be sealed whole; \`cairn seal\` says why`,
+      `${plural(drop.length - going.length, "point")} cannot be removed yet: their clones hold the only copy of content of another point, which stays and cannot be sealed completely; \`cairn seal\` says why`,
     );
   return going;
 }
@@ -214,7 +214,7 @@ async function freeIfPossible(
     if (code === "interrupted") throw error;
     await makingRoom(control, () => noteUnfreed(control, { points: [...removed], thorough }));
     failpoint("cleanup.noted");
-    return `; the space could not be given back: ${message}; the next cleanup tries again: cairn cleanup`;
+    return `; the space could not be freed: ${message}; to try again: cairn cleanup`;
   }
 }
 
@@ -272,21 +272,21 @@ export async function freeRemoved(
 /** Says why something of what was to go is still in the store, and what to do; null where nothing of it is. */
 function whyUnfreed(control: ControlPaths, freed: FreedRemoved): string | null {
   const { postponed, left, complete } = freed;
-  const still = "content of points that were removed is still in the store";
+  const still = "content of removed points is still in the store";
   if (postponed)
     return complete
-      ? "another process was using the store: the space is given back by the next cleanup"
-      : `${still}, as another process was using it; the next cleanup takes it out: cairn cleanup`;
+      ? "another process was using the store: the next cleanup frees the space"
+      : `${still}, because another process was using the store; to free the space: cairn cleanup`;
   if (left === null) return null;
   const { bytes, needsRoom } = left;
   if (needsRoom === null)
-    return `content of points that were removed may still be in the store, in packs that could not be written anew or removed: \`cairn verify --all\` names what is damaged, \`cairn doctor --repair\` mends what can be; then: cairn cleanup`;
-  const what = complete ? `${formatBytes(bytes)} that nothing needs stay in the store` : still;
+    return `content of removed points may still be in the store, in packs that could not be rewritten or removed: \`cairn verify --all\` names the damage, \`cairn doctor --repair\` repairs what it can; then: cairn cleanup`;
+  const what = complete ? `the store still has ${formatBytes(bytes)} of unused data` : still;
   const { freeBytes } = roomAt(control.store);
   const room =
     needsRoom > freeBytes
-      ? `, as its packs cannot be written anew: that needs ${formatBytes(needsRoom)} of room, and ${formatBytes(freeBytes)} are free; free some elsewhere on its file system, then`
-      : "; there is room for more of it now";
+      ? `, because rewriting its packs needs ${formatBytes(needsRoom)}, and only ${formatBytes(freeBytes)} are free; free some space on the same file system, then`
+      : "; there is enough free space to go on now";
   return `${what}${room}: cairn cleanup`;
 }
 
@@ -297,10 +297,10 @@ export function warnOfFreed(
   { onWarning }: Pick<WorkspaceCall, "onWarning">,
 ): void {
   const [first] = freed.lost;
-  const pieces = `${freed.lost.length} pieces of content (the first: ${first?.slice(0, 8)})`;
+  const pieces = `${freed.lost.length} blobs (the first: ${first?.slice(0, 8)})`;
   if (first !== undefined)
     onWarning?.(
-      `the store has lost ${freed.lost.length === 1 ? `content (${first.slice(0, 8)})` : pieces} of save points that stay: \`cairn verify --all\` names them and their files, \`cairn doctor --repair\` mends what can be mended`,
+      `the store has lost ${freed.lost.length === 1 ? `a blob (${first.slice(0, 8)})` : pieces} of remaining save points: \`cairn verify --all\` names the points and files, \`cairn doctor --repair\` repairs what it can`,
     );
   const why = whyUnfreed(control, freed);
   if (why !== null) onWarning?.(why);

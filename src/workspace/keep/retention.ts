@@ -149,7 +149,11 @@ export function applyRetention(
     const tooOld = oldest !== null && point.time < oldest && !isKeptByTag(reasons);
     if (tooOld) return { id: point.id, keep: false, reasons: [`older than ${rules.maxAge}`] };
     if (reasons.length > 0) return { id: point.id, keep: true, reasons };
-    return { id: point.id, keep: false, reasons: [point.undo ? "undo point, beyond keep-undo" : "no rule keeps it"] };
+    return {
+      id: point.id,
+      keep: false,
+      reasons: [point.undo ? "undo point, not kept by keep-undo" : "no rule keeps it"],
+    };
   });
 }
 
@@ -201,7 +205,7 @@ function undoReasons(sorted: readonly RetentionPoint[], rules: RetentionRules, l
 }
 
 /** Reason of a point that stays where no rule was given that would keep or drop it. */
-export const RULELESS = "kept: no rule says otherwise";
+export const RULELESS = "kept: no rule removes it";
 
 function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRules, latest: number): Reasons {
   const reasons: Reasons = new Map();

@@ -200,7 +200,7 @@ export async function lookForRest(
   } catch (error) {
     const problem = toCairnError(error);
     if (problem.code === "interrupted") throw problem;
-    call.onWarning?.(`other points with the removed content were not looked for: ${problem.message}`);
+    call.onWarning?.(`Cairn could not check if other points have the removed content: ${problem.message}`);
     return null;
   }
 }
@@ -247,15 +247,15 @@ export function warnOfRest(
   };
   const old = holders.filter(({ sample }) => sample[0]!.rank === 2);
   tell(holders.slice(0, holders.length - old.length), "content of the removed points");
-  tell(old, "files of the removed points, and had them first");
+  tell(old, "files of the removed points, and are older");
   const places = [...new Set(repositories.map(({ location }) => location))];
   if (places.length > 0)
     call.onWarning?.(
-      `content of the removed points was backed up into ${listedNames(places)}: \`cairn backup find\` looks there, \`cairn backup rewrite --exclude PATH --forget\` takes it out`,
+      `content of the removed points was backed up into ${listedNames(places)}: \`cairn backup find\` finds it there, \`cairn backup rewrite --exclude PATH --forget\` removes it`,
     );
   if (unread.length > 0)
     call.onWarning?.(
-      `${plural(unread.length, "point")} could not be compared with the removed points, since they are not sealed or are damaged: ${listedNames(unread.map((id) => id?.slice(0, 8) ?? "?"))}; \`cairn seal\` before a removal reads them`,
+      `${plural(unread.length, "point")} could not be compared with the removed points, because they are not sealed or are damaged: ${listedNames(unread.map((id) => id?.slice(0, 8) ?? "?"))}; run \`cairn seal\` before the next removal`,
     );
 }
 

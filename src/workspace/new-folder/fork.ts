@@ -116,7 +116,7 @@ function refuseKept(target: Buffer): void {
   if (kept === null) return;
   throw new CairnError(
     "already_exists",
-    `${printablePath(target)} is the workspace ${kept.workspace.name} already, though its folder is empty or gone`,
+    `${printablePath(target)} already is the workspace ${kept.workspace.name}, though its folder is empty or missing`,
     {
       hint: `restore it with: cairn -C ${shellPath(target)} restore latest; or forget it with: cairn release ${shellPath(target)}`,
     },
@@ -126,7 +126,7 @@ function refuseKept(target: Buffer): void {
 function checkName(control: ControlPaths, name: string): void {
   checkWorkspaceName(name);
   if (fs.existsSync(workspacePaths(control, name).root))
-    throw new CairnError("already_exists", `there is a workspace called ${JSON.stringify(name)} already`, {
+    throw new CairnError("already_exists", `there already is a workspace called ${JSON.stringify(name)}`, {
       hint: "choose another --name",
     });
 }

@@ -184,7 +184,7 @@ test("a folder that somebody made meanwhile keeps its mode when that of what was
   const [dead] = deadPartials(controlPaths(control));
   assert.match(
     settlePartial(dead!) ?? "",
-    /here has got an entry "?a"? meanwhile: what was to come there stays in .*cairn-partial/,
+    /another program made "?a"? in .*here meanwhile: the entries that belong there stay in .*cairn-partial/,
   );
   const modes = ["a", "b", "c"].map((name) => fs.statSync(path.join(target, name)).mode & 0o7777);
   assert.deepEqual(modes, [0o755, 0o711, 0o111]);
@@ -291,7 +291,7 @@ test("another folder that somebody puts in the place of an unfinished one stays,
   assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
   assert.deepEqual(fs.readdirSync(path.join(root, "ours")), ["ours"]);
   assert.deepEqual(warnings, [
-    `what lies at ${partial.staging.toString()} is not the folder that was made there: it stays`,
+    `${partial.staging.toString()} is not the folder that Cairn made there: it is not removed`,
   ]);
   assert.deepEqual(fs.readdirSync(path.join(root, "control/partial")), []);
 });
@@ -317,7 +317,7 @@ test("another folder that lies where a killed restore left its own is neither ta
   assert.equal(canTakeOver(dead), false);
   assert.equal(NewFolder.takeOver(control, dead), null);
   assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
-  assert.match(settlePartial(dead) ?? "", /is not the folder that was made there: it stays$/);
+  assert.match(settlePartial(dead) ?? "", /is not the folder that Cairn made there: it is not removed$/);
   assert.deepEqual(fs.readdirSync(partial.staging), ["deep"]);
   assert.deepEqual(fs.readdirSync(control.partial), []);
 });

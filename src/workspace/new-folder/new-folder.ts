@@ -240,7 +240,7 @@ export class NewFolder {
 
   #otherError(): CairnError {
     return new CairnError("conflict", otherFolder(this.staging), {
-      hint: "see who may change what lies in the folder around it",
+      hint: "find out which other user may change entries of its parent folder",
     });
   }
 
@@ -285,9 +285,13 @@ export class NewFolder {
       const taken = moveIn(this.#record, (name) => void moved.push(name));
       if (taken.length === 0) return;
       const first = quotedPath(taken[0]!);
-      throw new CairnError("already_exists", `${target} has got an entry ${first} meanwhile; nothing was put there`, {
-        hint: "name a folder that is absent or empty",
-      });
+      throw new CairnError(
+        "already_exists",
+        `another program made ${first} in ${target} meanwhile; nothing was written there`,
+        {
+          hint: "name a folder that is absent or empty",
+        },
+      );
     } catch (error) {
       for (const name of moved.toReversed()) moveOne(this.#record, name, { from: this.#target, to: this.staging });
       if (mode !== undefined) tryMode(this.#target, modeBefore);
@@ -311,7 +315,7 @@ export class NewFolder {
   abandon(onWarning?: (message: string) => void): void {
     if (this.#record.moving === true) return this.letGo();
     try {
-      if (!this.#removed()) onWarning?.(`${otherFolder(this.staging)}: it stays`);
+      if (!this.#removed()) onWarning?.(`${otherFolder(this.staging)}: it is not removed`);
       // No power cut brings it back once nothing tells of it.
       if (this.#isRecorded) fsyncDirectory(parentOf(this.staging));
       this.end();
@@ -394,12 +398,12 @@ export function settlePartial(dead: DeadPartial): string | null {
   else if (isOurs) removeAll(staging);
   failpoint("partial.settled");
   durableRemove(file);
-  if (!isOurs) return `${otherFolder(staging)}: it stays`;
+  if (!isOurs) return `${otherFolder(staging)}: it is not removed`;
   const [first] = taken;
   if (first === undefined) return null;
   const others = taken.length > 1 ? ` and ${plural(taken.length - 1, "other")}` : "";
   const target = printablePath(Buffer.from(rawPath(record.target)));
-  return `${target} has got an entry ${quotedPath(first)}${others} meanwhile: what was to come there stays in ${printablePath(staging)}`;
+  return `another program made ${quotedPath(first)}${others} in ${target} meanwhile: the entries that belong there stay in ${printablePath(staging)}`;
 }
 
 const MAY_LACK = { throwIfNoEntry: false } as const;

@@ -61,14 +61,14 @@ const KINDS: Partial<Record<NodeType, number>> = {
   fifo: TYPE.PIPE,
   socket: TYPE.SOCKET,
 };
-const MOUNTED = "another file system is mounted there, and what is there stays";
+const MOUNTED = "another file system is mounted there, and its content stays unchanged";
 const BESIDE_LOG =
-  "a log of SQLite lies beside it, which would damage the database that was to come: move the log away, then restore it again";
-const BESIDE_DATABASE = "it is a log of SQLite, and the database beside it stays, which it would damage";
+  "a SQLite log beside it would damage the restored database: move the log away, then restore the database again";
+const BESIDE_DATABASE = "it is a SQLite log, and would damage the database beside it, which is not replaced";
 const IN_USE =
-  "end the programs that use it, or restore into another folder and use `cairn database restore --through-sqlite`";
-const IS_DIRECTORY = "a directory stands in its place";
-const IS_NONE = "what stands in its place is no directory, so that nothing below it is restored";
+  "end the programs that use the database, or restore into another folder and use `cairn database restore --through-sqlite`";
+const IS_DIRECTORY = "there is a directory at its path";
+const IS_NONE = "there is no directory at its path, so nothing below it is restored";
 
 /**
  * Puts a state over a folder: what has to be written is written into a folder in it, and each entry then takes its place by

@@ -102,7 +102,9 @@ function closingEntry(isOpen: boolean): Recovery {
   return {
     operation: "view",
     outcome: isOpen ? "rolled_back" : "completed",
-    detail: isOpen ? "a view that was to be closed is still open" : "a view that was closed has been removed",
+    detail: isOpen
+      ? "closing a view was interrupted; the view is still open"
+      : "closing a view was interrupted; the view has been removed",
     kept: [],
   };
 }
@@ -124,7 +126,7 @@ function entryOf({ record }: DeadPartial, whole: boolean): Recovery {
   return {
     operation: record.purpose,
     outcome: whole ? "completed" : "rolled_back",
-    detail: whole ? `${what} was complete` : `${what} ended before it was complete; what it had written was removed`,
+    detail: whole ? `${what} was complete` : `${what} was interrupted; the files that it had written were removed`,
     kept: [],
   };
 }

@@ -128,7 +128,7 @@ export async function checkRoomFor(
   let written = bytes;
   for (const list of holes.values()) for (const [, length] of list) written -= length;
   requireRoom(target, written, {
-    hint: "choose another place; a point with many hard links needs less: --allow space",
+    hint: "choose another place; or go on with --allow space, as a point with many hard links needs less",
     guard: "space",
   });
 }
@@ -136,8 +136,8 @@ export async function checkRoomFor(
 /** Throws `refused` for a target in the workspace itself, which the next point would have in it. */
 export function requireOutside(workspace: Workspace, target: Buffer): void {
   if (!isAtOrBelow(target, workspace.root)) return;
-  throw new CairnError("refused", `${printablePath(target)} lies in the workspace itself`, {
-    hint: "name a place outside of it, or restore without --to, which gives back the folder itself",
+  throw new CairnError("refused", `${printablePath(target)} lies inside the workspace`, {
+    hint: "name a place outside the workspace, or restore without --to, into the workspace's folder itself",
   });
 }
 

@@ -159,6 +159,6 @@ export function warnOfLongRules(
   if (directories.length === 0) return;
   const names = listedNames(directories.map((each) => printablePath(joinPath(each, Buffer.from(IGNORE_FILE)))));
   onWarning?.(
-    `${names}: more than ${MAX_IGNORE_FILE_BYTES} bytes are not read as ignore rules, so the point ${id.slice(0, 8)} has what they may hide too`,
+    `${names}: ignore files of more than ${MAX_IGNORE_FILE_BYTES} bytes are not read, so the point ${id.slice(0, 8)} also has the files that they would ignore`,
   );
 }

@@ -59,15 +59,15 @@ export function waysBack(found: FoundWorkspace): string {
   const quoted = shellPath(found.folder);
   const problem = whyNotThere(found);
   const restore =
-    problem === null ? `\`cairn -C ${quoted} restore latest\` gives it back` : `${problem.reason}: ${problem.hint}`;
-  return `${restore}; where it was moved: cairn relocate ${quoted} NEW`;
+    problem === null ? `\`cairn -C ${quoted} restore latest\` restores it` : `${problem.reason}: ${problem.hint}`;
+  return `${restore}; if you moved it: cairn relocate ${quoted} NEW`;
 }
 
 /** Throws `refused` where the folder may not be made again at its path. */
 export function requirePlace(found: FoundWorkspace): void {
   const problem = whyNotThere(found);
   if (problem === null) return;
-  const message = `${printablePath(found.folder)} is not there and is not made again: ${problem.reason}`;
+  const message = `${printablePath(found.folder)} is missing, and Cairn does not make it again: ${problem.reason}`;
   throw new CairnError("refused", message, { hint: problem.hint });
 }
 
@@ -78,20 +78,20 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | 
   const above = quotedPath(parent);
   if (isAnythingThere(folder))
     return {
-      reason: "something that is no folder lies there",
-      hint: `move ${quotedPath(folder)} away first; nothing of it was touched`,
+      reason: "a file that is not a folder lies there",
+      hint: `move ${quotedPath(folder)} away first; Cairn did not change it`,
     };
   if (!isFolderThere(parent))
     return {
-      reason: `the folder above it is not there either`,
-      hint: `mount the disk it was on, or: mkdir -p ${above}`,
+      reason: `its parent folder is missing too`,
+      hint: `mount the disk that the folder was on, or: mkdir -p ${above}`,
     };
   // Its control directory lies there, so what it lay on is there.
   if (isBeside(control.root, folder) || isInMountOf(control, parent)) return null;
   if (isOnFileSystemOf(readWorkspace(control, workspace.name) ?? workspace, parent)) return null;
   return {
-    reason: `it was on another file system than what is mounted at ${above} now`,
-    hint: `mount its disk; or restore with --to into another folder; or, for it to lie here from now on: mkdir ${shellPath(folder)}, then restore with --allow unmounted`,
+    reason: `it was on another file system than the one that is mounted at ${above} now`,
+    hint: `mount its disk; or restore with --to into another folder; or, to have the folder here from now on: mkdir ${shellPath(folder)}, then restore with --allow unmounted`,
   };
 }
 

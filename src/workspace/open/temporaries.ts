@@ -46,7 +46,7 @@ export async function makingRoom<T>(control: ControlPaths, work: () => T | Promi
   } catch (error) {
     const failure = toCairnError(error);
     if (failure.code !== "no_space") throw error;
-    const hint = `free some space elsewhere on the file system of ${control.root}, then try again`;
+    const hint = `free some space on the file system of ${control.root}, then try again`;
     throw reworded(failure, { hint, cause: error });
   }
 }

@@ -101,8 +101,8 @@ export class Workspace {
   /** To be asked right before what commits something. Throws a retryable `busy`. */
   requireLock(): void {
     if (this.isStillLocked) return;
-    throw new CairnError("busy", "another process has taken over while this one stood still", {
-      hint: "it has finished or taken back what was under way: see `cairn status`, then try again",
+    throw new CairnError("busy", "this process was suspended too long, and another process took over its lock", {
+      hint: "see `cairn status`, then try again: the other process has finished or taken back the interrupted command",
     });
   }
 

@@ -224,7 +224,7 @@ test(
     assert.equal(where(), "user-state");
     open(0o777);
     assert.notEqual(where(), "user-state");
-    assert.match(controlWarnings(join(state, "x"), folder).at(-1) ?? "", /everybody may rename what lies in .*state$/);
+    assert.match(controlWarnings(join(state, "x"), folder).at(-1) ?? "", /every user may rename entries of .*state$/);
     open(0o1777);
     assert.equal(where(), "user-state", "the sticky bit");
     mkdirSync(join(state, "cairn"));

@@ -84,7 +84,7 @@ export function chooseControlDirectory(folder: RawPath, options: ChooseOptions):
       throw new CairnError("refused", `the control directory ${given} would lie inside ${printablePath(folder)}`, {
         hint: "name a place outside the folder with --control-dir",
       });
-    return { root: given, where: "given", reason: "it was asked for" };
+    return { root: given, where: "given", reason: "you named it" };
   }
   const state = join(userStateDirectory(), "control", id);
   const others = whoMayMove(state, folder);
@@ -106,7 +106,7 @@ export function chooseControlDirectory(folder: RawPath, options: ChooseOptions):
       },
     );
   const reason =
-    "the folder's file system has no place outside it that can be written and locked, and that nobody else may rename";
+    "the folder's file system has no place outside the folder that Cairn can write and lock, and that no other user may rename";
   return { root: state, where: "user-state", reason };
 }
 
@@ -296,7 +296,9 @@ function* onceKept(
       workspace = workspaceOnceOf(control, folder);
     } catch (error) {
       if (isGiven) throw error;
-      warnings.push(`whether the folder was kept in ${control.root} cannot be told: ${toCairnError(error).message}`);
+      warnings.push(
+        `Cairn cannot tell if ${control.root} has save points of the folder: ${toCairnError(error).message}`,
+      );
       continue;
     }
     if (workspace !== null) yield { control, workspace };
@@ -376,7 +378,8 @@ export async function initSelfContained(path: string, options: InitFolderOptions
   const folder = join(root, MAIN_WORKSPACE);
   const made = (): FoundWorkspace | null => (existsSync(control.file) ? findWorkspace(root, { exact: true }) : null);
   const present = made();
-  if (present !== null) return { found: present, created: false, reason: "it is one already", warnings: [] };
+  if (present !== null)
+    return { found: present, created: false, reason: "it already is a self-contained workspace", warnings: [] };
   for (const each of [root, folder]) requireNotDaemons(Buffer.from(each));
   const released = releasedMain(control, folder);
   if (released !== null) {
@@ -454,7 +457,7 @@ function requireFree(root: string): void {
   });
   if (isFree) return;
   throw new CairnError("already_exists", `${root} is not empty`, {
-    hint: `to keep that folder as it is, use: cairn init ${shellPath(root)}`,
+    hint: `to make this folder itself the workspace, run: cairn init ${shellPath(root)}`,
   });
 }
 

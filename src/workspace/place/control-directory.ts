@@ -144,7 +144,7 @@ export async function createControlDirectory(root: string, options: NewControl):
 function refuseOccupied(root: string): void {
   if (!existsSync(root)) return;
   if (statSync(root).isDirectory() && readdirSync(root).length === 0) return;
-  throw new CairnError("already_exists", `${root} is there and is no control directory`, {
+  throw new CairnError("already_exists", `${root} exists and is not a control directory`, {
     hint: "choose an absent or empty folder",
   });
 }
@@ -227,7 +227,7 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
   } finally {
     clearAway(staged);
   }
-  throw new CairnError("already_exists", `the workspace ${JSON.stringify(options.name)} is there already`);
+  throw new CairnError("already_exists", `the workspace ${JSON.stringify(options.name)} exists already`);
 }
 
 /** The places of a workspace that still lies under another name, its caches beside the rest. */
@@ -360,7 +360,7 @@ export function writeRecord(control: ControlPaths, path: string, bytes: Uint8Arr
 /** The hint for a file without which doctor is not led here either. */
 export function wayWithout({ store, storePassword }: ControlPaths, what = "that file"): string {
   const restic = `restic -r ${shellPath(store)} --password-file ${shellPath(storePassword)} snapshots`;
-  return `put ${what} back from a copy; what the store holds can be read without it: ${restic}`;
+  return `put ${what} back from a copy; without it, restic can still read the store: ${restic}`;
 }
 
 /** The control directory's own file, null where there is none. Throws `damaged`, `newer_version`. */
@@ -479,7 +479,7 @@ export function writePolicy(control: ControlPaths, policy: PolicyFile): void {
 
 /** The repository that was kept for a workspace, null where there is none. Throws `damaged`, `newer_version`. */
 export function readKeptRepository(paths: WorkspacePaths): KeptRepositoryFile | null {
-  const hint = "keep it again: cairn backup use -r REPOSITORY";
+  const hint = "set the repository again: cairn backup use -r REPOSITORY";
   return readRecord(paths.repository, decodeKeptRepository, { maxBytes: 1 << 20, hint });
 }
 

@@ -210,7 +210,7 @@ export function workspaceNameOf(directory: string): string | null {
 
 /** The character that bytes which are not UTF-8 become in variables. */
 const REPLACEMENT = "\uFFFD";
-const ELSEWHERE = "choose a place that is: --control-dir DIR, or XDG_STATE_HOME in place of the home directory's";
+const ELSEWHERE = "choose a place with a UTF-8 path: --control-dir DIR, or set XDG_STATE_HOME";
 
 /**
  * Throws `unsupported` where a control directory that is to be made would lie below a name that is not UTF-8: it is reached by
@@ -230,7 +230,7 @@ export function requireWhole(path: string, hint: string = ELSEWHERE): void {
 
 /** The text of a real path in which a control directory is to be made. Throws `unsupported`. */
 export function textOf(real: Buffer): string {
-  const hint = "choose a path that is";
+  const hint = "choose a path in UTF-8";
   if (!isUtf8(real)) throw notText(real, hint);
   const text = real.toString("utf8");
   requireWhole(text, hint);

@@ -134,10 +134,14 @@ export function requireNotDaemons(folder: Buffer): void {
   const kept = Buffer.from(rawPath(mark));
   const shown = printablePath(folder);
   const moved = byPath === null ? `, as ${printablePath(kept)}` : "";
-  throw new CairnError("no_daemon", `root's daemon keeps ${shown}${moved}, and does not answer at ${mark.socket}`, {
-    hint: `have the daemon started, then try again: sudo systemctl start cairn; to keep the folder without it: sudo cairn release ${shellPath(kept)}`,
-    details: { kept: printablePath(kept), socket: mark.socket },
-  });
+  throw new CairnError(
+    "no_daemon",
+    `${shown} is a workspace of root's daemon${moved}, which does not answer at ${mark.socket}`,
+    {
+      hint: `start the daemon, then try again: sudo systemctl start cairn; to use the folder without the daemon: sudo cairn release ${shellPath(kept)}`,
+      details: { kept: printablePath(kept), socket: mark.socket },
+    },
+  );
 }
 
 /** The mark of a folder that is served. */

@@ -298,7 +298,7 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
   if (listed.length === 0)
     throw new CairnError(
       "damaged",
-      `${printablePath(folder)} is kept in ${control.root}, where the records of its workspace are missing`,
+      `${printablePath(folder)} has its save points in ${control.root}, where the records of the workspace are missing`,
       { hint: `${wayWithout(control, "them")}; or forget the folder with: cairn release ${shellPath(folder)}` },
     );
   const workspace = requireReadable(listed, (each) => each.id === registration.workspace_id);
@@ -306,7 +306,7 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
   if (workspace === null && isOther)
     throw new CairnError(
       "not_found",
-      `${printablePath(folder)} is kept in ${control.root}, where another control directory lies now`,
+      `${printablePath(folder)} had its save points in ${control.root}, where another control directory lies now`,
       { hint: waysWithoutControl(folder) },
     );
   // Somebody with another registry may have relocated or released it.
@@ -325,20 +325,20 @@ export function movedControlLine(from: RawPath, to: RawPath): string {
  */
 function controlIsMissing(folder: Buffer, registration: Registration): CairnError {
   const root = controlOf(registration);
-  const kept = `${printablePath(folder)} is kept in ${root}`;
+  const kept = `${printablePath(folder)} has its save points in ${root}`;
   const forgets = `forget the folder with: cairn release ${shellPath(folder)}`;
   const names = namesIfThere(root);
   if (names.length > 0) {
     const lost = ["cairn.json", "workspaces"].filter((name) => !names.includes(name));
     return new CairnError("not_found", `${kept}, where ${lost.join(" and ")} is missing`, {
-      hint: `put that back from a copy, or ${forgets}`,
+      hint: `put the missing files back from a copy, or ${forgets}`,
     });
   }
-  return new CairnError("not_found", `${kept}, which is not there`, { hint: waysWithoutControl(folder) });
+  return new CairnError("not_found", `${kept}, which is missing`, { hint: waysWithoutControl(folder) });
 }
 
 function waysWithoutControl(folder: Buffer): string {
-  return `mount or restore that folder; where it was moved: ${movedControlLine(folder, folder)}; or forget the folder with: cairn release ${shellPath(folder)}`;
+  return `mount or restore the folder with the save points; if you moved it: ${movedControlLine(folder, folder)}; or forget the folder with: cairn release ${shellPath(folder)}`;
 }
 
 /** The workspace whose folder is exactly this real path. */
@@ -373,7 +373,7 @@ function mainWorkspace(control: ControlPaths): FoundWorkspace | null {
 /** A workspace of a control directory, also one that was released. Throws `not_found` when the directory is not there. */
 export function workspaceIn(control: ControlPaths, workspace: PlacedWorkspace): FoundWorkspace {
   const controlFile = readControl(control);
-  if (controlFile === null) throw new CairnError("not_found", `${control.root} is not there any more`);
+  if (controlFile === null) throw new CairnError("not_found", `${control.root} no longer exists`);
   return found({ control, controlFile, workspace });
 }
 
@@ -413,7 +413,7 @@ function requireTrusted({ control, folder }: FoundWorkspace): void {
   if (isTrusted(control.root, there) || ownerBesidesUs(control.file) === null) return;
   throw new CairnError(
     "refused",
-    `${control.root} is the control directory of ${printablePath(folder)}, which is not its owner's`,
+    `${control.root} is the control directory of ${printablePath(folder)}, but the two have different owners`,
     { hint: `to use it all the same: -C ${shellPath(folder)} --control-dir ${shellPath(control.root)}` },
   );
 }
@@ -438,7 +438,7 @@ export function openControlDirectory(root: string, folder?: RawPath): FoundWorks
     const workspace = keptWorkspace(listWorkspaces(control), (each) => pathIs(each, real));
     if (workspace !== null) return found({ control, controlFile, workspace }, real);
   }
-  const why = controlFile === null ? "is no control directory" : "does not keep that folder";
+  const why = controlFile === null ? "is not a control directory" : "has no save points of that folder";
   throw new CairnError("not_a_workspace", `${root} ${why}`, { hint: "see `cairn workspaces`" });
 }
 
@@ -467,8 +467,8 @@ export function requireStillKept(then: FoundWorkspace): PlacedWorkspace {
     if (readControl(control) === null) throw controlGone(then);
     throw new CairnError(
       "not_found",
-      `the workspace ${JSON.stringify(workspace.name)} of ${printablePath(folder)} is not there any more`,
-      { hint: "`cairn workspaces` lists what is kept" },
+      `the workspace ${JSON.stringify(workspace.name)} of ${printablePath(folder)} no longer exists`,
+      { hint: "`cairn workspaces` lists all workspaces" },
     );
   }
   if (now.id !== workspace.id) throw controlReplaced(then);
@@ -476,13 +476,13 @@ export function requireStillKept(then: FoundWorkspace): PlacedWorkspace {
     const moved = rawPath(now);
     throw new CairnError(
       "conflict",
-      `${printablePath(folder)} is not where this workspace lies any more: it was relocated to ${printablePath(moved)}`,
+      `${printablePath(folder)} is no longer this workspace's folder: the workspace was relocated to ${printablePath(moved)}`,
       goOnAt(moved),
     );
   }
   if (isReleased(now) && !isReleased(workspace))
-    throw new CairnError("not_a_workspace", `${printablePath(folder)} was released, and is kept no more`, {
-      hint: `\`cairn save ${shellPath(folder)}\` keeps it again, with the points that it had`,
+    throw new CairnError("not_a_workspace", `${printablePath(folder)} was released, and is no longer a workspace`, {
+      hint: `\`cairn save ${shellPath(folder)}\` makes it a workspace again, with its earlier points`,
     });
   return now;
 }
@@ -497,7 +497,7 @@ function isSamePlace({ controlFile, workspace: then }: FoundWorkspace, now: Plac
 
 function goOnAt(folder: string | Uint8Array): { hint: string; details: Record<string, unknown> } {
   return {
-    hint: `go on there: cairn -C ${shellPath(folder)} …; in a program, open that path`,
+    hint: `use the new path: cairn -C ${shellPath(folder)} …; in a program, open that path`,
     details: { relocated_to: displayPath(folder) },
   };
 }
@@ -518,12 +518,12 @@ export function unlessControlIsGone(then: FoundWorkspace, error: unknown): unkno
 }
 
 function controlGone(then: FoundWorkspace): CairnError {
-  const message = `${then.control.root}, where ${printablePath(then.folder)} was kept, is not there any more`;
+  const message = `${then.control.root}, with the save points of ${printablePath(then.folder)}, no longer exists`;
   return withPresentPlace(then, "not_found", message);
 }
 
 function controlReplaced(then: FoundWorkspace): CairnError {
-  const message = `${then.control.root} is another workspace's by now than the one that was opened at ${printablePath(then.folder)}`;
+  const message = `${then.control.root} no longer belongs to the workspace that was opened at ${printablePath(then.folder)}`;
   return withPresentPlace(then, "conflict", message);
 }
 
@@ -537,10 +537,10 @@ function withPresentPlace(then: FoundWorkspace, code: "not_found" | "conflict", 
   )?.registration;
   if (known === undefined || known === null)
     return new CairnError(code, message, {
-      hint: "mount it, where it was unmounted; else open the folder where it lies now; `cairn workspaces` lists what is kept",
+      hint: "mount it if it was unmounted; open the workspace at its new path if it was moved: `cairn workspaces` lists all workspaces",
     });
   const folder = rawPath(known);
-  const place = `it lies at ${printablePath(folder)} now, kept in ${controlOf(known)}`;
+  const place = `the workspace is at ${printablePath(folder)} now, with its save points in ${controlOf(known)}`;
   return new CairnError(code, `${message}; ${place}`, goOnAt(folder));
 }
 
@@ -560,7 +560,7 @@ export function noteFolder(
   if (isOtherFolder(found)) {
     recordFolder(found);
     call.onWarning?.(
-      `${printablePath(folder)} is another folder than the one that was saved before; the path decides, so its save points go on`,
+      `${printablePath(folder)} is not the folder that was saved before (another inode); Cairn goes by the path, so this save continues the same workspace`,
     );
   } else if (workspace.mount_point === undefined) {
     if (readWorkspace(control, workspace.name)?.mount_point === undefined) recordFolder(found);

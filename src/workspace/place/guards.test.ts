@@ -144,7 +144,8 @@ test("too little space is told with exit 8 and can be allowed", (context) => {
   assert.throws(
     () => checkSpace(control, freeBytes - (1 << 20)),
     (error) =>
-      error instanceof CairnError && / free; .* are needed, and 16 MiB are left to others on it$/.test(error.message),
+      error instanceof CairnError &&
+      / free; .* are needed, and Cairn keeps 16 MiB free for other programs$/.test(error.message),
   );
   checkSpace(control, Number.MAX_SAFE_INTEGER, { allow: ["space"] });
 });

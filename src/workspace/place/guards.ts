@@ -31,15 +31,15 @@ export interface LocationOptions {
 
 function refusal(folder: Uint8Array, reason: string, guard?: GuardName, instead = "choose another folder"): CairnError {
   const hint = guard === undefined ? instead : `${instead}, or override with --allow ${guard}`;
-  return new CairnError("refused", `refused to keep ${printablePath(folder)}: ${reason}`, {
+  return new CairnError("refused", `refused to make a workspace of ${printablePath(folder)}: ${reason}`, {
     hint,
     details: guard === undefined ? {} : { guard },
   });
 }
 
 const NOT_UTF8 =
-  "a path that is not UTF-8 cannot be named here: rename the folder, or keep one above it, in which names may be of any bytes";
-const QUOTED = "the shell puts your home for ~ only where no quotes are around it";
+  "rename the folder, or name a folder above it: Cairn cannot be given a path that is not UTF-8, but the names inside a workspace may be any bytes";
+const QUOTED = "write ~ without quotes: the shell replaces only an unquoted ~ by your home directory";
 
 /** The folder's real path. Throws `not_found`, `permission`, and `refused` for what is no directory. */
 export function realFolder(path: RawPath): Buffer {
@@ -81,7 +81,7 @@ const PSEUDO = new Set(
 function refusePseudo(folder: Buffer): void {
   const type = mountOf(existingAncestor(folder))?.type;
   if (type !== undefined && PSEUDO.has(type))
-    throw refusal(folder, `it shows what the kernel has (${type}), not files that are kept anywhere`);
+    throw refusal(folder, `it is a view of the kernel (${type}), not files on a disk`);
 }
 
 /** Throws `refused` for a folder at or inside any user's control directory. */
@@ -94,10 +94,10 @@ function refuseInsideControl(folder: Buffer): void {
   }
   const state = realOrItself(userStateDirectory());
   if (isAtOrBelow(folder, state))
-    throw refusal(folder, `it lies in ${state.toString("utf8")}, where Cairn keeps its records`);
+    throw refusal(folder, `it lies in ${state.toString("utf8")}, where Cairn stores its records`);
 }
 
-const RELEASE = (folder: RawPath): string => `stop keeping that one first (cairn release ${shellPath(folder)})`;
+const RELEASE = (folder: RawPath): string => `release that workspace first (cairn release ${shellPath(folder)})`;
 
 /** Tells whether a workspace has a point; one without any never stands in another's way. */
 function hasPoints({ points }: WorkspacePaths): boolean {
@@ -120,9 +120,9 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
   if (process.geteuid?.() !== 0 && isAroundDaemons(folder))
     throw refusal(
       folder,
-      "a folder that root's daemon keeps lies in it",
+      "a workspace of root's daemon lies in it",
       "nested",
-      "have root stop keeping that one first",
+      "have root release that workspace first",
     );
   const state = realOrItself(userStateDirectory());
   for (const control of controlDirectoriesInside(folder)) {
@@ -146,7 +146,7 @@ export function checkLocation(folder: Buffer, options: LocationOptions = {}): vo
       undefined,
       "name folders in it, one by one: /etc, /srv",
     );
-  if (isAtOrBelow(folder, "/.cairn")) throw refusal(folder, "/.cairn is where a point's own records lie");
+  if (isAtOrBelow(folder, "/.cairn")) throw refusal(folder, "Cairn uses the path /.cairn for a point's own records");
   refusePseudo(folder);
   refuseInsideControl(folder);
   if (!allowed("home")) refuseHomes(folder);

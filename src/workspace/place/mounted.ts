@@ -26,7 +26,7 @@ export function whyUnmounted(found: FoundWorkspace, crossMounts = false): string
     // A control directory on the same disk can only be read while the disk is mounted.
     const isElsewhere = !isAtOrBelow(control.root, place) && !isSameFolder(known, folder);
     if (isElsewhere && !isMountPoint(place))
-      return `${printablePath(folder)} is empty, and nothing is mounted at ${printablePath(place)}, where its disk was at the last save`;
+      return `${printablePath(folder)} is empty, and nothing is mounted at ${printablePath(place)}, where its disk was mounted at the last save`;
   }
   if (!crossMounts) return null;
   const gone = (known.mounts_inside ?? [])
@@ -34,7 +34,7 @@ export function whyUnmounted(found: FoundWorkspace, crossMounts = false): string
     .find((place) => isFolderThere(place) && isBare(place) && !isMountPoint(place));
   return gone === undefined
     ? null
-    : `${printablePath(gone)} is empty, and the disk that was mounted there at the last save is not`;
+    : `${printablePath(gone)} is empty, and the disk that was mounted there at the last save is not mounted now`;
 }
 
 /**
@@ -46,7 +46,7 @@ export function requireMounted(found: FoundWorkspace, { allow, crossMounts }: Mo
   if (problem === null) return;
   if (allow?.includes("unmounted") === true) return recordFolder(found);
   throw new CairnError("refused", problem, {
-    hint: "mount it, then try again; if the folder is to lie here from now on, save or restore it once with --allow unmounted",
+    hint: "mount the disk, then try again; to have the folder here from now on, save or restore it once with --allow unmounted",
     details: { guard: "unmounted" },
   });
 }

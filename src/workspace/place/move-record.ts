@@ -47,7 +47,7 @@ export async function followFolder(
  */
 export function moveWorkspace({ control, workspace }: Kept, from: Buffer, to: Buffer): void {
   const controlFile = readControl(control);
-  if (controlFile === null) throw new CairnError("not_found", `${control.root} is not there any more`);
+  if (controlFile === null) throw new CairnError("not_found", `${control.root} no longer exists`);
   const entry: NewRegistration = {
     folder: to,
     control: control.root,

@@ -59,12 +59,12 @@ export function whoMayMove(control: string, folder: RawPath): string | null {
     const place = Buffer.from(at, "latin1");
     const { uid, gid, mode } = statSync(place);
     const shown = printablePath(place);
-    if (isOther(uid)) return `the user ${uid}, to whom ${shown} belongs, may rename what lies in it`;
+    if (isOther(uid)) return `the user ${uid}, the owner of ${shown}, may rename its entries`;
     // With the sticky bit only the owner of what lies there, who was asked before, and the folder's own.
     const isSticky = (mode & 0o1000) !== 0;
-    if (!isSticky && (mode & 0o002) !== 0) return `everybody may rename what lies in ${shown}`;
+    if (!isSticky && (mode & 0o002) !== 0) return `every user may rename entries of ${shown}`;
     if (!isSticky && (mode & 0o020) !== 0 && membersOf(gid).some(isOther))
-      return `the group ${gid} may rename what lies in ${shown}`;
+      return `the group ${gid} may rename entries of ${shown}`;
     if (at === dirname(at)) return null;
   }
 }
@@ -89,7 +89,7 @@ export function requireOpen({ root }: ControlPaths, folder: Buffer): void {
     const isOwn = uid === process.geteuid?.();
     throw new CairnError(
       "permission",
-      `the save points of ${printablePath(folder)} lie in ${root}, which is closed to you; it belongs to ${isOwn ? "you" : `the user ${uid}`}`,
+      `the save points of ${printablePath(folder)} lie in ${root}, which you may not enter; it belongs to ${isOwn ? "you" : `the user ${uid}`}`,
       {
         hint: isOwn ? `open it: chmod u+rwx ${shellPath(root)}` : `work as that user: sudo -u '#${uid}' cairn …`,
         cause: error,
@@ -103,7 +103,7 @@ export function warnRoot({ root }: ControlPaths, onWarning: ((message: string) =
   const owner = process.geteuid?.() === 0 ? ownerOf(root) : null;
   if (owner === null || owner.uid === 0) return;
   onWarning?.(
-    `the save points of this folder belong to the user ${owner.uid}, who may not read what root writes among them: work as that user (sudo -u '#${owner.uid}' cairn …), or give it back afterwards: ${giveBack(root, owner)}`,
+    `the save points of this folder belong to the user ${owner.uid}, who may not read files that root writes there: work as that user (sudo -u '#${owner.uid}' cairn …), or give the files back afterwards: ${giveBack(root, owner)}`,
   );
 }
 
@@ -126,7 +126,7 @@ export function warnRootOfPlaces(
   const { uid } = others[0]!.owner;
   const names = others.map(({ place }) => printablePath(place)).join(" and ");
   onWarning?.(
-    `${names} ${others.length === 1 ? "belongs" : "belong"} to the user ${uid}, who may not use what root writes there: work as that user (sudo -u '#${uid}' cairn …)${instead === null ? "" : ` or ${instead}`}, or give it back afterwards: ${lines.join("; ")}`,
+    `${names} ${others.length === 1 ? "belongs" : "belong"} to the user ${uid}, who may not use files that root writes there: work as that user (sudo -u '#${uid}' cairn …)${instead === null ? "" : ` or ${instead}`}, or give the files back afterwards: ${lines.join("; ")}`,
   );
 }
 
@@ -149,7 +149,7 @@ export function hintOfOthers(place: string, error: unknown): string | null {
   if (own === undefined || own === 0 || !isClosedByAnother(error, own)) return null;
   const found = firstOf(place, (uid) => uid === own);
   if (found === null) return null;
-  return `what root or another user wrote there is not yours to use; to get it: ${giveBack(found.path, found.owner)}`;
+  return `root or another user wrote files there that you may not use; to become their owner: ${giveBack(found.path, found.owner)}`;
 }
 
 /** True when the path that the system refused is not this user's, or lies in something that is not. */

@@ -150,11 +150,11 @@ function stateDirectoryClosed(cause: CairnError): CairnError {
   const from = configuredState() === null ? "HOME" : "XDG_STATE_HOME";
   return new CairnError(
     "permission",
-    `${userStateDirectory()}, where Cairn keeps your records, is closed to you: ${cause.message}`,
+    `${userStateDirectory()}, where Cairn stores your records, cannot be used: ${cause.message}`,
     {
       hint:
         hintOfOthers(userStateDirectory(), cause) ??
-        `it follows from ${from} in the environment; set that to a folder of your own`,
+        `set ${from} in the environment, from which this path follows, to a folder of your own`,
       cause,
     },
   );
@@ -228,7 +228,7 @@ export function tellOfGone(own?: Buffer): string | null {
   if (gone.length === 0) return null;
   const [are, it] = gone.length === 1 ? ["is", "it"] : ["are", "they"];
   const more = gone.length > SHOWN_GONE ? ` and ${gone.length - SHOWN_GONE} more` : "";
-  return `${gone.slice(0, SHOWN_GONE).join(", ")}${more} ${are} kept and not there any more: where ${it} became another folder, \`cairn relocate OLD NEW\` goes on with the save points`;
+  return `${gone.slice(0, SHOWN_GONE).join(", ")}${more} ${are} missing, but still registered: if ${it} moved to another folder, \`cairn relocate OLD NEW\` connects the save points with that folder`;
 }
 
 const SHOWN_GONE = 3;
@@ -352,7 +352,7 @@ export function finishReleases(): ReleaseNote[] {
  */
 export function finishRelease({ file, place, key }: ReleaseNote): boolean {
   // Its file system may come back.
-  if (!existsSync(dirname(place))) throw new CairnError("not_found", `${dirname(place)} is not there any more`);
+  if (!existsSync(dirname(place))) throw new CairnError("not_found", `${dirname(place)} no longer exists`);
   const isLeft = existsSync(place);
   if (isLeft) {
     // While its file system was away, the folder may have become another workspace, which stays registered.

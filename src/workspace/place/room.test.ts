@@ -25,7 +25,7 @@ test("a save and a restore leave the same share of a small file system to others
       (error) =>
         error instanceof CairnError &&
         error.details?.["needed_bytes"] === most + 1 &&
-        / lacks 1 B: it has .* free; .* on it$/.test(error.message),
+        / lacks 1 B: it has .* free; .*Cairn keeps .* free for other programs$/.test(error.message),
     );
 });
 
@@ -53,9 +53,9 @@ test("what a place lies on is told when it is memory, can be taken out, or hangs
   const told = (device: string, type: string): string | null =>
     whatMayGo("/x", "/home/ana", parseMountinfo(`1 0 ${device} / /x rw - ${type} /none rw`)[0]!, system);
   assert.equal(told("8:1", "ext4"), null);
-  assert.equal(told("8:17", "ext4"), "on the removable disk sdb: without it there are none");
-  assert.equal(told("179:1", "vfat"), "on the removable disk mmcblk0: without it there are none");
-  assert.equal(told("0:40", "tmpfs"), "in memory (tmpfs): they are gone with a reboot");
+  assert.equal(told("8:17", "ext4"), "on the removable disk sdb: without that disk there are none");
+  assert.equal(told("179:1", "vfat"), "on the removable disk mmcblk0: without that disk there are none");
+  assert.equal(told("0:40", "tmpfs"), "in memory (tmpfs): a reboot deletes them");
   assert.equal(told("0:41", "btrfs"), null);
   assert.match(whatMayGo(join(system, "devices/none"), system)!, /^inside the folder: /);
 });

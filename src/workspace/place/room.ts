@@ -41,7 +41,7 @@ export function requireRoom(place: RawPath, bytes: number, { hint, guard }: { hi
   const needed = bytes === 0 ? "" : `${formatBytes(bytes)} are needed, and `;
   throw new CairnError(
     "no_space",
-    `the file system of ${printablePath(place)} lacks ${formatBytes(bytes + reserveBytes - freeBytes)}: it has ${formatBytes(freeBytes)} free; ${needed}${formatBytes(reserveBytes)} are left to others on it`,
+    `the file system of ${printablePath(place)} lacks ${formatBytes(bytes + reserveBytes - freeBytes)}: it has ${formatBytes(freeBytes)} free; ${needed}Cairn keeps ${formatBytes(reserveBytes)} free for other programs`,
     {
       hint,
       details: {
@@ -80,11 +80,11 @@ export function whatMayGo(
   system = "/sys",
 ): string | null {
   if (isAtOrBelow(existingAncestor(place), rawBytes(folder)))
-    return "inside the folder: no save point has them, and they go with it; keep them elsewhere with --control-dir, or make backups";
+    return "inside the folder: no save point includes them, and they are lost if the folder is; put them elsewhere with --control-dir, or make backups";
   if (mount === null) return null;
-  if (mount.type === "tmpfs" || mount.type === "ramfs") return `in memory (${mount.type}): they are gone with a reboot`;
+  if (mount.type === "tmpfs" || mount.type === "ramfs") return `in memory (${mount.type}): a reboot deletes them`;
   const disk = removableDisk(mount, system);
-  return disk === null ? null : `on the removable disk ${disk}: without it there are none`;
+  return disk === null ? null : `on the removable disk ${disk}: without that disk there are none`;
 }
 
 /** The name of a disk that can be taken out, or hangs on USB. */

@@ -37,7 +37,7 @@ export function keptTrees(control: ControlPaths, onWarning?: (message: string) =
   try {
     return readPolicy(control).kept_trees ?? KEPT_TREES;
   } catch (error) {
-    onWarning?.(`the policy cannot be read, so every held tree stays: ${toCairnError(error).message}`);
+    onWarning?.(`the policy cannot be read, so no clone is removed: ${toCairnError(error).message}`);
     return Infinity;
   }
 }
@@ -129,7 +129,7 @@ export async function removeHeldTrees(
   if (foreign.length > 0) {
     const kept = points.moveAside(foreign, newKeptPlace(control, "cleanup"));
     onWarning?.(
-      `the tree of ${plural(foreign.length, "point")} was gone, and what lay in its place is nothing that Cairn made: it lies in ${kept} now; remove it if nobody needs it`,
+      `the clone of ${plural(foreign.length, "point")} was missing; a folder that Cairn did not make was in its place, and was moved to ${kept}; remove it if you do not need it`,
     );
   }
   if (first === undefined) return true;
@@ -231,9 +231,9 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
   const tree = treePlace(points, point);
   const who = `the point ${descriptor.save_point_id}`;
   if (fs.lstatSync(tree, { throwIfNoEntry: false }) === undefined) {
-    const others = treeOwner(points, point) === point.sequence ? "" : " together with others";
-    return new CairnError("damaged", `${tree}: the tree that ${who} held${others} is gone`, {
-      hint: `it was never sealed, so nothing else has its content; to remove the point: cairn save, so that it is not head, then \`cairn cleanup --only ${descriptor.save_point_id.slice(0, 8)}\``,
+    const others = treeOwner(points, point) === point.sequence ? "" : " and of other points";
+    return new CairnError("damaged", `${tree}: the clone of ${who}${others} is missing`, {
+      hint: `the point was never sealed, so its content is lost; to remove the point: cairn save, so that it is not head, then \`cairn cleanup --only ${descriptor.save_point_id.slice(0, 8)}\``,
     });
   }
   const reason = whyChanged(points, point);
@@ -252,19 +252,19 @@ export function holdsMore(points: Points, point: Point): boolean {
 export function whyTreeIsNotThePoint(points: Points, point: Point): string | null {
   const why = whyTreeDiffers(points, point);
   const isRotten = why === null && isMisread(points, treeOwner(points, point));
-  return isRotten ? "a verification found that its tree reads back otherwise" : why;
+  return isRotten ? "a verification found that its clone differs from the point" : why;
 }
 
 /** Says why the held tree differs, without what a verification found by reading it. */
 export function whyTreeDiffers(points: Points, point: Point): string | null {
   const { made } = point;
-  if (fs.lstatSync(treePlace(points, point), { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
+  if (fs.lstatSync(treePlace(points, point), { throwIfNoEntry: false }) === undefined) return "the point has no clone";
   // What its seal lacks is in the tree.
-  if (!made.complete || made.omitted_count > 0) return "the point left something out";
+  if (!made.complete || made.omitted_count > 0) return "the point left entries out";
   if (point.descriptor.labels.some(({ recovered }) => recovered === true))
-    return "the point has a database as SQLite recovered it, and the tree as it lay there";
+    return "the point has a database as SQLite recovered it, and the clone has it unrecovered";
   const changed = whyChanged(points, point);
-  return changed === null ? null : `the tree ${changed}`;
+  return changed === null ? null : `the clone ${changed}`;
 }
 
 function whyChanged(points: Points, point: Point): string | null {
@@ -312,17 +312,17 @@ export function isAsMade({ descriptor }: Point, place: Buffer): boolean {
 function changedTree(tree: string, who: string, reason: string): CairnError {
   const hint =
     HINTS[reason] ??
-    "nothing else has the content of the point: move away what lies there, then move the tree back that Cairn made; until then the point counts as missing";
-  return new CairnError("damaged", `${tree}: the tree that ${who} held ${reason}`, { hint });
+    "move the folder at this path away, then move the clone that Cairn made back here: only the clone has the content of the point, which is damaged until then";
+  return new CairnError("damaged", `${tree}: the clone of ${who} ${reason}`, { hint });
 }
 
 const HINTS: Readonly<Record<string, string>> = {
   [EMPTY_PLACE]:
-    "copies that stay on one file system, and snapshots of what lies around it, leave a snapshot out: move it back here from where it still is",
+    "move the btrfs snapshot back here from its old place: a copy within one file system, or a snapshot of a folder above, does not include it",
   [CHANGED_TREE]:
-    "what was there at the save cannot be proven any more; copy what you need out of that folder, then remove the point",
+    "copy the files that you need out of that folder, then remove the point: Cairn can no longer prove the saved state",
   [WRITABLE_TREE]:
-    "if nothing was written to it, it counts again once it is read-only: btrfs property set -ts TREE ro true",
+    "if nothing was written to it, make it read-only, and the point is valid again: btrfs property set -ts TREE ro true",
 };
 
 /** The kind of a verification's problem: the tree that a sealed point holds reads back otherwise than the point has it. */
@@ -392,7 +392,7 @@ export function requireAsMade(points: Points, point: Point, { scan }: { scan: Sc
   const changed = changedSince(scan, tree, Date.parse(descriptor.created_at));
   if (changed !== null) {
     const who = `the point ${descriptor.save_point_id}`;
-    throw new CairnError("damaged", `${tree}: the tree that ${who} held ${CHANGED_TREE}: ${changed}`, {
+    throw new CairnError("damaged", `${tree}: the clone of ${who} ${CHANGED_TREE}: ${changed}`, {
       hint: HINTS[CHANGED_TREE]!,
     });
   }
@@ -425,7 +425,7 @@ function asideOrThere(place: string): string {
 
 /** Says that something stays which nothing needs, and what removes it. */
 export function whyLeft(place: string, { message }: CairnError): string {
-  return `${place} could not be removed: ${message}; nothing needs it any more, it only takes room; to remove it: sudo rm -rf ${quotedPath(place)}`;
+  return `${place} could not be removed: ${message}; no point needs it any more; to remove it: sudo rm -rf ${quotedPath(place)}`;
 }
 
 /**

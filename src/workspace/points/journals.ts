@@ -68,9 +68,9 @@ export function requireOwnJournals({ found }: Workspace): void {
     if (owner === undefined) continue;
     throw new CairnError(
       "permission",
-      `a ${operation} that the user ${owner} began is unfinished, and theirs to finish`,
+      `a ${operation} of the user ${owner} was interrupted, and only that user may finish it`,
       {
-        hint: `as that user: sudo -u '#${owner}' cairn -C ${shellPath(found.folder)} status`,
+        hint: `run this to finish it as that user: sudo -u '#${owner}' cairn -C ${shellPath(found.folder)} status`,
         details: { journal: path.join(directory, files[0]), uid: owner },
       },
     );
@@ -114,7 +114,7 @@ function readIntentLink<T>(journal: string, name: string, decode: (target: strin
     throw new CairnError("newer_version", `${place} has version ${version}; this program knows ${VERSION}`, {
       hint: "use a newer Cairn",
     });
-  throw new CairnError("damaged", `${place} cannot be understood`, {
+  throw new CairnError("damaged", `${place} is not valid`, {
     hint: "run `cairn doctor --repair`",
   });
 }
@@ -129,7 +129,7 @@ function encodeRestoreFile(intent: RestoreFile): Uint8Array {
 export function decodeRestoreFile(bytes: Uint8Array): RestoreFile {
   const { checksum, ...intent } = decodeRestore(bytes) as RestoreFile & { checksum?: unknown };
   if (checksum !== checksumOf(JSON.stringify(intent)))
-    throw new CairnError("damaged", "its checksum is not that of its text");
+    throw new CairnError("damaged", "its checksum does not match its content");
   return intent;
 }
 

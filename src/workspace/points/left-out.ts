@@ -38,7 +38,7 @@ export interface LeftOutEntry {
 const ERRNO_WORDS: Record<string, string> = {
   EACCES: "permission denied",
   EPERM: "not permitted",
-  EIO: "the disk could not give it",
+  EIO: "the disk could not read it",
   ESTALE: "the file server has lost it",
 };
 
@@ -88,7 +88,7 @@ export function savedWithout(labels: readonly ConsistencyLabel[]): (LeftOutEntry
   return labels.flatMap((label) => {
     const aspects = lackingAspects(label);
     if (aspects.length === 0) return [];
-    const detail = `it was not saved whole${typeof label["reason"] === "string" ? `: ${label["reason"]}` : ""}`;
+    const detail = `it was saved only in part${typeof label["reason"] === "string" ? `: ${label["reason"]}` : ""}`;
     return [{ path: rawPath(label), reason: "unreadable" as const, detail, aspects }];
   });
 }
@@ -135,7 +135,7 @@ export function warnOfDamaged(
     .filter(({ save_point_id: of }) => of === id)
     .map(({ snapshot_id: snapshot, location }) => `; a backup has it: snapshot ${snapshot.slice(0, 8)} in ${location}`);
   onWarning?.(
-    `${what} damaged in the store and left out; \`cairn doctor\` says what is lost, \`cairn history PATH\` which save points have it otherwise${backups.join("")}`,
+    `${what} damaged in the store and left out; \`cairn doctor\` lists the damage, \`cairn history PATH\` lists points with another version${backups.join("")}`,
   );
 }
 

@@ -190,7 +190,7 @@ function isCoarse(mtimeNs: bigint): boolean {
 
 /** Doctor makes no empty one instead: all points would be gone for good, and what the store has of them with the next cleanup. */
 const LOST =
-  "put it back from a copy of the control directory, or from where it was moved to: the store keeps what the save points hold until then";
+  "put the folder back from a copy of the control directory, or move it back if you moved it: until then the store keeps the content of the save points";
 
 /** All sequence numbers that are taken, ascending. `damaged` where it alone is gone. */
 export function listSequences(directory: string): readonly number[] {
@@ -208,7 +208,7 @@ export function listSequences(directory: string): readonly number[] {
     const { code } = error as NodeJS.ErrnoException;
     const isLost = code === "ENOTDIR" || (code === "ENOENT" && existsSync(dirname(directory)));
     if (!isLost) throw toCairnError(error, `list ${directory}`);
-    const what = code === "ENOENT" ? "is not there" : "is no folder any more";
+    const what = code === "ENOENT" ? "is not there" : "is not a folder";
     throw new CairnError("damaged", `the save points' folder ${directory} ${what}`, { hint: LOST, cause: error });
   }
 }

@@ -84,12 +84,12 @@ function sealedOrNot(paths: PointPaths, descriptor: Descriptor, names: readonly 
   if (bytes === null) return descriptor;
   try {
     const seal = decodeSealFile(bytes);
-    if (seal.save_point_id !== descriptor.save_point_id) throw new CairnError("damaged", "it is another point's");
+    if (seal.save_point_id !== descriptor.save_point_id) throw new CairnError("damaged", "it belongs to another point");
     return sealedDescriptor(descriptor, seal);
   } catch (error) {
     const failed = toCairnError(error);
     throw new CairnError(failed.code, `${paths.seal}: ${failed.message}`, {
-      hint: failed.hint ?? "remove that file: the point is sealed again from its tree",
+      hint: failed.hint ?? "remove that file: the next seal reads the point's clone again",
       cause: error,
     });
   }
@@ -107,7 +107,9 @@ function checkedDescriptor(path: string, bytes: Uint8Array, sequence: number): D
     });
   }
   if (descriptor.sequence === sequence) return descriptor;
-  throw new CairnError("damaged", `${path} says it is number ${descriptor.sequence}`, { hint: "see `cairn doctor`" });
+  throw new CairnError("damaged", `${path} has the wrong sequence number, ${descriptor.sequence}`, {
+    hint: "see `cairn doctor`",
+  });
 }
 
 /** A point of its descriptor's bytes and of the files beside it, of which there are those with `names`. */
@@ -216,9 +218,9 @@ function textOf({ rules }: Pick<Descriptor, "rules">): number {
 
 function requireLength(bytes: number): void {
   if (bytes <= MAX_DESCRIPTOR_BYTES) return;
-  const message = `the save point's record would have ${bytes} bytes or more, and may have ${MAX_DESCRIPTOR_BYTES}`;
+  const message = `the save point's record would need ${bytes} bytes or more; the limit is ${MAX_DESCRIPTOR_BYTES}`;
   throw new CairnError("unsupported", message, {
-    hint: "the contents of all ignore files (.cairnignore) are in it: make them smaller",
+    hint: "make the ignore files (.cairnignore) smaller: the record contains all of them",
     details: { record_bytes: bytes },
   });
 }
@@ -257,7 +259,7 @@ function requireChecksum(bytes: Uint8Array): void {
   const length = Math.max(bytes.length - LENGTH, 0);
   const found = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1", length);
   if (found !== `${HEAD}${checksumOf(bytes.subarray(0, length))}${TAIL}`)
-    throw new CairnError("damaged", "its checksum is not that of its bytes");
+    throw new CairnError("damaged", "its checksum does not match its content");
 }
 
 function checksumOf(body: Uint8Array): string {

@@ -127,7 +127,7 @@ export class Points {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toCairnError(error, `claim ${root}`);
       // The listing that this number came from is not so any more, whatever the directory's time says.
       forgetListing(this.#directory);
-      throw new CairnError("conflict", `the sequence number ${sequence} is taken: another process saved meanwhile`, {
+      throw new CairnError("conflict", `another process saved meanwhile, and took the sequence number ${sequence}`, {
         hint: "save again",
       });
     }
@@ -213,7 +213,7 @@ export class Points {
     } catch (error) {
       const failed = toCairnError(error);
       if (failed.code !== "not_found" && failed.code !== "already_exists") throw failed;
-      throw new CairnError("conflict", `the claim of sequence number ${sequence} is gone: another process took over`, {
+      throw new CairnError("conflict", `this save lost its sequence number ${sequence}: another process took over`, {
         hint: "save again",
         cause: error,
       });
@@ -261,7 +261,7 @@ export class Points {
     const bytes = readSmallFile(paths.descriptor, MAX_DESCRIPTOR_BYTES);
     if (bytes === null) {
       if (this.#hasLostDescriptor(sequence))
-        throw new CairnError("damaged", `${paths.descriptor} is not there any more`, { hint: "see `cairn doctor`" });
+        throw new CairnError("damaged", `${paths.descriptor} no longer exists`, { hint: "see `cairn doctor`" });
       throw new CairnError("not_found", `there is no point with sequence number ${sequence}`);
     }
     return pointOf(paths, bytes, { sequence, names: readdirSync(paths.root) });

@@ -100,7 +100,7 @@ export function decodeSteps(bytes: Uint8Array): { steps: Steps; leftOut: LeftOut
   if (head > 0 || text.length === 0) decodeRecord(text.subarray(0, head), FORMAT, VERSION);
   const lines = text.subarray(0, text.lastIndexOf(10, -2) + 1);
   if (text.subarray(lines.length).toString("latin1") !== endLine(sha256(lines)))
-    throw new CairnError("damaged", "the steps of a restore are not what was written");
+    throw new CairnError("damaged", "the checksum of a restore's steps does not match");
   for (let at = head, end: number; at < lines.length; at = end + 1) {
     end = lines.indexOf(10, at);
     if (end === at) continue;
@@ -113,7 +113,7 @@ export function decodeSteps(bytes: Uint8Array): { steps: Steps; leftOut: LeftOut
       const { op: _op, ...what } = step as { op: string };
       leftOut.push({ ...what, path } as unknown as LeftOutEntry);
     } else if (Object.hasOwn(CHECKS, op)) steps.push({ ...(step as object), path } as unknown as Step);
-    else throw fields.wrong("op", "what a restore does");
+    else throw fields.wrong("op", "a step of a restore");
   }
   return { steps, leftOut };
 }

@@ -107,7 +107,7 @@ test("doctor keeps what a killed save left when the copy that was stored again i
 });
 
 const READ_ELSEWHERE =
-  /is damaged or missing: what is needed of it is read from other packs.*`cairn doctor --repair` mends that/;
+  /is damaged or missing: Cairn reads its blobs from other packs.*`cairn doctor --repair` repairs the store/;
 
 test("a restore, a fork and all that looks into a point read what is damaged or lost where another pack has it too", async (t) => {
   const at = await storedTwice(t, "listed");

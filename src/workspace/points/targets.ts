@@ -37,7 +37,9 @@ function beforeHead(points: Points, head: SavePointId | null, steps: number): Po
   const wanted = older.at(-steps);
   if (steps <= older.length && wanted !== undefined) return points.read(wanted);
   const hint = older.length === 0 ? "see `cairn history`" : `the oldest is head~${older.length}`;
-  throw new CairnError("not_found", `head~${steps} is not there: head has ${older.length} saved before it`, { hint });
+  throw new CairnError("not_found", `head~${steps} does not exist: ${older.length} points were saved before head`, {
+    hint,
+  });
 }
 
 const UNIT_MS: Readonly<Record<string, number>> = {
@@ -196,9 +198,9 @@ export function checkPointTags(tags: readonly string[]): void {
   if (reserved === undefined) return;
   throw new CairnError(
     "usage",
-    `${JSON.stringify(reserved.slice(0, 80))} cannot be a tag: as a target it means something else`,
+    `${JSON.stringify(reserved.slice(0, 80))} cannot be a tag: it has another meaning as a target`,
     {
-      hint: "hex digits are ids; latest, head, head~1, undo, times and paths such as ../x have a meaning too. Put a word before it, for example v-2026-11-26",
+      hint: "put a word before it, for example v-2026-11-26: hex digits are ids, and latest, head, head~1, undo, times and paths such as ../x are targets too",
     },
   );
 }
@@ -211,7 +213,7 @@ export function requireAgentsTags(points: Points, tags: readonly string[]): void
     const { save_point_id } = taken.descriptor;
     throw new CairnError(
       "already_exists",
-      `a person's save point, ${save_point_id.slice(0, 8)}, has the tag ${JSON.stringify(tag)}`,
+      `a save point that a person made, ${save_point_id.slice(0, 8)}, already has the tag ${JSON.stringify(tag)}`,
       { hint: "give the point another tag", details: { save_point_id } },
     );
   }
@@ -228,14 +230,14 @@ export function requireChosenId(points: Points, id: string, isImported: boolean)
   const isWord = isImported ? id !== "" : CHOSEN_ID.test(id) && momentOf(id, Date.now()) === null;
   if (!isWord || /^(?:latest|head|head[~^].*|@.*)$/i.test(id))
     throw new CairnError("invalid_id", `not an id for a save point: ${JSON.stringify(id.slice(0, 80))}`, {
-      hint: "letters, digits, dots, dashes and underscores, at most 100, that are no time, and not latest or head",
+      hint: "use at most 100 letters, digits, dots, dashes and underscores; not a time, latest or head",
     });
   const shown = id.slice(0, SHOWN_DIGITS);
   const begun = HEX.test(shown) ? points.withPrefix(shown.toLowerCase()) : [];
   const taken = byChosenId(points, id) ?? [...taggedWith(points, id), ...begun].find((each) => !("problem" in each));
   if (taken === undefined || "problem" in taken) return;
   const { save_point_id } = taken.descriptor;
-  throw new CairnError("already_exists", `the save point ${save_point_id.slice(0, 8)} has the id ${id} already`, {
+  throw new CairnError("already_exists", `the save point ${save_point_id.slice(0, 8)} already has the id ${id}`, {
     details: { save_point_id },
   });
 }
@@ -267,13 +269,13 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   if (tagged.length === 1) return tagged[0]!;
   if (tagged.length > 1)
     throw new CairnError("ambiguous", `${tagged.length} save points have the tag ${JSON.stringify(target)}`, {
-      hint: "use an id; `cairn history` has them",
+      hint: "use an id; `cairn history` lists them",
       details: { candidates: tagged.slice(0, MAX_CANDIDATES).map(candidate) },
     });
   const last = target.length >= LEAST_DIGITS && !HEX.test(target) ? byPrefix(points, target) : null;
   if (last !== null) return last;
   if (HEX.test(target)) throw noSuchId(target);
   throw new CairnError("invalid_id", `not a save point: ${JSON.stringify(target.slice(0, 80))}`, {
-    hint: 'use an id, a prefix of one, latest, head, head~N, a tag of its own or a time (yesterday, "2 hours ago", 2026-11-23 14:00); a path comes beside it: restore head PATH, show head:PATH, diff --path PATH',
+    hint: 'use an id, the first digits of an id, latest, head, head~N, a tag that only one point has, or a time (yesterday, "2 hours ago", 2026-11-23 14:00); name a path apart from it: restore head PATH, show head:PATH, diff --path PATH',
   });
 }

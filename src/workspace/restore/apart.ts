@@ -96,7 +96,8 @@ function factsAfter(place: PlaceApart, steps: Steps): DirectoryFacts {
 
 /** Steps that were not done before the staging folder went, or something else was mounted there: only what is as it should be counts. */
 function notDone(root: Buffer, steps: readonly Step[]): AppliedSteps["kept"] {
-  const detail = "what was mounted there when the restore began is not: mount it and restore again";
+  const detail =
+    "the file system that was mounted there when the restore began is not mounted now: mount it and restore again";
   return steps.flatMap((step) => {
     if (step.op !== "put" && step.op !== "remove") return [];
     const now = fs.lstatSync(joinRaw(root, step.path), { bigint: true, throwIfNoEntry: false });

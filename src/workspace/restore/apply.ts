@@ -143,7 +143,7 @@ export class StepRunner {
     Object.assign(this.#done, { created, updated, deleted });
     this.#keepDatabase(
       steps,
-      isWanted ? "a process began to open the database" : "not all that belongs to the database could be replaced",
+      isWanted ? "a process began to open the database" : "some files of the database could not be replaced",
     );
   }
 
@@ -155,7 +155,8 @@ export class StepRunner {
   }
 
   #keepDatabase(steps: readonly DatabaseStep[], why: string): void {
-    for (const { path } of steps) this.#keep(path, "changed_since", `${why}, so that it stays as it is with its log`);
+    for (const { path } of steps)
+      this.#keep(path, "changed_since", `${why}, so the database and its log were not changed`);
   }
 
   /** Takes a step back that was just done. */
@@ -247,7 +248,12 @@ export class StepRunner {
     const to = { fd: this.#staging, name: this.#to };
     const result = this.#inside(fd, () => renameToFree({ fd, name: this.#from }, to));
     // Displaced before a kill; what has its name now is another name of the same file.
-    if (result === EEXIST) return this.#keep(step.path, "changed_since", "it came back after it had been moved away");
+    if (result === EEXIST)
+      return this.#keep(
+        step.path,
+        "changed_since",
+        "another program made it again after the restore had moved it away",
+      );
     if (result < 0) throw this.#error(result, step.path, "cannot move away");
     this.#done.deleted++;
   }
@@ -264,7 +270,7 @@ export class StepRunner {
     this.#stayed.add(folded(step.path));
     if (this.#options.hidesIgnored(step.path)) return;
     const inside = this.#done.kept.find(({ path }) => isAtOrBelow(path, step.path));
-    if (inside === undefined) this.#keep(step.path, "not_saved", "it holds entries that the undo point does not");
+    if (inside === undefined) this.#keep(step.path, "not_saved", "it contains entries that are not in the undo point");
     else this.#keep(step.path, inside.reason, HOLDS_WHAT_STAYS);
   }
 
@@ -289,7 +295,7 @@ export class StepRunner {
     } else if (result === EEXIST) {
       const now = this.#held.identity(fd, name);
       if (now === null || (now.mode & 0xf000) !== 0x4000)
-        return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+        return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
       // To a file system that takes `NAME` and `name` for one it is another directory of the point, or one that was to go.
       if (!this.#stayed.has(folded(step.path)) && !this.#isListed(fd, step.path, name))
         throw this.#error(result, step.path, "cannot make the directory");
@@ -312,7 +318,7 @@ export class StepRunner {
     const now = this.#held.identity(fd, name);
     if (this.#options.resuming && now !== null && now.inode === step.inode) return this.#counted(step);
     if (step.old === null && now !== null)
-      return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+      return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
     if (step.old !== null && (now === null || !sameIdentity(now, step.old))) {
       return this.#keep(
         step.path,
@@ -327,8 +333,7 @@ export class StepRunner {
         ? renameToFree({ fd: this.#staging, name: this.#from }, { fd, name: this.#to })
         : this.#exchange(fd, step.staged),
     );
-    if (result === EEXIST)
-      return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+    if (result === EEXIST) return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
     if (result < 0) throw this.#error(result, step.path, "cannot put in place");
     const { onPlaced } = this.#options;
     if (onPlaced !== undefined && this.#held.identity(fd, name) !== null) onPlaced(step, this.#held.looked);
@@ -383,7 +388,7 @@ export class StepRunner {
     const now = this.#held.identity(fd, name);
     const fits = now !== null && (this.#options.resuming ? isOldOrDone(now, step) : sameIdentity(now, step.old));
     if (!fits) return this.#keep(step.path, "changed_since", "it was changed during the restore and stays as it is");
-    if (this.#held.isMounted(fd, name)) return this.#keep(step.path, "mounted", "something else is mounted there");
+    if (this.#held.isMounted(fd, name)) return this.#keep(step.path, "mounted", "another file system is mounted there");
     const refused = this.#dropAttributes(fd, name, step.metadata);
     this.#writer.metadataByName(fd, nodeOfMetadata(step.metadata), { name, path: step.path });
     // Setting an owner takes capabilities away, which not everybody may remove.
@@ -429,7 +434,9 @@ export class StepRunner {
 
   #noteAttributes(path: Uint8Array, refused: number): void {
     if (refused === 0) return;
-    const detail = diskTrouble(refused) ?? `an attribute that is to go cannot be removed: ${errnoName(-refused)}`;
+    const detail =
+      diskTrouble(refused) ??
+      `an extended attribute that the point does not have cannot be removed: ${errnoName(-refused)}`;
     this.#done.notSet.push({ path, aspects: ["xattrs"], detail });
   }
 

@@ -196,7 +196,7 @@ function keepDisplaced({ found }: Workspace, { staging, undoId }: ExchangeIntent
   durableMkdir(place);
   const kept = path.join(place, "displaced");
   durableRename(displaced, kept);
-  return `not all of what was there before could be read, so that the save point ${undoId.slice(0, 8)} lacks some of it: the folder as it was lies in ${kept}; remove it when it is not needed`;
+  return `some files of the folder before the restore could not be read, and are not in the save point ${undoId.slice(0, 8)}: that folder lies in ${kept}; remove it when you no longer need it`;
 }
 
 /** Finishes or takes back an exchange that was interrupted; null where there was none. For the lock's holder. */

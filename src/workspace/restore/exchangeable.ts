@@ -25,16 +25,16 @@ const HOLDERS_BUDGET_MS = 100;
  * tree holds beyond the state is known from the seal, or is nothing where the point is known to be ruleless (see ruleless.ts).
  */
 export function whyNotCopied(workspace: Workspace, point: Point, isRuleless = false): string | null {
-  if (!isRuleless && (!point.sealed || hasRules(point.descriptor))) return "ignore rules have a part in the point";
+  if (!isRuleless && (!point.sealed || hasRules(point.descriptor))) return "the point was saved with ignore rules";
   return whyNotWhole(workspace, point);
 }
 
 function whyNotWhole(workspace: Workspace, point: Point): string | null {
-  if (workspace.engine.holder?.atomic !== true) return "the engine does not hold trees of one moment";
+  if (workspace.engine.holder?.atomic !== true) return "the engine does not make atomic snapshots";
   const other = whyTreeIsNotThePoint(workspace.points, point);
   if (other !== null) return other;
   const tree = treePlace(workspace.points, point);
-  if (!isSubvolume(tree)) return "the point holds no tree of one moment";
+  if (!isSubvolume(tree)) return "the clone of the point is not an atomic snapshot";
   return hasNested(Buffer.from(tree)) ? "there are subvolumes inside" : null;
 }
 
@@ -51,26 +51,27 @@ export function whyNotExchanged(
   const isUnread = (kind === "undo" || isRuleless) && !target.sealed;
   const whole = isUnread ? whyNotWhole(workspace, target) : whyNotCopied(workspace, target);
   if (whole !== null) return whole;
-  if (!isSubvolume(root)) return "the folder is no subvolume";
+  if (!isSubvolume(root)) return "the folder is not a subvolume";
   const mounts = readMounts();
   const unknown = whyMountsUnknown(mounts);
   if (unknown !== null) return unknown.reason;
-  if (isMountPoint(root, mounts) || mountsInside(root, mounts).length > 0) return "something is mounted there";
+  if (isMountPoint(root, mounts) || mountsInside(root, mounts).length > 0)
+    return "a file system is mounted at the folder or inside it";
   const [elsewhere] = mountedElsewhere(root, mounts);
-  if (elsewhere !== undefined) return `it is mounted at ${printablePath(elsewhere)} too`;
-  if (boundSockets(root).length > 0) return "a program listens on a socket in it";
+  if (elsewhere !== undefined) return `the folder is also mounted at ${printablePath(elsewhere)}`;
+  if (boundSockets(root).length > 0) return "a program listens on a socket in the folder";
   if (mountOf(root, mounts)?.id !== mountOf(workspace.found.control.root, mounts)?.id)
-    return "the points lie on another mount";
-  if (!mayMove(root, target)) return "a folder that its owner may not write to is moved by root alone";
+    return "the points are on another mount";
+  if (!mayMove(root, target)) return "only root may move a folder that its owner may not write to";
   if (hasNested(root)) return "there are subvolumes inside";
   if (
     !isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL) &&
     !isDeepStrictEqual(attributesOf(root), attributesOf(Buffer.from(treePlace(workspace.points, target))))
   )
-    return "the folder itself has other attributes or access lists than it had then, and no point records them";
+    return "the attributes or access lists of the folder itself have changed since the save, and no point records them";
   if (mayBeLimited(root))
-    return "a quota group limits the folder's subvolume, and would not limit another in its place";
-  return ownInside(root).length > 0 ? "what Cairn keeps for itself lies inside" : null;
+    return "a quota group limits the folder's subvolume, and would not limit the subvolume that replaces it";
+  return ownInside(root).length > 0 ? "files of Cairn's own are inside" : null;
 }
 
 /** Tells if this user may give the folder, and what takes its place, another parent. */
@@ -83,7 +84,7 @@ function mayMove(root: Buffer, { descriptor }: Point): boolean {
 /** Names who would go on working in what was displaced; null where nobody does. */
 export function whyHeld(root: Buffer, isSure: boolean): string | null {
   const { reason, isAll } = lookForHolders(root);
-  return reason ?? (isAll || isSure ? null : "whether a process has something in it open cannot be known");
+  return reason ?? (isAll || isSure ? null : "Cairn cannot find out if a process has files of the folder open");
 }
 
 /** Holds the folder's databases if some processes cannot be asked; tells why where that cannot be. */
@@ -104,7 +105,7 @@ function lookForHolders(root: Buffer): { reason: string | null; isAll: boolean }
   const { holders, unknown } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS });
   const [first] = holders;
   const reason =
-    first === undefined ? null : `process ${first.pid} (${first.command}) has the folder or something in it open`;
+    first === undefined ? null : `process ${first.pid} (${first.command}) has the folder, or a file in it, open`;
   return { reason, isAll: unknown.length === 0 };
 }
 

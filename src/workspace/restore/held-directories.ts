@@ -52,7 +52,7 @@ export class HeldDirectories {
     let fd = this.root;
     for (const part of key.split("/")) {
       if (part === "" || part === "." || part === "..")
-        throw new CairnError("internal", "a path of a plan leads out of the workspace");
+        throw new CairnError("internal", "a path of the plan is outside the workspace");
       putName(this.#name, 0, Buffer.from(part, "latin1"));
       const next = this.sys.open(fd, this.#name, 0, DIRECTORY, 0);
       if (fd !== this.root) this.sys.close(fd);

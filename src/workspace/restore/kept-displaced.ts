@@ -129,13 +129,13 @@ function keepAside(
       if (!isMoved(from, kept))
         throw new CairnError(
           "unsupported",
-          `${printablePath(where)} as it was cannot be kept: it lies on a file system of its own`,
+          `the replaced version of ${printablePath(where)} cannot be kept: it is on another file system`,
         );
     }
     isEmpty = false;
     failpoint("restore.displaced-kept");
     onWarning?.(
-      `${printablePath(where)} was changed while it was restored, and no save point has it as it was then: it lies in ${kept}; remove it when it is not needed`,
+      `${printablePath(where)} was changed during the restore, and no save point has that version: it lies in ${kept}; remove it when you no longer need it`,
     );
   }
 }
@@ -161,7 +161,7 @@ function isMoved(from: Buffer, to: string): boolean {
     fs.renameSync(from, to);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EXDEV") return false;
-    throw toCairnError(error, `move what was displaced to ${to}`);
+    throw toCairnError(error, `move the replaced files to ${to}`);
   }
   fsyncDirectory(path.dirname(to));
   return true;

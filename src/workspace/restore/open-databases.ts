@@ -62,12 +62,12 @@ export async function besidesOpenDatabases(
 
 function isOpen(place: Uint8Array, use: InUse, { isGone, isThere }: { isGone: boolean; isThere: boolean }): CairnError {
   const shown = printablePath(place);
-  const what = isGone ? ", and the point does not have it" : ", which would go on with the file that it has";
+  const what = isGone ? ", and the point does not have it" : ", which would keep using the old file";
   const isKnown = use.unknown.length === 0;
   const end = isKnown
-    ? "end it first"
+    ? "end that process first"
     : "make sure that no program uses it, then move it away with its -wal, -shm and -journal";
-  const through = ", or write the content through SQLite, so that it sees it: --through-sqlite";
+  const through = ", or write the content through SQLite, so that the process sees it: --through-sqlite";
   return new CairnError(
     "refused",
     `the SQLite database ${shown} ${inWords(use)}${isKnown ? what : ""}; nothing was changed`,
@@ -128,9 +128,9 @@ function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRestore, 
     if (log === undefined) continue;
     throw new CairnError(
       "refused",
-      `${printablePath(log)} holds changes to the database that is there now, would damage the one that the point has, and is to stay; nothing was changed`,
+      `${printablePath(log)} holds changes of the present database and would damage the restored one, but the restore may not remove this log; nothing was changed`,
       {
-        hint: "no program has it open: let one that uses it open it once, or move database and log away together; ignore rules and --keep-present are what lets the log stay",
+        hint: "open the database once with a program that uses it, or move the database and its log away together: no program has it open. Ignore rules or --keep-present keep the log",
         details: { path: printablePath(log) },
       },
     );

@@ -143,15 +143,15 @@ function directoryOf({ path, before }: Difference): Uint8Array {
 }
 
 /** Reasons to keep an entry. Taking away one that the target could not read would not bring back what it had. */
-const UNKNOWN_IN_TARGET = "the save point has it as unreadable, so it does not say what was there";
-const PARTIAL_IN_TARGET = "the save point lacks extended attributes of it, so those that are there stay";
-const UNREAD_NOW = "its extended attributes cannot be read, so it could not be saved whole";
-const MOUNTED_THEN = "something was mounted there when it was saved, and left out";
+const UNKNOWN_IN_TARGET = "it was unreadable when it was saved, so the save point does not have its content";
+const PARTIAL_IN_TARGET = "the save point lacks some of its extended attributes, so the present ones stay";
+const UNREAD_NOW = "its extended attributes cannot be read, so the undo point would not have all of it";
+const MOUNTED_THEN = "a file system was mounted there at the save, and was left out";
 const MOUNTED_NOW = "another file system is mounted there";
-export const HOLDS_WHAT_STAYS = "what is in it stays";
+export const HOLDS_WHAT_STAYS = "some of its entries stay";
 export const IN_ANOTHER =
-  "it lies in a subvolume or on a file system of its own, where a restore changes nothing: restore it with --to";
-const OF_CONTROL = "it lies where Cairn keeps its own, which no restore touches";
+  "it is in a nested subvolume or another file system, which a restore in place does not change: restore it with --to";
+const OF_CONTROL = "it is among Cairn's own files, which no restore changes";
 
 function kept(difference: Difference, reason: NonNullable<PlannedEntry["reason"]>, detail: string): PlannedEntry {
   return { ...difference, old: null, action: "keep", reason, detail };
@@ -185,7 +185,7 @@ function unreadableAt({ path, before, after }: Difference, finder: RecordFinder)
 function keptPresent({ present }: PlanInput, difference: Difference): PlannedEntry | null {
   const { before, after } = difference;
   if (before?.type !== "dir" || after?.type === "dir" || present.list(before.subtree!).length === 0) return null;
-  return kept(difference, "keep_present", "a directory with something in it that was to stay stands in its place");
+  return kept(difference, "keep_present", "there is a directory at its path, with entries that --keep-present keeps");
 }
 
 const SLASH = Buffer.from("/");
@@ -271,7 +271,7 @@ export function requirePaths(
 function lacksPath(path: Uint8Array, why: string | null): CairnError {
   const said = why === null ? "is neither in the save point nor in the folder" : `is not in the save point: ${why}`;
   return new CairnError("not_found", `${quotedPath(path)} ${said}`, {
-    hint: "`cairn why PATH` lists the save points in which it came and went",
+    hint: "`cairn why PATH` lists the save points that changed it",
   });
 }
 
@@ -287,8 +287,8 @@ function whyLeftOut(
   if (never.chosenAt(path) !== null) return OF_CONTROL;
   if (unseen.chosenAt(path) !== null) return MOUNTED_THEN;
   if (isThere?.(path) !== true) return null;
-  if (mounts.chosenAt(path) !== null) return `${MOUNTED_NOW}, and nothing was in its place when it was saved`;
-  return scan.notes.ignoredCount > 0 ? "the rules that it was saved by leave it out" : null;
+  if (mounts.chosenAt(path) !== null) return `${MOUNTED_NOW}, and the path did not exist at the save`;
+  return scan.notes.ignoredCount > 0 ? "the ignore rules of the save left it out" : null;
 }
 
 function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
@@ -301,7 +301,7 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
       ...entry,
       action: "keep",
       reason: "unreadable",
-      detail: "what is there now could not be read, so it could not be saved",
+      detail: "its present content could not be read, so the undo point would not have it",
     };
   }
   if (before !== null && record !== null && record.flags & FLAG.UNREAD)
@@ -311,7 +311,7 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
       ...entry,
       action: "keep",
       reason: "changing",
-      detail: "it changes while it is read, so it could not be saved whole",
+      detail: "it changed while it was read, so the undo point may not have one whole version",
     };
   }
   if (before === null) return { ...entry, action: "create" };

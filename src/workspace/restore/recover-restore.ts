@@ -95,7 +95,7 @@ export async function recoverRestore(workspace: Workspace, call: WorkspaceCall):
       };
     // The staging directory may have been in the folder, and have gone with it.
     const detail = isLost
-      ? `the folder was removed, or what was mounted there is not, before the restore of ${short} was recorded; what was there before is saved as ${intent.undo_id.slice(0, 8)}`
+      ? `the folder was removed or unmounted before the restore of ${short} was recorded; the state before the restore is the save point ${intent.undo_id.slice(0, 8)}`
       : `the restore of ${short} had not begun to change the folder`;
     return { operation, outcome: "rolled_back", detail, kept: [] };
   }

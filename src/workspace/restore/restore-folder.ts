@@ -133,7 +133,7 @@ async function takeBack(
   writeState(workspace.found.paths, { ...workspace.state(), last_restore: before });
   failpoint("restore.taken-back");
   const but = leftOut.length === 0 ? "" : `, but for ${plural(leftOut.length, "entry")} that changed meanwhile`;
-  throw new CairnError("interrupted", `stopped, and taken back: the folder is as it was before${but}`, {
+  throw new CairnError("interrupted", `the restore was stopped and taken back: the folder is as it was before${but}`, {
     cause: signal?.reason,
   });
 }
@@ -152,10 +152,10 @@ function requireWritable({ root }: Workspace): void {
     if ((error as NodeJS.ErrnoException).code !== "EROFS") return;
     const shown = printablePath(root);
     const isOwn = isSubvolume(root);
-    throw new CairnError("permission", `nothing can be changed in ${shown}: it is read-only`, {
+    throw new CairnError("permission", `${shown} cannot be restored: it is read-only`, {
       hint: isOwn
-        ? `where the subvolume was made read-only (as a received one is): btrfs property set -ts ${shown} ro false`
-        : "its file system is mounted read-only: look why, then mount it again for writing",
+        ? `if the subvolume is read-only, as after \`btrfs receive\`: btrfs property set -ts ${shown} ro false`
+        : "find out why its file system is mounted read-only, then mount it again for writing",
       cause: error,
     });
   }
@@ -176,9 +176,9 @@ async function exchangeIfPossible(
 
 function whyNotWhole({ engine }: Workspace, { paths, keepPresent }: RestoreInput): { refused: string } | null {
   if (engine.holder?.atomic !== true)
-    return { refused: `the engine ${engine.holder?.type ?? engine.type} keeps no trees of one moment` };
-  if (paths !== null) return { refused: "an exchange takes the whole folder" };
-  return keepPresent ? { refused: "an exchange keeps nothing of what is there" } : null;
+    return { refused: `the engine ${engine.holder?.type ?? engine.type} does not make atomic snapshots` };
+  if (paths !== null) return { refused: "an exchange cannot restore only some paths" };
+  return keepPresent ? { refused: "an exchange cannot keep present entries" } : null;
 }
 
 async function exchange(

@@ -209,8 +209,8 @@ function swap(runner: StepRunner, { steps }: StagedRestore): AppliedSteps {
     const { message, hint } = failure;
     const first = hint === undefined ? "" : `${hint}; `;
     throw reworded(failure, {
-      message: `the folder is restored in part: ${message}`,
-      hint: `${first}the next command finishes the restore, and \`cairn undo\` then takes it back`,
+      message: `the restore stopped half-way: ${message}`,
+      hint: `${first}the next command finishes the restore, and \`cairn undo\` then reverts it`,
     });
   }
 }

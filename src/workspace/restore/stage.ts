@@ -195,7 +195,10 @@ class Stager {
     if (isAnchored && this.#linkToAnchor(anchor.path, { name, staged })) return true;
     const another = others[0] ?? anchor;
     if (isAnchored)
-      this.#writer.cannotLink(where, `${quotedPath(anchor.path)}, which has the same content, could not be linked`);
+      this.#writer.cannotLink(
+        where,
+        `a hard link to ${quotedPath(anchor.path)}, which has the same content, could not be made`,
+      );
     else if (another !== undefined) this.#writer.cannotLink(where, isAnother(another.path));
     return false;
   }

@@ -39,7 +39,9 @@ export function stagingDirectory(workspace: Workspace): string {
 export function stagingNow(workspace: Workspace, recorded: string): string {
   const name = path.basename(recorded);
   if (!name.startsWith(STAGING_PREFIX))
-    throw new CairnError("damaged", `${recorded} is no staging directory of a restore`, { hint: "run `cairn doctor`" });
+    throw new CairnError("damaged", `${recorded} is not a staging directory of a restore`, {
+      hint: "run `cairn doctor`",
+    });
   const inControl = path.join(workspace.found.control.temporary, name);
   const inFolder = path.join(workspace.root.toString("utf8"), name);
   return fs.existsSync(inFolder) ? inFolder : inControl;
@@ -73,7 +75,7 @@ export function removeStaging(
   const lay = isInside(workspace, staging) && fs.existsSync(staging);
   if (lay) inDirectory(workspace.root, letOwnerWrite);
   if (made === undefined) removeAll(staging);
-  else if (!made.remove()) onWarning?.(`${otherFolder(staging)}: it stays`);
+  else if (!made.remove()) onWarning?.(`${otherFolder(staging)}: it is not removed`);
   // Somebody may have taken the folder away since.
   if (root === null || !isFolderThere(workspace.root)) return null;
   if (lay && keepsTimes) return setRoot(workspace.root, root);

@@ -146,7 +146,7 @@ function whyPartial({ apart, degraded }: Captured): string | null {
   const names = [...new Set([...nested, ...apart.map(printablePath)])];
   return names.length === 0
     ? null
-    : `subvolumes or file systems of their own cannot be held with the folder: ${listedNames(names)}`;
+    : `a snapshot of the folder does not include nested subvolumes and other file systems: ${listedNames(names)}`;
 }
 
 /** After the commit: it is only there to make sealing fast, and a kill while it is written leaves what checks out as none. */
@@ -161,20 +161,20 @@ function keepOrigins(file: string, { origins }: Captured): void {
 
 /** Says why a tree cannot be held for this save; null where it can. */
 export function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
-  if (input.skipUnchanged === true && input.reread === true) return "every file is read to find out what changed";
-  if (input.secrets === false) return "files that look like credentials are left out, and a held tree would have them";
+  if (input.skipUnchanged === true && input.reread === true) return "every file is read to find the changes";
+  if (input.secrets === false) return "files that look like credentials are left out, and a clone would include them";
   if ((input.with ?? []).length > 0 && workspace.engine.holder?.atomic !== true)
-    return "files that a database names are read after it, and a tree that is cloned entry by entry has any order";
-  if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";
+    return "files that a database names must be read after it, and this engine clones entries in no fixed order";
+  if (input.crossMounts === true) return "a clone cannot include other file systems that are mounted inside";
   const mounts = readMounts();
   const unknown = workspace.engine.holder?.atomic === true ? whyMountsUnknown(mounts) : null;
   if (unknown !== null) return unknown.reason;
   const mounted = mountsInside(workspace.root, mounts).map(({ mountPoint }) => printablePath(mountPoint));
   if (mounted.length > 0)
-    return `something is mounted at ${listedNames(mounted)}, and a held tree has what lies below instead`;
+    return `a file system is mounted at ${listedNames(mounted)}, and a clone would have the files below it instead`;
   const [own] = ownInside(workspace.root);
   if (own !== undefined)
-    return `${printablePath(own)} lies inside the folder, where Cairn keeps its own, and must not become part of a point`;
+    return `${printablePath(own)} inside the folder holds Cairn's own files, which no point may include`;
   return null;
 }
 

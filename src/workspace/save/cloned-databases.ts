@@ -106,7 +106,7 @@ async function putDatabases(
         const how = tries === 1 ? "own" : "image";
         const held = await capture.hold(joinPath(root, place), { signal, how, scratch });
         if (held === null) {
-          labels.push({ ...recordPath(place), label: "torn-possible", reason: "it went while it was cloned" });
+          labels.push({ ...recordPath(place), label: "torn-possible", reason: "it was removed while it was cloned" });
           break;
         }
         let isWhole = true;
@@ -123,7 +123,9 @@ async function putDatabases(
         }
         failpoint("capture.database-put");
         if (!isWhole && tries < TRIES) continue;
-        const { label, reason } = isWhole ? held : { label: "torn-possible", reason: "it was changed under a lock" };
+        const { label, reason } = isWhole
+          ? held
+          : { label: "torn-possible", reason: "it was changed although Cairn held a lock on it" };
         const one = { label, reason };
         const said = databases.length < 2 ? one : notTogether(one);
         labels.push({ ...recordPath(place), label, ...(said.reason === null ? {} : { reason: said.reason }) });

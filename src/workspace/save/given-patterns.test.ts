@@ -35,8 +35,8 @@ test("a pattern counts from the folder, and is warned of, when the folder has it
     givenPatterns(folder, given, (each) => warnings.push(each)),
     given,
   );
-  assert.match(warnings[0]!, /which has one; for what has that path on this machine: \.\/cache$/);
-  assert.match(warnings[1]!, /which has one$/);
+  assert.match(warnings[0]!, /which has that path; for that path on this machine use \.\/cache$/);
+  assert.match(warnings[1]!, /which has that path$/);
 });
 
 test("other patterns stay as they are when they are of the folder or of nothing", (t) => {
@@ -75,7 +75,7 @@ test("a pattern is warned of when it leads to something outside the folder", (t)
 test("a pattern is refused when it names its kind as borg's do", (t) => {
   const { folder } = scene(t);
   for (const given of ["pp:/home/.ssh", "pf:/x", "sh:**/.ssh", "fm:*/.ssh", "re:[.]ssh$", "!sh:x"])
-    assert.throws(() => givenPatterns(folder, [given], undefined), { code: "usage", message: /as for borg/ });
+    assert.throws(() => givenPatterns(folder, [given], undefined), { code: "usage", message: /borg's patterns/ });
   const names = ["Re: x", "\\re:x", "spp:x", "re"];
   assert.deepEqual(
     givenPatterns(folder, names, () => assert.fail("no warning")),

@@ -28,16 +28,14 @@ export function givenPatterns(
     const below = belowFolder(folder, typed);
     if (isThere(Buffer.concat([folder, Buffer.from(`/${first}`)]))) {
       if (below !== null) {
-        const form = /^\/*$/.test(below) ? "" : `; for what has that path on this machine: .${below}`;
-        onWarning?.(`${typed} counts from the folder that is saved, which has one${form}`);
+        const form = /^\/*$/.test(below) ? "" : `; for that path on this machine use .${below}`;
+        onWarning?.(`the pattern ${typed} starts at the saved folder, which has that path${form}`);
       }
       return pattern;
     }
     if (below === null) {
       if (!MEANS_SOMETHING.test(typed) && isThere(typed))
-        onWarning?.(
-          `${typed} counts from the folder that is saved, in which there is no ${first}: it leaves nothing out`,
-        );
+        onWarning?.(`the pattern ${typed} starts at the saved folder, which has no ${first}: it leaves nothing out`);
       return pattern;
     }
     if (/^\/*$/.test(below))
@@ -84,8 +82,8 @@ export function attachmentsOf(given: readonly string[] | undefined): Attachments
   return (given ?? []).map((text) => {
     const at = text.lastIndexOf("=");
     if (at <= 0 || at === text.length - 1)
-      throw new CairnError("usage", `--with ${JSON.stringify(text)} is not DATABASE=FOLDER`, {
-        hint: "a database and the folder of the files that its rows name: --with mail.db=attachments",
+      throw new CairnError("usage", `--with ${JSON.stringify(text)} does not have the form DATABASE=FOLDER`, {
+        hint: "name a database and the folder of the files that its rows name: --with mail.db=attachments",
       });
     return { database: normalizeTyped(text.slice(0, at)), folder: normalizeTyped(text.slice(at + 1)) };
   });

@@ -128,9 +128,9 @@ function refuseDetached(workspace: Workspace, head: Point | null): void {
   if (head === null || latest === null || head.descriptor.save_point_id === latest.descriptor.save_point_id) return;
   throw new CairnError(
     "detached",
-    `the workspace stands at ${head.descriptor.save_point_id.slice(0, 8)}, which is not the latest point`,
+    `head is ${head.descriptor.save_point_id.slice(0, 8)}, which is not the latest point`,
     {
-      hint: "restore latest first, or save without refusing",
+      hint: "restore latest first, or save without the option that refuses this",
     },
   );
 }
@@ -149,7 +149,9 @@ async function unchangedHead(workspace: Workspace, input: SaveInput, holder: Tre
     const problem = toCairnError(error);
     if (problem.code === "interrupted") throw problem;
     // To hold the folder takes no store, and less room than to read it.
-    input.onWarning?.(`a save point is made: whether something has changed could not be told: ${problem.message}`);
+    input.onWarning?.(
+      `a save point is made, because Cairn could not find out if the folder has changed: ${problem.message}`,
+    );
     return null;
   }
 }

@@ -101,14 +101,14 @@ export function whatIsHeldOnly(
   if (first === undefined || lacking === undefined) return null;
   const { omitted, omitted_count: unread, labels, save_point_id: id } = first.descriptor;
   const count = unread + savedWithout(labels).length;
-  const others = inPart.length === 1 ? "" : `, and likewise of ${inPart.length - 1} more`;
+  const others = inPart.length === 1 ? "" : `, and entries of ${inPart.length - 1} more points`;
   const { uid, gid } = statSync(control);
   // As their owner who may read everything: what root writes there the owner could not read.
   const way =
     omitted[0]?.reason === "EACCES" || omitted[0]?.reason === "EPERM"
-      ? `; sealed whole with: sudo setpriv --reuid=${uid} --regid=${gid} --init-groups --reset-env --inh-caps=+dac_read_search --ambient-caps=+dac_read_search cairn -C ${shellPath(folder)} seal`
+      ? `; to seal everything: sudo setpriv --reuid=${uid} --regid=${gid} --init-groups --reset-env --inh-caps=+dac_read_search --ambient-caps=+dac_read_search cairn -C ${shellPath(folder)} seal`
       : "";
-  return `${plural(count, "entry")} of the point ${id.slice(0, 8)} could not be read (${printablePath(lacking.path)}: ${lacking.detail})${others}; the held trees have them, which stay, and from which restore and undo with --method exchange give them back${way}`;
+  return `${plural(count, "entry")} of the point ${id.slice(0, 8)} could not be read (${printablePath(lacking.path)}: ${lacking.detail})${others}; they are in the points' clones, which stay; restore and undo with --method exchange bring them back${way}`;
 }
 
 /**
@@ -216,7 +216,7 @@ export function whyUnsealed(points: Points, point: Point, problems: readonly Sea
 function notReadYet(points: Points, point: Point, why: CairnError): CairnError {
   const tree = printablePath(Buffer.from(treePlace(points, point)));
   return new CairnError(why.code, `the point ${point.descriptor.save_point_id} is not sealed yet: ${why.message}`, {
-    hint: `what it holds lies in ${tree}; look, but change nothing there`,
+    hint: `its content lies in ${tree}; you may read it there, but do not change anything`,
     cause: why,
   });
 }
@@ -318,7 +318,7 @@ async function stageByReading(workspace: Workspace, point: Point, call: PointCal
     const problem = toCairnError(error);
     if (rules !== null || !isTooLong(problem)) throw error;
     call.onWarning?.(
-      `what the ignore files (.cairnignore) hide is in the point ${id.slice(0, 8)} too, as they are too long to be recorded: ${problem.message}`,
+      `the ignore files (.cairnignore) are too long to be recorded, so the point ${id.slice(0, 8)} also has the files that they ignore: ${problem.message}`,
     );
     return stageBy({ excludes: wanted.exclude, files: [] }, workspace, point, call);
   }

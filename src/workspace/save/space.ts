@@ -101,7 +101,7 @@ function policyOf(workspace: Workspace, call: WorkspaceCall): ReturnType<typeof 
     return readPolicy(workspace.found.control);
   } catch (error) {
     if (!(error instanceof CairnError)) throw error;
-    call.onWarning?.(`the policy cannot be read, so none is followed: ${error.message}`);
+    call.onWarning?.(`the policy cannot be read, so this save does not follow it: ${error.message}`);
     return NO_POLICY;
   }
 }
@@ -111,7 +111,7 @@ async function makeRoom(workspace: Workspace, rules: RetentionRules, call: Works
   if (plan.drop.length === 0) return 0;
   const { removed } = await runPlan(workspace, plan, { ...call, seal: sealPoints });
   call.onWarning?.(
-    `the quota is met: ${plural(removed.length, "point")} that the policy drops ${removed.length === 1 ? "was" : "were"} removed`,
+    `the quota was reached, so ${plural(removed.length, "point")} that the policy does not keep ${removed.length === 1 ? "was" : "were"} removed`,
   );
   return removed.length;
 }

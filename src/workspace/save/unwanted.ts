@@ -182,9 +182,9 @@ class UnwantedFinder {
     if (path.length === 0)
       throw new CairnError(
         "usage",
-        `${printablePath(this.#where.root)} has ${shown} itself: nothing would be left to save`,
+        `the folder ${printablePath(this.#where.root)} itself contains ${shown}: nothing would be left to save`,
         {
-          hint: "save it without the option that leaves out such folders",
+          hint: "save the folder without the option that leaves such folders out",
         },
       );
     const patterns = [`/${patternOfPath(path)}/*`];
@@ -196,13 +196,13 @@ class UnwantedFinder {
       patterns.push(`!/${patternOfPath(own)}`);
       if (type === TYPE.DIRECTORY) this.#open.push({ path: own, rules, isTold });
     }
-    this.#add({ path, tags, patterns, detail: `what lies in it, but ${shown}` }, isTold);
+    this.#add({ path, tags, patterns, detail: `everything in it except ${shown}` }, isTold);
   }
 
   #add(place: (typeof this.places)[number], isTold: boolean): void {
     if (!isTold) {
       this.#where.onWarning?.(
-        `${printablePath(place.path)} is not left out: a pattern for its name, which is not UTF-8, would fit another one too`,
+        `${printablePath(place.path)} is not left out: its name is not UTF-8, so a pattern for it would also match other names`,
       );
       return;
     }
@@ -213,7 +213,7 @@ class UnwantedFinder {
         "refused",
         `${this.places.length} folders and files are too many to be left out one by one`,
         {
-          hint: "name what they have in common with --exclude",
+          hint: "leave them out with a pattern that matches all of them: --exclude",
         },
       );
   }
@@ -279,7 +279,11 @@ class UnwantedFinder {
       if (isSecret === true && secretIn(this.#root, path, this.#scratch) !== null) continue;
       if (tags === null ? this.#isLargeOrGone(path) : this.#below(path, (fd) => tags.some((tag) => this.#has(fd, tag))))
         continue;
-      changed.push({ path, reason: "changing", detail: "while it was saved it became what is not to be left out" });
+      changed.push({
+        path,
+        reason: "changing",
+        detail: "it was left out, but at the end of the save the exclusion no longer applied to it",
+      });
     }
     return changed;
   }
@@ -367,9 +371,9 @@ function tagOf(given: string): Tag {
   const header = Buffer.from(given.slice(name.length + 1));
   if (name === "" || name === "." || name === ".." || /[/\0]/.test(name))
     throw new CairnError("usage", `${JSON.stringify(given)} does not begin with the name of a file`, {
-      hint: "NAME, or NAME:HEADER for a file that begins so",
+      hint: "use NAME, or NAME:HEADER for a file that begins with HEADER",
     });
   if (header.length > MAX_HEADER_BYTES)
-    throw new CairnError("usage", `${JSON.stringify(name)}: ${header.length} bytes are too many to be a header`);
+    throw new CairnError("usage", `${JSON.stringify(name)}: ${header.length} bytes are too many for a header`);
   return { name: Buffer.from(name).toString("latin1"), header };
 }

@@ -41,7 +41,7 @@ export async function captureFirst(
       await close();
       throw new CairnError(
         "usage",
-        `${printablePath(database)} is no SQLite database, as --with wants it before the =`,
+        `${printablePath(database)} is not a SQLite database, which --with expects before the =`,
       );
     }
     held.set(latin1(joinPath(root, database)), image);
@@ -62,7 +62,7 @@ export async function captureFirst(
       const finder = new RecordFinder(scanned);
       for (const { path, database } of files.values()) {
         if (finder.find(path) !== null || isThere(joinPath(root, path))) continue;
-        const reason = `it was there when ${printablePath(database)} was captured, and was removed before it was read`;
+        const reason = `it was removed after ${printablePath(database)} had been captured, and before Cairn read it`;
         scanned.notes.torn.push({ path, reason });
       }
     },
@@ -71,7 +71,7 @@ export async function captureFirst(
 
 function requireFolder(place: Uint8Array, folder: Uint8Array): void {
   if (fs.statSync(Buffer.from(place), { throwIfNoEntry: false })?.isDirectory() === true) return;
-  throw new CairnError("not_found", `${printablePath(folder)} is no folder here, as --with wants it behind the =`);
+  throw new CairnError("not_found", `${printablePath(folder)} is not a folder here, which --with expects after the =`);
 }
 
 /** Raw paths of files, below the root. What goes meanwhile is not there. */

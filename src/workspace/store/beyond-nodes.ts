@@ -22,7 +22,7 @@ export async function beyondNodes(read: () => Promise<Manifest | null>): Promise
     if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
     damaged.push({
       path: new Uint8Array(0),
-      detail: `the point's manifest cannot be read, so holes of sparse files are filled: ${error.message}`,
+      detail: `the point's manifest cannot be read, so sparse files are written without holes: ${error.message}`,
     });
   }
   return {

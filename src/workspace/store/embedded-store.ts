@@ -52,7 +52,7 @@ export function embeddedStorage(paths: StorePaths): Storage {
   return new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary, isStore: true });
 }
 
-const LOST = "run `cairn doctor` to see what is missing and what can be mended";
+const LOST = "run `cairn doctor` to see the missing content and the possible repairs";
 
 /** The repository inside a control directory, opened without key derivation. */
 export class EmbeddedStore {
@@ -163,7 +163,7 @@ export class EmbeddedStore {
     this.#told.add(pack);
     notePacks(this.paths, [pack], false);
     this.onWarning?.(
-      `pack ${pack.slice(0, 12)} of the workspace's store is damaged or missing: what is needed of it is read from other packs, as far as they have it too; \`cairn doctor --repair\` mends that`,
+      `pack ${pack.slice(0, 12)} of the workspace's store is damaged or missing: Cairn reads its blobs from other packs, if they have copies; \`cairn doctor --repair\` repairs the store`,
     );
   };
 
@@ -256,7 +256,7 @@ export async function lookIntoRepository(root: string, passwordFile?: string): P
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `open ${root}`);
     throw new CairnError(
       "not_found",
-      `${root} is sealed, and ${passwordFile ?? `${keyFile} and ${beside}`} cannot be read`,
+      `${root} is encrypted, and ${passwordFile ?? `${keyFile} and ${beside}`} cannot be read`,
       { hint: "name its password file: --password-file FILE", cause: error },
     );
   }

@@ -62,7 +62,7 @@ export async function freeContent(store: EmbeddedStore, request: FreeRequest): P
       roomForCopies: () => roomForCopies(paths.repository),
       roots: async () => request.kept().contents.flatMap(treesOf),
       onElsewhere: store.onElsewhere,
-      hint: "nothing was freed; `cairn doctor --repair` mends what can be",
+      hint: "run `cairn doctor --repair`, which repairs what it can: nothing was freed",
       mayLackData: true,
       mayBeEmpty: true,
       waitMs,

@@ -8,7 +8,7 @@ import type { EmbeddedStore } from "./embedded-store.ts";
 
 const TAG = "cairn:";
 const DAMAGED_HINT =
-  "nothing was removed; `cairn doctor --repair` mends what can be, and points that stay damaged (`cairn verify --all` names them) go all at once, but for head: `cairn cleanup --only POINT…`";
+  "run `cairn doctor --repair`; then remove all points that are still damaged (`cairn verify --all` names them) except head in one call: `cairn cleanup --only POINT…`. Nothing was removed";
 
 /** Points whose share of the store is asked for together. */
 export type HeldGroup = readonly { id: string; content: PointContent }[];
@@ -63,9 +63,13 @@ async function snapshotTrees(
   const { snapshots, damaged } = await store.repository.listSnapshots(ask.signal);
   const [first] = damaged;
   if (first !== undefined)
-    throw new CairnError("damaged", `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown`, {
-      hint: "run `cairn doctor --repair` first",
-    });
+    throw new CairnError(
+      "damaged",
+      `snapshot ${first.name.slice(0, 8)} cannot be read, so Cairn does not know which content it needs`,
+      {
+        hint: "run `cairn doctor --repair` first",
+      },
+    );
   requireMarks(ask.unreadable, new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? [])));
   return snapshots
     .filter(({ snapshot }) => snapshot.tags?.some((tag) => ask.without.has(tag)) !== true)
@@ -78,9 +82,9 @@ export function requireMarks(unreadable: KeptContent["unreadable"], tags: Readon
   if (lost.length === 0) return;
   throw new CairnError(
     "damaged",
-    `${plural(lost.length, "save point")} cannot be read, so what they need is unknown: ${lost.map((id) => id?.slice(0, 8) ?? "?").join(", ")}`,
+    `${plural(lost.length, "save point")} cannot be read, so Cairn does not know which content they need: ${lost.map((id) => id?.slice(0, 8) ?? "?").join(", ")}`,
     {
-      hint: "nothing was removed; run cairn doctor --repair first",
+      hint: "run cairn doctor --repair first; nothing was removed",
     },
   );
 }

@@ -24,7 +24,7 @@ export async function dropLostPacks(store: EmbeddedStore, options: DropCall): Pr
   const lost = await (reads === true ? dropDamagedPacks(store, options) : dropShortPacks(store, options));
   if (lost > 0)
     onWarning?.(
-      `${lost} of the packs of the workspace's store are ${reads === true ? "damaged" : "missing or cut"}: what they held counts as absent, and is stored again where it is met; \`cairn doctor\` says which points lack it`,
+      `${lost} of the packs of the workspace's store are ${reads === true ? "damaged" : "missing or cut"}: their blobs are lost, and are stored again when a save meets the same content; \`cairn doctor\` names the affected points`,
     );
   return lost;
 }
@@ -43,7 +43,7 @@ export async function dropLostFirst(store: EmbeddedStore, call: Omit<DropCall, "
     const { code, message } = toCairnError(error);
     if (!GOES_ON.has(code)) throw error;
     call.onWarning?.(
-      `packs of the workspace's store are missing or cut, and what they held may not be stored again now: ${message}`,
+      `packs of the workspace's store are missing or cut, and this save may not store their blobs again: ${message}`,
     );
   }
 }

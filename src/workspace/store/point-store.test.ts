@@ -181,7 +181,7 @@ void describe("the copy engine", () => {
     const onWarning = (message: string): void => void warnings.push(message);
     const staged = await engine.stage({ ...request(root, head), onWarning });
     await staged.settled();
-    assert.match(warnings.join("\n"), /^packs .* may not be stored again now: this user may not read it$/);
+    assert.match(warnings.join("\n"), /^packs .* may not store their blobs again: this user may not read it$/);
   });
 
   test("content that left the store is stored again by the next save, also when status looked at the folder before it", async (t) => {

@@ -23,7 +23,7 @@ import { type StorePaths, storePaths } from "./store-files.ts";
 export async function examineAccess(control: string): Promise<StoreFinding[]> {
   const paths = storePaths(control);
   if (!fs.existsSync(paths.repository)) {
-    const detail = `${paths.repository} is missing: with it all content of the points`;
+    const detail = `${paths.repository} is missing, and all content of the points with it`;
     return [{ kind: "store", severity: "damage", detail }];
   }
   const storage = embeddedStorage(paths);
@@ -42,7 +42,7 @@ export async function examineAccess(control: string): Promise<StoreFinding[]> {
       kind: "key",
       severity: "damage",
       detail: `the file with the store's keys cannot be read: ${file.problem ?? "it is the key of another store"}`,
-      repair: "it is written again from the password's key",
+      repair: "the file is written again from the key that the password opens",
       mend: () => durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(keys)), { mode: 0o600 }),
     });
   return [...findings, ...(await keyFileFindings(storage, { paths, keys, password }))];
@@ -57,8 +57,8 @@ function modeFindings(paths: StorePaths): StoreFinding[] {
       {
         kind: "permissions",
         severity: "warning",
-        detail: `others may read ${file} (mode ${(mode & 0o777).toString(8)})`,
-        repair: "only its owner may read it from then on",
+        detail: `other users may read ${file} (mode ${(mode & 0o777).toString(8)})`,
+        repair: "its mode becomes 600: only its owner may read it",
         mend: () => fs.chmodSync(file, 0o600),
       },
     ];
@@ -134,7 +134,7 @@ async function configFindings(storage: Storage, { repository }: StorePaths, keys
       severity: "damage",
       detail: `the store's config cannot be read: ${problem}`,
       repair:
-        "a new one is written with the same keys; large files are cut anew from then on, so their next change is stored whole",
+        "a new config is written with the same keys and other chunker parameters: the next change of a large file stores the whole file",
       mend: async () => {
         const id = randomBytes(32).toString("hex");
         const config = { version: 2, id, chunker_polynomial: formatPolynomial(randomPolynomial()) };
@@ -156,14 +156,14 @@ async function keyFileFindings(
   for (const name of names) {
     try {
       const bytes = await storage.load("keys", name);
-      if (objectIdOf(sha256(bytes)) !== name) throw new CairnError("damaged", "its SHA-256 is not its name");
+      if (objectIdOf(sha256(bytes)) !== name) throw new CairnError("damaged", "its SHA-256 differs from its name");
       decodeKeyFile(bytes);
     } catch (error) {
       findings.push({
         kind: "key",
         severity: "damage",
         detail: `the store's key file ${name.slice(0, 12)} cannot be read: ${toCairnError(error).message}`,
-        repair: "it is removed; the password gets a key file of its own",
+        repair: "the key file is removed, and a new one is made for the password",
         mend: () => storage.remove("keys", name),
       });
     }
@@ -173,8 +173,11 @@ async function keyFileFindings(
   findings.push({
     kind: "password",
     severity: "damage",
-    detail: `the password does not open the store: ${known.problem ?? "it opens another one"}`,
-    repair: known.password === null ? "a new password is made, with a key file for it" : "a key file for it is written",
+    detail: `the password does not open the store: ${known.problem ?? "it is the password of another store"}`,
+    repair:
+      known.password === null
+        ? "a new password is made, with a key file for it"
+        : "a key file for the password is written",
     mend: async () => {
       const password = known.password ?? randomBytes(32).toString("hex");
       await (await Repository.open(storage, { keys })).addKey(password);

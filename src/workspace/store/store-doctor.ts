@@ -25,7 +25,7 @@ const SHOWN_PATHS = 100;
 const PROGRAM = "cairn doctor";
 
 const MEND_INDEX =
-  "the index is written again from the packs; readable content of damaged packs is kept, the rest counts as absent and is stored again when a save meets it";
+  "the index is rebuilt from the packs, with all readable blobs of damaged packs. Lost blobs are stored again when a save meets the same content";
 
 /** A repair by writing the index anew; done once, for however many findings ask for it. */
 type Mending = Required<Pick<StoreFinding, "repair" | "mend">>;
@@ -82,12 +82,12 @@ function* packFindings(store: EmbeddedStore, report: Structure, mending: Mending
     const isNeeded = report.problems.some(({ kind }) =>
       ["index_damaged", "blob_missing", "tree_missing"].includes(kind),
     );
-    if (isNeeded) yield damage("index", `${count}; what is missing may be in them`);
+    if (isNeeded) yield damage("index", `${count}; they may have the missing blobs`);
     else
       yield {
         kind: "leftovers",
         severity: "info",
-        detail: `${count}: a save that was killed left them`,
+        detail: `${count}: a killed save left them`,
         repair: "they are removed",
         mend: async () => {
           const damaged: string[] = [];
@@ -103,7 +103,7 @@ function* packFindings(store: EmbeddedStore, report: Structure, mending: Mending
     if (noted.has(name))
       yield damage(
         "pack",
-        `pack ${name.slice(0, 12)}: it was found damaged when it was read; \`cairn verify --all\` names the files`,
+        `pack ${name.slice(0, 12)}: a read found it damaged; \`cairn verify --all\` names the affected files`,
       );
 }
 
@@ -139,13 +139,13 @@ function* lostFindings(
       yield {
         kind: "content",
         severity: "damage",
-        detail: `${who}: ${path === "" ? "its root" : path} cannot be given back: ${reason}`,
+        detail: `${who}: ${path === "" ? "the root folder" : path} cannot be restored: ${reason}`,
         key: `content ${root} ${path}`,
         ...(isMendable ? mending : {}),
       };
     const more = paths.size - SHOWN_PATHS;
     if (more > 0)
-      yield { kind: "content", severity: "damage", detail: `${who}: ${more} further paths cannot be given back` };
+      yield { kind: "content", severity: "damage", detail: `${who}: ${more} further paths cannot be restored` };
   }
 }
 
@@ -171,9 +171,9 @@ function* recordedFindings(
       detail,
       key: "recorded",
       ...mending,
-      repair: `everything is read; ${MEND_INDEX}`,
+      repair: `the whole store is read; ${MEND_INDEX}`,
     };
-  else yield { kind: "content", severity, detail: `${detail}; \`cairn verify --all\` names it`, key: "recorded" };
+  else yield { kind: "content", severity, detail: `${detail}; \`cairn verify --all\` lists it`, key: "recorded" };
 }
 
 /** Points without a snapshot, snapshots that cannot be read, and those without a point. */
@@ -194,13 +194,13 @@ function* snapshotFindings(
     const detail = `save point ${id.slice(0, 8)} has no snapshot, so restic does not list it`;
     const severity = "warning";
     if (broken.has(`${SPINE}${id}`))
-      yield { kind: "snapshot", severity, detail: `${detail}; what it needs is not whole` };
+      yield { kind: "snapshot", severity, detail: `${detail}; some of its content is damaged or missing` };
     else
       yield {
         kind: "snapshot",
         severity,
         detail,
-        repair: "it is written again",
+        repair: "the snapshot is written again",
         mend: async () => writeSnapshot(store, point),
       };
   }
@@ -209,14 +209,14 @@ function* snapshotFindings(
       kind: "snapshot",
       severity: "damage",
       detail: error.message,
-      repair: "it is removed; each save point that lost its snapshot gets a new one",
+      repair: "the snapshot is removed; each save point without a snapshot gets a new one",
       mend: async () => remove(name),
     };
   // It may be what is left of a point whose descriptor is damaged.
   if (nameless > 0) return;
   for (const { id, snapshot } of snapshots) {
     if (!(snapshot.tags ?? []).some((tag) => tag.startsWith(TAG) && !known(tag.slice(TAG.length)))) continue;
-    const detail = `snapshot ${id.slice(0, 8)} of ${snapshot.time} belongs to a save point that is not there`;
+    const detail = `snapshot ${id.slice(0, 8)} of ${snapshot.time} belongs to a save point that does not exist`;
     yield {
       kind: "orphan-snapshot",
       severity: "info",
@@ -254,7 +254,7 @@ async function writeSnapshot(store: EmbeddedStore, point: ExamineRequest["points
 async function lockFindings(repository: EmbeddedStore["repository"]): Promise<StoreFinding[]> {
   const dead = (await lookAtLocks(repository)).dead.length;
   if (dead === 0) return [];
-  const detail = `${dead} ${dead === 1 ? "lock" : "locks"} of ended processes; until they are gone restic waits for them`;
+  const detail = `${dead} ${dead === 1 ? "lock" : "locks"} of ended processes; restic waits until they are removed`;
   const mend = async (): Promise<unknown> => removeDeadLocks(repository);
   return [{ kind: "lock", severity: "info", detail, repair: "they are removed", mend }];
 }
@@ -265,7 +265,7 @@ function* cacheFindings({ paths, repository }: EmbeddedStore): Iterable<StoreFin
   yield {
     kind: "cache",
     severity: "info",
-    detail: "the cache of the store's index cannot be used; it is slower without",
+    detail: "the cache of the store's index cannot be read; commands are slower without it",
     repair: "it is made again",
     mend: () => fs.rmSync(indexCache, { force: true }),
   };

@@ -20,10 +20,10 @@ import { notePacks, storePaths } from "./store-files.ts";
 
 const LOCK_WAIT_MS = 10_000;
 const MAX_PROBLEMS = 10_000;
-const MEND = "`cairn doctor` says what can be mended, and how the rest comes back";
-const MEND_INDEX = "run `cairn doctor --repair`: the index is written again from the packs";
-const MEND_SNAPSHOT = "run `cairn doctor --repair`: the snapshot is written again, nothing is lost with it";
-const MEND_FACTS = "the files can be given back; `cairn doctor --repair` mends what it can";
+const MEND = "run `cairn doctor` to see the possible repairs, and how to bring lost files back";
+const MEND_INDEX = "run `cairn doctor --repair`: it rebuilds the index from the packs";
+const MEND_SNAPSHOT = "run `cairn doctor --repair`: it writes the snapshot again; nothing is lost";
+const MEND_FACTS = "run `cairn doctor --repair`, which repairs what it can; the files can still be restored";
 const DIFFERENT =
   "compare with another copy of the control directory; the files can be looked at with `cairn restore --to`";
 
@@ -385,15 +385,13 @@ class PointProof {
       const add = (detail: string, hint: string): void =>
         this.#add({ point: null, path: null, kind: "pack", detail: `pack ${name}${detail}`, hint });
       if (count === 0 && sound.has(pack)) {
-        add(" is damaged or missing; what is needed of it is sound in other packs", MEND_INDEX);
+        add(" is damaged or missing; other packs have sound copies of all its needed blobs", MEND_INDEX);
         continue;
       }
       // Only blobs that nobody needs are damaged.
       if (count === 0 && allPacks !== true && (kind === "name" || kind === null)) continue;
       const effect =
-        count === 0
-          ? "nothing that was checked is lost by it"
-          : `${count} blobs that are needed cannot be read from it`;
+        count === 0 ? "none of the checked content is lost by that" : `${count} needed blobs cannot be read from it`;
       add(`: ${describe(report)}; ${effect}`, MEND);
     }
   }
@@ -427,7 +425,8 @@ class PointProof {
       const name = objectIdOf(table.packId(pack)).slice(0, 12);
       const reason = reasons.get(entry);
       const whole =
-        wholePackDamage(this.#reports.get(pack), name) ?? `pack ${name} does not hold it where the index says`;
+        wholePackDamage(this.#reports.get(pack), name) ??
+        `pack ${name} does not have it at the offset that the index names`;
       damaged.set(entry, { why: reason === undefined ? whole : `in pack ${name}: ${reason}` });
     }
     return damaged;

@@ -149,7 +149,7 @@ function unsealedClauses(clause: EngineClauses["clause"]): void {
       const all = await verifyAll(workspace, { onWarning, newest });
       assert.deepEqual([all.checked.points, all.problems, all.unverified, warnings], [1, [], [], []]);
       const { unverified } = await verifyAll(workspace, {});
-      assert.match(unverified.map(({ detail }) => detail).join(), /is not sealed, and its content was not looked at$/);
+      assert.match(unverified.map(({ detail }) => detail).join(), /is not sealed, so its content was not verified$/);
       await assert.rejects(verifyPoint(workspace, "latest", {}), /was never read/);
       const pieces: Uint8Array[] = [];
       for await (const piece of read(workspace, "latest", "later", {})) pieces.push(piece);
