@@ -268,7 +268,10 @@ export class Repository {
 
   #opened(kind: UnpackedKind, name: string, sealed: Uint8Array): Uint8Array {
     if (objectIdOf(sha256(sealed)) !== name) {
-      throw new CairnError("damaged", `${labelOf(kind, name)} is not what was written: its SHA-256 is not its name`);
+      throw new CairnError(
+        "damaged",
+        `${labelOf(kind, name)} is not what was written: its SHA-256 does not match its name`,
+      );
     }
     try {
       const plain = openMessage(this.keys, sealed);
@@ -455,7 +458,7 @@ async function findKey(
     try {
       const bytes = await storage.load("keys", name);
       if (objectIdOf(sha256(bytes)) !== name)
-        throw new CairnError("damaged", `key ${name.slice(0, 8)}: its SHA-256 is not its name`);
+        throw new CairnError("damaged", `key ${name.slice(0, 8)}: its SHA-256 does not match its name`);
       file = decodeKeyFile(bytes);
       derived = await deriveKeys(password, file.salt, file);
     } catch (error) {

@@ -46,7 +46,7 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
 
     const own = cairnOk([...restore, path.join(user.place, "home/own")], asUser);
     assert.equal(fs.readFileSync(path.join(user.place, "home/own/file"), "utf8"), "content\n");
-    const unrecorded = own.warnings.find((each) => each.startsWith("this restore is not recorded"));
+    const unrecorded = own.warnings.find((each) => each.startsWith("this restore could not be recorded"));
     const [, command] = /to get it: (sudo find .*)$/.exec(unrecorded ?? "") ?? [];
     assert.ok(command !== undefined && told[0]!.includes(command), own.warnings.join("\n"));
     const refused = cairn(["backup", "verify", "--restore-check", "-r", repository], asUser);

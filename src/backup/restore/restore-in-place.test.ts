@@ -76,7 +76,7 @@ for (const scheme of ["local", "far"] as const) {
       writeFileSync(join(full, "mine"), "mine");
       const there = await library.adopt(full);
       const [warning, ...others] = await warned(there, { dryRun: true });
-      assert.ok(warning?.includes(`is of ${folder}: ${full} is made equal to that`), warning);
+      assert.ok(warning?.includes(`is of ${folder}: ${full} is made equal to it`), warning);
       assert.deepEqual(others, []);
       for (const more of [{ keepPresent: true }, { paths: ["a.txt"] }, ANY])
         assert.deepEqual(await warned(there, { ...more, dryRun: true }), []);
@@ -203,8 +203,8 @@ function spoil(file: string, from: number, to: number): void {
 }
 
 for (const [how, lose, told] of [
-  ["lost", rmSync, /missing or cut/],
-  ["cut", (file: string) => truncateSync(file, 100), /missing or cut/],
+  ["lost", rmSync, /missing or truncated/],
+  ["cut", (file: string) => truncateSync(file, 100), /missing or truncated/],
   ["spoiled", (file: string) => spoil(file, 0, Infinity), /damaged/],
   ["flipped a bit in each of", (file: string) => spoil(file, 20, 21), /damaged/],
 ] as const) {

@@ -197,7 +197,7 @@ async function checkKeys(repository: Repository, problems: CheckProblem[]): Prom
   for (const { name } of files) {
     try {
       const bytes = await repository.storage.load("keys", name);
-      if (objectIdOf(sha256(bytes)) !== name) throw new Error("its SHA-256 is not its name");
+      if (objectIdOf(sha256(bytes)) !== name) throw new Error("its SHA-256 does not match its name");
       decodeKeyFile(bytes);
     } catch (error) {
       if (error instanceof CairnError && !tellsOfDamage(error)) throw error;
