@@ -67,7 +67,7 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
     assert.match(told[0]!, ROOT_MADE);
     const refused = cairn(["backup", "list", "-r", repository], asUser);
     assert.equal(refused.error?.code, "permission");
-    const [, command] = / by: sudo (find .*)$/.exec(refused.error.hint ?? "")!;
+    const [, command] = /, run: sudo (find .*)$/.exec(refused.error.hint ?? "")!;
     assert.equal(spawnSync("sh", ["-c", command!]).status, 0);
     assert.equal((cairnOk(["backup", "list", "-r", repository], asUser).data["snapshots"] as unknown[]).length, 2);
   });

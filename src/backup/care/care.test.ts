@@ -449,7 +449,7 @@ test("a prune and a repair whose lock cannot be taken away have done their work 
   lastOpened.faulty!.arm({ operation: "remove", kind: "locks", fault: "fail" });
   assert.ok((await repository.repair({ ...options, what: "index" })).added_packs.length > 0);
   assert.deepEqual(
-    warnings.map((message) => /lock could not be taken away/.test(message)),
+    warnings.map((message) => /lock could not be removed/.test(message)),
     [true, true],
   );
 });

@@ -122,5 +122,5 @@ function compared(state: Uint8Array | null, recorded: string): Pick<DigestFindin
   if (state === null) return { kind: "unknown", detail: "the hash of a large file is not recorded" };
   const found = Buffer.from(state).toString("hex");
   if (found === recorded) return { kind: "proven", detail: "" };
-  return { kind: "wrong", detail: `its state digest is ${found}, but ${recorded} is recorded` };
+  return { kind: "wrong", detail: `its state digest is ${found}, but recorded is ${recorded}` };
 }

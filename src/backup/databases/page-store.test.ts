@@ -382,7 +382,7 @@ test("all of a database is stored again when it has 30 files of changed pages", 
   assert.deepEqual(kinds, [
     "base",
     ...Array.from({ length: 30 }, () => "delta"),
-    "base: it had 30 files of changed pages",
+    "base: the database had 30 files of changed pages",
   ]);
 });
 

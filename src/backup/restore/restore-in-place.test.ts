@@ -203,8 +203,8 @@ function spoil(file: string, from: number, to: number): void {
 }
 
 for (const [how, lose, told] of [
-  ["lost", rmSync, /missing or truncated/],
-  ["cut", (file: string) => truncateSync(file, 100), /missing or truncated/],
+  ["lost", rmSync, /missing or cut/],
+  ["cut", (file: string) => truncateSync(file, 100), /missing or cut/],
   ["spoiled", (file: string) => spoil(file, 0, Infinity), /damaged/],
   ["flipped a bit in each of", (file: string) => spoil(file, 20, 21), /damaged/],
 ] as const) {

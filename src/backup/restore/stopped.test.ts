@@ -181,7 +181,7 @@ test("a snapshot is told when the caller stops before its answer, and removed on
   await inRepository(at, at.stoppedAt(of("DELETE", `snapshots/${ids[0]}`)), async (stopped, signal) => {
     await assert.rejects(stopped.forget({ snapshots: ids, signal }), (error: CairnError) => {
       assert.equal(error.code, "interrupted");
-      assert.match(error.message, /^1 snapshot removed, then: /);
+      assert.match(error.message, /^1 snapshot removed before this error: /);
       return true;
     });
   });
@@ -323,7 +323,7 @@ test("a call that is stopped while nothing is answered any more ends once its lo
   verifying.catch(() => undefined);
   await come;
   await endsOnceStopped(stop, verifying);
-  assert.match(warnings.join(), /lock could not be taken away/);
+  assert.match(warnings.join(), /lock could not be removed/);
 });
 
 test("a caller who stops just after their lock is placed asks for nothing more but its removal", async (t) => {
@@ -355,7 +355,7 @@ test("a caller who stops leaves no lock where its removal fails at first", async
   const onWarning = (message: string): void => void warnings.push(message);
   await assert.rejects(repository.verify({ signal: stop.signal, onWarning }), { code: "interrupted" });
   assert.deepEqual(locksIn(at), []);
-  assert.ok(!warnings.some((message) => message.includes("could not be taken away")), warnings.join());
+  assert.ok(!warnings.some((message) => message.includes("lock could not be removed")), warnings.join());
 });
 
 test("a pause before a call is made again ends with the signal of that call", async (t) => {

@@ -63,7 +63,7 @@ describe("answers that lie", () => {
       `<ListBucketResult><IsTruncated>true</IsTruncated>${token}</ListBucketResult>`;
     const circle = await list(more("<NextContinuationToken>a</NextContinuationToken>"));
     await assert.rejects(circle.list("data"), coded("io", /circles/));
-    await assert.rejects((await list(more(""))).list("data"), coded("io", /does not say where/));
+    await assert.rejects((await list(more(""))).list("data"), coded("io", /names no next page/));
     let count = 0;
     const empty = await answering((answer) =>
       answer.end(more(`<NextContinuationToken>${count++}</NextContinuationToken>`)),
