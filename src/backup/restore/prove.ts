@@ -40,8 +40,7 @@ export function checkProof(asked: Asked, target: Buffer): void {
       hint: "leave out --no-prove or --prove-from",
     });
   if (asked.receipt === undefined) return;
-  if (asked.prove === false)
-    throw noReceipt("files that are not read again get no receipt", "leave out --no-prove");
+  if (asked.prove === false) throw noReceipt("files that are not read again get no receipt", "leave out --no-prove");
   if (asked.keepPresent === true)
     throw noReceipt("a folder that keeps files beside the snapshot's gets no receipt", "leave out --keep-present");
   if (asked.overwrite !== undefined)

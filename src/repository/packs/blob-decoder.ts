@@ -75,7 +75,7 @@ export class BlobDecoder {
     const problem = placeProblem(length, uncompressedLength);
     if (problem !== null) return problem;
     if (at + length > found) return found < 0 ? "a sector of it cannot be read" : "the pack ends before the blob does";
-    return this.authentic(sealed, at, length) ? null : "its MAC does not match, so its bytes were changed";
+    return this.authentic(sealed, at, length) ? null : "its MAC does not match its bytes";
   }
 
   /** Decodes what `storedProblem` has accepted and says why it is not the blob of this id; without one that is not compared. */

@@ -370,7 +370,7 @@ void describe("doctor", () => {
         async () => of.client.history(),
         async () => of.client.previewCleanup({ retention: { keepLast: 1 } }),
       ])
-        await assert.rejects(call(), { code: "damaged", hint: /^put the folder back from a copy/ });
+        await assert.rejects(call(), { code: "damaged", hint: /^put it back from a copy/ });
       fs.rmSync(points, { force: true });
       fs.renameSync(`${points}.aside`, points);
       assertWell(await of.client.doctor());

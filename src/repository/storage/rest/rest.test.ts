@@ -360,13 +360,13 @@ describe("a server that misbehaves", () => {
   test("silence is an error, before the answer and within it", async () => {
     const impatient = new RestStorage(storage.location, { silenceMs: 300 });
     answer = () => undefined;
-    await assert.rejects(impatient.load("index", name), coded("io", /silence/));
-    await assert.rejects(impatient.save("index", name, Buffer.from("x")), coded("io", /silence/));
+    await assert.rejects(impatient.load("index", name), coded("io", /no data for/));
+    await assert.rejects(impatient.save("index", name, Buffer.from("x")), coded("io", /no data for/));
     answer = (_, response) => {
       response.writeHead(200, { "content-length": "100" });
       response.write("x");
     };
-    await assert.rejects(impatient.load("index", name), coded("io", /silence/));
+    await assert.rejects(impatient.load("index", name), coded("io", /no data for/));
     await impatient.close();
   });
 

@@ -275,8 +275,8 @@ describe("errors", () => {
   test("silence is ended and called so", async () => {
     const { server, storage } = await pair({}, { silenceMs: 50 });
     server.faults.push(() => true);
-    await assert.rejects(storage.load("data", NAME), coded("io", /silence/));
-    await assert.rejects(storage.saveFile("data", NAME, temporary(BYTES)), coded("io", /silence/));
+    await assert.rejects(storage.load("data", NAME), coded("io", /no data for/));
+    await assert.rejects(storage.saveFile("data", NAME, temporary(BYTES)), coded("io", /no data for/));
   });
 });
 
