@@ -76,7 +76,7 @@ test("a folder is saved by itself where it changed, and a save that finds nothin
   assert.equal((await points()).length, 1);
   fs.writeFileSync(path.join(folder, "letter"), "dear Ann");
   await eventually("the second save", async () => (await points()).length === 2);
-  assert.match(daemon.log, /saved by itself/);
+  assert.match(daemon.log, /saved automatically/);
   assert.equal((await get(daemon, "/v1/health")).status, 200);
   assert.equal((await get(daemon, "/v1/ready")).status, 200);
 });
