@@ -20,7 +20,7 @@ export interface OpenWorkspace {
 }
 
 const INSTRUCTIONS =
-  "Cairn keeps every state of the folder that you work in. Call save before and after what you do; when a change went wrong, restore goes back to a save point without losing anything, and undo takes that back.";
+  "Cairn keeps every state of the folder that you work in. Call save before and after what you do; when a change went wrong, restore goes back to a save point without losing anything, and undo takes the restore back.";
 
 /** Serves the tools over a transport until it closes. */
 export async function serveTools(transport: Transport, open: OpenWorkspace): Promise<void> {
@@ -64,7 +64,7 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
       if (error instanceof NoDaemon) open.lost?.();
       const record = describeError(toCairnError(error));
       const advice =
-        record.code === "not_a_workspace" ? "call save: it begins to keep the folder" : adviceOf(record.hint);
+        record.code === "not_a_workspace" ? "call save: it makes the folder a workspace" : adviceOf(record.hint);
       const hint = advice === null ? "" : `\n${advice}`;
       return { isError: true, content: [{ type: "text" as const, text: `${record.code}: ${record.message}${hint}` }] };
     }
@@ -92,7 +92,7 @@ async function call(
   const tool = Object.hasOwn(TOOLS, name) ? TOOLS[name] : undefined;
   if (tool === undefined)
     throw new CairnError("usage", `there is no tool ${JSON.stringify(name)}`, {
-      hint: `these are: ${Object.keys(TOOLS).join(", ")}`,
+      hint: `the tools are: ${Object.keys(TOOLS).join(", ")}`,
     });
   const schema = object(tool.takes);
   refuseUnknown(schema, given, name);
