@@ -103,7 +103,7 @@ test("a backup is made, recorded and missed ones are caught up once after a stop
   const late = cairn(["service", "status"], daemon.asked);
   assert.equal(late.status, 4);
   assert.equal(late.error!.code, "overdue");
-  assert.match(late.error!.message, /the last good backup into .* is of/);
+  assert.match(late.error!.message, /the last good backup into .* was at/);
   const health = await get(daemon, "/v1/health");
   assert.equal(health.status, 503);
   assert.match(health.body, /last good backup/);
