@@ -34,7 +34,7 @@ export async function listenAlone(server: Server, path: string, onProblem: (erro
   if (await isAnswered(path)) throw new CairnError("busy", `another program listens on ${printablePath(path)}`);
   const left = lstatSync(path, { throwIfNoEntry: false });
   if (left?.isSocket() === false)
-    throw new CairnError("already_exists", `${printablePath(path)} is there, and is no socket`, {
+    throw new CairnError("already_exists", `${printablePath(path)} exists and is no socket`, {
       hint: "name another place for the socket",
     });
   rmSync(path, { force: true });

@@ -55,7 +55,7 @@ function readPem(path: string): Buffer {
   try {
     bytes = readRegular(path, { named: true });
   } catch (error) {
-    throw toCairnError(error, "the certificate or its key");
+    throw toCairnError(error, "cannot read the certificate or its key");
   }
   if (bytes.length > MAX_PEM_BYTES) throw new CairnError("usage", `${path} is too large for a certificate or a key`);
   return bytes;

@@ -44,8 +44,8 @@ function withoutKey(error: CairnError, file: string): CairnError {
     return error;
   }
   return reworded(error, {
-    message: `whether the key was added is not known, so ${file} stays: ${error.message}`,
-    hint: `\`${lookBy(file)}\` tells; if it opens nothing, it can be removed`,
+    message: `it is not known whether the key was added, so ${file} was kept: ${error.message}`,
+    hint: `test the password file with \`${lookBy(file)}\`; remove the file if it does not open the repository`,
   });
 }
 
@@ -64,8 +64,8 @@ function writeNew(file: string, text: string): void {
       clearAway(file);
       throw problem;
     }
-    throw new CairnError("already_exists", `${file} is there already`, {
-      hint: `name another file; this one may hold what opens a repository: \`${lookBy(file)}\` tells, and what a killed \`backup key add\` left opens none and can be removed`,
+    throw new CairnError("already_exists", `${file} already exists`, {
+      hint: `name another file. ${file} may hold a repository's password: test it with \`${lookBy(file)}\`, and remove it if it opens no repository, for example after a killed \`backup key add\``,
       cause: error,
     });
   }
@@ -84,7 +84,7 @@ export async function openAgePassword(
   } catch (error) {
     if (!(error instanceof CairnError)) throw error;
     const { code, message, hint } = error;
-    const text = `the password in ${from.file} is not opened by ${path}: ${message}`;
+    const text = `the identities in ${path} cannot decrypt the password in ${from.file}: ${message}`;
     throw new CairnError(code, text, { cause: error, ...(hint === undefined ? {} : { hint }) });
   }
 }

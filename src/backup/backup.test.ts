@@ -123,7 +123,7 @@ test("a backup is warned of when there is nothing in it", async (t) => {
   };
   assert.deepEqual(await warningsOf({}), []);
   assert.deepEqual(await warningsOf({ exclude: ["/*"] }), [
-    `the backup of ${folder} is empty: rules leave out all that is in it`,
+    `the backup of ${folder} is empty: ignore rules leave out everything in it`,
   ]);
   for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
   assert.deepEqual(await warningsOf({}), [`the backup of ${folder} is empty: is its disk mounted?`]);
@@ -277,7 +277,7 @@ test("opening tells to make a repository only when nothing is there, and names a
   const { code, hint } = await failureOf({ repository: `local:${root}/empty` });
   assert.equal(code, "not_found");
   // The hint alone would make a second one below a disk that is not mounted.
-  assert.match(hint!, /mounted\? A new one: `cairn backup init -r/);
+  assert.match(hint!, /mounted\. To create a repository there: `cairn backup init -r/);
 });
 
 test("a digest that cannot be verified is said so: a newer program's is no damage, a manifest that is none is", async (t) => {

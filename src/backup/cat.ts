@@ -19,7 +19,7 @@ export async function catBackup(
   const { kind, id } = what;
   const { repository, storage } = access;
   if (!KINDS.includes(kind))
-    throw new CairnError("usage", `cat knows ${KINDS.join(", ")}; not ${JSON.stringify(kind)}`);
+    throw new CairnError("usage", `cat shows ${KINDS.join(", ")}; found ${JSON.stringify(kind)}`);
   if (kind === "config") {
     if (id !== undefined) throw new CairnError("usage", `cat config takes no id; found ${JSON.stringify(id)}`);
     const content = {
@@ -29,7 +29,7 @@ export async function catBackup(
     };
     return { ...access.info, kind, id: repository.id, content };
   }
-  if (id === undefined) throw new CairnError("usage", `cat ${kind} wants an id`);
+  if (id === undefined) throw new CairnError("usage", `cat ${kind} needs an id`);
   if (kind === "snapshot") {
     const found = findSnapshot(await repository.listSnapshots(options.signal), id);
     return { ...access.info, kind, id: found.id, content: await json(access, "snapshots", found.id) };

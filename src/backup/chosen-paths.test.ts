@@ -60,7 +60,7 @@ test("patterns choose what fits them with all below it, as restic's do", async (
   for (const path of [`${folder}-other/src`, "/", `${folder}/../src`])
     await assert.rejects(repository.restore("latest", join(root, "no"), { paths: [path] }), hasCode("usage"));
   const slashless = repository.restore("latest", join(root, "no"), { paths: [`${folder.slice(1)}/src`] });
-  await assert.rejects(slashless, { code: "not_found", hint: `a whole path begins with a slash: ${folder}/src` });
+  await assert.rejects(slashless, { code: "not_found", hint: `begin an absolute path with a slash: ${folder}/src` });
   const asForBorg = [{ exclude: ["sh:**/*.md"] }, { include: ["pp:/guide.md"] }];
   for (const choice of [{ exclude: ["*.md", "!guide.md"] }, { include: ["guide[.md"] }, ...asForBorg])
     await assert.rejects(repository.restore("latest", join(root, "no"), choice), hasCode("usage"));

@@ -114,7 +114,7 @@ test("a restore whose fetching dies says what has not come, and the next one fet
   const target = join(root, "restored");
   await assert.rejects(repository.restore("latest", target), (error) => {
     assert.ok(error instanceof CairnError && error.code === "io");
-    assert.match(error.message, /content of ".+" has not come/);
+    assert.match(error.message, /content of ".+"(?: and more content of \d+ packs)? was not fetched/);
     assert.match(error.hint!, /is not fetched again/);
     return true;
   });

@@ -14,7 +14,7 @@ export async function listKeys(access: OpenRepository): Promise<RepositoryKeys> 
   for (const { name } of await access.storage.list("keys")) {
     try {
       const bytes = await access.storage.load("keys", name);
-      if (objectIdOf(sha256(bytes)) !== name) throw new CairnError("damaged", "its SHA-256 is not its name");
+      if (objectIdOf(sha256(bytes)) !== name) throw new CairnError("damaged", "its SHA-256 does not match its name");
       const { created, hostname, username } = decodeKeyFile(bytes);
       result.keys.push({ key_id: name, created_at: created, hostname, username, current: name === access.keyName });
     } catch (error) {
@@ -55,12 +55,16 @@ export async function removeKey(access: OpenRepository, key: string, options: Ca
       });
     // Somebody with another password may have removed it since: then the other keys there are may open nothing.
     if (access.keyName === null || !names.includes(access.keyName))
-      throw new CairnError("conflict", "the key that opened the repository is not there any more, so none is removed", {
-        hint: "open the repository again with a password that it has now",
-      });
+      throw new CairnError(
+        "conflict",
+        "the key that opened the repository was removed meanwhile, so no key is removed",
+        {
+          hint: "open the repository again with a password that is still valid",
+        },
+      );
     if (name === access.keyName || names.length === 1)
-      throw new CairnError("refused", `key ${name.slice(0, 8)} is the one that opened the repository`, {
-        hint: "open it with another password, or change this one: `cairn backup key passwd`",
+      throw new CairnError("refused", `cannot remove key ${name.slice(0, 8)}: it opened the repository`, {
+        hint: "open the repository with another password, or change this password: `cairn backup key passwd`",
       });
     await access.storage.remove("keys", name);
     failpoint("key.removed");
@@ -84,7 +88,10 @@ export async function changePassword(
     const name = await access.repository.addKey(given, DEFAULT_SCRYPT, options.signal);
     failpoint("passwd.key-written");
     if (objectIdOf(sha256(await access.storage.load("keys", name))) !== name)
-      throw new CairnError("damaged", "the new key file is not what was written; the password stays as it was");
+      throw new CairnError(
+        "damaged",
+        "the new key file reads back different from what was written; the password was not changed",
+      );
     access.keyName = name;
     if (old === null || old === name) return;
     try {
@@ -111,17 +118,17 @@ async function afterRefusal(
   // Nobody waits any more for a removal that is undecided: it may yet happen, although the file is still there.
   if (details?.["undecided"] === true || (await isThere(access, old)) !== true)
     return failed(
-      "the new password opens the repository, and whether the old one does is not known",
-      `with the new password: \`cairn backup key list\`, and \`cairn backup key remove ${key}\` if it is there`,
+      "the new password opens the repository; it is not known whether the old one still does",
+      `with the new password run \`cairn backup key list\`, and \`cairn backup key remove ${key}\` if that key is listed`,
     );
   await access.storage.remove("keys", name).catch(() => undefined);
   if ((await isThere(access, name)) !== false)
     return failed(
       "both passwords open the repository now",
-      `where keys may be removed, with the new password: \`cairn backup key remove ${key}\``,
+      `on a machine that may remove keys, run with the new password: \`cairn backup key remove ${key}\``,
     );
   access.keyName = old;
-  return failed("the password stays as it was", "try it where keys may be removed");
+  return failed("the password was not changed", "try again on a machine that may remove keys");
 }
 
 /** Tells whether a key file is there as it was written; null where that cannot be told. */

@@ -9,7 +9,7 @@ test("variables of older versions are named when an SFTP repository is opened, a
     ["/nowhere/repo", []],
   ] as const) {
     const warnings: string[] = [];
-    const onWarning = (text: string): void => void warnings.push(text.replace(/ since .*/, ""));
+    const onWarning = (text: string): void => void warnings.push(text.replace(/ because .*/, ""));
     const refuse = async (): Promise<never> => Promise.reject(new Error("not opened"));
     await assert.rejects(OpenRepository.open(refuse, { repository, password: "x", env, onWarning }), /not opened/);
     assert.deepEqual(warnings, said);

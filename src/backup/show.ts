@@ -83,7 +83,10 @@ export async function readFromBackup(
       await hand(piece);
     }
     if (size !== node.size)
-      throw new CairnError("damaged", `${name} had ${node.size} bytes, and the snapshot has ${size} of them`);
+      throw new CairnError(
+        "damaged",
+        `${name} had ${node.size} bytes when it was saved, but the snapshot holds ${size}`,
+      );
   });
 }
 

@@ -45,7 +45,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
         read += Buffer.from(piece).toString();
       assert.equal(read, "b\n", name);
     });
-    assert.match(warnings[0]!, /is damaged or missing: what is needed of it is read from other packs/);
+    assert.match(warnings[0]!, /is damaged or missing: its content is read from other packs/);
   });
 
   test(`a copy out of a ${scheme} repository brings what is damaged or lost where another pack has it too`, async (t) => {
@@ -69,7 +69,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
       assert.deepEqual((await target.verify()).problems, [], name);
       await target.close();
     });
-    assert.match(warnings[0]!, /is damaged or missing: what is needed of it is read from other packs/);
+    assert.match(warnings[0]!, /is damaged or missing: its content is read from other packs/);
   });
 
   test(`a restore into a folder brings from a ${scheme} repository what is damaged or lost where another pack has it too`, async (t) => {

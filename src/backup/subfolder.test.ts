@@ -287,7 +287,7 @@ test("in place a folder that would come to another place than its own is refused
   const inner = await library.adopt(join(folder, "inner"), { allow: ["nested"] });
   for (const subfolder of ["inner", "inner/src"]) {
     const restore = inner.restoreBackup(repository, "latest", { latestOf: {}, subfolder });
-    await assert.rejects(restore, { code: "refused", message: /is of a folder around .*\/inner: in place/ });
+    await assert.rejects(restore, { code: "refused", message: /is of a folder above .*\/inner: restored in place/ });
   }
   const { changes } = await inner.restoreBackup(repository, "latest", { latestOf: {}, subfolder: "deep" });
   assert.equal(changes?.created, 2);

@@ -62,7 +62,7 @@ export async function handTar(
   await writing.end();
   if (sockets.length > 0)
     onWarning?.(
-      `not in the archive, since tar knows no sockets: ${plural(sockets.length, "entry")}, as ${quotedPath(sockets[0]!)}`,
+      `not in the archive, because tar cannot store sockets: ${plural(sockets.length, "entry")}, for example ${quotedPath(sockets[0]!)}`,
     );
 }
 
@@ -133,7 +133,10 @@ class TarWriting {
           await this.#put(value);
         }
         if (size !== node.size)
-          throw new CairnError("damaged", `${quotedPath(path)} had ${node.size} bytes, and the snapshot has others`);
+          throw new CairnError(
+            "damaged",
+            `${quotedPath(path)} had ${node.size} bytes when it was saved, but the snapshot holds a different number`,
+          );
         await this.#put(tarPadding(size));
       }
     } finally {

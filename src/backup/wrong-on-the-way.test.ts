@@ -49,7 +49,7 @@ test("a byte that is wrong once on its way is asked for again, wherever it is, a
     for (const label of ["key", "snapshot", "index", "pack"])
       assert.match(
         warnings.join("\n"),
-        new RegExp(`${label} .* came with other bytes than were written, and right when`),
+        new RegExp(`${label} .* arrived with wrong bytes, and with the right ones when`),
       );
   }
 });
@@ -60,5 +60,8 @@ test("a byte that is wrong whenever it comes is damage, and it is said that the 
   const fault: Fault = { operation: "load", kind: "data", fault: "flip", times: 1000 };
   const { warnings, damage } = await readAnew(scene, fault);
   assert.notDeepEqual(damage, []);
-  assert.match(warnings.join("\n"), /is wrong there, and was not changed on its way: the same bytes came again/);
+  assert.match(
+    warnings.join("\n"),
+    /is damaged there, and was not changed on its way: two reads returned the same wrong bytes/,
+  );
 });

@@ -56,7 +56,7 @@ export class Bundle implements AsyncDisposable {
         throw badBundle("the manifest is too large for so few members", { field: "manifest", actual: member.size });
       const manifest = decodeManifest(await buffer(zip.read(member)), where);
       if (manifest.root.name !== root)
-        throw badBundle(`the manifest is of ${manifest.root.name}, and lies in ${root}`, {
+        throw badBundle(`the manifest names the root ${manifest.root.name}, but lies in ${root}`, {
           field: "root.name",
           expected: root,
           actual: manifest.root.name,
@@ -98,7 +98,7 @@ export class Bundle implements AsyncDisposable {
     const { files, content_sha256: expected, dense } = this.manifest;
     const actual = contentHash(files);
     if (actual !== expected)
-      throw badBundle("the hash over all files is another one", { field: "content_sha256", expected, actual });
+      throw badBundle("the hash over all files does not match", { field: "content_sha256", expected, actual });
     let bytes = 0;
     const pace = newPacer(signal);
     for (const file of files) {
@@ -107,7 +107,7 @@ export class Bundle implements AsyncDisposable {
       bytes += file.size;
       onBytes?.(bytes);
       if (found !== file.sha256)
-        throw badBundle(`${file.path} is not what was packed`, {
+        throw badBundle(`${file.path} does not match its checksum`, {
           path: file.path,
           field: "sha256",
           expected: file.sha256,
@@ -131,7 +131,7 @@ export class Bundle implements AsyncDisposable {
     const { files, directories } = this.manifest;
     const most = (files.length + directories.length) * LEVELS;
     if (records !== null && records.count > most)
-      throw badBundle("there are more index records than entries have levels", {
+      throw badBundle("there are more index records than the entries can have", {
         path: RECORDS,
         field: "index.records.count",
         actual: records.count,
@@ -139,10 +139,10 @@ export class Bundle implements AsyncDisposable {
     for await (const { record_id: id, path, level, vector } of this.records(hash)) {
       throwIfAborted(signal);
       const at = { path: RECORDS, index: ids.size };
-      if (levels.size >= most) throw badBundle("there are more index records than entries have levels", at);
-      if (levels.has(`${level} ${path}`)) throw badBundle(`two index records are level ${level} of ${path}`, at);
+      if (levels.size >= most) throw badBundle("there are more index records than the entries can have", at);
+      if (levels.has(`${level} ${path}`)) throw badBundle(`two index records are for level ${level} of ${path}`, at);
       levels.add(`${level} ${path}`);
-      if (ids.has(id)) throw badBundle(`two index records are ${id}`, { ...at, field: "record_id" });
+      if (ids.has(id)) throw badBundle(`two index records have the id ${id}`, { ...at, field: "record_id" });
       ids.add(id);
       if (vector !== undefined && vector !== null) vectors.push(vector.dense);
     }
@@ -156,7 +156,7 @@ export class Bundle implements AsyncDisposable {
         });
       const actual = hash.digest("hex");
       if (actual !== records.sha256)
-        throw badBundle("the index records are not what was packed", {
+        throw badBundle("the index records do not match their checksum", {
           path: RECORDS,
           field: "sha256",
           expected: records.sha256,
@@ -164,7 +164,7 @@ export class Bundle implements AsyncDisposable {
         });
     }
     if (vectors.length > 0 && dense === null)
-      throw badBundle("records name vectors, and there are none", { field: "index.dense" });
+      throw badBundle("records name vectors, but the bundle has none", { field: "index.dense" });
     return { count, vectors };
   }
 
@@ -182,7 +182,7 @@ export class Bundle implements AsyncDisposable {
     const offsets = vectors.map(({ offset }) => offset).toSorted((a, b) => a - b);
     const wrong = vectors.find((each) => each.dimensions !== dimensions);
     if (wrong !== undefined)
-      throw badBundle("a vector has another length", {
+      throw badBundle("a vector has the wrong number of dimensions", {
         path: DENSE,
         field: "dimensions",
         expected: dimensions,
@@ -190,7 +190,7 @@ export class Bundle implements AsyncDisposable {
       });
     for (const [i, offset] of offsets.entries())
       if (offset !== i * dimensions)
-        throw badBundle("vectors do not lie one after the other, each used once", {
+        throw badBundle("the vectors are not stored one after the other, or one is used twice", {
           path: DENSE,
           index: i,
           expected: i * dimensions,
@@ -198,10 +198,14 @@ export class Bundle implements AsyncDisposable {
         });
     const member = this.#index.get(DENSE)!;
     if (member.size !== count * dimensions * 4)
-      throw badBundle("the vectors are cut", { path: DENSE, expected: count * dimensions * 4, actual: member.size });
+      throw badBundle("the vectors have the wrong size", {
+        path: DENSE,
+        expected: count * dimensions * 4,
+        actual: member.size,
+      });
     const actual = await hashOf(this.#zip.read(member), signal);
     if (actual !== sha256)
-      throw badBundle("the vectors are not what was packed", {
+      throw badBundle("the vectors do not match their checksum", {
         path: DENSE,
         field: "sha256",
         expected: sha256,
@@ -231,8 +235,10 @@ function manifestOf(members: readonly Member[]): FoundManifest {
   });
   const [only, ...more] = found;
   if (only === undefined)
-    throw badBundle("there is no manifest in it: it is no bundle, or one of format version 1", { field: "manifest" });
-  if (more.length > 0) throw badBundle("there is more than one manifest in it", { path: more[0]!.member.path });
+    throw badBundle("there is no manifest: the file is no bundle, or a bundle of format version 1", {
+      field: "manifest",
+    });
+  if (more.length > 0) throw badBundle("there is more than one manifest", { path: more[0]!.member.path });
   return only;
 }
 
@@ -259,7 +265,7 @@ function partsOf(members: readonly Member[], root: string, { layout }: Manifest)
       add(parts, fromLayoutA(below), member);
     } else if (below === "_ovpack" || below.startsWith("_ovpack/")) {
       if (!isDirectory && ![MANIFEST_BC, RECORDS, DENSE].includes(below))
-        throw badBundle(`${path} is nothing that a bundle has`, { path });
+        throw badBundle(`${path} does not belong in a bundle`, { path });
       if (!isDirectory) parts.index.set(below, member);
     } else if (below === "files" && isDirectory) continue;
     else if (below.startsWith("files/")) add(parts, below.slice("files/".length), member);
@@ -269,7 +275,8 @@ function partsOf(members: readonly Member[], root: string, { layout }: Manifest)
 }
 
 function add(parts: Parts, path: string, member: Member): void {
-  if (parts.content.has(path) || parts.directories.has(path)) throw badBundle(`two members are ${path}`, { path });
+  if (parts.content.has(path) || parts.directories.has(path))
+    throw badBundle(`two members have the path ${path}`, { path });
   if (member.isDirectory) parts.directories.add(path);
   else parts.content.set(path, member);
 }
@@ -290,14 +297,14 @@ function compare(manifest: Manifest, { content, directories, index }: Parts): vo
       differing.map(([name, paths]) => [name, paths.toSorted().slice(0, MOST_LISTED)]),
     );
     throw badBundle(
-      `the manifest does not list what is in the zip: ${differing.map(([name, paths]) => `${name.replace("_", " ")} ${paths.length}`).join(", ")}`,
+      `the manifest and the content of the zip differ: ${differing.map(([name, paths]) => `${name.replace("_", " ")} ${paths.length}`).join(", ")}`,
       details,
     );
   }
   for (const [path, { size }] of files) {
     const { size: actual } = content.get(path)!;
     if (actual !== size)
-      throw badBundle(`${path} has ${actual} bytes, and the manifest says ${size}`, {
+      throw badBundle(`${path} has ${actual} bytes, but the manifest says ${size}`, {
         path,
         field: "size",
         expected: size,
@@ -310,7 +317,7 @@ function compare(manifest: Manifest, { content, directories, index }: Parts): vo
   ] as const) {
     if (wanted !== null && !index.has(place)) throw badBundle(`${place} is missing`, { path: place });
     if (wanted === null && index.has(place))
-      throw badBundle(`${place} is there, and the manifest does not say so`, { path: place });
+      throw badBundle(`${place} exists, but the manifest does not list it`, { path: place });
   }
 }
 

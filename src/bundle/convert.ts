@@ -52,7 +52,7 @@ export async function convertBundle(
       : { ...dense, embedding: isObject(embedding) ? embedding : {}, read: () => bundle.dense() };
   if (vectors !== null && left.size > 0 && leaveOut.length > 0)
     throw new CairnError("unsupported", "vectors are packed for all records of a bundle or for none", {
-      hint: "leave them out too: --without-vectors",
+      hint: "leave out the vectors too: --without-vectors",
     });
   const records = async function* (): AsyncGenerator<IndexRecord> {
     for await (const { vector, ...record } of bundle.records())

@@ -40,7 +40,7 @@ export async function extractBundle(
 function requireFree(target: string): void {
   const facts = lstatSync(target, { throwIfNoEntry: false });
   if (facts === undefined || (facts.isDirectory() && readdirSync(target).length === 0)) return;
-  throw new CairnError("already_exists", `${printablePath(target)} is there and not empty`, {
+  throw new CairnError("already_exists", `${printablePath(target)} exists and is not empty`, {
     hint: "name a folder that is absent or empty",
   });
 }
@@ -57,7 +57,7 @@ export function chosenEntries(
   for (const path of paths)
     if (path === "" || !known.has(path))
       throw new CairnError("not_found", `there is no ${JSON.stringify(path)} in the bundle`, {
-        hint: "`cairn bundle inspect` lists what is in it",
+        hint: "`cairn bundle inspect` lists the paths of a bundle",
         details: { path },
       });
   const isIn = ({ path }: { path: string }): boolean =>

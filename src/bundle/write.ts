@@ -78,7 +78,9 @@ export async function writeBundle(
   } catch (error) {
     rmSync(staged, { force: true });
     if ((error as NodeJS.ErrnoException).code === "EEXIST")
-      throw new CairnError("already_exists", `${printablePath(to)} is there`, { hint: "name a file that is not" });
+      throw new CairnError("already_exists", `${printablePath(to)} already exists`, {
+        hint: "name a file that does not exist",
+      });
     throw toCairnError(error, `write ${printablePath(to)}`);
   }
 }
@@ -109,7 +111,7 @@ function requireSayable({ layout, manifest: { root }, entries, vectors }: Bundle
     if (path.split("/").some((name) => name.startsWith("_._")))
       cannot(`a name that begins with _._: ${path}`, { path }, "write layout B or C");
     if (toLayoutA(path) === MANIFEST_A)
-      cannot(`the name of its own manifest: ${path}`, { path }, "write layout B or C");
+      cannot(`a file with the name of its own manifest: ${path}`, { path }, "write layout B or C");
   }
 }
 

@@ -78,7 +78,7 @@ export class ZipFile implements AsyncDisposable {
       zip = await fromFd(fd);
     } catch (error) {
       fs.closeSync(fd);
-      throw badZip(`${printablePath(path)} is no zip that can be read: ${(error as Error).message}`);
+      throw badZip(`${printablePath(path)} cannot be read as a zip file: ${(error as Error).message}`);
     }
     try {
       return new ZipFile(zip, fd, await look(zip, { fd, bounds }));
@@ -102,7 +102,7 @@ export class ZipFile implements AsyncDisposable {
     if (done !== size)
       throw badZip(`${path} does not have the ${size} bytes that its header says`, { path, expected: size });
     if (crc !== member.crc)
-      throw badZip(`${path} is not what was packed`, { path, field: "crc32", expected: member.crc, actual: crc });
+      throw badZip(`${path} does not match its checksum`, { path, field: "crc32", expected: member.crc, actual: crc });
   }
 
   /** At once: a turn through the pool of threads costs more than unpacking. Whoever reads many pauses between them. */
@@ -286,12 +286,13 @@ function memberOf(entry: yauzl.Entry): Omit<Member, "at"> {
   const isMarked = (entry.generalPurposeBitFlag & ENCRYPTED) !== 0;
   if (isMarked) throw badZip(`${path} is encrypted`, { path });
   const { compressionMethod: method } = entry;
-  if (method !== STORED && method !== DEFLATED) throw badZip(`${path} is packed by the method ${method}`, { path });
+  if (method !== STORED && method !== DEFLATED)
+    throw badZip(`${path} is packed by the unsupported method ${method}`, { path });
   if (((entry.externalFileAttributes >>> 16) & TYPE) === LINK) throw badZip(`${path} is a link`, { path });
   if (isDirectory && entry.uncompressedSize > 0) throw badZip(`${path} is a directory with content`, { path });
   const { uncompressedSize: size, compressedSize: packedSize, crc32: crc } = entry;
   if (method === STORED && size !== packedSize)
-    throw badZip(`${path} is said to be stored, in ${packedSize} bytes for ${size}`, { path });
+    throw badZip(`${path} is stored uncompressed, but in ${packedSize} bytes instead of ${size}`, { path });
   return { path, isDirectory, size, packedSize, method, crc };
 }
 
@@ -301,7 +302,7 @@ function nameOf(raw: Buffer, flags: number): string {
   const shown = JSON.stringify(name.slice(0, 200));
   if (!Buffer.from(name, "utf8").equals(raw)) throw badZip(`the name ${shown} is not UTF-8`, { path: name });
   if ((flags & UTF8) === 0 && raw.some((byte) => byte > 0x7e))
-    throw badZip(`the name ${shown} is not said to be UTF-8`, { path: name });
+    throw badZip(`the name ${shown} has no flag for UTF-8`, { path: name });
   return name;
 }
 
@@ -310,7 +311,7 @@ function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number
   const from = entry.relativeOffsetOfLocalHeader;
   const head = Buffer.alloc(LOCAL_BYTES);
   if (fs.readSync(fd, head, 0, LOCAL_BYTES, from) < LOCAL_BYTES || head.readUInt32LE(0) !== LOCAL_MAGIC)
-    throw badZip(`${path} is not where the zip's list says`, { path });
+    throw badZip(`${path} is not where the zip's directory says`, { path });
   const raw = entry.fileName as unknown as Buffer;
   const name = Buffer.alloc(head.readUInt16LE(26));
   fs.readSync(fd, name, 0, name.length, from + LOCAL_BYTES);
@@ -325,7 +326,7 @@ function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number
     head.readUInt16LE(6) === entry.generalPurposeBitFlag &&
     head.readUInt16LE(8) === entry.compressionMethod &&
     (isListed || isLater);
-  if (!isSame) throw badZip(`the header of ${path} does not say what the zip's list says`, { path });
+  if (!isSame) throw badZip(`the header of ${path} differs from the zip's directory`, { path });
   const at = from + LOCAL_BYTES + name.length + extra.length;
   return { from, at, to: at + entry.compressedSize };
 }

@@ -632,9 +632,9 @@ describe("vectors", () => {
   test("that are required and do not fit are refused with the reason", async () => {
     await using store = await scratch.store();
     const cases: [ForeignParts, string][] = [
-      [{}, "it has none"],
-      [{ ...fitting, embedding: { ...embedding, model: "other" } }, "another model made them"],
-      [{ ...fitting, embedding: { ...embedding, query_param: "q" } }, "another query_param made them"],
+      [{}, "the bundle has none"],
+      [{ ...fitting, embedding: { ...embedding, model: "other" } }, "they were made with another model"],
+      [{ ...fitting, embedding: { ...embedding, query_param: "q" } }, "they were made with another query_param"],
       [
         {
           ...fitting,

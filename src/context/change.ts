@@ -67,7 +67,7 @@ export class ChangePlace {
 
   /** Leaves the store as it is. */
   discard(): void {
-    if (this.isDecided) throw new CairnError("internal", "a change that was decided cannot be left");
+    if (this.isDecided) throw new CairnError("internal", "a change that was committed cannot be discarded");
     removeAll(this.#root);
   }
 
@@ -139,9 +139,13 @@ export class ChangePlace {
         continue;
       }
       if (there !== undefined && (isDirectory || there.isDirectory()))
-        throw new CairnError("conflict", `${printablePath(join(this.#folder, at))} is of another kind`, {
-          details: { path: at },
-        });
+        throw new CairnError(
+          "conflict",
+          `${printablePath(join(this.#folder, at))} is a file where a directory is needed, or a directory where a file is needed`,
+          {
+            details: { path: at },
+          },
+        );
       this.#requireMovable(at);
     }
   }
@@ -153,8 +157,8 @@ export class ChangePlace {
       const facts = factsAt(place);
       if (facts === undefined) continue;
       if (Number(facts.dev) !== own)
-        throw new CairnError("unsupported", `${printablePath(place)} is another file system than the store's own`, {
-          hint: "a context store lies on one file system",
+        throw new CairnError("unsupported", `${printablePath(place)} lies on another file system than the store`, {
+          hint: "keep a context store on one file system",
         });
       if (!facts.isDirectory()) continue;
       try {

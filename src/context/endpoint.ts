@@ -57,7 +57,7 @@ export class Endpoint implements Embedder {
     } catch (error) {
       if (signal?.aborted === true) throw new CairnError("interrupted", "making vectors was stopped", { cause: error });
       throw new CairnError("io", `${url} did not answer: ${(error as Error).message}`, {
-        hint: "`cairn context reindex` makes the vectors that are missing",
+        hint: "run `cairn context reindex` to make the missing vectors",
         cause: error,
       });
     }
@@ -81,7 +81,7 @@ export class Endpoint implements Embedder {
       if (!Array.isArray(embedding) || (dimensions > 0 && embedding.length !== dimensions))
         throw new CairnError(
           "usage",
-          `${url} gives vectors of ${Array.isArray(embedding) ? embedding.length : "no"} numbers, the store has ${dimensions}`,
+          `${url} gives vectors of ${Array.isArray(embedding) ? embedding.length : "no"} numbers, but the store has ${dimensions}`,
         );
       return normalized(Float32Array.from(embedding as number[]));
     });

@@ -32,7 +32,7 @@ export async function exportBundle(
 ): Promise<Written> {
   const root = parseUri(uri);
   if (root === "")
-    throw new CairnError("usage", "the whole of a store is no subtree", {
+    throw new CairnError("usage", "a whole store is no subtree", {
       hint: "to pack all of it: cairn bundle backup FILE",
       details: { uri },
     });
@@ -93,7 +93,7 @@ async function pack(store: ContextStore, { root, of, manifest }: ToPack, options
   if (options.includeVectors === true) {
     if (store.embedding.provider === "none")
       throw new CairnError("usage", "the store has no vectors", {
-        hint: "it was made to be searched by words alone; pack it without them",
+        hint: "pack it without vectors: the store is searched by words only",
         details: { field: "include_vectors" },
       });
     await store.fill({ signal: options.signal });
@@ -140,8 +140,8 @@ function requireWhole(store: ContextStore, of: readonly string[]): void {
   for (const path of of) {
     const report = checkConsistency(store, path);
     if (!report.ok)
-      throw new CairnError("usage", "the index is not whole, so its vectors are not packed", {
-        hint: "make it whole first: cairn context reindex",
+      throw new CairnError("usage", "the index is incomplete, so its vectors are not packed", {
+        hint: "complete it first: cairn context reindex",
         details: { expected: report.expected, indexed: report.indexed, ...firstOf(report) },
       });
   }

@@ -46,16 +46,16 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
   const root = changeable(uri);
   const source = typeof from === "string" ? filesToAdd(from) : null;
   if (typeof from === "string" && isAtOrBelow(store.folder, realpathSync(from)))
-    throw new CairnError("usage", `${printablePath(from)} has the store itself in it`);
+    throw new CairnError("usage", `${printablePath(from)} contains the store itself`);
   if (abstract !== undefined && source?.isDirectory !== true)
-    throw new CairnError("usage", "an abstract is given to a directory", {
-      hint: `to give ${toUri(root)} one, add a folder`,
+    throw new CairnError("usage", "only a directory can have an abstract", {
+      hint: `to give ${toUri(root)} an abstract, add a folder`,
     });
   return await store.writing(async (changes) => {
     const there = factsAt(store.placeOf(root));
     if (there !== undefined && !overwrite)
-      throw new CairnError("already_exists", `${toUri(root)} is there`, {
-        hint: "to put this in its place: --overwrite",
+      throw new CairnError("already_exists", `${toUri(root)} already exists`, {
+        hint: "to replace it: --overwrite",
         details: { resource: toUri(root) },
       });
     changes.begin();
@@ -145,7 +145,7 @@ function latin1(text: string): string {
 /** A place below a scope, which somebody may change. */
 function changeable(uri: string): string {
   const path = parseUri(uri);
-  if (!path.includes("/")) throw invalidUri(uri, "is no place below a scope");
+  if (!path.includes("/")) throw invalidUri(uri, "is not a path below a scope");
   return path;
 }
 

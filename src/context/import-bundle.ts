@@ -73,8 +73,8 @@ export async function restoreBackup(
 ): Promise<Imported> {
   const { manifest } = bundle;
   if (!isBackup(manifest))
-    throw new CairnError("usage", `the bundle is of ${manifest.root.uri}, and no backup`, {
-      hint: "bring it in with: cairn bundle import FILE PARENT",
+    throw new CairnError("usage", `the bundle is of ${manifest.root.uri}, and not a backup of a whole store`, {
+      hint: "import it with: cairn bundle import FILE PARENT",
       details: { root: manifest.root.name },
     });
   requireOwn(manifest, "");
@@ -92,7 +92,7 @@ function parseRoot(uri: string): string {
   try {
     return parseUri(uri);
   } catch {
-    throw badBundle(`the manifest's root ${JSON.stringify(uri.slice(0, 200))} is no place of a context store`, {
+    throw badBundle(`the manifest's root ${JSON.stringify(uri.slice(0, 200))} is not a path of a context store`, {
       field: "root.uri",
       actual: uri,
     });
@@ -104,12 +104,12 @@ function importRoot(manifest: Manifest, parent: string): string {
   const { name, uri } = manifest.root;
   if (isBackup(manifest))
     throw new CairnError("usage", "the bundle is a backup of a whole store", {
-      hint: "bring it back with: cairn bundle restore FILE",
+      hint: "restore it with: cairn bundle restore FILE",
       details: { root: name, parent: toUri(parent) },
     });
   const source = parseRoot(uri);
   if (source === "" || nameOf(source) !== name)
-    throw badBundle(`the bundle's root is ${name}, and it is of ${uri}`, {
+    throw badBundle(`the bundle's root is named ${name}, but its URI is ${uri}`, {
       field: "root.name",
       expected: nameOf(source),
       actual: name,
@@ -119,8 +119,8 @@ function importRoot(manifest: Manifest, parent: string): string {
     throw new CairnError(
       "usage",
       isWholeScope
-        ? `a bundle of the whole of ${uri} goes to viking://`
-        : `${uri} goes below a place of its scope, not to viking://`,
+        ? `a bundle of all of ${uri} must be imported to viking://`
+        : `${uri} must be imported below a path of its scope, not to viking://`,
       {
         hint: isWholeScope
           ? "give viking:// as the parent"
@@ -138,7 +138,7 @@ function importRoot(manifest: Manifest, parent: string): string {
 function requireOwn({ root, value }: Manifest, source: string): void {
   const scope = source === "" ? "root" : scopeOf(source);
   if (root.scope !== scope)
-    throw badBundle(`the bundle of ${root.uri} is said to be of the scope ${root.scope}`, {
+    throw badBundle(`the bundle of ${root.uri} names another scope, ${root.scope}`, {
       field: "root.scope",
       expected: scope,
       actual: root.scope,
@@ -146,7 +146,7 @@ function requireOwn({ root, value }: Manifest, source: string): void {
   const require = (user: unknown, path: string, isDirectory: boolean, field: string): void => {
     const owner = ownerOf(joined(source, path), isDirectory);
     if (user !== undefined && user !== null && user !== owner)
-      throw badBundle(`${field} is not the user that it belongs to`, { path, field, expected: owner, actual: user });
+      throw badBundle(`${field} is not the user that owns the path`, { path, field, expected: owner, actual: user });
   };
   require(root.user_id, "", true, "root.user_id");
   for (const [index, { path, kind, user_id: user }] of (value["entries"] as Record<string, unknown>[]).entries())
@@ -162,7 +162,7 @@ function requireScopes({ scopes, files, directories }: Manifest): void {
   const had = [...first].filter((name) => directories.some(({ path }) => path === name));
   const isSame = scopes.length === had.length && new Set(scopes).size === scopes.length && had.length === first.size;
   if (!isSame || had.some((name) => !scopes.includes(name)))
-    throw badBundle("the backup does not have the scopes that it says", {
+    throw badBundle("the backup's scopes differ from the scopes that its manifest lists", {
       field: "scopes",
       expected: scopes,
       actual: [...first],
@@ -175,8 +175,8 @@ function requireImportable({ files, directories }: Manifest, target: (path: stri
     const place = target(path);
     if (place === "") continue;
     if (kind === "directory" && (nameOf(path) === ABSTRACT || nameOf(path) === OVERVIEW))
-      throw badBundle(`${path} is a directory, and a level's file by its name`, { path });
-    if (isControlName(place)) throw badBundle(`${path} is a control file, which no bundle brings`, { path });
+      throw badBundle(`${path} is a directory, but its name is reserved for a file`, { path });
+    if (isControlName(place)) throw badBundle(`${path} is a control file, which a bundle must not contain`, { path });
     // A path within bounds in the bundle may be beyond them below its parent.
     parseUri(toUri(place));
   }
@@ -212,8 +212,8 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
     if (there.length > 0 && onConflict === "skip")
       return { ...facts, files: 0, directories: 0, bytes: 0, skipped: true, replaced: [] };
     if (there.length > 0 && onConflict === "fail")
-      throw new CairnError("already_exists", `${replaced[0]!} is there`, {
-        hint: "to put the bundle in its place: --on-conflict overwrite",
+      throw new CairnError("already_exists", `${replaced[0]!} already exists`, {
+        hint: "to replace it with the bundle: --on-conflict overwrite",
         details: { resource: replaced[0]!, resources: replaced },
       });
     await write(there);
@@ -287,23 +287,23 @@ function vectorsOf(
   if (why === null && (isWhole || vectorMode === "auto")) return "bundle";
   if (vectorMode === "auto") return store.lacksModel ? "none" : "model";
   throw new CairnError("usage", `the vectors of the bundle cannot be used: ${why ?? "some are missing"}`, {
-    hint: "to have them made anew: --vector-mode auto",
+    hint: "to make new vectors: --vector-mode auto",
     details: { field: "vector_mode", reason: why ?? "some are missing" },
   });
 }
 
 function whyNotCarried({ embedding }: ContextStore, { dense, value }: Manifest): string | null {
-  if (dense === null) return "it has none";
+  if (dense === null) return "the bundle has none";
   if (embedding.provider === "none") return "the store has no vectors";
-  if (dense.dimensions !== embedding.dimensions) return "they have another length";
+  if (dense.dimensions !== embedding.dimensions) return "they have another number of dimensions";
   const index = value["index"] as { dense?: { embedding?: unknown } };
   const made = index.dense?.embedding;
-  if (!isObject(made)) return "it does not say what made them";
+  if (!isObject(made)) return "the bundle does not say which model made them";
   const own: Record<string, unknown> = embeddingFacts(embedding);
   // Texts have the same vectors whether a model is given images too (`input`).
   const fields = ["provider", "model", "query_param", "document_param", "dimensions"];
   const other = fields.find((field) => (made[field] ?? null) !== (own[field] ?? null));
-  return other === undefined ? null : `another ${other} made them`;
+  return other === undefined ? null : `they were made with another ${other}`;
 }
 
 /** Rows of the index for entries of a bundle: what its records tell, then a row for each file that has none. */

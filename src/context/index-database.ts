@@ -340,8 +340,8 @@ function loadVectors(db: DatabaseSync): void {
     const { load } = createRequire(import.meta.url)("sqlite-vec") as { load: (db: DatabaseSync) => void };
     load(db);
   } catch (error) {
-    throw new CairnError("unsupported", "vectors cannot be had on this machine: sqlite-vec was not loaded", {
-      hint: "a store without vectors is searched by words: cairn context init --embedding none",
+    throw new CairnError("unsupported", "this machine cannot use vectors: sqlite-vec could not be loaded", {
+      hint: "make a store without vectors, which is searched by words: cairn context init --embedding none",
       cause: error,
     });
   }
@@ -366,8 +366,8 @@ const DAMAGED = new Set([11, 26]);
 function toDamage(error: unknown, path: string): unknown {
   const { errcode } = error as { errcode?: number };
   if (errcode === undefined || !DAMAGED.has(errcode & 0xff)) return error;
-  return new CairnError("damaged", `${path} is no whole index: ${(error as Error).message}`, {
-    hint: "move it away and make it anew: cairn context reindex",
+  return new CairnError("damaged", `${path} is a damaged index: ${(error as Error).message}`, {
+    hint: "move the file away and make a new index: cairn context reindex",
     cause: error,
   });
 }

@@ -43,9 +43,9 @@ export async function find(store: ContextStore, query: string, options: SearchOp
   const { mode = hasVectors ? "both" : "words" } = options;
   const path = parseUri(under);
   if (!Number.isInteger(limit) || limit < 1 || limit > MOST)
-    throw new CairnError("usage", `limit is to be 1 to ${MOST}, found ${limit}`);
+    throw new CairnError("usage", `limit must be 1 to ${MOST}, found ${limit}`);
   if (query.trim() === "")
-    throw new CairnError("usage", "there is nothing to look for", { details: { field: "query" } });
+    throw new CairnError("usage", "the query is empty", { details: { field: "query" } });
   if (mode === "semantic" && lacksModel) throw modelMissing("a search by meaning");
   if (mode === "semantic" && !hasVectors)
     throw new CairnError("usage", "the store has no vectors", { hint: "search it by words" });

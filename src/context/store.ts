@@ -75,7 +75,7 @@ export class ContextStore implements AsyncDisposable {
     } catch (error) {
       if (error instanceof CairnError && error.code === "already_exists")
         throw new CairnError("already_exists", `${printablePath(root)} is a context store already`, {
-          hint: "see `cairn context ls`; another folder makes another store",
+          hint: "see `cairn context ls`; to make another store, name another folder",
         });
       throw error;
     }
@@ -260,7 +260,7 @@ export class ContextStore implements AsyncDisposable {
       if (facts === undefined) break;
       if (facts.isSymbolicLink())
         throw new CairnError("refused", `${printablePath(above)} is a link`, {
-          hint: "a context store has files and directories alone",
+          hint: "a context store can hold only files and directories",
           details: { path },
         });
       if (!facts.isDirectory())

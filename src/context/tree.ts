@@ -97,7 +97,7 @@ export function entryAt(folder: string, path: string): TreeEntry | null {
   if (facts === undefined) return null;
   if (!facts.isDirectory() && !facts.isFile())
     throw new CairnError("unsupported", `${printablePath(join(folder, path))} is neither a file nor a directory`, {
-      hint: `a context store has files and directories alone: rm ${shellPath(join(folder, path))}`,
+      hint: `a context store can hold only files and directories: rm ${shellPath(join(folder, path))}`,
       details: { path },
     });
   const isDirectory = facts.isDirectory();

@@ -38,15 +38,16 @@ export function noSuch(path: string): CairnError {
 
 /** The path of a URI. Throws `usage`. */
 export function parseUri(uri: string): string {
-  if (!uri.startsWith(SCHEME)) throw invalidUri(uri, `is no place of a context store: it begins with ${SCHEME}`);
+  if (!uri.startsWith(SCHEME))
+    throw invalidUri(uri, `is not a path of a context store: such a path begins with ${SCHEME}`);
   const path = uri.slice(SCHEME.length).replace(/\/+$/, "");
   if (path === "") return "";
   try {
     checkMemberPath(path);
   } catch (error) {
-    throw invalidUri(uri, `is no place of a context store: ${(error as Error).message}`);
+    throw invalidUri(uri, `is not a path of a context store: ${(error as Error).message}`);
   }
-  if (!isScope(scopeOf(path))) throw invalidUri(uri, "names a scope that there is not");
+  if (!isScope(scopeOf(path))) throw invalidUri(uri, "names an unknown scope");
   return path;
 }
 
@@ -104,14 +105,14 @@ export function isControlName(path: string): boolean {
 export function requireCompatible(source: string, target: string): void {
   const no = (why: string): never => {
     throw new CairnError("usage", `a bundle of ${toUri(source)} cannot become ${toUri(target)}: ${why}`, {
-      hint: "import it where it came from, or below a place of the same kind",
+      hint: "import the bundle to its original path, or below a path of the same kind",
       details: { source: toUri(source), target: toUri(target) },
     });
   };
   const scope = scopeOf(source);
   if (!isScope(scope)) no(`the scope ${JSON.stringify(scope)} is not known`);
-  if (scope !== scopeOf(target)) no("it is another scope");
+  if (scope !== scopeOf(target)) no("the scopes differ");
   if (!STRUCTURED.has(scope)) return;
-  if (source.split("/").length !== target.split("/").length) no(`what lies in ${toUri(scope)} keeps its depth`);
-  if (scope !== "session" && kindOf(source) !== kindOf(target)) no("it is another kind of thing");
+  if (source.split("/").length !== target.split("/").length) no(`entries of ${toUri(scope)} must keep their depth`);
+  if (scope !== "session" && kindOf(source) !== kindOf(target)) no("they are of different kinds");
 }

@@ -78,7 +78,7 @@ function mountOld(
     const whole = `the image ${image.path}, which ws-ckpt made, is not mounted at ${image.mount}: ${message}${workspaces}`;
     if (type === "btrfs-loop")
       throw new CairnError("unsupported", whole, {
-        hint: `nothing was changed; ${hint ?? "mount it by hand to see why"}; to begin without it, name another folder in migrate.state of ${places.config}`,
+        hint: `nothing was changed; ${hint ?? "mount the image by hand to see why"}; to begin without it, name another folder in migrate.state of ${places.config}`,
         cause: error,
       });
     log(whole);

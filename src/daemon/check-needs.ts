@@ -51,6 +51,6 @@ export async function checkNeeds({ backend, backup, http, socket }: DaemonConfig
   const [first] = failed;
   if (first === undefined) return;
   throw new CairnError("usage", failed.map(({ message }) => message).join("\n"), {
-    hint: first.hint ?? "the daemon would start with this configuration, but could not do this part of it",
+    hint: first.hint ?? "correct the configuration: the daemon would start with it, but this part would not work",
   });
 }

@@ -128,8 +128,8 @@ export function readConfig({
   const bytes = readSmallFile(path, MAX_CONFIG_BYTES, true);
   if (bytes !== null) return parseConfig(bytes.toString("utf8"), path);
   if (isConfigNamed !== true) return DEFAULTS;
-  throw new CairnError("usage", `the configuration ${printablePath(path)} is not there`, {
-    hint: "name a file that exists; an empty file is a configuration, too",
+  throw new CairnError("usage", `there is no configuration file ${printablePath(path)}`, {
+    hint: "name a file that exists; an empty file is valid, too",
   });
 }
 
@@ -149,7 +149,7 @@ export function parseConfig(text: string, path: string): DaemonConfig {
     const known = Object.hasOwn(READERS, table) ? READERS[table] : undefined;
     const at = (key?: string): number => lineOf(text, table, key);
     if (known === undefined) throw wrong(path, at(), `there is no table [${table}]; known: ${names(READERS)}, backup`);
-    if (!isTable(members)) throw wrong(path, at(), `[${table}] is to be a table`);
+    if (!isTable(members)) throw wrong(path, at(), `[${table}] must be a table`);
     Object.assign(config[table]!, readTable(members, known, { path, name: `[${table}]`, at }));
   }
   const whole = { ...(config as unknown as DaemonConfig), backup: readRows(backup, text, path) };
@@ -188,17 +188,19 @@ function readRows(given: unknown, text: string, path: string): BackupRow[] {
     const fail = (problem: string): never => {
       throw wrong(path, at(), `[[backup]] ${problem}`);
     };
-    if (!Array.isArray(given) || !isTable(members)) throw wrong(path, at(), "backup is to be rows: [[backup]]");
+    if (!Array.isArray(given) || !isTable(members)) throw wrong(path, at(), "backup must be rows: [[backup]]");
     const row = { ...ROW, ...readTable(members, BACKUP_READERS, { path, name: "[[backup]]", at }) } as BackupRow;
     for (const key of ["repository", "password_file", "every"]) if (members[key] === undefined) fail(`needs ${key}`);
     const { workspace, repository, read_all_within_ms: within, verify_every_ms: verifyEvery } = row;
     if (within !== null && (verifyEvery === null || within < verifyEvery))
-      fail("has read_all_within, which wants a verify_every that is not longer");
-    if (row.keep !== null && row.prune_every_ms === null) fail("has keep, which wants prune_every");
+      fail("has read_all_within, which needs a verify_every that is not longer");
+    if (row.keep !== null && row.prune_every_ms === null) fail("has keep, which needs prune_every");
     const same = rows.filter((each) => each.repository === repository);
-    if (same.some((each) => each.workspace === workspace)) fail("says again what a row above says");
+    if (same.some((each) => each.workspace === workspace))
+      fail("repeats the repository and the workspace of a row above");
     const care = (each: BackupRow): boolean => each.verify_every_ms !== null || each.prune_every_ms !== null;
-    if (care(row) && same.some(care)) fail("has verify_every or prune_every: one row of a repository has them");
+    if (care(row) && same.some(care))
+      fail("has verify_every or prune_every, which only one row of a repository may have");
     rows.push(row);
   }
   return rows;
@@ -208,14 +210,15 @@ function readRows(given: unknown, text: string, path: string): BackupRow[] {
 function problemOf({ listen, certificate, key }: DaemonConfig["http"]): [string, string] | null {
   if ((certificate === null) !== (key === null))
     return certificate === null
-      ? ["key", "key: a key goes with its certificate"]
-      : ["certificate", "certificate: it goes with its key"];
-  if (listen === null) return certificate === null ? null : ["certificate", "certificate: there is no `listen` for it"];
+      ? ["key", "key: a key needs a certificate"]
+      : ["certificate", "certificate: a certificate needs a key"];
+  if (listen === null)
+    return certificate === null ? null : ["certificate", "certificate: a certificate needs `listen`"];
   const { host } = parseListen(listen, "listen");
   if (certificate !== null || isLoopback(host)) return null;
   return [
     "listen",
-    `listen: ${host} can be reached from other machines, where tokens and content would be read on the way: name certificate and key, or listen on 127.0.0.1`,
+    `listen: ${host} can be reached from other machines, and tokens and content would be sent unencrypted: name certificate and key, or listen on 127.0.0.1`,
   ];
 }
 
@@ -276,7 +279,7 @@ function isTable(value: unknown): value is Record<string, unknown> {
 }
 
 function refuse(wanted: string): never {
-  throw new CairnError("usage", `is to be ${wanted}`);
+  throw new CairnError("usage", `must be ${wanted}`);
 }
 
 function text(value: unknown): string {
@@ -299,7 +302,7 @@ function address(value: unknown): string {
 
 /** Users by their names, or their numbers where nothing names them. */
 function users(value: unknown): number[] {
-  if (!Array.isArray(value)) refuse('a list of users, as ["builder"]');
+  if (!Array.isArray(value)) refuse('a list of users, for example ["builder"]');
   return value.map((each: unknown) => {
     const id = typeof each === "number" ? whole(each, 1, 2 ** 32 - 2) : userId(text(each));
     if (id === null) refuse(`users of this machine; there is no ${String(each)}`);
@@ -318,7 +321,7 @@ function location(value: unknown): string {
     const { message, hint } = toCairnError(error);
     throw new CairnError("usage", hint === undefined ? message : `${message}; ${hint}`);
   }
-  return refuse('an absolute path, or what another storage is called, as "sftp:user@host:/path"');
+  return refuse('an absolute path, or the location of another storage, for example "sftp:user@host:/path"');
 }
 
 function whole(value: unknown, least: number, most: number): number {
@@ -345,7 +348,7 @@ function span(value: unknown): number {
 
 /** The rules by the names of the policy, in snake_case and with or without `keep_`. Throws `usage`. */
 function keepRules(value: unknown, schema: typeof RetentionSchema | typeof BackupRetentionSchema): Retention {
-  if (!isTable(value) || Object.keys(value).length === 0) refuse("a table of rules, as { last = 20 }");
+  if (!isTable(value) || Object.keys(value).length === 0) refuse("a table of rules, for example { last = 20 }");
   const spelled = (name: string): string =>
     name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`).replace(/^keep_/, "");
   const known = new Map(Object.keys(schema.entries).map((name) => [spelled(name), name]));
@@ -387,6 +390,6 @@ function names(of: object): string {
 
 function wrong(path: string, line: number, problem: string): CairnError {
   return new CairnError("usage", `${printablePath(path)}, line ${line}: ${problem}`, {
-    hint: "nothing was changed; mend the file and start or reload again",
+    hint: "correct the file, and start or reload the daemon again; nothing was changed",
   });
 }

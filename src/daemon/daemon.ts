@@ -113,7 +113,7 @@ export class Daemon {
   async #begin(): Promise<void> {
     const { places, log, rebuildState } = this.#options;
     const { killed } = this.#instance;
-    if (killed !== null) log(`unclean shutdown: the daemon before this one was killed, ${killed}`);
+    if (killed !== null) log(`unclean shutdown: the previous daemon was killed, ${killed}`);
     // The daemon of all users has records of its own, and none of root's.
     this.#kept.marks.begin();
     this.#decision = bootstrap(this.#kept, { config: this.#config, places, rebuildState, log });
@@ -170,10 +170,10 @@ export class Daemon {
       else if (how === "moved" && !back) await this.#serve(target, {}, { link: path });
       this.#moves.end(move);
       const said =
-        how === "unknown" ? "nobody can tell any more how far it had got, so all of it stays" : `the folder is ${how}`;
+        how === "unknown" ? "it is not known how far it got, so everything stays as it is" : `the folder is ${how}`;
       this.#options.log(`${shown} was interrupted: ${said}`);
     } catch (error) {
-      this.#options.log(`${shown} was interrupted and cannot be ended yet: ${toCairnError(error).message}`);
+      this.#options.log(`${shown} was interrupted and cannot be finished yet: ${toCairnError(error).message}`);
     }
   }
 
@@ -210,8 +210,8 @@ export class Daemon {
     const config = readConfig(places);
     const { type } = config.backend;
     if (type !== null && type !== this.#decision.type)
-      log(`backend.type = "${type}" counts from the next start on; ${this.#decision.type} is served until then`);
-    if (config.http.listen !== this.#config.http.listen) log("http.listen counts from the next start on");
+      log(`backend.type = "${type}" takes effect at the next start; ${this.#decision.type} is served until then`);
+    if (config.http.listen !== this.#config.http.listen) log("http.listen takes effect at the next start");
     for (const take of this.#readAgain) take(config);
     this.#config = config;
     this.#schedules.begin(config);
@@ -345,15 +345,19 @@ export class Daemon {
     const open = await opened();
     if (open !== null) return open;
     if (peer.isAgent || peer.only !== null)
-      throw new CairnError("permission", `${printablePath(folder)} is no workspace yet, and a person makes it one`, {
-        hint: "have them save it once: `cairn save DIR`",
-      });
+      throw new CairnError(
+        "permission",
+        `${printablePath(folder)} is no workspace yet, and only a person may make it one`,
+        {
+          hint: "ask a person to save it once: `cairn save DIR`",
+        },
+      );
     requireOwner(peer, folder);
     const isForOther = peer.uid !== 0 && process.geteuid?.() === 0;
     const kept = isForOther ? findWorkspace(folder, { exact: true }) : null;
     if (kept !== null) requireRootsOwn(kept.control.root, folder);
     if (isForOther && options.controlDirectory !== undefined)
-      throw new CairnError("permission", "only root names a control directory to root's daemon");
+      throw new CairnError("permission", "only root may name a control directory to root's daemon");
     return this.#turns.take(folder.toString("latin1"), async () => {
       // Somebody else may have asked for it at the same time.
       const again = await opened();
@@ -364,13 +368,13 @@ export class Daemon {
       if (isAtOrBelow(folder, Buffer.from(dataRoot!)))
         return this.#serve(place, options, { isForOther, ...linkTo(path, place) });
       if (isForOther)
-        throw new CairnError("permission", "only root moves a folder onto the image", {
-          hint: "ask root for it once: cairn init DIR; from then on it is yours to save",
+        throw new CairnError("permission", "only root may move a folder onto the image", {
+          hint: "ask root to run once: cairn init DIR; from then on you can save the folder",
         });
       await requireMovable(folder, options);
       const move = await this.#moves.onto(place, dataRoot!, options);
       options.onWarning?.(
-        `${place} is a link to ${move.target} now; it lies as it was in ${move.aside}: remove that when you do not need it`,
+        `${place} is a link to ${move.target} now; the original folder lies in ${move.aside}: remove it when you do not need it`,
       );
       // It has taken place, whatever the caller does now: what fails here is done again by the next start.
       const done = await this.#serve(move.target, { ...options, signal: undefined }, { link: place, isForOther });
@@ -441,8 +445,8 @@ export class Daemon {
       .toSorted((one, other) => one.length - other.length);
     const forks = paths.filter((each) => isBeside(first, each)).length;
     if (forks < MOST_FORKS) return;
-    throw new CairnError("refused", `${forks} forks of ${printablePath(first)} are kept, and no more are made`, {
-      hint: "ask a person to release some",
+    throw new CairnError("refused", `${forks} forks of ${printablePath(first)} exist, and no more are allowed`, {
+      hint: "ask a person to release some of them",
     });
   }
 
@@ -484,7 +488,7 @@ export class Daemon {
         "not_a_workspace",
         `${printablePath(path)} is no workspace; ${printablePath(folderOf(served))} above it is one`,
         {
-          hint: "name that, if it is meant",
+          hint: "name the workspace above, if you mean it",
         },
       );
     if (rightOn(peer, served) !== "owner") requireOwner(peer, folderOf(served));
@@ -511,9 +515,9 @@ export class Daemon {
           throw new CairnError(
             "refused",
             `${printablePath(folderOf(served))} lies on the image, and no link to it is known`,
-            { hint: "register it by the path that is the link, and recover that" },
+            { hint: "register the workspace by the path of the link, and recover that path" },
           );
-        if (peer.uid !== 0) throw new CairnError("permission", "only root takes a folder back from the image");
+        if (peer.uid !== 0) throw new CairnError("permission", "only root may take a folder back from the image");
         const move = await this.#moves.back(served.link, served.path, options);
         await this.#leaveImage(served, served.link);
         this.#moves.end(move);
@@ -558,7 +562,7 @@ export class Daemon {
         throw error;
       }
       this.#options.log(
-        `${printablePath(folderOf(served))} had been released already (${message}), and is not served any more`,
+        `${printablePath(folderOf(served))} was already released (${message}), and is not served any more`,
       );
     }
     failpoint("daemon.released");
@@ -611,14 +615,14 @@ export class Daemon {
     const { workspaces } = this.#kept.state;
     const found = registeredWorkspaces(new Set(workspaces.map(({ id }) => id)), this.#decision.type);
     for (const { path } of found)
-      this.#options.log(`${printablePath(path)} has records and was not listed in the state; it is now`);
+      this.#options.log(`${printablePath(path)} has records but was missing from the daemon's state; it was added`);
     if (found.length > 0) this.#kept.change({ workspaces: [...workspaces, ...found] });
     for (const workspace of found) this.events.append({ workspace, type: "registered", data: { created: false } });
     if (found.length > 0) this.#schedules.refresh();
     for (const served of this.#kept.state.workspaces) this.#kept.marks.add(served);
     this.#kept.marks.sweep();
     for (const link of this.#moves.linkAgain())
-      this.#options.log(`${printablePath(link)} was gone and is a link again`);
+      this.#options.log(`the link ${printablePath(link)} was missing and was made again`);
     for (const served of this.#kept.state.workspaces) {
       if (this.#isStopping) return;
       const hand = { open: async () => this.#client(served), log: this.#options.log };

@@ -46,7 +46,7 @@ export function decideBackend(
       dataRoot,
       reason: `the configuration says backend.type = "${backend.type}"`,
       warning: differs
-        ? `the state says ${persisted.type}, and the configuration ${backend.type}, which is used from now on; workspaces of ${persisted.type} stay what they are`
+        ? `the daemon's state says ${persisted.type}, but the configuration says ${backend.type}, which is used from now on; workspaces of ${persisted.type} stay as they are`
         : null,
     };
   }
@@ -55,7 +55,7 @@ export function decideBackend(
       type: persisted.type,
       method: "persisted",
       dataRoot,
-      reason: `the state says ${persisted.type} since ${persisted.selected_at}`,
+      reason: `the daemon's state says ${persisted.type} since ${persisted.selected_at}`,
       warning: null,
     };
   if (oldImage !== null)
@@ -63,7 +63,7 @@ export function decideBackend(
       type: "btrfs-loop",
       method: "auto-detect",
       dataRoot,
-      reason: `ws-ckpt has left its image ${oldImage}`,
+      reason: `ws-ckpt left its image ${oldImage}`,
       warning: null,
     };
   if (probe.kind === "btrfs")

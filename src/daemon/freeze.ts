@@ -100,12 +100,12 @@ export class FreezeWindows {
   ): Promise<T> {
     const { token, frozen, asked } = await this.begin(workspace);
     if (frozen < asked)
-      onWarning?.(`${asked - frozen} of ${asked} applications that had offered to stand still did not answer in time`);
+      onWarning?.(`${asked - frozen} of ${asked} applications that had offered to pause did not answer in time`);
     try {
       return await work();
     } finally {
       if (this.#windows.has(token)) this.end(token);
-      else onWarning?.("the applications went on before it was done, after a minute");
+      else onWarning?.("the applications resumed after a minute, before the save was done");
     }
   }
 

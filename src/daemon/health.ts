@@ -43,9 +43,9 @@ export function linkReplaced(served: ServedWorkspace): CairnError {
   const [shown, target] = [shellPath(Buffer.from(link)), shellPath(Buffer.from(path))];
   return new CairnError(
     "conflict",
-    `${link} was a link to a workspace with ${points}, which lies in ${path}; the link was removed, and another folder lies there now`,
+    `${link} was a link to a workspace with ${points}, which lies in ${path}; the link was removed, and another folder lies at its path now`,
     {
-      hint: `the path is that workspace's: mv ${shown} ${shown}.new && ln -s ${target} ${shown}; its last state: cairn -C ${shown} restore latest`,
+      hint: `move the folder away and make the link again: mv ${shown} ${shown}.new && ln -s ${target} ${shown}; to get the workspace's last state back: cairn -C ${shown} restore latest`,
     },
   );
 }
@@ -89,7 +89,7 @@ export class PointCounts {
     try {
       this.#kept.save();
     } catch (error) {
-      this.#log(`the state is as it was saved before: ${toCairnError(error).message}`);
+      this.#log(`cannot save the daemon's state, so its file stays as it was: ${toCairnError(error).message}`);
     }
   }
 }
@@ -136,29 +136,30 @@ export async function lookAfter(
     return {
       ...WELL,
       health: "control_gone",
-      detail: `its points lie in ${served.control_directory}, which is not there`,
-      remedy: "mount what it lies on, or give it back from a backup; it counts again then",
+      detail: `its points lie in ${served.control_directory}, which is missing`,
+      remedy:
+        "mount the control directory's file system, or restore the directory from a backup; the workspace works again then",
     };
   try {
     const client = await open();
     const history = async (): Promise<HistoryResult> => client.history(undefined, 0, { all: true });
     const found = await history();
     const recovered = await recoverTrees(served, client, found);
-    if (recovered > 0) log(`${shown}: ${plural(recovered, "point")} recovered, whose record was lost; pinned`);
+    if (recovered > 0) log(`${shown}: recovered and pinned ${plural(recovered, "point")} whose record was lost`);
     const { save_points: points, damaged } = recovered > 0 ? await history() : found;
     served.points = points.length + damaged.length;
     if (!isThere(folder))
       return {
         ...WELL,
         health: "folder_gone",
-        detail: `${shown} is not there`,
+        detail: `${shown} is missing`,
         remedy: `cairn -C ${shown} restore latest`,
       };
     const missing = points.flatMap((each) => (each.integrity_state === "damaged" ? [each.save_point_id] : []));
     if (missing.length === 0) return WELL;
     return {
       health: "points_missing",
-      detail: `the content of ${missing.length} of ${served.points} points is not there`,
+      detail: `the content of ${missing.length} of ${served.points} points is missing`,
       remedy: `cairn -C ${shown} doctor`,
       missing,
     };
@@ -222,12 +223,13 @@ export function adviceOn(
   const full = systems.filter(({ free_bytes: free, total_bytes: total }) => free < total * LITTLE);
   const sick = workspaces.filter(({ health }) => health !== "ok");
   return [
-    ...full.map(({ mount }) => `${mount} is nearly full: remove points with \`cairn cleanup\`, or have more room made`),
+    ...full.map(({ mount }) => `${mount} is nearly full: remove points with \`cairn cleanup\`, or add space`),
     ...(sick.length === 0
       ? []
-      : [`${plural(sick.length, "workspace")} cannot do all that they should: each says what would help`]),
+      : [`${plural(sick.length, "workspace")} with problems: see the detail and the remedy of each`]),
     ...originals.map(
-      (place) => `${printablePath(place)} is a folder as it was before it was moved; remove it when it is not needed`,
+      (place) =>
+        `${printablePath(place)} is the original of a folder that was moved; remove it when you do not need it`,
     ),
   ];
 }

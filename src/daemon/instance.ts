@@ -29,7 +29,7 @@ export async function takeInstance(state: string): Promise<Instance> {
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "busy") throw error;
     throw new CairnError("busy", `another daemon serves ${printablePath(state)}: ${describeOwner(readOwner(path))}`, {
-      hint: "nothing was changed; end that one first, or name another state directory in CAIRN_STATE_DIR",
+      hint: "stop the other daemon first, or name another state directory in CAIRN_STATE_DIR; nothing was changed",
       cause: error,
     });
   }

@@ -7,7 +7,7 @@ export function parseListen(text: string, option: string): { host: string; port:
   const port = Number(match?.[3]);
   const host = match?.[1] ?? match?.[2];
   if (host === undefined || port > 65_535)
-    throw new CairnError("usage", `${option} wants HOST:PORT, found ${JSON.stringify(text)}`, {
+    throw new CairnError("usage", `${option} must be HOST:PORT, found ${JSON.stringify(text)}`, {
       hint: "for example 127.0.0.1:8000, 0.0.0.0:8000 for every address of this machine, or [::1]:8000",
     });
   return { host, port };

@@ -74,9 +74,9 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
   if (move.back && !(at?.isSymbolicLink() === true && readlinkSync(path) === move.target))
     throw new CairnError(
       "refused",
-      `${printablePath(path)} is no link to ${printablePath(target)} any more, and stays`,
+      `${printablePath(path)} is no longer a link to ${printablePath(target)}, and was left as it is`,
       {
-        hint: "move what lies there away, and make the link again",
+        hint: "move the present file or folder away, and make the link again",
       },
     );
   requireNoHolders(source, call.allow);
@@ -103,15 +103,15 @@ export async function moveFolder(move: FolderMove, call: MoveCall): Promise<void
     if (changed === null) return fsyncDirectory(dirname(move.path));
     exchangePlaces(path, aside);
     const isWritten = lstatSync(copy, { bigint: true }).mtimeNs >= made || (await changedAfter(copy, made)) !== null;
-    const kept = isWritten ? `; what was written meanwhile lies in ${printablePath(copy)}` : "";
+    const kept = isWritten ? `; content that was written meanwhile lies in ${printablePath(copy)}` : "";
     const what = changed.length === 0 ? "the folder itself" : printablePath(changed);
     if (isWritten && !move.back) unlinkSync(move.aside);
     if (isWritten) isToKeep = true;
     throw new CairnError(
       "conflict",
-      `${printablePath(source)} was written to while it was moved (${what}): it is as it was${kept}`,
+      `${printablePath(source)} was written to while it was moved (${what}): it was not moved${kept}`,
       {
-        hint: "try again when nobody writes into it",
+        hint: "try again when no program writes to the folder",
       },
     );
   } catch (error) {

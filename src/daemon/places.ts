@@ -35,7 +35,7 @@ export function daemonPlaces(given: GivenPlaces = {}, env = process.env, uid = p
   const socket = given.socket ?? absolutePath(env, "CAIRN_SOCKET") ?? (isSystem ? SYSTEM_SOCKET : userSocket(env));
   if (socket === null)
     throw new CairnError("usage", "there is no place for the socket: XDG_RUNTIME_DIR is not set", {
-      hint: "log in to a session, or name one in CAIRN_SOCKET",
+      hint: "log in to a session, or name the socket's path in CAIRN_SOCKET",
     });
   return { state, socket, config, isConfigNamed: named !== null, isSystem };
 }

@@ -54,13 +54,13 @@ export function requireServable(
     (each) => `  ${each.id.slice(0, 8)}  ${printablePath(each.link ?? rawPath(each))}: ${plural(each.points, "point")}`,
   );
   const whole = [
-    `the backend ${decision.type} cannot be served: ${problem.what}`,
+    `cannot use the backend ${decision.type}: ${problem.what}`,
     `${decision.method === "config-override" ? "backend.type is set in" : "backend.type is not set in"} ${places.config}; state ${places.state}/state.json`,
     affected.length === 0 ? "no workspace is affected" : `affected: ${plural(affected.length, "workspace")}`,
     ...lines,
   ];
   throw new CairnError("unsupported", whole.join("\n"), {
-    hint: `nothing was changed, detected or made anew; ${problem.help}`,
+    hint: `${problem.help}; nothing was changed, detected or made anew`,
     details: {
       backend: decision.type,
       workspaces: affected.map(({ id, link, path, points }) => ({ id, path: link ?? path, points })),
@@ -77,11 +77,11 @@ function whyNotServed(
   // Before it is mounted.
   if (type === "btrfs-loop" && (dataRoot === null || kind !== "btrfs")) return whyNoImage(state, places);
   if (dataRoot === null)
-    return { what: "backend.data_root is not set", help: "name the folder on btrfs below which workspaces lie" };
+    return { what: "backend.data_root is not set", help: "name the folder on btrfs that holds the workspaces" };
   const wanted = state?.backend.type === type ? state.backend.filesystem_uuid : null;
   if (uuid === null)
     return {
-      what: `${dataRoot} is not there, or lies on no file system that has an id`,
+      what: `${dataRoot} does not exist, or its file system has no UUID`,
       help: `mount the file system${wanted === null ? "" : ` ${wanted}`} there and start again`,
     };
   if (kind !== "btrfs")
@@ -91,7 +91,7 @@ function whyNotServed(
     };
   if (wanted !== null && uuid !== wanted)
     return {
-      what: `${dataRoot} lies on the file system ${uuid}, and the workspaces on ${wanted}`,
+      what: `${dataRoot} lies on the file system ${uuid}, but the workspaces lie on ${wanted}`,
       help: `mount ${wanted} there and start again`,
     };
   return null;
@@ -99,12 +99,15 @@ function whyNotServed(
 
 /** An image of a state is never made anew, also if the state does not name its path: it has the only copy of its workspaces. */
 function whyNoImage(state: DaemonState | null, places: DaemonPlaces): { what: string; help: string } | null {
-  if (process.geteuid?.() !== 0) return { what: "only root mounts an image", help: "run the daemon as root" };
+  if (process.geteuid?.() !== 0) return { what: "only root can mount an image", help: "run the daemon as root" };
   const known = state?.paths.loop_image ?? null;
   const path = loopPlaces(places.state, known).image;
   if (existsSync(path) || (known === null && state?.backend.type !== "btrfs-loop")) return null;
   const unnamed = known === null ? ", and the state names no other" : "";
-  return { what: `its image ${path} is not there${unnamed}`, help: "put it back at its place and start again" };
+  return {
+    what: `its image ${path} is missing${unnamed}`,
+    help: "put the image back in its place and start the daemon again",
+  };
 }
 
 /** The error for a state that cannot be read: a backend that is detected may be another one, so a person decides. */
@@ -116,7 +119,7 @@ export function stateIsLost(lost: readonly string[], image: string): CairnError 
   ];
   const found = traces.length === 0 ? "no image and no records of folders" : traces.join(" and ");
   return new CairnError("damaged", `the state cannot be read (${lost.join(", ")}); found on this machine: ${found}`, {
-    hint: "put one of these files back from a copy, or start once with `cairn daemon --rebuild-state`: the backend is then the configuration's or detected, and folders with records are listed",
+    hint: "put one of these files back from a copy, or start once with `cairn daemon --rebuild-state`: then the backend is taken from the configuration or detected, and folders with records are listed",
   });
 }
 
@@ -126,9 +129,9 @@ export function requireNoneBelow(mount: string, { config }: DaemonPlaces): void 
   if (below.length === 0) return;
   throw new CairnError(
     "unsupported",
-    `the image below ${mount} is not there, and ${plural(below.length, "folder")} lie on it`,
+    `the image of ${mount} is missing, and ${plural(below.length, "folder")} lie on it`,
     {
-      hint: `put it back at its place and start again; nothing was made (backend.type in ${config})`,
+      hint: `put the image back in its place and start the daemon again; no new image was made (backend.type in ${config})`,
     },
   );
 }

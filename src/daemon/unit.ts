@@ -86,7 +86,7 @@ export function uninstallUnit(places: DaemonPlaces, root = ""): InstalledUnit {
   const unit = root + unitPath(places);
   if (!existsSync(unit))
     throw new CairnError("not_found", `there is no unit ${unit}`, {
-      hint: "`systemctl list-unit-files` lists those that are there",
+      hint: "`systemctl list-unit-files` lists the units",
     });
   const ended = systemctl(places, root, [["disable", "--now", UNIT]]);
   rmSync(unit);
@@ -107,7 +107,7 @@ function systemctl(
     const done = spawnSync("systemctl", [...scope, ...words], { encoding: "utf8" });
     if (done.status !== 0)
       throw new CairnError("io", `systemctl ${words.join(" ")}: ${(done.stderr || String(done.error)).trim()}`, {
-        hint: `the unit lies in place; see \`journalctl ${isSystem ? "" : "--user "}-u ${UNIT}\``,
+        hint: `the unit's file was written; see \`journalctl ${isSystem ? "" : "--user "}-u ${UNIT}\``,
       });
   }
   return { commands, started: true };

@@ -54,7 +54,7 @@ describe("what is listed and not there", () => {
         listing.damaged.map(({ name }) => name),
         [snapshot],
       );
-      assert.match(listing.damaged[0]!.error.message, /is listed, and not there when it is read/);
+      assert.match(listing.damaged[0]!.error.message, /is listed, but was not found when it was read/);
       await assert.rejects(rootsOf(other, { roots: async () => [], cachePath: null }), damaged);
     });
   });

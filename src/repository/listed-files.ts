@@ -52,7 +52,7 @@ export class ListedFiles {
   #notGiven(name: string, cause: CairnError): CairnError {
     return new CairnError(
       "damaged",
-      `${labelOf(this.#kind, name)} is listed, and not there when it is read: ${cause.message}`,
+      `${labelOf(this.#kind, name)} is listed, but was not found when it was read: ${cause.message}`,
       { cause, details: { not_given: true } },
     );
   }

@@ -84,7 +84,7 @@ export class RepositoryLock {
         if (own !== this.#id) continue;
         throw new CairnError(
           "busy",
-          "the repository's lock was removed by another program, so others may have changed it",
+          "another program removed the repository's lock, so the repository may have been changed meanwhile",
         );
       }
       const rival = excluding(others, this.exclusive);
@@ -104,7 +104,7 @@ export class RepositoryLock {
     if (!this.#hasLapsed()) return;
     throw new CairnError(
       "busy",
-      "the repository's lock could not be refreshed for 25 minutes, or was removed; others may have changed what it guarded",
+      "the repository's lock could not be refreshed for 25 minutes, or was removed; other programs may have changed the repository",
     );
   }
 
@@ -120,7 +120,7 @@ export class RepositoryLock {
     clearInterval(this.#timer);
     await this.#refreshing;
     const warn = (why: string): void =>
-      this.#onWarning?.(`the repository's lock could not be taken away, others may wait for it: ${why}`);
+      this.#onWarning?.(`the repository's lock could not be removed, and other programs may wait for it: ${why}`);
     try {
       const dropped = await dropLock(this.#repository, this.#id);
       if (dropped === "kept") warn("this user may not remove it");
@@ -136,8 +136,10 @@ export class RepositoryLock {
     if (!this.#lost) return;
     throw new CairnError(
       "busy",
-      "the repository's lock ended before the work did: what was written may need what others have removed meanwhile",
-      { hint: "run it again: what is stored is used; `cairn backup verify` says whether anything is missing" },
+      "the repository's lock ended before the work did: other programs may have removed content that the new files need",
+      {
+        hint: "run the command again: content that is already stored is used; `cairn backup verify` shows whether anything is missing",
+      },
     );
   }
 
@@ -382,8 +384,8 @@ async function removeLock(repository: Repository, id: string): Promise<Dropped> 
 function shortList({ storage }: Repository): CairnError {
   return new CairnError(
     "busy",
-    `the list of locks of ${storage.location} lacks the one that was just placed, so who else works there is not known`,
-    { hint: "run it again later; if it stays so, look at the server or at what caches its answers" },
+    `the list of locks of ${storage.location} lacks the lock that was just placed, so locks of other programs may be missing too`,
+    { hint: "run the command again later; if that does not help, check the server or a cache in front of it" },
   );
 }
 
@@ -394,15 +396,18 @@ function busy(repository: Repository, rival: HeldLock | undefined): CairnError {
   if (lock === null)
     return new CairnError(
       "busy",
-      `lock ${id.slice(0, 8)} on ${repository.storage.location} cannot be read, so what it excludes is not known`,
-      { hint: "once nobody is at work there, `cairn backup unlock --remove-all` removes it", details: { lock: id } },
+      `lock ${id.slice(0, 8)} on ${repository.storage.location} cannot be read, so it may exclude this command`,
+      {
+        hint: "once no other program uses the repository, remove the lock with `cairn backup unlock --remove-all`",
+        details: { lock: id },
+      },
     );
   const kind = lock.exclusive ? "exclusively" : "for writing";
   return new CairnError(
     "busy",
     `pid ${lock.pid} of ${lock.username} on ${lock.hostname} holds ${repository.storage.location} ${kind} since ${lock.time}`,
     {
-      hint: "wait until it is done; a lock whose process is gone is removed by itself, one of another host after 30 minutes",
+      hint: "wait until the process is done; the lock of a dead process is removed automatically, if it was on another host after 30 minutes",
       details: { lock: id, pid: lock.pid, hostname: lock.hostname, exclusive: lock.exclusive, since: lock.time },
     },
   );

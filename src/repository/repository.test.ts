@@ -51,7 +51,7 @@ describe("repository", () => {
       await assert.rejects(Repository.open(storage, { password: PASSWORD }), refused);
       closed.delete(second);
       assert.equal((await Repository.open(storage, { password: "second" })).id, repository.id);
-      const unknown = { code: "wrong_password", message: /there are others that cannot be read: cannot read key/ };
+      const unknown = { code: "wrong_password", message: /other keys cannot be read: cannot read key/ };
       await assert.rejects(Repository.open(storage, { password: PASSWORD }), unknown);
     });
   });
@@ -64,7 +64,7 @@ describe("repository", () => {
         const bytes = await load(kind, name, range);
         return kind === "keys" ? bytes.subarray(1) : bytes;
       };
-      const hint = /copy of one back into its folder keys/;
+      const hint = /copy of a key file back into the repository's folder keys/;
       const open = async (): Promise<unknown> => Repository.open(storage, { password: PASSWORD });
       await assert.rejects(open, { code: "damaged", message: /no key file of .* can be read$/, hint });
       await storage.remove("keys", key!.name);

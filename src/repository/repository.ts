@@ -131,7 +131,7 @@ export class Repository {
       "refused",
       `${this.storage.location} is append-only by its config: nothing may be removed there`,
       {
-        hint: "who may decide that allows it with: rustic config --set-append-only false",
+        hint: "to allow removals, run: rustic config --set-append-only false",
       },
     );
   }
@@ -149,7 +149,7 @@ export class Repository {
       if (known.code !== "permission") throw known;
       throw reworded(known, {
         message: `nothing may be removed from ${storage.location}, so nothing was changed there: ${known.message}`,
-        hint: "do it where removals are allowed: with a key that may delete, or beside a server that is not append-only",
+        hint: "use access that allows removals: a key that may delete, or a server that is not append-only",
       });
     });
   }
@@ -209,7 +209,7 @@ export class Repository {
       openedOrNull(keys, sealed) ?? openedOrNull(keys, await storage.load("config", "config", undefined, { isRight }));
     if (plain === null)
       throw new CairnError("damaged", `the config of ${storage.location} does not open with the repository's key`, {
-        hint: "put the file config back from a copy of the repository",
+        hint: 'put the file "config" back from a copy of the repository',
       });
     return new Repository(storage, keys, decodeConfig(plain), found?.name ?? null);
   }
@@ -268,7 +268,10 @@ export class Repository {
 
   #opened(kind: UnpackedKind, name: string, sealed: Uint8Array): Uint8Array {
     if (objectIdOf(sha256(sealed)) !== name) {
-      throw new CairnError("damaged", `${labelOf(kind, name)} is not what was written: its SHA-256 is not its name`);
+      throw new CairnError(
+        "damaged",
+        `${labelOf(kind, name)} is not what was written: its SHA-256 does not match its name`,
+      );
     }
     try {
       const plain = openMessage(this.keys, sealed);
@@ -278,7 +281,7 @@ export class Repository {
     } catch (error) {
       const known = toCairnError(error);
       if (known.code !== "damaged") throw known;
-      throw new CairnError("damaged", `${labelOf(kind, name)} does not open: ${known.message}`, {
+      throw new CairnError("damaged", `${labelOf(kind, name)} cannot be opened: ${known.message}`, {
         cause: error,
       });
     }
@@ -408,18 +411,18 @@ function snapshotFrom(id: string, json: Uint8Array): Snapshot {
 async function leftoverKeys(storage: Storage, mayBeThere: boolean): Promise<string[]> {
   const names = (await storage.list("keys")).map((file) => file.name);
   if (names.length > 0 && !mayBeThere)
-    throw new CairnError("already_exists", `${storage.location} has key files but no config; it is no empty place`);
+    throw new CairnError("already_exists", `${storage.location} has key files but no config; it is not empty`);
   for (const kind of CONTENT_KINDS) {
     if ((await storage.list(kind)).length === 0) continue;
     throw new CairnError("already_exists", `${storage.location} has content but no config`, {
-      hint: "a repository's config was lost there: put it back from a copy, or choose another place; nothing was changed",
+      hint: "nothing was changed; a repository's config was lost there: put the config back from a copy, or choose another place",
     });
   }
   return names;
 }
 
 const KEY_COPY =
-  "put a copy of one back into its folder keys, under its own name: without a key file no password opens the repository";
+  "put a copy of a key file back into the repository's folder keys, under its own name: without a key file no password opens the repository";
 
 async function removeQuietly(storage: Storage, key: string): Promise<void> {
   await storage.remove("keys", key).catch(() => undefined);
@@ -455,7 +458,7 @@ async function findKey(
     try {
       const bytes = await storage.load("keys", name);
       if (objectIdOf(sha256(bytes)) !== name)
-        throw new CairnError("damaged", `key ${name.slice(0, 8)}: its SHA-256 is not its name`);
+        throw new CairnError("damaged", `key ${name.slice(0, 8)}: its SHA-256 does not match its name`);
       file = decodeKeyFile(bytes);
       derived = await deriveKeys(password, file.salt, file);
     } catch (error) {
@@ -474,7 +477,10 @@ async function findKey(
   if (wrong !== null) return wrong;
   if (tried === 0 && unread !== null) {
     const { code, message } = unread;
-    const hint = code === "permission" ? "this user needs the right to read the files in its folder keys" : unread.hint;
+    const hint =
+      code === "permission"
+        ? "give this user the right to read the files in the repository's folder keys"
+        : unread.hint;
     throw new CairnError(code, `no key file of ${storage.location} can be read: ${message}`, {
       cause: unread,
       ...(hint === undefined ? {} : { hint }),
@@ -487,7 +493,7 @@ async function findKey(
     });
   }
   if (tried === 0) throw new CairnError("damaged", `${storage.location} has no key files`, { hint: KEY_COPY });
-  const others = unread === null ? "" : `; there are others that cannot be read: ${unread.message}`;
+  const others = unread === null ? "" : `; other keys cannot be read: ${unread.message}`;
   throw new CairnError("wrong_password", `no key of ${storage.location} opens with this password${others}`, {
     cause: unread ?? damaged,
   });

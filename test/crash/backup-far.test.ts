@@ -158,7 +158,7 @@ test("a disk that is full where packs are fetched to ends a restore, and gets it
   const { status, error } = await at.restore().ended;
   assert.deepEqual([status, error?.code], [8, "no_space"]);
   assert.match(error!.message, / are needed, and Cairn keeps .* free for other programs$/);
-  assert.match(error!.hint!, /XDG_CACHE_HOME names another place for what is fetched/);
+  assert.match(error!.hint!, /set XDG_CACHE_HOME to another place for fetched packs/);
   execFileSync("mount", ["-o", "remount,size=100m", at.cache]);
   const hold = path.join(newFolder("hold"), "held");
   fs.writeFileSync(hold, "");

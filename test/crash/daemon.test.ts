@@ -50,7 +50,7 @@ async function unlessKilled(work: Promise<unknown>): Promise<void> {
   } catch (error) {
     const { code, message } = toCairnError(error);
     const isKilled =
-      code === "io" || (code === "busy" && message.includes("takes no more callers")) || code === "no_daemon";
+      code === "io" || (code === "busy" && message.includes("accepts no more connections")) || code === "no_daemon";
     assert.ok(isKilled, `${code}: ${message}`);
   }
 }

@@ -100,7 +100,7 @@ test("a repository on another machine is no folder here when it is named without
   const { status, error } = cairn(["backup", "init", "-r", "user@host:/srv/b"], { cwd, env: { CAIRN_PASSWORD: "x" } });
   assert.deepEqual(
     [status, error!.hint],
-    [2, "sftp:user@host:/srv/b; a folder of that name here begins with ./ or local:"],
+    [2, "use sftp:user@host:/srv/b; for a folder of this name on this machine begin with ./ or local:"],
   );
   assert.deepEqual(fs.readdirSync(cwd), []);
 });

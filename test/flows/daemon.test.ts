@@ -134,7 +134,7 @@ test("a daemon takes no other file system at the data root for the one of its st
   assert.match(error.message, /lies on the file system/);
   here.daemon.configure(`[backend]\ntype = "plain"\n`);
   await here.daemon.start();
-  assert.match(here.daemon.log, /the state says btrfs-base, and the configuration plain/);
+  assert.match(here.daemon.log, /the daemon's state says btrfs-base, but the configuration says plain/);
   assert.equal((await here.daemon.status()).workspaces[0]!.origin_backend, "btrfs-base");
   assert.equal((await historyOf(here)).length, 2);
 });
@@ -208,7 +208,7 @@ test("a snapshot whose record is lost becomes a point once, pinned, and is liste
       points[1],
       target,
     );
-  assert.match(daemon.log, /1 point recovered/);
+  assert.match(daemon.log, /recovered and pinned 1 point/);
   await daemon.call("restore", { workspace: folder, options: { target: (await historyOf(here))[0]!.save_point_id } });
   assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "one");
 });

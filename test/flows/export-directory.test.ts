@@ -100,7 +100,7 @@ test("a tar file of an export unpacks to the same directory, and comes back with
   const at = bytes.indexOf("alpha\n");
   for (const [spoilt, message] of [
     [bytes.subarray(0, at + 3), /no whole tar file/],
-    [Buffer.from(bytes).fill("A", at, at + 1), /content\/a.txt .* is not what was exported/],
+    [Buffer.from(bytes).fill("A", at, at + 1), /content\/a.txt .* does not match its checksum in the envelope/],
     [Buffer.from("no tar"), /no whole tar file/],
   ] as const) {
     fs.writeFileSync(tar, spoilt);
@@ -146,7 +146,7 @@ test("a directory in which a byte is another, one is missing, or something is to
   fs.rmSync(link);
   refused("damaged", /content\/deep\/link .* is missing/);
   fs.symlinkSync("/etc/passwd", link);
-  refused("damaged", /leads elsewhere/);
+  refused("damaged", /is a link with another target/);
   fs.rmSync(link);
   fs.symlinkSync("../a.txt", link);
   fs.chmodSync(path.join(directory, "content/deep"), 0o755);
@@ -171,7 +171,7 @@ test("an envelope that is missing, no JSON or of another version is told apart",
   fs.writeFileSync(file, text.replace('"content/a.txt"', '"content/../../x"'));
   refused("damaged", /inside the directory/);
   fs.rmSync(file);
-  refused("not_found", /no snapshot directory/);
+  refused("not_found", /no export directory/);
   assert.equal(cairn(["clone", fresh("x")]).error?.code, "usage");
 });
 

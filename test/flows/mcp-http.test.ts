@@ -80,7 +80,7 @@ test("a tool may do no more over HTTP than the call that it is, and each refusal
   }
   const client = await clientOf(t, `${daemon.url}/mcp`, token);
   const elsewhere = await callTool(client, "fork", { target: "head", path: path.join(SCRATCH, "mcp-elsewhere") });
-  assert.match(elsewhere.words, /^permission: an agent forks beside its workspace/);
+  assert.match(elsewhere.words, /^permission: an agent may fork only beside its workspace/);
   const line = /refused an agent: uid \d+, token [0-9a-f]{16}, call fork, workspace /;
   await eventually("it is logged", () => line.test(daemon.log));
   const message = { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "status", arguments: {} } };

@@ -103,7 +103,7 @@ test("the old layouts are taken over once, bad files stop no good ones, and noth
   const { length } = await pointsOf("ws-aaaaaa");
   await daemon.stop();
   await daemon.start();
-  assert.doesNotMatch(daemon.log, /snapshots are points now/, "a second start takes nothing over");
+  assert.doesNotMatch(daemon.log, /snapshots became save points/, "a second start takes nothing over");
   assert.equal((await pointsOf("ws-aaaaaa")).length, length);
   const now = execFileSync("btrfs", ["subvolume", "list", "-u", volume.root], { encoding: "utf8" });
   for (const line of before.filter((each) => each.includes("/snapshots/")))

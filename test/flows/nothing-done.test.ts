@@ -18,7 +18,7 @@ test("a restore in place that is refused leaves a folder that was no workspace a
   const before = states().filter((name) => /control\/[0-9a-f]{32}$/.test(name));
   const { status, error } = cairn(["-C", target, "backup", "restore", "latest", "--path", one, "--in-place", ...to]);
   assert.notEqual(status, 0);
-  assert.match(error!.message, /is not of one folder|another program/);
+  assert.match(error!.message, /does not hold exactly one folder|another program/);
   assert.equal(cairn(["-C", target, "history"]).error!.code, "not_a_workspace");
   assert.deepEqual(
     states().filter((name) => /control\/[0-9a-f]{32}$/.test(name)),

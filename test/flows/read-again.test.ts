@@ -87,7 +87,7 @@ for (const [what, change] of Object.entries(CHANGES))
     const partly = await changed(restoring(at, parts, "same", "chunked", "link", "--prove"), parts, change);
     assert.deepEqual([partly.status, fs.existsSync(parts)], [6, false], partly.stdout + partly.stderr);
     // The digest of the whole says nothing of parts.
-    assert.match(partly.error!.message, /reads back otherwise at [^;]*$/);
+    assert.match(partly.error!.message, /reads back differently at [^;]*$/);
     // Most of the smallest pack that has content, so that its middle is hit, is one file.
     fs.writeFileSync(path.join(at.folder, "lost"), randomBytes(100_000));
     cairnOk(["backup", "create", at.folder, ...at.place.options]);
@@ -148,7 +148,7 @@ for (const [what, args] of Object.entries(CHOSEN))
       fs.writeFileSync(path.join(staging, "same/kept.txt"), "never chanqes\n");
     });
     assert.deepEqual([both.status, fs.existsSync(other)], [6, false], both.stdout + both.stderr);
-    assert.match(both.error!.message, /otherwise at .*kept\.txt/);
+    assert.match(both.error!.message, /differently at .*kept\.txt/);
   });
 
 for (const [what, args] of Object.entries({ ...CHOSEN, parts: ["other", "link", "--prove"] }))
@@ -208,7 +208,7 @@ test(
         makeNode(path.join(staging, "dev", name), type, [7, minor]);
       });
       assert.deepEqual([done.status, fs.existsSync(to)], [6, false], done.stdout);
-      assert.match(done.error!.message, new RegExp(`otherwise at .*dev/${name}`));
+      assert.match(done.error!.message, new RegExp(`differently at .*dev/${name}`));
     }
   },
 );
@@ -333,7 +333,7 @@ test("what is left of a damaged snapshot is read again, and said to be as it was
   const other = path.join(newFolder("in"), "other");
   const both = await changed(restoring(at, other), other, CHANGES["content is"]!);
   assert.deepEqual([both.status, fs.existsSync(other)], [6, false], both.stdout + both.stderr);
-  assert.match(both.error!.message, /otherwise at .*kept\.txt/);
+  assert.match(both.error!.message, /differently at .*kept\.txt/);
 });
 
 test("what the repository has under another name ends a restore that is proven, and is left out of one that is not", async () => {
@@ -348,7 +348,7 @@ test("what the repository has under another name ends a restore that is proven, 
   const to = path.join(newFolder("in"), "back");
   const failed = await changed(restoring(at, to), to, CHANGES["content is"]!);
   assert.deepEqual([failed.status, fs.existsSync(to)], [6, false], failed.stdout + failed.stderr);
-  assert.match(failed.error!.message, /otherwise at .*kept\.txt and 1 more/);
+  assert.match(failed.error!.message, /differently at .*kept\.txt and 1 more/);
   assert.match(failed.error!.hint!, /--no-prove/);
   const { status, data } = cairn(restoring(at, to, "--no-prove"));
   const left = (data["left_out"] as { path: string; reason: string }[]).map(({ path: where, reason }) => [

@@ -427,7 +427,9 @@ const BY_REQUESTS: Attack[] = [
         const said = await sendRaw(here, way, `${headOf(here, way, ...framing)}\r\n\r\n${inner}`);
         assert.match(said, /^HTTP\/1\.1 4\d\d /, framing.join());
         assert.equal(said.split("HTTP/1.1 ").length, 2, `${framing.join()}: one answer`);
-        await eventually("it is logged", () => /refused a request of .*: it is no HTTP/.test(daemon.log.slice(since)));
+        await eventually("it is logged", () =>
+          /refused a request of .*: the request is not HTTP/.test(daemon.log.slice(since)),
+        );
       }
       const second = `POST /v1/unpin HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}`;
       const two = await sendRaw(here, way, `${headOf(here, way, "Content-Length: 2")}\r\n\r\n{}${second}`);
@@ -444,7 +446,7 @@ const BY_REQUESTS: Attack[] = [
       const said = await sendRaw(here, way, `${headOf(here, way, `X: ${"x".repeat(20_000)}`)}\r\n\r\n`);
       assert.match(said, /^HTTP\/1\.1 431 /);
       await eventually("it is logged", () =>
-        /refused a request of .*: its head is too large/.test(daemon.log.slice(since)),
+        /refused a request of .*: the request's head is too large/.test(daemon.log.slice(since)),
       );
       const large = { workspace: work, options: { message: "x".repeat(2 << 20) } };
       for (const at of ["/v1/save", `/mcp?workspace=${work}`]) {
@@ -611,7 +613,7 @@ test(
     await attacksOn(t, here, BY_REQUESTS);
     await t.test("sends requests that never end", async () => {
       await eventually("they have ended", never);
-      assert.match(here.daemon.log, /refused a request of .*: it did not come in time/);
+      assert.match(here.daemon.log, /refused a request of .*: the request did not arrive in time/);
       await assertUnharmed(here);
     });
   },

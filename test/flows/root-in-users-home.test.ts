@@ -46,7 +46,7 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
 
     const own = cairnOk([...restore, path.join(user.place, "home/own")], asUser);
     assert.equal(fs.readFileSync(path.join(user.place, "home/own/file"), "utf8"), "content\n");
-    const unrecorded = own.warnings.find((each) => each.startsWith("this restore is not recorded"));
+    const unrecorded = own.warnings.find((each) => each.startsWith("this restore could not be recorded"));
     const [, command] = /to become their owner: (sudo find .*)$/.exec(unrecorded ?? "") ?? [];
     assert.ok(command !== undefined && told[0]!.includes(command), own.warnings.join("\n"));
     const refused = cairn(["backup", "verify", "--restore-check", "-r", repository], asUser);
@@ -67,7 +67,7 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
     assert.match(told[0]!, ROOT_MADE);
     const refused = cairn(["backup", "list", "-r", repository], asUser);
     assert.equal(refused.error?.code, "permission");
-    const [, command] = / by: sudo (find .*)$/.exec(refused.error.hint ?? "")!;
+    const [, command] = /, run: sudo (find .*)$/.exec(refused.error.hint ?? "")!;
     assert.equal(spawnSync("sh", ["-c", command!]).status, 0);
     assert.equal((cairnOk(["backup", "list", "-r", repository], asUser).data["snapshots"] as unknown[]).length, 2);
   });

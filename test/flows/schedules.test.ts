@@ -76,7 +76,7 @@ test("a folder is saved by itself where it changed, and a save that finds nothin
   assert.equal((await points()).length, 1);
   fs.writeFileSync(path.join(folder, "letter"), "dear Ann");
   await eventually("the second save", async () => (await points()).length === 2);
-  assert.match(daemon.log, /saved by itself/);
+  assert.match(daemon.log, /saved automatically/);
   assert.equal((await get(daemon, "/v1/health")).status, 200);
   assert.equal((await get(daemon, "/v1/ready")).status, 200);
 });
@@ -103,7 +103,7 @@ test("a backup is made, recorded and missed ones are caught up once after a stop
   const late = cairn(["service", "status"], daemon.asked);
   assert.equal(late.status, 4);
   assert.equal(late.error!.code, "overdue");
-  assert.match(late.error!.message, /the last good backup into .* is of/);
+  assert.match(late.error!.message, /the last good backup into .* was at/);
   const health = await get(daemon, "/v1/health");
   assert.equal(health.status, 503);
   assert.match(health.body, /last good backup/);

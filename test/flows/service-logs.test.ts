@@ -112,7 +112,7 @@ test("the log is said to be elsewhere where there is no journal, and what journa
   const none = logs(newFolder("empty"));
   assert.equal(none.status, 3);
   assert.match(none.error!.message, /journalctl is not installed/);
-  assert.match(none.error!.hint!, /standard error of that process/);
+  assert.match(none.error!.hint!, /on the daemon's standard error/);
   if (!fs.existsSync("/run/systemd/journal/socket")) assert.equal(logs(journal([]).folder).status, 3);
   const wrong = logs(journal([], "echo 'no such time' >&2\nexit 1").folder, "--since", "soon");
   assert.equal(wrong.error!.code, "io");

@@ -55,9 +55,9 @@ test("an address that others reach is refused without a certificate, and so is a
     ['listen = "0.0.0.0:0"', /line \d+: listen: 0\.0\.0\.0 can be reached from other machines/],
     ['listen = "[::]:0"', /can be reached from other machines/],
     ['listen = "127.0.0.1.example.org:0"', /can be reached from other machines/],
-    ['listen = "7777"', /wants HOST:PORT/],
-    [`listen = "127.0.0.1:0"\ncertificate = "${cert}"`, /certificate: it goes with its key/],
-    [`certificate = "${cert}"\nkey = "${key}"`, /there is no `listen`/],
+    ['listen = "7777"', /must be HOST:PORT/],
+    [`listen = "127.0.0.1:0"\ncertificate = "${cert}"`, /certificate: a certificate needs a key/],
+    [`certificate = "${cert}"\nkey = "${key}"`, /a certificate needs `listen`/],
     [withTls({ cert, key: cert }), /are not a certificate and its key/],
     [withTls({ cert: "/nowhere", key }), /nowhere/],
   ] as const) {

@@ -323,7 +323,7 @@ test("tokens that cannot be read are set aside and count no more, and newer ones
   assert.equal(fs.readFileSync(file, "utf8"), whole.replace('"version":1', '"version":2'));
   fs.writeFileSync(file, whole.slice(0, -20));
   await daemon.start();
-  assert.match(daemon.log, /tokens\.json cannot be read .* no token counts that was made before/);
+  assert.match(daemon.log, /tokens\.json cannot be read .* tokens that were made before are not valid any more/);
   assert.equal((await call(daemon.url, "status", { workspace }, token))[0], 401);
   assert.equal((await call(daemon.url, "status", { workspace }, makeToken(here, "--person")))[0], 200);
 });

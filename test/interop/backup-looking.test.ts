@@ -94,8 +94,8 @@ for (const [kind, at] of firstOf(Object.entries(PLACES), 2)) {
       wrong(3, /not_found: no snapshot 0000000000/, "list", "0000000000");
       wrong(3, /not_found: no tree/, "cat", "tree", "0000000000");
       wrong(3, /not_found: no pack/, "find", "--pack", "0000000000");
-      wrong(2, /usage: cat knows config/, "cat", "secrets");
-      wrong(2, /usage: cat index wants an id/, "cat", "index");
+      wrong(2, /usage: cat shows config/, "cat", "secrets");
+      wrong(2, /usage: cat index needs an id/, "cat", "index");
       const { location } = place("none");
       const none = cairn(["backup", "list", "-r", location, "--password-file", one.passwordFile]);
       assert.equal(none.status, 3, none.stdout);

@@ -169,7 +169,7 @@ test(
     assert.equal(tryBackup(place, "verify").status, 0);
     const target = newTarget();
     const { warnings, data } = backup(place, "restore", only!.snapshot_id, "--to", target);
-    assert.match(warnings.join(), /another program made the snapshot/);
+    assert.match(warnings.join(), /another program made this snapshot/);
     const inPlace = tryBackup(place, "restore", only!.snapshot_id, "--in-place", "-C", folder);
     assert.match(`${inPlace.status} ${inPlace.stdout}`, /^7 .*another program rewrote it.*--to/);
     fs.rmSync(path.join(folder, "other"), { recursive: true });

@@ -137,7 +137,7 @@ test("a server whose key is not known gets no backup", { skip: unable }, () => {
     assert.equal(refused.status, 7);
     assert.equal(refused.error?.code, "refused");
     assert.match(refused.error.message, /Host key verification failed/);
-    assert.match(refused.error.hint!, /see what `ssh -p/);
+    assert.match(refused.error.hint!, /run `ssh -p/);
   } finally {
     process.env["CAIRN_SSH_COMMAND"] = running().command();
   }

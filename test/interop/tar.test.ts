@@ -65,7 +65,7 @@ describe("an archive of a snapshot", { skip: isRoot ? false : "needs root" }, ()
     const place = await newRepository("tar-of");
     backup(place, "create", folder);
     const { bytes, stderr } = archived(place, "latest");
-    assert.match(stderr, /not in the archive, since tar knows no sockets: 1 entry, as "odd\/socket"/);
+    assert.match(stderr, /not in the archive, because tar cannot store sockets: 1 entry, for example "odd\/socket"/);
     assert.deepEqual(differencesOf(inTar(readFolder(extracted(bytes))), inTar(readFolder(folder))), []);
     // A folder comes with its own entry and its path, a file alone.
     const target = extracted(archived(place, "latest:odd").bytes);

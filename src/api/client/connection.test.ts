@@ -64,7 +64,7 @@ test("a daemon that falls silent after it has begun a call ends the call with io
   const connection = await listening(t, (request, response) => {
     if (request.url !== "/v1/ready") response.writeHead(200).flushHeaders();
   });
-  await assert.rejects(connection.call("save", {}), { code: "io", retryable: true, message: /no sign of life/ });
+  await assert.rejects(connection.call("save", {}), { code: "io", retryable: true, message: /has sent nothing/ });
 });
 
 test("a socket whose queue is full since nobody takes connections is a hung daemon's", async (t) => {

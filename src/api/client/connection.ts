@@ -74,8 +74,8 @@ export class Connection {
     const { hostname, port, protocol, origin, pathname } = URL.parse(at.url) ?? {};
     const isSecure = protocol === "https:";
     if (hostname === undefined || !(isSecure || protocol === "http:") || pathname !== "/")
-      throw new CairnError("usage", "url is to be the address of a daemon, as https://host:7777");
-    if (!/^[\x21-\x7e]+$/.test(at.token)) throw new CairnError("usage", "token is to be one that a daemon made");
+      throw new CairnError("usage", "url must be the address of a daemon, for example https://host:7777");
+    if (!/^[\x21-\x7e]+$/.test(at.token)) throw new CairnError("usage", "token must be a token that a daemon made");
     this.#shown = origin!;
     this.#where = {
       host: hostname.replace(/^\[(.*)\]$/, "$1"),
@@ -162,16 +162,16 @@ export class Connection {
     const isRefused = code === undefined || code === "ECONNRESET" || code === "EPIPE";
     if (!isTaken && !isRefused)
       return new CairnError("io", `${this.#shown}: ${(cause as Error).message}`, {
-        hint: "nothing was begun; where its certificate is not known here, name it in `ca`",
+        hint: "if this machine does not know the daemon's certificate, name it in `ca`; nothing was begun",
         cause,
       });
     if (!isTaken)
-      return new CairnError("busy", `the daemon on ${this.#shown} takes no more callers now`, {
-        hint: "nothing was begun; try again soon",
+      return new CairnError("busy", `the daemon on ${this.#shown} accepts no more connections now`, {
+        hint: "try again soon; nothing was begun",
         cause,
       });
-    return new CairnError("io", `the daemon on ${this.#shown} went away before it answered`, {
-      hint: "what it had begun is whole or is taken back when it starts again: look with `cairn status`",
+    return new CairnError("io", `the daemon on ${this.#shown} stopped before it answered`, {
+      hint: "look at `cairn status` when the daemon runs again: by then the call is completed or undone",
       cause,
     });
   }
@@ -180,16 +180,16 @@ export class Connection {
     this.#hasAnswered = false;
     const since = ms === 0 ? "takes no connections" : `has not answered for ${(ms / 1000).toFixed(0)} s`;
     return new NoDaemon("busy", `the daemon on ${this.#shown} ${since}`, {
-      hint: "it hangs or is stopped, and nothing was begun: try again; `CAIRN_SOCKET=none` works without it",
+      hint: "try again, or set `CAIRN_SOCKET=none` to work without the daemon, which hangs or is stopped; nothing was begun",
     });
   }
 
   #fellSilent(ms: number): CairnError {
     return new CairnError(
       "io",
-      `the daemon on ${this.#shown} has begun, and gives no sign of life for ${ms / 1000} s`,
+      `the daemon on ${this.#shown} began the call, but has sent nothing for ${ms / 1000} s`,
       {
-        hint: "what it had begun is whole or is taken back once it goes on: look with `cairn status`",
+        hint: "look at `cairn status` when the daemon answers again: by then the call is completed or undone",
       },
     );
   }

@@ -68,8 +68,8 @@ function optionsOf({ takes }: Verb, given: readonly unknown[]): CallOptions {
 
 /** The error of a client without a library of its own for what its daemon leaves to the caller. */
 function notByDaemon(): CairnError {
-  return new CairnError("unsupported", "a daemon does not do this for its callers", {
-    hint: 'import from "cairnstate" to do it without a daemon',
+  return new CairnError("unsupported", "a daemon does not offer this call", {
+    hint: 'import from "cairnstate" to make the call without a daemon',
   });
 }
 
@@ -190,7 +190,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     if (served !== null && isSamePlace(served.found.workspace.path, path)) return this.#client(served);
     if (this.#where.local === null)
       throw new CairnError("not_a_workspace", `the daemon serves no workspace ${path}`, {
-        hint: "open the folder of one, or make it one: `openOrAdopt`",
+        hint: "open the folder of a workspace, or make this folder a workspace: `openOrAdopt`",
       });
     try {
       return await (await this.#local()).open(...given);
@@ -268,10 +268,14 @@ async function refuseOwnInside(
   const own = await local.listWorkspaces(signal === undefined ? {} : { signal });
   const inside = own.find(({ path, present }) => present && path.startsWith(`${folder}/`));
   if (inside === undefined) return;
-  throw new CairnError("refused", `${folder} is not kept: ${inside.path} lies in it, which you keep yourself`, {
-    hint: "keep both with --allow nested",
-    details: { guard: "nested" },
-  });
+  throw new CairnError(
+    "refused",
+    `${folder} was not made a workspace: ${inside.path} inside it is a workspace that you keep yourself`,
+    {
+      hint: "keep both with --allow nested",
+      details: { guard: "nested" },
+    },
+  );
 }
 
 function isSamePlace(served: string, asked: string): boolean {
@@ -289,7 +293,7 @@ const makers = new WeakMap<Client, (key: string) => Client>();
 export function keyedClient(client: Client, key: string): Client {
   const make = makers.get(client);
   if (make !== undefined) return make(key);
-  throw new CairnError("usage", "no daemon does the calls of this client, so they have no idempotency keys");
+  throw new CairnError("usage", "the calls of this client do not run in a daemon, so they have no idempotency keys");
 }
 
 /** A client whose verbs a daemon does, but for those that it leaves to its callers. */
@@ -305,14 +309,10 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
       } catch (error) {
         const failed = toCairnError(error);
         if (failed.code !== "permission") throw failed;
-        throw new CairnError(
-          "permission",
-          `root's daemon keeps the points of ${path}, and does not do this for its callers`,
-          {
-            hint: "have root do it; or have the daemon stop keeping it: cairn release, and keep it yourself",
-            cause: error,
-          },
-        );
+        throw new CairnError("permission", `root's daemon keeps the points of ${path}, and does not offer this call`, {
+          hint: "ask root to do it; or take the folder from the daemon (cairn release), and keep it yourself",
+          cause: error,
+        });
       }
     })());
   const methods = methodsOf(connection, path);

@@ -94,7 +94,7 @@ async function* fieldsOf(
 
 export function notAsked(): NoDaemon {
   return new NoDaemon("no_daemon", "no daemon is asked: CAIRN_SOCKET is none", {
-    hint: "name the daemon's socket in it, or leave it out",
+    hint: "name the daemon's socket in CAIRN_SOCKET, or unset it",
   });
 }
 

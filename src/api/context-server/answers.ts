@@ -67,5 +67,8 @@ export function answerTo(thrown: unknown): Answer {
   const more = code === "not_found" && details["resource"] !== undefined ? { type: "resource" } : {};
   if (own !== undefined) return failed(own[0], own[1], message, { ...details, ...more });
   const [status, name] = FAULTS[code] ?? [500, "INTERNAL"];
-  return { ...failed(status, name, name === "INTERNAL" ? "it failed here" : message), problem: error };
+  return {
+    ...failed(status, name, name === "INTERNAL" ? "internal error: see the server's log" : message),
+    problem: error,
+  };
 }

@@ -203,7 +203,7 @@ export class Routes implements AsyncDisposable {
     });
     this.#fill();
     if ((await Promise.race([this.#filling, ended])) === "late")
-      return failed(504, "DEADLINE_EXCEEDED", "the index is not whole yet", { timeout });
+      return failed(504, "DEADLINE_EXCEEDED", "the index is not complete yet", { timeout });
     const errors = this.#errors.map((message) => ({ message }));
     const queue = { processed: this.#processed, requeue_count: 0, error_count: errors.length, errors };
     [this.#processed, this.#errors] = [0, []];
@@ -216,7 +216,7 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
   let length = 0;
   for await (const piece of request.iterator({ destroyOnReturn: false })) {
     length += (piece as Buffer).length;
-    if (length > MAX_BODY) throw new CairnError("usage", `a request may have ${MAX_BODY} bytes here`);
+    if (length > MAX_BODY) throw new CairnError("usage", `a request may have at most ${MAX_BODY} bytes`);
     pieces.push(piece as Buffer);
   }
   return Buffer.concat(pieces).toString("utf8").trim();

@@ -108,10 +108,10 @@ export class ContextServer {
       const path = (request.url ?? "/").split("?", 1)[0]!;
       // OpenViking's clients send neither; a web page that reaches for a server on this machine does.
       if (request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined)
-        return failed(403, "PERMISSION_DENIED", "this server is not for web pages");
+        return failed(403, "PERMISSION_DENIED", "this server accepts no requests of web pages");
       if (path === "/health" || path === "/ready") return this.#health(path);
       if (!this.#isAllowed(request))
-        return failed(401, "UNAUTHENTICATED", "an API key is wanted, in X-API-Key or as a bearer token");
+        return failed(401, "UNAUTHENTICATED", "an API key is required, in X-API-Key or as a bearer token");
       const route = this.#routes.find(path);
       if (route === null) return failed(404, "NOT_FOUND", "Not Found");
       if (request.method !== route.method) return failed(405, "UNKNOWN", "Method Not Allowed");

@@ -46,7 +46,7 @@ export class Uploads implements Disposable {
   /** Takes the part `file` of a form. Answers its id. Throws `usage` for what is no such form, or too long; `no_space`. */
   async receive(request: IncomingMessage, signal: AbortSignal): Promise<string> {
     this.#sweep(MOST - 1);
-    if (this.#coming >= MOST) throw new CairnError("busy", `${MOST} files are coming already`);
+    if (this.#coming >= MOST) throw new CairnError("busy", `${MOST} files are being uploaded already`);
     this.#coming++;
     const id = `upload_${randomBytes(16).toString("hex")}.ovpack`;
     try {
@@ -65,7 +65,7 @@ export class Uploads implements Disposable {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     const type = request.headers["content-type"];
     if (type === undefined || !/^multipart\/form-data;/i.test(type))
-      throw new CairnError("usage", "a form is wanted (multipart/form-data) with a part `file`", {
+      throw new CairnError("usage", "expected a form (multipart/form-data) with a part `file`", {
         details: { field: "file" },
       });
     const limits = { files: 1, fields: 20, fieldSize: 4096, fileSize: this.#limit, parts: 21 };
@@ -79,14 +79,14 @@ export class Uploads implements Disposable {
         out = createWriteStream(place, { flags: "wx", mode: 0o600 });
         file.once("limit", () => (isCut = true));
         file.once("error", (error) => reject(unreadable(error)));
-        out.once("error", (error) => reject(toCairnError(error, "take the file")));
+        out.once("error", (error) => reject(toCairnError(error, "store the uploaded file")));
         file.pipe(out);
       });
     });
     failed.catch(() => undefined);
     const gone = (of: AbortSignal): Promise<never> =>
       new Promise((_, reject) => {
-        const leave = (): void => reject(unreadable(new Error("it has no end")));
+        const leave = (): void => reject(unreadable(new Error("it is incomplete")));
         if (of.aborted) leave();
         else of.addEventListener("abort", leave, { once: true });
       });
@@ -110,7 +110,9 @@ export class Uploads implements Disposable {
     }
     if (out === undefined) throw new CairnError("usage", "the form has no part `file`", { details: { field: "file" } });
     if (isCut)
-      throw new CairnError("usage", `a file may have ${this.#limit} bytes here`, { details: { limit: this.#limit } });
+      throw new CairnError("usage", `a file may have at most ${this.#limit} bytes`, {
+        details: { limit: this.#limit },
+      });
   }
 
   /** Throws `permission` for an id that was not given, or is too old. */

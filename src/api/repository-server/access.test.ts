@@ -179,6 +179,6 @@ test("a certificate that was renewed is used, and one that is broken is not", { 
   make("second");
   await eventually("the second is shown", async () => (await nameShown()) === "second");
   writeFileSync(certificate, "no certificate");
-  await eventually("it is said", () => problems.some((problem) => /stays as it was/.test(problem)));
+  await eventually("it is said", () => problems.some((problem) => /the old certificate stays in use/.test(problem)));
   assert.equal(await nameShown(), "second");
 });

@@ -130,7 +130,7 @@ export class Credentials {
   }
 }
 
-const HINT = "make a line with `cairn serve-repository --hash-password USER >> FILE`, or with `htpasswd -B`";
+const HINT = "add a line with `cairn serve-repository --hash-password USER >> FILE`, or with `htpasswd -B`";
 
 function stampOf(path: string): string {
   const facts = statSync(path, { throwIfNoEntry: false, bigint: true });

@@ -50,7 +50,7 @@ export class RequestHandler {
   async answer(request: IncomingMessage, user: string | null, proceed: () => void): Promise<Reply> {
     const target = parseTarget(request.url ?? "");
     if (this.#served.privateRepositories && target.repository[0] !== user)
-      return refusal(403, "this repository is not yours: the first part of its path has to be your name");
+      return refusal(403, "this repository is not yours: the first part of its path must be your name");
     const folder = new RepositoryFolder(join(this.#served.root, ...target.repository));
     const { kind, name } = target;
     if (kind === null) return this.#onRepository(request, target, folder);
@@ -76,14 +76,14 @@ export class RequestHandler {
   async #onRepository(request: IncomingMessage, target: Target, folder: RepositoryFolder): Promise<Reply> {
     if (request.method !== "POST") return notAllowed("POST");
     if (new URLSearchParams(target.query).get("create") !== "true")
-      return refusal(400, "POST to a repository wants ?create=true");
+      return refusal(400, "POST to a repository needs ?create=true");
     await folder.create();
     return OK;
   }
 
   async #remove(folder: RepositoryFolder, kind: FileKind, name: string): Promise<Reply> {
     if (this.#served.appendOnly && kind !== "locks")
-      return refusal(403, "this server is append-only: nothing but locks can be removed");
+      return refusal(403, "this server is append-only: only locks can be removed");
     return (await folder.remove(kind, name)) ? OK : { status: 404 };
   }
 
@@ -93,12 +93,12 @@ export class RequestHandler {
   ): Promise<Reply> {
     const { folder, kind, name } = to;
     const limit = this.#served.maximumFileBytes;
-    const tooLarge = refusal(413, `a file may have ${limit} bytes here`);
+    const tooLarge = refusal(413, `a file may have at most ${limit} bytes`);
     if (Number(request.headers["content-length"] ?? 0) > limit) return tooLarge;
     if (!(await folder.has(kind))) return refusal(404, "there is no repository here; POST ?create=true makes one");
     if ((await folder.size(kind, name)) !== null) {
       await folder.settle(kind, name);
-      return refusal(403, "this file is there already, and nothing is overwritten");
+      return refusal(403, "this file already exists, and files are never overwritten");
     }
     this.#clearUploads(folder);
     const upload = await folder.upload(kind, name);
@@ -140,7 +140,7 @@ export function refusal(status: number, text: string): Reply {
 }
 
 function notAllowed(methods: string): Reply {
-  return { status: 405, headers: { allow: methods }, text: `only ${methods} here` };
+  return { status: 405, headers: { allow: methods }, text: `methods that are allowed here: ${methods}` };
 }
 
 async function listReply(folder: RepositoryFolder, kind: FileKind, request: IncomingMessage): Promise<Reply> {

@@ -115,7 +115,7 @@ export class RepositoryServer {
       if (pair !== null && this.#server instanceof SecureServer)
         this.#server.setSecureContext({ ...pair, minVersion: "TLSv1.2" });
     } catch (error) {
-      this.#tell(`the certificate stays as it was: ${(error as Error).message}`);
+      this.#tell(`the old certificate stays in use: ${(error as Error).message}`);
     }
   }
 
@@ -157,7 +157,7 @@ export class RepositoryServer {
     try {
       // restic sends neither; a web page that reaches for a server on this machine does.
       if (request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined)
-        return refusal(403, "this server is not for web pages");
+        return refusal(403, "this server accepts no requests of web pages");
       let user: string | null = null;
       if (this.#options.credentials !== null) {
         const login = await this.#options.credentials.login(request.headers.authorization);
@@ -173,7 +173,7 @@ export class RepositoryServer {
       this.#tell(describe(request, error));
       return refusal(
         wrapped.code === "no_space" ? 507 : 500,
-        wrapped.code === "no_space" ? "the disk is full" : "it failed here",
+        wrapped.code === "no_space" ? "the disk is full" : "internal error: see the server's log",
       );
     }
   }
@@ -185,7 +185,7 @@ export class RepositoryServer {
       this.#untold++;
       return;
     }
-    this.#options.onProblem(this.#untold === 0 ? message : `${message} (${this.#untold} more before it)`);
+    this.#options.onProblem(this.#untold === 0 ? message : `${message} (${this.#untold} more before it were left out)`);
     this.#toldAt = now;
     this.#untold = 0;
   }
@@ -193,11 +193,11 @@ export class RepositoryServer {
 
 function unknownUser(): Reply {
   const headers = { "www-authenticate": 'Basic realm="repositories", charset="UTF-8"' };
-  return { status: 401, headers, text: "the user or the password is not known here" };
+  return { status: 401, headers, text: "unknown user or wrong password" };
 }
 
 function tooBusy(): Reply {
-  return { status: 503, headers: { "retry-after": 1 }, text: "too many try to log in" };
+  return { status: 503, headers: { "retry-after": 1 }, text: "too many clients are logging in" };
 }
 
 async function send(request: IncomingMessage, response: ServerResponse, reply: Reply): Promise<void> {

@@ -21,7 +21,7 @@ const KINDS: ReadonlySet<string> = new Set(FILE_KINDS);
 export function parseTarget(address: string): Target {
   const [path = "", query = "", ...more] = address.split("?");
   if (!/^\/[\u0021-\u007e]*$/.test(path) || more.length > 0)
-    throw new CairnError("usage", "the request's path is not understood");
+    throw new CairnError("usage", "the request's path is invalid");
   const parts = path.slice(1).split("/");
   const last = parts.pop() ?? "";
   if (last === "config") return { repository: repositoryOf(parts), kind: "config", name: "config", query };
@@ -58,6 +58,6 @@ function decodePart(raw: string): string {
   if (/[\u0000-\u001f\u007f-\u009f/\\]/.test(name)) throw wrong("has a slash, a backslash or a control character");
   if (name.startsWith(".")) throw wrong("begins with a dot");
   if (name.trim() !== name) throw wrong("begins or ends with a blank");
-  if (KINDS.has(name)) throw wrong(`is called ${name}, as a part of a repository is`);
+  if (KINDS.has(name)) throw wrong(`is called ${name}, which is the name of a part of a repository`);
   return name;
 }

@@ -101,8 +101,8 @@ export async function answer(
  */
 function refuseByPath({ opensPaths }: Verb, body: Body): void {
   if (typeof opensPaths === "function" ? !opensPaths(body) : opensPaths !== true) return;
-  throw new CairnError("unsupported", "for agents and other users the daemon opens nothing in a folder by its path", {
-    hint: "read the file itself; without `with` and `throughSqlite` a save or a restore is done",
+  throw new CairnError("unsupported", "for agents and other users the daemon opens no file of a folder by its path", {
+    hint: "read the file yourself; leave `with` and `throughSqlite` out of a save or a restore",
     details: { served: false },
   });
 }
@@ -112,10 +112,10 @@ function requireBeside({ path, path_b64 }: WorkspaceRef, fork: string): void {
   if (path_b64 !== undefined || !isBeside(path, fork))
     throw new CairnError(
       "permission",
-      `an agent forks beside its workspace: ${path}-NAME, and not ${fork.slice(0, 200)}`,
+      `an agent may fork only beside its workspace, as ${path}-NAME; found ${fork.slice(0, 200)}`,
     );
   if (lstatSync(fork, { throwIfNoEntry: false }) !== undefined)
-    throw new CairnError("already_exists", `${fork} is there already`, { hint: "name another" });
+    throw new CairnError("already_exists", `${fork} already exists`, { hint: "name another folder" });
   if (process.geteuid?.() === 0) requireRootsPlace(dirname(path));
 }
 
@@ -136,7 +136,7 @@ async function requireMayRead(peer: Peer, client: Client, { target, path }: Body
     if (entry !== undefined && mayByBits(peer, entry, end < names.length - 1)) continue;
     // Nothing is there, which is told as ever.
     if (entry === undefined) return id;
-    throw new CairnError("permission", `${entry.path} of the point is not for user ${peer.uid} to read`);
+    throw new CairnError("permission", `the modes of ${entry.path} in the point do not let user ${peer.uid} read it`);
   }
   return id;
 }
@@ -196,7 +196,7 @@ async function callClient(
   const options = body["options"] as Body | undefined;
   // One control directory may keep folders of several users.
   if (body["workspaceName"] !== undefined || options?.["workspaceName"] !== undefined)
-    throw new CairnError("usage", "workspaceName: a workspace is named by its path");
+    throw new CairnError("usage", "workspaceName is not accepted: name a workspace by its path");
   const { onItem, onBegin, asked, ...call } = told;
   const carried = asked === undefined ? body : { ...body, options: carriesRequest(verb, options, asked) };
   const given = givenTo(name, verb, carried, call);
@@ -208,7 +208,7 @@ async function callClient(
     { path: pathOf(whole, "workspace"), changes: !looks(name), signal: told.signal },
     async (client, right) => {
       if (right !== "owner" && !isForWriters(name))
-        throw new CairnError("permission", `${name} is for the owner of the folder and for root`);
+        throw new CairnError("permission", `${name} is only for the owner of the folder and for root`);
       // Of one point: a later one may have another file at the path.
       if (!isOperator(peer) && verb.givesContent === true) given[0] = await requireMayRead(peer, client, body);
       if (peer.isAgent && verb.makesFolder === true) {
@@ -220,7 +220,9 @@ async function callClient(
       onBegin?.();
       const before = asked === undefined ? null : await doneBefore(client, { ...verb, name }, asked);
       if (before !== null) {
-        call.onWarning?.(`this was done before, and its answer was lost: only what its point tells is in this one`);
+        call.onWarning?.(
+          `this call was done before, and its answer was lost: this answer has only facts that its point records`,
+        );
         return before;
       }
       // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
@@ -255,7 +257,7 @@ async function fork(daemon: Daemon, caller: Caller, carryOut: () => unknown): Pr
 function createToken(daemon: Daemon, maker: Caller, body: Body): object {
   refuseUnknown(TokenOptions, body["options"] ?? {}, "options");
   const options = checkValue(TokenOptions, body["options"] ?? {}, "options");
-  if ((options.name?.length ?? 0) > 200) throw new CairnError("usage", "name is to have at most 200 characters");
+  if ((options.name?.length ?? 0) > 200) throw new CairnError("usage", "name must have at most 200 characters");
   const named = options.workspaces?.map((path) => daemon.requireOwn(maker, pathOf({ path }, "path")));
   return daemon.tokens.create(maker, options, named ?? null);
 }
@@ -263,11 +265,11 @@ function createToken(daemon: Daemon, maker: Caller, body: Body): object {
 function textOf(body: Body, member: string): string {
   const text = body[member];
   if (typeof text === "string") return text;
-  throw new CairnError("usage", `${member} is to be a text`);
+  throw new CairnError("usage", `${member} must be a text`);
 }
 
 function pathOf(body: Body, member: string): string {
   const path = body[member];
   if (typeof path === "string" && path.startsWith("/") && !path.includes("\0")) return path;
-  throw new CairnError("usage", `${member} is to be an absolute path`);
+  throw new CairnError("usage", `${member} must be an absolute path`);
 }

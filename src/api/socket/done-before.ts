@@ -46,8 +46,8 @@ export async function doneBefore(
   if (undo.save_point_id === point?.save_point_id) return wentBack(undo);
   // The last that was committed is older than this one's undo point; or than this one, which made none.
   if (point === undefined ? Date.parse(undo.created_at) < since : undo.sequence < point.sequence) return null;
-  throw new CairnError("conflict", `nobody can tell any more if this ${name} was done: somebody has gone back since`, {
-    hint: "look at `cairn history --all`, and ask with another idempotency key",
+  throw new CairnError("conflict", `cannot tell whether this ${name} was done: a restore or an undo was made since`, {
+    hint: "look at `cairn history --all`, and repeat the call with another idempotency key",
   });
 }
 

@@ -44,7 +44,7 @@ export class EventStreams {
     const key = keyOf(caller);
     const own = this.#streams.get(key) ?? 0;
     if (own >= MOST_STREAMS && (caller.token !== null || !isOperator(caller)))
-      throw new CairnError("busy", `${own} streams of events are yours already`, { hint: "end one of them first" });
+      throw new CairnError("busy", `you have ${own} streams of events already`, { hint: "end one of them first" });
     this.#streams.set(key, own + 1);
     const end = (): void => void response.destroy();
     signal.addEventListener("abort", end);
@@ -63,19 +63,19 @@ export class EventStreams {
     const paths = query.getAll("workspace");
     const workspaces = paths.map((path) => {
       if (path.startsWith("/") && !path.includes("\0")) return this.#daemon.require(peer, path).id;
-      throw new CairnError("usage", "workspace is to be an absolute path");
+      throw new CairnError("usage", "workspace must be an absolute path");
     });
     const types = query.getAll("types").flatMap((each) => each.split(","));
     const unknown = types.find((each) => !EVENT_TYPES.includes(each as EventType));
     if (unknown !== undefined)
       throw new CairnError(
         "usage",
-        `there is no event ${JSON.stringify(unknown.slice(0, 40))}; there are ${EVENT_TYPES.join(", ")}`,
+        `there is no event ${JSON.stringify(unknown.slice(0, 40))}; events are ${EVENT_TYPES.join(", ")}`,
       );
     // A client that connects again says by the header how far it is; its address says how far it was at first.
     const after = (headers["last-event-id"] as string | undefined) ?? query.get("after");
     if (after !== null && !/^\d{1,16}$/.test(after))
-      throw new CairnError("usage", "after is to be the number of an event; 0: all that are kept");
+      throw new CairnError("usage", "after must be the number of an event, or 0 for all events that are kept");
     return {
       workspaces: paths.length === 0 ? null : new Set(workspaces),
       types: types.length === 0 ? null : new Set(types),
@@ -128,7 +128,7 @@ function unknownBefore(after: number): object {
     workspace: null,
     workspace_id: null,
     type: "reset",
-    data: { reason: `what came after ${after} is not all kept any more` },
+    data: { reason: `not all events after ${after} are kept any more` },
   };
 }
 
@@ -161,6 +161,6 @@ export function queryOf(url: string | undefined, known: readonly string[]): URLS
   if (unknown === undefined) return query;
   throw new CairnError(
     "usage",
-    `there is no parameter ${JSON.stringify(unknown.slice(0, 40))}; there are ${known.join(", ")}`,
+    `there is no parameter ${JSON.stringify(unknown.slice(0, 40))}; parameters are ${known.join(", ")}`,
   );
 }

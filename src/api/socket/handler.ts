@@ -49,10 +49,10 @@ export const HTTP_LIMITS = {
 
 /** Requests that are none, by the codes that node gives them; `why` is for the log. */
 const BROKEN: Readonly<Record<string, { status: number; why: string | null }>> = {
-  HPE_HEADER_OVERFLOW: { status: 431, why: "its head is too large" },
-  ERR_HTTP_REQUEST_TIMEOUT: { status: 408, why: "it did not come in time" },
+  HPE_HEADER_OVERFLOW: { status: 431, why: "the request's head is too large" },
+  ERR_HTTP_REQUEST_TIMEOUT: { status: 408, why: "the request did not arrive in time" },
 };
-const NO_HTTP = { status: 400, why: "it is no HTTP" };
+const NO_HTTP = { status: 400, why: "the request is not HTTP" };
 /** Whoever ended the connection themselves. */
 const GONE = { status: 400, why: null };
 
@@ -253,7 +253,7 @@ export class RequestHandler {
     const { calls } = this.#options;
     const isRoot = caller.token === null && isOperator(caller);
     if (isRoot ? all >= calls + FOR_ROOT : all >= calls || own >= Math.ceil(calls / SHARE))
-      throw new CairnError("busy", `${own} calls of yours and ${all} in all are under way`, {
+      throw new CairnError("busy", `${own} of your calls and ${all} calls in all are running`, {
         hint: "try again when one of them has ended",
       });
     this.#calls.set(key, own + 1);

@@ -59,7 +59,7 @@ export function beginJob(
         ...listener,
         onBegin,
         signal: AbortSignal.any([signal, stopped]),
-        onItem: () => Promise.reject(new CairnError("usage", "a job gives no answer in pieces")),
+        onItem: () => Promise.reject(new CairnError("usage", "a job cannot return its answer in pieces")),
         ...(key === null ? {} : { asked: { request, since } }),
       });
     },
@@ -98,7 +98,7 @@ export async function answerOnJobs(
     const query = queryOf(url, ["after", "limit"]);
     const most = Number(query.get("limit") ?? DEFAULT_PAGE);
     if (!Number.isInteger(most) || most < 1 || most > MOST_PAGE)
-      throw new CairnError("usage", `limit is to be a whole number from 1 to ${MOST_PAGE}`);
+      throw new CairnError("usage", `limit must be a whole number from 1 to ${MOST_PAGE}`);
     return daemon.jobs.list(peer, { after: query.get("after"), most });
   }
   if (id === undefined) return undefined;

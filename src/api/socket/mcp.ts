@@ -80,6 +80,6 @@ function messageOf(text: string): unknown {
     throw new CairnError("usage", "the request is not JSON");
   }
   requireShallow(message);
-  if (Array.isArray(message)) throw new CairnError("usage", "a request has one message");
+  if (Array.isArray(message)) throw new CairnError("usage", "a request must have exactly one message");
   return message;
 }

@@ -45,12 +45,12 @@ function ages(
     ),
     ...metric(
       "age_limit_seconds",
-      "The longest ago that the last good one may be.",
+      "The greatest age that the last success may have.",
       limited.map((kind) => [{ kind }, most[kind]! / 1000] as const),
     ),
     ...metric(
       "workspace_overdue",
-      "1: the limit on this age is passed.",
+      "1: this age exceeds its limit.",
       limited.flatMap((kind) =>
         each(({ overdue }) => Number(overdue.includes(kind))).map(
           ([labels, value]) => [{ ...labels, kind }, value] as const,
@@ -59,22 +59,22 @@ function ages(
     ),
     ...metric(
       "schedule_last_run_time_seconds",
-      "When what is done by the clock ran last.",
+      "When the scheduled task ran last.",
       schedules.flatMap((row) => (row.ran_at === null ? [] : [[named(row), seconds(row.ran_at)] as const])),
     ),
     ...metric(
       "schedule_last_good_time_seconds",
-      "When it was good last.",
+      "When the scheduled task last succeeded.",
       schedules.flatMap((row) => (row.good_at === null ? [] : [[named(row), seconds(row.good_at)] as const])),
     ),
     ...metric(
       "schedule_failed",
-      "1: its last run failed.",
+      "1: the last run of the scheduled task failed.",
       schedules.map((row) => [named(row), Number(row.error !== null)] as const),
     ),
     ...metric(
       "schedule_overdue",
-      "1: packs of the repository were not read for longer than they may be.",
+      "1: packs of the repository were not read within read_all_within.",
       schedules.filter(({ kind }) => kind === "verify").map((row) => [named(row), Number(row.overdue)] as const),
     ),
   ];
@@ -89,9 +89,9 @@ export function metricsOf(status: DaemonStatus): string {
       return found === null ? [] : [[{ path: workspace.path }, found] as const];
     });
   return [
-    ...metric("build_info", "The version that serves.", [[{ version: VERSION, backend: status.backend.type }, 1]]),
+    ...metric("build_info", "The version of the daemon.", [[{ version: VERSION, backend: status.backend.type }, 1]]),
     ...metric("start_time_seconds", "When the daemon started.", [[{}, seconds(status.started_at)]]),
-    ...metric("unclean_shutdown", "1: the daemon before this one was killed.", [
+    ...metric("unclean_shutdown", "1: the previous daemon was killed.", [
       [{}, Number(status.unclean_shutdown !== null)],
     ]),
     ...metric(
@@ -106,7 +106,7 @@ export function metricsOf(status: DaemonStatus): string {
     ),
     ...metric(
       "workspace_missing_points",
-      "Save points whose content is not there.",
+      "Save points whose content is missing.",
       each(({ missing }) => missing.length),
     ),
     ...metric(
@@ -115,22 +115,20 @@ export function metricsOf(status: DaemonStatus): string {
       each(({ last_point_at: at }) => (at === null ? null : seconds(at))),
     ),
     ...ages(status, each),
-    ...metric("retention_failed_workspaces", "Workspaces at which the last cleanup failed.", [
-      [{}, retention.failed.length],
-    ]),
+    ...metric("retention_failed_workspaces", "Workspaces whose last cleanup failed.", [[{}, retention.failed.length]]),
     ...(retention.cleanup_at === null
       ? []
-      : metric("retention_last_time_seconds", "When points were removed by the keep rules last.", [
+      : metric("retention_last_time_seconds", "When the keep rules last removed points.", [
           [{}, seconds(retention.cleanup_at)],
         ])),
     ...metric(
       "file_system_free_bytes",
-      "Free room where workspaces and points lie.",
+      "Free space of the file systems with workspaces and points.",
       fileSystems.map((at) => [{ mount: at.mount }, at.free_bytes] as const),
     ),
     ...metric(
       "file_system_size_bytes",
-      "Size of those file systems.",
+      "Size of the file systems with workspaces and points.",
       fileSystems.map((at) => [{ mount: at.mount }, at.total_bytes] as const),
     ),
     "",

@@ -57,10 +57,13 @@ const FAILURE = narrowed({ ok: { const: false }, data: { type: "null" }, error: 
 const answerOf = (schema: AnySchema): JsonSchema =>
   narrowed({ ok: { const: true }, data: described(schema), error: { type: "null" } });
 const LINES: JsonSchema = {
-  schema: { type: "object", description: "a line each: `item`, `progress`, `warning`, and the answer last" },
+  schema: {
+    type: "object",
+    description: "one JSON object per line: `item`, `progress` or `warning`, and the answer last",
+  },
 };
 const BEGUN: JsonSchema = {
-  description: "the call goes on as a job",
+  description: "the call continues as a job",
   headers: { Location: { schema: { type: "string" }, description: "the job: `/v1/jobs/{id}`" } },
   content: json(answerOf(JobBegun)),
 };
@@ -108,7 +111,7 @@ function operationOf(name: string, verb: Verb): JsonSchema {
       "200": {
         description: isStream
           ? "the answer in pieces: ask with `Accept: application/x-ndjson`"
-          : "the answer; in lines with progress where they are accepted",
+          : "the answer; in lines with progress if the request accepts lines",
         content: isStream ? lines : { ...json(answerOf(output)), ...lines },
       },
       ...(isStream ? {} : { "202": { $ref: "#/components/responses/Begun" } }),
@@ -123,14 +126,14 @@ function operationOf(name: string, verb: Verb): JsonSchema {
 const PREFER: JsonSchema = {
   name: "Prefer",
   in: "header",
-  description: "`respond-async`: the call goes on as a job, and the answer is 202",
+  description: "`respond-async`: the call continues as a job, and the answer is 202",
   schema: { type: "string" },
 };
 const IDEMPOTENCY_KEY: JsonSchema = {
   name: "Idempotency-Key",
   in: "header",
   description:
-    "asked for again with the same key, verb and body, the call is not done twice: it has the same answer for a day",
+    "a call that is repeated with the same key, verb and body is not done twice: for a day it returns the same answer",
   schema: { type: "string", minLength: 1, maxLength: 128, pattern: "^[ -~]*$" },
 };
 const query = (name: string, description: string, schema: JsonSchema): JsonSchema => ({
@@ -162,24 +165,24 @@ const WELL: JsonSchema = {
 /** For whoever watches the daemon: 503 where something is wrong, with the reasons. */
 function watched(operationId: string, summary: string): JsonSchema {
   const { responses, ...operation } = read(operationId, summary, [], json(WELL)) as { responses: JsonSchema };
-  return { ...operation, responses: { ...responses, "503": { description: "not well", content: json(WELL) } } };
+  return { ...operation, responses: { ...responses, "503": { description: "unhealthy", content: json(WELL) } } };
 }
 
 const ofJob = json(answerOf(Job));
 const RESOURCES: JsonSchema = {
   "/v1/health": {
-    get: watched("health", "Tells if the workspaces of the caller are well, and no limit on their ages is passed."),
+    get: watched("health", "Tells if the caller's workspaces are healthy and all their ages are within the limits."),
   },
-  "/v1/ready": { get: watched("ready", "Tells if calls are taken.") },
+  "/v1/ready": { get: watched("ready", "Tells if the daemon accepts calls.") },
   "/v1/events": {
     get: read(
       "events",
       "Tells what happens in workspaces, as server-sent events: `id`, `event` (the type) and `data`, which is JSON.",
       [
-        query("workspace", "only of this workspace, by its absolute path; may be repeated", TEXTS),
-        query("types", "only these, comma between", { type: "string" }),
-        query("after", "only those after the event of this number; 0: all that are kept", { type: "integer" }),
-        { ...query("Last-Event-ID", "as `after`, and before it", { type: "integer" }), in: "header" },
+        query("workspace", "only events of this workspace, by its absolute path; may be repeated", TEXTS),
+        query("types", "only events of these types, separated by commas", { type: "string" }),
+        query("after", "only events after the event of this number; 0: all that are kept", { type: "integer" }),
+        { ...query("Last-Event-ID", "as `after`, which it overrides", { type: "integer" }), in: "header" },
       ],
       { "text/event-stream": { schema: { oneOf: EVENT_TYPES.map((type) => described(eventOf(type))) } } },
     ),
@@ -189,15 +192,19 @@ const RESOURCES: JsonSchema = {
       "jobs",
       "Lists the caller's jobs, the newest first.",
       [
-        query("after", "`next` of the page before", { type: "string" }),
-        query("limit", "at most so many; default 100", { type: "integer", minimum: 1, maximum: 1000 }),
+        query("after", "`next` of the previous page", { type: "string" }),
+        query("limit", "the greatest number of jobs to list; default 100", {
+          type: "integer",
+          minimum: 1,
+          maximum: 1000,
+        }),
       ],
       json(answerOf(JobList)),
     ),
   },
   "/v1/jobs/{id}": {
-    get: read("job", "Gives a job, with its answer or error once it has ended.", [ID], ofJob),
-    delete: read("cancelJob", "Ends a job that has not ended.", [ID], ofJob),
+    get: read("job", "Returns a job, with its answer or error once the job has ended.", [ID], ofJob),
+    delete: read("cancelJob", "Cancels a job that has not ended.", [ID], ofJob),
   },
 };
 
@@ -228,12 +235,12 @@ export function openApi(): JsonSchema {
       title: "Cairn",
       version: VERSION,
       description:
-        "Calls of the daemon. Each is `POST /v1/<verb>` with a JSON object. On the Unix socket the kernel says who calls; on TCP a token does, and may on the socket.",
+        "Calls of the daemon. Each is `POST /v1/<verb>` with a JSON object. On the Unix socket the kernel or a token identifies the caller; over TCP a token is required.",
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
     servers: [
       { url: "http://localhost", description: "over the Unix socket" },
-      { url: "https://localhost:7777", description: "over TCP, where `[http]` of the configuration names an address" },
+      { url: "https://localhost:7777", description: "over TCP, if `[http]` of the configuration names an address" },
     ],
     security: [{ token: [] }, {}],
     paths,

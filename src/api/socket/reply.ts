@@ -40,7 +40,9 @@ export class Reply {
   async item(item: unknown): Promise<void> {
     const response = this.#response;
     if (!this.#inLines)
-      throw new CairnError("usage", "this call gives its answer in pieces", { hint: `ask with Accept: ${LINES}` });
+      throw new CairnError("usage", "this call returns its answer in pieces", {
+        hint: `send the header Accept: ${LINES}`,
+      });
     if (response.destroyed) throw new CairnError("interrupted", "the caller went away");
     const wire = item instanceof Uint8Array ? `{"$b64":"${Buffer.from(item).toString("base64")}"}` : toWire(item);
     this.open();

@@ -8,7 +8,7 @@ export async function readCall(request: IncomingMessage, most: number): Promise<
   const { method, url = "" } = request;
   const [, name] = /^\/v1\/([A-Za-z]{1,40})$/.exec(url) ?? [];
   if (name === undefined) throw new CairnError("not_found", "calls are POST /v1/<verb>");
-  if (method !== "POST") throw new CairnError("usage", `${method} is not known here; calls are POST /v1/<verb>`);
+  if (method !== "POST") throw new CairnError("usage", `${method} is not allowed here; calls are POST /v1/<verb>`);
   return { name, body: parsed(await readBody(request, most)) };
 }
 
@@ -27,7 +27,7 @@ export async function readBody(request: IncomingMessage, most: number): Promise<
 /** Throws `permission` for a request that a web page makes, which can reach what listens on its machine. */
 export function requireNoPage({ headers }: IncomingMessage): void {
   if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined)
-    throw new CairnError("permission", "this is not for web pages");
+    throw new CairnError("permission", "the daemon accepts no requests of web pages");
 }
 
 function parsed(text: string): Body {
@@ -40,7 +40,7 @@ function parsed(text: string): Body {
   requireShallow(value);
   const { options } = (value ?? {}) as { options?: unknown };
   if (isObject(value) && (options === undefined || isObject(options))) return value;
-  throw new CairnError("usage", "the request is to be a JSON object, and its options too");
+  throw new CairnError("usage", "the request must be a JSON object, and so must its options");
 }
 
 /** Deeper than any call is, and shallower than what a stack takes. */

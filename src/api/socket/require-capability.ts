@@ -10,14 +10,14 @@ export function requireCapability(caller: Caller, name: string, options: Options
   if (verb === undefined) throw noCall(name);
   if (caller.isAgent) return requireForAgents(verb, name, options);
   if (verb.by === "kernel" && caller.token !== null)
-    throw new CairnError("permission", `${name} is for callers whom the kernel names, and not for a token`, {
-      hint: "call it over the Unix socket of the machine, as `cairn service token` does",
+    throw new CairnError("permission", `${name} cannot be called with a token`, {
+      hint: "call it over the Unix socket of the machine and without a token, as `cairn service token` does",
     });
   if (isWholeOperator(caller) || isForOwners(name, options)) return;
   if (Object.hasOwn(DAEMON_CALLS, name))
-    throw new CairnError("permission", "only root and the daemon's own user may ask for that");
+    throw new CairnError("permission", "only root and the daemon's own user may make this call");
   throw new CairnError("unsupported", `the daemon does not do ${name} for its callers`, {
-    hint: "it writes to a place of the caller's choice: call the library or the command for that",
+    hint: "use the library or the command: this call writes to a path that the caller chooses",
     details: { served: false },
   });
 }
@@ -25,7 +25,7 @@ export function requireCapability(caller: Caller, name: string, options: Options
 function requireForAgents({ agents, by, agentCause }: Verb, name: string, options: Options): void {
   if (agents === undefined)
     throw new CairnError("permission", `${name} is not for agents`, {
-      hint: by === "kernel" ? "a person of this machine does it" : "ask a person to do it",
+      hint: by === "kernel" ? "ask a person on this machine to do it" : "ask a person to do it",
     });
   const allowed = new Set([...agents, "lockTimeoutMs"]);
   // A list that names nothing asks for nothing.
@@ -35,12 +35,12 @@ function requireForAgents({ agents, by, agentCause }: Verb, name: string, option
   // By its kind a tag of a point is known for an agent's.
   const isOther = agentCause !== undefined && typeof kind === "string" && kind !== agentCause;
   if (isOther || kind === "person" || kind === "schedule")
-    throw new CairnError("permission", `an agent's cause is not of the kind ${kind.slice(0, 40)}`, {
+    throw new CairnError("permission", `an agent's cause cannot be of the kind ${kind.slice(0, 40)}`, {
       hint: 'say what it did, as {"kind":"tool_call","tool":"bash"}',
     });
   // By it a call that was interrupted is found to be done.
   if (request !== undefined)
-    throw new CairnError("permission", "`request` in the cause of an agent is the daemon's to say", {
+    throw new CairnError("permission", "only the daemon may set `request` in the cause of an agent", {
       hint: "give an idempotency key instead",
     });
   if (refused === undefined) return;
@@ -57,7 +57,7 @@ function noCall(name: string): CairnError {
       details: { served: false },
     });
   return new CairnError("usage", `there is no call ${JSON.stringify(name)}`, {
-    hint: "where the caller is newer than the daemon, start the daemon again",
+    hint: "if the caller is newer than the daemon, restart the daemon",
     details: { served: false },
   });
 }

@@ -68,7 +68,10 @@ export class SocketServer {
       const own = [...this.#peers.values()].filter(({ uid }) => uid === peer.uid).length;
       const { connections } = this.#options;
       if (!isOperator(peer) && (own >= Math.ceil(connections / SHARE) || this.#peers.size >= connections)) {
-        this.#handler.refusals.ofConnection(`uid ${peer.uid}`, `${own} of ${this.#peers.size} connections already`);
+        this.#handler.refusals.ofConnection(
+          `uid ${peer.uid}`,
+          `it has ${own} of ${this.#peers.size} connections already`,
+        );
         return void socket.destroy();
       }
       this.#peers.set(socket, peer);

@@ -37,7 +37,7 @@ export class TcpServer {
         : createSecure({ ...HTTP_LIMITS, ...tls.read(), minVersion: LEAST_VERSION, handshakeTimeout: HANDSHAKE_MS });
     this.#server.on("connection", (socket: Socket) => this.#welcome(socket));
     this.#server.on("clientError", (error, socket) =>
-      this.#handler.refuse(error, socket, (socket as Socket).remoteAddress ?? "somebody who is gone"),
+      this.#handler.refuse(error, socket, (socket as Socket).remoteAddress ?? "a client that has gone"),
     );
     this.#server.on("request", (request, response) => {
       void this.#handler.serve(request, response, () => this.#admit(request));

@@ -63,7 +63,7 @@ async function copyBetween(
   if (notStored.length > 0) {
     const names = notStored.slice(0, 20).map(({ id }) => id.slice(0, 8));
     options.onWarning?.(
-      `${plural(notStored.length, "snapshot")} (${names.join(", ")}${notStored.length > names.length ? ", …" : ""}) are in ${to.location} already and lack something here: what they may lack there was not stored`,
+      `${plural(notStored.length, "snapshot")} (${names.join(", ")}${notStored.length > names.length ? ", …" : ""}) are already in ${to.location}, but are damaged here: content that may be missing from the copies was not stored`,
     );
   }
   const whole = missing.filter(isWhole);

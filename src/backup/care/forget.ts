@@ -117,9 +117,9 @@ async function requireStillDoomed(
   if (doomed.every((id) => now.has(id) || !present.has(id))) return;
   throw new CairnError(
     "stale_plan",
-    "snapshots were removed meanwhile, so the rules keep others now; nothing was removed",
+    "snapshots were removed meanwhile, so the rules now keep other snapshots; nothing was removed",
     {
-      hint: "run it again",
+      hint: "run the command again",
     },
   );
 }
@@ -133,8 +133,8 @@ async function requireStillUnreadable(access: OpenRepository, unreadable: readon
       if (error instanceof CairnError && (error.code === "damaged" || error.code === "not_found")) continue;
       throw error;
     }
-    throw new CairnError("stale_plan", `snapshot ${name.slice(0, 8)} can be read after all; nothing was removed`, {
-      hint: "see `cairn backup list`; to remove it all the same, run it again",
+    throw new CairnError("stale_plan", `snapshot ${name.slice(0, 8)} can be read now; nothing was removed`, {
+      hint: "look at the snapshot with `cairn backup list`; to remove it anyway, run the command again",
     });
   }
 }
@@ -165,7 +165,7 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
   const { snapshots: named, retention } = options;
   const { snapshots } = listing;
   if (named !== undefined) {
-    if (retention !== undefined) throw new CairnError("usage", "snapshots and rules exclude each other");
+    if (retention !== undefined) throw new CairnError("usage", "name snapshots or give rules, not both");
     const files = removedSnapshots(listing, options);
     const unreadable = listing.damaged.filter((file) => files.has(file));
     const groups = groupsOf(snapshots, GROUPING).flatMap((group) => {
@@ -183,7 +183,7 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
     return { groups, unreadable };
   }
   if (retention === undefined || !keepsByRule(retention))
-    throw new CairnError("usage", "forget wants snapshots or a rule that keeps some", {
+    throw new CairnError("usage", "forget needs the snapshots to remove, or a rule that keeps some", {
       hint: "for example --keep-last 10 --keep-daily 30, or the ids of the snapshots to remove",
     });
   checkRetention(retention);

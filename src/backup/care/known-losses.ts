@@ -22,7 +22,7 @@ export async function mending<T>(
     const index = await BlobIndex.load(access.repository, null, options.signal);
     if (index.damaged.length > 0) throw firstRepair(`${index.damaged.length} index files cannot be read`);
     const lost = lostPacks(index, await packSizes(access.storage));
-    if (lost.length > 0) throw firstRepair(`${lost.length} packs are missing or cut`);
+    if (lost.length > 0) throw firstRepair(`${lost.length} packs are missing or truncated`);
     const listing = await access.repository.listSnapshots(options.signal);
     return within({ access, options, index, listing, lock: held }, work);
   };
@@ -44,12 +44,12 @@ export async function requireLost({ access, index }: Session, missing: ReadonlyS
       throw error;
     });
     if (blobs.some(({ id }) => missing.has(objectIdOf(id))))
-      throw firstRepair(`pack ${name.slice(0, 12)}, which is in no index, has some of what seems lost`);
+      throw firstRepair(`pack ${name.slice(0, 12)}is in no index, and holds content that seems lost`);
   }
 }
 
 function firstRepair(found: string): CairnError {
-  return new CairnError("refused", `what is lost is not known yet: ${found}; nothing was changed`, {
-    hint: "`cairn backup repair index` first (with --plan it says what it would do)",
+  return new CairnError("refused", `cannot tell yet which content is lost: ${found}; nothing was changed`, {
+    hint: "run `cairn backup repair index` first (with --plan it shows what it would do)",
   });
 }

@@ -112,7 +112,7 @@ test("a prune says what to do about trees that are damaged in each pack", async 
   const before = sizes();
   await assert.rejects(repository.prune(), {
     code: "damaged",
-    hint: /nothing was freed;.*`cairn backup repair packs`/,
+    hint: /nothing was freed\..*`cairn backup repair packs`/,
   });
   assert.deepEqual(sizes(), before);
 });

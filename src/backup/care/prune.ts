@@ -14,7 +14,7 @@ const MERGES = 64;
 const MERGE_BUDGET_MS = 10_000;
 const MERGE_FROM = 8;
 const DAMAGED_HINT =
-  "nothing was freed; `cairn backup verify` says what is damaged, `cairn backup repair packs` saves what is sound of it, and `repair snapshots` goes on without the rest";
+  "nothing was freed. `cairn backup verify` shows the damage, `cairn backup repair packs` saves the readable content of damaged packs, and `repair snapshots` takes lost files out of the snapshots";
 
 /**
  * Frees what no snapshot needs, and merges small packs and index files. `without`: snapshots that count as gone
@@ -30,7 +30,8 @@ export async function pruneBackups(
 ): Promise<PruneBackupsResult> {
   const started = Date.now();
   const { maxUnused = MAX_UNUSED } = options;
-  if (!(maxUnused >= 0 && maxUnused <= 1)) throw new CairnError("usage", `not a share from 0 to 1: ${maxUnused}`);
+  if (!(maxUnused >= 0 && maxUnused <= 1))
+    throw new CairnError("usage", `the share of unused space must be from 0 to 1; found ${maxUnused}`);
   const sweep: SweepOptions = {
     cachePath: access.indexCache(),
     index,
@@ -106,7 +107,7 @@ function warnOfMissing(
   const [wrong, absent] = [true, false].map((is) => missing.filter(({ id }) => unlisted.includes(id) === is));
   if (wrong!.length > 0)
     onWarning?.(
-      `${location} has snapshots that it does not list: ${namesOfMissing(wrong!)}. Its lists cannot be believed now, so nothing was removed; run it again later`,
+      `${location} has snapshots that it does not list: ${namesOfMissing(wrong!)}. Its listing cannot be trusted now, so nothing was removed; run the command again later`,
     );
   const kept = absent!.filter(({ counts }) => counts && instant !== true);
   if (kept.length > 0)

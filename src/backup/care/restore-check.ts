@@ -116,7 +116,7 @@ async function checkDatabases(
       const label = known.find((each) => each.path === shown.path && each.path_b64 === shown.path_b64)?.label ?? null;
       databases.push({ ...shown, ...proof, label });
       if (proof.problems.length === 0) continue;
-      const detail = `SQLite finds it damaged: ${proof.problems.slice(0, 3).join("; ")}`;
+      const detail = `SQLite finds the database damaged: ${proof.problems.slice(0, 3).join("; ")}`;
       problems.push(problem(id, "database_damaged", { detail, path: displayPath(path) }));
     }
   } finally {
@@ -135,5 +135,6 @@ function problem(
 }
 
 const UNREADABLE = {
-  detail: "it cannot be read and may be the newest, so none was restored: name one by its id, or forget this one",
+  detail:
+    "the snapshot cannot be read and may be the newest, so no snapshot was restored: name a snapshot by its id, or forget this one",
 };

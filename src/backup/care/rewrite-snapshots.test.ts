@@ -297,7 +297,7 @@ test("it is said that new ones are there when the old ones cannot be removed", a
   await assert.rejects(
     repository.rewrite({ exclude: ["*.key"], forget: true, lockTimeoutMs: 200 }),
     (error: CairnError) => {
-      assert.match(error.message, /2 new snapshots made, but not all of the old ones are gone/);
+      assert.match(error.message, /2 new snapshots made, but not all of the old snapshots were removed/);
       return error.code === "busy";
     },
   );

@@ -126,7 +126,7 @@ async function rewriteSnapshots(
   } catch (error) {
     const known = toCairnError(error);
     const made = plural(done.rewritten.filter(({ newId }) => newId !== null).length, "new snapshot");
-    throw reworded(known, { message: `${made} made, but not all of the old ones are gone: ${known.message}` });
+    throw reworded(known, { message: `${made} made, but not all of the old snapshots were removed: ${known.message}` });
   }
   return done;
 }
@@ -228,7 +228,7 @@ class SnapshotRewriter {
     const which = found === undefined ? "a database" : `database ${printablePath(found.path)}`;
     return new CairnError(
       "unsupported",
-      `${which} is stored page by page, and cannot be taken out of it: forget the snapshot`,
+      `${which} is stored page by page and cannot be taken out of the snapshot: forget the snapshot`,
     );
   }
 

@@ -318,7 +318,7 @@ test("the hint for a snapshot that is listed and not given does not advise to fo
   const back = takeAway(at, second);
   const end = lying("snapshots", (files) => [...files, { name: second, size: 300 }]);
   const isCareful = ({ code, hint }: { code: string; hint: string }): boolean =>
-    code === "damaged" && !hint.includes("forget") && /run it again later/.test(hint);
+    code === "damaged" && !hint.includes("forget") && /run the command again later/.test(hint);
   await assert.rejects(at.repository.prune(), isCareful);
   await assert.rejects(at.repository.show(second), isCareful);
   await assert.rejects(at.repository.show("latest"), isCareful);

@@ -138,7 +138,7 @@ test("nothing is written when snapshots are tagged, or taken out of, where nothi
     await assert.rejects(change, {
       code: "permission",
       message: /^nothing may be removed from .*, so nothing was changed there: .*append-only/,
-      hint: /where removals are allowed/,
+      hint: /access that allows removals/,
     });
   assert.deepEqual(files(), before);
 });

@@ -64,13 +64,15 @@ function editOf({
   tags = [],
 }: TagBackupsOptions): Edit {
   if (set === undefined && add.length + remove.length === 0)
-    throw new CairnError("usage", "which tags?", { hint: "--add, --remove or --set; --set '' takes all away" });
+    throw new CairnError("usage", "no tags were given", {
+      hint: "give --add, --remove or --set; --set '' takes all tags away",
+    });
   if (set !== undefined && add.length + remove.length > 0)
-    throw new CairnError("usage", "to set tags, and to add or remove some, exclude each other");
+    throw new CairnError("usage", "either set the tags, or add and remove some, not both");
   checkSnapshotTags([...add, ...remove, ...(set ?? [])]);
   if (snapshots.length + hosts.length + paths.length + tags.length === 0)
-    throw new CairnError("usage", "the tags of which snapshots?", {
-      hint: "name some (ids, prefixes, latest), or choose them by --host, --path and --tag",
+    throw new CairnError("usage", "no snapshots were chosen", {
+      hint: "name snapshots (ids, prefixes, latest), or choose them by --host, --path and --tag",
     });
   return (own) => [...new Set(set ?? [...own, ...add])].filter((tag) => !remove.includes(tag));
 }

@@ -16,25 +16,27 @@ export function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
   const patterns = exclude.map((given) => {
     const pattern = fitting(given);
     const text = typeof given === "string" ? given : given.pattern;
-    if (pattern.fits("/")) throw everything(`everything fits ${JSON.stringify(text)}`);
+    if (pattern.fits("/")) throw everything(`the pattern ${JSON.stringify(text)} fits every path`);
     return { ...pattern, text, met: { below: false, whole: false } };
   });
   if (patterns.length === 0)
-    throw new CairnError("usage", "nothing was named to take out", { hint: "--exclude PATTERN" });
+    throw new CairnError("usage", "no pattern says which entries to take out", {
+      hint: "name them with --exclude PATTERN",
+    });
   return {
     isName: patterns.every(({ isName }) => isName),
     fits: (path) => patterns.some(({ fits, met }) => fits(path) && (met.below = true)),
     fitsWhole: (path) => patterns.some(({ fitsWhole, met }) => fitsWhole(path) && (met.whole = true)),
     requireNot(path) {
       if (!patterns.some(({ fitsWhole }) => fitsWhole(path))) return;
-      throw everything(`${printablePath(Buffer.from(path, "latin1"))} is what was saved, or above it`);
+      throw everything(`${printablePath(Buffer.from(path, "latin1"))} is the saved folder, or a folder above it`);
     },
     requireOneWay() {
       const both = patterns.find(({ met }) => met.below && met.whole);
       if (both === undefined) return;
       const text = JSON.stringify(both.text);
-      throw new CairnError("usage", `${text} fits one path below what was saved, and another one from the root`, {
-        hint: "leave the slash before it out: then it is the end of a path",
+      throw new CairnError("usage", `${text} fits one path below the saved folder, and another path from the root`, {
+        hint: "leave out the slash at its start: then the pattern fits the end of a path",
       });
     },
   };
@@ -42,7 +44,7 @@ export function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
 
 function everything(why: string): CairnError {
   return new CairnError("usage", `${why}: nothing would be left`, {
-    hint: "a snapshot goes by `cairn backup forget`",
+    hint: "to remove a whole snapshot, run `cairn backup forget`",
   });
 }
 

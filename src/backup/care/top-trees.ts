@@ -92,7 +92,10 @@ export class TopTrees {
     // The manifest, or the folder that it is in.
     const records = mended.lost
       .filter(({ path }) => [".cairn", ".cairn/manifest.json"].includes(latin1(path)))
-      .map((each) => ({ ...each, detail: `${each.detail}, with what only it says of entries, such as their holes` }));
+      .map((each) => ({
+        ...each,
+        detail: `${each.detail}; facts of entries that only the manifest records, such as holes, are lost too`,
+      }));
     const below = [...records, ...lost.map((each) => ({ ...each, path: withoutFirst(each.path, depth) }))];
     let content: Pick<SnapshotContent, "manifest" | "root" | "placed"> | null = null;
     if (records.length === 0) content = await snapshotContent(reader, snapshot);

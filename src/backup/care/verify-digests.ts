@@ -73,7 +73,7 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
         // Another program made it of one of ours, which is no damage; a copy says the same of itself.
         if (finding.kind === "wrong" && snapshot.original !== undefined) {
           options.onWarning?.(
-            `snapshot ${id.slice(0, 8)} is not what its save point was: another program rewrote it, or it was copied so; ${finding.detail}`,
+            `snapshot ${id.slice(0, 8)} differs from its save point: another program rewrote the snapshot, or it is a copy of a rewritten one; ${finding.detail}`,
           );
           continue;
         }
@@ -122,5 +122,5 @@ function compared(state: Uint8Array | null, recorded: string): Pick<DigestFindin
   if (state === null) return { kind: "unknown", detail: "the hash of a large file is not recorded" };
   const found = Buffer.from(state).toString("hex");
   if (found === recorded) return { kind: "proven", detail: "" };
-  return { kind: "wrong", detail: `its state digest is ${found}, recorded is ${recorded}` };
+  return { kind: "wrong", detail: `its state digest is ${found}, but recorded is ${recorded}` };
 }

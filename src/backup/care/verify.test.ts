@@ -114,7 +114,7 @@ test("a blob that is not where the index has it is named, though its pack is sou
         ["blob_missing", known, ["folder/f0"]],
       ],
     );
-    assert.match(problems.find(({ object }) => object === unknown)!.detail, /where the index has it/);
+    assert.match(problems.find(({ object }) => object === unknown)!.detail, /where the index places it/);
   });
 });
 

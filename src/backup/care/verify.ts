@@ -34,7 +34,7 @@ export async function verifyRepository(
   const { subset, quick, snapshots } = options;
   checkJobs(options);
   if (subset !== undefined && !(subset.part >= 1 && subset.part <= subset.of && Number.isSafeInteger(subset.of)))
-    throw new CairnError("usage", `part ${subset.part} of ${subset.of} is none`);
+    throw new CairnError("usage", `there is no part ${subset.part} of ${subset.of}`);
   if (quick === true && subset !== undefined)
     throw new CairnError("usage", "a quick verification reads no packs, so no part of them can be chosen");
   if (quick !== true) warmThreads(VERIFY);

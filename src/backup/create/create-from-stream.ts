@@ -116,8 +116,8 @@ class StreamBackup {
       await pace();
     }
     if (cutter.size > 0) return cutter.finish();
-    throw new CairnError("refused", `nothing came for ${JSON.stringify(name)}: no snapshot was made of an empty file`, {
-      hint: "check whether the command that writes it has failed",
+    throw new CairnError("refused", `the stream for ${JSON.stringify(name)} was empty: no snapshot was made`, {
+      hint: "check whether the command that writes the stream failed",
     });
   }
 
@@ -189,7 +189,7 @@ class StreamBackup {
 
 /** Whatever a stream fails with is told as that: none of it is in a snapshot. */
 function readFailure(error: unknown): CairnError {
-  const known = toCairnError(error, "no snapshot was made, for what came could not be read to its end");
+  const known = toCairnError(error, "no snapshot was made, because the stream could not be read to its end");
   return known.code === "internal" ? new CairnError("io", known.message, { cause: error }) : known;
 }
 

@@ -117,8 +117,8 @@ function chosenPoint(workspace: Workspace, { point: word, dryRun }: CreateBackup
     throw new CairnError(error.code, error.message, {
       hint:
         dryRun === true
-          ? "a dry run saves nothing: `cairn save` first"
-          : "without `--no-save` the folder is saved first",
+          ? "run `cairn save` first: a dry run saves nothing"
+          : "leave out `--no-save`, so that the folder is saved first",
       cause: error,
     });
   }
@@ -128,7 +128,7 @@ function chosenPoint(workspace: Workspace, { point: word, dryRun }: CreateBackup
 function warnOfNothing(workspace: Workspace, { descriptor }: Point, onWarning: CreateBackupOptions["onWarning"]): void {
   if (Object.values(descriptor.entries).some((count) => count > 0)) return;
   const folder = printablePath(workspace.root);
-  const why = looksEmpty(workspace.root) ? "is its disk mounted?" : "rules leave out all that is in it";
+  const why = looksEmpty(workspace.root) ? "is its disk mounted?" : "ignore rules leave out everything in it";
   onWarning?.(`the backup of ${folder} is empty: ${why}`);
 }
 

@@ -33,7 +33,7 @@ export function partsToScan(paths: readonly string[]): {
   for (const path of paths) {
     if (!isAbsolute(path)) throw new CairnError("usage", `not an absolute path: ${JSON.stringify(path)}`);
     const kind = lookAt(path);
-    if (kind === null) missing.push({ path: Buffer.from(path), reason: "vanished", detail: "it is not there" });
+    if (kind === null) missing.push({ path: Buffer.from(path), reason: "vanished", detail: "there is no such path" });
     else {
       const place = kind.isDirectory() ? realPathOf(path) : realPlace(path);
       checkLocation(place, { allow: ["home", "nested", "git"] });
@@ -41,7 +41,10 @@ export function partsToScan(paths: readonly string[]): {
     }
   }
   if (folders.length + others.length === 0)
-    throw new CairnError("not_found", `${missing.length === 1 ? paths[0] : "none of these paths"} is there`);
+    throw new CairnError(
+      "not_found",
+      missing.length === 1 ? `${paths[0]} does not exist` : "none of these paths exists",
+    );
   const topmost = folders.filter(
     (each, i) => !folders.some((other, j) => isAtOrBelow(each, other) && (!other.equals(each) || j < i)),
   );

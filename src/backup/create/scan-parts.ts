@@ -156,7 +156,7 @@ function add(
   for (const name of names) {
     const path = Buffer.concat([lead, name]);
     if (!there.has(latin1(name)) && !left.has(latin1(path)))
-      all.leftOut.push({ path, reason: "vanished", detail: "it went while others were read" });
+      all.leftOut.push({ path, reason: "vanished", detail: "it was removed while other files were read" });
   }
 }
 

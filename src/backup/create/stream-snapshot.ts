@@ -43,12 +43,12 @@ export function streamPath(filename: string): Buffer[] {
   if (!filename.isWellFormed() || filename.includes(REPLACEMENT))
     throw new CairnError(
       "usage",
-      `${JSON.stringify(filename.slice(0, 300))} is not UTF-8, and the name of a stream must be`,
+      `${JSON.stringify(filename.slice(0, 300))} is not UTF-8; the file name of a stream must be UTF-8`,
       {
-        hint: "any other name will do: where it is restored to, it can be renamed",
+        hint: "give another name, and rename the file after a restore",
       },
     );
-  if (names[0] === ".cairn") throw new CairnError("usage", "/.cairn is where a snapshot's own records lie");
+  if (names[0] === ".cairn") throw new CairnError("usage", "/.cairn is reserved for a snapshot's own records");
   return names.map((name) => Buffer.from(name, "utf8"));
 }
 

@@ -104,7 +104,7 @@ test("a database is stored whole again when the repository has lost pages of the
   const { databases } = await client.createBackup(repository, { save: true });
   assert.deepEqual(
     databases.map(({ stored, reason }) => [stored, reason]),
-    [["base", "the repository lacks pages of the snapshot before"]],
+    [["base", "the repository lacks pages of the previous snapshot"]],
   );
   const { left_out: left } = await repository.restore("latest", join(root, "restored"));
   assert.deepEqual(left, []);
@@ -181,10 +181,10 @@ test("a database that became another one is stored whole, and the answer says wh
   change((database) => database.exec("DELETE FROM t WHERE id % 3 = 0; VACUUM"));
   const vacuumed = await create();
   assert.equal(vacuumed.stored, "base");
-  assert.match(vacuumed.reason!, /of \d+ pages changed, as VACUUM does/);
+  assert.match(vacuumed.reason!, /of \d+ pages changed, as after VACUUM/);
   change((database) => database.exec("PRAGMA page_size = 8192; VACUUM"));
   const { stored, reason, page_size: size } = await create();
-  assert.deepEqual([stored, reason, size], ["base", "its pages have 8192 bytes now, and had 4096", 8192]);
+  assert.deepEqual([stored, reason, size], ["base", "its page size is 8192 bytes now, and was 4096", 8192]);
   const image = readFileSync(file);
   const target = join(root, "restored");
   await repository.restore("latest", target);
@@ -382,7 +382,7 @@ test("all of a database is stored again when it has 30 files of changed pages", 
   assert.deepEqual(kinds, [
     "base",
     ...Array.from({ length: 30 }, () => "delta"),
-    "base: it had 30 files of changed pages",
+    "base: the database had 30 files of changed pages",
   ]);
 });
 

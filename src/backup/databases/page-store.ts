@@ -29,7 +29,7 @@ import { blobStarts, DatabasePages, folderName, pageHash, type StoredDatabase } 
 /** Databases above this size are stored page by page; a test lowers it. */
 export const PAGED = { above: PAGED_ABOVE };
 const MOST_DELTAS = 30;
-const FULL = `it had ${MOST_DELTAS} files of changed pages`;
+const FULL = `the database had ${MOST_DELTAS} files of changed pages`;
 /** Bytes of a blob of changed pages, and of other files that are made. */
 const PIECE = 1024 * 1024;
 
@@ -177,15 +177,15 @@ class PageStore {
 
   /** Opens the database of the snapshot before; returns a text where that does not do. */
   async #known({ stored, reader }: BeforeDatabase): Promise<DatabasePages | string> {
-    if (stored.error !== undefined) return `the snapshot before cannot be read: ${stored.error.message}`;
+    if (stored.error !== undefined) return `the previous snapshot cannot be read: ${stored.error.message}`;
     if (stored.manifest.pageSize !== this.#database.pageSize)
-      return `its pages have ${this.#database.pageSize} bytes now, and had ${stored.manifest.pageSize}`;
+      return `its page size is ${this.#database.pageSize} bytes now, and was ${stored.manifest.pageSize}`;
     try {
       const pages = await DatabasePages.open(reader, stored);
-      return pages.isWhole ? pages : "the repository lacks pages of the snapshot before";
+      return pages.isWhole ? pages : "the repository lacks pages of the previous snapshot";
     } catch (error) {
       if (error instanceof CairnError && error.code === "damaged")
-        return `the snapshot before is damaged: ${error.message}`;
+        return `the previous snapshot is damaged: ${error.message}`;
       throw error;
     }
   }
@@ -412,11 +412,11 @@ function keptFolders({ manifest, files, folders }: StoredDatabase): PagesFolder[
 }
 
 function contentOf(node: TreeNode | undefined): FileContent {
-  if (node?.content === undefined) throw new CairnError("damaged", "a database of the snapshot before lacks a file");
+  if (node?.content === undefined) throw new CairnError("damaged", "a database of the previous snapshot lacks a file");
   return { size: node.size, content: node.content };
 }
 
 function rebaseReason(changed: number, pages: number): string {
-  if (changed <= pages / 2) return "with these changes more pages would be out of date than half of those in use";
-  return `${changed} of ${pages} pages changed, as VACUUM does`;
+  if (changed <= pages / 2) return "with these changes, more than half as many pages would be outdated as are in use";
+  return `${changed} of ${pages} pages changed, as after VACUUM`;
 }

@@ -75,7 +75,7 @@ export class PlacedDatabases {
         if (!(await isFree(reader, root, path)))
           throw new CairnError(
             "damaged",
-            `the place of database ${displayPath(path).path} in the snapshot is none for it`,
+            `cannot place database ${displayPath(path).path} in the snapshot: its path is taken, or its folder is missing`,
           );
         given.set(latin1(path), database);
       } catch (error) {

@@ -62,7 +62,7 @@ export async function readDatabase(reader: BlobSource, folder: Uint8Array): Prom
   const manifest = decodePagesManifest(await wholeFile(reader, files.get(MANIFEST_NAME), MANIFEST_NAME), sha256);
   for (const { name } of manifest.files) {
     const { subtree } = folders.get(name) ?? {};
-    if (subtree === undefined) throw new CairnError("damaged", `there is no folder ${name} of it`);
+    if (subtree === undefined) throw new CairnError("damaged", `its folder ${name} is missing`);
     for (const node of await readNodes(reader, subtree)) files.set(`${name}/${nameOf(node)}`, node);
   }
   return { manifest, files, folders };
@@ -77,13 +77,13 @@ async function wholeFile(
 ): Promise<Uint8Array> {
   const content = node?.content;
   if (content === undefined || node!.size > MOST_PAGES * PAGE_HASH_BYTES)
-    throw new CairnError("damaged", `there is no file ${name} of it`);
+    throw new CairnError("damaged", `its file ${name} is missing`);
   const parts: Uint8Array[] = [];
   for (let at = 0; at < content.length; at += 32)
     parts.push(await readBlob(reader, content.subarray(at, at + 32), DATA_BLOB));
   const bytes = Buffer.concat(parts);
   if (digest !== undefined && hex(sha256(bytes)) !== digest)
-    throw new CairnError("damaged", `its file ${name} has another digest than its manifest says`);
+    throw new CairnError("damaged", `the digest of its file ${name} differs from the one in its manifest`);
   return bytes;
 }
 
@@ -119,7 +119,7 @@ export class DatabasePages {
         const [ofPages, ofHashes] = [`${name}/${PAGES_NAME}`, `${name}/${HASHES_NAME}`];
         const known = await wholeFile(reader, files.get(ofHashes), ofHashes, hashes);
         if (known.length !== pages * PAGE_HASH_BYTES)
-          throw new CairnError("damaged", `its file ${ofHashes} is not of ${pages} pages`);
+          throw new CairnError("damaged", `its file ${ofHashes} does not hold the hashes of ${pages} pages`);
         open.push(new OpenPages(reader, manifest.pageSize, { name: ofPages, node: files.get(ofPages), hashes: known }));
       }
       return new DatabasePages(reader, manifest, decodeMap(map, manifest), open);
@@ -229,7 +229,7 @@ export class DatabasePages {
     for (let i = 0; i < count; i++) {
       try {
         const content = await file.page(at + i);
-        if (!file.isSound(at + i, content)) throw new CairnError("damaged", "it has another hash than is recorded");
+        if (!file.isSound(at + i, content)) throw new CairnError("damaged", "its hash differs from the recorded hash");
         bytes.set(content, from + i * pageSize);
       } catch (error) {
         throw ofDatabase(this.manifest, error, `page ${page + i + 1} (page ${at + i + 1} of its file ${file.name}): `);
@@ -285,7 +285,7 @@ class OpenPages {
     pageSize: number,
     { name, node, hashes }: { name: string; node: TreeNode | undefined; hashes: Uint8Array },
   ) {
-    if (node?.content === undefined) throw new CairnError("damaged", `there is no file ${name} of it`);
+    if (node?.content === undefined) throw new CairnError("damaged", `its file ${name} is missing`);
     this.name = name;
     this.hashes = hashes;
     this.#reader = reader;
@@ -331,12 +331,12 @@ class OpenPages {
     const from = at * this.#pageSize;
     const blob = this.#blobAt(from);
     if (blob !== this.#blob) {
-      if (blob < 0) throw new CairnError("damaged", "its file ends before it");
+      if (blob < 0) throw new CairnError("damaged", "the file ends before this page");
       this.#bytes = await readBlob(this.#reader, this.#content.subarray(blob * 32, blob * 32 + 32), DATA_BLOB);
       this.#blob = blob;
     }
     const start = from - this.#starts[blob]!;
-    if (start + this.#pageSize > this.#bytes.length) throw new CairnError("damaged", "its file is cut within it");
+    if (start + this.#pageSize > this.#bytes.length) throw new CairnError("damaged", "the file ends within this page");
     return this.#bytes.subarray(start, start + this.#pageSize);
   }
 

@@ -90,7 +90,7 @@ async function writeOne(
   const names = newArena(4096);
   const directory = openBelow(sys, root, above, DIRECTORY, names);
   if (directory < 0)
-    throw new CairnError("damaged", `the folder of database ${quotedPath(path)}: ${errnoName(-directory)}`);
+    throw new CairnError("damaged", `cannot open the folder of database ${quotedPath(path)}: ${errnoName(-directory)}`);
   try {
     sys.fstat(directory, stat);
     const { words } = stat;
@@ -125,7 +125,7 @@ async function writeOne(
     const end = putName(names, 0, temporary);
     putName(names, end, name);
     const renamed = sys.rename(directory, names, 0, directory, names, end, 0);
-    if (renamed < 0) throw syscallError(renamed, `cannot give ${quotedPath(path)} its name`);
+    if (renamed < 0) throw syscallError(renamed, `cannot rename the restored database to ${quotedPath(path)}`);
     append(written.notSet, writer.notSet);
   } finally {
     sys.close(directory);

@@ -58,7 +58,10 @@ export async function snapshotContent(reader: BlobSource, snapshot: ToldBy): Pro
     return { ...saved, ...found, root: placed.root, placed };
   }
   if (byName) return other;
-  throw new CairnError("damaged", `tree ${snapshot.tree.slice(0, 12)} does not lead to ${snapshot.paths[0]}`);
+  throw new CairnError(
+    "damaged",
+    `tree ${snapshot.tree.slice(0, 12)} does not contain the saved path ${snapshot.paths[0]}`,
+  );
 }
 
 /**
@@ -120,7 +123,7 @@ export async function withoutOthersDigests<T extends Pick<SnapshotContent, "root
   } finally {
     blobs.close();
   }
-  onWarning?.(`another program made the snapshot of ${original.slice(0, 8)}: it is not a save point's any more`);
+  onWarning?.(`another program made this snapshot from ${original.slice(0, 8)}: it no longer equals a save point`);
   return { ...content, manifest: { ...manifest, stateDigest: null, metadataDigest: null, complete: false } };
 }
 
@@ -151,7 +154,8 @@ async function manifestIn(
   try {
     const file = (await readNodes(reader, folder)).find((node) => nameOf(node) === "manifest.json");
     if (file?.content === undefined) return null;
-    if (file.size > MAX_MANIFEST_BYTES) throw new CairnError("damaged", "a snapshot's manifest is too large to be one");
+    if (file.size > MAX_MANIFEST_BYTES)
+      throw new CairnError("damaged", "the snapshot's manifest is larger than a manifest can be");
     const parts: Uint8Array[] = [];
     for (let at = 0; at < file.content.length; at += 32)
       parts.push(await readBlob(reader, file.content.subarray(at, at + 32), DATA_BLOB));

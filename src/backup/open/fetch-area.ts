@@ -86,7 +86,7 @@ export class FetchArea {
     needed = Math.max(needed, 0);
     if (statSync(existingAncestor(target.folder)).dev === statSync(this.#directory).dev) needed += target.bytes;
     requireRoom(this.#parent, needed, {
-      hint: "XDG_CACHE_HOME names another place for what is fetched; or restore only some of the paths",
+      hint: "set XDG_CACHE_HOME to another place for fetched packs, or restore only some of the paths",
     });
   }
 

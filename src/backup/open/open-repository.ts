@@ -264,7 +264,7 @@ export function lockCall({ signal, lockTimeoutMs, onWarning }: CallOptions): Loc
 function checkPackSize({ packSize }: RepositoryOptions): void {
   const isSize =
     packSize === undefined || (Number.isSafeInteger(packSize) && packSize >= 4 << 20 && packSize <= 128 << 20);
-  if (!isSize) throw new CairnError("usage", `a pack is to have 4 to 128 MiB; found ${packSize} bytes`);
+  if (!isSize) throw new CairnError("usage", `a pack must have 4 to 128 MiB; found ${packSize} bytes`);
 }
 
 function storageOptions({ env, signal, limits }: RepositoryOptions): OpenStorageOptions {
@@ -282,7 +282,7 @@ function storageCall({ signal, onWarning }: Pick<LockCall, "signal" | "onWarning
       told.add(message);
     },
     onRetry: ({ delayMs, error }) => {
-      onWarning?.(`${error.message}; again in ${Math.ceil(delayMs / 1000)} s`);
+      onWarning?.(`${error.message}; trying again in ${Math.ceil(delayMs / 1000)} s`);
     },
   };
 }
@@ -296,7 +296,7 @@ function warnOfOldVariables({ repository, env = process.env, onWarning }: Reposi
   const set = repository.startsWith("sftp:") ? OLD_VARIABLES.filter((name) => (env[name] ?? "") !== "") : [];
   if (set.length > 0)
     onWarning?.(
-      `${set.join(", ")} ${set.length === 1 ? "is" : "are"} ignored since Cairn uses the system's ssh: ~/.ssh/config, ssh-agent or CAIRN_SSH_COMMAND say how it logs in`,
+      `${set.join(", ")} ${set.length === 1 ? "is" : "are"} ignored because Cairn uses the system's ssh: set up the login in ~/.ssh/config, ssh-agent or CAIRN_SSH_COMMAND`,
     );
 }
 
@@ -305,7 +305,7 @@ export async function passwordOf({ password }: Pick<RepositoryOptions, "password
   const given = typeof password === "function" ? await password() : password;
   if (given.length > 0) return given;
   throw new CairnError("usage", "the repository's password is empty", {
-    hint: "name a file or a command that has it: --password-file FILE, --password-command COMMAND",
+    hint: "name a file or a command that gives the password: --password-file FILE, --password-command COMMAND",
   });
 }
 
@@ -313,17 +313,21 @@ export async function passwordOf({ password }: Pick<RepositoryOptions, "password
 async function withHint(error: unknown, storage: Storage): Promise<unknown> {
   if (!(error instanceof CairnError) || error.hint !== undefined) return error;
   if (error.code === "wrong_password") {
-    const hint = "check the password file or variable; `cairn backup key` with a password that opens it adds another";
+    const hint =
+      "check the password file or variable; with a password that opens the repository, `cairn backup key` adds another";
     return reworded(error, { hint });
   }
   if (error.code !== "not_found") return error;
   const left = await hasContent(storage);
   if (left === null) return error;
   // Whoever makes one below a disk that is not mounted has two from then on, and does not see the one.
-  const look = storage.localPath === undefined ? "is the address right?" : "is the path right, and its disk mounted?";
-  if (!left) return reworded(error, { hint: `${look} A new one: \`cairn backup init -r ${storage.location}\`` });
-  return new CairnError("damaged", `the config of ${storage.location} is lost; snapshots or content are there`, {
-    hint: "put the file config back from a copy of the repository",
+  const look = storage.localPath === undefined ? "check the address." : "check the path, and that its disk is mounted.";
+  if (!left)
+    return reworded(error, {
+      hint: `${look} To create a repository there: \`cairn backup init -r ${storage.location}\``,
+    });
+  return new CairnError("damaged", `the config of ${storage.location} is lost, although there are snapshots or packs`, {
+    hint: 'put the file "config" back from a copy of the repository',
     cause: error,
   });
 }

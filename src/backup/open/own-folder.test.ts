@@ -53,7 +53,7 @@ test("a folder is not restored in place when the repository in it would be taken
   for (const choice of [{}, { dryRun: true }, { paths: ["vault"] }, { paths: ["vault/repository/data"] }])
     await assert.rejects(client.restoreBackup(repository, "latest", choice), {
       code: "refused",
-      message: /would become what it was/,
+      message: /would get its state of that time back/,
     });
   assert.equal((await client.history(undefined, 0, { all: true })).save_points.length, points);
   assert.equal((await repository.list()).snapshots.length, 2);
@@ -94,7 +94,7 @@ for (const name of ["backups", "vault/my repo [1]*? ", "back\\slash", "\u{fffd}"
     const first = await client.createBackup(repository, options);
     const second = await client.createBackup(repository, options);
     assert.deepEqual([first.incomplete, second.unchanged, second.save_point_id], [null, true, first.save_point_id]);
-    assert.match(warnings.join("\n"), /^the repository .* is left out of it as by --exclude \/.*\n.*$/);
+    assert.match(warnings.join("\n"), /^the repository .* is left out, as by --exclude \/.*\n.*$/);
     const { found } = await repository.find("*", { snapshots: [first.snapshot?.snapshot_id ?? ""] });
     const paths = found.map(({ path }) => path);
     assert.ok(paths.some((path) => path.endsWith("/vault/my repo 1x/kept")));

@@ -35,7 +35,7 @@ export function requireOutside(access: OpenRepository, target: Buffer): void {
   const own = ownFolder(access);
   if (own === null || !isAtOrBelow(target, own)) return;
   throw new CairnError("refused", `${printablePath(target)} lies in the repository ${printablePath(own)} itself`, {
-    hint: "name a folder outside of it",
+    hint: "name a folder outside of the repository",
   });
 }
 
@@ -56,7 +56,7 @@ export async function requireUntouched(
   if (await isLeftOut(path, wanted, signal)) return;
   throw new CairnError(
     "refused",
-    `the repository ${printablePath(own)} lies in the folder, and would become what it was then`,
+    `the repository ${printablePath(own)} lies in the folder, and would get its state of that time back`,
     { hint: "restore into another folder with --to, name only other paths, or move the repository out of the folder" },
   );
 }
@@ -80,9 +80,7 @@ export function withoutOwn(
   const rules = IgnoreRules.fromExcludes(givenPatterns(folder, exclude, undefined));
   if (isIgnored(rules, path, (above) => ignoreFileIn(joinRaw(folder, above)))) return exclude;
   const pattern = `/${patternOfPath(path)}`;
-  onWarning?.(
-    `the repository ${printablePath(own)} lies in the folder, and is left out of it as by --exclude ${pattern}`,
-  );
+  onWarning?.(`the repository ${printablePath(own)} lies in the folder and is left out, as by --exclude ${pattern}`);
   // As it is given: what begins with a slash may be the path of something else.
   return [...exclude, `.${pattern}`];
 }

@@ -71,7 +71,7 @@ export async function chosenPaths(
       const top = baseOf(saved, savedPaths);
       const isWhole = top.length > 1 && isAtOrBelow(whole, top);
       if (!isWhole || !(error instanceof CairnError) || error.code !== "not_found") throw error;
-      throw reworded(error, { hint: `a whole path begins with a slash: ${printablePath(whole)}` });
+      throw reworded(error, { hint: `begin an absolute path with a slash: ${printablePath(whole)}` });
     });
   for (const path of paths.slice()) append(paths, await sidecarsIn(reader, saved, path));
   const base = latin1(baseOf(saved, savedPaths));
@@ -112,9 +112,9 @@ export function pathBelow(saved: Whole, savedPaths: readonly string[], typed: st
   const base = baseOf(saved, savedPaths);
   const normal = Buffer.from(normalize(bytes.toString("latin1")).replace(/(?<=.)\/$/, ""), "latin1");
   if (isAtOrBelow(normal, base)) return normalizeTyped(normal.subarray(base.length === 1 ? 1 : base.length + 1));
-  const what = saved.part === undefined ? "which the snapshot is of" : "the folder that was named";
+  const what = saved.part === undefined ? "the path that was saved" : "the folder that was named";
   throw new CairnError("usage", `${printablePath(bytes)} is not below ${printablePath(base)}, ${what}`, {
-    hint: "name paths as `cairn backup find` does, or from there on: src/main.ts",
+    hint: "name paths as `cairn backup find` prints them, or relative to that path: src/main.ts",
   });
 }
 
@@ -138,8 +138,8 @@ export interface Fitting {
 export function fitting(given: PathPattern): Fitting {
   const { pattern, ignoreCase } = typeof given === "string" ? { pattern: given, ignoreCase: false } : given;
   if (pattern.startsWith("!"))
-    throw new CairnError("usage", `no pattern takes another one back: ${JSON.stringify(pattern)}`, {
-      hint: "for a name that begins with it: \\!",
+    throw new CairnError("usage", `a pattern cannot take back another pattern: ${JSON.stringify(pattern)}`, {
+      hint: 'for a name that begins with "!", write \\!',
     });
   refuseBorgPattern(pattern);
   const fits = pathMatcher(pattern, ignoreCase);
@@ -396,11 +396,7 @@ function escaped(character: string): string {
 }
 
 function unfit(pattern: string): CairnError {
-  return new CairnError(
-    "usage",
-    `not a pattern, since a bracket or a backslash has no end: ${JSON.stringify(pattern)}`,
-    {
-      hint: "put a backslash before a character that stands for itself: \\[ \\] \\* \\? \\\\ and, between brackets, \\-",
-    },
-  );
+  return new CairnError("usage", `a bracket or a backslash in this pattern has no end: ${JSON.stringify(pattern)}`, {
+    hint: "put a backslash before a character that stands for itself: \\[ \\] \\* \\? \\\\ and, between brackets, \\-",
+  });
 }

@@ -243,7 +243,7 @@ function namesIn(folder: string): string[] {
 }
 
 function notKnown(error: unknown): string {
-  return `whether all packs are there is not known: ${toCairnError(error).message}`;
+  return `cannot check that all packs are there: ${toCairnError(error).message}`;
 }
 
 /** Names of packs that any storage misses, or has no more in full length; where it cannot be listed as above. */
@@ -272,7 +272,7 @@ export function indexWithout(
 ): BlobIndex {
   if (lost.size === 0) return index;
   onWarning?.(
-    `${location} has lost ${plural(lost.size, "pack")}: what is needed of that now is stored again; \`cairn backup verify\` says what else it costs`,
+    `${location} has lost ${plural(lost.size, "pack")}: lost content that is needed now is stored again; \`cairn backup verify\` shows what else is lost`,
   );
   return index.without(lost);
 }
@@ -284,7 +284,7 @@ export function warnOfOthers({ location }: OpenRepository, { onWarning }: CallOp
     if (told.has(pack)) return;
     told.add(pack);
     onWarning?.(
-      `pack ${pack.slice(0, 12)} of ${location} is damaged or missing: what is needed of it is read from other packs, as far as they have it too; \`cairn backup repair packs\` mends that`,
+      `pack ${pack.slice(0, 12)} of ${location} is damaged or missing: its content is read from other packs, if they have it too; \`cairn backup repair packs\` repairs the repository`,
     );
   };
 }

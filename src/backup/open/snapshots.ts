@@ -167,7 +167,7 @@ function warnOfDates(snapshots: readonly ListedSnapshot[], onWarning: CallOption
   if (first === undefined) return;
   const isOne = wrong.length === 1;
   onWarning?.(
-    `${shortNames(wrong.map(({ id }) => id))} ${isOne ? "is" : "are"} dated in the future (${first.snapshot.time}) by a clock that was wrong: ${isOne ? "it counts" : "they count"} as older than what is known to be made later, but other programs take ${isOne ? "it" : "one of them"} for the latest`,
+    `${shortNames(wrong.map(({ id }) => id))} ${isOne ? "is" : "are"} dated in the future (${first.snapshot.time}) by a wrong clock: ${isOne ? "it counts" : "they count"} as older than snapshots that are known to be newer, but other programs take ${isOne ? "it" : "one of them"} for the latest`,
   );
 }
 
@@ -192,7 +192,7 @@ export function findSnapshot(listing: SnapshotListing, word: string): ListedSnap
   if ("snapshot" in found) return found;
   const { name, error } = found;
   throw new CairnError("damaged", `snapshot ${name.slice(0, 8)} cannot be read: ${error.message}`, {
-    hint: `nothing else says what it held; ${removalHint([found])}`,
+    hint: `its content is recorded nowhere else; ${removalHint([found])}`,
     cause: error,
     details: { snapshots: [name] },
   });
@@ -209,7 +209,7 @@ function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: string)
   if (!/^[0-9a-f]{2,64}$/.test(word))
     throw new CairnError("not_found", `no snapshot ${JSON.stringify(word.slice(0, 80))}`, {
       hint: word.includes(":")
-        ? `${WORDS}; \`cairn backup show\`, \`restore\` and \`diff\` take one with a path in it: ID:PATH`
+        ? `${WORDS}; \`cairn backup show\`, \`restore\` and \`diff\` accept a path in a snapshot as ID:PATH`
         : WORDS,
     });
   const fits = [
@@ -233,7 +233,7 @@ function latestUnknown(damaged: readonly DamagedFile[]): CairnError {
   const names = damaged.map(({ name }) => name);
   return new CairnError(
     "damaged",
-    `which snapshot is the latest is not known: ${shortNames(names)} cannot be read, and may be newer than all others`,
+    `cannot tell which snapshot is the latest: ${shortNames(names)} cannot be read, and may be newer than all others`,
     {
       hint: `name a snapshot by its id (\`cairn backup list\` shows them), or ${removalHint(damaged)}`,
       cause: damaged[0]!.error,
@@ -246,9 +246,9 @@ function latestUnknown(damaged: readonly DamagedFile[]): CairnError {
 export function removalHint(files: readonly DamagedFile[]): string {
   const lost = files.filter(({ error }) => error.details?.["not_given"] !== true);
   if (lost.length < files.length)
-    return "run it again later: the storage lists a snapshot that it does not give now; if it stays so, look at the server, or put the file back from a copy of the repository";
+    return "run the command again later: the storage lists a snapshot that it cannot return now. If that does not change, check the server, or put the file back from a copy of the repository";
   const words = lost.length > MAX_CANDIDATES ? ["ID…"] : lost.map(({ name }) => name.slice(0, 8));
-  return `remove what cannot be read: \`cairn backup forget ${words.join(" ")}\``;
+  return `remove unreadable snapshots: \`cairn backup forget ${words.join(" ")}\``;
 }
 
 function shortNames(names: readonly string[]): string {
@@ -265,7 +265,7 @@ export function warnOfUnreadable(
 ): void {
   if (damaged.length === 0) return;
   const names = damaged.map(({ name }) => name);
-  onWarning?.(`${shortNames(names)} of ${location} cannot be read and counts as absent; ${removalHint(damaged)}`);
+  onWarning?.(`${shortNames(names)} of ${location} cannot be read and will be ignored; ${removalHint(damaged)}`);
 }
 
 /** The snapshots of a repository, oldest first, and those that cannot be read. Takes no lock: a list may be late. */
@@ -340,8 +340,8 @@ function requireOneEach({ snapshots }: SnapshotListing, { snapshots: words = [] 
 function requireTaken(named: readonly ListedSnapshot[], choice: SnapshotChoice): void {
   const other = named.find(({ snapshot }) => !isChosen(snapshot, choice));
   if (other === undefined) return;
-  throw new CairnError("usage", `the filter leaves snapshot ${other.id.slice(0, 8)} out; nothing was changed`, {
-    hint: "name snapshots, or choose them by --host, --path and --tag",
+  throw new CairnError("usage", `the filter excludes snapshot ${other.id.slice(0, 8)}; nothing was changed`, {
+    hint: "either name snapshots, or choose them by --host, --path and --tag",
   });
 }
 
@@ -370,7 +370,7 @@ function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilte
   const isOfPath = paths.length === 1 && hosts.length + tags.length === 0;
   const wanted = isOfPath ? `of ${paths[0]}` : "fits the filter";
   throw new CairnError("not_found", `no snapshot ${wanted}, so there is no latest one`, {
-    hint: "`cairn backup list` shows what there is; choose by --host, --path and --tag, or name a snapshot by its id",
+    hint: "`cairn backup list` shows all snapshots; choose by --host, --path and --tag, or name a snapshot by its id",
   });
 }
 
@@ -394,7 +394,7 @@ export function warnOfFuture(
   const moments = momentsOf(all);
   if (!isFuture(moments.get(id)!)) return;
   const newest = all.findLast((each) => !isFuture(moments.get(each.id)!));
-  const other = newest === undefined ? "" : `, and ${newest.id.slice(0, 8)} is the newest of the past`;
+  const other = newest === undefined ? "" : `; ${newest.id.slice(0, 8)} is the newest with a date in the past`;
   onWarning?.(
     `snapshot ${id.slice(0, 8)} counts as the latest because its date lies in the future: ${snapshot.time}${other}`,
   );

@@ -197,9 +197,9 @@ class LinksOfBoth {
     if (isKnown) return null;
     const detail =
       savedAs !== undefined && savedAs !== was
-        ? "it reads back as another name of a file that it was not saved as"
+        ? "it is now a hard link to a file that it was not linked to when it was saved"
         : expected !== undefined && !expected.has(is)
-          ? "it reads back as a file of its own, saved was another name of a file"
+          ? "it is now a separate file, but was saved as a hard link"
           : null;
     if (detail === null) return null;
     return { reason: "unsupported", detail: `${detail}: ${NOT_KEPT}`, aspects: ["links"] };
@@ -216,10 +216,10 @@ function hashOf({ content }: TreeNode, recorded: Uint8Array | undefined): Uint8A
   return content?.length === 32 ? content : recorded;
 }
 
-const NOT_KEPT = "the file system does not keep it, or something changed it meanwhile";
+const NOT_KEPT = "the file system cannot store this, or another program changed it meanwhile";
 
 function otherModeEntry(path: Uint8Array, saved: TreeNode, now: TreeNode): LeftOut {
   const [wanted, found] = [saved, now].map(({ mode }) => mode.toString(8).padStart(3, "0"));
-  const detail = `it reads back with mode ${found}, saved was ${wanted}: ${NOT_KEPT}`;
+  const detail = `its mode is now ${found}, but was saved as ${wanted}: ${NOT_KEPT}`;
   return { ...displayPath(path), reason: "unsupported", detail, aspects: ["mode"] };
 }

@@ -49,7 +49,7 @@ export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; 
     const workspace = overwrite === "never" || options.dryRun === true ? null : findWorkspace(target);
     if (workspace !== null)
       options.onWarning?.(
-        `${printablePath(workspace.folder)} is a workspace, and no undo brings back what is overwritten in it: \`cairn save\` first, or --in-place, keep that`,
+        `${printablePath(workspace.folder)} is a workspace, and undo cannot bring back files that this restore overwrites: run \`cairn save\` first, or restore with --in-place`,
       );
     return { folder, paths };
   } catch (error) {

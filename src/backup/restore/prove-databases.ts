@@ -45,7 +45,7 @@ export async function proveDatabases(
   const wrong = proofs.filter(({ problems }) => problems.length > 0);
   if (wrong.length > 0)
     onWarning?.(
-      `SQLite finds ${listedNames(wrong.map(({ path }) => printablePath(path)))} damaged, as saved: ${wrong[0]!.problems[0]!}`,
+      `SQLite finds ${listedNames(wrong.map(({ path }) => printablePath(path)))} damaged, and so they were saved: ${wrong[0]!.problems[0]!}`,
     );
   return proofs;
 }

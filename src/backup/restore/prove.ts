@@ -36,15 +36,15 @@ type Asked = Pick<RestoreBackupOptions, "jobs" | "receipt" | "prove" | "proveFro
 export function checkProof(asked: Asked, target: Buffer): void {
   checkJobs(asked);
   if (asked.prove === false && asked.proveFrom !== undefined)
-    throw new CairnError("usage", `what is not read again is not read from ${asked.proveFrom}`, {
+    throw new CairnError("usage", `without a proof nothing is read again from ${asked.proveFrom}`, {
       hint: "leave out --no-prove or --prove-from",
     });
   if (asked.receipt === undefined) return;
-  if (asked.prove === false) throw noReceipt("what was not read again gets no receipt", "leave out --no-prove");
+  if (asked.prove === false) throw noReceipt("files that are not read again get no receipt", "leave out --no-prove");
   if (asked.keepPresent === true)
-    throw noReceipt("a folder that keeps more gets no receipt", "leave out --keep-present");
+    throw noReceipt("a folder that keeps files beside the snapshot's gets no receipt", "leave out --keep-present");
   if (asked.overwrite !== undefined)
-    throw noReceipt("a folder that may keep more gets no receipt", "leave out --overwrite");
+    throw noReceipt("a folder that may keep files beside the snapshot's gets no receipt", "leave out --overwrite");
   requireReceiptPlace(asked.receipt, target);
 }
 
@@ -56,8 +56,8 @@ export function checkReceiptOf(
   if (receipt === undefined) return;
   if (!isWhole) throw noReceipt("parts of a snapshot get no receipt", "name no folder, paths or patterns");
   if (content.manifest?.complete === true) return;
-  const what = content.manifest === null ? "has no digest to compare with" : "lacks something of what it was made of";
-  throw noReceipt(`snapshot ${listed.id.slice(0, 8)} gets no receipt: it ${what}`, "restore it as it is");
+  const what = content.manifest === null ? "has no digest to compare with" : "lacks some of the saved files";
+  throw noReceipt(`snapshot ${listed.id.slice(0, 8)} gets no receipt: it ${what}`, "choose another snapshot");
 }
 
 function noReceipt(why: string, hint: string): CairnError {
@@ -66,7 +66,8 @@ function noReceipt(why: string, hint: string): CairnError {
 
 /** Says that a receipt that was wanted cannot be, since there is no proof. */
 export function warnUnproven({ receipt, onWarning }: ReadBack["options"]): void {
-  if (receipt !== undefined) onWarning?.("no receipt was written: what was restored could not be proven whole");
+  if (receipt !== undefined)
+    onWarning?.("no receipt was written: the restored files could not be proven equal to the snapshot");
 }
 
 /** True where what was written is to be read again. `isWhole`: all of a snapshot is written. */
@@ -183,7 +184,11 @@ export async function proveNewFolder(what: Filled, folder: Buffer, { written, le
   const wrongly = omitted.find((each) => !isRefusal(each));
   // Without the right to read something neither disk nor memory are in doubt.
   if (wrongly !== undefined)
-    throw otherwise(what, `not at all at ${printablePath(wrongly.path)} (${wrongly.reason})`, omitted.length);
+    throw otherwise(
+      what,
+      `with an unreadable entry at ${printablePath(wrongly.path)} (${wrongly.reason})`,
+      omitted.length,
+    );
   const compare = async ({ reader }: Session): Promise<Compared> =>
     compareWritten(reader, found, {
       folder,
@@ -198,10 +203,10 @@ export async function proveNewFolder(what: Filled, folder: Buffer, { written, le
   const { wrong, unlike, untold } = isCompared
     ? await compare(session)
     : await reading(access, { ...options, area: session.area }, compare);
-  if (wrong.length > 0) throw otherwise(what, `otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
+  if (wrong.length > 0) throw otherwise(what, `differently at ${printablePath(wrong[0]!)}`, wrong.length);
   append(leftOut, unlike);
   if (!isComparedByEntry(what, leftOut))
-    throw otherwise(what, `with state digest ${again.state}; saved was ${recorded}`);
+    throw otherwise(what, `with state digest ${again.state}, expected was ${recorded}`);
   // Their pieces were compared as they were written where no digest was recorded.
   return { proof: null, from, untold: untold + (recorded === null ? 0 : countUntold(folder, found)) };
 }
@@ -217,12 +222,16 @@ function countUntold(folder: Buffer, { notes }: ScanResult): number {
 
 function otherwise({ listed, recorded }: Filled, how: string, places = 1): CairnError {
   const more = places > 1 ? ` and ${places - 1} more places` : "";
-  return new CairnError("damaged", `what was written of snapshot ${listed.id.slice(0, 8)} reads back ${how}${more}`, {
-    hint:
-      recorded === null
-        ? "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory"
-        : "nothing was put in place; where the repository has another content (`cairn backup verify`), --no-prove leaves that out and restores the rest; else check this machine's disk and memory",
-  });
+  return new CairnError(
+    "damaged",
+    `the restored content of snapshot ${listed.id.slice(0, 8)} reads back ${how}${more}`,
+    {
+      hint:
+        recorded === null
+          ? "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory"
+          : "nothing was put in place; run `cairn backup verify`. If it finds damage, --no-prove restores the readable content; if not, check this machine's disk and memory",
+    },
+  );
 }
 
 /** A workspace's folder that was made equal to a snapshot, or chosen paths of it. */
@@ -275,19 +284,19 @@ export async function proveInPlace(what: FilledInPlace): Promise<ProvenInPlace> 
     leftOut.some((each) => each.path === path && each.path_b64 === path_b64);
   const all = [...leftOut, ...notRead.filter((each) => !isKnown(each)), ...unlike];
   for (const path of wrong) {
-    const detail = `it reads back otherwise than the snapshot has it: ${WRITTEN_TO}`;
+    const detail = `it reads back different from the snapshot: ${WRITTEN_TO}`;
     all.push({ ...displayPath(path), reason: "changed_since", detail });
   }
   const isChanged = recorded !== null && all.length === 0;
   if (isChanged) {
-    const detail = `the folder reads back with state digest ${state}, saved was ${recorded}: ${WRITTEN_TO}`;
+    const detail = `the folder reads back with state digest ${state}, but was saved with ${recorded}: ${WRITTEN_TO}`;
     all.push({ path: "", reason: "changed_since", detail });
   }
   const isEqual = wrong.length === 0 && untold === 0 && !isChanged;
   return { proof: null, leftOut: all, from, untold: isChanged ? 0 : untold, isEqual };
 }
 
-const WRITTEN_TO = "something wrote to it meanwhile, or its disk does not keep what it is given";
+const WRITTEN_TO = "another program wrote to it meanwhile, or the disk does not keep the data written to it";
 
 async function withDatabases(
   { content, options }: ReadBack,

@@ -28,20 +28,20 @@ test("nothing is restored when the receipt cannot go where it shall", async (t) 
   writeFileSync(taken, "mine\n");
   symlinkSync(join(root, "nothing"), join(root, "dangling.json"));
   for (const [receipt, message] of [
-    [taken, /is there already/],
-    [join(root, "dangling.json"), /is there already/],
+    [taken, /already exists/],
+    [join(root, "dangling.json"), /already exists/],
     [root, /is a folder/],
     [join(root, "absent/receipt.json"), /there is no folder/],
     [join(taken, "receipt.json"), /is no folder/],
     [target, /is a folder/],
-    [join(target, "receipt.json"), /lies in what is restored/],
-    [join(root, "link/receipt.json"), /lies in what is restored/],
+    [join(target, "receipt.json"), /lies in the restored folder/],
+    [join(root, "link/receipt.json"), /lies in the restored folder/],
   ] as const) {
     await assert.rejects(repository.restore("latest", target, { receipt }), refusal(message));
   }
   await assert.rejects(
     client.restoreBackup(repository, "latest", { receipt: join(folder, "receipt.json") }),
-    refusal(/lies in what is restored/),
+    refusal(/lies in the restored folder/),
   );
   assert.equal(readFileSync(taken, "utf8"), "mine\n");
   for (const path of ["absent", "restored/a.txt", "restored/receipt.json"])

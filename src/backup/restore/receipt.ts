@@ -102,10 +102,14 @@ export function requireReceiptPlace(also: string, target: Buffer): void {
   if (isThere && !statSync(parent).isDirectory())
     throw misplaced(file, `cannot be made: ${parent} is no folder`, "name a file in a folder");
   const found = isThere ? lstatSync(file, { throwIfNoEntry: false }) : undefined;
-  if (found?.isDirectory() === true) throw misplaced(file, "is a folder", "name a file that is not there yet");
-  if (found !== undefined) throw misplaced(file, "is there already", "name a file that is not there yet, or remove it");
+  if (found?.isDirectory() === true) throw misplaced(file, "is a folder", "name a file that does not exist yet");
+  if (found !== undefined) throw misplaced(file, "already exists", "name a file that does not exist yet, or remove it");
   if (isAtOrBelow(realPathOf(file), target))
-    throw misplaced(file, "lies in what is restored", "name a file outside of it: the receipt is about what is in it");
+    throw misplaced(
+      file,
+      "lies in the restored folder",
+      "name a file outside of the folder: the receipt describes its content",
+    );
   if (!isThere) throw misplaced(file, `cannot be made: there is no folder ${parent}`, "make that folder first");
   try {
     accessSync(parent, constants.W_OK | constants.X_OK);
@@ -121,7 +125,7 @@ function misplaced(file: string, why: string, hint: string): CairnError {
 /** Checks a receipt's signature, by a key that is named or this user's own. Throws `damaged` when it is not right, `conflict` for another key than the one that was named. */
 export async function verifyReceipt(path: string, options: VerifyReceiptOptions): Promise<VerifyReceiptResult> {
   const file = resolve(path);
-  const hint = "do not rely on it; get it again from where it was made";
+  const hint = "do not rely on this receipt; copy it again from the machine that made it";
   const decode = (bytes: Uint8Array) => ({ ...decodeReceipt(bytes), sha256: sha256(bytes) });
   if (statSync(file, { throwIfNoEntry: false })?.isFile() === false)
     throw new CairnError("usage", `${file} is no regular file`, { hint: "name the file of a receipt" });
@@ -129,12 +133,12 @@ export async function verifyReceipt(path: string, options: VerifyReceiptOptions)
   if (read === null) throw new CairnError("not_found", `there is no receipt ${file}`);
   const { body, bodyBytes, publicKey, signature } = read;
   if (!isSignedBy(publicKey, bodyBytes, signature))
-    throw new CairnError("damaged", `${file} is not what was signed: its signature does not fit`, { hint });
+    throw new CairnError("damaged", `${file} was changed after it was signed: its signature does not match`, { hint });
   const shown = Buffer.from(publicKey).toString("base64");
   const wanted = options.key === undefined ? pinnedKey() : namedKey(options.key);
   const isTrusted = wanted !== null && Buffer.compare(wanted, publicKey) === 0;
   if (options.key !== undefined && !isTrusted)
-    throw new CairnError("conflict", `${file} is signed by another key than the one that was named: ${shown}`);
+    throw new CairnError("conflict", `${file} is signed by a key other than the one that was given: ${shown}`);
   if (!isTrusted)
     options.onWarning?.(
       `${file} is signed by an unknown key, so anybody could have made it; if you know the signer's public key, check with --key KEY`,
@@ -161,10 +165,13 @@ function namedKey(text: string): Uint8Array {
   try {
     content = readRegular(text, { named: true }).toString("latin1");
   } catch (error) {
-    throw toCairnError(error, `the key ${JSON.stringify(text.slice(0, 80))} is neither one nor a file with one`);
+    throw toCairnError(
+      error,
+      `the key ${JSON.stringify(text.slice(0, 80))} is neither a public key nor a file with one`,
+    );
   }
   const read = keyBytes(content);
-  if (read === null) throw new CairnError("usage", `${text} holds no public key: 32 bytes in base64 or hex are wanted`);
+  if (read === null) throw new CairnError("usage", `${text} holds no public key: expected 32 bytes in base64 or hex`);
   return read;
 }
 

@@ -68,8 +68,8 @@ async function receive(workspace: Workspace, access: OpenRepository, { wanted, c
   if (database !== undefined)
     throw new CairnError(
       "refused",
-      `snapshot ${listed.id.slice(0, 8)} has ${quotedPath(database.path)} page by page, and no save point here is the same: it is not restored in place`,
-      { hint: "restore it into a folder of its own with --to, and copy from there" },
+      `snapshot ${listed.id.slice(0, 8)} stores database ${quotedPath(database.path)} page by page, and no save point here has the same content: it cannot be restored in place`,
+      { hint: "restore it into a new folder with --to, and copy from there" },
     );
   const part = chosen.paths === null ? "" : "parts of ";
   return receivePoint(workspace, {

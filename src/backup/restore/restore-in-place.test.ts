@@ -76,7 +76,7 @@ for (const scheme of ["local", "far"] as const) {
       writeFileSync(join(full, "mine"), "mine");
       const there = await library.adopt(full);
       const [warning, ...others] = await warned(there, { dryRun: true });
-      assert.ok(warning?.includes(`is of ${folder}: ${full} is made equal to that`), warning);
+      assert.ok(warning?.includes(`is of ${folder}: ${full} is made equal to it`), warning);
       assert.deepEqual(others, []);
       for (const more of [{ keepPresent: true }, { paths: ["a.txt"] }, ANY])
         assert.deepEqual(await warned(there, { ...more, dryRun: true }), []);

@@ -46,7 +46,7 @@ test("a folder that is not empty is refused, with the option that takes it", asy
   const { repository, target } = await scene(t);
   await assert.rejects(repository.restore("latest", target), {
     code: "already_exists",
-    hint: /absent or empty, or say --overwrite if-changed/,
+    hint: /new or an empty folder, or give --overwrite if-changed/,
   });
   writeFileSync(join(target, "file"), "");
   await assert.rejects(repository.restore("latest", join(target, "file"), { overwrite: "always" }), {
@@ -154,7 +154,7 @@ test("a restore over a workspace warns, and one over a folder with the repositor
   const warnings: string[] = [];
   at.write("a.txt", "later\n");
   await at.repository.restore("latest", at.folder, { overwrite: "always", onWarning: (text) => warnings.push(text) });
-  assert.match(warnings.join(), /is a workspace, and no undo brings back/);
+  assert.match(warnings.join(), /is a workspace, and undo cannot bring back/);
   assert.equal(readFileSync(join(at.folder, "a.txt"), "utf8"), "a\n");
   // The repository comes to lie where the snapshot has a folder.
   await at.repository.close();

@@ -51,7 +51,7 @@ export async function restoreBackup(
   checkProof(options, target);
   const left = settleEarlier(target, options.onWarning);
   const isOver = options.overwrite !== undefined && hasEntries(target, left);
-  if (!isOver) requireFree(target, left, "name a folder that is absent or empty, or say --overwrite if-changed");
+  if (!isOver) requireFree(target, left, "name a new or an empty folder, or give --overwrite if-changed");
   checkLocation(target, { allow: ["home", "nested", "git"] });
   const area = options.dryRun === true ? undefined : asked.asStored === true ? "own" : "shared";
   return reading(access, { ...options, area }, async (session) => {

@@ -116,5 +116,5 @@ function takenOver(left: DeadPartial): NewFolder | null {
 
 function notRecorded(target: Buffer, why: CairnError): string {
   const { message, hint } = toCairnError(unlessOthersWrote([userStateDirectory()], why));
-  return `this restore is not recorded, so that no later one would go on with it if it were killed, nor remove its folder beside ${printablePath(target)}: ${message}${hint === undefined ? "" : `; ${hint}`}`;
+  return `this restore could not be recorded: if it is killed, no later restore continues it or removes its folder beside ${printablePath(target)}: ${message}${hint === undefined ? "" : `; ${hint}`}`;
 }

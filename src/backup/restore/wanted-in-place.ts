@@ -31,9 +31,9 @@ export async function wantedInPlace(
   const listed = chosenSnapshot(session, options.snapshot, options);
   const content = await snapshotContent(session.reader, listed.snapshot);
   if (content.manifestDamage !== null) throw content.manifestDamage;
-  if (content.manifest === null) throw onlyElsewhere(listed, "was made by another program, or of no save point");
+  if (content.manifest === null) throw onlyElsewhere(listed, "was made by another program, or not from a save point");
   const { node, manifest } = content;
-  if (node === null) throw onlyElsewhere(listed, "is not of one folder");
+  if (node === null) throw onlyElsewhere(listed, "does not hold exactly one folder");
   const found = { ...content, node, manifest };
   const part = await contentOf(session.reader, { listed, content: found }, options.subfolder);
   const below = await chosenPaths(session.reader, part, { ...options, savedPaths: listed.snapshot.paths });
@@ -41,7 +41,8 @@ export async function wantedInPlace(
   const chosen = part.part === undefined ? below : inPlaceOf(part.part, below);
   const asRecorded =
     chosen.paths === null ? await withoutOthersDigests(session, { listed, content: found }, options) : found;
-  if (asRecorded !== found) throw onlyElsewhere(listed, "is not what its save point was: another program rewrote it");
+  if (asRecorded !== found)
+    throw onlyElsewhere(listed, "differs from its save point, because another program rewrote it");
   return {
     listed,
     content: found,
@@ -59,8 +60,8 @@ export async function wantedInPlace(
 }
 
 function onlyElsewhere({ id }: ListedSnapshot, why: string): CairnError {
-  return new CairnError("refused", `snapshot ${id.slice(0, 8)} ${why}: it is not restored in place`, {
-    hint: "restore it into a folder of its own with --to, and copy from there",
+  return new CairnError("refused", `snapshot ${id.slice(0, 8)} ${why}: it cannot be restored in place`, {
+    hint: "restore it into a new folder with --to, and copy from there",
   });
 }
 
@@ -70,8 +71,8 @@ function requireOwnPlace({ id }: ListedSnapshot, { path, whole }: Part, folder: 
   if (!isAtOrBelow(whole, folder) || place.equals(whole)) return;
   throw new CairnError(
     "refused",
-    `snapshot ${id.slice(0, 8)} is of a folder around ${printablePath(folder)}: in place, ${quotedPath(path)} would come to ${printablePath(place)}`,
-    { hint: "restore it into a folder of its own with --to, and copy from there" },
+    `snapshot ${id.slice(0, 8)} is of a folder above ${printablePath(folder)}: restored in place, ${quotedPath(path)} would be written to ${printablePath(place)}`,
+    { hint: "restore it into a new folder with --to, and copy from there" },
   );
 }
 
@@ -97,6 +98,6 @@ export function warnOfOtherFolder(
   if (paths.includes(workspace.root.toString("utf8")) || (own !== null && workspace.byId(own) !== null)) return;
   if (looksEmpty(workspace.root)) return;
   onWarning?.(
-    `snapshot ${listed.id.slice(0, 8)} is of ${paths.map(printablePath).join(", ")}: ${printablePath(workspace.root)} is made equal to that, and what is there now goes into the undo point`,
+    `snapshot ${listed.id.slice(0, 8)} is of ${paths.map(printablePath).join(", ")}: ${printablePath(workspace.root)} is made equal to it, and its present content goes into the undo point`,
   );
 }

@@ -90,7 +90,7 @@ export async function verifyDirectory(
   };
   const listed = new Map<string, EnvelopeFile | EnvelopeEntry>();
   for (const each of [...envelope.files, ...envelope.entries]) {
-    if (!each.name.startsWith(`${CONTENT}/`)) throw bad(each.name, "lies beside the content");
+    if (!each.name.startsWith(`${CONTENT}/`)) throw bad(each.name, "lies outside of the content");
     if (listed.has(each.name)) throw bad(each.name, "is listed twice");
     listed.set(each.name, each);
   }
@@ -106,12 +106,12 @@ export async function verifyDirectory(
     if ("kind" in wanted ? wanted.kind !== kind : kind !== "file") throw bad(name, `is a ${kind} now`);
     if ("kind" in wanted) {
       if (wanted.target !== undefined && readlinkSync(placeOf(root, name), "latin1") !== wanted.target)
-        throw bad(name, "leads elsewhere");
+        throw bad(name, "is a link with another target");
       continue;
     }
     const { size } = lstatSync(placeOf(root, name));
     if (size !== wanted.size)
-      throw bad(name, `has ${size} bytes, and the envelope says ${wanted.size}`, {
+      throw bad(name, `has ${size} bytes, but the envelope says ${wanted.size}`, {
         field: "size",
         expected: wanted.size,
         actual: size,
@@ -120,7 +120,11 @@ export async function verifyDirectory(
     if (known?.has(name, wanted.sha256) === true) continue;
     const { sha256 } = await digestOfFile(placeOf(root, name), pace);
     if (sha256 !== wanted.sha256)
-      throw bad(name, "is not what was exported", { field: "sha256", expected: wanted.sha256, actual: sha256 });
+      throw bad(name, "does not match its checksum in the envelope", {
+        field: "sha256",
+        expected: wanted.sha256,
+        actual: sha256,
+      });
     known?.isRight(name);
   }
   const [missing] = listed.keys();
@@ -138,8 +142,8 @@ function readEnvelope(root: string): Envelope {
   } catch (error) {
     const failed = toCairnError(error, `read ${printablePath(file)}`);
     if (failed.code !== "not_found") throw failed;
-    throw new CairnError("not_found", `${printablePath(root)} is no snapshot directory: ${ENVELOPE} is missing`, {
-      hint: "it is written last: the export was not finished, or the copy of it was not",
+    throw new CairnError("not_found", `${printablePath(root)} is no export directory: ${ENVELOPE} is missing`, {
+      hint: "export or copy the directory again: this file is written last, so the export or the copy was not finished",
     });
   }
   return decodeEnvelope(bytes);

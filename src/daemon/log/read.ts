@@ -66,7 +66,7 @@ const MAX_SAID = 1000;
 
 function noJournal(why: string): CairnError {
   return new CairnError("not_found", `no journal is kept here: ${why}`, {
-    hint: "where systemd does not run the daemon, its log is on the standard error of that process",
+    hint: "if systemd does not run the daemon, its log is on the daemon's standard error",
   });
 }
 

@@ -63,7 +63,7 @@ export class Events {
       this.append({
         workspace: null,
         type: "reset",
-        data: { reason: isFirst ? "no event before this one is kept" : "the daemon before this one was killed" },
+        data: { reason: isFirst ? "no earlier event is kept" : "the previous daemon was killed" },
       });
     else this.append({ workspace: null, type: "started", data: { pid: process.pid } });
     this.flush();
@@ -115,7 +115,7 @@ export class Events {
       });
       this.#lost = null;
     } catch (error) {
-      if (this.#lost === null) this.#log(`events are not kept for now: ${toCairnError(error).message}`);
+      if (this.#lost === null) this.#log(`events cannot be recorded for now: ${toCairnError(error).message}`);
       this.#lost = list.at(-1)!.event.id;
     }
   }
@@ -177,7 +177,7 @@ export class Events {
 const NOT_KEPT: Happening<"reset"> = {
   workspace: null,
   type: "reset",
-  data: { reason: "some events could not be kept" },
+  data: { reason: "some events could not be recorded" },
 };
 
 function notedOf<T extends EventType>({ workspace, type, data, uid }: Happening<T>, id: number | null): Noted {

@@ -88,7 +88,7 @@ export class Jobs {
     records.write(() => {
       records.run("UPDATE jobs SET state = 'interrupted', ended = ?, error = ? WHERE ended IS NULL", [
         Date.now(),
-        toWire(describeError(new CairnError("interrupted", "the daemon ended before this call did", ASK_AGAIN))),
+        toWire(describeError(new CairnError("interrupted", "the daemon stopped before this call was done", ASK_AGAIN))),
       ]);
       this.#prune();
     });
@@ -136,8 +136,8 @@ export class Jobs {
     const row = this.#records.get("SELECT * FROM jobs WHERE owner = ? AND key = ?", owner, key);
     if (row === undefined || (row["ended"] !== null && Number(row["ended"]) < Date.now() - KEPT_MS)) return null;
     if (row["request"] !== request)
-      throw new CairnError("conflict", "the idempotency key is of another call of yours, or of one with another body", {
-        hint: "give each call a key of its own; a key is free again a day after its call has ended",
+      throw new CairnError("conflict", "you used this idempotency key for another call, or with another body", {
+        hint: "use a new key for each call; a key can be used again a day after its call has ended",
         details: { job_id: row["id"] },
       });
     const { job_id: id, state, error } = this.#jobOf(row);
@@ -222,7 +222,11 @@ export class Jobs {
     let kept = error;
     if (text.length > MOST_ANSWER_BYTES) {
       kept = describeError(
-        new CairnError("unsupported", `it is done, and its answer of ${text.length} bytes was not kept`, LONG),
+        new CairnError(
+          "unsupported",
+          `the call is done, but its answer of ${text.length} bytes was too long to keep`,
+          LONG,
+        ),
       );
       text = "null";
     }
@@ -238,7 +242,7 @@ export class Jobs {
       });
       return true;
     } catch (failed) {
-      this.#log(`the end of job ${id} is not kept: ${toCairnError(failed).message}`);
+      this.#log(`cannot record the end of job ${id}: ${toCairnError(failed).message}`);
       return false;
     }
   }
@@ -279,7 +283,7 @@ export class Jobs {
   find(peer: Caller, id: string): Job {
     const row = this.#records.get("SELECT * FROM jobs WHERE id = ?", id);
     if (row !== undefined && isSeen(peer, row)) return this.#jobOf(row);
-    throw new CairnError("not_found", `there is no job ${JSON.stringify(id.slice(0, 40))} of yours`, {
+    throw new CairnError("not_found", `you have no job ${JSON.stringify(id.slice(0, 40))}`, {
       hint: "jobs are kept for a day after they have ended",
     });
   }
@@ -348,8 +352,8 @@ export class Jobs {
   }
 }
 
-const ASK_AGAIN = { hint: "ask again; with the same idempotency key nothing is done twice" };
-const LONG = { hint: "look for what it did; a call without a key, and not as a job, gives long answers" };
+const ASK_AGAIN = { hint: "repeat the call; with the same idempotency key nothing is done twice" };
+const LONG = { hint: "look at what the call changed; to get long answers, call without a key and not as a job" };
 
 function stateOf({ outcome, started }: Live): JobState {
   return outcome?.state ?? (started === null ? "queued" : "running");

@@ -132,14 +132,14 @@ test("events whose writing fails are told, said once in the log, and are not kno
   changed(events, 2);
   events.flush();
   assert.equal(heard.length, 2);
-  assert.deepEqual(log, ["events are not kept for now: full"]);
+  assert.deepEqual(log, ["events cannot be recorded for now: full"]);
   t.mock.restoreAll();
   changed(events, 3);
   assert.equal(events.knows(lost), false);
   assert.equal(events.knows(before), true);
   assert.deepEqual(
     events.after(before, 10).map(({ event }) => event.data),
-    [{ reason: "some events could not be kept" }, { paths: 3, names: [] }],
+    [{ reason: "some events could not be recorded" }, { paths: 3, names: [] }],
   );
   records.close();
 });
@@ -161,7 +161,7 @@ test("a database that is cut, spoiled or no file is set aside and made anew, and
   ]) {
     fs.writeFileSync(file, damage);
     const { records, log } = open(directory);
-    assert.match(log.join("\n"), /cannot be read .* lies in .*records\.db\.damaged-/);
+    assert.match(log.join("\n"), /cannot be read .* was moved to .*records\.db\.damaged-/);
     records.close();
   }
   fs.rmSync(file);
@@ -304,7 +304,7 @@ test("jobs that cannot be written are not begun, and an end that cannot is known
   assert.throws(() => begun(jobs, call()), { code: "no_space" });
   one.resolve({ n: 1 });
   await one.ended;
-  assert.match(log.join("\n"), /the end of job .* is not kept: full/);
+  assert.match(log.join("\n"), /cannot record the end of job .*: full/);
   assert.equal(jobs.find(ME, one.id).state, "done");
   assert.equal(begun(jobs, call({ key: "k" })).id, one.id);
   assert.deepEqual(await jobs.answer(one.id, quiet), { n: 1 });

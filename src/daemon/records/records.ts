@@ -53,7 +53,7 @@ export class Records {
         if (lstatSync(path + end, { throwIfNoEntry: false }) !== undefined) renameSync(path + end, aside + end);
       fsyncDirectory(directory);
       log(
-        `${printablePath(path)} cannot be read (${failed.message}) and lies in ${printablePath(aside)} now: events and jobs of before are not known any more`,
+        `${printablePath(path)} cannot be read (${failed.message}) and was moved to ${printablePath(aside)}: earlier events and jobs are lost`,
       );
       return Records.#open(path);
     }
@@ -62,7 +62,7 @@ export class Records {
   static #open(path: string): Records {
     const found = lstatSync(path, { throwIfNoEntry: false });
     if (found === undefined) writeFileSync(path, "", { flag: "wx", mode: 0o600 });
-    else if (!found.isFile()) throw new CairnError("damaged", "it is no file");
+    else if (!found.isFile()) throw new CairnError("damaged", "it is no regular file");
     chmodSync(path, 0o600);
     const db = new DatabaseSync(path, { timeout: 0, defensive: true });
     try {
@@ -71,9 +71,9 @@ export class Records {
       if (version > VERSION)
         throw new CairnError(
           "newer_version",
-          `${printablePath(path)} is of version ${version}, and ${VERSION} is known`,
+          `${printablePath(path)} is of version ${version}, but this Cairn reads up to ${VERSION}`,
           {
-            hint: "it is left as it is; start the newer Cairn that wrote it",
+            hint: "start the newer Cairn that wrote the file; it was left as it is",
           },
         );
       if (version === 0) db.exec(`BEGIN; ${SCHEMA} COMMIT`);

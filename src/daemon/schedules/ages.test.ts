@@ -69,7 +69,7 @@ test("a repository into which no backup succeeds is late, although another one i
   );
   assert.deepEqual(ages.overdue, ["backup"]);
   assert.equal(ages.last_backup_at, daysAgo(0));
-  assert.deepEqual(reasons, [`/w: the last good backup into /far is of ${daysAgo(5)}, and the limit is passed`]);
+  assert.deepEqual(reasons, [`/w: the last good backup into /far was at ${daysAgo(5)}; the limit is exceeded`]);
   // One that was added just now has its time.
   const added = run("backup", null, { repository: "/far", since: daysAgo(1) });
   assert.deepEqual(agesOf(SERVED, { runs: [run("backup", 0), added], limits: LIMITS, now: NOW }).ages.overdue, [

@@ -78,6 +78,6 @@ export function agesOf(
 
 function sentence(path: string, { kind, at, repository }: Measured): string {
   const where = repository === null ? "" : ` ${kind === "backup" ? "into" : "of"} ${printablePath(repository)}`;
-  const when = at === null ? `there is no good ${kind}${where} yet` : `the last good ${kind}${where} is of ${at}`;
-  return `${printablePath(path)}: ${when}, and the limit is passed`;
+  const when = at === null ? `there is no good ${kind}${where} yet` : `the last good ${kind}${where} was at ${at}`;
+  return `${printablePath(path)}: ${when}; the limit is exceeded`;
 }

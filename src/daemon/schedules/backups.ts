@@ -81,7 +81,7 @@ export function passwordIn(file: string): Uint8Array {
   }
   if (isAgeFile(bytes))
     throw new CairnError("usage", `the password file ${printablePath(file)} is encrypted by age`, {
-      hint: "a daemon has nobody to ask: give it one that it can read alone, with mode 0600",
+      hint: "name a file with the plain password and mode 0600, since nobody can enter a password for a daemon",
     });
   const password = passwordOfFile(bytes);
   if (password.length > 0) return password;

@@ -143,7 +143,7 @@ export class Scheduler {
     } catch (error) {
       // Nothing is said that is not kept; that it ran only keeps it from being done again at once.
       this.#runs.set(key, { ...before, ran_at: at });
-      log(`that ${task.kind} ran cannot be recorded: ${toCairnError(error).message}`);
+      log(`cannot record that ${task.kind} ran: ${toCairnError(error).message}`);
     }
   }
 

@@ -91,7 +91,7 @@ export class Schedules {
         SCHEDULED,
       );
     } catch (error) {
-      log(`what is done by the clock cannot be recorded: ${toCairnError(error).message}`, { priority: "warning" });
+      log(`cannot record scheduled tasks: ${toCairnError(error).message}`, { priority: "warning" });
     }
   }
 
@@ -128,12 +128,17 @@ export class Schedules {
     try {
       const { made, save_point_id: point } = await this.#save(served, signal);
       const duration_ms = clock.now() - started;
-      if (made) log(`${shown}: saved by itself, ${point.slice(0, 8)}`, { ...about, outcome: "ok", duration_ms });
+      if (made) log(`${shown}: saved automatically, ${point.slice(0, 8)}`, { ...about, outcome: "ok", duration_ms });
     } catch (error) {
       const { code, message } = toCairnError(error);
       const duration_ms = clock.now() - started;
       if (!signal.aborted)
-        log(`${shown}: not saved by itself: ${message}`, { ...about, priority: "warning", outcome: code, duration_ms });
+        log(`${shown}: automatic save failed: ${message}`, {
+          ...about,
+          priority: "warning",
+          outcome: code,
+          duration_ms,
+        });
       throw error;
     }
   }
@@ -152,7 +157,7 @@ export class Schedules {
       const about = { workspace, verb: task.kind };
       const tell = (error: string | null, outcome: string): void => {
         const duration_ms = clock.now() - started;
-        if (error === null) log(`${shown}: done by itself, ${duration_ms} ms`, { ...about, outcome, duration_ms });
+        if (error === null) log(`${shown}: done as scheduled, ${duration_ms} ms`, { ...about, outcome, duration_ms });
         else log(`${shown}: ${error}`, { ...about, priority: "warning", outcome, duration_ms });
       };
       try {
@@ -162,7 +167,7 @@ export class Schedules {
         return found;
       } catch (error) {
         const { message, code } = toCairnError(error);
-        tell(signal.aborted ? "stopped; the next start does it again" : message, code);
+        tell(signal.aborted ? "stopped; the next start of the daemon runs it again" : message, code);
         throw error;
       }
     };

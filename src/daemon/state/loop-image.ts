@@ -59,7 +59,7 @@ export function mountImage(state: string, known: LoopImage | null, { loop }: Pic
   let device = mounted?.mountPoint.toString("utf8") === mount ? mounted.source : null;
   if (device !== null && backingFile(device) !== image)
     throw new CairnError("unsupported", `${device} is mounted at ${mount}, which is not ${printablePath(image)}`, {
-      hint: "unmount it, and start again",
+      hint: "unmount it, and start the daemon again",
     });
   device ??= attach(image, mount);
   const bytes = statSync(image).size;
@@ -110,9 +110,13 @@ function attach(image: string, mount: string): string {
   }
   if (!isSeenByHost(mount)) {
     run("umount", [mount]);
-    throw new CairnError("unsupported", `${mount} would be mounted for this process alone: it has mounts of its own`, {
-      hint: "run the daemon without settings that give it a mount namespace, as PrivateTmp= or ProtectSystem= in a unit",
-    });
+    throw new CairnError(
+      "unsupported",
+      `${mount} would be mounted only for this process, which has a mount namespace of its own`,
+      {
+        hint: "run the daemon without settings that give it a mount namespace, such as PrivateTmp= or ProtectSystem= in a unit",
+      },
+    );
   }
   if (filesystemKind(mount).name !== "btrfs")
     throw new CairnError("unsupported", `${printablePath(image)} was mounted at ${mount} and is no btrfs`);
@@ -129,7 +133,7 @@ function allocate(file: string, bytes: number): void {
       "no_space",
       `there is no room for an image of ${formatBytes(bytes)}: ${(error as Error).message}`,
       {
-        hint: "give it less: loop.size, loop.percent_of_disk",
+        hint: "make the image smaller: loop.size, loop.percent_of_disk",
         cause: error,
       },
     );

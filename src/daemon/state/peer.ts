@@ -53,13 +53,13 @@ export function rightOn(peer: Caller, served: Pick<ServedWorkspace, "id" | "path
   const folder = Buffer.from(rawPath(served));
   const owner = served.owner_uid;
   if (peer.only !== null && !peer.only.has(served.id))
-    throw new CairnError("permission", `${printablePath(folder)} is none of the workspaces of this token`, {
-      hint: "a token acts on the workspaces for which it was made, and on forks that were made with it",
+    throw new CairnError("permission", `${printablePath(folder)} is not one of this token's workspaces`, {
+      hint: "a token acts only on the workspaces for which it was made, and on forks that were made with it",
     });
   if (isOperator(peer)) return "owner";
   const facts = lstatSync(folder, { throwIfNoEntry: false });
   if (facts !== undefined && facts.uid !== owner)
-    throw notAllowed(peer, folder, `is not its owner's any more: it belongs to user ${facts.uid}`);
+    throw notAllowed(peer, folder, `has no access, because the folder now belongs to user ${facts.uid}`);
   if (peer.uid === owner) return "owner";
   if (
     facts !== undefined &&
@@ -68,7 +68,7 @@ export function rightOn(peer: Caller, served: Pick<ServedWorkspace, "id" | "path
     mayReach(peer, folder)
   )
     return "writer";
-  throw notAllowed(peer, folder, "may not write to it");
+  throw notAllowed(peer, folder, "may not write to the folder");
 }
 
 /**
@@ -82,9 +82,9 @@ export function requireRootsOwn(control: string, folder: Buffer): void {
     if (uid !== 0 || isOpen)
       throw new CairnError(
         "permission",
-        `${printablePath(folder)} is kept in ${printablePath(control)}, where ${isOpen ? "others than root" : `user ${uid}`} may change what lies in ${printablePath(at)}`,
+        `${printablePath(folder)} is kept in ${printablePath(control)}, where ${isOpen ? "users other than root" : `user ${uid}`} may change the content of ${printablePath(at)}`,
         {
-          hint: "the daemon of root opens for others only what it has made itself: use the command there, without the daemon",
+          hint: "use the command without the daemon: root's daemon opens for other users only control directories that it made itself",
         },
       );
     if (at === "/") return;
@@ -100,15 +100,15 @@ const STICKY = 0o1000;
 export function requireRootsPlace(folder: string): void {
   const { mode } = lstatSync(folder);
   if ((mode & 0o022) === 0) return requireRootsOwn(folder, Buffer.from(folder));
-  throw new CairnError("permission", `others than root may change what lies in ${printablePath(folder)}`, {
-    hint: "have a person fork it: `cairn fork POINT DIR`",
+  throw new CairnError("permission", `users other than root may change the content of ${printablePath(folder)}`, {
+    hint: "ask a person to fork it: `cairn fork POINT DIR`",
   });
 }
 
 /** Throws `permission` for a caller who does not own a folder; root may act on all. */
 export function requireOwner(peer: Peer, folder: Buffer): void {
   if (peer.uid === 0 || statSync(folder, { throwIfNoEntry: false })?.uid === peer.uid) return;
-  throw notAllowed(peer, folder, "does not own it");
+  throw notAllowed(peer, folder, "does not own the folder");
 }
 
 function notAllowed({ uid }: Peer, folder: Buffer, why: string): CairnError {

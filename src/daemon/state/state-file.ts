@@ -50,7 +50,7 @@ export class StateFile {
     const before = readOrTell(this.#previous, MAX_STATE_BYTES, decodeDaemonState);
     if (before !== null && "value" in before) {
       if (own !== null) setAside(this.path, own, notes);
-      notes.push(`the state is that of ${printablePath(this.#previous)}, the generation before the one that was lost`);
+      notes.push(`the daemon's newest state was lost; the one before it, ${printablePath(this.#previous)}, is used`);
       return { state: before.value, notes, lost: [] };
     }
     return { state: null, notes, lost: own === null && before === null ? this.#aside() : [this.path, this.#previous] };
@@ -99,7 +99,7 @@ function readOrTell<T>(
     const failed = toCairnError(error);
     if (failed.code === "newer_version")
       throw new CairnError("newer_version", `${printablePath(path)}: ${failed.message}`, {
-        hint: "it is left as it is; start the newer Cairn that wrote it",
+        hint: "start the newer Cairn that wrote the file; it was left as it is",
         cause: error,
       });
     if (failed.code !== "damaged") throw failed;
@@ -111,7 +111,7 @@ function setAside(path: string, { damage }: Damage, notes: string[]): void {
   const aside = `${path}.damaged-${new Date().toISOString().replaceAll(/[:.]/g, "-")}`;
   renameSync(path, aside);
   fsyncDirectory(dirname(path));
-  notes.push(`${printablePath(path)} cannot be read (${damage}) and lies in ${printablePath(aside)} now`);
+  notes.push(`${printablePath(path)} cannot be read (${damage}) and was moved to ${printablePath(aside)}`);
 }
 
 /** Reads a file of the daemon as {@link readOrTell} does; a damaged one is set aside, and null. */

@@ -29,8 +29,8 @@ const FORM = /^cairn_([0-9a-f]{16})_([0-9a-f]{64})$/;
 /** Nobody is known by what a request has for a token. `details.reason` is for the log. */
 export class NotAdmitted extends CairnError {
   constructor(reason: string) {
-    super("permission", "this needs a token that counts", {
-      hint: "send it as `Authorization: Bearer TOKEN`; its person makes one: `cairn service token create`",
+    super("permission", "a valid token is required", {
+      hint: "send a token as `Authorization: Bearer TOKEN`; a person creates one with `cairn service token create`",
       details: { reason },
     });
   }
@@ -63,7 +63,7 @@ export class Tokens {
     const notes: string[] = [];
     const read = readOrSetAside(this.#path, MAX_FILE_BYTES, decodeTokens, notes);
     if (read !== null) this.#keep(read.value);
-    return notes.map((each) => `${each}; no token counts that was made before`);
+    return notes.map((each) => `${each}; tokens that were made before are not valid any more`);
   }
 
   /** A token that acts for its maker, and its secret, which is told to nobody again. Throws `usage`, `refused`. */
@@ -73,17 +73,17 @@ export class Tokens {
     workspaces: readonly ServedWorkspace[] | null,
   ): TokenCreated {
     if (kind === "agent" && workspaces === null)
-      throw new CairnError("usage", "the token of an agent names the workspaces on which it may act", {
+      throw new CairnError("usage", "the token of an agent must name the workspaces on which it may act", {
         hint: "name each with --workspace DIR",
       });
     const now = Date.now();
     const { years, months, days, hours } = parseSpan(expires);
     const ends = before(now, { years: -years, months: -months, days: -days, hours: -hours });
     if (!(ends > now && ends <= now + LONGEST_MS))
-      throw new CairnError("usage", `a token lasts from 1h to 366d, and not ${expires}`);
+      throw new CairnError("usage", `a token can last from 1h to 366d; found ${expires}`);
     const own = this.#alive().filter(({ uid }) => uid === maker.uid).length;
     if (own >= MOST_OF_ONE && !isOperator(maker))
-      throw new CairnError("refused", `you have ${own} tokens, and no more are made`, {
+      throw new CairnError("refused", `you have ${own} tokens, and no more are allowed`, {
         hint: "revoke some: `cairn service token revoke ID`",
       });
     const [id, secret] = [randomBytes(8).toString("hex"), randomBytes(32).toString("hex")];
@@ -112,7 +112,7 @@ export class Tokens {
     const token = this.#tokens.get(id);
     if (token === undefined || !isTheirs(caller, token))
       throw new CairnError("not_found", `you have no token ${JSON.stringify(id.slice(0, 40))}`, {
-        hint: "`cairn service token list` has the ids",
+        hint: "`cairn service token list` shows the ids",
       });
     // On a full disk, too.
     this.#tokens.delete(id);
@@ -126,7 +126,7 @@ export class Tokens {
   requireForkable(id: string): void {
     const forks = this.#tokens.get(id)?.workspaces?.filter((each) => each.fork === true) ?? [];
     if (forks.length < MOST_FORKS) return;
-    throw new CairnError("refused", `${forks.length} forks were made with this token, and no more are`, {
+    throw new CairnError("refused", `${forks.length} forks were made with this token, and no more are allowed`, {
       hint: "ask a person for another token",
     });
   }

@@ -56,7 +56,7 @@ export class FanotifySource implements ChangeSource {
         if (change.isDirectory && change.moved) this.forget();
         told(path, change);
       },
-      () => lost.all("more changed at once than the kernel keeps"),
+      () => lost.all("more files changed at once than the kernel's queue holds"),
     );
   }
 
@@ -81,7 +81,7 @@ export class FanotifySource implements ChangeSource {
       }
       asked.add(place.mount);
       const path = this.#queue.pathOf(directory, fd);
-      if (path === undefined) lost.all("the kernel does not tell where something changed");
+      if (path === undefined) lost.all("the kernel reported a change without its place");
       else if (path !== null && isIn(path, this.#places)) found = path;
       if (found !== null) break;
     }

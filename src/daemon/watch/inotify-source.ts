@@ -68,7 +68,7 @@ export class InotifySource implements ChangeSource {
 
   #giveUp(root: string): void {
     this.#remove(root);
-    this.#lost?.ended(root, "it has more directories than may be watched (fs.inotify.max_user_watches)");
+    this.#lost?.ended(root, "the folder has more directories than may be watched (fs.inotify.max_user_watches)");
   }
 
   #remove(root: string): void {
@@ -92,7 +92,7 @@ export class InotifySource implements ChangeSource {
       lost: () => {
         // Directories may have come of which nothing was told.
         for (const root of this.#roots.keys()) for (const _directory of this.#walk(root, root));
-        lost.all("more changed at once than the kernel keeps");
+        lost.all("more files changed at once than the kernel's queue holds");
       },
     });
   }

@@ -145,7 +145,7 @@ export class Watcher {
     this.#read();
     if (this.#mountTable.hasChanged()) this.#lookAtMounts();
     const mapped = writtenUntold();
-    if (mapped === null) this.#loseAll("not all processes tell which files they have mapped");
+    if (mapped === null) this.#loseAll("some processes do not show which files they have mapped");
     this.#mapped = mapped ?? [];
     const watched = this.#watched.get(Buffer.from(journal.root).toString("latin1"));
     if (watched?.journal !== journal || !isAtPlace(watched)) {
@@ -182,7 +182,7 @@ export class Watcher {
 
   #loseAll(why: string): void {
     for (const { journal } of this.#watched.values()) journal.lose();
-    if (this.#lastLoss !== why) this.#log(`changes may be missed, so folders are looked at as a whole: ${why}`);
+    if (this.#lastLoss !== why) this.#log(`changes may have been missed, so the next save reads whole folders: ${why}`);
     this.#lastLoss = why;
   }
 

@@ -73,7 +73,7 @@ export async function migrateOld(places: OldPlaces, migration: Migration): Promi
           "not_found",
           isKilled
             ? `a rollback was killed: the live folder lies in ${live}.rollback-tmp; rename it to ${live}`
-            : `${live} is not there; its snapshots stay where they are`,
+            : `${live} is missing; its snapshots stay where they are`,
         );
       }
       const snapshots = oldSnapshots(places.state, { dataRoot, id }, problem);
@@ -85,8 +85,7 @@ export async function migrateOld(places: OldPlaces, migration: Migration): Promi
         if (taken.has(name)) continue;
         const tree = join(dataRoot, "snapshots", id, name);
         try {
-          if (!isFolder(tree))
-            throw new CairnError("not_found", `${tree} is not there; it is looked for at each start`);
+          if (!isFolder(tree)) throw new CairnError("not_found", `${tree} is missing; each start looks for it again`);
           await take(client, { id, name, tree, snapshot });
           taken.add(name);
           done.points++;
@@ -102,7 +101,9 @@ export async function migrateOld(places: OldPlaces, migration: Migration): Promi
   }
   for (const each of done.problems) migration.log(`ws-ckpt: ${each}`);
   if (done.points > 0)
-    migration.log(`ws-ckpt: ${done.points} snapshots are points now; the old ones stay in ${printablePath(dataRoot)}`);
+    migration.log(
+      `ws-ckpt: ${done.points} snapshots became save points; the old snapshots stay in ${printablePath(dataRoot)}`,
+    );
   return done;
 }
 
@@ -112,7 +113,7 @@ type Problem = (what: string, error: unknown) => void;
 function oldState(directory: string, problem: Problem): OldState | null {
   try {
     const state = readOldState(directory);
-    if (state !== null && state.dataRoot === null) throw new CairnError("damaged", "it names no data_root");
+    if (state !== null && state.dataRoot === null) throw new CairnError("damaged", "the file names no data_root");
     return state;
   } catch (error) {
     problem(printablePath(join(directory, "state.json")), error);

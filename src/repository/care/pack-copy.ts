@@ -217,7 +217,7 @@ function reachOf(pack: string, runs: readonly Run[]): WantedRange {
 }
 
 function readOtherwise(pack: string): CairnError {
-  return new CairnError("damaged", `pack ${pack.slice(0, 8)} was read twice, and was not the same`);
+  return new CairnError("damaged", `two reads of pack ${pack.slice(0, 8)} returned different content`);
 }
 
 function keyOf({ type, id }: PackHeaderEntry): string {

@@ -394,7 +394,7 @@ describe("sweep", () => {
         truncateSync(storage.localPath("data", second), 12_100);
         await assert.rejects(runSweep(repository, optionsOf(fixture)), {
           code: "damaged",
-          message: new RegExp(`pack ${second.slice(0, 8)} is shorter than what the index lists of it`),
+          message: new RegExp(`pack ${second.slice(0, 8)} is shorter than the index says`),
         });
       });
     });

@@ -73,7 +73,7 @@ export async function removeSnapshots(
       }
     } catch (error) {
       if (removed === 0 || !(error instanceof CairnError)) throw error;
-      throw reworded(error, { message: `${plural(removed, "snapshot")} removed, then: ${error.message}` });
+      throw reworded(error, { message: `${plural(removed, "snapshot")} removed before this error: ${error.message}` });
     } finally {
       repository.seen?.forgot(gone);
     }
@@ -114,7 +114,9 @@ export async function replaceSnapshots(
     }
   } catch (error) {
     if (ids.length === 0 || !(error instanceof CairnError)) throw error;
-    throw reworded(error, { message: `${plural(ids.length, "snapshot")} replaced, then: ${error.message}` });
+    throw reworded(error, {
+      message: `${plural(ids.length, "snapshot")} replaced before this error: ${error.message}`,
+    });
   }
   await repository.storage.sync(["snapshots"]);
   return ids;

@@ -90,7 +90,7 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
   for (const name of inPart) {
     await pace();
     const blobs = drop.has(name) ? null : await headerOrNull(repository, name, stored.get(name)!);
-    if (blobs !== null) drop.set(name, { name, blobs: blobs.length, reason: "it is listed in part" });
+    if (blobs !== null) drop.set(name, { name, blobs: blobs.length, reason: "the index lists only a part of it" });
   }
   // Where one of a pack's entries goes, all go: what stayed would name a pack that is taken apart, or a part of one.
   const isDropped = (name: string): boolean => drop.has(name);
@@ -143,7 +143,8 @@ export async function runIndexRepair(
   repository.requireRemovals();
   return withLock(repository, { ...options, exclusive: true }, async (lock) => {
     const present = (await repository.storage.list("index")).map((file) => file.name).sort();
-    if (present.join() !== plan.basis.join()) throw stale("index files came or went since the repair was planned");
+    if (present.join() !== plan.basis.join())
+      throw stale("index files were added or removed since the repair was planned");
     await requireDamaged(repository, plan);
     const stored = plan.add.length + plan.drop.length === 0 ? NO_PACKS : await packSizes(repository.storage);
     requireThere(plan.add, stored);
@@ -205,7 +206,7 @@ export async function runIndexRepair(
 /** Throws `stale_plan` for files that could not be read when the repair was planned, and can be now. */
 async function requireDamaged(repository: Repository, plan: IndexRepairPlan): Promise<void> {
   await eachIndexFile(repository, plan.damagedIndexes, ({ name }) => {
-    throw stale(`index file ${name.slice(0, 8)} could not be read when the repair was planned`);
+    throw stale(`index file ${name.slice(0, 8)} could not be read when the repair was planned, but can be now`);
   });
 }
 
@@ -213,7 +214,7 @@ async function requireDamaged(repository: Repository, plan: IndexRepairPlan): Pr
 function requireThere(packs: IndexRepairPlan["add"], stored: PackSizes): void {
   for (const { name, blobs } of packs)
     if (stored.get(name) !== packSizeOf(blobs))
-      throw stale(`pack ${name.slice(0, 8)} was there when the repair was planned`);
+      throw stale(`pack ${name.slice(0, 8)} has changed since the repair was planned`);
 }
 
 /** Index files that could be read when the repair was planned: what cannot be read of one now must not go with it, nor what it names. */
@@ -224,12 +225,15 @@ async function eachAsBefore(
 ): Promise<void> {
   const [damaged] = await eachIndexFile(repository, names, each);
   if (damaged !== undefined)
-    throw stale(`index file ${damaged.name.slice(0, 8)} was read when the repair was planned`, damaged.error);
+    throw stale(
+      `index file ${damaged.name.slice(0, 8)} could be read when the repair was planned, but cannot be now`,
+      damaged.error,
+    );
 }
 
 /** Makes the error for a plan that was made of what is not so any more. */
 function stale(what: string, cause?: CairnError): CairnError {
-  return new CairnError("stale_plan", what, { hint: "plan it again", cause });
+  return new CairnError("stale_plan", what, { hint: "plan the repair again", cause });
 }
 
 /** Null where a pack's header cannot be read any more. */
@@ -248,7 +252,7 @@ function reasonToDrop(size: number | undefined, pack: IndexedPack, damaged: bool
   if (damaged) return "its content is damaged";
   if (!pack.isContiguous) return null;
   const { fileSize } = pack;
-  return size === fileSize ? null : `the file has ${size} bytes where the index implies ${fileSize}`;
+  return size === fileSize ? null : `the file has ${size} bytes, but the index implies ${fileSize}`;
 }
 
 interface Salvage {
@@ -277,7 +281,7 @@ async function salvageAll(
     }
     // Its entries go with what is not copied: a storage that says both must not have them go.
     if (found === "gone")
-      throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, and not there when it is read`);
+      throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, but was not found when it was read`);
     for (const blob of blobs) {
       await pace();
       const sealed = found === "unreadable" ? null : found.subarray(blob.offset, blob.offset + blob.length);

@@ -173,7 +173,7 @@ export function requireReadable(
   if (first === undefined) return;
   throw new CairnError(
     "damaged",
-    `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown: ${first.error.message}`,
+    `snapshot ${first.name.slice(0, 8)} cannot be read, so the content that it needs is unknown: ${first.error.message}`,
     {
       hint: `nothing was freed; ${unreadableHint?.(blocking) ?? "repair or remove the snapshot first"}`,
       details: { snapshots: blocking.map(({ name }) => name) },
@@ -440,9 +440,9 @@ class KeptPlaces {
 function indexIsShort(pack: string): CairnError {
   return new CairnError(
     "damaged",
-    `pack ${pack.slice(0, 8)} is in no index and holds what a missing snapshot needs: index files are missing too`,
+    `pack ${pack.slice(0, 8)} is in no index and holds content that a missing snapshot needs: index files are missing too`,
     {
-      hint: "nothing was freed; `cairn backup repair index` lists the pack again. If the snapshot was forgotten on another host: --instant",
+      hint: "nothing was freed; `cairn backup repair index` lists the pack again. If the snapshot was forgotten on another host, use --instant",
     },
   );
 }
@@ -461,7 +461,7 @@ function countLive(
     const facts = byNumber[table.packOf[entry]!];
     if (facts === undefined || facts.isShort) {
       const pack = objectIdOf(table.packId(table.packOf[entry]!));
-      const what = facts === undefined || facts.size < 0 ? "missing" : "shorter than what the index lists of it";
+      const what = facts === undefined || facts.size < 0 ? "missing" : "shorter than the index says";
       throw new CairnError("damaged", `pack ${pack.slice(0, 8)} is ${what} and holds content that is still needed`, {
         hint: hint ?? "nothing was freed; repair the repository first",
       });

@@ -12,7 +12,7 @@ const ID_LENGTH = 32;
 const KEEP = 16 * 1024 * 1024;
 const LEAST = 1024 * 1024;
 const OTHER_LENGTH = "it does not decompress to its stated length";
-const OTHER_CONTENT = "its content has another SHA-256";
+const OTHER_CONTENT = "its content does not match its SHA-256";
 
 /** Says why a stated place cannot be one, or null. Checked before any memory is reserved for it. */
 export function placeProblem(length: number, uncompressedLength: number): string | null {
@@ -74,8 +74,8 @@ export class BlobDecoder {
   ): string | null {
     const problem = placeProblem(length, uncompressedLength);
     if (problem !== null) return problem;
-    if (at + length > found) return found < 0 ? "a sector of it cannot be read" : "the pack ends before it";
-    return this.authentic(sealed, at, length) ? null : "other bytes were read than were written";
+    if (at + length > found) return found < 0 ? "a sector of it cannot be read" : "the pack ends before the blob does";
+    return this.authentic(sealed, at, length) ? null : "its MAC does not match its bytes";
   }
 
   /** Decodes what `storedProblem` has accepted and says why it is not the blob of this id; without one that is not compared. */
@@ -104,7 +104,7 @@ export class BlobDecoder {
   piecesProblem(sealed: Arena, at: number, lengths: StoredLengths, id: Uint8Array): string | null {
     this.#opener.decrypt(sealed, at, lengths.length, sealed, at + IV_LENGTH);
     const problem = this.#problemInPieces(sealed, at, lengths, id);
-    return problem === OTHER_LENGTH ? `${problem}, or only in more memory than is taken for a large blob` : problem;
+    return problem === OTHER_LENGTH ? `${problem}, or needs more memory than a large blob may use` : problem;
   }
 
   /** Yields the plaintext of what `piecesProblem` has accepted. Nothing else is decoded meanwhile. */

@@ -88,7 +88,7 @@ function headerLength(size: number, field: Uint8Array): number {
 export function readPackHeader(descriptor: number, size: number, keys: MasterKeys): PackHeader {
   const field = newArena(4);
   if (size < 4 + SEAL_OVERHEAD || readAt(descriptor, size - 4, 4, field, 0) < 4)
-    throw damaged(`a file of ${size} bytes has none`);
+    throw damaged(`a file of ${size} bytes is too short for one`);
   const length = headerLength(size, field.bytes);
   const trailer = newArena(length + 4);
   const dataLength = size - 4 - length;
@@ -97,7 +97,7 @@ export function readPackHeader(descriptor: number, size: number, keys: MasterKey
   const blobs = decodePackHeader(openMessage(keys, trailer.bytes.subarray(0, length)));
   const last = blobs.at(-1);
   const end = last === undefined ? 0 : last.offset + last.length;
-  if (end !== dataLength) throw damaged(`states ${end} bytes of blobs where the file has ${dataLength}`);
+  if (end !== dataLength) throw damaged(`states ${end} bytes of blobs, but the file has ${dataLength}`);
   return { blobs, dataLength, trailer: trailer.bytes };
 }
 
@@ -123,13 +123,13 @@ export async function loadPackHeader(repository: Repository, name: string, size:
 }
 
 async function loadHeader({ storage, keys }: Repository, name: string, size: number): Promise<IndexBlob[]> {
-  if (size < 4 + SEAL_OVERHEAD) throw damaged(`a file of ${size} bytes has none`);
+  if (size < 4 + SEAL_OVERHEAD) throw damaged(`a file of ${size} bytes is too short for one`);
   // No index file that lists it could be read.
   if (size > MAX_PACK_SIZE) throw damaged(`a file of ${size} bytes is larger than a pack can be`);
   const load = (offset: number, length: number): Promise<Uint8Array> => storage.load("data", name, { offset, length });
   const length = headerLength(size, await load(size - 4, 4));
   const blobs = decodePackHeader(openMessage(keys, await load(size - 4 - length, length)));
-  if (packSizeOf(blobs) !== size) throw damaged("it does not fit its file");
+  if (packSizeOf(blobs) !== size) throw damaged("the header does not fit the file");
   return blobs;
 }
 

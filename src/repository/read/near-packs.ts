@@ -205,7 +205,7 @@ export class NearPacks implements PackFiles {
         closeSync(descriptor);
       }
     } catch (error) {
-      throw toCairnError(error, `cannot keep what was fetched in ${this.folder}`);
+      throw toCairnError(error, `cannot keep fetched packs in ${this.folder}`);
     }
     addRange(here, { offset, length });
     failpoint("near-packs.brought");
@@ -253,7 +253,7 @@ export class NearPacks implements PackFiles {
     try {
       makeFolder(dirname(path));
     } catch (error) {
-      throw toCairnError(error, `cannot make a folder for what is fetched in ${this.folder}`);
+      throw toCairnError(error, `cannot make a folder for fetched packs in ${this.folder}`);
     }
     return path;
   }
@@ -371,7 +371,7 @@ function openPackIn(folder: string, pack: string, location: string): number {
 
 function missing(pack: string, cause: unknown, location: string): CairnError {
   return new CairnError("damaged", `pack ${pack.slice(0, 12)} is missing from ${location}`, {
-    hint: "`cairn backup verify` says what needs it",
+    hint: "`cairn backup verify` shows which files need the pack",
     details: { missing_pack: pack },
     cause,
   });

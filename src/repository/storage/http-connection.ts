@@ -47,7 +47,7 @@ const CHUNK_BYTES = 256 << 10;
 const SENT_EVERY_MS = 200;
 const TIOCOUTQ = 0x5411;
 const VOUCHERS_HINT =
-  "name a PEM file with the certificates that vouch for the server in RESTIC_CACERT (for a bucket also AWS_CA_BUNDLE, which goes first)";
+  "set RESTIC_CACERT to a PEM file with the CA certificates of the server (for a bucket also AWS_CA_BUNDLE, which comes first)";
 
 /** Requests to one server over a bounded number of connections that are kept. Every failure is a CairnError. */
 export class HttpConnection {
@@ -129,7 +129,7 @@ export class HttpConnection {
     // Also after the answer has come: a server that refuses early may close while we still send.
     sent.on("error", reject);
     sent.on("timeout", () =>
-      fail(new CairnError("io", `${request.doing} at ${this.#location}: silence for ${this.#silenceMs / 1000} s`)),
+      fail(new CairnError("io", `${request.doing} at ${this.#location}: no data for ${this.#silenceMs / 1000} s`)),
     );
     if (body === undefined || body instanceof Uint8Array) sent.end(body);
     else sendFile(sent, body).catch((error: unknown) => (error instanceof CairnError ? fail(error) : reject(error)));
@@ -156,10 +156,14 @@ export class HttpConnection {
       // OpenSSL's words stand between numbers and the places of its sources.
       const reason = /:SSL routines:[^:]*:([^:]+):/.exec(message)?.[1] ?? message;
       // What has answered before has TLS that works: this passes.
-      return new CairnError(this.#wasReached ? "io" : "unsupported", `${text}: no TLS with the server: ${reason}`, {
-        hint: "http:// for a server without TLS, https:// for one with it",
-        cause: error,
-      });
+      return new CairnError(
+        this.#wasReached ? "io" : "unsupported",
+        `${text}: no TLS connection with the server: ${reason}`,
+        {
+          hint: "use http:// for a server without TLS, https:// for a server with TLS",
+          cause: error,
+        },
+      );
     }
     // An error of the parser carries the bytes that it could not read.
     const cause = code.startsWith("HPE_") ? new Error(message) : error;
@@ -200,12 +204,14 @@ function secureContext(caFile: string | undefined): SecureContext {
   try {
     pem = readRegular(caFile, { named: true }).toString("utf8");
   } catch (error) {
-    throw toCairnError(error, `the certificates in ${caFile}`);
+    throw toCairnError(error, `cannot read the certificates in ${caFile}`);
   }
   try {
     if (pem.includes("-----BEGIN CERTIFICATE-----")) return createSecureContext({ ca: pem });
   } catch (error) {
-    throw new CairnError("usage", `the certificates in ${caFile}: ${(error as Error).message}`, { cause: error });
+    throw new CairnError("usage", `cannot use the certificates in ${caFile}: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
   throw new CairnError("usage", `${caFile} has no certificate in PEM form`);
 }

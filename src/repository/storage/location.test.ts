@@ -32,8 +32,9 @@ test("splitLocation says usage when another machine is named without a scheme", 
 
 test("a service that restic has a storage for is named with a way round", () => {
   const hint = (scheme: string): string => unknownScheme(scheme, ["local", "s3"]).hint!;
-  for (const scheme of ["b2", "gs", "swift"]) assert.match(hint(scheme), /s3:https:\/\/.*, or what rclone reaches/);
+  for (const scheme of ["b2", "gs", "swift"])
+    assert.match(hint(scheme), /s3:https:\/\/.*, or for a storage that rclone supports/);
   for (const scheme of ["azure", "rclone", "webdav"])
-    assert.match(hint(scheme), /^what rclone reaches is served with `rclone serve restic .*rest:http:\/\/127/);
-  assert.match(hint("http"), /^a server of restic's protocol is rest:http:/);
+    assert.match(hint(scheme), /^for a storage that rclone supports, run `rclone serve restic .*rest:http:\/\/127/);
+  assert.match(hint("http"), /^for a server of restic's protocol name rest:http:/);
 });

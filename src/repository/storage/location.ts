@@ -37,13 +37,13 @@ const SCHEME = /^([A-Za-z][A-Za-z0-9+.-]*):(.*)$/s;
 export function splitLocation(location: string): SplitLocation {
   const match = /^[./~]/.test(location) ? null : SCHEME.exec(location);
   if (ELSEWHERE.test(location))
-    throw new CairnError("usage", `another machine is named by a scheme: ${JSON.stringify(location)}`, {
-      hint: `sftp:${location}; a folder of that name here begins with ./ or local:`,
+    throw new CairnError("usage", `the location of another machine needs a scheme: ${JSON.stringify(location)}`, {
+      hint: `use sftp:${location}; for a folder of this name on this machine begin with ./ or local:`,
     });
   const split =
     match === null ? { scheme: "local", rest: location } : { scheme: match[1]!.toLowerCase(), rest: match[2]! };
   if (split.rest !== "") return split;
-  throw new CairnError("usage", `a repository's location is wanted, found ${JSON.stringify(location)}`, {
+  throw new CairnError("usage", `expected a repository's location, found ${JSON.stringify(location)}`, {
     hint: "for example /srv/backups or local:/srv/backups",
   });
 }
@@ -55,15 +55,15 @@ const BY_S3: Readonly<Record<string, string>> = {
   swift: "many services with Swift speak S3 too: s3:https://HOST/BUCKET/PATH",
 };
 const BY_RCLONE =
-  "what rclone reaches is served with `rclone serve restic REMOTE:PATH`, and named rest:http://127.0.0.1:8080/";
+  "for a storage that rclone supports, run `rclone serve restic REMOTE:PATH` and name rest:http://127.0.0.1:8080/";
 
 /** The error for a scheme that nobody serves. `known` are those that are served. */
 export function unknownScheme(scheme: string, known: readonly string[]): CairnError {
   const isWeb = scheme === "http" || scheme === "https";
   const way = isWeb
-    ? `a server of restic's protocol is rest:${scheme}://…, one of S3's s3:${scheme}://…`
+    ? `for a server of restic's protocol name rest:${scheme}://…, for an S3 server s3:${scheme}://…`
     : [...(Object.hasOwn(BY_S3, scheme) ? [BY_S3[scheme]!] : []), BY_RCLONE].join(", or ");
-  return new CairnError("usage", `no storage is known by ${JSON.stringify(`${scheme}:`)}`, {
-    hint: `${way}; else a path, or one of ${known.map((name) => `${name}:`).join(", ")}; a path with a colon begins with ./ or local:`,
+  return new CairnError("usage", `unknown kind of storage: ${JSON.stringify(`${scheme}:`)}`, {
+    hint: `${way}; else name a path, or one of ${known.map((name) => `${name}:`).join(", ")}; begin a path with a colon in it with ./ or local:`,
   });
 }

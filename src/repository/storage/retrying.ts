@@ -50,12 +50,13 @@ interface Grace {
 
 /** Commands that tell whether a file of a kind is there. */
 const TELLS: Readonly<Record<FileKind, string>> = {
-  config: "`cairn backup list` tells whether there is a repository; if not, make it again",
-  keys: "`cairn backup key list` tells which keys there are",
-  locks: "one that is left ends by itself, `cairn backup unlock` takes it away at once",
-  snapshots: "`cairn backup list` tells which snapshots are there",
-  index: "`cairn backup verify` tells; run it again: what was stored is used",
-  data: "`cairn backup verify` tells",
+  config: "run `cairn backup list` to see whether there is a repository; if not, create it again",
+  keys: "run `cairn backup key list` to see which keys there are",
+  locks: "a lock that was left expires by itself; `cairn backup unlock` removes it at once",
+  snapshots: "run `cairn backup list` to see which snapshots there are",
+  index:
+    "run the command again: content that is already stored is used; `cairn backup verify` shows whether the index is whole",
+  data: "run `cairn backup verify` to see whether the pack is there",
 };
 
 /** Looks whether a failed call did its work all the same, before the call is made again. */
@@ -130,13 +131,15 @@ export class RetryingStorage extends WrappedStorage {
       const bytes = await super.load(kind, name, range, call);
       if (isRight?.(bytes) !== false) {
         if (wrong.length > 0)
-          call?.onWrong?.(`${what} came with other bytes than were written, and right when it was asked for again`);
+          call?.onWrong?.(`${what} arrived with wrong bytes, and with the right ones when it was read again`);
         return bytes;
       }
       const cameBefore = wrong.some((before) => Buffer.compare(before, bytes) === 0);
       if (wrong.push(bytes) < MOST_LOADS) continue;
       if (!cameBefore) throw otherwiseEachTime(what);
-      call?.onWrong?.(`${what} is wrong there, and was not changed on its way: the same bytes came again`);
+      call?.onWrong?.(
+        `${what} is damaged there, and was not changed on its way: two reads returned the same wrong bytes`,
+      );
       return bytes;
     }
   }
@@ -255,7 +258,7 @@ export class RetryingStorage extends WrappedStorage {
     const why = failure === null ? "no answer came in time" : failure.message;
     return new CairnError(
       "interrupted",
-      `${by}; whether ${labelOf(kind, name)} was ${done} ${this.location} is not known: ${why}`,
+      `${by}; it is not known whether ${labelOf(kind, name)} was ${done} ${this.location}: ${why}`,
       { hint: TELLS[kind], details: { undecided: true }, cause: failure ?? undefined },
     );
   }
@@ -282,19 +285,15 @@ function isNamed(name: string): (bytes: Uint8Array) => boolean {
 }
 
 function otherwiseEachTime(what: string): CairnError {
-  return new CairnError(
-    "io",
-    `${what} came with other bytes each of ${MOST_LOADS} times, and with none that were written`,
-    {
-      hint: "something between here and there changes bytes, or this machine's memory does; nothing is said against the repository",
-    },
-  );
+  return new CairnError("io", `${what} arrived with different wrong bytes each of ${MOST_LOADS} times`, {
+    hint: "check the network and this machine's memory, one of which changes bytes; the repository itself may be whole",
+  });
 }
 
 function givenUp(error: CairnError, attempts: number, spentMs: number): CairnError {
   if (attempts === 1) return error;
   const message = `${error.message} (given up after ${attempts} attempts in ${Math.round(spentMs / 1000)} s)`;
-  const hint = error.hint ?? "look whether the server is up and the address is right; what was begun can be repeated";
+  const hint = error.hint ?? "check whether the server is up and the address is right; the command can be repeated";
   return reworded(error, { message, hint });
 }
 

@@ -98,7 +98,7 @@ export function hintOfClosed(root: string): string | undefined {
   }
   const place = shellPath(root);
   if (tellsOfGroup(facts.mode))
-    return `a group shares the repository; what some of them may not use there is opened by: sudo chgrp -R ${facts.gid} ${place} && sudo chmod -R g+rwX ${place}`;
+    return `a group shares the repository; to give the group access to all of its files, run: sudo chgrp -R ${facts.gid} ${place} && sudo chmod -R g+rwX ${place}`;
   if (facts.uid !== process.geteuid?.()) return undefined;
-  return `what another user, e.g. root, has made there is given to its owner by: sudo find ${place} ! -user ${facts.uid} -execdir chown -h ${facts.uid} {} +`;
+  return `to give the repository's owner the files that another user, for example root, made there, run: sudo find ${place} ! -user ${facts.uid} -execdir chown -h ${facts.uid} {} +`;
 }

@@ -30,15 +30,18 @@ export function labelOfAll(kind: FileKind): string {
 
 /** A repository that is there lacks a folder: were it taken for an empty one, a prune would remove what it led to. */
 export function missingFolder(kind: FileKind, listing = ""): CairnError {
-  const rebuild = "make it, and run `cairn backup repair index`: the packs say what they hold";
+  const rebuild = "make the folder and run `cairn backup repair index`, which rebuilds the index from the packs";
   return new CairnError("damaged", `${listing}the repository has no folder ${kind}`, {
-    hint: kind === "index" ? rebuild : "put it back from a copy of the repository, or from where it was moved to",
+    hint:
+      kind === "index"
+        ? rebuild
+        : "put the folder back from a copy of the repository, or from the place it was moved to",
     details: { missing_folder: kind },
   });
 }
 
 /** Hint for a full disk or quota of another machine. */
-export const FULL_HINT = "make room there and run it again: what was stored is used";
+export const FULL_HINT = "make room there and run the command again: content that is already stored is used";
 
 /** A living writer touches its unfinished files more often. */
 export const STALE_TEMPORARY_MS = 60 * 60_000;

@@ -91,10 +91,10 @@ function told(error: CairnError, files: readonly (string | undefined)[]): CairnE
   const known = files.filter((file) => file !== undefined);
   if (error.code === "interrupted" || known.length === 0) return error;
   const first = JSON.stringify(displayPath(Buffer.from(known[0]!, "latin1")).path);
-  const others = files.length > 1 ? `, and more of ${files.length} packs` : "";
-  const again = "nothing was put in place; asked again, what has come is not fetched again";
+  const others = files.length > 1 ? ` and more content of ${files.length} packs` : "";
+  const again = "nothing was put in place; run the command again: content that has arrived is not fetched again";
   const hint = error.hint ?? (error.retryable ? again : undefined);
-  return reworded(error, { message: `${error.message}; content of ${first} has not come${others}`, hint });
+  return reworded(error, { message: `${error.message}; content of ${first}${others} was not fetched`, hint });
 }
 
 interface NumberedRange extends WantedRange {

@@ -235,8 +235,8 @@ class TransferWalk {
 
 function lost({ table }: BlobIndex, entry: number): CairnError {
   const pack = objectIdOf(table.packId(table.packOf[entry]!));
-  return new CairnError("damaged", `pack ${pack.slice(0, 12)} is lost or cut`, {
-    hint: "`cairn backup verify` says what needs it",
+  return new CairnError("damaged", `pack ${pack.slice(0, 12)} is missing or truncated`, {
+    hint: "`cairn backup verify` shows which files need the pack",
     details: { missing_pack: pack },
   });
 }

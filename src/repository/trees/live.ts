@@ -178,7 +178,7 @@ export class LiveSet {
 export function requireComplete(
   live: LiveSet,
   {
-    hint = "nothing was freed; mend the repository first",
+    hint = "nothing was freed; repair the repository first",
     mayLackData = false,
   }: { hint?: string; mayLackData?: boolean | undefined } = {},
 ): void {
@@ -186,7 +186,7 @@ export function requireComplete(
   if (first === undefined) return;
   throw new CairnError(
     "damaged",
-    `what is still needed cannot be told: ${plural(live.problems.length, "problem")}, the first: ${first.kind} ${first.id.slice(0, 8)}, ${first.detail}`,
+    `cannot tell which content is still needed: ${plural(live.problems.length, "problem")}, the first: ${first.kind} ${first.id.slice(0, 8)}, ${first.detail}`,
     {
       hint,
       details: { problems: live.problems.slice(0, 100) },

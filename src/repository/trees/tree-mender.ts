@@ -142,14 +142,14 @@ export class TreeMender {
       const known = toCairnError(error);
       if (known.code !== "damaged") throw known;
       throw new CairnError("damaged", `a tree cannot be read: ${known.message}`, {
-        hint: "`cairn backup repair packs` first: it saves what is sound, and says what is lost",
+        hint: "run `cairn backup repair packs` first: it saves the readable content, and lists what is lost",
         cause: error,
       });
     }
     try {
       return decodeTree(bytes);
     } catch (error) {
-      return `its tree is none: ${toCairnError(error).message}`;
+      return `its tree is invalid: ${toCairnError(error).message}`;
     }
   }
 

@@ -160,7 +160,7 @@ export async function explain(
     }
   }
   for (const entry of lost)
-    damaged.set(entry, { why: "its pack is missing or cut", pack: hex(index.place(entry).pack) });
+    damaged.set(entry, { why: "its pack is missing or truncated", pack: hex(index.place(entry).pack) });
   for (const entry of sound?.keys() ?? []) damaged.delete(entry);
   if (damaged.size === 0 && !isAnyMissing) return;
   const finder = new DamageFinder({ blobs, damaged, signal });

@@ -214,7 +214,7 @@ async function proveOnce(
 export function wholePackDamage(report: Pick<PackReport, "kind" | "message"> | undefined, name: string): string | null {
   if (report?.kind === "missing") return `its pack ${name} is missing`;
   if (report?.kind === "unreadable") return `its pack ${name} cannot be read: ${report.message}`;
-  if (report?.kind === "name") return `its pack ${name} is not what its name says`;
+  if (report?.kind === "name") return `its pack ${name} does not match its name`;
   return null;
 }
 

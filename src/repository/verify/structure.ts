@@ -156,7 +156,7 @@ export function packProblems(
     const pack = table.packOf[entry]!;
     if (isRead[pack] !== 1 || found.proven[entry] === 1 || lost.has(entry) || named.has(entry)) continue;
     const name = objectIdOf(table.packId(pack));
-    const elsewhere = `it is not in pack ${name} at ${table.offsetOf[entry]}, where the index has it`;
+    const elsewhere = `it is not in pack ${name} at ${table.offsetOf[entry]}, where the index places it`;
     problems.push(damage("blob_damaged", idOf(entry), wholePackDamage(reports.get(pack), name) ?? elsewhere));
   }
   return problems;
@@ -193,11 +193,11 @@ export async function nameSoundPlaces({ index, blobs, problems }: Structure): Pr
 async function checkKeys(repository: Repository, problems: CheckProblem[]): Promise<void> {
   const files = await repository.storage.list("keys");
   if (files.length === 0)
-    problems.push(damage("key_damaged", "keys", "there is no key file: without the master key nothing opens it"));
+    problems.push(damage("key_damaged", "keys", "there is no key file: without one nothing opens the repository"));
   for (const { name } of files) {
     try {
       const bytes = await repository.storage.load("keys", name);
-      if (objectIdOf(sha256(bytes)) !== name) throw new Error("its SHA-256 is not its name");
+      if (objectIdOf(sha256(bytes)) !== name) throw new Error("its SHA-256 does not match its name");
       decodeKeyFile(bytes);
     } catch (error) {
       if (error instanceof CairnError && !tellsOfDamage(error)) throw error;

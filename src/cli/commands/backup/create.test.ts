@@ -36,7 +36,7 @@ test("backup create lists what its save left out, and exits 10 when the point is
 test("backup create says why all of a database was stored again", async () => {
   const facts = { path: "data/app.db", page_size: 4096, pages: 20_000, changed_pages: 20_000 };
   const databases = [
-    { ...facts, stored: "base" as const, reason: "19000 of 20000 pages changed, as VACUUM does" },
+    { ...facts, stored: "base" as const, reason: "19000 of 20000 pages changed, as after VACUUM" },
     { ...facts, stored: "base" as const, reason: null },
   ];
   const fake = fakeLibrary({ createBackup: () => ({ ...CREATED, databases }) });

@@ -4,7 +4,7 @@ import { REPOSITORY_ANSWERS } from "../../testing-backup-lines.ts";
 import { fakeLibrary } from "../../testing-fake-library.ts";
 import { runFake, runJson } from "../../testing-run.ts";
 
-const UNREADABLE = { snapshot_id: "ab".repeat(32), reason: "its SHA-256 is not its name" };
+const UNREADABLE = { snapshot_id: "ab".repeat(32), reason: "its SHA-256 does not match its name" };
 const AT = ["-r", "x"];
 
 function answerOf(method: string): object {
@@ -57,7 +57,7 @@ test("backup forget shows a snapshot that cannot be read when it was named", asy
     (await runFake(["backup", "forget", "abab", ...AT], { fake: fakeLibrary({ forget: () => answer }) })).stdout;
   assert.match(
     await told({ ...result, removed: [UNREADABLE.snapshot_id] }),
-    /^cannot be read\n {2}drop abababab {2}its SHA-256 is not its name\nremoved 1 snapshot\n/,
+    /^cannot be read\n {2}drop abababab {2}its SHA-256 does not match its name\nremoved 1 snapshot\n/,
   );
   assert.match(await told({ ...result, dry_run: true }), /drop abababab.*\n1 snapshot would be removed; nothing was/);
 });

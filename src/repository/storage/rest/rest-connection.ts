@@ -29,7 +29,7 @@ export function parseRestAddress(address: string): { url: URL; user: string; pas
   const text = address.startsWith("rest:") ? address.slice(5) : address;
   const wrong = (why: string): CairnError =>
     new CairnError("usage", `the repository's address ${why}`, {
-      hint: "it looks like rest:https://user:password@host:8000/path/",
+      hint: "an address looks like rest:https://user:password@host:8000/path/",
     });
   let url: URL;
   try {
@@ -145,17 +145,17 @@ function meaningOf(status: number): { code: ErrorCode; hint?: string } {
       hint: "give a user and password that the server knows: in the address, or by RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD",
     };
   if (status === 403) {
-    return { code: "permission", hint: "the server may be append-only, or the repository somebody else's" };
+    return { code: "permission", hint: "the server may be append-only, or the repository may belong to another user" };
   }
   if (status === 404) return { code: "not_found" };
-  if (status === 413) return { code: "refused", hint: "the file is larger than the server takes" };
+  if (status === 413) return { code: "refused", hint: "the file is larger than the server accepts" };
   if (status === 416) return { code: "damaged" };
   if (status === 423 || status === 429 || status === 503) return { code: "busy" };
   if (status === 507) return { code: "no_space", hint: FULL_HINT };
   // 400 to an upload: other bytes arrived than were sent, or they were cut on the way.
   if (status === 400 || status === 408 || status >= 500) return { code: "io" };
   if (status >= 300 && status < 400) {
-    return { code: "unsupported", hint: "use the address that the server itself has; redirects are not followed" };
+    return { code: "unsupported", hint: "use the address to which the server redirects; redirects are not followed" };
   }
-  return { code: "unsupported", hint: "the address may not be that of a REST server for restic" };
+  return { code: "unsupported", hint: "check the address: the server may not be a REST server for restic" };
 }

@@ -85,7 +85,7 @@ export class RestStorage implements Storage {
     if (range.offset < 0 || range.length < 0) throw beyond(range, null);
     if (range.length === 0) {
       const size = await this.#size(kind, name, signal);
-      if (size === null) throw new CairnError("not_found", `${doing} at ${this.location}: it is not there`);
+      if (size === null) throw new CairnError("not_found", `${doing} at ${this.location}: there is no such file`);
       if (range.offset > size) throw beyond(range, size);
       return new Uint8Array(0);
     }
@@ -172,7 +172,8 @@ export class RestStorage implements Storage {
       if (answer.statusCode === 404) return null;
       if (!isOk(answer)) throw await this.#connection.failure(answer, doing);
       const size = lengthOf(answer);
-      if (size === null) throw new CairnError("unsupported", `${doing} at ${this.location}: the server tells no size`);
+      if (size === null)
+        throw new CairnError("unsupported", `${doing} at ${this.location}: the server does not tell the file's size`);
       return size;
     });
   }
@@ -262,7 +263,7 @@ async function readWhole(answer: IncomingMessage): Promise<Uint8Array> {
   if (length === null && answer.headers["transfer-encoding"] === undefined)
     throw new CairnError(
       "unsupported",
-      "the server does not say how long the file is, so a cut one would not be noticed",
+      "the server does not tell the file's size, so a truncated file would not be noticed",
     );
   if (length !== null && length > MAX_FILE_BYTES)
     throw new CairnError("damaged", `the file has ${length} bytes, more than any file of a repository`);
@@ -331,8 +332,8 @@ async function readText(answer: IncomingMessage): Promise<string> {
 function parseList(text: string, version: number, doing: string): unknown[] {
   const wrong = (what: string, cause?: unknown): CairnError => {
     if (version === 2) return new CairnError("damaged", `${doing}: the server's list is ${what}`, { cause });
-    const hint = "the address may not be that of a REST server for restic";
-    return new CairnError("unsupported", `${doing}: what the server answered is ${what}`, { hint, cause });
+    const hint = "check the address: the server may not be a REST server for restic";
+    return new CairnError("unsupported", `${doing}: the server's answer is ${what}`, { hint, cause });
   };
   let entries: unknown;
   try {
@@ -342,7 +343,7 @@ function parseList(text: string, version: number, doing: string): unknown[] {
   }
   // Go writes an empty list as null.
   if (entries === null) return [];
-  if (!Array.isArray(entries)) throw wrong("no list");
+  if (!Array.isArray(entries)) throw wrong("not a list");
   return entries;
 }
 

@@ -32,7 +32,7 @@ export function findS3Settings(env: Environment): S3Settings {
   if (credentials !== null) return { credentials, region: findS3Region(env) };
   const text = `no credentials for S3: not in the environment and not in ${credentialsFile} [${profile}]`;
   throw new CairnError("permission", text, {
-    hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; CAIRN_S3_ANONYMOUS=1 asks without",
+    hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; CAIRN_S3_ANONYMOUS=1 sends requests without credentials",
   });
 }
 
@@ -73,7 +73,7 @@ function fromProfile(section: ReadonlyMap<string, string> | undefined, file: str
   const secretAccessKey = section?.get("aws_secret_access_key") ?? "";
   if (accessKeyId === "" && secretAccessKey === "") return null;
   if (accessKeyId === "" || secretAccessKey === "")
-    throw new CairnError("usage", `${file}: the profile has one of aws_access_key_id and aws_secret_access_key only`);
+    throw new CairnError("usage", `${file}: the profile has only one of aws_access_key_id and aws_secret_access_key`);
   return withToken({ accessKeyId, secretAccessKey }, section?.get("aws_session_token"));
 }
 
@@ -88,7 +88,7 @@ function withToken(keys: { accessKeyId: string; secretAccessKey: string }, token
 export function checkCredentials(credentials: S3Credentials): void {
   for (const [name, value] of Object.entries(credentials)) {
     if (value === "" || /[^\x21-\x7e]/.test(value))
-      throw new CairnError("usage", `the ${name} for S3 is empty or has characters that none can have`);
+      throw new CairnError("usage", `the ${name} for S3 is empty or has invalid characters`);
   }
 }
 

@@ -26,7 +26,7 @@ interface Meaning {
 }
 
 const CREDENTIALS =
-  "the credentials are not known there or may not do this; AWS_PROFILE and AWS_ACCESS_KEY_ID choose others";
+  "the server does not know the credentials, or they lack the right; choose others with AWS_PROFILE or AWS_ACCESS_KEY_ID";
 
 /** Meanings of S3's own codes that say more than the status. */
 const BY_CODE: Readonly<Record<string, Meaning>> = {
@@ -34,7 +34,7 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   NoSuchKey: { code: "not_found" },
   InvalidBucketName: {
     code: "usage",
-    hint: "no bucket can be called so (3 to 63 of a-z, 0-9, - and .): correct its name in the address",
+    hint: "correct the bucket's name in the address (3 to 63 of a-z, 0-9, - and .)",
   },
   // Somebody swept it away as a leftover: all of it is sent again.
   NoSuchUpload: { code: "io" },
@@ -49,10 +49,10 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   ServiceUnavailable: { code: "busy" },
   XAmzContentSHA256Mismatch: {
     code: "io",
-    hint: "other bytes arrived than were signed, or the file is not what its name says",
+    hint: "the bytes were changed on their way, or the file does not match its name",
   },
   InvalidRange: { code: "damaged" },
-  EntityTooLarge: { code: "refused", hint: "the file is larger than the server takes" },
+  EntityTooLarge: { code: "refused", hint: "the file is larger than the server accepts" },
   QuotaExceeded: { code: "no_space", hint: FULL_HINT },
   StorageFull: { code: "no_space", hint: FULL_HINT },
   XMinioStorageFull: { code: "no_space", hint: FULL_HINT },
@@ -64,14 +64,14 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   InvalidAccessKeyId: { code: "permission", hint: CREDENTIALS },
   SignatureDoesNotMatch: {
     code: "permission",
-    hint: "the secret key is not that of the access key, or a proxy changes requests",
+    hint: "the secret key does not belong to the access key, or a proxy changes requests",
   },
   AccessDenied: { code: "permission", hint: CREDENTIALS },
   InvalidObjectState: { code: "unsupported", hint: "the file lies in an archive (Glacier): restore it there first" },
 };
 
 /** Hint for servers that do not look for the bucket in the host's name: these take the first part of the key for it. */
-export const BY_PATH_HINT = "if the server serves no buckets by host name, set CAIRN_S3_ADDRESSING=path";
+export const BY_PATH_HINT = "if the server does not find buckets by host name, set CAIRN_S3_ADDRESSING=path";
 
 const WRONG_REGION =
   /^(?:PermanentRedirect|TemporaryRedirect|Redirect|AuthorizationHeaderMalformed|IllegalLocationConstraintException|InvalidRegion)$/;
@@ -176,7 +176,7 @@ function meaningOf(status: number, s3Code: string): Meaning {
   if (status === 401 || status === 403) return { code: "permission", hint: CREDENTIALS };
   if (status === 404) return { code: "not_found" };
   if (status === 412) return { code: "already_exists" };
-  if (status === 413) return { code: "refused", hint: "the file is larger than the server takes" };
+  if (status === 413) return { code: "refused", hint: "the file is larger than the server accepts" };
   if (status === 416) return { code: "damaged" };
   if (status === 423 || status === 429 || status === 503) return { code: "busy" };
   if (status === 507) return { code: "no_space", hint: FULL_HINT };
@@ -184,5 +184,5 @@ function meaningOf(status: number, s3Code: string): Meaning {
     return { code: "unsupported", hint: "redirects are not followed: use the server's own address" };
   if (status === 501) return { code: "unsupported", hint: "the server does not know this part of S3" };
   if (status === 408 || status === 409 || status >= 500) return { code: "io" };
-  return { code: "unsupported", hint: "the address may not be that of an S3 server" };
+  return { code: "unsupported", hint: "check the address: the server may not be an S3 server" };
 }

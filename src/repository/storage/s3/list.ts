@@ -108,8 +108,8 @@ class Pages {
   }
 
   turn(count: number, next: string | null): void {
-    if (next === null || next === "") throw this.broken("there is more, and it does not say where");
-    if (this.#seen.has(next)) throw this.broken("it goes round in circles");
+    if (next === null || next === "") throw this.broken("it continues, but names no next page");
+    if (this.#seen.has(next)) throw this.broken("its pages repeat");
     this.#seen.add(next);
     this.#empty = count === 0 ? this.#empty + 1 : 0;
     this.#objects += count;
@@ -118,7 +118,7 @@ class Pages {
   }
 
   broken(why: string): CairnError {
-    return new CairnError("io", `${this.#doing} at ${this.#location}: the server's list makes no sense: ${why}`);
+    return new CairnError("io", `${this.#doing} at ${this.#location}: the server's list is invalid: ${why}`);
   }
 }
 
@@ -129,7 +129,7 @@ function readPage(body: Uint8Array, name: string, doing: string): XmlElement {
     "unsupported",
     `${doing}: the server answered ${JSON.stringify(root.name.slice(0, 80))}, not a list`,
     {
-      hint: "the address may not be that of an S3 server",
+      hint: "check the address: the server may not be an S3 server",
     },
   );
 }

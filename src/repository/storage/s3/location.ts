@@ -44,8 +44,9 @@ export function parseS3Location(rest: string): S3Place {
   }
   if (url !== null && /[?#]/.test(text)) throw wrong("must end with a path, without ? and #");
   const [bucket = "", ...parts] = path.split("/");
-  if (bucket === "") throw wrong("has no name of a bucket after the host");
-  if (!BUCKET.test(bucket)) throw wrong(`names the bucket ${JSON.stringify(bucket)}, as no bucket can be called`);
+  if (bucket === "") throw wrong("has no bucket name after the host");
+  if (!BUCKET.test(bucket))
+    throw wrong(`names the bucket ${JSON.stringify(bucket)}, which is no valid name of a bucket`);
   return { endpoint, bucket, prefix: cleanPrefix(parts.join("/")) };
 }
 
@@ -55,13 +56,13 @@ function cleanPrefix(text: string): string {
   if (prefix === "" || prefix === ".") return "";
   if (prefix === ".." || prefix.startsWith("../")) throw wrong("leads out of its bucket");
   if (/[\x00-\x1f\x7f]/.test(prefix) || Buffer.byteLength(prefix) > MAX_PREFIX_BYTES || !prefix.isWellFormed())
-    throw wrong(`has a path that no key can begin with (control characters, or more than ${MAX_PREFIX_BYTES} bytes)`);
+    throw wrong(`has a path that is invalid in a key (control characters, or more than ${MAX_PREFIX_BYTES} bytes)`);
   return prefix;
 }
 
 function wrong(why: string): CairnError {
   return new CairnError("usage", `the repository's address ${why}`, {
-    hint: "it looks like s3:https://host/bucket/path; credentials are taken from the environment or ~/.aws/credentials",
+    hint: "an address looks like s3:https://host/bucket/path; credentials are taken from the environment or ~/.aws/credentials",
   });
 }
 

@@ -136,7 +136,10 @@ async function sendPart(
   const answer = await requests.send({ method: "PUT", key, query, body: bytes, doing, signal, ...headers });
   const tag = answer.headers.etag;
   if (tag !== undefined && tag !== "" && tag.length <= 200) return tag;
-  throw new CairnError("io", `${doing} at ${requests.location}: the server took part ${number} and gave it no tag`);
+  throw new CairnError(
+    "io",
+    `${doing} at ${requests.location}: the server accepted part ${number}, but returned no ETag`,
+  );
 }
 
 async function complete(requests: S3Requests, upload: Upload, tags: readonly string[]): Promise<void> {

@@ -186,7 +186,7 @@ async function readBody(answer: IncomingMessage, wanted: { limit: number; whole:
   const { limit, whole } = wanted;
   const said = answer.headers["content-length"];
   const stated = whole && said !== undefined ? Number(said) : null;
-  if (stated !== null && !(stated <= limit)) return `the answer has ${said} bytes; ${limit} is the most that is taken`;
+  if (stated !== null && !(stated <= limit)) return `the answer has ${said} bytes; at most ${limit} are accepted`;
   const memory = stated !== null && stated <= AT_ONCE ? Buffer.allocUnsafeSlow(stated) : null;
   const parts: Buffer[] = [];
   let size = 0;

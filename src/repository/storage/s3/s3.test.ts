@@ -177,10 +177,10 @@ describe("errors", () => {
     [500, "InternalError", "io", /./],
     [400, "RequestTimeout", "io", /./],
     [501, "NotImplemented", "unsupported", /./],
-    [507, "QuotaExceeded", "no_space", /make room there and run it again/],
-    [507, "XMinioStorageFull", "no_space", /make room there and run it again/],
-    [507, "", "no_space", /make room there and run it again/],
-    [400, "InvalidBucketName", "usage", /no bucket can be called so/],
+    [507, "QuotaExceeded", "no_space", /make room there and run the command again/],
+    [507, "XMinioStorageFull", "no_space", /make room there and run the command again/],
+    [507, "", "no_space", /make room there and run the command again/],
+    [400, "InvalidBucketName", "usage", /correct the bucket's name/],
     [301, "PermanentRedirect", "usage", /AWS_REGION/],
     [302, "", "unsupported", /redirect/],
     [418, "", "unsupported", /S3 server/],
@@ -275,8 +275,8 @@ describe("errors", () => {
   test("silence is ended and called so", async () => {
     const { server, storage } = await pair({}, { silenceMs: 50 });
     server.faults.push(() => true);
-    await assert.rejects(storage.load("data", NAME), coded("io", /silence/));
-    await assert.rejects(storage.saveFile("data", NAME, temporary(BYTES)), coded("io", /silence/));
+    await assert.rejects(storage.load("data", NAME), coded("io", /no data for/));
+    await assert.rejects(storage.saveFile("data", NAME, temporary(BYTES)), coded("io", /no data for/));
   });
 });
 

@@ -151,7 +151,7 @@ export class S3Storage implements Storage {
     const size = await this.#size(key, { doing, signal: kind === "locks" ? undefined : signalOf(call) });
     // S3 calls the removal of what is not there a success; whether it may be removed is told of that, too.
     await this.#requests.send({ method: "DELETE", key, doing, signal: signalOfWrite(kind, call) });
-    if (size === null) throw new CairnError("not_found", `${doing} at ${this.location}: it is not there`);
+    if (size === null) throw new CairnError("not_found", `${doing} at ${this.location}: there is no such file`);
   }
 
   async sync(): Promise<void> {}
@@ -238,7 +238,7 @@ export class S3Storage implements Storage {
   async #loadNothing(key: string, range: ByteRange, asked: Look): Promise<Uint8Array> {
     const { doing } = asked;
     const size = await this.#size(key, asked);
-    if (size === null) throw new CairnError("not_found", `${doing} at ${this.location}: it is not there`);
+    if (size === null) throw new CairnError("not_found", `${doing} at ${this.location}: there is no such file`);
     if (range.offset > size) throw beyond(range, size, doing);
     return new Uint8Array(0);
   }
@@ -252,11 +252,11 @@ export class S3Storage implements Storage {
     if (sent === null)
       throw new CairnError(
         "unsupported",
-        `${doing} at ${this.location}: the server does not answer for parts of a file`,
+        `${doing} at ${this.location}: the server does not support reading parts of a file`,
       );
     if (sent.total !== null && offset + length > sent.total) throw beyond(range, sent.total, doing);
     if (sent.first !== offset || answer.body.length !== length)
-      throw new CairnError("io", `${doing} at ${this.location}: other bytes came than were asked for`);
+      throw new CairnError("io", `${doing} at ${this.location}: the server returned other bytes than were requested`);
   }
 
   /** Bytes, or null where there is no such object. */
@@ -265,7 +265,7 @@ export class S3Storage implements Storage {
     if (answer.status === 404) return null;
     const size = Number(answer.headers["content-length"] ?? Number.NaN);
     if (Number.isSafeInteger(size) && size >= 0) return size;
-    throw new CairnError("unsupported", `${doing} at ${this.location}: the server tells no size`);
+    throw new CairnError("unsupported", `${doing} at ${this.location}: the server does not tell the file's size`);
   }
 
   #key(kind: FileKind, name: string): string {
@@ -290,7 +290,7 @@ export async function openS3Storage(rest: string, options: OpenStorageOptions = 
   const env = options.env ?? process.env;
   const addressing = env["CAIRN_S3_ADDRESSING"] || undefined;
   if (addressing !== undefined && addressing !== "path" && addressing !== "host")
-    throw new CairnError("usage", `CAIRN_S3_ADDRESSING is ${JSON.stringify(addressing)}; path and host are known`);
+    throw new CairnError("usage", `CAIRN_S3_ADDRESSING is ${JSON.stringify(addressing)}; expected path or host`);
   const place = parseS3Location(rest);
   const anonymous = env["CAIRN_S3_ANONYMOUS"] === "1";
   const settings = anonymous ? { credentials: null, region: findS3Region(env) } : findS3Settings(env);

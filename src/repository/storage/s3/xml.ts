@@ -29,7 +29,7 @@ export function parseXml(bytes: Uint8Array, doing = "cannot read an answer"): Xm
     return new XmlReader(new TextDecoder("utf-8", { fatal: true }).decode(bytes)).root();
   } catch (error) {
     const why = error instanceof CairnError ? error.message : "it is not UTF-8";
-    throw new CairnError("io", `${doing}: the server's XML is none: ${why}`);
+    throw new CairnError("io", `${doing}: the server's answer is not valid XML: ${why}`);
   }
 }
 
@@ -113,7 +113,7 @@ function decodeEntities(text: string): string {
     const digits = /^#(?:x([0-9A-Fa-f]{1,6})|([0-9]{1,7}))$/.exec(name);
     const code = digits === null ? 0 : digits[1] === undefined ? Number(digits[2]) : Number.parseInt(digits[1], 16);
     if (code === 0 || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
-      throw broken(`the entity ${whole.slice(0, 12)}`);
+      throw broken(`the unknown entity ${whole.slice(0, 12)}`);
     return String.fromCodePoint(code);
   });
 }

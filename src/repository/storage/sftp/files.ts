@@ -71,7 +71,7 @@ export async function readWhole(session: SftpSession, handle: SftpHandle, paced:
   await paced(came);
   if (came >= size) return Uint8Array.prototype.slice.call(head, 0, size);
   if (size > LARGEST_FILE) {
-    throw new CairnError("damaged", `the file has ${size} bytes, which is more than a repository's files have`);
+    throw new CairnError("damaged", `the file has ${size} bytes, more than any file of a repository`);
   }
   const parts: Buffer[] = [];
   for (let at = 0; at < size; at += AT_ONCE) {
@@ -130,7 +130,7 @@ export async function makeFolder(session: SftpSession, path: string): Promise<vo
     const there = await session.statIfThere(path);
     if (there === null) throw error;
     if (!isDirectory(there))
-      throw new CairnError("already_exists", `${path} is there and is no folder`, { cause: error });
+      throw new CairnError("already_exists", `${path} exists and is no folder`, { cause: error });
   }
 }
 
@@ -197,17 +197,17 @@ export async function flush(session: SftpSession, path: string, size: number): P
   const lost = (found: string): CairnError =>
     new CairnError(
       "damaged",
-      `${path} was saved with ${size} bytes and ${found}: the server has lost what it had taken`,
+      `${path} was saved with ${size} bytes and ${found}: the server has lost data that it accepted`,
     );
   let handle: SftpHandle;
   try {
     handle = await session.open(path);
   } catch (error) {
-    throw statusOf(error) === SFTP_STATUS.noSuchFile ? lost("is not there any more") : error;
+    throw statusOf(error) === SFTP_STATUS.noSuchFile ? lost("is gone now") : error;
   }
   try {
     const [there] = await Promise.all([session.size(handle), session.sync(handle)]);
-    if (there !== size) throw lost(`has ${there}`);
+    if (there !== size) throw lost(`has ${there} now`);
   } finally {
     session.closeLater(handle);
   }

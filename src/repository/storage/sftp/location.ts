@@ -37,7 +37,7 @@ function ofCopyForm(rest: string): SftpLocation {
   if (match === null) throw notOne(rest, "a colon between host and path");
   const [, user, host, path] = match;
   if (user === undefined && AS_PASSWORD.test(path!))
-    throw noPassword("; a path that begins so is written behind ./, as in sftp:host:./a@b:c");
+    throw noPassword("; write ./ before a path that begins so, as in sftp:host:./a@b:c");
   return { user: userOf(user, rest), host: hostOf(host!, rest), port: undefined, path: pathOf(path!, rest) };
 }
 
@@ -55,8 +55,8 @@ function ofUrl(rest: string): SftpLocation {
 }
 
 function noPassword(otherwise = ""): CairnError {
-  return new CairnError("usage", "a location has no place for a password", {
-    hint: `everybody on this machine could read it; use a key or an agent${otherwise}`,
+  return new CairnError("usage", "a location must not have a password in it", {
+    hint: `use a key or an agent: every user of this machine could read the password${otherwise}`,
   });
 }
 
@@ -99,7 +99,7 @@ function pathOf(path: string, rest: string): string {
 
 function notOne(rest: string, wanted: string): CairnError {
   const found = JSON.stringify(`sftp:${rest.replace(/:[^:@/]*@/, ":…@")}`);
-  return new CairnError("usage", `the location of an SFTP repository has ${wanted}, found ${found}`, {
+  return new CairnError("usage", `the location of an SFTP repository needs ${wanted}, found ${found}`, {
     hint: `for example ${EXAMPLES}`,
   });
 }

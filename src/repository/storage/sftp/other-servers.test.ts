@@ -73,12 +73,12 @@ test("an answer that is not one to what was asked ends the connection", async (t
   };
   for (const [what, answer] of Object.entries(packets)) {
     const { storage } = await serve(t, { answer }, Buffer.alloc(10));
-    const failed = { code: "io", message: /not one to what was asked/ };
+    const failed = { code: "io", message: /does not fit the request/ };
     await assert.rejects(storage.load("index", NAME), failed, what);
   }
 });
 
 test("a shell that prints something by itself is named as that", async (t) => {
   const { storage } = await serve(t, { greeting: "Welcome to this machine\n" });
-  await assert.rejects(storage.list("index"), { code: "unsupported", message: /what poor sends is not SFTP/ });
+  await assert.rejects(storage.list("index"), { code: "unsupported", message: /the answer of poor is not SFTP/ });
 });

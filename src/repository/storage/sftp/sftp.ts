@@ -356,7 +356,7 @@ export class SftpStorage implements Storage {
       else await renameWithout(session, temporary, { path, source });
     } catch (error) {
       if (statusOf(error) !== SFTP_STATUS.noSuchFile) throw error;
-      throw new CairnError("io", "somebody removed the unfinished file", { cause: error });
+      throw new CairnError("io", "another program removed the unfinished file", { cause: error });
     }
   }
 
@@ -422,7 +422,7 @@ export class SftpStorage implements Storage {
     if (room.readOnly)
       return new CairnError("permission", `the server's file system is read-only: ${cause}`, { cause: error });
     if (room.free >= bytes) return error;
-    return new CairnError("no_space", `${room.free} bytes are free, ${bytes} are wanted: ${cause}`, {
+    return new CairnError("no_space", `${room.free} bytes are free, ${bytes} are needed: ${cause}`, {
       hint: FULL_HINT,
       cause: error,
     });

@@ -108,17 +108,17 @@ const MEANINGS: readonly (readonly [RegExp, ErrorCode, (at: string) => string])[
     /host key verification failed/i,
     "refused",
     (at) =>
-      `see what \`ssh ${at}\` says: confirm a new server's key there when its fingerprint is right; where a known one has changed, somebody may be in between`,
+      `run \`ssh ${at}\` and confirm a new server's key if its fingerprint is right; if a known key has changed, somebody may intercept the connection`,
   ],
   [
     /permission denied|too many authentication failures/i,
     "permission",
     (at) =>
-      `see whether \`ssh ${at}\` works without a question; name a key by IdentityFile in ~/.ssh/config, or load it with ssh-add`,
+      `check that \`ssh ${at}\` works without a prompt; name a key by IdentityFile in ~/.ssh/config, or load it with ssh-add`,
   ],
   [/could not resolve hostname.*(?:not known|no address|no data)/i, "usage", () => "check the location"],
   [/unable to negotiate|no matching .* found/i, "unsupported", () => "see ssh_config(5) for older algorithms"],
-  [/subsystem request failed/i, "unsupported", () => "the server's configuration needs a Subsystem sftp"],
+  [/subsystem request failed/i, "unsupported", () => "add a Subsystem sftp to the configuration of the server's sshd"],
   [
     /bad configuration option|bad owner or permissions|terminating, \d+ bad|can't open user config file/i,
     "usage",

@@ -245,9 +245,9 @@ export class SftpWire {
   }
 
   #failFormat(): void {
-    if (this.#isOpen) return this.#fail("the server's answer is not one to what was asked");
-    const hint = "the user's shell there must print nothing by itself where nobody is at a terminal";
-    this.#fail(`what ${this.#name} sends is not SFTP`, "unsupported", hint);
+    if (this.#isOpen) return this.#fail("the server's answer does not fit the request");
+    const hint = "the user's shell on the server must print nothing if it has no terminal";
+    this.#fail(`the answer of ${this.#name} is not SFTP`, "unsupported", hint);
   }
 
   #read(packet: Buffer): void {
