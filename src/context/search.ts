@@ -44,8 +44,7 @@ export async function find(store: ContextStore, query: string, options: SearchOp
   const path = parseUri(under);
   if (!Number.isInteger(limit) || limit < 1 || limit > MOST)
     throw new CairnError("usage", `limit must be 1 to ${MOST}, found ${limit}`);
-  if (query.trim() === "")
-    throw new CairnError("usage", "the query is empty", { details: { field: "query" } });
+  if (query.trim() === "") throw new CairnError("usage", "the query is empty", { details: { field: "query" } });
   if (mode === "semantic" && lacksModel) throw modelMissing("a search by meaning");
   if (mode === "semantic" && !hasVectors)
     throw new CairnError("usage", "the store has no vectors", { hint: "search it by words" });

@@ -42,7 +42,7 @@ test("backup create says why all of a database was stored again", async () => {
   const fake = fakeLibrary({ createBackup: () => ({ ...CREATED, databases }) });
   const { stdout } = await runFake(["backup", "create", "-r", "x"], { fake });
   assert.deepEqual(stdout.trimEnd().split("\n").slice(2), [
-    "  data/app.db was stored completely: 19000 of 20000 pages changed, as VACUUM does",
+    "  data/app.db was stored completely: 19000 of 20000 pages changed, as after VACUUM",
   ]);
 });
 
