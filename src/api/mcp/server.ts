@@ -10,7 +10,8 @@ import type { CallOptions, Progress } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
 import { NoDaemon } from "../client/connection.ts";
-import { describeTool, type Tool, TOOLS } from "./tools.ts";
+import type { Tool } from "../../verbs/kinds/tool.ts";
+import { describeTool, TOOLS } from "./tools.ts";
 
 export interface OpenWorkspace {
   /** Opens the client of the folder. `adopts`: a folder that is not kept yet is adopted. */

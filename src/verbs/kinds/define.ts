@@ -2,6 +2,7 @@ import type { OpenRepository } from "../../backup/open/open-repository.ts";
 import type { GenericSchema, Of, Schema } from "../../contract/schema.ts";
 import type { Argument, Call, Declared, How, Rights, Verb } from "../../contract/verb.ts";
 import type { Hand, LibraryHand, Opened } from "../../operations/hand.ts";
+import type { Tool } from "./tool.ts";
 import type { ControlPaths } from "../../workspace/place/control-layout.ts";
 
 /** Constructors of verbs. A verb's file loads the code that carries it out when it is called, and not before. */
@@ -57,7 +58,7 @@ export function workspaceVerb<
   O extends GenericSchema | null = null,
   R extends GenericSchema = Schema<void>,
   H extends How = "promise",
->(declared: Declared<T, O, R, H> & WorkspaceRun<T, O, R, H>): Known<T, O, R, H> {
+>(declared: Declared<T, O, R, H> & WorkspaceRun<T, O, R, H> & { tool?: Tool }): Known<T, O, R, H> & { tool?: Tool } {
   return known(declared);
 }
 

@@ -1,8 +1,28 @@
+import { isAbsolute } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { shortId, TARGET, type Tool } from "../kinds/tool.ts";
 import { target } from "../../contract/words.ts";
 import { ForkOptions, ForkResult } from "../../contract/points.ts";
-import { place } from "../../contract/schema.ts";
+import { place, text } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
+
+const tool: Tool = {
+  title: "Start a second folder from a save point",
+  about:
+    "Writes a save point into a new folder, which becomes an independent workspace. Use it to try something without touching the first folder.",
+  takes: { target: TARGET, path: text("the new folder, absolute; absent or empty") },
+  output: ForkResult,
+  changes: true,
+  async run(client, given, options) {
+    if (!isAbsolute(String(given["path"])))
+      throw new CairnError("usage", "path must be absolute", {
+        hint: "give an absolute path: the server's current folder may differ from yours",
+      });
+    const data = await client.fork(given["target"] as string, given["path"] as string, options);
+    return { data, words: `forked ${shortId(data.started_from)} into ${data.workspace.path}` };
+  },
+};
 
 export const fork = workspaceVerb({
   about: "Starts a new workspace from a save point, in an absent or empty folder.",
@@ -15,6 +35,7 @@ export const fork = workspaceVerb({
   agents: ["name"],
   seals: true,
   makesFolder: true,
+  tool,
   run: async ({ workspace, parts }, point, path, options) =>
     (await import("../../operations/directories/fork.ts")).fork(workspace, { point, path }, { ...options, parts }),
 });

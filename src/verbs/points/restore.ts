@@ -1,11 +1,26 @@
+import { optionsOf, TARGET, PATHS, restored, type Tool } from "../kinds/tool.ts";
 import { RestoreOptions, RestorePlan, RestoreResult, throughSqlite } from "../../contract/points.ts";
-import { object, opt, text } from "../../contract/schema.ts";
+import { object, opt, pick, text } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
 import { CallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 const wentBack = (restored: RestoreResult) =>
   restored.restored_to === null ? null : { type: "restore", data: restored };
+
+const tool: Tool = {
+  title: "Go back to a save point",
+  about:
+    "Makes the folder, or some paths, equal to a save point. The current state is saved first: `undo` brings it back.",
+  takes: { target: TARGET, paths: PATHS, ...pick(RestoreOptions, "keepPresent") },
+  output: RestoreResult,
+  changes: true,
+  async run(client, given, options) {
+    const names = ["target", "paths", "keepPresent"];
+    const data = await client.restore(optionsOf<RestoreOptions>(given, names, options));
+    return { data, words: restored(data) };
+  },
+};
 
 export const restore = workspaceVerb({
   about: "Saves the current state, then makes the folder equal to a save point.",
@@ -20,6 +35,7 @@ export const restore = workspaceVerb({
   makesPoint: "undo",
   changesPoints: true,
   event: wentBack,
+  tool,
   run: async ({ workspace }, { to, ...options }) => {
     if (to === undefined) return (await import("../../operations/restore.ts")).restore(workspace, options);
     return (await import("../../operations/directories/fork.ts")).restoreTo(workspace, { ...options, to });

@@ -1,7 +1,20 @@
-import { RestorePlan, RestoreResult, UndoOptions, throughSqlite } from "../../contract/points.ts";
+import { restored, type Tool } from "../kinds/tool.ts";
+import { RestorePlan, RestoreResult, throughSqlite, UndoOptions } from "../../contract/points.ts";
 import { object } from "../../contract/schema.ts";
 import { WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
+
+const tool: Tool = {
+  title: "Undo the last restore",
+  about: "Brings back the state before the last restore or undo.",
+  takes: {},
+  output: RestoreResult,
+  changes: true,
+  async run(client, _given, options) {
+    const data = await client.undo(options);
+    return { data, words: restored(data) };
+  },
+};
 
 export const undo = workspaceVerb({
   about: "Undoes the last restore or undo.",
@@ -15,6 +28,7 @@ export const undo = workspaceVerb({
   makesPoint: "undo",
   changesPoints: true,
   event: (undone) => ({ type: "undo", data: undone }),
+  tool,
   run: async ({ workspace }, options) => (await import("../../operations/restore.ts")).undo(workspace, options),
 });
 
@@ -29,7 +43,6 @@ export const planUndo = workspaceVerb({
   agents: [],
   seals: true,
   reads: true,
-  opensPaths: throughSqlite,
   run: async ({ workspace }, options) =>
     (await import("../../operations/restore-plan.ts")).planUndo(workspace, options),
 });
