@@ -315,7 +315,7 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
         const named = done.warnings.map((warning) => warning.split(" ")[0]).toSorted();
         assert.deepEqual(named, ["f", "gone"]);
         assert.deepEqual(cairnOk(["status", folder]).data["changes"], { added: 0, modified: 0, removed: 0 });
-        assert.match(cairn(["doctor", "-C", folder]).stdout, /holds files that a program changed/);
+        assert.match(cairn(["doctor", "-C", folder]).stdout, /holds files that/);
         cairnOk(["undo", "-C", folder]);
         assert.equal(fs.readFileSync(file, "utf8"), "second\n");
       },

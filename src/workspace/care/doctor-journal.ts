@@ -38,7 +38,7 @@ export function* journalFindings(workspace: Workspace): Iterable<StoreFinding> {
     yield {
       kind: "kept",
       severity: "info",
-      detail: `${place} keeps what an interrupted ${name.split("-")[0]} left (${namesIn(place).toSorted().join(", ")}); remove it when you no longer need it`,
+      detail: `${place} holds files that an interrupted ${name.split("-")[0]} left (${namesIn(place).toSorted().join(", ")}); remove it when you no longer need it`,
     };
   }
 }
