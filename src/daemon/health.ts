@@ -108,7 +108,7 @@ async function recoverTrees(
   let made = 0;
   for (const folder of foldersOfPoints(control)) {
     const [tree, record] = [join(folder, "tree"), join(folder, "descriptor.json")];
-    const isLost = damaged.some(({ detail }) => detail.startsWith(`${record} is not there`));
+    const isLost = damaged.some(({ detail }) => detail.startsWith(`${record} `));
     if (!isLost || known.has(tree) || isThere(record) || !isThere(tree)) continue;
     const identity = recordedIdentity(join(folder, "tree-identity"));
     if (identity !== null && identityOfTree(tree) !== identity) continue;
