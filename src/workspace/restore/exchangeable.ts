@@ -19,6 +19,8 @@ import type { Workspace } from "../open/workspace.ts";
 /** Tells whether whole trees may change places, or stand for each other, and why not. */
 
 const HOLDERS_BUDGET_MS = 100;
+/** An exchange that was asked for goes on if processes cannot be asked, so time alone must not be the reason. */
+const SURE_BUDGET_MS = 5_000;
 
 /**
  * Tells why a writable copy of a point's tree would not be the point's state; null where it would. No walk: what the
@@ -83,13 +85,13 @@ function mayMove(root: Buffer, { descriptor }: Point): boolean {
 
 /** Names who would go on working in what was displaced; null where nobody does. */
 export function whyHeld(root: Buffer, isSure: boolean): string | null {
-  const { reason, isAll } = lookForHolders(root);
+  const { reason, isAll } = lookForHolders(root, isSure ? SURE_BUDGET_MS : HOLDERS_BUDGET_MS);
   return reason ?? (isAll || isSure ? null : "Cairn cannot find out if a process has files of the folder open");
 }
 
 /** Holds the folder's databases if some processes cannot be asked; tells why where that cannot be. */
 export async function holdUnseen(root: Buffer, signal?: AbortSignal): Promise<string | QuietDatabase | null> {
-  if (lookForHolders(root).isAll) return null;
+  if (lookForHolders(root, SURE_BUDGET_MS).isAll) return null;
   const { DatabaseProcess } = await import("../../capture/sqlite/database-process.ts");
   const sqlite = new DatabaseProcess();
   try {
@@ -101,8 +103,8 @@ export async function holdUnseen(root: Buffer, signal?: AbortSignal): Promise<st
   }
 }
 
-function lookForHolders(root: Buffer): { reason: string | null; isAll: boolean } {
-  const { holders, unknown } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS });
+function lookForHolders(root: Buffer, budgetMs: number): { reason: string | null; isAll: boolean } {
+  const { holders, unknown } = findHolders(root, { budgetMs });
   const [first] = holders;
   const reason =
     first === undefined ? null : `process ${first.pid} (${first.command}) has the folder, or a file in it, open`;
