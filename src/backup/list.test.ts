@@ -26,7 +26,7 @@ test("the latest snapshot is warned of when a wrong clock has dated it in the fu
   assert.equal(id, "2");
   assert.match(
     warning!,
-    /^snapshot 22222222 counts as the latest because its date lies in the future: .*, and 33333333 is the newest/,
+    /^snapshot 22222222 counts as the latest because its date lies in the future: .*; 33333333 is the newest/,
   );
   assert.match(warningsOf(listingOf(50_000))[1][0]!, /Z$/);
   // Another machine's clock, or its zone, may be a few hours ahead.
