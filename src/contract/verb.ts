@@ -11,48 +11,51 @@ export interface Argument<N extends string = string, S extends v.GenericSchema =
 /** `promise`: one answer; `stream`: one after the other; `at once`: without waiting. */
 export type How = "promise" | "stream" | "at once";
 
-/** Rules for calls over the socket, over HTTP and by tokens; a process that has the library in it may make every call. */
+/** Rules by which a daemon serves a verb over its socket, HTTP and MCP. A process that loads the library may call every verb. */
 export interface Rights {
   /**
-   * The people who may make the call: `owners` of the folder and operators; `writers`: also anybody who may write to the folder;
-   * `operators` whom no token narrows; `kernel`: callers on the Unix socket without a token.
+   * People who may make the call. `owners`: the folder's owner and operators. `writers`: also users with write access to the folder.
+   * `operators`: those without a narrowed token. `kernel`: callers on the Unix socket without a token.
    */
   readonly by?: "owners" | "writers" | "operators" | "kernel";
-  /** Options that an agent may give, none of which loses or weakens anything. Absent: the call is not for agents. */
+  /** Options that an agent may give; none of them loses or weakens anything. If absent, agents may not make the call. */
   readonly agents?: readonly string[];
-  /** It only reads: any number of such calls run at once, and beside a call that changes something. */
+  /** The call only reads, so it can run beside every other call. */
   readonly looks?: true;
-  /** It changes nothing that lasts, or lasts as long as its caller likes: it is no job, and takes no idempotency key. */
+  /** The call changes nothing durable, or lasts as long as its caller wants: it cannot be a job and takes no idempotency key. */
   readonly passing?: true;
-  /** Reason why no daemon does it. */
+  /** Reason why no daemon serves the verb. */
   readonly unserved?: string;
-  /** The daemon checks its places itself, so that people may name them. */
+  /** The daemon checks the paths in the options itself, so people may name paths. */
   readonly checksPlaces?: true;
-  /** The kind of cause that the points of an agent's call have. */
+  /** The kind of cause that the save points of an agent's call have. */
   readonly agentCause?: "tool_call";
-  /** It opens files in the folder by their paths, by which whoever may write there could lead a daemon elsewhere. */
+  /**
+   * The call opens files in the folder by path. A user with write access to the folder could redirect a daemon by a link, so agents
+   * and other users are refused.
+   */
   readonly opensPaths?: true | ((call: Readonly<Record<string, unknown>>) => boolean);
-  /** It gives content, of which a caller gets what the bits in the point let them read. */
+  /** The call returns content of a file; its mode bits in the save point decide if the caller may read it. */
   readonly givesContent?: true;
-  /** It makes a folder and serves it: an agent's beside the workspace alone. */
+  /** The call makes a folder that the daemon serves afterwards. An agent's folder must be beside the workspace. */
   readonly makesFolder?: true;
-  /** It tells that a folder has moved, which is served at its new place from then on. */
+  /** The call records that a folder was moved; the daemon serves it at the new path afterwards. */
   readonly movesFolder?: true;
-  /** The point that it makes: by it an interrupted call with an idempotency key is known to be done. */
+  /** The save point that the call makes. It shows if a call with an idempotency key was done before the daemon was killed. */
   readonly makesPoint?: "save" | "undo";
-  /** It adds or removes points. */
+  /** The call adds or removes save points. */
   readonly changesPoints?: true;
-  /** Applications that offered to are asked to write nothing meanwhile. */
+  /** The daemon asks applications that offered a freeze to stop writing during the call. */
   readonly freezes?: true;
-  /** The daemon adds to its answer if it watches the folder. */
+  /** The daemon adds `watched` to the answer. */
   readonly addsWatched?: true;
-  /** It lasts as long as its caller likes, and counts as no call meanwhile. */
+  /** The call lasts until its caller ends it, and does not count against the limit of concurrent calls. */
   readonly lasts?: true;
-  /** It has a line in the daemon's log, though it changes no workspace. */
+  /** The daemon logs the call, though it changes no workspace. */
   readonly logged?: true;
 }
 
-/** A thing that Cairn can do: its input, its output, its errors, and who may ask for it. */
+/** An operation of Cairn: its input, output, errors and rights. */
 export interface Verb extends Rights {
   /** one sentence */
   readonly about: string;
@@ -63,9 +66,9 @@ export interface Verb extends Rights {
   /** codes that a caller may want to tell apart */
   readonly errors: readonly ErrorCode[];
   readonly how: How;
-  /** The event that its answer is; null where it changed nothing. */
+  /** Returns the event of an answer; null if the call changed nothing. */
   readonly event?: (answer: never) => VerbEvent | null;
-  /** The line of its command, whose `--json` data is the output; or the data by line. */
+  /** The verb's command line, if the command's `--json` data is the output; else the data by command line. */
   readonly command?: string | Readonly<Record<string, AnySchema>>;
 }
 
@@ -79,7 +82,7 @@ export interface VerbEvent {
   data: object;
 }
 
-/** A verb as its file declares it: everything but what carries it out. */
+/** Fields of a verb without the function that carries it out. */
 export interface Declared<
   T extends readonly Argument[],
   O extends v.GenericSchema | null,

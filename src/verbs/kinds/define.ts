@@ -5,36 +5,36 @@ import type { Hand, LibraryHand, Opened } from "../../operations/hand.ts";
 import type { Tool } from "./tool.ts";
 import type { ControlPaths } from "../../workspace/place/control-layout.ts";
 
-/** Constructors of verbs. A verb's file loads the code that carries it out when it is called, and not before. */
+/** Constructors of verbs. The code behind `run` is imported when the verb is called. */
 
 type Given<T, O> = Call<{ takes: T; options: O }>;
 
-/** Result of the function that carries a verb out. */
+/** Result of `run`. */
 type Carried<R extends GenericSchema, H> = H extends "stream"
   ? AsyncIterable<Of<R>> | Promise<AsyncIterable<Of<R>>>
   : Of<R> | Promise<Of<R>>;
 
-/** A verb of a workspace: what it needs, and the function that carries it out. */
+/** Needs of a verb of a workspace, and the function that carries it out. */
 export type WorkspaceRun<T, O, R extends GenericSchema, H> =
   | {
       /** a workspace */
       needs?: undefined;
-      /** It may need contents or digests: a point that only a clone holds is sealed, and the verb begins anew. */
+      /** The verb may need contents or digests. A save point that only a clone holds is sealed first. */
       seals?: boolean | ((...given: Given<T, O>) => boolean);
-      /** It only reads: a pack that another process moved away meanwhile is looked up once more. */
+      /** The verb only reads, so it is tried again if another process moved a pack away. */
       reads?: boolean;
-      /** Absent for a method of the client itself. */
+      /** Absent if the client class has the method itself. */
       run?: (hand: Hand, ...given: Given<T, O>) => Carried<R, H>;
     }
   | { needs: "control"; run(control: ControlPaths, ...given: Given<T, O>): Carried<R, H> }
   | { needs: "nothing"; run(opened: Opened, ...given: Given<T, O>): Carried<R, H> };
 
-/** A verb of a repository, on a view of it that belongs to the call; one that streams hands over piece by piece. */
+/** `access` is the call's own view of the repository. A verb that streams passes each piece to `hand`. */
 type RepositoryRun<T, O, R extends GenericSchema, H> = H extends "stream"
   ? (access: OpenRepository, hand: (piece: Of<R>) => Promise<void>, ...given: Given<T, O>) => Promise<void>
   : (access: OpenRepository, ...given: Given<T, O>) => Carried<R, H>;
 
-/** A verb whose types are known, with its rights. */
+/** A verb with the types of its schemas. */
 type Known<T, O, R, H> = Rights &
   Pick<Verb, "command" | "event"> & {
     about: string;
