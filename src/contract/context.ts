@@ -10,7 +10,7 @@ export const contextErrors = ["not_found", "usage", "busy", "unsupported"] as co
 
 export const EmbeddingProvider = oneOf(
   ["embedded", "openai", "none"],
-  "`embedded`: the model of the package cairnstate-model; `openai`: an endpoint with OpenAI's API; `none`: no vectors, search by words only",
+  "`embedded` (default): the English model of the package cairnstate-model; `openai`: an endpoint with OpenAI's API; `none`: no vectors, search by words only",
 );
 export type EmbeddingProvider = Of<typeof EmbeddingProvider>;
 
@@ -93,7 +93,9 @@ export const FindInContextOptions = object({
   ...CallOptions.entries,
   under: opt(text("only at or below this URI")),
   limit: opt(count("at most this many results; default 10")),
-  mode: opt(oneOf(["both", "semantic", "words"], "how to search: by meaning, by words, or both")),
+  mode: opt(
+    oneOf(["both", "semantic", "words"], "search by meaning (`semantic`), by words (`words`), or `both` (default)"),
+  ),
 });
 export type FindInContextOptions = Of<typeof FindInContextOptions>;
 export const ContextHit = object({
