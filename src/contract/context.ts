@@ -142,11 +142,14 @@ export const CheckContextResult = object({
 });
 export type CheckContextResult = Of<typeof CheckContextResult>;
 
-const Layout = oneOf(["A", "B", "C"], "layout of the bundle; default `C`, or `B` for content of `agent` or `session`");
+const Layout = oneOf(
+  ["A", "B", "C"],
+  "layout of the bundle: `A`, `B` or `C`; default `C`, or `B` for content of `agent` or `session`",
+);
 export const ExportBundleOptions = object({
   ...CallOptions.entries,
   layout: opt(Layout),
-  includeVectors: opt(flag("include the vectors")),
+  includeVectors: opt(flag("include the vectors, for a store with the same embedding model")),
 });
 export type ExportBundleOptions = Of<typeof ExportBundleOptions>;
 export const ExportBundleResult = object({
@@ -161,11 +164,13 @@ export type ExportBundleResult = Of<typeof ExportBundleResult>;
 export const exportErrors = [...contextErrors, "already_exists"] as const;
 
 const bringing = {
-  onConflict: opt(oneOf(["fail", "overwrite", "skip"], "what to do if the content exists already; default `fail`")),
+  onConflict: opt(
+    oneOf(["fail", "overwrite", "skip"], "if the content exists already: `fail` (default), `overwrite` or `skip`"),
+  ),
   vectorMode: opt(
     oneOf(
       ["auto", "recompute", "require"],
-      "`auto`: use the bundle's vectors if they fit the store's model; `recompute`: compute them again; `require`: fail unless the bundle's vectors fit",
+      "`auto` (default): use the bundle's vectors if they fit the store's model; `recompute`: compute them again; `require`: fail unless the bundle's vectors fit",
     ),
   ),
   paths: opt(list(text(), "only these paths of the bundle, and everything below them")),
