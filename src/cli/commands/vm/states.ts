@@ -38,11 +38,12 @@ export const save: CommandDefinition = {
   },
 };
 
+const EXPORTED = new VerbOptions(ExportMachineOptions.entries);
 export const exportState: CommandDefinition = {
   name: "vm export",
   arguments: [NAME],
   options: [
-    ...new VerbOptions(ExportMachineOptions.entries).definitions,
+    ...EXPORTED.definitions,
     { flags: "--to-dir <dir>", text: "the export directory to write, absent or empty" },
     MACHINES,
   ],
@@ -53,10 +54,9 @@ export const exportState: CommandDefinition = {
     const to = input.text("toDir");
     if (to === undefined || to === "") throw usage("--to-dir is needed: the export directory to write");
     const library = await context.library();
-    const point = input.text("point");
     const result = await library.exportMachine(machinesOf(context, input), input.required(0), context.place(to), {
       ...context.callOptions(),
-      ...(point === undefined ? {} : { point }),
+      ...EXPORTED.read(context, input),
     });
     return {
       data: result,
@@ -105,14 +105,11 @@ export const clone: CommandDefinition = {
   },
 };
 
+const RESTORED = new VerbOptions(RestoreMachineOptions.entries, { point: null, fromDirectory: null });
 export const restore: CommandDefinition = {
   name: "vm restore",
   arguments: [NAME, { name: "[point]", text: "a save point of the machine, e.g. latest; or use --from-dir" }],
-  options: [
-    FROM,
-    ...new VerbOptions(RestoreMachineOptions.entries, { point: null, fromDirectory: null }).definitions,
-    MACHINES,
-  ],
+  options: [FROM, ...RESTORED.definitions, MACHINES],
   examples: [
     { line: "cairn vm restore web latest", text: "restore the last saved state" },
     { line: "cairn vm restore web --from-dir /mnt/backup/web", text: "restore a state of it from an export directory" },
@@ -123,7 +120,7 @@ export const restore: CommandDefinition = {
       ...context.callOptions(),
       ...(from === undefined ? {} : { fromDirectory: context.absolute(from) }),
       ...(point === undefined ? {} : { point }),
-      ...(input.flag("force") ? { force: true } : {}),
+      ...RESTORED.read(context, input),
     };
     const library = await context.library();
     const result = await library.restoreMachine(machinesOf(context, input), input.required(0), options);
