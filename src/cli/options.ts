@@ -6,9 +6,11 @@ import { checkSpan, type Input, kebab, usage } from "./input.ts";
 
 /**
  * Form of a member of a verb's options on the command line: its flags where they are not those of its name, another
- * text, the value of a flag that stands for one. Null: it is no option.
+ * text, the value of a flag that stands for one, or the function that reads its text. Null: it is no option.
  */
-type Said = string | Otherwise | null;
+type Said<Value> = string | Otherwise | (Otherwise & { parse: Parse<Value> }) | null;
+/** Makes the member's value of the option's text, or an item of a list of each text. */
+type Parse<Value> = (text: string, context: Context) => Value extends readonly (infer Item)[] ? Item : Value;
 
 interface Otherwise {
   flags?: string;
@@ -34,6 +36,7 @@ interface Member extends OptionDefinition {
   schema: Schema;
   /** what a flag stands for */
   value: unknown;
+  parse: Parse<unknown> | undefined;
 }
 
 /** Options of a command that are members of its verb's options. */
@@ -41,15 +44,18 @@ export class VerbOptions<E extends Entries> {
   readonly definitions: readonly OptionDefinition[];
   readonly #members: readonly Member[];
 
-  constructor(entries: E, said: { readonly [Name in keyof E]?: Said } = {}) {
+  constructor(entries: E, said: { readonly [Name in keyof E]?: Said<NonNullable<Of<E[Name]>>> } = {}) {
     this.#members = Object.entries(entries).flatMap(([name, given]) => {
       if (said[name] === null || OF_EVERY_CALL.includes(name)) return [];
       const {
         flags,
         text,
         value = true,
+        parse,
         ...more
-      } = typeof said[name] === "string" ? { flags: said[name] } : (said[name] ?? {});
+      }: Otherwise & { parse?: Parse<unknown> } = typeof said[name] === "string"
+        ? { flags: said[name] }
+        : (said[name] ?? {});
       let schema = given as Schema;
       while (schema.wrapped !== undefined) schema = schema.wrapped;
       const values = more.values ?? schema.options ?? schema.item?.options;
@@ -58,6 +64,7 @@ export class VerbOptions<E extends Entries> {
           name,
           schema,
           value,
+          parse,
           flags: flags ?? defaultFlags(name, schema),
           text: `${text ?? phraseOf(given)}${schema.item === undefined ? "" : "; may be repeated"}`,
           repeat: schema.item !== undefined,
@@ -83,7 +90,7 @@ function defaultFlags(name: string, schema: Schema): string {
   return `--${kebab(name)} <${schema.options === undefined ? (PLACEHOLDERS[schema.as ?? ""] ?? "text") : "how"}>`;
 }
 
-function read(context: Context, input: Input, { flags, schema, value }: Member): unknown {
+function read(context: Context, input: Input, { flags, schema, value, parse }: Member): unknown {
   const option = /--(?:no-)?([\w-]+)/.exec(flags)![1]!;
   const key = option.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
   if (flags.startsWith("--no-")) return input.denied(key) ? value : undefined;
@@ -93,11 +100,12 @@ function read(context: Context, input: Input, { flags, schema, value }: Member):
     throw usage(`--${option} must be one of ${options.join(", ")}; found ${JSON.stringify(each)}`);
   };
   if (schema.item !== undefined) {
-    const list = input.list(key).map((each) => check(each, schema.item!));
+    const list = input.list(key).map((each) => parse?.(each, context) ?? check(each, schema.item!));
     return list.length === 0 ? undefined : list;
   }
   const text = input.text(key);
   if (text === undefined) return undefined;
+  if (parse !== undefined) return parse(text, context);
   switch (schema.as) {
     case "size":
       return input.size(key);

@@ -264,12 +264,23 @@ export const Retention = strict({
   ...BackupRetention.entries,
   keepUndo: opt(
     strict(
-      { count: opt(number("default 20")), within: opt(span("default 30d")) },
+      {
+        count: opt(count("keep this many of the newest undo points; default 20")),
+        within: opt(span("also keep the undo points younger than this; default 30d")),
+      },
       "for undo points; no other rule applies to them",
     ),
   ),
-  maxBytes: opt(size("remove the oldest points until the store is at most this large")),
-  maxAge: opt(span("remove points older than this, even if a rule other than `keepTags` would keep them")),
+  maxBytes: opt(
+    size(
+      "remove the oldest points until the store is at most this large (500M, 20GiB), even if another rule would keep them; points that a tag keeps, pinned points, undo points and points of the last day stay",
+    ),
+  ),
+  maxAge: opt(
+    span(
+      "remove points older than this, even if another rule would keep them; points that a tag keeps and pinned points stay",
+    ),
+  ),
 });
 export type Retention = Of<typeof Retention>;
 
@@ -347,7 +358,17 @@ export const PolicyResult = object({
 });
 export type PolicyResult = Of<typeof PolicyResult>;
 export const PolicyEdit = strict(
-  { retention: opt(orNull(Retention)), quotaBytes: opt(orNull(size())), keptTrees: opt(orNull(number("0 to 10 000"))) },
+  {
+    retention: opt(orNull(Retention)),
+    quotaBytes: opt(orNull(size("size to which saves may grow the store"))),
+    keptTrees: opt(
+      orNull(
+        number(
+          "for how many of the newest sealed points to keep the clone, so that a restore can swap the whole folder at once: 0 to 10 000; default 8",
+        ),
+      ),
+    ),
+  },
   "an absent member stays as it is; null removes the setting",
 );
 export type PolicyEdit = Of<typeof PolicyEdit>;

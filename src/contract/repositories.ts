@@ -116,7 +116,7 @@ export const AgeKeyOptions = object({
 export type AgeKeyOptions = Of<typeof AgeKeyOptions>;
 export const UnlockOptions = object({
   ...CallOptions.entries,
-  all: opt(flag("remove every lock, even if its owner still runs")),
+  all: opt(flag("remove all locks, even locks in use: a process that holds one may lose its work")),
 });
 export type UnlockOptions = Of<typeof UnlockOptions>;
 export const UnlockResult = object({
@@ -406,7 +406,7 @@ export const ReadBackupOptions = object({
   archive: opt(
     oneOf(
       ["tar"],
-      "read an archive of everything at and below the path, instead of a file's bytes: `tar` in pax format",
+      "give an archive of the entry, for a folder with everything below it, instead of a file's bytes: `tar` in pax format",
     ),
   ),
 });

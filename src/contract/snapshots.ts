@@ -1,5 +1,6 @@
 import {
   about,
+  count,
   custom,
   flag,
   list,
@@ -58,10 +59,13 @@ export const BackupSnapshot = object({
 export type BackupSnapshot = Of<typeof BackupSnapshot>;
 
 export const SnapshotFilter = object({
-  paths: opt(list(text(), "only snapshots of this path")),
-  hosts: opt(list(text(), "only snapshots of this host")),
+  paths: opt(list(text(), "only snapshots of this folder, or of all of several folders")),
+  hosts: opt(list(text(), "only snapshots of this host, or of any of several hosts")),
   tags: opt(
-    list(list(text()), "only snapshots with all of these tags, separated by commas; '': snapshots without tags"),
+    list(
+      list(text()),
+      "only snapshots with all tags of this list, separated by commas, or of any of several lists; '': snapshots without tags",
+    ),
   ),
 });
 export type SnapshotFilter = Of<typeof SnapshotFilter>;
@@ -82,7 +86,7 @@ export type UnreadableSnapshot = Of<typeof UnreadableSnapshot>;
 export const ListBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotChoice.entries,
-  latest: opt(number("only this many of the newest snapshots of each host and set of paths")),
+  latest: opt(count("only this many of the newest snapshots of each host and set of paths")),
 });
 export type ListBackupsOptions = Of<typeof ListBackupsOptions>;
 export const DamagedSnapshot = object({ snapshot_id: text(), detail: text() });
@@ -256,7 +260,7 @@ export const RewriteBackupsOptions = object({
   ...SnapshotChoice.entries,
   exclude: list(
     PathPattern,
-    "remove paths that match, and everything below them: a name, the end of a path, or a whole path",
+    "remove paths that match, with everything below them: a name, the end of a path, or a whole path",
   ),
   forget: opt(flag("forget the old snapshots")),
   dryRun: dryRun("only report what would be removed"),
@@ -339,11 +343,15 @@ const restoring = {
   ...PathChoice.entries,
   latestOf: opt(about(SnapshotFilter, "choose `latest` only among these snapshots")),
   jobs: opt(number("number of threads that read and write; default 2")),
-  prove: opt(flag("read the restored files again and compare; default: for whole snapshots")),
+  prove: opt(
+    flag(
+      "read the restored files again, even if only a part of the snapshot is restored; default: for whole snapshots",
+    ),
+  ),
   proveFrom: opt(ProofSource),
   receipt: opt(place("also write the signed receipt to this new file, outside of the target")),
   sparse: opt(flag("write zeros as holes, in files for which the snapshot does not record holes")),
-  dryRun: dryRun("only report what would be written"),
+  dryRun: dryRun("only report how much would be written, or for a restore in place what would change"),
 };
 export const Overwrite = oneOf(
   ["never", "if-changed", "always"],
@@ -356,7 +364,7 @@ export const RestoreBackupOptions = object({
   overwrite: opt(
     about(
       Overwrite,
-      "restore into a folder that is not empty; entries that the snapshot does not have stay as they are",
+      "restore into a folder that is not empty: existing entries are kept (`never`), replaced if size, times, mode, a link's target, or for root the owner differ (`if-changed`), or replaced (`always`); other entries stay",
     ),
   ),
 });

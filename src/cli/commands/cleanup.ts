@@ -6,7 +6,7 @@ import { PolicyEdit, Retention } from "../../contract/looking.ts";
 import { pick } from "../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { checkSpan, usage } from "../input.ts";
+import { usage } from "../input.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import type { Input } from "../input.ts";
 import { describeRules, KEEP_OPTIONS, readKeepRules } from "../keep-rules.ts";
@@ -14,21 +14,14 @@ import { VerbOptions } from "../options.ts";
 import { formatBytes } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
 
-const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"), {
-  maxBytes: {
-    flags: "--max-size <size>",
-    text: "remove the oldest points until the store is at most this large, e.g. 20GiB, even if another rule would keep them; points that --keep-tag keeps, pinned points, undo points and points of the last day stay",
-  },
-  maxAge: {
-    text: "remove points older than this, even if another rule would keep them; points that --keep-tag keeps and pinned points stay",
-  },
+const UNDO = new VerbOptions(Retention.entries.keepUndo.wrapped.entries, {
+  count: "--keep-undo <count>",
+  within: "--keep-undo-within <span>",
 });
+const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"), { maxBytes: "--max-size <size>" });
 const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"), {
-  quotaBytes: { flags: "--quota <size>", text: "size to which saves may grow the store (with --set-policy)" },
-  keptTrees: {
-    flags: "--keep-trees <count>",
-    text: `for how many of the newest sealed points to keep the clone, so that a restore can swap the whole folder at once; default ${KEPT_TREES} (with --set-policy)`,
-  },
+  quotaBytes: "--quota <size>",
+  keptTrees: "--keep-trees <count>",
 });
 
 export const command: CommandDefinition = {
@@ -41,15 +34,14 @@ export const command: CommandDefinition = {
     { flags: "--anywhere", text: "with --only: find the points in all workspaces" },
     { flags: "--force", text: "with --only: remove pinned points too" },
     ...KEEP_OPTIONS,
-    { flags: "--keep-undo <count>", text: "keep this many of the newest undo points (default 20)" },
-    { flags: "--keep-undo-within <span>", text: "also keep the undo points younger than this (default 30d)" },
+    ...UNDO.definitions,
     ...LIMITS.definitions,
     {
       flags: "--set-policy",
       text: "store these rules as the policy, for later cleanups without rules and for saves that reach the quota",
     },
     { flags: "--clear-policy", text: "remove the policy's rules: every point is kept" },
-    ...POLICY.definitions,
+    ...POLICY.definitions.map((option) => ({ ...option, text: `with --set-policy: ${option.text}` })),
   ],
   examples: [
     { line: "cairn cleanup --keep-last 50 --keep-daily 30 --plan", text: "only print what would be removed" },
@@ -173,10 +165,8 @@ function bothHeld(one: CleanupResult["still_held"], done: CleanupResult): Cleanu
 /** The rules on the line; null when there are none. */
 function readRetention(context: Context, input: Input): Retention | null {
   const retention: Retention = { ...readKeepRules(context, input), ...LIMITS.read(context, input) };
-  const undoCount = input.count("keepUndo");
-  const undoWithin = checkSpan(input.text("keepUndoWithin"), "--keep-undo-within");
-  if (undoCount !== undefined || undoWithin !== undefined)
-    retention.keepUndo = { count: undoCount, within: undoWithin };
+  const keepUndo = UNDO.read(context, input);
+  if (Object.keys(keepUndo).length > 0) retention.keepUndo = keepUndo;
   return Object.keys(retention).length === 0 ? null : retention;
 }
 

@@ -4,7 +4,6 @@ import type {
   BackupRepository,
   CreateBackupResult,
   PathsBackupResult,
-  StreamBackupOptions,
   StreamBackupResult,
 } from "../../../contract/index.ts";
 import { CairnError, reworded } from "../../../errors.ts";
@@ -20,7 +19,7 @@ import { formatBytes, formatDuration, plural, printable, shellQuote } from "../.
 import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
 import { given, PACK_OPTIONS, REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
-import { CreateBackupOptions } from "../../../contract/snapshots.ts";
+import { CreateBackupOptions, StreamBackupOptions } from "../../../contract/snapshots.ts";
 import { omit, pick } from "../../../contract/schema.ts";
 import { guards, VerbOptions } from "../../options.ts";
 
@@ -53,6 +52,8 @@ const OPTIONS = new VerbOptions(
   },
 );
 
+const STREAM = new VerbOptions(pick(StreamBackupOptions, "filename"), { filename: "--stdin-filename <name>" });
+
 export const command: CommandDefinition = {
   name: "backup create",
   arguments: [
@@ -75,7 +76,7 @@ export const command: CommandDefinition = {
     },
     { flags: "--stdin", text: "back up stdin as one file, instead of a save point" },
     { flags: "--stdin-from-command", text: "back up a command's stdout as one file; no snapshot if the command fails" },
-    { flags: "--stdin-filename <name>", text: "the file's name in the snapshot (default stdin)" },
+    ...STREAM.definitions,
   ],
   examples: [
     { line: "cairn backup create -r /srv/backups", text: "save the current folder, and back that point up" },
@@ -243,9 +244,7 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
   if (isCommand && words.length === 0)
     throw usage("--stdin-from-command needs a command", "for example: --stdin-from-command -- pg_dump shop");
   if (!isCommand && process.stdin.isTTY) throw usage("stdin is a terminal; --stdin needs a pipe or a file");
-  const options: StreamBackupOptions = ofSnapshot(context, input);
-  const filename = input.text("stdinFilename");
-  if (filename !== undefined) options.filename = filename;
+  const options = { ...ofSnapshot(context, input), ...STREAM.read(context, input) };
   return withRepository(context, input, async (repository) => {
     const result = isCommand
       ? await repository.createFromCommand(words, { ...options, cwd: context.cwd })

@@ -1,4 +1,4 @@
-import type { DiffBackupsOptions, DiffBackupsResult } from "../../../contract/index.ts";
+import type { DiffBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { formatCount, formatCounts, printable } from "../../render/format.ts";
@@ -28,11 +28,7 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const [from, fromSubfolder] = splitSnapshot(input.required(0));
     const [to, toSubfolder] = splitSnapshot(input.required(1));
-    const options: DiffBackupsOptions = {
-      ...context.callOptions(),
-      ...(fromSubfolder === undefined ? {} : { fromSubfolder }),
-      ...(toSubfolder === undefined ? {} : { toSubfolder }),
-    };
+    const options = { ...context.callOptions(), fromSubfolder, toSubfolder };
     return withRepository(context, input, async (repository) => {
       const result = await repository.diff(from, to, options);
       return { data: result, paged: true, text: () => render(context, result, input.flag("metadata")) };

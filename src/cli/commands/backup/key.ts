@@ -1,13 +1,22 @@
 import type { BackupRepository, RepositoryKeys } from "../../../contract/index.ts";
+import { AgeKeyOptions } from "../../../contract/repositories.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
 import { readPassword } from "../../password.ts";
 import { formatAge, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
+const AGE = new VerbOptions(AgeKeyOptions.entries, {
+  recipients: {
+    flags: "--age-recipient <recipient>",
+    text: "add: generate a random password, encrypted for this recipient (age1…)",
+  },
+  file: { flags: "--age-output <file>", text: "add: new file for the encrypted password" },
+});
 const ACTIONS = ["list", "add", "remove", "passwd"];
 
 export const command: CommandDefinition = {
@@ -20,12 +29,7 @@ export const command: CommandDefinition = {
     ...REPOSITORY_OPTIONS,
     { flags: "--new-password-file <file>", text: "add, passwd: file with the new password" },
     { flags: "--new-password-command <command>", text: "add, passwd: command that prints the new password" },
-    {
-      flags: "--age-recipient <recipient>",
-      text: "add: generate a random password, encrypted for this recipient (age1…)",
-      repeat: true,
-    },
-    { flags: "--age-output <file>", text: "add: new file for the encrypted password" },
+    ...AGE.definitions,
   ],
   examples: [
     { line: "cairn backup key list -r /srv/backups", text: "list the keys, with who added them and when" },
@@ -43,19 +47,21 @@ export const command: CommandDefinition = {
       throw usage(`the action of backup key must be one of ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
     if ((action === "remove") !== (key !== undefined))
       throw usage(action === "remove" ? "backup key remove needs a KEY" : `backup key ${action} takes no KEY`);
-    const recipients = input.list("ageRecipient");
-    const output = input.text("ageOutput");
-    if ((recipients.length === 0) !== (output === undefined))
+    const { recipients, file } = AGE.read(context, input);
+    if ((recipients === undefined) !== (file === undefined))
       throw usage("--age-recipient and --age-output must be given together");
-    const isTyped = action === "passwd" || (action === "add" && output === undefined);
+    const isTyped = action === "passwd" || (action === "add" && file === undefined);
     if (!isTyped && (input.text("newPasswordFile") ?? input.text("newPasswordCommand")) !== undefined)
       throw usage(
         "--new-password-file and --new-password-command work with backup key passwd, and with add without --age-output",
       );
-    if (output !== undefined && action !== "add") throw usage("--age-recipient works with backup key add only");
-    for (const file of [output, input.text("newPasswordFile")]) if (file !== undefined) context.place(file);
+    if (file !== undefined && action !== "add") throw usage("--age-recipient works with backup key add only");
+    const newFile = input.text("newPasswordFile");
+    if (newFile !== undefined) context.place(newFile);
+    const age = recipients === undefined || file === undefined ? null : { recipients, file };
     return withRepository(context, input, async (repository) => {
-      const result = await act(context, input, { repository, action, key });
+      const result = await act(context, input, { repository, action, key, age });
+      const output = input.text("ageOutput");
       const made =
         output === undefined
           ? []
@@ -68,18 +74,12 @@ export const command: CommandDefinition = {
 async function act(
   context: Context,
   input: Input,
-  what: { repository: BackupRepository; action: string; key: string | undefined },
+  what: { repository: BackupRepository; action: string; key: string | undefined; age: AgeKeyOptions | null },
 ): Promise<RepositoryKeys> {
-  const { repository, action, key } = what;
+  const { repository, action, key, age } = what;
   const options = context.callOptions();
   const fresh = async (): Promise<Uint8Array> => newPassword(context, input);
-  const file = input.text("ageOutput");
-  if (file !== undefined)
-    return repository.addAgeKey({
-      ...options,
-      recipients: input.list("ageRecipient"),
-      file: context.absolute(file),
-    });
+  if (age !== null) return repository.addAgeKey({ ...options, ...age });
   if (action === "add") return repository.addKey(fresh, options);
   if (action === "passwd") return repository.changePassword(fresh, options);
   return action === "remove" ? repository.removeKey(key!, options) : repository.keys(options);

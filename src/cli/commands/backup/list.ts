@@ -1,47 +1,39 @@
 import { append } from "../../../append.ts";
-import type { BackupList, BackupSnapshot, ListBackupsOptions } from "../../../contract/index.ts";
+import type { BackupList, BackupSnapshot } from "../../../contract/index.ts";
+import { pick } from "../../../contract/schema.ts";
+import { ListBackupsOptions, type SnapshotChoice, SnapshotFilter } from "../../../contract/snapshots.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { splitTags } from "../../../formats/restic/snapshot.ts";
 import type { Context } from "../../context.ts";
-import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
 import { formatMinute, formatBytes, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 /** Options that choose snapshots. */
-export const FILTER_OPTIONS: readonly OptionDefinition[] = [
-  { flags: "--host <name>", text: "only snapshots of this host; repeated: of any of the hosts", repeat: true },
-  { flags: "--path <path>", text: "only snapshots of this folder; repeated: of all the folders", repeat: true },
-  {
-    flags: "-t, --tag <tags>",
-    text: "only snapshots with all of these tags, separated by commas; repeated: with any of the lists",
-    repeat: true,
-  },
-];
+const FILTER = new VerbOptions(pick(SnapshotFilter, "hosts", "paths", "tags"), {
+  hosts: "--host <name>",
+  paths: { flags: "--path <path>", parse: (path, context) => context.absolute(path) },
+  tags: { flags: "-t, --tag <tags>", parse: splitTags },
+});
+export const FILTER_OPTIONS = FILTER.definitions;
+const OPTIONS = new VerbOptions(pick(ListBackupsOptions, "latest"));
 
 export const command: CommandDefinition = {
   name: "backup list",
   arguments: [{ name: "[snapshots...]", text: "only these snapshots: ids, prefixes, or latest; default: all" }],
-  options: [
-    ...REPOSITORY_OPTIONS,
-    ...FILTER_OPTIONS,
-    { flags: "--latest <count>", text: "only this many of the newest of each host and folder" },
-  ],
+  options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, ...OPTIONS.definitions],
   examples: [
     { line: "cairn backup list -r /srv/backups", text: "every snapshot, oldest first" },
     { line: "cairn backup list -r /srv/backups --latest 1", text: "the newest snapshot of each host and folder" },
   ],
   async run(context, input) {
-    const options: ListBackupsOptions = {
-      ...context.callOptions(),
-      ...readChoice(context, input),
-    };
-    const latest = input.count("latest");
-    if (latest !== undefined && latest < 1) throw usage("--latest must be at least 1");
-    if (latest !== undefined) options.latest = latest;
+    const given = OPTIONS.read(context, input);
+    if (given.latest !== undefined && given.latest < 1) throw usage("--latest must be at least 1");
+    const options = { ...context.callOptions(), ...readChoice(context, input), ...given };
     return withRepository(context, input, async (repository) => {
       const list = await repository.list(options);
       return { data: list, paged: true, text: () => render(context, list) };
@@ -53,19 +45,14 @@ export const command: CommandDefinition = {
  * Reads the snapshots that the filter options and the arguments from there on name; without any, all that the filter
  * takes.
  */
-export function readChoice(
-  context: Context,
-  input: Input,
-  from = 0,
-): Pick<ListBackupsOptions, "hosts" | "paths" | "tags" | "snapshots"> {
+export function readChoice(context: Context, input: Input, from = 0): SnapshotChoice {
   const snapshots = input.rest(from);
   return { ...readFilter(context, input), ...(snapshots.length === 0 ? {} : { snapshots }) };
 }
 
 /** Reads the filter options. */
-export function readFilter(context: Context, input: Input): Pick<ListBackupsOptions, "hosts" | "paths" | "tags"> {
-  const tags = input.list("tag").map(splitTags);
-  return { hosts: input.list("host"), paths: input.list("path").map((path) => context.absolute(path)), tags };
+export function readFilter(context: Context, input: Input): SnapshotFilter {
+  return FILTER.read(context, input);
 }
 
 /** Returns a snapshot's row in a list; the fourth cell is its size, the fifth what it added. */

@@ -8,24 +8,24 @@ import { PruneBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(PruneBackupsOptions, "allow", "instant", "dryRun"), { allow: "--allow <guard>" });
+const OPTIONS = new VerbOptions(pick(PruneBackupsOptions, "maxUnused", "allow", "instant", "dryRun"), {
+  maxUnused: {
+    flags: "--max-unused <percent>",
+    text: "repack a pack if more than this percentage of it is unused; default 5",
+    parse: readPercent,
+  },
+  allow: "--allow <guard>",
+});
 
 export const command: CommandDefinition = {
   name: "backup prune",
-  options: [
-    ...REPOSITORY_OPTIONS,
-    PACK_SIZE_OPTION,
-    { flags: "--max-unused <percent>", text: "repack a pack if more than this percentage of it is unused; default 5" },
-    ...OPTIONS.definitions,
-  ],
+  options: [...REPOSITORY_OPTIONS, PACK_SIZE_OPTION, ...OPTIONS.definitions],
   examples: [
     { line: "cairn backup prune -r /srv/backups", text: "free data that no snapshot needs" },
     { line: "cairn backup prune -r /srv/backups --max-unused 0", text: "free every unused byte" },
   ],
   async run(context, input) {
-    const options: PruneBackupsOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-    const percent = input.text("maxUnused");
-    if (percent !== undefined) options.maxUnused = readPercent(percent);
+    const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     return withRepository(context, input, async (repository) => {
       const result = await repository.prune(options);
       return { data: result, text: () => renderPrune(context, result).join("\n") };

@@ -19,26 +19,38 @@ import { restoreOutcome } from "../../restore-outcome.ts";
 import { splitSnapshot } from "../../shown.ts";
 import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
-import { RestoreBackupOptions } from "../../../contract/snapshots.ts";
+import { RestoreBackupOptions, RestoreInPlaceOptions } from "../../../contract/snapshots.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(
-  pick(RestoreBackupOptions, "proveFrom", "receipt", "jobs", "sparse", "overwrite", "dryRun"),
+  pick(
+    RestoreBackupOptions,
+    "prove",
+    "proveFrom",
+    "receipt",
+    "jobs",
+    "sparse",
+    "overwrite",
+    "dryRun",
+    "include",
+    "exclude",
+  ),
   {
+    include: "--include <pattern>",
+    exclude: "--exclude <pattern>",
     proveFrom: {
       flags: "--prove-from <where>",
       text: "like --prove, reading from disk (default) or memory (faster, but proves nothing about the disk)",
     },
     receipt: "--receipt <file>",
     jobs: "--jobs <n>",
-    overwrite: {
-      flags: "--overwrite <when>",
-      text: "allow --to a folder that is not empty: existing entries are kept (never), replaced if size, times, mode or link target differ (if-changed), or replaced (always); other entries stay",
-    },
-    dryRun: { text: "only report how much would be written, or with --in-place what would change" },
+    overwrite: "--overwrite <when>",
   },
 );
+const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent"), {
+  keepPresent: { text: "with --in-place: keep entries that the snapshot does not have" },
+});
 
 export const command: CommandDefinition = {
   name: "backup restore",
@@ -57,23 +69,12 @@ export const command: CommandDefinition = {
       flags: "--in-place",
       text: "make the workspace's folder equal to the snapshot; the folder is saved first, and `cairn undo` reverts the restore",
     },
-    { flags: "--keep-present", text: "with --in-place: keep entries that the snapshot does not have" },
+    ...IN_PLACE.definitions,
     { flags: "--no-prove", text: "do not read the restored files again" },
-    { flags: "--prove", text: "read the restored files again, even if only a part of the snapshot is restored" },
-    {
-      flags: "--include <pattern>",
-      text: "only paths that match (a name, the end of a path, or a whole path), and everything below them; may be repeated",
-      repeat: true,
-    },
-    {
-      flags: "--exclude <pattern>",
-      text: "leave out paths that match, and everything below them; may be repeated",
-      repeat: true,
-    },
+    ...OPTIONS.definitions,
     { flags: "--iinclude <pattern>", text: "like --include, ignoring upper and lower case", repeat: true },
     { flags: "--iexclude <pattern>", text: "like --exclude, ignoring upper and lower case", repeat: true },
     { flags: "--path-b64 <base64>", text: "a path whose name is not UTF-8; may be repeated", repeat: true },
-    ...OPTIONS.definitions,
   ],
   examples: [
     {
@@ -110,17 +111,13 @@ export const command: CommandDefinition = {
     if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present works with --in-place only");
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
-    const options: RestoreBackupOptions = {
-      ...context.callOptions(),
-      ...patternsOf(input),
-      ...OPTIONS.read(context, input),
-    };
+    const given = OPTIONS.read(context, input);
+    const options: RestoreBackupOptions = { ...context.callOptions(), ...given, ...patternsOf(input, given) };
     if (subfolder !== undefined) options.subfolder = subfolder;
     if (paths.length > 0) options.paths = paths;
     const latestOf = readFilter(context, input);
-    if (Object.values(latestOf).some((names) => names.length > 0)) options.latestOf = latestOf;
+    if (Object.keys(latestOf).length > 0) options.latestOf = latestOf;
     if (input.denied("prove")) options.prove = false;
-    else if (input.flag("prove")) options.prove = true;
     if (to === undefined) return inPlace(context, input, { snapshot, options });
     const restore = async (repository: BackupRepository): Promise<Outcome> => {
       const result = await repository.restore(snapshot, context.place(to), options);
@@ -144,9 +141,8 @@ async function inPlace(
 ): Promise<Outcome> {
   return withRepository(context, input, async (repository) => {
     const client = await openedInPlace(context, { repository, snapshot, options });
-    const keepPresent = input.flag("keepPresent");
     const result = await withoutAdoption(context, client, async () =>
-      client.restoreBackup(repository, snapshot, { ...options, keepPresent }),
+      client.restoreBackup(repository, snapshot, { ...options, ...IN_PLACE.read(context, input) }),
     );
     const outcome = restoreOutcome(context, client, { result });
     const about = result.dry_run ? renderPlanned(result) : [`  ${nameOf(result)}`, ...renderProof(context, result)];
@@ -227,10 +223,10 @@ function nameOf({ snapshot_id: id, hostname, created_at: at }: RestoredSnapshot)
   return `snapshot ${id.slice(0, 8)} of ${printable(hostname)}, ${formatInstant(at)}`;
 }
 
-function patternsOf(input: Input): Pick<RestoreBackupOptions, "include" | "exclude"> {
+function patternsOf(input: Input, given: RestoreBackupOptions): Pick<RestoreBackupOptions, "include" | "exclude"> {
   const folded = (name: string): PathPattern[] => input.list(name).map((pattern) => ({ pattern, ignoreCase: true }));
-  const include = [...input.list("include"), ...folded("iinclude")];
-  const exclude = [...input.list("exclude"), ...folded("iexclude")];
+  const include = [...(given.include ?? []), ...folded("iinclude")];
+  const exclude = [...(given.exclude ?? []), ...folded("iexclude")];
   return { exclude, ...(include.length === 0 ? {} : { include }) };
 }
 

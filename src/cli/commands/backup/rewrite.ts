@@ -9,7 +9,9 @@ import { RewriteBackupsOptions } from "../../../contract/snapshots.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(RewriteBackupsOptions, "forget", "dryRun"));
+const OPTIONS = new VerbOptions(pick(RewriteBackupsOptions, "exclude", "forget", "dryRun"), {
+  exclude: "--exclude <pattern>",
+});
 
 export const command: CommandDefinition = {
   name: "backup rewrite",
@@ -19,13 +21,8 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
-    {
-      flags: "--exclude <pattern>",
-      text: "remove paths that match, with everything below them: a name, the end of a path, or a whole path; may be repeated",
-      repeat: true,
-    },
-    { flags: "--iexclude <pattern>", text: "like --exclude, ignoring upper and lower case", repeat: true },
     ...OPTIONS.definitions,
+    { flags: "--iexclude <pattern>", text: "like --exclude, ignoring upper and lower case", repeat: true },
   ],
   examples: [
     {
@@ -39,11 +36,12 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const folded = input.list("iexclude").map((pattern): PathPattern => ({ pattern, ignoreCase: true }));
+    const { exclude = [], ...given } = OPTIONS.read(context, input);
     const options: RewriteBackupsOptions = {
       ...context.callOptions(),
       ...readChoice(context, input),
-      ...OPTIONS.read(context, input),
-      exclude: [...input.list("exclude"), ...folded],
+      ...given,
+      exclude: [...exclude, ...folded],
     };
     return withRepository(context, input, async (repository) => {
       const result = await repository.rewrite(options);

@@ -12,12 +12,7 @@ import { contentOutcome, RECURSIVE, splitTarget, walkOutcome, writtenTo } from "
 import { FILTER_OPTIONS, readFilter, rowOf } from "./list.ts";
 import { openNamed, REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
 
-const ARCHIVE = new VerbOptions(pick(ReadBackupOptions, "archive"), {
-  archive: {
-    flags: "--archive <format>",
-    text: "write the entry as an archive, a folder with everything below it: tar (pax)",
-  },
-});
+const ARCHIVE = new VerbOptions(pick(ReadBackupOptions, "archive"), { archive: "--archive <format>" });
 
 export const command: CommandDefinition = {
   name: "backup show",

@@ -1,15 +1,15 @@
+import { UnlockOptions } from "../../../contract/repositories.ts";
 import type { CommandDefinition } from "../../command.ts";
+import { VerbOptions } from "../../options.ts";
 import { plural } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
+const OPTIONS = new VerbOptions(UnlockOptions.entries, { all: "--remove-all" });
 const ALL = "\nif no process uses the repository, `cairn backup unlock --remove-all` removes these too";
 
 export const command: CommandDefinition = {
   name: "backup unlock",
-  options: [
-    ...REPOSITORY_OPTIONS,
-    { flags: "--remove-all", text: "remove all locks, even locks in use: a process that holds one may lose its work" },
-  ],
+  options: [...REPOSITORY_OPTIONS, ...OPTIONS.definitions],
   examples: [
     {
       line: "cairn backup unlock -r /srv/backups",
@@ -18,7 +18,7 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     return withRepository(context, input, async (repository) => {
-      const result = await repository.unlock({ ...context.callOptions(), all: input.flag("removeAll") });
+      const result = await repository.unlock({ ...context.callOptions(), ...OPTIONS.read(context, input) });
       return {
         data: result,
         text: () =>

@@ -1,5 +1,6 @@
 import { AdoptOptions } from "../../../contract/care.ts";
-import type { Client, KeptRepository, KeptRepositoryEdit } from "../../../contract/index.ts";
+import type { Client, KeptRepository } from "../../../contract/index.ts";
+import { KeptRepositoryEdit } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { storedRetention } from "../../../formats/records/policy.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
@@ -11,6 +12,8 @@ import { printable } from "../../render/format.ts";
 import { locationOf, namedOptions, openNamed, REPOSITORY_OPTIONS } from "./repository.ts";
 
 const OPTIONS = new VerbOptions(pick(AdoptOptions, "allow"), { allow: guards("home", "nested", "git") });
+/** Options of `REPOSITORY_OPTIONS` that are kept as they are given. */
+const PASSWORD = new VerbOptions(pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"));
 
 export const command: CommandDefinition = {
   name: "backup use",
@@ -48,12 +51,8 @@ export const command: CommandDefinition = {
 };
 
 function readEdit(context: Context, input: Input): KeptRepositoryEdit {
-  const edit: KeptRepositoryEdit = {};
-  const [file, line, identity] = [input.text("passwordFile"), input.text("passwordCommand"), input.text("ageIdentity")];
+  const edit: KeptRepositoryEdit = PASSWORD.read(context, input);
   if (input.text("repo") !== undefined) edit.repository = locationOf(context, input);
-  if (file !== undefined) edit.passwordFile = context.place(file);
-  if (line !== undefined) edit.passwordCommand = line;
-  if (identity !== undefined) edit.ageIdentity = context.place(identity);
   const rules = readKeepRules(context, input);
   if (Object.keys(rules).length > 0) edit.retention = rules;
   return edit;

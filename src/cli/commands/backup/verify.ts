@@ -11,7 +11,12 @@ import { VerifyBackupOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "quick", "restoreCheck", "scratch", "jobs"), {
+const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "subset", "quick", "restoreCheck", "scratch", "jobs"), {
+  subset: {
+    flags: "--subset <part>",
+    text: "read only part n/m of the packs (the m parts together cover all packs), or a random share such as 10%",
+    parse: readSubset,
+  },
   jobs: "--jobs <n>",
   scratch: "--scratch <dir>",
 });
@@ -21,10 +26,6 @@ export const command: CommandDefinition = {
   arguments: [{ name: "[snapshots...]", text: "check only data of these snapshots; default: the whole repository" }],
   options: [
     ...REPOSITORY_OPTIONS,
-    {
-      flags: "--subset <part>",
-      text: "read only part n/m of the packs (the m parts together cover all packs), or a random share such as 10%",
-    },
     ...OPTIONS.definitions,
     { flags: "--all", text: "check the whole repository, also data that no snapshot needs (default)" },
   ],
@@ -42,13 +43,11 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const snapshots = input.rest(0);
-    const subset = readSubset(input.text("subset"));
     const options: VerifyBackupOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     if (snapshots.length > 0) options.snapshots = snapshots;
     if (snapshots.length > 0 && input.flag("all")) throw usage("backup verify takes snapshots or --all, not both");
-    if (subset !== undefined && options.quick === true)
+    if (options.subset !== undefined && options.quick === true)
       throw usage("--quick and --subset exclude each other: --quick reads no packs");
-    if (subset !== undefined) options.subset = subset;
     if (options.scratch !== undefined && options.restoreCheck !== true)
       throw usage("--scratch works with --restore-check only");
     const verify = async (repository: BackupRepository): Promise<Outcome> => {
@@ -81,8 +80,7 @@ function unverified({ problems }: VerifyBackupResult): number {
 }
 
 /** Reads a part of the packs; a percentage becomes any part of so many as come nearest to it. */
-export function readSubset(text: string | undefined): { part: number; of: number } | undefined {
-  if (text === undefined) return undefined;
+export function readSubset(text: string): { part: number; of: number } {
   const percent = Number(/^(\d{1,3}(?:\.\d{1,6})?)%$/.exec(text)?.[1]);
   if (percent > 0 && percent <= 100) {
     const parts = Math.round(100 / percent);
