@@ -11,7 +11,7 @@ const ACTIONS = ["create", "list", "revoke"];
 const OF_CREATE = ["agent", "person", "workspace", "expires", "name"];
 const CREATED = new VerbOptions(TokenOptions.entries, {
   kind: { flags: "--person", text: "the token has all your rights", value: "person" },
-  workspaces: "--workspace <dir>",
+  workspaces: { flags: "--workspace <dir>", parse: (dir, context) => context.absolute(dir) },
 });
 
 export const command: CommandDefinition = {
@@ -77,7 +77,6 @@ function optionsOf(context: Context, input: Input): TokenOptions {
     if (options.kind !== undefined) throw usage("--agent and --person exclude each other");
     options.kind = "agent";
   }
-  if (options.workspaces !== undefined) options.workspaces = options.workspaces.map((dir) => context.absolute(dir));
   return options;
 }
 
