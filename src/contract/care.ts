@@ -59,7 +59,7 @@ export type StoreInfo = Of<typeof StoreInfo>;
 
 export const InspectOptions = object({
   ...CallOptions.entries,
-  passwordFile: opt(place("file with the password, for an encrypted file outside a store")),
+  passwordFile: opt(place("file with the password, for a store outside a control directory")),
 });
 export type InspectOptions = Of<typeof InspectOptions>;
 export const InspectResult = object({
@@ -79,7 +79,7 @@ export const InitOptions = object({
   engineType: opt(
     about(
       EngineType,
-      "default: the best engine that works; `btrfs-snapshot` converts a plain folder on btrfs into a subvolume in place",
+      "how points hold content; default: the best engine that works; `btrfs-snapshot` converts a plain folder on btrfs into a subvolume in place",
     ),
   ),
   quotaBytes: opt(size("size to which saves may grow the store; default: no limit")),
@@ -106,7 +106,7 @@ export type RelocateOptions = Of<typeof RelocateOptions>;
 export const EngineOptions = object({
   ...CallOptions.entries,
   allow: allow("`holders`: convert even if the processes with open files cannot be listed"),
-  plain: opt(flag("with `reflink-copy`: convert a subvolume into a plain folder in place")),
+  plain: opt(flag("with `reflink-copy`: convert a subvolume back into a plain folder, in place")),
 });
 export type EngineOptions = Of<typeof EngineOptions>;
 export const EngineResult = object({
@@ -132,7 +132,9 @@ export type RelocateResult = Of<typeof RelocateResult>;
 
 export const ReleaseOptions = object({
   ...WorkspaceCallOptions.entries,
-  deletePoints: opt(flag("delete the points, and with the last workspace the control directory")),
+  deletePoints: opt(
+    flag("also delete its save points, permanently; with the last workspace, the control directory too"),
+  ),
 });
 export type ReleaseOptions = Of<typeof ReleaseOptions>;
 export const ReleaseResult = object({

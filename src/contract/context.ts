@@ -10,7 +10,7 @@ export const contextErrors = ["not_found", "usage", "busy", "unsupported"] as co
 
 export const EmbeddingProvider = oneOf(
   ["embedded", "openai", "none"],
-  "`embedded`: the model of the package cairnstate-model; `openai`: an endpoint with OpenAI's API; `none`: no vectors, search by words only",
+  "`embedded` (default): the English model of the package cairnstate-model; `openai`: an endpoint with OpenAI's API; `none`: no vectors, search by words only",
 );
 export type EmbeddingProvider = Of<typeof EmbeddingProvider>;
 
@@ -93,7 +93,9 @@ export const FindInContextOptions = object({
   ...CallOptions.entries,
   under: opt(text("only at or below this URI")),
   limit: opt(count("at most this many results; default 10")),
-  mode: opt(oneOf(["both", "semantic", "words"], "how to search: by meaning, by words, or both")),
+  mode: opt(
+    oneOf(["both", "semantic", "words"], "search by meaning (`semantic`), by words (`words`), or `both` (default)"),
+  ),
 });
 export type FindInContextOptions = Of<typeof FindInContextOptions>;
 export const ContextHit = object({
@@ -140,11 +142,14 @@ export const CheckContextResult = object({
 });
 export type CheckContextResult = Of<typeof CheckContextResult>;
 
-const Layout = oneOf(["A", "B", "C"], "layout of the bundle; default `C`, or `B` for content of `agent` or `session`");
+const Layout = oneOf(
+  ["A", "B", "C"],
+  "layout of the bundle: `A`, `B` or `C`; default `C`, or `B` for content of `agent` or `session`",
+);
 export const ExportBundleOptions = object({
   ...CallOptions.entries,
   layout: opt(Layout),
-  includeVectors: opt(flag("include the vectors")),
+  includeVectors: opt(flag("include the vectors, for a store with the same embedding model")),
 });
 export type ExportBundleOptions = Of<typeof ExportBundleOptions>;
 export const ExportBundleResult = object({
@@ -159,11 +164,13 @@ export type ExportBundleResult = Of<typeof ExportBundleResult>;
 export const exportErrors = [...contextErrors, "already_exists"] as const;
 
 const bringing = {
-  onConflict: opt(oneOf(["fail", "overwrite", "skip"], "what to do if the content exists already; default `fail`")),
+  onConflict: opt(
+    oneOf(["fail", "overwrite", "skip"], "if the content exists already: `fail` (default), `overwrite` or `skip`"),
+  ),
   vectorMode: opt(
     oneOf(
       ["auto", "recompute", "require"],
-      "`auto`: use the bundle's vectors if they fit the store's model; `recompute`: compute them again; `require`: fail unless the bundle's vectors fit",
+      "`auto` (default): use the bundle's vectors if they fit the store's model; `recompute`: compute them again; `require`: fail unless the bundle's vectors fit",
     ),
   ),
   paths: opt(list(text(), "only these paths of the bundle, and everything below them")),

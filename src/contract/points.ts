@@ -206,8 +206,10 @@ export type RestorePlan = Of<typeof RestorePlan>;
 
 export const ForkOptions = object({
   ...WorkspaceCallOptions.entries,
-  name: opt(text("the new workspace's name; default: the folder's name, made unique")),
-  standalone: opt(flag("give the fork its own control directory, at the default path")),
+  name: opt(text("the new workspace's name; default: the folder's name, made unique; `main` with `standalone`")),
+  standalone: opt(
+    flag("give the fork its own control directory, at the default path, so that it does not need the original"),
+  ),
   allow: allow("override a guard"),
 });
 export type ForkOptions = Of<typeof ForkOptions>;

@@ -13,7 +13,6 @@ const OPTIONS = new VerbOptions(EngineOptions.entries, {
     ...guards("holders"),
     text: "with set: holders: convert the folder even if the processes with open files cannot be listed",
   },
-  plain: { flags: "--plain", text: "with set reflink-copy: convert a subvolume back into a plain folder, in place" },
 });
 
 export const command: CommandDefinition = {

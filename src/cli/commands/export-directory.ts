@@ -1,13 +1,21 @@
-import type { ExportPointResult, ImportDirectoryResult } from "../../contract/export-directory.ts";
+import {
+  type ExportPointResult,
+  ImportDirectoryOptions,
+  type ImportDirectoryResult,
+} from "../../contract/export-directory.ts";
+import { pick } from "../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { type Input, usage } from "../input.ts";
+import { VerbOptions } from "../options.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 
 const NEW = { name: "<new>", text: "the new folder, absent or empty", completes: "folders" } as const;
+const NAMED = new VerbOptions(pick(ImportDirectoryOptions, "name"), { name: "--name <name>" });
 const FROM = [
   { flags: "--from-dir <dir>", text: "an export directory that `cairn export` wrote" },
   { flags: "--from-tar <file>", text: "a tar file of an export directory, instead of --from-dir" },
+  ...NAMED.definitions,
 ];
 
 /** Reads which of two options says the place; exactly one has to. */
@@ -55,10 +63,7 @@ export const exportCommand: CommandDefinition = {
 export const importCommand: CommandDefinition = {
   name: "import",
   arguments: [NEW],
-  options: [
-    ...FROM,
-    { flags: "--name <name>", text: "the new workspace's name; default: the exported workspace's name" },
-  ],
+  options: FROM,
   examples: [{ line: "cairn import --from-dir /mnt/share/app ~/app", text: "a workspace with a record of its origin" }],
   run: async (context, input) => made(context, input, false),
 };
@@ -66,7 +71,7 @@ export const importCommand: CommandDefinition = {
 export const cloneCommand: CommandDefinition = {
   name: "clone",
   arguments: [NEW],
-  options: [...FROM, { flags: "--name <name>", text: "the new workspace's name; default: the folder's name" }],
+  options: FROM,
   examples: [
     { line: "cairn clone --from-dir /mnt/golden ~/try", text: "an independent workspace; the directory is only read" },
   ],
@@ -76,9 +81,8 @@ export const cloneCommand: CommandDefinition = {
 async function made(context: Context, input: Input, isClone: boolean): Promise<Outcome> {
   const hint = "to start from a save point on this machine, use cairn fork";
   const { place, isTar } = placeOf(input, "from", hint);
-  const name = input.text("name");
   const library = await context.library();
-  const options = { ...context.callOptions(), isClone, isTar, ...(name === undefined ? {} : { name }) };
+  const options = { ...context.callOptions(), isClone, isTar, ...NAMED.read(context, input) };
   const result = await library.importDirectory(context.absolute(place), context.place(input.required(0)), options);
   return { data: result, text: () => said(context, result, isClone) };
 }

@@ -6,13 +6,7 @@ import { guards, VerbOptions } from "../options.ts";
 import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(ForkOptions.entries, {
-  name: {
-    flags: "--name <name>",
-    text: "the new workspace's name; default: the folder's name, with --standalone `main`",
-  },
-  standalone: {
-    text: "give the fork its own control directory, at the default path, so that it does not need the original",
-  },
+  name: "--name <name>",
   allow: guards("home", "nested", "git", "space"),
 });
 

@@ -10,7 +10,7 @@ const OPTIONS = new VerbOptions(InitOptions.entries, {
     flags: "--name <name>",
     text: "name for the folder in listings; default: the folder's name (the workspace itself is called `main`)",
   },
-  engineType: { flags: "--engine <engine>", text: "how points hold content; default: the best engine that works" },
+  engineType: "--engine <engine>",
   quotaBytes: "--quota <size>",
   allow: guards("home", "nested", "git", "space", "holders"),
 });

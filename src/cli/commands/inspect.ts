@@ -4,10 +4,7 @@ import { InspectOptions } from "../../contract/care.ts";
 import { VerbOptions } from "../options.ts";
 
 const OPTIONS = new VerbOptions(InspectOptions.entries, {
-  passwordFile: {
-    flags: "--password-file <file>",
-    text: "file with the password, for a store outside a control directory",
-  },
+  passwordFile: "--password-file <file>",
 });
 
 export const command: CommandDefinition = {

@@ -1,14 +1,18 @@
 import { CairnError } from "../../errors.ts";
+import { ReleaseOptions } from "../../contract/care.ts";
 import type { Client } from "../../contract/index.ts";
 import type { CommandDefinition } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
+import { VerbOptions } from "../options.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
+
+const OPTIONS = new VerbOptions(ReleaseOptions.entries);
 
 export const command: CommandDefinition = {
   name: "release",
   arguments: [{ name: "<dir>", text: "the workspace; its files stay as they are", completes: "folders" }],
-  options: [{ flags: "--delete-points", text: "also delete its save points, permanently" }],
+  options: OPTIONS.definitions,
   examples: [
     {
       line: "cairn release ~/project",
@@ -17,7 +21,8 @@ export const command: CommandDefinition = {
     { line: "cairn release ~/project --delete-points", text: "also delete everything that Cairn stores about it" },
   ],
   async run(context, input) {
-    const client = await openOrForget(context, input.required(0), input.flag("deletePoints"));
+    const { deletePoints = false } = OPTIONS.read(context, input);
+    const client = await openOrForget(context, input.required(0), deletePoints);
     if (client === null) {
       const path = context.chosenFolder(input.required(0)) ?? "";
       return {
@@ -25,14 +30,14 @@ export const command: CommandDefinition = {
         text: () => `${context.style.green("forgot")} ${printable(path)}; its save points no longer exist`,
       };
     }
-    const result = await client.release({ ...context.callOptions(), deletePoints: input.flag("deletePoints") });
+    const result = await client.release({ ...context.callOptions(), deletePoints });
     return {
       data: result,
       exitStatus: result.complete ? 0 : EXIT_PARTLY,
       text() {
         const { path, control_directory: control } = result.workspace;
         const released = `${context.style.green("released")} ${printable(path)}`;
-        if (input.flag("deletePoints"))
+        if (deletePoints)
           return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed in the store`;
         if (result.points_kept === 0) return `${released}; it had no save points`;
         // By itself an adoption looks only where it would make a control directory.

@@ -8,7 +8,9 @@ import type { Context } from "../context.ts";
 import { type Input, usage } from "../input.ts";
 import { aborted } from "../process-signal.ts";
 import { printable } from "../render/format.ts";
-import { chosenLayout, LAYOUT } from "./bundle/files.ts";
+import { VerbOptions } from "../options.ts";
+import { ExportBundleOptions } from "../../contract/context.ts";
+import { pick } from "../../contract/schema.ts";
 import { VERSION } from "../../formats/program.ts";
 
 const LISTEN = "127.0.0.1:1933";
@@ -16,6 +18,7 @@ const KEY_VARIABLE = "CAIRN_CONTEXT_KEY";
 /** A client would rather wait than be told that somebody else is at it. */
 const WAIT_MS = 60_000;
 const UPLOAD_BYTES = 2 ** 30;
+const LAYOUT = new VerbOptions(pick(ExportBundleOptions, "layout"), { layout: "--layout <name>" });
 
 export const command: CommandDefinition = {
   name: "serve-context",
@@ -25,7 +28,7 @@ export const command: CommandDefinition = {
     { flags: "--api-key-file <file>", text: `the key that clients send (default: ${KEY_VARIABLE} in the environment)` },
     { flags: "--no-auth", text: "allow access without a key to every client that can reach the address" },
     { flags: "--max-file-size <size>", text: "largest bundle to accept (default 1GiB)" },
-    LAYOUT,
+    ...LAYOUT.definitions,
     { flags: "--check", text: "only check whether the server could start with these options" },
   ],
   examples: [
@@ -36,7 +39,7 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const address = addressOf(context, input);
     const apiKey = keyOf(context, input, "path" in address);
-    const { layout } = chosenLayout(input);
+    const { layout } = LAYOUT.read(context, input);
     const store = await ContextStore.open(context.folder(), WAIT_MS);
     if (store.lacksModel) context.note(MODEL_WARNING);
     try {

@@ -1,5 +1,6 @@
+import { ConvertBundleOptions } from "../../../contract/bundles.ts";
 import type { CommandDefinition } from "../../command.ts";
-import type { Input } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 
@@ -99,27 +100,15 @@ export const extract: CommandDefinition = {
   },
 };
 
-const LAYOUTS = ["A", "B", "C"] as const;
-const LAYOUT_C = { flags: "--layout <name>", text: "A, B or C (default C)", values: LAYOUTS };
-export const LAYOUT = { ...LAYOUT_C, text: "A, B or C (default C; B for content of agent or session)" };
-
-export function chosenLayout(input: Input): { layout?: "A" | "B" | "C" } {
-  const layout = input.choice("layout", LAYOUTS);
-  return layout === undefined ? {} : { layout };
-}
-
+const CONVERTED = new VerbOptions(ConvertBundleOptions.entries, {
+  layout: "--layout <name>",
+  leaveOut: "--leave-out <path>",
+  sessionsTo: "--sessions-to <user>",
+});
 export const convert: CommandDefinition = {
   name: "bundle convert",
   arguments: [BUNDLE, { name: "<new>", text: "the new file, which must not exist", completes: "files" }],
-  options: [
-    LAYOUT_C,
-    { flags: "--without-vectors", text: "leave out the vectors; needed for layout A, which cannot hold any" },
-    { flags: "--leave-out <path>", text: "leave out this path of the bundle", repeat: true },
-    {
-      flags: "--sessions-to <user>",
-      text: "move sessions to this user: viking://session/ID becomes viking://user/USER/sessions/ID",
-    },
-  ],
+  options: CONVERTED.definitions,
   examples: [
     { line: "cairn bundle convert docs.ovpack old.ovpack --layout B", text: "convert for OpenViking 0.3" },
     {
@@ -129,13 +118,9 @@ export const convert: CommandDefinition = {
   ],
   async run(context, input) {
     const library = await context.library();
-    const sessionsTo = input.text("sessionsTo");
     const result = await library.convertBundle(context.absolute(input.required(0)), context.place(input.required(1)), {
       ...context.callOptions(),
-      ...chosenLayout(input),
-      withoutVectors: input.flag("withoutVectors"),
-      leaveOut: input.list("leaveOut"),
-      ...(sessionsTo === undefined ? {} : { sessionsTo }),
+      ...CONVERTED.read(context, input),
     });
     return {
       data: result,

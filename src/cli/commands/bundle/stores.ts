@@ -1,18 +1,25 @@
-import type { ExportBundleResult, ImportBundleOptions, ImportBundleResult } from "../../../contract/context.ts";
+import {
+  ExportBundleOptions,
+  type ExportBundleResult,
+  ImportBundleOptions,
+  type ImportBundleResult,
+  RestoreContextOptions,
+} from "../../../contract/context.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
-import { chosenLayout, LAYOUT } from "./files.ts";
 
 const NEW = { name: "<new>", text: "the new file, which must not exist", completes: "files" } as const;
 const BUNDLE = { name: "<bundle>", text: "the bundle file", completes: "files" } as const;
-const VECTORS = { flags: "--vectors", text: "include the vectors, for a store with the same embedding model" };
+
+const PACKED = new VerbOptions(ExportBundleOptions.entries, { layout: "--layout <name>", includeVectors: "--vectors" });
 
 export const exportSubtree: CommandDefinition = {
   name: "bundle export",
   arguments: [{ name: "<uri>", text: "viking://SCOPE/…, or a whole scope" }, NEW],
-  options: [LAYOUT, VECTORS],
+  options: PACKED.definitions,
   examples: [{ line: "cairn bundle export viking://resources/docs docs.ovpack", text: "export from the store here" }],
   async run(context, input) {
     const library = await context.library();
@@ -27,7 +34,7 @@ export const exportSubtree: CommandDefinition = {
 export const backup: CommandDefinition = {
   name: "bundle backup",
   arguments: [NEW],
-  options: [LAYOUT, VECTORS],
+  options: PACKED.definitions,
   examples: [{ line: "cairn bundle backup all.ovpack", text: "export every scope of the store here" }],
   async run(context, input) {
     const library = await context.library();
@@ -36,34 +43,21 @@ export const backup: CommandDefinition = {
   },
 };
 
-const CONFLICTS = ["fail", "overwrite", "skip"] as const;
-const MODES = ["auto", "recompute", "require"] as const;
-
-const BRINGING = [
-  {
-    flags: "--on-conflict <how>",
-    text: "if the content exists already: fail (default), overwrite or skip",
-    values: CONFLICTS,
-  },
-  {
-    flags: "--vector-mode <how>",
-    text: "use the bundle's vectors if they fit (auto, default), recompute them, or require that they fit",
-    values: MODES,
-  },
-  { flags: "--path <path>", text: "only this path of the bundle, and everything below it", repeat: true },
-  { flags: "-n, --dry-run", text: "check the whole bundle, and report what would be done" },
-  // Inputs that OpenViking's commands had once.
+// Inputs that OpenViking's commands had once.
+const REMOVED = [
   { flags: "--force", text: "removed: use --on-conflict overwrite" },
   { flags: "--vectorize", text: "removed: use --vector-mode" },
 ];
 
+const BRINGING = { paths: "--path <path>", dryRun: "-n, --dry-run" };
+const IMPORTED = new VerbOptions(ImportBundleOptions.entries, BRINGING);
 export const importSubtree: CommandDefinition = {
   name: "bundle import",
   arguments: [
     BUNDLE,
     { name: "<parent>", text: "parent to import below: viking://SCOPE/…; viking:// for a whole scope" },
   ],
-  options: BRINGING,
+  options: [...IMPORTED.definitions, ...REMOVED],
   examples: [
     { line: "cairn bundle import docs.ovpack viking://resources", text: "import as viking://resources/docs" },
     {
@@ -76,19 +70,20 @@ export const importSubtree: CommandDefinition = {
     const file = context.absolute(input.required(0));
     return brought(
       context,
-      await library.importBundle(context.folder(), file, input.required(1), bringing(context, input)),
+      await library.importBundle(context.folder(), file, input.required(1), bringing(IMPORTED, context, input)),
     );
   },
 };
 
+const RESTORED = new VerbOptions(RestoreContextOptions.entries, BRINGING);
 export const restore: CommandDefinition = {
   name: "bundle restore",
   arguments: [BUNDLE],
-  options: [...BRINGING, { flags: "--exact", text: "remove content that the backup does not have; default: keep it" }],
+  options: [...RESTORED.definitions, ...REMOVED],
   examples: [{ line: "cairn bundle restore all.ovpack", text: "restore into a new store" }],
   async run(context, input) {
     const library = await context.library();
-    const options = { ...bringing(context, input), exact: input.flag("exact") };
+    const options = bringing(RESTORED, context, input);
     return brought(
       context,
       await library.restoreContext(context.folder(), context.absolute(input.required(0)), options),
@@ -96,8 +91,8 @@ export const restore: CommandDefinition = {
   },
 };
 
-function packing(context: Context, input: Input): { includeVectors: boolean; layout?: "A" | "B" | "C" } {
-  return { ...context.callOptions(), ...chosenLayout(input), includeVectors: input.flag("vectors") };
+function packing(context: Context, input: Input): ExportBundleOptions {
+  return { ...context.callOptions(), ...PACKED.read(context, input) };
 }
 
 function packed({ style }: Context, result: ExportBundleResult): Outcome {
@@ -108,21 +103,12 @@ function packed({ style }: Context, result: ExportBundleResult): Outcome {
   };
 }
 
-function bringing(context: Context, input: Input): ImportBundleOptions {
+function bringing(options: typeof IMPORTED | typeof RESTORED, context: Context, input: Input): RestoreContextOptions {
   if (input.flag("force"))
     throw usage("--force no longer exists", "use --on-conflict overwrite to replace existing content");
   if (input.flag("vectorize"))
     throw usage("--vectorize no longer exists", "vectors are always made; choose their source with --vector-mode");
-  const onConflict = input.choice("onConflict", CONFLICTS);
-  const vectorMode = input.choice("vectorMode", MODES);
-  const paths = input.list("path");
-  return {
-    ...context.callOptions(),
-    ...(onConflict === undefined ? {} : { onConflict }),
-    ...(vectorMode === undefined ? {} : { vectorMode }),
-    ...(paths.length === 0 ? {} : { paths }),
-    dryRun: input.flag("dryRun"),
-  };
+  return { ...context.callOptions(), ...options.read(context, input) };
 }
 
 function brought({ style }: Context, result: ImportBundleResult): Outcome {

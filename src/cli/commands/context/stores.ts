@@ -1,33 +1,33 @@
-import type { CheckContextResult, InitContextOptions } from "../../../contract/context.ts";
+import {
+  AddToContextOptions,
+  CheckContextOptions,
+  type CheckContextResult,
+  FindInContextOptions,
+  InitContextOptions,
+  ListContextOptions,
+  ReadContextOptions,
+  ReindexContextOptions,
+} from "../../../contract/context.ts";
 import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
-import type { Input } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 
 const URI = { name: "<uri>", text: "viking://SCOPE/…" } as const;
-const PROVIDERS = ["embedded", "openai", "none"] as const;
-const SEARCHES = ["both", "semantic", "words"] as const;
-const UNDER = { flags: "--under <uri>", text: "only at or below this URI" };
+const UNDER = "--under <uri>";
 
+const MADE = new VerbOptions(InitContextOptions.entries, {
+  embedding: "--embedding <provider>",
+  model: "--model <name>",
+  baseUrl: "--base-url <url>",
+});
 export const init: CommandDefinition = {
   name: "context init",
   arguments: [{ name: "[folder]", text: "default: the current folder", completes: "folders" }],
-  options: [
-    {
-      flags: "--embedding <provider>",
-      text: "embedded (default: the model of the package cairnstate-model, English), openai (an endpoint), or none (search by words only)",
-      values: PROVIDERS,
-    },
-    { flags: "--model <name>", text: "model name at the endpoint" },
-    {
-      flags: "--base-url <url>",
-      text: "the endpoint's URL, up to and including /v1; its key is read from CAIRN_EMBEDDING_KEY",
-    },
-    { flags: "--dimensions <count>", text: "length of the endpoint's vectors (default: ask the endpoint)" },
-  ],
+  options: MADE.definitions,
   examples: [
     { line: "cairn context init knowledge", text: "with the model of the package cairnstate-model" },
     {
@@ -38,20 +38,7 @@ export const init: CommandDefinition = {
   async run(context, input) {
     const library = await context.library();
     const folder = context.folder(input.argument(0));
-    const [embedding, model, baseUrl, dimensions] = [
-      input.choice("embedding", PROVIDERS),
-      input.text("model"),
-      input.text("baseUrl"),
-      input.count("dimensions"),
-    ];
-    const options: InitContextOptions = {
-      ...context.callOptions(),
-      ...(embedding === undefined ? {} : { embedding }),
-      ...(model === undefined ? {} : { model }),
-      ...(baseUrl === undefined ? {} : { baseUrl }),
-      ...(dimensions === undefined ? {} : { dimensions }),
-    };
-    const info = await library.initContext(folder, options);
+    const info = await library.initContext(folder, { ...context.callOptions(), ...MADE.read(context, input) });
     const how =
       info.embedding === "none" ? "search by words only" : `vectors of ${info.dimensions} numbers by ${info.model}`;
     return {
@@ -61,21 +48,17 @@ export const init: CommandDefinition = {
   },
 };
 
+const ADDED = new VerbOptions(AddToContextOptions.entries);
 export const add: CommandDefinition = {
   name: "context add",
   arguments: [URI, { name: "<path>", text: "a file or folder", completes: "files" }],
-  options: [
-    { flags: "--overwrite", text: "replace an existing file or folder" },
-    { flags: "--abstract <text>", text: "short text about the folder (its level 0)" },
-  ],
+  options: ADDED.definitions,
   examples: [{ line: "cairn context add viking://resources/docs ./docs", text: "add as viking://resources/docs" }],
   async run(context, input) {
     const library = await context.library();
-    const abstract = input.text("abstract");
     const result = await library.addToContext(context.folder(), input.required(0), context.place(input.required(1)), {
       ...context.callOptions(),
-      overwrite: input.flag("overwrite"),
-      ...(abstract === undefined ? {} : { abstract }),
+      ...ADDED.read(context, input),
     });
     const { left_out: left } = result;
     const summary = `${context.style.green("added")} ${printable(result.uri)}: ${plural(result.files, "file")}, ${formatBytes(result.bytes)}, ${plural(result.indexed, "index record")}`;
@@ -92,20 +75,17 @@ export const add: CommandDefinition = {
   },
 };
 
+const LISTED = new VerbOptions(ListContextOptions.entries, { recursive: "-r, --recursive", all: "-a, --all" });
 export const ls: CommandDefinition = {
   name: "context ls",
   arguments: [{ name: "[uri]", text: "default: viking://" }],
-  options: [
-    { flags: "-r, --recursive", text: "list subfolders too" },
-    { flags: "-a, --all", text: "list hidden files too: abstracts and overviews" },
-  ],
+  options: LISTED.definitions,
   examples: [{ line: "cairn context ls viking://resources", text: "list entries with their abstracts" }],
   async run(context, input) {
     const library = await context.library();
     const result = await library.listContext(context.folder(), input.argument(0) ?? "viking://", {
       ...context.callOptions(),
-      recursive: input.flag("recursive"),
-      all: input.flag("all"),
+      ...LISTED.read(context, input),
     });
     return {
       data: result,
@@ -123,17 +103,17 @@ export const ls: CommandDefinition = {
   },
 };
 
+const READ = new VerbOptions(ReadContextOptions.entries);
 export const cat: CommandDefinition = {
   name: "context cat",
   arguments: [URI],
-  options: [{ flags: "--level <count>", text: "for a directory: 0 prints its abstract, 1 its overview" }],
+  options: READ.definitions,
   examples: [{ line: "cairn context cat viking://resources/docs --level 0", text: "print a directory's abstract" }],
   async run(context, input) {
     const library = await context.library();
-    const level = input.count("level");
     const result = await library.readContext(context.folder(), input.required(0), {
       ...context.callOptions(),
-      ...(level === undefined ? {} : { level }),
+      ...READ.read(context, input),
     });
     const { content, content_b64: encoded } = result;
     const bytes = encoded === undefined ? Buffer.from(content) : Buffer.from(encoded, "base64");
@@ -145,29 +125,19 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
+const FOUND = new VerbOptions(FindInContextOptions.entries, { under: UNDER, limit: "-n, --limit <count>" });
 export const find: CommandDefinition = {
   name: "context find",
   arguments: [{ name: "<query>", text: "words, or a question" }],
-  options: [
-    UNDER,
-    { flags: "-n, --limit <count>", text: "at most this many results (default 10)" },
-    {
-      flags: "--mode <how>",
-      text: "search by meaning (semantic), by words (words), or both (default)",
-      values: SEARCHES,
-    },
-  ],
+  options: FOUND.definitions,
   examples: [
     { line: 'cairn context find "who may sign in" --under viking://resources/docs', text: "results, best first" },
   ],
   async run(context, input) {
     const library = await context.library();
-    const [under, limit, mode] = [input.text("under"), input.count("limit"), input.choice("mode", SEARCHES)];
     const result = await library.findInContext(context.folder(), input.required(0), {
       ...context.callOptions(),
-      ...(under === undefined ? {} : { under }),
-      ...(limit === undefined ? {} : { limit }),
-      ...(mode === undefined ? {} : { mode }),
+      ...FOUND.read(context, input),
     });
     return {
       data: result,
@@ -196,18 +166,17 @@ export const rm: CommandDefinition = {
   },
 };
 
-function below(context: Context, input: Input): { under?: string } {
-  const under = input.text("under");
-  return { ...context.callOptions(), ...(under === undefined ? {} : { under }) };
-}
-
+const INDEXED = new VerbOptions(ReindexContextOptions.entries, { under: UNDER });
 export const reindex: CommandDefinition = {
   name: "context reindex",
-  options: [UNDER, { flags: "--all", text: "read every file again, even if unchanged" }],
+  options: INDEXED.definitions,
   examples: [{ line: "cairn context reindex", text: "after files were changed by hand" }],
   async run(context, input) {
     const library = await context.library();
-    const result = await library.reindexContext(context.folder(), { ...below(context, input), all: input.flag("all") });
+    const result = await library.reindexContext(context.folder(), {
+      ...context.callOptions(),
+      ...INDEXED.read(context, input),
+    });
     const { added, removed, changed, vectors } = result;
     return {
       data: result,
@@ -216,13 +185,17 @@ export const reindex: CommandDefinition = {
   },
 };
 
+const CHECKED = new VerbOptions(CheckContextOptions.entries, { under: UNDER });
 export const check: CommandDefinition = {
   name: "context check",
-  options: [UNDER],
+  options: CHECKED.definitions,
   examples: [{ line: "cairn context check", text: "exit 6 if files and index differ" }],
   async run(context, input) {
     const library = await context.library();
-    const result = await library.checkContext(context.folder(), below(context, input));
+    const result = await library.checkContext(context.folder(), {
+      ...context.callOptions(),
+      ...CHECKED.read(context, input),
+    });
     const hint = "to update the index: cairn context reindex";
     return {
       data: result,

@@ -1,8 +1,14 @@
 import type { Client, DiffEntry, DiffOptions, DiffResult, PathInput } from "../../../contract/index.ts";
+import { DiffDatabaseOptions } from "../../../contract/looking.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
 import { inLocale } from "../../render/style.ts";
+
+const ROWS = new VerbOptions(DiffDatabaseOptions.entries, {
+  limit: { text: "with --sql: rows shown of each kind and table (default 10)" },
+});
 
 export const command: CommandDefinition = {
   name: "diff",
@@ -17,7 +23,7 @@ export const command: CommandDefinition = {
       flags: "--sql <database>",
       text: "compare the tables and rows of a SQLite database, even while it is in use",
     },
-    { flags: "--limit <count>", text: "with --sql: rows shown of each kind and table (default 10)" },
+    ...ROWS.definitions,
     { flags: "--path-b64 <base64>", text: "like --path, for a name that is not UTF-8; may be repeated", repeat: true },
   ],
   examples: [
@@ -30,17 +36,17 @@ export const command: CommandDefinition = {
     const client = await context.open();
     const [from, to] = [input.argument(0) ?? "head", input.argument(1) ?? null];
     const database = input.text("sql");
-    const limit = input.count("limit");
+    const rows = ROWS.read(context, input);
     if (database !== undefined) {
       const [path] = context.workspacePaths(client, [database], []);
       const found = await client.diffDatabase(path!, from, to, {
         ...context.callOptions(),
-        ...(limit === undefined ? {} : { limit }),
+        ...rows,
       });
       const { renderDatabaseDiff } = await import("../../render/database.ts");
       return { data: found, paged: true, text: () => renderDatabaseDiff(found, context.style) };
     }
-    if (limit !== undefined) throw usage("--limit works with --sql only");
+    if (rows.limit !== undefined) throw usage("--limit works with --sql only");
     const options: DiffOptions = context.callOptions();
     const paths = context.workspacePaths(client, input.list("path"), input.list("pathB64"));
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;

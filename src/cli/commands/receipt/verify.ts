@@ -1,12 +1,15 @@
-import type { VerifyReceiptOptions } from "../../../contract/index.ts";
+import { VerifyReceiptOptions } from "../../../contract/snapshots.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { CairnError } from "../../../errors.ts";
+import { VerbOptions } from "../../options.ts";
 import { printable } from "../../render/format.ts";
+
+const OPTIONS = new VerbOptions(VerifyReceiptOptions.entries, { key: "--key <key>" });
 
 export const command: CommandDefinition = {
   name: "receipt verify",
   arguments: [{ name: "<file>", text: "a receipt that `cairn backup restore` wrote", completes: "files" }],
-  options: [{ flags: "--key <key>", text: "require this signer: a public key in base64 or hex, or a file with one" }],
+  options: OPTIONS.definitions,
   examples: [
     { line: "cairn receipt verify receipt.json", text: "check the signature, and that it is by this user's own key" },
     {
@@ -15,11 +18,11 @@ export const command: CommandDefinition = {
     },
   ],
   async run(context, input) {
-    const options: VerifyReceiptOptions = context.callOptions();
-    const key = input.text("key");
-    if (key !== undefined) options.key = key;
     const library = await context.library();
-    const result = await library.verifyReceipt(context.absolute(input.required(0)), options);
+    const result = await library.verifyReceipt(context.absolute(input.required(0)), {
+      ...context.callOptions(),
+      ...OPTIONS.read(context, input),
+    });
     const { receipt, trusted } = result;
     const error = trusted
       ? undefined

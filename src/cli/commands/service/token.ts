@@ -1,12 +1,18 @@
-import type { TokenCreated, TokenInfo } from "../../../contract/daemon.ts";
+import { type TokenCreated, type TokenInfo, TokenOptions } from "../../../contract/daemon.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { checkSpan, type Input, usage } from "../../input.ts";
+import type { Context } from "../../context.ts";
+import { type Input, usage } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
 import { formatAge, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { askDaemon } from "./status.ts";
 
 const ACTIONS = ["create", "list", "revoke"];
 const OF_CREATE = ["agent", "person", "workspace", "expires", "name"];
+const CREATED = new VerbOptions(TokenOptions.entries, {
+  kind: { flags: "--person", text: "the token has all your rights", value: "person" },
+  workspaces: { flags: "--workspace <dir>", parse: (dir, context) => context.absolute(dir) },
+});
 
 export const command: CommandDefinition = {
   name: "service token",
@@ -19,10 +25,7 @@ export const command: CommandDefinition = {
       flags: "--agent",
       text: "create: the token can save, compare, restore and fork, but cannot delete data (default)",
     },
-    { flags: "--person", text: "create: the token has all your rights" },
-    { flags: "--workspace <dir>", text: "create: restrict the token to this folder", repeat: true },
-    { flags: "--expires <span>", text: "create: how long the token is valid, from 1h to 366d; default 30d" },
-    { flags: "--name <text>", text: "create: purpose of the token" },
+    ...CREATED.definitions.map((option) => ({ ...option, text: `create: ${option.text}` })),
   ],
   examples: [
     {
@@ -39,7 +42,7 @@ export const command: CommandDefinition = {
       throw usage(`the action of service token must be one of ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
     if ((action === "revoke") !== (id !== undefined))
       throw usage(action === "revoke" ? "service token revoke needs an ID" : `service token ${action} takes no ID`);
-    const options = optionsOf(input, (dir) => context.absolute(dir));
+    const options = optionsOf(context, input);
     if (action !== "create" && Object.keys(options).length > 0)
       throw usage(`--${OF_CREATE.join(", --")} work with service token create only`);
     const { style } = context;
@@ -68,17 +71,13 @@ export const command: CommandDefinition = {
   },
 };
 
-function optionsOf(input: Input, absolute: (dir: string) => string): Record<string, unknown> {
-  const [isAgent, isPerson] = [input.flag("agent"), input.flag("person")];
-  if (isAgent && isPerson) throw usage("--agent and --person exclude each other");
-  const workspaces = input.list("workspace").map(absolute);
-  const given = {
-    kind: isPerson ? "person" : isAgent ? "agent" : undefined,
-    workspaces: workspaces.length === 0 ? undefined : workspaces,
-    expires: checkSpan(input.text("expires"), "--expires"),
-    name: input.text("name"),
-  };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+function optionsOf(context: Context, input: Input): TokenOptions {
+  const options = CREATED.read(context, input);
+  if (input.flag("agent")) {
+    if (options.kind !== undefined) throw usage("--agent and --person exclude each other");
+    options.kind = "agent";
+  }
+  return options;
 }
 
 async function render(tokens: readonly TokenInfo[]): Promise<string> {

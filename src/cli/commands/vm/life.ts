@@ -14,32 +14,21 @@ import { hardwareOf, MACHINES, machinesOf, NAME, shownState } from "./place.ts";
 
 const MADE = new VerbOptions(CreateMachineOptions.entries, {
   start: null,
-  disks: null,
+  disks: { flags: "--disk <size>", parse: (size) => parseSize(size, "--disk") },
   nics: { flags: "--nic <network>" },
 });
-const MADE_OPTIONS = [
-  ...MADE.definitions,
-  {
-    flags: "--disk <size>",
-    text: "a disk of this size; with --image, the first is the image's disk; may be repeated",
-    repeat: true,
-  },
-  MACHINES,
-];
 
 function made(name: string, isStarted: boolean, line: string, text: string): CommandDefinition {
   return {
     name,
     arguments: [NAME],
-    options: MADE_OPTIONS,
+    options: [...MADE.definitions, MACHINES],
     examples: [{ line, text }],
     async run(context, input) {
-      const disks = input.list("disk").map((each) => parseSize(each, "--disk"));
       const library = await context.library();
       const info = await library.createMachine(machinesOf(context, input), input.required(0), {
         ...context.callOptions(),
         ...MADE.read(context, input),
-        ...(disks.length === 0 ? {} : { disks }),
         start: isStarted,
       });
       return said(context, info, isStarted ? "created and booted" : "made");

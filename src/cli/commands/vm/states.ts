@@ -5,13 +5,17 @@ import {
   SaveMachineOptions,
 } from "../../../contract/machines.ts";
 import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions, withTags } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 import { exported } from "../export-directory.ts";
 import { hardwareOf, MACHINES, machinesOf, NAME } from "./place.ts";
 
-const FROM = { flags: "--from-dir <dir>", text: "an export directory, instead of a save point" };
+const SOURCE = {
+  point: null,
+  fromDirectory: { flags: "--from-dir <dir>", parse: (dir: string, context: Context) => context.absolute(dir) },
+};
 
 const SAVED = new VerbOptions(SaveMachineOptions.entries, {
   message: "-m, --message <text>",
@@ -38,11 +42,12 @@ export const save: CommandDefinition = {
   },
 };
 
+const EXPORTED = new VerbOptions(ExportMachineOptions.entries);
 export const exportState: CommandDefinition = {
   name: "vm export",
   arguments: [NAME],
   options: [
-    ...new VerbOptions(ExportMachineOptions.entries).definitions,
+    ...EXPORTED.definitions,
     { flags: "--to-dir <dir>", text: "the export directory to write, absent or empty" },
     MACHINES,
   ],
@@ -53,10 +58,9 @@ export const exportState: CommandDefinition = {
     const to = input.text("toDir");
     if (to === undefined || to === "") throw usage("--to-dir is needed: the export directory to write");
     const library = await context.library();
-    const point = input.text("point");
     const result = await library.exportMachine(machinesOf(context, input), input.required(0), context.place(to), {
       ...context.callOptions(),
-      ...(point === undefined ? {} : { point }),
+      ...EXPORTED.read(context, input),
     });
     return {
       data: result,
@@ -66,8 +70,7 @@ export const exportState: CommandDefinition = {
 };
 
 const CLONED = new VerbOptions(CloneMachineOptions.entries, {
-  point: null,
-  fromDirectory: null,
+  ...SOURCE,
   nics: { flags: "--nic <network>" },
 });
 export const clone: CommandDefinition = {
@@ -76,26 +79,24 @@ export const clone: CommandDefinition = {
     { name: "<source>", text: "MACHINE or MACHINE@POINT; with --from-dir: the new machine's name" },
     { name: "[name]", text: "name of the new machine" },
   ],
-  options: [FROM, ...CLONED.definitions, MACHINES],
+  options: [...CLONED.definitions, MACHINES],
   examples: [
     { line: "cairn vm clone web web-2", text: "clone the last saved state" },
     { line: "cairn vm clone --from-dir /mnt/golden/web web-3", text: "clone an export directory, which is only read" },
   ],
   async run(context, input) {
-    const from = input.text("fromDir");
+    const options: CloneMachineOptions = CLONED.read(context, input);
     const [first, second] = [input.required(0), input.argument(1)];
-    if ((from === undefined) === (second === undefined))
+    if ((options.fromDirectory === undefined) === (second === undefined))
       throw usage(
         "give a save point or --from-dir, not both",
         "`cairn vm clone MACHINE NEW`, or `cairn vm clone --from-dir DIR NEW`",
       );
-    const source: CloneMachineOptions =
-      from === undefined ? { point: first } : { fromDirectory: context.absolute(from) };
+    if (second !== undefined) options.point = first;
     const library = await context.library();
     const result = await library.cloneMachine(machinesOf(context, input), second ?? first, {
       ...context.callOptions(),
-      ...source,
-      ...CLONED.read(context, input),
+      ...options,
     });
     return {
       data: result,
@@ -105,25 +106,21 @@ export const clone: CommandDefinition = {
   },
 };
 
+const RESTORED = new VerbOptions(RestoreMachineOptions.entries, SOURCE);
 export const restore: CommandDefinition = {
   name: "vm restore",
   arguments: [NAME, { name: "[point]", text: "a save point of the machine, e.g. latest; or use --from-dir" }],
-  options: [
-    FROM,
-    ...new VerbOptions(RestoreMachineOptions.entries, { point: null, fromDirectory: null }).definitions,
-    MACHINES,
-  ],
+  options: [...RESTORED.definitions, MACHINES],
   examples: [
     { line: "cairn vm restore web latest", text: "restore the last saved state" },
     { line: "cairn vm restore web --from-dir /mnt/backup/web", text: "restore a state of it from an export directory" },
   ],
   async run(context, input) {
-    const [from, point] = [input.text("fromDir"), input.argument(1)];
+    const point = input.argument(1);
     const options: RestoreMachineOptions = {
       ...context.callOptions(),
-      ...(from === undefined ? {} : { fromDirectory: context.absolute(from) }),
       ...(point === undefined ? {} : { point }),
-      ...(input.flag("force") ? { force: true } : {}),
+      ...RESTORED.read(context, input),
     };
     const library = await context.library();
     const result = await library.restoreMachine(machinesOf(context, input), input.required(0), options);
