@@ -14,6 +14,8 @@ export interface CommandDefinition {
   arguments?: readonly ArgumentDefinition[];
   options?: readonly OptionDefinition[];
   examples: readonly Example[];
+  /** Its text is what was asked for, so `-q` prints it too. */
+  answers?: true;
   /** All words after the first belong to a command that is run, its options too. */
   takesCommand?: true;
   /** Commands of a group: what comes next on the line. */

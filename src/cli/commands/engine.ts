@@ -17,6 +17,7 @@ const OPTIONS = new VerbOptions(EngineOptions.entries, {
 
 export const command: CommandDefinition = {
   name: "engine",
+  answers: true,
   arguments: [
     {
       name: "[words...]",

@@ -9,6 +9,7 @@ const OPTIONS = new VerbOptions(InspectOptions.entries, {
 
 export const command: CommandDefinition = {
   name: "inspect",
+  answers: true,
   arguments: [{ name: "<file>", text: "a file of a control directory or of a store", completes: "files" }],
   options: OPTIONS.definitions,
   examples: [

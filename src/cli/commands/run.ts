@@ -12,6 +12,7 @@ const OPTIONS = new VerbOptions(pick(RunOptions, "message", "tags"), {
 
 export const command: CommandDefinition = {
   name: "run",
+  answers: true,
   arguments: [{ name: "<command...>", text: "the command and its arguments" }],
   takesCommand: true,
   options: OPTIONS.definitions,

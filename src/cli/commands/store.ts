@@ -4,6 +4,7 @@ import { renderTable } from "../render/table.ts";
 
 export const command: CommandDefinition = {
   name: "store",
+  answers: true,
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
   examples: [
     { line: "cairn store", text: "the repository, its password file, and a restic command that opens it" },

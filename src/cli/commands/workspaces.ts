@@ -8,6 +8,7 @@ import { type PointOf, pointsOfAll } from "../points-of-all.ts";
 
 export const command: CommandDefinition = {
   name: "workspaces",
+  answers: true,
   options: [{ flags: "--points", text: "list the save points of all workspaces, newest first" }],
   examples: [
     { line: "cairn workspaces", text: "every workspace that this user made or opened; missing folders are marked" },

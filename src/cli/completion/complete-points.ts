@@ -3,6 +3,7 @@ import { firstLine } from "../render/format.ts";
 
 export const command: CommandDefinition = {
   name: "__complete",
+  answers: true,
   arguments: [{ name: "[what]", text: "points" }],
   examples: [{ line: "cairn __complete points", text: "a line per point: short id, tab, message" }],
   /** Completion must never disturb the line that is being typed: any failure is an empty answer. */

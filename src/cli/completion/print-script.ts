@@ -3,6 +3,7 @@ import { usage } from "../input.ts";
 
 export const command: CommandDefinition = {
   name: "completion",
+  answers: true,
   arguments: [{ name: "<shell>", text: "the shell: bash, zsh or fish", completes: ["bash", "zsh", "fish"] }],
   examples: [
     { line: "source <(cairn completion bash)", text: "put this line into ~/.bashrc" },

@@ -150,17 +150,9 @@ async function jsonData(outcome: Outcome): Promise<unknown> {
   return outcome.contentData(Buffer.concat(pieces));
 }
 
-/** Commands that are asked for what they print. */
-const ANSWERS = new Set(
-  "history why status diff show view store inspect workspaces engine completion __complete run".split(" "),
-);
-const ANSWERS_OF_BACKUP = new Set("use list find diff stats show cat key".split(" "));
-
-/** Tells whether the text of a command is printed: with `-q` only errors are, but for what somebody asks for. */
-function isAnswered({ name, globals }: Parsed & { kind: "call" }): boolean {
-  const [command = "", verb = ""] = name.split(" ");
-  if (!globals.quiet || ANSWERS.has(command)) return true;
-  return command === "backup" ? ANSWERS_OF_BACKUP.has(verb) : command === "database" && verb === "list";
+/** Tells if the text of a command is printed: with `-q` only that of commands whose text was asked for. */
+function isAnswered({ definition, globals }: Parsed & { kind: "call" }): boolean {
+  return !globals.quiet || definition.answers === true;
 }
 
 async function printOutcome(input: CliInput, context: Context, outcome: Outcome): Promise<void> {

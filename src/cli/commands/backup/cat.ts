@@ -4,6 +4,7 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup cat",
+  answers: true,
   arguments: [
     {
       name: "<kind>",

@@ -7,6 +7,7 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup diff",
+  answers: true,
   arguments: [
     {
       name: "<from[:folder]>",

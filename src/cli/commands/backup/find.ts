@@ -18,6 +18,7 @@ const OPTIONS = new VerbOptions(pick(FindInBackupsOptions, "ignoreCase", "limit"
 
 export const command: CommandDefinition = {
   name: "backup find",
+  answers: true,
   arguments: [
     { name: "<pattern>", text: "a name, or a path if it has a slash, with *, ?, [abc] and **; or an object's id" },
     { name: "[snapshots...]", text: "only these snapshots; default: all" },

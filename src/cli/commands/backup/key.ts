@@ -21,6 +21,7 @@ const ACTIONS = ["list", "add", "remove", "passwd"];
 
 export const command: CommandDefinition = {
   name: "backup key",
+  answers: true,
   arguments: [
     { name: "<action>", text: "list, add, remove or passwd", completes: ACTIONS },
     { name: "[key]", text: "remove: the key's id or a prefix of it" },

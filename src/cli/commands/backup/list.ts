@@ -24,6 +24,7 @@ const OPTIONS = new VerbOptions(pick(ListBackupsOptions, "latest"));
 
 export const command: CommandDefinition = {
   name: "backup list",
+  answers: true,
   arguments: [{ name: "[snapshots...]", text: "only these snapshots: ids, prefixes, or latest; default: all" }],
   options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, ...OPTIONS.definitions],
   examples: [

@@ -16,6 +16,7 @@ const ARCHIVE = new VerbOptions(pick(ReadBackupOptions, "archive"), { archive: "
 
 export const command: CommandDefinition = {
   name: "backup show",
+  answers: true,
   arguments: [
     {
       name: "<snapshot[:path]>",

@@ -7,6 +7,7 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup stats",
+  answers: true,
   arguments: [{ name: "[snapshots...]", text: "also count these snapshots: ids, prefixes, or latest" }],
   options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS],
   examples: [

@@ -17,6 +17,7 @@ const PASSWORD = new VerbOptions(pick(KeptRepositoryEdit, "passwordFile", "passw
 
 export const command: CommandDefinition = {
   name: "backup use",
+  answers: true,
   arguments: [{ name: "[dir]", text: "the folder; default: the current folder", completes: "folders" }],
   options: [
     ...REPOSITORY_OPTIONS,

@@ -7,6 +7,7 @@ import { renderTable } from "../../render/table.ts";
 
 export const command: CommandDefinition = {
   name: "database list",
+  answers: true,
   arguments: [{ name: "[folder]", text: "the folder to search; default: the current folder", completes: "folders" }],
   examples: [
     {

@@ -12,6 +12,7 @@ const ROWS = new VerbOptions(DiffDatabaseOptions.entries, {
 
 export const command: CommandDefinition = {
   name: "diff",
+  answers: true,
   arguments: [
     { name: "[a]", text: "a save point; default: head", completes: "points" },
     { name: "[b]", text: "another save point; default: the current folder", completes: "points" },

@@ -17,6 +17,7 @@ const OPTIONS = new VerbOptions(pick(HistoryOptions, "all", "since", "until", "g
 
 export const command: CommandDefinition = {
   name: "history",
+  answers: true,
   arguments: [
     {
       name: "[path]",

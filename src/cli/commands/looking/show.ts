@@ -9,6 +9,7 @@ import { shortener } from "../../shorten.ts";
 
 export const command: CommandDefinition = {
   name: "show",
+  answers: true,
   arguments: [
     {
       name: "<point[:path]>",

@@ -3,6 +3,7 @@ import { shortener } from "../../shorten.ts";
 
 export const command: CommandDefinition = {
   name: "status",
+  answers: true,
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
   examples: [
     { line: "cairn status", text: "clean or changed, the point that the folder is based on, and recoveries" },

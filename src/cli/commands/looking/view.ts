@@ -6,6 +6,7 @@ import { renderTable } from "../../render/table.ts";
 
 export const command: CommandDefinition = {
   name: "view",
+  answers: true,
   arguments: [{ name: "[target]", text: "a save point", completes: "points" }],
   options: [
     { flags: "--list", text: "list the open views" },

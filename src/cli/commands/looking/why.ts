@@ -9,6 +9,7 @@ const OPTIONS = new VerbOptions(pick(WhyOptions, "limit"), { limit: "-n, --limit
 
 export const command: CommandDefinition = {
   name: "why",
+  answers: true,
   arguments: [{ name: "[path]", text: "a file or folder of the workspace, also a deleted one", completes: "files" }],
   options: [...OPTIONS.definitions, { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" }],
   examples: [
