@@ -349,7 +349,7 @@ test("a restore to a point from before the installation says which agents have n
   const { warnings } = cairnOk(["restore", "head~1", "-C", folder]);
   assert.deepEqual(
     warnings.map((each) => each.split(";")[0]),
-    ["the hooks of claude-code are not in this state", "the hooks of gemini are not in this state"],
+    ["this state does not have the hooks of claude-code", "this state does not have the hooks of gemini"],
   );
   assert.match(warnings[0]!, /agent install claude-code/);
   assert.deepEqual(cairnOk(["undo", "-C", folder]).warnings, []);
