@@ -27,13 +27,20 @@ const CHECKS: Step[] = [
   { name: "lines", command: "node", args: ["tools/source-lines.ts"], lastLine: true },
 ];
 /**
- * What takes minutes for its faults, kills, writers, servers, whole commands, other programs and whole repositories runs
- * in `npm test`.
+ * Tests that take minutes run in `npm test` alone: faults, kills, writers, servers, whole commands, other programs, whole
+ * repositories and workspaces, live databases, and file systems that are made for a test.
  */
 const NOT_HERE = [
   "**/{kill,*-kill,care,doctor,faults*,busy-folder,*-restic}.test.ts",
   "src/cli/program/process.test.ts",
   "src/backup/**",
+  "src/operations/**",
+  "src/api/**",
+  "src/clones/**",
+  "src/capture/sqlite/{capture,databases}.test.ts",
+  "src/daemon/watch/**",
+  "src/fs/linux/btrfs.test.ts",
+  "src/workspace/{points/stored-twice,store/verify-store}.test.ts",
   "src/repository/storage/{sftp,s3}/**",
 ];
 const TESTS: Step[] = [
