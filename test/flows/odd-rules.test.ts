@@ -22,9 +22,9 @@ test("a save warns of ignore files whose rules do not hold: a link, a pipe, a di
   const first = warned();
   assert.equal(first.length, 4, first.join("\n"));
   for (const [name, why] of Object.entries({
-    directory: "no regular file",
+    directory: "not a regular file",
     link: "symlink",
-    pipe: "no regular file",
+    pipe: "not a regular file",
     wide: "UTF-16",
   }))
     assert.ok(

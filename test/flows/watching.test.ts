@@ -53,7 +53,7 @@ test("a change is told of, and the folder is saved by itself when it has been qu
   const [second] = await points();
   assert.equal(second!.cause.kind, "schedule");
   assert.ok(heard.some(({ type }) => type === "save"));
-  assert.match(shownBy(daemon.asked), /^watched +by the daemon/m);
+  assert.match(shownBy(daemon.asked), /^watched +yes, by the daemon/m);
   const alone = path.join(daemon.folder, "alone");
   fill(alone);
   cairnOk(["save", alone]);

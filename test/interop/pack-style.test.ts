@@ -102,5 +102,5 @@ test("a compression or a pack size that restic does not take is refused before a
   ])
     assert.equal(cairn([...line, ...words]).error?.code, "usage", words.join(" "));
   const refused = cairn(line, { env: { RESTIC_PACK_SIZE: "2" } }).error;
-  assert.deepEqual([refused?.code, /RESTIC_PACK_SIZE wants 4 to 128/.test(refused?.message ?? "")], ["usage", true]);
+  assert.deepEqual([refused?.code, /RESTIC_PACK_SIZE must be 4 to 128/.test(refused?.message ?? "")], ["usage", true]);
 });
