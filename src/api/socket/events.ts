@@ -95,7 +95,9 @@ export class EventStreams {
     events.closing.addEventListener("abort", end);
     const heartbeat = setInterval(() => response.write(": \n\n"), HEARTBEAT_MS).unref();
     try {
-      if (after !== null && !events.knows(after)) response.write(textOf(unknownBefore(after)));
+      // A daemon that followed a killed one begins with a reset of its own.
+      const isTold = after !== null && events.after(after, 1)[0]?.event.type === "reset";
+      if (after !== null && !isTold && !events.knows(after)) response.write(textOf(unknownBefore(after)));
       for (let page; !isOver(response) && (page = events.after(at, PAGE)).length > 0; await taken(response)) {
         for (const each of page) this.#give(response, peer, asked, each);
         at = page.at(-1)!.event.id!;
