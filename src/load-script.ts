@@ -18,9 +18,9 @@ import { Script } from "node:vm";
 import { crc32 } from "node:zlib";
 
 /**
- * Loads the scripts (`dist/*.cjs`) of the library, and those of the command and of the worker threads with the code that V8 compiled in a whole
- * run kept in files: it saves a third of a short command. What is kept is disposable: a file that is damaged, of
- * another user, another V8 or another text is as good as none.
+ * Loads the scripts (`dist/*.cjs`) of the library, the command and the worker threads. The code that V8 compiled for the command
+ * and the threads is cached in files, which saves a third of a short command. A cached file that is damaged, or of another user,
+ * V8 or script, is ignored.
  */
 
 /** Loads one script, at most once, and all that it requires; what it exports. */

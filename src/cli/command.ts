@@ -14,7 +14,7 @@ export interface CommandDefinition {
   arguments?: readonly ArgumentDefinition[];
   options?: readonly OptionDefinition[];
   examples: readonly Example[];
-  /** Its text is what was asked for, so `-q` prints it too. */
+  /** The text is the answer that the caller asked for, so `-q` prints it too. */
   answers?: true;
   /** All words after the first belong to a command that is run, its options too. */
   takesCommand?: true;

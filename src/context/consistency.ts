@@ -83,7 +83,7 @@ export function checkConsistency(store: ContextStore, path: string): Consistency
 }
 
 /**
- * Makes the index what the files are; `all`: every file is read again. Words and vectors follow by `fill`. Throws `unsupported`
+ * Updates the index from the files; with `all`, reads every file again. `fill` adds words and vectors afterwards. Throws `unsupported`
  * if a vector would have to be made again and the store lacks its model.
  */
 export function reindex(

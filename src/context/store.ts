@@ -238,8 +238,8 @@ export class ContextStore implements AsyncDisposable {
   }
 
   /**
-   * True if the model of the store is a package that is not installed. Files are found by their words then, vectors stay as
-   * they are, and those that are missing are made once the package is there.
+   * True if the store uses the embedded model and its package is not installed. Searches then use words only. Existing vectors
+   * stay; missing vectors are made after the package is installed.
    */
   get lacksModel(): boolean {
     return this.embedding.provider === "embedded" && this.#embedder === undefined && findModel() === null;

@@ -9,9 +9,9 @@ type Callback = (...given: unknown[]) => unknown;
 type Method = (this: unknown, ...given: unknown[]) => unknown;
 
 /**
- * Gives a class the methods of its verbs: its own, else those that `perform` carries out. Wrong arguments are `usage`, a call whose signal has fired
- * is `interrupted`, one on what was closed is `usage`, any other failure is a `CairnError`, and a callback that fails changes nothing. All arguments are
- * handed on, options included.
+ * Adds a method for each verb to a class. The method checks the arguments and calls the class's own method of that name, or else
+ * `perform`. Throws `usage` for wrong arguments and closed objects, `interrupted` after an abort, and only `CairnError`s; a callback
+ * that throws changes nothing.
  */
 export function makeCalls<V extends Verb>(
   of: { prototype: { perform(verb: V, given: unknown[]): unknown; isClosed?: boolean } },

@@ -77,7 +77,7 @@ export function arg<const N extends string, S extends v.GenericSchema>(name: N, 
 }
 
 /** Type and data of an event, as `service.ts` describes them. */
-export interface VerbEvent {
+interface VerbEvent {
   type: string;
   data: object;
 }
@@ -112,7 +112,7 @@ type Given<T extends readonly Argument[]> = T extends readonly [
 
 type Options<O> = O extends v.GenericSchema ? ({} extends Of<O> ? [options?: Of<O>] : [options: Of<O>]) : [];
 
-export type Answer<R extends v.GenericSchema, H extends How> = H extends "stream"
+type Answer<R extends v.GenericSchema, H extends How> = H extends "stream"
   ? AsyncIterable<Of<R>>
   : H extends "at once"
     ? Of<R>

@@ -33,7 +33,7 @@ import { IdleSealer } from "./idle-sealer.ts";
 import type { HowOpened, Hand, Opened } from "./hand.ts";
 import { sealNewest } from "./verify.ts";
 
-/** A verb of a workspace, of whatever types. */
+/** A verb of a workspace with any types. */
 type AnyVerb = Verb & (WorkspaceRow | ControlRow | FreeRow);
 
 interface WorkspaceRow {

@@ -11,7 +11,7 @@ import { storePaths } from "../workspace/store/store-files.ts";
 import type { LibraryHand } from "./hand.ts";
 import { handedOver } from "./handed-over.ts";
 
-/** A verb of a repository, of whatever types. */
+/** A verb of a repository with any types. */
 interface RepositoryVerb extends Verb {
   run(access: OpenRepository, ...given: unknown[]): Promise<unknown>;
 }

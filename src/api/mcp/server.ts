@@ -14,7 +14,7 @@ import type { Tool } from "../../verbs/kinds/tool.ts";
 import { describeTool, TOOLS } from "./tools.ts";
 
 export interface OpenWorkspace {
-  /** Opens the client of the folder. `adopts`: a folder that is not kept yet is adopted. */
+  /** Opens the folder's workspace. With `adopts`, makes the folder a workspace if it is none. */
   (adopts: boolean): Promise<Client>;
   /** The daemon of the client is gone or hangs: the next call wants another. */
   lost?(): void;

@@ -21,7 +21,7 @@ export class KeptRecords {
     this.jobs = new Jobs(this.#records, this.events, log);
   }
 
-  /** Appends the event of what a verb has done to `workspace`, if it changed something. Returns the verb. */
+  /** Appends the event of a call that changed `workspace`. Returns the verb of the call. */
   tellOf(name: VerbOfWorkspace, workspace: EventPlace | undefined, answered: unknown): Verb {
     const verb: Verb = CLIENT_VERBS[name];
     const happening = workspace === undefined ? null : (verb.event?.(answered as never) ?? null);

@@ -15,7 +15,7 @@ type Carried<R extends GenericSchema, H> = H extends "stream"
   : Of<R> | Promise<Of<R>>;
 
 /** Needs of a verb of a workspace, and the function that carries it out. */
-export type WorkspaceRun<T, O, R extends GenericSchema, H> =
+type WorkspaceRun<T, O, R extends GenericSchema, H> =
   | {
       /** a workspace */
       needs?: undefined;

@@ -4,7 +4,7 @@ import { type AnySchema, count, type Entries, number, opt, text } from "../../co
 import type { CallOptions, SavePoint } from "../../contract/words.ts";
 import { plural } from "../../formats/sizes.ts";
 
-/** A verb as an agent's tool: what a model is told of it, and what it is answered in words. */
+/** Tools that MCP makes of verbs: the description for a model, and the answer in words. */
 
 export type Given = Record<string, unknown>;
 

@@ -3,12 +3,16 @@ import { arg } from "../../contract/verb.ts";
 import { pointData, SavePoint, target, WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
-export const pin = workspaceVerb({
-  about: "Protects a save point from every cleanup.",
+const marking = {
   takes: [arg("target", target())],
   options: WorkspaceCallOptions,
   output: SavePoint,
   errors: ["not_found", "ambiguous"],
+} as const;
+
+export const pin = workspaceVerb({
+  about: "Protects a save point from every cleanup.",
+  ...marking,
   command: { pin: object(pointData) },
   event: (point) => ({ type: "pin", data: point }),
   run: async ({ workspace }, target, options) =>
@@ -17,10 +21,7 @@ export const pin = workspaceVerb({
 
 export const unpin = workspaceVerb({
   about: "Removes a save point's protection from cleanups.",
-  takes: [arg("target", target())],
-  options: WorkspaceCallOptions,
-  output: SavePoint,
-  errors: ["not_found", "ambiguous"],
+  ...marking,
   command: { unpin: object(pointData) },
   event: (point) => ({ type: "unpin", data: point }),
   run: async ({ workspace }, target, options) =>
