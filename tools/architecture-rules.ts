@@ -127,6 +127,11 @@ export const LAYERS: readonly Layer[] = [
     reason: "the package's client: what it exports is promised",
   },
   {
+    name: "client-browser.ts",
+    may: ["errors.ts", "contract", "verbs"],
+    reason: "a page downloads it: the wire's one word is a value, the verbs are types",
+  },
+  {
     name: "cli",
     may: [...BELOW_DAEMON, "compose.ts", "index.ts", "daemon", "api"],
     reason: "nothing may depend on how a terminal is spoken to",

@@ -1,6 +1,7 @@
 /** Values of calls as JSON between processes: bytes are objects with one member, all else is as it is. */
 
-const BYTES = "$b64";
+/** The one member of an object that stands for bytes, in base64. */
+export const BYTES = "$b64";
 
 /** The JSON of a value on one line. */
 export function toWire(value: unknown): string {
