@@ -129,11 +129,11 @@ prepare_dependencies() {
     cmp -s "$lock" "$root/node_modules/.cairn-lock" && { touch "$installed"; return 0; }
   fi
   need_npm || return 1
-  say "bringing the dependencies into node_modules/ (once, about 130 MB)"
+  say "bringing the dependencies into node_modules/ (once, about 150 MB)"
   stage=$root/.runtime/stage-modules
-  mkdir -p "$stage/packages/model" && cp "$root/package.json" "$lock" "$stage" || return 1
-  # npm links this package from node_modules/ by a relative path, which leads to the clone's own once it is there.
-  cp "$root/packages/model/package.json" "$stage/packages/model" || return 1
+  mkdir -p "$stage/packages/model" "$stage/web" && cp "$root/package.json" "$lock" "$stage" || return 1
+  # npm links these packages from node_modules/ by a relative path, which leads to the clone's own once they are there.
+  for package in packages/model web; do cp "$root/$package/package.json" "$stage/$package" || return 1; done
   run_npm_ci "$stage" || return 1
   cp "$lock" "$stage/node_modules/.cairn-lock" && touch "$stage/node_modules/.package-lock.json" || return 1
   [ ! -e "$root/node_modules" ] || mv "$root/node_modules" "$root/.runtime/old-modules" || return 1

@@ -14,13 +14,14 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { build, type BuildOptions, type Metafile, type Plugin } from "esbuild";
 import { openApi } from "../src/api/socket/openapi.ts";
+import { buildPage } from "./build-page.ts";
 import { manualPages } from "./command-pages.ts";
 import { clientDeclarations, contractDeclarations, libraryDeclarations } from "./print-declarations.ts";
 import { checkAcyclic, checkConstantExports, scriptOf } from "./script-of.ts";
 
 /**
  * Makes dist/: the command, the library and every `*-worker.ts` as entry points that share chunks, and scripts of what the
- * command, its threads and the library run.
+ * command, its threads and the library run; the page of `cairn ui`.
  * `--only-command` (what ./cairn asks for) leaves out the type declarations and man pages.
  */
 
@@ -117,7 +118,7 @@ interface Manifest {
 }
 
 /** The licences of what is bundled travel with it. */
-function thirdPartyNotices(inputs: Metafile["inputs"]): string {
+function thirdPartyNotices(inputs: Record<string, object>): string {
   const folders = new Set<string>();
   for (const input of Object.keys(inputs)) {
     const match = /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(input);
@@ -175,7 +176,8 @@ async function bundle(stage: string): Promise<void> {
   });
   takeBuiltinsDirectly(stage);
   await makeRequired(stage);
-  const inputs = { ...scripts.inputs, ...result.metafile.inputs };
+  const page = await buildPage(path.join(stage, "page"));
+  const inputs = { ...scripts.inputs, ...result.metafile.inputs, ...page };
   writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(inputs));
   chmodSync(path.join(stage, "cli.js"), 0o755);
 }

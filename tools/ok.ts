@@ -7,7 +7,7 @@ import path from "node:path";
  */
 
 const ROOT = path.resolve(import.meta.dirname, "..");
-const SOURCES = ["src", "test", "tools", "docs/examples"];
+const SOURCES = ["src", "test", "tools", "docs/examples", "web"];
 
 interface Step {
   name: string;
@@ -22,6 +22,7 @@ const CHECKS: Step[] = [
   { name: "format", command: "oxfmt", args: ["--check", ...SOURCES] },
   { name: "lint", command: "oxlint", args: ["--type-aware", "--deny-warnings", ...SOURCES] },
   { name: "types", command: "tsc", args: ["--noEmit", "-p", "."] },
+  { name: "page-types", command: "tsc", args: ["--noEmit", "-p", "web"] },
   { name: "architecture", command: "node", args: ["tools/check-architecture.ts", "--quiet"] },
   { name: "docs", command: "node", args: ["tools/generate-docs.ts", "--check"] },
   { name: "lines", command: "node", args: ["tools/source-lines.ts"], lastLine: true },

@@ -1,0 +1,151 @@
+import { signal, useSignal } from "@preact/signals";
+import type { ComponentChildren, FunctionComponent, JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { Icon } from "../parts/icon.tsx";
+import { Name } from "../parts/name.tsx";
+import { isConnected } from "./events.ts";
+import { useActions } from "./keys.ts";
+import { OutcomeBar } from "./outcome.tsx";
+import { go, href, route } from "./route.ts";
+import { about } from "./session.ts";
+
+/** What lies around every view: where one is, the ways to go on, the state of the connection. */
+
+export type SheetName = "palette" | "help";
+/** The dialog over the view, if one is open. */
+export const sheet = signal<SheetName | null>(null);
+
+const SHEETS: Record<SheetName, () => Promise<{ Sheet: FunctionComponent<{ close(): void }> }>> = {
+  palette: () => import("./palette.tsx"),
+  help: () => import("./help.tsx"),
+};
+
+/** The last name of a folder's path. */
+export function nameOf(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1) || path;
+}
+
+export function Frame({ children }: { children: ComponentChildren }): JSX.Element {
+  const at = route.value;
+  const workspace = at.view === "workspaces" ? null : at.workspace;
+  useEffect(() => {
+    document.title = workspace === null ? "Cairn" : `${nameOf(workspace)} · Cairn`;
+  }, [workspace]);
+  useActions([
+    { key: "Mod+k", title: "Open the command palette", run: () => (sheet.value = "palette") },
+    { key: "?", title: "Show all keys", run: () => (sheet.value = "help") },
+    { key: "g", title: "Go to all workspaces", run: () => go({ view: "workspaces" }) },
+    ...(workspace === null
+      ? []
+      : [
+          { key: "t", title: "Go to the timeline", run: () => go({ view: "timeline", workspace }) },
+          {
+            key: "f",
+            title: "Go to the files of the latest save point",
+            run: () => go({ view: "files", workspace, point: "latest", at: { path: "" } }),
+          },
+          { key: "s", title: "Search names in all save points", run: () => go({ view: "search", workspace, q: "" }) },
+        ]),
+  ]);
+  return (
+    <>
+      <a class="skip" href="#main" onClick={skip}>
+        Skip to the content
+      </a>
+      <header class="bar">
+        <a class="brand" href={href({ view: "workspaces" })} aria-label="Cairn: all workspaces">
+          <Stones />
+          <span>Cairn</span>
+        </a>
+        {workspace !== null && (
+          <a class="bar-workspace" href={href({ view: "timeline", workspace })}>
+            <Name text={nameOf(workspace)} title={false} />
+            <span class="faint bar-path">
+              <Name text={workspace} />
+            </span>
+          </a>
+        )}
+        <span class="space" />
+        {about.value?.read_only === true && <span class="badge">read-only</span>}
+        <button type="button" class="quiet" onClick={() => (sheet.value = "palette")} aria-label="Command palette">
+          <Icon name="menu" />
+          <kbd>Ctrl K</kbd>
+        </button>
+        <button type="button" class="quiet" onClick={() => (sheet.value = "help")} aria-label="All keys">
+          <Icon name="question" />
+        </button>
+      </header>
+      {workspace !== null && (
+        <nav class="tabs" aria-label="Views of the workspace">
+          <Tab view="timeline" to={href({ view: "timeline", workspace })} also={["point", "restore"]}>
+            <Icon name="history" /> Timeline
+          </Tab>
+          <Tab
+            view="files"
+            to={href({ view: "files", workspace, point: "latest", at: { path: "" } })}
+            also={["file-history"]}
+          >
+            <Icon name="folder" /> Files
+          </Tab>
+          <Tab view="search" to={href({ view: "search", workspace, q: "" })} also={[]}>
+            <Icon name="search" /> Search
+          </Tab>
+        </nav>
+      )}
+      {!isConnected.value && (
+        <p class="lost" role="status">
+          <Icon name="warning" /> The server does not answer. This page goes on by itself when it is back.
+        </p>
+      )}
+      <main id="main" tabIndex={-1} data-view={at.view}>
+        {children}
+      </main>
+      <OutcomeBar />
+      {sheet.value !== null && <Over key={sheet.value} which={sheet.value} />}
+    </>
+  );
+}
+
+function skip(event: Event): void {
+  event.preventDefault();
+  document.querySelector<HTMLElement>("#main")!.focus();
+}
+
+function Tab({
+  view,
+  also,
+  to,
+  children,
+}: {
+  view: string;
+  also: readonly string[];
+  to: string;
+  children: ComponentChildren;
+}): JSX.Element {
+  const isHere = route.value.view === view || also.includes(route.value.view);
+  return (
+    <a href={to} {...(isHere ? { "aria-current": "page" as const } : {})}>
+      {children}
+    </a>
+  );
+}
+
+function Over({ which }: { which: SheetName }): JSX.Element | null {
+  const [loaded, setLoaded] = useState<{ show: FunctionComponent<{ close(): void }> } | null>(null);
+  const isGone = useSignal(false);
+  useEffect(() => {
+    void SHEETS[which]().then(({ Sheet: show }) => !isGone.value && setLoaded({ show }));
+    return () => void (isGone.value = true);
+  }, [which]);
+  return loaded === null ? null : <loaded.show close={() => (sheet.value = null)} />;
+}
+
+function Stones(): JSX.Element {
+  return (
+    <svg class="stones" viewBox="0 0 32 32" width="22" height="22" aria-hidden="true">
+      <ellipse cx="16" cy="25.5" rx="12.5" ry="4.5" />
+      <ellipse cx="15" cy="16.8" rx="8.6" ry="3.7" />
+      <ellipse cx="17" cy="9" rx="5.4" ry="3.1" />
+    </svg>
+  );
+}

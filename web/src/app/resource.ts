@@ -1,0 +1,87 @@
+import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
+import type { ReadonlySignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+
+/** Answers that views load: kept by key, stopped when the view is left, and shown as late only after a moment. */
+
+/** Below this, nothing spins. */
+const LATE_MS = 150;
+const MOST_KEPT = 200;
+const kept = new Map<string, unknown>();
+
+export interface Problem {
+  code: string;
+  message: string;
+  hint?: string | undefined;
+}
+
+export interface Resource<T> {
+  value: ReadonlySignal<T | undefined>;
+  problem: ReadonlySignal<Problem | null>;
+  /** True once loading takes so long that it should be shown. */
+  isLate: ReadonlySignal<boolean>;
+  reload(): void;
+}
+
+export function problemOf(error: unknown): Problem {
+  const { code = "internal", message, hint } = error as Partial<Problem>;
+  return { code, message: message ?? String(error), hint };
+}
+
+/** Keeps an answer that never changes, as of a point, for the next view that asks. */
+export function keep(key: string, value: unknown): void {
+  kept.delete(key);
+  kept.set(key, value);
+  const [oldest] = kept.keys();
+  if (kept.size > MOST_KEPT) kept.delete(oldest!);
+}
+
+/**
+ * What `load` resolves with, again whenever `key` changes. `isFixed`: the answer never changes, and is kept. The last value stays
+ * until the next is there.
+ */
+export function useResource<T>(
+  key: string,
+  load: (signal: AbortSignal) => Promise<T>,
+  { isFixed = false } = {},
+): Resource<T> {
+  const asked = useSignal(key);
+  const round = useSignal(0);
+  const value = useSignal<T | undefined>(kept.get(key) as T | undefined);
+  const problem = useSignal<Problem | null>(null);
+  const isLate = useSignal(false);
+  useEffect(() => void (asked.value = key), [key]);
+  useSignalEffect(() => {
+    const wanted = asked.value;
+    void round.value;
+    if (isFixed && kept.has(wanted)) {
+      value.value = kept.get(wanted) as T;
+      problem.value = null;
+      return;
+    }
+    const stopped = new AbortController();
+    const late = setTimeout(() => (isLate.value = true), LATE_MS);
+    void load(stopped.signal)
+      .then(
+        (found) => {
+          if (isFixed) keep(wanted, found);
+          if (stopped.signal.aborted) return;
+          value.value = found;
+          problem.value = null;
+        },
+        (error: unknown) => {
+          if (!stopped.signal.aborted) problem.value = problemOf(error);
+        },
+      )
+      .finally(() => {
+        clearTimeout(late);
+        if (!stopped.signal.aborted) isLate.value = false;
+      });
+    return () => {
+      stopped.abort();
+      clearTimeout(late);
+      isLate.value = false;
+    };
+  });
+  return { value, problem, isLate: useComputed(() => isLate.value), reload: () => round.value++ };
+}

@@ -1,0 +1,84 @@
+import type { JSX } from "preact";
+
+/** Numbers, sizes and times as people read them, in the reader's language and time zone. */
+
+const NUMBER = new Intl.NumberFormat("en");
+const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const DAY = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short", year: "numeric" });
+const WHOLE = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+const STEPS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
+  ["year", 31_557_600],
+  ["month", 2_629_800],
+  ["day", 86_400],
+  ["hour", 3_600],
+  ["minute", 60],
+];
+const AGO = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+
+export function count(value: number): string {
+  return NUMBER.format(value);
+}
+
+/** `1 entry`, `2 entries`. */
+export function plural(value: number, one: string, many = `${one}s`): string {
+  return `${count(value)} ${value === 1 ? one : many}`;
+}
+
+/** A size as `12.3 KiB`. */
+export function size(bytes: number): string {
+  let unit = 0;
+  let value = bytes;
+  for (; value >= 1024 && unit < UNITS.length - 1; unit++) value /= 1024;
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+export function timeOfDay(at: string): string {
+  return TIME.format(new Date(at));
+}
+
+export function dayName(at: string | Date): string {
+  return DAY.format(new Date(at));
+}
+
+export function wholeTime(at: string): string {
+  return WHOLE.format(new Date(at));
+}
+
+/** `3 hours ago`. */
+export function ago(at: string, now = Date.now()): string {
+  const seconds = (new Date(at).getTime() - now) / 1000;
+  for (const [unit, length] of STEPS)
+    if (Math.abs(seconds) >= length) return AGO.format(Math.round(seconds / length), unit);
+  return seconds > -60 && seconds <= 0 ? "just now" : AGO.format(Math.round(seconds), "second");
+}
+
+/** A moment, as somebody would say it, with the whole time on hover. */
+export function When({ at, as = ago }: { at: string; as?: (at: string) => string }): JSX.Element {
+  return (
+    <time dateTime={at} title={wholeTime(at)}>
+      {as(at)}
+    </time>
+  );
+}
+
+/** Counts of changed entries: `+3 ~2 −1`. */
+export function Counts({
+  added,
+  modified,
+  removed,
+}: {
+  added: number;
+  modified: number;
+  removed: number;
+}): JSX.Element {
+  const spoken = `${count(added)} added, ${count(modified)} modified, ${count(removed)} removed`;
+  return (
+    <span class="counts" role="img" aria-label={spoken} title={spoken}>
+      {added > 0 && <span class="added">+{count(added)}</span>}
+      {modified > 0 && <span class="modified">~{count(modified)}</span>}
+      {removed > 0 && <span class="removed">−{count(removed)}</span>}
+      {added + modified + removed === 0 && <span class="faint">no change</span>}
+    </span>
+  );
+}
