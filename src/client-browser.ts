@@ -19,7 +19,7 @@ type Named<T extends readonly Argument[]> = {
 type Given<O> = O extends GenericSchema ? Omit<Of<O>, "signal" | "onProgress" | "onWarning"> : never;
 
 type MembersOf<V> = V extends { takes: infer T extends readonly Argument[]; options: infer O }
-  ? Named<T> & ({} extends Given<O> ? { options?: Given<O> } : { options: Given<O> })
+  ? Named<T> & ([O] extends [null] ? {} : {} extends Given<O> ? { options?: Given<O> } : { options: Given<O> })
   : never;
 
 /** Members and answer of each verb that the page can call. `workspace`: the absolute path of its folder. */

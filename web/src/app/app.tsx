@@ -1,13 +1,14 @@
 import { signal } from "@preact/signals";
 import type { FunctionComponent, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { Late, Problem } from "../parts/problem.tsx";
+import { Empty, Late, Problem } from "../parts/problem.tsx";
 import { followEvents } from "./events.ts";
 import { Frame } from "./frame.tsx";
 import { type Problem as Found, problemOf } from "./resource.ts";
 import { type Route, route, type View } from "./route.ts";
 import { signIn, token } from "./session.ts";
 import { SignIn } from "./sign-in.tsx";
+import { isWide } from "./wide.ts";
 
 type ViewOf<R> = FunctionComponent<{ route: R }>;
 type Views = { [V in View]: () => Promise<{ View: ViewOf<Extract<Route, { view: V }>> }> };
@@ -54,17 +55,27 @@ export function App(): JSX.Element {
   );
 }
 
-/** The view of the address. The one before stays until the code of the next is there. */
+/** The view of the address. Where there is room, the timeline stays beside the point that is open. */
 function Shown(): JSX.Element {
-  const wanted = route.value;
+  const { view } = route.value;
+  if ((view !== "point" && view !== "timeline") || !isWide.value) return <Loaded view={view} />;
+  return (
+    <div class="split">
+      <Loaded view="timeline" />
+      {view === "point" ? <Loaded view="point" /> : <Empty title="Select a save point to see what it changed" />}
+    </div>
+  );
+}
+
+function Loaded({ view }: { view: View }): JSX.Element {
   const [shown, setShown] = useState<{ of: View; show: FunctionComponent<{ route: Route }> } | null>(null);
   useEffect(() => {
     let isWanted = true;
-    void VIEWS[wanted.view]().then((loaded) => {
-      if (isWanted) setShown({ of: wanted.view, show: loaded.View as FunctionComponent<{ route: Route }> });
+    void VIEWS[view]().then((loaded) => {
+      if (isWanted) setShown({ of: view, show: loaded.View as FunctionComponent<{ route: Route }> });
     });
     return () => void (isWanted = false);
-  }, [wanted.view]);
-  if (shown === null || shown.of !== wanted.view) return <Late isLate={false} />;
-  return <shown.show route={wanted} />;
+  }, [view]);
+  if (shown === null || shown.of !== view) return <Late isLate={false} />;
+  return <shown.show route={route.value} />;
 }

@@ -1,6 +1,206 @@
-import type { JSX } from "preact";
-import { Empty } from "../../parts/problem.tsx";
+import { type Signal, useSignal } from "@preact/signals";
+import type { JSX, RefObject } from "preact";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import "./timeline.css";
+import { onEvent } from "../../app/events.ts";
+import { useActions } from "../../app/keys.ts";
+import { useResource } from "../../app/resource.ts";
+import { go, type Route } from "../../app/route.ts";
+import { Icon } from "../../parts/icon.tsx";
+import { Empty, Late, Problem } from "../../parts/problem.tsx";
+import { plural } from "../../parts/values.tsx";
+import { VirtualList } from "../../parts/virtual-list.tsx";
+import { type Lane, lanesOf } from "./lanes.ts";
+import { type Filter, TimelinePoints } from "./points.ts";
+import { DayRow, PointRow, ROW } from "./row.tsx";
 
-export function View(): JSX.Element {
-  return <Empty title="timeline/timeline" />;
+/** Milliseconds after the last letter before a filter is asked for. */
+const TYPING_MS = 120;
+/** Events after which the list is read again. */
+const CHANGING = ["save", "restore", "undo", "pin", "unpin", "tag", "cleanup", "reset"];
+
+type TimelineRoute = Extract<Route, { view: "timeline" | "point" }>;
+
+/** The points of a workspace, newest first, by day. Beside an open point it shows which one that is. */
+export function View({ route }: { route: TimelineRoute }): JSX.Element {
+  const { workspace } = route;
+  const opened = route.view === "point" ? route.point : null;
+  const typed = useSignal(route.view === "timeline" ? (route.q ?? "") : "");
+  const asked = useSignal(typed.value);
+  const withUndo = useSignal(false);
+  const active = useSignal(-1);
+  const filter = useRef<HTMLInputElement>(null);
+
+  useEffect(() => {
+    const late = setTimeout(() => {
+      asked.value = typed.value;
+      if (route.view === "timeline" && typed.value !== (route.q ?? ""))
+        go({ view: "timeline", workspace, q: typed.value }, { replace: true });
+    }, TYPING_MS);
+    return () => clearTimeout(late);
+  }, [typed.value]);
+
+  const points = usePoints(workspace, { all: withUndo.value, text: asked.value });
+  const lanes = useResource(`lanes ${workspace}`, (signal) => lanesOf(workspace, signal));
+  void points.version.value;
+
+  // The open point keeps its place while others are added above it.
+  const openedAt = opened === null ? -1 : points.indexOf(opened);
+  const at = openedAt >= 0 ? openedAt : active.value;
+  const open = (to: number): void => {
+    const next = Math.max(0, Math.min(points.total - 1, to));
+    active.value = next;
+    const point = points.point(next);
+    if (opened !== null && point !== undefined)
+      go({ view: "point", workspace, point: point.save_point_id }, { replace: true });
+  };
+  const current = (): string | undefined => points.point(Math.max(0, at))?.save_point_id;
+  useActions([
+    { key: "j", title: "Select the next save point", run: () => open(at + 1) },
+    { key: "k", title: "Select the previous save point", run: () => open(at - 1) },
+    { key: "ArrowDown", title: "Select the next save point", run: () => open(at + 1) },
+    { key: "ArrowUp", title: "Select the previous save point", run: () => open(at - 1) },
+    { key: "/", title: "Filter the save points", run: () => filter.current!.focus() },
+    {
+      key: "Enter",
+      title: "Open the selected save point",
+      run: () => current() !== undefined && go({ view: "point", workspace, point: current()! }),
+    },
+  ]);
+
+  return (
+    <section class="timeline" aria-label="Timeline">
+      <Bar filter={filter} typed={typed} withUndo={withUndo} />
+      <Late isLate={points.isLoading.value && points.rows === 0} />
+      {points.problem.value !== null && <Problem problem={points.problem.value} again={() => void points.load()} />}
+      {points.damaged > 0 && (
+        <p class="timeline-note removed">
+          {plural(points.damaged, "save point")} cannot be read: <code>cairn doctor</code> tells more.
+        </p>
+      )}
+      {points.rows === 0 ? (
+        !points.isLoading.value && points.problem.value === null && <Nothing isFiltered={points.isFiltered} />
+      ) : (
+        <VirtualList
+          label="Save points"
+          role="listbox"
+          count={points.rows}
+          rowHeight={ROW}
+          active={at < 0 ? undefined : points.rowOf(at)}
+          onRange={(first, end) => points.show(first, end)}
+          row={(index) => (
+            <TimelineRow
+              key={index}
+              index={index}
+              points={points}
+              lanes={lanes.value.value ?? []}
+              workspace={workspace}
+              activeAt={at}
+              pick={(picked) => (active.value = picked)}
+            />
+          )}
+        />
+      )}
+    </section>
+  );
+}
+
+/** The points that a filter lets through, read again when something changes them. */
+function usePoints(workspace: string, { all, text }: Filter): TimelinePoints {
+  const points = useMemo(() => new TimelinePoints(workspace, { all, text }), [workspace, all, text]);
+  useEffect(() => {
+    void points.load();
+    const end = onEvent((event) => {
+      const isOurs = event.workspace === workspace || event.workspace === null;
+      if (isOurs && CHANGING.includes(event.type)) void points.load();
+    });
+    return () => {
+      end();
+      points.stop();
+    };
+  }, [points]);
+  return points;
+}
+
+function Bar({
+  filter,
+  typed,
+  withUndo,
+}: {
+  filter: RefObject<HTMLInputElement | null>;
+  typed: Signal<string>;
+  withUndo: Signal<boolean>;
+}): JSX.Element {
+  return (
+    <div class="timeline-bar">
+      <label class="filter">
+        <Icon name="search" />
+        <input
+          ref={filter}
+          type="search"
+          aria-label="Filter"
+          placeholder="Filter: text, tag:release, path:src/a.ts, since:yesterday"
+          value={typed.value}
+          onInput={(event) => (typed.value = event.currentTarget.value)}
+          onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
+        />
+      </label>
+      <label class="check">
+        <input
+          type="checkbox"
+          checked={withUndo.value}
+          onChange={(event) => (withUndo.value = event.currentTarget.checked)}
+        />
+        undo points
+      </label>
+    </div>
+  );
+}
+
+function Nothing({ isFiltered }: { isFiltered: boolean }): JSX.Element {
+  if (isFiltered) return <Empty title="No save point fits this filter" />;
+  return (
+    <Empty title="No save point yet">
+      <p>
+        The first one is made by <code>cairn save</code>.
+      </p>
+    </Empty>
+  );
+}
+
+function TimelineRow({
+  index,
+  points,
+  lanes,
+  workspace,
+  activeAt,
+  pick,
+}: {
+  index: number;
+  points: TimelinePoints;
+  lanes: readonly Lane[];
+  workspace: string;
+  activeAt: number;
+  pick(at: number): void;
+}): JSX.Element {
+  const row = points.row(index);
+  if ("day" in row) return <DayRow {...row} />;
+  const point = points.point(row.at);
+  if (point === undefined) return <div class="point-row waiting" aria-hidden="true" />;
+  return (
+    <PointRow
+      workspace={workspace}
+      point={point}
+      newer={points.point(row.at - 1)}
+      older={points.point(row.at + 1)}
+      changes={points.changes(point.save_point_id)}
+      isHead={point.save_point_id === points.head}
+      isActive={row.at === activeAt}
+      lanes={lanes.map((lane) => {
+        const start = points.indexOf(lane.from);
+        return { ...lane, isStart: start === row.at, isDrawn: start >= row.at };
+      })}
+      onPick={() => pick(row.at)}
+    />
+  );
 }

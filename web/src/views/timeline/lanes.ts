@@ -1,0 +1,35 @@
+import type { WorkspaceInfo } from "cairnstate/client";
+import { call } from "../../app/calls.ts";
+
+/** Forks of a workspace, each a lane that begins at the point it was made from. */
+
+export interface Lane {
+  name: string;
+  path: string;
+  /** The point that the fork was made from. */
+  from: string;
+}
+
+/** More lanes than this are not drawn: they would push the messages away. */
+export const MOST_LANES = 6;
+
+export async function lanesOf(workspace: string, signal: AbortSignal): Promise<Lane[]> {
+  const all = await call("listWorkspaces", {}, { signal });
+  const own = all.find(({ path }) => path === workspace);
+  const others = all.filter((each) => isRelated(each, own) && each.path !== workspace && each.present);
+  const lanes = await Promise.all(others.map(async (each) => laneOf(each, own!.name, signal).catch(() => null)));
+  return lanes.filter((each) => each !== null).slice(0, MOST_LANES);
+}
+
+function isRelated(each: WorkspaceInfo, own: WorkspaceInfo | undefined): boolean {
+  return own !== undefined && each.control_directory === own.control_directory && each.points > 0;
+}
+
+async function laneOf({ path, name }: WorkspaceInfo, own: string, signal: AbortSignal): Promise<Lane | null> {
+  const { total = 0 } = await call("history", { workspace: path, limit: 1, options: { all: true } }, { signal });
+  const options = { all: true, skip: Math.max(0, total - 1) };
+  const { save_points } = await call("history", { workspace: path, limit: 1, options }, { signal });
+  const cause = save_points[0]?.cause;
+  if (cause?.kind !== "fork" || cause["from_workspace"] !== own) return null;
+  return { name, path, from: cause["from"] as string };
+}

@@ -1,0 +1,218 @@
+import { signal } from "@preact/signals";
+import type { Changes, HistoryOptions, SavePoint } from "cairnstate/client";
+import { call } from "../../app/calls.ts";
+import { type Problem, problemOf } from "../../app/resource.ts";
+
+/** The points of a workspace as rows: a head per day, and each point, loaded by pages as they come into view. */
+
+const PAGE = 200;
+/** Rows whose changes are counted at once. */
+const COUNTED = 30;
+
+export type Row = { day: string; points: number } | { at: number };
+
+interface Day {
+  day: string;
+  points: number;
+  /** Index of its first row and of its newest point. */
+  row: number;
+  first: number;
+}
+
+export interface Filter {
+  all: boolean;
+  text: string;
+}
+
+/** Options of `history` that a filter's text means: `tag:`, `path:`, `since:`, `until:`, and anything else as text. */
+export function optionsOf(text: string): Pick<HistoryOptions, "grep" | "tag" | "path" | "since" | "until"> {
+  const options: Record<string, string> = {};
+  const rest = text.replaceAll(/(\w+):("[^"]*"|\S+)/g, (whole, name: string, value: string) => {
+    if (!["tag", "path", "since", "until", "cause"].includes(name)) return whole;
+    options[name === "cause" ? "grep" : name] = value.replaceAll('"', "");
+    return "";
+  });
+  const grep = rest.trim().replaceAll(/\s+/g, " ");
+  return grep === "" ? options : { ...options, grep };
+}
+
+export class TimelinePoints {
+  readonly #workspace: string;
+  readonly #filter: Filter;
+  readonly #options: HistoryOptions;
+  readonly #stopped = new AbortController();
+  readonly #pages = new Map<number, readonly SavePoint[] | "asked">();
+  readonly #changes = new Map<string, Changes | null>();
+  #days: Day[] = [];
+  /** Rises with everything that is loaded, so that views show it. */
+  readonly version = signal(0);
+  readonly problem = signal<Problem | null>(null);
+  readonly isLoading = signal(true);
+  head: string | null = null;
+  latest: string | null = null;
+  undo: SavePoint | null = null;
+  rows = 0;
+  total = 0;
+  damaged = 0;
+
+  constructor(workspace: string, filter: Filter) {
+    this.#workspace = workspace;
+    this.#filter = filter;
+    this.#options = { ...optionsOf(filter.text), all: filter.all };
+  }
+
+  get isFiltered(): boolean {
+    return this.#filter.text.trim() !== "";
+  }
+
+  /** Loads the newest points, and how many each day has. What was loaded before stays until then. */
+  async load(): Promise<void> {
+    this.isLoading.value = true;
+    try {
+      const [days] = await Promise.all([this.isFiltered ? null : this.#daysOf(), this.#page(0, true)]);
+      if (days !== null) this.#setDays(days);
+      this.problem.value = null;
+    } catch (error) {
+      if (!this.#stopped.signal.aborted) this.problem.value = problemOf(error);
+    } finally {
+      this.isLoading.value = false;
+      this.version.value++;
+    }
+  }
+
+  stop(): void {
+    this.#stopped.abort();
+  }
+
+  async #daysOf(): Promise<{ day: string; points: number }[]> {
+    const { signal } = this.#stopped;
+    const members = { workspace: this.#workspace, options: { all: this.#filter.all } };
+    return (await call("historyDays", members, { signal })).days;
+  }
+
+  async #page(page: number, isFirst = false): Promise<void> {
+    if (!isFirst && this.#pages.has(page)) return;
+    if (!isFirst) this.#pages.set(page, "asked");
+    const members = {
+      workspace: this.#workspace,
+      limit: PAGE,
+      options: { ...this.#options, skip: page * PAGE },
+    };
+    const found = await call("history", members, { signal: this.#stopped.signal });
+    if (isFirst) this.#pages.clear();
+    this.#pages.set(page, found.save_points);
+    this.head = found.head;
+    this.latest = found.latest;
+    this.undo = found.undo;
+    this.damaged = found.damaged.length;
+    if (this.isFiltered) this.#setDays(this.#loadedDays(), found.truncated);
+    this.version.value++;
+  }
+
+  /** Days of the points that were loaded, where the server does not count them. */
+  #loadedDays(): { day: string; points: number }[] {
+    const days: { day: string; points: number }[] = [];
+    for (let page = 0; this.#pages.has(page); page++) {
+      const points = this.#pages.get(page)!;
+      for (const point of points === "asked" ? [] : points) {
+        const day = dayOf(point.created_at);
+        if (days.at(-1)?.day === day) days.at(-1)!.points++;
+        else days.push({ day, points: 1 });
+      }
+    }
+    return days;
+  }
+
+  #setDays(days: readonly { day: string; points: number }[], isMore = false): void {
+    let [row, first] = [0, 0];
+    this.#days = days.map(({ day, points }) => {
+      const made = { day, points, row, first };
+      row += points + 1;
+      first += points;
+      return made;
+    });
+    this.total = first;
+    // One row more asks for the next page when it comes into view.
+    this.rows = row + (isMore ? 1 : 0);
+  }
+
+  days(): readonly Day[] {
+    return this.#days;
+  }
+
+  row(index: number): Row {
+    let [low, high] = [0, this.#days.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.#days[middle]!.row <= index) low = middle;
+      else high = middle - 1;
+    }
+    const day = this.#days[low];
+    if (day === undefined) return { at: index };
+    return day.row === index ? day : { at: day.first + index - day.row - 1 };
+  }
+
+  /** The row of a point by its place in time, newest first. */
+  rowOf(at: number): number {
+    const day = this.#days.findLast(({ first }) => first <= at);
+    return day === undefined ? at : day.row + 1 + at - day.first;
+  }
+
+  /** Undefined: not loaded yet. */
+  point(at: number): SavePoint | undefined {
+    const page = this.#pages.get(Math.floor(at / PAGE));
+    return page === undefined || page === "asked" ? undefined : page[at % PAGE];
+  }
+
+  /** The place of a point among those that were loaded; -1: it is none of them. */
+  indexOf(id: string): number {
+    for (const [page, points] of this.#pages) {
+      const at = points === "asked" ? -1 : points.findIndex((each) => each.save_point_id === id);
+      if (at >= 0) return page * PAGE + at;
+    }
+    return -1;
+  }
+
+  changes(id: string): Changes | null | undefined {
+    return this.#changes.get(id);
+  }
+
+  /** Loads what rows that came into view lack. */
+  show(firstRow: number, endRow: number): void {
+    const wanted: number[] = [];
+    for (let index = firstRow; index < endRow; index++) {
+      const row = this.row(index);
+      if ("at" in row) wanted.push(row.at);
+    }
+    const pages = new Set(wanted.map((at) => Math.floor(at / PAGE)));
+    for (const page of pages) if (!this.#pages.has(page)) void this.#page(page).catch(() => this.#pages.delete(page));
+    const lacking = wanted.filter((at) => {
+      const id = this.point(at)?.save_point_id;
+      return id !== undefined && !this.#changes.has(id);
+    });
+    if (lacking.length > 0) void this.#count(lacking[0]!, Math.min(COUNTED, lacking.at(-1)! - lacking[0]! + 1));
+  }
+
+  async #count(skip: number, limit: number): Promise<void> {
+    const ids = Array.from({ length: limit }, (_, i) => this.point(skip + i)?.save_point_id);
+    for (const id of ids) if (id !== undefined) this.#changes.set(id, null);
+    const options = { ...this.#options, skip, changes: true };
+    const members = { workspace: this.#workspace, limit, options };
+    try {
+      const found = await call("history", members, { signal: this.#stopped.signal });
+      for (const [i, point] of found.save_points.entries())
+        this.#changes.set(point.save_point_id, found.changes?.[i] ?? null);
+      this.version.value++;
+    } catch {
+      // A row without its counts is still a row; they are asked for again when it comes back.
+      for (const id of ids) if (id !== undefined) this.#changes.delete(id);
+    }
+  }
+}
+
+/** The local day of a moment, as `2026-11-26`. */
+export function dayOf(at: string): string {
+  const date = new Date(at);
+  const two = (value: number): string => String(value).padStart(2, "0");
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+}

@@ -1,0 +1,159 @@
+import type { Changes, SavePoint } from "cairnstate/client";
+import type { JSX } from "preact";
+import { go, href } from "../../app/route.ts";
+import { CauseName, type Turn, turnOf } from "../../parts/cause.tsx";
+import { Icon } from "../../parts/icon.tsx";
+import { Name, Words } from "../../parts/name.tsx";
+import { count, Counts, dayName, plural, size, timeOfDay, When } from "../../parts/values.tsx";
+import type { Lane } from "./lanes.ts";
+
+/** Height of every row in pixels, as in timeline.css. */
+export const ROW = 58;
+
+export function DayRow({ day, points }: { day: string; points: number }): JSX.Element {
+  return (
+    <h2 class="day">
+      {dayName(`${day}T12:00:00`)} <span class="faint">{plural(points, "save point")}</span>
+    </h2>
+  );
+}
+
+export interface PointRowProps {
+  workspace: string;
+  point: SavePoint;
+  /** The points next to it, newer and older. */
+  newer: SavePoint | undefined;
+  older: SavePoint | undefined;
+  changes: Changes | null | undefined;
+  isHead: boolean;
+  isActive: boolean;
+  lanes: readonly (Lane & { isStart: boolean; isDrawn: boolean })[];
+  onPick(): void;
+}
+
+/** A point: message, what led to it, what it changed, its labels. */
+export function PointRow(props: PointRowProps): JSX.Element {
+  const { workspace, point, newer, older, changes, isHead, isActive, lanes, onPick } = props;
+  const turn = turnOf(point);
+  const isUndo = point.cause.kind === "restore" || point.cause.kind === "undo";
+  const branched = point.restored_from !== null;
+  return (
+    <a
+      class="point-row"
+      role="option"
+      id={`point-${point.save_point_id}`}
+      aria-selected={isActive}
+      data-undo={isUndo}
+      href={href({ view: "point", workspace, point: point.save_point_id })}
+      onClick={onPick}
+      tabIndex={-1}
+    >
+      <Rail turn={turn} newer={newer} older={older} isHead={isHead} isUndo={isUndo} />
+      <span class="point-main">
+        <span class="point-message">
+          {point.message === "" ? <span class="faint">no message</span> : <Words text={point.message} />}
+          {isHead && <span class="badge good">here</span>}
+          {point.pinned && <Icon name="pin" label="pinned" />}
+          {point.integrity_state === "damaged" && <span class="badge bad">damaged</span>}
+          {!point.complete && <span class="badge warn">incomplete</span>}
+          {point.tags.slice(0, 3).map((tag) => (
+            <span key={tag} class="badge tag">
+              <Name text={tag} />
+            </span>
+          ))}
+          {point.tags.length > 3 && <span class="badge">+{count(point.tags.length - 3)}</span>}
+        </span>
+        <span class="point-facts faint">
+          <When at={point.created_at} as={timeOfDay} />
+          <CauseName cause={point.cause} />
+          {turn !== null && turn.turn !== null && !sameTurn(turn, older) && (
+            <span class="point-turn">
+              turn <Name text={turn.turn} />
+            </span>
+          )}
+          {turn?.session !== null && turn !== null && !sameSession(turn, newer) && (
+            <span class="point-session">
+              session <Name text={turn.session} />
+            </span>
+          )}
+          {branched && (
+            <span class="point-branch">
+              <Icon name="restore" /> based on an older point
+            </span>
+          )}
+        </span>
+      </span>
+      <span class="point-sums">
+        {changes !== undefined && changes !== null && <Counts {...changes} />}
+        <span class="faint">{point.bytes === null ? "" : size(point.bytes)}</span>
+      </span>
+      <Lanes lanes={lanes} />
+    </a>
+  );
+}
+
+function sameSession(turn: Turn, other: SavePoint | undefined): boolean {
+  const theirs = other === undefined ? null : turnOf(other);
+  return theirs !== null && theirs.session === turn.session && theirs.agent === turn.agent;
+}
+
+function sameTurn(turn: Turn, other: SavePoint | undefined): boolean {
+  return sameSession(turn, other) && turnOf(other!)!.turn === turn.turn;
+}
+
+/** The line beside the points: one piece through all points of an agent's session. */
+function Rail({
+  turn,
+  newer,
+  older,
+  isHead,
+  isUndo,
+}: {
+  turn: Turn | null;
+  newer: SavePoint | undefined;
+  older: SavePoint | undefined;
+  isHead: boolean;
+  isUndo: boolean;
+}): JSX.Element {
+  return (
+    <span
+      class="rail"
+      aria-hidden="true"
+      data-agent={turn !== null}
+      data-up={turn !== null && sameSession(turn, newer)}
+      data-down={turn !== null && sameSession(turn, older)}
+      data-head={isHead}
+      data-undo={isUndo}
+    />
+  );
+}
+
+function Lanes({ lanes }: { lanes: PointRowProps["lanes"] }): JSX.Element | null {
+  if (lanes.length === 0) return null;
+  const started = lanes.filter(({ isStart }) => isStart);
+  return (
+    <span class="lanes">
+      {started.map(({ path, name }) => (
+        <button
+          key={path}
+          type="button"
+          class="badge lane-name"
+          tabIndex={-1}
+          title={`fork ${name}: open its timeline`}
+          onClick={(event) => {
+            event.preventDefault();
+            event.stopPropagation();
+            go({ view: "timeline", workspace: path });
+          }}
+        >
+          <Icon name="fork" /> <Name text={name} title={false} />
+        </button>
+      ))}
+      <span class="lane-lines" aria-hidden="true">
+        {lanes.map(({ path, isStart, isDrawn }, i) => (
+          <span key={path} class="lane" data-lane={i} data-start={isStart} data-drawn={isDrawn} />
+        ))}
+      </span>
+    </span>
+  );
+}
