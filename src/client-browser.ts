@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** Calls of the server of `cairn ui`, for its page: on fetch, typed by the verbs, without their schemas. */
 import type { ErrorRecord } from "./contract/error-record.ts";
 import type { PathInput, Progress, ServiceEvent } from "./contract/index.ts";
@@ -16,10 +17,12 @@ type Named<T extends readonly Argument[]> = {
   [A in T[number] as undefined extends Of<A["schema"]> ? never : A["name"]]: Of<A["schema"]>;
 } & { [A in T[number] as undefined extends Of<A["schema"]> ? A["name"] : never]?: Of<A["schema"]> };
 
-type Given<O> = O extends GenericSchema ? Omit<Of<O>, "signal" | "onProgress" | "onWarning"> : never;
+type Given<O> = Omit<O, "signal" | "onProgress" | "onWarning">;
+
+type Options<O> = {} extends Given<O> ? { options?: Given<O> } : { options: Given<O> };
 
 type MembersOf<V> = V extends { takes: infer T extends readonly Argument[]; options: infer O }
-  ? Named<T> & ([O] extends [null] ? {} : {} extends Given<O> ? { options?: Given<O> } : { options: Given<O> })
+  ? Named<T> & (O extends GenericSchema ? Options<Of<O>> : {})
   : never;
 
 /** Members and answer of each verb that the page can call. `workspace`: the absolute path of its folder. */

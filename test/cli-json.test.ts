@@ -377,6 +377,10 @@ test("failures print one object with an error that says what to do", () => {
   assert.equal(cairn([], { cwd: WORK, own: true }).status, 2);
 });
 
+test("ui names a folder that is no workspace when it is asked for JSON", () => {
+  assert.equal(run(`ui ${SCRATCH}`, { status: 3 }).error?.code, "not_a_workspace");
+});
+
 test("relocate and release print what they promise", () => {
   renameSync(WORK, MOVED);
   const { data } = run(`relocate ${WORK} ${MOVED}`, { cwd: SCRATCH, pinned: "relocate a b" });

@@ -16,7 +16,12 @@ import { build, type BuildOptions, type Metafile, type Plugin } from "esbuild";
 import { openApi } from "../src/api/socket/openapi.ts";
 import { buildPage } from "./build-page.ts";
 import { manualPages } from "./command-pages.ts";
-import { clientDeclarations, contractDeclarations, libraryDeclarations } from "./print-declarations.ts";
+import {
+  browserDeclarations,
+  clientDeclarations,
+  contractDeclarations,
+  libraryDeclarations,
+} from "./print-declarations.ts";
 import { checkAcyclic, checkConstantExports, scriptOf } from "./script-of.ts";
 
 /**
@@ -326,7 +331,25 @@ function declarations(stage: string): void {
       ["connection.ts", "service.ts"].map((name) => readFileSync(path.join(ROOT, "src/api/client", name), "utf8")),
     ),
   );
+  writeFileSync(
+    path.join(out, "client-browser.d.ts"),
+    browserDeclarations(readFileSync(path.join(ROOT, "src/client-browser.ts"), "utf8")),
+  );
   rmSync(emitted, { recursive: true });
+}
+
+/** The client of a web page, one module without packages. */
+async function makeBrowserClient(stage: string): Promise<void> {
+  await build({
+    absWorkingDir: ROOT,
+    entryPoints: ["src/client-browser.ts"],
+    outfile: path.join(stage, "client-browser.js"),
+    bundle: true,
+    format: "esm",
+    platform: "browser",
+    target: "es2022",
+    logLevel: "warning",
+  });
 }
 
 async function writeManualPages(stage: string): Promise<void> {
@@ -386,6 +409,7 @@ async function main(): Promise<void> {
     await bundle(stage);
     if (values["only-command"] !== true) {
       declarations(stage);
+      await makeBrowserClient(stage);
       await writeManualPages(stage);
       writeFileSync(path.join(stage, "openapi.json"), `${JSON.stringify(openApi(), null, 1)}\n`);
     }

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { contractDeclarations } from "./print-declarations.ts";
+import { browserDeclarations, contractDeclarations } from "./print-declarations.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "..");
 
@@ -54,7 +54,17 @@ test("declarations that are printed are the types that the schemas have", (t) =>
       ? `const of${name}: Same<{ [K in keyof P.${name}]: P.${name}[K] }, Pick<C.${name}, keyof P.${name}>> = true;`
       : `const of${name}: Same<P.${name}, C.${name}> = true;`,
   );
+  const source = readFileSync(path.join(ROOT, "src/client-browser.ts"), "utf8");
+  writeFileSync(
+    path.join(folder, "browser.d.ts"),
+    browserDeclarations(source).replaceAll(/"\.\/(.*)\.js"/g, '"../../src/$1.ts"'),
+  );
+  lines.push(
+    "const calls: Same<B.VerbCalls, Pick<S.VerbCalls, keyof B.VerbCalls>> = true;",
+    "const client: Same<B.About & B.TicketOptions, S.About & S.TicketOptions> = true;",
+  );
   const check = `import type * as C from "../../src/contract/index.ts";\nimport type * as P from "./printed.d.ts";
+import type * as B from "./browser.d.ts";\nimport type * as S from "../../src/client-browser.ts";
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : "narrower") : "wider";\n${lines.join("\n")}\n`;
   writeFileSync(path.join(folder, "check.ts"), check);
   const { compilerOptions } = JSON.parse(readFileSync(path.join(ROOT, "tsconfig.json"), "utf8")) as {

@@ -3,7 +3,7 @@ import { SCHEMAS } from "../src/contract/names.ts";
 import { type Notes, phraseOf } from "../src/contract/schema.ts";
 import * as service from "../src/contract/service.ts";
 import type { Verb } from "../src/contract/verb.ts";
-import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "../src/verbs/index.ts";
+import { CLIENT_VERBS, DAEMON_CALLS, LIBRARY_VERBS, REPOSITORY_VERBS } from "../src/verbs/index.ts";
 
 /** Prints the contract as plain declarations, so that users of the library read types and need no schema library. */
 
@@ -147,4 +147,43 @@ export function clientDeclarations(source: string, parts: readonly string[]): st
   const names = ["CairnLibrary", "CallOptions", "Client", "EventType", "Job", "JobList", "ServiceEvent"];
   const text = `${others.join("\n")}\nimport type { ${names.join(", ")} } from "./contract/index.ts";\n${interfaces.join("")}${doc}export declare function connect(daemon?: { socket?: string } | Remote): ConnectedLibrary;\n`;
   return text.replaceAll('.ts";', '.js";');
+}
+
+function verbCallOf([name, verb]: [string, Verb]): string {
+  const members = verb.takes.map((each) => memberOf([each.name, each.schema as Node]));
+  if (Object.hasOwn(CLIENT_VERBS, name)) members.unshift("workspace: string;\n");
+  if (verb.options !== null) {
+    const isOptional = Object.values((verb.options as Node).entries).every(({ type }) => type === "optional");
+    members.push(`options${isOptional ? "?" : ""}: Given<${typeOf(verb.options as Node)}>;\n`);
+  }
+  return `${docOf(verb.about)}${name}: { members: {\n${indented(members)}}; answer: ${typeOf(verb.output as Node)} };\n`;
+}
+
+/** The declarations of `src/client-browser.ts`, of which `source` is the text. */
+export function browserDeclarations(source: string): string {
+  const others = source.split("\n").filter((line) => /^(?:\/\/\/|export type [{*])/.test(line));
+  const { listWorkspaces } = LIBRARY_VERBS;
+  const served = Object.entries<Verb>(CLIENT_VERBS).filter(([, { unserved }]) => unserved === undefined);
+  const verbs = [...served, ...Object.entries<Verb>({ listWorkspaces, daemon: DAEMON_CALLS.daemon })].map(verbCallOf);
+  const interfaces = source.match(/(?:^\/\*\*(?:(?!\*\/)[^])*\*\/\n)?^export interface [^]*?^\}\n/gm)!;
+  const [, fields] = /^export class CairnError extends Error \{\n([^]*?)\n {2}constructor/m.exec(source)!;
+  const [given] = /^type Given<O> = .*$/m.exec(source)!;
+  const [doc, taken] = /\/\*\*(?:(?!\*\/)[^])*\*\/\nexport function connect\(\{[^}]*\}: (\{[^}]*\})\)/.exec(source)!;
+  const text = `${given}
+/** Members and answer of each verb that the page can call. */
+export interface VerbCalls {
+${indented(verbs)}}
+${interfaces.join("")}/** A failure, in the words of the server. */
+export declare class CairnError extends Error {
+${fields!.replace('ErrorRecord["code"]', "ErrorCode")}}
+${doc.split("\n")[0]}
+export declare function connect(to: ${taken}): PageClient;
+`;
+  const used = (names: Iterable<string>): string =>
+    [...names].filter((name) => new RegExp(`\\b${name}\\b`).test(text)).join(", ");
+  const imports = `import type { ErrorCode } from "./errors.ts";
+import type { ${used(["ControlId", "SavePointId", "WorkspaceId"])} } from "./ids.ts";
+import type { ${used([...named.values(), "ServiceEvent"])} } from "./contract/index.ts";
+`;
+  return `${others.join("\n")}\n${imports}${text}`.replaceAll('.ts";', '.js";');
 }

@@ -8,6 +8,15 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 /** A TCP address, or the path of a Unix socket. */
 export type Address = { host: string; port: number } | { path: string };
 
+/** Limits of what strangers may make a server wait for; times are milliseconds. */
+export const HTTP_LIMITS = {
+  maxHeaderSize: 16 << 10,
+  headersTimeout: 20_000,
+  requestTimeout: 20_000,
+  connectionsCheckingInterval: 5_000,
+  keepAliveTimeout: 30_000,
+};
+
 /** Listens; later errors of the server go to `onProblem`. Throws `busy` for an address that is taken, `usage` for one that is not this machine's. */
 export async function listen(server: Server, address: Address, onProblem: (error: Error) => void): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();

@@ -18,7 +18,9 @@ await (await ContextStore.init(STORE, EMBEDDED))[Symbol.asyncDispose]();
 
 for (const [line, keys] of Object.entries(DATA_KEYS)) {
   test(`${line} prints one envelope with its keys when asked for JSON`, async () => {
-    const { envelope, status, stderr } = await runJson(line.replace("STORE", STORE).split(" "));
+    // It serves until it is stopped.
+    const settings = line.startsWith("ui ") ? { signal: AbortSignal.abort() } : {};
+    const { envelope, status, stderr } = await runJson(line.replace("STORE", STORE).split(" "), settings);
     assert.deepEqual(Object.keys(envelope), ["schema_version", "command", "ok", "data", "warnings", "error"]);
     assert.deepEqual(Object.keys(envelope.data as object).toSorted(), keys.split(" ").toSorted());
     assert.deepEqual(

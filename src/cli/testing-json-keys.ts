@@ -38,6 +38,7 @@ export const DATA_KEYS: Record<string, string> = {
   "view head": "view",
   "view --list": "views",
   "view --close v1": "closed",
+  "ui --no-open": "url path read_only",
   "pin head": "save_point",
   "unpin head": "save_point",
   "tag head x": "save_point",

@@ -14,7 +14,7 @@ import { VERSION } from "../formats/program.ts";
 test("the commands are these", () => {
   assert.equal(
     Object.keys(COMMANDS).join(" "),
-    "save restore undo run fork export import clone history why status diff show view pin unpin tag cleanup verify seal doctor store inspect backup receipt database bundle context serve-context serve-repository agent mcp vm daemon service init workspaces relocate release engine completion __complete",
+    "save restore undo run fork export import clone history why status diff show view ui pin unpin tag cleanup verify seal doctor store inspect backup receipt database bundle context serve-context serve-repository agent mcp vm daemon service init workspaces relocate release engine completion __complete",
   );
 });
 
@@ -52,6 +52,7 @@ test("the options of every command are these", async () => {
       diff: "--stat --path --path-b64 --sql --limit",
       show: "-R,--recursive --path-b64",
       view: "--list --close",
+      ui: "--no-open --read-only",
       tag: "-r,--remove",
       cleanup:
         "--plan --run --only --anywhere --force --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --keep-undo --keep-undo-within --max-size --max-age --set-policy --clear-policy --quota --keep-trees",

@@ -5,7 +5,7 @@ import type { EventType, Job, JobList, ServiceEvent } from "../../contract/servi
 import { fromWire } from "../../contract/wire.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { CairnError } from "../../errors.ts";
-import { Connection, NoDaemon, type Remote } from "./connection.ts";
+import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
 
 /** A daemon's own calls beside those of the library: what happens, and calls that go on without their caller. */
 
@@ -98,18 +98,16 @@ export function notAsked(): NoDaemon {
   });
 }
 
-/** Asks the first daemon that is there. Throws `NoDaemon`. */
-async function asking<T>(
+/** The answer of the first daemon that is there. Throws `NoDaemon`. */
+async function firstOf<T>(
   sockets: readonly (string | Remote)[],
-  method: "GET" | "DELETE",
-  path: string,
-  options: CallOptions,
+  ask: (connection: Connection) => Promise<unknown>,
 ): Promise<T> {
   let refused = notAsked();
   for (const socket of sockets) {
     const connection = new Connection(socket);
     try {
-      return (await connection.ask(method, path, options)) as T;
+      return (await ask(connection)) as T;
     } catch (error) {
       if (!(error instanceof NoDaemon)) throw error;
       refused = error;
@@ -118,6 +116,16 @@ async function asking<T>(
     }
   }
   throw refused;
+}
+
+/** A call of the first daemon that is there. Throws `NoDaemon`. */
+export async function askDaemon(
+  sockets: readonly string[],
+  name: string,
+  members: Members = {},
+  options: CallOptions = {},
+): Promise<unknown> {
+  return firstOf(sockets, async (connection) => connection.call(name, members, options));
 }
 
 export interface JobsOptions extends Pick<CallOptions, "signal"> {
@@ -144,6 +152,8 @@ export interface Service {
 
 /** The calls of the first daemon of these. */
 export function serviceOf(sockets: readonly (string | Remote)[]): Service {
+  const asking = <T>(method: "GET" | "DELETE", path: string, options: CallOptions): Promise<T> =>
+    firstOf(sockets, async (connection) => connection.ask(method, path, options));
   const pathOf = (id: string): string => `/v1/jobs/${encodeURIComponent(id)}`;
   return {
     events: (options = {}) => eventsOf(sockets[0], options),
@@ -151,9 +161,9 @@ export function serviceOf(sockets: readonly (string | Remote)[]): Service {
       const query = new URLSearchParams();
       if (after !== undefined) query.set("after", after);
       if (limit !== undefined) query.set("limit", String(limit));
-      return asking(sockets, "GET", `/v1/jobs?${query.toString()}`, options);
+      return asking("GET", `/v1/jobs?${query.toString()}`, options);
     },
-    job: (id, options = {}) => asking(sockets, "GET", pathOf(id), options),
-    cancelJob: (id, options = {}) => asking(sockets, "DELETE", pathOf(id), options),
+    job: (id, options = {}) => asking("GET", pathOf(id), options),
+    cancelJob: (id, options = {}) => asking("DELETE", pathOf(id), options),
   };
 }

@@ -2,7 +2,7 @@ import type { Log } from "../../daemon/log/log.ts";
 import type { Caller } from "../../daemon/state/peer.ts";
 import type { CairnError, ErrorCode } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import type { Body } from "./calls.ts";
+import type { Body } from "../request.ts";
 import { callOf, isChanging } from "../rights/capabilities.ts";
 
 /** Refusals of which the operator is told, whatever the call was: somebody may be trying what they may not do. */

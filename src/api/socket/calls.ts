@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import type { AdoptOptions, EngineOptions, ReleaseOptions } from "../../contract/care.ts";
 import { type Reference, TokenOptions } from "../../contract/daemon.ts";
 import type { Client, ForkResult } from "../../contract/index.ts";
-import { checkValue, type Notes, refuseUnknown } from "../../contract/schema.ts";
+import { checkValue, refuseUnknown } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions, WorkspaceRef } from "../../contract/words.ts";
 import { type Daemon, isBeside } from "../../daemon/daemon.ts";
@@ -12,13 +12,12 @@ import type { VerbOfWorkspace } from "../../daemon/records/kept-records.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { callOf, isForWriters, isOfWorkspace, isPlaceOf, looks } from "../rights/capabilities.ts";
+import type { Body } from "../request.ts";
+import { carryOut, givenTo, pathOf, requireKnown } from "../rights/arguments.ts";
+import { callOf, isForWriters, isOfWorkspace, looks } from "../rights/capabilities.ts";
 import { requireCapability } from "./require-capability.ts";
 import { LIBRARY_VERBS } from "../../verbs/index.ts";
 import { type Asked, carriesRequest, doneBefore } from "./done-before.ts";
-
-/** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
-export type Body = Readonly<Record<string, unknown>>;
 
 /** A call's progress and warnings, and each answer of a verb that gives several. */
 export interface Told extends CallOptions {
@@ -153,34 +152,12 @@ function referenceTo(client: Client): Reference {
   };
 }
 
-/** Throws `usage` for a member that a call does not know. */
-function requireKnown(name: string, body: Body): void {
-  const { takes, options } = callOf(name)!;
-  const known = new Set(takes.map((each) => each.name));
-  if (options !== null) known.add("options");
-  if (isOfWorkspace(name)) known.add("workspace");
-  const unknown = Object.keys(body).find((each) => !known.has(each));
-  if (unknown !== undefined) throw new CairnError("usage", `${name} knows no member ${JSON.stringify(unknown)}`);
-}
-
-/** The arguments of a call in their order, options last. Throws `usage` for places that are relative. */
-function givenTo(name: string, { takes, options: known }: Verb, body: Body, told: CallOptions): unknown[] {
-  const options = body["options"] as Body | undefined;
-  for (const { name: each, schema } of takes) if ((schema as Notes).as === "place") pathOf(body, each);
-  for (const each of Object.keys(options ?? {})) if (isPlaceOf(name, each)) pathOf(options!, each);
-  const given = takes.map((each) => body[each.name]);
-  if (known !== null) given.push({ ...options, ...told });
-  return given;
-}
-
-type AnyCalls = Record<string, (...given: unknown[]) => unknown>;
-
 /** A verb that needs no workspace that is served. */
 async function callLibrary(daemon: Daemon, name: string, { body, told }: { body: Body; told: Told }): Promise<unknown> {
-  const { onItem: _item, onBegin: _begin, asked: _asked, ...call } = told;
+  const { onItem, onBegin: _begin, asked: _asked, ...call } = told;
   const verb = callOf(name)!;
   const given = givenTo(name, verb, body, call);
-  const answered = await (daemon.library as unknown as AnyCalls)[name]!(...given);
+  const answered = await carryOut(daemon.library, { name, given, onItem });
   if (verb.movesFolder === true) await daemon.serveMoved(given[0] as string, given[1] as string);
   return answered;
 }
@@ -227,19 +204,14 @@ async function callClient(
       }
       // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
       if (verb.makesPoint === "save" && isLed && client.engineType !== "btrfs-snapshot") last["databases"] = "copy";
-      const method = (client as unknown as AnyCalls)[name]!;
-      const carryOut = (): unknown => method.apply(client satisfies Client, given);
+      const carriedOut = async (): Promise<unknown> => carryOut(client satisfies Client, { name, given, onItem });
       const { id } = client.workspace;
-      if (verb.how === "stream") {
-        for await (const item of carryOut() as AsyncIterable<unknown>) await onItem(item);
-        return null;
-      }
       const isFrozen = verb.freezes === true && daemon.freezes.isOffered(id);
       const answered = await (isFrozen
-        ? daemon.freezes.during(id, async () => carryOut(), told.onWarning)
+        ? daemon.freezes.during(id, carriedOut, told.onWarning)
         : verb.makesFolder === true
-          ? fork(daemon, peer, carryOut)
-          : carryOut());
+          ? fork(daemon, peer, carriedOut)
+          : carriedOut());
       failpoint("call.done");
       daemon.tellOf(name as VerbOfWorkspace, id, answered);
       return verb.addsWatched === true ? { ...(answered as object), watched: daemon.isWatched(id) } : answered;
@@ -247,8 +219,8 @@ async function callClient(
   );
 }
 
-async function fork(daemon: Daemon, caller: Caller, carryOut: () => unknown): Promise<ForkResult> {
-  const forked = (await carryOut()) as ForkResult;
+async function fork(daemon: Daemon, caller: Caller, carriedOut: () => Promise<unknown>): Promise<ForkResult> {
+  const forked = (await carriedOut()) as ForkResult;
   await daemon.serveFork(caller, forked.workspace.path);
   return forked;
 }
@@ -266,10 +238,4 @@ function textOf(body: Body, member: string): string {
   const text = body[member];
   if (typeof text === "string") return text;
   throw new CairnError("usage", `${member} must be a text`);
-}
-
-function pathOf(body: Body, member: string): string {
-  const path = body[member];
-  if (typeof path === "string" && path.startsWith("/") && !path.includes("\0")) return path;
-  throw new CairnError("usage", `${member} must be an absolute path`);
 }

@@ -1,21 +1,12 @@
-import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { setImmediate } from "node:timers/promises";
 import { EVENT_TYPES, type EventType } from "../../contract/service.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
 import { type Caller, isOperator, keyOf } from "../../daemon/state/peer.ts";
-import type { Noted } from "../../daemon/records/events.ts";
 import { CairnError } from "../../errors.ts";
+import { afterOf, streamEvents } from "../event-stream.ts";
 
 /** Streams of one user or token, but for operators. */
 const MOST_STREAMS = 32;
-/** Bytes that may wait for a reader who listens. */
-const MAX_WAITING = 1 << 20;
-/** Milliseconds for which a reader of what was before may take nothing. */
-const SILENCE_MS = 60_000;
-const HEARTBEAT_MS = 15_000;
-/** Events that are read at once. */
-const PAGE = 500;
 
 interface Asked {
   /** Ids of workspaces; null: all. */
@@ -49,7 +40,16 @@ export class EventStreams {
     const end = (): void => void response.destroy();
     signal.addEventListener("abort", end);
     try {
-      await this.#stream(response, caller, asked);
+      const { workspaces, types, after } = asked;
+      await streamEvents(response, this.#daemon.events, {
+        after,
+        isFor: (noted) => {
+          const { type, workspace_id: id } = noted.event;
+          // What is about the daemon as a whole is told whatever was asked for.
+          const isWanted = type === "reset" || ((types?.has(type) ?? true) && (workspaces?.has(id ?? "") ?? true));
+          return isWanted && this.#daemon.mayHear(caller, noted);
+        },
+      });
     } finally {
       signal.removeEventListener("abort", end);
       const left = this.#streams.get(key)! - 1;
@@ -72,88 +72,12 @@ export class EventStreams {
         "usage",
         `there is no event ${JSON.stringify(unknown.slice(0, 40))}; events are ${EVENT_TYPES.join(", ")}`,
       );
-    // A client that connects again says by the header how far it is; its address says how far it was at first.
-    const after = (headers["last-event-id"] as string | undefined) ?? query.get("after");
-    if (after !== null && !/^\d{1,16}$/.test(after))
-      throw new CairnError("usage", "after must be the number of an event, or 0 for all events that are kept");
     return {
       workspaces: paths.length === 0 ? null : new Set(workspaces),
       types: types.length === 0 ? null : new Set(types),
-      after: after === null ? null : Number(after),
+      after: afterOf(headers, query),
     };
   }
-
-  async #stream(response: ServerResponse, peer: Caller, asked: Asked): Promise<void> {
-    const { events } = this.#daemon;
-    const { after } = asked;
-    let at = after ?? events.last;
-    response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
-    // So that a client that is cut off before the first event knows where to go on.
-    response.write(`id: ${at}\n\n`);
-    // The server cuts off whoever has not read all by then: they know how far they are.
-    const end = (): void => void response.end();
-    events.closing.addEventListener("abort", end);
-    const heartbeat = setInterval(() => response.write(": \n\n"), HEARTBEAT_MS).unref();
-    try {
-      // A daemon that followed a killed one begins with a reset of its own.
-      const isTold = after !== null && events.after(after, 1)[0]?.event.type === "reset";
-      if (after !== null && !isTold && !events.knows(after)) response.write(textOf(unknownBefore(after)));
-      for (let page; !isOver(response) && (page = events.after(at, PAGE)).length > 0; await taken(response)) {
-        for (const each of page) this.#give(response, peer, asked, each);
-        at = page.at(-1)!.event.id!;
-      }
-      if (isOver(response)) return;
-      using _listening = events.listen((each) => {
-        this.#give(response, peer, asked, each);
-        if (response.writableLength > MAX_WAITING) response.destroy();
-      });
-      if (events.closing.aborted) end();
-      await once(response, "close");
-    } finally {
-      clearInterval(heartbeat);
-      events.closing.removeEventListener("abort", end);
-    }
-  }
-
-  #give(response: ServerResponse, peer: Caller, { workspaces, types }: Asked, noted: Noted): void {
-    const { type, workspace_id: id } = noted.event;
-    // What is about the daemon as a whole is told whatever was asked for.
-    const isWanted = type === "reset" || ((types?.has(type) ?? true) && (workspaces?.has(id ?? "") ?? true));
-    if (isWanted && !isOver(response) && this.#daemon.mayHear(peer, noted)) response.write(textOf(noted.event));
-  }
-}
-
-function unknownBefore(after: number): object {
-  return {
-    id: null,
-    at: new Date().toISOString(),
-    workspace: null,
-    workspace_id: null,
-    type: "reset",
-    data: { reason: `not all events after ${after} are kept any more` },
-  };
-}
-
-function textOf(event: { id?: number | null; type?: string }): string {
-  const id = event.id === null ? "" : `id: ${event.id}\n`;
-  return `${id}event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
-}
-
-function isOver(response: ServerResponse): boolean {
-  return response.destroyed || response.writableEnded;
-}
-
-/** Resolves when the reader has taken what waits; one that takes nothing for long loses the connection. */
-async function taken(response: ServerResponse): Promise<void> {
-  // Others have their turn, also where nothing is for this reader.
-  await setImmediate();
-  if (isOver(response) || !response.writableNeedDrain) return;
-  const silence = setTimeout(() => response.destroy(), SILENCE_MS);
-  const { promise, resolve } = Promise.withResolvers<void>();
-  for (const each of ["drain", "close"]) response.once(each, resolve);
-  await promise;
-  for (const each of ["drain", "close"]) response.off(each, resolve);
-  clearTimeout(silence);
 }
 
 /** The parameters of an address. Throws `usage` for others than these. */

@@ -8,15 +8,15 @@ import type { Log } from "../../daemon/log/log.ts";
 import { type Caller, isOperator, keyOf } from "../../daemon/state/peer.ts";
 import { NotAdmitted } from "../../daemon/state/tokens.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { LINES, Reply } from "../reply.ts";
+import { type Body, readCall, requireNoPage } from "../request.ts";
 import { logCall } from "./call-log.ts";
-import { answer, type Body, isLasting, type Told } from "./calls.ts";
+import { answer, isLasting, type Told } from "./calls.ts";
 import type { Admission } from "./caller.ts";
 import { EventStreams } from "./events.ts";
 import { HEALTH, healthOf, READY, readinessOf } from "./health.ts";
 import { answerOnJobs, beginJob, JOBS, type JobRequest, jobRequestOf } from "./jobs.ts";
 import { Refusals } from "./refusals.ts";
-import { LINES, Reply } from "./reply.ts";
-import { readCall, requireNoPage } from "./request.ts";
 
 export interface HandlerOptions {
   /** Most bytes of a request's body. */
@@ -37,15 +37,6 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** Milliseconds that a stop gives to calls under way, and then to their callers: all of a stop takes at most 10 s. */
 const GRACE_MS = 6_000;
 const LEAVE_MS = 1_000;
-
-/** Limits of what strangers may make a server wait for; times are milliseconds. */
-export const HTTP_LIMITS = {
-  maxHeaderSize: 16 << 10,
-  headersTimeout: 20_000,
-  requestTimeout: 20_000,
-  connectionsCheckingInterval: 5_000,
-  keepAliveTimeout: 30_000,
-};
 
 /** Requests that are none, by the codes that node gives them; `why` is for the log. */
 const BROKEN: Readonly<Record<string, { status: number; why: string | null }>> = {

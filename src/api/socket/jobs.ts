@@ -4,7 +4,8 @@ import type { Job } from "../../contract/service.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
 import { type Caller, keyOf } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
-import type { Body, Told } from "./calls.ts";
+import type { Body } from "../request.ts";
+import type { Told } from "./calls.ts";
 import { isChanging, isJob } from "../rights/capabilities.ts";
 import { queryOf } from "./events.ts";
 

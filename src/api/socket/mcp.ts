@@ -7,8 +7,8 @@ import { CairnError } from "../../errors.ts";
 import { type Members, withoutOurs } from "../client/connection.ts";
 import { type Calls, methodsOf } from "../client/served-library.ts";
 import { serveOnHttp } from "../mcp/http.ts";
-import type { Body, Told } from "./calls.ts";
-import { readBody, requireShallow } from "./request.ts";
+import type { Told } from "./calls.ts";
+import { type Body, readBody, requireShallow } from "../request.ts";
 
 type Answer = (call: { name: string; body: Body; told: Told }) => Promise<unknown>;
 

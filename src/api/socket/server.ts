@@ -7,9 +7,9 @@ import { isOperator, type Peer } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { groupId } from "../../fs/users.ts";
-import { listenAlone } from "../listen.ts";
+import { HTTP_LIMITS, listenAlone } from "../listen.ts";
 import { callerOf } from "./caller.ts";
-import { endServer, FOR_ROOT, type HandlerOptions, HTTP_LIMITS, RequestHandler, SHARE } from "./handler.ts";
+import { endServer, FOR_ROOT, type HandlerOptions, RequestHandler, SHARE } from "./handler.ts";
 import { peerOf } from "./peer-credentials.ts";
 
 export interface SocketOptions extends HandlerOptions {

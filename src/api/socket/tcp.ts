@@ -5,10 +5,10 @@ import type { DaemonConfig } from "../../daemon/config.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
 import { parseListen } from "../../daemon/listen-address.ts";
 import { CairnError } from "../../errors.ts";
-import { listen } from "../listen.ts";
+import { HTTP_LIMITS, listen } from "../listen.ts";
 import { TlsFiles } from "../tls-files.ts";
 import { type Admission, callerOf } from "./caller.ts";
-import { endServer, type HandlerOptions, HTTP_LIMITS, RequestHandler, SHARE } from "./handler.ts";
+import { endServer, type HandlerOptions, RequestHandler, SHARE } from "./handler.ts";
 
 export interface TcpOptions extends HandlerOptions {
   /** Accepted at once. When all are taken, the oldest of strangers gives way. */

@@ -31,6 +31,11 @@ const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
     tls: flag(),
   }),
   "serve-repository --hash-password": object({ htpasswd_line: text() }),
+  ui: object({
+    url: text("the page's address, with a code that signs in once"),
+    path: orNull(text("the workspace that the page begins with")),
+    read_only: flag(),
+  }),
   daemon: object({
     socket: text(),
     state_directory: text(),

@@ -75,6 +75,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "open a save point as a read-only folder",
     load: () => import("../commands/looking/view.ts"),
   },
+  ui: {
+    group: LOOK,
+    summary: "open a page in the browser with all save points",
+    load: () => import("../commands/ui.ts"),
+  },
   pin: { group: KEEP, summary: "protect a save point from every cleanup", load: () => import("../commands/pin.ts") },
   unpin: {
     group: KEEP,

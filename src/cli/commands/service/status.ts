@@ -1,28 +1,15 @@
 import type { DaemonStatus } from "../../../contract/daemon.ts";
 import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
-import { Connection, NoDaemon } from "../../../api/client/connection.ts";
 import { socketsOfClient } from "../../../api/client/served-library.ts";
-import { notAsked } from "../../../api/client/service.ts";
+import { askDaemon as ofFirst } from "../../../api/client/service.ts";
 import { formatAge, formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
 
-/** The answer of the first daemon that is there. Throws `no_daemon` where none is. */
+/** A call of the first daemon that is there. Throws `no_daemon` where none is. */
 export async function askDaemon(name: string, members: Record<string, unknown> = {}): Promise<unknown> {
-  let refused = notAsked();
-  for (const socket of socketsOfClient()) {
-    const connection = new Connection(socket);
-    try {
-      return await connection.call(name, members);
-    } catch (error) {
-      if (!(error instanceof NoDaemon)) throw error;
-      refused = error;
-    } finally {
-      connection.close();
-    }
-  }
-  throw refused;
+  return ofFirst(socketsOfClient(), name, members);
 }
 
 export const command: CommandDefinition = {

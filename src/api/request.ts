@@ -1,7 +1,9 @@
 import type { IncomingMessage } from "node:http";
-import { fromWire } from "../../contract/wire.ts";
-import { CairnError } from "../../errors.ts";
-import type { Body } from "./calls.ts";
+import { fromWire } from "../contract/wire.ts";
+import { CairnError } from "../errors.ts";
+
+/** Members of a request's body: the workspace's path, the verb's arguments by their names, and its options. */
+export type Body = Readonly<Record<string, unknown>>;
 
 /** Name and body of a call. Throws `not_found` and `usage`. */
 export async function readCall(request: IncomingMessage, most: number): Promise<{ name: string; body: Body }> {

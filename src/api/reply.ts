@@ -1,7 +1,7 @@
 import type { ServerResponse } from "node:http";
-import { describeError } from "../../contract/error-record.ts";
-import { toWire } from "../../contract/wire.ts";
-import { CairnError, ERROR_TABLE } from "../../errors.ts";
+import { describeError } from "../contract/error-record.ts";
+import { toWire } from "../contract/wire.ts";
+import { CairnError, ERROR_TABLE } from "../errors.ts";
 
 const VERSION = 1;
 /** The type of an answer in lines of JSON. */

@@ -1,0 +1,108 @@
+import { once } from "node:events";
+import type { IncomingHttpHeaders, ServerResponse } from "node:http";
+import { setImmediate } from "node:timers/promises";
+import type { ServiceEvent } from "../contract/service.ts";
+import { CairnError } from "../errors.ts";
+
+/** Server-sent events, from what keeps the newest of them and tells of those to come. */
+
+/** Bytes that may wait for a reader who listens. */
+const MAX_WAITING = 1 << 20;
+/** Milliseconds for which a reader of what was before may take nothing. */
+const SILENCE_MS = 60_000;
+const HEARTBEAT_MS = 15_000;
+/** Events that are read at once. */
+const PAGE = 500;
+
+/** Events in order, each with what else is known of it. */
+export interface EventLog<T extends { event: ServiceEvent }> {
+  /** The number of the newest event. */
+  readonly last: number;
+  /** Fires when the streams are to end. */
+  readonly closing: AbortSignal;
+  /** The next events after a number, at most so many. */
+  after(id: number, most: number): readonly T[];
+  /** True where each event after this one is kept. */
+  knows(id: number): boolean;
+  listen(take: (noted: T) => void): Disposable;
+}
+
+/** The number after which a reader goes on; null: from now on. Throws `usage`. */
+export function afterOf(headers: IncomingHttpHeaders, query: URLSearchParams): number | null {
+  // A client that connects again says by the header how far it is; its address says how far it was at first.
+  const after = (headers["last-event-id"] as string | undefined) ?? query.get("after");
+  if (after === null) return null;
+  if (/^\d{1,16}$/.test(after)) return Number(after);
+  throw new CairnError("usage", "after must be the number of an event, or 0 for all events that are kept");
+}
+
+/** Answers with the events that are for the reader. Resolves when the stream has ended. */
+export async function streamEvents<T extends { event: ServiceEvent }>(
+  response: ServerResponse,
+  events: EventLog<T>,
+  { after, isFor }: { after: number | null; isFor(noted: T): boolean },
+): Promise<void> {
+  const give = (noted: T): void => {
+    if (!isOver(response) && isFor(noted)) response.write(textOf(noted.event));
+  };
+  let at = after ?? events.last;
+  response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+  // So that a client that is cut off before the first event knows where to go on.
+  response.write(`id: ${at}\n\n`);
+  // The server cuts off whoever has not read all by then: they know how far they are.
+  const end = (): void => void response.end();
+  events.closing.addEventListener("abort", end);
+  const heartbeat = setInterval(() => response.write(": \n\n"), HEARTBEAT_MS).unref();
+  try {
+    // A daemon that followed a killed one begins with a reset of its own.
+    const isTold = after !== null && events.after(after, 1)[0]?.event.type === "reset";
+    if (after !== null && !isTold && !events.knows(after)) response.write(textOf(unknownBefore(after)));
+    for (let page; !isOver(response) && (page = events.after(at, PAGE)).length > 0; await taken(response)) {
+      for (const each of page) give(each);
+      at = page.at(-1)!.event.id!;
+    }
+    if (isOver(response)) return;
+    using _listening = events.listen((each) => {
+      give(each);
+      if (response.writableLength > MAX_WAITING) response.destroy();
+    });
+    if (events.closing.aborted) end();
+    await once(response, "close");
+  } finally {
+    clearInterval(heartbeat);
+    events.closing.removeEventListener("abort", end);
+  }
+}
+
+function unknownBefore(after: number): object {
+  return {
+    id: null,
+    at: new Date().toISOString(),
+    workspace: null,
+    workspace_id: null,
+    type: "reset",
+    data: { reason: `not all events after ${after} are kept any more` },
+  };
+}
+
+function textOf(event: { id?: number | null; type?: string }): string {
+  const id = event.id === null ? "" : `id: ${event.id}\n`;
+  return `${id}event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+}
+
+function isOver(response: ServerResponse): boolean {
+  return response.destroyed || response.writableEnded;
+}
+
+/** Resolves when the reader has taken what waits; one that takes nothing for long loses the connection. */
+async function taken(response: ServerResponse): Promise<void> {
+  // Others have their turn, also where nothing is for this reader.
+  await setImmediate();
+  if (isOver(response) || !response.writableNeedDrain) return;
+  const silence = setTimeout(() => response.destroy(), SILENCE_MS);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  for (const each of ["drain", "close"]) response.once(each, resolve);
+  await promise;
+  for (const each of ["drain", "close"]) response.off(each, resolve);
+  clearTimeout(silence);
+}

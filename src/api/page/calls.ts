@@ -1,0 +1,73 @@
+import type { Notes } from "../../contract/schema.ts";
+import type { CallOptions } from "../../contract/words.ts";
+import { CairnError } from "../../errors.ts";
+import type { Body } from "../request.ts";
+import { carryOut, givenTo, pathOf, requireKnown } from "../rights/arguments.ts";
+import { callOf, isOfWorkspace, isPlaceOf, servedCall } from "../rights/capabilities.ts";
+import { askDaemon } from "../client/service.ts";
+import { socketsToAsk } from "../client/served-library.ts";
+import type { Happenings } from "./happenings.ts";
+import type { OpenWorkspaces } from "./open-workspaces.ts";
+
+/** Calls beside the verbs of a workspace. */
+const OTHERS: readonly string[] = ["listWorkspaces", "daemon"];
+
+/** A call's progress and warnings, and each answer of a verb that gives several. */
+export interface Told extends CallOptions {
+  onItem(item: unknown): Promise<void>;
+}
+
+/** True for a call that the page may make. */
+export function isCallable(name: string): boolean {
+  return OTHERS.includes(name) || (isOfWorkspace(name) && servedCall(name) !== undefined);
+}
+
+/** True for a call that neither changes a workspace nor writes to a place of its caller's choice. */
+export function onlyLooks(name: string, options: Body | undefined): boolean {
+  if (OTHERS.includes(name)) return true;
+  const { looks, takes } = callOf(name)!;
+  const named = Object.keys(options ?? {}).filter((each) => isPlaceOf(name, each));
+  return looks === true && named.length === 0 && !takes.some(({ schema }) => (schema as Notes).as === "place");
+}
+
+/** The calls of the page, done by the library of this process. */
+export class PageCalls {
+  readonly #workspaces: OpenWorkspaces;
+  readonly #happenings: Happenings;
+  readonly #isReadOnly: boolean;
+
+  constructor(workspaces: OpenWorkspaces, happenings: Happenings, isReadOnly: boolean) {
+    this.#workspaces = workspaces;
+    this.#happenings = happenings;
+    this.#isReadOnly = isReadOnly;
+  }
+
+  /** Throws `usage` for what the page cannot call, `refused` for changes where it only looks, and what the verb throws. */
+  async answer(name: string, body: Body, { onItem, ...told }: Told): Promise<unknown> {
+    const options = body["options"] as Body | undefined;
+    if (!isCallable(name))
+      throw new CairnError("usage", `the page has no call ${JSON.stringify(name)}`, {
+        hint: "make this call by the command or the library",
+      });
+    if (this.#isReadOnly && !onlyLooks(name, options))
+      throw new CairnError("refused", `${name} changes something, and this page was started to look only`, {
+        hint: "start `cairn ui` without --read-only",
+      });
+    requireKnown(name, body);
+    if (name === "daemon") return askDaemon(socketsToAsk(), name, {}, told);
+    const verb = callOf(name)!;
+    const given = givenTo(name, verb, body, told);
+    if (name === "listWorkspaces")
+      return this.#workspaces.withLibrary(async (library) => {
+        const found = await library.listWorkspaces({ ...options, ...told });
+        this.#happenings.follow(found);
+        return found;
+      });
+    return this.#workspaces.with(pathOf(body, "workspace"), async (client) => {
+      const answered = await carryOut(client, { name, given, onItem });
+      const event = verb.event?.(answered as never) ?? null;
+      if (event !== null) this.#happenings.note(client.workspace, event);
+      return answered;
+    });
+  }
+}

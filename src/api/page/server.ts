@@ -1,0 +1,286 @@
+import { randomBytes, timingSafeEqual } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { hostname } from "node:os";
+import type { CairnLibrary, PathInput } from "../../contract/index.ts";
+import { fromWire } from "../../contract/wire.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { VERSION } from "../../formats/program.ts";
+import { currentUser, homeDirectory } from "../../fs/users.ts";
+import { socketsToAsk } from "../client/served-library.ts";
+import { askDaemon } from "../client/service.ts";
+import { afterOf, streamEvents } from "../event-stream.ts";
+import { discardRest, HTTP_LIMITS, listen } from "../listen.ts";
+import { LINES, Reply } from "../reply.ts";
+import { readBody, readCall } from "../request.ts";
+import { isPage, sendAsset } from "./assets.ts";
+import { PageCalls } from "./calls.ts";
+import { type ContentKind, sendContent } from "./content.ts";
+import { Happenings } from "./happenings.ts";
+import { digestOf, OneTime } from "./one-time.ts";
+import { OpenWorkspaces } from "./open-workspaces.ts";
+import { requireOwnPage } from "./own-page.ts";
+
+export interface PageServerOptions {
+  openLibrary(): Promise<CairnLibrary>;
+  /** Folder of the built page. */
+  page: string;
+  isReadOnly: boolean;
+  /** Path of the workspace that the page begins with. */
+  start: string | null;
+  /** The port that is taken if it is free; else any other. */
+  port: number;
+  /** Takes a line about a failure that no caller is told of. */
+  onProblem(message: string): void;
+  /** Clock of codes and tickets, in milliseconds. */
+  now?: () => number;
+}
+
+/** Facts about the server, for its page. */
+interface About {
+  version: string;
+  read_only: boolean;
+  user: string;
+  host: string;
+  home: string;
+  start: string | null;
+  daemon: boolean;
+}
+
+/** Content that a ticket stands for. */
+interface Wanted {
+  workspace: string;
+  target: string;
+  path: PathInput;
+  kind: ContentKind;
+  name: string;
+}
+
+const HOST = "127.0.0.1";
+/** Milliseconds for which a sign-in code and a ticket are good. */
+export const CODE_MS = 600_000;
+const TICKET_MS = 60_000;
+const TOKEN_BYTES = 32;
+const CONNECTIONS = 256;
+const SESSION_BYTES = 1 << 10;
+const REQUEST_BYTES = 8 << 20;
+/** Milliseconds that a stop gives to answers that are under way. */
+const GRACE_MS = 1_000;
+const CONTENT = /^\/content\/([\w-]{22})\/[^/?#]*$/;
+const EVENTS = /^\/v1\/events(?:\?|$)/;
+
+const HEADERS: Readonly<Record<string, string>> = {
+  "content-security-policy":
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+  "x-frame-options": "DENY",
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-resource-policy": "same-origin",
+  "cache-control": "no-store",
+};
+
+/** The server of `cairn ui`: its page, sign-in, calls, events and downloads, on a loopback port. */
+export class PageServer {
+  readonly #options: PageServerOptions;
+  readonly #server: Server;
+  readonly #workspaces: OpenWorkspaces;
+  readonly #happenings: Happenings;
+  readonly #calls: PageCalls;
+  readonly #codes: OneTime<() => void>;
+  readonly #tickets: OneTime<Wanted>;
+  readonly #token = randomBytes(TOKEN_BYTES).toString("base64url");
+  readonly #stopped = new AbortController();
+
+  private constructor(options: PageServerOptions) {
+    this.#options = options;
+    this.#workspaces = new OpenWorkspaces(options.openLibrary);
+    this.#happenings = new Happenings(this.#workspaces);
+    this.#calls = new PageCalls(this.#workspaces, this.#happenings, options.isReadOnly);
+    this.#codes = new OneTime(CODE_MS, options.now);
+    this.#tickets = new OneTime(TICKET_MS, options.now);
+    this.#server = createServer(HTTP_LIMITS);
+    this.#server.maxConnections = CONNECTIONS;
+    this.#server.on("request", (request, response) => void this.#serve(request, response));
+  }
+
+  /** Listens. Throws what the system says if no port can be had. */
+  static async start(options: PageServerOptions): Promise<PageServer> {
+    const server = new PageServer(options);
+    const onProblem = (error: Error): void => options.onProblem(`the server: ${error.message}`);
+    try {
+      await listen(server.#server, { host: HOST, port: options.port }, onProblem);
+    } catch (error) {
+      if ((error as CairnError).code !== "busy") throw error;
+      await listen(server.#server, { host: HOST, port: 0 }, onProblem);
+    }
+    return server;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Makes an address that signs in once, within ten minutes. `onUsed` is called when it has. */
+  address(onUsed: () => void = () => undefined): string {
+    return `http://${HOST}:${this.port}/#code=${this.#codes.make(onUsed)}`;
+  }
+
+  /** Ends what is under way, and closes the workspaces. */
+  async stop(): Promise<void> {
+    const closed = new Promise<void>((done) => this.#server.close(() => done()));
+    this.#stopped.abort(new Error("the server ends"));
+    this.#happenings.close();
+    this.#server.closeIdleConnections();
+    const late = setTimeout(() => this.#server.closeAllConnections(), GRACE_MS);
+    await closed;
+    clearTimeout(late);
+    await this.#workspaces.close();
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    request.on("error", () => undefined);
+    response.on("error", () => undefined);
+    const gone = new AbortController();
+    response.once("close", () => gone.abort(new Error("the caller went away")));
+    const signal = AbortSignal.any([gone.signal, this.#stopped.signal]);
+    for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
+    const reply = new Reply(response, request.headers.accept === LINES);
+    try {
+      await this.#answer(request, response, { reply, signal });
+    } catch (error) {
+      this.#fail(toCairnError(error), { request, response, reply });
+    }
+    discardRest(request);
+  }
+
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { reply, signal }: { reply: Reply; signal: AbortSignal },
+  ): Promise<void> {
+    const { method, url = "", headers } = request;
+    const isGet = method === "GET";
+    requireOwnPage(request, isGet && isPage(url));
+    if (isGet && sendAsset(this.#options.page, request, response)) return;
+    const ticket = isGet ? CONTENT.exec(url)?.[1] : undefined;
+    if (ticket !== undefined) return this.#sendContent(response, ticket, signal);
+    if (method === "POST" && url === "/session") {
+      const token = this.#signIn(await readBody(request, SESSION_BYTES));
+      return void response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ token }));
+    }
+    if (!this.#isSignedIn(headers.authorization)) throw new NotSignedIn();
+    if (isGet && EVENTS.test(url)) {
+      await this.#follow();
+      const after = afterOf(headers, new URL(url, "http://cairn").searchParams);
+      return streamEvents(response, this.#happenings, { after, isFor: () => true });
+    }
+    if (isGet && url === "/v1/about") return reply.end(await this.#about());
+    if (method === "POST" && url === "/tickets")
+      return reply.end(this.#makeTicket(await readBody(request, REQUEST_BYTES)));
+    const { name, body } = await readCall(request, REQUEST_BYTES);
+    const told = {
+      signal,
+      onWarning: (message: string) => reply.warn(message),
+      onProgress: (progress: unknown) => reply.line({ progress }),
+      onItem: (item: unknown) => reply.item(item),
+    };
+    reply.end(await this.#calls.answer(name, body, told));
+  }
+
+  #fail(
+    failed: CairnError,
+    { request, response, reply }: { request: IncomingMessage; response: ServerResponse; reply: Reply },
+  ): void {
+    if (failed.code === "internal") this.#options.onProblem(`${request.url}: ${failed.stack ?? failed.message}`);
+    if (!request.complete) response.shouldKeepAlive = false;
+    if (failed instanceof NotSignedIn) reply.refuse(failed);
+    else reply.fail(failed);
+  }
+
+  /** The token for a one-time code. Throws `permission` for any other text. */
+  #signIn(body: string): string {
+    const { code } = membersOf(body);
+    const found = this.#codes.take(String(code));
+    if (found === null)
+      throw new CairnError("permission", "this code is wrong, was used before, or is older than ten minutes", {
+        hint: "press Enter where `cairn ui` runs: it prints an address with a new code",
+      });
+    found.value();
+    return this.#token;
+  }
+
+  #isSignedIn(authorization: string | undefined): boolean {
+    return timingSafeEqual(digestOf(authorization ?? ""), digestOf(`Bearer ${this.#token}`));
+  }
+
+  async #about(): Promise<About> {
+    const answers = await askDaemon(socketsToAsk(), "at", { path: "/" }).then(
+      () => true,
+      () => false,
+    );
+    return {
+      version: VERSION,
+      read_only: this.#options.isReadOnly,
+      user: currentUser().username,
+      host: hostname(),
+      home: homeDirectory(),
+      start: this.#options.start,
+      daemon: answers,
+    };
+  }
+
+  /** Begins to follow the workspaces that there are: a page that has not listed them hears of them too. */
+  async #follow(): Promise<void> {
+    this.#happenings.follow(await this.#workspaces.withLibrary((library) => library.listWorkspaces()));
+  }
+
+  #makeTicket(body: string): { url: string } {
+    const { workspace, target, path = "", path_b64, as, name } = membersOf(body);
+    const isText = [workspace, target, name].every((each) => typeof each === "string");
+    const isPath = typeof path === "string" || path instanceof Uint8Array;
+    if (!isText || !isPath || as !== "file")
+      throw new CairnError("usage", "a ticket takes workspace, target, path, as and name");
+    const wanted = {
+      workspace: workspace as string,
+      target: target as string,
+      path: typeof path_b64 === "string" ? Buffer.from(path_b64, "base64") : path,
+      kind: as as ContentKind,
+      name: name as string,
+    };
+    const shown = encodeURIComponent(wanted.name.toWellFormed());
+    return { url: `/content/${this.#tickets.make(wanted)}/${shown}` };
+  }
+
+  async #sendContent(response: ServerResponse, ticket: string, signal: AbortSignal): Promise<void> {
+    const found = this.#tickets.take(ticket);
+    if (found === null)
+      throw new CairnError("not_found", "this address was used before, or is older than a minute", {
+        hint: "go back to the page and open the file again",
+      });
+    const { workspace, target, path, kind, name } = found.value;
+    await this.#workspaces.with(workspace, (client) =>
+      sendContent(response, client.read(target, path, { signal }), { kind, name }),
+    );
+  }
+}
+
+/** The request has no token of this server. */
+class NotSignedIn extends CairnError {
+  constructor() {
+    super("permission", "the page is not signed in to this server", {
+      hint: "press Enter where `cairn ui` runs, and open the address that it prints",
+    });
+  }
+}
+
+function membersOf(body: string): Readonly<Record<string, unknown>> {
+  let value: unknown;
+  try {
+    value = fromWire(body);
+  } catch {
+    throw new CairnError("usage", "the request is not JSON");
+  }
+  if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
+  throw new CairnError("usage", "the request must be a JSON object");
+}

@@ -1,0 +1,95 @@
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { CODE_MS, PageServer } from "../../api/page/server.ts";
+import { readRegular } from "../../fs/regular-file.ts";
+import { currentUser } from "../../fs/users.ts";
+import { hasDisplay, type OpenedPage, openInBrowser } from "../browser.ts";
+import type { CommandDefinition } from "../command.ts";
+import type { Context } from "../context.ts";
+import { usage } from "../input.ts";
+import { openLibrary } from "../library.ts";
+import { aborted } from "../process-signal.ts";
+import { printable } from "../render/format.ts";
+
+/** The built page, beside the built command. */
+const PAGE = fileURLToPath(
+  new URL(import.meta.url.endsWith(".ts") ? "../../../dist/page/" : "./page/", import.meta.url),
+);
+/** The first port, and how many users have one of their own, so that bookmarks stay good. */
+const FIRST_PORT = 7000;
+const PORTS = 700;
+
+export const command: CommandDefinition = {
+  name: "ui",
+  arguments: [{ name: "[DIR]", text: "the workspace to begin with (default: the one at the current folder)" }],
+  options: [
+    { flags: "--no-open", text: "only print the address, and open no browser" },
+    { flags: "--read-only", text: "refuse everything that changes a workspace" },
+  ],
+  examples: [
+    { line: "cairn ui", text: "show save points in the browser, compare them, and bring files back" },
+    { line: "cairn ui ~/project --read-only", text: "only look" },
+  ],
+  async run(context, input) {
+    if (context.globals.controlDirectory !== undefined)
+      throw usage("ui shows the workspaces of your registry, and --control-dir names one that may not be in it");
+    const start = await startOf(context, input.argument(0));
+    const { uid } = currentUser();
+    const server = await PageServer.start({
+      openLibrary,
+      page: PAGE,
+      isReadOnly: input.flag("readOnly"),
+      start,
+      port: FIRST_PORT + (uid % PORTS),
+      onProblem: (message) => context.diagnose(printable(message)),
+    });
+    const url = server.address();
+    const { env } = context;
+    let opened: OpenedPage | undefined;
+    if (!input.denied("open") && hasDisplay(env)) {
+      const address = server.address(() => opened?.remove());
+      opened = openInBrowser(address, { env, lifeMs: CODE_MS, onProblem: (message) => context.diagnose(message) });
+      setTimeout(() => opened?.remove(), CODE_MS).unref();
+    }
+    return {
+      data: { url, path: start, read_only: input.flag("readOnly") },
+      text: () => [`open ${context.style.cyan(url)}`, ...linesOf(context, server.port)].join("\n"),
+      async afterwards() {
+        const asking = context.globals.json || !isAtTerminal() ? undefined : createInterface({ input: process.stdin });
+        asking?.on("line", () => context.diagnose(`open ${server.address()}`));
+        await aborted(context.signal);
+        asking?.close();
+        opened?.remove();
+        await server.stop();
+      },
+    };
+  },
+};
+
+/** The workspace to begin with. Throws `not_a_workspace` for a folder that was named and is none. */
+async function startOf(context: Context, named: string | undefined): Promise<string | null> {
+  const library = await context.library();
+  const chosen = context.chosenFolder(named);
+  if (chosen === undefined) return library.find(context.cwd, context.callOptions());
+  await using client = await library.open(chosen, context.callOptions());
+  return client.workspace.path;
+}
+
+function linesOf({ env }: Context, port: number): string[] {
+  const [, , address, sshPort] = (env["SSH_CONNECTION"] ?? "").split(" ");
+  const far = address === undefined ? [] : [`on your own machine first run: ${tunnel(port, address, sshPort)}`];
+  return [...far, "the code signs in once, within ten minutes; Enter prints another; Ctrl-C ends the server"];
+}
+
+function tunnel(port: number, address: string, sshPort = "22"): string {
+  const at = sshPort === "22" ? "" : ` -p ${sshPort}`;
+  return printable(`ssh${at} -L ${port}:127.0.0.1:${port} ${currentUser().username}@${address}`);
+}
+
+/** True where a line can be read from the terminal: one that reads in the background is stopped by the system. */
+function isAtTerminal(): boolean {
+  if (!process.stdin.isTTY) return false;
+  const stat = readRegular("/proc/self/stat").toString("latin1");
+  const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return group === foreground;
+}
