@@ -618,6 +618,11 @@ require("http").request({ socketPath, path, method: "POST", headers: { accept: "
     assert.equal(read("latest", "open"), undefined);
     for (const name of ["secret", "closed/inner"]) assert.equal(read("latest", name), "permission", name);
     assert.equal(read(null, "open"), "unsupported");
+    const compared = (name: string, b: string | null): string | undefined =>
+      codeOf("diffText", { workspace: own, path: name, a: "latest", b });
+    assert.equal(compared("open", "latest"), undefined);
+    for (const name of ["secret", "closed/inner"]) assert.equal(compared(name, "latest"), "permission", name);
+    assert.equal(compared("open", null), "unsupported");
     assert.notEqual(read("latest", "etc/passwd"), undefined, "a link leads nowhere");
     // Also root reads through no link in a folder.
     await assert.rejects(daemon.call("read", { workspace: own, target: null, path: "etc/passwd" }), {

@@ -122,8 +122,8 @@ function requireBeside({ path, path_b64 }: WorkspaceRef, fork: string): void {
  * The id of the point. Throws `permission` where the bits that it recorded do not let a caller read a file, or through a folder
  * above it.
  */
-async function requireMayRead(peer: Peer, client: Client, { target, path }: Body): Promise<string> {
-  const { save_point_id: id } = await client.resolve(String(target));
+async function requireMayRead(peer: Peer, client: Client, target: string, path: unknown): Promise<string> {
+  const { save_point_id: id } = await client.resolve(target);
   const names = Buffer.from(path as Uint8Array | string)
     .toString("latin1")
     .split("/")
@@ -151,6 +151,9 @@ function referenceTo(client: Client): Reference {
     conversion,
   };
 }
+
+/** Arguments that name the points whose content a call gives. */
+const TARGETS = ["target", "a", "b"];
 
 /** A verb that needs no workspace that is served. */
 async function callLibrary(daemon: Daemon, name: string, { body, told }: { body: Body; told: Told }): Promise<unknown> {
@@ -187,7 +190,10 @@ async function callClient(
       if (right !== "owner" && !isForWriters(name))
         throw new CairnError("permission", `${name} is only for the owner of the folder and for root`);
       // Of one point: a later one may have another file at the path.
-      if (!isOperator(peer) && verb.givesContent === true) given[0] = await requireMayRead(peer, client, body);
+      if (!isOperator(peer) && verb.givesContent === true)
+        for (const [at, { name: each }] of verb.takes.entries())
+          if (TARGETS.includes(each) && (body[each] ?? null) !== null)
+            given[at] = await requireMayRead(peer, client, String(body[each]), body["path"]);
       if (peer.isAgent && verb.makesFolder === true) {
         requireBeside(client.workspace, given[1] as string);
         daemon.requireForkable(peer, client.workspace);

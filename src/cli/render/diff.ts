@@ -1,6 +1,6 @@
 import { append } from "../../append.ts";
-import { structuredPatch } from "diff";
 import type { DiffEntry } from "../../contract/index.ts";
+import { decodeText, textHunks } from "../../operations/compare/text-diff.ts";
 import { formatBytes, formatCount, plural, printable, shownPath } from "./format.ts";
 import type { Style } from "./style.ts";
 
@@ -44,9 +44,6 @@ export interface TextDiff {
 }
 
 const NOTHING = new Uint8Array(0);
-// A text this different is not worth reading as a diff, and the search for the shortest one would take minutes.
-const PATCH_TIMEOUT_MS = 1000;
-
 /** A unified diff of two texts; null when they differ too much. Of what is no text a line says that it differs, as git's does. */
 export function renderTextDiff(diff: TextDiff, style: Style): string | null {
   const before = decodeText(diff.before ?? NOTHING);
@@ -54,19 +51,13 @@ export function renderTextDiff(diff: TextDiff, style: Style): string | null {
   const oldName = diff.before === null ? "/dev/null" : `a/${printable(diff.entry.from_path ?? diff.entry.path)}`;
   const newName = diff.after === null ? "/dev/null" : `b/${printable(diff.entry.path)}`;
   if (before === null || after === null) return style.bold(`Binary files ${oldName} and ${newName} differ`);
-  const options = { context: 3, timeout: PATCH_TIMEOUT_MS };
-  const patch = structuredPatch("a", "b", before, after, undefined, undefined, options);
-  if (patch === undefined) return null;
+  const hunks = textHunks(before, after);
+  if (hunks === null) return null;
   // Without a tab patch takes what follows a blank for a time.
   const [old, now] = [oldName, newName].map((name) => (name.includes(" ") ? `${name}\t` : name));
   const lines = [style.bold(`--- ${old}`), style.bold(`+++ ${now}`)];
-  for (const hunk of patch.hunks) {
-    // An empty side begins before its first line.
-    const [oldStart, newStart] = [
-      hunk.oldLines === 0 ? hunk.oldStart - 1 : hunk.oldStart,
-      hunk.newLines === 0 ? hunk.newStart - 1 : hunk.newStart,
-    ];
-    lines.push(style.cyan(`@@ -${oldStart},${hunk.oldLines} +${newStart},${hunk.newLines} @@`));
+  for (const hunk of hunks) {
+    lines.push(style.cyan(`@@ -${hunk.old_start},${hunk.old_lines} +${hunk.new_start},${hunk.new_lines} @@`));
     append(
       lines,
       hunk.lines.map((line) => colourLine(line, style)),
@@ -80,16 +71,4 @@ function colourLine(line: string, style: Style): string {
   if (line.startsWith("+")) return style.green(shown);
   if (line.startsWith("-")) return style.red(shown);
   return shown;
-}
-
-const DECODER = new TextDecoder("utf-8", { fatal: true });
-
-/** The text of bytes that are one: UTF-8 without NUL. */
-export function decodeText(bytes: Uint8Array): string | null {
-  if (bytes.includes(0)) return null;
-  try {
-    return DECODER.decode(bytes);
-  } catch {
-    return null;
-  }
 }

@@ -7,6 +7,7 @@ export { resolve, shortIds } from "./resolve.ts";
 export { status } from "./status.ts";
 export { diff } from "./diff.ts";
 export { diffDatabase } from "./diff-database.ts";
+export { diffText } from "./diff-text.ts";
 export { show } from "./show.ts";
 export { walk } from "./walk.ts";
 export { read } from "./read.ts";
