@@ -1,6 +1,171 @@
+import { useSignal } from "@preact/signals";
+import type { DiffEntry, WhyResult } from "cairnstate/client";
 import type { JSX } from "preact";
-import { Empty } from "../parts/problem.tsx";
+import "../styles/file-history.css";
+import { call, download } from "../app/calls.ts";
+import { nameOf } from "../app/frame.tsx";
+import { useActions } from "../app/keys.ts";
+import { useResource } from "../app/resource.ts";
+import { go, href, type Route, toInput, toText } from "../app/route.ts";
+import { isReadOnly } from "../app/session.ts";
+import { CauseName } from "../parts/cause.tsx";
+import { Icon } from "../parts/icon.tsx";
+import { PathName, Words } from "../parts/name.tsx";
+import { Empty, Late, Problem } from "../parts/problem.tsx";
+import { plural, size, When, wholeTime } from "../parts/values.tsx";
+import { FileDiff } from "./point/file-diff.tsx";
+import "./point/point.css";
 
-export function View(): JSX.Element {
-  return <Empty title="file-history" />;
+type HistoryRoute = Extract<Route, { view: "file-history" }>;
+type Version = WhyResult["changes"][number];
+
+/** Every version of a path, and the difference of any two of them. */
+export function View({ route }: { route: HistoryRoute }): JSX.Element {
+  const { workspace, at } = route;
+  const { value, problem, isLate, reload } = useResource(`why ${workspace} ${toText(at)}`, (signal) =>
+    call("why", { workspace, path: toInput(at) }, { signal }),
+  );
+  const found = value.value;
+  return (
+    <section class="file-history" aria-label="History of a path">
+      <header class="files-head">
+        <h1>
+          <PathName path={at.path} />
+        </h1>
+        {found !== undefined && <span class="faint">{plural(found.changes.length, "version")}</span>}
+      </header>
+      <Late isLate={isLate.value} />
+      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
+      {found?.changes.length === 0 && <Empty title="No save point changed this path" />}
+      {found !== undefined && found.changes.length > 0 && <Versions route={route} versions={found.changes} />}
+    </section>
+  );
+}
+
+const idOf = (version: Version): string => version.save_point.save_point_id;
+
+function Versions({ route, versions }: { route: HistoryRoute; versions: readonly Version[] }): JSX.Element {
+  const { workspace, at } = route;
+  // The newest against the one before, until somebody chooses.
+  const b = versions.find((each) => idOf(each) === route.b) ?? versions[0]!;
+  const a = versions.find((each) => idOf(each) === route.a) ?? versions[versions.indexOf(b) + 1];
+  const active = useSignal(versions.indexOf(b));
+  const pick = (to: Partial<{ a: string; b: string }>): void => go({ ...route, ...to }, { replace: true });
+  const move = (by: number): void => {
+    active.value = Math.max(0, Math.min(versions.length - 1, active.value + by));
+    pick({ b: idOf(versions[active.value]!), a: "" });
+  };
+  useActions([
+    { key: "j", title: "Show the version before", run: () => move(1) },
+    { key: "k", title: "Show the version after", run: () => move(-1) },
+    { key: "Escape", title: "Go to the timeline", run: () => go({ view: "timeline", workspace }) },
+  ]);
+  const entry = entryOf(at, a, b);
+  return (
+    <div class="versions">
+      <ol aria-label="Versions, newest first">
+        {versions.map((each) => (
+          <VersionRow key={idOf(each)} route={route} version={each} isA={each === a} isB={each === b} pick={pick} />
+        ))}
+      </ol>
+      <div class="versions-diff">
+        {a === undefined || b.change === "added" || a.change === "removed" ? (
+          <p class="note">
+            {b.change === "removed"
+              ? "This version removed it."
+              : "This version is the first, or the first after a removal."}
+          </p>
+        ) : (
+          <FileDiff workspace={workspace} from={idOf(a)} to={idOf(b)} entry={entry} />
+        )}
+      </div>
+    </div>
+  );
+}
+
+/** What differs between two versions, in the form of an entry of a comparison. */
+function entryOf({ path, path_b64 }: HistoryRoute["at"], a: Version | undefined, b: Version): DiffEntry {
+  return {
+    path,
+    ...(path_b64 === undefined ? {} : { path_b64 }),
+    change: b.change === "removed" ? "removed" : "modified",
+    kind: b.kind,
+    aspects: b.change === "removed" ? [] : ["content"],
+    ...(a?.size_after === undefined ? {} : { size_before: a.size_after }),
+    ...(b.size_after === undefined ? {} : { size_after: b.size_after }),
+  };
+}
+
+function VersionRow({
+  route,
+  version,
+  isA,
+  isB,
+  pick,
+}: {
+  route: HistoryRoute;
+  version: Version;
+  isA: boolean;
+  isB: boolean;
+  pick(to: { a?: string; b?: string }): void;
+}): JSX.Element {
+  const { workspace, at } = route;
+  const { save_point: point, change, size_after, aspects } = version;
+  const id = idOf(version);
+  return (
+    <li class="version" data-a={isA} data-b={isB}>
+      <span class="version-pick">
+        <button
+          type="button"
+          class="quiet"
+          aria-pressed={isA}
+          onClick={() => pick({ a: id })}
+          title="compare from here"
+        >
+          from
+        </button>
+        <button type="button" class="quiet" aria-pressed={isB} onClick={() => pick({ b: id })} title="compare to here">
+          to
+        </button>
+      </span>
+      <a class="version-main" href={href({ view: "point", workspace, point: id, file: at })}>
+        <Words text={point.message === "" ? "no message" : point.message} />
+        <span class="facts faint">
+          <When at={point.created_at} as={wholeTime} />
+          <CauseName cause={point.cause} />
+          <span class={change}>{change}</span>
+          {size_after !== undefined && <span>{size(size_after)}</span>}
+          {change === "modified" && !aspects.includes("content") && <span>{aspects.join(", ")}</span>}
+          {version.back_to !== undefined && <span>same as {version.back_to.slice(0, 8)}</span>}
+        </span>
+      </a>
+      {change !== "removed" && (
+        <span class="version-actions">
+          {version.kind === "file" && (
+            <button
+              type="button"
+              class="quiet"
+              aria-label="Download this version"
+              title="Download this version, under any name"
+              onClick={() =>
+                void download({ workspace, target: id, path: toInput(at), as: "file", name: nameOf(at.path) })
+              }
+            >
+              <Icon name="download" />
+            </button>
+          )}
+          {!isReadOnly() && (
+            <a
+              class="button quiet"
+              aria-label="Restore this version"
+              title="Restore this version"
+              href={href({ view: "restore", workspace, point: id, paths: [at] })}
+            >
+              <Icon name="restore" />
+            </a>
+          )}
+        </span>
+      )}
+    </li>
+  );
 }

@@ -1,6 +1,249 @@
+import { useSignal } from "@preact/signals";
+import type { RestorePlan, RestoreResult } from "cairnstate/client";
 import type { JSX } from "preact";
-import { Empty } from "../parts/problem.tsx";
+import { useMemo } from "preact/hooks";
+import "../styles/restore.css";
+import { call } from "../app/calls.ts";
+import { useActions } from "../app/keys.ts";
+import { act, isBusy } from "../app/outcome.tsx";
+import { useResource } from "../app/resource.ts";
+import { go, href, type PathRef, type Route, toInput, toText } from "../app/route.ts";
+import { isReadOnly } from "../app/session.ts";
+import { Icon } from "../parts/icon.tsx";
+import { Name, PathName, visible, Words } from "../parts/name.tsx";
+import { Empty, Late, Problem } from "../parts/problem.tsx";
+import { count, plural, size, When, wholeTime } from "../parts/values.tsx";
+import { VirtualList } from "../parts/virtual-list.tsx";
 
-export function View(): JSX.Element {
-  return <Empty title="restore" />;
+type RestoreRoute = Extract<Route, { view: "restore" }>;
+type Action = RestorePlan["entries"][number]["action"];
+
+/** Height of a row of the plan in pixels, as in restore.css. */
+const ROW = 28;
+const ACTIONS: Readonly<Record<Action, readonly [sign: string, title: string]>> = {
+  create: ["+", "created"],
+  update: ["~", "changed"],
+  delete: ["−", "removed"],
+  metadata: ["·", "only mode, owner or times"],
+  keep: ["=", "kept"],
+};
+
+/** What a restore would do, and the button that does it. */
+export function View({ route }: { route: RestoreRoute }): JSX.Element {
+  const { workspace, point, paths } = route;
+  const keepPresent = useSignal(false);
+  const folder = useSignal("");
+  const into = useSignal<"folder" | "elsewhere">("folder");
+  const options = { ...optionsOf(route), ...(keepPresent.value ? { keepPresent: true } : {}) };
+  const shown = useResource(
+    `point head ${workspace} ${point}`,
+    async (signal) => (await call("show", { workspace, target: point, options: { limit: 1 } }, { signal })).save_point,
+  );
+  const plan = useResource(
+    `plan ${workspace} ${point} ${paths.map(toText).join("\n")} ${keepPresent.value}`,
+    (signal) => call("planRestore", { workspace, options }, { signal }),
+  );
+  const isElsewhere = into.value === "elsewhere";
+  const run = async (): Promise<void> => {
+    if (isElsewhere && folder.value === "") return;
+    const asked = isElsewhere ? { ...optionsOf(route), to: folder.value } : options;
+    const done = await act(
+      async () => call("restore", { workspace, options: asked }),
+      (answer) => outcomeOf(workspace, answer, isElsewhere ? folder.value : null),
+    );
+    if (done !== null) go({ view: "timeline", workspace });
+  };
+  useActions([{ key: "Escape", title: "Leave without a restore", run: () => go({ view: "point", workspace, point }) }]);
+  if (isReadOnly()) return <Empty title="This page is read-only" />;
+  const head = shown.value.value;
+  const found = plan.value.value;
+  return (
+    <section class="restore" aria-label="Restore">
+      <header class="point-head">
+        <h1>Restore {paths.length === 0 ? "everything" : plural(paths.length, "path")}</h1>
+        <p class="facts faint">
+          {head !== undefined && (
+            <>
+              <When at={head.created_at} as={wholeTime} />
+              <Words text={head.message} />
+            </>
+          )}
+        </p>
+        {paths.length > 0 && <Paths paths={paths} />}
+        <div class="compare" role="radiogroup" aria-label="Where to">
+          <button type="button" aria-pressed={!isElsewhere} onClick={() => (into.value = "folder")}>
+            Into the workspace
+          </button>
+          <button type="button" aria-pressed={isElsewhere} onClick={() => (into.value = "elsewhere")}>
+            Into another folder
+          </button>
+          {isElsewhere ? (
+            <input
+              aria-label="Folder, absent or empty"
+              placeholder="/path/to/a/new/folder"
+              value={folder.value}
+              onInput={(event) => (folder.value = event.currentTarget.value)}
+            />
+          ) : (
+            <label class="check">
+              <input
+                type="checkbox"
+                checked={keepPresent.value}
+                onChange={(event) => (keepPresent.value = event.currentTarget.checked)}
+              />
+              keep what the save point does not have
+            </label>
+          )}
+        </div>
+      </header>
+      <Late isLate={plan.isLate.value} />
+      {plan.problem.value !== null && <Problem problem={plan.problem.value} again={plan.reload} />}
+      {found !== undefined && !isElsewhere && <Plan plan={found} />}
+      {isElsewhere && <p class="note">The workspace stays as it is. The other folder must be absent or empty.</p>}
+      <footer class="restore-foot">
+        <p class="faint">{isElsewhere ? "" : "The state of now is saved first: Undo brings it back."}</p>
+        <a class="button" href={href({ view: "point", workspace, point })}>
+          Cancel
+        </a>
+        <button
+          type="button"
+          class="strong"
+          disabled={
+            isBusy.value || (isElsewhere ? folder.value === "" : found === undefined || found.entries.length === 0)
+          }
+          onClick={() => void run()}
+        >
+          <Icon name="restore" /> Restore
+        </button>
+      </footer>
+    </section>
+  );
+}
+
+function optionsOf({ point, paths }: RestoreRoute): { target: string; paths?: (string | Uint8Array)[] } {
+  return paths.length === 0 ? { target: point } : { target: point, paths: paths.map(toInput) };
+}
+
+/** The bar after a restore. */
+export function outcomeOf(workspace: string, { changes, left_out, undo_id }: RestoreResult, folder: string | null) {
+  const parts =
+    changes === null
+      ? ["the whole folder was exchanged"]
+      : (
+          [
+            ["created", changes.created],
+            ["changed", changes.updated],
+            ["removed", changes.deleted],
+          ] as const
+        ).flatMap(([name, value]) => (value > 0 ? [`${count(value)} ${name}`] : []));
+  const left = left_out.length === 0 ? "" : ` ${plural(left_out.length, "entry", "entries")} could not be restored.`;
+  const text = (
+    <>
+      Restored
+      {folder !== null && (
+        <>
+          {" "}
+          into <Name text={folder} />
+        </>
+      )}
+      : {parts.length === 0 ? "nothing had to change" : parts.join(", ")}.{left}
+    </>
+  );
+  if (folder !== null || undo_id === null) return { text };
+  return { text, undo: { title: "Undo", run: () => void undo(workspace) } };
+}
+
+/** Takes the last restore of a workspace back. */
+export async function undo(workspace: string): Promise<void> {
+  await act(
+    async () => call("undo", { workspace }),
+    ({ changes }) => ({
+      text:
+        changes === null
+          ? "Undone: the folder is as it was."
+          : `Undone: ${plural(changes.created + changes.updated + changes.deleted, "entry", "entries")} changed back.`,
+    }),
+  );
+}
+
+function Paths({ paths }: { paths: readonly PathRef[] }): JSX.Element {
+  return (
+    <ul class="restore-paths">
+      {paths.slice(0, 8).map((each) => (
+        <li key={toText(each)}>
+          <PathName path={each.path} />
+        </li>
+      ))}
+      {paths.length > 8 && <li class="faint">and {count(paths.length - 8)} more</li>}
+    </ul>
+  );
+}
+
+function Plan({ plan }: { plan: RestorePlan }): JSX.Element {
+  const { entries, holders, left_out } = plan;
+  const sums = useMemo(() => {
+    const made = new Map<Action, number>();
+    for (const { action } of entries) made.set(action, (made.get(action) ?? 0) + 1);
+    return [...made];
+  }, [entries]);
+  const bytes = useMemo(() => entries.reduce((sum, each) => sum + (each.size ?? 0), 0), [entries]);
+  if (entries.length === 0 && left_out.length === 0)
+    return <Empty title="The folder already has this state: there is nothing to restore" />;
+  return (
+    <div class="plan">
+      <p class="changed-sums">
+        {sums.map(([action, value]) => (
+          <span key={action} class={`plan-${action}`}>
+            <strong>{count(value)}</strong> {ACTIONS[action][1]}
+          </span>
+        ))}
+        {bytes > 0 && <span class="faint">{size(bytes)} to write</span>}
+      </p>
+      {holders.length > 0 && (
+        <div class="plan-holders" role="note">
+          <Icon name="warning" />
+          <div>
+            <p>Programs have files of this folder open for writing:</p>
+            <ul>
+              {holders.slice(0, 6).map((each) => (
+                <li key={`${each.pid} ${each.path}`}>
+                  <Name text={each.command} /> ({each.pid}): <PathName path={each.path} />
+                </li>
+              ))}
+            </ul>
+          </div>
+        </div>
+      )}
+      {left_out.length > 0 && (
+        <div class="plan-holders" role="note">
+          <Icon name="warning" />
+          <ul>
+            {left_out.slice(0, 6).map((each) => (
+              <li key={each.path}>
+                <PathName path={each.path} />: {visible(each.detail)}
+              </li>
+            ))}
+          </ul>
+        </div>
+      )}
+      <VirtualList
+        label="What the restore does"
+        count={entries.length}
+        rowHeight={ROW}
+        row={(index) => {
+          const { action, path, kind, size: bytesOf } = entries[index]!;
+          return (
+            <div key={index} class="plan-row" role="listitem">
+              <span class={`plan-sign plan-${action}`} title={ACTIONS[action][1]}>
+                {ACTIONS[action][0]}
+              </span>
+              <PathName path={kind === "directory" ? `${path}/` : path} />
+              <span class="space" />
+              <span class="faint">{bytesOf === undefined ? "" : size(bytesOf)}</span>
+            </div>
+          );
+        }}
+      />
+    </div>
+  );
 }

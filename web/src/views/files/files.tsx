@@ -1,6 +1,322 @@
+import { useSignal } from "@preact/signals";
+import type { ListedEntry, ShowResult } from "cairnstate/client";
 import type { JSX } from "preact";
-import { Empty } from "../../parts/problem.tsx";
+import "./files.css";
+import { call, download } from "../../app/calls.ts";
+import { nameOf } from "../../app/frame.tsx";
+import { useActions } from "../../app/keys.ts";
+import { useResource } from "../../app/resource.ts";
+import { go, href, type PathRef, type Route, toInput, toText } from "../../app/route.ts";
+import { isReadOnly } from "../../app/session.ts";
+import { Icon } from "../../parts/icon.tsx";
+import { Name, Words } from "../../parts/name.tsx";
+import { Late, Problem } from "../../parts/problem.tsx";
+import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
+import { VirtualList } from "../../parts/virtual-list.tsx";
+import { Preview } from "./preview.tsx";
 
-export function View(): JSX.Element {
-  return <Empty title="files/files" />;
+type FilesRoute = Extract<Route, { view: "files" }>;
+type Column = "name" | "size" | "time" | "kind";
+/** Height of a row in pixels, as in files.css. */
+const ROW = 32;
+
+/** A save point like a file manager: one folder at a time. */
+export function View({ route }: { route: FilesRoute }): JSX.Element {
+  const { workspace, point, at } = route;
+  const [column, isReversed] = sortOf(route);
+  const key = `folder ${workspace} ${point} ${toText(at)} ${column} ${isReversed}`;
+  const { value, problem, isLate, reload } = useResource(
+    key,
+    (signal) =>
+      call(
+        "show",
+        { workspace, target: point, path: toInput(at), options: { sort: column, reverse: isReversed } },
+        { signal },
+      ),
+    { isFixed: /^[0-9a-f]{32}$/.test(point) },
+  );
+  const listed = value.value;
+  return (
+    <section class="files" aria-label="Files">
+      <Path route={route} listed={listed} />
+      <Late isLate={isLate.value} />
+      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
+      {listed !== undefined && <Folder key={`${point} ${toText(at)}`} route={route} listed={listed} />}
+    </section>
+  );
+}
+
+function sortOf({ sort = "name" }: FilesRoute): [Column, boolean] {
+  const isReversed = sort.startsWith("-");
+  return [(isReversed ? sort.slice(1) : sort) as Column, isReversed];
+}
+
+/** The folders above, each a link, and which save point this is. */
+function Path({ route, listed }: { route: FilesRoute; listed: ShowResult | undefined }): JSX.Element {
+  const { workspace, at } = route;
+  const names = at.path === "" ? [] : at.path.split("/");
+  const point = listed?.save_point;
+  return (
+    <header class="files-head">
+      <nav class="crumbs" aria-label="Folder">
+        <a href={href({ ...route, at: { path: "" } })}>
+          <Name text={nameOf(workspace)} />
+        </a>
+        {names.map((name, i) => (
+          <span key={i}>
+            <span class="faint">/</span>
+            {i === names.length - 1 ? (
+              <strong>
+                <Name text={name} />
+              </strong>
+            ) : (
+              <a href={href({ ...route, at: { path: names.slice(0, i + 1).join("/") } })}>
+                <Name text={name} />
+              </a>
+            )}
+          </span>
+        ))}
+      </nav>
+      {point !== undefined && (
+        <a class="files-point faint" href={href({ view: "point", workspace, point: point.save_point_id })}>
+          <When at={point.created_at} as={wholeTime} />
+          <Words text={point.message} />
+        </a>
+      )}
+    </header>
+  );
+}
+
+export function refOf({ path, path_b64 }: ListedEntry): PathRef {
+  return path_b64 === undefined ? { path } : { path, path_b64 };
+}
+
+function Folder({ route, listed }: { route: FilesRoute; listed: ShowResult }): JSX.Element {
+  const { workspace } = route;
+  const point = listed.save_point.save_point_id;
+  const { entries } = listed;
+  const active = useSignal(0);
+  const chosen = useSignal<ReadonlySet<string>>(new Set());
+  const previewed = useSignal<ListedEntry | null>(null);
+  const entry = (index: number): ListedEntry | undefined => entries[index];
+  const open = (each: ListedEntry | undefined): void => {
+    if (each === undefined) return;
+    if (each.kind === "directory") go({ ...route, at: refOf(each) });
+    else previewed.value = each;
+  };
+  const choose = (each: ListedEntry | undefined): void => {
+    if (each === undefined) return;
+    const next = new Set(chosen.value);
+    if (!next.delete(toText(refOf(each)))) next.add(toText(refOf(each)));
+    chosen.value = next;
+  };
+  const above = (): void => {
+    const cut = route.at.path.lastIndexOf("/");
+    if (route.at.path !== "") go({ ...route, at: { path: cut < 0 ? "" : route.at.path.slice(0, cut) } });
+  };
+  const move = (by: number): void => {
+    active.value = Math.max(0, Math.min(entries.length - 1, active.value + by));
+    if (previewed.value !== null && entry(active.value)?.kind === "file") previewed.value = entry(active.value)!;
+  };
+  useActions([
+    { key: "j", title: "Select the next entry", run: () => move(1) },
+    { key: "k", title: "Select the previous entry", run: () => move(-1) },
+    { key: "ArrowDown", title: "Select the next entry", run: () => move(1) },
+    { key: "ArrowUp", title: "Select the previous entry", run: () => move(-1) },
+    { key: "Enter", title: "Open the folder or preview the file", run: () => open(entry(active.value)) },
+    { key: "x", title: "Choose the entry, or not", run: () => choose(entry(active.value)) },
+    { key: "Backspace", title: "Go to the folder above", run: above },
+    {
+      key: "h",
+      title: "Show the history of the entry",
+      run: () => {
+        const each = entry(active.value);
+        if (each !== undefined) go({ view: "file-history", workspace, at: refOf(each) });
+      },
+    },
+    { key: "Escape", title: "Close the preview", run: () => (previewed.value = null) },
+  ]);
+  const isChosen = (each: ListedEntry): boolean => chosen.value.has(toText(refOf(each)));
+  const picked = entries.filter(isChosen);
+  return (
+    <div class="folder" data-preview={previewed.value !== null}>
+      <div class="folder-list">
+        <FolderBar
+          route={route}
+          point={point}
+          entries={entries}
+          picked={picked}
+          clear={() => (chosen.value = new Set())}
+        />
+        <Columns route={route} />
+        {entries.length === 0 ? (
+          <p class="note faint">This folder is empty.</p>
+        ) : (
+          <VirtualList
+            label="Entries"
+            role="grid"
+            count={entries.length}
+            rowHeight={ROW}
+            active={active.value}
+            row={(index) => {
+              const each = entries[index]!;
+              return (
+                <EntryRow
+                  key={index}
+                  route={route}
+                  entry={each}
+                  isActive={index === active.value}
+                  isChosen={isChosen(each)}
+                  choose={() => choose(each)}
+                  open={() => {
+                    active.value = index;
+                    open(each);
+                  }}
+                />
+              );
+            }}
+          />
+        )}
+      </div>
+      {previewed.value !== null && (
+        <Preview
+          key={toText(refOf(previewed.value))}
+          workspace={workspace}
+          point={point}
+          entry={previewed.value}
+          close={() => (previewed.value = null)}
+        />
+      )}
+    </div>
+  );
+}
+
+/** What can be done with the entries that are chosen, or with the whole folder. */
+function FolderBar({
+  route,
+  point,
+  entries,
+  picked,
+  clear,
+}: {
+  route: FilesRoute;
+  point: string;
+  entries: readonly ListedEntry[];
+  picked: readonly ListedEntry[];
+  clear(): void;
+}): JSX.Element {
+  const { workspace, at } = route;
+  const bytes = (picked.length > 0 ? picked : entries).reduce((sum, each) => sum + each.size, 0);
+  const paths = picked.length > 0 ? picked.map(refOf) : [at];
+  const name = picked.length === 1 ? nameOf(picked[0]!.path) : nameOf(at.path === "" ? workspace : at.path);
+  const save = (as: "zip" | "tar"): void =>
+    void download({ workspace, target: point, paths: paths.map(toInput), as, name: `${name}.${as}` });
+  return (
+    <div class="folder-bar">
+      <span class="faint">
+        {picked.length > 0
+          ? `${count(picked.length)} of ${plural(entries.length, "entry", "entries")} chosen`
+          : plural(entries.length, "entry", "entries")}
+        {bytes > 0 && `, ${size(bytes)}`}
+      </span>
+      <span class="space" />
+      {picked.length > 0 && (
+        <button type="button" class="quiet" onClick={clear}>
+          Choose none
+        </button>
+      )}
+      <button type="button" onClick={() => save("zip")}>
+        <Icon name="download" /> Zip
+      </button>
+      <button type="button" onClick={() => save("tar")}>
+        <Icon name="download" /> Tar
+      </button>
+      {!isReadOnly() && (
+        <a
+          class="button strong"
+          href={href({ view: "restore", workspace, point, paths: at.path === "" && picked.length === 0 ? [] : paths })}
+        >
+          <Icon name="restore" /> Restore…
+        </a>
+      )}
+    </div>
+  );
+}
+
+const COLUMNS: readonly (readonly [Column, string])[] = [
+  ["name", "Name"],
+  ["size", "Size"],
+  ["time", "Changed"],
+];
+
+function Columns({ route }: { route: FilesRoute }): JSX.Element {
+  const [column, isReversed] = sortOf(route);
+  return (
+    <div class="entry-row columns" role="row">
+      <span class="entry-check" />
+      {COLUMNS.map(([each, title]) => (
+        <a
+          key={each}
+          role="columnheader"
+          class={`entry-${each}`}
+          aria-sort={each !== column ? "none" : isReversed ? "descending" : "ascending"}
+          href={href({ ...route, sort: each === column && !isReversed ? `-${each}` : each })}
+        >
+          {title} {each === column ? (isReversed ? "▾" : "▴") : ""}
+        </a>
+      ))}
+    </div>
+  );
+}
+
+function EntryRow({
+  route,
+  entry,
+  isActive,
+  isChosen,
+  choose,
+  open,
+}: {
+  route: FilesRoute;
+  entry: ListedEntry;
+  isActive: boolean;
+  isChosen: boolean;
+  choose(): void;
+  open(): void;
+}): JSX.Element {
+  const { kind, target } = entry;
+  const name = nameOf(entry.path);
+  const isFolder = kind === "directory";
+  return (
+    <div class="entry-row" role="row" aria-selected={isChosen} data-active={isActive}>
+      <span class="entry-check" role="gridcell">
+        <input type="checkbox" aria-label={`choose ${name}`} tabIndex={-1} checked={isChosen} onChange={choose} />
+      </span>
+      <span class="entry-name" role="gridcell">
+        <a
+          href={isFolder ? href({ ...route, at: refOf(entry) }) : "#"}
+          tabIndex={-1}
+          onClick={(event) => {
+            if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+            event.preventDefault();
+            open();
+          }}
+        >
+          <Icon name={isFolder ? "folder" : kind === "symlink" ? "link" : "file"} />
+          <Name text={name} />
+        </a>
+        {target !== undefined && (
+          <span class="faint entry-target">
+            → <Name text={target} />
+          </span>
+        )}
+      </span>
+      <span class="entry-size faint" role="gridcell">
+        {kind === "file" ? size(entry.size) : isFolder ? "" : kind}
+      </span>
+      <span class="entry-time faint" role="gridcell">
+        <When at={entry.modified_at} as={wholeTime} />
+      </span>
+    </div>
+  );
 }

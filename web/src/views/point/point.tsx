@@ -1,6 +1,234 @@
+import { useSignal } from "@preact/signals";
+import type { DiffEntry, DiffResult, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
-import { Empty } from "../../parts/problem.tsx";
+import { useMemo, useRef } from "preact/hooks";
+import "./point.css";
+import { call } from "../../app/calls.ts";
+import { useActions } from "../../app/keys.ts";
+import { useResource } from "../../app/resource.ts";
+import { go, href, type Route, toText } from "../../app/route.ts";
+import { Name, visible } from "../../parts/name.tsx";
+import { Empty, Late, Problem } from "../../parts/problem.tsx";
+import { Counts, plural, size } from "../../parts/values.tsx";
+import { VirtualList } from "../../parts/virtual-list.tsx";
+import { type ChangedRow, ChangedTree, keyOf, refOf, sumsOf } from "./changed-tree.ts";
+import { FileDiff } from "./file-diff.tsx";
+import { PointHead } from "./point-head.tsx";
 
-export function View(): JSX.Element {
-  return <Empty title="point/point" />;
+type PointRoute = Extract<Route, { view: "point" }>;
+/** Height of a row of the tree in pixels, as in point.css. */
+const ROW = 28;
+
+/** What a save point is compared with: the one it was based on, the folder as it is now, or another point. */
+interface Comparison {
+  from: string;
+  /** Null: the folder as it is now. */
+  to: string | null;
+}
+
+interface Loaded {
+  point: SavePoint;
+  /** Null for the first point: there is nothing before it. */
+  comparison: Comparison | null;
+  diff: DiffResult | null;
+}
+
+/** One save point: what it is, and what it changed. */
+export function View({ route }: { route: PointRoute }): JSX.Element {
+  const { workspace, point: id, to } = route;
+  const { value, problem, isLate, reload } = useResource(`point ${workspace} ${id} ${to}`, (stop) =>
+    load(workspace, { id, to, stop }),
+  );
+  const loaded = value.value;
+  useActions([{ key: "Escape", title: "Close the save point", run: () => go({ view: "timeline", workspace }) }]);
+  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
+  return (
+    <section class="point" aria-label="Save point">
+      <Late isLate={isLate.value} />
+      {loaded !== undefined && (
+        <>
+          <PointHead workspace={workspace} point={loaded.point} to={to} changed={reload} />
+          {loaded.diff === null || loaded.comparison === null ? (
+            <Empty title="This is the first save point: everything in it is new">
+              <a class="button" href={href({ view: "files", workspace, point: id, at: { path: "" } })}>
+                Look at its files
+              </a>
+            </Empty>
+          ) : (
+            <Changed route={route} diff={loaded.diff} comparison={loaded.comparison} />
+          )}
+        </>
+      )}
+    </section>
+  );
+}
+
+async function load(
+  workspace: string,
+  { id, to, stop }: { id: string; to: string | undefined; stop: AbortSignal },
+): Promise<Loaded> {
+  const { save_point: point } = await call("show", { workspace, target: id, options: { limit: 1 } }, { signal: stop });
+  const own = point.save_point_id;
+  const comparison = comparisonOf(point, to);
+  if (comparison === null) return { point, comparison, diff: null };
+  const diff = await call("diff", { workspace, a: comparison.from, b: comparison.to }, { signal: stop });
+  return { point, comparison: { from: diff.from, to: comparison.to === null ? null : own }, diff };
+}
+
+function comparisonOf({ save_point_id: own, parent_id }: SavePoint, to: string | undefined): Comparison | null {
+  if (to === "now") return { from: own, to: null };
+  if (to !== undefined) return { from: to, to: own };
+  return parent_id === null ? null : { from: parent_id, to: own };
+}
+
+function Changed({
+  route,
+  diff,
+  comparison,
+}: {
+  route: PointRoute;
+  diff: DiffResult;
+  comparison: Comparison;
+}): JSX.Element {
+  const filter = useSignal("");
+  const found = useMemo(() => {
+    const text = filter.value.toLowerCase();
+    return text === "" ? diff.entries : diff.entries.filter(({ path }) => path.toLowerCase().includes(text));
+  }, [diff, filter.value]);
+  const chosen = chosenOf(route, found);
+  const { bytes, sums } = useMemo(() => ({ bytes: bytesOf(diff.entries), sums: sumsOf(diff.entries) }), [diff]);
+  if (diff.entries.length === 0)
+    return <Empty title={comparison.to === null ? "The folder is as this save point has it" : "Nothing differs"} />;
+  return (
+    <div class="changed" data-chosen={route.file !== undefined}>
+      <div class="changed-list">
+        <p class="changed-sums">
+          <strong>{plural(diff.entries.length, "entry", "entries")}</strong> <Counts {...sums} />
+          <span class="faint">{bytes}</span>
+        </p>
+        <input
+          type="search"
+          aria-label="Filter the changed names"
+          placeholder="Filter names"
+          value={filter.value}
+          onInput={(event) => (filter.value = event.currentTarget.value)}
+        />
+        <Tree route={route} entries={found} chosen={chosen} />
+      </div>
+      <div class="changed-file">
+        {route.file !== undefined && (
+          <a class="button quiet changed-back" href={href({ ...route, file: undefined })}>
+            All changes
+          </a>
+        )}
+        {chosen !== undefined && (
+          <FileDiff workspace={route.workspace} from={comparison.from} to={comparison.to} entry={chosen} />
+        )}
+      </div>
+    </div>
+  );
+}
+
+/** The entry of the address, else the first file. */
+function chosenOf({ file }: PointRoute, entries: readonly DiffEntry[]): DiffEntry | undefined {
+  const named = file === undefined ? undefined : entries.find((each) => keyOf(each) === toText(file));
+  return named ?? entries.find(({ kind }) => kind === "file") ?? entries[0];
+}
+
+function bytesOf(entries: readonly DiffEntry[]): string {
+  let sum = 0;
+  for (const { size_before = 0, size_after = 0, change } of entries)
+    if (change !== "renamed") sum += size_after - size_before;
+  return sum === 0 ? "" : `${sum > 0 ? "+" : "−"}${size(Math.abs(sum))}`;
+}
+
+const SIGNS = { added: "A", removed: "D", modified: "M", renamed: "R", not_kept: "I" } as const;
+
+function Tree({
+  route,
+  entries,
+  chosen,
+}: {
+  route: PointRoute;
+  entries: readonly DiffEntry[];
+  chosen: DiffEntry | undefined;
+}): JSX.Element {
+  const closed = useSignal<ReadonlySet<string>>(new Set());
+  const tree = useMemo(() => new ChangedTree(entries), [entries]);
+  const rows = useMemo(() => tree.rows(closed.value), [tree, closed.value]);
+  const own = useRef(rows);
+  own.current = rows;
+  const toggle = (path: string): void => {
+    const next = new Set(closed.value);
+    if (!next.delete(path)) next.add(path);
+    closed.value = next;
+  };
+  const at = rows.findIndex((row) => row.kind === "entry" && row.entry === chosen);
+  const step = (by: 1 | -1): void => {
+    for (let to = at + by; to >= 0 && to < own.current.length; to += by) {
+      const row = own.current[to]!;
+      if (row.kind === "entry") return go({ ...route, file: refOf(row.entry) }, { replace: true });
+    }
+  };
+  useActions([
+    { key: "n", title: "Show the next changed file", run: () => step(1) },
+    { key: "N", title: "Show the previous changed file", run: () => step(-1) },
+  ]);
+  return (
+    <VirtualList
+      label="Changed entries"
+      role="tree"
+      count={rows.length}
+      rowHeight={ROW}
+      active={at < 0 ? undefined : at}
+      row={(index) => <TreeRow key={index} row={rows[index]!} route={route} isChosen={index === at} toggle={toggle} />}
+    />
+  );
+}
+
+function TreeRow({
+  row,
+  route,
+  isChosen,
+  toggle,
+}: {
+  row: ChangedRow;
+  route: PointRoute;
+  isChosen: boolean;
+  toggle(path: string): void;
+}): JSX.Element {
+  const indent = { paddingLeft: `${10 + row.depth * 16}px` };
+  if (row.kind === "folder")
+    return (
+      <div
+        class="tree-row"
+        role="treeitem"
+        aria-level={row.depth + 1}
+        aria-expanded={row.isOpen}
+        style={indent}
+        onClick={() => toggle(row.path)}
+      >
+        <span class="tree-sign faint">{row.isOpen ? "▾" : "▸"}</span>
+        <Name text={`${row.name}/`} />
+        <span class="space" />
+        <Counts {...row} />
+      </div>
+    );
+  const { change } = row.entry;
+  return (
+    <a
+      class="tree-row"
+      role="treeitem"
+      aria-level={row.depth + 1}
+      aria-selected={isChosen}
+      style={indent}
+      tabIndex={-1}
+      href={href({ ...route, file: refOf(row.entry) })}
+    >
+      <span class={`tree-sign ${change}`} title={visible(change)}>
+        {SIGNS[change]}
+      </span>
+      <Name text={row.entry.kind === "directory" ? `${row.name}/` : row.name} />
+    </a>
+  );
 }

@@ -132,7 +132,7 @@ function Bar({
   withUndo: Signal<boolean>;
 }): JSX.Element {
   return (
-    <div class="timeline-bar">
+    <div class="view-bar">
       <label class="filter">
         <Icon name="search" />
         <input

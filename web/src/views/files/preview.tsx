@@ -1,0 +1,131 @@
+import { useSignal } from "@preact/signals";
+import type { ListedEntry } from "cairnstate/client";
+import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
+import { download } from "../../app/calls.ts";
+import { nameOf } from "../../app/frame.tsx";
+import { useResource } from "../../app/resource.ts";
+import { href, toInput, toText } from "../../app/route.ts";
+import { client } from "../../app/session.ts";
+import { Icon } from "../../parts/icon.tsx";
+import { Name, visible } from "../../parts/name.tsx";
+import { Late, Problem } from "../../parts/problem.tsx";
+import { size, When, wholeTime } from "../../parts/values.tsx";
+import { refOf } from "./files.tsx";
+
+const IMAGE = /\.(?:png|jpe?g|gif|webp|avif|bmp|ico|svg)$/i;
+/** Bytes of a text that are shown. */
+const SHOWN = 256 << 10;
+
+export interface PreviewProps {
+  workspace: string;
+  point: string;
+  entry: ListedEntry;
+  close(): void;
+}
+
+/** A file beside the list: its text, its picture, or what is known of it. */
+export function Preview({ workspace, point, entry, close }: PreviewProps): JSX.Element {
+  const at = refOf(entry);
+  const name = nameOf(entry.path);
+  return (
+    <aside class="preview" aria-label="Preview">
+      <header>
+        <h2>
+          <Name text={name} />
+        </h2>
+        <span class="space" />
+        <button type="button" class="quiet" aria-label="Close the preview" onClick={close}>
+          <Icon name="close" />
+        </button>
+      </header>
+      <p class="facts faint">
+        <span>{size(entry.size)}</span>
+        <When at={entry.modified_at} as={wholeTime} />
+        <code>{(entry.mode & 0o7777).toString(8).padStart(4, "0")}</code>
+        <span>
+          {visible(entry.user)}:{visible(entry.group)}
+        </span>
+      </p>
+      <p class="preview-actions">
+        <a class="button" href={href({ view: "file-history", workspace, at })}>
+          <Icon name="history" /> History
+        </a>
+        {entry.kind === "file" && (
+          <button
+            type="button"
+            onClick={() => void download({ workspace, target: point, path: toInput(at), as: "file", name })}
+          >
+            <Icon name="download" /> Download
+          </button>
+        )}
+      </p>
+      {entry.kind === "file" &&
+        (IMAGE.test(name) ? (
+          <Picture workspace={workspace} point={point} entry={entry} />
+        ) : (
+          <Text workspace={workspace} point={point} entry={entry} />
+        ))}
+    </aside>
+  );
+}
+
+type Shown = Omit<PreviewProps, "close">;
+
+function Picture({ workspace, point, entry }: Shown): JSX.Element {
+  const source = useSignal<string | null>(null);
+  const problem = useSignal("");
+  useEffect(() => {
+    void client()
+      .ticket({ workspace, target: point, path: toInput(refOf(entry)), as: "file", name: nameOf(entry.path) })
+      .then(({ url }) => (source.value = url))
+      .catch((error: unknown) => (problem.value = (error as Error).message));
+  }, []);
+  return (
+    <div class="preview-picture">
+      {source.value !== null && problem.value === "" && (
+        <img src={source.value} alt={entry.path} onError={() => (problem.value = "This picture cannot be shown.")} />
+      )}
+      {problem.value !== "" && <p class="faint">{problem.value}</p>}
+    </div>
+  );
+}
+
+function Text({ workspace, point, entry }: Shown): JSX.Element {
+  const { value, problem, isLate } = useResource(
+    `text ${workspace} ${point} ${toText(refOf(entry))}`,
+    (signal) => textOf({ workspace, point, entry }, signal),
+    { isFixed: true },
+  );
+  if (problem.value !== null) return <Problem problem={problem.value} />;
+  const text = value.value;
+  return (
+    <>
+      <Late isLate={isLate.value} />
+      {text === null && <p class="note faint">This is no text.</p>}
+      {typeof text === "string" && (
+        <pre class="preview-text" tabIndex={0}>
+          <bdi dir="ltr">{visible(text)}</bdi>
+        </pre>
+      )}
+      {typeof text === "string" && entry.size > SHOWN && (
+        <p class="note faint">The first {size(SHOWN)} are shown. Download the file to see all of it.</p>
+      )}
+    </>
+  );
+}
+
+/** The beginning of a file as text; null for what is none. */
+async function textOf({ workspace, point, entry }: Shown, signal: AbortSignal): Promise<string | null> {
+  const pieces: Uint8Array[] = [];
+  const members = { workspace, target: point, path: toInput(refOf(entry)), options: { length: SHOWN } };
+  for await (const piece of client().stream("read", members, { signal })) pieces.push(piece);
+  const bytes = new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  if (bytes.includes(0)) return null;
+  try {
+    // The last letter may be cut.
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true });
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,103 @@
+import type { DiffEntry } from "cairnstate/client";
+import { type PathRef, toText } from "../../app/route.ts";
+
+/** Changed entries as a tree of folders with counts, flattened to the rows that are open. */
+
+export interface Sums {
+  added: number;
+  modified: number;
+  removed: number;
+}
+
+export interface ChangedFolder extends Sums {
+  kind: "folder";
+  /** Its name, with those of the folders above that have nothing else. */
+  name: string;
+  path: string;
+  depth: number;
+  isOpen: boolean;
+}
+
+export interface ChangedEntry {
+  kind: "entry";
+  name: string;
+  depth: number;
+  entry: DiffEntry;
+}
+
+export type ChangedRow = ChangedFolder | ChangedEntry;
+
+interface Node extends Sums {
+  name: string;
+  path: string;
+  folders: Map<string, Node>;
+  entries: { name: string; entry: DiffEntry }[];
+}
+
+function nodeOf(name: string, path: string): Node {
+  return { name, path, folders: new Map(), entries: [], added: 0, modified: 0, removed: 0 };
+}
+
+const SUM = {
+  added: "added",
+  renamed: "modified",
+  modified: "modified",
+  removed: "removed",
+  not_kept: "removed",
+} as const;
+
+export function refOf({ path, path_b64 }: Pick<DiffEntry, "path" | "path_b64">): PathRef {
+  return path_b64 === undefined ? { path } : { path, path_b64 };
+}
+
+/** What names an entry among others, also one whose name is not UTF-8. */
+export function keyOf(entry: DiffEntry): string {
+  return toText(refOf(entry));
+}
+
+export function sumsOf(entries: readonly DiffEntry[]): Sums {
+  const sums = { added: 0, modified: 0, removed: 0 };
+  for (const { change } of entries) sums[SUM[change]]++;
+  return sums;
+}
+
+export class ChangedTree {
+  readonly #root = nodeOf("", "");
+
+  constructor(entries: readonly DiffEntry[]) {
+    for (const entry of entries) {
+      const names = entry.path.split("/");
+      let node = this.#root;
+      node[SUM[entry.change]]++;
+      for (const [i, name] of names.slice(0, -1).entries()) {
+        let next = node.folders.get(name);
+        if (next === undefined) node.folders.set(name, (next = nodeOf(name, names.slice(0, i + 1).join("/"))));
+        node = next;
+        node[SUM[entry.change]]++;
+      }
+      node.entries.push({ name: names.at(-1)!, entry });
+    }
+  }
+
+  /** The rows of all folders but closed ones. */
+  rows(closed: ReadonlySet<string>): ChangedRow[] {
+    const rows: ChangedRow[] = [];
+    add(rows, this.#root, 0, closed);
+    return rows;
+  }
+}
+
+function add(rows: ChangedRow[], node: Node, depth: number, closed: ReadonlySet<string>): void {
+  for (const each of node.folders.values()) {
+    let [folder, name] = [each, each.name];
+    while (folder.entries.length === 0 && folder.folders.size === 1) {
+      [folder] = [...folder.folders.values()] as [Node];
+      name += `/${folder.name}`;
+    }
+    const { path, added, modified, removed } = folder;
+    const isOpen = !closed.has(path);
+    rows.push({ kind: "folder", name, path, depth, isOpen, added, modified, removed });
+    if (isOpen) add(rows, folder, depth + 1, closed);
+  }
+  for (const { name, entry } of node.entries) rows.push({ kind: "entry", name, depth, entry });
+}

@@ -1,0 +1,272 @@
+import { signal, useSignal } from "@preact/signals";
+import type { DiffEntry, DiffTextResult } from "cairnstate/client";
+import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
+import { call, download } from "../../app/calls.ts";
+import { useActions } from "../../app/keys.ts";
+import { useResource } from "../../app/resource.ts";
+import { href, type PathRef, toInput, toText } from "../../app/route.ts";
+import { client } from "../../app/session.ts";
+import { Icon } from "../../parts/icon.tsx";
+import { PathName } from "../../parts/name.tsx";
+import { Late, Problem } from "../../parts/problem.tsx";
+import { size } from "../../parts/values.tsx";
+import { DatabaseDiff } from "./database-diff.tsx";
+import { refOf } from "./changed-tree.ts";
+import { TextDiff } from "./text-diff.tsx";
+
+const IMAGE = /\.(?:png|jpe?g|gif|webp|avif|bmp|ico|svg)$/i;
+const DATABASE = /\.(?:db|sqlite|sqlite3|db3)$/i;
+/** Larger files are compared only when somebody asks. */
+const ON_DEMAND = 4 << 20;
+const WHOLE = 1_000_000;
+
+// They hold for all files that are looked at, until the page is closed.
+const isSplit = signal(false);
+const ignoresBlanks = signal(false);
+const isWhole = signal(false);
+
+export interface FileDiffProps {
+  workspace: string;
+  /** The two states; `to` null is the folder as it is now. */
+  from: string;
+  to: string | null;
+  entry: DiffEntry;
+}
+
+/** What changed in one file. */
+export function FileDiff(props: FileDiffProps): JSX.Element {
+  const { workspace, from, to, entry } = props;
+  const at = refOf(entry);
+  useActions([
+    { key: "v", title: "Show differences side by side, or in one column", run: () => (isSplit.value = !isSplit.value) },
+    { key: "w", title: "Ignore white space, or not", run: () => (ignoresBlanks.value = !ignoresBlanks.value) },
+  ]);
+  return (
+    <section class="file-diff" aria-label="Change of the file">
+      <header>
+        <h2>
+          <PathName path={entry.path} />
+        </h2>
+        <span class="space" />
+        <a class="button quiet" href={href({ view: "file-history", workspace, at })}>
+          <Icon name="history" /> History
+        </a>
+        {to !== null && entry.change !== "removed" && entry.kind === "file" && (
+          <button
+            type="button"
+            class="quiet"
+            onClick={() => void download({ workspace, target: to, path: toInput(at), as: "file", name: nameOf(at) })}
+          >
+            <Icon name="download" /> Download
+          </button>
+        )}
+      </header>
+      <Facts entry={entry} />
+      <Content key={`${from} ${to} ${toText(at)}`} {...props} />
+    </section>
+  );
+}
+
+function nameOf({ path }: PathRef): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+function Facts({ entry }: { entry: DiffEntry }): JSX.Element {
+  const { change, aspects, size_before: before, size_after: after, from_path } = entry;
+  const sizes =
+    before !== undefined && after !== undefined && before !== after
+      ? `${size(before)} → ${size(after)}`
+      : size(after ?? before ?? 0);
+  return (
+    <p class="facts faint">
+      <span class={change === "added" ? "added" : change === "removed" ? "removed" : "modified"}>
+        {change === "not_kept" ? "left out by an ignore rule now" : change}
+      </span>
+      {from_path !== undefined && (
+        <span>
+          from <PathName path={from_path} />
+        </span>
+      )}
+      {aspects.length > 0 && <span>{aspects.join(", ")}</span>}
+      {entry.kind === "file" ? <span>{sizes}</span> : <span>{entry.kind}</span>}
+    </p>
+  );
+}
+
+function Content(props: FileDiffProps): JSX.Element {
+  const { entry } = props;
+  const isAsked = useSignal(Math.max(entry.size_before ?? 0, entry.size_after ?? 0) <= ON_DEMAND);
+  if (entry.kind !== "file" || entry.change === "renamed")
+    return <p class="note">{entry.change === "renamed" ? "The content is the same under both names." : ""}</p>;
+  if (entry.change === "modified" && !entry.aspects.includes("content"))
+    return <p class="note">The content is the same; only the {entry.aspects.join(", ")} changed.</p>;
+  if (!isAsked.value)
+    return (
+      <p class="note">
+        This is a large file.{" "}
+        <button type="button" onClick={() => (isAsked.value = true)}>
+          Compare it
+        </button>
+      </p>
+    );
+  if (IMAGE.test(entry.path)) return <ImageDiff {...props} />;
+  if (DATABASE.test(entry.path) && entry.change === "modified") return <Database {...props} />;
+  return <Text {...props} />;
+}
+
+function Text({ workspace, from, to, entry }: FileDiffProps): JSX.Element {
+  const path = toInput(refOf(entry));
+  const options = { ignoreWhitespace: ignoresBlanks.value, context: isWhole.value ? WHOLE : 3 };
+  const key = `text ${workspace} ${from} ${to} ${toText(refOf(entry))} ${JSON.stringify(options)}`;
+  const { value, problem, isLate, reload } = useResource(
+    key,
+    (stop) => call("diffText", { workspace, path, a: from, b: to, options }, { signal: stop }),
+    { isFixed: to !== null },
+  );
+  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
+  const diff = value.value;
+  return (
+    <>
+      <Late isLate={isLate.value} />
+      {diff !== undefined && diff.kind === "text" && (
+        <>
+          <div class="diff-bar">
+            <Toggle is={isSplit} title="Side by side" />
+            <Toggle is={ignoresBlanks} title="Ignore white space" />
+            <Toggle is={isWhole} title="Whole file" />
+          </div>
+          {diff.hunks.length === 0 ? (
+            <p class="note">Only white space differs.</p>
+          ) : (
+            <TextDiff diff={diff} isSplit={isSplit.value} />
+          )}
+        </>
+      )}
+      {diff !== undefined && diff.kind !== "text" && <NoText diff={diff} />}
+    </>
+  );
+}
+
+function Toggle({ is, title }: { is: { value: boolean }; title: string }): JSX.Element {
+  return (
+    <button type="button" aria-pressed={is.value} onClick={() => (is.value = !is.value)}>
+      {title}
+    </button>
+  );
+}
+
+const WHY_NOT: Readonly<Record<string, string>> = {
+  same: "The content is the same.",
+  binary: "This is no text.",
+  too_different: "The two texts have too little in common to be compared by lines.",
+  too_large: "The file is too large to be compared here.",
+};
+
+function NoText({ diff: { kind, before, after } }: { diff: DiffTextResult }): JSX.Element {
+  return (
+    <div class="note">
+      <p>{WHY_NOT[kind]}</p>
+      <table class="sides">
+        <thead>
+          <tr>
+            <td />
+            <th scope="col">size</th>
+            <th scope="col">SHA-256</th>
+          </tr>
+        </thead>
+        <tbody>
+          {(
+            [
+              ["before", before],
+              ["after", after],
+            ] as const
+          ).map(([name, side]) => (
+            <tr key={name}>
+              <th scope="row">{name}</th>
+              <td>{side === null ? "–" : size(side.size)}</td>
+              <td>
+                <code>{side?.sha256 ?? "–"}</code>
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function Database({ workspace, from, to, entry }: FileDiffProps): JSX.Element {
+  const path = toInput(refOf(entry));
+  const { value, problem, isLate } = useResource(
+    `database ${workspace} ${from} ${to} ${toText(refOf(entry))}`,
+    (stop) => call("diffDatabase", { workspace, path, a: from, b: to }, { signal: stop }),
+    { isFixed: to !== null },
+  );
+  // A file of that name need not be a database.
+  if (problem.value !== null) return <Text workspace={workspace} from={from} to={to} entry={entry} />;
+  return (
+    <>
+      <Late isLate={isLate.value} />
+      {value.value !== undefined && <DatabaseDiff diff={value.value} />}
+    </>
+  );
+}
+
+function ImageDiff({ workspace, from, to, entry }: FileDiffProps): JSX.Element {
+  return (
+    <div class="images">
+      <Image workspace={workspace} point={from} entry={entry} label="before" isThere={entry.change !== "added"} />
+      {to === null ? (
+        <figure>
+          <p class="note">The picture as it is in the folder now is not shown: save it first.</p>
+          <figcaption>after</figcaption>
+        </figure>
+      ) : (
+        <Image workspace={workspace} point={to} entry={entry} label="after" isThere={entry.change !== "removed"} />
+      )}
+    </div>
+  );
+}
+
+function Image({
+  workspace,
+  point,
+  entry,
+  label,
+  isThere,
+}: {
+  workspace: string;
+  point: string;
+  entry: DiffEntry;
+  label: string;
+  isThere: boolean;
+}): JSX.Element {
+  const at = refOf(entry);
+  const source = useSignal<string | null>(null);
+  const facts = useSignal("");
+  useEffect(() => {
+    if (!isThere) return;
+    void client()
+      .ticket({ workspace, target: point, path: toInput(at), as: "file", name: nameOf(at) })
+      .then(({ url }) => (source.value = url))
+      .catch(() => (facts.value = "cannot be read"));
+  }, [point, toText(at)]);
+  return (
+    <figure>
+      {source.value !== null && (
+        <img
+          src={source.value}
+          alt={`${label}: ${at.path}`}
+          onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) =>
+            (facts.value = `${naturalWidth} × ${naturalHeight}`)
+          }
+          onError={() => (facts.value = "cannot be shown")}
+        />
+      )}
+      <figcaption>
+        {label} <span class="faint">{isThere ? facts.value : "not there"}</span>
+      </figcaption>
+    </figure>
+  );
+}

@@ -1,0 +1,178 @@
+import { useSignal } from "@preact/signals";
+import type { SavePoint } from "cairnstate/client";
+import type { JSX } from "preact";
+import { call } from "../../app/calls.ts";
+import { useActions } from "../../app/keys.ts";
+import { act, isBusy } from "../../app/outcome.tsx";
+import { useResource } from "../../app/resource.ts";
+import { go, href } from "../../app/route.ts";
+import { isReadOnly } from "../../app/session.ts";
+import { causeText } from "../../parts/cause.tsx";
+import { Icon } from "../../parts/icon.tsx";
+import { Name, visible, Words } from "../../parts/name.tsx";
+import { count, size, When, wholeTime } from "../../parts/values.tsx";
+import { ForkDialog } from "./fork-dialog.tsx";
+import { TagDialog } from "./tag-dialog.tsx";
+
+export interface PointHeadProps {
+  workspace: string;
+  point: SavePoint;
+  /** What it is compared with, as in the address. */
+  to: string | undefined;
+  /** Called when its marks were changed. */
+  changed(): void;
+}
+
+/** What a point is, and what can be done with it. */
+export function PointHead({ workspace, point, to, changed }: PointHeadProps): JSX.Element {
+  const { save_point_id: id, message, tags, created_at } = point;
+  const dialog = useSignal<"fork" | "tags" | null>(null);
+  const compare = (wanted: string | undefined): void => go({ view: "point", workspace, point: id, to: wanted });
+  const pin = async (): Promise<void> => {
+    const verb = point.pinned ? "unpin" : "pin";
+    const done = await act(
+      async () => call(verb, { workspace, target: id }),
+      () => ({
+        text: point.pinned ? "A cleanup may remove this save point again." : "No cleanup removes this save point.",
+      }),
+    );
+    if (done !== null) changed();
+  };
+  const restore = (): void => go({ view: "restore", workspace, point: id, paths: [] });
+  useActions([
+    { key: "d", title: "Compare with the folder as it is now", run: () => compare(to === "now" ? undefined : "now") },
+    {
+      key: "b",
+      title: "Look at the files of this save point",
+      run: () => go({ view: "files", workspace, point: id, at: { path: "" } }),
+    },
+    ...(isReadOnly()
+      ? []
+      : [
+          { key: "r", title: "Restore this save point", run: restore },
+          { key: "p", title: point.pinned ? "Unpin this save point" : "Pin this save point", run: () => void pin() },
+          { title: "Fork this save point into a new folder", run: () => void (dialog.value = "fork") },
+          { title: "Change the tags of this save point", run: () => void (dialog.value = "tags") },
+        ]),
+  ]);
+  return (
+    <header class="point-head">
+      <div class="point-title">
+        <h1>{message === "" ? <span class="faint">no message</span> : <Words text={message} isWhole />}</h1>
+        <div class="point-actions">
+          <a class="button" href={href({ view: "files", workspace, point: id, at: { path: "" } })}>
+            <Icon name="folder" /> Files
+          </a>
+          {!isReadOnly() && (
+            <>
+              <button type="button" class="strong" onClick={restore}>
+                <Icon name="restore" /> Restore…
+              </button>
+              <button type="button" onClick={() => (dialog.value = "fork")}>
+                <Icon name="fork" /> Fork…
+              </button>
+              <button type="button" aria-pressed={point.pinned} disabled={isBusy.value} onClick={() => void pin()}>
+                <Icon name="pin" /> {point.pinned ? "Pinned" : "Pin"}
+              </button>
+              <button type="button" onClick={() => (dialog.value = "tags")}>
+                <Icon name="tag" /> Tags
+              </button>
+            </>
+          )}
+        </div>
+      </div>
+      <p class="facts faint">
+        <When at={created_at} as={wholeTime} />
+        <Name text={causeText(point.cause)} />
+        <code title={id}>{id.slice(0, 8)}</code>
+        {point.entries !== null && <span>{count(point.entries)} entries</span>}
+        {point.bytes !== null && <span>{size(point.bytes)}</span>}
+        <span>{size(point.bytes_stored)} new in the store</span>
+        {point.integrity_state !== "unverified" && (
+          <span class={`badge ${point.integrity_state === "verified" ? "good" : "bad"}`}>{point.integrity_state}</span>
+        )}
+        {!point.complete && <span class="badge warn">incomplete</span>}
+        {tags.map((tag) => (
+          <span key={tag} class="badge tag">
+            <Name text={tag} />
+          </span>
+        ))}
+        {point.labels.length > 0 && (
+          <span
+            title={visible(
+              point.labels
+                .map(({ path, label }) => `${path}: ${label}`)
+                .slice(0, 20)
+                .join("\n"),
+            )}
+          >
+            {count(point.labels.length)} with a note on consistency
+          </span>
+        )}
+      </p>
+      <CompareBar workspace={workspace} point={point} to={to} compare={compare} />
+      {dialog.value === "fork" && (
+        <ForkDialog workspace={workspace} point={point} close={() => (dialog.value = null)} />
+      )}
+      {dialog.value === "tags" && (
+        <TagDialog
+          workspace={workspace}
+          point={point}
+          close={() => {
+            dialog.value = null;
+            changed();
+          }}
+        />
+      )}
+    </header>
+  );
+}
+
+/** The nearest points, which are offered for a comparison; any other one is named by its id, tag or time. */
+const OFFERED = 30;
+
+function CompareBar({
+  workspace,
+  point,
+  to,
+  compare,
+}: {
+  workspace: string;
+  point: SavePoint;
+  to: string | undefined;
+  compare(wanted: string | undefined): void;
+}): JSX.Element {
+  const near = useResource(
+    `near ${workspace}`,
+    async (signal) => (await call("history", { workspace, limit: OFFERED }, { signal })).save_points,
+  );
+  const other = to === undefined || to === "now" ? "" : to;
+  const own = point.save_point_id;
+  const offered = (near.value.value ?? []).filter(({ save_point_id }) => save_point_id !== own);
+  return (
+    <div class="compare" role="group" aria-label="Compare with">
+      <span class="faint">Changes against</span>
+      <button type="button" aria-pressed={to === undefined} onClick={() => compare(undefined)}>
+        the point before
+      </button>
+      <button type="button" aria-pressed={to === "now"} onClick={() => compare("now")}>
+        the folder now
+      </button>
+      <select
+        aria-label="Another save point"
+        value={other}
+        onChange={({ currentTarget: { value } }) => compare(value === "" ? undefined : value)}
+      >
+        <option value="">another point…</option>
+        {other !== "" && !offered.some(({ save_point_id }) => save_point_id === other) && (
+          <option value={other}>{other.slice(0, 8)}</option>
+        )}
+        {offered.map(({ save_point_id, message, created_at }) => (
+          <option key={save_point_id} value={save_point_id}>
+            {wholeTime(created_at)} {visible(message.split("\n", 1)[0]!.slice(0, 60))}
+          </option>
+        ))}
+      </select>
+    </div>
+  );
+}

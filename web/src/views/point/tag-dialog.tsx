@@ -1,0 +1,48 @@
+import { useSignal } from "@preact/signals";
+import type { SavePoint } from "cairnstate/client";
+import type { JSX } from "preact";
+import { call } from "../../app/calls.ts";
+import { act, isBusy } from "../../app/outcome.tsx";
+import { Dialog } from "../../parts/dialog.tsx";
+
+/** Changes the tags of a point. */
+export function TagDialog({
+  workspace,
+  point,
+  close,
+}: {
+  workspace: string;
+  point: SavePoint;
+  close(): void;
+}): JSX.Element {
+  const text = useSignal(point.tags.join(", "));
+  const save = async (event: Event): Promise<void> => {
+    event.preventDefault();
+    const wanted = text.value
+      .split(",")
+      .map((each) => each.trim())
+      .filter((each) => each !== "");
+    const add = wanted.filter((each) => !point.tags.includes(each));
+    const remove = point.tags.filter((each) => !wanted.includes(each));
+    const edit = { ...(add.length === 0 ? {} : { add }), ...(remove.length === 0 ? {} : { remove }) };
+    if (add.length + remove.length === 0) return close();
+    const done = await act(
+      async () => call("tag", { workspace, target: point.save_point_id, edit }),
+      () => ({ text: "The tags are changed." }),
+    );
+    if (done !== null) close();
+  };
+  return (
+    <Dialog title="Tags" close={close}>
+      <form class="stack" onSubmit={(event) => void save(event)}>
+        <label>
+          Tags, separated by commas
+          <input value={text.value} onInput={(event) => (text.value = event.currentTarget.value)} />
+        </label>
+        <button type="submit" class="strong" disabled={isBusy.value}>
+          Change
+        </button>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,176 @@
+import { useSignal } from "@preact/signals";
+import type { DiffTextResult } from "cairnstate/client";
+import type { JSX } from "preact";
+import { visible } from "../../parts/name.tsx";
+import { count } from "../../parts/values.tsx";
+import { markWords, type Piece } from "./word-marks.ts";
+
+/** Lines that are drawn at first, and by each "more". */
+const SHOWN = 600;
+/** A longer line is cut: it is none that somebody reads. */
+const LINE = 4_000;
+
+interface Line {
+  sign: "+" | "-" | " " | "\\" | "@";
+  pieces: readonly Piece[];
+  before: number | null;
+  after: number | null;
+}
+
+interface Pair {
+  before: Line | null;
+  after: Line | null;
+}
+
+/** A diff of a text, unified or side by side, with the words that changed marked. */
+export function TextDiff({ diff, isSplit }: { diff: DiffTextResult; isSplit: boolean }): JSX.Element {
+  const shown = useSignal(SHOWN);
+  const lines = diff.hunks.flatMap(linesOf);
+  const rows: (Line | Pair)[] = isSplit ? pairsOf(lines) : lines;
+  const left = rows.length - shown.value;
+  return (
+    <div class="text-diff" data-split={isSplit} tabIndex={0} role="region" aria-label="Differences">
+      <table>
+        <tbody>
+          {rows
+            .slice(0, shown.value)
+            .map((row, i) =>
+              "sign" in row ? <Unified key={i} line={row} isSplit={isSplit} /> : <Split key={i} pair={row} />,
+            )}
+        </tbody>
+      </table>
+      {left > 0 && (
+        <button type="button" onClick={() => (shown.value += SHOWN * 4)}>
+          Show more: {count(left)} lines are left
+        </button>
+      )}
+    </div>
+  );
+}
+
+function linesOf(hunk: DiffTextResult["hunks"][number]): Line[] {
+  const { old_start, old_lines, new_start, new_lines } = hunk;
+  const head = `@@ −${old_start},${old_lines} +${new_start},${new_lines} @@`;
+  const made: Line[] = [{ sign: "@", pieces: [plain(head)], before: null, after: null }];
+  let [before, after] = [old_start, new_start];
+  for (const text of hunk.lines) {
+    const sign = text[0] as Line["sign"];
+    const pieces = [plain(text.slice(1, LINE))];
+    made.push({
+      sign,
+      pieces,
+      before: sign === "-" || sign === " " ? before++ : null,
+      after: sign === "+" || sign === " " ? after++ : null,
+    });
+  }
+  return marked(made);
+}
+
+function plain(text: string): Piece {
+  return { text, isMarked: false };
+}
+
+/** Marks the words of lines that replace each other: the first removed one and the first added one, and so on. */
+function marked(lines: Line[]): Line[] {
+  for (let at = 0; at < lines.length;) {
+    if (lines[at]!.sign !== "-") {
+      at++;
+      continue;
+    }
+    const removed = runOf(lines, at, "-");
+    const added = runOf(lines, at + removed.length, "+");
+    for (const [i, line] of removed.entries()) {
+      const other = added[i];
+      const found = other === undefined ? null : markWords(line.pieces[0]!.text, other.pieces[0]!.text);
+      if (found === null) continue;
+      line.pieces = found.before;
+      other!.pieces = found.after;
+    }
+    at += removed.length + added.length;
+  }
+  return lines;
+}
+
+function runOf(lines: readonly Line[], at: number, sign: string): Line[] {
+  let end = at;
+  while (lines[end]?.sign === sign) end++;
+  return lines.slice(at, end);
+}
+
+function pairsOf(lines: readonly Line[]): (Line | Pair)[] {
+  const rows: (Line | Pair)[] = [];
+  for (let at = 0; at < lines.length;) {
+    const line = lines[at]!;
+    if (line.sign === "@" || line.sign === "\\") {
+      if (line.sign === "@") rows.push(line);
+      at++;
+    } else if (line.sign === " ") {
+      rows.push({ before: line, after: line });
+      at++;
+    } else {
+      const removed = runOf(lines, at, "-");
+      const added = runOf(lines, at + removed.length, "+");
+      for (let i = 0; i < Math.max(removed.length, added.length); i++)
+        rows.push({ before: removed[i] ?? null, after: added[i] ?? null });
+      at += removed.length + added.length;
+    }
+  }
+  return rows;
+}
+
+function Unified({ line, isSplit }: { line: Line; isSplit: boolean }): JSX.Element {
+  if (line.sign === "@")
+    return (
+      <tr class="hunk">
+        <td colSpan={isSplit ? 4 : 3}>{line.pieces[0]!.text}</td>
+      </tr>
+    );
+  return (
+    <tr data-sign={line.sign}>
+      <td class="line-number">{line.before}</td>
+      <td class="line-number">{line.after}</td>
+      <td class="line">
+        <Content line={line} />
+      </td>
+    </tr>
+  );
+}
+
+function Split({ pair: { before, after } }: { pair: Pair }): JSX.Element {
+  return (
+    <tr>
+      <Half line={before} number={before?.before ?? null} />
+      <Half line={after} number={after?.after ?? null} />
+    </tr>
+  );
+}
+
+function Half({ line, number }: { line: Line | null; number: number | null }): JSX.Element {
+  const sign = line?.sign ?? "none";
+  return (
+    <>
+      <td class="line-number" data-sign={sign}>
+        {number}
+      </td>
+      <td class="line" data-sign={sign}>
+        {line !== null && <Content line={line} />}
+      </td>
+    </>
+  );
+}
+
+const SPOKEN: Readonly<Record<string, string>> = { "+": "added: ", "-": "removed: " };
+
+function Content({ line }: { line: Line }): JSX.Element {
+  return (
+    <bdi dir="ltr">
+      <span class="line-sign" aria-hidden="true">
+        {line.sign === "\\" ? "" : line.sign}
+      </span>
+      {SPOKEN[line.sign] !== undefined && <span class="spoken">{SPOKEN[line.sign]}</span>}
+      {line.pieces.map(({ text, isMarked }, i) =>
+        isMarked ? <mark key={i}>{visible(text)}</mark> : <span key={i}>{visible(text)}</span>,
+      )}
+    </bdi>
+  );
+}
