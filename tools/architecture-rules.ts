@@ -200,7 +200,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
   operations: [
     { folders: ["context", "inspect", "machines"], reason: "rooms of their own, which no workspace needs" },
     { folders: ["."], reason: "one file per verb" },
-    { folders: ["compare", "databases", "directories"], reason: "they are made of verbs of points" },
+    { folders: ["databases", "directories", "looking"], reason: "they are made of verbs of points" },
   ],
   verbs: [
     { folders: ["kinds"], reason: "a kind of verb says what a verb's file has in it" },

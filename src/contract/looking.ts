@@ -10,6 +10,7 @@ import {
   oneOf,
   opt,
   orNull,
+  pick,
   rows,
   size,
   some,
@@ -186,8 +187,55 @@ export const ShowResult = object({
   save_point: SavePoint,
   kind: EntryKind,
   entries: rows(ListedEntry, "the children of a directory, or the entry itself if it is no directory"),
+  total: opt(number("number of entries without a limit; only with `limit` or `skip`")),
 });
 export type ShowResult = Of<typeof ShowResult>;
+export const ShowOptions = object({
+  ...WorkspaceCallOptions.entries,
+  limit: opt(count("list at most this many entries; 0: all (default)")),
+  skip: opt(count("leave out this many entries at the beginning")),
+  sort: opt(
+    oneOf(["name", "size", "time", "kind"], "the order of a folder's entries, folders first; default: by name"),
+  ),
+  reverse: opt(flag("in the opposite order")),
+});
+export type ShowOptions = Of<typeof ShowOptions>;
+
+export const ReadOptions = object({
+  ...WorkspaceCallOptions.entries,
+  offset: opt(count("begin at this byte; default 0")),
+  length: opt(count("at most this many bytes; default: all")),
+});
+export type ReadOptions = Of<typeof ReadOptions>;
+export const ArchiveOptions = object({
+  ...WorkspaceCallOptions.entries,
+  paths: opt(some(PathInput, "only these paths and what is below them; default: everything")),
+});
+export type ArchiveOptions = Of<typeof ArchiveOptions>;
+
+export const FindNamesOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ignoreCase: opt(flag("ignore upper and lower case")),
+  limit: opt(count("at most this many names; default 10 000")),
+  all: opt(flag("also look into undo points")),
+});
+export type FindNamesOptions = Of<typeof FindNamesOptions>;
+export const FindNamesResult = object({
+  found: rows(
+    object({
+      ...NamedPath.entries,
+      kind: EntryKind,
+      newest: pointId("the newest point that has the entry"),
+      oldest: pointId("the oldest point that has it"),
+      points: number("how many points have it"),
+      in_latest: flag("the newest of all points has it"),
+    }),
+    "sorted by the bytes of their paths",
+  ),
+  truncated: flag("true if the limit left names out"),
+  not_read: rows(pointId(), "points whose tree could not be read"),
+});
+export type FindNamesResult = Of<typeof FindNamesResult>;
 
 // --------------------------------------------------------------------------------------------- history
 
@@ -199,6 +247,8 @@ export const HistoryOptions = object({
   until: opt(text("only points of this time or earlier")),
   path: opt(about(PathInput, "only points that changed this path")),
   all: opt(flag("include undo points")),
+  skip: opt(count("leave out this many of the newest points; with 0 too, the answer has `total`")),
+  changes: opt(flag("also count what each point changed")),
 });
 export type HistoryOptions = Of<typeof HistoryOptions>;
 export const HistoryResult = object({
@@ -208,8 +258,29 @@ export const HistoryResult = object({
   latest: orNull(pointId()),
   damaged: rows(DamagedPoint),
   truncated: flag("true if the limit left points out"),
+  total: opt(number("number of points without a limit; only with `skip`, and if no option filters them")),
+  changes: opt(
+    rows(
+      orNull(Changes),
+      "with `changes`, one for each of `save_points`: entries changed since its parent; null if it has none, or cannot be read",
+    ),
+  ),
 });
 export type HistoryResult = Of<typeof HistoryResult>;
+export const HistoryDaysOptions = object(pick({ entries: HistoryOptions.entries }, "signal", "all"));
+export type HistoryDaysOptions = Of<typeof HistoryDaysOptions>;
+export const HistoryDaysResult = object({
+  days: rows(
+    object({
+      day: text("in the local time zone, for example 2026-11-26"),
+      points: number(),
+      newest: orNull(about(pointId(), "the day's newest point that can be read")),
+    }),
+    "newest first; by the order in which points were made, so a wrong clock moves points to a day beside theirs",
+  ),
+  total: number(),
+});
+export type HistoryDaysResult = Of<typeof HistoryDaysResult>;
 export const EntryChange = object({
   change: oneOf(["added", "removed", "modified"]),
   kind: EntryKind,

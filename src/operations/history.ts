@@ -1,13 +1,15 @@
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, tellsOfDamage, toCairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";
-import type { PointList } from "../workspace/points/points.ts";
+import type { ListOptions, PointList } from "../workspace/points/points.ts";
+import { countDifferences } from "../workspace/points/tree-diff.ts";
 import { ensureSealed } from "../workspace/save/seal.ts";
 import { momentOf } from "../workspace/points/targets.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type {
+  Changes,
   DamagedPoint,
   EntryChange,
   HistoryOptions,
@@ -37,6 +39,7 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   };
   const list = async (): Promise<Found> => find(workspace, asked);
   const found = await (path === null ? list() : sealingIfNeeded(workspace, list, options));
+  const isCounted = options.skip !== undefined && !isFiltered(asked);
   const { last_restore: last, head } = workspace.state();
   const undo = last === null ? undefined : workspace.points.ids().get(last.undo_id);
   const undoPoint = undo === undefined ? null : workspace.points.readOrNull(undo);
@@ -47,7 +50,42 @@ export async function history(workspace: Workspace, limit: number, options: Hist
     latest: workspace.points.latest()?.descriptor.save_point_id ?? null,
     damaged: found.damaged,
     truncated: found.truncated,
+    ...(isCounted ? { total: workspace.points.numbers(shownTo(workspace, asked)).length } : {}),
+    ...(options.changes === true ? { changes: await changesOf(workspace, found.points, options) } : {}),
   };
+}
+
+/** Counts what each point changed against its parent; null where there is none, or where that cannot be read. */
+async function changesOf(
+  workspace: Workspace,
+  points: readonly Point[],
+  { signal }: HistoryOptions,
+): Promise<(Changes | null)[]> {
+  const counted: (Changes | null)[] = [];
+  for (const point of points) {
+    const parent = workspace.byId(point.descriptor.parent_id);
+    counted.push(
+      parent === null || !point.sealed || !parent.sealed
+        ? null
+        : await changesBetween(workspace, [parent, point], signal),
+    );
+  }
+  return counted;
+}
+
+async function changesBetween(
+  workspace: Workspace,
+  [before, after]: readonly [Point, Point],
+  signal: AbortSignal | undefined,
+): Promise<Changes | null> {
+  try {
+    return await workspace.engine.reading(async () =>
+      countDifferences(await workspace.source(before), await workspace.source(after), signal),
+    );
+  } catch (error) {
+    if (!tellsOfDamage(toCairnError(error))) throw error;
+    return null;
+  }
 }
 
 /** A point for lists: one that is not sealed has nothing but its tree, and is damaged without that. */
@@ -106,7 +144,7 @@ function moment(options: HistoryOptions, name: "since" | "until"): number | null
   });
 }
 
-interface Asked extends Pick<HistoryOptions, "grep" | "tag" | "signal"> {
+interface Asked extends Pick<HistoryOptions, "grep" | "tag" | "signal" | "skip"> {
   /** 0 is all. */
   limit: number;
   /** Undo points too. */
@@ -128,30 +166,32 @@ async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promi
   const { limit, path } = asked;
   if (!Number.isInteger(limit) || limit < 0)
     throw new CairnError("usage", `the limit must be a whole number, or 0 for all; found ${limit}`);
-  const isFiltered = [asked.grep, asked.tag, path, asked.from, asked.to].some((each) => (each ?? null) !== null);
+  const filters = isFiltered(asked);
+  let { skip = 0 } = asked;
   const call = { signal: asked.signal, withUndo: asked.all };
   const changes = by ?? (path === null ? null : new PathChanges(workspace, path, call));
   const found: Found = { points: [], changes: [], damaged: [], truncated: false };
   const pace = newPacer(asked.signal);
   const now = Date.now();
   let after: number | null = null;
-  for (const list of pages(workspace, asked, isFiltered ? PAGE : limit)) {
+  for (const list of pages(workspace, asked, filters ? PAGE : limit)) {
     await pace();
     for (const { id, problem } of list.damaged)
       found.damaged.push({ save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" });
     for (const point of list.points) {
-      if (isFiltered) await pace();
+      if (filters) await pace();
       const time = Date.parse(point.descriptor.created_at);
       if (time <= now) after = time;
       // One that a wrong clock has dated in the future was made before the one after it.
-      if (isFiltered && !fits(point, asked, after ?? time)) continue;
+      if (filters && !fits(point, asked, after ?? time)) continue;
       const change = (await changes?.of(point)) ?? null;
       if (changes !== null && change === null) continue;
+      if (filters && skip-- > 0) continue;
       found.points.push(point);
       if (change !== null) found.changes.push(change);
     }
     found.truncated = list.truncated;
-    if (!isFiltered || (limit > 0 && found.points.length > limit)) break;
+    if (!filters || (limit > 0 && found.points.length > limit)) break;
   }
   if (limit > 0 && found.points.length > limit) {
     found.points.length = limit;
@@ -161,11 +201,24 @@ async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promi
   return found;
 }
 
+function isFiltered({ grep, tag, path, from, to }: Asked): boolean {
+  return [grep, tag, path, from, to].some((each) => (each ?? null) !== null);
+}
+
+/** Which points are not hidden. Where the folder stands is shown whatever it is. */
+export function shownTo(workspace: Workspace, { all }: { all: boolean }): ListOptions {
+  return all ? {} : { savesAnd: workspace.state().head };
+}
+
 /** The points that are not hidden, so many at a time. */
-function* pages(workspace: Workspace, { all }: Asked, limit: number): Generator<PointList> {
-  // Where the folder stands is shown whatever it is.
-  const shown = all ? {} : { savesAnd: workspace.state().head };
+function* pages(workspace: Workspace, asked: Asked, limit: number): Generator<PointList> {
+  const shown = shownTo(workspace, asked);
   let before: { before?: number } = {};
+  const { skip = 0 } = asked;
+  if (skip > 0 && !isFiltered(asked)) {
+    // Points newer than the first that is asked for are not read.
+    before = { before: workspace.points.numbers(shown).at(-skip) ?? 0 };
+  }
   for (;;) {
     const list = workspace.points.list({ limit, ...shown, ...before });
     yield list;

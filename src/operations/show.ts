@@ -13,7 +13,14 @@ import { openHeldFile } from "../workspace/points/held-file.ts";
 import { findNode } from "../workspace/restore/plan.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
-import type { ListedEntry, PathInput, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
+import type {
+  ListedEntry,
+  PathInput,
+  ReadOptions,
+  ShowOptions,
+  ShowResult,
+  WorkspaceCallOptions,
+} from "../contract/index.ts";
 import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entry.ts";
 import { publicPoint } from "./public-point.ts";
 
@@ -24,7 +31,7 @@ export async function show(
   workspace: Workspace,
   target: string,
   path: PathInput,
-  options: WorkspaceCallOptions,
+  options: ShowOptions,
 ): Promise<ShowResult> {
   throwIfAborted(options.signal);
   return workspace.engine.reading(async () => showReading(workspace, target, { path, ...options }), options);
@@ -33,16 +40,18 @@ export async function show(
 async function showReading(
   workspace: Workspace,
   target: string,
-  { path, signal }: { path: PathInput } & WorkspaceCallOptions,
+  { path, signal, limit, skip = 0, sort, reverse }: { path: PathInput } & ShowOptions,
 ): Promise<ShowResult> {
   const point = workspace.resolve(target);
   const source = await workspace.source(point);
   const where = normalizeTyped(path);
   const node = where.length === 0 ? null : mustFind(source, where, target);
   const listed = node === null ? source.list(source.root) : node.type === "dir" ? source.list(node.subtree!) : [node];
+  const sorted = sort === undefined ? [...listed] : [...listed].sort(ORDERS[sort]);
+  if (reverse === true) sorted.reverse();
   const entries: ListedEntry[] = [];
   const pace = newPacer(signal);
-  for (const each of listed) {
+  for (const each of sorted.slice(skip, (limit ?? 0) === 0 ? undefined : skip + limit!)) {
     await pace();
     entries.push(listedEntry(each, each === node ? where : joinPath(where, each.name)));
   }
@@ -51,8 +60,20 @@ async function showReading(
     ...displayPath(where),
     kind: node === null ? "directory" : kindOf(node),
     entries,
+    ...(limit === undefined && skip === 0 ? {} : { total: sorted.length }),
   };
 }
+
+type Order = (a: TreeNode, b: TreeNode) => number;
+const byName: Order = (a, b) => Buffer.compare(a.name, b.name);
+const foldersFirst: Order = (a, b) => Number(b.type === "dir") - Number(a.type === "dir");
+
+const ORDERS: Record<NonNullable<ShowOptions["sort"]>, Order> = {
+  name: (a, b) => foldersFirst(a, b) || byName(a, b),
+  size: (a, b) => foldersFirst(a, b) || a.size - b.size || byName(a, b),
+  time: (a, b) => foldersFirst(a, b) || a.mtimeSec - b.mtimeSec || a.mtimeNs - b.mtimeNs || byName(a, b),
+  kind: (a, b) => foldersFirst(a, b) || (a.type < b.type ? -1 : Number(a.type > b.type)) || byName(a, b),
+};
 
 /** Everything below a path, each folder before what lies in it; of what is no folder the one entry itself. */
 export async function* walk(
@@ -72,7 +93,7 @@ export async function* walk(
       yield listedEntry(each.node, each.path);
 }
 
-function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
+export function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
   const node = findNode(source, path);
   if (node === null)
     throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, {
@@ -81,8 +102,26 @@ function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNod
   return node;
 }
 
-/** A file's content in order; target null is the folder as it is now. */
+/** A file's content in order, or a part of it; target null is the folder as it is now. */
 export async function* read(
+  workspace: Workspace,
+  target: string | null,
+  path: PathInput,
+  { offset = 0, length = Infinity, ...options }: ReadOptions,
+): AsyncGenerator<Uint8Array> {
+  let [skipped, left] = [offset, length];
+  if (left === 0) return;
+  for await (const piece of wholeOf(workspace, target, path, options)) {
+    const start = Math.min(skipped, piece.length);
+    skipped -= start;
+    const part = piece.subarray(start, Math.min(piece.length, start + left));
+    if (part.length > 0) yield part;
+    left -= part.length;
+    if (left <= 0) return;
+  }
+}
+
+async function* wholeOf(
   workspace: Workspace,
   target: string | null,
   path: PathInput,
@@ -102,9 +141,18 @@ export async function* read(
   const source = await withSealed(workspace, options, async () => workspace.source(workspace.resolve(target)));
   const node = await workspace.engine.reading(async () => mustFind(source, where, target), options);
   if (node.type !== "file") throw notAFile(where);
+  yield* contentOf(workspace, { source, node }, options);
+}
+
+/** The content of a file of a state, in pieces of at most 1 MiB. */
+export async function* contentOf(
+  workspace: Workspace,
+  { source, node }: { source: TreeSource; node: TreeNode },
+  { signal }: WorkspaceCallOptions,
+): AsyncGenerator<Uint8Array> {
   const ids = node.content ?? new Uint8Array(0);
-  throwIfAborted(options.signal);
-  const pace = newPacer(options.signal);
+  throwIfAborted(signal);
+  const pace = newPacer(signal);
   for (let at = 0; at < ids.length; at += 32) {
     await pace();
     const piece = await pieceOf(workspace, source, { ...node, content: ids.subarray(at, at + 32) });
@@ -117,7 +165,7 @@ async function pieceOf(workspace: Workspace, source: TreeSource, node: TreeNode)
 }
 
 /** No lock is held while whoever takes what is read thinks; what a cleanup moved meanwhile is looked for anew. */
-async function unlessMoved<T>(workspace: Workspace, get: () => T): Promise<T> {
+export async function unlessMoved<T>(workspace: Workspace, get: () => T): Promise<T> {
   try {
     return get();
   } catch (error) {

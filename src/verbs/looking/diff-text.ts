@@ -17,5 +17,5 @@ export const diffText = workspaceVerb({
   seals: true,
   reads: true,
   run: async ({ workspace }, path, a, b, options) =>
-    (await import("../../operations/compare/diff-text.ts")).diffText(workspace, path, [a, b ?? null], options),
+    (await import("../../operations/looking/diff-text.ts")).diffText(workspace, path, [a, b ?? null], options),
 });

@@ -1,6 +1,8 @@
 /** Verbs that look at a workspace and its save points. */
 export { workspacePath } from "./workspace-path.ts";
 export { history } from "./history.ts";
+export { historyDays } from "./history-days.ts";
+export { findNames } from "./find-names.ts";
 export { why } from "./why.ts";
 export { latestSavePoint, hasSavePoints } from "./latest-save-point.ts";
 export { resolve, shortIds } from "./resolve.ts";
@@ -11,3 +13,4 @@ export { diffText } from "./diff-text.ts";
 export { show } from "./show.ts";
 export { walk } from "./walk.ts";
 export { read } from "./read.ts";
+export { readArchive } from "./read-archive.ts";

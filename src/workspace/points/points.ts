@@ -402,6 +402,14 @@ export class Points {
     return committed.filter((sequence) => rows.get(sequence)?.kind !== "u");
   }
 
+  /** Sequence numbers of the points that `list` gives, ascending, without reading these. */
+  numbers({ savesAnd: shown }: ListOptions = {}): number[] {
+    if (shown === undefined) return this.committed();
+    const saved = this.saved();
+    const own = shown === null ? undefined : this.ids().get(shown);
+    return own === undefined || saved.includes(own) ? saved : [...saved, own].sort((a, b) => a - b);
+  }
+
   /**
    * The newest point that no restore or undo made; null when there is none. A damaged one is passed over, and one of another
    * program's tree for those that were saved: it may have been taken over late.

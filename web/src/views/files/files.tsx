@@ -255,15 +255,16 @@ function Columns({ route }: { route: FilesRoute }): JSX.Element {
     <div class="entry-row columns" role="row">
       <span class="entry-check" />
       {COLUMNS.map(([each, title]) => (
-        <a
+        <span
           key={each}
           role="columnheader"
           class={`entry-${each}`}
           aria-sort={each !== column ? "none" : isReversed ? "descending" : "ascending"}
-          href={href({ ...route, sort: each === column && !isReversed ? `-${each}` : each })}
         >
-          {title} {each === column ? (isReversed ? "▾" : "▴") : ""}
-        </a>
+          <a href={href({ ...route, sort: each === column && !isReversed ? `-${each}` : each })}>
+            {title} {each === column ? (isReversed ? "▾" : "▴") : ""}
+          </a>
+        </span>
       ))}
     </div>
   );

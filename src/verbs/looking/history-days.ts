@@ -1,0 +1,15 @@
+import { HistoryDaysOptions, HistoryDaysResult } from "../../contract/looking.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const historyDays = workspaceVerb({
+  about: "Counts the save points of each day, newest first.",
+  options: HistoryDaysOptions,
+  output: HistoryDaysResult,
+  command: "history --days",
+  by: "writers",
+  looks: true,
+  agents: ["all"],
+  reads: true,
+  run: async ({ workspace }, options) =>
+    (await import("../../operations/looking/history-days.ts")).historyDays(workspace, options),
+});
