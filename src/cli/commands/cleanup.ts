@@ -14,15 +14,9 @@ import { VerbOptions } from "../options.ts";
 import { formatBytes } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
 
-const UNDO = new VerbOptions(Retention.entries.keepUndo.wrapped.entries, {
-  count: "--keep-undo <count>",
-  within: "--keep-undo-within <span>",
-});
-const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"), { maxBytes: "--max-size <size>" });
-const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"), {
-  quotaBytes: "--quota <size>",
-  keptTrees: "--keep-trees <count>",
-});
+const UNDO = new VerbOptions(Retention.entries.keepUndo.wrapped.entries);
+const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"));
+const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"));
 
 export const command: CommandDefinition = {
   name: "cleanup",

@@ -18,7 +18,7 @@ const KEY_VARIABLE = "CAIRN_CONTEXT_KEY";
 /** A client would rather wait than be told that somebody else is at it. */
 const WAIT_MS = 60_000;
 const UPLOAD_BYTES = 2 ** 30;
-const LAYOUT = new VerbOptions(pick(ExportBundleOptions, "layout"), { layout: "--layout <name>" });
+const LAYOUT = new VerbOptions(pick(ExportBundleOptions, "layout"));
 
 export const command: CommandDefinition = {
   name: "serve-context",

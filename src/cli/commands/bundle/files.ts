@@ -100,11 +100,7 @@ export const extract: CommandDefinition = {
   },
 };
 
-const CONVERTED = new VerbOptions(ConvertBundleOptions.entries, {
-  layout: "--layout <name>",
-  leaveOut: "--leave-out <path>",
-  sessionsTo: "--sessions-to <user>",
-});
+const CONVERTED = new VerbOptions(ConvertBundleOptions.entries);
 export const convert: CommandDefinition = {
   name: "bundle convert",
   arguments: [BUNDLE, { name: "<new>", text: "the new file, which must not exist", completes: "files" }],

@@ -4,7 +4,7 @@ import { CairnError } from "../../../errors.ts";
 import { VerbOptions } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 
-const OPTIONS = new VerbOptions(VerifyReceiptOptions.entries, { key: "--key <key>" });
+const OPTIONS = new VerbOptions(VerifyReceiptOptions.entries);
 
 export const command: CommandDefinition = {
   name: "receipt verify",

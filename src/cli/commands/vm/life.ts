@@ -4,19 +4,16 @@ import {
   RemoveMachineOptions,
   StopMachineOptions,
 } from "../../../contract/machines.ts";
+import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { type Input, parseSize } from "../../input.ts";
+import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { hardwareOf, MACHINES, machinesOf, NAME, shownState } from "./place.ts";
 
-const MADE = new VerbOptions(CreateMachineOptions.entries, {
-  start: null,
-  disks: { flags: "--disk <size>", parse: (size) => parseSize(size, "--disk") },
-  nics: { flags: "--nic <network>" },
-});
+const MADE = new VerbOptions(omit(CreateMachineOptions, "start"));
 
 function made(name: string, isStarted: boolean, line: string, text: string): CommandDefinition {
   return {
@@ -68,7 +65,7 @@ export const start: CommandDefinition = {
   },
 };
 
-const STOPPED = new VerbOptions(StopMachineOptions.entries, { deadlineMs: "--deadline-ms <count>" });
+const STOPPED = new VerbOptions(StopMachineOptions.entries);
 export const stop: CommandDefinition = {
   name: "vm stop",
   arguments: [NAME],
