@@ -35,13 +35,14 @@ export class VerbOptions<E extends Entries> {
       const { line: lines = [{}] } = schema;
       while (schema.wrapped !== undefined) schema = schema.wrapped;
       return lines.map((line) => {
-        const repeat = schema.item !== undefined && line.split !== true;
+        const flags = line.flags ?? defaultFlags(name, schema);
+        const repeat = schema.item !== undefined && line.split !== true && flags.includes("<");
         const values = line.values ?? (line.split === true ? undefined : (schema.options ?? schema.item?.options));
         return {
           name,
           schema,
           line,
-          flags: line.flags ?? defaultFlags(name, schema),
+          flags,
           text: `${line.text ?? phraseOf(given)}${repeat ? "; may be repeated" : ""}`,
           repeat,
           ...(values === undefined || line.value !== undefined ? {} : { values }),

@@ -297,7 +297,10 @@ export type Retention = Of<typeof Retention>;
 export const CleanupOptions = object({
   ...WorkspaceCallOptions.entries,
   retention: opt(about(Retention, "default: the policy; without a policy only undo points are removed")),
-  only: opt(some(text(), "remove exactly these points, instead of applying rules; a pinned point is `refused`")),
+  only: opt(some(text(), "remove exactly these points, instead of applying rules; a pinned point is `refused`"), {
+    flags: "--only",
+    text: "remove exactly the named points, e.g. points with a secret",
+  }),
 });
 export type CleanupOptions = Of<typeof CleanupOptions>;
 export const CleanupReason = object({

@@ -18,6 +18,7 @@ import {
   rows,
   size,
   some,
+  strict,
   text,
 } from "./schema.ts";
 import {
@@ -218,6 +219,14 @@ export const RestorePlan = object({
   holders: rows(Holder),
 });
 export type RestorePlan = Of<typeof RestorePlan>;
+
+export const tagEdit = strict({
+  add: opt(list(text(), "tags to add")),
+  remove: opt(list(text(), "a tag to remove"), {
+    flags: "-r, --remove <tag>",
+    text: "tags to remove, separated by commas",
+  }),
+});
 
 // ------------------------------------------------------------------------------------- fork, view, run
 
