@@ -18,7 +18,6 @@ import {
   rows,
   size,
   some,
-  strict,
   text,
 } from "./schema.ts";
 import {
@@ -220,13 +219,13 @@ export const RestorePlan = object({
 });
 export type RestorePlan = Of<typeof RestorePlan>;
 
-export const tagEdit = strict({
+export const tagEdit = {
   add: opt(list(text(), "tags to add")),
   remove: opt(list(text(), "a tag to remove"), {
     flags: "-r, --remove <tag>",
     text: "tags to remove, separated by commas",
   }),
-});
+};
 
 // ------------------------------------------------------------------------------------- fork, view, run
 

@@ -8,6 +8,7 @@ const OPTIONS = new VerbOptions(DoctorOptions.entries);
 
 export const command: CommandDefinition = {
   name: "doctor",
+  harmless: true,
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
   options: OPTIONS.definitions,
   examples: [

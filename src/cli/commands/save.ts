@@ -13,6 +13,7 @@ const OPTIONS = new VerbOptions(SaveOptions.entries);
 
 export const command: CommandDefinition = {
   name: "save",
+  harmless: true,
   arguments: [
     {
       name: "[dir]",

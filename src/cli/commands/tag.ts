@@ -1,12 +1,11 @@
 import { tagEdit } from "../../contract/points.ts";
-import { pick } from "../../contract/schema.ts";
 import type { CommandDefinition } from "../command.ts";
 import { splitTags, VerbOptions } from "../options.ts";
 import { usage } from "../input.ts";
 import { printable } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
 
-const OPTIONS = new VerbOptions(pick(tagEdit, "remove"));
+const OPTIONS = new VerbOptions({ remove: tagEdit.remove });
 
 export const command: CommandDefinition = {
   name: "tag",

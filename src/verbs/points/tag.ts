@@ -1,12 +1,12 @@
 import { tagEdit } from "../../contract/points.ts";
-import { object } from "../../contract/schema.ts";
+import { object, strict } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
 import { pointData, SavePoint, target, WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const tag = workspaceVerb({
   about: "Adds and removes tags of a save point.",
-  takes: [arg("target", target()), arg("edit", tagEdit)],
+  takes: [arg("target", target()), arg("edit", strict(tagEdit))],
   options: WorkspaceCallOptions,
   output: SavePoint,
   errors: ["not_found", "ambiguous"],

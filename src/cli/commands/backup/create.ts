@@ -35,6 +35,7 @@ const STREAM = new VerbOptions(pick(StreamBackupOptions, "filename"));
 
 export const command: CommandDefinition = {
   name: "backup create",
+  harmless: true,
   arguments: [
     {
       name: "[words...]",

@@ -14,6 +14,7 @@ const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "subset", "quick", "re
 
 export const command: CommandDefinition = {
   name: "backup verify",
+  harmless: true,
   arguments: [{ name: "[snapshots...]", text: "check only data of these snapshots; default: the whole repository" }],
   options: [
     ...REPOSITORY_OPTIONS,

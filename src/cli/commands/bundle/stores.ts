@@ -33,6 +33,7 @@ export const exportSubtree: CommandDefinition = {
 
 export const backup: CommandDefinition = {
   name: "bundle backup",
+  harmless: true,
   arguments: [NEW],
   options: PACKED.definitions,
   examples: [{ line: "cairn bundle backup all.ovpack", text: "export every scope of the store here" }],

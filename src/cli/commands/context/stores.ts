@@ -101,6 +101,7 @@ export const ls: CommandDefinition = {
 const READ = new VerbOptions(ReadContextOptions.entries);
 export const cat: CommandDefinition = {
   name: "context cat",
+  harmless: true,
   arguments: [URI],
   options: READ.definitions,
   examples: [{ line: "cairn context cat viking://resources/docs --level 0", text: "print a directory's abstract" }],
@@ -123,6 +124,7 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 const FOUND = new VerbOptions(FindInContextOptions.entries);
 export const find: CommandDefinition = {
   name: "context find",
+  harmless: true,
   arguments: [{ name: "<query>", text: "words, or a question" }],
   options: FOUND.definitions,
   examples: [

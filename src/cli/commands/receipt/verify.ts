@@ -8,6 +8,7 @@ const OPTIONS = new VerbOptions(VerifyReceiptOptions.entries);
 
 export const command: CommandDefinition = {
   name: "receipt verify",
+  harmless: true,
   arguments: [{ name: "<file>", text: "a receipt that `cairn backup restore` wrote", completes: "files" }],
   options: OPTIONS.definitions,
   examples: [

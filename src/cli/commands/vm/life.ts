@@ -18,6 +18,7 @@ const MADE = new VerbOptions(omit(CreateMachineOptions, "start"));
 function made(name: string, isStarted: boolean, line: string, text: string): CommandDefinition {
   return {
     name,
+    harmless: true,
     arguments: [NAME],
     options: [...MADE.definitions, MACHINES],
     examples: [{ line, text }],
@@ -87,6 +88,7 @@ export const stop: CommandDefinition = {
 
 export const list: CommandDefinition = {
   name: "vm list",
+  harmless: true,
   options: [MACHINES],
   examples: [{ line: "cairn vm list", text: "list the machines with their states" }],
   async run(context, input) {
@@ -110,6 +112,7 @@ export const list: CommandDefinition = {
 
 export const inspect: CommandDefinition = {
   name: "vm inspect",
+  harmless: true,
   arguments: [NAME],
   options: [MACHINES],
   examples: [{ line: "cairn vm inspect web", text: "show its hardware, and where its saved states are" }],

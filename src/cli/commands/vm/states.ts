@@ -15,6 +15,7 @@ import { hardwareOf, MACHINES, machinesOf, NAME } from "./place.ts";
 const SAVED = new VerbOptions(omit(SaveMachineOptions, "cause"));
 export const save: CommandDefinition = {
   name: "vm save",
+  harmless: true,
   arguments: [NAME],
   options: [...SAVED.definitions, MACHINES],
   examples: [{ line: 'cairn vm save web -m "before the upgrade"', text: "save it; the guest is paused for a moment" }],
