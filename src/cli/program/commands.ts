@@ -55,6 +55,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "list the save points that changed a path",
     load: () => import("../commands/looking/why.ts"),
   },
+  find: {
+    group: LOOK,
+    summary: "search names in all save points",
+    load: () => import("../commands/looking/find.ts"),
+  },
   status: {
     group: LOOK,
     summary: "show changes since the last save point",

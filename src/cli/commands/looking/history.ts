@@ -1,19 +1,21 @@
 import { existsSync } from "node:fs";
-import type { CommandDefinition } from "../../command.ts";
+import type { Client, PathInput } from "../../../contract/index.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { toWorkspacePath } from "../../context.ts";
-import { usage } from "../../input.ts";
-import { HistoryOptions } from "../../../contract/looking.ts";
+import { type Input, usage } from "../../input.ts";
+import { formatCount, plural } from "../../render/format.ts";
+import { HistoryOptions, WhyOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
+import { PATH_B64 } from "../../shown.ts";
 import { shortener } from "../../shorten.ts";
 
-const OPTIONS = new VerbOptions(pick(HistoryOptions, "all", "since", "until", "grep", "tag"), {
-  all: { text: "include undo points, and each save that changed nothing" },
-  since: { flags: "--since <time>" },
-  until: { flags: "--until <time>" },
-  tag: "--tag <tag>",
+const OPTIONS = new VerbOptions({
+  ...pick(WhyOptions, "limit"),
+  ...pick(HistoryOptions, "all", "since", "until", "grep", "tag", "skip", "changes"),
 });
+const DAYS = { flags: "--days", text: "count the points of each day instead" };
 
 export const command: CommandDefinition = {
   name: "history",
@@ -25,20 +27,16 @@ export const command: CommandDefinition = {
       completes: "files",
     },
   ],
-  options: [
-    { flags: "-n, --limit <count>", text: "at most this many; 0: all (default)" },
-    ...OPTIONS.definitions,
-    { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" },
-  ],
+  options: [...OPTIONS.definitions, DAYS, PATH_B64],
   examples: [
     { line: "cairn history -n 20", text: "the newest twenty; * marks the point that the folder is based on" },
     { line: "cairn history src/main.ts", text: "the points that changed one file" },
+    { line: "cairn history --days", text: "how many points each day has" },
     { line: "cairn history --since yesterday --until '2 hours ago'", text: "the points of a time span" },
   ],
   async run(context, input) {
-    const given = OPTIONS.read(context, input);
+    const { limit = 0, ...given } = OPTIONS.read(context, input);
     const options: HistoryOptions = { ...context.callOptions(), ...given };
-    const limit = input.count("limit") ?? 0;
     const encoded = input.text("pathB64");
     const word = input.argument(0);
     if (word !== undefined && /^-\d+$/.test(word))
@@ -48,6 +46,7 @@ export const command: CommandDefinition = {
     const client = await context.open(isFolder ? word : undefined);
     const words = word === undefined || isFolder ? [] : [word];
     const [path = ""] = context.workspacePaths(client, words, encoded === undefined ? [] : [encoded]);
+    if (input.flag("days")) return days(context, client, { input, path });
     if (path !== "") options.path = path;
     const result = await client.history(undefined, limit, options);
     return {
@@ -80,6 +79,27 @@ export const command: CommandDefinition = {
     };
   },
 };
+
+/** Counts the points of each day. Throws `usage` beside what lists points. */
+async function days(
+  context: Context,
+  client: Client,
+  { input, path }: { input: Input; path: PathInput },
+): Promise<Outcome> {
+  const others = ["limit", "since", "until", "grep", "tag", "skip"].some((name) => input.text(name) !== undefined);
+  if (others || path !== "" || input.flag("changes"))
+    throw usage("--days counts all points: of the other options only --all fits");
+  const found = await client.historyDays({ ...context.callOptions(), ...(input.flag("all") ? { all: true } : {}) });
+  return {
+    data: found,
+    paged: true,
+    async text() {
+      const { renderTable } = await import("../../render/table.ts");
+      const rows = found.days.map(({ day, points, newest }) => [day, formatCount(points), newest?.slice(0, 8) ?? ""]);
+      return [...(await renderTable(rows, [1])), plural(found.total, "save point")].join("\n");
+    },
+  };
+}
 
 /** Tells whether a word names a workspace, or what lies outside of the one that is looked at; else it is a path in that. */
 async function isWorkspace(context: Context, word: string): Promise<boolean> {
