@@ -24,15 +24,8 @@ import type { AdoptOptions, InitOptions, OpenOptions } from "../contract/care.ts
 import type { Client } from "../contract/index.ts";
 import type { Conversion, EngineType } from "../contract/words.ts";
 import { checkedQuota } from "./cleanup.ts";
-import {
-  convertAdopted,
-  engineOfNew,
-  placeOfPoints,
-  probeEngines,
-  probeReasons,
-  rememberReasons,
-  requireEngine,
-} from "./engine.ts";
+import { convertAdopted, engineOfNew, placeOfPoints, probeEngines, probeReasons, requireEngine } from "./engine.ts";
+import { rememberReasons } from "./engine-reasons.ts";
 import type { LibraryHand } from "./hand.ts";
 import { leftReleases, ownPolynomial, tellOfGone } from "../workspace/place/registry.ts";
 
