@@ -31,7 +31,6 @@ import { Removals } from "../workspace/points/held-trees.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/open/workspace.ts";
 import { IdleSealer } from "./idle-sealer.ts";
 import type { HowOpened, Hand, Opened } from "./hand.ts";
-import { sealNewest } from "./verify.ts";
 
 /** A verb of a workspace with any types. */
 type AnyVerb = Verb & (WorkspaceRow | ControlRow | FreeRow);
@@ -243,9 +242,10 @@ export class CairnClient {
       before: this.#idle?.close() ?? Promise.resolve(),
       onWarning: options.onWarning,
       seal: async (signal) =>
-        this.#inWorkspace(undefined, async (workspace) =>
-          sealNewest(workspace, { signal, lockTimeoutMs: 0, onWarning: options.onWarning }),
-        ),
+        this.#inWorkspace(undefined, async (workspace) => {
+          const { sealNewest } = await import("./verify.ts");
+          await sealNewest(workspace, { signal, lockTimeoutMs: 0, onWarning: options.onWarning });
+        }),
     });
   }
 
