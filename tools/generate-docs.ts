@@ -192,6 +192,20 @@ function jsonPage(): string {
   return page.replace(MADE, () => `<!-- made by \`npm run docs\` -->\n${jsonTables()}<!-- end -->`);
 }
 
+/** Keys that the tables of a page promise, each behind its command or object: `status: clean`, `SavePoint: tags`. */
+export function promisedKeys(page: string): Set<string> {
+  const keys = new Set<string>();
+  let object: string | undefined;
+  for (const line of page.slice(page.search(MADE)).split("\n")) {
+    object = /^### (\w+)$/.exec(line)?.[1] ?? object;
+    const [, first, rest] = /^\| `([^`]+)` \| (.*)/.exec(line) ?? [];
+    if (first === undefined) continue;
+    if (object === undefined) for (const [, key] of rest!.matchAll(/`(\w+)\??`: /g)) keys.add(`${first}: ${key}`);
+    else keys.add(`${object}: ${first.replace("?", "")}`);
+  }
+  return keys;
+}
+
 /** package.json with each man page: npm links none that it is given a folder of. */
 async function manifest(): Promise<string> {
   const before = JSON.parse(readFileSync(path.join(DOCS, "../package.json"), "utf8")) as object;
@@ -226,6 +240,14 @@ async function verbIndexes(): Promise<(readonly [string, string])[]> {
 
 if (import.meta.main) {
   const isCheck = process.argv.includes("--check");
+  const json = jsonPage();
+  const lost = [...promisedKeys(readFileSync(path.join(DOCS, "json.md"), "utf8")).difference(promisedKeys(json))];
+  if (lost.length > 0) {
+    console.log(
+      `docs/json.md promises keys that no schema has: ${lost.join(", ")}. Keep them, or delete their rows by hand`,
+    );
+    process.exit(1);
+  }
   const isWanted = ([name, wanted]: readonly [string, string]): boolean => {
     const file = path.join(DOCS, name);
     return existsSync(file) && readFileSync(file, "utf8") === wanted;
@@ -235,7 +257,7 @@ if (import.meta.main) {
   for (const [name, wanted] of [
     ...indexes,
     ["errors.md", errorPage(ERROR_TABLE)],
-    ["json.md", jsonPage()],
+    ["json.md", json],
     ["api.md", apiPage()],
     ["cli.md", await commandsPage()],
     ["../package.json", await manifest()],
