@@ -10,7 +10,7 @@ import type {
   WorkspaceRef,
 } from "../contract/words.ts";
 import type { Client } from "../contract/index.ts";
-import type { Verb } from "../contract/verb.ts";
+import type { Rights, Verb } from "../contract/verb.ts";
 import type { ControlId } from "../ids.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import {
@@ -38,7 +38,6 @@ type AnyVerb = Verb & (WorkspaceRow | ControlRow | FreeRow);
 interface WorkspaceRow {
   needs?: undefined;
   seals?: boolean | ((...given: unknown[]) => boolean);
-  reads?: boolean;
   run(hand: Hand, ...given: unknown[]): unknown;
 }
 
@@ -163,7 +162,7 @@ export class CairnClient {
     return verb.how === "stream" ? this.#stream(name, verb, given) : this.#answer(name, verb, given);
   }
 
-  async #answer(name: string | undefined, row: WorkspaceRow, given: unknown[]): Promise<unknown> {
+  async #answer(name: string | undefined, row: Rights & WorkspaceRow, given: unknown[]): Promise<unknown> {
     const work = async (workspace: Workspace): Promise<unknown> => {
       const hand = { workspace, parts: this.#options.parts };
       const isSealed = typeof row.seals === "function" ? row.seals(...given) : row.seals === true;
@@ -176,7 +175,7 @@ export class CairnClient {
       return await this.#with(name, work);
     } catch (error) {
       const isMoved = error instanceof CairnError && error.details?.["missing_pack"] !== undefined;
-      if (row.reads !== true || !isMoved) throw error;
+      if (row.looks !== true || !isMoved) throw error;
       return this.#with(name, work);
     }
   }
