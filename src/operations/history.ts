@@ -205,7 +205,7 @@ function isFiltered({ grep, tag, path, from, to }: Asked): boolean {
   return [grep, tag, path, from, to].some((each) => (each ?? null) !== null);
 }
 
-/** Which points are not hidden. Where the folder stands is shown whatever it is. */
+/** Returns the choice of points that are not hidden. The point that the folder is based on is always shown. */
 export function shownTo(workspace: Workspace, { all }: { all: boolean }): ListOptions {
   return all ? {} : { savesAnd: workspace.state().head };
 }

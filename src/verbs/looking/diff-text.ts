@@ -15,7 +15,6 @@ export const diffText = workspaceVerb({
   opensPaths: ({ b }) => (b ?? null) === null,
   givesContent: true,
   seals: true,
-  reads: true,
   run: async ({ workspace }, path, a, b, options) =>
     (await import("../../operations/looking/diff-text.ts")).diffText(workspace, path, [a, b ?? null], options),
 });

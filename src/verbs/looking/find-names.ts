@@ -18,7 +18,6 @@ export const findNames = workspaceVerb({
   looks: true,
   agents: ["ignoreCase", "limit", "all"],
   seals: true,
-  reads: true,
   run: async ({ workspace }, pattern, options) =>
     (await import("../../operations/looking/find-names.ts")).findNames(workspace, pattern, options),
 });

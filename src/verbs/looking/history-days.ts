@@ -9,7 +9,6 @@ export const historyDays = workspaceVerb({
   by: "writers",
   looks: true,
   agents: ["all"],
-  reads: true,
   run: async ({ workspace }, options) =>
     (await import("../../operations/looking/history-days.ts")).historyDays(workspace, options),
 });
