@@ -4,6 +4,8 @@ import type { CairnLibrary, Client } from "../../contract/index.ts";
 import { CairnError } from "../../errors.ts";
 import { OpenWorkspaces } from "./open-workspaces.ts";
 
+process.env["CAIRN_SOCKET"] = "none";
+
 interface Counted {
   workspaces: OpenWorkspaces;
   libraries: number;
