@@ -16,6 +16,8 @@ export interface CommandDefinition {
   examples: readonly Example[];
   /** The text is the answer that the caller asked for, so `-q` prints it too. */
   answers?: true;
+  /** It only looks or only adds, so it is proposed for a misspelt word, as is a command that answers. */
+  harmless?: true;
   /** All words after the first belong to a command that is run, its options too. */
   takesCommand?: true;
   /** Commands of a group: what comes next on the line. */

@@ -58,3 +58,16 @@ export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--control-dir <dir>", text: "path of the control directory, existing or new" },
   { flags: "--lock-timeout <time>", text: "how long to wait for another writer, e.g. 30s (default 10s)" },
 ];
+
+/** Options of a server. `secret`: what clients send to it; `file`: what they upload. */
+export function serverOptions({ listen, secret, file }: Readonly<Record<"listen" | "secret" | "file", string>>) {
+  return {
+    listen: { flags: "--listen <address>", text: `HOST:PORT; port 0: a free port (default ${listen})` },
+    noAuth: {
+      flags: "--no-auth",
+      text: `allow access without a ${secret} to every client that can reach the address`,
+    },
+    maxFileSize: { flags: "--max-file-size <size>", text: `largest ${file} to accept (default 1GiB)` },
+    check: { flags: "--check", text: "only check whether the server could start with these options" },
+  };
+}

@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import { CairnError } from "../errors.ts";
 
 type Argument = string | string[] | undefined;
@@ -58,10 +59,7 @@ export class Input {
   /** A whole number. */
   count(name: string): number | undefined {
     const value = this.text(name);
-    if (value === undefined) return undefined;
-    if (!/^-?\d{1,15}$/.test(value))
-      throw usage(`--${kebab(name)} must be a whole number; found ${JSON.stringify(value)}`);
-    return Number(value);
+    return value === undefined ? undefined : parseCount(value, `--${kebab(name)}`);
   }
 
   /** Bytes: `500M`, `2GiB`, `1000`. */
@@ -78,6 +76,12 @@ export function usage(message: string, hint?: string): CairnError {
 /** `crossMounts` as its option is called, without the dashes. */
 export function kebab(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** A whole number. */
+export function parseCount(text: string, what: string): number {
+  if (!/^-?\d{1,15}$/.test(text)) throw usage(`${what} must be a whole number; found ${JSON.stringify(text)}`);
+  return Number(text);
 }
 
 const SIZE_UNITS = ["", "k", "m", "g", "t"];
@@ -108,6 +112,31 @@ const SPAN = /^(?:\d+(?:y|m|w|d|h))+$/;
 export function checkSpan(text: string | undefined, what: string): string | undefined {
   if (text === undefined || SPAN.test(text)) return text;
   throw usage(`${what} must be a span of at least 1h, such as 12h, 30d, 2w or 1y6m; found ${JSON.stringify(text)}`);
+}
+
+/** Reads a percentage as a share from 0 to 1. */
+export function parseShare(text: string, what: string): number {
+  const match = /^(\d{1,3}(?:\.\d+)?)%?$/.exec(text);
+  if (match === null || Number(match[1]) > 100)
+    throw usage(
+      `${what} must be a percentage from 0 to 100; found ${JSON.stringify(text)}`,
+      "choose how much of each pack may be unused: 0 frees every unused byte, 100 repacks nothing",
+    );
+  return Number(match[1]) / 100;
+}
+
+/** Reads a part such as `3/30`. A percentage becomes a random part of about that size. */
+export function parsePart(text: string, what: string): { part: number; of: number } {
+  const percent = Number(/^(\d{1,3}(?:\.\d{1,6})?)%$/.exec(text)?.[1]);
+  if (percent > 0 && percent <= 100) {
+    const parts = Math.round(100 / percent);
+    return { part: randomInt(1, parts + 1), of: parts };
+  }
+  const match = /^(\d{1,9})\/(\d{1,9})$/.exec(text);
+  const [part, of] = [Number(match?.[1]), Number(match?.[2])];
+  if (match === null || part < 1 || part > of)
+    throw usage(`${what} must be n/m with n from 1 to m, or a percentage; found ${JSON.stringify(text)}`);
+  return { part, of };
 }
 
 /** Bytes of base64 text; wants the exact form, so that a typing error does not name another file. */

@@ -5,9 +5,7 @@ import { VerbOptions } from "./options.ts";
 import { formatBytes } from "./render/format.ts";
 
 /** The rules that keep something, in restic's words. */
-const RULES = new VerbOptions(BackupRetention.entries, {
-  keepTags: "--keep-tag <tag>",
-});
+const RULES = new VerbOptions(BackupRetention.entries);
 
 export const KEEP_OPTIONS = RULES.definitions;
 

@@ -1,23 +1,9 @@
-import type { GuardName } from "../contract/index.ts";
-import { type AnySchema, type Entries, type Notes, type Of, phraseOf } from "../contract/schema.ts";
+import { type AnySchema, type Entries, type Line, type Notes, type Of, phraseOf } from "../contract/schema.ts";
+import { splitTags as tagsOf } from "../formats/restic/snapshot.ts";
 import type { Context } from "./context.ts";
 import type { OptionDefinition } from "./definitions.ts";
-import { checkSpan, type Input, kebab, usage } from "./input.ts";
+import { checkSpan, type Input, kebab, parseCount, parsePart, parseShare, parseSize, usage } from "./input.ts";
 
-/**
- * Form of a member of a verb's options on the command line: its flags where they are not those of its name, another
- * text, the value of a flag that stands for one, or the function that reads its text. Null: it is no option.
- */
-type Said<Value> = string | Otherwise | (Otherwise & { parse: Parse<Value> }) | null;
-/** Makes the member's value of the option's text, or an item of a list of each text. */
-type Parse<Value> = (text: string, context: Context) => Value extends readonly (infer Item)[] ? Item : Value;
-
-interface Otherwise {
-  flags?: string;
-  text?: string;
-  value?: unknown;
-  values?: readonly string[];
-}
 type Members<E extends Entries> = { -readonly [Name in keyof E]?: NonNullable<Of<E[Name]>> };
 type Schema = AnySchema & Notes & { wrapped?: Schema; item?: Schema; options?: readonly string[] };
 
@@ -34,9 +20,7 @@ const PLACEHOLDERS: Readonly<Record<string, string>> = {
 interface Member extends OptionDefinition {
   name: string;
   schema: Schema;
-  /** what a flag stands for */
-  value: unknown;
-  parse: Parse<unknown> | undefined;
+  line: Line;
 }
 
 /** Options of a command that are members of its verb's options. */
@@ -44,44 +28,41 @@ export class VerbOptions<E extends Entries> {
   readonly definitions: readonly OptionDefinition[];
   readonly #members: readonly Member[];
 
-  constructor(entries: E, said: { readonly [Name in keyof E]?: Said<NonNullable<Of<E[Name]>>> } = {}) {
+  constructor(entries: E) {
     this.#members = Object.entries(entries).flatMap(([name, given]) => {
-      if (said[name] === null || OF_EVERY_CALL.includes(name)) return [];
-      const {
-        flags,
-        text,
-        value = true,
-        parse,
-        ...more
-      }: Otherwise & { parse?: Parse<unknown> } = typeof said[name] === "string"
-        ? { flags: said[name] }
-        : (said[name] ?? {});
+      if (OF_EVERY_CALL.includes(name)) return [];
       let schema = given as Schema;
+      const { line: lines = [{}] } = schema;
       while (schema.wrapped !== undefined) schema = schema.wrapped;
-      const values = more.values ?? schema.options ?? schema.item?.options;
-      return [
-        {
+      return lines.map((line) => {
+        const flags = line.flags ?? defaultFlags(name, schema);
+        const repeat = schema.item !== undefined && line.split !== true && flags.includes("<");
+        const values = line.values ?? (line.split === true ? undefined : (schema.options ?? schema.item?.options));
+        return {
           name,
           schema,
-          value,
-          parse,
-          flags: flags ?? defaultFlags(name, schema),
-          text: `${text ?? phraseOf(given)}${schema.item === undefined ? "" : "; may be repeated"}`,
-          repeat: schema.item !== undefined,
-          ...(values === undefined || value !== true ? {} : { values }),
-        },
-      ];
+          line,
+          flags,
+          text: `${line.text ?? phraseOf(given)}${repeat ? "; may be repeated" : ""}`,
+          repeat,
+          ...(values === undefined || line.value !== undefined ? {} : { values }),
+        };
+      });
     });
     this.definitions = this.#members;
   }
 
   /** The members that the line gives. Throws `usage` for a value that the verb does not know. */
   read(context: Context, input: Input): Members<E> {
-    const found = this.#members.flatMap((member) => {
-      const value = read(context, input, member);
-      return value === undefined ? [] : [[member.name, value]];
-    });
-    return Object.fromEntries(found) as Members<E>;
+    const found = new Map<string, { flags: string; value: unknown }>();
+    for (const { name, flags, ...member } of this.#members) {
+      const value = read(context, input, { name, flags, ...member });
+      if (value === undefined) continue;
+      const other = found.get(name);
+      if (other !== undefined) throw usage(`${other.flags} and ${flags} exclude each other`);
+      found.set(name, { flags, value });
+    }
+    return Object.fromEntries([...found].map(([name, { value }]) => [name, value])) as Members<E>;
   }
 }
 
@@ -90,51 +71,39 @@ function defaultFlags(name: string, schema: Schema): string {
   return `--${kebab(name)} <${schema.options === undefined ? (PLACEHOLDERS[schema.as ?? ""] ?? "text") : "how"}>`;
 }
 
-function read(context: Context, input: Input, { flags, schema, value, parse }: Member): unknown {
-  const option = /--(?:no-)?([\w-]+)/.exec(flags)![1]!;
+function read(context: Context, input: Input, { flags, schema, line }: Member): unknown {
+  const option = longName(flags);
   const key = option.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+  const { value = true } = line;
   if (flags.startsWith("--no-")) return input.denied(key) ? value : undefined;
   if (!flags.includes("<")) return input.flag(key) ? value : undefined;
-  const check = (each: string, { options }: Schema): string => {
-    if (options === undefined || options.includes(each)) return each;
-    throw usage(`--${option} must be one of ${options.join(", ")}; found ${JSON.stringify(each)}`);
-  };
-  if (schema.item !== undefined) {
-    const list = input.list(key).map((each) => parse?.(each, context) ?? check(each, schema.item!));
-    return list.length === 0 ? undefined : list;
-  }
   const text = input.text(key);
-  if (text === undefined) return undefined;
-  if (parse !== undefined) return parse(text, context);
-  switch (schema.as) {
-    case "size":
-      return input.size(key);
-    case "count or all":
-      return text === "unlimited" ? text : input.count(key);
-    case "count":
-      return input.count(key);
-    case "span":
-      return checkSpan(text, `--${option}`);
-    case "place":
-      return context.place(text);
-    default:
-      return schema.type === "number" ? input.count(key) : check(text, schema);
-  }
+  const { item } = schema;
+  if (item === undefined) return text === undefined ? undefined : valueOf(context, text, { schema, option });
+  const given = line.split === true ? text?.split(",").filter((word) => word !== "") : input.list(key);
+  if (given === undefined || (given.length === 0 && line.split !== true)) return undefined;
+  return given.map((each) => valueOf(context, each, { schema: item, option }));
 }
 
-const GUARDED: Readonly<Record<GuardName, string>> = {
-  home: "a home directory",
-  nested: "a folder inside or above another workspace",
-  git: "a .git directory",
-  space: "a disk that may be too small",
-  holders: "processes with open files that cannot be listed",
-  unmounted: "a folder whose own disk is not mounted",
-};
+/** The name of an option without dashes and without `no-`. */
+export function longName(flags: string): string {
+  return /--(?:no-)?([\w-]+)/.exec(flags)![1]!;
+}
 
-/** `--allow` of a command that has these guards. */
-export function guards(...values: readonly GuardName[]): Otherwise {
-  const each = values.map((value) => `${value} (${GUARDED[value]})`);
-  return { flags: "--allow <guard>", text: `override a guard: ${each.join(", ")}`, values };
+/** Reads the text of an option, or of an item of a list, as its schema says. */
+function valueOf(context: Context, text: string, { schema, option }: { schema: Schema; option: string }): unknown {
+  const { as, type, options, item } = schema;
+  const what = `--${option}`;
+  if (item !== undefined) return tagsOf(text);
+  if (as === "size" || as === "rate") return parseSize(text, what);
+  if (as === "span") return checkSpan(text, what);
+  if (as === "share") return parseShare(text, what);
+  if (as === "part") return parsePart(text, what);
+  if (as === "place") return context.place(text);
+  if (as === "count or all" && text === "unlimited") return text;
+  if (as === "count or all" || type === "number") return parseCount(text, what);
+  if (options === undefined || options.includes(text)) return text;
+  throw usage(`${what} must be one of ${options.join(", ")}; found ${JSON.stringify(text)}`);
 }
 
 /** Tags as somebody types them: several with commas, as restic reads them. A tag has none in it. */

@@ -4,6 +4,8 @@ import type { Context } from "./context.ts";
 import { EXIT_PARTLY } from "./envelope.ts";
 import { shortener } from "./shorten.ts";
 
+export const PLAN = { flags: "--plan", text: "print what would be done, and do nothing" };
+
 /** Prints what `restore` and `undo` did. `method`: as it was asked for. */
 export function restoreOutcome(
   context: Context,

@@ -9,11 +9,14 @@ import type { OptionDefinition } from "./definitions.ts";
 import { parseBase64, usage } from "./input.ts";
 import type { Input } from "./input.ts";
 
-/** Option of the two verbs that show something; below it `NAME[:PATH]`, and a file's bytes as the outcome. */
-
 export const RECURSIVE: OptionDefinition = {
   flags: "-R, --recursive",
   text: "list everything below the path, one entry a line, instead of printing a file",
+};
+
+export const PATH_B64: OptionDefinition = {
+  flags: "--path-b64 <base64>",
+  text: "the path, for a name that is not UTF-8",
 };
 
 /**

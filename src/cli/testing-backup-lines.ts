@@ -65,7 +65,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["receipt show x", /unknown command 'show'/],
   ["backup forget -r x", /needs snapshots or a rule/],
   ["backup forget 1a2b --keep-last 1 -r x", /not both/],
-  ["backup forget --keep-last 1 --group-by moon -r x", /--group-by must be of/],
+  ["backup forget --keep-last 1 --group-by moon -r x", /--group-by must be one of/],
   ["backup prune --max-unused 200 -r x", /percentage/],
   ["backup copy -r x", /--to-repo/],
   ["backup repair moon -r x", /must be of index, packs or snapshots/],

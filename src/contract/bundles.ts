@@ -52,10 +52,13 @@ export type ExtractBundleResult = Of<typeof ExtractBundleResult>;
 
 export const ConvertBundleOptions = object({
   ...CallOptions.entries,
-  layout: opt(oneOf(["A", "B", "C"], "layout of the new bundle: `A`, `B` or `C` (default)")),
+  layout: opt(oneOf(["A", "B", "C"], "layout of the new bundle: `A`, `B` or `C` (default)"), "--layout <name>"),
   withoutVectors: opt(flag("leave out the vectors; needed for layout A, which cannot hold any")),
-  leaveOut: opt(list(text(), "leave out these paths of the bundle, and everything below them")),
-  sessionsTo: opt(text("move sessions to this user: `viking://session/ID` becomes `viking://user/USER/sessions/ID`")),
+  leaveOut: opt(list(text(), "leave out these paths of the bundle, and everything below them"), "--leave-out <path>"),
+  sessionsTo: opt(
+    text("move sessions to this user: `viking://session/ID` becomes `viking://user/USER/sessions/ID`"),
+    "--sessions-to <user>",
+  ),
 });
 export type ConvertBundleOptions = Of<typeof ConvertBundleOptions>;
 export const ConvertBundleResult = object({ path: text("absolute"), ...facts });

@@ -28,7 +28,9 @@ import {
 export const DoctorOptions = object({
   ...WorkspaceCallOptions.entries,
   repair: opt(flag("make the repairs that the findings name under `repair`")),
-  breakLocks: opt(flag("take over another host's lock, even if its heartbeat cannot be checked")),
+  breakLocks: opt(flag("take over another host's lock, even if its heartbeat cannot be checked"), {
+    text: "take over another host's lock; use it only if you know that the host is down",
+  }),
 });
 export type DoctorOptions = Of<typeof DoctorOptions>;
 export const Finding = object({
@@ -59,7 +61,7 @@ export type StoreInfo = Of<typeof StoreInfo>;
 
 export const InspectOptions = object({
   ...CallOptions.entries,
-  passwordFile: opt(place("file with the password, for a store outside a control directory")),
+  passwordFile: opt(place("file with the password, for a store outside a control directory"), "--password-file <file>"),
 });
 export type InspectOptions = Of<typeof InspectOptions>;
 export const InspectResult = object({
@@ -73,17 +75,22 @@ export type InspectResult = Of<typeof InspectResult>;
 
 // --------------------------------------------------------------------------------- setting up, releasing
 
+const ADOPTED = "override a guard; later saves are then not refused because of the folder's place";
 export const InitOptions = object({
   ...CallOptions.entries,
-  name: opt(text("the workspace's name: 1 to 60 letters, digits, `-`, `_`; default: the folder's name")),
+  name: opt(text("the workspace's name: 1 to 60 letters, digits, `-`, `_`; default: the folder's name"), {
+    flags: "--name <name>",
+    text: "name for the folder in listings; default: the folder's name (the workspace itself is called `main`)",
+  }),
   engineType: opt(
     about(
       EngineType,
       "how points hold content; default: the best engine that works; `btrfs-snapshot` converts a plain folder on btrfs into a subvolume in place",
     ),
+    "--engine <engine>",
   ),
-  quotaBytes: opt(size("size to which saves may grow the store; default: no limit")),
-  allow: allow("override a guard; later saves are then not refused because of the folder's place"),
+  quotaBytes: opt(size("size to which saves may grow the store; default: no limit"), "--quota <size>"),
+  allow: allow(ADOPTED, ["home", "nested", "git", "space", "holders"]),
 });
 export type InitOptions = Of<typeof InitOptions>;
 const ControlOptions = object({
@@ -95,17 +102,21 @@ export const OpenOptions = object({
   released: opt(flag("open a folder again that was released, if its points are found")),
 });
 export type OpenOptions = Of<typeof OpenOptions>;
-export const AdoptOptions = object({ ...InitOptions.entries, ...ControlOptions.entries });
+export const AdoptOptions = object({
+  ...InitOptions.entries,
+  allow: allow(ADOPTED, ["home", "nested", "git"]),
+  ...ControlOptions.entries,
+});
 export type AdoptOptions = Of<typeof AdoptOptions>;
 export const RelocateOptions = object({
   ...ControlOptions.entries,
-  allow: allow("override a guard for the new path: `home`, `nested`, `git`"),
+  allow: allow("override a guard for the new path: `home`, `nested`, `git`", ["home", "nested", "git"]),
 });
 export type RelocateOptions = Of<typeof RelocateOptions>;
 
 export const EngineOptions = object({
   ...CallOptions.entries,
-  allow: allow("`holders`: convert even if the processes with open files cannot be listed"),
+  allow: allow("`holders`: convert even if the processes with open files cannot be listed", ["holders"]),
   plain: opt(flag("with `reflink-copy`: convert a subvolume back into a plain folder, in place")),
 });
 export type EngineOptions = Of<typeof EngineOptions>;

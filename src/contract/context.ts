@@ -16,9 +16,12 @@ export type EmbeddingProvider = Of<typeof EmbeddingProvider>;
 
 export const InitContextOptions = object({
   ...CallOptions.entries,
-  embedding: opt(EmbeddingProvider),
-  model: opt(text("model name at the endpoint")),
-  baseUrl: opt(text("the endpoint's URL, up to and including `/v1`; its key is read from CAIRN_EMBEDDING_KEY")),
+  embedding: opt(EmbeddingProvider, "--embedding <provider>"),
+  model: opt(text("model name at the endpoint"), "--model <name>"),
+  baseUrl: opt(
+    text("the endpoint's URL, up to and including `/v1`; its key is read from CAIRN_EMBEDDING_KEY"),
+    "--base-url <url>",
+  ),
   dimensions: opt(count("length of the endpoint's vectors; default: ask the endpoint")),
 });
 export type InitContextOptions = Of<typeof InitContextOptions>;
@@ -62,8 +65,8 @@ export type AddToContextResult = Of<typeof AddToContextResult>;
 
 export const ListContextOptions = object({
   ...CallOptions.entries,
-  recursive: opt(flag("list subfolders too")),
-  all: opt(flag("list hidden files too: abstracts and overviews")),
+  recursive: opt(flag("list subfolders too"), "-r, --recursive"),
+  all: opt(flag("list hidden files too: abstracts and overviews"), "-a, --all"),
 });
 export type ListContextOptions = Of<typeof ListContextOptions>;
 export const ContextEntry = object({
@@ -89,10 +92,11 @@ export const ReadContextResult = object({
 });
 export type ReadContextResult = Of<typeof ReadContextResult>;
 
+const under = { under: opt(text("only at or below this URI"), "--under <uri>") };
 export const FindInContextOptions = object({
   ...CallOptions.entries,
-  under: opt(text("only at or below this URI")),
-  limit: opt(count("at most this many results; default 10")),
+  ...under,
+  limit: opt(count("at most this many results; default 10"), "-n, --limit <count>"),
   mode: opt(
     oneOf(["both", "semantic", "words"], "search by meaning (`semantic`), by words (`words`), or `both` (default)"),
   ),
@@ -113,7 +117,6 @@ export type FindInContextResult = Of<typeof FindInContextResult>;
 export const RemoveFromContextResult = object({ uri: text(), files: number() });
 export type RemoveFromContextResult = Of<typeof RemoveFromContextResult>;
 
-const under = { under: opt(text("only at or below this URI")) };
 export const ReindexContextOptions = object({
   ...CallOptions.entries,
   ...under,
@@ -148,8 +151,8 @@ const Layout = oneOf(
 );
 export const ExportBundleOptions = object({
   ...CallOptions.entries,
-  layout: opt(Layout),
-  includeVectors: opt(flag("include the vectors, for a store with the same embedding model")),
+  layout: opt(Layout, "--layout <name>"),
+  includeVectors: opt(flag("include the vectors, for a store with the same embedding model"), "--vectors"),
 });
 export type ExportBundleOptions = Of<typeof ExportBundleOptions>;
 export const ExportBundleResult = object({
@@ -173,8 +176,8 @@ const bringing = {
       "`auto` (default): use the bundle's vectors if they fit the store's model; `recompute`: compute them again; `require`: fail unless the bundle's vectors fit",
     ),
   ),
-  paths: opt(list(text(), "only these paths of the bundle, and everything below them")),
-  dryRun: opt(flag("check the whole bundle, and report what would be done")),
+  paths: opt(list(text(), "only these paths of the bundle, and everything below them"), "--path <path>"),
+  dryRun: opt(flag("check the whole bundle, and report what would be done"), "-n, --dry-run"),
 };
 export const ImportBundleOptions = object({ ...CallOptions.entries, ...bringing });
 export type ImportBundleOptions = Of<typeof ImportBundleOptions>;

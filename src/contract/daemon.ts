@@ -114,8 +114,17 @@ export const TokenOptions = object({
       ["agent", "person"],
       "`agent` (default): can save, compare, restore and fork, but cannot delete data or change settings; `person`: has all rights of its creator",
     ),
+    {
+      flags: "--agent",
+      text: "the token can save, compare, restore and fork, but cannot delete data (default)",
+      value: "agent",
+    },
+    { flags: "--person", text: "the token has all your rights", value: "person" },
   ),
-  workspaces: opt(some(place(), "restrict the token to this folder; an `agent` token needs at least one")),
+  workspaces: opt(
+    some(place(), "restrict the token to this folder; an `agent` token needs at least one"),
+    "--workspace <dir>",
+  ),
   expires: opt(span("how long the token is valid, from 1h to 366d; default 30d")),
   name: opt(text("purpose of the token, at most 200 characters")),
 });

@@ -1,4 +1,4 @@
-import { flag, number, object, type Of, oneOf, opt, orNull, pick, place, rows, text } from "./schema.ts";
+import { flag, named, number, object, type Of, oneOf, opt, orNull, pick, place, rows, text } from "./schema.ts";
 import { CallOptions, Holder, NamedPath } from "./words.ts";
 
 /** Verbs of single SQLite databases, which other programs may have open. */
@@ -70,8 +70,12 @@ export type DatabaseList = Of<typeof DatabaseList>;
 const integrityCheck = () => opt(flag("run SQLite's integrity_check on the image, which takes as long as reading it"));
 export const CaptureDatabaseOptions = object({
   ...CallOptions.entries,
-  to: place("the file to write; it appears under its name once it is complete and durable"),
-  checkpoint: opt(flag("default true; false: do not write to the database or its log, and use SQLite's backup API")),
+  to: named(place("the file to write; it appears under its name once it is complete and durable"), "--to <file>"),
+  checkpoint: opt(flag("default true; false: do not write to the database or its log, and use SQLite's backup API"), {
+    flags: "--no-checkpoint",
+    text: "do not write to the database or its log, and use SQLite's backup API",
+    value: false,
+  }),
   overwrite: opt(flag("replace an existing file")),
   integrityCheck: integrityCheck(),
 });
@@ -100,7 +104,7 @@ export type CaptureDatabaseResult = Of<typeof CaptureDatabaseResult>;
 
 export const RestoreDatabaseOptions = object({
   ...CallOptions.entries,
-  to: place("the database to replace or create"),
+  to: named(place("the database to replace or create"), "--to <database>"),
   throughSqlite: opt(
     flag("write into the existing database through SQLite, so that processes that have it open see the new content"),
   ),

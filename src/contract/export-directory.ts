@@ -24,7 +24,10 @@ export const ImportDirectoryOptions = object({
   ...CallOptions.entries,
   isTar: opt(flag("the source is a tar file of an export directory")),
   isClone: opt(flag("create an independent workspace, without a record of its origin")),
-  name: opt(text("name of the new workspace; default: the exported workspace's name, or for a clone the folder's")),
+  name: opt(
+    text("name of the new workspace; default: the exported workspace's name, or for a clone the folder's"),
+    "--name <name>",
+  ),
   allow: allow("override a guard"),
 });
 export type ImportDirectoryOptions = Of<typeof ImportDirectoryOptions>;

@@ -102,7 +102,10 @@ export const DiffEntry = object({
   size_after: opt(number()),
 });
 export type DiffEntry = Of<typeof DiffEntry>;
-export const DiffOptions = object({ ...WorkspaceCallOptions.entries, paths: opt(some(PathInput, "only these paths")) });
+export const DiffOptions = object({
+  ...WorkspaceCallOptions.entries,
+  paths: opt(some(PathInput, "only these paths"), { flags: "--path <path>", text: "only this path" }),
+});
 export type DiffOptions = Of<typeof DiffOptions>;
 export const DiffResult = object({
   from: pointId(),
@@ -141,7 +144,9 @@ export const DiffDatabaseResult = object({
 export type DiffDatabaseResult = Of<typeof DiffDatabaseResult>;
 export const DiffDatabaseOptions = object({
   ...WorkspaceCallOptions.entries,
-  limit: opt(count("list at most this many rows of each kind and table; default 10; all are counted")),
+  limit: opt(count("list at most this many rows of each kind and table; default 10; all are counted"), {
+    text: "with --sql: rows shown of each kind and table (default 10)",
+  }),
 });
 export type DiffDatabaseOptions = Of<typeof DiffDatabaseOptions>;
 
@@ -158,11 +163,14 @@ export type ShowResult = Of<typeof ShowResult>;
 export const HistoryOptions = object({
   ...CallOptions.entries,
   grep: opt(text("only points whose message, tags or cause contain this text (case is ignored)")),
-  tag: opt(text("only points with this tag")),
-  since: opt(text("only points of this time or later, for example `yesterday`, `2 hours ago`, `2026-11-23 14:00`")),
-  until: opt(text("only points of this time or earlier")),
+  tag: opt(text("only points with this tag"), "--tag <tag>"),
+  since: opt(
+    text("only points of this time or later, for example `yesterday`, `2 hours ago`, `2026-11-23 14:00`"),
+    "--since <time>",
+  ),
+  until: opt(text("only points of this time or earlier"), "--until <time>"),
   path: opt(about(PathInput, "only points that changed this path")),
-  all: opt(flag("include undo points")),
+  all: opt(flag("include undo points"), { text: "include undo points, and each save that changed nothing" }),
 });
 export type HistoryOptions = Of<typeof HistoryOptions>;
 export const HistoryResult = object({
@@ -188,7 +196,7 @@ export const EntryChange = object({
 export type EntryChange = Of<typeof EntryChange>;
 export const WhyOptions = object({
   ...WorkspaceCallOptions.entries,
-  limit: opt(count("at most this many; 0: all (default)")),
+  limit: opt(count("at most this many; 0: all (default)"), "-n, --limit <count>"),
 });
 export type WhyOptions = Of<typeof WhyOptions>;
 export const WhyResult = object({
@@ -255,6 +263,7 @@ export const BackupRetention = strict(
     keepWithinYearly: opt(span("keep the last of each year within this span")),
     keepTags: opt(
       list(text(), "keep everything with all of these tags, separated by commas; '': everything without tags"),
+      "--keep-tag <tag>",
     ),
   },
   "restic's rules; days, weeks, months and years are counted in the local time zone",
@@ -265,8 +274,8 @@ export const Retention = strict({
   keepUndo: opt(
     strict(
       {
-        count: opt(count("keep this many of the newest undo points; default 20")),
-        within: opt(span("also keep the undo points younger than this; default 30d")),
+        count: opt(count("keep this many of the newest undo points; default 20"), "--keep-undo <count>"),
+        within: opt(span("also keep the undo points younger than this; default 30d"), "--keep-undo-within <span>"),
       },
       "for undo points; no other rule applies to them",
     ),
@@ -275,6 +284,7 @@ export const Retention = strict({
     size(
       "remove the oldest points until the store is at most this large (500M, 20GiB), even if another rule would keep them; points that a tag keeps, pinned points, undo points and points of the last day stay",
     ),
+    "--max-size <size>",
   ),
   maxAge: opt(
     span(
@@ -287,7 +297,10 @@ export type Retention = Of<typeof Retention>;
 export const CleanupOptions = object({
   ...WorkspaceCallOptions.entries,
   retention: opt(about(Retention, "default: the policy; without a policy only undo points are removed")),
-  only: opt(some(text(), "remove exactly these points, instead of applying rules; a pinned point is `refused`")),
+  only: opt(some(text(), "remove exactly these points, instead of applying rules; a pinned point is `refused`"), {
+    flags: "--only",
+    text: "remove exactly the named points, e.g. points with a secret",
+  }),
 });
 export type CleanupOptions = Of<typeof CleanupOptions>;
 export const CleanupReason = object({
@@ -360,13 +373,14 @@ export type PolicyResult = Of<typeof PolicyResult>;
 export const PolicyEdit = strict(
   {
     retention: opt(orNull(Retention)),
-    quotaBytes: opt(orNull(size("size to which saves may grow the store"))),
+    quotaBytes: opt(orNull(size("size to which saves may grow the store")), "--quota <size>"),
     keptTrees: opt(
       orNull(
         number(
           "for how many of the newest sealed points to keep the clone, so that a restore can swap the whole folder at once: 0 to 10 000; default 8",
         ),
       ),
+      "--keep-trees <count>",
     ),
   },
   "an absent member stays as it is; null removes the setting",

@@ -53,14 +53,17 @@ export const CreateMachineOptions = object({
   ...CallOptions.entries,
   description: opt(text()),
   image: opt(place("disk image (raw or qcow2) for the first disk; it is copied")),
-  disks: opt(list(size(), "size of a disk; with an image, the first size is that of the image's disk")),
+  disks: opt(
+    list(size(), "size of a disk; with an image, the first size is that of the image's disk"),
+    "--disk <size>",
+  ),
   kernel: opt(place("kernel to boot directly; it is copied")),
   initrd: opt(place("initramfs for the kernel; it is copied")),
   append: opt(text("the kernel's command line")),
   cpus: opt(count("number of CPUs; default 1")),
   memory: opt(size("memory in whole MiB; default 256 MiB")),
   cpu: opt(text("QEMU's CPU model; default Nehalem")),
-  nics: opt(list(text(), "`user`, or the name of an existing tap device")),
+  nics: opt(list(text(), "`user`, or the name of an existing tap device"), "--nic <network>"),
   start: opt(flag("boot the machine after creating it")),
 });
 export type CreateMachineOptions = Of<typeof CreateMachineOptions>;
@@ -68,7 +71,10 @@ export type CreateMachineOptions = Of<typeof CreateMachineOptions>;
 export const StopMachineOptions = object({
   ...CallOptions.entries,
   force: opt(flag("power off at once; data that the guest has not written is lost")),
-  deadlineMs: opt(count("milliseconds to wait for the guest before powering off; default 30 000")),
+  deadlineMs: opt(
+    count("milliseconds to wait for the guest before powering off; default 30 000"),
+    "--deadline-ms <count>",
+  ),
 });
 export type StopMachineOptions = Of<typeof StopMachineOptions>;
 export const StopMachineResult = object({
@@ -89,8 +95,8 @@ export type RemoveMachineOptions = Of<typeof RemoveMachineOptions>;
 
 export const SaveMachineOptions = object({
   ...CallOptions.entries,
-  message: opt(message("description of this state")),
-  tags: opt(list(text(), "a tag")),
+  message: opt(message("description of this state"), "-m, --message <text>"),
+  tags: opt(list(text(), "a tag"), "-t, --tag <tag>"),
   cause: opt(about(Cause, "what led to the point; default: a person")),
 });
 export type SaveMachineOptions = Of<typeof SaveMachineOptions>;
@@ -110,12 +116,12 @@ export type ExportMachineOptions = Of<typeof ExportMachineOptions>;
 
 const source = {
   point: opt(text("MACHINE or MACHINE@POINT: a saved state of a machine in the same folder")),
-  fromDirectory: opt(place("an export directory, instead of a save point")),
+  fromDirectory: opt(place("an export directory, instead of a save point"), "--from-dir <dir>"),
 };
 export const CloneMachineOptions = object({
   ...CallOptions.entries,
   ...source,
-  nics: opt(list(text(), "`user` or a tap device for each network device, instead of the source's")),
+  nics: opt(list(text(), "`user` or a tap device for each network device, instead of the source's"), "--nic <network>"),
 });
 export type CloneMachineOptions = Of<typeof CloneMachineOptions>;
 const brought = {
@@ -129,7 +135,7 @@ export type CloneMachineResult = Of<typeof CloneMachineResult>;
 export const RestoreMachineOptions = object({
   ...CallOptions.entries,
   point: opt(text("a save point of the machine, e.g. `latest`")),
-  fromDirectory: opt(place("an export directory, instead of a save point")),
+  fromDirectory: opt(place("an export directory, instead of a save point"), "--from-dir <dir>"),
   force: opt(flag("accept a directory with the state of another machine too")),
 });
 export type RestoreMachineOptions = Of<typeof RestoreMachineOptions>;

@@ -47,27 +47,37 @@ const duration = () => number("milliseconds");
 
 export const SaveOptions = object({
   ...WorkspaceCallOptions.entries,
-  message: opt(message("description of this state")),
-  tags: opt(list(text(), "a tag")),
-  id: opt(text("your own id for the point: a word that no other point of the workspace has as id or tag")),
+  message: opt(message("description of this state"), "-m, --message <text>"),
+  tags: opt(list(text(), "a tag"), "-t, --tag <tag>"),
+  id: opt(text("your own id for the point: a word that no other point of the workspace has as id or tag"), "--id <id>"),
   cause: opt(
     about(Cause, 'what led to the point, for example {"kind":"tool_call","tool":"bash"}; default {"kind":"person"}'),
+    "--cause <json>",
   ),
   onDetached: opt(
     oneOf(
       ["continue", "refuse"],
       "`refuse`: fail with `detached` if the folder is based on an older point than the latest",
     ),
+    {
+      flags: "--refuse-detached",
+      text: "fail if the folder is based on an older point than the latest",
+      value: "refuse",
+    },
   ),
   skipUnchanged: opt(flag("make no point if nothing changed; the answer is head")),
   reread: opt(flag("read every file, even if its size and times are unchanged")),
-  exclude: opt(list(text(), "leave out paths that match this pattern, as in .cairnignore, or this whole path")),
+  exclude: opt(
+    list(text(), "leave out paths that match this pattern, as in .cairnignore, or this whole path"),
+    "--exclude <pattern>",
+  ),
   excludeCaches: opt(flag("leave out the content of folders that have a CACHEDIR.TAG file")),
   excludeIfPresent: opt(
     list(
       text(),
       "leave out the content of folders that contain NAME, except NAME itself; with :HEADER only if that file begins with HEADER",
     ),
+    "--exclude-if-present <name[:header]>",
   ),
   excludeLargerThan: opt(size("leave out files larger than this (100M, 2GiB)")),
   crossMounts: opt(flag("include other file systems mounted inside the folder")),
@@ -82,9 +92,14 @@ export const SaveOptions = object({
       text(),
       "DATABASE=FOLDER: rows of DATABASE name files in FOLDER; read the folder after the database, and list files that are missing by then",
     ),
+    "--with <db=folder>",
   ),
-  secrets: opt(flag("false: leave out files that look like credentials")),
-  allow: allow("override a guard"),
+  secrets: opt(flag("false: leave out files that look like credentials"), {
+    flags: "--no-secrets",
+    text: "leave out files that look like credentials",
+    value: false,
+  }),
+  allow: allow("override a guard", ["home", "nested", "git", "space", "holders", "unmounted"]),
 });
 export type SaveOptions = Of<typeof SaveOptions>;
 
@@ -152,9 +167,11 @@ export const RestoreOptions = object({
     ),
   ),
   keepPresent: opt(flag("keep entries that the target does not have")),
-  to: opt(place("restore into this absent or empty folder; the workspace is not changed")),
+  to: opt(place("restore into this absent or empty folder; the workspace is not changed"), "--to <dir>"),
   allow: allow(
     "`space` (with `to`) skips the check for free space; `unmounted` restores into the empty mount point of a disk that is not mounted",
+    ["space", "unmounted"],
+    "space (with --to): skip the check for free space; unmounted: restore even if the folder's own disk is not mounted",
   ),
   ...why,
 });
@@ -202,15 +219,26 @@ export const RestorePlan = object({
 });
 export type RestorePlan = Of<typeof RestorePlan>;
 
+export const tagEdit = {
+  add: opt(list(text(), "tags to add")),
+  remove: opt(list(text(), "a tag to remove"), {
+    flags: "-r, --remove <tag>",
+    text: "tags to remove, separated by commas",
+  }),
+};
+
 // ------------------------------------------------------------------------------------- fork, view, run
 
 export const ForkOptions = object({
   ...WorkspaceCallOptions.entries,
-  name: opt(text("the new workspace's name; default: the folder's name, made unique; `main` with `standalone`")),
+  name: opt(
+    text("the new workspace's name; default: the folder's name, made unique; `main` with `standalone`"),
+    "--name <name>",
+  ),
   standalone: opt(
     flag("give the fork its own control directory, at the default path, so that it does not need the original"),
   ),
-  allow: allow("override a guard"),
+  allow: allow("override a guard", ["home", "nested", "git", "space"]),
 });
 export type ForkOptions = Of<typeof ForkOptions>;
 export const ForkResult = object({
@@ -235,8 +263,8 @@ export type ViewLease = Of<typeof ViewLease>;
 
 export const RunOptions = object({
   ...WorkspaceCallOptions.entries,
-  message: opt(message("message for both points")),
-  tags: opt(list(text(), "a tag for both points")),
+  message: opt(message("message for both points"), "-m, --message <text>"),
+  tags: opt(list(text(), "a tag for both points"), "-t, --tag <tag>"),
   cause: opt(record("keys to add to the cause of the second point")),
   cwd: opt(place("working directory of the command, absolute; default: the workspace")),
   stdout: opt(oneOf(["inherit", "stderr"], "`stderr`: send the command's stdout to Cairn's stderr; default `inherit`")),

@@ -4,14 +4,18 @@ import {
   custom,
   flag,
   list,
+  named,
   number,
   object,
   type Of,
   oneOf,
   opt,
   orNull,
+  part,
   place,
+  rate,
   rows,
+  share,
   some,
   strict,
   text,
@@ -38,10 +42,17 @@ export const snapshot = () => text("a snapshot: id, prefix, `latest`, or a save 
 // -------------------------------------------------------------------------------------- open, keys, locks
 
 export const TransferLimits = object({
-  uploadRate: opt(number("limit for uploads, in bytes a second")),
-  downloadRate: opt(number("limit for downloads, in bytes a second")),
+  uploadRate: opt(rate("limit for uploads, in bytes a second"), {
+    flags: "--limit-upload <rate>",
+    text: "maximum upload rate in bytes a second, e.g. 5MiB",
+  }),
+  downloadRate: opt(rate("limit for downloads, in bytes a second"), {
+    flags: "--limit-download <rate>",
+    text: "maximum download rate in bytes a second",
+  }),
   connections: opt(
     number("maximum number of concurrent requests; default at most 5 to a `rest:` server and 16 to an `s3:` server"),
+    { flags: "--connections <n>", text: "maximum number of concurrent requests; default 5 (rest:), 16 (s3:)" },
   ),
 });
 export type TransferLimits = Of<typeof TransferLimits>;
@@ -62,7 +73,10 @@ export type Compression = Of<typeof Compression>;
 export const RepositoryOptions = object(
   {
     ...CallOptions.entries,
-    repository: place("the repository: `/path`, `local:/path`, or the URL of another storage"),
+    repository: named(place("the repository: `/path`, `local:/path`, or the URL of another storage"), {
+      flags: "-r, --repo <repository>",
+      text: "/path, sftp:user@host:/path, s3:https://host/bucket, rest:https://host/ (also CAIRN_REPOSITORY); default: the folder's repository, set by `backup use`",
+    }),
     password: password("the repository's password; a function is called only when the password is needed"),
     env: opt(
       custom<Environment>(
@@ -75,8 +89,13 @@ export const RepositoryOptions = object(
       ),
     ),
     limits: opt(TransferLimits),
-    compression: opt(Compression),
-    packSize: opt(number("target size of new packs in bytes, 4 to 128 MiB; default 16 MiB")),
+    compression: opt(Compression, {
+      text: "compression of new data: auto or fastest (as in the workspace's store), better, max, or off (also RESTIC_COMPRESSION)",
+    }),
+    packSize: opt(number("target size of new packs in bytes, 4 to 128 MiB; default 16 MiB"), {
+      flags: "--pack-size <MiB>",
+      text: "target size of new packs, 4 to 128; default 16 (also RESTIC_PACK_SIZE)",
+    }),
     soon: opt(
       oneOf(["verify", "restore"], "the call that will come first: its threads start while the key is derived"),
     ),
@@ -110,13 +129,19 @@ export const RepositoryKeys = object({
 export type RepositoryKeys = Of<typeof RepositoryKeys>;
 export const AgeKeyOptions = object({
   ...CallOptions.entries,
-  recipients: list(text(), "`age1…`; each recipient alone can decrypt the file"),
-  file: place("the new file"),
+  recipients: named(list(text(), "`age1…`; each recipient alone can decrypt the file"), {
+    flags: "--age-recipient <recipient>",
+    text: "add: generate a random password, encrypted for this recipient (age1…)",
+  }),
+  file: named(place("the new file"), {
+    flags: "--age-output <file>",
+    text: "add: new file for the encrypted password",
+  }),
 });
 export type AgeKeyOptions = Of<typeof AgeKeyOptions>;
 export const UnlockOptions = object({
   ...CallOptions.entries,
-  all: opt(flag("remove all locks, even locks in use: a process that holds one may lose its work")),
+  all: opt(flag("remove all locks, even locks in use: a process that holds one may lose its work"), "--remove-all"),
 });
 export type UnlockOptions = Of<typeof UnlockOptions>;
 export const UnlockResult = object({
@@ -155,14 +180,15 @@ export const VerifyBackupOptions = object({
   restoreCheck: opt(
     flag("also restore the snapshots (default: the newest), read the result back, check its databases, and remove it"),
   ),
-  scratch: opt(place("folder for the test restore; default: in the user's cache directory")),
-  subset: opt(
-    object(
-      { part: number(), of: number() },
-      "read only part n of m of the packs; the m parts together cover all packs",
-    ),
+  scratch: opt(place("folder for the test restore; default: in the user's cache directory"), "--scratch <dir>"),
+  subset: opt(part("read only part n of m of the packs; the m parts together cover all packs"), {
+    flags: "--subset <part>",
+    text: "read only part n/m of the packs (the m parts together cover all packs), or a random share such as 10%",
+  }),
+  jobs: opt(
+    number("number of concurrent pack downloads (1 to 64) and of threads (at most 8); default 16 and 2"),
+    "--jobs <n>",
   ),
-  jobs: opt(number("number of concurrent pack downloads (1 to 64) and of threads (at most 8); default 16 and 2")),
   throwOnDamage: throwOnDamage(),
 });
 export type VerifyBackupOptions = Of<typeof VerifyBackupOptions>;
@@ -219,6 +245,7 @@ export type SnapshotGrouping = Of<typeof SnapshotGrouping>;
 const PruneCare = {
   allow: opt(
     list(oneOf(["empty"]), "override a guard of the prune: `empty` a repository that has packs but lists no snapshot"),
+    "--allow <guard>",
   ),
   instant: opt(
     flag("free the data of missing snapshots at once, even if they have been missing for less than 24 hours"),
@@ -226,7 +253,10 @@ const PruneCare = {
 };
 export const PruneBackupsOptions = object({
   ...CallOptions.entries,
-  maxUnused: opt(number("repack a pack if more than this share of it is unused; default 0.05")),
+  maxUnused: opt(share("repack a pack if more than this share of it is unused; default 0.05"), {
+    flags: "--max-unused <percent>",
+    text: "repack a pack if more than this percentage of it is unused; default 5",
+  }),
   ...PruneCare,
   dryRun: dryRun("only report what would be freed"),
 });
@@ -263,7 +293,11 @@ export const ForgetBackupsOptions = object({
   ...SnapshotFilter.entries,
   snapshots: opt(some(text(), "forget exactly these snapshots, instead of applying rules; also unreadable snapshots")),
   retention: opt(about(BackupRetention, "rules, applied to each group separately")),
-  groupBy: opt(list(SnapshotGrouping, "what to group snapshots by; default host and paths")),
+  groupBy: opt(list(SnapshotGrouping, "what to group snapshots by; default host and paths"), {
+    flags: "--group-by <what>",
+    text: "group snapshots by any of host,paths,tags (default host,paths; empty: one group)",
+    split: true,
+  }),
   prune: opt(flag("also prune: free unused data")),
   ...PruneCare,
   dryRun: dryRun("only report which snapshots would be removed, and why"),
@@ -351,9 +385,12 @@ export const FindInBackupsOptions = object({
   ...SnapshotChoice.entries,
   object: opt(
     oneOf(["blob", "tree", "pack"], "search for the object of this type whose id, or id prefix, is the pattern"),
+    { flags: "--blob", text: "the pattern is a blob's id: find the files that contain it", value: "blob" },
+    { flags: "--tree", text: "the pattern is a tree's id: find the directories with this tree", value: "tree" },
+    { flags: "--pack", text: "the pattern is a pack's id: find the entries that need the pack", value: "pack" },
   ),
-  ignoreCase: opt(flag("ignore upper and lower case in names")),
-  limit: opt(number("at most this many; default 10000")),
+  ignoreCase: opt(flag("ignore upper and lower case in names"), "-i, --ignore-case"),
+  limit: opt(number("at most this many; default 10000"), "-n, --limit <count>"),
 });
 export type FindInBackupsOptions = Of<typeof FindInBackupsOptions>;
 export const FoundInBackup = object({
@@ -408,6 +445,7 @@ export const ReadBackupOptions = object({
       ["tar"],
       "give an archive of the entry, for a folder with everything below it, instead of a file's bytes: `tar` in pax format",
     ),
+    "--archive <format>",
   ),
 });
 export type ReadBackupOptions = Of<typeof ReadBackupOptions>;
@@ -464,9 +502,18 @@ export type KeptRepository = Of<typeof KeptRepository>;
 export const KeptRepositoryEdit = strict(
   {
     repository: opt(place("a new repository; settings of the former one are removed")),
-    passwordFile: opt(orNull(place())),
-    passwordCommand: opt(orNull(text())),
-    ageIdentity: opt(orNull(place())),
+    passwordFile: opt(orNull(place()), {
+      flags: "--password-file <file>",
+      text: "file with the repository's password (also CAIRN_PASSWORD_FILE)",
+    }),
+    passwordCommand: opt(orNull(text()), {
+      flags: "--password-command <command>",
+      text: "command that prints the repository's password (also CAIRN_PASSWORD_COMMAND)",
+    }),
+    ageIdentity: opt(orNull(place()), {
+      flags: "--age-identity <file>",
+      text: "age identity file that decrypts the password file (also CAIRN_AGE_IDENTITY)",
+    }),
     retention: opt(orNull(BackupRetention)),
   },
   "an absent member stays as it is; null removes it",

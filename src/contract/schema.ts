@@ -16,13 +16,39 @@ export interface Notes {
   /** a phrase that says what the value is */
   readonly about?: string;
   /** how text becomes the value, and what a shell completes */
-  readonly as?: "callback" | "signal" | "place" | "path" | "size" | "count" | "count or all" | "span";
+  readonly as?:
+    | "callback"
+    | "signal"
+    | "place"
+    | "path"
+    | "size"
+    | "rate"
+    | "count"
+    | "count or all"
+    | "span"
+    | "share"
+    | "part";
   /** the TypeScript type that declarations print, where the schema does not show it */
   readonly prints?: string;
   /** the schema that this one is, but for its phrase */
   readonly original?: object;
   /** a list that the library takes and never changes */
   readonly frozen?: boolean;
+  /** options of the command, where they are not one that the member's name and type make */
+  readonly line?: readonly Line[];
+}
+
+/** An option of a command that gives a member of a verb's options. */
+export interface Line {
+  /** as commander writes it: `-m, --message <text>`; default: by the member's name and type */
+  readonly flags?: string;
+  /** default: the schema's phrase */
+  readonly text?: string;
+  /** the value that the flag stands for; default `true` */
+  readonly value?: unknown;
+  readonly values?: readonly string[];
+  /** the text has the items of a list, with commas between them */
+  readonly split?: true;
 }
 
 function noted<S extends object>(schema: S, notes: Notes): S {
@@ -38,6 +64,11 @@ export function about<S extends object>(schema: S, phrase: string): S {
 export function phraseOf(schema: v.GenericSchema): string {
   const { about: phrase, wrapped } = schema as unknown as Notes & { wrapped?: v.GenericSchema };
   return phrase ?? (wrapped === undefined ? "" : phraseOf(wrapped));
+}
+
+/** The schema with its options of the command, or with its flags alone. */
+export function named<S extends object>(schema: S, ...line: readonly (string | Line)[]): S {
+  return { ...schema, line: line.map((each) => (typeof each === "string" ? { flags: each } : each)) };
 }
 
 /** A value of a type that only code can check; `wanted` is what an error says. */
@@ -66,6 +97,13 @@ export const number = (phrase?: string) => noted(v.number("a number"), { about: 
 export const count = (phrase?: string) => noted(v.number("a number"), { about: phrase, as: "count" });
 /** Bytes; on the command line `500M` or `2GiB`. */
 export const size = (phrase?: string) => noted(v.number("a number"), { about: phrase, as: "size" });
+/** Bytes a second; on the command line as a size. */
+export const rate = (phrase?: string) => noted(v.number("a number"), { about: phrase, as: "rate" });
+/** A share from 0 to 1; on the command line a percentage. */
+export const share = (phrase?: string) => noted(v.number("a number"), { about: phrase, as: "share" });
+/** One of several equal parts; on the command line `n/m`, or a percentage for any part of that size. */
+export const part = (phrase?: string) =>
+  noted(v.object({ part: number(), of: number() }, "an object"), { about: phrase, as: "part" });
 /** A time span such as `30d` or `1y6m`. */
 export const span = (phrase?: string) =>
   custom<string>("string", "anything", () => true, { about: phrase, as: "span" });
@@ -113,7 +151,9 @@ export function some<S extends v.GenericSchema>(of: S, phrase?: string) {
 /** A list in a result. */
 export const rows = <S extends v.GenericSchema>(of: S, phrase?: string) =>
   noted(v.array(of, "a list"), { about: phrase });
-export const opt = <S extends v.GenericSchema>(of: S) => v.optional(of);
+/** A member that may be left out, with its options of the command. */
+export const opt = <S extends v.GenericSchema>(of: S, ...line: readonly (string | Line)[]) =>
+  line.length === 0 ? v.optional(of) : named(v.optional(of), ...line);
 export const orNull = <S extends v.GenericSchema>(of: S) => v.nullable(of);
 
 /** An object by its members. Members that it does not name are left out. */

@@ -5,6 +5,7 @@ import {
   flag,
   list,
   message,
+  named,
   number,
   object,
   type Of,
@@ -21,6 +22,7 @@ import {
 import { DatabaseProof } from "./databases.ts";
 import { RestoreResult, SaveOptions, Secrets } from "./points.ts";
 import {
+  allow,
   CallOptions,
   Incomplete,
   LeftOut,
@@ -59,13 +61,14 @@ export const BackupSnapshot = object({
 export type BackupSnapshot = Of<typeof BackupSnapshot>;
 
 export const SnapshotFilter = object({
-  paths: opt(list(text(), "only snapshots of this folder, or of all of several folders")),
-  hosts: opt(list(text(), "only snapshots of this host, or of any of several hosts")),
+  paths: opt(list(place(), "only snapshots of this folder, or of all of several folders"), "--path <path>"),
+  hosts: opt(list(text(), "only snapshots of this host, or of any of several hosts"), "--host <name>"),
   tags: opt(
     list(
       list(text()),
       "only snapshots with all tags of this list, separated by commas, or of any of several lists; '': snapshots without tags",
     ),
+    "-t, --tag <tags>",
   ),
 });
 export type SnapshotFilter = Of<typeof SnapshotFilter>;
@@ -75,7 +78,7 @@ export const SnapshotChoice = object({
 });
 export type SnapshotChoice = Of<typeof SnapshotChoice>;
 
-export const dryRun = (phrase: string) => opt(flag(phrase));
+export const dryRun = (phrase: string, help?: string) => opt(flag(phrase), help === undefined ? {} : { text: help });
 const duration = () => number("milliseconds");
 
 export const UnreadableSnapshot = object({ snapshot_id: text(), reason: text() });
@@ -99,17 +102,30 @@ export const BackupList = object({
 export type BackupList = Of<typeof BackupList>;
 
 const ofSnapshot = {
-  tags: opt(list(text(), "tags for the snapshot, separated by commas")),
-  hostname: opt(text("host name to record; default: the host that made the point")),
+  tags: opt(list(text(), "tags for the snapshot, separated by commas"), "-t, --tag <tags>"),
+  hostname: opt(text("host name to record; default: the host that made the point"), {
+    flags: "--host <name>",
+    text: "host name to record instead of this machine's name (also RESTIC_HOST)",
+  }),
   skipIfUnchanged: opt(flag("make no snapshot if the newest one of the same host and path has the same content")),
-  jobs: opt(number("number of concurrent pack uploads (1 to 64) and of threads (at most 8); default 4 and 2")),
-  dryRun: dryRun("only report what would be transferred"),
+  jobs: opt(
+    number("number of concurrent pack uploads (1 to 64) and of threads (at most 8); default 4 and 2"),
+    "--jobs <n>",
+  ),
+  dryRun: dryRun(
+    "only report what would be transferred",
+    "only report what would be transferred of the last save point; saves nothing and adopts no folder",
+  ),
 };
 export const CreateBackupOptions = object({
   ...WorkspaceCallOptions.entries,
   point: opt(text("the save point to back up; default: the current folder, which is saved first if it changed")),
-  save: opt(flag("false: back up head without saving, with a warning if the folder has changed since")),
-  message: opt(message("message of the save point that is made first")),
+  save: opt(flag("false: back up head without saving, with a warning if the folder has changed since"), {
+    flags: "--no-save",
+    text: "back up head without saving, and report how far the folder has changed since",
+    value: false,
+  }),
+  message: opt(message("message of the save point that is made first"), "-m, --message <text>"),
   ...pick(
     SaveOptions,
     "exclude",
@@ -121,15 +137,15 @@ export const CreateBackupOptions = object({
     "databases",
     "secrets",
     "with",
-    "allow",
   ),
+  allow: allow("override a guard", ["home", "nested", "git", "space", "unmounted"]),
   ...ofSnapshot,
 });
 export type CreateBackupOptions = Of<typeof CreateBackupOptions>;
 export const StreamBackupOptions = object({
   ...CallOptions.entries,
   ...ofSnapshot,
-  filename: opt(text("name or path of the file in the snapshot; default `stdin`")),
+  filename: opt(text("name or path of the file in the snapshot; default `stdin`"), "--stdin-filename <name>"),
 });
 export type StreamBackupOptions = Of<typeof StreamBackupOptions>;
 export const PathsBackupOptions = object({
@@ -195,9 +211,12 @@ export type StreamBackupResult = Of<typeof StreamBackupResult>;
 export const TagBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotChoice.entries,
-  add: opt(list(text(), "tags to add, separated by commas")),
-  remove: opt(list(text(), "tags to remove, separated by commas")),
-  set: opt(list(text(), "replace all tags by these, separated by commas")),
+  add: opt(list(text(), "tags to add, separated by commas"), "--add <tags>"),
+  remove: opt(list(text(), "tags to remove, separated by commas"), "--remove <tags>"),
+  set: opt(list(text(), "replace all tags by these, separated by commas"), {
+    flags: "--set <tags>",
+    text: "replace all tags by these; '': remove all",
+  }),
   dryRun: dryRun("only report which snapshots would be tagged"),
 });
 export type TagBackupsOptions = Of<typeof TagBackupsOptions>;
@@ -220,7 +239,9 @@ export type TagBackupsResult = Of<typeof TagBackupsResult>;
 export const RepairSnapshotsOptions = object({
   ...CallOptions.entries,
   snapshots: opt(some(text(), "only these snapshots; default: all")),
-  forget: opt(flag("forget the old snapshots")),
+  forget: opt(flag("forget the old snapshots"), {
+    text: "snapshots: forget the old snapshots once the new ones are written",
+  }),
   plan: opt(flag("only report what would be done")),
 });
 export type RepairSnapshotsOptions = Of<typeof RepairSnapshotsOptions>;
@@ -258,9 +279,12 @@ export const PathPattern = custom<PathPattern>(
 export const RewriteBackupsOptions = object({
   ...CallOptions.entries,
   ...SnapshotChoice.entries,
-  exclude: list(
-    PathPattern,
-    "remove paths that match, with everything below them: a name, the end of a path, or a whole path",
+  exclude: named(
+    list(
+      PathPattern,
+      "remove paths that match, with everything below them: a name, the end of a path, or a whole path",
+    ),
+    "--exclude <pattern>",
   ),
   forget: opt(flag("forget the old snapshots")),
   dryRun: dryRun("only report what would be removed"),
@@ -288,7 +312,7 @@ export type RewriteBackupsResult = Of<typeof RewriteBackupsResult>;
 
 export const RecoverBackupsOptions = object({
   ...CallOptions.entries,
-  hostname: opt(text("host name to record; default: this machine's name")),
+  hostname: opt(text("host name to record; default: this machine's name"), "--host <name>"),
   dryRun: dryRun("only report what would be made"),
 });
 export type RecoverBackupsOptions = Of<typeof RecoverBackupsOptions>;
@@ -330,8 +354,9 @@ export const PathChoice = object({
   ),
   include: opt(
     some(PathPattern, "only paths that match (a name, the end of a path, or a whole path), and everything below them"),
+    "--include <pattern>",
   ),
-  exclude: opt(list(PathPattern, "leave out paths that match, and everything below them")),
+  exclude: opt(list(PathPattern, "leave out paths that match, and everything below them"), "--exclude <pattern>"),
 });
 export type PathChoice = Of<typeof PathChoice>;
 export const ProofSource = oneOf(
@@ -342,14 +367,19 @@ export type ProofSource = Of<typeof ProofSource>;
 const restoring = {
   ...PathChoice.entries,
   latestOf: opt(about(SnapshotFilter, "choose `latest` only among these snapshots")),
-  jobs: opt(number("number of threads that read and write; default 2")),
+  jobs: opt(number("number of threads that read and write; default 2"), "--jobs <n>"),
   prove: opt(
     flag(
       "read the restored files again, even if only a part of the snapshot is restored; default: for whole snapshots",
     ),
+    { flags: "--no-prove", text: "do not read the restored files again", value: false },
+    {},
   ),
-  proveFrom: opt(ProofSource),
-  receipt: opt(place("also write the signed receipt to this new file, outside of the target")),
+  proveFrom: opt(ProofSource, {
+    flags: "--prove-from <where>",
+    text: "like --prove, reading from disk (default) or memory (faster, but proves nothing about the disk)",
+  }),
+  receipt: opt(place("also write the signed receipt to this new file, outside of the target"), "--receipt <file>"),
   sparse: opt(flag("write zeros as holes, in files for which the snapshot does not record holes")),
   dryRun: dryRun("only report how much would be written, or for a restore in place what would change"),
 };
@@ -366,6 +396,7 @@ export const RestoreBackupOptions = object({
       Overwrite,
       "restore into a folder that is not empty: existing entries are kept (`never`), replaced if size, times, mode, a link's target, or for root the owner differ (`if-changed`), or replaced (`always`); other entries stay",
     ),
+    "--overwrite <when>",
   ),
 });
 export type RestoreBackupOptions = Of<typeof RestoreBackupOptions>;
@@ -416,7 +447,9 @@ export type RestoreBackupResult = Of<typeof RestoreBackupResult>;
 export const RestoreInPlaceOptions = object({
   ...WorkspaceCallOptions.entries,
   ...restoring,
-  keepPresent: opt(flag("keep entries that the snapshot does not have")),
+  keepPresent: opt(flag("keep entries that the snapshot does not have"), {
+    text: "with --in-place: keep entries that the snapshot does not have",
+  }),
 });
 export type RestoreInPlaceOptions = Of<typeof RestoreInPlaceOptions>;
 export const RestoreInPlaceResult = object({
@@ -432,7 +465,7 @@ export type RestoreInPlaceResult = Of<typeof RestoreInPlaceResult>;
 
 export const VerifyReceiptOptions = object({
   ...CallOptions.entries,
-  key: opt(text("require this signer: a public key in base64 or hex, or a file with one")),
+  key: opt(text("require this signer: a public key in base64 or hex, or a file with one"), "--key <key>"),
 });
 export type VerifyReceiptOptions = Of<typeof VerifyReceiptOptions>;
 export const VerifyReceiptResult = object({

@@ -40,7 +40,19 @@ export const GuardName = oneOf(
   "a guard to override: `home` a home directory, `nested` a folder inside or above another workspace, `git` a folder inside `.git`, `space` less free space than estimated, `holders` processes with open files that cannot be listed, `unmounted` the empty mount point of a disk that is not mounted",
 );
 export type GuardName = Of<typeof GuardName>;
-export const allow = (phrase: string) => opt(list(GuardName, phrase));
+const GUARDED: Readonly<Record<GuardName, string>> = {
+  home: "a home directory",
+  nested: "a folder inside or above another workspace",
+  git: "a .git directory",
+  space: "a disk that may be too small",
+  holders: "processes with open files that cannot be listed",
+  unmounted: "a folder whose own disk is not mounted",
+};
+/** Guards to override; `values` are those of the command, whose help is `help` or lists them. */
+export const allow = (phrase: string, values: readonly GuardName[] = [], help?: string) => {
+  const text = help ?? `override a guard: ${values.map((value) => `${value} (${GUARDED[value]})`).join(", ")}`;
+  return opt(list(GuardName, phrase), { flags: "--allow <guard>", text, values });
+};
 
 /** A path as text, or its raw bytes where it is not UTF-8. */
 export type PathInput = string | Uint8Array;

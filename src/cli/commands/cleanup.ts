@@ -1,8 +1,8 @@
 import { append } from "../../append.ts";
 import { CairnError } from "../../errors.ts";
 import { KEPT_TREES, storedRetention } from "../../formats/records/policy.ts";
-import type { CleanupOptions, CleanupPlan, CleanupResult, Client, PolicyResult } from "../../contract/index.ts";
-import { PolicyEdit, Retention } from "../../contract/looking.ts";
+import type { CleanupPlan, CleanupResult, Client, PolicyResult } from "../../contract/index.ts";
+import { CleanupOptions, PolicyEdit, Retention } from "../../contract/looking.ts";
 import { pick } from "../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -14,15 +14,11 @@ import { VerbOptions } from "../options.ts";
 import { formatBytes } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
 
-const UNDO = new VerbOptions(Retention.entries.keepUndo.wrapped.entries, {
-  count: "--keep-undo <count>",
-  within: "--keep-undo-within <span>",
-});
-const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"), { maxBytes: "--max-size <size>" });
-const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"), {
-  quotaBytes: "--quota <size>",
-  keptTrees: "--keep-trees <count>",
-});
+/** A flag: the points are arguments. */
+const ONLY = new VerbOptions(pick(CleanupOptions, "only"));
+const UNDO = new VerbOptions(Retention.entries.keepUndo.wrapped.entries);
+const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"));
+const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"));
 
 export const command: CommandDefinition = {
   name: "cleanup",
@@ -30,7 +26,7 @@ export const command: CommandDefinition = {
   options: [
     { flags: "--plan", text: "print what would be removed and why, and remove nothing" },
     { flags: "--run <id>", text: "run a plan; refused if the points have changed since" },
-    { flags: "--only", text: "remove exactly the named points, e.g. points with a secret" },
+    ...ONLY.definitions,
     { flags: "--anywhere", text: "with --only: find the points in all workspaces" },
     { flags: "--force", text: "with --only: remove pinned points too" },
     ...KEEP_OPTIONS,

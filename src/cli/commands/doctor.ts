@@ -4,12 +4,11 @@ import type { CommandDefinition, Outcome } from "../command.ts";
 import { DoctorOptions } from "../../contract/care.ts";
 import { VerbOptions } from "../options.ts";
 
-const OPTIONS = new VerbOptions(DoctorOptions.entries, {
-  breakLocks: { text: "take over another host's lock; use it only if you know that the host is down" },
-});
+const OPTIONS = new VerbOptions(DoctorOptions.entries);
 
 export const command: CommandDefinition = {
   name: "doctor",
+  harmless: true,
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
   options: OPTIONS.definitions,
   examples: [

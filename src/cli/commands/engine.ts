@@ -4,15 +4,17 @@ import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
 import { printable } from "../render/format.ts";
 import { EngineOptions } from "../../contract/care.ts";
-import { EngineType } from "../../contract/words.ts";
-import { guards, VerbOptions } from "../options.ts";
+import { allow, EngineType } from "../../contract/words.ts";
+import { VerbOptions } from "../options.ts";
 
 const ENGINES = EngineType.options;
-const OPTIONS = new VerbOptions(EngineOptions.entries, {
-  allow: {
-    ...guards("holders"),
-    text: "with set: holders: convert the folder even if the processes with open files cannot be listed",
-  },
+const OPTIONS = new VerbOptions({
+  ...EngineOptions.entries,
+  allow: allow(
+    "",
+    ["holders"],
+    "with set: holders: convert the folder even if the processes with open files cannot be listed",
+  ),
 });
 
 export const command: CommandDefinition = {

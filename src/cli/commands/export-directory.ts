@@ -11,12 +11,14 @@ import { VerbOptions } from "../options.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 
 const NEW = { name: "<new>", text: "the new folder, absent or empty", completes: "folders" } as const;
-const NAMED = new VerbOptions(pick(ImportDirectoryOptions, "name"), { name: "--name <name>" });
+const NAMED = new VerbOptions(pick(ImportDirectoryOptions, "name"));
 const FROM = [
   { flags: "--from-dir <dir>", text: "an export directory that `cairn export` wrote" },
   { flags: "--from-tar <file>", text: "a tar file of an export directory, instead of --from-dir" },
   ...NAMED.definitions,
 ];
+
+export const TO_DIRECTORY = { flags: "--to-dir <dir>", text: "the export directory to write, absent or empty" };
 
 /** Reads which of two options says the place; exactly one has to. */
 function placeOf(input: Input, way: "to" | "from", hint?: string): { place: string; isTar: boolean } {
@@ -35,10 +37,7 @@ export function exported({ style }: Context, { files, bytes, path }: ExportPoint
 export const exportCommand: CommandDefinition = {
   name: "export",
   arguments: [{ name: "<point>", text: "a save point", completes: "points" }],
-  options: [
-    { flags: "--to-dir <dir>", text: "the export directory to write, absent or empty" },
-    { flags: "--to-tar <file>", text: "write one tar file instead of a directory" },
-  ],
+  options: [TO_DIRECTORY, { flags: "--to-tar <file>", text: "write one tar file instead of a directory" }],
   examples: [
     {
       line: "cairn export head --to-dir /mnt/share/app",

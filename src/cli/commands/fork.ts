@@ -2,13 +2,10 @@ import type { CommandDefinition } from "../command.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 import { ForkOptions } from "../../contract/points.ts";
-import { guards, VerbOptions } from "../options.ts";
+import { VerbOptions } from "../options.ts";
 import { shortener } from "../shorten.ts";
 
-const OPTIONS = new VerbOptions(ForkOptions.entries, {
-  name: "--name <name>",
-  allow: guards("home", "nested", "git", "space"),
-});
+const OPTIONS = new VerbOptions(ForkOptions.entries);
 
 export const command: CommandDefinition = {
   name: "fork",

@@ -3,17 +3,9 @@ import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
 import { printable } from "../render/format.ts";
 import { InitOptions } from "../../contract/care.ts";
-import { guards, VerbOptions } from "../options.ts";
+import { VerbOptions } from "../options.ts";
 
-const OPTIONS = new VerbOptions(InitOptions.entries, {
-  name: {
-    flags: "--name <name>",
-    text: "name for the folder in listings; default: the folder's name (the workspace itself is called `main`)",
-  },
-  engineType: "--engine <engine>",
-  quotaBytes: "--quota <size>",
-  allow: guards("home", "nested", "git", "space", "holders"),
-});
+const OPTIONS = new VerbOptions(InitOptions.entries);
 
 export const command: CommandDefinition = {
   name: "init",

@@ -3,9 +3,7 @@ import { formatCount, printable } from "../render/format.ts";
 import { InspectOptions } from "../../contract/care.ts";
 import { VerbOptions } from "../options.ts";
 
-const OPTIONS = new VerbOptions(InspectOptions.entries, {
-  passwordFile: "--password-file <file>",
-});
+const OPTIONS = new VerbOptions(InspectOptions.entries);
 
 export const command: CommandDefinition = {
   name: "inspect",

@@ -2,9 +2,9 @@ import type { CommandDefinition } from "../command.ts";
 import { printable } from "../render/format.ts";
 import { RelocateOptions } from "../../contract/care.ts";
 import { pick } from "../../contract/schema.ts";
-import { guards, VerbOptions } from "../options.ts";
+import { VerbOptions } from "../options.ts";
 
-const OPTIONS = new VerbOptions(pick(RelocateOptions, "allow"), { allow: guards("home", "nested", "git") });
+const OPTIONS = new VerbOptions(pick(RelocateOptions, "allow"));
 
 export const command: CommandDefinition = {
   name: "relocate",

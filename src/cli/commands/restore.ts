@@ -2,19 +2,14 @@ import { statSync } from "node:fs";
 import { printable, shellQuote } from "../render/format.ts";
 import type { CommandDefinition } from "../command.ts";
 import { usage } from "../input.ts";
-import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
+import { PLAN, planOutcome, restoreOutcome } from "../restore-outcome.ts";
+import { PATH_B64 } from "../shown.ts";
 import { tellingOfHooks } from "./agent/lost-hooks.ts";
 import { RestoreOptions } from "../../contract/points.ts";
 import { omit } from "../../contract/schema.ts";
-import { guards, VerbOptions } from "../options.ts";
+import { VerbOptions } from "../options.ts";
 
-const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause"), {
-  to: "--to <dir>",
-  allow: {
-    ...guards("space", "unmounted"),
-    text: "space (with --to): skip the check for free space; unmounted: restore even if the folder's own disk is not mounted",
-  },
-});
+const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause"));
 
 export const command: CommandDefinition = {
   name: "restore",
@@ -27,10 +22,10 @@ export const command: CommandDefinition = {
     { name: "[path...]", text: "restore only these paths, relative to the current folder", completes: "files" },
   ],
   options: [
-    { flags: "--plan", text: "print what would be done, and do nothing" },
+    PLAN,
     ...OPTIONS.definitions,
     {
-      flags: "--path-b64 <base64>",
+      ...PATH_B64,
       text: "a path from the workspace's root whose name is not UTF-8; may be repeated",
       repeat: true,
     },

@@ -5,10 +5,7 @@ import { pick } from "../../contract/schema.ts";
 import { VerbOptions, withTags } from "../options.ts";
 import { shortener } from "../shorten.ts";
 
-const OPTIONS = new VerbOptions(pick(RunOptions, "message", "tags"), {
-  message: "-m, --message <text>",
-  tags: "-t, --tag <tag>",
-});
+const OPTIONS = new VerbOptions(pick(RunOptions, "message", "tags"));
 
 export const command: CommandDefinition = {
   name: "run",

@@ -6,28 +6,14 @@ import { EXIT_PARTLY } from "../envelope.ts";
 import { EXCLUDE_FILE_OPTION, readExcludes } from "../exclude-files.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
-import { guards, VerbOptions, withTags } from "../options.ts";
+import { VerbOptions, withTags } from "../options.ts";
 import { shortener } from "../shorten.ts";
 
-const OPTIONS = new VerbOptions(SaveOptions.entries, {
-  message: "-m, --message <text>",
-  tags: "-t, --tag <tag>",
-  id: "--id <id>",
-  cause: "--cause <json>",
-  exclude: "--exclude <pattern>",
-  excludeIfPresent: "--exclude-if-present <name[:header]>",
-  onDetached: {
-    flags: "--refuse-detached",
-    text: "fail if the folder is based on an older point than the latest",
-    value: "refuse",
-  },
-  with: "--with <db=folder>",
-  secrets: { flags: "--no-secrets", text: "leave out files that look like credentials", value: false },
-  allow: guards("home", "nested", "git", "space", "holders", "unmounted"),
-});
+const OPTIONS = new VerbOptions(SaveOptions.entries);
 
 export const command: CommandDefinition = {
   name: "save",
+  harmless: true,
   arguments: [
     {
       name: "[dir]",

@@ -5,6 +5,7 @@ import { ContextStore } from "../../context/store.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
+import { serverOptions } from "../definitions.ts";
 import { type Input, usage } from "../input.ts";
 import { aborted } from "../process-signal.ts";
 import { printable } from "../render/format.ts";
@@ -18,18 +19,20 @@ const KEY_VARIABLE = "CAIRN_CONTEXT_KEY";
 /** A client would rather wait than be told that somebody else is at it. */
 const WAIT_MS = 60_000;
 const UPLOAD_BYTES = 2 ** 30;
-const LAYOUT = new VerbOptions(pick(ExportBundleOptions, "layout"), { layout: "--layout <name>" });
+const LAYOUT = new VerbOptions(pick(ExportBundleOptions, "layout"));
+
+const SERVER = serverOptions({ listen: LISTEN, secret: "key", file: "bundle" });
 
 export const command: CommandDefinition = {
   name: "serve-context",
   options: [
-    { flags: "--listen <address>", text: `HOST:PORT; port 0: a free port (default ${LISTEN})` },
+    SERVER.listen,
     { flags: "--socket <path>", text: "a Unix socket instead of a port, for this user only" },
     { flags: "--api-key-file <file>", text: `the key that clients send (default: ${KEY_VARIABLE} in the environment)` },
-    { flags: "--no-auth", text: "allow access without a key to every client that can reach the address" },
-    { flags: "--max-file-size <size>", text: "largest bundle to accept (default 1GiB)" },
+    SERVER.noAuth,
+    SERVER.maxFileSize,
     ...LAYOUT.definitions,
-    { flags: "--check", text: "only check whether the server could start with these options" },
+    SERVER.check,
   ],
   examples: [
     { line: "cairn -C knowledge serve-context --no-auth", text: "for this machine only, on port 1933" },

@@ -7,6 +7,7 @@ import { TlsFiles } from "../../api/tls-files.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
+import { serverOptions } from "../definitions.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { aborted } from "../process-signal.ts";
@@ -17,23 +18,25 @@ const MAX_FILE_BYTES = 1 << 30;
 const MAX_CONNECTIONS = 200;
 const MAX_PASSWORD_LENGTH = 4096;
 
+const SERVER = serverOptions({ listen: LISTEN, secret: "password", file: "file" });
+
 export const command: CommandDefinition = {
   name: "serve-repository",
   options: [
     { flags: "--path <dir>", text: "the folder with the repositories" },
-    { flags: "--listen <address>", text: `HOST:PORT; port 0: a free port (default ${LISTEN})` },
+    SERVER.listen,
     {
       flags: "--htpasswd <file>",
       text: "file with the users, one line each from --hash-password or `htpasswd -B` (default: .htpasswd in --path, if it exists)",
     },
-    { flags: "--no-auth", text: "allow access without a password to every client that can reach the address" },
+    SERVER.noAuth,
     { flags: "--private-repositories", text: "give each user access only to the folder with the user's name" },
     { flags: "--append-only", text: "refuse to delete or change anything except locks" },
     { flags: "--tls-cert <file>", text: "certificate with its chain, in PEM form; read again after a renewal" },
     { flags: "--tls-key <file>", text: "the certificate's private key, in PEM form" },
-    { flags: "--max-file-size <size>", text: "largest file to accept (default 1GiB)" },
+    SERVER.maxFileSize,
     { flags: "--max-connections <count>", text: `maximum number of connections (default ${MAX_CONNECTIONS})` },
-    { flags: "--check", text: "only check whether the server could start with these options" },
+    SERVER.check,
     { flags: "--hash-password <user>", text: "print a line for --htpasswd; reads the password from stdin" },
   ],
   examples: [

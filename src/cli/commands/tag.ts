@@ -1,8 +1,11 @@
+import { tagEdit } from "../../contract/points.ts";
 import type { CommandDefinition } from "../command.ts";
-import { splitTags } from "../options.ts";
+import { splitTags, VerbOptions } from "../options.ts";
 import { usage } from "../input.ts";
 import { printable } from "../render/format.ts";
 import { shortener } from "../shorten.ts";
+
+const OPTIONS = new VerbOptions({ remove: tagEdit.remove });
 
 export const command: CommandDefinition = {
   name: "tag",
@@ -10,9 +13,7 @@ export const command: CommandDefinition = {
     { name: "<point>", text: "a save point", completes: "points" },
     { name: "[tag...]", text: "tags to add" },
   ],
-  options: [
-    { flags: "-r, --remove <tag>", text: "tags to remove, separated by commas; may be repeated", repeat: true },
-  ],
+  options: OPTIONS.definitions,
   examples: [
     { line: "cairn tag head release v2", text: "add two tags" },
     { line: "cairn tag 1a2b3c4d --remove wip", text: "remove one" },

@@ -1,7 +1,7 @@
 import { UndoOptions } from "../../contract/points.ts";
 import { omit } from "../../contract/schema.ts";
 import type { CommandDefinition } from "../command.ts";
-import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
+import { PLAN, planOutcome, restoreOutcome } from "../restore-outcome.ts";
 import { tellingOfHooks } from "./agent/lost-hooks.ts";
 import { VerbOptions } from "../options.ts";
 
@@ -9,7 +9,7 @@ const OPTIONS = new VerbOptions(omit(UndoOptions, "cause"));
 
 export const command: CommandDefinition = {
   name: "undo",
-  options: [{ flags: "--plan", text: "print what would be done, and do nothing" }, ...OPTIONS.definitions],
+  options: [PLAN, ...OPTIONS.definitions],
   examples: [
     { line: "cairn undo", text: "back to the state before the last restore or undo" },
     { line: "cairn undo && cairn undo", text: "undo twice to redo" },

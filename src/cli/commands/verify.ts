@@ -12,6 +12,7 @@ const OPTIONS = new VerbOptions(pick(VerifyOptions, "deep"));
 
 export const command: CommandDefinition = {
   name: "verify",
+  harmless: true,
   arguments: [{ name: "[point]", text: "a save point; default: head", completes: "points" }],
   options: [
     { flags: "--all", text: "verify every point in the control directory, also of forks, and the store itself" },

@@ -259,29 +259,32 @@ const OPTIONS_OF_RESTIC: Readonly<Record<string, string>> = {
   "--read-data-subset": "--subset PART",
   "--retry-lock": "--lock-timeout TIME",
 };
-/** Verbs that are proposed for a misspelt word: they only look, or only add. */
-const HARMLESS = new Set(
-  "save history why status diff show view verify doctor store inspect backup create list find stats cat".split(" "),
-);
-
 /**
  * A sentence that names what a word may have meant; null where nothing is near. A verb that changes something is named only for
  * its beginning, and for a whole word of another program that does the same.
  */
 async function insteadOf(word: string, group: CommandDefinition | undefined): Promise<string | null> {
-  const names = Object.keys(group?.verbs ?? COMMANDS).filter((each) => !each.startsWith("_"));
+  const table = group?.verbs ?? COMMANDS;
+  const names = Object.keys(table).filter((each) => !each.startsWith("_"));
   const line = (name: string): string => `\`cairn ${group === undefined ? "" : `${group.name} `}${name}\``;
   const words = group === undefined ? WORDS : group.name === "backup" ? WORDS_OF_BACKUP : {};
-  const looks = (each: string): boolean => words[each]!.split(" ").some((part) => HARMLESS.has(part));
-  const known = Object.hasOwn(words, word)
-    ? word
-    : Object.keys(words).find((each) => word.length > 2 && each.startsWith(word) && looks(each));
+  const harmless = async (some: readonly string[], nameOf: (each: string) => string | undefined): Promise<string[]> => {
+    const loaded = await Promise.all(some.map(async (each) => table[nameOf(each) ?? ""]?.load()));
+    return some.filter((_, i) => loaded[i]?.command.harmless === true || loaded[i]?.command.answers === true);
+  };
+  const longer = word.length > 2 ? Object.keys(words).filter((each) => each.startsWith(word)) : [];
+  const namedBy = (each: string): string | undefined => words[each]!.split(" ")[group === undefined ? 0 : 1];
+  const isSentence = (each: string): boolean => words[each]!.includes("`");
+  const known = Object.hasOwn(words, word) ? word : ((await harmless(longer, namedBy))[0] ?? longer.find(isSentence));
   const begun = names.filter((each) => word !== "" && each.startsWith(word));
   if (begun.length > 0) return `did you mean ${begun.map(line).join(" or ")}?`;
-  if (known !== undefined) return words[known]!.includes("`") ? words[known]! : `use \`cairn ${words[known]}\` instead`;
+  if (known !== undefined) return isSentence(known) ? words[known]! : `use \`cairn ${words[known]}\` instead`;
   if (group === undefined && Object.hasOwn((await COMMANDS["backup"]!.load()).command.verbs ?? {}, word))
     return `for a repository use \`cairn backup ${word}\``;
-  const near = names.filter((each) => HARMLESS.has(each) && isMisspelt(word, each));
+  const near = await harmless(
+    names.filter((each) => isMisspelt(word, each)),
+    (each) => each,
+  );
   return near.length === 0 ? null : `did you mean ${near.map(line).join(" or ")}?`;
 }
 

@@ -1,14 +1,12 @@
-import { list, object, opt, strict, text } from "../../contract/schema.ts";
+import { tagEdit } from "../../contract/points.ts";
+import { object, strict } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
 import { pointData, SavePoint, target, WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const tag = workspaceVerb({
   about: "Adds and removes tags of a save point.",
-  takes: [
-    arg("target", target()),
-    arg("edit", strict({ add: opt(list(text(), "tags to add")), remove: opt(list(text(), "a tag to remove")) })),
-  ],
+  takes: [arg("target", target()), arg("edit", strict(tagEdit))],
   options: WorkspaceCallOptions,
   output: SavePoint,
   errors: ["not_found", "ambiguous"],

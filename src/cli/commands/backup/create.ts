@@ -21,41 +21,21 @@ import { renderIncomplete } from "../../render/status.ts";
 import { given, PACK_OPTIONS, REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 import { CreateBackupOptions, StreamBackupOptions } from "../../../contract/snapshots.ts";
 import { omit, pick } from "../../../contract/schema.ts";
-import { guards, VerbOptions } from "../../options.ts";
+import { VerbOptions } from "../../options.ts";
 
 /** Options that only a save takes. */
 const FIRST = new VerbOptions(
   omit(CreateBackupOptions, "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
-  {
-    message: "-m, --message <text>",
-    exclude: "--exclude <pattern>",
-    excludeIfPresent: "--exclude-if-present <name[:header]>",
-    with: "--with <db=folder>",
-    secrets: { flags: "--no-secrets", text: "leave out files that look like credentials", value: false },
-    allow: guards("home", "nested", "git", "space", "unmounted"),
-  },
 );
 const OPTIONS = new VerbOptions(
   pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
-  {
-    save: {
-      flags: "--no-save",
-      text: "back up head without saving, and report how far the folder has changed since",
-      value: false,
-    },
-    tags: "-t, --tag <tags>",
-    hostname: { flags: "--host <name>", text: "host name to record instead of this machine's name (also RESTIC_HOST)" },
-    jobs: "--jobs <n>",
-    dryRun: {
-      text: "only report what would be transferred of the last save point; saves nothing and adopts no folder",
-    },
-  },
 );
 
-const STREAM = new VerbOptions(pick(StreamBackupOptions, "filename"), { filename: "--stdin-filename <name>" });
+const STREAM = new VerbOptions(pick(StreamBackupOptions, "filename"));
 
 export const command: CommandDefinition = {
   name: "backup create",
+  harmless: true,
   arguments: [
     {
       name: "[words...]",

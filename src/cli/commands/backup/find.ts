@@ -11,10 +11,7 @@ import { FindInBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(FindInBackupsOptions, "ignoreCase", "limit"), {
-  ignoreCase: "-i, --ignore-case",
-  limit: "-n, --limit <count>",
-});
+const OPTIONS = new VerbOptions(pick(FindInBackupsOptions, "object", "ignoreCase", "limit"));
 
 export const command: CommandDefinition = {
   name: "backup find",
@@ -23,14 +20,7 @@ export const command: CommandDefinition = {
     { name: "<pattern>", text: "a name, or a path if it has a slash, with *, ?, [abc] and **; or an object's id" },
     { name: "[snapshots...]", text: "only these snapshots; default: all" },
   ],
-  options: [
-    ...REPOSITORY_OPTIONS,
-    ...FILTER_OPTIONS,
-    { flags: "--blob", text: "the pattern is a blob's id: find the files that contain it" },
-    { flags: "--tree", text: "the pattern is a tree's id: find the directories with this tree" },
-    { flags: "--pack", text: "the pattern is a pack's id: find the entries that need the pack" },
-    ...OPTIONS.definitions,
-  ],
+  options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, ...OPTIONS.definitions],
   examples: [
     {
       line: "cairn backup find -r /srv/backups '*.key'",
@@ -43,9 +33,6 @@ export const command: CommandDefinition = {
     const given = OPTIONS.read(context, input);
     if (given.limit !== undefined && given.limit < 1) throw usage("--limit must be at least 1");
     const options: FindInBackupsOptions = { ...context.callOptions(), ...readChoice(context, input, 1), ...given };
-    const objects = (["blob", "tree", "pack"] as const).filter((name) => input.flag(name));
-    if (objects.length > 1) throw usage("--blob, --tree and --pack exclude each other");
-    if (objects[0] !== undefined) options.object = objects[0];
     return withRepository(context, input, async (repository) => {
       const result = await repository.find(input.required(0), options);
       const outcome: Outcome = { data: result, paged: true, text: () => render(context, result) };

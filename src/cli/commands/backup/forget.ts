@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { append } from "../../../append.ts";
-import type { ForgetBackupsResult, ForgetGroup, SnapshotGrouping } from "../../../contract/index.ts";
+import type { ForgetBackupsResult, ForgetGroup } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
@@ -14,23 +14,12 @@ import { ForgetBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(ForgetBackupsOptions, "prune", "allow", "instant", "dryRun"), {
-  allow: "--allow <guard>",
-});
+const OPTIONS = new VerbOptions(pick(ForgetBackupsOptions, "groupBy", "prune", "allow", "instant", "dryRun"));
 
 export const command: CommandDefinition = {
   name: "backup forget",
   arguments: [{ name: "[snapshots...]", text: "exactly these snapshots, instead of rules; also unreadable ones" }],
-  options: [
-    ...REPOSITORY_OPTIONS,
-    ...FILTER_OPTIONS,
-    ...KEEP_OPTIONS,
-    {
-      flags: "--group-by <what>",
-      text: "group snapshots by any of host,paths,tags (default host,paths; empty: one group)",
-    },
-    ...OPTIONS.definitions,
-  ],
+  options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, ...KEEP_OPTIONS, ...OPTIONS.definitions],
   examples: [
     {
       line: "cairn backup forget -r /srv/backups --keep-daily 14 --keep-weekly 8 --dry-run",
@@ -54,8 +43,6 @@ export const command: CommandDefinition = {
     };
     if (isRuled) options.retention = rules;
     else if (snapshots.length === 0) Object.assign(options, await keptRules(context, input, options));
-    const groupBy = input.text("groupBy");
-    if (groupBy !== undefined) options.groupBy = readGrouping(groupBy);
     return withRepository(context, input, async (repository) => {
       const result = await repository.forget(options);
       return { data: result, paged: true, text: () => render(context, result) };
@@ -80,20 +67,6 @@ async function keptRules(
     hosts: hosts.length > 0 ? hosts : [given(context.env, undefined, "HOST")[0] ?? hostname()],
     paths: paths.length > 0 ? paths : [kept.folder],
   };
-}
-
-const GROUPINGS: readonly SnapshotGrouping[] = ["host", "paths", "tags"];
-
-function readGrouping(text: string): SnapshotGrouping[] {
-  return text
-    .split(",")
-    .filter((word) => word !== "")
-    .map((word) => {
-      const known = GROUPINGS.find((each) => each === word);
-      if (known === undefined)
-        throw usage(`--group-by must be of ${GROUPINGS.join(", ")}; found ${JSON.stringify(word)}`);
-      return known;
-    });
 }
 
 function render(context: Context, result: ForgetBackupsResult): string {

@@ -3,6 +3,7 @@ import { REPOSITORY_OPTIONS } from "./repository.ts";
 
 export const command = group({
   name: "backup",
+  harmless: true,
   options: REPOSITORY_OPTIONS,
   examples: [
     { line: "cairn backup init -r /srv/backups", text: "create an empty repository in restic's format" },

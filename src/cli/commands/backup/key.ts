@@ -10,13 +10,7 @@ import { formatAge, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
-const AGE = new VerbOptions(AgeKeyOptions.entries, {
-  recipients: {
-    flags: "--age-recipient <recipient>",
-    text: "add: generate a random password, encrypted for this recipient (age1…)",
-  },
-  file: { flags: "--age-output <file>", text: "add: new file for the encrypted password" },
-});
+const AGE = new VerbOptions(AgeKeyOptions.entries);
 const ACTIONS = ["list", "add", "remove", "passwd"];
 
 export const command: CommandDefinition = {

@@ -1,10 +1,10 @@
 import { append } from "../../../append.ts";
-import type { BackupList, BackupSnapshot } from "../../../contract/index.ts";
+import type { BackupList, BackupSnapshot, PathPattern } from "../../../contract/index.ts";
 import { pick } from "../../../contract/schema.ts";
 import { ListBackupsOptions, type SnapshotChoice, SnapshotFilter } from "../../../contract/snapshots.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { splitTags } from "../../../formats/restic/snapshot.ts";
 import type { Context } from "../../context.ts";
+import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
@@ -14,12 +14,22 @@ import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 /** Options that choose snapshots. */
-const FILTER = new VerbOptions(pick(SnapshotFilter, "hosts", "paths", "tags"), {
-  hosts: "--host <name>",
-  paths: { flags: "--path <path>", parse: (path, context) => context.absolute(path) },
-  tags: { flags: "-t, --tag <tags>", parse: splitTags },
-});
+const FILTER = new VerbOptions(pick(SnapshotFilter, "hosts", "paths", "tags"));
 export const FILTER_OPTIONS = FILTER.definitions;
+/** `FILTER_OPTIONS` of commands with one snapshot, which may be `latest`. */
+export const LATEST_OPTIONS = FILTER_OPTIONS.map((option) => ({ ...option, text: `latest: ${option.text}` }));
+const folded = (name: string): OptionDefinition => ({
+  flags: `--i${name} <pattern>`,
+  text: `like --${name}, ignoring upper and lower case`,
+  repeat: true,
+});
+export const [IINCLUDE, IEXCLUDE] = [folded("include"), folded("exclude")];
+
+/** Reads the patterns of `--iinclude` or `--iexclude`. */
+export function foldedPatterns(input: Input, name: "iinclude" | "iexclude"): PathPattern[] {
+  return input.list(name).map((pattern) => ({ pattern, ignoreCase: true }));
+}
+
 const OPTIONS = new VerbOptions(pick(ListBackupsOptions, "latest"));
 
 export const command: CommandDefinition = {

@@ -1,21 +1,13 @@
 import type { PruneBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural } from "../../render/format.ts";
 import { PACK_SIZE_OPTION, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { PruneBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(PruneBackupsOptions, "maxUnused", "allow", "instant", "dryRun"), {
-  maxUnused: {
-    flags: "--max-unused <percent>",
-    text: "repack a pack if more than this percentage of it is unused; default 5",
-    parse: readPercent,
-  },
-  allow: "--allow <guard>",
-});
+const OPTIONS = new VerbOptions(pick(PruneBackupsOptions, "maxUnused", "allow", "instant", "dryRun"));
 
 export const command: CommandDefinition = {
   name: "backup prune",
@@ -32,16 +24,6 @@ export const command: CommandDefinition = {
     });
   },
 };
-
-function readPercent(text: string): number {
-  const match = /^(\d{1,3}(?:\.\d+)?)%?$/.exec(text);
-  if (match === null || Number(match[1]) > 100)
-    throw usage(
-      `--max-unused must be a percentage from 0 to 100; found ${JSON.stringify(text)}`,
-      "choose how much of each pack may be unused: 0 frees every unused byte, 100 repacks nothing",
-    );
-  return Number(match[1]) / 100;
-}
 
 export function renderPrune({ style }: Context, result: PruneBackupsResult): string[] {
   const { repacked_packs: repacked, postponed } = result;

@@ -7,7 +7,7 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { RecoverBackupsOptions } from "../../../contract/snapshots.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(RecoverBackupsOptions.entries, { hostname: "--host <name>" });
+const OPTIONS = new VerbOptions(RecoverBackupsOptions.entries);
 
 export const command: CommandDefinition = {
   name: "backup recover",

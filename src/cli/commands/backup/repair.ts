@@ -10,9 +10,7 @@ import { RepairSnapshotsOptions } from "../../../contract/snapshots.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(RepairSnapshotsOptions, "plan", "forget"), {
-  forget: { text: "snapshots: forget the old snapshots once the new ones are written" },
-});
+const OPTIONS = new VerbOptions(pick(RepairSnapshotsOptions, "plan", "forget"));
 
 export const command: CommandDefinition = {
   name: "backup repair",

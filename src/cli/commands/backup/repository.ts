@@ -1,56 +1,27 @@
 import { resolve } from "node:path";
-import { Compression } from "../../../contract/repositories.ts";
-import type {
-  BackupRepository,
-  CallOptions,
-  KeptRepository,
-  RepositoryOptions,
-  TransferLimits,
-} from "../../../contract/index.ts";
+import { Compression, KeptRepositoryEdit, RepositoryOptions, TransferLimits } from "../../../contract/repositories.ts";
+import { pick } from "../../../contract/schema.ts";
+import type { BackupRepository, CallOptions, KeptRepository } from "../../../contract/index.ts";
 import { CairnError, toCairnError } from "../../../errors.ts";
 import { readRegular } from "../../../fs/regular-file.ts";
 import { splitLocation } from "../../../repository/storage/location.ts";
 import type { Context } from "../../context.ts";
-import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
 import { readPassword } from "../../password.ts";
 import { printable } from "../../render/format.ts";
 
+const LIMITS = new VerbOptions(TransferLimits.entries);
 /** Options with which every verb finds its repository and opens it. */
-export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
-  {
-    flags: "-r, --repo <repository>",
-    text: "/path, sftp:user@host:/path, s3:https://host/bucket, rest:https://host/ (also CAIRN_REPOSITORY); default: the folder's repository, set by `backup use`",
-  },
-  { flags: "--password-file <file>", text: "file with the repository's password (also CAIRN_PASSWORD_FILE)" },
-  {
-    flags: "--password-command <command>",
-    text: "command that prints the repository's password (also CAIRN_PASSWORD_COMMAND)",
-  },
-  {
-    flags: "--age-identity <file>",
-    text: "age identity file that decrypts the password file (also CAIRN_AGE_IDENTITY)",
-  },
-  { flags: "--limit-upload <rate>", text: "maximum upload rate in bytes a second, e.g. 5MiB" },
-  { flags: "--limit-download <rate>", text: "maximum download rate in bytes a second" },
-  { flags: "--connections <n>", text: "maximum number of concurrent requests; default 5 (rest:), 16 (s3:)" },
-];
-
-export const PACK_SIZE_OPTION: OptionDefinition = {
-  flags: "--pack-size <MiB>",
-  text: "target size of new packs, 4 to 128; default 16 (also RESTIC_PACK_SIZE)",
-};
+export const REPOSITORY_OPTIONS = new VerbOptions({
+  ...pick(RepositoryOptions, "repository"),
+  ...pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"),
+}).definitions.concat(LIMITS.definitions);
 
 /** Options of verbs that make packs of what is new. */
-export const PACK_OPTIONS: readonly OptionDefinition[] = [
-  {
-    flags: "--compression <how>",
-    text: "compression of new data: auto or fastest (as in the workspace's store), better, max, or off (also RESTIC_COMPRESSION)",
-    values: Compression.options,
-  },
-  PACK_SIZE_OPTION,
-];
+export const PACK_OPTIONS = new VerbOptions(pick(RepositoryOptions, "compression", "packSize")).definitions;
+export const PACK_SIZE_OPTION = PACK_OPTIONS[1]!;
 
 /** Hint where files of snapshots are damaged. */
 export const UNREADABLE_HINT =
@@ -161,7 +132,7 @@ interface NamedRepository {
 /** The limits are those of each repository that a line names: of two, one is read and the other written for the most part. */
 function optionsFor(context: Context, input: Input, { repository, ...asked }: NamedRepository): NamedOptions {
   const { env, cwd, signal, progress } = context;
-  const limits = limitsOf(input);
+  const limits = limitsOf(context, input);
   const identity = input.text("ageIdentity") ?? asked.identity;
   for (const file of [asked.file, identity]) if (file !== undefined) context.place(file);
   let former: string | null = null;
@@ -207,16 +178,12 @@ export function given(env: Context["env"], value: string | undefined, variable: 
   return name === undefined ? [undefined, variable] : [env[name], name];
 }
 
-function limitsOf(input: Input): TransferLimits | null {
-  const limits: TransferLimits = {};
-  const [up, down] = [input.size("limitUpload"), input.size("limitDownload")];
-  const connections = input.count("connections");
-  const named = { "--limit-upload": up, "--limit-download": down, "--connections": connections };
+function limitsOf(context: Context, input: Input): TransferLimits | null {
+  const limits = LIMITS.read(context, input);
+  const { uploadRate, downloadRate, connections } = limits;
+  const named = { "--limit-upload": uploadRate, "--limit-download": downloadRate, "--connections": connections };
   for (const [option, value] of Object.entries(named))
     if (value !== undefined && value < 1) throw usage(`${option} must be at least 1`, "leave it out for the default");
-  if (up !== undefined) limits.uploadRate = up;
-  if (down !== undefined) limits.downloadRate = down;
-  if (connections !== undefined) limits.connections = connections;
   return Object.keys(limits).length === 0 ? null : limits;
 }
 

@@ -4,7 +4,6 @@ import { shellPath } from "../../../fs/paths/safe-path.ts";
 import type {
   BackupRepository,
   Client,
-  PathPattern,
   RestoreBackupResult,
   RestoredSnapshot,
   RestoreInPlaceResult,
@@ -16,8 +15,8 @@ import type { Input } from "../../input.ts";
 import { parseBase64, usage } from "../../input.ts";
 import { formatBytes, formatCounts, formatDuration, formatInstant, plural, printable } from "../../render/format.ts";
 import { restoreOutcome } from "../../restore-outcome.ts";
-import { splitSnapshot } from "../../shown.ts";
-import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { PATH_B64, splitSnapshot } from "../../shown.ts";
+import { foldedPatterns, IEXCLUDE, IINCLUDE, LATEST_OPTIONS, readFilter } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { RestoreBackupOptions, RestoreInPlaceOptions } from "../../../contract/snapshots.ts";
 import { pick } from "../../../contract/schema.ts";
@@ -36,21 +35,8 @@ const OPTIONS = new VerbOptions(
     "include",
     "exclude",
   ),
-  {
-    include: "--include <pattern>",
-    exclude: "--exclude <pattern>",
-    proveFrom: {
-      flags: "--prove-from <where>",
-      text: "like --prove, reading from disk (default) or memory (faster, but proves nothing about the disk)",
-    },
-    receipt: "--receipt <file>",
-    jobs: "--jobs <n>",
-    overwrite: "--overwrite <when>",
-  },
 );
-const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent"), {
-  keepPresent: { text: "with --in-place: keep entries that the snapshot does not have" },
-});
+const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent"));
 
 export const command: CommandDefinition = {
   name: "backup restore",
@@ -63,18 +49,17 @@ export const command: CommandDefinition = {
   ],
   options: [
     ...REPOSITORY_OPTIONS,
-    ...FILTER_OPTIONS.map((option) => ({ ...option, text: `latest: ${option.text}` })),
+    ...LATEST_OPTIONS,
     { flags: "--to <dir>", text: "the folder to write into: absent or empty, unless --overwrite is given" },
     {
       flags: "--in-place",
       text: "make the workspace's folder equal to the snapshot; the folder is saved first, and `cairn undo` reverts the restore",
     },
     ...IN_PLACE.definitions,
-    { flags: "--no-prove", text: "do not read the restored files again" },
     ...OPTIONS.definitions,
-    { flags: "--iinclude <pattern>", text: "like --include, ignoring upper and lower case", repeat: true },
-    { flags: "--iexclude <pattern>", text: "like --exclude, ignoring upper and lower case", repeat: true },
-    { flags: "--path-b64 <base64>", text: "a path whose name is not UTF-8; may be repeated", repeat: true },
+    IINCLUDE,
+    IEXCLUDE,
+    { ...PATH_B64, text: "a path whose name is not UTF-8; may be repeated", repeat: true },
   ],
   examples: [
     {
@@ -117,7 +102,6 @@ export const command: CommandDefinition = {
     if (paths.length > 0) options.paths = paths;
     const latestOf = readFilter(context, input);
     if (Object.keys(latestOf).length > 0) options.latestOf = latestOf;
-    if (input.denied("prove")) options.prove = false;
     if (to === undefined) return inPlace(context, input, { snapshot, options });
     const restore = async (repository: BackupRepository): Promise<Outcome> => {
       const result = await repository.restore(snapshot, context.place(to), options);
@@ -224,9 +208,8 @@ function nameOf({ snapshot_id: id, hostname, created_at: at }: RestoredSnapshot)
 }
 
 function patternsOf(input: Input, given: RestoreBackupOptions): Pick<RestoreBackupOptions, "include" | "exclude"> {
-  const folded = (name: string): PathPattern[] => input.list(name).map((pattern) => ({ pattern, ignoreCase: true }));
-  const include = [...(given.include ?? []), ...folded("iinclude")];
-  const exclude = [...(given.exclude ?? []), ...folded("iexclude")];
+  const include = [...(given.include ?? []), ...foldedPatterns(input, "iinclude")];
+  const exclude = [...(given.exclude ?? []), ...foldedPatterns(input, "iexclude")];
   return { exclude, ...(include.length === 0 ? {} : { include }) };
 }
 

@@ -1,29 +1,22 @@
 import { CairnError } from "../../../errors.ts";
-import type { PathPattern, RewriteBackupsResult } from "../../../contract/index.ts";
+import type { RewriteBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { limited, plural, printable } from "../../render/format.ts";
-import { FILTER_OPTIONS, readChoice } from "./list.ts";
+import { FILTER_OPTIONS, foldedPatterns, IEXCLUDE, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
 import { RewriteBackupsOptions } from "../../../contract/snapshots.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(RewriteBackupsOptions, "exclude", "forget", "dryRun"), {
-  exclude: "--exclude <pattern>",
-});
+const OPTIONS = new VerbOptions(pick(RewriteBackupsOptions, "exclude", "forget", "dryRun"));
 
 export const command: CommandDefinition = {
   name: "backup rewrite",
   arguments: [
     { name: "[snapshots...]", text: "snapshots: ids, prefixes, or latest; default: all that match the filter" },
   ],
-  options: [
-    ...REPOSITORY_OPTIONS,
-    ...FILTER_OPTIONS,
-    ...OPTIONS.definitions,
-    { flags: "--iexclude <pattern>", text: "like --exclude, ignoring upper and lower case", repeat: true },
-  ],
+  options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, ...OPTIONS.definitions, IEXCLUDE],
   examples: [
     {
       line: "cairn backup rewrite -r /srv/backups --exclude '*.key' --dry-run",
@@ -35,13 +28,12 @@ export const command: CommandDefinition = {
     },
   ],
   async run(context, input) {
-    const folded = input.list("iexclude").map((pattern): PathPattern => ({ pattern, ignoreCase: true }));
     const { exclude = [], ...given } = OPTIONS.read(context, input);
     const options: RewriteBackupsOptions = {
       ...context.callOptions(),
       ...readChoice(context, input),
       ...given,
-      exclude: [...exclude, ...folded],
+      exclude: [...exclude, ...foldedPatterns(input, "iexclude")],
     };
     return withRepository(context, input, async (repository) => {
       const result = await repository.rewrite(options);

@@ -8,11 +8,11 @@ import { VerbOptions } from "../../options.ts";
 import { formatBytes, printable } from "../../render/format.ts";
 import { renderListing } from "../../render/listing.ts";
 import { renderTable } from "../../render/table.ts";
-import { contentOutcome, RECURSIVE, splitTarget, walkOutcome, writtenTo } from "../../shown.ts";
-import { FILTER_OPTIONS, readFilter, rowOf } from "./list.ts";
+import { contentOutcome, PATH_B64, RECURSIVE, splitTarget, walkOutcome, writtenTo } from "../../shown.ts";
+import { LATEST_OPTIONS, readFilter, rowOf } from "./list.ts";
 import { openNamed, REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
 
-const ARCHIVE = new VerbOptions(pick(ReadBackupOptions, "archive"), { archive: "--archive <format>" });
+const ARCHIVE = new VerbOptions(pick(ReadBackupOptions, "archive"));
 
 export const command: CommandDefinition = {
   name: "backup show",
@@ -25,14 +25,14 @@ export const command: CommandDefinition = {
   ],
   options: [
     ...REPOSITORY_OPTIONS,
-    ...FILTER_OPTIONS.map((option) => ({ ...option, text: `latest: ${option.text}` })),
+    ...LATEST_OPTIONS,
     RECURSIVE,
     ...ARCHIVE.definitions,
     {
       flags: "--target <file>",
       text: "write the file's bytes, or the archive, into this file instead of to stdout: completely or not at all",
     },
-    { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" },
+    PATH_B64,
   ],
   examples: [
     { line: "cairn backup show latest -r /srv/backups", text: "the snapshot's facts and its top entries" },

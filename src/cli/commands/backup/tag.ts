@@ -10,11 +10,7 @@ import { TagBackupsOptions } from "../../../contract/snapshots.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(TagBackupsOptions, "add", "remove", "set", "dryRun"), {
-  add: "--add <tags>",
-  remove: "--remove <tags>",
-  set: { flags: "--set <tags>", text: "replace all tags by these; '': remove all" },
-});
+const OPTIONS = new VerbOptions(pick(TagBackupsOptions, "add", "remove", "set", "dryRun"));
 
 export const command: CommandDefinition = {
   name: "backup tag",

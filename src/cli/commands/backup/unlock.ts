@@ -4,7 +4,7 @@ import { VerbOptions } from "../../options.ts";
 import { plural } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
-const OPTIONS = new VerbOptions(UnlockOptions.entries, { all: "--remove-all" });
+const OPTIONS = new VerbOptions(UnlockOptions.entries);
 const ALL = "\nif no process uses the repository, `cairn backup unlock --remove-all` removes these too";
 
 export const command: CommandDefinition = {

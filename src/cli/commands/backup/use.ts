@@ -7,11 +7,11 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
 import { describeRules, KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
-import { guards, VerbOptions } from "../../options.ts";
+import { VerbOptions } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 import { locationOf, namedOptions, openNamed, REPOSITORY_OPTIONS } from "./repository.ts";
 
-const OPTIONS = new VerbOptions(pick(AdoptOptions, "allow"), { allow: guards("home", "nested", "git") });
+const OPTIONS = new VerbOptions(pick(AdoptOptions, "allow"));
 /** Options of `REPOSITORY_OPTIONS` that are kept as they are given. */
 const PASSWORD = new VerbOptions(pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"));
 

@@ -1,15 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readSubset } from "./verify.ts";
+import { parsePart } from "../../input.ts";
 
 test("a percentage is any part of so many as come nearest to it, and others are refused", () => {
-  const parts = new Set(Array.from({ length: 200 }, () => readSubset("50%").part));
+  const parts = new Set(Array.from({ length: 200 }, () => parsePart("50%", "--subset").part));
   assert.deepEqual([...parts].toSorted(), [1, 2]);
   assert.deepEqual(
-    ["100%", "10%", "2.5%", "0.1%"].map((text) => readSubset(text).of),
+    ["100%", "10%", "2.5%", "0.1%"].map((text) => parsePart(text, "--subset").of),
     [1, 10, 40, 1000],
   );
-  assert.deepEqual(readSubset("3/30"), { part: 3, of: 30 });
+  assert.deepEqual(parsePart("3/30", "--subset"), { part: 3, of: 30 });
   for (const text of ["0%", "0.0%", "101%", "-1%", "%", "10 %", "1/0", "3/2", "1/2%"])
-    assert.throws(() => readSubset(text), { code: "usage" }, text);
+    assert.throws(() => parsePart(text, "--subset"), { code: "usage" }, text);
 });

@@ -1,4 +1,3 @@
-import { randomInt } from "node:crypto";
 import { CairnError } from "../../../errors.ts";
 import type { BackupProblem, BackupRepository, RestoredForCheck, VerifyBackupResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
@@ -11,18 +10,11 @@ import { VerifyBackupOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "subset", "quick", "restoreCheck", "scratch", "jobs"), {
-  subset: {
-    flags: "--subset <part>",
-    text: "read only part n/m of the packs (the m parts together cover all packs), or a random share such as 10%",
-    parse: readSubset,
-  },
-  jobs: "--jobs <n>",
-  scratch: "--scratch <dir>",
-});
+const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "subset", "quick", "restoreCheck", "scratch", "jobs"));
 
 export const command: CommandDefinition = {
   name: "backup verify",
+  harmless: true,
   arguments: [{ name: "[snapshots...]", text: "check only data of these snapshots; default: the whole repository" }],
   options: [
     ...REPOSITORY_OPTIONS,
@@ -77,20 +69,6 @@ function hintFor({ problems }: VerifyBackupResult): string {
 /** Snapshots of which this program cannot say anything. */
 function unverified({ problems }: VerifyBackupResult): number {
   return problems.filter(({ kind, severity }) => kind === "digest_unverified" && severity === "note").length;
-}
-
-/** Reads a part of the packs; a percentage becomes any part of so many as come nearest to it. */
-export function readSubset(text: string): { part: number; of: number } {
-  const percent = Number(/^(\d{1,3}(?:\.\d{1,6})?)%$/.exec(text)?.[1]);
-  if (percent > 0 && percent <= 100) {
-    const parts = Math.round(100 / percent);
-    return { part: randomInt(1, parts + 1), of: parts };
-  }
-  const match = /^(\d{1,9})\/(\d{1,9})$/.exec(text);
-  const [part, of] = [Number(match?.[1]), Number(match?.[2])];
-  if (match === null || part < 1 || part > of)
-    throw usage(`--subset must be n/m with n from 1 to m, or a percentage; found ${JSON.stringify(text)}`);
-  return { part, of };
 }
 
 const SHOWN_LOSSES = 5;

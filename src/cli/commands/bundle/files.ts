@@ -8,6 +8,7 @@ const BUNDLE = { name: "<bundle>", text: "the bundle file", completes: "files" }
 
 export const inspect: CommandDefinition = {
   name: "bundle inspect",
+  harmless: true,
   arguments: [BUNDLE],
   examples: [{ line: "cairn bundle inspect docs.ovpack", text: "show its root, its layout and every entry" }],
   async run(context, input) {
@@ -37,6 +38,7 @@ export const inspect: CommandDefinition = {
 
 export const verify: CommandDefinition = {
   name: "bundle verify",
+  harmless: true,
   arguments: [BUNDLE],
   examples: [{ line: "cairn bundle verify docs.ovpack", text: "exit 6 and the first problem, if there is one" }],
   async run(context, input) {
@@ -53,6 +55,7 @@ export const verify: CommandDefinition = {
 
 export const diff: CommandDefinition = {
   name: "bundle diff",
+  harmless: true,
   arguments: [
     { name: "<a>", text: "a bundle", completes: "files" },
     { name: "<b>", text: "another", completes: "files" },
@@ -100,11 +103,7 @@ export const extract: CommandDefinition = {
   },
 };
 
-const CONVERTED = new VerbOptions(ConvertBundleOptions.entries, {
-  layout: "--layout <name>",
-  leaveOut: "--leave-out <path>",
-  sessionsTo: "--sessions-to <user>",
-});
+const CONVERTED = new VerbOptions(ConvertBundleOptions.entries);
 export const convert: CommandDefinition = {
   name: "bundle convert",
   arguments: [BUNDLE, { name: "<new>", text: "the new file, which must not exist", completes: "files" }],

@@ -14,7 +14,7 @@ import { formatBytes, plural, printable } from "../../render/format.ts";
 const NEW = { name: "<new>", text: "the new file, which must not exist", completes: "files" } as const;
 const BUNDLE = { name: "<bundle>", text: "the bundle file", completes: "files" } as const;
 
-const PACKED = new VerbOptions(ExportBundleOptions.entries, { layout: "--layout <name>", includeVectors: "--vectors" });
+const PACKED = new VerbOptions(ExportBundleOptions.entries);
 
 export const exportSubtree: CommandDefinition = {
   name: "bundle export",
@@ -33,6 +33,7 @@ export const exportSubtree: CommandDefinition = {
 
 export const backup: CommandDefinition = {
   name: "bundle backup",
+  harmless: true,
   arguments: [NEW],
   options: PACKED.definitions,
   examples: [{ line: "cairn bundle backup all.ovpack", text: "export every scope of the store here" }],
@@ -49,8 +50,7 @@ const REMOVED = [
   { flags: "--vectorize", text: "removed: use --vector-mode" },
 ];
 
-const BRINGING = { paths: "--path <path>", dryRun: "-n, --dry-run" };
-const IMPORTED = new VerbOptions(ImportBundleOptions.entries, BRINGING);
+const IMPORTED = new VerbOptions(ImportBundleOptions.entries);
 export const importSubtree: CommandDefinition = {
   name: "bundle import",
   arguments: [
@@ -75,7 +75,7 @@ export const importSubtree: CommandDefinition = {
   },
 };
 
-const RESTORED = new VerbOptions(RestoreContextOptions.entries, BRINGING);
+const RESTORED = new VerbOptions(RestoreContextOptions.entries);
 export const restore: CommandDefinition = {
   name: "bundle restore",
   arguments: [BUNDLE],

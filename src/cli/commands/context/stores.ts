@@ -17,13 +17,8 @@ import { formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 
 const URI = { name: "<uri>", text: "viking://SCOPE/…" } as const;
-const UNDER = "--under <uri>";
 
-const MADE = new VerbOptions(InitContextOptions.entries, {
-  embedding: "--embedding <provider>",
-  model: "--model <name>",
-  baseUrl: "--base-url <url>",
-});
+const MADE = new VerbOptions(InitContextOptions.entries);
 export const init: CommandDefinition = {
   name: "context init",
   arguments: [{ name: "[folder]", text: "default: the current folder", completes: "folders" }],
@@ -75,7 +70,7 @@ export const add: CommandDefinition = {
   },
 };
 
-const LISTED = new VerbOptions(ListContextOptions.entries, { recursive: "-r, --recursive", all: "-a, --all" });
+const LISTED = new VerbOptions(ListContextOptions.entries);
 export const ls: CommandDefinition = {
   name: "context ls",
   arguments: [{ name: "[uri]", text: "default: viking://" }],
@@ -106,6 +101,7 @@ export const ls: CommandDefinition = {
 const READ = new VerbOptions(ReadContextOptions.entries);
 export const cat: CommandDefinition = {
   name: "context cat",
+  harmless: true,
   arguments: [URI],
   options: READ.definitions,
   examples: [{ line: "cairn context cat viking://resources/docs --level 0", text: "print a directory's abstract" }],
@@ -125,9 +121,10 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-const FOUND = new VerbOptions(FindInContextOptions.entries, { under: UNDER, limit: "-n, --limit <count>" });
+const FOUND = new VerbOptions(FindInContextOptions.entries);
 export const find: CommandDefinition = {
   name: "context find",
+  harmless: true,
   arguments: [{ name: "<query>", text: "words, or a question" }],
   options: FOUND.definitions,
   examples: [
@@ -166,7 +163,7 @@ export const rm: CommandDefinition = {
   },
 };
 
-const INDEXED = new VerbOptions(ReindexContextOptions.entries, { under: UNDER });
+const INDEXED = new VerbOptions(ReindexContextOptions.entries);
 export const reindex: CommandDefinition = {
   name: "context reindex",
   options: INDEXED.definitions,
@@ -185,7 +182,7 @@ export const reindex: CommandDefinition = {
   },
 };
 
-const CHECKED = new VerbOptions(CheckContextOptions.entries, { under: UNDER });
+const CHECKED = new VerbOptions(CheckContextOptions.entries);
 export const check: CommandDefinition = {
   name: "context check",
   options: CHECKED.definitions,

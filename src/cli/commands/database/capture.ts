@@ -7,14 +7,7 @@ import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { formatBytes, formatCount, formatDuration, plural, printable } from "../../render/format.ts";
 
-const OPTIONS = new VerbOptions(pick(CaptureDatabaseOptions, "to", "checkpoint", "overwrite", "integrityCheck"), {
-  to: "--to <file>",
-  checkpoint: {
-    flags: "--no-checkpoint",
-    text: "do not write to the database or its log, and use SQLite's backup API",
-    value: false,
-  },
-});
+const OPTIONS = new VerbOptions(pick(CaptureDatabaseOptions, "to", "checkpoint", "overwrite", "integrityCheck"));
 
 export const command: CommandDefinition = {
   name: "database capture",

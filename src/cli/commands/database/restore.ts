@@ -5,9 +5,7 @@ import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { formatBytes, formatDuration, printable } from "../../render/format.ts";
 
-const OPTIONS = new VerbOptions(pick(RestoreDatabaseOptions, "to", "throughSqlite", "integrityCheck"), {
-  to: "--to <database>",
-});
+const OPTIONS = new VerbOptions(pick(RestoreDatabaseOptions, "to", "throughSqlite", "integrityCheck"));
 
 export const command: CommandDefinition = {
   name: "database restore",

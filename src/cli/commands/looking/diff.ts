@@ -1,14 +1,15 @@
-import type { Client, DiffEntry, DiffOptions, DiffResult, PathInput } from "../../../contract/index.ts";
-import { DiffDatabaseOptions } from "../../../contract/looking.ts";
+import type { Client, DiffEntry, DiffResult, PathInput } from "../../../contract/index.ts";
+import { DiffDatabaseOptions, DiffOptions } from "../../../contract/looking.ts";
+import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
+import { PATH_B64 } from "../../shown.ts";
 import { inLocale } from "../../render/style.ts";
 
-const ROWS = new VerbOptions(DiffDatabaseOptions.entries, {
-  limit: { text: "with --sql: rows shown of each kind and table (default 10)" },
-});
+const PATHS = new VerbOptions(pick(DiffOptions, "paths"));
+const ROWS = new VerbOptions(DiffDatabaseOptions.entries);
 
 export const command: CommandDefinition = {
   name: "diff",
@@ -19,13 +20,13 @@ export const command: CommandDefinition = {
   ],
   options: [
     { flags: "--stat", text: "list the entries that differ, without their text" },
-    { flags: "--path <path>", text: "only this path; may be repeated", repeat: true },
+    ...PATHS.definitions,
     {
       flags: "--sql <database>",
       text: "compare the tables and rows of a SQLite database, even while it is in use",
     },
     ...ROWS.definitions,
-    { flags: "--path-b64 <base64>", text: "like --path, for a name that is not UTF-8; may be repeated", repeat: true },
+    { ...PATH_B64, text: "like --path, for a name that is not UTF-8; may be repeated", repeat: true },
   ],
   examples: [
     { line: "cairn diff", text: "what changed since the last save point" },

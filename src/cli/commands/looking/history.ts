@@ -3,16 +3,15 @@ import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { toWorkspacePath } from "../../context.ts";
 import { usage } from "../../input.ts";
-import { HistoryOptions } from "../../../contract/looking.ts";
+import { HistoryOptions, WhyOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
+import { PATH_B64 } from "../../shown.ts";
 import { shortener } from "../../shorten.ts";
 
-const OPTIONS = new VerbOptions(pick(HistoryOptions, "all", "since", "until", "grep", "tag"), {
-  all: { text: "include undo points, and each save that changed nothing" },
-  since: { flags: "--since <time>" },
-  until: { flags: "--until <time>" },
-  tag: "--tag <tag>",
+const OPTIONS = new VerbOptions({
+  ...pick(WhyOptions, "limit"),
+  ...pick(HistoryOptions, "all", "since", "until", "grep", "tag"),
 });
 
 export const command: CommandDefinition = {
@@ -25,20 +24,15 @@ export const command: CommandDefinition = {
       completes: "files",
     },
   ],
-  options: [
-    { flags: "-n, --limit <count>", text: "at most this many; 0: all (default)" },
-    ...OPTIONS.definitions,
-    { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" },
-  ],
+  options: [...OPTIONS.definitions, PATH_B64],
   examples: [
     { line: "cairn history -n 20", text: "the newest twenty; * marks the point that the folder is based on" },
     { line: "cairn history src/main.ts", text: "the points that changed one file" },
     { line: "cairn history --since yesterday --until '2 hours ago'", text: "the points of a time span" },
   ],
   async run(context, input) {
-    const given = OPTIONS.read(context, input);
+    const { limit = 0, ...given } = OPTIONS.read(context, input);
     const options: HistoryOptions = { ...context.callOptions(), ...given };
-    const limit = input.count("limit") ?? 0;
     const encoded = input.text("pathB64");
     const word = input.argument(0);
     if (word !== undefined && /^-\d+$/.test(word))

@@ -3,7 +3,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import { type Context, toWorkspacePath } from "../../context.ts";
 import { CairnError } from "../../../errors.ts";
 import { usage } from "../../input.ts";
-import { contentOutcome, RECURSIVE, splitTarget, walkOutcome } from "../../shown.ts";
+import { contentOutcome, PATH_B64, RECURSIVE, splitTarget, walkOutcome } from "../../shown.ts";
 import { shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
 
@@ -17,7 +17,7 @@ export const command: CommandDefinition = {
       completes: "points",
     },
   ],
-  options: [RECURSIVE, { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" }],
+  options: [RECURSIVE, PATH_B64],
   examples: [
     { line: "cairn show head", text: "the point's facts and its top entries" },
     { line: "cairn show head~2:src", text: "list a folder" },

@@ -3,15 +3,16 @@ import { usage } from "../../input.ts";
 import { WhyOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
+import { PATH_B64 } from "../../shown.ts";
 import { shortener } from "../../shorten.ts";
 
-const OPTIONS = new VerbOptions(pick(WhyOptions, "limit"), { limit: "-n, --limit <count>" });
+const OPTIONS = new VerbOptions(pick(WhyOptions, "limit"));
 
 export const command: CommandDefinition = {
   name: "why",
   answers: true,
   arguments: [{ name: "[path]", text: "a file or folder of the workspace, also a deleted one", completes: "files" }],
-  options: [...OPTIONS.definitions, { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" }],
+  options: [...OPTIONS.definitions, PATH_B64],
   examples: [
     { line: "cairn why src/main.ts", text: "the points that changed the file, with their causes" },
     { line: "cairn why -n 1 notes.txt", text: "only the last change, for example a removal" },

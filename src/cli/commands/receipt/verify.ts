@@ -4,10 +4,11 @@ import { CairnError } from "../../../errors.ts";
 import { VerbOptions } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 
-const OPTIONS = new VerbOptions(VerifyReceiptOptions.entries, { key: "--key <key>" });
+const OPTIONS = new VerbOptions(VerifyReceiptOptions.entries);
 
 export const command: CommandDefinition = {
   name: "receipt verify",
+  harmless: true,
   arguments: [{ name: "<file>", text: "a receipt that `cairn backup restore` wrote", completes: "files" }],
   options: OPTIONS.definitions,
   examples: [

@@ -2,11 +2,11 @@ import { EngineOptions } from "../../../contract/care.ts";
 import type { Conversion, ReleaseResult } from "../../../contract/index.ts";
 import type { ServedWorkspace } from "../../../formats/records/daemon-state.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { guards, VerbOptions } from "../../options.ts";
+import { VerbOptions } from "../../options.ts";
 import { plural, printable } from "../../render/format.ts";
 import { askDaemon } from "./status.ts";
 
-const OPTIONS = new VerbOptions(EngineOptions.entries, { allow: guards("holders") });
+const OPTIONS = new VerbOptions(EngineOptions.entries);
 const FOLDER = { name: "<dir>", text: "the workspace", completes: "folders" } as const;
 
 export const unregister: CommandDefinition = {

@@ -14,6 +14,7 @@ export async function askDaemon(name: string, members: Record<string, unknown> =
 
 export const command: CommandDefinition = {
   name: "service status",
+  harmless: true,
   options: [{ flags: "--check", text: "check every workspace again first" }],
   examples: [{ line: "cairn service status", text: "show the backend, the state, each workspace, and the schedules" }],
   async run(context, input) {

@@ -1,7 +1,6 @@
 import { type TokenCreated, type TokenInfo, TokenOptions } from "../../../contract/daemon.ts";
 import type { CommandDefinition } from "../../command.ts";
-import type { Context } from "../../context.ts";
-import { type Input, usage } from "../../input.ts";
+import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { formatAge, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
@@ -9,10 +8,7 @@ import { askDaemon } from "./status.ts";
 
 const ACTIONS = ["create", "list", "revoke"];
 const OF_CREATE = ["agent", "person", "workspace", "expires", "name"];
-const CREATED = new VerbOptions(TokenOptions.entries, {
-  kind: { flags: "--person", text: "the token has all your rights", value: "person" },
-  workspaces: { flags: "--workspace <dir>", parse: (dir, context) => context.absolute(dir) },
-});
+const CREATED = new VerbOptions(TokenOptions.entries);
 
 export const command: CommandDefinition = {
   name: "service token",
@@ -20,13 +16,7 @@ export const command: CommandDefinition = {
     { name: "<action>", text: "create, list or revoke", completes: ACTIONS },
     { name: "[id]", text: "revoke: the token's id" },
   ],
-  options: [
-    {
-      flags: "--agent",
-      text: "create: the token can save, compare, restore and fork, but cannot delete data (default)",
-    },
-    ...CREATED.definitions.map((option) => ({ ...option, text: `create: ${option.text}` })),
-  ],
+  options: CREATED.definitions.map((option) => ({ ...option, text: `create: ${option.text}` })),
   examples: [
     {
       line: "cairn service token create --workspace ~/project",
@@ -42,7 +32,7 @@ export const command: CommandDefinition = {
       throw usage(`the action of service token must be one of ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
     if ((action === "revoke") !== (id !== undefined))
       throw usage(action === "revoke" ? "service token revoke needs an ID" : `service token ${action} takes no ID`);
-    const options = optionsOf(context, input);
+    const options = CREATED.read(context, input);
     if (action !== "create" && Object.keys(options).length > 0)
       throw usage(`--${OF_CREATE.join(", --")} work with service token create only`);
     const { style } = context;
@@ -70,15 +60,6 @@ export const command: CommandDefinition = {
     return { data: { tokens }, paged: true, text: async () => render(tokens) };
   },
 };
-
-function optionsOf(context: Context, input: Input): TokenOptions {
-  const options = CREATED.read(context, input);
-  if (input.flag("agent")) {
-    if (options.kind !== undefined) throw usage("--agent and --person exclude each other");
-    options.kind = "agent";
-  }
-  return options;
-}
 
 async function render(tokens: readonly TokenInfo[]): Promise<string> {
   if (tokens.length === 0) return "there are no tokens; `cairn service token create` makes one";

@@ -4,23 +4,21 @@ import {
   RemoveMachineOptions,
   StopMachineOptions,
 } from "../../../contract/machines.ts";
+import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { type Input, parseSize } from "../../input.ts";
+import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { hardwareOf, MACHINES, machinesOf, NAME, shownState } from "./place.ts";
 
-const MADE = new VerbOptions(CreateMachineOptions.entries, {
-  start: null,
-  disks: { flags: "--disk <size>", parse: (size) => parseSize(size, "--disk") },
-  nics: { flags: "--nic <network>" },
-});
+const MADE = new VerbOptions(omit(CreateMachineOptions, "start"));
 
 function made(name: string, isStarted: boolean, line: string, text: string): CommandDefinition {
   return {
     name,
+    harmless: true,
     arguments: [NAME],
     options: [...MADE.definitions, MACHINES],
     examples: [{ line, text }],
@@ -68,7 +66,7 @@ export const start: CommandDefinition = {
   },
 };
 
-const STOPPED = new VerbOptions(StopMachineOptions.entries, { deadlineMs: "--deadline-ms <count>" });
+const STOPPED = new VerbOptions(StopMachineOptions.entries);
 export const stop: CommandDefinition = {
   name: "vm stop",
   arguments: [NAME],
@@ -90,6 +88,7 @@ export const stop: CommandDefinition = {
 
 export const list: CommandDefinition = {
   name: "vm list",
+  harmless: true,
   options: [MACHINES],
   examples: [{ line: "cairn vm list", text: "list the machines with their states" }],
   async run(context, input) {
@@ -113,6 +112,7 @@ export const list: CommandDefinition = {
 
 export const inspect: CommandDefinition = {
   name: "vm inspect",
+  harmless: true,
   arguments: [NAME],
   options: [MACHINES],
   examples: [{ line: "cairn vm inspect web", text: "show its hardware, and where its saved states are" }],

@@ -4,26 +4,18 @@ import {
   RestoreMachineOptions,
   SaveMachineOptions,
 } from "../../../contract/machines.ts";
+import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
-import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions, withTags } from "../../options.ts";
 import { printable } from "../../render/format.ts";
-import { exported } from "../export-directory.ts";
+import { exported, TO_DIRECTORY } from "../export-directory.ts";
 import { hardwareOf, MACHINES, machinesOf, NAME } from "./place.ts";
 
-const SOURCE = {
-  point: null,
-  fromDirectory: { flags: "--from-dir <dir>", parse: (dir: string, context: Context) => context.absolute(dir) },
-};
-
-const SAVED = new VerbOptions(SaveMachineOptions.entries, {
-  message: "-m, --message <text>",
-  tags: "-t, --tag <tag>",
-  cause: null,
-});
+const SAVED = new VerbOptions(omit(SaveMachineOptions, "cause"));
 export const save: CommandDefinition = {
   name: "vm save",
+  harmless: true,
   arguments: [NAME],
   options: [...SAVED.definitions, MACHINES],
   examples: [{ line: 'cairn vm save web -m "before the upgrade"', text: "save it; the guest is paused for a moment" }],
@@ -46,11 +38,7 @@ const EXPORTED = new VerbOptions(ExportMachineOptions.entries);
 export const exportState: CommandDefinition = {
   name: "vm export",
   arguments: [NAME],
-  options: [
-    ...EXPORTED.definitions,
-    { flags: "--to-dir <dir>", text: "the export directory to write, absent or empty" },
-    MACHINES,
-  ],
+  options: [...EXPORTED.definitions, TO_DIRECTORY, MACHINES],
   examples: [
     { line: "cairn vm export web --to-dir /mnt/golden/web", text: "a directory that many machines can be cloned from" },
   ],
@@ -69,10 +57,7 @@ export const exportState: CommandDefinition = {
   },
 };
 
-const CLONED = new VerbOptions(CloneMachineOptions.entries, {
-  ...SOURCE,
-  nics: { flags: "--nic <network>" },
-});
+const CLONED = new VerbOptions(omit(CloneMachineOptions, "point"));
 export const clone: CommandDefinition = {
   name: "vm clone",
   arguments: [
@@ -106,7 +91,7 @@ export const clone: CommandDefinition = {
   },
 };
 
-const RESTORED = new VerbOptions(RestoreMachineOptions.entries, SOURCE);
+const RESTORED = new VerbOptions(omit(RestoreMachineOptions, "point"));
 export const restore: CommandDefinition = {
   name: "vm restore",
   arguments: [NAME, { name: "[point]", text: "a save point of the machine, e.g. latest; or use --from-dir" }],
