@@ -116,6 +116,15 @@ test("a page looks, reads, restores and hears of another process's save, and Ctr
   assert.equal(Buffer.concat(pieces).toString(), "one\n");
   const file = { workspace: folder, target, path: "a.txt", as: "file", name: "a.txt" };
   assert.equal(await contentOf(client, ui.url, file), "one\n");
+  for (const [from, at] of [
+    [target, "../page/a.txt"],
+    [null, "../page/a.txt"],
+    [target, "/etc/hostname"],
+    [null, "/etc/hostname"],
+  ] as const) {
+    const { url } = await client.ticket({ ...file, as: "file", target: from, path: at });
+    assert.equal((await fetch(new URL(url, ui.url))).status, 400, at);
+  }
   const restored = await client.call("restore", { workspace: folder, options: { target } });
   assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "one\n");
   assert.equal((await nextOf(events, "restore")).data.undo_id, restored.undo_id);
@@ -204,6 +213,16 @@ test("a page hears of a daemon's events, and its calls go on when the daemon sta
   assert.equal((await nextOf(events, "save")).data.save_point_id, saved.save_point_id);
   await client.call("tag", { workspace: folder, target: "latest", edit: { add: ["t"] } });
   assert.deepEqual((await nextOf(events, "tag")).data.tags, ["t"]);
+  for (const at of ["../page/a.txt", "/etc/hostname", "a.txt/../../page/a.txt"])
+    await assert.rejects(
+      async () => {
+        for await (const piece of client.stream("read", { workspace: folder, target: null, path: at }))
+          assert.fail(String(piece));
+      },
+      { code: "usage" },
+    );
+  const present = { workspace: folder, target: null, path: "a.txt", as: "file", name: "a.txt" };
+  assert.equal(await contentOf(client, ui.url, present), "two\n");
   await daemon.stop();
   await assert.rejects(client.call("status", { workspace: folder }), { code: "not_a_workspace" }, "it is the daemon's");
   await daemon.start();

@@ -13,6 +13,7 @@ import type { Reference } from "../../contract/daemon.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { SYSTEM_SOCKET, userSocket } from "../../daemon/places.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { normalizeTyped } from "../../fs/paths/safe-path.ts";
 import { absolutePath } from "../../fs/users.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS } from "../../verbs/index.ts";
 import { isForOwners, type Options } from "../rights/capabilities.ts";
@@ -250,7 +251,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
 
 /** The folder is this user's to read: no daemon does it for them. */
 async function* readHere(folder: string, given: readonly unknown[]): AsyncGenerator<Uint8Array> {
-  const where = Buffer.from(given[1] as string | Uint8Array);
+  const where = normalizeTyped(given[1] as string | Uint8Array);
   try {
     yield* createReadStream(Buffer.concat([Buffer.from(`${folder}/`), where]), { highWaterMark: 1 << 20 });
   } catch (error) {
