@@ -49,7 +49,8 @@ export interface About {
 
 export interface TicketOptions {
   workspace: string;
-  target: string;
+  /** Null: the folder as it is now. */
+  target: string | null;
   /** A file or folder; with `path_b64` its exact bytes count. */
   path?: PathInput;
   path_b64?: string;

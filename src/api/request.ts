@@ -18,7 +18,8 @@ export async function readCall(request: IncomingMessage, most: number): Promise<
 export async function readBody(request: IncomingMessage, most: number): Promise<string> {
   const pieces: Buffer[] = [];
   let bytes = 0;
-  for await (const piece of request as AsyncIterable<Buffer>) {
+  // Where the loop is left, the connection has to last for the answer.
+  for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     bytes += piece.length;
     if (bytes > most) throw new CairnError("usage", `a request has at most ${most} bytes`);
     pieces.push(piece);

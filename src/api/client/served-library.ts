@@ -12,6 +12,7 @@ import {
 import type { Reference } from "../../contract/daemon.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { normalizeTyped } from "../../fs/paths/safe-path.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS } from "../../verbs/index.ts";
 import { isForOwners, type Options } from "../rights/capabilities.ts";
 import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
@@ -231,7 +232,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
 
 /** The folder is this user's to read: no daemon does it for them. */
 async function* readHere(folder: string, given: readonly unknown[]): AsyncGenerator<Uint8Array> {
-  const where = Buffer.from(given[1] as string | Uint8Array);
+  const where = normalizeTyped(given[1] as string | Uint8Array);
   try {
     yield* createReadStream(Buffer.concat([Buffer.from(`${folder}/`), where]), { highWaterMark: 1 << 20 });
   } catch (error) {

@@ -2,7 +2,8 @@ import type { ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 
 /** One file as it is, or an archive. */
-export type ContentKind = "file" | "zip" | "tar";
+export const CONTENT_KINDS = ["file", "zip", "tar"] as const;
+export type ContentKind = (typeof CONTENT_KINDS)[number];
 
 const ARCHIVES = { zip: "application/zip", tar: "application/x-tar" };
 /** Images that a browser shows and cannot be made to run, by their first bytes. An SVG may have scripts. */

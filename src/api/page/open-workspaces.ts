@@ -1,6 +1,7 @@
 import type { CairnLibrary, Client } from "../../contract/index.ts";
 import type { CairnError } from "../../errors.ts";
 import { NoDaemon } from "../client/connection.ts";
+import { socketsToAsk } from "../client/served-library.ts";
 
 interface Kept {
   client: Promise<Client>;
@@ -25,14 +26,18 @@ export class OpenWorkspaces {
     return (this.#library ??= this.#open());
   }
 
-  /** Carries `work` out with the library. Once more where a daemon is missed or gone, before which nothing was begun. */
+  /**
+   * Carries `work` out with the library. Once more where a daemon that does it may have come, gone or started again, before which
+   * nothing was begun.
+   */
   async withLibrary<T>(work: (library: CairnLibrary) => Promise<T>): Promise<T> {
     try {
       return await work(await this.library());
     } catch (error) {
-      if (!(error instanceof NoDaemon) && (error as CairnError).code !== "no_daemon") throw error;
-      this.#forget();
-      if ((error as CairnError).code !== "no_daemon") throw error;
+      const { code } = error as CairnError;
+      const isMissed = code === "no_daemon" || (code === "not_a_workspace" && socketsToAsk().length > 0);
+      if (isMissed || error instanceof NoDaemon) this.#forget();
+      if (!isMissed) throw error;
       return work(await this.library());
     }
   }

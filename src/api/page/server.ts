@@ -6,16 +6,17 @@ import type { CairnLibrary, PathInput } from "../../contract/index.ts";
 import { fromWire } from "../../contract/wire.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
-import { currentUser, homeDirectory } from "../../fs/users.ts";
+import { currentUser, knownHome } from "../../fs/users.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
 import { askDaemon } from "../client/service.ts";
 import { afterOf, streamEvents } from "../event-stream.ts";
 import { discardRest, HTTP_LIMITS, listen } from "../listen.ts";
 import { LINES, Reply } from "../reply.ts";
 import { readBody, readCall } from "../request.ts";
+import { pathOf } from "../rights/arguments.ts";
 import { isPage, sendAsset } from "./assets.ts";
 import { PageCalls } from "./calls.ts";
-import { type ContentKind, sendContent } from "./content.ts";
+import { CONTENT_KINDS, type ContentKind, sendContent } from "./content.ts";
 import { Happenings } from "./happenings.ts";
 import { digestOf, OneTime } from "./one-time.ts";
 import { OpenWorkspaces } from "./open-workspaces.ts";
@@ -50,8 +51,10 @@ interface About {
 /** Content that a ticket stands for. */
 interface Wanted {
   workspace: string;
-  target: string;
+  target: string | null;
   path: PathInput;
+  /** Of `read`. */
+  options: object;
   kind: ContentKind;
   name: string;
 }
@@ -224,7 +227,7 @@ export class PageServer {
       read_only: this.#options.isReadOnly,
       user: currentUser().username,
       host: hostname(),
-      home: homeDirectory(),
+      home: knownHome() ?? "/",
       start: this.#options.start,
       daemon: answers,
     };
@@ -235,21 +238,22 @@ export class PageServer {
     this.#happenings.follow(await this.#workspaces.withLibrary((library) => library.listWorkspaces()));
   }
 
+  /** What is to be read is checked by the verb once it is fetched. */
   #makeTicket(body: string): { url: string } {
-    const { workspace, target, path = "", path_b64, as, name } = membersOf(body);
-    const isText = [workspace, target, name].every((each) => typeof each === "string");
-    const isPath = typeof path === "string" || path instanceof Uint8Array;
-    if (!isText || !isPath || as !== "file")
-      throw new CairnError("usage", "a ticket takes workspace, target, path, as and name");
-    const wanted = {
-      workspace: workspace as string,
-      target: target as string,
-      path: typeof path_b64 === "string" ? Buffer.from(path_b64, "base64") : path,
-      kind: as as ContentKind,
-      name: name as string,
+    const members = membersOf(body);
+    const { target, path = "", path_b64, paths, as, name } = members;
+    const kind = CONTENT_KINDS.find((each) => each === as);
+    if (kind === undefined || typeof name !== "string")
+      throw new CairnError("usage", `a ticket needs a name, and as: one of ${CONTENT_KINDS.join(", ")}`);
+    const wanted: Wanted = {
+      workspace: pathOf(members, "workspace"),
+      target: target as string | null,
+      path: typeof path_b64 === "string" ? Buffer.from(path_b64, "base64") : (path as PathInput),
+      options: kind === "file" ? {} : { archive: kind, ...(paths === undefined ? {} : { paths }) },
+      kind,
+      name,
     };
-    const shown = encodeURIComponent(wanted.name.toWellFormed());
-    return { url: `/content/${this.#tickets.make(wanted)}/${shown}` };
+    return { url: `/content/${this.#tickets.make(wanted)}/${encodeURIComponent(name.toWellFormed())}` };
   }
 
   async #sendContent(response: ServerResponse, ticket: string, signal: AbortSignal): Promise<void> {
@@ -258,9 +262,9 @@ export class PageServer {
       throw new CairnError("not_found", "this address was used before, or is older than a minute", {
         hint: "go back to the page and open the file again",
       });
-    const { workspace, target, path, kind, name } = found.value;
+    const { workspace, target, path, options, kind, name } = found.value;
     await this.#workspaces.with(workspace, (client) =>
-      sendContent(response, client.read(target, path, { signal }), { kind, name }),
+      sendContent(response, client.read(target, path, { ...options, signal }), { kind, name }),
     );
   }
 }

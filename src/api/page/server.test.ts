@@ -1,0 +1,533 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import { type IncomingHttpHeaders, request } from "node:http";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { type TestContext, test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { REF, SAVED } from "../../cli/testing-fake-library.ts";
+import type { CairnLibrary, Client } from "../../contract/index.ts";
+import { CairnError } from "../../errors.ts";
+import { CLIENT_VERBS, DAEMON_CALLS, LIBRARY_VERBS } from "../../verbs/index.ts";
+import { callOf, isOfWorkspace } from "../rights/capabilities.ts";
+import { onlyLooks } from "./calls.ts";
+import { CODE_MS, PageServer, type PageServerOptions } from "./server.ts";
+
+process.env["CAIRN_SOCKET"] = "none";
+
+const SCRIPT = "import(0)";
+const ASSET = "/assets/main-0a1B2c3D.js";
+/** Content by path. */
+const FILES: Readonly<Record<string, Buffer>> = {
+  "page.html": Buffer.from("<script>alert(1)</script>"),
+  "drawing.svg": Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'),
+  "image.png": Buffer.from("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "latin1"),
+  empty: Buffer.alloc(0),
+};
+
+interface Answered {
+  status: number;
+  headers: IncomingHttpHeaders;
+  body: string;
+}
+
+interface AskOptions {
+  method?: string;
+  headers?: Record<string, string>;
+  body?: string;
+}
+
+class Served {
+  readonly server: PageServer;
+  /** Names of the verbs that were called. */
+  readonly called: string[];
+  token = "";
+  /** Milliseconds that the server's clock is ahead. */
+  ahead: { ms: number };
+
+  constructor(server: PageServer, called: string[], ahead: { ms: number }) {
+    [this.server, this.called, this.ahead] = [server, called, ahead];
+  }
+
+  /** A request of a program, without the headers that a browser adds. */
+  ask(target: string, { method = "GET", headers = {}, body = "" }: AskOptions = {}): Promise<Answered> {
+    const { promise, resolve, reject } = Promise.withResolvers<Answered>();
+    const asked = request({ host: "127.0.0.1", port: this.server.port, path: target, method, headers, agent: false });
+    asked.on("error", reject);
+    asked.on("response", (response) => {
+      response.toArray().then((pieces: Buffer[]) => {
+        assert.equal(response.headers["set-cookie"], undefined, "no cookie is ever set");
+        resolve({ status: response.statusCode!, headers: response.headers, body: Buffer.concat(pieces).toString() });
+      }, reject);
+    });
+    asked.end(body);
+    return promise;
+  }
+
+  signedIn(target: string, { headers = {}, ...options }: AskOptions = {}): Promise<Answered> {
+    return this.ask(target, { ...options, headers: { authorization: `Bearer ${this.token}`, ...headers } });
+  }
+
+  code(): string {
+    return new URL(this.server.address()).hash.slice("#code=".length);
+  }
+
+  async signIn(code: unknown): Promise<Answered> {
+    return this.ask("/session", { method: "POST", body: JSON.stringify({ code }) });
+  }
+
+  async call(name: string, members: object = {}): Promise<Answered> {
+    return this.signedIn(`/v1/${name}`, { method: "POST", body: JSON.stringify(members) });
+  }
+
+  async ticket(file: string, more: object = {}): Promise<string> {
+    const body = JSON.stringify({ workspace: "/w", target: "latest", path: file, as: "file", name: file, ...more });
+    const made = await this.signedIn("/tickets", { method: "POST", body });
+    assert.equal(made.status, 200, made.body);
+    return (JSON.parse(made.body) as { data: { url: string } }).data.url;
+  }
+
+  /** What comes back for bytes that are sent as they are. */
+  async raw(text: string): Promise<string> {
+    const socket = net.connect(this.server.port, "127.0.0.1");
+    socket.end(text);
+    return Buffer.concat((await socket.toArray()) as Buffer[]).toString();
+  }
+}
+
+function fakeLibrary(called: string[], failing: { error?: CairnError }): CairnLibrary {
+  const own: Record<string, unknown> = {
+    workspace: REF,
+    close: async () => undefined,
+    async *walk() {},
+    async *read(_target: unknown, file: string, { signal: _signal, ...options }: Record<string, unknown>) {
+      if (options["archive"] !== undefined) yield Buffer.from(JSON.stringify({ file, ...options }));
+      if (failing.error !== undefined && file !== "broken") throw failing.error;
+      yield FILES[file] ?? Buffer.from("first ");
+      if (failing.error !== undefined) throw failing.error;
+    },
+  };
+  const client = new Proxy(own, {
+    get: (_own, name: string) =>
+      name === "then"
+        ? undefined
+        : (own[name] ??
+          (async () => {
+            if (failing.error !== undefined) throw failing.error;
+            called.push(name);
+            return name === "save" ? SAVED : {};
+          })),
+  });
+  return {
+    open: async () => client as unknown as Client,
+    listWorkspaces: async () => [],
+  } as unknown as CairnLibrary;
+}
+
+/** A server with a page and a library that answers nothing much, signed in to. */
+async function serving(
+  t: TestContext,
+  { failing = {}, ...more }: Partial<PageServerOptions> & { failing?: { error?: CairnError } } = {},
+): Promise<Served> {
+  const page = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-page-"));
+  fs.mkdirSync(path.join(page, "assets"));
+  fs.writeFileSync(path.join(page, "index.html"), "<!doctype html>");
+  fs.writeFileSync(path.join(page, ASSET), SCRIPT);
+  fs.writeFileSync(path.join(page, `${ASSET}.gz`), gzipSync(SCRIPT));
+  fs.writeFileSync(path.join(page, "assets/secret"), "secret");
+  const called: string[] = [];
+  const ahead = { ms: 0 };
+  const server = await PageServer.start({
+    openLibrary: async () => fakeLibrary(called, failing),
+    page,
+    isReadOnly: false,
+    start: null,
+    port: 0,
+    onProblem: (message) => assert.fail(message),
+    now: () => performance.now() + ahead.ms,
+    ...more,
+  });
+  t.after(async () => {
+    await server.stop();
+    fs.rmSync(page, { recursive: true });
+  });
+  const served = new Served(server, called, ahead);
+  const signed = await served.signIn(served.code());
+  served.token = (JSON.parse(signed.body) as { token: string }).token;
+  return served;
+}
+
+test("the page and its assets come compressed, and only assets may be kept", async (t) => {
+  const served = await serving(t);
+  for (const address of ["/", "/index.html"]) {
+    const { status, headers, body } = await served.ask(address);
+    assert.deepEqual([status, body, headers["cache-control"]], [200, "<!doctype html>", "no-store"]);
+    assert.match(String(headers["content-security-policy"]), /default-src 'none'.*script-src 'self'; /);
+    assert.doesNotMatch(String(headers["content-security-policy"]), /unsafe|https?:/);
+    assert.match(String(headers["content-security-policy"]), /frame-ancestors 'none'/);
+    assert.deepEqual(
+      ["x-frame-options", "referrer-policy", "cross-origin-opener-policy", "x-content-type-options"].map(
+        (name) => headers[name],
+      ),
+      ["DENY", "no-referrer", "same-origin", "nosniff"],
+    );
+  }
+  const plain = await served.ask(ASSET);
+  assert.deepEqual([plain.status, plain.body], [200, SCRIPT]);
+  const asset = await served.ask(ASSET, { headers: { "accept-encoding": "gzip, br" } });
+  assert.equal(asset.headers["content-encoding"], "gzip");
+  assert.match(String(asset.headers["cache-control"]), /immutable/);
+  assert.notEqual(asset.headers.etag, plain.headers.etag);
+  const again = await served.ask(ASSET, { headers: { "if-none-match": plain.headers.etag! } });
+  assert.deepEqual([again.status, again.body], [304, ""]);
+});
+
+test("a build without a page says how to make it", async (t) => {
+  const served = await serving(t, { page: path.join(os.tmpdir(), "cairn-no-page") });
+  const { status, body, headers } = await served.ask("/");
+  assert.deepEqual([status, headers["content-type"]], [503, "text/plain; charset=utf-8"]);
+  assert.match(body, /npm run build/);
+});
+
+test("requests by another name and of another origin's page are refused at every address", async (t) => {
+  const served = await serving(t);
+  const { port } = served.server;
+  const own = `127.0.0.1:${port}`;
+  const foreign: Record<string, string>[] = [
+    { host: "evil.example" },
+    { host: `evil.example:${port}` },
+    { host: `127.0.0.1.evil.example:${port}` },
+    { host: "127.0.0.1@evil.example" },
+    { host: "10.0.0.1" },
+    { host: own, origin: "http://evil.example" },
+    { host: own, origin: "null" },
+    { host: own, origin: `https://${own}` },
+    { host: own, origin: `http://127.0.0.1:${port + 1}` },
+    { host: own, origin: `http://localhost:${port}` },
+    { host: own, "sec-fetch-site": "same-site" },
+    { host: own, "sec-fetch-site": "cross-site" },
+    { host: own, "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe" },
+  ];
+  const code = served.code();
+  for (const headers of foreign)
+    for (const [target, options] of [
+      ["/", {}],
+      [ASSET, {}],
+      ["/session", { method: "POST", body: JSON.stringify({ code }) }],
+      ["/v1/about", {}],
+      ["/v1/events", {}],
+      ["/v1/save", { method: "POST", body: '{"workspace":"/w"}' }],
+      ["/tickets", { method: "POST" }],
+      [await served.ticket("page.html"), {}],
+    ] as const) {
+      const { status } = await served.signedIn(target, { ...options, headers });
+      assert.equal(status, 403, `${target} ${JSON.stringify(headers)}`);
+    }
+  assert.deepEqual(served.called, []);
+  for (const host of [own, `localhost:${port}`, "[::1]:9", "LOCALHOST:80", "127.0.0.1"]) {
+    const headers = { host, origin: `http://${host}`, "sec-fetch-site": "same-origin" };
+    assert.equal((await served.signedIn("/v1/about", { headers })).status, 200, host);
+  }
+  const navigation = { "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "cross-site" };
+  assert.equal((await served.ask("/", { headers: navigation })).status, 200, "a link or a file leads to the page");
+  assert.equal((await served.signedIn("/v1/about", { headers: navigation })).status, 403);
+});
+
+test("a code signs in once, within ten minutes, and no other text does", async (t) => {
+  const served = await serving(t);
+  const [code, late] = [served.code(), served.code()];
+  assert.match(code, /^[\w-]{22}$/);
+  const first = await served.signIn(code);
+  assert.deepEqual([first.status, JSON.parse(first.body)], [200, { token: served.token }]);
+  assert.match(served.token, /^[\w-]{43}$/);
+  for (const wrong of [code, "", "A".repeat(22), null, ["x"], { a: 1 }]) {
+    const { status, body } = await served.signIn(wrong);
+    assert.deepEqual([status, (JSON.parse(body) as { error: { code: string } }).error.code], [403, "permission"]);
+  }
+  for (const body of ["", "x", "[]", "null"])
+    assert.ok([400, 403].includes((await served.ask("/session", { method: "POST", body })).status), body);
+  served.ahead.ms = CODE_MS + 1;
+  assert.equal((await served.signIn(late)).status, 403);
+  assert.equal((await served.signIn(served.code())).status, 200, "a new one works");
+});
+
+test("whoever waits for a code's use is told once", async (t) => {
+  const served = await serving(t);
+  let used = 0;
+  const code = new URL(served.server.address(() => used++)).hash.slice("#code=".length);
+  await served.signIn(`${code}x`);
+  assert.equal(used, 0);
+  await served.signIn(code);
+  await served.signIn(code);
+  assert.equal(used, 1);
+});
+
+test("everything but the page needs the token of this very server", async (t) => {
+  const [served, other] = [await serving(t), await serving(t)];
+  const { token } = served;
+  assert.notEqual(token, other.token);
+  const wrong: (string | undefined)[] = [
+    undefined,
+    "",
+    "Bearer",
+    "Bearer ",
+    `Bearer ${other.token}`,
+    `Bearer ${token}x`,
+    `Bearer ${token.slice(1)}`,
+    `bearer ${token}`,
+    `Basic ${Buffer.from(`a:${token}`).toString("base64")}`,
+    token,
+  ];
+  for (const authorization of wrong)
+    for (const [method, target] of [
+      ["GET", "/v1/about"],
+      ["GET", "/v1/events"],
+      ["GET", `/v1/events?token=${token}`],
+      ["POST", "/v1/listWorkspaces"],
+      ["POST", `/v1/save?token=${token}`],
+      ["POST", "/tickets"],
+      ["GET", "/nothing"],
+    ] as const) {
+      const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
+      const { status, body } = await served.ask(target, { method, headers, body: "" });
+      assert.equal(status, 401, `${target} ${authorization}`);
+      assert.ok(!body.includes(token));
+    }
+  const cookie = { cookie: `token=${token}; authorization=Bearer ${token}` };
+  assert.equal((await served.ask("/v1/about", { headers: cookie })).status, 401);
+});
+
+test("a ticket gives content once, within a minute, and nothing runs when it is opened", async (t) => {
+  const served = await serving(t);
+  const types = {
+    "page.html": "application/octet-stream",
+    "drawing.svg": "application/octet-stream",
+    "image.png": "image/png",
+    empty: "application/octet-stream",
+  };
+  for (const [file, type] of Object.entries(types)) {
+    const url = await served.ticket(file);
+    const { status, headers, body } = await served.ask(url);
+    assert.deepEqual([status, body], [200, FILES[file]!.toString()]);
+    assert.equal(headers["content-type"], type);
+    assert.equal(headers["content-security-policy"], "sandbox; default-src 'none'");
+    assert.equal(headers["x-content-type-options"], "nosniff");
+    assert.match(String(headers["content-disposition"]), /^attachment; filename\*=UTF-8''/);
+    assert.equal(headers["cross-origin-resource-policy"], "same-origin");
+    assert.equal(headers["cache-control"], "no-store");
+    assert.equal((await served.ask(url)).status, 404, "replayed");
+  }
+  const late = await served.ticket("page.html");
+  served.ahead.ms = 60_001;
+  assert.equal((await served.ask(late)).status, 404);
+  assert.equal((await served.signedIn(`/content/${"A".repeat(22)}/x`)).status, 404);
+});
+
+test("a folder or a selection is one archive", async (t) => {
+  const served = await serving(t);
+  const folder = await served.ask(await served.ticket("a", { as: "zip", name: "a.zip" }));
+  assert.deepEqual([folder.status, folder.headers["content-type"]], [200, "application/zip"]);
+  assert.ok(folder.body.startsWith('{"file":"a","archive":"zip"}'), folder.body);
+  const selection = await served.ask(await served.ticket("", { as: "tar", paths: ["a", "b"] }));
+  assert.equal(selection.headers["content-type"], "application/x-tar");
+  assert.ok(selection.body.startsWith('{"file":"","archive":"tar","paths":["a","b"]}'), selection.body);
+  const bytes = Buffer.from([0x61, 0xff]).toString("base64");
+  assert.equal((await served.ask(await served.ticket("a\\xff", { path_b64: bytes }))).status, 200);
+  for (const more of [{ as: "exe" }, { as: undefined }, { name: 1 }, { workspace: "w" }, { workspace: undefined }]) {
+    const whole = { workspace: "/w", target: "latest", path: "a", as: "file", name: "a", ...more };
+    const { status } = await served.signedIn("/tickets", { method: "POST", body: JSON.stringify(whole) });
+    assert.equal(status, 400, JSON.stringify(more));
+  }
+});
+
+test("the name of a download keeps its letters, and nothing else of it counts", async (t) => {
+  const served = await serving(t);
+  for (const [name, kept] of [
+    ["a b'(1)*.txt", "a b'(1)*.txt"],
+    ["../../etc/passwd", ".._.._etc_passwd"],
+    ['x"\r\nset-cookie: a=b', 'x"__set-cookie: a=b'],
+    ["photo\u202Egpj.exe", "photo_gpj.exe"],
+    ["\ud800ä", "\ufffdä"],
+  ] as const) {
+    const { headers } = await served.ask(await served.ticket("page.html", { name }));
+    const encoded = /^attachment; filename\*=UTF-8''([\w.~%!-]*)$/.exec(String(headers["content-disposition"]))?.[1];
+    assert.equal(decodeURIComponent(encoded!), kept);
+  }
+});
+
+test("content that cannot be read is an error, and a part of it is no whole download", async (t) => {
+  const failing: { error?: CairnError } = {};
+  const served = await serving(t, { failing });
+  const [missing, broken] = [await served.ticket("none"), await served.ticket("broken")];
+  failing.error = new CairnError("not_found", "there is no such file");
+  assert.equal((await served.ask(missing)).status, 404);
+  await assert.rejects(served.ask(broken), { code: "ECONNRESET" });
+});
+
+test("odd targets lead to nothing", async (t) => {
+  const served = await serving(t);
+  const { port } = served.server;
+  const targets = [
+    "//",
+    "//index.html",
+    "//evil.example/",
+    "/..%2f",
+    "/%2e%2e/etc/passwd",
+    "/../../etc/passwd",
+    "/assets/../index.html",
+    "/assets/..%2findex.html",
+    "/assets/%2e%2e%2findex.html",
+    "/assets/secret",
+    "/assets/main-0a1B2c3D.js%00.css",
+    "/assets/main-0a1B2c3D.js/",
+    "/assets//main-0a1B2c3D.js",
+    "/assets/",
+    "/assets",
+    `${ASSET}.gz`,
+    `${ASSET}?x`,
+    "/index.html%00",
+    "/INDEX.HTML",
+    "/?code=1",
+    "/v1/../index.html",
+    "/v1/",
+    "/v1/about/",
+    "/v1/about%00",
+    "/v1//save",
+    "/v1/save/..%2fabout",
+    "/content/",
+    "/content/../index.html",
+    `http://evil.example/`,
+    `http://127.0.0.1:${port}/`,
+    `http://127.0.0.1:${port}/v1/about`,
+    "*",
+  ];
+  for (const target of targets) {
+    for (const method of ["GET", "POST", "HEAD", "PUT", "OPTIONS"]) {
+      const head = `${method} ${target} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nConnection: close\r\n`;
+      const signed = `Authorization: Bearer ${served.token}\r\n\r\n`;
+      for (const text of [`${head}\r\n`, head + signed]) {
+        const answered = await served.raw(text);
+        assert.match(answered, /^HTTP\/1\.1 40\d /, `${method} ${target}`);
+        assert.ok(!answered.includes(SCRIPT) && !answered.includes("secret"), target);
+      }
+    }
+  }
+  assert.match(await served.raw(`GET /\0 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`), /^HTTP\/1\.1 400 /);
+  assert.match(await served.raw("GET / HTTP/1.1\r\n\r\n"), /^HTTP\/1\.1 400 /, "no host");
+  assert.match(await served.raw("GET / HTTP/1.1\r\nHost:\r\n\r\n"), /^HTTP\/1\.1 403 /, "an empty host");
+  assert.match(await served.raw("GET / HTTP/1.0\r\n\r\n"), /^HTTP\/1\.1 403 /, "no host");
+  assert.match(await served.raw(`GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ${"x".repeat(20_000)}\r\n\r\n`), / 431 /);
+  assert.deepEqual(served.called, []);
+});
+
+test("bodies beyond their limits, too deep, and no JSON are refused", async (t) => {
+  const served = await serving(t);
+  const of = (bytes: number): string => JSON.stringify({ code: "x".repeat(bytes) });
+  assert.equal((await served.ask("/session", { method: "POST", body: of(2_000) })).status, 400);
+  for (const target of ["/v1/save", "/tickets"]) {
+    for (const body of [of(9 << 20), `{"a":${"[".repeat(50_000)}${"]".repeat(50_000)}}`, "{", "[]", "null"])
+      assert.equal((await served.signedIn(target, { method: "POST", body })).status, 400, `${target} ${body.length}`);
+  }
+  assert.deepEqual(served.called, []);
+});
+
+test("a call is done by the library, with its answer, its errors and one event", async (t) => {
+  const failing: { error?: CairnError } = {};
+  const served = await serving(t, { failing });
+  const events = await follow(served);
+  const saved = await served.call("save", { workspace: "/w", options: { message: "m" } });
+  const answer = JSON.parse(saved.body) as { ok: boolean; data: { save_point_id: string } };
+  assert.deepEqual([saved.status, answer.ok, answer.data.save_point_id], [200, true, SAVED.save_point_id]);
+  const { type, workspace, data, id } = await events.next();
+  assert.deepEqual(
+    [type, workspace, (data as { save_point_id: string }).save_point_id, id],
+    ["save", REF.path, SAVED.save_point_id, 1],
+  );
+  events.end();
+  const later = await follow(served, { "last-event-id": "0" });
+  assert.equal((await later.next()).id, 1, "a reader who comes back misses nothing");
+  later.end();
+  const unknown = await follow(served, { "last-event-id": "77" });
+  assert.equal((await unknown.next()).type, "reset");
+  unknown.end();
+  failing.error = new CairnError("busy", "another writer", { hint: "wait" });
+  const busy = await served.call("status", { workspace: "/w" });
+  assert.equal(busy.status, 423);
+  assert.match(busy.body, /"code":"busy","message":"another writer","hint":"wait","retryable":true/);
+  for (const [name, members] of [
+    ["save", {}],
+    ["save", { workspace: "w" }],
+    ["save", { workspace: "/w\0" }],
+    ["save", { workspace: "/w", nonsense: 1 }],
+    ["fork", { workspace: "/w", target: "latest", path: "relative" }],
+    ["run", { workspace: "/w", command: ["true"] }],
+    ["constructor", {}],
+    ["initRepository", {}],
+    ["tokenCreate", {}],
+  ] as const)
+    assert.equal((await served.call(name, members)).status, 400, name);
+});
+
+test("a page that only looks is refused every verb that changes something", async (t) => {
+  const served = await serving(t, { isReadOnly: true });
+  const names = [CLIENT_VERBS, LIBRARY_VERBS, DAEMON_CALLS].flatMap((table) => Object.keys(table));
+  const done: string[] = [];
+  for (const name of names) {
+    const { status } = await served.call(name, isOfWorkspace(name) ? { workspace: "/w" } : {});
+    // No daemon is there to ask.
+    if (![400, 403].includes(status)) done.push(name);
+    assert.ok(status !== 403 || !onlyLooks(name, undefined), name);
+  }
+  for (const name of done)
+    assert.ok(callOf(name)!.looks === true || ["listWorkspaces", "daemon"].includes(name), `${name} was done`);
+  assert.deepEqual(
+    ["save", "restore", "undo", "fork", "tag", "pin", "release", "exportPoint", "view", "runCleanup"].filter((name) =>
+      done.includes(name),
+    ),
+    [],
+  );
+  assert.ok(
+    ["history", "show", "diff", "status", "planRestore", "listWorkspaces"].every((name) => done.includes(name)),
+  );
+  assert.equal(onlyLooks("exportPoint", undefined), false, "it writes to a place of its caller's choice");
+  const about = JSON.parse((await served.signedIn("/v1/about")).body) as { data: { read_only: boolean } };
+  assert.equal(about.data.read_only, true);
+});
+
+test("a port that is taken is left to whoever has it", async (t) => {
+  const first = await serving(t);
+  const second = await serving(t, { port: first.server.port });
+  assert.notEqual(second.server.port, first.server.port);
+  assert.equal((await second.signedIn("/v1/about")).status, 200);
+});
+
+interface Followed {
+  next(): Promise<{ type: string; workspace: string; data: unknown; id: number }>;
+  end(): void;
+}
+
+/** Events from now on; resolves when the server listens. */
+async function follow(served: Served, headers: Record<string, string> = {}): Promise<Followed> {
+  const stopped = new AbortController();
+  const response = await fetch(`http://127.0.0.1:${served.server.port}/v1/events`, {
+    headers: { authorization: `Bearer ${served.token}`, ...headers },
+    signal: stopped.signal,
+  });
+  assert.equal(response.headers.get("content-type"), "text/event-stream");
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let text = (await reader.read()).value ?? "";
+  return {
+    async next() {
+      for (;;) {
+        const found = /^data: (.*)\n\n/m.exec(text);
+        if (found !== null) {
+          text = text.slice(found.index + found[0].length);
+          return JSON.parse(found[1]!) as never;
+        }
+        text += (await reader.read()).value ?? assert.fail("the stream ended");
+      }
+    },
+    end: () => stopped.abort(),
+  };
+}
