@@ -275,7 +275,7 @@ export const HistoryResult = object({
   ),
 });
 export type HistoryResult = Of<typeof HistoryResult>;
-export const HistoryDaysOptions = object(pick({ entries: HistoryOptions.entries }, "signal", "all"));
+export const HistoryDaysOptions = object({ ...CallOptions.entries, ...pick(HistoryOptions, "all") });
 export type HistoryDaysOptions = Of<typeof HistoryDaysOptions>;
 export const HistoryDaysResult = object({
   days: rows(

@@ -51,10 +51,10 @@ interface About {
 /** Content that a ticket stands for. */
 interface Wanted {
   workspace: string;
-  target: string | null;
+  target: string;
   path: PathInput;
-  /** Of `read`. */
-  options: object;
+  /** Of an archive; null: everything. */
+  paths: readonly PathInput[] | null;
   kind: ContentKind;
   name: string;
 }
@@ -245,11 +245,12 @@ export class PageServer {
     const kind = CONTENT_KINDS.find((each) => each === as);
     if (kind === undefined || typeof name !== "string")
       throw new CairnError("usage", `a ticket needs a name, and as: one of ${CONTENT_KINDS.join(", ")}`);
+    const own = typeof path_b64 === "string" ? Buffer.from(path_b64, "base64") : (path as PathInput);
     const wanted: Wanted = {
       workspace: pathOf(members, "workspace"),
-      target: target as string | null,
-      path: typeof path_b64 === "string" ? Buffer.from(path_b64, "base64") : (path as PathInput),
-      options: kind === "file" ? {} : { archive: kind, ...(paths === undefined ? {} : { paths }) },
+      target: target as string,
+      path: own,
+      paths: (paths as PathInput[] | undefined) ?? (own === "" ? null : [own]),
       kind,
       name,
     };
@@ -262,10 +263,14 @@ export class PageServer {
       throw new CairnError("not_found", "this address was used before, or is older than a minute", {
         hint: "go back to the page and open the file again",
       });
-    const { workspace, target, path, options, kind, name } = found.value;
-    await this.#workspaces.with(workspace, (client) =>
-      sendContent(response, client.read(target, path, { ...options, signal }), { kind, name }),
-    );
+    const { workspace, target, path, paths, kind, name } = found.value;
+    await this.#workspaces.with(workspace, (client) => {
+      const pieces =
+        kind === "file"
+          ? client.read(target, path, { signal })
+          : client.readArchive(target, kind, { signal, ...(paths === null ? {} : { paths: [...paths] }) });
+      return sendContent(response, pieces, { kind, name });
+    });
   }
 }
 

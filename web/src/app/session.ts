@@ -1,5 +1,6 @@
 import { signal } from "@preact/signals";
 import { type About, connect, type PageClient } from "cairnstate/client";
+import { go } from "./route.ts";
 
 /** Sign-in: a one-time code in the address, a token of this tab, or the token of another tab of the same server. */
 
@@ -29,7 +30,11 @@ export async function signIn(): Promise<boolean> {
   const given = new URLSearchParams(location.hash.slice(1)).get("code");
   if (given !== null) {
     history.replaceState(null, "", `${location.pathname}#/`);
-    if (await signInWith(given)) return true;
+    if (await signInWith(given)) {
+      const start = about.value?.start ?? null;
+      if (start !== null) go({ view: "timeline", workspace: start }, { replace: true });
+      return true;
+    }
   }
   token.value ??= await tokenOfOtherTab();
   return token.value !== null && (await isAccepted());

@@ -36,7 +36,8 @@ export function View(): JSX.Element {
     [],
   );
   const chosen = useSignal(-1);
-  const all = value.value ?? [];
+  const all = (value.value ?? []).filter(({ present, points }) => present || points > 0);
+  const gone = (value.value ?? []).filter(({ present, points }) => !present && points === 0);
   const move = (by: number): void => {
     chosen.value = Math.max(0, Math.min(all.length - 1, chosen.value + by));
     document.querySelector<HTMLElement>(`#workspace-${chosen.value}`)?.focus();
@@ -58,7 +59,7 @@ export function View(): JSX.Element {
           Workspaces <span class="faint">{count(all.length)}</span>
         </h1>
       )}
-      {value.value?.length === 0 && (
+      {value.value !== undefined && all.length === 0 && (
         <Empty title="No workspace yet">
           <p>A folder becomes a workspace with its first save point:</p>
           <pre>cairn save FOLDER</pre>
@@ -69,6 +70,18 @@ export function View(): JSX.Element {
           <Workspace key={`${each.id} ${each.path}`} shown={each} index={i} />
         ))}
       </ul>
+      {gone.length > 0 && (
+        <details>
+          <summary>{plural(gone.length, "folder")} whose save points are not there any more</summary>
+          <ul class="workspaces-gone">
+            {gone.map(({ path, problem: why }) => (
+              <li key={path}>
+                <Name text={path} /> <span class="faint">{why !== undefined && <Words text={why} />}</span>
+              </li>
+            ))}
+          </ul>
+        </details>
+      )}
     </section>
   );
 }

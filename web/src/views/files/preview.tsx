@@ -13,7 +13,7 @@ import { Late, Problem } from "../../parts/problem.tsx";
 import { size, When, wholeTime } from "../../parts/values.tsx";
 import { refOf } from "./files.tsx";
 
-const IMAGE = /\.(?:png|jpe?g|gif|webp|avif|bmp|ico|svg)$/i;
+const IMAGE = /\.(?:png|jpe?g|gif|webp|avif|bmp)$/i;
 /** Bytes of a text that are shown. */
 const SHOWN = 256 << 10;
 

@@ -15,7 +15,7 @@ import { DatabaseDiff } from "./database-diff.tsx";
 import { refOf } from "./changed-tree.ts";
 import { TextDiff } from "./text-diff.tsx";
 
-const IMAGE = /\.(?:png|jpe?g|gif|webp|avif|bmp|ico|svg)$/i;
+const IMAGE = /\.(?:png|jpe?g|gif|webp|avif|bmp)$/i;
 const DATABASE = /\.(?:db|sqlite|sqlite3|db3)$/i;
 /** Larger files are compared only when somebody asks. */
 const ON_DEMAND = 4 << 20;
