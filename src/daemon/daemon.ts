@@ -19,7 +19,15 @@ import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap, type Instance, takeInstance } from "./bootstrap.ts";
 import { Moves, requireMovable } from "./moves.ts";
 import { migrateOld, oldStateDirectory } from "./ws-ckpt/migrate.ts";
-import { type Caller, isWholeOperator, requireOwner, requireRootsOwn, type Right, rightOn } from "./state/peer.ts";
+import {
+  type Caller,
+  isBeside,
+  isWholeOperator,
+  requireOwner,
+  requireRootsOwn,
+  type Right,
+  rightOn,
+} from "./state/peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { dropReleased, registeredWorkspaces } from "./reconcile.ts";
 import { FreezeWindows } from "./freeze.ts";
@@ -702,11 +710,6 @@ export class Daemon {
       places: this.#options.places,
     });
   }
-}
-
-/** True for a path that is another one's and more, as that of an agent's fork is. */
-export function isBeside(path: string, fork: string): boolean {
-  return fork.startsWith(path) && /^[-.][\w.-]{1,100}$/.test(fork.slice(path.length));
 }
 
 /** The path itself, where it is a link to the folder. */

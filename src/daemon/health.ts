@@ -7,7 +7,7 @@ import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-stat
 import { freeSpace, mountOf } from "../fs/linux/mounts.ts";
 import { plural } from "../formats/sizes.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
-import { originalsIn } from "../workspace/care/convert.ts";
+import { originalsIn } from "../workspace/care/originals.ts";
 import { folderOf, type KeptState } from "./state/kept-state.ts";
 
 /** State of a workspace when it was looked at last. Nothing is changed or removed for it. */

@@ -18,21 +18,13 @@ import { checkLocation, realFolder } from "../workspace/place/guards.ts";
 import { relocate } from "../workspace/care/relocate.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
-import { storePaths } from "../workspace/store/store-files.ts";
 import type { WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { AdoptOptions, InitOptions, OpenOptions } from "../contract/care.ts";
 import type { Client } from "../contract/index.ts";
 import type { Conversion, EngineType } from "../contract/words.ts";
 import { checkedQuota } from "./cleanup.ts";
-import {
-  convertAdopted,
-  engineOfNew,
-  placeOfPoints,
-  probeEngines,
-  probeReasons,
-  rememberReasons,
-  requireEngine,
-} from "./engine.ts";
+import { convertAdopted, engineOfNew, placeOfPoints, probeEngines, probeReasons, requireEngine } from "./engine.ts";
+import { rememberReasons } from "./engine-reasons.ts";
 import type { LibraryHand } from "./hand.ts";
 import { leftReleases, ownPolynomial, tellOfGone } from "../workspace/place/registry.ts";
 
@@ -253,7 +245,7 @@ function checkOptions({ name, quotaBytes }: InitOptions): void {
 /** Fills a control directory that nobody uses yet. */
 function populateWith(options: InitOptions): (staged: ControlPaths) => Promise<void> {
   return async (staged) => {
-    await createEmbeddedStore(storePaths(staged.root), ownPolynomial());
+    await createEmbeddedStore(staged.root, ownPolynomial());
     if (options.quotaBytes !== undefined) writePolicy(staged, { ...NO_POLICY, quota_bytes: options.quotaBytes });
   };
 }

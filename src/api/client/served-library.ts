@@ -1,4 +1,4 @@
-import { createReadStream, existsSync, realpathSync } from "node:fs";
+import { createReadStream, realpathSync } from "node:fs";
 import {
   type AdoptOptions,
   type CairnLibrary,
@@ -11,10 +11,8 @@ import {
 } from "../../contract/index.ts";
 import type { Reference } from "../../contract/daemon.ts";
 import type { Verb } from "../../contract/verb.ts";
-import { SYSTEM_SOCKET, userSocket } from "../../daemon/places.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { normalizeTyped } from "../../fs/paths/safe-path.ts";
-import { absolutePath } from "../../fs/users.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS } from "../../verbs/index.ts";
 import { isForOwners, type Options } from "../rights/capabilities.ts";
 import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
@@ -22,23 +20,6 @@ import { notAsked } from "./service.ts";
 
 type AnyMethod = (...given: unknown[]) => unknown;
 type Local = () => Promise<CairnLibrary>;
-
-/** Sockets on which a daemon may answer, the user's own first. `CAIRN_SOCKET` names another; `none`: no daemon is asked. */
-export function socketsToAsk(env = process.env): string[] {
-  return possibleSockets(env).filter((each) => existsSync(each));
-}
-
-/** As {@link socketsToAsk}; if none of them is there, all sockets that a daemon would make. */
-export function socketsOfClient(env = process.env): string[] {
-  const there = socketsToAsk(env);
-  return there.length === 0 ? possibleSockets(env) : there;
-}
-
-function possibleSockets(env: NodeJS.ProcessEnv): string[] {
-  if (env["CAIRN_SOCKET"] === "none") return [];
-  const named = absolutePath(env, "CAIRN_SOCKET");
-  return (named === null ? [userSocket(env), SYSTEM_SOCKET] : [named]).filter((each) => each !== null);
-}
 
 /** The library, with what a daemon serves done by the daemon, and all else here; `local` null: by the daemon, too. */
 export function servedLibrary(daemons: readonly (string | Remote)[], local: Local | null): CairnLibrary {

@@ -5,7 +5,7 @@ import type { Body } from "../request.ts";
 import { carryOut, givenTo, pathOf, requireKnown } from "../rights/arguments.ts";
 import { callOf, isOfWorkspace, isPlaceOf, servedCall } from "../rights/capabilities.ts";
 import { askDaemon } from "../client/service.ts";
-import { socketsToAsk } from "../client/served-library.ts";
+import { socketsToAsk } from "../../daemon/places.ts";
 import type { Happenings } from "./happenings.ts";
 import type { OpenWorkspaces } from "./open-workspaces.ts";
 

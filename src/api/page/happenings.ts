@@ -6,7 +6,7 @@ import { checkValue } from "../../contract/schema.ts";
 import { EVENT_DATA, type EventType, type ServiceEvent } from "../../contract/service.ts";
 import type { SavePoint, WorkspaceInfo, WorkspaceRef } from "../../contract/index.ts";
 import { controlPaths, sequenceOfName, workspacePaths } from "../../workspace/place/control-layout.ts";
-import { socketsToAsk } from "../client/served-library.ts";
+import { socketsToAsk } from "../../daemon/places.ts";
 import { serviceOf } from "../client/service.ts";
 import type { EventLog } from "../event-stream.ts";
 import type { OpenWorkspaces } from "./open-workspaces.ts";

@@ -1,7 +1,7 @@
 import type { CairnLibrary, Client } from "../../contract/index.ts";
 import type { CairnError } from "../../errors.ts";
 import { NoDaemon } from "../client/connection.ts";
-import { socketsToAsk } from "../client/served-library.ts";
+import { socketsToAsk } from "../../daemon/places.ts";
 
 interface Kept {
   client: Promise<Client>;

@@ -7,7 +7,7 @@ import { fromWire } from "../../contract/wire.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
 import { currentUser, knownHome } from "../../fs/users.ts";
-import { socketsToAsk } from "../client/served-library.ts";
+import { socketsToAsk } from "../../daemon/places.ts";
 import { askDaemon } from "../client/service.ts";
 import { afterOf, streamEvents } from "../event-stream.ts";
 import { discardRest, HTTP_LIMITS, listen } from "../listen.ts";

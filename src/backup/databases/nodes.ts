@@ -2,7 +2,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { decodeTree, nodeNamed, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
-import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-table.ts";
 import { treesAhead } from "../../repository/trees/live.ts";
 
 /**

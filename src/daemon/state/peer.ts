@@ -39,6 +39,11 @@ export function isOperator({ uid }: Peer): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
 
+/** True if `fork` is `path` and more of the same name, as an agent's fork has to be. For example `/a/work-try1` of `/a/work`. */
+export function isBeside(path: string, fork: string): boolean {
+  return fork.startsWith(path) && /^[-.][\w.-]{1,100}$/.test(fork.slice(path.length));
+}
+
 const [READ, WRITE, SEARCH] = [4, 2, 1];
 
 /** `owner`: the folder's own user, root, and whoever runs the daemon; `writer`: may write to the folder. */

@@ -4,7 +4,8 @@ import { plural } from "../../formats/sizes.ts";
 import { TreeReferences } from "../../formats/restic/tree-references.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
-import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "../index/blob-index.ts";
+import type { BlobIndex } from "../index/blob-index.ts";
+import { DATA_BLOB, TREE_BLOB } from "../index/blob-table.ts";
 import { EntrySet } from "../index/entry-set.ts";
 
 /**

@@ -10,7 +10,7 @@ import { FOLDER_KINDS } from "../../repository/storage/storage.ts";
 import { controlWarnings } from "../place/adopt.ts";
 import { whyUnmounted } from "../place/mounted.ts";
 import { isFolderThere, listLeases, listWorkspaces, recordFolder } from "../place/control-directory.ts";
-import { originalsBeside } from "./convert.ts";
+import { originalsBeside } from "./originals.ts";
 import { statCachePath, workspacePaths } from "../place/control-layout.ts";
 import { isOtherFolder, workspaceAt } from "../place/find-workspace.ts";
 import { waysBack } from "../open/missing-folder.ts";

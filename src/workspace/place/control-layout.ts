@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { realpathSync } from "node:fs";
 import { join } from "node:path";
-import { storePaths } from "../store/store-files.ts";
+import { storePaths } from "../store/store-paths.ts";
 import { CairnError } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { WorkspaceId } from "../../ids.ts";

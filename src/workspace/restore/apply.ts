@@ -30,7 +30,14 @@ import {
   type StepsOfDatabase,
 } from "./database-steps.ts";
 import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directories.ts";
-import { nodeOfMetadata, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
+import {
+  displacedName,
+  nodeOfMetadata,
+  stagedName,
+  type Step,
+  type StepMetadata,
+  type Steps,
+} from "../points/steps.ts";
 import { HOLDS_WHAT_STAYS, IN_ANOTHER, type Plan } from "./plan.ts";
 import { type LeftOutEntry, leftOutOf, notSetEntry } from "../points/left-out.ts";
 import { withoutMovedTimes } from "../points/tree-diff.ts";
@@ -48,15 +55,6 @@ export interface AppliedSteps {
   /** entries left as they are, because the undo point does not hold them or the file system does not hold what they should be */
   kept: { path: Uint8Array; reason: KeptReason; detail: string; aspects?: NotSet["aspects"] }[];
   notSet: NotSet[];
-}
-
-/** Name of a staged entry, and of one that was displaced without a staged one to change places with. */
-export function stagedName(number: number): string {
-  return `n${number}`;
-}
-
-export function displacedName(number: number): string {
-  return `d${number}`;
 }
 
 export interface ApplyOptions {

@@ -1,8 +1,8 @@
 import type { DaemonStatus } from "../../../contract/daemon.ts";
 import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
-import { socketsOfClient } from "../../../api/client/served-library.ts";
 import { askDaemon as ofFirst } from "../../../api/client/service.ts";
+import { socketsOfClient } from "../../../daemon/places.ts";
 import { formatAge, formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
