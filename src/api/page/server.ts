@@ -53,7 +53,7 @@ interface Wanted {
   workspace: string;
   target: string | null;
   path: PathInput;
-  /** Of `read`. */
+  /** Options of the verb `read`. */
   options: object;
   kind: ContentKind;
   name: string;
@@ -238,7 +238,7 @@ export class PageServer {
     this.#happenings.follow(await this.#workspaces.withLibrary((library) => library.listWorkspaces()));
   }
 
-  /** What is to be read is checked by the verb once it is fetched. */
+  /** Makes a ticket. The verb `read` checks its target and paths when the content is fetched. */
   #makeTicket(body: string): { url: string } {
     const members = membersOf(body);
     const { target, path = "", path_b64, paths, as, name } = members;
