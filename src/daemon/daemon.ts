@@ -1,5 +1,5 @@
 import { lstatSync, realpathSync } from "node:fs";
-import { CairnError, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, line, toCairnError, word } from "../errors.ts";
 import type {
   AdoptOptions,
   CairnLibrary,
@@ -277,7 +277,7 @@ export class Daemon {
     const served = this.at(peer, path);
     if (served !== null) return served;
     throw new CairnError("not_a_workspace", `this daemon serves no workspace at or above ${printablePath(path)}`, {
-      hint: "save the folder once: `cairn save DIR`",
+      hint: advice`save the folder once: ${call("save DIR", "openOrAdopt", word("DIR"))}`,
     });
   }
 
@@ -357,7 +357,7 @@ export class Daemon {
         "permission",
         `${printablePath(folder)} is no workspace yet, and only a person may make it one`,
         {
-          hint: "ask a person to save it once: `cairn save DIR`",
+          hint: advice`ask a person to save it once: ${call("save DIR", "openOrAdopt", word("DIR"))}`,
         },
       );
     requireOwner(peer, folder);
@@ -377,7 +377,7 @@ export class Daemon {
         return this.#serve(place, options, { isForOther, ...linkTo(path, place) });
       if (isForOther)
         throw new CairnError("permission", "only root may move a folder onto the image", {
-          hint: "ask root to run once: cairn init DIR; from then on you can save the folder",
+          hint: advice`ask root to run once: ${line("init DIR", "openOrAdopt", word("DIR"))}; from then on you can save the folder`,
         });
       await requireMovable(folder, options);
       const move = await this.#moves.onto(place, dataRoot!, options);

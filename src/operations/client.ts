@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { CairnError } from "../errors.ts";
+import { CairnError, see } from "../errors.ts";
 import type {
   CallOptions,
   Conversion,
@@ -131,7 +131,7 @@ export class CairnClient {
     const other = workspaceNamed(this.#control(), name);
     if (other === null)
       throw new CairnError("not_found", `there is no workspace called ${JSON.stringify(name)} here`, {
-        hint: "see `cairn workspaces`",
+        hint: see("workspaces", "listWorkspaces"),
       });
     return other;
   }

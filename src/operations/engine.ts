@@ -10,7 +10,7 @@ import type {
 } from "../contract/care.ts";
 import type { CallOptions, Conversion, EngineReason, EngineType, GuardName } from "../contract/words.ts";
 import { type ProbeAnswer, probeHolder, probeNewSubvolume } from "../clones/probe.ts";
-import { CairnError } from "../errors.ts";
+import { advice, adviceOf, CairnError, option, worded } from "../errors.ts";
 import { displayPath, isAtOrBelow, listedNames, printablePath } from "../fs/paths/safe-path.ts";
 import { newControlId } from "../ids.ts";
 import {
@@ -90,7 +90,7 @@ export async function probeEngines(folder: Buffer, { controlDirectory, signal }:
     if (answer === null) works.add(engine);
     const itWorks = { reason: ON_REQUEST.get(engine) ?? "works here (tried)", hint: askingFor(engine) };
     const { reason, hint } = answer ?? itWorks;
-    reasons.push({ engine, chosen: false, reason, ...(hint === undefined ? {} : { hint }) });
+    reasons.push({ engine, chosen: false, reason, ...(hint === undefined ? {} : { hint: worded(hint) }) });
   }
   const best = ORDER.find((engine) => works.has(engine) && !ON_REQUEST.has(engine)) ?? "copy";
   return { best, works, reasons: [...reasons, COPY] };
@@ -134,7 +134,7 @@ export function placeOfPoints(folder: Buffer, controlDirectory: string | undefin
       "refused",
       `the save points lie inside the folder, at ${root}: a clone of the folder would include them`,
       {
-        hint: "name a place outside the folder with --control-dir",
+        hint: advice`name a place outside the folder with ${option("controlDirectory")}`,
       },
     );
   return place.toString("utf8");
@@ -149,7 +149,7 @@ function placeOrRefusal(folder: Buffer, controlDirectory: string | undefined): s
     return placeOfPoints(folder, controlDirectory);
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "refused") throw error;
-    return { reason: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) };
+    return { reason: error.message, hint: adviceOf(error) };
   }
 }
 

@@ -11,7 +11,7 @@ import {
 } from "../../contract/index.ts";
 import type { Reference } from "../../contract/daemon.ts";
 import type { Verb } from "../../contract/verb.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, line, option, see, toCairnError } from "../../errors.ts";
 import { normalizeTyped } from "../../fs/paths/safe-path.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS } from "../../verbs/index.ts";
 import { isForOwners, type Options } from "../rights/capabilities.ts";
@@ -203,7 +203,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const [path, options = {}] = given;
     const client = await this.openOrAdopt(path, options);
     if (client.created) return client;
-    throw new CairnError("already_exists", `${path} is a workspace already`, { hint: "see `cairn status`" });
+    throw new CairnError("already_exists", `${path} is a workspace already`, { hint: see("status") });
   }
 
   async listWorkspaces(...given: Parameters<CairnLibrary["listWorkspaces"]>): Promise<WorkspaceInfo[]> {
@@ -254,7 +254,7 @@ async function refuseOwnInside(
     "refused",
     `${folder} was not made a workspace: ${inside.path} inside it is a workspace that you keep yourself`,
     {
-      hint: "keep both with --allow nested",
+      hint: advice`keep both with ${option({ allow: ["nested"] })}`,
       details: { guard: "nested" },
     },
   );
@@ -292,7 +292,7 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
         const failed = toCairnError(error);
         if (failed.code !== "permission") throw failed;
         throw new CairnError("permission", `root's daemon keeps the points of ${path}, and does not offer this call`, {
-          hint: "ask root to do it; or take the folder from the daemon (cairn release), and keep it yourself",
+          hint: advice`ask root to do it; or take the folder from the daemon (${line("release")}), and keep it yourself`,
           cause: error,
         });
       }

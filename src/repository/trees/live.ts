@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
+import { CairnError, type Hint, tellsOfDamage, toCairnError } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { TreeReferences } from "../../formats/restic/tree-references.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
@@ -181,7 +181,7 @@ export function requireComplete(
   {
     hint = "nothing was freed; repair the repository first",
     mayLackData = false,
-  }: { hint?: string; mayLackData?: boolean | undefined } = {},
+  }: { hint?: Hint; mayLackData?: boolean | undefined } = {},
 ): void {
   const first = mayLackData ? live.untraced : live.problems[0];
   if (first === undefined) return;

@@ -7,7 +7,7 @@ import { type ClonedTree, cloneSettled, whyNotWhole } from "../../clones/clone-s
 import { removeHeldTree } from "../../clones/remove-held.ts";
 import { changedAfter, findObstacles } from "../../clones/walk-entries.ts";
 import type { GuardName } from "../../contract/words.ts";
-import { CairnError, hintOfErrno, throwIfAborted, toCairnError } from "../../errors.ts";
+import { advice, CairnError, type Hint, hintOfErrno, option, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Recovery } from "../../formats/records/control.ts";
 import { commitFileSystem, isSubvolume, makeSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
@@ -27,7 +27,7 @@ import {
 import { readControl, recordFolder, writeControl } from "../place/control-directory.ts";
 import { diffTrees } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { probeNewSubvolume } from "../../clones/probe.ts";
+import { ENGINES, probeNewSubvolume } from "../../clones/probe.ts";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { boundSockets, findHolders, mountedElsewhere, swapFiles, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
@@ -353,7 +353,7 @@ export async function requireConvertible(folder: Buffer, checks: ConvertChecks):
   const answer = to === "plain" ? null : await probeNewSubvolume({ folder, place, signal });
   if (answer !== null)
     throw new CairnError("unsupported", `${shown(folder)} cannot be kept as btrfs snapshots: ${answer.reason}`, {
-      hint: answer.hint ?? "use another engine: `cairn engine show` lists the engines that work there",
+      hint: answer.hint ?? advice`use another engine: ${ENGINES}`,
     });
   requireNoHolders(folder, checks.allow);
   const { subvolumes, fixed } = await findObstacles(folder, checks.signal);
@@ -401,7 +401,7 @@ function requirePlace(folder: Buffer): void {
   const [control] = controlDirectoriesInside(folder);
   if (control !== undefined)
     throw refusal(folder, `the control directory ${control} lies inside`, {
-      hint: "keep the points outside the folder: --control-dir",
+      hint: advice`keep the points outside the folder: ${option("controlDirectory")}`,
     });
   const [staging] = fs.readdirSync(folder).filter((name) => STAGING_NAME.test(name));
   if (staging !== undefined)
@@ -453,7 +453,7 @@ export function requireNoHolders(folder: Buffer, allow: readonly GuardName[] | u
   if (unknown.length === 0 || allow?.includes("holders") === true) return;
   const why = unknown.map((each) => WHY_UNKNOWN[each]).join("; ");
   throw refusal(folder, `Cairn cannot find out if a process has files of the folder open: ${why}`, {
-    hint: "if you know that no process uses the folder, go on with --allow holders",
+    hint: advice`if you know that no process uses the folder, go on with ${option({ allow: ["holders"] })}`,
     details: { guard: "holders" },
   });
 }
@@ -461,7 +461,7 @@ export function requireNoHolders(folder: Buffer, allow: readonly GuardName[] | u
 function refusal(
   folder: Buffer,
   reason: string,
-  options: { hint: string; details?: Record<string, unknown> },
+  options: { hint: Hint; details?: Record<string, unknown> },
 ): CairnError {
   return new CairnError("refused", `${shown(folder)} is not converted: ${reason}`, options);
 }

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import type { StoreFinding } from "../store/store-care.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, toCairnError, worded } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { loadStatCache } from "../../archive/cache/stat-cache.ts";
@@ -152,8 +152,8 @@ function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { found } = workspace;
   const shown = printablePath(found.folder);
   const unmounted = whyUnmounted(found);
-  if (!isFolderThere(found.folder))
-    yield { kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${waysBack(found)}` };
+  const back = isFolderThere(found.folder) ? null : worded(waysBack(found));
+  if (back !== null) yield { kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${back}` };
   else if (unmounted !== null) yield { kind: "folder", severity: "warning", detail: `${unmounted}: mount the disk` };
   else if (isOtherFolder(found))
     yield {

@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
+import { advice, CairnError, codeOfErrno, either, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { diskTrouble, NodeWriter, protectionOf, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
@@ -443,7 +443,7 @@ export class StepRunner {
     const name = errnoName(-result);
     const why = result === EPERM ? this.#protection(path) : "";
     return new CairnError(codeOfErrno(name), `${doing} ${text}: ${name}${why}`, {
-      hint: "the restore is journaled: the next cairn command finishes it or takes it back",
+      hint: advice`the restore is journaled: the next ${either("cairn command", "call")} finishes it or takes it back`,
       details: { errno: name },
     });
   }

@@ -2,7 +2,7 @@ import { hex } from "../../formats/bytes.ts";
 import fs from "node:fs";
 import { randomBytes } from "node:crypto";
 import path from "node:path";
-import { CairnError, reworded, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, option, reworded, see, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { formerPassword, passwordOfFile } from "../../formats/restic/password-bytes.ts";
@@ -54,7 +54,7 @@ export function embeddedStorage(paths: StorePaths): LocalStorage {
   return new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary, isStore: true });
 }
 
-const LOST = "run `cairn doctor` to see the missing content and the possible repairs";
+const LOST = advice`run ${call("doctor")} to see the missing content and the possible repairs`;
 
 /** The repository inside a control directory, opened without key derivation. */
 export class EmbeddedStore {
@@ -84,7 +84,7 @@ export class EmbeddedStore {
       const failed = toCairnError(error);
       if (failed.code !== "not_found" && failed.code !== "damaged") throw error;
       // Nobody has a copy of what lies in a control directory, and most of it can be made again.
-      throw new CairnError("damaged", failed.message, { hint: "see `cairn doctor`", cause: error });
+      throw new CairnError("damaged", failed.message, { hint: see("doctor"), cause: error });
     });
     const isUpToDate = (await known?.refresh(repository, { signal })) === true;
     const index = isUpToDate ? known! : await BlobIndex.load(repository, paths.indexCache, signal);
@@ -260,7 +260,7 @@ export async function lookIntoRepository(root: string, passwordFile?: string): P
     throw new CairnError(
       "not_found",
       `${root} is encrypted, and ${passwordFile ?? `${keyFile} and ${beside}`} cannot be read`,
-      { hint: "name its password file: --password-file FILE", cause: error },
+      { hint: advice`name its password file: ${option("passwordFile", "--password-file FILE")}`, cause: error },
     );
   }
 }
