@@ -16,7 +16,7 @@ const ENDINGS: Readonly<Record<string, string>> = { br: ".br", gzip: ".gz", iden
 const NO_PAGE = "This build of Cairn has no page. Make it with: npm run build\n";
 const MOST_BYTES = 16 << 20;
 /** A name with a hash of the content, in the one folder that has such: whatever a browser keeps of it stays true. */
-const HASHED = /^\/assets\/([\w-]+-[\w-]{8,}\.[a-z0-9]+)$/;
+const HASHED = /^\/assets\/([\w.-]+-[\w-]{8,}\.[a-z0-9]+)$/;
 
 export function isPage(path: string): boolean {
   return path === "/" || path === "/index.html";
