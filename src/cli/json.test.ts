@@ -53,10 +53,8 @@ for (const [command, words] of await linesOfCommands()) {
   test(`${line} prints one envelope with its keys when asked for JSON`, async () => {
     // It serves until it is stopped.
     const settings = command === "ui" ? { signal: AbortSignal.abort() } : {};
-    const { envelope, status, stderr } = await runJson(
-      words.map((word) => word.replace("STORE", STORE)),
-      settings,
-    );
+    const given = words.map((word) => word.replace("STORE", STORE));
+    const { envelope, status, stderr } = await runJson(given, settings);
     assert.deepEqual([envelope.error, status, stderr], [null, 0, ""]);
     assert.deepEqual(Object.keys(envelope), ["schema_version", "command", "ok", "data", "warnings", "error"]);
     assert.deepEqual([envelope.schema_version, envelope.command, envelope.ok], [1, command, true]);

@@ -105,7 +105,7 @@ test("every command that a hint names exists and has the options that the hint g
 
 /** A hint of an error that is mere text. */
 const PLAIN =
-  /\bhint\b\s*(?:\??:|=|\?\?)\s*(?:[^;{}"`]*\?\?? *)?(?<!advice)["`][^\n]*\bcairn (?!daemon |serve-repository )[a-z-]+/g;
+  /\bhint\b\s*(?:\??:|=|\?\?)\s*(?:[^;{}"`]*\?\?? *)?(?<!advice)["`][^\n]*\bcairn (?!daemon |serve-repository |ui\b)[a-z-]+/g;
 
 test("no hint of an error names a command as mere text, which would not be a call to programs", () => {
   const found = readdirSync(SOURCE, { recursive: true, encoding: "utf8" })

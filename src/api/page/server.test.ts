@@ -101,8 +101,10 @@ function fakeLibrary(called: string[], failing: { error?: CairnError }): CairnLi
     workspace: REF,
     close: async () => undefined,
     async *walk() {},
-    async *read(_target: unknown, file: string, { signal: _signal, ...options }: Record<string, unknown>) {
-      if (options["archive"] !== undefined) yield Buffer.from(JSON.stringify({ file, ...options }));
+    async *readArchive(_target: unknown, format: string, { paths = null }: Record<string, unknown>) {
+      yield Buffer.from(JSON.stringify({ format, paths }));
+    },
+    async *read(_target: unknown, file: string) {
       if (failing.error !== undefined && file !== "broken") throw failing.error;
       yield FILES[file] ?? Buffer.from("first ");
       if (failing.error !== undefined) throw failing.error;
@@ -328,13 +330,22 @@ test("a folder or a selection is one archive", async (t) => {
   const served = await serving(t);
   const folder = await served.ask(await served.ticket("a", { as: "zip", name: "a.zip" }));
   assert.deepEqual([folder.status, folder.headers["content-type"]], [200, "application/zip"]);
-  assert.ok(folder.body.startsWith('{"file":"a","archive":"zip"}'), folder.body);
+  assert.equal(folder.body, '{"format":"zip","paths":["a"]}');
   const selection = await served.ask(await served.ticket("", { as: "tar", paths: ["a", "b"] }));
   assert.equal(selection.headers["content-type"], "application/x-tar");
-  assert.ok(selection.body.startsWith('{"file":"","archive":"tar","paths":["a","b"]}'), selection.body);
+  assert.equal(selection.body, '{"format":"tar","paths":["a","b"]}');
+  const whole = await served.ask(await served.ticket("", { as: "zip" }));
+  assert.equal(whole.body, '{"format":"zip","paths":null}');
   const bytes = Buffer.from([0x61, 0xff]).toString("base64");
   assert.equal((await served.ask(await served.ticket("a\\xff", { path_b64: bytes }))).status, 200);
-  for (const more of [{ as: "exe" }, { as: undefined }, { name: 1 }, { workspace: "w" }, { workspace: undefined }]) {
+  for (const more of [
+    { as: "exe" },
+    { as: "zip", target: null },
+    { as: undefined },
+    { name: 1 },
+    { workspace: "w" },
+    { workspace: undefined },
+  ]) {
     const whole = { workspace: "/w", target: "latest", path: "a", as: "file", name: "a", ...more };
     const { status } = await served.signedIn("/tickets", { method: "POST", body: JSON.stringify(whole) });
     assert.equal(status, 400, JSON.stringify(more));

@@ -51,7 +51,8 @@ interface About {
 /** Content that a ticket stands for. */
 interface Wanted {
   workspace: string;
-  target: string;
+  /** Null: the folder as it is now, for a file. */
+  target: string | null;
   path: PathInput;
   /** Of an archive; null: everything. */
   paths: readonly PathInput[] | null;
@@ -238,17 +239,19 @@ export class PageServer {
     this.#happenings.follow(await this.#workspaces.withLibrary((library) => library.listWorkspaces()));
   }
 
-  /** What is to be read is checked by the verb once it is fetched. */
+  /** Makes a ticket. The verb checks the target and the paths when the content is fetched. */
   #makeTicket(body: string): { url: string } {
     const members = membersOf(body);
     const { target, path = "", path_b64, paths, as, name } = members;
     const kind = CONTENT_KINDS.find((each) => each === as);
     if (kind === undefined || typeof name !== "string")
       throw new CairnError("usage", `a ticket needs a name, and as: one of ${CONTENT_KINDS.join(", ")}`);
+    if (kind !== "file" && typeof target !== "string")
+      throw new CairnError("usage", "an archive is made of a save point: name one as target");
     const own = typeof path_b64 === "string" ? Buffer.from(path_b64, "base64") : (path as PathInput);
     const wanted: Wanted = {
       workspace: pathOf(members, "workspace"),
-      target: target as string,
+      target: target as string | null,
       path: own,
       paths: (paths as PathInput[] | undefined) ?? (own === "" ? null : [own]),
       kind,
@@ -268,7 +271,7 @@ export class PageServer {
       const pieces =
         kind === "file"
           ? client.read(target, path, { signal })
-          : client.readArchive(target, kind, { signal, ...(paths === null ? {} : { paths: [...paths] }) });
+          : client.readArchive(target!, kind, { signal, ...(paths === null ? {} : { paths: [...paths] }) });
       return sendContent(response, pieces, { kind, name });
     });
   }

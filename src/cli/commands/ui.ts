@@ -21,7 +21,13 @@ const PORTS = 700;
 
 export const command: CommandDefinition = {
   name: "ui",
-  arguments: [{ name: "[DIR]", text: "the workspace to begin with (default: the one at the current folder)" }],
+  arguments: [
+    {
+      name: "[dir]",
+      text: "the workspace to begin with; default: the one at or above the current folder",
+      completes: "folders",
+    },
+  ],
   options: [
     { flags: "--no-open", text: "only print the address, and open no browser" },
     { flags: "--read-only", text: "refuse everything that changes a workspace" },

@@ -210,7 +210,13 @@ function FolderBar({
   const paths = picked.length > 0 ? picked.map(refOf) : [at];
   const name = picked.length === 1 ? nameOf(picked[0]!.path) : nameOf(at.path === "" ? workspace : at.path);
   const save = (as: "zip" | "tar"): void =>
-    void download({ workspace, target: point, paths: paths.filter(({ path }) => path !== "").map(toInput), as, name: `${name}.${as}` });
+    void download({
+      workspace,
+      target: point,
+      paths: paths.filter(({ path }) => path !== "").map(toInput),
+      as,
+      name: `${name}.${as}`,
+    });
   return (
     <div class="folder-bar">
       <span class="faint">

@@ -217,14 +217,7 @@ function ImageDiff({ workspace, from, to, entry }: FileDiffProps): JSX.Element {
   return (
     <div class="images">
       <Image workspace={workspace} point={from} entry={entry} label="before" isThere={entry.change !== "added"} />
-      {to === null ? (
-        <figure>
-          <p class="note">The picture as it is in the folder now is not shown: save it first.</p>
-          <figcaption>after</figcaption>
-        </figure>
-      ) : (
-        <Image workspace={workspace} point={to} entry={entry} label="after" isThere={entry.change !== "removed"} />
-      )}
+      <Image workspace={workspace} point={to} entry={entry} label="after" isThere={entry.change !== "removed"} />
     </div>
   );
 }
@@ -237,7 +230,8 @@ function Image({
   isThere,
 }: {
   workspace: string;
-  point: string;
+  /** Null: the folder as it is now. */
+  point: string | null;
   entry: DiffEntry;
   label: string;
   isThere: boolean;
