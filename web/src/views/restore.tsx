@@ -1,4 +1,4 @@
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
 import type { RestorePlan, RestoreResult } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
@@ -70,31 +70,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
           )}
         </p>
         {paths.length > 0 && <Paths paths={paths} />}
-        <div class="compare" role="radiogroup" aria-label="Where to">
-          <button type="button" aria-pressed={!isElsewhere} onClick={() => (into.value = "folder")}>
-            Into the workspace
-          </button>
-          <button type="button" aria-pressed={isElsewhere} onClick={() => (into.value = "elsewhere")}>
-            Into another folder
-          </button>
-          {isElsewhere ? (
-            <input
-              aria-label="Folder, absent or empty"
-              placeholder="/path/to/a/new/folder"
-              value={folder.value}
-              onInput={(event) => (folder.value = event.currentTarget.value)}
-            />
-          ) : (
-            <label class="check">
-              <input
-                type="checkbox"
-                checked={keepPresent.value}
-                onChange={(event) => (keepPresent.value = event.currentTarget.checked)}
-              />
-              keep what the save point does not have
-            </label>
-          )}
-        </div>
+        <Where folder={folder} into={into} keepPresent={keepPresent} />
       </header>
       <Late isLate={plan.isLate.value} />
       {plan.problem.value !== null && <Problem problem={plan.problem.value} again={plan.reload} />}
@@ -117,6 +93,45 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
         </button>
       </footer>
     </section>
+  );
+}
+
+function Where({
+  folder,
+  into,
+  keepPresent,
+}: {
+  folder: Signal<string>;
+  into: Signal<"folder" | "elsewhere">;
+  keepPresent: Signal<boolean>;
+}): JSX.Element {
+  const isElsewhere = into.value === "elsewhere";
+  return (
+    <div class="compare" role="group" aria-label="Where to">
+      <button type="button" aria-pressed={!isElsewhere} onClick={() => (into.value = "folder")}>
+        Into the workspace
+      </button>
+      <button type="button" aria-pressed={isElsewhere} onClick={() => (into.value = "elsewhere")}>
+        Into another folder
+      </button>
+      {isElsewhere ? (
+        <input
+          aria-label="Folder, absent or empty"
+          placeholder="/path/to/a/new/folder"
+          value={folder.value}
+          onInput={(event) => (folder.value = event.currentTarget.value)}
+        />
+      ) : (
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={keepPresent.value}
+            onChange={(event) => (keepPresent.value = event.currentTarget.checked)}
+          />
+          keep what the save point does not have
+        </label>
+      )}
+    </div>
   );
 }
 

@@ -1,4 +1,4 @@
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
 import type { ListedEntry, ShowResult } from "cairnstate/client";
 import type { JSX } from "preact";
 import "./files.css";
@@ -110,32 +110,7 @@ function Folder({ route, listed }: { route: FilesRoute; listed: ShowResult }): J
     if (!next.delete(toText(refOf(each)))) next.add(toText(refOf(each)));
     chosen.value = next;
   };
-  const above = (): void => {
-    const cut = route.at.path.lastIndexOf("/");
-    if (route.at.path !== "") go({ ...route, at: { path: cut < 0 ? "" : route.at.path.slice(0, cut) } });
-  };
-  const move = (by: number): void => {
-    active.value = Math.max(0, Math.min(entries.length - 1, active.value + by));
-    if (previewed.value !== null && entry(active.value)?.kind === "file") previewed.value = entry(active.value)!;
-  };
-  useActions([
-    { key: "j", title: "Select the next entry", run: () => move(1) },
-    { key: "k", title: "Select the previous entry", run: () => move(-1) },
-    { key: "ArrowDown", title: "Select the next entry", run: () => move(1) },
-    { key: "ArrowUp", title: "Select the previous entry", run: () => move(-1) },
-    { key: "Enter", title: "Open the folder or preview the file", run: () => open(entry(active.value)) },
-    { key: "x", title: "Choose the entry, or not", run: () => choose(entry(active.value)) },
-    { key: "Backspace", title: "Go to the folder above", run: above },
-    {
-      key: "h",
-      title: "Show the history of the entry",
-      run: () => {
-        const each = entry(active.value);
-        if (each !== undefined) go({ view: "file-history", workspace, at: refOf(each) });
-      },
-    },
-    { key: "Escape", title: "Close the preview", run: () => (previewed.value = null) },
-  ]);
+  useFolderKeys(route, { entry, open, choose, active, previewed, count: entries.length });
   const isChosen = (each: ListedEntry): boolean => chosen.value.has(toText(refOf(each)));
   const picked = entries.filter(isChosen);
   return (
@@ -189,6 +164,48 @@ function Folder({ route, listed }: { route: FilesRoute; listed: ShowResult }): J
       )}
     </div>
   );
+}
+
+interface FolderState {
+  entry(index: number): ListedEntry | undefined;
+  open(each: ListedEntry | undefined): void;
+  choose(each: ListedEntry | undefined): void;
+  active: Signal<number>;
+  previewed: Signal<ListedEntry | null>;
+  count: number;
+}
+
+function useFolderKeys(
+  route: FilesRoute,
+  { entry, open, choose, active, previewed, count: entries }: FolderState,
+): void {
+  const { workspace } = route;
+  const above = (): void => {
+    const cut = route.at.path.lastIndexOf("/");
+    if (route.at.path !== "") go({ ...route, at: { path: cut < 0 ? "" : route.at.path.slice(0, cut) } });
+  };
+  const move = (by: number): void => {
+    active.value = Math.max(0, Math.min(entries - 1, active.value + by));
+    if (previewed.value !== null && entry(active.value)?.kind === "file") previewed.value = entry(active.value)!;
+  };
+  useActions([
+    { key: "j", title: "Select the next entry", run: () => move(1) },
+    { key: "k", title: "Select the previous entry", run: () => move(-1) },
+    { key: "ArrowDown", title: "Select the next entry", run: () => move(1) },
+    { key: "ArrowUp", title: "Select the previous entry", run: () => move(-1) },
+    { key: "Enter", title: "Open the folder or preview the file", run: () => open(entry(active.value)) },
+    { key: "x", title: "Choose the entry, or not", run: () => choose(entry(active.value)) },
+    { key: "Backspace", title: "Go to the folder above", run: above },
+    {
+      key: "h",
+      title: "Show the history of the entry",
+      run: () => {
+        const each = entry(active.value);
+        if (each !== undefined) go({ view: "file-history", workspace, at: refOf(each) });
+      },
+    },
+    { key: "Escape", title: "Close the preview", run: () => (previewed.value = null) },
+  ]);
 }
 
 /** What can be done with the entries that are chosen, or with the whole folder. */

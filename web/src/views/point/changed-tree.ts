@@ -16,6 +16,8 @@ export interface ChangedFolder extends Sums {
   path: string;
   depth: number;
   isOpen: boolean;
+  /** What changed of the folder itself. */
+  own: DiffEntry | undefined;
 }
 
 export interface ChangedEntry {
@@ -30,12 +32,13 @@ export type ChangedRow = ChangedFolder | ChangedEntry;
 interface Node extends Sums {
   name: string;
   path: string;
+  own: DiffEntry | undefined;
   folders: Map<string, Node>;
   entries: { name: string; entry: DiffEntry }[];
 }
 
 function nodeOf(name: string, path: string): Node {
-  return { name, path, folders: new Map(), entries: [], added: 0, modified: 0, removed: 0 };
+  return { name, path, own: undefined, folders: new Map(), entries: [], added: 0, modified: 0, removed: 0 };
 }
 
 const SUM = {
@@ -79,7 +82,7 @@ export class ChangedTree {
     }
   }
 
-  /** The rows of all folders but closed ones. */
+  /** The rows of all folders but closed ones. A folder with rows of its own has no row beside them. */
   rows(closed: ReadonlySet<string>): ChangedRow[] {
     const rows: ChangedRow[] = [];
     add(rows, this.#root, 0, closed);
@@ -88,16 +91,21 @@ export class ChangedTree {
 }
 
 function add(rows: ChangedRow[], node: Node, depth: number, closed: ReadonlySet<string>): void {
+  const entries = node.entries.filter(({ name, entry }) => {
+    const folder = entry.kind === "directory" ? node.folders.get(name) : undefined;
+    if (folder !== undefined) folder.own = entry;
+    return folder === undefined;
+  });
   for (const each of node.folders.values()) {
     let [folder, name] = [each, each.name];
-    while (folder.entries.length === 0 && folder.folders.size === 1) {
+    while (folder.entries.length === 0 && folder.folders.size === 1 && folder.own === undefined) {
       [folder] = [...folder.folders.values()] as [Node];
       name += `/${folder.name}`;
     }
-    const { path, added, modified, removed } = folder;
+    const { path, own, added, modified, removed } = folder;
     const isOpen = !closed.has(path);
-    rows.push({ kind: "folder", name, path, depth, isOpen, added, modified, removed });
+    rows.push({ kind: "folder", name, path, depth, isOpen, own, added, modified, removed });
     if (isOpen) add(rows, folder, depth + 1, closed);
   }
-  for (const { name, entry } of node.entries) rows.push({ kind: "entry", name, depth, entry });
+  for (const { name, entry } of entries) rows.push({ kind: "entry", name, depth, entry });
 }

@@ -25,36 +25,13 @@ export interface PointHeadProps {
 
 /** What a point is, and what can be done with it. */
 export function PointHead({ workspace, point, to, changed }: PointHeadProps): JSX.Element {
-  const { save_point_id: id, message, tags, created_at } = point;
-  const dialog = useSignal<"fork" | "tags" | null>(null);
+  const { save_point_id: id, message } = point;
+  const dialog = useSignal<Dialog | null>(null);
   const compare = (wanted: string | undefined): void => go({ view: "point", workspace, point: id, to: wanted });
-  const pin = async (): Promise<void> => {
-    const verb = point.pinned ? "unpin" : "pin";
-    const done = await act(
-      async () => call(verb, { workspace, target: id }),
-      () => ({
-        text: point.pinned ? "A cleanup may remove this save point again." : "No cleanup removes this save point.",
-      }),
-    );
-    if (done !== null) changed();
-  };
-  const restore = (): void => go({ view: "restore", workspace, point: id, paths: [] });
-  useActions([
-    { key: "d", title: "Compare with the folder as it is now", run: () => compare(to === "now" ? undefined : "now") },
-    {
-      key: "b",
-      title: "Look at the files of this save point",
-      run: () => go({ view: "files", workspace, point: id, at: { path: "" } }),
-    },
-    ...(isReadOnly()
-      ? []
-      : [
-          { key: "r", title: "Restore this save point", run: restore },
-          { key: "p", title: point.pinned ? "Unpin this save point" : "Pin this save point", run: () => void pin() },
-          { title: "Fork this save point into a new folder", run: () => void (dialog.value = "fork") },
-          { title: "Change the tags of this save point", run: () => void (dialog.value = "tags") },
-        ]),
-  ]);
+  const marks = usePointActions(
+    { workspace, point, to, changed },
+    { compare, open: (which) => (dialog.value = which) },
+  );
   return (
     <header class="point-head">
       <div class="point-title">
@@ -65,13 +42,13 @@ export function PointHead({ workspace, point, to, changed }: PointHeadProps): JS
           </a>
           {!isReadOnly() && (
             <>
-              <button type="button" class="strong" onClick={restore}>
+              <button type="button" class="strong" onClick={marks.restore}>
                 <Icon name="restore" /> Restore…
               </button>
               <button type="button" onClick={() => (dialog.value = "fork")}>
                 <Icon name="fork" /> Fork…
               </button>
-              <button type="button" aria-pressed={point.pinned} disabled={isBusy.value} onClick={() => void pin()}>
+              <button type="button" aria-pressed={point.pinned} disabled={isBusy.value} onClick={marks.pin}>
                 <Icon name="pin" /> {point.pinned ? "Pinned" : "Pin"}
               </button>
               <button type="button" onClick={() => (dialog.value = "tags")}>
@@ -81,35 +58,7 @@ export function PointHead({ workspace, point, to, changed }: PointHeadProps): JS
           )}
         </div>
       </div>
-      <p class="facts faint">
-        <When at={created_at} as={wholeTime} />
-        <Name text={causeText(point.cause)} />
-        <code title={id}>{id.slice(0, 8)}</code>
-        {point.entries !== null && <span>{count(point.entries)} entries</span>}
-        {point.bytes !== null && <span>{size(point.bytes)}</span>}
-        <span>{size(point.bytes_stored)} new in the store</span>
-        {point.integrity_state !== "unverified" && (
-          <span class={`badge ${point.integrity_state === "verified" ? "good" : "bad"}`}>{point.integrity_state}</span>
-        )}
-        {!point.complete && <span class="badge warn">incomplete</span>}
-        {tags.map((tag) => (
-          <span key={tag} class="badge tag">
-            <Name text={tag} />
-          </span>
-        ))}
-        {point.labels.length > 0 && (
-          <span
-            title={visible(
-              point.labels
-                .map(({ path, label }) => `${path}: ${label}`)
-                .slice(0, 20)
-                .join("\n"),
-            )}
-          >
-            {count(point.labels.length)} with a note on consistency
-          </span>
-        )}
-      </p>
+      <Facts point={point} />
       <CompareBar workspace={workspace} point={point} to={to} compare={compare} />
       {dialog.value === "fork" && (
         <ForkDialog workspace={workspace} point={point} close={() => (dialog.value = null)} />
@@ -126,6 +75,75 @@ export function PointHead({ workspace, point, to, changed }: PointHeadProps): JS
       )}
     </header>
   );
+}
+
+/** What is known of a point beside its message. */
+function Facts({ point }: { point: SavePoint }): JSX.Element {
+  const { save_point_id: id, created_at, tags } = point;
+  return (
+    <p class="facts faint">
+      <When at={created_at} as={wholeTime} />
+      <Name text={causeText(point.cause)} />
+      <code title={id}>{id.slice(0, 8)}</code>
+      {point.entries !== null && <span>{count(point.entries)} entries</span>}
+      {point.bytes !== null && <span>{size(point.bytes)}</span>}
+      <span>{size(point.bytes_stored)} new in the store</span>
+      {point.integrity_state !== "unverified" && (
+        <span class={`badge ${point.integrity_state === "verified" ? "good" : "bad"}`}>{point.integrity_state}</span>
+      )}
+      {!point.complete && <span class="badge warn">incomplete</span>}
+      {tags.map((tag) => (
+        <span key={tag} class="badge tag">
+          <Name text={tag} />
+        </span>
+      ))}
+      {point.labels.length > 0 && (
+        <span
+          title={visible(
+            point.labels
+              .map(({ path, label }) => `${path}: ${label}`)
+              .slice(0, 20)
+              .join("\n"),
+          )}
+        >
+          {count(point.labels.length)} with a note on consistency
+        </span>
+      )}
+    </p>
+  );
+}
+
+type Dialog = "fork" | "tags";
+
+/** Offers what can be done with a point by key and palette too. */
+function usePointActions(
+  { workspace, point, to, changed }: PointHeadProps,
+  { compare, open }: { compare(wanted: string | undefined): void; open(which: Dialog): void },
+): { restore(): void; pin(): void } {
+  const { save_point_id: id } = point;
+  const restore = (): void => go({ view: "restore", workspace, point: id, paths: [] });
+  const pin = (): void => {
+    const verb = point.pinned ? "unpin" : "pin";
+    const text = point.pinned ? "A cleanup may remove this save point again." : "No cleanup removes this save point.";
+    void act(
+      async () => call(verb, { workspace, target: id }),
+      () => ({ text }),
+    ).then((done) => done !== null && changed());
+  };
+  const files = (): void => go({ view: "files", workspace, point: id, at: { path: "" } });
+  useActions([
+    { key: "d", title: "Compare with the folder as it is now", run: () => compare(to === "now" ? undefined : "now") },
+    { key: "b", title: "Look at the files of this save point", run: files },
+    ...(isReadOnly()
+      ? []
+      : [
+          { key: "r", title: "Restore this save point", run: restore },
+          { key: "p", title: point.pinned ? "Unpin this save point" : "Pin this save point", run: pin },
+          { title: "Fork this save point into a new folder", run: () => open("fork") },
+          { title: "Change the tags of this save point", run: () => open("tags") },
+        ]),
+  ]);
+  return { restore, pin };
 }
 
 /** The nearest points, which are offered for a comparison; any other one is named by its id, tag or time. */

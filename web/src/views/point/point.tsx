@@ -186,6 +186,11 @@ function Tree({
   );
 }
 
+/** What changed of a folder itself, in a word. */
+function describe({ change, aspects }: DiffEntry): string {
+  return change === "modified" ? aspects.join(", ") : change;
+}
+
 function TreeRow({
   row,
   route,
@@ -210,6 +215,7 @@ function TreeRow({
       >
         <span class="tree-sign faint">{row.isOpen ? "▾" : "▸"}</span>
         <Name text={`${row.name}/`} />
+        {row.own !== undefined && <span class="faint tree-own">{describe(row.own)}</span>}
         <span class="space" />
         <Counts {...row} />
       </div>

@@ -26,7 +26,11 @@ function isRelated(each: WorkspaceInfo, own: WorkspaceInfo | undefined): boolean
 }
 
 async function laneOf({ path, name }: WorkspaceInfo, own: string, signal: AbortSignal): Promise<Lane | null> {
-  const { total = 0 } = await call("history", { workspace: path, limit: 1, options: { all: true } }, { signal });
+  const { total = 0 } = await call(
+    "history",
+    { workspace: path, limit: 1, options: { all: true, skip: 0 } },
+    { signal },
+  );
   const options = { all: true, skip: Math.max(0, total - 1) };
   const { save_points } = await call("history", { workspace: path, limit: 1, options }, { signal });
   const cause = save_points[0]?.cause;
