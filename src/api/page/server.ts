@@ -54,7 +54,7 @@ interface Wanted {
   /** Null: the folder as it is now, for a file. */
   target: string | null;
   path: PathInput;
-  /** Of an archive; null: everything. */
+  /** Paths of an archive; null: everything. */
   paths: readonly PathInput[] | null;
   kind: ContentKind;
   name: string;

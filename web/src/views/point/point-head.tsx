@@ -7,7 +7,7 @@ import { act, isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
 import { go, href } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
-import { causeText } from "../../parts/cause.tsx";
+import { causeText, turnOf } from "../../parts/cause.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible, Words } from "../../parts/name.tsx";
 import { count, size, When, wholeTime } from "../../parts/values.tsx";
@@ -149,6 +149,18 @@ function usePointActions(
 /** The nearest points, which are offered for a comparison; any other one is named by its id, tag or time. */
 const OFFERED = 30;
 
+/** The state before the agent's turn that a point belongs to; null where it belongs to none, or nothing is before it. */
+async function startOfTurn(workspace: string, point: SavePoint, signal: AbortSignal): Promise<string | null> {
+  const turn = turnOf(point);
+  if (turn === null || turn.session === null || turn.turn === null) return null;
+  const { save_points } = await call("history", { workspace, options: { grep: turn.session } }, { signal });
+  const ofTurn = save_points.filter((each) => {
+    const other = turnOf(each);
+    return other?.session === turn.session && other.turn === turn.turn;
+  });
+  return ofTurn.at(-1)?.parent_id ?? null;
+}
+
 function CompareBar({
   workspace,
   point,
@@ -164,6 +176,11 @@ function CompareBar({
     `near ${workspace}`,
     async (signal) => (await call("history", { workspace, limit: OFFERED }, { signal })).save_points,
   );
+  const turn = turnOf(point);
+  const start = useResource(`turn ${point.save_point_id}`, (signal) => startOfTurn(workspace, point, signal), {
+    isFixed: true,
+  });
+  const before = start.value.value ?? null;
   const other = to === undefined || to === "now" ? "" : to;
   const own = point.save_point_id;
   const offered = (near.value.value ?? []).filter(({ save_point_id }) => save_point_id !== own);
@@ -173,6 +190,11 @@ function CompareBar({
       <button type="button" aria-pressed={to === undefined} onClick={() => compare(undefined)}>
         the point before
       </button>
+      {turn !== null && before !== null && before !== point.parent_id && (
+        <button type="button" aria-pressed={to === before} onClick={() => compare(before)}>
+          before turn {visible(turn.turn!.slice(0, 20))}
+        </button>
+      )}
       <button type="button" aria-pressed={to === "now"} onClick={() => compare("now")}>
         the folder now
       </button>

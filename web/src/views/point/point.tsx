@@ -6,7 +6,9 @@ import "./point.css";
 import { call } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
-import { go, href, type Route, toText } from "../../app/route.ts";
+import { go, href, type PathRef, type Route, toText } from "../../app/route.ts";
+import { isReadOnly } from "../../app/session.ts";
+import { Icon } from "../../parts/icon.tsx";
 import { Name, visible } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { Counts, plural, size } from "../../parts/values.tsx";
@@ -114,6 +116,7 @@ function Changed({
           onInput={(event) => (filter.value = event.currentTarget.value)}
         />
         <Tree route={route} entries={found} chosen={chosen} />
+        {!isReadOnly() && <TakeBack route={route} from={comparison.from} entries={found} chosen={chosen} />}
       </div>
       <div class="changed-file">
         {route.file !== undefined && (
@@ -127,6 +130,51 @@ function Changed({
       </div>
     </div>
   );
+}
+
+/** More paths than this are not put into an address. */
+const MOST_PATHS = 300;
+
+/** Leads to a restore of what is shown as it was before: of all of it, or of the file that is open. */
+function TakeBack({
+  route,
+  from,
+  entries,
+  chosen,
+}: {
+  route: PointRoute;
+  from: string;
+  entries: readonly DiffEntry[];
+  chosen: DiffEntry | undefined;
+}): JSX.Element {
+  const { workspace } = route;
+  const to = (paths: readonly DiffEntry[]): string =>
+    href({ view: "restore", workspace, point: from, paths: pathsOf(paths) });
+  return (
+    <div class="take-back">
+      <span class="faint">As it was before:</span>
+      {entries.length <= MOST_PATHS && (
+        <a class="button" href={to(entries)}>
+          <Icon name="undo" /> {plural(entries.length, "entry", "entries")}…
+        </a>
+      )}
+      {chosen !== undefined && (
+        <a class="button" href={to([chosen])}>
+          <Icon name="undo" /> This file…
+        </a>
+      )}
+    </div>
+  );
+}
+
+/** Paths of entries, of renamed ones both; a folder with entries of its own among them is left to these. */
+function pathsOf(entries: readonly DiffEntry[]): PathRef[] {
+  const folders = new Set(entries.map(({ path }) => path.slice(0, Math.max(0, path.lastIndexOf("/")))));
+  return entries.flatMap((entry) => {
+    if (entry.kind === "directory" && entry.change === "modified" && folders.has(entry.path)) return [];
+    const { from_path: path, from_path_b64: path_b64 } = entry;
+    return path === undefined ? [refOf(entry)] : [refOf(entry), path_b64 === undefined ? { path } : { path, path_b64 }];
+  });
 }
 
 /** The entry of the address, else the first file. */

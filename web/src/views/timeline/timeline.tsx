@@ -1,14 +1,17 @@
 import { type Signal, useSignal } from "@preact/signals";
+import type { SavePoint } from "cairnstate/client";
 import type { JSX, RefObject } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import "./timeline.css";
 import { onEvent } from "../../app/events.ts";
 import { useActions } from "../../app/keys.ts";
+import { isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
 import { go, type Route } from "../../app/route.ts";
+import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
-import { plural } from "../../parts/values.tsx";
+import { plural, When } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type Lane, lanesOf } from "./lanes.ts";
 import { type Filter, TimelinePoints } from "./points.ts";
@@ -71,6 +74,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   return (
     <section class="timeline" aria-label="Timeline">
       <Bar filter={filter} typed={typed} withUndo={withUndo} />
+      <UndoBar workspace={workspace} undo={points.undo} />
       <Late isLate={points.isLoading.value && points.rows === 0} />
       {points.problem.value !== null && <Problem problem={points.problem.value} again={() => void points.load()} />}
       {points.damaged > 0 && (
@@ -120,6 +124,24 @@ function usePoints(workspace: string, { all, text }: Filter): TimelinePoints {
     };
   }, [points]);
   return points;
+}
+
+/** The last restore, as long as it can be taken back. */
+function UndoBar({ workspace, undo: point }: { workspace: string; undo: SavePoint | null }): JSX.Element | null {
+  const isShown = point !== null && !isReadOnly();
+  const run = (): void => void import("../restore.tsx").then(({ undo }) => undo(workspace));
+  useActions(isShown ? [{ key: "u", title: "Undo the last restore", run }] : []);
+  if (!isShown) return null;
+  return (
+    <p class="undo-bar">
+      <span class="faint">
+        Restored <When at={point.created_at} />
+      </span>
+      <button type="button" disabled={isBusy.value} onClick={run}>
+        <Icon name="undo" /> Undo
+      </button>
+    </p>
+  );
 }
 
 function Bar({
