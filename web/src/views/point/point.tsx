@@ -152,7 +152,7 @@ function TakeBack({
     href({ view: "restore", workspace, point: from, paths: pathsOf(paths) });
   return (
     <div class="take-back">
-      <span class="faint">As it was before:</span>
+      <span class="faint">Take back:</span>
       {entries.length <= MOST_PATHS && (
         <a class="button" href={to(entries)}>
           <Icon name="undo" /> {plural(entries.length, "entry", "entries")}…
