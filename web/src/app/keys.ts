@@ -32,6 +32,8 @@ export function useActions(offered: readonly Action[]): void {
 addEventListener("keydown", (event) => {
   const { key, ctrlKey, metaKey, altKey, target } = event;
   if (event.defaultPrevented || altKey) return;
+  // A dialog has its own keys.
+  if (document.querySelector("dialog[open]") !== null) return;
   const isMod = ctrlKey || metaKey;
   const name = isMod ? `Mod+${key.toLowerCase()}` : key;
   if (!isMod && (target as Element).matches?.(IN_TEXT)) return;
