@@ -21,6 +21,7 @@ const COMMANDS: readonly (readonly [string, string])[] = [
   [`release ${PATH}`, "open($1)` and `release()"],
   [`-C ${PATH} restore latest`, 'open($1)` and `restore({ target: "latest" })'],
   [`-C ${PATH} (?:…|status)`, "open($1)"],
+  [`bisect ${WORD} ${WORD} -- COMMAND`, 'bisect("$1", "$2", command)'],
   ["run -- npm test", 'run(["npm", "test"])'],
   ["show POINT", "show(point)"],
   ["why PATH", "why(path)"],

@@ -55,6 +55,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "list the save points that changed a path",
     load: () => import("../commands/looking/why.ts"),
   },
+  bisect: {
+    group: LOOK,
+    summary: "find the first bad save point by running a command",
+    load: () => import("../commands/bisect.ts"),
+  },
   status: {
     group: LOOK,
     summary: "show changes since the last save point",
