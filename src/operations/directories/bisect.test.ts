@@ -118,7 +118,7 @@ test("a bisect whose command cannot be started fails at once, and a shell's 127 
     const { message, hint } = error as CairnError;
     assert.match(
       `${message} (${hint})`,
-      /no-such-program was not started: there is no such program.*in the save point/,
+      /no-such-program was not started: there is no such program.*skips save points without/,
     );
     return hasCode("not_found")(error);
   });

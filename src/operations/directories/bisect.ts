@@ -1,5 +1,6 @@
 import { dirname, join } from "node:path";
 import type { BisectOptions, BisectResult, BisectTest } from "../../contract/points.ts";
+import type { SavePoint } from "../../contract/words.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -13,7 +14,6 @@ import { checkRoomFor, requireStillThere, writeContent } from "../../workspace/n
 import { neverRead, type Workspace } from "../../workspace/open/workspace.ts";
 import { treePlace } from "../../workspace/points/held-trees.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
-import type { SavePoint } from "../../contract/words.ts";
 import { isAboutThePoint, withSealed } from "../../workspace/save/seal.ts";
 import type { Opened } from "../hand.ts";
 import { publicPoint } from "../public-point.ts";
@@ -264,7 +264,7 @@ async function runIn(
       exitCode === NOT_FOUND ? "not_found" : "io",
       `the bisect was stopped at ${shortOf(id)}: ${notStarted}`,
       {
-        hint: "name a program by its absolute path, or one that is in PATH or in the save point",
+        hint: "name a program that is in PATH or in every save point; `sh -c '[ -e ./PROGRAM ] || exit 125; ./PROGRAM'` skips save points without the program",
       },
     );
   if (exitCode >= FIRST_OF_SIGNALS) {
