@@ -2,6 +2,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { CODE_MS, PageServer } from "../../api/page/server.ts";
 import { readRegular } from "../../fs/regular-file.ts";
+import { currentUser } from "../../fs/users.ts";
 import { hasDisplay, type OpenedPage, openInBrowser } from "../browser.ts";
 import type { CommandDefinition } from "../command.ts";
 import type { Context } from "../context.ts";
