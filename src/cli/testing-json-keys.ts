@@ -11,7 +11,9 @@ const RESTORE_KEYS = "restored_to undo_id changes left_out unlinked method durat
 export const DATA_KEYS: Record<string, string> = {
   "init d": "workspace engine_reasons adopted",
   save: "save_point made changes read_bytes duration_ms left_out not_kept secrets",
-  history: "save_points undo head latest damaged truncated",
+  history: "save_points undo head latest damaged truncated total",
+  "history --changes": "save_points undo head latest damaged truncated total changes",
+  "history --days": "days total",
   "why a.txt": "path changes damaged truncated",
   status:
     "workspace clean changes not_kept head head_incomplete missing latest detached engine engine_reasons degraded holders ignored store recovered last_save_at watched last_backup last_proof_at",

@@ -47,7 +47,7 @@ test("the options of every command are these", async () => {
       undo: "--plan --method --through-sqlite",
       run: "-m,--message -t,--tag",
       fork: "--name --standalone --allow",
-      history: "-n,--limit --all --since --until --grep --tag --path-b64",
+      history: "-n,--limit --all --since --until --grep --tag --skip --changes --days --path-b64",
       why: "-n,--limit --path-b64",
       diff: "--stat --path --path-b64 --sql --limit",
       show: "-R,--recursive --path-b64",

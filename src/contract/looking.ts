@@ -10,6 +10,7 @@ import {
   oneOf,
   opt,
   orNull,
+  pick,
   rows,
   size,
   some,
@@ -171,6 +172,8 @@ export const HistoryOptions = object({
   until: opt(text("only points of this time or earlier"), "--until <time>"),
   path: opt(about(PathInput, "only points that changed this path")),
   all: opt(flag("include undo points"), { text: "include undo points, and each save that changed nothing" }),
+  skip: opt(count("leave out this many of the newest points that the other options list")),
+  changes: opt(flag("also count what each point changed compared with the point that it was based on")),
 });
 export type HistoryOptions = Of<typeof HistoryOptions>;
 export const HistoryResult = object({
@@ -180,8 +183,29 @@ export const HistoryResult = object({
   latest: orNull(pointId()),
   damaged: rows(DamagedPoint),
   truncated: flag("true if the limit left points out"),
+  total: opt(number("number of points that these options list without `limit` and `skip`; absent if a filter is set")),
+  changes: opt(
+    rows(
+      orNull(about(Changes, "null if either point is not sealed or cannot be read")),
+      "with `changes`: one for each of `save_points`, in the same order",
+    ),
+  ),
 });
 export type HistoryResult = Of<typeof HistoryResult>;
+export const HistoryDaysOptions = object({ ...WorkspaceCallOptions.entries, ...pick(HistoryOptions, "all") });
+export type HistoryDaysOptions = Of<typeof HistoryDaysOptions>;
+export const HistoryDaysResult = object({
+  days: rows(
+    object({
+      day: text("in the local time zone, for example `2026-11-26`"),
+      points: number(),
+      newest: pointId("the newest point of the day"),
+    }),
+    "days that have points, newest first",
+  ),
+  total: number("points of all days"),
+});
+export type HistoryDaysResult = Of<typeof HistoryDaysResult>;
 export const EntryChange = object({
   change: oneOf(["added", "removed", "modified"]),
   kind: EntryKind,

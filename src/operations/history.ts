@@ -3,13 +3,18 @@ import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
 import type { Point } from "../workspace/points/point-files.ts";
-import type { PointList } from "../workspace/points/points.ts";
+import type { ListOptions, PointList } from "../workspace/points/points.ts";
+import { countDifferences } from "../workspace/points/tree-diff.ts";
 import { ensureSealed } from "../workspace/save/seal.ts";
 import { momentOf } from "../workspace/points/targets.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
+import type { SavePointId } from "../ids.ts";
 import type {
+  Changes,
   DamagedPoint,
   EntryChange,
+  HistoryDaysOptions,
+  HistoryDaysResult,
   HistoryOptions,
   HistoryResult,
   PathInput,
@@ -47,7 +52,87 @@ export async function history(workspace: Workspace, limit: number, options: Hist
     latest: workspace.points.latest()?.descriptor.save_point_id ?? null,
     damaged: found.damaged,
     truncated: found.truncated,
+    ...(isFiltered(asked) ? {} : { total: workspace.points.listed(shownOf(workspace, asked.all)).length }),
+    ...(options.changes === true ? { changes: await changesOf(workspace, found.points, options) } : {}),
   };
+}
+
+/** Counts what each point changed; null for a point if it, or the point before it, is not sealed or cannot be read. */
+async function changesOf(
+  workspace: Workspace,
+  points: readonly Point[],
+  call: WorkspaceCallOptions,
+): Promise<(Changes | null)[]> {
+  const count = async (point: Point): Promise<Changes | null> => {
+    const before = workspace.points.before(point);
+    if (!point.sealed || before?.sealed === false) return null;
+    const after = await workspace.source(point);
+    if (before === null) return { added: publicPoint(point).entries!, modified: 0, removed: 0 };
+    return countDifferences(await workspace.source(before), after, call.signal);
+  };
+  return workspace.engine.reading(async () => {
+    const all: (Changes | null)[] = [];
+    for (const point of points)
+      all.push(
+        await count(point).catch((error: unknown) => {
+          const { code, details } = toCairnError(error);
+          if (code !== "damaged" || details?.["missing_pack"] !== undefined) throw error;
+          return null;
+        }),
+      );
+    return all;
+  }, call);
+}
+
+/** Counts the points of each day, newest first. Days end at midnight in the local time zone. */
+export async function historyDays(workspace: Workspace, options: HistoryDaysOptions): Promise<HistoryDaysResult> {
+  const { points } = workspace;
+  const listed = points.listed(shownOf(workspace, options.all === true));
+  const pace = newPacer(options.signal);
+  const days = new Map<string, { points: number; newest: SavePointId }>();
+  const read = new Map<number, string>();
+  // A point that cannot be read is counted to the day of the one before it.
+  const dayAt = async (place: number): Promise<string> => {
+    await pace();
+    let day = read.get(place);
+    const point = day === undefined ? points.readOrNull(listed[place]!) : null;
+    day ??= point === null ? (place === 0 ? "" : await dayAt(place - 1)) : dayOf(new Date(point.descriptor.created_at));
+    read.set(place, day);
+    return day;
+  };
+  for (let newest = listed.length - 1; newest >= 0;) {
+    const day = await dayAt(newest);
+    const before = await lastOfOtherDay(newest, async (place) => (await dayAt(place)) === day);
+    const id = points.idOf(listed[newest]!);
+    const known = days.get(day) ?? (id === null ? undefined : { points: 0, newest: id });
+    if (known !== undefined) days.set(day, { ...known, points: known.points + newest - before });
+    newest = before;
+  }
+  const rows = Array.from(days, ([day, row]) => ({ day, ...row }));
+  return { days: rows.toSorted((a, b) => (a.day < b.day ? 1 : -1)), total: listed.length };
+}
+
+/** Returns the last place below `from` that is not of its day, or -1. Steps double until they leave the day, then they halve. */
+async function lastOfOtherDay(from: number, isSameDay: (place: number) => Promise<boolean>): Promise<number> {
+  let [other, same] = [-1, from];
+  for (let step = 1; from - step >= 0; step *= 2) {
+    if (!(await isSameDay(from - step))) {
+      other = from - step;
+      break;
+    }
+    same = from - step;
+  }
+  while (same - other > 1) {
+    const middle = Math.floor((same + other) / 2);
+    if (await isSameDay(middle)) same = middle;
+    else other = middle;
+  }
+  return other;
+}
+
+function dayOf(date: Date): string {
+  const two = (number: number): string => String(number).padStart(2, "0");
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
 }
 
 /** A point for lists: one that is not sealed has nothing but its tree, and is damaged without that. */
@@ -106,7 +191,7 @@ function moment(options: HistoryOptions, name: "since" | "until"): number | null
   });
 }
 
-interface Asked extends Pick<HistoryOptions, "grep" | "tag" | "signal"> {
+interface Asked extends Pick<HistoryOptions, "grep" | "tag" | "signal" | "skip"> {
   /** 0 is all. */
   limit: number;
   /** Undo points too. */
@@ -128,30 +213,34 @@ async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promi
   const { limit, path } = asked;
   if (!Number.isInteger(limit) || limit < 0)
     throw new CairnError("usage", `the limit must be a whole number, or 0 for all; found ${limit}`);
-  const isFiltered = [asked.grep, asked.tag, path, asked.from, asked.to].some((each) => (each ?? null) !== null);
+  const filters = isFiltered(asked);
+  let skip = asked.skip ?? 0;
+  if (!Number.isInteger(skip) || skip < 0)
+    throw new CairnError("usage", `skip must be a whole number of points; found ${skip}`);
   const call = { signal: asked.signal, withUndo: asked.all };
   const changes = by ?? (path === null ? null : new PathChanges(workspace, path, call));
   const found: Found = { points: [], changes: [], damaged: [], truncated: false };
   const pace = newPacer(asked.signal);
   const now = Date.now();
   let after: number | null = null;
-  for (const list of pages(workspace, asked, isFiltered ? PAGE : limit)) {
+  for (const list of pages(workspace, asked, filters ? { limit: PAGE } : { limit, skip })) {
     await pace();
     for (const { id, problem } of list.damaged)
       found.damaged.push({ save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" });
     for (const point of list.points) {
-      if (isFiltered) await pace();
+      if (filters) await pace();
       const time = Date.parse(point.descriptor.created_at);
       if (time <= now) after = time;
       // One that a wrong clock has dated in the future was made before the one after it.
-      if (isFiltered && !fits(point, asked, after ?? time)) continue;
+      if (filters && !fits(point, asked, after ?? time)) continue;
       const change = (await changes?.of(point)) ?? null;
       if (changes !== null && change === null) continue;
+      if (filters && skip-- > 0) continue;
       found.points.push(point);
       if (change !== null) found.changes.push(change);
     }
     found.truncated = list.truncated;
-    if (!isFiltered || (limit > 0 && found.points.length > limit)) break;
+    if (!filters || (limit > 0 && found.points.length > limit)) break;
   }
   if (limit > 0 && found.points.length > limit) {
     found.points.length = limit;
@@ -161,16 +250,24 @@ async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promi
   return found;
 }
 
-/** The points that are not hidden, so many at a time. */
-function* pages(workspace: Workspace, { all }: Asked, limit: number): Generator<PointList> {
-  // Where the folder stands is shown whatever it is.
-  const shown = all ? {} : { savesAnd: workspace.state().head };
-  let before: { before?: number } = {};
+function isFiltered({ grep, tag, path, from, to }: Asked): boolean {
+  return [grep, tag, path, from, to].some((each) => (each ?? null) !== null);
+}
+
+/** Options by which points are listed: undo points only with `all`, but always the point that the folder is based on. */
+function shownOf(workspace: Workspace, all: boolean): Pick<ListOptions, "savesAnd"> {
+  return all ? {} : { savesAnd: workspace.state().head };
+}
+
+/** The points that are not hidden, `limit` at a time, after the first `skip`. */
+function* pages(workspace: Workspace, { all }: Asked, { limit, skip }: ListOptions): Generator<PointList> {
+  const shown = shownOf(workspace, all);
+  let from: ListOptions = skip === undefined ? {} : { skip };
   for (;;) {
-    const list = workspace.points.list({ limit, ...shown, ...before });
+    const list = workspace.points.list({ ...shown, ...from, ...(limit === undefined ? {} : { limit }) });
     yield list;
     if (!list.truncated) return;
-    before = { before: Math.min(...[...list.points, ...list.damaged].map(({ sequence }) => sequence)) };
+    from = { before: Math.min(...[...list.points, ...list.damaged].map(({ sequence }) => sequence)) };
   }
 }
 

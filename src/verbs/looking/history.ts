@@ -36,7 +36,7 @@ export const history = workspaceVerb({
   command: "history",
   by: "writers",
   looks: true,
-  agents: ["grep", "tag", "since", "until", "path", "all"],
+  agents: ["grep", "tag", "since", "until", "path", "all", "skip", "changes"],
   reads: true,
   tool,
   run: async ({ workspace }, _name, limit, options) =>

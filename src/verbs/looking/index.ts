@@ -1,5 +1,6 @@
 /** Verbs that look at a workspace and its save points. */
 export { workspacePath } from "./workspace-path.ts";
+export { historyDays } from "./history-days.ts";
 export { history } from "./history.ts";
 export { why } from "./why.ts";
 export { latestSavePoint, hasSavePoints } from "./latest-save-point.ts";

@@ -1,6 +1,8 @@
 import { existsSync } from "node:fs";
+import type { Client, HistoryDaysResult } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import type { OptionDefinition } from "../../definitions.ts";
 import { toWorkspacePath } from "../../context.ts";
 import { usage } from "../../input.ts";
 import { HistoryOptions, WhyOptions } from "../../../contract/looking.ts";
@@ -11,8 +13,9 @@ import { shortener } from "../../shorten.ts";
 
 const OPTIONS = new VerbOptions({
   ...pick(WhyOptions, "limit"),
-  ...pick(HistoryOptions, "all", "since", "until", "grep", "tag"),
+  ...pick(HistoryOptions, "all", "since", "until", "grep", "tag", "skip", "changes"),
 });
+const DAYS: OptionDefinition = { flags: "--days", text: "count the points of each day instead of listing points" };
 
 export const command: CommandDefinition = {
   name: "history",
@@ -24,10 +27,11 @@ export const command: CommandDefinition = {
       completes: "files",
     },
   ],
-  options: [...OPTIONS.definitions, PATH_B64],
+  options: [...OPTIONS.definitions, DAYS, PATH_B64],
   examples: [
     { line: "cairn history -n 20", text: "the newest twenty; * marks the point that the folder is based on" },
     { line: "cairn history src/main.ts", text: "the points that changed one file" },
+    { line: "cairn history --days", text: "how many points each day has" },
     { line: "cairn history --since yesterday --until '2 hours ago'", text: "the points of a time span" },
   ],
   async run(context, input) {
@@ -40,6 +44,20 @@ export const command: CommandDefinition = {
     const isFolder = word !== undefined && (await isWorkspace(context, word));
     if (word !== undefined && !isFolder && encoded !== undefined) throw usage("PATH and --path-b64 exclude each other");
     const client = await context.open(isFolder ? word : undefined);
+    if (input.flag("days")) {
+      if (
+        Object.keys(given).some((name) => name !== "all") ||
+        limit > 0 ||
+        encoded !== undefined ||
+        (word !== undefined && !isFolder)
+      )
+        throw usage("--days counts all points of each day: of the other options only --all works with it");
+      const result = await client.historyDays({
+        ...context.callOptions(),
+        ...(given.all === true ? { all: true } : {}),
+      });
+      return { data: result, paged: true, text: async () => daysText(context, client, result) };
+    }
     const words = word === undefined || isFolder ? [] : [word];
     const [path = ""] = context.workspacePaths(client, words, encoded === undefined ? [] : [encoded]);
     if (path !== "") options.path = path;
@@ -74,6 +92,15 @@ export const command: CommandDefinition = {
     };
   },
 };
+
+async function daysText(context: Context, client: Client, result: HistoryDaysResult): Promise<string> {
+  const { renderDays } = await import("../../render/points.ts");
+  const shorten = await shortener(
+    client,
+    result.days.map(({ newest }) => newest),
+  );
+  return renderDays(result, { shorten, style: context.style, empty: "no save points yet" });
+}
 
 /** Tells whether a word names a workspace, or what lies outside of the one that is looked at; else it is a path in that. */
 async function isWorkspace(context: Context, word: string): Promise<boolean> {

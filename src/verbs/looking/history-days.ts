@@ -1,0 +1,13 @@
+import { HistoryDaysOptions, HistoryDaysResult } from "../../contract/looking.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const historyDays = workspaceVerb({
+  about: "Counts the save points of each day, newest first.",
+  options: HistoryDaysOptions,
+  output: HistoryDaysResult,
+  command: { "history --days": HistoryDaysResult },
+  by: "writers",
+  looks: true,
+  agents: ["all"],
+  run: async ({ workspace }, options) => (await import("../../operations/history.ts")).historyDays(workspace, options),
+});
