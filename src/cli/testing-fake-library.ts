@@ -203,6 +203,7 @@ const HISTORY: HistoryResult = {
   latest: ID_A,
   damaged: [{ save_point_id: null, detail: "descriptor cut short", hint: "run doctor" }],
   truncated: false,
+  total: 2,
 };
 
 const CHANGE = {
@@ -465,6 +466,7 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   planUndo: PLAN,
   restoreLatest: RESTORED,
   history: HISTORY,
+  historyDays: { days: [{ day: "2026-11-26", points: 2, newest: ID_A }], total: 2 },
   why: { path: "a.txt", changes: [CHANGE], damaged: [], truncated: false },
   latestSavePoint: POINT,
   hasSavePoints: true,
@@ -472,7 +474,7 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   status: STATUS,
   diff: DIFF,
   diffDatabase: { path: "app.db", from: ID_A, to: null, schema: [], tables: [] },
-  show: { save_point: POINT, kind: "directory", path: "", entries: [LISTED] },
+  show: { save_point: POINT, kind: "directory", path: "", entries: [LISTED], total: 1 },
   verify: VERIFIED,
   verifyAll: VERIFIED,
   fork: FORKED,

@@ -12,7 +12,6 @@ export const DATA_KEYS: Record<string, string> = {
   "init d": "workspace engine_reasons adopted",
   save: "save_point made changes read_bytes duration_ms left_out not_kept secrets",
   history: "save_points undo head latest damaged truncated total",
-  "history --changes": "save_points undo head latest damaged truncated total changes",
   "history --days": "days total",
   "why a.txt": "path changes damaged truncated",
   status:
@@ -29,8 +28,8 @@ export const DATA_KEYS: Record<string, string> = {
   "cleanup --run c1": "removed bytes_freed complete still_held",
   "cleanup --keep-last 3": "removed bytes_freed complete still_held",
   "cleanup --keep-last 3 --set-policy": "policy",
-  "show head": "save_point kind path entries",
-  "show -R head": "save_point kind path entries",
+  "show head": "save_point kind path entries total",
+  "show -R head": "save_point kind path entries total",
   doctor: "healthy findings engine engine_reasons",
   "run -- true": "command before after exit_code signal duration_ms changes after_error",
   "export head --to-dir d": "path save_point_id state_digest files entries bytes duration_ms",

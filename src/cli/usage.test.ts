@@ -50,7 +50,7 @@ test("the options of every command are these", async () => {
       history: "-n,--limit --all --since --until --grep --tag --skip --changes --days --path-b64",
       why: "-n,--limit --path-b64",
       diff: "--stat --path --path-b64 --sql --limit",
-      show: "-R,--recursive --path-b64",
+      show: "-R,--recursive -n,--limit --skip --sort --reverse --path-b64",
       view: "--list --close",
       tag: "-r,--remove",
       cleanup:

@@ -151,11 +151,25 @@ export const DiffDatabaseOptions = object({
 });
 export type DiffDatabaseOptions = Of<typeof DiffDatabaseOptions>;
 
+export const ShowOptions = object({
+  ...WorkspaceCallOptions.entries,
+  limit: opt(count("list at most this many entries; 0: all (default)"), "-n, --limit <count>"),
+  skip: opt(count("leave out this many of the first entries")),
+  sort: opt(
+    oneOf(
+      ["name", "size", "time", "kind"],
+      "order of the entries: `name` by the bytes of the names (default), `kind` directories first; names decide between equal entries",
+    ),
+  ),
+  reverse: opt(flag("sort in the opposite order")),
+});
+export type ShowOptions = Of<typeof ShowOptions>;
 export const ShowResult = object({
   ...NamedPath.entries,
   save_point: SavePoint,
   kind: EntryKind,
   entries: rows(ListedEntry, "the children of a directory, or the entry itself if it is no directory"),
+  total: number("number of entries without `limit` and `skip`"),
 });
 export type ShowResult = Of<typeof ShowResult>;
 

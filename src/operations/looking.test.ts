@@ -340,6 +340,27 @@ test("a point's folders are listed and its files read, as they were", async (t) 
   await assert.rejects(client.show("head", "src/nothing"), hasCode("not_found"));
 });
 
+test("show lists a folder by pages in the order of names, sizes, times and kinds", async (t) => {
+  const { client, folder, write } = await testFolder(t, { "d/b": "22", "d/a": "4444", "d/c": "1", "d/sub/x": "" });
+  for (const [at, name] of ["c", "sub", "a", "b"].entries()) utimesSync(join(folder, "d", name), 1000 + at, 1000 + at);
+  write("e", "");
+  await client.save();
+  const names = async (options: object): Promise<string> => {
+    const { entries, total } = await client.show("head", "d", options);
+    return `${entries.map(({ path }) => path.slice(2)).join()} of ${total}`;
+  };
+  assert.equal(await names({}), "a,b,c,sub of 4");
+  assert.equal(await names({ limit: 2, skip: 1 }), "b,c of 4");
+  assert.equal(await names({ limit: 2, skip: 1, reverse: true }), "c,b of 4");
+  assert.equal(await names({ sort: "size" }), "sub,c,b,a of 4");
+  assert.equal(await names({ sort: "size", reverse: true, limit: 1 }), "a of 4");
+  assert.equal(await names({ sort: "time", limit: 3 }), "c,sub,a of 4");
+  assert.equal(await names({ sort: "kind", skip: 0, limit: 2 }), "sub,a of 4");
+  assert.equal(await names({ skip: 9 }), " of 4");
+  assert.equal((await client.show("head", "d/a", { limit: 1 })).total, 1);
+  await assert.rejects(client.show("head", "d", { limit: 1.5 }), hasCode("usage"));
+});
+
 test("a restore touches nothing that matches, and keeps the root's inode", async (t) => {
   const { client, folder, write } = await testFolder(t, { same: "same", other: "one", "deep/same": "same" });
   const first = await client.save();

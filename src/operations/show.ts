@@ -2,18 +2,18 @@ import fs from "node:fs";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
-import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
+import { ReadNodes, type TreeNode, type TreeNodes } from "../formats/restic/tree.ts";
 import { ELOOP, ENOTDIR } from "../fs/linux/errno.ts";
 import { openBelow } from "../fs/linux/open-below.ts";
 import { inDirectory, syscallError, syscalls } from "../fs/linux/syscalls.ts";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newArena } from "../native.ts";
-import { newPacer } from "../pacer.ts";
+import { collectPaced, newPacer } from "../pacer.ts";
 import { openHeldFile } from "../workspace/points/held-file.ts";
 import { findNode } from "../workspace/restore/plan.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
-import type { ListedEntry, PathInput, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
+import type { ListedEntry, PathInput, ShowOptions, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
 import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entry.ts";
 import { publicPoint } from "./public-point.ts";
 
@@ -24,7 +24,7 @@ export async function show(
   workspace: Workspace,
   target: string,
   path: PathInput,
-  options: WorkspaceCallOptions,
+  options: ShowOptions,
 ): Promise<ShowResult> {
   throwIfAborted(options.signal);
   return workspace.engine.reading(async () => showReading(workspace, target, { path, ...options }), options);
@@ -33,7 +33,7 @@ export async function show(
 async function showReading(
   workspace: Workspace,
   target: string,
-  { path, signal }: { path: PathInput } & WorkspaceCallOptions,
+  { path, ...options }: { path: PathInput } & ShowOptions,
 ): Promise<ShowResult> {
   const point = workspace.resolve(target);
   const source = await workspace.source(point);
@@ -41,8 +41,8 @@ async function showReading(
   const node = where.length === 0 ? null : mustFind(source, where, target);
   const listed = node === null ? source.list(source.root) : node.type === "dir" ? source.list(node.subtree!) : [node];
   const entries: ListedEntry[] = [];
-  const pace = newPacer(signal);
-  for (const each of listed) {
+  const pace = newPacer(options.signal);
+  for (const each of await pageOf(listed, options)) {
     await pace();
     entries.push(listedEntry(each, each === node ? where : joinPath(where, each.name)));
   }
@@ -51,7 +51,35 @@ async function showReading(
     ...displayPath(where),
     kind: node === null ? "directory" : kindOf(node),
     entries,
+    total: listed.length,
   };
+}
+
+const ORDERS: Readonly<Record<string, (a: TreeNode, b: TreeNode) => number>> = {
+  size: (a, b) => a.size - b.size,
+  time: (a, b) => a.mtimeSec - b.mtimeSec || a.mtimeNs - b.mtimeNs,
+  kind: (a, b) => rankOf(a) - rankOf(b),
+};
+
+/** Sorts directories before files, and files before everything else. */
+function rankOf({ type }: TreeNode): number {
+  return type === "dir" ? 0 : type === "file" ? 1 : 2;
+}
+
+/** Returns the entries of a page in the order that was asked for. In the order of names no other entry is decoded. */
+async function pageOf(nodes: TreeNodes, options: ShowOptions): Promise<Iterable<TreeNode>> {
+  const { limit = 0, skip = 0, sort = "name", reverse = false, signal } = options;
+  for (const [name, value] of Object.entries({ limit, skip }))
+    if (!Number.isInteger(value) || value < 0)
+      throw new CairnError("usage", `${name} must be a whole number of entries; found ${value}`);
+  const end = limit === 0 ? nodes.length : Math.min(nodes.length, skip + limit);
+  const order = ORDERS[sort];
+  if (order === undefined)
+    return new ReadNodes(Math.max(0, end - skip), (at) =>
+      nodes.at(reverse ? nodes.length - 1 - skip - at : skip + at)!,
+    );
+  const all = await collectPaced(nodes, newPacer(signal));
+  return all.toSorted((a, b) => (reverse ? order(b, a) : order(a, b))).slice(skip, end);
 }
 
 /** Everything below a path, each folder before what lies in it; of what is no folder the one entry itself. */

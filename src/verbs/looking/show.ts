@@ -1,9 +1,9 @@
 import { type Client } from "../../contract/index.ts";
 import { LIMIT, limited, listed, MORE, TARGET, type Tool } from "../kinds/tool.ts";
-import { ShowResult } from "../../contract/looking.ts";
+import { ShowOptions, ShowResult } from "../../contract/looking.ts";
 import { flag, object, opt, text } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
-import { type CallOptions, contentData, PathInput, target, WorkspaceCallOptions } from "../../contract/words.ts";
+import { type CallOptions, contentData, PathInput, target } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 const CONTENT_BYTES = 256 << 10;
@@ -59,13 +59,13 @@ const tool: Tool = {
 export const show = workspaceVerb({
   about: "Lists a save point's entries at a path, by default at its root.",
   takes: [arg("target", target()), arg("path", opt(PathInput))],
-  options: WorkspaceCallOptions,
+  options: ShowOptions,
   output: ShowResult,
   errors: ["not_found", "ambiguous", "damaged"],
   command: { show: ShowResult, "show POINT:FILE": object({ ...ShowResult.entries, ...contentData }) },
   by: "writers",
   looks: true,
-  agents: [],
+  agents: ["limit", "skip", "sort", "reverse"],
   seals: true,
   reads: true,
   tool,

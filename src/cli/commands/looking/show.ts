@@ -1,11 +1,15 @@
 import type { Client, ShowResult } from "../../../contract/index.ts";
+import { ShowOptions } from "../../../contract/looking.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { type Context, toWorkspacePath } from "../../context.ts";
 import { CairnError } from "../../../errors.ts";
 import { usage } from "../../input.ts";
+import { VerbOptions } from "../../options.ts";
 import { contentOutcome, PATH_B64, RECURSIVE, splitTarget, walkOutcome } from "../../shown.ts";
-import { shellQuote } from "../../render/format.ts";
+import { plural, shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
+
+const PAGE = new VerbOptions(ShowOptions.entries);
 
 export const command: CommandDefinition = {
   name: "show",
@@ -17,10 +21,11 @@ export const command: CommandDefinition = {
       completes: "points",
     },
   ],
-  options: [RECURSIVE, PATH_B64],
+  options: [RECURSIVE, ...PAGE.definitions, PATH_B64],
   examples: [
     { line: "cairn show head", text: "the point's facts and its top entries" },
     { line: "cairn show head~2:src", text: "list a folder" },
+    { line: "cairn show head:src --sort size --reverse -n 10", text: "the ten largest files of a folder" },
     { line: "cairn show -R head", text: "list everything" },
     { line: "cairn show 1a2b3c4d:src/main.ts > old.ts", text: "print one file's bytes" },
   ],
@@ -29,10 +34,14 @@ export const command: CommandDefinition = {
     let path = named === "/" ? undefined : named;
     if (typeof path === "string" && path.startsWith("/"))
       throw usage(`give the path after the colon relative to the workspace's root, without a leading slash: ${path}`);
+    const page = PAGE.read(context, input);
+    const isPage = Object.keys(page).length > 0;
+    if (isPage && input.flag("recursive"))
+      throw usage("-R lists everything: it does not work with -n, --skip, --sort or --reverse");
     const client = await context.open();
     const options = context.callOptions();
     if (fromHere !== undefined) path = toWorkspacePath(client.workspacePath(), context.cwd, fromHere) || undefined;
-    const shown = await client.show(target, path, options).catch(async (error: unknown) => {
+    const shown = await client.show(target, path, { ...options, ...page }).catch(async (error: unknown) => {
       if (typeof path !== "string" || fromHere !== undefined) throw error;
       throw await withPathFromHere(context, client, { target, path, error });
     });
@@ -72,7 +81,9 @@ function listing(context: Context, client: Client, shown: ShowResult): Outcome {
     paged: true,
     async text() {
       const { renderListing } = await import("../../render/listing.ts");
+      const { entries, total } = shown;
       const lines = await renderListing(shown, context.style);
+      if (entries.length < total) lines.push(context.style.dim(`${entries.length} of ${plural(total, "entry")}`));
       return [...(await pointLines(context, client, shown)), ...lines].join("\n");
     },
   };
