@@ -2,9 +2,10 @@
 /** Calls of a daemon, by the names and with the types of the library. Everything exported here is promised. */
 import "./node-version.ts";
 import type { Remote } from "./api/client/connection.ts";
-import { keyedClient, servedLibrary, socketsOfClient } from "./api/client/served-library.ts";
+import { keyedClient, servedLibrary } from "./api/client/served-library.ts";
 import { type Service, serviceOf } from "./api/client/service.ts";
 import type { CairnLibrary, Client } from "./contract/index.ts";
+import { socketsOfClient } from "./daemon/places.ts";
 
 export { CairnError, ERROR_TABLE } from "./errors.ts";
 export type { ErrorCode, ErrorOptions, ErrorRow } from "./errors.ts";

@@ -1,6 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CairnError, reworded, toCairnError } from "./errors.ts";
+import {
+  advice,
+  adviceOf,
+  CairnError,
+  call,
+  either,
+  type Hint,
+  line,
+  option,
+  reworded,
+  see,
+  toCairnError,
+  word,
+  worded,
+} from "./errors.ts";
+import { errorOf, tellError } from "./contract/error-record.ts";
 
 test("a system's error keeps its meaning, and a full disk has a way out", () => {
   const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
@@ -56,4 +71,71 @@ test("of two failures the first is told where the other came while it was cleare
   assert.equal(told.code, toCairnError(first).code);
   assert.match(told.message, /^read a file: ENOTCONN/);
   assert.match(told.hint ?? "", /mount the file system again/);
+});
+
+test("a hint names the command to people and the call that does the same to programs", () => {
+  const repair = call("doctor --repair", "doctor", { repair: true });
+  const said: readonly (readonly [Hint, string, string])[] = [
+    [advice`run ${repair}`, "run `cairn doctor --repair`", "run `doctor({ repair: true })`"],
+    [
+      advice`to make this folder itself the workspace, run: ${line("init '/a b'", "openOrAdopt", "/a b")}`,
+      "to make this folder itself the workspace, run: cairn init '/a b'",
+      'to make this folder itself the workspace, run: `openOrAdopt("/a b")`',
+    ],
+    [
+      advice`choose another folder, or override with ${option({ allow: ["home"] })}`,
+      "choose another folder, or override with --allow home",
+      'choose another folder, or override with `allow: ["home"]`',
+    ],
+    [
+      advice`${call("backup repair packs", "repair", { what: "packs" })} first: it saves`,
+      "`cairn backup repair packs` first: it saves",
+      '`repair({ what: "packs" })` first: it saves',
+    ],
+    [see("history"), "see `cairn history`", "see `history()`"],
+    [option("throughSqlite"), "--through-sqlite", "`throughSqlite`"],
+    [option({ prove: false }), "--no-prove", "`prove: false`"],
+    [option("controlDirectory"), "--control-dir", "`controlDirectory`"],
+    [call("why PATH", "why", word("path"), { limit: word("limit") }), "`cairn why PATH`", "`why(path, { limit })`"],
+    [
+      advice`the next ${either("command", "call")}; ${advice`in ${2}`}`,
+      "the next command; in 2",
+      "the next call; in 2",
+    ],
+  ];
+  for (const [hint, typed, called] of said) {
+    assert.equal(worded(hint), typed);
+    assert.equal(
+      worded(hint, (part) => part.called),
+      called,
+    );
+    assert.equal(new CairnError("usage", "no", { hint }).hint, typed);
+  }
+});
+
+test("a hint keeps its calls in copies of the error and on its way through threads and sockets", () => {
+  const hint = advice`run ${call("doctor --repair", "doctor", { repair: true })}`;
+  const error = reworded(new CairnError("damaged", "lost", { hint }), { message: "all lost" });
+  assert.equal(error.hint, "run `cairn doctor --repair`");
+  assert.deepEqual(adviceOf(error), hint);
+  assert.deepEqual(adviceOf(new CairnError("damaged", "lost", { hint: structuredClone(hint) })), hint);
+  const arrived = errorOf(JSON.parse(JSON.stringify(tellError(error))) as ReturnType<typeof tellError>);
+  assert.deepEqual([arrived.hint, adviceOf(arrived)], [error.hint, hint]);
+  const plain = new CairnError("io", "no", { hint: "wait" });
+  assert.deepEqual([adviceOf(plain), "advice" in tellError(plain)], ["wait", false]);
+});
+
+test("the compiler refuses a hint that names a verb or an option that does not exist", () => {
+  // @ts-expect-error there is no such verb
+  call("doctor", "docter");
+  // @ts-expect-error nor is it a verb without a command of another name
+  see("workspaces");
+  // @ts-expect-error the verb has no such option
+  call("doctor --repair", "doctor", { repairs: true });
+  // @ts-expect-error the option takes no such value
+  call("backup repair packs", "repair", { what: "pack" });
+  // @ts-expect-error no verb has such an option
+  option("overwritten");
+  // @ts-expect-error no verb has such an option
+  option({ overwritten: true });
 });

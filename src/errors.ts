@@ -1,5 +1,5 @@
 /**
- * The one error class, and the one table from code to exit status and HTTP status.
+ * The one error class, the words of its hints, and the one table from code to exit status and HTTP status.
  * `docs/errors.md` is generated from this file; a test holds the two together.
  */
 
@@ -48,12 +48,36 @@ export const ERROR_TABLE = {
 
 export type ErrorCode = keyof typeof ERROR_TABLE;
 
+/** A call or options: as they are typed in a shell, and as a program writes them. */
+export interface Part {
+  readonly typed: string;
+  readonly called: string;
+  /** the verbs that it calls */
+  readonly verbs?: readonly string[];
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+/** Text with calls and options in it, which crosses threads and sockets as it is. */
+export type Hint = string | readonly (string | Part)[];
+
+/** The hint as text. `word` says each call and option: as people who type commands read it, unless it is given. */
+export function worded(hint: Hint, word: (part: Part) => string = ({ typed }) => typed): string {
+  return typeof hint === "string" ? hint : hint.map((part) => (typeof part === "string" ? part : word(part))).join("");
+}
+
 export interface ErrorOptions {
   /** Advice, in the imperative. */
-  hint?: string;
+  hint?: Hint | undefined;
   cause?: unknown;
   /** Machine-readable facts, e.g. the holder of a lock. */
-  details?: Record<string, unknown>;
+  details?: Record<string, unknown> | undefined;
+}
+
+const ADVICE = new WeakMap<CairnError, Hint>();
+
+/** The error's hint as it was given, for who words or passes it on. `hint` itself is for people who type commands. */
+export function adviceOf(error: CairnError): Hint | undefined {
+  return ADVICE.get(error) ?? error.hint;
 }
 
 /** Every failure that Cairn reports. `message` says what was tried, on what, wanted and found. */
@@ -66,7 +90,8 @@ export class CairnError extends Error {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "CairnError";
     this.code = code;
-    this.hint = options.hint;
+    this.hint = options.hint === undefined ? undefined : worded(options.hint);
+    if (typeof options.hint === "object") ADVICE.set(this, options.hint);
     this.details = options.details;
   }
 
@@ -143,7 +168,7 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   if (typeof name === "string" && /^E[A-Z0-9]+$/.test(name)) {
     const code = codeOfErrno(name);
     const hint = hintOfErrno(name);
-    return new CairnError(code, text, { cause: error, ...(hint === undefined ? {} : { hint }) });
+    return new CairnError(code, text, { cause: error, hint });
   }
   if (name === "MODULE_NOT_FOUND" || name === "ERR_MODULE_NOT_FOUND")
     return new CairnError("unsupported", `a file of the package cairnstate is missing: ${text}`, {
@@ -162,15 +187,11 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
  */
 export function reworded(
   error: CairnError,
-  words: { message?: string; hint?: string | undefined; cause?: unknown },
+  words: { message?: string; hint?: Hint | undefined; cause?: unknown },
 ): CairnError {
   const { code, details } = error;
-  const { message = error.message, hint = error.hint, cause = error } = words;
-  return new CairnError(code, message, {
-    cause,
-    ...(hint === undefined ? {} : { hint }),
-    ...(details === undefined ? {} : { details }),
-  });
+  const { message = error.message, hint = adviceOf(error), cause = error } = words;
+  return new CairnError(code, message, { cause, hint, details });
 }
 
 /** True where a disk cannot read a sector any more: what lies there is lost, and asking again changes nothing. */
@@ -194,4 +215,75 @@ export function cannotBeWritten({ code }: CairnError): boolean {
 /** Throws `interrupted` when the signal has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
+}
+
+/** Methods of the verbs. `verbs/index.ts` adds its tables, so that the compiler checks every call and option in a hint. */
+// oxlint-disable-next-line typescript/no-empty-object-type
+export interface VerbTables {}
+
+type Table = VerbTables[keyof VerbTables];
+type NamesIn<T> = T extends T ? keyof T & string : never;
+type GivenIn<T, V extends string> = T extends Record<V, (...given: infer G) => unknown> ? G : never;
+/** A hint may leave out what does not matter to it. */
+type Loose<G> = { [I in keyof G]?: Partial<G[I]> };
+type VerbName = NamesIn<Table>;
+type Given<V extends VerbName> = Loose<GivenIn<Table, V>> & readonly unknown[];
+/** The last argument has the options. */
+type LastOf<G> = G extends readonly [...unknown[], infer O] ? keyof O : never;
+type OptionsOf<F> = F extends (...given: infer G) => unknown ? LastOf<Required<G>> : never;
+type OptionIn<T> = T extends T ? OptionsOf<T[keyof T]> : never;
+type OptionName = Exclude<OptionIn<Table> & string, keyof string>;
+
+/** Tag of a template: text with calls and options in it. */
+export function advice(texts: TemplateStringsArray, ...given: readonly (Hint | number)[]): Hint {
+  return texts.flatMap((text, i) => {
+    const before = i === 0 ? [] : given[i - 1]!;
+    return [...(typeof before === "object" ? before : [`${before}`]), text];
+  });
+}
+
+/** Words that differ between commands and programs. */
+export function either(typed: string, called: Hint): Hint {
+  const verbs = [called].flat().flatMap((part) => (typeof part === "string" ? [] : (part.verbs ?? [])));
+  return [{ typed, called: worded(called, (part) => part.called), verbs }];
+}
+
+/** The command in quotes, and the verb's call with what it is given. A verb alone is the command of its name. */
+export function call(verb: VerbName): Hint;
+export function call<V extends VerbName>(command: string, verb: V, ...given: Given<V>): Hint;
+export function call(command: string, verb: string = command, ...given: readonly unknown[]): Hint {
+  return [{ typed: `\`cairn ${command}\``, called: `\`${verb}(${given.map(shown).join(", ")})\``, verbs: [verb] }];
+}
+
+/** {@link call} with the command as a line to copy, without quotes. */
+export const line: typeof call = (command: string, ...given: readonly unknown[]) =>
+  either(`cairn ${command}`, call(command, ...(given as [never])));
+
+/** The commonest hint. */
+export const see: typeof call = (...given: readonly unknown[]) => advice`see ${call(...(given as [never]))}`;
+
+/** An option by its name, or options with values. `typed` is for those that commands word in another way. */
+export function option(of: OptionName | { readonly [O in OptionName]?: unknown }, typed?: string): Hint {
+  if (typeof of === "string") return [{ typed: typed ?? flag(of), called: `\`${of}\``, options: {} }];
+  const words = Object.entries(of).map(([name, value]) => flag(name, value));
+  return [{ typed: typed ?? words.join(" "), called: `\`${shown(of).slice(2, -2)}\``, options: of }];
+}
+
+/** Options that commands call otherwise than the library. */
+const FLAGS: Record<string, string> = { controlDirectory: "control-dir", hosts: "host", paths: "path", tags: "tag" };
+
+function flag(name: string, value: unknown = true): string {
+  const text = FLAGS[name] ?? name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return value === true ? `--${text}` : value === false ? `--no-${text}` : `--${text} ${String(value)}`;
+}
+
+/** A value that the reader puts in, by name. It fits wherever a call takes something. */
+export const word = (name: string): never => Symbol(name) as never;
+
+function shown(value: unknown): string {
+  if (typeof value === "symbol") return value.description!;
+  if (Array.isArray(value)) return `[${value.map(shown).join(", ")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  const members = Object.entries(value).map(([name, member]) => [name, shown(member)] as const);
+  return `{ ${members.map(([name, text]) => (text === name ? name : `${name}: ${text}`)).join(", ")} }`;
 }

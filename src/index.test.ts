@@ -69,7 +69,7 @@ test("a hint speaks of calls", async (t) => {
   writeFileSync(join(root, "a"), "one");
   await assert.rejects(cairn.openOrInit(root), {
     code: "already_exists",
-    hint: `to make this folder itself the workspace, run: \`openOrAdopt(${root})\``,
+    hint: `to make this folder itself the workspace, run: \`openOrAdopt("${root}")\``,
   });
   await using client = await cairn.openOrInit(join(root, "whole"));
   await assert.rejects(client.save({ workspaceName: "other" }), { hint: "see `listWorkspaces()`" });

@@ -1,4 +1,5 @@
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, globSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { COMMAND_DATA } from "../src/cli/program/command-data.ts";
 import { phraseOf } from "../src/contract/schema.ts";
@@ -10,7 +11,7 @@ import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-d
 
 /**
  * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md and the man pages of package.json from the commands,
- * docs/api.md, the tables of docs/json.md and the exports of src/index.ts from the verbs; `--check` only compares.
+ * docs/api.md, the tables of docs/json.md, the exports of src/index.ts and each group's index from the verbs; `--check` only compares.
  */
 
 const DOCS = path.resolve(import.meta.dirname, "../docs");
@@ -191,6 +192,20 @@ function jsonPage(): string {
   return page.replace(MADE, () => `<!-- made by \`npm run docs\` -->\n${jsonTables()}<!-- end -->`);
 }
 
+/** Keys that the tables of a page promise, each behind its command or object: `status: clean`, `SavePoint: tags`. */
+export function promisedKeys(page: string): Set<string> {
+  const keys = new Set<string>();
+  let object: string | undefined;
+  for (const line of page.slice(page.search(MADE)).split("\n")) {
+    object = /^### (\w+)$/.exec(line)?.[1] ?? object;
+    const [, first, rest] = /^\| `([^`]+)` \| (.*)/.exec(line) ?? [];
+    if (first === undefined) continue;
+    if (object === undefined) for (const [, key] of rest!.matchAll(/`(\w+)\??`: /g)) keys.add(`${first}: ${key}`);
+    else keys.add(`${object}: ${first.replace("?", "")}`);
+  }
+  return keys;
+}
+
 /** package.json with each man page: npm links none that it is given a folder of. */
 async function manifest(): Promise<string> {
   const before = JSON.parse(readFileSync(path.join(DOCS, "../package.json"), "utf8")) as object;
@@ -205,21 +220,56 @@ function libraryIndex(): string {
   return source.replace(/(?<=export const \{\n)[^}]*/, () => names.map((name) => `  ${name},\n`).join(""));
 }
 
+/** index.ts of each group of verbs, with every verb that a file of the folder exports. */
+async function verbIndexes(): Promise<(readonly [string, string])[]> {
+  const root = path.join(DOCS, "../src/verbs");
+  const indexes: (readonly [string, string])[] = [];
+  for (const index of globSync("*/index.ts", { cwd: root }).toSorted()) {
+    const folder = path.join(root, path.dirname(index));
+    const lines = [readFileSync(path.join(root, index), "utf8").split("\n", 1)[0]!];
+    for (const file of readdirSync(folder).toSorted()) {
+      if (!file.endsWith(".ts") || file.endsWith(".test.ts") || file === "index.ts") continue;
+      const found = Object.entries((await import(path.join(folder, file))) as Readonly<Record<string, object>>);
+      const names = found.filter(([, each]) => "takes" in each && "output" in each).map(([name]) => name);
+      if (names.length > 0) lines.push(`export { ${names.join(", ")} } from "./${file}";`);
+    }
+    indexes.push([path.join("../src/verbs", index), `${lines.join("\n")}\n`]);
+  }
+  return indexes;
+}
+
 if (import.meta.main) {
+  const isCheck = process.argv.includes("--check");
+  const json = jsonPage();
+  const lost = [...promisedKeys(readFileSync(path.join(DOCS, "json.md"), "utf8")).difference(promisedKeys(json))];
+  if (lost.length > 0) {
+    console.log(
+      `docs/json.md promises keys that no schema has: ${lost.join(", ")}. Keep them, or delete their rows by hand`,
+    );
+    process.exit(1);
+  }
+  const isWanted = ([name, wanted]: readonly [string, string]): boolean => {
+    const file = path.join(DOCS, name);
+    return existsSync(file) && readFileSync(file, "utf8") === wanted;
+  };
+  const indexes = await verbIndexes();
+  const areOld = !indexes.every(isWanted);
   for (const [name, wanted] of [
+    ...indexes,
     ["errors.md", errorPage(ERROR_TABLE)],
-    ["json.md", jsonPage()],
+    ["json.md", json],
     ["api.md", apiPage()],
     ["cli.md", await commandsPage()],
     ["../package.json", await manifest()],
     ["../src/index.ts", libraryIndex()],
   ] as const) {
-    const file = path.join(DOCS, name);
-    if (!process.argv.includes("--check")) {
-      writeFileSync(file, wanted);
-    } else if (!existsSync(file) || readFileSync(file, "utf8") !== wanted) {
+    if (!isCheck) {
+      writeFileSync(path.join(DOCS, name), wanted);
+    } else if (!isWanted([name, wanted])) {
       console.log(`docs/${name} is not what the source says: run \`npm run docs\``);
       process.exitCode = 1;
     }
   }
+  // This process loaded the old indexes, so its pages lack the new verbs.
+  if (areOld && !isCheck) execFileSync(process.execPath, [import.meta.filename], { stdio: "inherit" });
 }

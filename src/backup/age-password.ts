@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { dirname, resolve } from "node:path";
 import { decryptWithIdentities, encryptForRecipients } from "../crypto/age.ts";
 import { DEFAULT_SCRYPT } from "../crypto/key-derivation.ts";
-import { CairnError, reworded, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, either, reworded, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { fsyncDirectory, readSmallFile, writeNewFile } from "../fs/durable.ts";
 import { shellPath } from "../fs/paths/safe-path.ts";
@@ -45,7 +45,7 @@ function withoutKey(error: CairnError, file: string): CairnError {
   }
   return reworded(error, {
     message: `it is not known whether the key was added, so ${file} was kept: ${error.message}`,
-    hint: `test the password file with \`${lookBy(file)}\`; remove the file if it does not open the repository`,
+    hint: advice`test the password file with ${either(`\`${lookBy(file)}\``, call("openRepository"))}; remove the file if it does not open the repository`,
   });
 }
 
@@ -83,8 +83,7 @@ export async function openAgePassword(
     return await decryptWithIdentities(bytes, identities.toString("utf8"));
   } catch (error) {
     if (!(error instanceof CairnError)) throw error;
-    const { code, message, hint } = error;
-    const text = `the identities in ${path} cannot decrypt the password in ${from.file}: ${message}`;
-    throw new CairnError(code, text, { cause: error, ...(hint === undefined ? {} : { hint }) });
+    const message = `the identities in ${path} cannot decrypt the password in ${from.file}: ${error.message}`;
+    throw reworded(error, { message });
   }
 }

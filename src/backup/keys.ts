@@ -1,6 +1,6 @@
 import { sha256 } from "../crypto/hash.ts";
 import { DEFAULT_SCRYPT } from "../crypto/key-derivation.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, type Hint, see, throwIfAborted, toCairnError, word } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeKeyFile } from "../formats/restic/key-file.ts";
 import { objectIdOf } from "../ids.ts";
@@ -51,7 +51,7 @@ export async function removeKey(access: OpenRepository, key: string, options: Ca
     const [name] = fits;
     if (name === undefined)
       throw new CairnError("not_found", `no key ${JSON.stringify(key.slice(0, 80))}`, {
-        hint: "see `cairn backup key list`",
+        hint: see("backup key list", "keys"),
       });
     // Somebody with another password may have removed it since: then the other keys there are may open nothing.
     if (access.keyName === null || !names.includes(access.keyName))
@@ -64,7 +64,7 @@ export async function removeKey(access: OpenRepository, key: string, options: Ca
       );
     if (name === access.keyName || names.length === 1)
       throw new CairnError("refused", `cannot remove key ${name.slice(0, 8)}: it opened the repository`, {
-        hint: "open the repository with another password, or change this password: `cairn backup key passwd`",
+        hint: advice`open the repository with another password, or change this password: ${call("backup key passwd", "changePassword", word("password"))}`,
       });
     await access.storage.remove("keys", name);
     failpoint("key.removed");
@@ -109,7 +109,7 @@ async function afterRefusal(
   { old, name, error }: { old: string; name: string; error: unknown },
 ): Promise<CairnError> {
   const { code, message, details } = toCairnError(error);
-  const failed = (then: string, hint: string): CairnError =>
+  const failed = (then: string, hint: Hint): CairnError =>
     new CairnError(code, `the key of the old password could not be removed: ${message}; ${then}`, {
       hint,
       cause: error,
@@ -119,13 +119,13 @@ async function afterRefusal(
   if (details?.["undecided"] === true || (await isThere(access, old)) !== true)
     return failed(
       "the new password opens the repository; it is not known whether the old one still does",
-      `with the new password run \`cairn backup key list\`, and \`cairn backup key remove ${key}\` if that key is listed`,
+      advice`with the new password run ${call("backup key list", "keys")}, and ${call(`backup key remove ${key}`, "removeKey", key)} if that key is listed`,
     );
   await access.storage.remove("keys", name).catch(() => undefined);
   if ((await isThere(access, name)) !== false)
     return failed(
       "both passwords open the repository now",
-      `on a machine that may remove keys, run with the new password: \`cairn backup key remove ${key}\``,
+      advice`on a machine that may remove keys, run with the new password: ${call(`backup key remove ${key}`, "removeKey", key)}`,
     );
   access.keyName = old;
   return failed("the password was not changed", "try again on a machine that may remove keys");

@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.ts";
+import { advice, CairnError, call, option } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
 import type { TreeNode, TreeNodes } from "../formats/restic/tree.ts";
 import { displayPath, quotedPath } from "../fs/paths/safe-path.ts";
@@ -74,7 +74,7 @@ export async function readFromBackup(
     const name = quotedPath(path);
     if (node?.type !== "file")
       throw new CairnError("conflict", `${name} is not a file`, {
-        hint: "`cairn backup show` lists directories, and writes them with --archive tar",
+        hint: advice`${call("backup show", "show")} lists directories, and writes them with ${option({ archive: "tar" })}`,
       });
     let size = 0;
     const content = node.content ?? new Uint8Array(0);

@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.ts";
+import { advice, CairnError, call, option, word } from "../errors.ts";
 import type { JsonObject } from "../formats/fields.ts";
 import { isObject, type Layout, OLD_SCOPES } from "../formats/ovpack/manifest.ts";
 import { checkMemberPath } from "../formats/ovpack/member-path.ts";
@@ -21,9 +21,9 @@ type Root = JsonObject & { name: string; uri: string; scope: string };
 /** Writes the content of a bundle in another layout; members that this program does not know are kept. All of it is checked first. */
 export async function convertBundle(
   bundle: Bundle,
-  { to, layout, withoutVectors = false, leaveOut = [], sessionsTo, ...call }: ConvertOptions,
+  { to, layout, withoutVectors = false, leaveOut = [], sessionsTo, ...options }: ConvertOptions,
 ): Promise<Awaited<ReturnType<typeof writeBundle>>> {
-  await bundle.verify({ signal: call.signal });
+  await bundle.verify({ signal: options.signal });
   const { value, files, dense } = bundle.manifest;
   const { entries: all, vectors: _, index: __, ...facts } = value;
   const sizes = new Map(files.map((file) => [file.path, file]));
@@ -31,7 +31,7 @@ export async function convertBundle(
   for (const path of left)
     if (path === "" || !(all as JsonObject[]).some((entry) => entry["path"] === path))
       throw new CairnError("not_found", `there is no ${JSON.stringify(path)} in the bundle to leave out`, {
-        hint: "`cairn bundle inspect` lists the paths of a bundle",
+        hint: advice`${call("bundle inspect", "inspectBundle", word("path"))} lists the paths of a bundle`,
       });
   if (layout === "C") for (const scope of emptyScopes(facts, all as JsonObject[])) left.add(scope);
   const isLeft = (path: string): boolean => [...left].some((each) => path === each || path.startsWith(`${each}/`));
@@ -52,13 +52,13 @@ export async function convertBundle(
       : { ...dense, embedding: isObject(embedding) ? embedding : {}, read: () => bundle.dense() };
   if (vectors !== null && left.size > 0 && leaveOut.length > 0)
     throw new CairnError("unsupported", "vectors are packed for all records of a bundle or for none", {
-      hint: "leave out the vectors too: --without-vectors",
+      hint: advice`leave out the vectors too: ${option("withoutVectors")}`,
     });
   const records = async function* (): AsyncGenerator<IndexRecord> {
     for await (const { vector, ...record } of bundle.records())
       if (!isLeft(record.path)) yield { ...record, path: place(record.path), ...(vectors === null ? {} : { vector }) };
   };
-  return await writeBundle(to, { layout, ...moved, records, vectors }, call);
+  return await writeBundle(to, { layout, ...moved, records, vectors }, options);
 }
 
 function asItIs(path: string): string {

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { CairnError, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, toCairnError, word } from "../errors.ts";
 import { newPacer } from "../pacer.ts";
 import { failpoint } from "../failpoint.ts";
 import { badBundle, byCodePoint, type DirectoryEntry, type FileEntry } from "../formats/ovpack/manifest.ts";
@@ -57,7 +57,7 @@ export function chosenEntries(
   for (const path of paths)
     if (path === "" || !known.has(path))
       throw new CairnError("not_found", `there is no ${JSON.stringify(path)} in the bundle`, {
-        hint: "`cairn bundle inspect` lists the paths of a bundle",
+        hint: advice`${call("bundle inspect", "inspectBundle", word("path"))} lists the paths of a bundle`,
         details: { path },
       });
   const isIn = ({ path }: { path: string }): boolean =>

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
 import { dirname } from "node:path";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, type Hint, option, throwIfAborted, toCairnError, word } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { JsonObject } from "../formats/fields.ts";
 import {
@@ -91,7 +91,7 @@ export async function writeBundle(
  */
 function requireSayable({ layout, manifest: { root }, entries, vectors }: BundleContent): void {
   for (const { path } of entries) if (path !== "") checkMemberPath(path);
-  const cannot = (what: string, details: Record<string, unknown>, hint: string): never => {
+  const cannot = (what: string, details: Record<string, unknown>, hint: Hint): never => {
     throw new CairnError("unsupported", `layout ${layout} cannot hold ${what}`, { hint, details });
   };
   if (layout === "C") {
@@ -101,12 +101,16 @@ function requireSayable({ layout, manifest: { root }, entries, vectors }: Bundle
       cannot(
         `viking://${roots.join(", viking://")}: OpenViking 0.4 and 0.5 refuse these scopes`,
         { roots },
-        "write layout B, for Cairn and OpenViking 0.3; for 0.4 and 0.5: `cairn bundle convert --layout C` with --sessions-to USER or --leave-out PATH",
+        advice`write layout B, for Cairn and OpenViking 0.3; for 0.4 and 0.5: ${call("bundle convert --layout C", "convertBundle", word("path"), word("to"), { layout: "C" })} with ${option("sessionsTo", "--sessions-to USER")} or ${option("leaveOut", "--leave-out PATH")}`,
       );
   }
   if (layout !== "A") return;
   if (vectors !== null)
-    cannot("vectors", { field: "index.dense" }, "leave them out (--without-vectors), or write layout B or C");
+    cannot(
+      "vectors",
+      { field: "index.dense" },
+      advice`leave them out (${option("withoutVectors")}), or write layout B or C`,
+    );
   for (const { path } of entries) {
     if (path.split("/").some((name) => name.startsWith("_._")))
       cannot(`a name that begins with _._: ${path}`, { path }, "write layout B or C");

@@ -3,9 +3,11 @@ import type { CairnLibrary } from "../contract/index.ts";
 
 /** Loaded only when a command needs it, so that help and usage errors stay fast. A daemon that runs is asked first. */
 export async function openLibrary(): Promise<CairnLibrary> {
-  const { servedLibrary, socketsToAsk } = await import("../api/client/served-library.ts");
+  const { socketsToAsk } = await import("../daemon/places.ts");
   const sockets = socketsToAsk();
-  return sockets.length === 0 ? openOwnLibrary() : servedLibrary(sockets, openOwnLibrary);
+  if (sockets.length === 0) return openOwnLibrary();
+  const { servedLibrary } = await import("../api/client/served-library.ts");
+  return servedLibrary(sockets, openOwnLibrary);
 }
 
 /** The library of this process. */

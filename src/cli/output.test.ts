@@ -133,8 +133,8 @@ test("diff shows the texts of changed files, and only the list with --stat", asy
 });
 
 test("diff compares head with the folder unless points are named", async () => {
-  assert.deepEqual((await runFake(["diff"])).fake.asked[2]?.args.slice(0, 2), ["head", null]);
-  assert.deepEqual((await runFake(["diff", "a", "b"])).fake.asked[2]?.args.slice(0, 2), ["a", "b"]);
+  assert.deepEqual(argsOf((await runFake(["diff"])).fake, "diff").slice(0, 2), ["head", null]);
+  assert.deepEqual(argsOf((await runFake(["diff", "a", "b"])).fake, "diff").slice(0, 2), ["a", "b"]);
 });
 
 test("run writes its own words to stderr and nothing to stdout", async () => {

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { release } from "node:os";
 import path from "node:path";
-import { throwIfAborted, toCairnError } from "../errors.ts";
+import { advice, adviceOf, call, type Hint, option, throwIfAborted, toCairnError, word } from "../errors.ts";
 import { destroySubvolume, isSubvolume, makeSubvolume } from "../fs/linux/btrfs.ts";
 import { temporaryName } from "../fs/durable.ts";
 import { PROBE, removeLeftovers } from "../fs/work-directory.ts";
@@ -23,7 +23,9 @@ import { removeHeldTree } from "./remove-held.ts";
  * Answer of a probe: null when the driver works for the folder, else why not and what would help. `isFull`: it may work
  * once there is room.
  */
-export type ProbeAnswer = { reason: string; hint?: string; isFull?: true } | null;
+export type ProbeAnswer = { reason: string; hint?: Hint | undefined; isFull?: true } | null;
+
+export const ENGINES = advice`${call("engine show", "detectEngine", word("path"))} lists the engines that work there`;
 
 const CLONE_BYTES = 64 * 1024;
 const EXACT_TIME = { seconds: 1_000_000_001, nanoseconds: 123_456_789, all: 1_000_000_001_123_456_789n };
@@ -95,7 +97,7 @@ function answerOf(error: unknown): ProbeAnswer {
   if (failed.code === "interrupted") throw failed;
   return {
     reason: failed.message,
-    ...(failed.hint === undefined ? {} : { hint: failed.hint }),
+    hint: adviceOf(failed),
     ...(failed.code === "no_space" ? { isFull: true } : {}),
   };
 }
@@ -116,7 +118,7 @@ async function probeBtrfs({ folder, place, signal }: Probe): Promise<ProbeAnswer
   if (!isSubvolume(folder))
     return {
       reason: "the folder is a plain directory, and btrfs snapshots only subvolumes",
-      hint: "make the folder a subvolume in place: `cairn init --engine btrfs-snapshot`, or `cairn engine set btrfs-snapshot` if it is a workspace already",
+      hint: advice`make the folder a subvolume in place: ${call("init --engine btrfs-snapshot", "openOrAdopt", word("path"), { engineType: "btrfs-snapshot" })}, or ${call("engine set btrfs-snapshot", "setEngine", "btrfs-snapshot")} if it is a workspace already`,
     };
   return inTemporary(place, async (work) => {
     if (await mayRemoveWhole(work)) return snapshotInto(work, folder, signal);
@@ -188,7 +190,7 @@ async function snapshotOfNew(work: string, signal: AbortSignal | undefined): Pro
 function pointsApart(apart: string, place: string): ProbeAnswer {
   return {
     reason: `the points would be on ${apart}, in ${printablePath(place)}`,
-    hint: "put the control directory on the folder's file system: --control-dir",
+    hint: advice`put the control directory on the folder's file system: ${option("controlDirectory")}`,
   };
 }
 

@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.ts";
+import { advice, CairnError, call, word } from "../errors.ts";
 import { type Embedder, type EmbeddingConfig, KEY_VARIABLE, normalized } from "./embedding.ts";
 
 const OPENAI = "https://api.openai.com/v1";
@@ -57,7 +57,7 @@ export class Endpoint implements Embedder {
     } catch (error) {
       if (signal?.aborted === true) throw new CairnError("interrupted", "making vectors was stopped", { cause: error });
       throw new CairnError("io", `${url} did not answer: ${(error as Error).message}`, {
-        hint: "run `cairn context reindex` to make the missing vectors",
+        hint: advice`run ${call("context reindex", "reindexContext", word("store"))} to make the missing vectors`,
         cause: error,
       });
     }

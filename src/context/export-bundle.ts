@@ -2,7 +2,7 @@ import { closeSync, fstatSync, readSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { BundleCall } from "../bundle/bundle.ts";
 import { type BundleContent, type EntryToPack, type Vectors, writeBundle } from "../bundle/write.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { advice, CairnError, line, toCairnError, word } from "../errors.ts";
 import type { JsonObject } from "../formats/fields.ts";
 import { type Layout, OLD_SCOPES } from "../formats/ovpack/manifest.ts";
 import { type IndexRecord, recordId } from "../formats/ovpack/records.ts";
@@ -33,7 +33,7 @@ export async function exportBundle(
   const root = parseUri(uri);
   if (root === "")
     throw new CairnError("usage", "a whole store is no subtree", {
-      hint: "to pack all of it: cairn bundle backup FILE",
+      hint: advice`to pack all of it: ${line("bundle backup FILE", "backupContext", word("store"), word("file"))}`,
       details: { uri },
     });
   if (isControlName(root)) throw new CairnError("usage", `${toUri(root)} is a control file`, { details: { uri } });
@@ -141,7 +141,7 @@ function requireWhole(store: ContextStore, of: readonly string[]): void {
     const report = checkConsistency(store, path);
     if (!report.ok)
       throw new CairnError("usage", "the index is incomplete, so its vectors are not packed", {
-        hint: "complete it first: cairn context reindex",
+        hint: advice`complete it first: ${line("context reindex", "reindexContext", word("store"))}`,
         details: { expected: report.expected, indexed: report.indexed, ...firstOf(report) },
       });
   }

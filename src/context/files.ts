@@ -1,6 +1,6 @@
 import { copyFileSync, type Dirent, lstatSync, mkdirSync, realpathSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { CairnError, toCairnError } from "../errors.ts";
+import { advice, CairnError, option, toCairnError } from "../errors.ts";
 import { IGNORE_FILE, IgnoreRules } from "../fs/ignore.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { isAtOrBelow, printablePath } from "../fs/paths/safe-path.ts";
@@ -55,7 +55,7 @@ export async function addFiles(store: ContextStore, uri: string, options: AddOpt
     const there = factsAt(store.placeOf(root));
     if (there !== undefined && !overwrite)
       throw new CairnError("already_exists", `${toUri(root)} already exists`, {
-        hint: "to replace it: --overwrite",
+        hint: advice`to replace it: ${option("overwrite")}`,
         details: { resource: toUri(root) },
       });
     changes.begin();
@@ -216,7 +216,7 @@ export function readFiles(store: ContextStore, uri: string, { level }: { level?:
     throw new CairnError("usage", `the level of a directory is 0 or 1; found ${level}`);
   if (entry.isDirectory && level === undefined)
     throw new CairnError("usage", `${toUri(path)} is a directory`, {
-      hint: "its abstract: --level 0; its overview: --level 1",
+      hint: advice`its abstract: ${option({ level: 0 })}; its overview: ${option({ level: 1 })}`,
     });
   if (!entry.isDirectory) return readRegular(store.placeOf(path), { limit: MOST_READ });
   const file = fileOf(path, level!);

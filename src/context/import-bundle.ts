@@ -2,7 +2,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Bundle, BundleCall } from "../bundle/bundle.ts";
 import { chosenEntries, unpack } from "../bundle/extract.ts";
-import { CairnError } from "../errors.ts";
+import { advice, CairnError, line, option, word } from "../errors.ts";
 import { badBundle, isObject, type Manifest } from "../formats/ovpack/manifest.ts";
 import type { IndexRecord } from "../formats/ovpack/records.ts";
 import { embeddingFacts } from "./embedding.ts";
@@ -74,7 +74,7 @@ export async function restoreBackup(
   const { manifest } = bundle;
   if (!isBackup(manifest))
     throw new CairnError("usage", `the bundle is of ${manifest.root.uri}, and not a backup of a whole store`, {
-      hint: "import it with: cairn bundle import FILE PARENT",
+      hint: advice`import it with: ${line("bundle import FILE PARENT", "importBundle", word("store"), word("file"))}`,
       details: { root: manifest.root.name },
     });
   requireOwn(manifest, "");
@@ -104,7 +104,7 @@ function importRoot(manifest: Manifest, parent: string): string {
   const { name, uri } = manifest.root;
   if (isBackup(manifest))
     throw new CairnError("usage", "the bundle is a backup of a whole store", {
-      hint: "restore it with: cairn bundle restore FILE",
+      hint: advice`restore it with: ${line("bundle restore FILE", "restoreContext", word("store"), word("file"))}`,
       details: { root: name, parent: toUri(parent) },
     });
   const source = parseRoot(uri);
@@ -213,7 +213,7 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
       return { ...facts, files: 0, directories: 0, bytes: 0, skipped: true, replaced: [] };
     if (there.length > 0 && onConflict === "fail")
       throw new CairnError("already_exists", `${replaced[0]!} already exists`, {
-        hint: "to replace it with the bundle: --on-conflict overwrite",
+        hint: advice`to replace it with the bundle: ${option({ onConflict: "overwrite" })}`,
         details: { resource: replaced[0]!, resources: replaced },
       });
     await write(there);
@@ -287,7 +287,7 @@ function vectorsOf(
   if (why === null && (isWhole || vectorMode === "auto")) return "bundle";
   if (vectorMode === "auto") return store.lacksModel ? "none" : "model";
   throw new CairnError("usage", `the vectors of the bundle cannot be used: ${why ?? "some are missing"}`, {
-    hint: "to make new vectors: --vector-mode auto",
+    hint: advice`to make new vectors: ${option({ vectorMode: "auto" })}`,
     details: { field: "vector_mode", reason: why ?? "some are missing" },
   });
 }

@@ -1,6 +1,6 @@
 import { createRequire } from "node:module";
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
-import { CairnError } from "../errors.ts";
+import { advice, CairnError, line, word } from "../errors.ts";
 
 /** A level of an entry as the index knows it. */
 export interface IndexRow {
@@ -341,7 +341,7 @@ function loadVectors(db: DatabaseSync): void {
     load(db);
   } catch (error) {
     throw new CairnError("unsupported", "this machine cannot use vectors: sqlite-vec could not be loaded", {
-      hint: "make a store without vectors, which is searched by words: cairn context init --embedding none",
+      hint: advice`make a store without vectors, which is searched by words: ${line("context init --embedding none", "initContext", word("folder"), { embedding: "none" })}`,
       cause: error,
     });
   }
@@ -367,7 +367,7 @@ function toDamage(error: unknown, path: string): unknown {
   const { errcode } = error as { errcode?: number };
   if (errcode === undefined || !DAMAGED.has(errcode & 0xff)) return error;
   return new CairnError("damaged", `${path} is a damaged index: ${(error as Error).message}`, {
-    hint: "move the file away and make a new index: cairn context reindex",
+    hint: advice`move the file away and make a new index: ${line("context reindex", "reindexContext", word("store"))}`,
     cause: error,
   });
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, line, throwIfAborted, toCairnError, word } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { Fields, parseJson } from "../formats/fields.ts";
 import { durableWrite } from "../fs/durable.ts";
@@ -75,7 +75,7 @@ export class ContextStore implements AsyncDisposable {
     } catch (error) {
       if (error instanceof CairnError && error.code === "already_exists")
         throw new CairnError("already_exists", `${printablePath(root)} is a context store already`, {
-          hint: "see `cairn context ls`; to make another store, name another folder",
+          hint: advice`see ${call("context ls", "listContext", word("store"))}; to make another store, name another folder`,
         });
       throw error;
     }
@@ -289,7 +289,7 @@ function folderAbove(place: string): string {
     if (dirname(at) === at) break;
   }
   throw new CairnError("not_found", `${printablePath(place)} is no context store, nor in one`, {
-    hint: `make one: cairn context init ${shellPath(place)}`,
+    hint: advice`make one: ${line(`context init ${shellPath(place)}`, "initContext", printablePath(place))}`,
   });
 }
 

@@ -1,7 +1,6 @@
 import { inspect } from "node:util";
 import type * as v from "valibot";
-import { CairnError, reworded, throwIfAborted, toCairnError } from "../errors.ts";
-import { hintForPrograms } from "./call-hints.ts";
+import { adviceOf, CairnError, reworded, throwIfAborted, toCairnError, worded } from "../errors.ts";
 import { checkValue, type Entries, type Notes, refuseUnknown } from "./schema.ts";
 import type { Verb } from "./verb.ts";
 
@@ -107,8 +106,9 @@ function failure(error: unknown, options: unknown): CairnError {
   const failed = toCairnError(error);
   const { aborted = false, reason } = (options as { signal?: AbortSignal } | null | undefined)?.signal ?? {};
   const cause: unknown = aborted && failed.code === "interrupted" ? reason : failed.cause;
-  const hint = isForPrograms && failed.hint !== undefined ? hintForPrograms(failed.hint) : failed.hint;
-  return cause === failed.cause && hint === failed.hint ? failed : reworded(failed, { cause, hint });
+  const advice = adviceOf(failed);
+  const hint = isForPrograms ? advice && worded(advice, ({ called }) => called) : advice;
+  return cause === failed.cause && hint === advice ? failed : reworded(failed, { cause, hint });
 }
 
 function promised(called: Method, failed: Failed): Method {

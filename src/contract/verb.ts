@@ -20,7 +20,7 @@ export interface Rights {
   readonly by?: "owners" | "writers" | "operators" | "kernel";
   /** Options that an agent may give; none of them loses or weakens anything. If absent, agents may not make the call. */
   readonly agents?: readonly string[];
-  /** The call only reads, so it can run beside every other call. */
+  /** The call only reads: it can run beside every other call, and is tried again if another process moved a pack away. */
   readonly looks?: true;
   /** The call changes nothing durable, or lasts as long as its caller wants: it cannot be a job and takes no idempotency key. */
   readonly passing?: true;

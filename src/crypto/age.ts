@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.ts";
+import { advice, CairnError, option } from "../errors.ts";
 
 /**
  * Short secrets that are encrypted for people's keys, as files of age (age-encryption.org/v1), which the program `age` reads and
@@ -72,7 +72,7 @@ function identityLines(text: string): string[] {
   if (lines.length === 0) throw new CairnError("usage", "the file contains no age identity");
   if (!lines.every((line) => /^AGE-SECRET-KEY-(?:PQ-)?1/.test(line)))
     throw new CairnError("unsupported", "only age identities that begin with AGE-SECRET-KEY-1 are supported", {
-      hint: "use age itself for other identities: --password-command 'age -d -i IDENTITY FILE'",
+      hint: advice`use age itself for other identities: ${option("password", "--password-command 'age -d -i IDENTITY FILE'")}`,
     });
   return lines;
 }

@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import type { BackupRepository, RepositoryOptions } from "../contract/index.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { adviceOf, CairnError, toCairnError } from "../errors.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import { groupId } from "../fs/users.ts";
 import type { DaemonConfig } from "./config.ts";
@@ -26,8 +26,8 @@ export async function checkNeeds({ backend, backup, http, socket }: DaemonConfig
       await work();
       return true;
     } catch (error) {
-      const { code, message, hint } = toCairnError(error);
-      failed.push(new CairnError(code, `${what}: ${message}`, hint === undefined ? {} : { hint }));
+      const known = toCairnError(error);
+      failed.push(new CairnError(known.code, `${what}: ${known.message}`, { hint: adviceOf(known) }));
       return false;
     }
   };
@@ -51,6 +51,6 @@ export async function checkNeeds({ backend, backup, http, socket }: DaemonConfig
   const [first] = failed;
   if (first === undefined) return;
   throw new CairnError("usage", failed.map(({ message }) => message).join("\n"), {
-    hint: first.hint ?? "correct the configuration: the daemon would start with it, but this part would not work",
+    hint: adviceOf(first) ?? "correct the configuration: the daemon would start with it, but this part would not work",
   });
 }

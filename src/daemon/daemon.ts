@@ -1,5 +1,5 @@
 import { lstatSync, realpathSync } from "node:fs";
-import { CairnError, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, line, toCairnError, word } from "../errors.ts";
 import type {
   AdoptOptions,
   CairnLibrary,
@@ -19,7 +19,15 @@ import { type DaemonConfig, readConfig } from "./config.ts";
 import { bootstrap, type Instance, takeInstance } from "./bootstrap.ts";
 import { Moves, requireMovable } from "./moves.ts";
 import { migrateOld, oldStateDirectory } from "./ws-ckpt/migrate.ts";
-import { type Caller, isWholeOperator, requireOwner, requireRootsOwn, type Right, rightOn } from "./state/peer.ts";
+import {
+  type Caller,
+  isBeside,
+  isWholeOperator,
+  requireOwner,
+  requireRootsOwn,
+  type Right,
+  rightOn,
+} from "./state/peer.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { dropReleased, registeredWorkspaces } from "./reconcile.ts";
 import { FreezeWindows } from "./freeze.ts";
@@ -269,7 +277,7 @@ export class Daemon {
     const served = this.at(peer, path);
     if (served !== null) return served;
     throw new CairnError("not_a_workspace", `this daemon serves no workspace at or above ${printablePath(path)}`, {
-      hint: "save the folder once: `cairn save DIR`",
+      hint: advice`save the folder once: ${call("save DIR", "openOrAdopt", word("DIR"))}`,
     });
   }
 
@@ -349,7 +357,7 @@ export class Daemon {
         "permission",
         `${printablePath(folder)} is no workspace yet, and only a person may make it one`,
         {
-          hint: "ask a person to save it once: `cairn save DIR`",
+          hint: advice`ask a person to save it once: ${call("save DIR", "openOrAdopt", word("DIR"))}`,
         },
       );
     requireOwner(peer, folder);
@@ -369,7 +377,7 @@ export class Daemon {
         return this.#serve(place, options, { isForOther, ...linkTo(path, place) });
       if (isForOther)
         throw new CairnError("permission", "only root may move a folder onto the image", {
-          hint: "ask root to run once: cairn init DIR; from then on you can save the folder",
+          hint: advice`ask root to run once: ${line("init DIR", "openOrAdopt", word("DIR"))}; from then on you can save the folder`,
         });
       await requireMovable(folder, options);
       const move = await this.#moves.onto(place, dataRoot!, options);
@@ -702,11 +710,6 @@ export class Daemon {
       places: this.#options.places,
     });
   }
-}
-
-/** True for a path that is another one's and more, as that of an agent's fork is. */
-export function isBeside(path: string, fork: string): boolean {
-  return fork.startsWith(path) && /^[-.][\w.-]{1,100}$/.test(fork.slice(path.length));
 }
 
 /** The path itself, where it is a link to the folder. */

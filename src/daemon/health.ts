@@ -2,12 +2,12 @@ import { readdirSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { identityOfTree, recordedIdentity } from "../clones/as-made.ts";
 import type { Client, HistoryResult } from "../contract/index.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { advice, CairnError, toCairnError } from "../errors.ts";
 import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { freeSpace, mountOf } from "../fs/linux/mounts.ts";
 import { plural } from "../formats/sizes.ts";
-import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
-import { originalsIn } from "../workspace/care/convert.ts";
+import { printablePath, restoreLine, shellPath } from "../fs/paths/safe-path.ts";
+import { originalsIn } from "../workspace/care/originals.ts";
 import { folderOf, type KeptState } from "./state/kept-state.ts";
 
 /** State of a workspace when it was looked at last. Nothing is changed or removed for it. */
@@ -45,7 +45,7 @@ export function linkReplaced(served: ServedWorkspace): CairnError {
     "conflict",
     `${link} was a link to a workspace with ${points}, which lies in ${path}; the link was removed, and another folder lies at its path now`,
     {
-      hint: `move the folder away and make the link again: mv ${shown} ${shown}.new && ln -s ${target} ${shown}; to get the workspace's last state back: cairn -C ${shown} restore latest`,
+      hint: advice`move the folder away and make the link again: mv ${shown} ${shown}.new && ln -s ${target} ${shown}; to get the workspace's last state back: ${restoreLine(link)}`,
     },
   );
 }

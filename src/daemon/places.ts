@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
@@ -40,12 +41,29 @@ export function daemonPlaces(given: GivenPlaces = {}, env = process.env, uid = p
   return { state, socket, config, isConfigNamed: named !== null, isSystem };
 }
 
-export const SYSTEM_SOCKET = "/run/cairn/cairn.sock";
+const SYSTEM_SOCKET = "/run/cairn/cairn.sock";
 
 /** The socket of a user's own daemon; null without a session. */
-export function userSocket(env = process.env): string | null {
+function userSocket(env = process.env): string | null {
   const runtime = absolutePath(env, "XDG_RUNTIME_DIR");
   return runtime === null ? null : join(runtime, "cairn", "cairn.sock");
+}
+
+/** Sockets on which a daemon may answer, the user's own first. `CAIRN_SOCKET` names another; if it is `none`, no daemon is asked. */
+export function socketsToAsk(env = process.env): string[] {
+  return possibleSockets(env).filter((each) => existsSync(each));
+}
+
+/** Sockets as of {@link socketsToAsk}. If none of them exists, all sockets that a daemon would make. */
+export function socketsOfClient(env = process.env): string[] {
+  const there = socketsToAsk(env);
+  return there.length === 0 ? possibleSockets(env) : there;
+}
+
+function possibleSockets(env: NodeJS.ProcessEnv): string[] {
+  if (env["CAIRN_SOCKET"] === "none") return [];
+  const named = absolutePath(env, "CAIRN_SOCKET");
+  return (named === null ? [userSocket(env), SYSTEM_SOCKET] : [named]).filter((each) => each !== null);
 }
 
 function ownFolder(env: NodeJS.ProcessEnv, name: string, below: string): string {

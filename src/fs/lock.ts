@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, lstatSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { advice, CairnError, option, throwIfAborted, toCairnError } from "../errors.ts";
 import {
   kernelLockFromTable,
   kernelLockState,
@@ -258,7 +258,7 @@ function busyError(attempt: Attempt, holder: LockOwner | null): CairnError {
   const { path, owner } = attempt;
   const what = owner.purpose === "" ? "the workspace is busy" : `cannot ${owner.purpose} now`;
   return new CairnError("busy", `${what}: another command holds the lock ${path}: ${describeOwner(holder)}`, {
-    hint: "try again when that command has finished, or wait longer: `--lock-timeout 1m`",
+    hint: advice`try again when that command has finished, or wait longer: ${option("lockTimeoutMs", "`--lock-timeout 1m`")}`,
     details:
       holder === null
         ? {}

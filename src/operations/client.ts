@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { CairnError } from "../errors.ts";
+import { CairnError, see } from "../errors.ts";
 import type {
   CallOptions,
   Conversion,
@@ -10,7 +10,7 @@ import type {
   WorkspaceRef,
 } from "../contract/words.ts";
 import type { Client } from "../contract/index.ts";
-import type { Verb } from "../contract/verb.ts";
+import type { Rights, Verb } from "../contract/verb.ts";
 import type { ControlId } from "../ids.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import {
@@ -31,7 +31,6 @@ import { Removals } from "../workspace/points/held-trees.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/open/workspace.ts";
 import { IdleSealer } from "./idle-sealer.ts";
 import type { HowOpened, Hand, Opened } from "./hand.ts";
-import { sealNewest } from "./verify.ts";
 
 /** A verb of a workspace with any types. */
 type AnyVerb = Verb & (WorkspaceRow | ControlRow | FreeRow);
@@ -39,7 +38,6 @@ type AnyVerb = Verb & (WorkspaceRow | ControlRow | FreeRow);
 interface WorkspaceRow {
   needs?: undefined;
   seals?: boolean | ((...given: unknown[]) => boolean);
-  reads?: boolean;
   run(hand: Hand, ...given: unknown[]): unknown;
 }
 
@@ -133,7 +131,7 @@ export class CairnClient {
     const other = workspaceNamed(this.#control(), name);
     if (other === null)
       throw new CairnError("not_found", `there is no workspace called ${JSON.stringify(name)} here`, {
-        hint: "see `cairn workspaces`",
+        hint: see("workspaces", "listWorkspaces"),
       });
     return other;
   }
@@ -164,7 +162,7 @@ export class CairnClient {
     return verb.how === "stream" ? this.#stream(name, verb, given) : this.#answer(name, verb, given);
   }
 
-  async #answer(name: string | undefined, row: WorkspaceRow, given: unknown[]): Promise<unknown> {
+  async #answer(name: string | undefined, row: Rights & WorkspaceRow, given: unknown[]): Promise<unknown> {
     const work = async (workspace: Workspace): Promise<unknown> => {
       const hand = { workspace, parts: this.#options.parts };
       const isSealed = typeof row.seals === "function" ? row.seals(...given) : row.seals === true;
@@ -177,7 +175,7 @@ export class CairnClient {
       return await this.#with(name, work);
     } catch (error) {
       const isMoved = error instanceof CairnError && error.details?.["missing_pack"] !== undefined;
-      if (row.reads !== true || !isMoved) throw error;
+      if (row.looks !== true || !isMoved) throw error;
       return this.#with(name, work);
     }
   }
@@ -243,9 +241,10 @@ export class CairnClient {
       before: this.#idle?.close() ?? Promise.resolve(),
       onWarning: options.onWarning,
       seal: async (signal) =>
-        this.#inWorkspace(undefined, async (workspace) =>
-          sealNewest(workspace, { signal, lockTimeoutMs: 0, onWarning: options.onWarning }),
-        ),
+        this.#inWorkspace(undefined, async (workspace) => {
+          const { sealNewest } = await import("./verify.ts");
+          await sealNewest(workspace, { signal, lockTimeoutMs: 0, onWarning: options.onWarning });
+        }),
     });
   }
 

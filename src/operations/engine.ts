@@ -9,13 +9,9 @@ import type {
   InitOptions,
 } from "../contract/care.ts";
 import type { CallOptions, Conversion, EngineReason, EngineType, GuardName } from "../contract/words.ts";
-import { factsOfProbe, type ProbeAnswer, probeHolder, probeNewSubvolume } from "../clones/probe.ts";
-import { CairnError } from "../errors.ts";
-import { durableWrite } from "../fs/durable.ts";
-import { makeFolder } from "../fs/make-folder.ts";
-import { filesystemId } from "../fs/linux/mounts.ts";
+import { type ProbeAnswer, probeHolder, probeNewSubvolume } from "../clones/probe.ts";
+import { advice, adviceOf, CairnError, option, worded } from "../errors.ts";
 import { displayPath, isAtOrBelow, listedNames, printablePath } from "../fs/paths/safe-path.ts";
-import { readRegular } from "../fs/regular-file.ts";
 import { newControlId } from "../ids.ts";
 import {
   isFolderThere,
@@ -32,12 +28,18 @@ import { recoverWorkspace } from "../workspace/open/recovery.ts";
 import { existingAncestor } from "../workspace/place/room.ts";
 import { Workspace, type WorkspaceParts } from "../workspace/open/workspace.ts";
 import { release } from "../workspace/care/release.ts";
+import {
+  askingFor,
+  COPY,
+  currentlyRemembered,
+  rememberedReasons,
+  rememberReasons,
+  withChosen,
+} from "./engine-reasons.ts";
 import { existsSync } from "node:fs";
-import { isDeepStrictEqual } from "node:util";
 
 /** From the fastest on; what always works comes after them. */
 const ORDER = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"] as const;
-const COPY: EngineReason = { engine: "copy", chosen: false, reason: "works on every file system" };
 /** Only chosen when asked for: they touch every file, where copy looks at each and reads what changed. */
 const ON_REQUEST: ReadonlyMap<EngineType, string> = new Map([
   ["juicefs-clone", "works here; each clone is compared with the folder, file by file, and read when it is sealed"],
@@ -88,23 +90,10 @@ export async function probeEngines(folder: Buffer, { controlDirectory, signal }:
     if (answer === null) works.add(engine);
     const itWorks = { reason: ON_REQUEST.get(engine) ?? "works here (tried)", hint: askingFor(engine) };
     const { reason, hint } = answer ?? itWorks;
-    reasons.push({ engine, chosen: false, reason, ...(hint === undefined ? {} : { hint }) });
+    reasons.push({ engine, chosen: false, reason, ...(hint === undefined ? {} : { hint: worded(hint) }) });
   }
   const best = ORDER.find((engine) => works.has(engine) && !ON_REQUEST.has(engine)) ?? "copy";
   return { best, works, reasons: [...reasons, COPY] };
-}
-
-function askingFor(engine: EngineType): string {
-  return `to choose it: cairn engine set ${engine}`;
-}
-
-/** Returns the reasons with the engine that is in use, which nobody has to ask for, as the chosen one. */
-function withChosen(reasons: readonly EngineReason[], used: EngineType): EngineReason[] {
-  return reasons.map(({ hint, ...each }) => {
-    const chosen = each.engine === used;
-    const isAsked = hint === undefined || (chosen && hint === askingFor(used));
-    return { ...each, chosen, ...(isAsked ? {} : { hint }) };
-  });
 }
 
 /**
@@ -145,7 +134,7 @@ export function placeOfPoints(folder: Buffer, controlDirectory: string | undefin
       "refused",
       `the save points lie inside the folder, at ${root}: a clone of the folder would include them`,
       {
-        hint: "name a place outside the folder with --control-dir",
+        hint: advice`name a place outside the folder with ${option("controlDirectory")}`,
       },
     );
   return place.toString("utf8");
@@ -160,7 +149,7 @@ function placeOrRefusal(folder: Buffer, controlDirectory: string | undefined): s
     return placeOfPoints(folder, controlDirectory);
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "refused") throw error;
-    return { reason: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) };
+    return { reason: error.message, hint: adviceOf(error) };
   }
 }
 
@@ -184,45 +173,12 @@ function notWorking(type: EngineType, path: string, { reason, hint, isFull }: No
   );
 }
 
-/** Answers of the last probe; a cache. */
-interface Remembered {
-  format: "cairn.engines";
-  version: 1;
-  /** the file systems that were probed: the folder's and the control directory's */
-  file_systems?: (string | null)[];
-  /** what else the answers depend on, as far as it is known without asking again */
-  facts?: string[];
-  reasons: EngineReason[];
-}
-
-function remembered({ paths, controlFile }: FoundWorkspace): Remembered | null {
-  try {
-    const known = JSON.parse(readRegular(paths.engines).toString("utf8")) as Remembered;
-    const isRight = (each: EngineReason): boolean => each.engine === controlFile.engine && each.chosen;
-    if (Array.isArray(known.reasons) && known.reasons.some(isRight)) return known;
-  } catch {
-    // It is a cache.
-  }
-  return null;
-}
-
-/** Returns what the last probe said, as far as it is remembered; asking costs nothing. */
-export function rememberedReasons(found: FoundWorkspace): EngineReason[] {
-  const engine = found.controlFile.engine as EngineType;
-  const reason = engine === "copy" ? COPY.reason : "chosen for this workspace";
-  return remembered(found)?.reasons ?? [{ engine, chosen: true, reason }];
-}
-
 /**
  * Returns what the last probe said; probes anew where nothing is remembered of where folder and control directory lie
  * now.
  */
 export async function currentReasons(found: FoundWorkspace, options: CallOptions): Promise<EngineReason[]> {
-  const now = askedOf(found);
-  if (now === null) return rememberedReasons(found);
-  const { file_systems, facts } = remembered(found) ?? {};
-  if (isDeepStrictEqual({ file_systems, facts }, now)) return rememberedReasons(found);
-  return (await probeReasons(found, options.signal)).reasons;
+  return currentlyRemembered(found) ?? (await probeReasons(found, options.signal)).reasons;
 }
 
 /** Probes what works where the folder lies now, and remembers it. `works`: whether the engine in use does. */
@@ -235,30 +191,6 @@ export async function probeReasons(
   const { works, reasons } = await probeEngines(folder, { controlDirectory: control.root, signal });
   rememberReasons(found, engine, reasons);
   return { works: works.has(engine), reasons: withChosen(reasons, engine) };
-}
-
-/** Returns what a probe of now would be of; null where one of the places is not there. */
-function askedOf({ folder, control }: FoundWorkspace): Required<Pick<Remembered, "file_systems" | "facts">> | null {
-  const fileSystems = [filesystemId(folder), filesystemId(control.root)];
-  if (fileSystems.includes(null)) return null;
-  return { file_systems: fileSystems, facts: factsOfProbe({ folder, place: control.root }) };
-}
-
-/** Remembers what a probe said, with the engine that is in use as the chosen one. */
-export function rememberReasons(found: FoundWorkspace, engine: EngineType, reasons: readonly EngineReason[]): void {
-  const { control, paths } = found;
-  try {
-    makeFolder(control.cache);
-    const file: Remembered = {
-      format: "cairn.engines",
-      version: 1,
-      ...askedOf(found),
-      reasons: withChosen(reasons, engine),
-    };
-    durableWrite(paths.engines, Buffer.from(`${JSON.stringify(file)}\n`));
-  } catch {
-    // Only for people to read.
-  }
 }
 
 /**

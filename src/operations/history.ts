@@ -1,4 +1,4 @@
-import { CairnError, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, toCairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
@@ -145,7 +145,9 @@ function listed({ points }: Workspace, point: Point): SavePoint {
 export async function why(workspace: Workspace, path: PathInput, options: WhyOptions): Promise<WhyResult> {
   const raw = normalizeTyped(path);
   if (raw.length === 0)
-    throw new CairnError("usage", "the path is the whole workspace", { hint: "see `cairn history`, or name a path" });
+    throw new CairnError("usage", "the path is the whole workspace", {
+      hint: advice`see ${call("history")}, or name a path`,
+    });
   const asked = { ...options, limit: options.limit ?? 0, all: true, path: raw, from: null, to: null };
   const list = async (): Promise<Found> => {
     const changes = new PathChanges(workspace, raw, { signal: options.signal, withUndo: true });

@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { basename, resolve } from "node:path";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, throwIfAborted, reworded, toCairnError } from "../errors.ts";
 import { INDEX_CACHE_MAGIC } from "../repository/index/index-cache.ts";
 import type { InspectOptions, InspectResult } from "../contract/index.ts";
 import {
@@ -41,10 +41,7 @@ export async function inspect(path: string, options: InspectOptions): Promise<In
   } catch (error) {
     const failed = toCairnError(error, file.path);
     if (failed !== error || failed.message.includes(file.path)) throw failed;
-    throw new CairnError(failed.code, `${file.path}: ${failed.message}`, {
-      ...(failed.hint === undefined ? {} : { hint: failed.hint }),
-      cause: error,
-    });
+    throw reworded(failed, { message: `${file.path}: ${failed.message}` });
   } finally {
     closeSync(file.descriptor);
   }

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { KeptRepository, KeptRepositoryEdit } from "../contract/repositories.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
-import { CairnError } from "../errors.ts";
+import { advice, CairnError, either, line, word } from "../errors.ts";
 import type { KeptRepositoryFile } from "../formats/records/kept-repository.ts";
 import { retentionOf, storedRetention } from "../formats/records/policy.ts";
 import { acquireLock } from "../fs/lock.ts";
@@ -38,7 +38,7 @@ export async function setBackupRepository(
     const former = changes.repository === undefined ? ownRecord(paths) : NOTHING_KEPT;
     if (former === null)
       throw new CairnError("usage", "no repository is kept for this folder yet", {
-        hint: "name one: cairn backup use -r REPOSITORY",
+        hint: advice`name one: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
       });
     writeKeptRepository(paths, { ...former, ...changes });
   }
@@ -53,7 +53,7 @@ function ownRecord(paths: WorkspacePaths): KeptRepositoryFile | null {
     "refused",
     `the repository of this folder was recorded by the user ${owner}, in ${paths.repository}`,
     {
-      hint: "name one with -r, or keep one of your own: cairn backup use -r REPOSITORY",
+      hint: advice`${either("name one with -r", "open one that is named")}, or keep one of your own: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
     },
   );
 }

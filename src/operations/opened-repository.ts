@@ -7,7 +7,6 @@ import { OpenRepository } from "../backup/open/open-repository.ts";
 import { findWorkspace } from "../workspace/place/find-workspace.ts";
 import { learnPolynomial, ownPolynomial } from "../workspace/place/registry.ts";
 import { storePolynomial } from "../workspace/store/embedded-store.ts";
-import { storePaths } from "../workspace/store/store-files.ts";
 import type { LibraryHand } from "./hand.ts";
 import { handedOver } from "./handed-over.ts";
 
@@ -64,7 +63,7 @@ export async function initRepository(
   options: InitRepositoryOptions,
 ): Promise<BackupRepository> {
   const found = options.like === undefined ? null : findWorkspace(options.like);
-  const polynomial = found === null ? ownPolynomial() : await storePolynomial(storePaths(found.control.root));
+  const polynomial = found === null ? ownPolynomial() : await storePolynomial(found.control.root);
   learnPolynomial(polynomial);
   return new OpenedRepository(await OpenRepository.create(openStorage, options, polynomial));
 }

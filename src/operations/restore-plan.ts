@@ -15,7 +15,7 @@ import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "./status.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { unknownIn } from "../workspace/restore/prepare.ts";
-import { CairnError } from "../errors.ts";
+import { CairnError, see } from "../errors.ts";
 import type { LastRestore } from "../formats/records/control.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 
@@ -127,6 +127,6 @@ export function restoreToUndo(workspace: Workspace): LastRestore {
 function nothingToUndo(workspace: Workspace): CairnError {
   requireFolder(workspace);
   return new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
-    hint: "see `cairn history`",
+    hint: see("history"),
   });
 }

@@ -1,4 +1,4 @@
-import { reworded, toCairnError } from "../errors.ts";
+import { advice, call, type Hint, reworded, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
@@ -85,15 +85,16 @@ function nowhere(started: number): RestoreResult {
 }
 
 /** Says how much a restore would write, and what a cleanup would free, as far as that can be told without any room. */
-async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: Wanted): Promise<string> {
+async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: Wanted): Promise<Hint> {
   const { signal } = options;
   const { root } = workspace.found.control;
   const [needed, freed] = await Promise.all([
     bytesToWrite(workspace, wanted, signal),
     bytesOfOld(workspace, signal).catch(() => 0),
   ]);
-  const way = freed === 0 ? "" : `; \`cairn cleanup --keep-last ${KEPT}\` would free about ${formatBytes(freed)}`;
-  return `nothing was changed: the save of the present state and the restore together need ${needed} of free space on the file system of ${root}${way}`;
+  const clean = call(`cleanup --keep-last ${KEPT}`, "previewCleanup", { retention: { keepLast: KEPT } });
+  const way = freed === 0 ? "" : advice`; ${clean} would free about ${formatBytes(freed)}`;
+  return advice`nothing was changed: the save of the present state and the restore together need ${needed} of free space on the file system of ${root}${way}`;
 }
 
 /** Points that a cleanup, which is proposed where room is missing, keeps. */

@@ -1,5 +1,5 @@
 import { statSync } from "node:fs";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { advice, CairnError, line, throwIfAborted, toCairnError } from "../errors.ts";
 import type { Cause, SavePoint } from "../contract/words.ts";
 import type { RunOptions, RunResult, SaveOptions, SaveResult } from "../contract/points.ts";
 import { withPipes } from "../fs/child-pipes.ts";
@@ -222,7 +222,9 @@ function refusal(program: string, error: unknown): Omit<ProcessEnd, "durationMs"
 /** Throws `usage` for what cannot be the words of a command. */
 export function checkCommand(command: readonly string[]): void {
   if (command.length === 0 || command[0] === "") {
-    throw new CairnError("usage", "there is no command to run", { hint: "for example: cairn run -- npm test" });
+    throw new CairnError("usage", "there is no command to run", {
+      hint: advice`for example: ${line("run -- npm test", "run", ["npm", "test"])}`,
+    });
   }
   const bad = command.findIndex((word) => word.includes("\0"));
   if (bad >= 0) throw new CairnError("usage", `word ${bad + 1} of the command holds a NUL byte`);

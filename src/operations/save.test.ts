@@ -17,7 +17,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
 import { mountOf } from "../fs/linux/mounts.ts";
 import { EmbeddedStore } from "../workspace/store/embedded-store.ts";
-import { storePaths } from "../workspace/store/store-files.ts";
 import { acquireLock } from "../repository/locks.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
@@ -152,7 +151,7 @@ test("a save is made while others keep what is lost from being taken out of the 
   await client.save();
   const [pack] = packsOf(client);
   rmSync(pack!);
-  const store = await EmbeddedStore.open(storePaths(client.controlDirectory));
+  const store = await EmbeddedStore.open(client.controlDirectory);
   const reader = await acquireLock(store.repository, { exclusive: false });
   const warnings: string[] = [];
   const onWarning = (message: string): void => void warnings.push(message);

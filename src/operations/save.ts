@@ -8,7 +8,7 @@ import type { Workspace } from "../workspace/open/workspace.ts";
 import type { ImportOptions, SaveOptions, SaveResult } from "../contract/points.ts";
 import { publicPoint, secretsOf } from "./public-point.ts";
 import { checkTags } from "../formats/restic/snapshot.ts";
-import { CairnError } from "../errors.ts";
+import { advice, CairnError, call, word } from "../errors.ts";
 import type { Cause, SavePoint } from "../contract/words.ts";
 import { lstatSync } from "node:fs";
 import { recoverWorkspace } from "../workspace/open/recovery.ts";
@@ -114,6 +114,6 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
 
 function cannotHold({ root }: Workspace, reason: string): CairnError {
   return new CairnError("unsupported", `the workspace ${printablePath(root)} cannot import a folder: ${reason}`, {
-    hint: "choose an engine that makes clones: `cairn engine show` lists the engines that work there",
+    hint: advice`choose an engine that makes clones: ${call("engine show", "detectEngine", word("path"))} lists the engines that work there`,
   });
 }

@@ -1,6 +1,6 @@
 import { existsSync, lstatSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { CairnError, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, line, option, see, toCairnError, word } from "../errors.ts";
 import { NO_POLICY } from "../formats/records/policy.ts";
 import { type Adopted, adoptFolder, checkPlainName, initSelfContained, wasKept } from "../workspace/place/adopt.ts";
 import { writePolicy } from "../workspace/place/control-directory.ts";
@@ -18,21 +18,13 @@ import { checkLocation, realFolder } from "../workspace/place/guards.ts";
 import { relocate } from "../workspace/care/relocate.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";
-import { storePaths } from "../workspace/store/store-files.ts";
 import type { WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { AdoptOptions, InitOptions, OpenOptions } from "../contract/care.ts";
 import type { Client } from "../contract/index.ts";
 import type { Conversion, EngineType } from "../contract/words.ts";
 import { checkedQuota } from "./cleanup.ts";
-import {
-  convertAdopted,
-  engineOfNew,
-  placeOfPoints,
-  probeEngines,
-  probeReasons,
-  rememberReasons,
-  requireEngine,
-} from "./engine.ts";
+import { convertAdopted, engineOfNew, placeOfPoints, probeEngines, probeReasons, requireEngine } from "./engine.ts";
+import { rememberReasons } from "./engine-reasons.ts";
 import type { LibraryHand } from "./hand.ts";
 import { leftReleases, ownPolynomial, tellOfGone } from "../workspace/place/registry.ts";
 
@@ -54,8 +46,8 @@ export async function adopt(hand: LibraryHand, path: string, options: AdoptOptio
     throw new CairnError("already_exists", `${path} is a workspace already`, {
       hint:
         engineType === undefined || engineType === adopted.found.controlFile.engine
-          ? "see `cairn status`"
-          : `its engine is ${adopted.found.controlFile.engine}; for the other one: \`cairn engine set ${engineType}\``,
+          ? see("status")
+          : advice`its engine is ${adopted.found.controlFile.engine}; for the other one: ${call(`engine set ${engineType}`, "setEngine", engineType)}`,
     });
   return opened(hand, adopted);
 }
@@ -77,7 +69,7 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
         "not_a_workspace",
         `${path} was the workspace ${printablePath(moved.from)}, and was renamed`,
         {
-          hint: `save it to connect it with its save points: cairn save ${shellPath(realFolder(path))}`,
+          hint: advice`save it to connect it with its save points: ${line(`save ${shellPath(realFolder(path))}`, "openOrAdopt", path)}`,
           details: { moved_from: printablePath(moved.from) },
         },
       );
@@ -91,10 +83,10 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
       "not_a_workspace",
       `${path} ${isThere ? "is not a workspace" : "does not exist, and is not a registered workspace"}`,
       {
-        hint: `${
+        hint: advice`${
           isThere
-            ? "save the folder once (`cairn save DIR`) to make it a workspace, or go to one; `cairn workspaces` lists them"
-            : "name an existing workspace: `cairn workspaces` lists them; to make a new one, make the folder first"
+            ? advice`save the folder once (${call("save DIR", "openOrAdopt", word("DIR"))}) to make it a workspace, or go to one; ${call("workspaces", "listWorkspaces")} lists them`
+            : advice`name an existing workspace: ${call("workspaces", "listWorkspaces")} lists them; to make a new one, make the folder first`
         }${more}`,
       },
     );
@@ -155,7 +147,7 @@ async function follow(
   const [was, now] = [shellPath(from), shellPath(realFolder(path))];
   if (isReplaced)
     throw new CairnError("conflict", `the workspace ${now} was at ${was}, where another folder lies now`, {
-      hint: `to continue with its save points: cairn relocate ${was} ${now}; to start without them: cairn init ${now}`,
+      hint: advice`to continue with its save points: ${line(`relocate ${was} ${now}`, "relocate", printablePath(from), path)}; to start without them: ${line(`init ${now}`, "openOrAdopt", path)}`,
     });
   const { signal, lockTimeoutMs, allow } = options;
   await relocate(hand.parts, { from: from.toString("utf8"), to: path, options: { signal, lockTimeoutMs, allow } });
@@ -239,7 +231,7 @@ function inWantedControl(found: FoundWorkspace, path: string, wanted: string | u
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
     throw new CairnError("conflict", `${path} has its save points in ${root}, not in ${wanted}`, {
-      hint: "leave out --control-dir; or release the folder first: `cairn release`",
+      hint: advice`leave out ${option("controlDirectory")}; or release the folder first: ${call("release")}`,
       cause: error,
     });
   }
@@ -253,7 +245,7 @@ function checkOptions({ name, quotaBytes }: InitOptions): void {
 /** Fills a control directory that nobody uses yet. */
 function populateWith(options: InitOptions): (staged: ControlPaths) => Promise<void> {
   return async (staged) => {
-    await createEmbeddedStore(storePaths(staged.root), ownPolynomial());
+    await createEmbeddedStore(staged.root, ownPolynomial());
     if (options.quotaBytes !== undefined) writePolicy(staged, { ...NO_POLICY, quota_bytes: options.quotaBytes });
   };
 }

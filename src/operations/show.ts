@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, throwIfAborted, toCairnError, word } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
 import { ReadNodes, type TreeNode, type TreeNodes } from "../formats/restic/tree.ts";
 import { ELOOP, ENOTDIR } from "../fs/linux/errno.ts";
@@ -104,7 +104,7 @@ function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNod
   const node = findNode(source, path);
   if (node === null)
     throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, {
-      hint: "`cairn show POINT` lists its content",
+      hint: advice`${call("show POINT", "show", word("point"))} lists its content`,
     });
   return node;
 }
@@ -156,7 +156,7 @@ async function unlessMoved<T>(workspace: Workspace, get: () => T): Promise<T> {
 
 function notAFile(path: Uint8Array): CairnError {
   return new CairnError("conflict", `${displayPath(path).path} is not a file`, {
-    hint: "`cairn show` lists directories",
+    hint: advice`${call("show")} lists directories`,
   });
 }
 

@@ -1,4 +1,4 @@
-import { CairnError, toCairnError } from "../errors.ts";
+import { advice, adviceOf, CairnError, call, see, toCairnError } from "../errors.ts";
 import { workspaceIn } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
 import { ensureSealed, sealAll, type SealProblem, unsealed, wantedAt } from "../workspace/save/seal.ts";
@@ -18,6 +18,9 @@ export async function verify(
   return orThrown(await verifyPoint(workspace, target, { ...options, unsealed: new Map([[name, unsealed]]) }), options);
 }
 
+/** For programs alone: the hint of each problem names a command. */
+const SEE_DOCTOR = advice`run ${call("doctor")} to see which damage can be repaired`;
+
 /** Returns what a verification found. Throws `damaged` where that is asked for and something is. */
 export function orThrown<T extends { problems: readonly { detail: string; hint?: string; severity?: string }[] }>(
   result: T,
@@ -30,10 +33,7 @@ export function orThrown<T extends { problems: readonly { detail: string; hint?:
   throw new CairnError(
     "damaged",
     `${count} found; ${damage.length === 1 ? "it is" : "the first is"}: ${first.detail}`,
-    {
-      ...(first.hint === undefined ? {} : { hint: first.hint }),
-      details: { problems: damage },
-    },
+    { hint: first.hint && SEE_DOCTOR, details: { problems: damage } },
   );
 }
 
@@ -107,7 +107,7 @@ export async function seal(workspace: Workspace, options: WorkspaceCallOptions):
   if (first === undefined) return { sealed };
   const more = problems.length === 1 ? "" : ` (and ${problems.length - 1} more problems)`;
   throw new CairnError("damaged", `${sealed} sealed; ${first.problem.message}${more}`, {
-    hint: first.problem.hint ?? "see `cairn doctor`",
+    hint: adviceOf(first.problem) ?? see("doctor"),
     details: { sealed, unsealed: problems.map(({ id }) => id) },
   });
 }

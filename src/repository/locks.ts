@@ -1,7 +1,7 @@
 import os from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { currentUser } from "../fs/users.ts";
-import { CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, cannotBeWritten, throwIfAborted, toCairnError } from "../errors.ts";
 import { encodeLock, type LockFile } from "../formats/restic/lock-file.ts";
 import type { ObjectId } from "../ids.ts";
 import { lookAtLocks, ownerMembers, type HeldLock } from "./lock-state.ts";
@@ -138,7 +138,7 @@ export class RepositoryLock {
       "busy",
       "the repository's lock ended before the work did: other programs may have removed content that the new files need",
       {
-        hint: "run the command again: content that is already stored is used; `cairn backup verify` shows whether anything is missing",
+        hint: advice`run the command again: content that is already stored is used; ${call("backup verify", "verify")} shows whether anything is missing`,
       },
     );
   }
@@ -398,7 +398,7 @@ function busy(repository: Repository, rival: HeldLock | undefined): CairnError {
       "busy",
       `lock ${id.slice(0, 8)} on ${repository.storage.location} cannot be read, so it may exclude this command`,
       {
-        hint: "once no other program uses the repository, remove the lock with `cairn backup unlock --remove-all`",
+        hint: advice`once no other program uses the repository, remove the lock with ${call("backup unlock --remove-all", "unlock", { all: true })}`,
         details: { lock: id },
       },
     );

@@ -4,7 +4,7 @@ import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { openedOrNull, openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
-import { CairnError, isBadSector, reworded, throwIfAborted, toCairnError } from "../errors.ts";
+import { adviceOf, CairnError, isBadSector, reworded, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/restic/config.ts";
 import {
@@ -480,11 +480,8 @@ async function findKey(
     const hint =
       code === "permission"
         ? "give this user the right to read the files in the repository's folder keys"
-        : unread.hint;
-    throw new CairnError(code, `no key file of ${storage.location} can be read: ${message}`, {
-      cause: unread,
-      ...(hint === undefined ? {} : { hint }),
-    });
+        : adviceOf(unread);
+    throw new CairnError(code, `no key file of ${storage.location} can be read: ${message}`, { cause: unread, hint });
   }
   if (tried === 0 && damaged !== undefined) {
     throw new CairnError("damaged", `no key file of ${storage.location} can be read`, {

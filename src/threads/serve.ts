@@ -1,5 +1,5 @@
 import { parentPort, workerData } from "node:worker_threads";
-import { type ErrorCode, toCairnError } from "../errors.ts";
+import { adviceOf, type ErrorCode, type Hint, toCairnError } from "../errors.ts";
 
 /**
  * Data that a thread is started with: the folder of compiled code, and the work whose code it loads without being
@@ -23,13 +23,14 @@ export type ThreadMessage = { ready: true } | { event: unknown } | { reply: unkn
 export interface Failure {
   code: ErrorCode;
   message: string;
-  hint: string | undefined;
+  hint: Hint | undefined;
   details: Record<string, unknown> | undefined;
 }
 
 export function failureOf(error: unknown): Failure {
-  const { code, message, hint, details } = toCairnError(error);
-  return { code, message, hint, details };
+  const known = toCairnError(error);
+  const { code, message, details } = known;
+  return { code, message, hint: adviceOf(known), details };
 }
 
 interface Runner {

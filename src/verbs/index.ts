@@ -33,6 +33,12 @@ export const ALL_TABLES: readonly Readonly<Record<string, Verb>>[] = [
   REPOSITORY_VERBS,
 ];
 
+declare module "../errors.ts" {
+  interface VerbTables {
+    all: Methods<typeof CLIENT_VERBS | typeof LIBRARY_VERBS | typeof REPOSITORY_VERBS | typeof DAEMON_CALLS>;
+  }
+}
+
 declare module "../contract/index.ts" {
   interface Client extends Methods<typeof CLIENT_VERBS> {}
   interface CairnLibrary extends Methods<typeof LIBRARY_VERBS> {}

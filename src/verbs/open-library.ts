@@ -6,7 +6,7 @@ import { type FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import { noteSelfContained } from "../workspace/place/registry.ts";
 import type { WorkspaceParts } from "../workspace/open/workspace.ts";
 import { CairnClient } from "../operations/client.ts";
-import { rememberedReasons } from "../operations/engine.ts";
+import { rememberedReasons } from "../operations/engine-reasons.ts";
 import { OpenedRepository } from "../operations/opened-repository.ts";
 import type { HowOpened, LibraryHand } from "../operations/hand.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "./index.ts";

@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { test } from "node:test";
+import { GLOBAL_OPTIONS, type Taken } from "../cli/definitions.ts";
 import { COMMANDS } from "../cli/program/commands.ts";
 import type { Verb } from "../contract/verb.ts";
 import { ALL_TABLES, CLIENT_VERBS, DAEMON_CALLS, LIBRARY_VERBS } from "./index.ts";
@@ -55,5 +58,65 @@ test("the line of each verb's command begins with a command, and no two verbs ha
   assert.deepEqual(
     lines.filter((line) => !Object.hasOwn(COMMANDS, line.split(" ")[0]!)),
     [],
+  );
+});
+
+const SOURCE = resolve(import.meta.dirname, "..");
+/** The command of a call in a hint; a part of it that is computed counts as a word. */
+const CALL = /\b(?:call|line|see)\(\s*(?:"([^"]+)"|`((?:[^`$]|\$\{[^}]*\})+)`)/g;
+
+/** What is wrong with a command of a hint; null if it exists and has the options. */
+async function problemOf(line: string): Promise<string | null> {
+  const [own] = line.split(" -- ");
+  const words = own!.split(/[ ,]+/).filter((word) => word !== "then");
+  const flags = words.filter((word) => word.startsWith("-"));
+  const at = words.findIndex((word) => Object.hasOwn(COMMANDS, word));
+  // `cairn -C DIR …` is any command. A verb by itself is only said to programs.
+  if (at === -1)
+    return words.at(-1) === "…" || ALL_TABLES.some((verbs) => Object.hasOwn(verbs, line)) ? null : "no command";
+  let taken: Taken = (await COMMANDS[words[at]!]!.load()).command;
+  for (const word of words.slice(at + 1)) {
+    const { verbs } = taken;
+    if (verbs === undefined) break;
+    if (!Object.hasOwn(verbs, word)) return `no verb ${word}`;
+    taken = (await verbs[word]!.load()).command;
+  }
+  const known = [...GLOBAL_OPTIONS, ...(taken.options ?? [])].flatMap((each) => each.flags.split(/[ ,]+/));
+  return flags.find((flag) => !known.includes(flag)) ?? null;
+}
+
+test("every command that a hint names exists and has the options that the hint gives it", async () => {
+  const lines = readdirSync(SOURCE, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts") && !/test|^cli\//.test(name))
+    .map((name) => readFileSync(join(SOURCE, name), "utf8"))
+    .filter((text) => /^import .*\b(?:call|line|see)\b.*errors\.ts";$/ms.test(text))
+    .flatMap((text) => [...text.matchAll(CALL)])
+    .map(([, plain, made]) => plain ?? made!.replaceAll(/\$\{[^}]*\}/g, "X"));
+  assert.ok(lines.length > 120, `${lines.length}`);
+  const wrong: string[] = [];
+  for (const line of new Set(lines)) {
+    const problem = await problemOf(line);
+    if (problem !== null) wrong.push(`${line}: ${problem}`);
+  }
+  assert.deepEqual(wrong, []);
+  assert.equal(await problemOf("doctor --repairs"), "--repairs");
+  assert.equal(await problemOf("backup lists"), "no verb lists");
+});
+
+/** A hint of an error that is mere text. */
+const PLAIN =
+  /\bhint\b\s*(?:\??:|=|\?\?)\s*(?:[^;{}"`]*\?\?? *)?(?<!advice)["`][^\n]*\bcairn (?!daemon |serve-repository )[a-z-]+/g;
+
+test("no hint of an error names a command as mere text, which would not be a call to programs", () => {
+  const found = readdirSync(SOURCE, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts") && !/test|^cli\/|errors\.ts/.test(name))
+    .flatMap((name) =>
+      [...readFileSync(join(SOURCE, name), "utf8").matchAll(PLAIN)].map(([text]) => `${name}: ${text}`),
+    );
+  // Hints in answers are for people.
+  assert.deepEqual(
+    [...new Set(found.map((text) => text.split(":")[0]!))].toSorted(),
+    ["operations/history.ts", "workspace/care/verify.ts"],
+    found.join("\n"),
   );
 });

@@ -3,7 +3,6 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { EmbeddedStore } from "../../src/workspace/store/embedded-store.ts";
-import { storePaths } from "../../src/workspace/store/store-files.ts";
 import { compact } from "../../src/repository/care/compact.ts";
 import { killAt, passesOf, random, saveAndCheck, SEED, someOf } from "./rounds.ts";
 import { cairn } from "../fixtures/command.ts";
@@ -56,7 +55,7 @@ test("a save that is killed while it merges small packs leaves every point whole
   const unseen = new Set(chosen.map(({ name }) => name).filter((name) => !seen.has(name)));
   assert.ok(unseen.size <= 1, `not killed at ${[...unseen].join(", ")}`);
   // A merge does what fits into its time, which on a busy machine is little: with time, what the kills left is no hindrance.
-  const store = await EmbeddedStore.open(storePaths(client.controlDirectory));
+  const store = await EmbeddedStore.open(client.controlDirectory);
   const before = packs();
   while ((await compact(store.repository, store.index, { budgetMs: 60_000, trigger: 2 })).mergedIndexes > 0);
   store.close();

@@ -7,7 +7,7 @@ import { test, type TestContext } from "node:test";
 import type { SaveResult } from "../../src/contract/points.ts";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
-import { DAEMON_KEYS } from "../../src/cli/testing-json-keys.ts";
+import { assertPromised } from "../../src/cli/testing-json-keys.ts";
 import { Connection } from "../../src/api/client/connection.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
@@ -86,12 +86,8 @@ test("a daemon that starts again serves the workspaces of before, and detects no
   );
   await daemon.call("restore", { workspace: folder, options: { target: points[0] } });
   assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "one");
-  for (const [line, keys] of Object.entries(DAEMON_KEYS).filter(([each]) => /status|reload/.test(each)))
-    assert.deepEqual(
-      Object.keys(cairnOk(line.split(" "), daemon.asked).data).toSorted(),
-      keys.split(" ").toSorted(),
-      line,
-    );
+  for (const line of ["service status", "service reload"])
+    assertPromised(line, cairnOk(line.split(" "), daemon.asked).data);
   const other = cairnOk(["-C", folder, "history"], daemon.asked).data["save_points"] as { message: string }[];
   assert.deepEqual(
     other.map(({ message }) => message),
@@ -388,7 +384,7 @@ test("a workspace that is recovered is a plain folder of the same content, and c
   const { daemon, folder } = here;
   fs.symlinkSync("a", path.join(folder, "link"));
   const done = cairnOk(["service", "recover", folder, "--allow", "holders"], daemon.asked).data;
-  assert.deepEqual(Object.keys(done).toSorted(), DAEMON_KEYS["service recover d"].split(" ").toSorted());
+  assertPromised("service recover", done);
   assert.equal(done["entries"], 2);
   assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "two");
   assert.equal(fs.readFileSync(path.join(done["original"] as string, "a"), "utf8"), "two");

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import http from "node:http";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { DAEMON_KEYS } from "../../src/cli/testing-json-keys.ts";
+import { assertPromised } from "../../src/cli/testing-json-keys.ts";
 import { CLIENT_VERBS, DAEMON_CALLS, LIBRARY_VERBS } from "../../src/verbs/index.ts";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
@@ -49,7 +49,7 @@ test("a token is told once, listed without its secret, and counts no more when i
   const here = await place(t);
   const { daemon, workspace, other } = here;
   const made = cairnOk(["service", "token", "create", "--workspace", workspace, "--name", "mine"], daemon.asked).data;
-  assert.deepEqual(Object.keys(made).toSorted(), DAEMON_KEYS["service token create"].split(" ").toSorted());
+  assertPromised("service token create", made);
   const token = made["token"] as string;
   assert.match(token, /^cairn_[0-9a-f]{16}_[0-9a-f]{64}$/);
   const [, , secret] = token.split("_");
@@ -71,7 +71,7 @@ test("a token is told once, listed without its secret, and counts no more when i
   await daemon.start();
   assert.equal((await call(daemon.url, "status", { workspace }, token))[0], 200, "it outlives a restart");
   const revoked = cairnOk(["service", "token", "revoke", idOf(token)], daemon.asked).data;
-  assert.deepEqual(Object.keys(revoked).toSorted(), DAEMON_KEYS["service token revoke x"].split(" ").toSorted());
+  assertPromised("service token revoke", revoked);
   assert.equal((await call(daemon.url, "status", { workspace }, token))[0], 401);
   await daemon.stop();
   await daemon.start();

@@ -7,7 +7,7 @@ import { getCACertificates } from "node:tls";
 import { errorOf, type ErrorRecord } from "../../contract/error-record.ts";
 import { fromWire, toWire } from "../../contract/wire.ts";
 import type { CallOptions, Progress } from "../../contract/index.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 
 type Line =
@@ -171,7 +171,7 @@ export class Connection {
         cause,
       });
     return new CairnError("io", `the daemon on ${this.#shown} stopped before it answered`, {
-      hint: "look at `cairn status` when the daemon runs again: by then the call is completed or undone",
+      hint: advice`look at ${call("status")} when the daemon runs again: by then the call is completed or undone`,
       cause,
     });
   }
@@ -189,7 +189,7 @@ export class Connection {
       "io",
       `the daemon on ${this.#shown} began the call, but has sent nothing for ${ms / 1000} s`,
       {
-        hint: "look at `cairn status` when the daemon answers again: by then the call is completed or undone",
+        hint: advice`look at ${call("status")} when the daemon answers again: by then the call is completed or undone`,
       },
     );
   }

@@ -1,4 +1,4 @@
-import { createReadStream, existsSync, realpathSync } from "node:fs";
+import { createReadStream, realpathSync } from "node:fs";
 import {
   type AdoptOptions,
   type CairnLibrary,
@@ -11,9 +11,7 @@ import {
 } from "../../contract/index.ts";
 import type { Reference } from "../../contract/daemon.ts";
 import type { Verb } from "../../contract/verb.ts";
-import { SYSTEM_SOCKET, userSocket } from "../../daemon/places.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
-import { absolutePath } from "../../fs/users.ts";
+import { advice, CairnError, line, option, see, toCairnError } from "../../errors.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS } from "../../verbs/index.ts";
 import { isForOwners, type Options } from "../rights/capabilities.ts";
 import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
@@ -21,23 +19,6 @@ import { notAsked } from "./service.ts";
 
 type AnyMethod = (...given: unknown[]) => unknown;
 type Local = () => Promise<CairnLibrary>;
-
-/** Sockets on which a daemon may answer, the user's own first. `CAIRN_SOCKET` names another; `none`: no daemon is asked. */
-export function socketsToAsk(env = process.env): string[] {
-  return possibleSockets(env).filter((each) => existsSync(each));
-}
-
-/** As {@link socketsToAsk}; if none of them is there, all sockets that a daemon would make. */
-export function socketsOfClient(env = process.env): string[] {
-  const there = socketsToAsk(env);
-  return there.length === 0 ? possibleSockets(env) : there;
-}
-
-function possibleSockets(env: NodeJS.ProcessEnv): string[] {
-  if (env["CAIRN_SOCKET"] === "none") return [];
-  const named = absolutePath(env, "CAIRN_SOCKET");
-  return (named === null ? [userSocket(env), SYSTEM_SOCKET] : [named]).filter((each) => each !== null);
-}
 
 /** The library, with what a daemon serves done by the daemon, and all else here; `local` null: by the daemon, too. */
 export function servedLibrary(daemons: readonly (string | Remote)[], local: Local | null): CairnLibrary {
@@ -221,7 +202,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     const [path, options = {}] = given;
     const client = await this.openOrAdopt(path, options);
     if (client.created) return client;
-    throw new CairnError("already_exists", `${path} is a workspace already`, { hint: "see `cairn status`" });
+    throw new CairnError("already_exists", `${path} is a workspace already`, { hint: see("status") });
   }
 
   async listWorkspaces(...given: Parameters<CairnLibrary["listWorkspaces"]>): Promise<WorkspaceInfo[]> {
@@ -272,7 +253,7 @@ async function refuseOwnInside(
     "refused",
     `${folder} was not made a workspace: ${inside.path} inside it is a workspace that you keep yourself`,
     {
-      hint: "keep both with --allow nested",
+      hint: advice`keep both with ${option({ allow: ["nested"] })}`,
       details: { guard: "nested" },
     },
   );
@@ -310,7 +291,7 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
         const failed = toCairnError(error);
         if (failed.code !== "permission") throw failed;
         throw new CairnError("permission", `root's daemon keeps the points of ${path}, and does not offer this call`, {
-          hint: "ask root to do it; or take the folder from the daemon (cairn release), and keep it yourself",
+          hint: advice`ask root to do it; or take the folder from the daemon (${line("release")}), and keep it yourself`,
           cause: error,
         });
       }

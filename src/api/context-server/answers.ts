@@ -1,5 +1,5 @@
 import type { ValidationError } from "../../contract/context-http.ts";
-import { type CairnError, type ErrorCode, toCairnError } from "../../errors.ts";
+import { adviceOf, type CairnError, type ErrorCode, type Part, toCairnError } from "../../errors.ts";
 
 /** Answers and errors in the shapes of OpenViking's servers. */
 
@@ -41,19 +41,27 @@ const FAULTS: Partial<Record<ErrorCode, readonly [number, string]>> = {
   interrupted: [503, "UNAVAILABLE"],
 };
 
-/** Words of hints, which are written for commands, and the same for a client of this server. */
-const WORDS = [
-  ["--on-conflict overwrite", "on_conflict: overwrite"],
-  ["--vector-mode auto", "vector_mode: auto"],
-  ["cairn bundle backup FILE", "POST /api/v1/pack/backup"],
-  ["cairn bundle restore FILE", "POST /api/v1/pack/restore"],
-  ["cairn bundle import FILE PARENT", "POST /api/v1/pack/import"],
-] as const;
+/** Requests that do what verbs do, and members of requests for their options. */
+const REQUESTS: Readonly<Record<string, string>> = {
+  backupContext: "POST /api/v1/pack/backup",
+  restoreContext: "POST /api/v1/pack/restore",
+  importBundle: "POST /api/v1/pack/import",
+  onConflict: "on_conflict",
+  vectorMode: "vector_mode",
+};
+
+/** The words of a client of this server for a part of a hint; undefined where no request does that. */
+function asRequest(part: string | Part): string | undefined {
+  if (typeof part === "string") return part;
+  const [option] = Object.entries(part.options ?? {});
+  const name = REQUESTS[option?.[0] ?? part.verbs?.[0] ?? ""];
+  return name === undefined || option === undefined ? name : `${name}: ${String(option[1])}`;
+}
 
 /** The message with the hint behind it; without a hint that names a command which no client has. */
-function withHint({ message, hint = "" }: CairnError): string {
-  const text = WORDS.reduce((words, [command, request]) => words.replace(command, request), hint);
-  return text === "" || /cairn |--/.test(text) ? message : `${message}; ${text}`;
+function withHint(error: CairnError): string {
+  const words = [adviceOf(error) ?? []].flat().map(asRequest);
+  return words.length === 0 || words.includes(undefined) ? error.message : `${error.message}; ${words.join("")}`;
 }
 
 export function answerTo(thrown: unknown): Answer {

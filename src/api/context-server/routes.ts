@@ -15,7 +15,7 @@ import {
   WaitRequest,
 } from "../../contract/context-http.ts";
 import type { AnySchema, Of } from "../../contract/schema.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import type { Layout } from "../../formats/ovpack/manifest.ts";
 import { ThreadCalls } from "../../threads/calls.ts";
 import { type Answer, failed, invalid, ok } from "./answers.ts";
@@ -163,8 +163,8 @@ export class Routes implements AsyncDisposable {
       ({ uri } = await this.#store.call("bring", wanted, signal));
     } catch (error) {
       // Clients know an upload by its id; its place here is nobody else's.
-      const { code, message, hint, details } = toCairnError(error);
-      throw new CairnError(code, message.replaceAll(path, id), { hint, details, cause: error });
+      const known = toCairnError(error);
+      throw reworded(known, { message: known.message.replaceAll(path, id), cause: error });
     }
     this.#uploads.remove(id);
     this.#fill();

@@ -2,12 +2,10 @@ import { Server } from "@modelcontextprotocol/sdk/server/index.js";
 import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { CallToolRequestSchema, ListToolsRequestSchema } from "@modelcontextprotocol/sdk/types.js";
-import { hintForPrograms } from "../../contract/call-hints.ts";
-import { describeError } from "../../contract/error-record.ts";
 import type { Client } from "../../contract/index.ts";
 import { checkValue, object, refuseUnknown } from "../../contract/schema.ts";
 import type { CallOptions, Progress } from "../../contract/words.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { adviceOf, CairnError, toCairnError, worded } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
 import { NoDaemon } from "../client/connection.ts";
 import type { Tool } from "../../verbs/kinds/tool.ts";
@@ -63,11 +61,10 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
       };
     } catch (error) {
       if (error instanceof NoDaemon) open.lost?.();
-      const record = describeError(toCairnError(error));
-      const advice =
-        record.code === "not_a_workspace" ? "call save: it makes the folder a workspace" : adviceOf(record.hint);
-      const hint = advice === null ? "" : `\n${advice}`;
-      return { isError: true, content: [{ type: "text" as const, text: `${record.code}: ${record.message}${hint}` }] };
+      const known = toCairnError(error);
+      const advice = known.code === "not_a_workspace" ? "call save: it makes the folder a workspace" : forTools(known);
+      const hint = advice === undefined ? "" : `\n${advice}`;
+      return { isError: true, content: [{ type: "text" as const, text: `${known.code}: ${known.message}${hint}` }] };
     }
   });
   const { promise, resolve } = Promise.withResolvers<void>();
@@ -77,11 +74,11 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
 }
 
 /** A hint in the words of the tools. One that only a command of a person can follow stays as it is. */
-function adviceOf(hint: string | null): string | null {
-  if (hint === null) return null;
-  const advice = hintForPrograms(hint);
-  const calls = [...advice.matchAll(/`(\w+)\(/g)].map(([, name]) => name!);
-  return calls.every((name) => Object.hasOwn(TOOLS, name)) ? advice : `a person can do this: ${hint}`;
+function forTools(error: CairnError): string | undefined {
+  const hint = adviceOf(error);
+  const verbs = [hint ?? []].flat().flatMap((part) => (typeof part === "string" ? [] : (part.verbs ?? [])));
+  if (!verbs.every((name) => Object.hasOwn(TOOLS, name))) return `a person can do this: ${error.hint}`;
+  return hint && worded(hint, ({ called }) => called);
 }
 
 async function call(

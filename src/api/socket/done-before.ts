@@ -1,7 +1,7 @@
 import type { Client, RestoreResult, SaveResult } from "../../contract/index.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { SavePoint } from "../../contract/words.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, toCairnError, word } from "../../errors.ts";
 
 /**
  * A call with an idempotency key that a kill has interrupted may be done: the point that a save, a restore or an undo makes
@@ -47,7 +47,7 @@ export async function doneBefore(
   // The last that was committed is older than this one's undo point; or than this one, which made none.
   if (point === undefined ? Date.parse(undo.created_at) < since : undo.sequence < point.sequence) return null;
   throw new CairnError("conflict", `cannot tell whether this ${name} was done: a restore or an undo was made since`, {
-    hint: "look at `cairn history --all`, and repeat the call with another idempotency key",
+    hint: advice`look at ${call("history --all", "history", word("name"), word("limit"), { all: true })}, and repeat the call with another idempotency key`,
   });
 }
 

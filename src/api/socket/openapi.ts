@@ -37,6 +37,7 @@ const ERROR: JsonSchema = {
     hint: { type: ["string", "null"] },
     retryable: { type: "boolean" },
     details: { type: "object" },
+    advice: { type: "array" },
   },
 };
 

@@ -1,5 +1,5 @@
 import type { ServerResponse } from "node:http";
-import { describeError } from "../../contract/error-record.ts";
+import { tellError } from "../../contract/error-record.ts";
 import { toWire } from "../../contract/wire.ts";
 import { CairnError, ERROR_TABLE } from "../../errors.ts";
 
@@ -74,12 +74,12 @@ export class Reply {
   }
 
   fail(error: CairnError): void {
-    this.#finish(ERROR_TABLE[error.code].http, { ok: false, data: null, error: describeError(error) });
+    this.#finish(ERROR_TABLE[error.code].http, { ok: false, data: null, error: tellError(error) });
   }
 
   /** Tells somebody whom nobody knows to send a token. */
   refuse(error: CairnError): void {
-    const { details: _details, ...record } = describeError(error);
+    const { details: _details, ...record } = tellError(error);
     if (!this.#response.headersSent) this.#response.setHeader("www-authenticate", "Bearer");
     this.#finish(401, { ok: false, data: null, error: record });
   }

@@ -1,6 +1,6 @@
 import { type Caller, isWholeOperator } from "../../daemon/state/peer.ts";
 import type { Verb } from "../../contract/verb.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call } from "../../errors.ts";
 import { DAEMON_CALLS } from "../../verbs/index.ts";
 import { callOf, isForOwners, type Options, servedCall } from "../rights/capabilities.ts";
 
@@ -11,7 +11,7 @@ export function requireCapability(caller: Caller, name: string, options: Options
   if (caller.isAgent) return requireForAgents(verb, name, options);
   if (verb.by === "kernel" && caller.token !== null)
     throw new CairnError("permission", `${name} cannot be called with a token`, {
-      hint: "call it over the Unix socket of the machine and without a token, as `cairn service token` does",
+      hint: advice`call it over the Unix socket of the machine and without a token, as ${call("service token", "tokenCreate")} does`,
     });
   if (isWholeOperator(caller) || isForOwners(name, options)) return;
   if (Object.hasOwn(DAEMON_CALLS, name))

@@ -2,7 +2,6 @@ import { join } from "node:path";
 import { C } from "../cache/scan-table.ts";
 import { loadStatCache } from "../cache/stat-cache.ts";
 import { EmbeddedStore } from "../../workspace/store/embedded-store.ts";
-import { storePaths } from "../../workspace/store/store-files.ts";
 import { threadsAreWarm } from "../../threads/threads.ts";
 import { writeTree } from "../write/write-tree.ts";
 import { scan } from "./scan.ts";
@@ -14,7 +13,7 @@ import { ScanMemory } from "./scan-memory.ts";
  */
 
 const [control = "", cache = "", root = "", target = ""] = process.argv.slice(2);
-const store = await EmbeddedStore.open(storePaths(control));
+const store = await EmbeddedStore.open(control);
 const { keys, chunkerPolynomial } = store.repository;
 store.index.beginSession();
 const saved = await scan({

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
+import type { DirectoryFacts } from "../../formats/records/restore.ts";
 import type { NodeAttribute, NodeMetadata, TreeNode } from "../../formats/restic/tree.ts";
 import { EDQUOT, EIO, ENOSPC, EPERM, EROFS, isNotHeld } from "../../fs/linux/errno.ts";
 import { whyProtected } from "../../fs/linux/write-protection.ts";
@@ -546,4 +547,19 @@ function minimalAccessList(mode: number): Uint8Array {
     list.writeUInt16LE((mode >> (6 - 3 * i)) & 7, 6 + i * 8);
   });
   return list;
+}
+
+/**
+ * Sets the metadata of an open directory, its modification time last; attributes that are not named stay. Returns what
+ * could not be set, under the path that it goes by.
+ */
+export function setDirectory(
+  fd: number,
+  to: DirectoryFacts,
+  { path = new Uint8Array(0), xattrs = [] }: { path?: Uint8Array; xattrs?: TreeNode["xattrs"] } = {},
+): NotSet[] {
+  const { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs } = to;
+  const writer = new NodeWriter();
+  writer.finishDirectory(fd, { mode, uid, gid, xattrs, mtimeSec, mtimeNs }, path);
+  return writer.notSet;
 }

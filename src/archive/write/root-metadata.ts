@@ -1,10 +1,7 @@
 import fs from "node:fs";
 import type { RootMetadata as RecordedRoot } from "../../formats/records/descriptor.ts";
-import type { DirectoryFacts } from "../../formats/records/restore.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
 import { listedGroupBits } from "../../fs/linux/own-attributes.ts";
 import { groupName, userName } from "../../fs/users.ts";
-import { NodeWriter, type NotSet } from "./node-writer.ts";
 
 /** The root directory's own metadata, which no tree holds. */
 export interface RootMetadata {
@@ -68,19 +65,4 @@ export function rootMetadata(root: Uint8Array): RootMetadata {
     mtimeNs: Number(nanoseconds),
     aclGroup: listedGroupBits(Buffer.from(root)),
   };
-}
-
-/**
- * Sets the metadata of an open directory, its modification time last; attributes that are not named stay. Returns what
- * could not be set, under the path that it goes by.
- */
-export function setDirectory(
-  fd: number,
-  to: DirectoryFacts,
-  { path = new Uint8Array(0), xattrs = [] }: { path?: Uint8Array; xattrs?: TreeNode["xattrs"] } = {},
-): NotSet[] {
-  const { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs } = to;
-  const writer = new NodeWriter();
-  writer.finishDirectory(fd, { mode, uid, gid, xattrs, mtimeSec, mtimeNs }, path);
-  return writer.notSet;
 }

@@ -1,5 +1,5 @@
 import { checkRetention, applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/keep/retention.ts";
-import { CairnError, reworded } from "../../errors.ts";
+import { advice, CairnError, call, option, reworded } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { removeSnapshots } from "../../repository/care/remove.ts";
@@ -134,7 +134,7 @@ async function requireStillUnreadable(access: OpenRepository, unreadable: readon
       throw error;
     }
     throw new CairnError("stale_plan", `snapshot ${name.slice(0, 8)} can be read now; nothing was removed`, {
-      hint: "look at the snapshot with `cairn backup list`; to remove it anyway, run the command again",
+      hint: advice`look at the snapshot with ${call("backup list", "list")}; to remove it anyway, run the command again`,
     });
   }
 }
@@ -184,7 +184,7 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
   }
   if (retention === undefined || !keepsByRule(retention))
     throw new CairnError("usage", "forget needs the snapshots to remove, or a rule that keeps some", {
-      hint: "for example --keep-last 10 --keep-daily 30, or the ids of the snapshots to remove",
+      hint: advice`for example ${option({ retention: { keepLast: 10, keepDaily: 30 } }, "--keep-last 10 --keep-daily 30")}, or the ids of the snapshots to remove`,
     });
   checkRetention(retention);
   const grouping = options.groupBy ?? GROUPING;
@@ -225,7 +225,7 @@ function keepsNothing({ hostname, paths, tags, snapshots }: ForgetGroup): CairnE
     "refused",
     `the rules keep none of ${plural(snapshots.length, "snapshot")}${parts.join("")}; nothing was removed`,
     {
-      hint: "add a rule such as --keep-last 1, choose with --host, --path and --tag, or name the snapshots to remove",
+      hint: advice`add a rule such as ${option({ retention: { keepLast: 1 } }, "--keep-last 1")}, choose with ${option("hosts")}, ${option("paths")} and ${option("tags")}, or name the snapshots to remove`,
     },
   );
 }

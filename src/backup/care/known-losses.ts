@@ -1,5 +1,5 @@
 import type { CallOptions } from "../../contract/index.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, option } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
@@ -50,6 +50,6 @@ export async function requireLost({ access, index }: Session, missing: ReadonlyS
 
 function firstRepair(found: string): CairnError {
   return new CairnError("refused", `cannot tell yet which content is lost: ${found}; nothing was changed`, {
-    hint: "run `cairn backup repair index` first (with --plan it shows what it would do)",
+    hint: advice`run ${call("backup repair index", "repair", { what: "index" })} first (with ${option("plan")} it shows what it would do)`,
   });
 }

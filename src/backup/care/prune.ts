@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, either } from "../../errors.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { compact } from "../../repository/care/compact.ts";
 import { previewSweep, runSweep, type SweepOptions, type SweepPlan } from "../../repository/care/remove.ts";
@@ -13,8 +13,7 @@ const MAX_UNUSED = 0.05;
 const MERGES = 64;
 const MERGE_BUDGET_MS = 10_000;
 const MERGE_FROM = 8;
-const DAMAGED_HINT =
-  "nothing was freed. `cairn backup verify` shows the damage, `cairn backup repair packs` saves the readable content of damaged packs, and `repair snapshots` takes lost files out of the snapshots";
+const DAMAGED_HINT = advice`nothing was freed. ${call("backup verify", "verify")} shows the damage, ${call("backup repair packs", "repair", { what: "packs" })} saves the readable content of damaged packs, and ${either("`repair snapshots`", call("repairSnapshots"))} takes lost files out of the snapshots`;
 
 /**
  * Frees what no snapshot needs, and merges small packs and index files. `without`: snapshots that count as gone

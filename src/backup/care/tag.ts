@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, either, option } from "../../errors.ts";
 import { encodeSnapshot, type Snapshot } from "../../formats/restic/snapshot.ts";
 import { replaceSnapshots } from "../../repository/care/remove.ts";
 import type { ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
@@ -65,14 +65,14 @@ function editOf({
 }: TagBackupsOptions): Edit {
   if (set === undefined && add.length + remove.length === 0)
     throw new CairnError("usage", "no tags were given", {
-      hint: "give --add, --remove or --set; --set '' takes all tags away",
+      hint: advice`give ${option("add")}, ${option("remove")} or ${option("set")}; ${either("--set ''", "an empty `set`")} takes all tags away`,
     });
   if (set !== undefined && add.length + remove.length > 0)
     throw new CairnError("usage", "either set the tags, or add and remove some, not both");
   checkSnapshotTags([...add, ...remove, ...(set ?? [])]);
   if (snapshots.length + hosts.length + paths.length + tags.length === 0)
     throw new CairnError("usage", "no snapshots were chosen", {
-      hint: "name snapshots (ids, prefixes, latest), or choose them by --host, --path and --tag",
+      hint: advice`name snapshots (ids, prefixes, latest), or choose them by ${option("hosts")}, ${option("paths")} and ${option("tags")}`,
     });
   return (own) => [...new Set(set ?? [...own, ...add])].filter((tag) => !remove.includes(tag));
 }

@@ -1,5 +1,5 @@
 import type { PathPattern } from "../../contract/index.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, option } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import { type Fitting, fitting } from "../open/paths.ts";
@@ -21,7 +21,7 @@ export function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
   });
   if (patterns.length === 0)
     throw new CairnError("usage", "no pattern says which entries to take out", {
-      hint: "name them with --exclude PATTERN",
+      hint: advice`name them with ${option("exclude", "--exclude PATTERN")}`,
     });
   return {
     isName: patterns.every(({ isName }) => isName),
@@ -44,7 +44,7 @@ export function takesOutOf(exclude: readonly PathPattern[]): TakesOut {
 
 function everything(why: string): CairnError {
   return new CairnError("usage", `${why}: nothing would be left`, {
-    hint: "to remove a whole snapshot, run `cairn backup forget`",
+    hint: advice`to remove a whole snapshot, run ${call("backup forget", "forget")}`,
   });
 }
 

@@ -2,7 +2,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { moveByThreads } from "../../repository/transfer/move-by-threads.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { advice, CairnError, call, option, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
@@ -117,8 +117,8 @@ function chosenPoint(workspace: Workspace, { point: word, dryRun }: CreateBackup
     throw new CairnError(error.code, error.message, {
       hint:
         dryRun === true
-          ? "run `cairn save` first: a dry run saves nothing"
-          : "leave out `--no-save`, so that the folder is saved first",
+          ? advice`run ${call("save")} first: a dry run saves nothing`
+          : advice`leave out ${option({ save: false }, "`--no-save`")}, so that the folder is saved first`,
       cause: error,
     });
   }

@@ -1,8 +1,8 @@
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 import { decodeTree, nodeNamed, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
-import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-table.ts";
 import { treesAhead } from "../../repository/trees/live.ts";
 
 /**
@@ -51,7 +51,7 @@ function entryOf({ index }: BlobSource, id: Uint8Array, type: typeof DATA_BLOB |
   const entry = index.lookup(id, 0, type);
   if (entry >= 0) return entry;
   throw new CairnError("damaged", `the repository has no ${blobTypeName(type)} blob ${objectIdOf(id).slice(0, 12)}`, {
-    hint: "`cairn backup verify` shows which files are lost",
+    hint: advice`${call("backup verify", "verify")} shows which files are lost`,
     details: { blob: objectIdOf(id) },
   });
 }

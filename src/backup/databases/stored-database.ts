@@ -1,5 +1,5 @@
 import { sha256 } from "../../crypto/hash.ts";
-import { CairnError } from "../../errors.ts";
+import { adviceOf, CairnError } from "../../errors.ts";
 import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
 import {
   decodeMap,
@@ -372,5 +372,5 @@ export function blobStarts({ index }: BlobSource, content: Uint8Array): Float64A
 function ofDatabase({ path }: PagesManifest, error: unknown, where = ""): unknown {
   if (!(error instanceof CairnError) || error.code !== "damaged") return error;
   const message = `database ${displayPath(path).path}: ${where}${error.message}`;
-  return new CairnError("damaged", message, { hint: error.hint, details: error.details, cause: error });
+  return new CairnError("damaged", message, { hint: adviceOf(error), details: error.details, cause: error });
 }

@@ -1,8 +1,7 @@
 import fs from "node:fs";
 import { append } from "../../append.ts";
 import { exactNode, type LosslessByPath } from "../../archive/write/exact-nodes.ts";
-import { NodeWriter, type NotSet } from "../../archive/write/node-writer.ts";
-import { setDirectory } from "../../archive/write/root-metadata.ts";
+import { NodeWriter, type NotSet, setDirectory } from "../../archive/write/node-writer.ts";
 import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
 import { CairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";

@@ -7,7 +7,7 @@ import { WRITE } from "../../archive/write/write-jobs.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { userCacheDirectory } from "../../fs/users.ts";
 import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
-import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
+import { advice, CairnError, call, option, reworded, throwIfAborted, word } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/index/blob-index.ts";
 import { type LockCall, type RepositoryLock, whileReading, withLock } from "../../repository/locks.ts";
@@ -305,7 +305,7 @@ export async function passwordOf({ password }: Pick<RepositoryOptions, "password
   const given = typeof password === "function" ? await password() : password;
   if (given.length > 0) return given;
   throw new CairnError("usage", "the repository's password is empty", {
-    hint: "name a file or a command that gives the password: --password-file FILE, --password-command COMMAND",
+    hint: advice`name a file or a command that gives the password: ${option("password", "--password-file FILE, --password-command COMMAND")}`,
   });
 }
 
@@ -313,8 +313,7 @@ export async function passwordOf({ password }: Pick<RepositoryOptions, "password
 async function withHint(error: unknown, storage: Storage): Promise<unknown> {
   if (!(error instanceof CairnError) || error.hint !== undefined) return error;
   if (error.code === "wrong_password") {
-    const hint =
-      "check the password file or variable; with a password that opens the repository, `cairn backup key` adds another";
+    const hint = advice`check the password file or variable; with a password that opens the repository, ${call("backup key", "addKey", word("password"))} adds another`;
     return reworded(error, { hint });
   }
   if (error.code !== "not_found") return error;
@@ -324,7 +323,7 @@ async function withHint(error: unknown, storage: Storage): Promise<unknown> {
   const look = storage.localPath === undefined ? "check the address." : "check the path, and that its disk is mounted.";
   if (!left)
     return reworded(error, {
-      hint: `${look} To create a repository there: \`cairn backup init -r ${storage.location}\``,
+      hint: advice`${look} To create a repository there: ${call(`backup init -r ${storage.location}`, "initRepository", { repository: storage.location })}`,
     });
   return new CairnError("damaged", `the config of ${storage.location} is lost, although there are snapshots or packs`, {
     hint: 'put the file "config" back from a copy of the repository',

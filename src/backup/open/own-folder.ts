@@ -1,7 +1,7 @@
 import { dirname } from "node:path";
 import { surveyTree } from "../../workspace/store/survey-tree.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import { IGNORE_FILE, IgnoreRules } from "../../fs/ignore.ts";
 import { patternOfPath } from "../../fs/ignore-pattern.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -57,7 +57,9 @@ export async function requireUntouched(
   throw new CairnError(
     "refused",
     `the repository ${printablePath(own)} lies in the folder, and would get its state of that time back`,
-    { hint: "restore into another folder with --to, name only other paths, or move the repository out of the folder" },
+    {
+      hint: advice`restore into another folder with ${option("to")}, name only other paths, or move the repository out of the folder`,
+    },
   );
 }
 

@@ -3,7 +3,7 @@ import { append } from "../../append.ts";
 import type { PathChoice, PathPattern } from "../../contract/snapshots.ts";
 import type { PathInput } from "../../contract/words.ts";
 import { exactNode, losslessByPath } from "../../archive/write/exact-nodes.ts";
-import { CairnError, reworded } from "../../errors.ts";
+import { advice, CairnError, call, either, reworded, word } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { rawPath as pathOfRecord, recordPath } from "../../formats/records/record.ts";
@@ -114,7 +114,7 @@ export function pathBelow(saved: Whole, savedPaths: readonly string[], typed: st
   if (isAtOrBelow(normal, base)) return normalizeTyped(normal.subarray(base.length === 1 ? 1 : base.length + 1));
   const what = saved.part === undefined ? "the path that was saved" : "the folder that was named";
   throw new CairnError("usage", `${printablePath(bytes)} is not below ${printablePath(base)}, ${what}`, {
-    hint: "name paths as `cairn backup find` prints them, or relative to that path: src/main.ts",
+    hint: advice`name paths as ${call("backup find", "find")} prints them, or relative to that path: src/main.ts`,
   });
 }
 
@@ -213,7 +213,7 @@ export async function entryAt(
       tree === undefined ? undefined : await nodeIn(reader, tree, Buffer.from(name, "latin1"));
     if (node === undefined)
       throw new CairnError("not_found", `${quotedPath(path)} is not in ${where}`, {
-        hint: "`cairn backup find` looks for a name in all snapshots",
+        hint: advice`${call("backup find", "find")} looks for a name in all snapshots`,
       });
     found = node;
     tree = node.subtree;
@@ -273,20 +273,21 @@ function notThere(path: Buffer, of: { snapshot: string; manifest: Manifest | nul
   const why = lacking === undefined ? "" : `: ${printablePath(lacking.path)} is not in it (${lacking.detail})`;
   return new CairnError("not_found", `there is no folder ${quotedPath(path)} in snapshot ${snapshot}${why}`, {
     hint: path.includes(LOST)
-      ? "a folder whose name is not UTF-8 is restored by its path, with --path-b64"
-      : `\`cairn backup show ${snapshot}\` lists what is in it, and \`cairn backup find\` looks for a name in all snapshots`,
+      ? advice`a folder whose name is not UTF-8 is restored by its path, with ${either("--path-b64", "its bytes")}`
+      : advice`${call(`backup show ${snapshot}`, "show", snapshot)} lists what is in it, and ${call("backup find", "find")} looks for a name in all snapshots`,
   });
 }
 
 function noFolder(path: Buffer, node: TreeNode, snapshot: string): CairnError {
   const target =
     node.type === "symlink" ? `; it leads to ${quotedPath(node.linktarget!)}, and no link is followed` : "";
-  const named = shellQuote(printablePath(path));
+  const shown = printablePath(path);
+  const named = shellQuote(shown);
   return new CairnError(
     "conflict",
     `${quotedPath(path)} is no folder in snapshot ${snapshot}, but a ${kindOf(node)}${target}`,
     {
-      hint: `\`cairn backup restore ${snapshot} ${named} --to DIR\` restores it by its path, and \`cairn backup show ${snapshot}:${named}\` shows it`,
+      hint: advice`${call(`backup restore ${snapshot} ${named} --to DIR`, "restore", snapshot, word("folder"), { paths: [shown] })} restores it by its path, and ${call(`backup show ${snapshot}:${named}`, "show", snapshot, shown)} shows it`,
     },
   );
 }

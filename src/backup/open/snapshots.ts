@@ -7,7 +7,7 @@ import type {
   SnapshotChoice,
   SnapshotFilter,
 } from "../../contract/index.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, type Hint, option, worded } from "../../errors.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import { plural } from "../../formats/sizes.ts";
 import { type Snapshot, checkTags } from "../../formats/restic/snapshot.ts";
@@ -22,8 +22,7 @@ export const REWRITTEN = "rewrite";
 export const RECOVERED = "recovered";
 const MAX_CANDIDATES = 20;
 const DAY_MS = 86_400_000;
-const WORDS =
-  "a snapshot is named by its id, a unique prefix of it, `latest`, or a save point's id; see `cairn backup list`";
+const WORDS = advice`a snapshot is named by its id, a unique prefix of it, \`latest\`, or a save point's id; see ${call("backup list", "list")}`;
 
 /** The tag by which a snapshot tells which save point it was made of. */
 export function pointTag(id: string): string {
@@ -192,7 +191,7 @@ export function findSnapshot(listing: SnapshotListing, word: string): ListedSnap
   if ("snapshot" in found) return found;
   const { name, error } = found;
   throw new CairnError("damaged", `snapshot ${name.slice(0, 8)} cannot be read: ${error.message}`, {
-    hint: `its content is recorded nowhere else; ${removalHint([found])}`,
+    hint: advice`its content is recorded nowhere else; ${removalHint([found])}`,
     cause: error,
     details: { snapshots: [name] },
   });
@@ -204,12 +203,14 @@ function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: string)
   if (word === "latest" && damaged.length > 0) throw latestUnknown(damaged);
   const newest = sorted.at(-1);
   if (newest === undefined && damaged.length === 0)
-    throw new CairnError("not_found", "the repository has no snapshots", { hint: "make one: `cairn backup create`" });
+    throw new CairnError("not_found", "the repository has no snapshots", {
+      hint: advice`make one: ${call("backup create", "createBackup")}`,
+    });
   if (word === "latest" && newest !== undefined) return newest;
   if (!/^[0-9a-f]{2,64}$/.test(word))
     throw new CairnError("not_found", `no snapshot ${JSON.stringify(word.slice(0, 80))}`, {
       hint: word.includes(":")
-        ? `${WORDS}; \`cairn backup show\`, \`restore\` and \`diff\` accept a path in a snapshot as ID:PATH`
+        ? advice`${WORDS}; ${call("backup show", "show")}, \`restore\` and \`diff\` accept a path in a snapshot as ID:PATH`
         : WORDS,
     });
   const fits = [
@@ -235,7 +236,7 @@ function latestUnknown(damaged: readonly DamagedFile[]): CairnError {
     "damaged",
     `cannot tell which snapshot is the latest: ${shortNames(names)} cannot be read, and may be newer than all others`,
     {
-      hint: `name a snapshot by its id (\`cairn backup list\` shows them), or ${removalHint(damaged)}`,
+      hint: advice`name a snapshot by its id (${call("backup list", "list")} shows them), or ${removalHint(damaged)}`,
       cause: damaged[0]!.error,
       details: { snapshots: names },
     },
@@ -243,12 +244,12 @@ function latestUnknown(damaged: readonly DamagedFile[]): CairnError {
 }
 
 /** Says what to do about files of snapshots that cannot be read. One that is listed and not given may be whole: it is not to be removed. */
-export function removalHint(files: readonly DamagedFile[]): string {
+export function removalHint(files: readonly DamagedFile[]): Hint {
   const lost = files.filter(({ error }) => error.details?.["not_given"] !== true);
   if (lost.length < files.length)
     return "run the command again later: the storage lists a snapshot that it cannot return now. If that does not change, check the server, or put the file back from a copy of the repository";
   const words = lost.length > MAX_CANDIDATES ? ["ID…"] : lost.map(({ name }) => name.slice(0, 8));
-  return `remove unreadable snapshots: \`cairn backup forget ${words.join(" ")}\``;
+  return advice`remove unreadable snapshots: ${call(`backup forget ${words.join(" ")}`, "forget", { snapshots: words })}`;
 }
 
 function shortNames(names: readonly string[]): string {
@@ -265,7 +266,9 @@ export function warnOfUnreadable(
 ): void {
   if (damaged.length === 0) return;
   const names = damaged.map(({ name }) => name);
-  onWarning?.(`${shortNames(names)} of ${location} cannot be read and will be ignored; ${removalHint(damaged)}`);
+  onWarning?.(
+    `${shortNames(names)} of ${location} cannot be read and will be ignored; ${worded(removalHint(damaged))}`,
+  );
 }
 
 /** The snapshots of a repository, oldest first, and those that cannot be read. Takes no lock: a list may be late. */
@@ -341,7 +344,7 @@ function requireTaken(named: readonly ListedSnapshot[], choice: SnapshotChoice):
   const other = named.find(({ snapshot }) => !isChosen(snapshot, choice));
   if (other === undefined) return;
   throw new CairnError("usage", `the filter excludes snapshot ${other.id.slice(0, 8)}; nothing was changed`, {
-    hint: "either name snapshots, or choose them by --host, --path and --tag",
+    hint: advice`either name snapshots, or choose them by ${option("hosts")}, ${option("paths")} and ${option("tags")}`,
   });
 }
 
@@ -370,7 +373,7 @@ function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilte
   const isOfPath = paths.length === 1 && hosts.length + tags.length === 0;
   const wanted = isOfPath ? `of ${paths[0]}` : "fits the filter";
   throw new CairnError("not_found", `no snapshot ${wanted}, so there is no latest one`, {
-    hint: "`cairn backup list` shows all snapshots; choose by --host, --path and --tag, or name a snapshot by its id",
+    hint: advice`${call("backup list", "list")} shows all snapshots; choose by ${option("hosts")}, ${option("paths")} and ${option("tags")}, or name a snapshot by its id`,
   });
 }
 

@@ -1,7 +1,7 @@
 import { lstatSync } from "node:fs";
 import { losslessByPath } from "../../archive/write/exact-nodes.ts";
 import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
@@ -57,6 +57,8 @@ export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; 
     throw error;
   }
 }
+
+export const GIVE_OVERWRITE = advice`name a new or an empty folder, or give ${option({ overwrite: "if-changed" })}`;
 
 /** Tells if a target (its real path) is a folder with something in it, unfinished restores aside. */
 export function hasEntries(target: Buffer, left: readonly DeadPartial[]): boolean {

@@ -3,7 +3,7 @@ import { lstatSync } from "node:fs";
 import { append } from "../../append.ts";
 import { asVerifying, scan, type ScanResult } from "../../archive/scan/scan.ts";
 import type { Aspect, LeftOut, ProofSource, RestoreBackupOptions, RestoreProof } from "../../contract/index.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, type Hint, option, toCairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/paths/safe-path.ts";
@@ -37,14 +37,14 @@ export function checkProof(asked: Asked, target: Buffer): void {
   checkJobs(asked);
   if (asked.prove === false && asked.proveFrom !== undefined)
     throw new CairnError("usage", `without a proof nothing is read again from ${asked.proveFrom}`, {
-      hint: "leave out --no-prove or --prove-from",
+      hint: advice`leave out ${option({ prove: false })} or ${option("proveFrom")}`,
     });
   if (asked.receipt === undefined) return;
-  if (asked.prove === false) throw noReceipt("files that are not read again get no receipt", "leave out --no-prove");
+  if (asked.prove === false) throw noReceipt("files that are not read again get no receipt", without({ prove: false }));
   if (asked.keepPresent === true)
-    throw noReceipt("a folder that keeps files beside the snapshot's gets no receipt", "leave out --keep-present");
+    throw noReceipt("a folder that keeps files beside the snapshot's gets no receipt", without("keepPresent"));
   if (asked.overwrite !== undefined)
-    throw noReceipt("a folder that may keep files beside the snapshot's gets no receipt", "leave out --overwrite");
+    throw noReceipt("a folder that may keep files beside the snapshot's gets no receipt", without("overwrite"));
   requireReceiptPlace(asked.receipt, target);
 }
 
@@ -60,8 +60,10 @@ export function checkReceiptOf(
   throw noReceipt(`snapshot ${listed.id.slice(0, 8)} gets no receipt: it ${what}`, "choose another snapshot");
 }
 
-function noReceipt(why: string, hint: string): CairnError {
-  return new CairnError("usage", why, { hint: `${hint}, or leave out --receipt` });
+const without = (...of: Parameters<typeof option>): Hint => advice`leave out ${option(...of)}`;
+
+function noReceipt(why: string, hint: Hint): CairnError {
+  return new CairnError("usage", why, { hint: advice`${hint}, or leave out ${option("receipt")}` });
 }
 
 /** Says that a receipt that was wanted cannot be, since there is no proof. */
@@ -228,8 +230,8 @@ function otherwise({ listed, recorded }: Filled, how: string, places = 1): Cairn
     {
       hint:
         recorded === null
-          ? "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory"
-          : "nothing was put in place; run `cairn backup verify`. If it finds damage, --no-prove restores the readable content; if not, check this machine's disk and memory",
+          ? advice`nothing was put in place; verify the repository (${call("backup verify", "verify")}) and check this machine's disk and memory`
+          : advice`nothing was put in place; run ${call("backup verify", "verify")}. If it finds damage, ${option({ prove: false })} restores the readable content; if not, check this machine's disk and memory`,
     },
   );
 }

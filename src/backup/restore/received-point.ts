@@ -1,5 +1,5 @@
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { quotedPath } from "../../fs/paths/safe-path.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
@@ -69,7 +69,7 @@ async function receive(workspace: Workspace, access: OpenRepository, { wanted, c
     throw new CairnError(
       "refused",
       `snapshot ${listed.id.slice(0, 8)} stores database ${quotedPath(database.path)} page by page, and no save point here has the same content: it cannot be restored in place`,
-      { hint: "restore it into a new folder with --to, and copy from there" },
+      { hint: advice`restore it into a new folder with ${option("to")}, and copy from there` },
     );
   const part = chosen.paths === null ? "" : "parts of ";
   return receivePoint(workspace, {

@@ -25,7 +25,7 @@ import {
   signed,
   warnUnproven,
 } from "./prove.ts";
-import { hasEntries, type OverFolder, planOver } from "./over-target.ts";
+import { GIVE_OVERWRITE, hasEntries, type OverFolder, planOver } from "./over-target.ts";
 import { beginRestore, bytesIn, restoredContent, setRoot, settleEarlier, settleOthers } from "./unfinished-restore.ts";
 import { SnapshotWriter, type WriterParts, type Written } from "./write-snapshot.ts";
 
@@ -51,7 +51,7 @@ export async function restoreBackup(
   checkProof(options, target);
   const left = settleEarlier(target, options.onWarning);
   const isOver = options.overwrite !== undefined && hasEntries(target, left);
-  if (!isOver) requireFree(target, left, "name a new or an empty folder, or give --overwrite if-changed");
+  if (!isOver) requireFree(target, left, GIVE_OVERWRITE);
   checkLocation(target, { allow: ["home", "nested", "git"] });
   const area = options.dryRun === true ? undefined : asked.asStored === true ? "own" : "shared";
   return reading(access, { ...options, area }, async (session) => {

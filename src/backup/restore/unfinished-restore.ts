@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { setDirectory } from "../../archive/write/root-metadata.ts";
+import { setDirectory } from "../../archive/write/node-writer.ts";
 import { takenBytes } from "../../clones/walk-entries.ts";
 import type { LeftOut } from "../../contract/words.ts";
 import { type CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";

@@ -1,5 +1,5 @@
 import type { RestoreInPlaceOptions } from "../../contract/snapshots.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
@@ -61,7 +61,7 @@ export async function wantedInPlace(
 
 function onlyElsewhere({ id }: ListedSnapshot, why: string): CairnError {
   return new CairnError("refused", `snapshot ${id.slice(0, 8)} ${why}: it cannot be restored in place`, {
-    hint: "restore it into a new folder with --to, and copy from there",
+    hint: advice`restore it into a new folder with ${option("to")}, and copy from there`,
   });
 }
 
@@ -72,7 +72,7 @@ function requireOwnPlace({ id }: ListedSnapshot, { path, whole }: Part, folder: 
   throw new CairnError(
     "refused",
     `snapshot ${id.slice(0, 8)} is of a folder above ${printablePath(folder)}: restored in place, ${quotedPath(path)} would be written to ${printablePath(place)}`,
-    { hint: "restore it into a new folder with --to, and copy from there" },
+    { hint: advice`restore it into a new folder with ${option("to")}, and copy from there` },
   );
 }
 

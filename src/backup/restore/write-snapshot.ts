@@ -1,7 +1,7 @@
 import { holesByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
 import { writeTree, type WriteTreeResult } from "../../archive/write/write-tree.ts";
 import type { LeftOut, RestoreBackupOptions } from "../../contract/index.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
@@ -209,7 +209,7 @@ export class SnapshotWriter {
     const { listed, content } = this.#parts;
     const what = content.part === undefined ? "" : `${quotedPath(content.part.path)} in `;
     return new CairnError("damaged", `nothing of ${what}snapshot ${listed.id.slice(0, 8)} can be read: ${detail}`, {
-      hint: "nothing was changed; `cairn backup verify` says what is damaged",
+      hint: advice`nothing was changed; ${call("backup verify", "verify")} says what is damaged`,
     });
   }
 }

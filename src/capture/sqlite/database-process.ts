@@ -42,7 +42,7 @@ export class DatabaseProcess {
       const report = await promise;
       if ("answer" in report) return report.answer as Awaited<ReturnType<Works[W]>>;
       const { code, message, hint } = report.error;
-      throw new CairnError(code as ErrorCode, message, hint === undefined ? {} : { hint });
+      throw new CairnError(code as ErrorCode, message, { hint });
     } catch (error) {
       await this.close();
       throw error;

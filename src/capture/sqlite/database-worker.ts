@@ -1,5 +1,5 @@
 import { rmSync } from "node:fs";
-import { toCairnError } from "../../errors.ts";
+import { adviceOf, type Hint, toCairnError } from "../../errors.ts";
 import { capture, hold, release } from "./capture.ts";
 import { compareDatabases } from "./compare-databases.ts";
 import { find } from "./find.ts";
@@ -29,7 +29,7 @@ export interface Order {
   request: never;
   scratch: string | null;
 }
-export type Report = { answer: unknown } | { error: { code: string; message: string; hint?: string } };
+export type Report = { answer: unknown } | { error: { code: string; message: string; hint: Hint | undefined } };
 
 let scratch: string | null = null;
 
@@ -48,7 +48,7 @@ async function perform({ work, request }: Order): Promise<Report> {
   try {
     return { answer: await WORKS[work](request) };
   } catch (error) {
-    const { code, message, hint } = toCairnError(error);
-    return { error: { code, message, ...(hint === undefined ? {} : { hint }) } };
+    const known = toCairnError(error);
+    return { error: { code: known.code, message: known.message, hint: adviceOf(known) } };
   }
 }

@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, renameSync, rmSync, statSync } from "node:fs";
 import path from "node:path";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, option, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { fsyncDirectory, giveFreeName, temporaryName } from "../../fs/durable.ts";
 import { findHolders, type Holder, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
@@ -107,7 +107,9 @@ function refuseTaken(to: string, overwrite: boolean): void {
   if (taken === undefined) return;
   const isImage = taken === to;
   throw new CairnError("already_exists", `${printablePath(taken)} exists`, {
-    hint: isImage ? "name another file, or replace it with --overwrite" : "name another file, or remove this one first",
+    hint: isImage
+      ? advice`name another file, or replace it with ${option("overwrite")}`
+      : "name another file, or remove this one first",
   });
 }
 
@@ -152,7 +154,7 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
       "not_found",
       `${printablePath(target)} does not exist, so it cannot be written through SQLite`,
       {
-        hint: "leave --through-sqlite out",
+        hint: advice`leave ${option("throughSqlite")} out`,
       },
     );
   return staged(path.dirname(target), async (sqlite, stage) => {

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { append } from "../../append.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, type Hint, option, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { beside, SIDECARS } from "../../formats/sqlite-header.ts";
 import { findHolders, type Holder, type UnknownReason, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
@@ -189,11 +189,10 @@ export function inWords({ users, unknown }: InUse): string {
   return `is open in ${listedNames(users.map(({ command, pid }) => `${command} (pid ${pid})`))}`;
 }
 
-export const THROUGH =
-  "end the programs that use the database, or write the content through SQLite, so that they see it: --through-sqlite";
+export const THROUGH = advice`end the programs that use the database, or write the content through SQLite, so that they see it: ${option("throughSqlite")}`;
 
 /** Holds those of some absolute raw paths that are databases, or throws `refused`. */
-export function holdOrRefuse(places: Iterable<Uint8Array>, hint = THROUGH): QuietDatabase {
+export function holdOrRefuse(places: Iterable<Uint8Array>, hint: Hint = THROUGH): QuietDatabase {
   const held = QuietDatabase.holdAll(databasesAmong(places));
   if (held instanceof QuietDatabase) return held;
   throw new CairnError("refused", `the SQLite database ${printablePath(held.place)} ${inWords(held)}`, {

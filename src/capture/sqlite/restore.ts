@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { backup } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -127,7 +127,7 @@ export async function writeThrough({ stage: folder, target }: { stage: string; t
             "conflict",
             `SQLite cannot give ${shown} the page size ${ask(source, "PRAGMA page_size")} in WAL mode`,
             {
-              hint: "end the programs that have the database open, and restore without --through-sqlite",
+              hint: advice`end the programs that have the database open, and restore without ${option("throughSqlite")}`,
               cause: error,
             },
           );

@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { type Hardware, isTapName, type MachineNames, type Nic } from "../../formats/machine/machine.ts";
 import { fsyncDirectory, readSmallFile, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
@@ -342,7 +342,7 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   if (processIn(machine.live) !== null) throw new CairnError("conflict", `${machine.name} runs already`);
   if (record.state === "error")
     throw new CairnError("refused", `${machine.name} is in the state error: ${record.error}`, {
-      hint: "restore a saved state: cairn vm restore",
+      hint: advice`restore a saved state: ${line("vm restore", "restoreMachine", word("machines"), word("name"))}`,
     });
   rmSync(join(machine.live, "memory"), { force: true });
   // A guest that boots afresh has the devices that it is given now, and whatever accelerator there is.

@@ -1,6 +1,6 @@
 import { existsSync, lstatSync, readdirSync, readlinkSync, realpathSync } from "node:fs";
 import { join } from "node:path";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, line, word } from "../../errors.ts";
 import { Fields, parseJson } from "../../formats/fields.ts";
 import {
   decodeHardware,
@@ -107,7 +107,7 @@ export class Machine {
     const bytes = this.exists() ? readSmallFile(join(this.folder, RECORD), RECORD_LIMIT) : null;
     if (bytes !== null) return decodeRecord(bytes, `${RECORD} of ${this.name}`);
     throw new CairnError("not_found", `there is no machine ${this.name} in ${printablePath(this.root)}`, {
-      hint: "list the machines: cairn vm list",
+      hint: advice`list the machines: ${line("vm list", "listMachines", word("machines"))}`,
     });
   }
 

@@ -1,6 +1,6 @@
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, line, word } from "../../errors.ts";
 
 /** A client of QEMU's machine protocol: one JSON object a line, answers in the order of the commands, events between. */
 
@@ -58,7 +58,7 @@ export class Qmp {
           qmp.close();
           throw (error as CairnError).details?.["late"] === true
             ? new CairnError("busy", "this machine's QEMU does not answer, or another program is connected to it", {
-                hint: "if QEMU hangs, end it: cairn vm stop --force NAME",
+                hint: advice`if QEMU hangs, end it: ${line("vm stop --force NAME", "stopMachine", word("machines"), word("name"), { force: true })}`,
                 cause: error,
               })
             : error;

@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, line, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
   BLOBS,
@@ -236,7 +236,7 @@ export function readState(folder: string): SavedMachine {
   const saved = savedIn(folder);
   if (saved === null)
     throw new CairnError("usage", `${printablePath(folder)} does not contain a saved machine`, {
-      hint: "import a folder of files with: cairn import --from-dir",
+      hint: advice`import a folder of files with: ${line("import --from-dir", "importDirectory", word("from"), word("folder"))}`,
     });
   const wrong = (name: string, what: string): CairnError =>
     new CairnError("damaged", `${printablePath(join(folder, name))} ${what}`, { details: { path: name } });

@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { SocketServer } from "../../api/socket/server.ts";
-import { TcpServer } from "../../api/socket/tcp.ts";
+import type { SocketServer } from "../../api/socket/server.ts";
+import type { TcpServer } from "../../api/socket/tcp.ts";
 import { TlsFiles } from "../../api/tls-files.ts";
 import { checkNeeds } from "../../daemon/check-needs.ts";
 import { readConfig } from "../../daemon/config.ts";
-import { Daemon } from "../../daemon/daemon.ts";
 import { openLog } from "../../daemon/log/log.ts";
 import { notify } from "../../daemon/notify.ts";
 import { daemonPlaces } from "../../daemon/places.ts";
@@ -54,6 +53,11 @@ export const command: CommandDefinition = {
     // Each who waits for the kernel takes a thread of Node's pool, which has four unless told before it is used first.
     process.env["UV_THREADPOOL_SIZE"] ??= "12";
     const log = openLog((line) => context.diagnose(line));
+    const [{ Daemon }, socketServer, tcpServer] = await Promise.all([
+      import("../../daemon/daemon.ts"),
+      import("../../api/socket/server.ts"),
+      import("../../api/socket/tcp.ts"),
+    ]);
     const daemon = await Daemon.start({
       places,
       rebuildState: input.flag("rebuildState"),
@@ -65,8 +69,8 @@ export const command: CommandDefinition = {
     let server: SocketServer | undefined;
     let tcp: TcpServer | null;
     try {
-      server = await SocketServer.start(daemon, { path: places.socket, ...limits, log });
-      tcp = await TcpServer.start(daemon, { ...limits, log });
+      server = await socketServer.SocketServer.start(daemon, { path: places.socket, ...limits, log });
+      tcp = await tcpServer.TcpServer.start(daemon, { ...limits, log });
     } catch (error) {
       await server?.stop();
       await daemon.stop();

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { describeError, errorOf, type ErrorRecord } from "../../contract/error-record.ts";
+import { tellError, errorOf, type ErrorRecord } from "../../contract/error-record.ts";
 import type { Job, JobList, JobState, ListedJob } from "../../contract/service.ts";
 import { fromWire, toWire } from "../../contract/wire.ts";
 import type { CallOptions, Progress } from "../../contract/words.ts";
@@ -88,7 +88,7 @@ export class Jobs {
     records.write(() => {
       records.run("UPDATE jobs SET state = 'interrupted', ended = ?, error = ? WHERE ended IS NULL", [
         Date.now(),
-        toWire(describeError(new CairnError("interrupted", "the daemon stopped before this call was done", ASK_AGAIN))),
+        toWire(tellError(new CairnError("interrupted", "the daemon stopped before this call was done", ASK_AGAIN))),
       ]);
       this.#prune();
     });
@@ -221,7 +221,7 @@ export class Jobs {
     let text = toWire(answer);
     let kept = error;
     if (text.length > MOST_ANSWER_BYTES) {
-      kept = describeError(
+      kept = tellError(
         new CairnError(
           "unsupported",
           `the call is done, but its answer of ${text.length} bytes was too long to keep`,
@@ -362,7 +362,7 @@ function stateOf({ outcome, started }: Live): JobState {
 /** Stopped by its caller, by the end of the daemon, or failed by itself. */
 function failure(signal: AbortSignal, error: CairnError): Outcome {
   const state = error.code !== "interrupted" ? "failed" : signal.aborted ? "cancelled" : "interrupted";
-  return { state, answer: null, error: describeError(error) };
+  return { state, answer: null, error: tellError(error) };
 }
 
 /** True where the end of a job says nothing of how the same would end now. */

@@ -1,6 +1,6 @@
 import { lstatSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, word } from "../../errors.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { attributesOf } from "../../fs/linux/own-attributes.ts";
@@ -37,6 +37,11 @@ export function isWholeOperator(caller: Caller): boolean {
 /** True for root and for whoever runs the daemon. */
 export function isOperator({ uid }: Peer): boolean {
   return uid === 0 || uid === process.geteuid?.();
+}
+
+/** True if `fork` is `path` and more of the same name, as an agent's fork has to be. For example `/a/work-try1` of `/a/work`. */
+export function isBeside(path: string, fork: string): boolean {
+  return fork.startsWith(path) && /^[-.][\w.-]{1,100}$/.test(fork.slice(path.length));
 }
 
 const [READ, WRITE, SEARCH] = [4, 2, 1];
@@ -101,7 +106,7 @@ export function requireRootsPlace(folder: string): void {
   const { mode } = lstatSync(folder);
   if ((mode & 0o022) === 0) return requireRootsOwn(folder, Buffer.from(folder));
   throw new CairnError("permission", `users other than root may change the content of ${printablePath(folder)}`, {
-    hint: "ask a person to fork it: `cairn fork POINT DIR`",
+    hint: advice`ask a person to fork it: ${call("fork POINT DIR", "fork", word("POINT"), word("DIR"))}`,
   });
 }
 

@@ -1,7 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { join } from "node:path";
 import type { TokenCreated, TokenInfo, TokenOptions } from "../../contract/daemon.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, either, word } from "../../errors.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import { encodeChecked, rawPath } from "../../formats/records/record.ts";
 import {
@@ -30,7 +30,7 @@ const FORM = /^cairn_([0-9a-f]{16})_([0-9a-f]{64})$/;
 export class NotAdmitted extends CairnError {
   constructor(reason: string) {
     super("permission", "a valid token is required", {
-      hint: "send a token as `Authorization: Bearer TOKEN`; a person creates one with `cairn service token create`",
+      hint: advice`send a token as \`Authorization: Bearer TOKEN\`; a person creates one with ${call("service token create", "tokenCreate")}`,
       details: { reason },
     });
   }
@@ -74,7 +74,7 @@ export class Tokens {
   ): TokenCreated {
     if (kind === "agent" && workspaces === null)
       throw new CairnError("usage", "the token of an agent must name the workspaces on which it may act", {
-        hint: "name each with --workspace DIR",
+        hint: advice`name each ${either("with --workspace DIR", "in `workspaces`")}`,
       });
     const now = Date.now();
     const { years, months, days, hours } = parseSpan(expires);
@@ -84,7 +84,7 @@ export class Tokens {
     const own = this.#alive().filter(({ uid }) => uid === maker.uid).length;
     if (own >= MOST_OF_ONE && !isOperator(maker))
       throw new CairnError("refused", `you have ${own} tokens, and no more are allowed`, {
-        hint: "revoke some: `cairn service token revoke ID`",
+        hint: advice`revoke some: ${call("service token revoke ID", "tokenRevoke", word("id"))}`,
       });
     const [id, secret] = [randomBytes(8).toString("hex"), randomBytes(32).toString("hex")];
     const kept: KeptToken = {
@@ -112,7 +112,7 @@ export class Tokens {
     const token = this.#tokens.get(id);
     if (token === undefined || !isTheirs(caller, token))
       throw new CairnError("not_found", `you have no token ${JSON.stringify(id.slice(0, 40))}`, {
-        hint: "`cairn service token list` shows the ids",
+        hint: advice`${call("service token list", "tokenList")} shows the ids`,
       });
     // On a full disk, too.
     this.#tokens.delete(id);
@@ -178,7 +178,7 @@ export class Tokens {
     const bytes = encodeChecked(file, encodeTokens, decodeTokens);
     if (bytes.length > MAX_FILE_BYTES)
       throw new CairnError("refused", "there are too many tokens", {
-        hint: "revoke some: `cairn service token revoke ID`",
+        hint: advice`revoke some: ${call("service token revoke ID", "tokenRevoke", word("id"))}`,
       });
     durableWrite(this.#path, bytes, { mode: 0o600 });
     this.#keep(file);

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import { CairnError, codeOfErrno, throwIfAborted, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, codeOfErrno, throwIfAborted, toCairnError, word } from "../../errors.ts";
 import type { ErrorCode } from "../../errors.ts";
 import { type Arena, bindNative, lastErrno, type NativeFunction, newArena } from "../../native.ts";
 import {
@@ -214,7 +214,7 @@ export function requireSubvolume(fd: number, shown: string): void {
     throw new CairnError("unsupported", `${shown} lies on ${name}, not on btrfs`, { hint: "choose another engine" });
   }
   throw new CairnError("unsupported", `${shown} is a plain directory on btrfs, not a subvolume`, {
-    hint: "`cairn init --engine btrfs-snapshot` makes it one in place",
+    hint: advice`${call("init --engine btrfs-snapshot", "openOrAdopt", word("path"), { engineType: "btrfs-snapshot" })} makes it one in place`,
   });
 }
 

@@ -78,10 +78,7 @@ export function syscallError(
   hint: string | undefined = hintOfErrno(errnoName(-result)),
 ): CairnError {
   const name = errnoName(-result);
-  return new CairnError(codeOfErrno(name), `${doing}: ${name}`, {
-    ...(hint === undefined ? {} : { hint }),
-    details: { errno: name },
-  });
+  return new CairnError(codeOfErrno(name), `${doing}: ${name}`, { hint, details: { errno: name } });
 }
 
 /**

@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, either, type Hint } from "../../errors.ts";
 
 /** A path as Node takes it: text (UTF-8) or raw bytes. */
 export type RawPath = string | Buffer;
@@ -167,6 +167,17 @@ export function shellQuote(word: string): string {
 /** A path in a line that somebody is told to run: nothing that it holds is the shell's, or steers a terminal. */
 export function shellPath(path: string | Uint8Array): string {
   return shellQuote(printablePath(path));
+}
+
+/** A line that releases a folder. A program opens it first. */
+export const releaseLine = (folder: string | Uint8Array): Hint =>
+  opened(folder, `release ${shellPath(folder)}`, call("release"));
+
+export const restoreLine = (folder: string | Uint8Array): Hint =>
+  opened(folder, `-C ${shellPath(folder)} restore latest`, call("restore", "restore", { target: "latest" }));
+
+function opened(folder: string | Uint8Array, command: string, then: Hint): Hint {
+  return either(`cairn ${command}`, advice`${call("open", "open", printablePath(folder))} and ${then}`);
 }
 
 const LISTED = 5;

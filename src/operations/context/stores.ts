@@ -23,7 +23,7 @@ import type {
   RemoveFromContextResult,
 } from "../../contract/context.ts";
 import type { CallOptions } from "../../contract/words.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import type { EmbeddingConfig } from "../../context/embedding.ts";
 
 export async function initContext(folder: string, options: InitContextOptions): Promise<ContextInfo> {
@@ -43,7 +43,7 @@ async function configOf({
   const isTold = model !== undefined || baseUrl !== undefined || dimensions !== undefined;
   if (embedding !== "openai" && isTold)
     throw new CairnError("usage", "a model, address or vector length can only be given for an endpoint", {
-      hint: "choose an endpoint: --embedding openai",
+      hint: advice`choose an endpoint: ${option({ embedding: "openai" })}`,
     });
   if (embedding === "none") return { provider: "none", model: "", dimensions: 0 };
   if (embedding === "embedded" && findModel() === null) throw modelMissing("a store of the embedded model");
@@ -51,7 +51,7 @@ async function configOf({
   if (embedding !== "openai") return EMBEDDED;
   if (model === undefined)
     throw new CairnError("usage", "an endpoint needs the name of a model", {
-      hint: "for example --model text-embedding-3-small",
+      hint: advice`for example ${option({ model: "text-embedding-3-small" })}`,
     });
   const config: EmbeddingConfig = {
     provider: "openai",

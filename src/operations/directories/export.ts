@@ -4,7 +4,7 @@ import { describeContent } from "../../bundle/export-directory/directory.ts";
 import { packTar } from "../../bundle/export-directory/tar.ts";
 import { savedIn } from "../../capture/vm/state.ts";
 import type { ExportPointOptions, ExportPointResult } from "../../contract/export-directory.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
   CONTENT,
@@ -49,7 +49,7 @@ export async function exportPoint(
     const { leftOut } = await restoreTo(workspace, { ...options, point, to: join(stage, CONTENT), paths: null });
     if (leftOut.length > 0)
       throw new CairnError("incomplete", `${plural(leftOut.length, "entry")} of the point could not be written`, {
-        hint: "`cairn restore POINT --to DIR` writes the other entries, and lists those that it could not write",
+        hint: advice`${call("restore POINT --to DIR", "restore", { target: word("target"), to: word("to") })} writes the other entries, and lists those that it could not write`,
       });
     failpoint("export-directory.written");
     const onFile = throttled(options.onProgress);
@@ -98,7 +98,7 @@ export async function exportPoint(
     if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
     if (code === "ENAMETOOLONG")
       throw new CairnError("unsupported", `a path of the point is too long below ${printablePath(directory)}`, {
-        hint: "use `cairn restore POINT --to DIR` or `cairn backup create` for long paths: in an export a path, with its folder, has at most about 4 000 bytes",
+        hint: advice`use ${call("restore POINT --to DIR", "restore", { target: word("target"), to: word("to") })} or ${call("backup create", "createBackup")} for long paths: in an export a path, with its folder, has at most about 4 000 bytes`,
         cause: error,
       });
     throw toCairnError(error, `write ${printablePath(directory)}`);

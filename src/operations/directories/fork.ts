@@ -1,5 +1,4 @@
 import { createEmbeddedStore, storePolynomial } from "../../workspace/store/embedded-store.ts";
-import { storePaths } from "../../workspace/store/store-files.ts";
 import type { ControlPaths } from "../../workspace/place/control-layout.ts";
 import { forkWorkspace } from "../../workspace/new-folder/fork.ts";
 import { recoverPartials } from "../../workspace/new-folder/recover-folders.ts";
@@ -47,8 +46,8 @@ export async function fork(
 /** Its large files are cut as those of the workspace that it comes from. */
 function populateLike({ found }: Workspace): (staged: ControlPaths) => Promise<void> {
   return async (staged) => {
-    const polynomial = await storePolynomial(storePaths(found.control.root));
-    await createEmbeddedStore(storePaths(staged.root), polynomial);
+    const polynomial = await storePolynomial(found.control.root);
+    await createEmbeddedStore(staged.root, polynomial);
   };
 }
 

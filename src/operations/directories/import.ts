@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
 import { unpackTar } from "../../bundle/export-directory/tar.ts";
 import type { ImportDirectoryOptions, ImportDirectoryResult } from "../../contract/export-directory.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { CONTENT, type Envelope } from "../../formats/envelope/envelope.ts";
 import { copyInto } from "../../fs/copy-folder.ts";
@@ -88,7 +88,7 @@ async function bring(
     });
     if (envelope.kind !== "workspace")
       throw new CairnError("usage", `${printablePath(source)} is the export of a machine, not of a workspace`, {
-        hint: "make a machine of it with: `cairn vm clone --from-dir`",
+        hint: advice`make a machine of it with: ${call("vm clone --from-dir", "cloneMachine", word("machines"), word("name"), { fromDirectory: word("fromDirectory") })}`,
       });
     if (envelope.stateDigest === null)
       throw new CairnError(

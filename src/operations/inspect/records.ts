@@ -142,10 +142,7 @@ function stepsOf(bytes: Uint8Array): JsonObject {
     throw new CairnError(
       code === "newer_version" ? code : "damaged",
       `the steps of a restore cannot be read: ${message}`,
-      {
-        ...(hint === undefined ? {} : { hint }),
-        cause: error,
-      },
+      { hint, cause: error },
     );
   }
 }

@@ -4,7 +4,7 @@ import { basename, dirname, join, relative } from "node:path";
 import { sha256 } from "../../crypto/hash.ts";
 import { openMessage } from "../../crypto/seal.ts";
 import { lookIntoRepository } from "../../workspace/store/embedded-store.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call } from "../../errors.ts";
 import { decodeConfig } from "../../formats/restic/config.ts";
 import { decodeIndex } from "../../formats/restic/index-file.ts";
 import { decodeKeyFile } from "../../formats/restic/key-file.ts";
@@ -78,7 +78,9 @@ function inspectSealed(kind: string, file: FileToInspect, repository: Repository
   const sealed = file.read();
   const name = basename(file.path);
   if (kind !== "config" && /^[0-9a-f]{64}$/.test(name) && objectIdOf(sha256(sealed)) !== name) {
-    throw new CairnError("damaged", `${file.path}: its SHA-256 is not its name`, { hint: "run `cairn doctor`" });
+    throw new CairnError("damaged", `${file.path}: its SHA-256 is not its name`, {
+      hint: advice`run ${call("doctor")}`,
+    });
   }
   const plain = openMessage(repository.keys, sealed);
   switch (kind) {

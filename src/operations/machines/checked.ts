@@ -4,7 +4,7 @@ import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
 import { sharedFile } from "../../capture/vm/machine.ts";
 import { readState, reseedsClones } from "../../capture/vm/state.ts";
 import type { CallOptions } from "../../contract/words.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, line, word } from "../../errors.ts";
 import { CONTENT } from "../../formats/envelope/envelope.ts";
 import { type JsonObject, parseJson } from "../../formats/fields.ts";
 import { filesOf, MEMORY, type SavedMachine, SIDECAR } from "../../formats/machine/machine.ts";
@@ -49,7 +49,7 @@ export async function checkedState(
   });
   if (kind !== "vm")
     throw new CairnError("usage", `${printablePath(directory)} is the export of a workspace, not of a machine`, {
-      hint: "make a workspace of it with: cairn clone --from-dir",
+      hint: advice`make a workspace of it with: ${line("clone --from-dir", "importDirectory", word("from"), word("folder"), { isClone: true })}`,
     });
   const content = join(directory, CONTENT);
   const saved = readState(content);

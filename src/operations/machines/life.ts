@@ -21,7 +21,7 @@ import type {
   StopMachineResult,
 } from "../../contract/machines.ts";
 import type { CallOptions } from "../../contract/words.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import { withClient } from "./saved-workspace.ts";
 import type { LibraryHand } from "../hand.ts";
 
@@ -122,11 +122,11 @@ export async function removeMachine(
   const refuse = (machine: Machine): void => {
     if (!force && processIn(machine.live) !== null)
       throw new CairnError("refused", `${name} runs`, {
-        hint: "stop the machine first, or remove it running: --force",
+        hint: advice`stop the machine first, or remove it running: ${option("force")}`,
       });
     if (!deletePoints && existsSync(machine.saved))
       throw new CairnError("refused", `${name} has saved states, which would be removed with it`, {
-        hint: "export the states first, or delete them too: --delete-points",
+        hint: advice`export the states first, or delete them too: ${option("deletePoints")}`,
       });
   };
   refuse(Machine.in(root, name));

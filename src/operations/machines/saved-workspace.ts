@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import type { Machine } from "../../capture/vm/machine.ts";
 import type { Client } from "../../contract/index.ts";
 import type { CallOptions } from "../../contract/words.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, line, word } from "../../errors.ts";
 import type { LibraryHand } from "../hand.ts";
 
 /** Members of a call that are handed on to the calls that it makes. */
@@ -24,7 +24,7 @@ export async function withClient<T>(
 ): Promise<T> {
   if (!existsSync(machine.saved))
     throw new CairnError("not_found", `${machine.name} has no saved state`, {
-      hint: `save one: cairn vm save ${machine.name}`,
+      hint: advice`save one: ${line(`vm save ${machine.name}`, "saveMachine", word("machines"), machine.name)}`,
     });
   const client = await hand.openOrAdopt(machine.saved, { name: "main", ...callOf(options) });
   try {

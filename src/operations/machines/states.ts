@@ -28,7 +28,7 @@ import type {
   SaveMachineResult,
 } from "../../contract/machines.ts";
 import type { CallOptions } from "../../contract/words.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, line, option, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { SavedMachine } from "../../formats/machine/machine.ts";
 import { temporaryName } from "../../fs/durable.ts";
@@ -130,7 +130,7 @@ async function withState<T>(
 function requireTaps({ hardware, hasMemory }: SavedMachine, networks: readonly string[]): void {
   if (!hasMemory || !hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user")) return;
   throw new CairnError("usage", "the saved guest has a tap, so the new machine needs a tap of its own", {
-    hint: "name one for each network device: --nic TAP",
+    hint: advice`name one for each network device: ${option("nics", "--nic TAP")}`,
   });
 }
 
@@ -244,7 +244,7 @@ export async function restoreMachine(
   const { point, fromDirectory, force, signal, onWarning } = options;
   if ((point === undefined) === (fromDirectory === undefined))
     throw new CairnError("usage", "a save point or an export directory is named, and not both", {
-      hint: `to restore the newest save point: cairn vm restore ${name} latest`,
+      hint: advice`to restore the newest save point: ${line(`vm restore ${name} latest`, "restoreMachine", word("machines"), name, { point: "latest" })}`,
     });
   if (force === true && fromDirectory === undefined)
     throw new CairnError("usage", "force is only for an export directory, which can be of another machine");
@@ -256,7 +256,7 @@ export async function restoreMachine(
       if (!record.lineage.includes(id)) {
         if (force !== true)
           throw new CairnError("refused", `the state ${id} is not a state of ${name}`, {
-            hint: "to replace this machine's state with it nevertheless: --force",
+            hint: advice`to replace this machine's state with it nevertheless: ${option("force")}`,
             details: { state_id: id, lineage: record.lineage },
           });
         onWarning?.(`the state of another machine, ${saved.name}, replaces the state of ${name}`);

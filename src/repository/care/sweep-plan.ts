@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, type Hint, option } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
@@ -29,11 +29,11 @@ export interface SweepOptions extends LockCall {
   /** See `BlobSourceOptions`; of trees. */
   onElsewhere?: (pack: string) => void;
   /** Says what to do about content that is needed and damaged. */
-  hint?: string;
+  hint?: Hint;
   /** Ids of snapshots that do not count, because they will be removed. */
   withoutSnapshots?: ReadonlySet<string>;
   /** Says what may be done about snapshots that cannot be read. */
-  unreadableHint?: (files: readonly DamagedFile[]) => string;
+  unreadableHint?: (files: readonly DamagedFile[]) => Hint;
   /** True: a repository with packs and without a snapshot may be emptied. */
   mayBeEmpty?: boolean;
   /** True: a snapshot that is missing counts no more, however short it has been missing. */
@@ -151,7 +151,7 @@ export function refuseEmpty({ location }: Storage, missing: readonly MissingSnap
     "refused",
     `${location} has packs, but no snapshot would be left${before}; nothing was removed`,
     {
-      hint: "check that its folder `snapshots` is complete and that its server lists it; if no snapshot is needed any more, add --allow empty",
+      hint: advice`check that its folder \`snapshots\` is complete and that its server lists it; if no snapshot is needed any more, add ${option({ allow: ["empty"] })}`,
       details: { missing_snapshots: missing.map(({ id }) => id) },
     },
   );
@@ -175,7 +175,7 @@ export function requireReadable(
     "damaged",
     `snapshot ${first.name.slice(0, 8)} cannot be read, so the content that it needs is unknown: ${first.error.message}`,
     {
-      hint: `nothing was freed; ${unreadableHint?.(blocking) ?? "repair or remove the snapshot first"}`,
+      hint: advice`nothing was freed; ${unreadableHint?.(blocking) ?? "repair or remove the snapshot first"}`,
       details: { snapshots: blocking.map(({ name }) => name) },
     },
   );
@@ -442,7 +442,7 @@ function indexIsShort(pack: string): CairnError {
     "damaged",
     `pack ${pack.slice(0, 8)} is in no index and holds content that a missing snapshot needs: index files are missing too`,
     {
-      hint: "nothing was freed; `cairn backup repair index` lists the pack again. If the snapshot was forgotten on another host, use --instant",
+      hint: advice`nothing was freed; ${call("backup repair index", "repair", { what: "index" })} lists the pack again. If the snapshot was forgotten on another host, use ${option("instant")}`,
     },
   );
 }
@@ -450,7 +450,7 @@ function indexIsShort(pack: string): CairnError {
 /** Live bytes again, each blob now counted once, where it is read from. */
 function countLive(
   index: BlobIndex,
-  { live, packs, hint }: { live: LiveSet; packs: Map<string, PackFacts>; hint: string | undefined },
+  { live, packs, hint }: { live: LiveSet; packs: Map<string, PackFacts>; hint: Hint | undefined },
 ): void {
   for (const facts of packs.values()) facts.liveBytes = 0;
   const { table } = index;

@@ -2,7 +2,7 @@ import { append } from "../../append.ts";
 import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { BlobOpener, type MasterKeys } from "../../crypto/seal.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { throwIfRanOut } from "../../fs/linux/errno.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
@@ -371,7 +371,7 @@ function openPackIn(folder: string, pack: string, location: string): number {
 
 function missing(pack: string, cause: unknown, location: string): CairnError {
   return new CairnError("damaged", `pack ${pack.slice(0, 12)} is missing from ${location}`, {
-    hint: "`cairn backup verify` shows which files need the pack",
+    hint: advice`${call("backup verify", "verify")} shows which files need the pack`,
     details: { missing_pack: pack },
     cause,
   });

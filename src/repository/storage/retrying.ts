@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleepFor } from "node:timers/promises";
 import { sha256 } from "../../crypto/hash.ts";
-import { CairnError, reworded } from "../../errors.ts";
+import { advice, adviceOf, CairnError, call, type Hint, reworded } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import {
   type ByteRange,
@@ -49,14 +49,13 @@ interface Grace {
 }
 
 /** Commands that tell whether a file of a kind is there. */
-const TELLS: Readonly<Record<FileKind, string>> = {
-  config: "run `cairn backup list` to see whether there is a repository; if not, create it again",
-  keys: "run `cairn backup key list` to see which keys there are",
-  locks: "a lock that was left expires by itself; `cairn backup unlock` removes it at once",
-  snapshots: "run `cairn backup list` to see which snapshots there are",
-  index:
-    "run the command again: content that is already stored is used; `cairn backup verify` shows whether the index is whole",
-  data: "run `cairn backup verify` to see whether the pack is there",
+const TELLS: Readonly<Record<FileKind, Hint>> = {
+  config: advice`run ${call("backup list", "list")} to see whether there is a repository; if not, create it again`,
+  keys: advice`run ${call("backup key list", "keys")} to see which keys there are`,
+  locks: advice`a lock that was left expires by itself; ${call("backup unlock", "unlock")} removes it at once`,
+  snapshots: advice`run ${call("backup list", "list")} to see which snapshots there are`,
+  index: advice`run the command again: content that is already stored is used; ${call("backup verify", "verify")} shows whether the index is whole`,
+  data: advice`run ${call("backup verify", "verify")} to see whether the pack is there`,
 };
 
 /** Looks whether a failed call did its work all the same, before the call is made again. */
@@ -293,7 +292,8 @@ function otherwiseEachTime(what: string): CairnError {
 function givenUp(error: CairnError, attempts: number, spentMs: number): CairnError {
   if (attempts === 1) return error;
   const message = `${error.message} (given up after ${attempts} attempts in ${Math.round(spentMs / 1000)} s)`;
-  const hint = error.hint ?? "check whether the server is up and the address is right; the command can be repeated";
+  const hint =
+    adviceOf(error) ?? "check whether the server is up and the address is right; the command can be repeated";
   return reworded(error, { message, hint });
 }
 

@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call } from "../../errors.ts";
 
 /** The kinds of files of a repository; all but `config` are named by the SHA-256 of their bytes. */
 export type FileKind = "config" | "keys" | "locks" | "snapshots" | "index" | "data";
@@ -30,7 +30,7 @@ export function labelOfAll(kind: FileKind): string {
 
 /** A repository that is there lacks a folder: were it taken for an empty one, a prune would remove what it led to. */
 export function missingFolder(kind: FileKind, listing = ""): CairnError {
-  const rebuild = "make the folder and run `cairn backup repair index`, which rebuilds the index from the packs";
+  const rebuild = advice`make the folder and run ${call("backup repair index", "repair", { what: "index" })}, which rebuilds the index from the packs`;
   return new CairnError("damaged", `${listing}the repository has no folder ${kind}`, {
     hint:
       kind === "index"

@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 import type { BlobType } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { type Arena, newArena } from "../../native.ts";
@@ -189,7 +189,7 @@ export class BlobMover {
       "damaged",
       `${place.type} blob ${blob.slice(0, 12)} at ${place.offset} of pack ${pack.slice(0, 12)} is damaged: ${reason}`,
       {
-        hint: "nothing damaged is passed on; verify the source: `cairn verify` for a workspace, `cairn backup verify` for a repository",
+        hint: advice`nothing damaged is passed on; verify the source: ${call("verify")} for a workspace, ${call("backup verify", "verify")} for a repository`,
         details: { blob, pack, offset: place.offset, reason },
       },
     );

@@ -1,4 +1,4 @@
-import { type CairnError, reworded, toCairnError } from "../../errors.ts";
+import { adviceOf, type CairnError, reworded, toCairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../index/blob-index.ts";
@@ -93,7 +93,7 @@ function told(error: CairnError, files: readonly (string | undefined)[]): CairnE
   const first = JSON.stringify(displayPath(Buffer.from(known[0]!, "latin1")).path);
   const others = files.length > 1 ? ` and more content of ${files.length} packs` : "";
   const again = "nothing was put in place; run the command again: content that has arrived is not fetched again";
-  const hint = error.hint ?? (error.retryable ? again : undefined);
+  const hint = adviceOf(error) ?? (error.retryable ? again : undefined);
   return reworded(error, { message: `${error.message}; content of ${first}${others} was not fetched`, hint });
 }
 

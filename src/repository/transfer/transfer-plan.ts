@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { TreeCursor } from "../../formats/restic/tree-cursor.ts";
 import { decodeTree, type TreeNodes } from "../../formats/restic/tree.ts";
@@ -204,7 +204,7 @@ class TransferWalk {
     const id = objectIdOf(bytes.subarray(at, at + 32));
     const where = tree === null ? "" : `, which tree ${objectIdOf(tree).slice(0, 12)} names`;
     throw new CairnError("damaged", `the source has no ${blobTypeName(type)} blob ${id.slice(0, 12)}${where}`, {
-      hint: "nothing was recorded in the target; verify the source: `cairn verify` for a workspace, `cairn backup verify` for a repository",
+      hint: advice`nothing was recorded in the target; verify the source: ${call("verify")} for a workspace, ${call("backup verify", "verify")} for a repository`,
       details: { blob: id },
     });
   }
@@ -236,7 +236,7 @@ class TransferWalk {
 function lost({ table }: BlobIndex, entry: number): CairnError {
   const pack = objectIdOf(table.packId(table.packOf[entry]!));
   return new CairnError("damaged", `pack ${pack.slice(0, 12)} is missing or truncated`, {
-    hint: "`cairn backup verify` shows which files need the pack",
+    hint: advice`${call("backup verify", "verify")} shows which files need the pack`,
     details: { missing_pack: pack },
   });
 }

@@ -1,10 +1,11 @@
 import { append } from "../../append.ts";
-import { CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
+import { CairnError, type Hint, tellsOfDamage, toCairnError } from "../../errors.ts";
 import { plural } from "../../formats/sizes.ts";
 import { TreeReferences } from "../../formats/restic/tree-references.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
-import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "../index/blob-index.ts";
+import type { BlobIndex } from "../index/blob-index.ts";
+import { DATA_BLOB, TREE_BLOB } from "../index/blob-table.ts";
 import { EntrySet } from "../index/entry-set.ts";
 
 /**
@@ -180,7 +181,7 @@ export function requireComplete(
   {
     hint = "nothing was freed; repair the repository first",
     mayLackData = false,
-  }: { hint?: string; mayLackData?: boolean | undefined } = {},
+  }: { hint?: Hint; mayLackData?: boolean | undefined } = {},
 ): void {
   const first = mayLackData ? live.untraced : live.problems[0];
   if (first === undefined) return;

@@ -1,5 +1,5 @@
 import { sha256 } from "../../crypto/hash.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import { decodeTree, encodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
@@ -142,7 +142,7 @@ export class TreeMender {
       const known = toCairnError(error);
       if (known.code !== "damaged") throw known;
       throw new CairnError("damaged", `a tree cannot be read: ${known.message}`, {
-        hint: "run `cairn backup repair packs` first: it saves the readable content, and lists what is lost",
+        hint: advice`run ${call("backup repair packs", "repair", { what: "packs" })} first: it saves the readable content, and lists what is lost`,
         cause: error,
       });
     }

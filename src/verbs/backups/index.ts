@@ -1,4 +1,4 @@
 /** Verbs between a workspace and a repository. */
+export { backupRepository, setBackupRepository } from "./backup-repository.ts";
 export { createBackup } from "./create-backup.ts";
 export { restoreBackup } from "./restore-backup.ts";
-export { backupRepository, setBackupRepository } from "./backup-repository.ts";

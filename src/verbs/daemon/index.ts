@@ -1,10 +1,10 @@
 /** Calls of a daemon about itself. */
-export { daemon } from "./status.ts";
 export { at } from "./at.ts";
+export { freezeBegin, freezeEnd, freezeOffer, frozen } from "./freeze.ts";
+export { list } from "./list.ts";
+export { recover } from "./recover.ts";
 export { register } from "./register.ts";
 export { release } from "./release.ts";
-export { recover } from "./recover.ts";
-export { list } from "./list.ts";
-export { reload, reconcile } from "./reload.ts";
+export { reconcile, reload } from "./reload.ts";
+export { daemon } from "./status.ts";
 export { tokenCreate, tokenList, tokenRevoke } from "./tokens.ts";
-export { freezeOffer, freezeBegin, frozen, freezeEnd } from "./freeze.ts";

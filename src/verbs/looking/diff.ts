@@ -36,7 +36,6 @@ export const diff = workspaceVerb({
   looks: true,
   agents: ["paths"],
   seals: true,
-  reads: true,
   tool,
   run: async ({ workspace }, a, b, options) =>
     (await import("../../operations/diff.ts")).diff(workspace, a, b ?? null, options),

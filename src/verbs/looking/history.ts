@@ -37,7 +37,6 @@ export const history = workspaceVerb({
   by: "writers",
   looks: true,
   agents: ["grep", "tag", "since", "until", "path", "all", "skip", "changes"],
-  reads: true,
   tool,
   run: async ({ workspace }, _name, limit, options) =>
     (await import("../../operations/history.ts")).history(workspace, limit ?? 0, options),

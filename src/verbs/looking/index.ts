@@ -1,13 +1,13 @@
 /** Verbs that look at a workspace and its save points. */
-export { workspacePath } from "./workspace-path.ts";
+export { diffDatabase } from "./diff-database.ts";
+export { diff } from "./diff.ts";
 export { historyDays } from "./history-days.ts";
 export { history } from "./history.ts";
-export { why } from "./why.ts";
-export { latestSavePoint, hasSavePoints } from "./latest-save-point.ts";
-export { resolve, shortIds } from "./resolve.ts";
-export { status } from "./status.ts";
-export { diff } from "./diff.ts";
-export { diffDatabase } from "./diff-database.ts";
-export { show } from "./show.ts";
-export { walk } from "./walk.ts";
+export { hasSavePoints, latestSavePoint } from "./latest-save-point.ts";
 export { read } from "./read.ts";
+export { resolve, shortIds } from "./resolve.ts";
+export { show } from "./show.ts";
+export { status } from "./status.ts";
+export { walk } from "./walk.ts";
+export { why } from "./why.ts";
+export { workspacePath } from "./workspace-path.ts";

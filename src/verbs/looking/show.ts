@@ -67,7 +67,6 @@ export const show = workspaceVerb({
   looks: true,
   agents: ["limit", "skip", "sort", "reverse"],
   seals: true,
-  reads: true,
   tool,
   run: async ({ workspace }, target, path, options) =>
     (await import("../../operations/show.ts")).show(workspace, target, path ?? "", options),

@@ -29,7 +29,6 @@ export const status = workspaceVerb({
   looks: true,
   agents: [],
   seals: true,
-  reads: true,
   addsWatched: true,
   tool,
   run: async ({ workspace, unsealed }, options) => {

@@ -31,7 +31,6 @@ export const why = workspaceVerb({
   looks: true,
   agents: ["limit"],
   seals: true,
-  reads: true,
   tool,
   run: async ({ workspace }, path, options) =>
     (await import("../../operations/history.ts")).why(workspace, path, options),

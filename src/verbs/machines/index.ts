@@ -1,11 +1,11 @@
 /** Verbs of virtual machines, which lie in one folder by their names. */
+export { cloneMachine } from "./clone-machine.ts";
 export { createMachine } from "./create-machine.ts";
+export { exportMachine } from "./export-machine.ts";
+export { inspectMachine } from "./inspect-machine.ts";
+export { listMachines } from "./list-machines.ts";
+export { removeMachine } from "./remove-machine.ts";
+export { restoreMachine } from "./restore-machine.ts";
+export { saveMachine } from "./save-machine.ts";
 export { startMachine } from "./start-machine.ts";
 export { stopMachine } from "./stop-machine.ts";
-export { listMachines } from "./list-machines.ts";
-export { inspectMachine } from "./inspect-machine.ts";
-export { removeMachine } from "./remove-machine.ts";
-export { saveMachine } from "./save-machine.ts";
-export { exportMachine } from "./export-machine.ts";
-export { cloneMachine } from "./clone-machine.ts";
-export { restoreMachine } from "./restore-machine.ts";

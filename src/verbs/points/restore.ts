@@ -52,7 +52,6 @@ export const planRestore = workspaceVerb({
   looks: true,
   agents: ["target", "paths", "keepPresent", "cause"],
   seals: true,
-  reads: true,
   opensPaths: throughSqlite,
   run: async ({ workspace }, options) =>
     (await import("../../operations/restore-plan.ts")).planRestore(workspace, options),

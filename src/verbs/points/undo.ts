@@ -42,7 +42,6 @@ export const planUndo = workspaceVerb({
   looks: true,
   agents: [],
   seals: true,
-  reads: true,
   run: async ({ workspace }, options) =>
     (await import("../../operations/restore-plan.ts")).planUndo(workspace, options),
 });

@@ -7,14 +7,11 @@ import { type ClonedTree, cloneSettled, whyNotWhole } from "../../clones/clone-s
 import { removeHeldTree } from "../../clones/remove-held.ts";
 import { changedAfter, findObstacles } from "../../clones/walk-entries.ts";
 import type { GuardName } from "../../contract/words.ts";
-import { CairnError, hintOfErrno, throwIfAborted, toCairnError } from "../../errors.ts";
+import { advice, CairnError, type Hint, hintOfErrno, option, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Recovery } from "../../formats/records/control.ts";
-import { decodeOriginal } from "../../formats/restic/original.ts";
-import { rawPath } from "../../formats/records/record.ts";
 import { commitFileSystem, isSubvolume, makeSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
-import { durableRemove } from "../../fs/durable.ts";
-import { exchangePlaces, nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
+import { exchangePlaces, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { attributesOf } from "../../fs/linux/own-attributes.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 import { joinRaw, listedNames, printablePath } from "../../fs/paths/safe-path.ts";
@@ -27,14 +24,14 @@ import {
   removeIntentLink,
   writeIntentLink,
 } from "../points/journals.ts";
-import { ownerBesidesUs } from "../place/owners.ts";
-import { readControl, readRecord, recordFolder, writeControl } from "../place/control-directory.ts";
+import { readControl, recordFolder, writeControl } from "../place/control-directory.ts";
 import { diffTrees } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { probeNewSubvolume } from "../../clones/probe.ts";
+import { ENGINES, probeNewSubvolume } from "../../clones/probe.ts";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { boundSockets, findHolders, mountedElsewhere, swapFiles, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
+import { conversionEnded, endOfOriginal, ORIGINAL_PREFIX, originalStays } from "./originals.ts";
 import { checkSpace } from "../place/guards.ts";
 import { controlDirectoriesInside } from "../place/registry.ts";
 
@@ -63,9 +60,6 @@ export interface Converted {
   bytes: number;
 }
 
-const PREFIX = ".cairn-original-";
-const ORIGINAL_NAME = /^\.cairn-original-[0-9a-f]{16}$/;
-
 function writeIntent(journal: string, { name, uuid, since, made }: ConvertIntent): void {
   writeIntentLink(journal, CONVERT_JOURNAL, ["cairn.convert.1", name, uuid, since, made]);
 }
@@ -87,7 +81,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput, t
   const { root, found } = workspace;
   const { journal } = found.paths;
   await requireConvertible(root, { place: found.control.root, allow: input.allow, signal: input.signal, to });
-  const name = `${PREFIX}${randomBytes(8).toString("hex")}`;
+  const name = `${ORIGINAL_PREFIX}${randomBytes(8).toString("hex")}`;
   const aside = joinRaw(parentOf(root), name);
   let intent: ConvertIntent = { name, uuid: NOT_MADE, since: 0n, made: 0n };
   writeIntent(journal, intent);
@@ -297,62 +291,14 @@ export async function recoverConversion(workspace: Workspace): Promise<Recovery 
   if (isExchanged && (!isThere(aside) || (await changedInOriginal(aside, intent)) === null)) {
     await recordConverted(workspace);
     const detail = "the folder's conversion was interrupted and has been finished";
-    return done("completed", isThere(aside) ? `${detail}; ${staysIn(aside)}` : detail);
+    return conversionEnded("completed", isThere(aside) ? `${detail}; ${originalStays(aside)}` : detail);
   }
   const kept = isExchanged ? await exchangeBack(workspace, intent) : await takeBack(workspace, intent);
   const detail = "the folder's conversion was interrupted and has been taken back";
-  return done(
+  return conversionEnded(
     "rolled_back",
     kept === null ? detail : `${detail}; ${printablePath(kept)} was written to and is not removed`,
   );
-}
-
-/**
- * Ends what an earlier build has recorded of an original, which it removed with the save after the conversion: its removal is
- * finished where it had begun; else the original stays beside. Null where nothing, or something of another user's, is recorded.
- */
-async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Recovery | null> {
-  if (!fs.existsSync(paths.original) || ownerBesidesUs(paths.original) !== null) return null;
-  let detail = "the original folder, from before the conversion, was removed";
-  try {
-    const file = readRecord(paths.original, decodeOriginal);
-    const recorded = file === null ? root : Buffer.from(rawPath(file));
-    // Both may have been moved together since. Whoever may write the record does not choose what is removed.
-    const place = [recorded, joinRaw(parentOf(root), nameOf(recorded))].find((each) => {
-      const facts = fs.lstatSync(each, { bigint: true, throwIfNoEntry: false });
-      const isOriginal = ORIGINAL_NAME.test(nameOf(each).toString("latin1"));
-      return isOriginal && facts?.isDirectory() === true && facts.ino.toString() === file?.inode;
-    });
-    if (place !== undefined && file?.going === true) await removeHeldTree(place);
-    else if (place !== undefined) detail = staysIn(place);
-  } catch (error) {
-    detail = `the original folder, from before the conversion, may still lie beside the folder: ${toCairnError(error).message}`;
-  }
-  durableRemove(paths.original);
-  return done("completed", detail);
-}
-
-/** The folders beside this one that conversions have left, of whichever folders there; not the copy of one that is under way. */
-export function originalsBeside({ root, found }: Workspace): Buffer[] {
-  let copy: string | undefined;
-  try {
-    copy = readConvertIntent(found.paths.journal)?.name;
-  } catch {
-    // Its finding says what is wrong with it.
-  }
-  return originalsIn(parentOf(root)).filter((place) => nameOf(place).toString("latin1") !== copy);
-}
-
-/** The folders in this one that conversions and moves onto an image have left, also unfinished ones; none if it cannot be read. */
-export function originalsIn(folder: Buffer): Buffer[] {
-  try {
-    const names = fs.readdirSync(folder, { withFileTypes: true });
-    return names
-      .filter((each) => each.isDirectory() && ORIGINAL_NAME.test(each.name))
-      .map(({ name }) => joinRaw(folder, name));
-  } catch {
-    return [];
-  }
 }
 
 /**
@@ -366,14 +312,6 @@ export function moveConversion(journal: string, from: Buffer, to: Buffer): void 
   } catch {
     // Nothing lies there (any more), it cannot be brought, or recovery will say what is wrong with the journal.
   }
-}
-
-function done(outcome: Recovery["outcome"], detail: string): Recovery {
-  return { operation: "convert", outcome, detail, kept: [] };
-}
-
-function staysIn(original: Buffer): string {
-  return `the original folder stays in ${printablePath(original)}; remove it when you no longer need it`;
 }
 
 function isThere(place: Buffer): boolean {
@@ -415,7 +353,7 @@ export async function requireConvertible(folder: Buffer, checks: ConvertChecks):
   const answer = to === "plain" ? null : await probeNewSubvolume({ folder, place, signal });
   if (answer !== null)
     throw new CairnError("unsupported", `${shown(folder)} cannot be kept as btrfs snapshots: ${answer.reason}`, {
-      hint: answer.hint ?? "use another engine: `cairn engine show` lists the engines that work there",
+      hint: answer.hint ?? advice`use another engine: ${ENGINES}`,
     });
   requireNoHolders(folder, checks.allow);
   const { subvolumes, fixed } = await findObstacles(folder, checks.signal);
@@ -463,7 +401,7 @@ function requirePlace(folder: Buffer): void {
   const [control] = controlDirectoriesInside(folder);
   if (control !== undefined)
     throw refusal(folder, `the control directory ${control} lies inside`, {
-      hint: "keep the points outside the folder: --control-dir",
+      hint: advice`keep the points outside the folder: ${option("controlDirectory")}`,
     });
   const [staging] = fs.readdirSync(folder).filter((name) => STAGING_NAME.test(name));
   if (staging !== undefined)
@@ -515,7 +453,7 @@ export function requireNoHolders(folder: Buffer, allow: readonly GuardName[] | u
   if (unknown.length === 0 || allow?.includes("holders") === true) return;
   const why = unknown.map((each) => WHY_UNKNOWN[each]).join("; ");
   throw refusal(folder, `Cairn cannot find out if a process has files of the folder open: ${why}`, {
-    hint: "if you know that no process uses the folder, go on with --allow holders",
+    hint: advice`if you know that no process uses the folder, go on with ${option({ allow: ["holders"] })}`,
     details: { guard: "holders" },
   });
 }
@@ -523,7 +461,7 @@ export function requireNoHolders(folder: Buffer, allow: readonly GuardName[] | u
 function refusal(
   folder: Buffer,
   reason: string,
-  options: { hint: string; details?: Record<string, unknown> },
+  options: { hint: Hint; details?: Record<string, unknown> },
 ): CairnError {
   return new CairnError("refused", `${shown(folder)} is not converted: ${reason}`, options);
 }

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import type { StoreFinding } from "../store/store-care.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, toCairnError, worded } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { loadStatCache } from "../../archive/cache/stat-cache.ts";
@@ -10,7 +10,7 @@ import { FOLDER_KINDS } from "../../repository/storage/storage.ts";
 import { controlWarnings } from "../place/adopt.ts";
 import { whyUnmounted } from "../place/mounted.ts";
 import { isFolderThere, listLeases, listWorkspaces, recordFolder } from "../place/control-directory.ts";
-import { originalsBeside } from "./convert.ts";
+import { originalsBeside } from "./originals.ts";
 import { statCachePath, workspacePaths } from "../place/control-layout.ts";
 import { isOtherFolder, workspaceAt } from "../place/find-workspace.ts";
 import { waysBack } from "../open/missing-folder.ts";
@@ -152,8 +152,8 @@ function* folderFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { found } = workspace;
   const shown = printablePath(found.folder);
   const unmounted = whyUnmounted(found);
-  if (!isFolderThere(found.folder))
-    yield { kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${waysBack(found)}` };
+  const back = isFolderThere(found.folder) ? null : worded(waysBack(found));
+  if (back !== null) yield { kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${back}` };
   else if (unmounted !== null) yield { kind: "folder", severity: "warning", detail: `${unmounted}: mount the disk` };
   else if (isOtherFolder(found))
     yield {

@@ -6,7 +6,6 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { EmbeddedStore } from "../store/embedded-store.ts";
-import { storePaths } from "../store/store-files.ts";
 import { rightsCount, runWithoutCapabilities } from "../store/testing-rights.ts";
 import { CairnError } from "../../errors.ts";
 import { acquireLock } from "../../fs/lock.ts";
@@ -63,7 +62,7 @@ function overwrite(file: string, bytes: string | Uint8Array): void {
 }
 
 async function placeOf({ control }: Scene, content: string): Promise<{ file: string; offset: number }> {
-  const store = await EmbeddedStore.open(storePaths(control));
+  const store = await EmbeddedStore.open(control);
   const place = store.index.place(store.index.lookup(createHash("sha256").update(content).digest(), 0));
   store.close();
   return { file: store.storage.localPath("data", objectIdOf(place.pack)), offset: place.offset };

@@ -2,7 +2,7 @@ import { existsSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { CallOptions } from "../../contract/words.ts";
 import type { ReleaseOptions, ReleaseResult } from "../../contract/care.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, line, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { durableRemove, fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
@@ -88,7 +88,7 @@ function requireIdle({ control, workspace }: FoundWorkspace): void {
   const views = listLeases(control).filter(({ workspace_id }) => workspace_id === workspace.id).length;
   if (views > 0) {
     const open = views === 1 ? "a view of its points is open" : `${views} views of its points are open`;
-    throw new CairnError("busy", open, { hint: "close them first: cairn view --list" });
+    throw new CairnError("busy", open, { hint: advice`close them first: ${line("view --list", "listViews")}` });
   }
   const { partials, problems } = listPartials(control);
   if (problems[0] !== undefined) throw problems[0];
@@ -238,8 +238,8 @@ export async function forget(path: string, options: CallOptions): Promise<boolea
   const isInterrupted = kept.workspace !== null && isReleased(kept.workspace);
   throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control.root}`, {
     hint: isInterrupted
-      ? `run \`cairn init ${shellPath(folder)}\`, then release the folder again: an earlier release was interrupted`
-      : "use cairn release",
+      ? advice`run ${call(`init ${shellPath(folder)}`, "openOrAdopt", printablePath(folder))}, then release the folder again: an earlier release was interrupted`
+      : advice`use ${line("release")}`,
   });
 }
 

@@ -1,10 +1,10 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import type { CallOptions } from "../../contract/words.ts";
 import type { RelocateOptions, RelocateResult } from "../../contract/care.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, line, option } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock } from "../../fs/lock.ts";
-import { joinRaw, printablePath, shellPath } from "../../fs/paths/safe-path.ts";
+import { joinRaw, printablePath, releaseLine } from "../../fs/paths/safe-path.ts";
 import { listWorkspaces, type PlacedWorkspace, readControl } from "../place/control-directory.ts";
 import { controlPaths, MAIN_WORKSPACE } from "../place/control-layout.ts";
 import { moveConversion } from "./convert.ts";
@@ -92,7 +92,7 @@ function foldersOf(request: RelocateRequest): { from: Buffer; to: Buffer } {
 
 function nothingKept(from: Buffer): CairnError {
   return new CairnError("not_found", `no workspace was at ${printablePath(from)}`, {
-    hint: "`cairn workspaces` lists all workspaces",
+    hint: advice`${call("workspaces", "listWorkspaces")} lists all workspaces`,
   });
 }
 
@@ -106,7 +106,7 @@ function workspaceOnceAt(folder: Buffer): Kept | null {
         "not_found",
         `${printablePath(folder)} has its save points in ${control.root}, which is missing`,
         {
-          hint: `mount or restore the folder with the save points first; if you moved it: ${movedControlLine(folder, "NEW")}`,
+          hint: advice`mount or restore the folder with the save points first; if you moved it: ${movedControlLine(folder, "NEW")}`,
         },
       );
     }
@@ -152,7 +152,7 @@ function workspaceKeptIn(root: string, folder: Buffer): Kept | null {
   const known = registration === null ? root : controlOf(registration);
   if (!realPathOf(known).equals(realPathOf(root)) && readControl(controlPaths(known)) !== null) {
     throw new CairnError("conflict", `${printablePath(folder)} has its save points in ${known}, which still exists`, {
-      hint: "leave out --control-dir; or release the folder first: `cairn release`",
+      hint: advice`leave out ${option("controlDirectory")}; or release the folder first: ${call("release")}`,
     });
   }
   const workspace = workspaceOnceOf(control, folder);
@@ -169,7 +169,7 @@ async function relocateTo(
   if (there !== null && !isUnused(there)) throw keptAlready(there);
   if (!from.equals(to) && isStillThere(kept.workspace, from)) {
     throw new CairnError("conflict", `${printablePath(from)} is still there`, {
-      hint: "move the folder first; to make a second workspace from it: cairn fork",
+      hint: advice`move the folder first; to make a second workspace from it: ${line("fork")}`,
     });
   }
   checkLocation(to, { control: kept.control.root, allow: options.allow });
@@ -180,7 +180,7 @@ async function relocateTo(
     throw new CairnError(
       "conflict",
       `${printablePath(to)} is not the folder that was the workspace at ${printablePath(from)}`,
-      { hint: "name the folder that was moved; to make this folder a workspace of its own: cairn save" },
+      { hint: advice`name the folder that was moved; to make this folder a workspace of its own: ${line("save")}` },
     );
   }
   if (there !== null) await releaseUnused(parts, there, options);
@@ -198,7 +198,7 @@ function isUnused({ paths, controlFile }: FoundWorkspace): boolean {
 
 function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
   return new CairnError("conflict", `${printablePath(folder)} is the workspace ${workspace.name} already`, {
-    hint: `release that workspace first, then relocate: cairn release ${shellPath(folder)}`,
+    hint: advice`release that workspace first, then relocate: ${releaseLine(folder)}`,
   });
 }
 

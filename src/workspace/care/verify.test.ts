@@ -5,7 +5,6 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { type TestFolder, testFolder } from "../../operations/testing-folder.ts";
 import { EmbeddedStore } from "../store/embedded-store.ts";
-import { storePaths } from "../store/store-files.ts";
 import { type ObjectId, objectIdOf } from "../../ids.ts";
 import { decodeDescriptorFile, encodeDescriptorFile } from "../points/point-files.ts";
 
@@ -20,7 +19,7 @@ async function saved(t: TestContext): Promise<TestFolder & { ids: string[] }> {
 }
 
 async function flipContent({ client }: TestFolder, content: string): Promise<void> {
-  const store = await EmbeddedStore.open(storePaths(client.controlDirectory));
+  const store = await EmbeddedStore.open(client.controlDirectory);
   const place = store.index.place(store.index.lookup(createHash("sha256").update(content).digest(), 0));
   const file = store.storage.localPath("data", objectIdOf(place.pack));
   store.close();

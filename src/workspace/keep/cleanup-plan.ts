@@ -3,7 +3,7 @@ import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { PointContent } from "../store/engine.ts";
 import { heldBytes, type KeptContent } from "../store/held-bytes.ts";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { advice, CairnError, call, type Hint, line, throwIfAborted } from "../../errors.ts";
 import { type CleanupPlanFile, decodeCleanupPlan, encodeCleanupPlan } from "../../formats/records/cleanup.ts";
 import type { RetentionRules } from "../../formats/records/policy.ts";
 import { durableMkdir, durableRemove } from "../../fs/durable.ts";
@@ -162,10 +162,10 @@ function keepYoung(points: readonly Point[], decisions: readonly RetentionDecisi
   }
 }
 
-const WAY_OUT: Partial<Record<Protection, string>> = {
-  pinned: "remove the pin first: cairn unpin",
+const WAY_OUT: Partial<Record<Protection, Hint>> = {
+  pinned: advice`remove the pin first: ${line("unpin")}`,
   head: "save again first, so that a newer point is head",
-  view: "close the view first: cairn view --list",
+  view: advice`close the view first: ${line("view --list", "listViews")}`,
 };
 
 function decideOnly(
@@ -261,7 +261,7 @@ export async function bytesOf(workspace: Workspace, drop: readonly Point[], call
 function planPath(control: ControlPaths, id: string): string {
   if (!PLAN_ID.test(id))
     throw new CairnError("invalid_id", `not a cleanup plan: ${JSON.stringify(id.slice(0, 40))}`, {
-      hint: "make one with `cairn cleanup --plan`",
+      hint: advice`make one with ${call("cleanup --plan", "previewCleanup")}`,
     });
   return join(control.plans, `${id}.json`);
 }
@@ -279,14 +279,14 @@ export function storePlan(control: ControlPaths, plan: CleanupPlanFile): void {
 
 /** Throws `not_found` for a plan that ran already or never was, `damaged`, `newer_version`. */
 export function loadPlan(control: ControlPaths, id: string): CleanupPlanFile {
-  const hint = "make a new plan with `cairn cleanup --plan`";
+  const hint = advice`make a new plan with ${call("cleanup --plan", "previewCleanup")}`;
   const plan = readRecord(planPath(control, id), decodeCleanupPlan, { maxBytes: MAX_PLAN_BYTES, hint });
   if (plan !== null) return plan;
   throw new CairnError(
     "not_found",
     `there is no cleanup plan ${id}: it has run already, or it is more than a week old`,
     {
-      hint: "make a new one with `cairn cleanup --plan`",
+      hint: advice`make a new one with ${call("cleanup --plan", "previewCleanup")}`,
     },
   );
 }
@@ -307,7 +307,7 @@ export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): Point
   return plan.drop.map(({ id, checksum }) => {
     const stale = (why: string): CairnError =>
       new CairnError("stale_plan", `the plan ${plan.plan_id} is out of date: ${id.slice(0, 8)} ${why}`, {
-        hint: "make a new one with `cairn cleanup --plan`",
+        hint: advice`make a new one with ${call("cleanup --plan", "previewCleanup")}`,
       });
     const point = present.get(id);
     if (point === undefined) throw stale("is gone");

@@ -1,9 +1,9 @@
 import fs from "node:fs";
 import { basename, dirname } from "node:path";
 import type { PointContent } from "../store/engine.ts";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { advice, CairnError, option, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
+import { printablePath, releaseLine, restoreLine } from "../../fs/paths/safe-path.ts";
 import { type ControlId, newControlId, newSavePointId, newWorkspaceId, type WorkspaceId } from "../../ids.ts";
 import { chooseControlDirectory, type ChosenControl, lockPlace, plainName } from "../place/adopt.ts";
 import {
@@ -118,7 +118,7 @@ function refuseKept(target: Buffer): void {
     "already_exists",
     `${printablePath(target)} already is the workspace ${kept.workspace.name}, though its folder is empty or missing`,
     {
-      hint: `restore it with: cairn -C ${shellPath(target)} restore latest; or forget it with: cairn release ${shellPath(target)}`,
+      hint: advice`restore it with: ${restoreLine(target)}; or forget it with: ${releaseLine(target)}`,
     },
   );
 }
@@ -127,7 +127,7 @@ function checkName(control: ControlPaths, name: string): void {
   checkWorkspaceName(name);
   if (fs.existsSync(workspacePaths(control, name).root))
     throw new CairnError("already_exists", `there already is a workspace called ${JSON.stringify(name)}`, {
-      hint: "choose another --name",
+      hint: advice`choose another ${option("name")}`,
     });
 }
 

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
+import { CairnError, cannotBeWritten, type Hint, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { encodePartial, type PartialFile } from "../../formats/records/partial.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
@@ -28,7 +28,7 @@ import { type DeadPartial, PARTIAL_PREFIX } from "../place/partials.ts";
 export function requireFree(
   target: Buffer,
   besides: readonly DeadPartial[] = [],
-  hint = "name a folder that is absent or empty",
+  hint: Hint = "name a folder that is absent or empty",
 ): void {
   const facts = fs.lstatSync(target, { throwIfNoEntry: false });
   if (facts === undefined || (facts.isDirectory() && isFree(target, besides))) return;

@@ -4,7 +4,7 @@ import { exactNode, firstOfGroup, type LosslessByPath } from "../../archive/writ
 import { NodeWriter, protectionOf } from "../../archive/write/node-writer.ts";
 import { databasesAmong, holdOrRefuse, logsBeside } from "../../capture/sqlite/quiet-database.ts";
 import type { Overwrite } from "../../contract/snapshots.ts";
-import { toCairnError } from "../../errors.ts";
+import { advice, call, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type NodeType, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
@@ -65,8 +65,7 @@ const MOUNTED = "another file system is mounted there, and its content stays unc
 const BESIDE_LOG =
   "a SQLite log beside it would damage the restored database: move the log away, then restore the database again";
 const BESIDE_DATABASE = "it is a SQLite log, and would damage the database beside it, which is not replaced";
-const IN_USE =
-  "end the programs that use the database, or restore into another folder and use `cairn database restore --through-sqlite`";
+const IN_USE = advice`end the programs that use the database, or restore into another folder and use ${call("database restore --through-sqlite", "restoreDatabase", word("image"), { throughSqlite: true })}`;
 const IS_DIRECTORY = "there is a directory at its path";
 const IS_NONE = "there is no directory at its path, so nothing below it is restored";
 

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { join } from "node:path";
-import { CairnError } from "../../errors.ts";
+import { CairnError, see } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { ViewFile } from "../../formats/records/view.ts";
 import { durableMkdir } from "../../fs/durable.ts";
@@ -84,7 +84,7 @@ export function closeView(workspace: Workspace, id: string): ViewFile {
   leasePath(control, id);
   const lease = listLeases(control).find(({ view_id }) => view_id === id);
   if (lease === undefined)
-    throw new CairnError("not_found", `no view ${id} is open here`, { hint: "see `cairn view --list`" });
+    throw new CairnError("not_found", `no view ${id} is open here`, { hint: see("view --list", "listViews") });
   const folder = Buffer.from(join(control.views, id));
   const closing = NewFolder.beginClosing(control, "view", folder);
   try {

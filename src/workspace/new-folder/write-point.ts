@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { beyondNodes } from "../store/beyond-nodes.ts";
 import type { GuardName } from "../../contract/words.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option, see, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushing } from "../../fs/linux/flush.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
@@ -128,7 +128,7 @@ export async function checkRoomFor(
   let written = bytes;
   for (const list of holes.values()) for (const [, length] of list) written -= length;
   requireRoom(target, written, {
-    hint: "choose another place; or go on with --allow space, as a point with many hard links needs less",
+    hint: advice`choose another place; or go on with ${option({ allow: ["space"] })}, as a point with many hard links needs less`,
     guard: "space",
   });
 }
@@ -137,7 +137,7 @@ export async function checkRoomFor(
 export function requireOutside(workspace: Workspace, target: Buffer): void {
   if (!isAtOrBelow(target, workspace.root)) return;
   throw new CairnError("refused", `${printablePath(target)} lies inside the workspace`, {
-    hint: "name a place outside the workspace, or restore without --to, into the workspace's folder itself",
+    hint: advice`name a place outside the workspace, or restore without ${option("to")}, into the workspace's folder itself`,
   });
 }
 
@@ -190,7 +190,7 @@ export function requireStillThere(workspace: Workspace, point: Point): void {
     throw new CairnError(
       "not_found",
       `the save point ${point.descriptor.save_point_id.slice(0, 8)} has just been removed`,
-      { hint: "see `cairn history`" },
+      { hint: see("history") },
     );
   }
 }
@@ -202,7 +202,7 @@ async function requirePaths(workspace: Workspace, point: Point, paths: readonly 
     throw new CairnError(
       "not_found",
       `${quotedPath(path)} is not in the save point ${point.descriptor.save_point_id.slice(0, 8)}`,
-      { hint: "see `cairn show POINT`" },
+      { hint: see("show POINT", "show", word("point")) },
     );
   }
 }

@@ -1,11 +1,11 @@
 import fs from "node:fs";
 import path from "node:path";
-import { CairnError, reworded, toCairnError } from "../../errors.ts";
+import { advice, CairnError, either, type Hint, line, option, reworded, toCairnError, word } from "../../errors.ts";
 import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { moveToFree, parentOf } from "../../fs/linux/exchange-folders.ts";
 import { makeFolder, makeOneFolder } from "../../fs/make-folder.ts";
 import { filesystemUuid } from "../../fs/linux/mounts.ts";
-import { printablePath, quotedPath, shellPath } from "../../fs/paths/safe-path.ts";
+import { printablePath, quotedPath, restoreLine, shellPath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import {
   isBeside,
@@ -55,12 +55,15 @@ export function unlessFolderIsGone(found: FoundWorkspace, error: unknown): unkno
 }
 
 /** Says what to do about a folder that is not there. */
-export function waysBack(found: FoundWorkspace): string {
+export function waysBack(found: FoundWorkspace): Hint {
   const quoted = shellPath(found.folder);
   const problem = whyNotThere(found);
   const restore =
-    problem === null ? `\`cairn -C ${quoted} restore latest\` restores it` : `${problem.reason}: ${problem.hint}`;
-  return `${restore}; if you moved it: cairn relocate ${quoted} NEW`;
+    problem === null
+      ? advice`${either(`\`cairn -C ${quoted} restore latest\``, restoreLine(found.folder))} restores it`
+      : advice`${problem.reason}: ${problem.hint}`;
+  const moved = line(`relocate ${quoted} NEW`, "relocate", printablePath(found.folder), word("NEW"));
+  return advice`${restore}; if you moved it: ${moved}`;
 }
 
 /** Throws `refused` where the folder may not be made again at its path. */
@@ -72,7 +75,7 @@ export function requirePlace(found: FoundWorkspace): void {
 }
 
 /** Tells why a missing folder's path is no place for it; null where it is one. */
-function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | null {
+function whyNotThere(found: FoundWorkspace): { reason: string; hint: Hint } | null {
   const { folder, control, workspace } = found;
   const parent = parentOf(folder);
   const above = quotedPath(parent);
@@ -91,7 +94,7 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | 
   if (isOnFileSystemOf(readWorkspace(control, workspace.name) ?? workspace, parent)) return null;
   return {
     reason: `it was on another file system than the one that is mounted at ${above} now`,
-    hint: `mount its disk; or restore with --to into another folder; or, to have the folder here from now on: mkdir ${shellPath(folder)}, then restore with --allow unmounted`,
+    hint: advice`mount its disk; or restore with ${option("to")} into another folder; or, to have the folder here from now on: mkdir ${shellPath(folder)}, then restore with ${option({ allow: ["unmounted"] })}`,
   };
 }
 

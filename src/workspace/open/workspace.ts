@@ -1,7 +1,7 @@
 import { utimesSync } from "node:fs";
 import type { PointStore } from "../store/point-store.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { advice, CairnError, call, throwIfAborted } from "../../errors.ts";
 import type { Recovery, WorkspaceState } from "../../formats/records/control.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
@@ -102,7 +102,7 @@ export class Workspace {
   requireLock(): void {
     if (this.isStillLocked) return;
     throw new CairnError("busy", "this process was suspended too long, and another process took over its lock", {
-      hint: "see `cairn status`, then try again: the other process has finished or taken back the interrupted command",
+      hint: advice`see ${call("status")}, then try again: the other process has finished or taken back the interrupted command`,
     });
   }
 
@@ -172,7 +172,7 @@ function noteWanted(file: string): void {
 /** Makes the error for a point that is not sealed; who seals and tries again knows it by its details. */
 export function neverRead({ descriptor: { save_point_id: id } }: Point): CairnError {
   return new CairnError("damaged", `the content of the point ${id} was never read`, {
-    hint: "`cairn seal` reads it, or says why it cannot",
+    hint: advice`${call("seal")} reads it, or says why it cannot`,
     details: { unsealed: id },
   });
 }

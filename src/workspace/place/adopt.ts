@@ -1,6 +1,6 @@
 import { closeSync, constants, existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join } from "node:path";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, line, option, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { isSubvolume, makeSubvolume } from "../../fs/linux/btrfs.ts";
 import { durableMkdir, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
@@ -82,7 +82,7 @@ export function chooseControlDirectory(folder: RawPath, options: ChooseOptions):
     const isInside = [given, existingAncestor(given)].some((each) => isAtOrBelow(each, rawBytes(folder)));
     if (isInside)
       throw new CairnError("refused", `the control directory ${given} would lie inside ${printablePath(folder)}`, {
-        hint: "name a place outside the folder with --control-dir",
+        hint: advice`name a place outside the folder with ${option("controlDirectory")}`,
       });
     return { root: given, where: "given", reason: "you named it" };
   }
@@ -102,7 +102,7 @@ export function chooseControlDirectory(folder: RawPath, options: ChooseOptions):
       "refused",
       `refused to keep the save points of ${printablePath(folder)} in ${state}: ${others}`,
       {
-        hint: "name a place that only you may write to with --control-dir",
+        hint: advice`name a place that only you may write to with ${option("controlDirectory")}`,
       },
     );
   const reason =
@@ -457,7 +457,7 @@ function requireFree(root: string): void {
   });
   if (isFree) return;
   throw new CairnError("already_exists", `${root} is not empty`, {
-    hint: `to make this folder itself the workspace, run: cairn init ${shellPath(root)}`,
+    hint: advice`to make this folder itself the workspace, run: ${line(`init ${shellPath(root)}`, "openOrAdopt", root)}`,
   });
 }
 

@@ -1,6 +1,17 @@
 import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { CairnError, isMountDead, toCairnError } from "../../errors.ts";
+import {
+  advice,
+  adviceOf,
+  CairnError,
+  call,
+  type Hint,
+  isMountDead,
+  line,
+  see,
+  toCairnError,
+  word,
+} from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
   type ControlFile,
@@ -322,19 +333,19 @@ function pathInMount(folder: RawPath): Buffer | null {
 export interface ReadOptions {
   maxBytes?: number;
   /** The way out of a damaged file. */
-  hint?: string;
+  hint?: Hint;
 }
 
 /** The record that `decode` makes of a file, null where there is none. Throws what `decode` throws, with the file's path. */
 export function readRecord<T>(path: string, decode: (bytes: Uint8Array) => T, options: ReadOptions = {}): T | null {
-  const { maxBytes = 16 << 20, hint = "see `cairn doctor`" } = options;
+  const { maxBytes = 16 << 20, hint = see("doctor") } = options;
   const bytes = readSmallFile(path, maxBytes);
   if (bytes === null) return null;
   try {
     return decode(bytes);
   } catch (error) {
     const failed = toCairnError(error);
-    throw new CairnError(failed.code, `${path}: ${failed.message}`, { hint: failed.hint ?? hint, cause: error });
+    throw new CairnError(failed.code, `${path}: ${failed.message}`, { hint: adviceOf(failed) ?? hint, cause: error });
   }
 }
 
@@ -450,7 +461,9 @@ export function withoutRelease(workspace: PlacedWorkspace): PlacedWorkspace {
 export function readState(paths: WorkspacePaths): WorkspaceState {
   const state = readRecord(paths.state, decodeState);
   if (state !== null) return state;
-  throw new CairnError("damaged", `${paths.state} is missing`, { hint: "run `cairn doctor --repair`" });
+  throw new CairnError("damaged", `${paths.state} is missing`, {
+    hint: advice`run ${call("doctor --repair", "doctor", { repair: true })}`,
+  });
 }
 
 /** Replaces head and last restore durably: the commit point of a restore. */
@@ -468,7 +481,7 @@ export function writeStateInOrder(paths: WorkspacePaths, state: WorkspaceState):
 
 /** The policy of a control directory; nothing set where there is no file. Throws `damaged`, `newer_version`. */
 export function readPolicy(control: ControlPaths): PolicyFile {
-  const hint = "set the policy again: cairn cleanup --clear-policy, then --set-policy";
+  const hint = advice`set the policy again: ${line("cleanup --clear-policy, then --set-policy", "setPolicy", { retention: word("retention"), quotaBytes: word("quotaBytes") })}`;
   return readRecord(control.policy, decodePolicy, { maxBytes: 1 << 20, hint }) ?? NO_POLICY;
 }
 
@@ -479,7 +492,7 @@ export function writePolicy(control: ControlPaths, policy: PolicyFile): void {
 
 /** The repository that was kept for a workspace, null where there is none. Throws `damaged`, `newer_version`. */
 export function readKeptRepository(paths: WorkspacePaths): KeptRepositoryFile | null {
-  const hint = "set the repository again: cairn backup use -r REPOSITORY";
+  const hint = advice`set the repository again: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`;
   return readRecord(paths.repository, decodeKeptRepository, { maxBytes: 1 << 20, hint });
 }
 
@@ -496,7 +509,7 @@ const VIEW_ID = /^[0-9a-f]{16}$/;
 export function leasePath(control: ControlPaths, id: string): string {
   if (VIEW_ID.test(id)) return join(control.views, `${id}.json`);
   throw new CairnError("invalid_id", `not a view: ${JSON.stringify(id.slice(0, 40))}`, {
-    hint: "see `cairn view --list`",
+    hint: see("view --list", "listViews"),
   });
 }
 

@@ -1,8 +1,8 @@
 import { isUtf8 } from "node:buffer";
 import { realpathSync } from "node:fs";
 import { join } from "node:path";
-import { storePaths } from "../store/store-files.ts";
-import { CairnError } from "../../errors.ts";
+import { storePaths } from "../store/store-paths.ts";
+import { advice, CairnError, type Hint, option } from "../../errors.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { WorkspaceId } from "../../ids.ts";
 import { existingAncestor } from "./room.ts";
@@ -210,7 +210,7 @@ export function workspaceNameOf(directory: string): string | null {
 
 /** The character that bytes which are not UTF-8 become in variables. */
 const REPLACEMENT = "\uFFFD";
-const ELSEWHERE = "choose a place with a UTF-8 path: --control-dir DIR, or set XDG_STATE_HOME";
+const ELSEWHERE = advice`choose a place with a UTF-8 path: ${option("controlDirectory", "--control-dir DIR")}, or set XDG_STATE_HOME`;
 
 /**
  * Throws `unsupported` where a control directory that is to be made would lie below a name that is not UTF-8: it is reached by
@@ -223,7 +223,7 @@ export function requireTextAbove(root: string): void {
 }
 
 /** Throws `unsupported` for a path that has lost its bytes already, which would be another one. A name that has the character is there. */
-export function requireWhole(path: string, hint: string = ELSEWHERE): void {
+export function requireWhole(path: string, hint: Hint = ELSEWHERE): void {
   const missing = Buffer.from(path).subarray(existingAncestor(path).length);
   if (missing.includes(REPLACEMENT)) throw notText(Buffer.from(path), hint);
 }
@@ -237,7 +237,7 @@ export function textOf(real: Buffer): string {
   return text;
 }
 
-function notText(path: Buffer, hint: string): CairnError {
+function notText(path: Buffer, hint: Hint): CairnError {
   return new CairnError("unsupported", `no control directory can be made in ${printablePath(path)}: it is not UTF-8`, {
     hint,
   });

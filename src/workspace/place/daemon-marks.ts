@@ -1,13 +1,13 @@
 import { createHash } from "node:crypto";
 import { chmodSync, existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, either } from "../../errors.ts";
 import { type DaemonMark, decodeDaemonMark, encodeDaemonMark } from "../../formats/records/daemon-mark.ts";
 import { encodeChecked, rawPath, recordPath } from "../../formats/records/record.ts";
 import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { parentOf } from "../../fs/linux/exchange-folders.ts";
-import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
+import { printablePath, releaseLine, shellPath } from "../../fs/paths/safe-path.ts";
 import { absolutePath } from "../../fs/users.ts";
 
 /**
@@ -138,7 +138,7 @@ export function requireNotDaemons(folder: Buffer): void {
     "no_daemon",
     `${shown} is a workspace of root's daemon${moved}, which does not answer at ${mark.socket}`,
     {
-      hint: `start the daemon, then try again: sudo systemctl start cairn; to use the folder without the daemon: sudo cairn release ${shellPath(kept)}`,
+      hint: advice`start the daemon, then try again: sudo systemctl start cairn; to use the folder without the daemon: ${either(`sudo cairn release ${shellPath(kept)}`, advice`as root, ${releaseLine(kept)}`)}`,
       details: { kept: printablePath(kept), socket: mark.socket },
     },
   );

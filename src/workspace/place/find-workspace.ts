@@ -2,7 +2,20 @@ import { existsSync, lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { WorkspaceRef } from "../../contract/words.ts";
-import { CairnError, type ErrorCode, isMountDead, reworded, toCairnError } from "../../errors.ts";
+import {
+  advice,
+  CairnError,
+  call,
+  either,
+  type ErrorCode,
+  type Hint,
+  isMountDead,
+  line,
+  reworded,
+  see,
+  toCairnError,
+  word,
+} from "../../errors.ts";
 import type { ControlFile } from "../../formats/records/control.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
@@ -299,7 +312,7 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
     throw new CairnError(
       "damaged",
       `${printablePath(folder)} has its save points in ${control.root}, where the records of the workspace are missing`,
-      { hint: `${wayWithout(control, "them")}; or forget the folder with: cairn release ${shellPath(folder)}` },
+      { hint: advice`${wayWithout(control, "them")}; or forget the folder with: ${forgetLine(folder)}` },
     );
   const workspace = requireReadable(listed, (each) => each.id === registration.workspace_id);
   const isOther = controlFile.id !== registration.control_id || !isTrusted(control.root, folder);
@@ -315,8 +328,10 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
 }
 
 /** The command that tells where a control directory lies now. */
-export function movedControlLine(from: RawPath, to: RawPath): string {
-  return `cairn --control-dir DIR relocate ${shellPath(from)} ${shellPath(to)}`;
+export function movedControlLine(from: RawPath, to: RawPath): Hint {
+  const [was, now] = [printablePath(from), printablePath(to)];
+  const command = `--control-dir DIR relocate ${shellPath(from)} ${shellPath(to)}`;
+  return line(command, "relocate", was, now, { controlDirectory: word("controlDirectory") });
 }
 
 /**
@@ -326,19 +341,21 @@ export function movedControlLine(from: RawPath, to: RawPath): string {
 function controlIsMissing(folder: Buffer, registration: Registration): CairnError {
   const root = controlOf(registration);
   const kept = `${printablePath(folder)} has its save points in ${root}`;
-  const forgets = `forget the folder with: cairn release ${shellPath(folder)}`;
   const names = namesIfThere(root);
   if (names.length > 0) {
     const lost = ["cairn.json", "workspaces"].filter((name) => !names.includes(name));
     return new CairnError("not_found", `${kept}, where ${lost.join(" and ")} is missing`, {
-      hint: `put the missing files back from a copy, or ${forgets}`,
+      hint: advice`put the missing files back from a copy, or forget the folder with: ${forgetLine(folder)}`,
     });
   }
   return new CairnError("not_found", `${kept}, which is missing`, { hint: waysWithoutControl(folder) });
 }
 
-function waysWithoutControl(folder: Buffer): string {
-  return `mount or restore the folder with the save points; if you moved it: ${movedControlLine(folder, folder)}; or forget the folder with: cairn release ${shellPath(folder)}`;
+/** Takes a folder from the registry that has no save points to open any more. */
+const forgetLine = (folder: Buffer): Hint => line(`release ${shellPath(folder)}`, "forget", printablePath(folder));
+
+function waysWithoutControl(folder: Buffer): Hint {
+  return advice`mount or restore the folder with the save points; if you moved it: ${movedControlLine(folder, folder)}; or forget the folder with: ${forgetLine(folder)}`;
 }
 
 /** The workspace whose folder is exactly this real path. */
@@ -414,7 +431,9 @@ function requireTrusted({ control, folder }: FoundWorkspace): void {
   throw new CairnError(
     "refused",
     `${control.root} is the control directory of ${printablePath(folder)}, but the two have different owners`,
-    { hint: `to use it all the same: -C ${shellPath(folder)} --control-dir ${shellPath(control.root)}` },
+    {
+      hint: advice`to use it all the same: ${either(`-C ${shellPath(folder)} --control-dir ${shellPath(control.root)}`, call("open", "open", printablePath(folder), { controlDirectory: control.root }))}`,
+    },
   );
 }
 
@@ -439,7 +458,7 @@ export function openControlDirectory(root: string, folder?: RawPath): FoundWorks
     if (workspace !== null) return found({ control, controlFile, workspace }, real);
   }
   const why = controlFile === null ? "is not a control directory" : "has no save points of that folder";
-  throw new CairnError("not_a_workspace", `${root} ${why}`, { hint: "see `cairn workspaces`" });
+  throw new CairnError("not_a_workspace", `${root} ${why}`, { hint: see("workspaces", "listWorkspaces") });
 }
 
 /**
@@ -468,7 +487,7 @@ export function requireStillKept(then: FoundWorkspace): PlacedWorkspace {
     throw new CairnError(
       "not_found",
       `the workspace ${JSON.stringify(workspace.name)} of ${printablePath(folder)} no longer exists`,
-      { hint: "`cairn workspaces` lists all workspaces" },
+      { hint: advice`${call("workspaces", "listWorkspaces")} lists all workspaces` },
     );
   }
   if (now.id !== workspace.id) throw controlReplaced(then);
@@ -482,7 +501,7 @@ export function requireStillKept(then: FoundWorkspace): PlacedWorkspace {
   }
   if (isReleased(now) && !isReleased(workspace))
     throw new CairnError("not_a_workspace", `${printablePath(folder)} was released, and is no longer a workspace`, {
-      hint: `\`cairn save ${shellPath(folder)}\` makes it a workspace again, with its earlier points`,
+      hint: advice`${call(`save ${shellPath(folder)}`, "openOrAdopt", printablePath(folder))} makes it a workspace again, with its earlier points`,
     });
   return now;
 }
@@ -495,9 +514,9 @@ function isSamePlace({ controlFile, workspace: then }: FoundWorkspace, now: Plac
   return isSamePath && then.filesystem_uuid === now.filesystem_uuid;
 }
 
-function goOnAt(folder: string | Uint8Array): { hint: string; details: Record<string, unknown> } {
+function goOnAt(folder: string | Uint8Array): { hint: Hint; details: Record<string, unknown> } {
   return {
-    hint: `use the new path: cairn -C ${shellPath(folder)} …; in a program, open that path`,
+    hint: advice`use the new path: ${line(`-C ${shellPath(folder)} …`, "open", printablePath(folder))}`,
     details: { relocated_to: displayPath(folder) },
   };
 }
@@ -537,7 +556,7 @@ function withPresentPlace(then: FoundWorkspace, code: "not_found" | "conflict", 
   )?.registration;
   if (known === undefined || known === null)
     return new CairnError(code, message, {
-      hint: "mount it if it was unmounted; open the workspace at its new path if it was moved: `cairn workspaces` lists all workspaces",
+      hint: advice`mount it if it was unmounted; open the workspace at its new path if it was moved: ${call("workspaces", "listWorkspaces")} lists all workspaces`,
     });
   const folder = rawPath(known);
   const place = `the workspace is at ${printablePath(folder)} now, with its save points in ${controlOf(known)}`;

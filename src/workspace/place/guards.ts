@@ -1,11 +1,11 @@
 import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import type { GuardName } from "../../contract/words.ts";
-import { CairnError, isMountDead, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, either, type Hint, isMountDead, option, toCairnError, word } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { mountOf } from "../../fs/linux/mounts.ts";
-import { isAtOrBelow, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
+import { isAtOrBelow, printablePath, rawBytes, type RawPath, releaseLine } from "../../fs/paths/safe-path.ts";
 import { homeDirectories, knownHome } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import { isAroundDaemons } from "./daemon-marks.ts";
@@ -29,8 +29,10 @@ export interface LocationOptions {
   control?: string | undefined;
 }
 
-function refusal(folder: Uint8Array, reason: string, guard?: GuardName, instead = "choose another folder"): CairnError {
-  const hint = guard === undefined ? instead : `${instead}, or override with --allow ${guard}`;
+const ANOTHER = "choose another folder";
+
+function refusal(folder: Uint8Array, reason: string, guard?: GuardName, instead: Hint = ANOTHER): CairnError {
+  const hint = guard === undefined ? instead : advice`${instead}, or override with ${option({ allow: [guard] })}`;
   return new CairnError("refused", `refused to make a workspace of ${printablePath(folder)}: ${reason}`, {
     hint,
     details: guard === undefined ? {} : { guard },
@@ -97,7 +99,7 @@ function refuseInsideControl(folder: Buffer): void {
     throw refusal(folder, `it lies in ${state.toString("utf8")}, where Cairn stores its records`);
 }
 
-const RELEASE = (folder: RawPath): string => `release that workspace first (cairn release ${shellPath(folder)})`;
+const RELEASE = (folder: RawPath): Hint => advice`release that workspace first (${releaseLine(folder)})`;
 
 /** Tells whether a workspace has a point; one without any never stands in another's way. */
 function hasPoints({ points }: WorkspacePaths): boolean {
@@ -166,7 +168,7 @@ export function checkSpace(
 ): void {
   if (options.allow?.includes("space") === true) return;
   requireRoom(controlRoot, estimateBytes, {
-    hint: "free some space, use --control-dir on a larger file system, or go on with --allow space",
+    hint: advice`free some space, use ${option("controlDirectory")} on a larger file system, or go on with ${option({ allow: ["space"] })}`,
     guard: "space",
   });
 }
@@ -186,7 +188,7 @@ export function quotaReached(controlRoot: string, { quota, usedBytes, addedBytes
   const needed = addedBytes === null ? null : usedBytes + addedBytes;
   // A tenth more, so that the next save is not refused again.
   const size = needed === null ? "SIZE" : `${Math.ceil((needed * 1.1) / 2 ** 20)}MiB`;
-  const raised = `\`cairn cleanup --set-policy --quota ${size}\``;
+  const raised = call(`cleanup --set-policy --quota ${size}`, "setPolicy", { quotaBytes: word("quotaBytes") });
   const added = addedBytes === 0 || addedBytes === null ? "" : ` and about ${formatBytes(addedBytes)} would be added`;
   const holds = `the store holds ${formatBytes(usedBytes)}${added}`;
   const why =
@@ -199,8 +201,8 @@ export function quotaReached(controlRoot: string, { quota, usedBytes, addedBytes
     {
       hint:
         points > 1
-          ? `remove points, for example with \`cairn cleanup --keep-last 10 --keep-daily 14\` (and --set-policy: then saves do that when they meet the quota), or raise it with ${raised}`
-          : `raise it with ${raised}, or leave some of the folder out: \`.cairnignore\``,
+          ? advice`remove points, for example with ${call("cleanup --keep-last 10 --keep-daily 14", "previewCleanup", { retention: { keepLast: 10, keepDaily: 14 } })} (and ${either("--set-policy", call("setPolicy", "setPolicy", { retention: word("retention") }))}: then saves do that when they meet the quota), or raise it with ${raised}`
+          : advice`raise it with ${raised}, or leave some of the folder out: \`.cairnignore\``,
       details: {
         quota_bytes: quota,
         used_bytes: usedBytes,

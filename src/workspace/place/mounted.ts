@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import type { GuardName } from "../../contract/words.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { filesystemUuid, isMountPoint } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
@@ -46,7 +46,7 @@ export function requireMounted(found: FoundWorkspace, { allow, crossMounts }: Mo
   if (problem === null) return;
   if (allow?.includes("unmounted") === true) return recordFolder(found);
   throw new CairnError("refused", problem, {
-    hint: "mount the disk, then try again; to have the folder here from now on, save or restore it once with --allow unmounted",
+    hint: advice`mount the disk, then try again; to have the folder here from now on, save or restore it once with ${option({ allow: ["unmounted"] })}`,
     details: { guard: "unmounted" },
   });
 }

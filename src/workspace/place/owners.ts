@@ -11,7 +11,7 @@ import {
   unlinkSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { CairnError, reworded, toCairnError } from "../../errors.ts";
+import { advice, CairnError, either, reworded, toCairnError } from "../../errors.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { membersOf } from "../../fs/users.ts";
@@ -91,7 +91,9 @@ export function requireOpen({ root }: ControlPaths, folder: Buffer): void {
       "permission",
       `the save points of ${printablePath(folder)} lie in ${root}, which you may not enter; it belongs to ${isOwn ? "you" : `the user ${uid}`}`,
       {
-        hint: isOwn ? `open it: chmod u+rwx ${shellPath(root)}` : `work as that user: sudo -u '#${uid}' cairn …`,
+        hint: isOwn
+          ? `open it: chmod u+rwx ${shellPath(root)}`
+          : advice`work as that user${either(`: sudo -u '#${uid}' cairn …`, ` (uid ${uid})`)}`,
         cause: error,
       },
     );

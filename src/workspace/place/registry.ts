@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { advice, CairnError, option, toCairnError } from "../../errors.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { decodeRegistration, encodeRegistration, type Registration } from "../../formats/records/registration.ts";
 import { TEMPORARY_PREFIX, durableMkdir, durableRemove, durableWrite, readSmallFile } from "../../fs/durable.ts";
@@ -185,7 +185,7 @@ function readFrom(path: string, folder: RawPath): Registration | null {
   } catch (error) {
     const { code, message } = toCairnError(error);
     throw new CairnError(code, `the registration of ${printablePath(folder)} (${path}): ${message}`, {
-      hint: "remove that file and name the control directory with --control-dir",
+      hint: advice`remove that file and name the control directory with ${option("controlDirectory")}`,
       cause: error,
     });
   }

@@ -1,6 +1,6 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { CairnError, reworded, toCairnError } from "../../errors.ts";
+import { advice, CairnError, type Hint, option, reworded, toCairnError } from "../../errors.ts";
 import { formatBytes, plural } from "../../formats/sizes.ts";
 import { freeSpace, type Mount, mountOf } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "../../fs/paths/safe-path.ts";
@@ -35,7 +35,7 @@ export function hasRoom(place: RawPath, bytes: number): boolean {
  * Throws `no_space` when the file system of a place has no room for so much more. `guard`: by whose name the caller may
  * go on, which the hint says.
  */
-export function requireRoom(place: RawPath, bytes: number, { hint, guard }: { hint: string; guard?: string }): void {
+export function requireRoom(place: RawPath, bytes: number, { hint, guard }: { hint: Hint; guard?: string }): void {
   const { freeBytes, reserveBytes } = roomAt(place);
   if (freeBytes >= bytes + reserveBytes) return;
   const needed = bytes === 0 ? "" : `${formatBytes(bytes)} are needed, and `;
@@ -66,7 +66,7 @@ export function namingInodes(places: readonly RawPath[], error: unknown): unknow
     if (freeInodes === null || freeInodes >= FEW_INODES) continue;
     return reworded(problem, {
       message: `${problem.message}; the file system of ${printablePath(place)} has ${plural(freeInodes, "inode")} left, and ${formatBytes(freeBytes)} of space`,
-      hint: "remove files there, however small: each takes an inode, which df counts as IFree; or keep the points elsewhere with --control-dir",
+      hint: advice`remove files there, however small: each takes an inode, which df counts as IFree; or keep the points elsewhere with ${option("controlDirectory")}`,
     });
   }
   return error;

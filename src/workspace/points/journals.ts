@@ -2,11 +2,11 @@ import fs from "node:fs";
 import path from "node:path";
 import { sha256 } from "../../crypto/hash.ts";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, either } from "../../errors.ts";
 import { type CleanupFile, decodeCleanup } from "../../formats/records/cleanup.ts";
 import { decodeRestore, encodeRestore, type RestoreFile } from "../../formats/records/restore.ts";
 import { durableRemove, durableWrite, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
-import { shellPath } from "../../fs/paths/safe-path.ts";
+import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import { ownerBesidesUs } from "../place/owners.ts";
 import { readRecord } from "../place/control-directory.ts";
@@ -70,7 +70,7 @@ export function requireOwnJournals({ found }: Workspace): void {
       "permission",
       `a ${operation} of the user ${owner} was interrupted, and only that user may finish it`,
       {
-        hint: `run this to finish it as that user: sudo -u '#${owner}' cairn -C ${shellPath(found.folder)} status`,
+        hint: advice`run this to finish it as that user${either(`: sudo -u '#${owner}' cairn -C ${shellPath(found.folder)} status`, advice` (uid ${owner}): ${call("open", "open", printablePath(found.folder))}`)}`,
         details: { journal: path.join(directory, files[0]), uid: owner },
       },
     );
@@ -115,7 +115,7 @@ function readIntentLink<T>(journal: string, name: string, decode: (target: strin
       hint: "use a newer Cairn",
     });
   throw new CairnError("damaged", `${place} is not valid`, {
-    hint: "run `cairn doctor --repair`",
+    hint: advice`run ${call("doctor --repair", "doctor", { repair: true })}`,
   });
 }
 
@@ -140,7 +140,7 @@ function checksumOf(text: string): string {
 const MAX_INTENT_BYTES = 64 << 20;
 const MAX_STEPS_BYTES = 4 * 2 ** 30 - 1;
 const MAX_CLEANUP_BYTES = 256 << 20;
-const HINT = "run `cairn doctor --repair`";
+const HINT = advice`run ${call("doctor --repair", "doctor", { repair: true })}`;
 
 /**
  * The journal of a restore in place: `restore.json` says what is under way, `restore.steps` how. Without steps nothing in

@@ -1,5 +1,5 @@
 import { hash } from "node:crypto";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { adviceOf, CairnError, reworded, see, toCairnError } from "../../errors.ts";
 import {
   decodePin,
   decodeTags,
@@ -89,7 +89,7 @@ function sealedOrNot(paths: PointPaths, descriptor: Descriptor, names: readonly 
   } catch (error) {
     const failed = toCairnError(error);
     throw new CairnError(failed.code, `${paths.seal}: ${failed.message}`, {
-      hint: failed.hint ?? "remove that file: the next seal reads the point's clone again",
+      hint: adviceOf(failed) ?? "remove that file: the next seal reads the point's clone again",
       cause: error,
     });
   }
@@ -101,14 +101,11 @@ function checkedDescriptor(path: string, bytes: Uint8Array, sequence: number): D
     descriptor = decodeDescriptorFile(bytes);
   } catch (error) {
     const failed = toCairnError(error);
-    throw new CairnError(failed.code, `${path}: ${failed.message}`, {
-      hint: failed.hint ?? "see `cairn doctor`",
-      cause: error,
-    });
+    throw reworded(failed, { message: `${path}: ${failed.message}`, hint: adviceOf(failed) ?? see("doctor") });
   }
   if (descriptor.sequence === sequence) return descriptor;
   throw new CairnError("damaged", `${path} has the wrong sequence number, ${descriptor.sequence}`, {
-    hint: "see `cairn doctor`",
+    hint: see("doctor"),
   });
 }
 

@@ -1,6 +1,6 @@
 import { append } from "../../append.ts";
 import { identityOfTree } from "../../clones/as-made.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, see, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
   encodePin,
@@ -267,7 +267,7 @@ export class Points {
     const bytes = readSmallFile(paths.descriptor, MAX_DESCRIPTOR_BYTES);
     if (bytes === null) {
       if (this.#hasLostDescriptor(sequence))
-        throw new CairnError("damaged", `${paths.descriptor} no longer exists`, { hint: "see `cairn doctor`" });
+        throw new CairnError("damaged", `${paths.descriptor} no longer exists`, { hint: see("doctor") });
       throw new CairnError("not_found", `there is no point with sequence number ${sequence}`);
     }
     return pointOf(paths, bytes, { sequence, names: readdirSync(paths.root) });

@@ -1,6 +1,6 @@
 import fs from "node:fs";
-import type { NotSet } from "../../archive/write/node-writer.ts";
-import { modeToSet, rootMetadata, type RootMetadata, setDirectory } from "../../archive/write/root-metadata.ts";
+import { type NotSet, setDirectory } from "../../archive/write/node-writer.ts";
+import { modeToSet, rootMetadata, type RootMetadata } from "../../archive/write/root-metadata.ts";
 import { directoryNode } from "../store/snapshot-tree.ts";
 import type { ChangeCounts } from "../../archive/scan/summary.ts";
 import type { DescriptorContent } from "../../formats/records/descriptor.ts";

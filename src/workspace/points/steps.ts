@@ -29,6 +29,16 @@ export type Step =
 
 export type Steps = Listed<Step>;
 
+/** Name in the staging directory of a staged entry. */
+export function stagedName(number: number): string {
+  return `n${number}`;
+}
+
+/** Name in the staging directory of an entry that was displaced without a staged one to change places with. */
+export function displacedName(number: number): string {
+  return `d${number}`;
+}
+
 export function metadataOf(node: NodeMetadata, before: NodeMetadata | null): StepMetadata {
   const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
   const names = new Set(node.xattrs.map(({ name }) => base64(name)));

@@ -15,7 +15,7 @@ import {
 import { basename, join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { EmbeddedStore } from "../store/embedded-store.ts";
-import { storePaths } from "../store/store-files.ts";
+import { storePaths } from "../store/store-paths.ts";
 import { walkDigests } from "../store/testing-walk.ts";
 import { type TestFolder, testFolder } from "../../operations/testing-folder.ts";
 import { loadPackHeader } from "../../repository/packs/pack-read.ts";
@@ -59,7 +59,7 @@ function packsIn(store: string): string[] {
 
 /** Those of these packs that hold blobs of this type. */
 async function packsOf(type: "data" | "tree", { client }: Twice, files: readonly string[]): Promise<string[]> {
-  const store = await EmbeddedStore.open(storePaths(client.controlDirectory));
+  const store = await EmbeddedStore.open(client.controlDirectory);
   const found: string[] = [];
   for (const file of files) {
     const [first] = await loadPackHeader(store.repository, basename(file), statSync(file).size);

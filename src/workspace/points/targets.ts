@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, see } from "../../errors.ts";
 import { checkTags } from "../../formats/restic/snapshot.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { Point } from "./point-files.ts";
@@ -16,7 +16,9 @@ const LEAST_DIGITS = 4;
 const SHOWN_DIGITS = 8;
 
 function nothingSaved(): CairnError {
-  return new CairnError("not_found", "nothing has been saved yet", { hint: "save a point first: `cairn save`" });
+  return new CairnError("not_found", "nothing has been saved yet", {
+    hint: advice`save a point first: ${call("save")}`,
+  });
 }
 
 function headPoint(points: Points, head: SavePointId | null): Point {
@@ -24,7 +26,7 @@ function headPoint(points: Points, head: SavePointId | null): Point {
   const point = points.byId(head);
   if (point === null)
     throw new CairnError("damaged", `head is ${head}, and there is no such point`, {
-      hint: "run `cairn doctor --repair`",
+      hint: advice`run ${call("doctor --repair", "doctor", { repair: true })}`,
     });
   return point;
 }
@@ -36,7 +38,7 @@ function beforeHead(points: Points, head: SavePointId | null, steps: number): Po
   const older = points.saved().filter((sequence) => sequence < start.sequence);
   const wanted = older.at(-steps);
   if (steps <= older.length && wanted !== undefined) return points.read(wanted);
-  const hint = older.length === 0 ? "see `cairn history`" : `the oldest is head~${older.length}`;
+  const hint = older.length === 0 ? see("history") : `the oldest is head~${older.length}`;
   throw new CairnError("not_found", `head~${steps} does not exist: ${older.length} points were saved before head`, {
     hint,
   });
@@ -117,7 +119,7 @@ function notAfter(points: Points, moment: number): Point {
   throw new CairnError("not_found", `nothing had been saved by ${localTime(moment)}`, {
     hint:
       oldest === null
-        ? "save a point first: `cairn save`"
+        ? advice`save a point first: ${call("save")}`
         : `the oldest point is ${oldest.save_point_id.slice(0, 8)}, of ${localTime(Date.parse(oldest.created_at))}`,
   });
 }
@@ -171,9 +173,9 @@ function byOwnersChoice(points: Points, id: string): Point | null {
 
 function noSuchId(prefix: string): CairnError {
   if (prefix.length >= LEAST_DIGITS)
-    return new CairnError("not_found", `no save point begins with ${prefix}`, { hint: "see `cairn history`" });
+    return new CairnError("not_found", `no save point begins with ${prefix}`, { hint: see("history") });
   return new CairnError("invalid_id", `${prefix} is too short for a save point: at least ${LEAST_DIGITS} digits`, {
-    hint: "see `cairn history`",
+    hint: see("history"),
   });
 }
 
@@ -269,7 +271,7 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   if (tagged.length === 1) return tagged[0]!;
   if (tagged.length > 1)
     throw new CairnError("ambiguous", `${tagged.length} save points have the tag ${JSON.stringify(target)}`, {
-      hint: "use an id; `cairn history` lists them",
+      hint: advice`use an id; ${call("history")} lists them`,
       details: { candidates: tagged.slice(0, MAX_CANDIDATES).map(candidate) },
     });
   const last = target.length >= LEAST_DIGITS && !HEX.test(target) ? byPrefix(points, target) : null;

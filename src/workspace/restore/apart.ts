@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { append } from "../../append.ts";
-import { setDirectory } from "../../archive/write/root-metadata.ts";
+import { setDirectory } from "../../archive/write/node-writer.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { DirectoryFacts, PlaceApart, RestoreFile } from "../../formats/records/restore.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";

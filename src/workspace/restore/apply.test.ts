@@ -6,8 +6,8 @@ import { test, type TestContext } from "node:test";
 import type { Identity } from "../../archive/scan/find-record.ts";
 import { RENAME, syscalls } from "../../fs/linux/syscalls.ts";
 import { HeldDirectories } from "./held-directories.ts";
-import { displacedName, stagedName, StepRunner } from "./apply.ts";
-import type { Step } from "../points/steps.ts";
+import { StepRunner } from "./apply.ts";
+import { displacedName, stagedName, type Step } from "../points/steps.ts";
 
 /** renameat2(2) as network file systems have it: without flags. */
 function withoutRenameFlags(t: TestContext): void {

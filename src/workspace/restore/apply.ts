@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
+import { advice, CairnError, codeOfErrno, either, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { diskTrouble, NodeWriter, protectionOf, type NotSet, whyNotHeld } from "../../archive/write/node-writer.ts";
 import type { Identity } from "../../archive/scan/find-record.ts";
@@ -30,7 +30,14 @@ import {
   type StepsOfDatabase,
 } from "./database-steps.ts";
 import { HeldDirectories, sameIdentity, throughDescriptor } from "./held-directories.ts";
-import { nodeOfMetadata, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
+import {
+  displacedName,
+  nodeOfMetadata,
+  stagedName,
+  type Step,
+  type StepMetadata,
+  type Steps,
+} from "../points/steps.ts";
 import { HOLDS_WHAT_STAYS, IN_ANOTHER, type Plan } from "./plan.ts";
 import { type LeftOutEntry, leftOutOf, notSetEntry } from "../points/left-out.ts";
 import { withoutMovedTimes } from "../points/tree-diff.ts";
@@ -48,15 +55,6 @@ export interface AppliedSteps {
   /** entries left as they are, because the undo point does not hold them or the file system does not hold what they should be */
   kept: { path: Uint8Array; reason: KeptReason; detail: string; aspects?: NotSet["aspects"] }[];
   notSet: NotSet[];
-}
-
-/** Name of a staged entry, and of one that was displaced without a staged one to change places with. */
-export function stagedName(number: number): string {
-  return `n${number}`;
-}
-
-export function displacedName(number: number): string {
-  return `d${number}`;
 }
 
 export interface ApplyOptions {
@@ -445,7 +443,7 @@ export class StepRunner {
     const name = errnoName(-result);
     const why = result === EPERM ? this.#protection(path) : "";
     return new CairnError(codeOfErrno(name), `${doing} ${text}: ${name}${why}`, {
-      hint: "the restore is journaled: the next cairn command finishes it or takes it back",
+      hint: advice`the restore is journaled: the next ${either("cairn command", "call")} finishes it or takes it back`,
       details: { errno: name },
     });
   }

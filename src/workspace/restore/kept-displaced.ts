@@ -11,8 +11,7 @@ import { durableMkdir, durableWrite, fsyncDirectory } from "../../fs/durable.ts"
 import { displayPath, joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
 import type { SavePointId } from "../../ids.ts";
 import { newKeptPlace } from "../place/control-layout.ts";
-import { displacedName, stagedName } from "./apply.ts";
-import type { Steps } from "../points/steps.ts";
+import { displacedName, stagedName, type Steps } from "../points/steps.ts";
 import { newPacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { heldTreeProblem, isAsMade, treePlace } from "../points/held-trees.ts";

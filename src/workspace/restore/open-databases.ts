@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { databasesAmong, inWords, type InUse, logsBeside, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
@@ -67,11 +67,11 @@ function isOpen(place: Uint8Array, use: InUse, { isGone, isThere }: { isGone: bo
   const end = isKnown
     ? "end that process first"
     : "make sure that no program uses it, then move it away with its -wal, -shm and -journal";
-  const through = ", or write the content through SQLite, so that the process sees it: --through-sqlite";
+  const through = advice`, or write the content through SQLite, so that the process sees it: ${option("throughSqlite")}`;
   return new CairnError(
     "refused",
     `the SQLite database ${shown} ${inWords(use)}${isKnown ? what : ""}; nothing was changed`,
-    { hint: `${end}${isGone || !isThere ? "" : through}`, details: { holders: use.users, path: shown } },
+    { hint: advice`${end}${isGone || !isThere ? "" : through}`, details: { holders: use.users, path: shown } },
   );
 }
 
@@ -130,7 +130,7 @@ function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRestore, 
       "refused",
       `${printablePath(log)} holds changes of the present database and would damage the restored one, but the restore may not remove this log; nothing was changed`,
       {
-        hint: "open the database once with a program that uses it, or move the database and its log away together: no program has it open. Ignore rules or --keep-present keep the log",
+        hint: advice`open the database once with a program that uses it, or move the database and its log away together: no program has it open. Ignore rules or ${option("keepPresent")} keep the log`,
         details: { path: printablePath(log) },
       },
     );

@@ -2,7 +2,7 @@ import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { FLAG } from "../../archive/cache/scan-table.ts";
 import { type Identity, identityOf, RecordFinder } from "../../archive/scan/find-record.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, word } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
@@ -271,7 +271,7 @@ export function requirePaths(
 function lacksPath(path: Uint8Array, why: string | null): CairnError {
   const said = why === null ? "is neither in the save point nor in the folder" : `is not in the save point: ${why}`;
   return new CairnError("not_found", `${quotedPath(path)} ${said}`, {
-    hint: "`cairn why PATH` lists the save points that changed it",
+    hint: advice`${call("why PATH", "why", word("path"))} lists the save points that changed it`,
   });
 }
 

@@ -1,5 +1,5 @@
 import { holesByPath } from "../../archive/write/exact-nodes.ts";
-import { reworded, throwIfAborted, toCairnError } from "../../errors.ts";
+import { advice, adviceOf, call, either, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { MadeFolder } from "../../fs/remove-all.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -206,11 +206,12 @@ function swap(runner: StepRunner, { steps }: StagedRestore): AppliedSteps {
     return runner.run(steps);
   } catch (error) {
     const failure = toCairnError(error);
-    const { message, hint } = failure;
-    const first = hint === undefined ? "" : `${hint}; `;
+    const { message } = failure;
+    const hint = adviceOf(failure);
+    const first = hint === undefined ? "" : advice`${hint}; `;
     throw reworded(failure, {
       message: `the restore stopped half-way: ${message}`,
-      hint: `${first}the next command finishes the restore, and \`cairn undo\` then reverts it`,
+      hint: advice`${first}the next ${either("command", "call")} finishes the restore, and ${call("undo")} then reverts it`,
     });
   }
 }

@@ -17,8 +17,7 @@ import { HeldDirectories } from "./held-directories.ts";
 import type { Progress } from "../../contract/words.ts";
 import { PackedList } from "../points/packed-list.ts";
 import type { Anchor, Plan, PlannedEntry } from "./plan.ts";
-import { stagedName } from "./apply.ts";
-import { metadataOf, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
+import { metadataOf, stagedName, type Step, type StepMetadata, type Steps } from "../points/steps.ts";
 
 export interface StageInput {
   plan: Plan;

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { STAGING_PREFIX } from "../../archive/scan/task.ts";
 import type { NotSet } from "../../archive/write/node-writer.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call } from "../../errors.ts";
 import type { DescriptorContent } from "../../formats/records/descriptor.ts";
 import type { RestoreFile } from "../../formats/records/restore.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
@@ -40,7 +40,7 @@ export function stagingNow(workspace: Workspace, recorded: string): string {
   const name = path.basename(recorded);
   if (!name.startsWith(STAGING_PREFIX))
     throw new CairnError("damaged", `${recorded} is not a staging directory of a restore`, {
-      hint: "run `cairn doctor`",
+      hint: advice`run ${call("doctor")}`,
     });
   const inControl = path.join(workspace.found.control.temporary, name);
   const inFolder = path.join(workspace.root.toString("utf8"), name);

@@ -1,5 +1,5 @@
 import { lstatSync, realpathSync } from "node:fs";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
 import { normalizeTyped } from "../../fs/paths/safe-path.ts";
 import { SECRET_PATTERNS } from "../../fs/secret-names.ts";
@@ -83,7 +83,7 @@ export function attachmentsOf(given: readonly string[] | undefined): Attachments
     const at = text.lastIndexOf("=");
     if (at <= 0 || at === text.length - 1)
       throw new CairnError("usage", `--with ${JSON.stringify(text)} does not have the form DATABASE=FOLDER`, {
-        hint: "name a database and the folder of the files that its rows name: --with mail.db=attachments",
+        hint: advice`name a database and the folder of the files that its rows name: ${option({ with: ["mail.db=attachments"] })}`,
       });
     return { database: normalizeTyped(text.slice(0, at)), folder: normalizeTyped(text.slice(at + 1)) };
   });

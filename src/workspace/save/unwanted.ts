@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import fs from "node:fs";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { patternOfPath, placeOfPath } from "../../fs/ignore-pattern.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
@@ -213,7 +213,7 @@ class UnwantedFinder {
         "refused",
         `${this.places.length} folders and files are too many to be left out one by one`,
         {
-          hint: "leave them out with a pattern that matches all of them: --exclude",
+          hint: advice`leave them out with a pattern that matches all of them: ${option("exclude")}`,
         },
       );
   }

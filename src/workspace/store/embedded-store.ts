@@ -2,7 +2,7 @@ import { hex } from "../../formats/bytes.ts";
 import fs from "node:fs";
 import { randomBytes } from "node:crypto";
 import path from "node:path";
-import { CairnError, reworded, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, option, reworded, see, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { formerPassword, passwordOfFile } from "../../formats/restic/password-bytes.ts";
@@ -15,19 +15,20 @@ import { indexFilesHere } from "../../repository/index/index-set.ts";
 import { NearPacks } from "../../repository/read/near-packs.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
-import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { readRegular } from "../../fs/regular-file.ts";
-import { notePacks, type StorePaths, storePaths } from "./store-files.ts";
+import { notePacks } from "./store-files.ts";
+import { type StorePaths, storePaths } from "./store-paths.ts";
 
 /**
  * Makes the repository of a control directory that nobody uses yet. The password is 32 random bytes in hex,
  * so its key file costs next to nothing to derive; the master keys lie beside it, so opening derives nothing.
  * `chunkerPolynomial`: by which it cuts large files; absent: a new one.
  */
-export async function createEmbeddedStore(paths: StorePaths, chunkerPolynomial?: string): Promise<void> {
+export async function createEmbeddedStore(control: string, chunkerPolynomial?: string): Promise<void> {
+  const paths = storePaths(control);
   const password = randomBytes(32).toString("hex");
   durableWrite(paths.passwordFile, Buffer.from(`${password}\n`), { mode: 0o600 });
   failpoint("store.password-written");
@@ -42,17 +43,18 @@ export async function createEmbeddedStore(paths: StorePaths, chunkerPolynomial?:
 }
 
 /** The chunker polynomial that a store cuts large files by. */
-export async function storePolynomial(paths: StorePaths): Promise<string> {
+export async function storePolynomial(control: string): Promise<string> {
+  const paths = storePaths(control);
   const storage = new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
   return (await openRepository(paths, storage)).chunkerPolynomial;
 }
 
 /** The store's files, whether or not it can be opened. */
-export function embeddedStorage(paths: StorePaths): Storage {
+export function embeddedStorage(paths: StorePaths): LocalStorage {
   return new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary, isStore: true });
 }
 
-const LOST = "run `cairn doctor` to see the missing content and the possible repairs";
+const LOST = advice`run ${call("doctor")} to see the missing content and the possible repairs`;
 
 /** The repository inside a control directory, opened without key derivation. */
 export class EmbeddedStore {
@@ -70,18 +72,19 @@ export class EmbeddedStore {
     this.index = index;
   }
 
-  /** `known`: its index as it was, which takes in what came since. */
+  /** Opens the store of a control directory. `known`: its index as it was, which takes in what came since. */
   static async open(
-    paths: StorePaths,
+    control: string,
     { signal, known = null }: { signal?: AbortSignal | undefined; known?: BlobIndex | null } = {},
   ): Promise<EmbeddedStore> {
+    const paths = storePaths(control);
     const temporaryDirectory = newWorkDirectory(paths.temporary);
     const storage = new LocalStorage(paths.repository, { temporaryDirectory, isStore: true });
     const repository = await openRepository(paths, storage).catch((error: unknown) => {
       const failed = toCairnError(error);
       if (failed.code !== "not_found" && failed.code !== "damaged") throw error;
       // Nobody has a copy of what lies in a control directory, and most of it can be made again.
-      throw new CairnError("damaged", failed.message, { hint: "see `cairn doctor`", cause: error });
+      throw new CairnError("damaged", failed.message, { hint: see("doctor"), cause: error });
     });
     const isUpToDate = (await known?.refresh(repository, { signal })) === true;
     const index = isUpToDate ? known! : await BlobIndex.load(repository, paths.indexCache, signal);
@@ -257,7 +260,7 @@ export async function lookIntoRepository(root: string, passwordFile?: string): P
     throw new CairnError(
       "not_found",
       `${root} is encrypted, and ${passwordFile ?? `${keyFile} and ${beside}`} cannot be read`,
-      { hint: "name its password file: --password-file FILE", cause: error },
+      { hint: advice`name its password file: ${option("passwordFile", "--password-file FILE")}`, cause: error },
     );
   }
 }

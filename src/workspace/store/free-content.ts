@@ -1,5 +1,5 @@
 import { removeSnapshots, runSweep, type SweepResult } from "../../repository/care/remove.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { freeSpace } from "../../fs/linux/mounts.ts";
 import { treesOf } from "./copy-content.ts";
@@ -62,7 +62,7 @@ export async function freeContent(store: EmbeddedStore, request: FreeRequest): P
       roomForCopies: () => roomForCopies(paths.repository),
       roots: async () => request.kept().contents.flatMap(treesOf),
       onElsewhere: store.onElsewhere,
-      hint: "run `cairn doctor --repair`, which repairs what it can: nothing was freed",
+      hint: advice`run ${call("doctor --repair", "doctor", { repair: true })}, which repairs what it can: nothing was freed`,
       mayLackData: true,
       mayBeEmpty: true,
       waitMs,

@@ -1,14 +1,13 @@
 import { plural } from "../../formats/sizes.ts";
 import { LiveSet, requireComplete } from "../../repository/trees/live.ts";
 import { whileReading } from "../../repository/locks.ts";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, call, line, word } from "../../errors.ts";
 import { treesOf } from "./copy-content.ts";
 import type { PointContent, StoppableCall } from "./engine.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
 const TAG = "cairn:";
-const DAMAGED_HINT =
-  "run `cairn doctor --repair`; then remove all points that are still damaged (`cairn verify --all` names them) except head in one call: `cairn cleanup --only POINT…`. Nothing was removed";
+const DAMAGED_HINT = advice`run ${call("doctor --repair", "doctor", { repair: true })}; then remove all points that are still damaged (${call("verify --all", "verifyAll")} names them) except head in one call: ${call("cleanup --only POINT…", "previewCleanup", { only: [word("POINT…")] })}. Nothing was removed`;
 
 /** Points whose share of the store is asked for together. */
 export type HeldGroup = readonly { id: string; content: PointContent }[];
@@ -67,7 +66,7 @@ async function snapshotTrees(
       "damaged",
       `snapshot ${first.name.slice(0, 8)} cannot be read, so Cairn does not know which content it needs`,
       {
-        hint: "run `cairn doctor --repair` first",
+        hint: advice`run ${call("doctor --repair", "doctor", { repair: true })} first`,
       },
     );
   requireMarks(ask.unreadable, new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? [])));
@@ -84,7 +83,7 @@ export function requireMarks(unreadable: KeptContent["unreadable"], tags: Readon
     "damaged",
     `${plural(lost.length, "save point")} cannot be read, so Cairn does not know which content they need: ${lost.map((id) => id?.slice(0, 8) ?? "?").join(", ")}`,
     {
-      hint: "run cairn doctor --repair first; nothing was removed",
+      hint: advice`run ${line("doctor --repair", "doctor", { repair: true })} first; nothing was removed`,
     },
   );
 }

@@ -12,7 +12,7 @@ import { temporaryFolder } from "./testing-store.ts";
 import { walkDigests } from "./testing-walk.ts";
 import { PointStore } from "./point-store.ts";
 import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
-import { storePaths } from "./store-files.ts";
+import { storePaths } from "./store-paths.ts";
 
 interface Setup {
   control: string;
@@ -47,7 +47,7 @@ function engineOf(t: TestContext, control: string): PointStore {
 async function setUp(t: TestContext): Promise<Setup> {
   const control = temporaryFolder(t);
   const root = temporaryFolder(t);
-  await createEmbeddedStore(storePaths(control));
+  await createEmbeddedStore(control);
   const engine = engineOf(t, control);
   const stage = async (head: HeadContent | null = null): Promise<StagedContent> => {
     const staged = await engine.stage(request(root, head));
@@ -231,23 +231,23 @@ void describe("the copy engine", () => {
     const paths = storePaths(control);
     for (const file of [paths.keyFile, paths.passwordFile]) assert.equal(fs.statSync(file).mode & 0o777, 0o600);
     fs.rmSync(paths.keyFile);
-    const again = await EmbeddedStore.open(paths);
+    const again = await EmbeddedStore.open(control);
     assert.equal(again.tree(Buffer.from(staged.content.tree, "hex")).length, 1);
     again.close();
     assert.ok(fs.existsSync(paths.keyFile), "written again");
     fs.rmSync(paths.keyFile);
     fs.rmSync(paths.passwordFile);
-    await assert.rejects(EmbeddedStore.open(paths), { code: "damaged" });
+    await assert.rejects(EmbeddedStore.open(control), { code: "damaged" });
   });
 
   test("a store that was never completed is made anew when it is asked for again", async (t) => {
     const control = temporaryFolder(t);
     const paths = storePaths(control);
-    await createEmbeddedStore(paths);
+    await createEmbeddedStore(control);
     fs.rmSync(path.join(paths.repository, "config"));
     fs.rmSync(paths.keyFile);
-    await createEmbeddedStore(paths);
-    (await EmbeddedStore.open(paths)).close();
+    await createEmbeddedStore(control);
+    (await EmbeddedStore.open(control)).close();
   });
 
   test("a missing blob is damage that names it when a point is read", async (t) => {

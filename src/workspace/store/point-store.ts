@@ -41,7 +41,7 @@ import { KeptScan, type WrittenFiles } from "./kept-scan.ts";
 import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead, summaryOf, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { keepStoreSize, keptStoreSize, notePacks, storePaths, type StoreSize, unsoundPacks } from "./store-files.ts";
+import { keepStoreSize, keptStoreSize, notePacks, type StoreSize, unsoundPacks } from "./store-files.ts";
 import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
 import { receiveContent } from "./receive-content.ts";
@@ -91,7 +91,7 @@ export class PointStore {
 
   /** The store as it is now; opened once per operation, since other processes may change it between two. */
   async store({ signal }: StoppableCall = {}): Promise<EmbeddedStore> {
-    this.#store ??= EmbeddedStore.open(storePaths(this.#options.control), {
+    this.#store ??= EmbeddedStore.open(this.#options.control, {
       signal,
       known: this.#options.changes?.takeIndex() ?? null,
     });
@@ -368,12 +368,12 @@ export class PointStore {
 
   /** Counts packs of the store that are known to be lost or damaged without reading any. */
   async unsoundPacks(): Promise<number> {
-    return unsoundPacks(storePaths(this.#options.control), await this.#size());
+    return unsoundPacks(this.#options.control, await this.#size());
   }
 
   async #size(): Promise<StoreSize> {
-    const paths = storePaths(this.#options.control);
-    return keptStoreSize(paths) ?? keepStoreSize(paths, (await this.store()).index);
+    const { control } = this.#options;
+    return keptStoreSize(control) ?? keepStoreSize(control, (await this.store()).index);
   }
 
   /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */

@@ -14,7 +14,7 @@ import { keysFromPassword, Repository } from "../../repository/repository.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { StoreFinding } from "./store-care.ts";
 import { embeddedStorage } from "./embedded-store.ts";
-import { type StorePaths, storePaths } from "./store-files.ts";
+import { type StorePaths, storePaths } from "./store-paths.ts";
 
 /**
  * Looks whether the store can be opened: its folder, its config, the file with its master keys, the password and its key

@@ -7,35 +7,8 @@ import { readRegular, writeRegular } from "../../fs/regular-file.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { namesIn } from "../../fs/paths/names-in.ts";
 import { objectIdOf } from "../../ids.ts";
+import { type StorePaths, storePaths } from "./store-paths.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
-
-/** Places of the parts of an embedded store in a control directory, and the notes in its cache. */
-export interface StorePaths {
-  repository: string;
-  keyFile: string;
-  passwordFile: string;
-  /** Unfinished things of processes. */
-  temporary: string;
-  /** Everything in it can be made again. */
-  cache: string;
-  indexCache: string;
-  storeSize: string;
-  damagedPacks: string;
-}
-
-export function storePaths(control: string): StorePaths {
-  const cache = path.join(control, "cache");
-  return {
-    repository: path.join(control, "store"),
-    keyFile: path.join(control, "store-key"),
-    passwordFile: path.join(control, "store-password"),
-    temporary: path.join(control, "tmp"),
-    cache,
-    indexCache: path.join(cache, "index"),
-    storeSize: path.join(cache, "store-size"),
-    damagedPacks: path.join(cache, "damaged-packs"),
-  };
-}
 
 const SIZE_FORMAT = "cairn.store-size";
 const SIZE_VERSION = 2;
@@ -49,7 +22,8 @@ export interface StoreSize {
 }
 
 /** The facts of a store as they were kept by who opened it; null where they were not, or its index files are others now. */
-export function keptStoreSize({ repository, storeSize }: StorePaths): StoreSize | null {
+export function keptStoreSize(control: string): StoreSize | null {
+  const { repository, storeSize } = storePaths(control);
   return readDisposable(storeSize, (fd) => {
     const { fields } = decodeRecord(fs.readFileSync(fd), SIZE_FORMAT, SIZE_VERSION);
     const known = fields.texts("index_files");
@@ -60,7 +34,8 @@ export function keptStoreSize({ repository, storeSize }: StorePaths): StoreSize 
 }
 
 /** Returns the facts of a store by its index, and keeps them for the next call, which then need not open it. */
-export function keepStoreSize(paths: StorePaths, { table, covered }: BlobIndex): StoreSize {
+export function keepStoreSize(control: string, { table, covered }: BlobIndex): StoreSize {
+  const paths = storePaths(control);
   const packs = Array.from({ length: table.packCount }, (_, pack) => pack)
     .filter((pack) => table.packRefs[pack] !== 0)
     .map((pack) => objectIdOf(table.packId(pack)));
@@ -91,7 +66,8 @@ export function notedPacks({ damagedPacks }: StorePaths): string[] {
 }
 
 /** Counts packs that are not there or were noted as damaged; no pack is read. */
-export function unsoundPacks(paths: StorePaths, { packs }: StoreSize): number {
+export function unsoundPacks(control: string, { packs }: StoreSize): number {
+  const paths = storePaths(control);
   const noted = new Set(notedPacks(paths));
   const present = new Map<string, ReadonlySet<string>>();
   return packs.filter((name) => {

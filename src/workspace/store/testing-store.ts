@@ -6,7 +6,7 @@ import path from "node:path";
 import type { TestContext } from "node:test";
 import { loadStatCache, type StatCache, writeStatCache } from "../../archive/cache/stat-cache.ts";
 import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
-import { storePaths } from "./store-files.ts";
+import { storePaths } from "./store-paths.ts";
 import { scan, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
 import { ScanMemory } from "../../archive/scan/scan-memory.ts";
 import type { ScanSummary } from "../../archive/scan/summary.ts";
@@ -53,8 +53,8 @@ export class TestStore {
     const control = temporaryFolder(t, parent);
     const paths = storePaths(control);
     fs.mkdirSync(paths.temporary, { recursive: true });
-    await createEmbeddedStore(paths);
-    const store = await EmbeddedStore.open(paths);
+    await createEmbeddedStore(control);
+    const store = await EmbeddedStore.open(control);
     t.after(() => store.close());
     return new TestStore(store, path.join(control, "stat-cache"));
   }

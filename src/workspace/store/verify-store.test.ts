@@ -14,7 +14,7 @@ import type { CopyContent } from "./copy-content.ts";
 import { rootMetadata } from "../../archive/write/root-metadata.ts";
 import { PointStore } from "./point-store.ts";
 import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
-import { storePaths, type StorePaths } from "./store-files.ts";
+import { storePaths, type StorePaths } from "./store-paths.ts";
 import { snapshotTree } from "./snapshot-tree.ts";
 import { temporaryFolder, TestStore } from "./testing-store.ts";
 import { type CheckedPoint, type PointProofOptions, provePoints, type ProvenPoints } from "./verify-store.ts";
@@ -37,7 +37,7 @@ class Scene {
   static async create(t: TestContext): Promise<Scene> {
     const scene = new Scene(t);
     fs.mkdirSync(scene.paths.temporary, { recursive: true });
-    await createEmbeddedStore(scene.paths);
+    await createEmbeddedStore(scene.control);
     return scene;
   }
 
@@ -82,7 +82,7 @@ class Scene {
   }
 
   async verify(options: Partial<PointProofOptions> = {}): Promise<ProvenPoints> {
-    const store = await EmbeddedStore.open(this.paths);
+    const store = await EmbeddedStore.open(this.control);
     const index = await BlobIndex.load(store.repository, null);
     store.close();
     return provePoints({
@@ -95,7 +95,7 @@ class Scene {
   }
 
   async store(): Promise<EmbeddedStore> {
-    return EmbeddedStore.open(this.paths);
+    return EmbeddedStore.open(this.control);
   }
 
   /** The pack files that came with the last call, oldest call first. */

@@ -16,7 +16,7 @@ import { firstFailure, warmThreads, withThreads } from "../../threads/threads.ts
 import type { Thread } from "../../threads/worker-thread.ts";
 import type { PointToVerify, PointVerdict, StoreProblem, StoreVerification, VerifyStoreRequest } from "./store-care.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
-import { notePacks, storePaths } from "./store-files.ts";
+import { notePacks } from "./store-files.ts";
 
 const LOCK_WAIT_MS = 10_000;
 const MAX_PROBLEMS = 10_000;
@@ -69,7 +69,7 @@ export interface ProvenPoints {
  */
 export async function verifyStore(control: string, request: VerifyStoreRequest): Promise<StoreVerification> {
   warmThreads(VERIFY);
-  const store = await EmbeddedStore.open(storePaths(control), { signal: request.signal });
+  const store = await EmbeddedStore.open(control, { signal: request.signal });
   const { signal } = request;
   try {
     return await whileReading(store.repository, { waitMs: LOCK_WAIT_MS, signal }, async () => verify(store, request));

@@ -4,8 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../../../errors.ts";
-import { CREATED } from "../../testing-backup-lines.ts";
-import { argsOf, failing, fakeLibrary, ID_A } from "../../testing-fake-library.ts";
+import { argsOf, CREATED, failing, fakeLibrary, ID_A } from "../../testing-fake-library.ts";
 import { runFake, runJson } from "../../testing-run.ts";
 
 const MOUNTED = { path: "data", reason: "mounted", detail: "another file system is mounted there" };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
+import { CREATED } from "../../testing-fake-library.ts";
 import { test } from "node:test";
-import { CREATED } from "../../testing-backup-lines.ts";
 import { PLAIN } from "../../render/style.ts";
 import { rowOf } from "./list.ts";
 

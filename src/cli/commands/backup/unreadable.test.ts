@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { REPOSITORY_ANSWERS } from "../../testing-backup-lines.ts";
+import { REPOSITORY_VERBS } from "../../../verbs/index.ts";
+import { exampleOf } from "../../testing-example.ts";
 import { fakeLibrary } from "../../testing-fake-library.ts";
 import { runFake, runJson } from "../../testing-run.ts";
 
 const UNREADABLE = { snapshot_id: "ab".repeat(32), reason: "its SHA-256 does not match its name" };
 const AT = ["-r", "x"];
 
-function answerOf(method: string): object {
-  return REPOSITORY_ANSWERS[method] as object;
+function answerOf(method: keyof typeof REPOSITORY_VERBS): object {
+  return exampleOf(REPOSITORY_VERBS[method].output) as object;
 }
 
 test("backup repair snapshots exits 6 with its data when a snapshot cannot be read", async () => {

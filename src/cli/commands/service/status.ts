@@ -2,7 +2,7 @@ import type { DaemonStatus } from "../../../contract/daemon.ts";
 import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { Connection, NoDaemon } from "../../../api/client/connection.ts";
-import { socketsOfClient } from "../../../api/client/served-library.ts";
+import { socketsOfClient } from "../../../daemon/places.ts";
 import { notAsked } from "../../../api/client/service.ts";
 import { formatAge, formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";

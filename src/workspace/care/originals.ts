@@ -1,0 +1,80 @@
+import fs from "node:fs";
+import { removeHeldTree } from "../../clones/remove-held.ts";
+import { toCairnError } from "../../errors.ts";
+import type { Recovery } from "../../formats/records/control.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import { decodeOriginal } from "../../formats/restic/original.ts";
+import { durableRemove } from "../../fs/durable.ts";
+import { nameOf, parentOf } from "../../fs/linux/exchange-folders.ts";
+import { joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
+import { readRecord } from "../place/control-directory.ts";
+import { ownerBesidesUs } from "../place/owners.ts";
+import { readConvertIntent } from "../points/journals.ts";
+import type { Workspace } from "../open/workspace.ts";
+
+/** Folders as they were before a conversion or a move onto an image. Each stays beside its folder for its user to remove. */
+
+export const ORIGINAL_PREFIX = ".cairn-original-";
+
+/** True if `name` is one that a conversion gives to an original, for example `.cairn-original-0123456789abcdef`. */
+function isOriginalName(name: string): boolean {
+  return /^\.cairn-original-[0-9a-f]{16}$/.test(name);
+}
+
+/** The folders beside this one that conversions have left, of whichever folders there; not the copy of one that is under way. */
+export function originalsBeside({ root, found }: Workspace): Buffer[] {
+  let copy: string | undefined;
+  try {
+    copy = readConvertIntent(found.paths.journal)?.name;
+  } catch {
+    // Its finding says what is wrong with it.
+  }
+  return originalsIn(parentOf(root)).filter((place) => nameOf(place).toString("latin1") !== copy);
+}
+
+/** The folders in this one that conversions and moves onto an image have left, also unfinished ones; none if it cannot be read. */
+export function originalsIn(folder: Buffer): Buffer[] {
+  try {
+    const names = fs.readdirSync(folder, { withFileTypes: true });
+    return names
+      .filter((each) => each.isDirectory() && isOriginalName(each.name))
+      .map(({ name }) => joinRaw(folder, name));
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * Ends what an earlier build has recorded of an original, which it removed with the save after the conversion: its removal is
+ * finished where it had begun; else the original stays beside. Null where nothing, or something of another user's, is recorded.
+ */
+export async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Recovery | null> {
+  if (!fs.existsSync(paths.original) || ownerBesidesUs(paths.original) !== null) return null;
+  let detail = "the original folder, from before the conversion, was removed";
+  try {
+    const file = readRecord(paths.original, decodeOriginal);
+    const recorded = file === null ? root : Buffer.from(rawPath(file));
+    // Both may have been moved together since. Whoever may write the record does not choose what is removed.
+    const place = [recorded, joinRaw(parentOf(root), nameOf(recorded))].find((each) => {
+      const facts = fs.lstatSync(each, { bigint: true, throwIfNoEntry: false });
+      const isOriginal = isOriginalName(nameOf(each).toString("latin1"));
+      return isOriginal && facts?.isDirectory() === true && facts.ino.toString() === file?.inode;
+    });
+    if (place !== undefined && file?.going === true) await removeHeldTree(place);
+    else if (place !== undefined) detail = originalStays(place);
+  } catch (error) {
+    detail = `the original folder, from before the conversion, may still lie beside the folder: ${toCairnError(error).message}`;
+  }
+  durableRemove(paths.original);
+  return conversionEnded("completed", detail);
+}
+
+/** Record of a recovery of a conversion. */
+export function conversionEnded(outcome: Recovery["outcome"], detail: string): Recovery {
+  return { operation: "convert", outcome, detail, kept: [] };
+}
+
+/** Sentence that says where an original stays. */
+export function originalStays(original: Buffer): string {
+  return `the original folder stays in ${printablePath(original)}; remove it when you no longer need it`;
+}
