@@ -193,7 +193,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
     { folders: ["care"], reason: "a check restores, a repair looks" },
   ],
   operations: [
-    { folders: ["context", "inspect", "machines"], reason: "rooms of their own, which no workspace needs" },
+    { folders: ["content", "context", "inspect", "machines"], reason: "rooms of their own, which know no other verb" },
     { folders: ["."], reason: "one file per verb" },
     { folders: ["databases", "directories"], reason: "they are made of verbs of points" },
   ],

@@ -173,6 +173,23 @@ export const ShowResult = object({
 });
 export type ShowResult = Of<typeof ShowResult>;
 
+export const ReadOptions = object({
+  ...WorkspaceCallOptions.entries,
+  offset: opt(count("leave out this many bytes at the beginning of the file")),
+  length: opt(count("read at most this many bytes")),
+  archive: opt(
+    oneOf(
+      ["tar", "zip"],
+      "give an archive of the entry, for a folder with everything below it, instead of a file's bytes: `tar` in pax format, or `zip`",
+    ),
+    "--archive <format>",
+  ),
+  paths: opt(
+    some(PathInput, "with `archive`: these entries, by their paths from the workspace's root; the path is empty then"),
+  ),
+});
+export type ReadOptions = Of<typeof ReadOptions>;
+
 // --------------------------------------------------------------------------------------------- history
 
 export const HistoryOptions = object({

@@ -1,15 +1,26 @@
 import type { Client, ShowResult } from "../../../contract/index.ts";
-import { ShowOptions } from "../../../contract/looking.ts";
+import { ReadOptions, ShowOptions } from "../../../contract/looking.ts";
+import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { type Context, toWorkspacePath } from "../../context.ts";
 import { CairnError } from "../../../errors.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
-import { contentOutcome, PATH_B64, RECURSIVE, splitTarget, walkOutcome } from "../../shown.ts";
+import {
+  contentOutcome,
+  PATH_B64,
+  RECURSIVE,
+  requireArchivePlace,
+  splitTarget,
+  TARGET,
+  walkOutcome,
+  writtenOutcome,
+} from "../../shown.ts";
 import { plural, shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
 
 const PAGE = new VerbOptions(ShowOptions.entries);
+const ARCHIVE = new VerbOptions(pick(ReadOptions, "archive"));
 
 export const command: CommandDefinition = {
   name: "show",
@@ -21,12 +32,13 @@ export const command: CommandDefinition = {
       completes: "points",
     },
   ],
-  options: [RECURSIVE, ...PAGE.definitions, PATH_B64],
+  options: [RECURSIVE, ...PAGE.definitions, ...ARCHIVE.definitions, TARGET, PATH_B64],
   examples: [
     { line: "cairn show head", text: "the point's facts and its top entries" },
     { line: "cairn show head~2:src", text: "list a folder" },
     { line: "cairn show head:src --sort size --reverse -n 10", text: "the ten largest files of a folder" },
     { line: "cairn show -R head", text: "list everything" },
+    { line: "cairn show head~2:src --archive tar | tar x -C /tmp", text: "a folder as an archive: /tmp/src" },
     { line: "cairn show 1a2b3c4d:src/main.ts > old.ts", text: "print one file's bytes" },
   ],
   async run(context, input) {
@@ -38,6 +50,9 @@ export const command: CommandDefinition = {
     const isPage = Object.keys(page).length > 0;
     if (isPage && input.flag("recursive"))
       throw usage("-R lists everything: it does not work with -n, --skip, --sort or --reverse");
+    const archive = ARCHIVE.read(context, input);
+    const file = input.text("target");
+    requireArchivePlace(context, input, archive.archive !== undefined);
     const client = await context.open();
     const options = context.callOptions();
     if (fromHere !== undefined) path = toWorkspacePath(client.workspacePath(), context.cwd, fromHere) || undefined;
@@ -50,8 +65,11 @@ export const command: CommandDefinition = {
       const head = async (): Promise<string[]> => pointLines(context, client, shown);
       return walkOutcome(context, { shown, entries: client.walk(id, path ?? "", options), head });
     }
-    if (shown.kind !== "file") return listing(context, client, shown);
-    return contentOutcome(context, shown, () => client.read(id, path ?? "", options));
+    const content = (): AsyncIterable<Uint8Array> => client.read(id, path ?? "", { ...options, ...archive });
+    const isArchive = archive.archive !== undefined;
+    if (file !== undefined) return writtenOutcome(context, { shown, file, isArchive }, content);
+    if (isArchive) return { data: shown, content: content() };
+    return shown.kind === "file" ? contentOutcome(context, shown, content) : listing(context, client, shown);
   },
 };
 
