@@ -106,7 +106,8 @@ async function* zipOf(
   content: (node: TreeNode) => AsyncIterable<Uint8Array>,
   omitted: Uint8Array[],
 ): AsyncGenerator<Uint8Array> {
-  const { ZipFile } = await import("yazl");
+  // A bundler gives what is no ES module as its default export alone.
+  const { ZipFile } = (await import("yazl")).default;
   const zip = new ZipFile();
   const output = zip.outputStream as Readable;
   zip.on("error", (error: Error) => output.destroy(error));
