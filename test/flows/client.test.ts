@@ -43,6 +43,18 @@ test("a program saves, looks, reads and goes back by a daemon, with the library'
   );
 });
 
+test("closing a client leaves the calls of the library's other clients alone", async (t) => {
+  const daemon = await new TestDaemon(t).start();
+  const folder = fs.mkdtempSync(path.join(SCRATCH, "closed-client-"));
+  cairnOk(["save", folder], daemon.asked);
+  const library = connect({ socket: daemon.socket });
+  const answers = Array.from({ length: 20 }, async () => {
+    await using client = await library.open(folder);
+    return (await client.status()).clean;
+  });
+  assert.deepEqual(await Promise.all(answers), Array(20).fill(true));
+});
+
 test("a program is told which socket no daemon answers at, and its client works once a daemon does", async (t) => {
   const daemon = new TestDaemon(t);
   const library = connect({ socket: daemon.socket });

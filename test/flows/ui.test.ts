@@ -105,6 +105,7 @@ test("a page looks, reads, restores and hears of another process's save, and Ctr
   const saved = cairnOk(["save", folder, "-m", "second"]).data["save_point"] as { save_point_id: string };
   const heard = await nextOf(events, "save");
   assert.deepEqual([heard.data.save_point_id, heard.workspace], [saved.save_point_id, folder]);
+  assert.deepEqual(heard.data.changes, { added: 0, modified: 1, removed: 0 });
   const { save_points: points } = await client.call("history", { workspace: folder });
   assert.deepEqual(
     points.map(({ message }) => message),
@@ -125,6 +126,9 @@ test("a page looks, reads, restores and hears of another process's save, and Ctr
     const { url } = await client.ticket({ ...file, as: "file", target: from, path: at });
     assert.equal((await fetch(new URL(url, ui.url))).status, 400, at);
   }
+  const { url: archive } = await client.ticket({ ...file, as: "zip", paths: ["a.txt"] });
+  const zip = Buffer.from(await (await fetch(new URL(archive, ui.url))).arrayBuffer());
+  assert.ok(zip.subarray(0, 2).equals(Buffer.from("PK")) && zip.includes("a.txt"));
   const restored = await client.call("restore", { workspace: folder, options: { target } });
   assert.equal(fs.readFileSync(path.join(folder, "a.txt"), "utf8"), "one\n");
   assert.equal((await nextOf(events, "restore")).data.undo_id, restored.undo_id);

@@ -247,8 +247,14 @@ export class Connection {
       });
   }
 
+  /** Ends the calls under way, too. */
   close(): void {
     this.#agent.destroy();
+  }
+
+  /** Closes the connections that no call uses. */
+  closeIdle(): void {
+    for (const sockets of Object.values(this.#agent.freeSockets)) for (const each of sockets ?? []) each.destroy();
   }
 }
 

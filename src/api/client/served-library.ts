@@ -339,7 +339,8 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
     // A daemon seals what is asked for alone: with many workspaces the rest would keep it busy for hours.
     sealWhenIdle: () => undefined,
     async close() {
-      connection.close();
+      // Other clients of the library make their calls over it, too.
+      connection.closeIdle();
       // One that was never opened is not closed.
       await (await here?.catch(() => undefined))?.close();
     },

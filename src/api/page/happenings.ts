@@ -4,7 +4,7 @@ import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
 import { checkValue } from "../../contract/schema.ts";
 import { EVENT_DATA, type EventType, type ServiceEvent } from "../../contract/service.ts";
-import type { SavePoint, WorkspaceInfo, WorkspaceRef } from "../../contract/index.ts";
+import type { WorkspaceInfo, WorkspaceRef } from "../../contract/index.ts";
 import { controlPaths, sequenceOfName, workspacePaths } from "../../workspace/place/control-layout.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
 import { serviceOf } from "../client/service.ts";
@@ -131,12 +131,13 @@ export class Happenings implements EventLog<Noted> {
     try {
       const known = await followed.sequence;
       const found = await this.#workspaces.with(workspace.path, (client) =>
-        client.history(undefined, MOST_POINTS, { all: true }),
+        client.history(undefined, MOST_POINTS, { all: true, changes: true }),
       );
-      const points = found.save_points.filter(({ sequence }) => sequence > known).toReversed();
-      followed.sequence = Promise.resolve(points.at(-1)?.sequence ?? known);
-      const saved = points.filter(({ cause }) => cause.kind !== "restore" && cause.kind !== "undo");
-      for (const each of saved) this.note(workspace, { type: "save", data: dataOf(each) });
+      const points = found.save_points.map((point, at) => ({ ...point, changes: found.changes?.[at] ?? null }));
+      const fresh = points.filter(({ sequence }) => sequence > known).toReversed();
+      followed.sequence = Promise.resolve(fresh.at(-1)?.sequence ?? known);
+      const saved = fresh.filter(({ cause }) => cause.kind !== "restore" && cause.kind !== "undo");
+      for (const data of saved) this.note(workspace, { type: "save", data });
       if (saved.length === 0) this.note(workspace, { type: "changed", data: { paths: 0, names: [] } });
     } catch {
       // It was released or moved meanwhile, of which the list of workspaces tells.
@@ -161,10 +162,6 @@ export class Happenings implements EventLog<Noted> {
 function pointOf(event: ServiceEvent): string | null {
   if (event.type === "save") return event.data.save_point_id;
   return event.type === "restore" || event.type === "undo" ? event.data.undo_id : null;
-}
-
-function dataOf(point: SavePoint): object {
-  return { ...point, changes: null };
 }
 
 async function newestIn(points: string): Promise<number> {
