@@ -1,53 +1,13 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { connect, type PageClient, type ServiceEvent } from "../../src/client-browser.ts";
-import { buildCommand, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
+import { start } from "../fixtures/ui.ts";
 
 /** The page's server, as the command that people start, called by the page's own client. */
-
-interface Started {
-  child: ChildProcess;
-  url: string;
-  /** All that it printed. */
-  said(): string;
-  /** Ends it as Ctrl-C does. Resolves with its exit status. */
-  end(signal?: NodeJS.Signals): Promise<number | null>;
-}
-
-/** Starts `cairn ui`; resolves when it has printed its address. */
-async function start(t: TestContext, args: readonly string[], env: Record<string, string> = {}): Promise<Started> {
-  const child = spawn(process.execPath, [buildCommand(), "ui", ...args], {
-    cwd: SCRATCH,
-    env: { ...process.env, NO_COLOR: "1", DISPLAY: "", WAYLAND_DISPLAY: "", SSH_CONNECTION: "", ...env },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const closed = once(child, "close");
-  t.after(() => child.kill("SIGKILL"));
-  let said = "";
-  const printed = Promise.withResolvers<string>();
-  for (const stream of [child.stdout!, child.stderr!])
-    stream.setEncoding("utf8").on("data", (text: string) => {
-      said += text;
-      const url = /http:\/\/127\.0\.0\.1:\d+\/#code=[\w-]{22}/.exec(said);
-      if (url !== null) printed.resolve(url[0]);
-    });
-  void closed.then(() => printed.reject(new Error(`it ended: ${said}`)));
-  return {
-    child,
-    url: await printed.promise,
-    said: () => said,
-    async end(signal = "SIGINT") {
-      child.kill(signal);
-      const [status] = (await closed) as [number | null];
-      return status;
-    },
-  };
-}
 
 async function signIn(url: string): Promise<{ response: Response; client: PageClient }> {
   const { origin, hash } = new URL(url);

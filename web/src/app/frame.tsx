@@ -6,7 +6,8 @@ import { Name } from "../parts/name.tsx";
 import { isConnected } from "./events.ts";
 import { useActions } from "./keys.ts";
 import { OutcomeBar } from "./outcome.tsx";
-import { go, href, route } from "./route.ts";
+import { href } from "./address.ts";
+import { go, route } from "./route.ts";
 import { about } from "./session.ts";
 
 /** What lies around every view: where one is, the ways to go on, the state of the connection. */

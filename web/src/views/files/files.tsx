@@ -6,7 +6,8 @@ import { call, download } from "../../app/calls.ts";
 import { nameOf } from "../../app/frame.tsx";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
-import { go, href, type PathRef, type Route, toInput, toText } from "../../app/route.ts";
+import { href, partsOf, type PathRef, type Route, toInput, toText } from "../../app/address.ts";
+import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, Words } from "../../parts/name.tsx";
@@ -54,7 +55,7 @@ function sortOf({ sort = "name" }: FilesRoute): [Column, boolean] {
 /** The folders above, each a link, and which save point this is. */
 function Path({ route, listed }: { route: FilesRoute; listed: ShowResult | undefined }): JSX.Element {
   const { workspace, at } = route;
-  const names = at.path === "" ? [] : at.path.split("/");
+  const parts = partsOf(at);
   const point = listed?.save_point;
   return (
     <header class="files-head">
@@ -62,15 +63,15 @@ function Path({ route, listed }: { route: FilesRoute; listed: ShowResult | undef
         <a href={href({ ...route, at: { path: "" } })}>
           <Name text={nameOf(workspace)} />
         </a>
-        {names.map((name, i) => (
+        {parts.map(({ name, at: folder }, i) => (
           <span key={i}>
             <span class="faint">/</span>
-            {i === names.length - 1 ? (
+            {i === parts.length - 1 ? (
               <strong>
                 <Name text={name} />
               </strong>
             ) : (
-              <a href={href({ ...route, at: { path: names.slice(0, i + 1).join("/") } })}>
+              <a href={href({ ...route, at: folder })}>
                 <Name text={name} />
               </a>
             )}
@@ -181,8 +182,7 @@ function useFolderKeys(
 ): void {
   const { workspace } = route;
   const above = (): void => {
-    const cut = route.at.path.lastIndexOf("/");
-    if (route.at.path !== "") go({ ...route, at: { path: cut < 0 ? "" : route.at.path.slice(0, cut) } });
+    if (route.at.path !== "") go({ ...route, at: partsOf(route.at).at(-2)?.at ?? { path: "" } });
   };
   const move = (by: number): void => {
     active.value = Math.max(0, Math.min(entries - 1, active.value + by));

@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import { download } from "../../app/calls.ts";
 import { nameOf } from "../../app/frame.tsx";
 import { useResource } from "../../app/resource.ts";
-import { href, toInput, toText } from "../../app/route.ts";
+import { href, toInput, toText } from "../../app/address.ts";
 import { client } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible } from "../../parts/name.tsx";

@@ -1,5 +1,5 @@
 import type { DiffEntry } from "cairnstate/client";
-import { type PathRef, toText } from "../../app/route.ts";
+import { type PathRef, toText } from "../../app/address.ts";
 
 /** Changed entries as a tree of folders with counts, flattened to the rows that are open. */
 

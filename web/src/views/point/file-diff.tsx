@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import { call, download } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, type PathRef, toInput, toText } from "../../app/route.ts";
+import { href, type PathRef, toInput, toText } from "../../app/address.ts";
 import { client } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { PathName } from "../../parts/name.tsx";

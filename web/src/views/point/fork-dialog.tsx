@@ -3,7 +3,7 @@ import type { SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
 import { call } from "../../app/calls.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
-import { href } from "../../app/route.ts";
+import { href } from "../../app/address.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Name } from "../../parts/name.tsx";
 

@@ -1,6 +1,7 @@
 import type { Changes, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
-import { go, href } from "../../app/route.ts";
+import { href } from "../../app/address.ts";
+import { go } from "../../app/route.ts";
 import { CauseName, type Turn, turnOf } from "../../parts/cause.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, Words } from "../../parts/name.tsx";

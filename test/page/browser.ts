@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { after, type TestContext } from "node:test";
+import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { href, type Route } from "../../web/src/app/address.ts";
+import { start, type Started } from "../fixtures/ui.ts";
+
+/** The page of `cairn ui` in a real browser. */
+
+const CHROMIUM = "/usr/bin/chromium";
+export const SKIP = existsSync(CHROMIUM) ? false : "Debian's chromium is not installed";
+/** Milliseconds for which anything is waited for. */
+const DEADLINE_MS = 15_000;
+
+let launched: Promise<Browser> | undefined;
+after(async () => (await launched)?.close());
+
+function browser(): Promise<Browser> {
+  return (launched ??= chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] }));
+}
+
+export interface OpenOptions {
+  args?: readonly string[];
+  width?: number;
+  height?: number;
+  theme?: "light" | "dark";
+  env?: Record<string, string>;
+}
+
+export interface Opened {
+  page: Page;
+  context: BrowserContext;
+  ui: Started;
+  origin: string;
+  /** Opens the address of a view in the tab. */
+  go(to: Route): Promise<void>;
+  /** What the browser complained about. */
+  complaints: string[];
+}
+
+/** A tab that is signed in. Complaints of the browser fail the test at its end, but for those that `expected` takes out. */
+export async function open(
+  t: TestContext,
+  folder: string,
+  { args = [], width = 1280, height = 800, theme = "light", env = {} }: OpenOptions = {},
+): Promise<Opened> {
+  const ui = await start(t, [folder, "--no-open", ...args], env);
+  const context = await (
+    await browser()
+  ).newContext({
+    viewport: { width, height },
+    colorScheme: theme,
+    acceptDownloads: true,
+    reducedMotion: "reduce",
+  });
+  t.after(() => context.close());
+  context.setDefaultTimeout(DEADLINE_MS);
+  const { origin } = new URL(ui.url);
+  const complaints: string[] = [];
+  watch(context, origin, complaints);
+  const page = await context.newPage();
+  await page.goto(ui.url);
+  await page.locator("main").waitFor();
+  t.after(() => assert.deepEqual(complaints, []));
+  return {
+    page,
+    context,
+    ui,
+    origin,
+    complaints,
+    async go(to) {
+      await page.goto(`${origin}/${href(to)}`);
+    },
+  };
+}
+
+function watch(context: BrowserContext, origin: string, complaints: string[]): void {
+  context.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());
+  });
+  context.on("weberror", (error) => complaints.push(String(error.error())));
+  context.on("request", (request) => {
+    const url = request.url();
+    if (!url.startsWith(origin) && !url.startsWith("blob:") && !url.startsWith("data:"))
+      complaints.push(`a request of ${url}`);
+  });
+  context.on("dialog", (dialog) => complaints.push(`a dialog: ${dialog.message()}`));
+}

@@ -1,0 +1,142 @@
+/** Addresses of the views. They lie in the fragment, so the server sees none of them. */
+
+/** A path inside a workspace: as text, and its bytes in base64 where it is not UTF-8. */
+export interface PathRef {
+  path: string;
+  path_b64?: string | undefined;
+}
+
+export type Route =
+  | { view: "workspaces" }
+  | { view: "timeline"; workspace: string; q?: string | undefined }
+  | { view: "point"; workspace: string; point: string; to?: string | undefined; file?: PathRef | undefined }
+  | { view: "files"; workspace: string; point: string; at: PathRef; sort?: string | undefined }
+  | { view: "file-history"; workspace: string; at: PathRef; a?: string | undefined; b?: string | undefined }
+  | { view: "restore"; workspace: string; point: string; paths: PathRef[] }
+  | { view: "search"; workspace: string; q: string };
+export type View = Route["view"];
+
+const RAW = "b64:";
+const SLASH = 0x2f;
+export function toText({ path, path_b64 }: PathRef): string {
+  return path_b64 === undefined ? path : `${RAW}${path_b64}`;
+}
+
+export function toRef(text: string): PathRef {
+  if (!text.startsWith(RAW)) return { path: text };
+  const path_b64 = text.slice(RAW.length);
+  return { path: shown(bytesOf(path_b64)), path_b64 };
+}
+
+/** A path as calls take it. */
+export function toInput({ path, path_b64 }: PathRef): string | Uint8Array {
+  return path_b64 === undefined ? path : bytesOf(path_b64);
+}
+
+export function bytesOf(base64: string): Uint8Array {
+  return Uint8Array.from(atob(base64), (each) => each.charCodeAt(0));
+}
+
+/** Bytes as the API shows them: UTF-8, and `\xff` for each byte that is none. */
+function shown(bytes: Uint8Array): string {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let text = "";
+  for (let at = 0; at < bytes.length;) {
+    const length = [1, 2, 3, 4].find((each) => isText(decoder, bytes.subarray(at, at + each)));
+    text +=
+      length === undefined
+        ? `\\x${bytes[at]!.toString(16).padStart(2, "0")}`
+        : decoder.decode(bytes.subarray(at, at + length));
+    at += length ?? 1;
+  }
+  return text;
+}
+
+function isText(decoder: InstanceType<typeof TextDecoder>, bytes: Uint8Array): boolean {
+  try {
+    return decoder.decode(bytes).length > 0;
+  } catch {
+    return false;
+  }
+}
+
+/** The folders on the way to a path, from the first one on, and the path itself. */
+export function partsOf(at: PathRef): { name: string; at: PathRef }[] {
+  if (at.path === "") return [];
+  const { path_b64 } = at;
+  if (path_b64 === undefined) {
+    const names = at.path.split("/");
+    return names.map((name, i) => ({ name, at: { path: names.slice(0, i + 1).join("/") } }));
+  }
+  const bytes = bytesOf(path_b64);
+  const ends = [...bytes.keys()].filter((i) => bytes[i] === SLASH).concat(bytes.length);
+  return ends.map((end, i) => {
+    const start = i === 0 ? 0 : ends[i - 1]! + 1;
+    return { name: shown(bytes.subarray(start, end)), at: refOfBytes(bytes.subarray(0, end)) };
+  });
+}
+
+function refOfBytes(bytes: Uint8Array): PathRef {
+  try {
+    return { path: new TextDecoder("utf-8", { fatal: true }).decode(bytes) };
+  } catch {
+    return { path: shown(bytes), path_b64: btoa(String.fromCharCode(...bytes)) };
+  }
+}
+
+/** The address of a view. */
+export function href(to: Route): string {
+  const query = new URLSearchParams();
+  const set = (name: string, value: string | undefined): void => {
+    if (value !== undefined && value !== "") query.set(name, value);
+  };
+  if (to.view !== "workspaces") set("w", to.workspace);
+  switch (to.view) {
+    case "timeline":
+    case "search":
+      set("q", to.q);
+      break;
+    case "point":
+      set("p", to.point);
+      set("to", to.to);
+      set("file", to.file === undefined ? undefined : toText(to.file));
+      break;
+    case "files":
+      set("p", to.point);
+      set("at", toText(to.at));
+      set("sort", to.sort);
+      break;
+    case "file-history":
+      set("at", toText(to.at));
+      set("a", to.a);
+      set("b", to.b);
+      break;
+    case "restore":
+      set("p", to.point);
+      for (const each of to.paths) query.append("path", toText(each));
+      break;
+    case "workspaces":
+  }
+  const text = query.toString();
+  return `#/${to.view === "workspaces" ? "" : to.view}${text === "" ? "" : `?${text}`}`;
+}
+
+/** The view of an address. */
+export function parse(hash: string): Route {
+  const [view, text = ""] = hash.replace(/^#\/?/, "").split("?", 2) as [string, string?];
+  const query = new URLSearchParams(text);
+  const get = (name: string): string | undefined => query.get(name) ?? undefined;
+  const ref = (name: string): PathRef | undefined => (query.has(name) ? toRef(query.get(name)!) : undefined);
+  const workspace = get("w");
+  if (workspace === undefined) return { view: "workspaces" };
+  const point = get("p");
+  const at = ref("at") ?? { path: "" };
+  if (view === "search") return { view, workspace, q: get("q") ?? "" };
+  if (view === "file-history") return { view, workspace, at, a: get("a"), b: get("b") };
+  if (point !== undefined) {
+    if (view === "point") return { view, workspace, point, to: get("to"), file: ref("file") };
+    if (view === "files") return { view, workspace, point, at, sort: get("sort") };
+    if (view === "restore") return { view, workspace, point, paths: query.getAll("path").map(toRef) };
+  }
+  return { view: "timeline", workspace, q: get("q") };
+}

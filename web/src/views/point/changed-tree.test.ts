@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { DiffEntry } from "../../../../src/client-browser.ts";
+import { ChangedTree } from "./changed-tree.ts";
+
+const entry = (path: string, change: DiffEntry["change"], kind: DiffEntry["kind"] = "file"): DiffEntry => ({
+  path,
+  change,
+  kind,
+  aspects: [],
+});
+
+function shown(entries: DiffEntry[], closed: string[] = []): string[] {
+  return new ChangedTree(entries)
+    .rows(new Set(closed))
+    .map((row) =>
+      row.kind === "folder"
+        ? `${"  ".repeat(row.depth)}${row.name}/ +${row.added} ~${row.modified} -${row.removed}${row.own === undefined ? "" : ` ${row.own.change}`}`
+        : `${"  ".repeat(row.depth)}${row.name} ${row.entry.change}`,
+    );
+}
+
+test("changed entries are a tree with counts, and folders without branches are one row", () => {
+  const entries = [
+    entry("a.ts", "modified"),
+    entry("src", "modified", "directory"),
+    entry("src/deep/er/x.ts", "added"),
+    entry("src/deep/er/y.ts", "removed"),
+    entry("src/z.ts", "renamed"),
+  ];
+  assert.deepEqual(shown(entries), [
+    "src/ +1 ~1 -1 modified",
+    "  deep/er/ +1 ~0 -1",
+    "    x.ts added",
+    "    y.ts removed",
+    "  z.ts renamed",
+    "a.ts modified",
+  ]);
+  assert.deepEqual(shown(entries, ["src"]), ["src/ +1 ~1 -1 modified", "a.ts modified"]);
+});
+
+test("an empty folder that came is a row of its own", () => {
+  assert.deepEqual(shown([entry("new", "added", "directory")]), ["new added"]);
+});
