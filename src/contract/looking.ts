@@ -265,6 +265,29 @@ export const WhyResult = object({
 });
 export type WhyResult = Of<typeof WhyResult>;
 
+export const FindNamesOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ignoreCase: opt(flag("do not distinguish upper and lower case"), "-i, --ignore-case"),
+  limit: opt(count("list at most this many names; default 1000"), "-n, --limit <count>"),
+  all: opt(flag("search undo points, too")),
+});
+export type FindNamesOptions = Of<typeof FindNamesOptions>;
+export const FindNamesResult = object({
+  found: rows(
+    object({
+      ...NamedPath.entries,
+      kind: about(EntryKind, "in the newest point that has the path"),
+      newest: pointId("the newest point that has the path"),
+      oldest: pointId("the oldest point that has the path"),
+      points: number("number of points that have the path"),
+      in_latest: flag("true: the latest point has the path"),
+    }),
+    "sorted by the bytes of their paths",
+  ),
+  truncated: flag("true if the limit left names out"),
+});
+export type FindNamesResult = Of<typeof FindNamesResult>;
+
 // ---------------------------------------------------------------------------------------------- verify
 
 export const VerifyProblem = object({

@@ -50,6 +50,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "list the save points, newest first",
     load: () => import("../commands/looking/history.ts"),
   },
+  find: {
+    group: LOOK,
+    summary: "search names in all save points",
+    load: () => import("../commands/looking/find.ts"),
+  },
   why: {
     group: LOOK,
     summary: "list the save points that changed a path",

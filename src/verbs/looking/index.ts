@@ -1,6 +1,7 @@
 /** Verbs that look at a workspace and its save points. */
 export { diffDatabase } from "./diff-database.ts";
 export { diff } from "./diff.ts";
+export { findNames } from "./find-names.ts";
 export { historyDays } from "./history-days.ts";
 export { history } from "./history.ts";
 export { hasSavePoints, latestSavePoint } from "./latest-save-point.ts";

@@ -1,0 +1,49 @@
+import type { Client, FindNamesResult } from "../../../contract/index.ts";
+import { FindNamesOptions } from "../../../contract/looking.ts";
+import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { VerbOptions } from "../../options.ts";
+import { plural, printable } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
+import { shortener } from "../../shorten.ts";
+
+const OPTIONS = new VerbOptions(FindNamesOptions.entries);
+
+export const command: CommandDefinition = {
+  name: "find",
+  answers: true,
+  arguments: [
+    { name: "<pattern>", text: "a part of a name; or a pattern with *, ?, [abc] or, for a path, a slash and **" },
+  ],
+  options: OPTIONS.definitions,
+  examples: [
+    { line: "cairn find report", text: "every path whose name contains the word, in any save point" },
+    { line: "cairn find '*.key' -i", text: "every name that matches, in upper or lower case" },
+    { line: "cairn find 'src/**/main.ts'", text: "a path" },
+  ],
+  async run(context, input) {
+    const client = await context.open();
+    const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const result = await client.findNames(input.required(0), options);
+    return { data: result, paged: true, text: async () => render(context, client, result) };
+  },
+};
+
+async function render({ style }: Context, client: Client, { found, truncated }: FindNamesResult): Promise<string> {
+  if (found.length === 0) return "nothing found";
+  const shorten = await shortener(
+    client,
+    found.map(({ newest }) => newest),
+  );
+  const heading = ["newest", "points", "", ""].map((word) => style.dim(word));
+  const rows = found.map(({ path, kind, newest, points, in_latest: isInLatest }) => [
+    style.bold(shorten(newest)),
+    String(points),
+    isInLatest ? "" : style.yellow("not in the latest"),
+    printable(path) + (kind === "directory" ? "/" : ""),
+  ]);
+  const more = truncated ? ", and more: --limit" : "";
+  return [...(await renderTable([heading, ...rows], [1])), style.dim(`${plural(found.length, "path")}${more}`)].join(
+    "\n",
+  );
+}

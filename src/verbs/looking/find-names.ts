@@ -1,0 +1,17 @@
+import { FindNamesOptions, FindNamesResult } from "../../contract/looking.ts";
+import { text } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const findNames = workspaceVerb({
+  about: "Searches the names of all save points: for a part of a name, or for a pattern with `*`, `?` or `[`.",
+  takes: [arg("pattern", text("part of a name; or a pattern with *, ?, [abc] or, for a path, a slash and **"))],
+  options: FindNamesOptions,
+  output: FindNamesResult,
+  command: "find",
+  by: "writers",
+  looks: true,
+  agents: ["ignoreCase", "limit", "all"],
+  run: async ({ workspace }, pattern, options) =>
+    (await import("../../operations/content/find-names.ts")).findNames(workspace, pattern, options),
+});
