@@ -22,10 +22,7 @@ interface Range {
   end: number;
 }
 
-/**
- * A file's content in order, or a range of it; target null is the folder as it is now. With `archive` the entries at the path,
- * or at `paths`, as one archive.
- */
+/** A file's content in order, or a range of it; target null is the folder as it is now. */
 export async function* read(
   workspace: Workspace,
   target: string | null,
@@ -34,10 +31,6 @@ export async function* read(
 ): AsyncGenerator<Uint8Array> {
   const where = normalizeTyped(path);
   const range = rangeOf(options);
-  if (options.archive !== undefined) {
-    yield* await archiveOf(workspace, target, where, options);
-    return;
-  }
   if (options.paths !== undefined)
     throw new CairnError("usage", "paths are only for an archive", { hint: "give archive, too: tar or zip" });
   if (target === null) {
@@ -56,26 +49,11 @@ export async function* read(
   yield* contentOf(workspace, source, node, { ...range, signal: options.signal });
 }
 
-function rangeOf({ offset = 0, length, archive }: ReadOptions): Range {
-  for (const [name, value] of Object.entries({ offset, length: length ?? 0 })) {
+function rangeOf({ offset = 0, length }: ReadOptions): Range {
+  for (const [name, value] of Object.entries({ offset, length: length ?? 0 }))
     if (!Number.isSafeInteger(value) || value < 0)
       throw new CairnError("usage", `${name} must be a whole number of bytes; found ${value}`);
-    if (value > 0 && archive !== undefined) throw new CairnError("usage", `an archive has no ${name}`);
-  }
   return { start: offset, end: length === undefined ? Infinity : offset + length };
-}
-
-async function archiveOf(
-  workspace: Workspace,
-  target: string | null,
-  where: Uint8Array,
-  options: ReadOptions,
-): Promise<AsyncGenerator<Uint8Array>> {
-  if (target === null) throw new CairnError("usage", "only a save point can be read as an archive: name one");
-  if (options.paths !== undefined && where.length > 0)
-    throw new CairnError("usage", "with paths, which begin at the workspace's root, the path must be empty");
-  const { archiveOfPoint } = await import("./archive.ts");
-  return archiveOfPoint(workspace, { target, paths: options.paths?.map(normalizeTyped) ?? [where] }, options);
 }
 
 /** A file's content in pieces of at most 1 MiB, or a range of it: blobs outside of the range are not read. */

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { CairnError } from "../../errors.ts";
+import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../../formats/restic/index-file.ts";
 import { objectIdOf } from "../../ids.ts";
 import { dropPages, giveBack } from "../../native.ts";
@@ -245,6 +246,12 @@ export class BlobIndex {
       this.#add(id, place, replace);
       place.offset += place.length;
     }
+  }
+
+  /** Bytes of a blob's content. */
+  plainLength(entry: number): number {
+    const { length, uncompressedLength } = this.place(entry);
+    return uncompressedLength === 0 ? length - SEAL_OVERHEAD : uncompressedLength;
   }
 
   /** Adds packs of this process, which index files of these names list now. */

@@ -3,7 +3,6 @@ import fs from "node:fs";
 import { randomBytes } from "node:crypto";
 import path from "node:path";
 import { advice, CairnError, call, option, reworded, see, toCairnError } from "../../errors.ts";
-import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/restic/key-file.ts";
 import { formerPassword, passwordOfFile } from "../../formats/restic/password-bytes.ts";
@@ -193,9 +192,7 @@ export class EmbeddedStore {
 
   #sizeOf(id: Uint8Array): number | undefined {
     const entry = this.index.entryOf({ id, type: "data" });
-    if (entry < 0) return undefined;
-    const { length, uncompressedLength } = this.index.place(entry);
-    return uncompressedLength === 0 ? length - SEAL_OVERHEAD : uncompressedLength;
+    return entry < 0 ? undefined : this.index.plainLength(entry);
   }
 
   *#content(node: TreeNode): Iterable<Uint8Array> {
