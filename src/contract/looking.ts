@@ -208,30 +208,6 @@ export const ShowResult = object({
   total: number("number of entries without `limit` and `skip`"),
 });
 export type ShowResult = Of<typeof ShowResult>;
-export const FindNamesOptions = object({
-  ...WorkspaceCallOptions.entries,
-  ignoreCase: opt(flag("ignore upper and lower case")),
-  limit: opt(count("at most this many names; default 10 000")),
-  all: opt(flag("also look into undo points")),
-});
-export type FindNamesOptions = Of<typeof FindNamesOptions>;
-export const FindNamesResult = object({
-  found: rows(
-    object({
-      ...NamedPath.entries,
-      kind: EntryKind,
-      newest: pointId("the newest point that has the entry"),
-      oldest: pointId("the oldest point that has it"),
-      points: number("how many points have it"),
-      in_latest: flag("the newest of all points has it"),
-    }),
-    "sorted by the bytes of their paths",
-  ),
-  truncated: flag("true if the limit left names out"),
-  not_read: rows(pointId(), "points whose tree could not be read"),
-});
-export type FindNamesResult = Of<typeof FindNamesResult>;
-
 export const ReadOptions = object({
   ...WorkspaceCallOptions.entries,
   offset: opt(count("leave out this many bytes at the beginning of the file")),
@@ -323,6 +299,29 @@ export const WhyResult = object({
   truncated: flag("true if the limit left points out"),
 });
 export type WhyResult = Of<typeof WhyResult>;
+
+export const FindNamesOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ignoreCase: opt(flag("do not distinguish upper and lower case"), "-i, --ignore-case"),
+  limit: opt(count("list at most this many names; default 1000"), "-n, --limit <count>"),
+  all: opt(flag("search undo points, too")),
+});
+export type FindNamesOptions = Of<typeof FindNamesOptions>;
+export const FindNamesResult = object({
+  found: rows(
+    object({
+      ...NamedPath.entries,
+      kind: about(EntryKind, "in the newest point that has the path"),
+      newest: pointId("the newest point that has the path"),
+      oldest: pointId("the oldest point that has the path"),
+      points: number("number of points that have the path"),
+      in_latest: flag("true: the latest point has the path"),
+    }),
+    "sorted by the bytes of their paths",
+  ),
+  truncated: flag("true if the limit left names out"),
+});
+export type FindNamesResult = Of<typeof FindNamesResult>;
 
 // ---------------------------------------------------------------------------------------------- verify
 

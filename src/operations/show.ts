@@ -7,7 +7,7 @@ import { withSealed } from "../workspace/save/seal.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { ListedEntry, PathInput, ShowOptions, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
 import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entry.ts";
-import { mustFind, unlessMoved } from "./content/stored-content.ts";
+import { mustFind, unlessMoved } from "./content/read.ts";
 import { publicPoint } from "./public-point.ts";
 
 /** Lists what a point holds at a path: a directory's entries, or the one entry itself. */

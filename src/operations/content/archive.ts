@@ -1,26 +1,20 @@
 import { exactNode, type LosslessByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
 import { ZipStream } from "../../bundle/zip-stream.ts";
-import type { ReadOptions } from "../../contract/index.ts";
+import type { PathInput, ReadOptions } from "../../contract/index.ts";
 import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { comparePaths, latin1 } from "../../formats/bytes.ts";
 import { TAR_END, tarHeader, TarLinks, tarPadding } from "../../formats/payloads/tar.ts";
 import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { plural } from "../../formats/sizes.ts";
-import { isAtOrBelow, quotedPath } from "../../fs/paths/safe-path.ts";
+import { isAtOrBelow, normalizeTyped, quotedPath } from "../../fs/paths/safe-path.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { nodesBelow } from "../../workspace/points/listed-entry.ts";
 import { withSealed } from "../../workspace/save/seal.ts";
-import { contentOf, mustFind, unlessMoved } from "./stored-content.ts";
+import { contentOf, mustFind, unlessMoved } from "./read.ts";
 
 /** Pieces that are shorter are joined. */
 const PIECE_BYTES = 256 * 1024;
-
-interface Chosen {
-  target: string;
-  /** raw, from the workspace's root; empty for all */
-  paths: readonly Uint8Array[];
-}
 
 interface Entry {
   path: Uint8Array;
@@ -38,11 +32,19 @@ interface ArchiveFormat {
  * Reads entries of a point, each with everything below it, as one archive. Names begin at the workspace's root. Entries that the format
  * does not have are left out with a warning. Throws `damaged` if an entry cannot be read; the archive then lacks its end.
  */
-export async function* archiveOfPoint(
+export async function* readArchive(
   workspace: Workspace,
-  { target, paths }: Chosen,
+  target: string | null,
+  path: PathInput,
   options: ReadOptions,
 ): AsyncGenerator<Uint8Array> {
+  if (target === null) throw new CairnError("usage", "only a save point can be read as an archive: name one");
+  if (options.offset !== undefined || options.length !== undefined)
+    throw new CairnError("usage", "an archive is read as a whole: leave out offset and length");
+  const where = normalizeTyped(path);
+  if (options.paths !== undefined && where.length > 0)
+    throw new CairnError("usage", "with paths, which begin at the workspace's root, the path must be empty");
+  const paths = options.paths?.map(normalizeTyped) ?? [where];
   const { source, lossless } = await withSealed(workspace, options, async () => {
     const point = workspace.resolve(target);
     const fields = (await workspace.manifest(point))?.lossless ?? [];

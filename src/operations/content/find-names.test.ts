@@ -1,45 +1,72 @@
 import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
-import path from "node:path";
+import { join } from "node:path";
 import { test } from "node:test";
-import type { FindNamesOptions, FindNamesResult } from "../../contract/index.ts";
-import { testFolder } from "../testing-folder.ts";
+import type { Client, FindNamesOptions } from "../../contract/index.ts";
+import { hasCode, testFolder } from "../testing-folder.ts";
 
-test("names are found in all points, also of what is gone", async (t) => {
-  const { client, folder } = await testFolder(t, { "src/Main.ts": "1", "src/old.ts": "1", "docs/main.md": "1" });
-  const first = (await client.save()).save_point_id;
-  rmSync(path.join(folder, "src/old.ts"));
-  writeFileSync(path.join(folder, "src/Main.ts"), "2");
-  const second = (await client.save()).save_point_id;
-  writeFileSync(path.join(folder, "src/old.ts"), "back");
-  const third = (await client.save()).save_point_id;
-  rmSync(path.join(folder, "docs"), { recursive: true });
-  const last = (await client.save()).save_point_id;
-  const found = async (pattern: string, options: FindNamesOptions = {}): Promise<FindNamesResult["found"]> =>
-    (await client.findNames(pattern, options)).found;
+async function pathsOf(client: Client, pattern: string, options: FindNamesOptions = {}): Promise<string[]> {
+  return (await client.findNames(pattern, options)).found.map(({ path }) => path);
+}
 
-  assert.deepEqual(await found("old"), [
-    { path: "src/old.ts", kind: "file", newest: last, oldest: first, points: 3, in_latest: true },
-  ]);
-  assert.deepEqual(await found("main"), [
-    { path: "docs/main.md", kind: "file", newest: third, oldest: first, points: 3, in_latest: false },
-  ]);
-  assert.deepEqual(
-    (await found("main", { ignoreCase: true })).map((each) => [each.path, each.points]),
-    [
-      ["docs/main.md", 3],
-      ["src/Main.ts", 4],
+test("find lists each path that ever had the name, and the points that have it", async (t) => {
+  const { client, folder, write } = await testFolder(t, { "a/report.txt": "1", "b/Reporter": "", other: "" });
+  const first = await client.save();
+  rmSync(join(folder, "a/report.txt"));
+  write("a/x/report.txt/inside", "");
+  const second = await client.save();
+  rmSync(join(folder, "a/x/report.txt"), { recursive: true });
+  write("a/x/report.txt", "now a file");
+  const third = await client.save();
+  const [one, two, three] = [first, second, third].map((point) => point.save_point_id);
+  assert.deepEqual(await client.findNames("report"), {
+    found: [
+      { path: "a/report.txt", kind: "file", newest: one, oldest: one, points: 1, in_latest: false },
+      { path: "a/x/report.txt", kind: "file", newest: three, oldest: two, points: 2, in_latest: true },
     ],
-  );
-  assert.deepEqual(
-    (await found("*.ts")).map((each) => each.path),
-    ["src/Main.ts", "src/old.ts"],
-  );
-  assert.deepEqual(
-    (await found("src/*.ts")).map((each) => each.path),
-    ["src/Main.ts", "src/old.ts"],
-  );
-  assert.equal((await client.findNames("s", { limit: 1 })).truncated, true);
-  await assert.rejects(client.findNames(""), { code: "usage" });
-  assert.notEqual(second, third);
+    truncated: false,
+  });
+  assert.deepEqual(await pathsOf(client, "REPORTER"), []);
+  assert.deepEqual(await pathsOf(client, "REPORTER", { ignoreCase: true }), ["b/Reporter"]);
+});
+
+test("find takes patterns of names and of paths, and stops at its limit", async (t) => {
+  const { client, folder } = await testFolder(t, {
+    "src/deep/main.ts": "",
+    "src/main.js": "",
+    "main.ts": "",
+    "[x]": "",
+  });
+  writeFileSync(Buffer.concat([Buffer.from(join(folder, "odd-")), Buffer.of(0xff)]), "");
+  writeFileSync(join(folder, "größe"), "");
+  await client.save();
+  assert.deepEqual(await pathsOf(client, "*.ts"), ["main.ts", "src/deep/main.ts"]);
+  assert.deepEqual(await pathsOf(client, "main.??"), ["main.ts", "src/deep/main.ts", "src/main.js"]);
+  assert.deepEqual(await pathsOf(client, "src/**/main.ts"), ["src/deep/main.ts"]);
+  assert.deepEqual(await pathsOf(client, "GRÖSSE", { ignoreCase: true }), []);
+  assert.deepEqual(await pathsOf(client, "GRÖ", { ignoreCase: true }), ["größe"]);
+  assert.deepEqual(await pathsOf(client, "röß"), ["größe"]);
+  const [odd] = (await client.findNames("odd")).found;
+  assert.deepEqual([odd?.path, odd?.path_b64], ["odd-\\xff", Buffer.from("odd-\xff", "latin1").toString("base64")]);
+  const cut = await client.findNames("main", { limit: 2 });
+  assert.deepEqual([cut.found.length, cut.truncated], [2, true]);
+  assert.equal((await client.findNames("main", { limit: 3 })).truncated, false);
+  await assert.rejects(client.findNames(""), hasCode("usage"));
+  await assert.rejects(client.findNames("main", { limit: 0 }), hasCode("usage"));
+});
+
+test("find searches undo points when all are asked for, and tells of a point that it cannot read", async (t) => {
+  const { client, write } = await testFolder(t, { a: "" });
+  const first = await client.save();
+  write("never-saved", "");
+  await client.restore({ target: first.save_point_id });
+  assert.deepEqual(await pathsOf(client, "never"), []);
+  assert.deepEqual(await pathsOf(client, "never", { all: true }), ["never-saved"]);
+  write("b", "");
+  const last = await client.save();
+  const points = join(client.controlDirectory, "workspaces/main/points");
+  writeFileSync(join(points, String(last.sequence).padStart(10, "0"), "descriptor.json"), "damaged");
+  const warnings: string[] = [];
+  assert.deepEqual(await pathsOf(client, "a", { onWarning: (each) => warnings.push(each) }), ["a"]);
+  assert.match(warnings.join(), /^1 save point could not be read and searched: /);
 });

@@ -1,148 +1,208 @@
+import { append } from "../../append.ts";
 import { pathMatcher } from "../../backup/open/paths.ts";
-import type { FindNamesOptions, FindNamesResult } from "../../contract/looking.ts";
-import { CairnError, tellsOfDamage, toCairnError } from "../../errors.ts";
-import { joinPath, latin1 } from "../../formats/bytes.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
-import { displayPath } from "../../fs/paths/safe-path.ts";
+import type { EntryKind, FindNamesOptions, FindNamesResult } from "../../contract/index.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { comparePaths, latin1 } from "../../formats/bytes.ts";
+import type { TreeNodes } from "../../formats/restic/tree.ts";
+import { plural } from "../../formats/sizes.ts";
+import { displayPath, quotedPath } from "../../fs/paths/safe-path.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
+import { pathIn } from "../../repository/trees/walk-trees.ts";
 import type { SavePointId } from "../../ids.ts";
-import { newPacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import { kindOf } from "../../workspace/points/listed-entry.ts";
-import { diffTrees } from "../../workspace/points/tree-diff.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
+import { kindOf } from "../../workspace/points/listed-entry.ts";
+import type { Point } from "../../workspace/points/point-files.ts";
+import { ensureSealed } from "../../workspace/save/seal.ts";
 
-const LIMIT = 10_000;
+const LIMIT = 1000;
 
-interface Found {
-  path: Uint8Array;
-  node: TreeNode;
-  newest: SavePointId;
-  oldest: SavePointId;
-  points: number;
-  inLatest: boolean;
-  /** Number of points that were read when the entry was last seen to begin; null: the state that was read last lacks it. */
-  since: number | null;
+/** Tells if an entry fits. Path and name are latin1 of their raw bytes. */
+type Fits = (path: string, name: string) => boolean;
+
+/** Points by their places in a list that is newest first. */
+type Places = number[];
+
+/** All states of one folder: the trees that it has in some points, by their ids in latin1. */
+interface Folder {
+  path: string;
+  trees: ReadonlyMap<string, Places>;
 }
 
-/** Searches names, newest point first. Of each older point only what differs from the one after it is read. */
+interface Name {
+  newest: number;
+  oldest: number;
+  points: number;
+  inLatest: boolean;
+  /** of the newest point that has the name */
+  kind: EntryKind;
+  /** the trees of a folder of this name */
+  trees: Map<string, Places>;
+}
+
+/** Searches names in all points. A tree that several points have at the same path is read once. */
 export async function findNames(
   workspace: Workspace,
   pattern: string,
   options: FindNamesOptions,
 ): Promise<FindNamesResult> {
-  const search = new NameSearch(matcher(pattern, options.ignoreCase === true));
-  const notRead: SavePointId[] = [];
-  const pace = newPacer(options.signal);
-  for (const sequence of workspace.points
-    .listed(options.all === true ? {} : { savesAnd: workspace.state().head })
-    .toReversed()) {
-    await pace();
-    const point = workspace.points.readOrNull(sequence);
-    if (point === null) continue;
-    const id = point.descriptor.save_point_id;
-    try {
-      await search.add(id, await workspace.source(point), pace);
-    } catch (error) {
-      if (!tellsOfDamage(toCairnError(error))) throw error;
-      notRead.push(id);
-    }
-  }
-  const limit = options.limit ?? LIMIT;
-  const all = search.all();
+  const { limit = LIMIT, all = false, signal } = options;
+  if (!Number.isInteger(limit) || limit < 1)
+    throw new CairnError("usage", `the limit must be a whole number from 1; found ${limit}`);
+  const fits = fitting(pattern, options.ignoreCase === true);
+  const pace = newPacer(signal);
+  const points = await sealedPoints(workspace, { ...options, all }, pace);
+  const latest = points.findIndex((point) => point.sequence === workspace.points.latest()?.sequence);
+  const { found, truncated, unread } = await workspace.engine.reading(
+    async () => new NameSearch({ workspace, points, latest, fits, pace }).search(limit),
+    options,
+  );
+  if (unread.length > 0)
+    options.onWarning?.(
+      `${plural(unread.length, "directory")} could not be read and searched, for example ${quotedPath(Buffer.from(unread[0]!, "latin1"))}: see \`cairn verify\``,
+    );
+  const raw = found.map(({ path, ...name }) => ({ path: Buffer.from(path, "latin1"), name }));
+  const idOf = (place: number): SavePointId => points[place]!.descriptor.save_point_id;
   return {
-    found: all.slice(0, limit).map(({ path, node, newest, oldest, points, inLatest }) => ({
-      ...displayPath(path),
-      kind: kindOf(node),
-      newest,
-      oldest,
-      points,
-      in_latest: inLatest,
-    })),
-    truncated: all.length > limit,
-    not_read: notRead,
+    found: raw
+      .toSorted((a, b) => comparePaths(a.path, b.path))
+      .map(({ path, name }) => ({
+        ...displayPath(path),
+        kind: name.kind,
+        newest: idOf(name.newest),
+        oldest: idOf(name.oldest),
+        points: name.points,
+        in_latest: name.inLatest,
+      })),
+    truncated,
   };
+}
+
+/** The points to search, newest first. Points that cannot be read or sealed are told of. */
+async function sealedPoints(
+  workspace: Workspace,
+  options: FindNamesOptions & { all: boolean },
+  pace: Pacer,
+): Promise<Point[]> {
+  const read = async (): Promise<(Point | null)[]> => {
+    const shown = options.all ? {} : { savesAnd: workspace.state().head };
+    const points: (Point | null)[] = [];
+    for (const sequence of workspace.points.listed(shown).toReversed()) {
+      await pace();
+      points.push(workspace.points.readOrNull(sequence));
+    }
+    return points;
+  };
+  let points = await read();
+  if (points.some((point) => point?.sealed === false)) {
+    await ensureSealed(workspace, options);
+    workspace.points.refresh();
+    points = await read();
+  }
+  const sealed = points.filter((point) => point?.sealed === true) as Point[];
+  if (sealed.length < points.length)
+    options.onWarning?.(
+      `${plural(points.length - sealed.length, "save point")} could not be read and searched: see \`cairn doctor\``,
+    );
+  return sealed;
+}
+
+/** A pattern with `*`, `?`, `[` or a slash fits as restic's patterns do; any other fits a part of a name. */
+function fitting(pattern: string, ignoreCase: boolean): Fits {
+  if (/[*?[/]/.test(pattern) || pattern === "") {
+    const matches = pathMatcher(pattern, ignoreCase);
+    return (path) => matches(`/${path}`);
+  }
+  const part = latin1(Buffer.from(pattern));
+  if (!ignoreCase) return (_path, name) => name.includes(part);
+  const lower = pattern.toLowerCase();
+  return (_path, name) => Buffer.from(name, "latin1").toString("utf8").toLowerCase().includes(lower);
+}
+
+interface Search {
+  workspace: Workspace;
+  points: readonly Point[];
+  /** place of the latest point; -1 if it is not among `points` */
+  latest: number;
+  fits: Fits;
+  pace: Pacer;
 }
 
 class NameSearch {
-  readonly #fits: (path: Uint8Array) => boolean;
-  readonly #found = new Map<string, Found>();
-  #newer: { source: TreeSource; id: SavePointId } | null = null;
-  /** Points that were read. */
-  #read = 0;
+  readonly #of: Search;
+  readonly #unread: string[] = [];
 
-  constructor(fits: (path: Uint8Array) => boolean) {
-    this.#fits = fits;
+  constructor(of: Search) {
+    this.#of = of;
   }
 
-  /** Adds the next older point. */
-  async add(id: SavePointId, source: TreeSource, pace: () => Promise<void> | void): Promise<void> {
-    if (this.#newer === null) await this.#whole(id, source, pace);
-    else {
-      const before = this.#newer;
-      for (const { path, before: older, after: newer } of diffTrees(source, before.source)) {
-        await pace();
-        if (newer !== null && older === null) this.#end(path, before.id);
-        else if (older !== null && newer === null) this.#begin(path, older, id);
+  /** Searches folder by folder, each with all its states. */
+  async search(
+    limit: number,
+  ): Promise<{ found: ({ path: string } & Name)[]; truncated: boolean; unread: readonly string[] }> {
+    const { workspace, points, fits } = this.#of;
+    const found: ({ path: string } & Name)[] = [];
+    const unread = this.#unread;
+    if (points.length === 0) return { found, truncated: false, unread };
+    // All points are in one store, and a tree is known by its id.
+    const source = await workspace.source(points[0]!);
+    const roots = new Map<string, Places>();
+    for (const [place, point] of points.entries())
+      addPlaces(roots, latin1((await workspace.source(point)).root), [place]);
+    const open: Folder[] = [{ path: "", trees: roots }];
+    for (let folder = open.pop(); folder !== undefined; folder = open.pop()) {
+      for (const [name, state] of await this.#namesIn(source, folder)) {
+        const path = pathIn(folder.path, Buffer.from(name, "latin1"));
+        if (state.trees.size > 0) open.push({ path, trees: state.trees });
+        if (!fits(path, name)) continue;
+        if (found.length === limit) return { found, truncated: true, unread };
+        found.push({ path, ...state });
       }
     }
-    this.#newer = { source, id };
-    this.#read++;
+    return { found, truncated: false, unread };
   }
 
-  async #whole(id: SavePointId, source: TreeSource, pace: () => Promise<void> | void): Promise<void> {
-    const folders = [{ path: new Uint8Array(0) as Uint8Array, tree: source.root }];
-    for (let folder = folders.pop(); folder !== undefined; folder = folders.pop())
-      for (const node of source.list(folder.tree)) {
+  /** The names that a folder has in any of its states. */
+  async #namesIn(source: TreeSource, { path, trees }: Folder): Promise<Map<string, Name>> {
+    const { latest, pace } = this.#of;
+    const names = new Map<string, Name>();
+    for (const [tree, places] of trees) {
+      await pace();
+      const isInLatest = places.includes(latest);
+      const newest = places.reduce((least, place) => Math.min(least, place));
+      const oldest = places.reduce((most, place) => Math.max(most, place));
+      for (const node of this.#list(source, tree, path)) {
         await pace();
-        const path = joinPath(folder.path, node.name);
-        this.#begin(path, node, id);
-        if (node.subtree !== undefined) folders.push({ path, tree: node.subtree });
+        const name = latin1(node.name);
+        let state = names.get(name);
+        if (state === undefined) {
+          state = { newest, oldest, points: 0, inLatest: false, kind: kindOf(node), trees: new Map() };
+          names.set(name, state);
+        }
+        if (newest < state.newest) [state.newest, state.kind] = [newest, kindOf(node)];
+        state.oldest = Math.max(state.oldest, oldest);
+        state.points += places.length;
+        state.inLatest ||= isInLatest;
+        if (node.subtree !== undefined) addPlaces(state.trees, latin1(node.subtree), places);
       }
+    }
+    return names;
   }
 
-  #begin(path: Uint8Array, node: TreeNode, id: SavePointId): void {
-    if (!this.#fits(path)) return;
-    const key = latin1(path);
-    const known = this.#found.get(key);
-    if (known !== undefined) known.since ??= this.#read;
-    else
-      this.#found.set(key, {
-        path: Uint8Array.from(path),
-        node,
-        newest: id,
-        oldest: id,
-        points: 0,
-        inLatest: this.#newer === null,
-        since: this.#read,
-      });
-  }
-
-  #end(path: Uint8Array, oldest: SavePointId): void {
-    const known = this.#found.get(latin1(path));
-    if (known === undefined || known.since === null) return;
-    known.points += this.#read - known.since;
-    [known.since, known.oldest] = [null, oldest];
-  }
-
-  /** All that was found, by path. */
-  all(): Found[] {
-    for (const each of this.#found.values()) if (each.since !== null) this.#end(each.path, this.#newer!.id);
-    return [...this.#found.values()].sort((a, b) => Buffer.compare(a.path, b.path));
+  #list(source: TreeSource, tree: string, path: string): TreeNodes {
+    try {
+      return source.list(Buffer.from(tree, "latin1"));
+    } catch (error) {
+      const { code, details } = toCairnError(error);
+      if (code !== "damaged" || details?.["missing_pack"] !== undefined) throw error;
+      this.#unread.push(path);
+      return [];
+    }
   }
 }
 
-/** A pattern is compared with names, or with whole paths if it has a slash; any other text may be a part of them. */
-function matcher(pattern: string, ignoreCase: boolean): (path: Uint8Array) => boolean {
-  if (pattern === "") throw new CairnError("usage", "the pattern is empty", { hint: "give a part of a name" });
-  const isPath = pattern.includes("/");
-  const named = (path: Uint8Array): string => {
-    const text = Buffer.from(path).toString("utf8");
-    return isPath ? text : text.slice(text.lastIndexOf("/") + 1);
-  };
-  if (/[*?[]/.test(pattern)) {
-    const fits = pathMatcher(isPath && !pattern.startsWith("/") ? `/${pattern}` : pattern, ignoreCase);
-    return (path) => fits(`/${Buffer.from(path).toString("utf8")}`);
-  }
-  const wanted = ignoreCase ? pattern.toLowerCase() : pattern;
-  return (path) => (ignoreCase ? named(path).toLowerCase() : named(path)).includes(wanted);
+function addPlaces(trees: Map<string, Places>, tree: string, places: Places): void {
+  const known = trees.get(tree);
+  if (known === undefined) trees.set(tree, [...places]);
+  else append(known, places);
 }

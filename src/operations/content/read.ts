@@ -1,21 +1,28 @@
 import fs from "node:fs";
 import type { PathInput, ReadOptions, WorkspaceCallOptions } from "../../contract/index.ts";
-import { advice, CairnError, call, throwIfAborted } from "../../errors.ts";
+import { advice, CairnError, call, throwIfAborted, toCairnError, word } from "../../errors.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { ELOOP, ENOTDIR } from "../../fs/linux/errno.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { inDirectory, syscallError, syscalls } from "../../fs/linux/syscalls.ts";
 import { displayPath, normalizeTyped } from "../../fs/paths/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { openHeldFile } from "../../workspace/points/held-file.ts";
+import { findNode } from "../../workspace/restore/plan.ts";
 import { withSealed } from "../../workspace/save/seal.ts";
-import { contentOf, mustFind, PIECE, type Range } from "./stored-content.ts";
 
-/**
- * A file's content in order, or a range of it; target null is the folder as it is now. With `archive` the entries at the path,
- * or at `paths`, as one archive.
- */
+const PIECE = 1024 * 1024;
+
+/** Bytes of a file: from `start` up to `end`, which may be Infinity. */
+interface Range {
+  start: number;
+  end: number;
+}
+
+/** A file's content in order, or a range of it; target null is the folder as it is now. */
 export async function* read(
   workspace: Workspace,
   target: string | null,
@@ -24,10 +31,6 @@ export async function* read(
 ): AsyncGenerator<Uint8Array> {
   const where = normalizeTyped(path);
   const range = rangeOf(options);
-  if (options.archive !== undefined) {
-    yield* await archiveOf(workspace, target, where, options);
-    return;
-  }
   if (options.paths !== undefined)
     throw new CairnError("usage", "paths are only for an archive", { hint: "give archive, too: tar or zip" });
   if (target === null) {
@@ -46,26 +49,38 @@ export async function* read(
   yield* contentOf(workspace, source, node, { ...range, signal: options.signal });
 }
 
-function rangeOf({ offset = 0, length, archive }: ReadOptions): Range {
-  for (const [name, value] of Object.entries({ offset, length: length ?? 0 })) {
+function rangeOf({ offset = 0, length }: ReadOptions): Range {
+  for (const [name, value] of Object.entries({ offset, length: length ?? 0 }))
     if (!Number.isSafeInteger(value) || value < 0)
       throw new CairnError("usage", `${name} must be a whole number of bytes; found ${value}`);
-    if (value > 0 && archive !== undefined) throw new CairnError("usage", `an archive has no ${name}`);
-  }
   return { start: offset, end: length === undefined ? Infinity : offset + length };
 }
 
-async function archiveOf(
+/** A file's content in pieces of at most 1 MiB, or a range of it: blobs outside of the range are not read. */
+export async function* contentOf(
   workspace: Workspace,
-  target: string | null,
-  where: Uint8Array,
-  options: ReadOptions,
-): Promise<AsyncGenerator<Uint8Array>> {
-  if (target === null) throw new CairnError("usage", "only a save point can be read as an archive: name one");
-  if (options.paths !== undefined && where.length > 0)
-    throw new CairnError("usage", "with paths, which begin at the workspace's root, the path must be empty");
-  const { archiveOfPoint } = await import("./archive.ts");
-  return archiveOfPoint(workspace, { target, paths: options.paths?.map(normalizeTyped) ?? [where] }, options);
+  source: TreeSource,
+  node: TreeNode,
+  { start, end, signal }: Range & Pick<WorkspaceCallOptions, "signal">,
+): AsyncGenerator<Uint8Array> {
+  const ids = node.content ?? new Uint8Array(0);
+  throwIfAborted(signal);
+  const pace = newPacer(signal);
+  // Place in the file of the next blob.
+  let next = 0;
+  for (let at = 0; at < ids.length && next < end; at += 32) {
+    await pace();
+    const id = ids.subarray(at, at + 32);
+    const size = next < start ? source.sizeOf?.(id) : undefined;
+    if (size !== undefined && next + size <= start) {
+      next += size;
+      continue;
+    }
+    const blob = await unlessMoved(workspace, () => Buffer.concat([...source.content({ ...node, content: id })]));
+    const piece = blob.subarray(Math.max(0, start - next), end - next);
+    next += blob.length;
+    for (let from = 0; from < piece.length; from += PIECE) yield piece.subarray(from, from + PIECE);
+  }
 }
 
 function notAFile(path: Uint8Array): CairnError {
@@ -105,5 +120,25 @@ async function* piecesOf(
     }
   } finally {
     fs.closeSync(fd);
+  }
+}
+
+/** The node at a path of a point. Throws `not_found`. */
+export function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
+  const node = findNode(source, path);
+  if (node === null)
+    throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, {
+      hint: advice`${call("show POINT", "show", word("point"))} lists its content`,
+    });
+  return node;
+}
+
+/** No lock is held while whoever takes what is read thinks; what a cleanup moved meanwhile is looked for anew. */
+export async function unlessMoved<T>(workspace: Workspace, get: () => T): Promise<T> {
+  try {
+    return get();
+  } catch (error) {
+    if (toCairnError(error).details?.["missing_pack"] === undefined) throw error;
+    return workspace.engine.reading(async () => get());
   }
 }

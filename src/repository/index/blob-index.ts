@@ -1,6 +1,6 @@
-import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { randomBytes } from "node:crypto";
 import { CairnError } from "../../errors.ts";
+import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../../formats/restic/index-file.ts";
 import { objectIdOf } from "../../ids.ts";
 import { dropPages, giveBack } from "../../native.ts";
@@ -160,12 +160,6 @@ export class BlobIndex {
     return this.#placeOf(entry, table.numbersOf(entry));
   }
 
-  /** Bytes of an entry's content, as it was before it was compressed and sealed. */
-  sizeOf(entry: number): number {
-    const { length, uncompressedLength } = this.place(entry);
-    return uncompressedLength === 0 ? length - SEAL_OVERHEAD : uncompressedLength;
-  }
-
   /** Returns further places of an entry: packs of saves that ran at the same time, or that were stored again. */
   others(entry: number): BlobPlaceOf[] {
     if (this.#others.count === 0) return [];
@@ -252,6 +246,12 @@ export class BlobIndex {
       this.#add(id, place, replace);
       place.offset += place.length;
     }
+  }
+
+  /** Bytes of a blob's content. */
+  plainLength(entry: number): number {
+    const { length, uncompressedLength } = this.place(entry);
+    return uncompressedLength === 0 ? length - SEAL_OVERHEAD : uncompressedLength;
   }
 
   /** Adds packs of this process, which index files of these names list now. */

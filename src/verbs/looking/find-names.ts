@@ -4,20 +4,14 @@ import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const findNames = workspaceVerb({
-  about: "Searches names of files and folders in all save points.",
-  takes: [
-    arg(
-      "pattern",
-      text("a part of a name, or a pattern with `*`, `?` or `[`; with a slash it is compared with whole paths"),
-    ),
-  ],
+  about: "Searches the names of all save points: for a part of a name, or for a pattern with `*`, `?` or `[`.",
+  takes: [arg("pattern", text("part of a name; or a pattern with *, ?, [abc] or, for a path, a slash and **"))],
   options: FindNamesOptions,
   output: FindNamesResult,
   command: "find",
   by: "writers",
   looks: true,
   agents: ["ignoreCase", "limit", "all"],
-  seals: true,
   run: async ({ workspace }, pattern, options) =>
     (await import("../../operations/content/find-names.ts")).findNames(workspace, pattern, options),
 });

@@ -18,5 +18,7 @@ export const read = workspaceVerb({
   opensPaths: ({ target: read }) => (read ?? null) === null,
   givesContent: true,
   run: async ({ workspace }, target, path, options) =>
-    (await import("../../operations/content/read.ts")).read(workspace, target, path, options),
+    options.archive === undefined
+      ? (await import("../../operations/content/read.ts")).read(workspace, target, path, options)
+      : (await import("../../operations/content/archive.ts")).readArchive(workspace, target, path, options),
 });

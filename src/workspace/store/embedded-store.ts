@@ -192,7 +192,7 @@ export class EmbeddedStore {
 
   #sizeOf(id: Uint8Array): number | undefined {
     const entry = this.index.entryOf({ id, type: "data" });
-    return entry < 0 ? undefined : this.index.sizeOf(entry);
+    return entry < 0 ? undefined : this.index.plainLength(entry);
   }
 
   *#content(node: TreeNode): Iterable<Uint8Array> {
