@@ -117,6 +117,8 @@ test("save, restore and undo print what they promise, names that are not UTF-8 t
     (entry) => entry.path_b64 !== undefined,
   );
   assert.equal(raw?.path_b64, Buffer.from([0x66, 0xff]).toString("base64"));
+  const found = run("bisect head~1 head true").data;
+  assert.deepEqual([found["first_bad"].save_point_id, found["last_good"]], [second, first]);
   const { plan } = run(`restore ${first} --plan`).data;
   atLeast(1, plan.entries);
   const restored = run(`restore ${first}`).data;

@@ -198,9 +198,9 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
     { folders: ["care"], reason: "a check restores, a repair looks" },
   ],
   operations: [
-    { folders: ["context", "inspect", "machines"], reason: "rooms of their own, which no workspace needs" },
+    { folders: ["content", "context", "inspect", "machines"], reason: "rooms of their own, which know no other verb" },
     { folders: ["."], reason: "one file per verb" },
-    { folders: ["databases", "directories", "looking"], reason: "they are made of verbs of points" },
+    { folders: ["databases", "directories"], reason: "they are made of verbs of points" },
   ],
   verbs: [
     { folders: ["kinds"], reason: "a kind of verb says what a verb's file has in it" },

@@ -10,6 +10,7 @@ import {
 } from "./architecture-rules.ts";
 import { checkLayers } from "./check-layers.ts";
 import { checkLimits } from "./check-limits.ts";
+import { checkNames } from "./check-names.ts";
 
 /**
  * Checks the structure of a src/ folder: layers, cycles, lengths, names; check-limits.ts has the numbers. Function length is
@@ -194,11 +195,12 @@ function cycles(files: ReadonlyMap<string, SourceFile>): Finding[] {
 
 if (import.meta.main) {
   const quiet = process.argv.includes("--quiet");
-  const source = path.resolve(import.meta.dirname, "../src");
-  const findings = [...checkArchitecture(source), ...checkLayers(source), ...checkLimits(source)];
+  const root = path.resolve(import.meta.dirname, "..");
+  const source = path.join(root, "src");
+  const findings = [...checkArchitecture(source), ...checkLayers(source), ...checkLimits(source), ...checkNames(root)];
   for (const finding of findings) {
     if (quiet && finding.severity === "warning") continue;
-    console.log(`${finding.severity}: src/${finding.file}: ${finding.message}`);
+    console.log(`${finding.severity}: ${path.posix.join("src", finding.file)}: ${finding.message}`);
   }
   if (findings.some((finding) => finding.severity === "error")) process.exitCode = 1;
 }

@@ -47,17 +47,6 @@ test("the README has at most 700 words, and the two commands that begin with a f
   assert.match(readme, /\.\/cairn save FOLDER\nnpm test\n/);
 });
 
-test("every function that the walk through the source names is there", () => {
-  const walk = readFileSync(path.join(ROOT, "docs/reading-the-source.md"), "utf8");
-  const code = globSync("src/**/*.ts", { cwd: ROOT, exclude: (name) => name.endsWith(".test.ts") })
-    .map((name) => readFileSync(path.join(ROOT, name), "utf8"))
-    .join("\n");
-  const names = [...walk.matchAll(/`(\w+)\(\)`/g)].flatMap(([, name = ""]) => [name]);
-  assert.ok(names.length > 20);
-  const missing = names.filter((name) => !new RegExp(`function ${name}\\b|^  (?:async )?${name}[(<]`, "m").test(code));
-  assert.deepEqual(missing, []);
-});
-
 /** The words of a line as a shell has them, up to a comment, a pipe or the next command. */
 function wordsOf(line: string): string[] {
   const words = line.match(/(?:'[^']*'|"[^"]*"|[^\s'"])+/g) ?? [];

@@ -53,6 +53,7 @@ const TESTS: Step[] = [
       "--quiet",
       "src/**/*.test.ts",
       "tools/**/*.test.ts",
+      "web/src/**/*.test.ts",
       ...NOT_HERE.map((pattern) => `!${pattern}`),
     ],
     // Edits at random: `npm test` makes more of them.

@@ -14,13 +14,13 @@ export interface Packed {
   crc: number;
 }
 
-const STORED = 0;
-const DEFLATED = 8;
-const UTF8 = 1 << 11;
+export const STORED = 0;
+export const DEFLATED = 8;
+export const UTF8 = 1 << 11;
 /** 1980-01-01 00:00, the first time that a zip can say: equal content gives equal bytes. */
 const DATE = 0x21;
-const MADE_BY_UNIX = 3 << 8;
-const MOST_32 = 0xffff_ffff;
+export const MADE_BY_UNIX = 3 << 8;
+export const MOST_32 = 0xffff_ffff;
 const LEVEL = 5;
 const deflate = promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.deflateRaw);
 
@@ -146,7 +146,8 @@ export class ZipWriter implements Disposable {
   }
 }
 
-async function* deflated(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+/** Deflates pieces one after the other. */
+export async function* deflated(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const stream = zlib.createDeflateRaw({ level: LEVEL, chunkSize: 256 << 10 });
   const fed = pipeline(Readable.from(pieces), stream);
   // It is met where the output is read.
@@ -163,7 +164,8 @@ function flagsOf(name: Buffer): number {
   return name.some((byte) => byte > 0x7e) ? UTF8 : 0;
 }
 
-function clamped(size: number): number {
+/** A size as a field of four bytes says it; one that has no room there is in the extra field. */
+export function clamped(size: number): number {
   return Math.min(size, MOST_32);
 }
 
@@ -210,7 +212,7 @@ function listHeader({ name: path, isDirectory, at, method, packedSize, size, crc
 }
 
 /** The extra field by which sizes and places have eight bytes. */
-function extraOf(values: readonly number[]): Buffer {
+export function extraOf(values: readonly number[]): Buffer {
   const extra = Buffer.alloc(4 + 8 * values.length);
   extra.writeUInt16LE(1, 0);
   extra.writeUInt16LE(8 * values.length, 2);
@@ -218,7 +220,8 @@ function extraOf(values: readonly number[]): Buffer {
   return extra;
 }
 
-function endOf({ count, from, bytes }: { count: number; from: number; bytes: number }): Buffer {
+/** The end of a zip: the place of the list of members, and how many there are. */
+export function endOf({ count, from, bytes }: { count: number; from: number; bytes: number }): Buffer {
   const isLong = count >= 0xffff || from >= MOST_32 || bytes >= MOST_32;
   const end = Buffer.alloc(22);
   end.writeUInt32LE(0x06054b50, 0);

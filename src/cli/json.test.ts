@@ -29,6 +29,7 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
   "agent install": ["agent install claude-code --print"],
   "agent remove": [],
   "agent hook": [],
+  show: ["show head", "show -R head", "show head:src --sort size --reverse -n 10"],
   "backup use": ["backup use -r x"],
   "backup show": ["backup show latest -r x", "backup show -R latest -r x"],
 };

@@ -7,6 +7,7 @@ import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
 import type { OptionDefinition } from "./definitions.ts";
 import { parseBase64, usage } from "./input.ts";
+import { formatBytes, printable } from "./render/format.ts";
 import type { Input } from "./input.ts";
 
 export const RECURSIVE: OptionDefinition = {
@@ -85,8 +86,32 @@ export function contentOutcome(
   };
 }
 
+/** Throws `usage` if the options of a command that shows contents exclude each other, or send an archive to a terminal. */
+export function requireArchivePlace({ globals }: Context, input: Input, isArchive: boolean): void {
+  const target = input.text("target");
+  if (input.flag("recursive") && (isArchive || target !== undefined))
+    throw usage("-R lists entries: it works neither with --archive nor with --target");
+  if (isArchive && target === undefined && (globals.json || process.stdout.isTTY))
+    throw usage("an archive is not written to a terminal: use a pipe, or --target FILE");
+}
+
+/** Writes a file's bytes, or an archive, into `file`. */
+export async function writtenOutcome<T extends { kind: string }>(
+  context: Context,
+  { shown, file, isArchive }: { shown: T; file: string; isArchive: boolean },
+  content: () => AsyncIterable<Uint8Array>,
+): Promise<Outcome> {
+  if (shown.kind !== "file" && !isArchive)
+    throw usage(`a ${shown.kind} can only be written as an archive: use --archive tar`);
+  const written = await writtenTo(context.place(file), content());
+  return {
+    data: { ...shown, ...written },
+    text: () => `${formatBytes(written.bytes)} in ${printable(written.target)}`,
+  };
+}
+
 /** Writes content into a file, which gets its name (absolute) when all of it is on the disk. */
-export async function writtenTo(
+async function writtenTo(
   target: string,
   content: AsyncIterable<Uint8Array>,
 ): Promise<{ target: string; bytes: number }> {

@@ -115,6 +115,7 @@ const ANSWERS: Answers = {
   listWorkspaces: [{ ...REF, present: true, points: 2, store_bytes: 99_999, last_save_at: null }],
   workspacePath: ROOT,
   save: SAVED,
+  bisect: { first_bad: POINT, last_good: ID_B },
   restore: RESTORED,
   undo: RESTORED,
   show: { save_point: POINT, path: "", entries: [LISTED] },

@@ -165,7 +165,6 @@ test("an unknown word is answered with what begins like it, does the same, or on
     ["reflog", "use `cairn history --all` instead"],
     ["mv", "use `cairn relocate` instead"],
     ["unlock", "for a repository use `cairn backup unlock`"],
-    ["find", "for a repository use `cairn backup find`"],
     ["stauts", "did you mean `cairn status`?"],
     ["backup lst", "did you mean `cairn backup list`?"],
     ["backup dump", "use `cairn backup show SNAPSHOT:PATH` instead"],

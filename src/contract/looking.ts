@@ -187,37 +187,27 @@ export const DiffDatabaseOptions = object({
 });
 export type DiffDatabaseOptions = Of<typeof DiffDatabaseOptions>;
 
+export const ShowOptions = object({
+  ...WorkspaceCallOptions.entries,
+  limit: opt(count("list at most this many entries; 0: all (default)"), "-n, --limit <count>"),
+  skip: opt(count("leave out this many of the first entries")),
+  sort: opt(
+    oneOf(
+      ["name", "size", "time", "kind"],
+      "order of the entries: `name` by the bytes of the names (default), `kind` directories first; names decide between equal entries",
+    ),
+  ),
+  reverse: opt(flag("sort in the opposite order")),
+});
+export type ShowOptions = Of<typeof ShowOptions>;
 export const ShowResult = object({
   ...NamedPath.entries,
   save_point: SavePoint,
   kind: EntryKind,
   entries: rows(ListedEntry, "the children of a directory, or the entry itself if it is no directory"),
-  total: opt(number("number of entries without a limit; only with `limit` or `skip`")),
+  total: number("number of entries without `limit` and `skip`"),
 });
 export type ShowResult = Of<typeof ShowResult>;
-export const ShowOptions = object({
-  ...WorkspaceCallOptions.entries,
-  limit: opt(count("list at most this many entries; 0: all (default)")),
-  skip: opt(count("leave out this many entries at the beginning")),
-  sort: opt(
-    oneOf(["name", "size", "time", "kind"], "the order of a folder's entries, folders first; default: by name"),
-  ),
-  reverse: opt(flag("in the opposite order")),
-});
-export type ShowOptions = Of<typeof ShowOptions>;
-
-export const ReadOptions = object({
-  ...WorkspaceCallOptions.entries,
-  offset: opt(count("begin at this byte; default 0")),
-  length: opt(count("at most this many bytes; default: all")),
-});
-export type ReadOptions = Of<typeof ReadOptions>;
-export const ArchiveOptions = object({
-  ...WorkspaceCallOptions.entries,
-  paths: opt(some(PathInput, "only these paths and what is below them; default: everything")),
-});
-export type ArchiveOptions = Of<typeof ArchiveOptions>;
-
 export const FindNamesOptions = object({
   ...WorkspaceCallOptions.entries,
   ignoreCase: opt(flag("ignore upper and lower case")),
@@ -242,6 +232,23 @@ export const FindNamesResult = object({
 });
 export type FindNamesResult = Of<typeof FindNamesResult>;
 
+export const ReadOptions = object({
+  ...WorkspaceCallOptions.entries,
+  offset: opt(count("leave out this many bytes at the beginning of the file")),
+  length: opt(count("read at most this many bytes")),
+  archive: opt(
+    oneOf(
+      ["tar", "zip"],
+      "give an archive of the entry, for a folder with everything below it, instead of a file's bytes: `tar` in pax format, or `zip`",
+    ),
+    "--archive <format>",
+  ),
+  paths: opt(
+    some(PathInput, "with `archive`: these entries, by their paths from the workspace's root; the path is empty then"),
+  ),
+});
+export type ReadOptions = Of<typeof ReadOptions>;
+
 // --------------------------------------------------------------------------------------------- history
 
 export const HistoryOptions = object({
@@ -255,8 +262,8 @@ export const HistoryOptions = object({
   until: opt(text("only points of this time or earlier"), "--until <time>"),
   path: opt(about(PathInput, "only points that changed this path")),
   all: opt(flag("include undo points"), { text: "include undo points, and each save that changed nothing" }),
-  skip: opt(count("leave out this many of the newest points; with 0 too, the answer has `total`")),
-  changes: opt(flag("also count what each point changed")),
+  skip: opt(count("leave out this many of the newest points that the other options list")),
+  changes: opt(flag("also count what each point changed compared with the point that it was based on")),
 });
 export type HistoryOptions = Of<typeof HistoryOptions>;
 export const HistoryResult = object({
@@ -266,27 +273,27 @@ export const HistoryResult = object({
   latest: orNull(pointId()),
   damaged: rows(DamagedPoint),
   truncated: flag("true if the limit left points out"),
-  total: opt(number("number of points without a limit; only with `skip`, and if no option filters them")),
+  total: opt(number("number of points that these options list without `limit` and `skip`; absent if a filter is set")),
   changes: opt(
     rows(
-      orNull(Changes),
-      "with `changes`, one for each of `save_points`: entries changed since its parent; null if it has none, or cannot be read",
+      orNull(about(Changes, "null if either point is not sealed or cannot be read")),
+      "with `changes`: one for each of `save_points`, in the same order",
     ),
   ),
 });
 export type HistoryResult = Of<typeof HistoryResult>;
-export const HistoryDaysOptions = object({ ...CallOptions.entries, ...pick(HistoryOptions, "all") });
+export const HistoryDaysOptions = object({ ...WorkspaceCallOptions.entries, ...pick(HistoryOptions, "all") });
 export type HistoryDaysOptions = Of<typeof HistoryDaysOptions>;
 export const HistoryDaysResult = object({
   days: rows(
     object({
-      day: text("in the local time zone, for example 2026-11-26"),
+      day: text("in the local time zone, for example `2026-11-26`"),
       points: number(),
-      newest: orNull(about(pointId(), "the day's newest point that can be read")),
+      newest: pointId("the newest point of the day"),
     }),
-    "newest first; by the order in which points were made, so a wrong clock moves points to a day beside theirs",
+    "days that have points, newest first",
   ),
-  total: number(),
+  total: number("points of all days"),
 });
 export type HistoryDaysResult = Of<typeof HistoryDaysResult>;
 export const EntryChange = object({

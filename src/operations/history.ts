@@ -1,4 +1,4 @@
-import { advice, CairnError, call, tellsOfDamage, toCairnError } from "../errors.ts";
+import { advice, CairnError, call, toCairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
@@ -8,10 +8,13 @@ import { countDifferences } from "../workspace/points/tree-diff.ts";
 import { ensureSealed } from "../workspace/save/seal.ts";
 import { momentOf } from "../workspace/points/targets.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
+import type { SavePointId } from "../ids.ts";
 import type {
   Changes,
   DamagedPoint,
   EntryChange,
+  HistoryDaysOptions,
+  HistoryDaysResult,
   HistoryOptions,
   HistoryResult,
   PathInput,
@@ -39,7 +42,6 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   };
   const list = async (): Promise<Found> => find(workspace, asked);
   const found = await (path === null ? list() : sealingIfNeeded(workspace, list, options));
-  const isCounted = options.skip !== undefined && !isFiltered(asked);
   const { last_restore: last, head } = workspace.state();
   const undo = last === null ? undefined : workspace.points.ids().get(last.undo_id);
   const undoPoint = undo === undefined ? null : workspace.points.readOrNull(undo);
@@ -50,42 +52,87 @@ export async function history(workspace: Workspace, limit: number, options: Hist
     latest: workspace.points.latest()?.descriptor.save_point_id ?? null,
     damaged: found.damaged,
     truncated: found.truncated,
-    ...(isCounted ? { total: workspace.points.numbers(shownTo(workspace, asked)).length } : {}),
+    ...(isFiltered(asked) ? {} : { total: workspace.points.listed(shownOf(workspace, asked.all)).length }),
     ...(options.changes === true ? { changes: await changesOf(workspace, found.points, options) } : {}),
   };
 }
 
-/** Counts what each point changed against its parent; null where there is none, or where that cannot be read. */
+/** Counts what each point changed; null for a point if it, or the point before it, is not sealed or cannot be read. */
 async function changesOf(
   workspace: Workspace,
   points: readonly Point[],
-  { signal }: HistoryOptions,
+  call: WorkspaceCallOptions,
 ): Promise<(Changes | null)[]> {
-  const counted: (Changes | null)[] = [];
-  for (const point of points) {
-    const parent = workspace.byId(point.descriptor.parent_id);
-    counted.push(
-      parent === null || !point.sealed || !parent.sealed
-        ? null
-        : await changesBetween(workspace, [parent, point], signal),
-    );
-  }
-  return counted;
+  const count = async (point: Point): Promise<Changes | null> => {
+    const before = workspace.points.before(point);
+    if (!point.sealed || before?.sealed === false) return null;
+    const after = await workspace.source(point);
+    if (before === null) return { added: publicPoint(point).entries!, modified: 0, removed: 0 };
+    return countDifferences(await workspace.source(before), after, call.signal);
+  };
+  return workspace.engine.reading(async () => {
+    const all: (Changes | null)[] = [];
+    for (const point of points)
+      all.push(
+        await count(point).catch((error: unknown) => {
+          const { code, details } = toCairnError(error);
+          if (code !== "damaged" || details?.["missing_pack"] !== undefined) throw error;
+          return null;
+        }),
+      );
+    return all;
+  }, call);
 }
 
-async function changesBetween(
-  workspace: Workspace,
-  [before, after]: readonly [Point, Point],
-  signal: AbortSignal | undefined,
-): Promise<Changes | null> {
-  try {
-    return await workspace.engine.reading(async () =>
-      countDifferences(await workspace.source(before), await workspace.source(after), signal),
-    );
-  } catch (error) {
-    if (!tellsOfDamage(toCairnError(error))) throw error;
-    return null;
+/** Counts the points of each day, newest first. Days end at midnight in the local time zone. */
+export async function historyDays(workspace: Workspace, options: HistoryDaysOptions): Promise<HistoryDaysResult> {
+  const { points } = workspace;
+  const listed = points.listed(shownOf(workspace, options.all === true));
+  const pace = newPacer(options.signal);
+  const days = new Map<string, { points: number; newest: SavePointId }>();
+  const read = new Map<number, string>();
+  // A point that cannot be read is counted to the day of the one before it.
+  const dayAt = async (place: number): Promise<string> => {
+    await pace();
+    let day = read.get(place);
+    const point = day === undefined ? points.readOrNull(listed[place]!) : null;
+    day ??= point === null ? (place === 0 ? "" : await dayAt(place - 1)) : dayOf(new Date(point.descriptor.created_at));
+    read.set(place, day);
+    return day;
+  };
+  for (let newest = listed.length - 1; newest >= 0;) {
+    const day = await dayAt(newest);
+    const before = await lastOfOtherDay(newest, async (place) => (await dayAt(place)) === day);
+    const id = points.idOf(listed[newest]!);
+    const known = days.get(day) ?? (id === null ? undefined : { points: 0, newest: id });
+    if (known !== undefined) days.set(day, { ...known, points: known.points + newest - before });
+    newest = before;
   }
+  const rows = Array.from(days, ([day, row]) => ({ day, ...row }));
+  return { days: rows.toSorted((a, b) => (a.day < b.day ? 1 : -1)), total: listed.length };
+}
+
+/** Returns the last place below `from` that is not of its day, or -1. Steps double until they leave the day, then they halve. */
+async function lastOfOtherDay(from: number, isSameDay: (place: number) => Promise<boolean>): Promise<number> {
+  let [other, same] = [-1, from];
+  for (let step = 1; from - step >= 0; step *= 2) {
+    if (!(await isSameDay(from - step))) {
+      other = from - step;
+      break;
+    }
+    same = from - step;
+  }
+  while (same - other > 1) {
+    const middle = Math.floor((same + other) / 2);
+    if (await isSameDay(middle)) same = middle;
+    else other = middle;
+  }
+  return other;
+}
+
+function dayOf(date: Date): string {
+  const two = (number: number): string => String(number).padStart(2, "0");
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
 }
 
 /** A point for lists: one that is not sealed has nothing but its tree, and is damaged without that. */
@@ -169,14 +216,16 @@ async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promi
   if (!Number.isInteger(limit) || limit < 0)
     throw new CairnError("usage", `the limit must be a whole number, or 0 for all; found ${limit}`);
   const filters = isFiltered(asked);
-  let { skip = 0 } = asked;
+  let skip = asked.skip ?? 0;
+  if (!Number.isInteger(skip) || skip < 0)
+    throw new CairnError("usage", `skip must be a whole number of points; found ${skip}`);
   const call = { signal: asked.signal, withUndo: asked.all };
   const changes = by ?? (path === null ? null : new PathChanges(workspace, path, call));
   const found: Found = { points: [], changes: [], damaged: [], truncated: false };
   const pace = newPacer(asked.signal);
   const now = Date.now();
   let after: number | null = null;
-  for (const list of pages(workspace, asked, filters ? PAGE : limit)) {
+  for (const list of pages(workspace, asked, filters ? { limit: PAGE } : { limit, skip })) {
     await pace();
     for (const { id, problem } of list.damaged)
       found.damaged.push({ save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" });
@@ -207,25 +256,20 @@ function isFiltered({ grep, tag, path, from, to }: Asked): boolean {
   return [grep, tag, path, from, to].some((each) => (each ?? null) !== null);
 }
 
-/** Returns the choice of points that are not hidden. The point that the folder is based on is always shown. */
-export function shownTo(workspace: Workspace, { all }: { all: boolean }): ListOptions {
+/** Options by which points are listed: undo points only with `all`, but always the point that the folder is based on. */
+function shownOf(workspace: Workspace, all: boolean): Pick<ListOptions, "savesAnd"> {
   return all ? {} : { savesAnd: workspace.state().head };
 }
 
-/** The points that are not hidden, so many at a time. */
-function* pages(workspace: Workspace, asked: Asked, limit: number): Generator<PointList> {
-  const shown = shownTo(workspace, asked);
-  let before: { before?: number } = {};
-  const { skip = 0 } = asked;
-  if (skip > 0 && !isFiltered(asked)) {
-    // Points newer than the first that is asked for are not read.
-    before = { before: workspace.points.numbers(shown).at(-skip) ?? 0 };
-  }
+/** The points that are not hidden, `limit` at a time, after the first `skip`. */
+function* pages(workspace: Workspace, { all }: Asked, { limit, skip }: ListOptions): Generator<PointList> {
+  const shown = shownOf(workspace, all);
+  let from: ListOptions = skip === undefined ? {} : { skip };
   for (;;) {
-    const list = workspace.points.list({ limit, ...shown, ...before });
+    const list = workspace.points.list({ ...shown, ...from, ...(limit === undefined ? {} : { limit }) });
     yield list;
     if (!list.truncated) return;
-    before = { before: Math.min(...[...list.points, ...list.damaged].map(({ sequence }) => sequence)) };
+    from = { before: Math.min(...[...list.points, ...list.damaged].map(({ sequence }) => sequence)) };
   }
 }
 

@@ -20,6 +20,7 @@ import {
 import { join } from "node:path";
 import { test } from "node:test";
 import type { DiffEntry } from "../contract/index.ts";
+import { multiplyPoints } from "../../test/fixtures/many-points.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 async function text(pieces: AsyncIterable<Uint8Array>): Promise<string> {
@@ -124,6 +125,80 @@ test("history is filtered by words, tags and paths, and cut at a limit", async (
   );
   await assert.rejects(client.history(undefined, -1), hasCode("usage"));
   await assert.rejects(client.history("other"), hasCode("not_found"));
+});
+
+test("history by pages has each point once, with or without a filter, and says how many there are", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  const first = await client.save({ message: "0" });
+  for (let i = 1; i < 5; i++) {
+    write("a", `turn ${i}`);
+    await client.save({ message: String(i) });
+  }
+  await client.restore({ target: first.save_point_id });
+  const pageOf = async (skip: number, options: object = {}): Promise<string> =>
+    (await client.history(undefined, 2, { skip, ...options })).save_points.map(({ message }) => message).join();
+  assert.deepEqual([await pageOf(0), await pageOf(2), await pageOf(4), await pageOf(9)], ["4,3", "2,1", "0", ""]);
+  assert.deepEqual([await pageOf(1, { path: "a" }), await pageOf(4, { grep: "person" })], ["3,2", "0"]);
+  assert.match(await pageOf(0, { all: true }), /^before restore of [0-9a-f]{8},4$/);
+  const total = async (options: object): Promise<number | undefined> =>
+    (await client.history(undefined, 1, options)).total;
+  assert.deepEqual([await total({}), await total({ all: true }), await total({ tag: "x" })], [5, 6, undefined]);
+  assert.deepEqual((await client.history(undefined, 0, { skip: 3 })).truncated, false);
+  await assert.rejects(client.history(undefined, 0, { skip: -1 }), hasCode("usage"));
+});
+
+test("history by pages finds its place again after a cleanup, and without the catalog", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  for (let i = 0; i < 6; i++) {
+    write("a", `turn ${i}`);
+    await client.save({ message: String(i) });
+  }
+  const { save_points: points } = await client.history();
+  await client.runCleanup((await client.previewCleanup({ only: [points[1]!.save_point_id] })).plan_id);
+  const page = async (): Promise<string> =>
+    (await client.history(undefined, 2, { skip: 1 })).save_points.map(({ message }) => message).join();
+  const before = await page();
+  const cache = join(client.controlDirectory, "cache");
+  for (const name of readdirSync(cache)) if (name.startsWith("points-")) rmSync(join(cache, name));
+  assert.equal(await page(), before);
+});
+
+test("history counts what each point changed, also after the point before it was removed", async (t) => {
+  const { client, write, folder } = await testFolder(t, { a: "one", "d/b": "one" });
+  await client.save();
+  write("a", "two");
+  write("d/c", "new");
+  const removed = await client.save();
+  rmSync(join(folder, "d/b"));
+  await client.save();
+  const counted = async (): Promise<unknown> => (await client.history(undefined, 0, { changes: true })).changes;
+  const first = { added: 3, modified: 0, removed: 0 };
+  const [one, two] = [
+    { added: 1, modified: 1, removed: 0 },
+    { added: 0, modified: 0, removed: 1 },
+  ];
+  assert.deepEqual(await counted(), [two, one, first]);
+  await client.runCleanup((await client.previewCleanup({ only: [removed.save_point_id] })).plan_id);
+  assert.deepEqual(await counted(), [{ added: 1, modified: 1, removed: 1 }, first]);
+  assert.equal((await client.history()).changes, undefined);
+});
+
+test("history by days counts points in the local time zone, those with a wrong clock too", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  for (let i = 0; i < 3; i++) {
+    write("a", `turn ${i}`);
+    await client.save();
+  }
+  const until = new Date(2026, 2, 3, 0, 30).getTime();
+  multiplyPoints(client, { count: 53, stepMs: 3_600_000, until });
+  const { days, total } = await client.historyDays();
+  const newest = (await client.history(undefined, 1)).save_points[0]!;
+  assert.deepEqual(
+    days.slice(1).map(({ day, points }) => `${day} ${points}`),
+    ["2026-03-03 1", "2026-03-02 24", "2026-03-01 24", "2026-02-28 1"],
+  );
+  assert.deepEqual([days[0]?.points, days[1]?.newest], [3, newest.save_point_id]);
+  assert.equal(total, 53);
 });
 
 test("history has undo points when all are asked for, and always the one that the folder stands at", async (t) => {
@@ -263,6 +338,27 @@ test("a point's folders are listed and its files read, as they were", async (t) 
   );
   assert.equal(await text(client.read("head", "src/a")), "one");
   await assert.rejects(client.show("head", "src/nothing"), hasCode("not_found"));
+});
+
+test("show lists a folder by pages in the order of names, sizes, times and kinds", async (t) => {
+  const { client, folder, write } = await testFolder(t, { "d/b": "22", "d/a": "4444", "d/c": "1", "d/sub/x": "" });
+  for (const [at, name] of ["c", "sub", "a", "b"].entries()) utimesSync(join(folder, "d", name), 1000 + at, 1000 + at);
+  write("e", "");
+  await client.save();
+  const names = async (options: object): Promise<string> => {
+    const { entries, total } = await client.show("head", "d", options);
+    return `${entries.map(({ path }) => path.slice(2)).join()} of ${total}`;
+  };
+  assert.equal(await names({}), "a,b,c,sub of 4");
+  assert.equal(await names({ limit: 2, skip: 1 }), "b,c of 4");
+  assert.equal(await names({ limit: 2, skip: 1, reverse: true }), "c,b of 4");
+  assert.equal(await names({ sort: "size" }), "sub,c,b,a of 4");
+  assert.equal(await names({ sort: "size", reverse: true, limit: 1 }), "a of 4");
+  assert.equal(await names({ sort: "time", limit: 3 }), "c,sub,a of 4");
+  assert.equal(await names({ sort: "kind", skip: 0, limit: 2 }), "sub,a of 4");
+  assert.equal(await names({ skip: 9 }), " of 4");
+  assert.equal((await client.show("head", "d/a", { limit: 1 })).total, 1);
+  await assert.rejects(client.show("head", "d", { limit: 1.5 }), hasCode("usage"));
 });
 
 test("a restore touches nothing that matches, and keeps the root's inode", async (t) => {

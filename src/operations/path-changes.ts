@@ -2,7 +2,6 @@ import type { EntryChange } from "../contract/looking.ts";
 import { nodeOfSlice, sliceTree } from "../formats/restic/tree-slices.ts";
 import { nodeNamed, ReadNodes, type TreeNode } from "../formats/restic/tree.ts";
 import { isAtOrBelow, joinRaw } from "../fs/paths/safe-path.ts";
-import type { SavePointId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { heldNode } from "../workspace/points/held-file.ts";
@@ -33,11 +32,11 @@ export class PathChanges {
   readonly #path: Uint8Array;
   readonly #names: readonly Uint8Array[];
   readonly #call: PathCall;
+  /** The point before each, by the number of that. */
   readonly #points = new Map<number, Point | null>();
   readonly #nodes = new Map<number, TreeNode | null>();
   /** The entry that a folder leads to, by its depth and reference. */
   readonly #known = new Map<string, TreeNode | null>();
-  readonly #sequences: ReadonlyMap<SavePointId, number>;
 
   constructor(workspace: Workspace, path: Uint8Array, call: PathCall) {
     this.#workspace = workspace;
@@ -45,12 +44,11 @@ export class PathChanges {
     const names = Buffer.from(path).toString("latin1").split("/");
     this.#names = names.map((name) => Buffer.from(name, "latin1"));
     this.#call = call;
-    this.#sequences = workspace.points.ids();
   }
 
   /** Says what a point changed at the path; null where nothing. Throws with `unsealed` in its details where only a seal tells. */
   async of(point: Point): Promise<EntryChange | null> {
-    const before = this.#before(point.sequence, point.descriptor.parent_id);
+    const before = this.#before(point);
     const now = await this.#node(point);
     const was = before === null ? null : await this.#node(before);
     const node = now ?? was;
@@ -119,25 +117,13 @@ export class PathChanges {
     return joinRaw(Buffer.from(treePlace(points, point)), this.#path);
   }
 
-  // Its parent, since the point before it in number may be what a restore put away, or the newest older one where that
-  // is gone, since a cleanup adds no files.
-  #before(sequence: number, parent: SavePointId | null): Point | null {
-    if (parent === null) return null;
-    const known = this.#sequences.get(parent);
-    const older = this.#workspace.points.sequences().filter((each) => each < sequence);
-    for (const each of known === undefined ? older.toReversed() : [known]) {
-      const point = this.#read(each);
-      if (point === null) continue;
-      const { undo, parent_id: before } = point.descriptor;
-      return undo && !this.#call.withUndo ? this.#before(each, before) : point;
+  #before(point: Point): Point | null {
+    let before = this.#points.get(point.sequence);
+    if (before === undefined) {
+      before = this.#workspace.points.before(point);
+      this.#points.set(point.sequence, before);
     }
-    return null;
-  }
-
-  #read(sequence: number): Point | null {
-    let point = this.#points.get(sequence);
-    if (point === undefined) this.#points.set(sequence, (point = this.#workspace.points.readOrNull(sequence)));
-    return point;
+    return before?.descriptor.undo === true && !this.#call.withUndo ? this.#before(before) : before;
   }
 
   async #node(point: Point): Promise<TreeNode | null> {

@@ -5,7 +5,8 @@ import { findWorkspace } from "../workspace/place/find-workspace.ts";
 import { Workspace } from "../workspace/open/workspace.ts";
 import { diff } from "./diff.ts";
 import { history } from "./history.ts";
-import { read, show } from "./show.ts";
+import { read } from "./content/read.ts";
+import { show } from "./show.ts";
 import { testFolder } from "./testing-folder.ts";
 
 test("what reads points goes on when other saves merge the store's packs meanwhile", async (t) => {

@@ -116,6 +116,8 @@ export interface ProcessRequest {
   /** Absolute. */
   cwd: string;
   stdout: "inherit" | "stderr";
+  /** Variables that are added to the environment of this process. */
+  env?: Readonly<Record<string, string>> | undefined;
   signal?: AbortSignal | undefined;
   onCommand?: ((event: "started" | "ended", pid: number) => void) | undefined;
 }
@@ -135,6 +137,7 @@ export async function runProcess(request: ProcessRequest): Promise<ProcessEnd> {
     try {
       child = spawn(program, words, {
         cwd: request.cwd,
+        env: { ...process.env, ...request.env },
         stdio: ["inherit", request.stdout === "stderr" ? 2 : "inherit", "inherit"],
       });
     } catch (error) {

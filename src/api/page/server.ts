@@ -253,7 +253,7 @@ export class PageServer {
       workspace: pathOf(members, "workspace"),
       target: target as string | null,
       path: own,
-      paths: (paths as PathInput[] | undefined) ?? (own === "" ? null : [own]),
+      paths: (paths as PathInput[] | undefined) ?? null,
       kind,
       name,
     };
@@ -267,13 +267,10 @@ export class PageServer {
         hint: "go back to the page and open the file again",
       });
     const { workspace, target, path, paths, kind, name } = found.value;
-    await this.#workspaces.with(workspace, (client) => {
-      const pieces =
-        kind === "file"
-          ? client.read(target, path, { signal })
-          : client.readArchive(target!, kind, { signal, ...(paths === null ? {} : { paths: [...paths] }) });
-      return sendContent(response, pieces, { kind, name });
-    });
+    const archive = kind === "file" ? {} : { archive: kind, ...(paths === null ? {} : { paths: [...paths] }) };
+    await this.#workspaces.with(workspace, (client) =>
+      sendContent(response, client.read(target, path, { ...archive, signal }), { kind, name }),
+    );
   }
 }
 

@@ -2,7 +2,7 @@ import { lstatSync } from "node:fs";
 import { dirname } from "node:path";
 import type { AdoptOptions, EngineOptions, ReleaseOptions } from "../../contract/care.ts";
 import { type Reference, TokenOptions } from "../../contract/daemon.ts";
-import type { Client, ForkResult } from "../../contract/index.ts";
+import type { Client, ForkResult, ListedEntry, PathInput, ReadOptions } from "../../contract/index.ts";
 import { checkValue, refuseUnknown } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions, WorkspaceRef } from "../../contract/words.ts";
@@ -122,9 +122,24 @@ function requireBeside({ path, path_b64 }: WorkspaceRef, fork: string): void {
  * The id of the point. Throws `permission` where the bits that it recorded do not let a caller read a file, or through a folder
  * above it.
  */
-async function requireMayRead(peer: Peer, client: Client, target: string, path: unknown): Promise<string> {
+async function requireMayRead(peer: Peer, client: Client, target: string, { path, options }: Body): Promise<string> {
   const { save_point_id: id } = await client.resolve(target);
-  const names = Buffer.from(path as Uint8Array | string)
+  const { archive, paths = [path as PathInput] } = (options ?? {}) as ReadOptions;
+  for (const each of paths) {
+    const found = await requireMayReach(peer, client, { id, path: each, isWhole: archive !== undefined });
+    if (archive === undefined || !found) continue;
+    for await (const entry of client.walk(id, each)) requireBits(peer, entry, entry.kind === "directory");
+  }
+  return id;
+}
+
+/** Checks the folders on the way to an entry, and the entry. Returns false if nothing is at the path: the call says so. */
+async function requireMayReach(
+  peer: Peer,
+  client: Client,
+  { id, path, isWhole }: { id: string; path: PathInput; isWhole: boolean },
+): Promise<boolean> {
+  const names = Buffer.from(path)
     .toString("latin1")
     .split("/")
     .filter((each) => each !== "" && each !== ".");
@@ -132,12 +147,15 @@ async function requireMayRead(peer: Peer, client: Client, target: string, path: 
     const at = Buffer.from(names.slice(0, end + 1).join("/"), "latin1");
     const above = await client.show(id, Buffer.from(names.slice(0, end).join("/"), "latin1"));
     const entry = above.entries.find((each) => at.equals(rawPath(each)));
-    if (entry !== undefined && mayByBits(peer, entry, end < names.length - 1)) continue;
-    // Nothing is there, which is told as ever.
-    if (entry === undefined) return id;
-    throw new CairnError("permission", `the modes of ${entry.path} in the point do not let user ${peer.uid} read it`);
+    if (entry === undefined) return false;
+    requireBits(peer, entry, end < names.length - 1 || (isWhole && entry.kind === "directory"));
   }
-  return id;
+  return true;
+}
+
+function requireBits(peer: Peer, entry: ListedEntry, isFolder: boolean): void {
+  if (mayByBits(peer, entry, isFolder)) return;
+  throw new CairnError("permission", `the modes of ${entry.path} in the point do not let user ${peer.uid} read it`);
 }
 
 function referenceTo(client: Client): Reference {
@@ -193,7 +211,7 @@ async function callClient(
       if (!isOperator(peer) && verb.givesContent === true)
         for (const [at, { name: each }] of verb.takes.entries())
           if (TARGETS.includes(each) && (body[each] ?? null) !== null)
-            given[at] = await requireMayRead(peer, client, String(body[each]), body["path"]);
+            given[at] = await requireMayRead(peer, client, String(body[each]), body);
       if (peer.isAgent && verb.makesFolder === true) {
         requireBeside(client.workspace, given[1] as string);
         daemon.requireForkable(peer, client.workspace);

@@ -8,6 +8,7 @@ import type { CommandDefinition } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
 import { openLibrary } from "../library.ts";
+import { pagePort } from "../page-address.ts";
 import { aborted } from "../process-signal.ts";
 import { printable } from "../render/format.ts";
 
@@ -15,10 +16,6 @@ import { printable } from "../render/format.ts";
 const PAGE = fileURLToPath(
   new URL(import.meta.url.endsWith(".ts") ? "../../../dist/page/" : "./page/", import.meta.url),
 );
-/** The first port, and how many users have one of their own, so that bookmarks stay good. */
-const FIRST_PORT = 7000;
-const PORTS = 700;
-
 export const command: CommandDefinition = {
   name: "ui",
   arguments: [
@@ -40,13 +37,12 @@ export const command: CommandDefinition = {
     if (context.globals.controlDirectory !== undefined)
       throw usage("ui shows the workspaces of your registry, and --control-dir names one that may not be in it");
     const start = await startOf(context, input.argument(0));
-    const { uid } = currentUser();
     const server = await PageServer.start({
       openLibrary,
       page: PAGE,
       isReadOnly: input.flag("readOnly"),
       start,
-      port: FIRST_PORT + (uid % PORTS),
+      port: pagePort(),
       onProblem: (message) => context.diagnose(printable(message)),
     });
     const url = server.address();

@@ -60,6 +60,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "search names in all save points",
     load: () => import("../commands/looking/find.ts"),
   },
+  bisect: {
+    group: LOOK,
+    summary: "find the first bad save point by running a command",
+    load: () => import("../commands/bisect.ts"),
+  },
   status: {
     group: LOOK,
     summary: "show changes since the last save point",

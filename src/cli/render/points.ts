@@ -1,6 +1,7 @@
 import type {
   DamagedPoint,
   EntryChange,
+  HistoryDaysResult,
   HistoryResult,
   LeftOut,
   SavePoint,
@@ -125,6 +126,8 @@ export async function renderHistory(view: HistoryView): Promise<string> {
 }
 
 function pointRow(point: SavePoint, { result, shorten, style, now }: HistoryView): string[] {
+  const changes = result.changes?.[result.save_points.indexOf(point)];
+  const counts = changes === undefined ? [] : [changes === null ? "changes not counted" : formatCounts(changes)];
   return [
     point.save_point_id === result.head ? style.green("*") : " ",
     style.bold(shorten(point.save_point_id)),
@@ -132,8 +135,19 @@ function pointRow(point: SavePoint, { result, shorten, style, now }: HistoryView
     point.sealed
       ? formatBytes(point.bytes_stored)
       : style.dim(point.integrity_state === "damaged" ? "MISSING" : "held"),
-    describePoint(point, style),
+    [describePoint(point, style), ...counts.map(style.dim)].join("  "),
   ];
+}
+
+/** The days of a history, each with the number of its points. */
+export async function renderDays(
+  { days }: HistoryDaysResult,
+  { shorten, style, empty }: Pick<HistoryView, "shorten" | "style" | "empty">,
+): Promise<string> {
+  if (days.length === 0) return empty;
+  const heading = ["day", "points", "newest"].map((word) => style.dim(word));
+  const rows = days.map(({ day, points, newest }) => [day, String(points), style.bold(shorten(newest))]);
+  return (await renderTable([heading, ...rows], [1])).join("\n");
 }
 
 /** The points that changed a path, each with what it did and what led to it. */

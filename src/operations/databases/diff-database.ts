@@ -12,7 +12,7 @@ import type { Point } from "../../workspace/points/point-files.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import type { DiffDatabaseOptions, DiffDatabaseResult } from "../../contract/looking.ts";
 import type { PathInput, WorkspaceCallOptions } from "../../contract/words.ts";
-import { read } from "../show.ts";
+import { read } from "../content/read.ts";
 
 /** Compares a database in a point with that in another one, or in the folder as it is now. */
 export async function diffDatabase(

@@ -1,3 +1,4 @@
+import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { randomBytes } from "node:crypto";
 import { CairnError } from "../../errors.ts";
 import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../../formats/restic/index-file.ts";
@@ -157,6 +158,12 @@ export class BlobIndex {
     const table = this.#table;
     if (!(entry >= 0 && entry < table.count)) throw new CairnError("internal", `the index has no entry ${entry}`);
     return this.#placeOf(entry, table.numbersOf(entry));
+  }
+
+  /** Bytes of an entry's content, as it was before it was compressed and sealed. */
+  sizeOf(entry: number): number {
+    const { length, uncompressedLength } = this.place(entry);
+    return uncompressedLength === 0 ? length - SEAL_OVERHEAD : uncompressedLength;
   }
 
   /** Returns further places of an entry: packs of saves that ran at the same time, or that were stored again. */

@@ -19,5 +19,5 @@ export const findNames = workspaceVerb({
   agents: ["ignoreCase", "limit", "all"],
   seals: true,
   run: async ({ workspace }, pattern, options) =>
-    (await import("../../operations/looking/find-names.ts")).findNames(workspace, pattern, options),
+    (await import("../../operations/content/find-names.ts")).findNames(workspace, pattern, options),
 });

@@ -5,10 +5,9 @@ export const historyDays = workspaceVerb({
   about: "Counts the save points of each day, newest first.",
   options: HistoryDaysOptions,
   output: HistoryDaysResult,
-  command: "history --days",
+  command: { "history --days": HistoryDaysResult },
   by: "writers",
   looks: true,
   agents: ["all"],
-  run: async ({ workspace }, options) =>
-    (await import("../../operations/looking/history-days.ts")).historyDays(workspace, options),
+  run: async ({ workspace }, options) => (await import("../../operations/history.ts")).historyDays(workspace, options),
 });

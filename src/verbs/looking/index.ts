@@ -6,7 +6,6 @@ export { findNames } from "./find-names.ts";
 export { historyDays } from "./history-days.ts";
 export { history } from "./history.ts";
 export { hasSavePoints, latestSavePoint } from "./latest-save-point.ts";
-export { readArchive } from "./read-archive.ts";
 export { read } from "./read.ts";
 export { resolve, shortIds } from "./resolve.ts";
 export { show } from "./show.ts";

@@ -5,17 +5,18 @@ import { PathInput, target } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const read = workspaceVerb({
-  about: "Reads a file of a save point in pieces of at most 1 MiB. With target null it reads the current folder.",
+  about:
+    "Reads a file of a save point in pieces of at most 1 MiB, or a folder as an archive. With target null it reads a file of the current folder. If the read fails, an archive lacks its end.",
   takes: [arg("target", orNull(target())), arg("path", PathInput)],
   options: ReadOptions,
   output: custom<Uint8Array>("Uint8Array", "bytes", (value) => value instanceof Uint8Array),
   how: "stream",
   errors: ["not_found", "damaged", "conflict"],
   looks: true,
-  agents: ["offset", "length"],
+  agents: ["offset", "length", "archive", "paths"],
   // The folder as it is now.
   opensPaths: ({ target: read }) => (read ?? null) === null,
   givesContent: true,
   run: async ({ workspace }, target, path, options) =>
-    (await import("../../operations/show.ts")).read(workspace, target, path, options),
+    (await import("../../operations/content/read.ts")).read(workspace, target, path, options),
 });

@@ -1,7 +1,7 @@
 import { type Client } from "../../contract/index.ts";
 import { LIMIT, limited, listed, MORE, TARGET, type Tool } from "../kinds/tool.ts";
 import { ShowOptions, ShowResult } from "../../contract/looking.ts";
-import { flag, object, opt, text } from "../../contract/schema.ts";
+import { flag, number, object, opt, text } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
 import { type CallOptions, contentData, PathInput, target } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
@@ -62,7 +62,11 @@ export const show = workspaceVerb({
   options: ShowOptions,
   output: ShowResult,
   errors: ["not_found", "ambiguous", "damaged"],
-  command: { show: ShowResult, "show POINT:FILE": object({ ...ShowResult.entries, ...contentData }) },
+  command: {
+    show: ShowResult,
+    "show POINT:FILE": object({ ...ShowResult.entries, ...contentData }),
+    "show --target": object({ ...ShowResult.entries, target: text("the file, absolute"), bytes: number() }),
+  },
   by: "writers",
   looks: true,
   agents: ["limit", "skip", "sort", "reverse"],

@@ -118,7 +118,7 @@ function countOf(point: Point): number {
 export async function checkRoomFor(
   workspace: Workspace,
   point: Point,
-  { target, allow = [] }: { target: Buffer; allow?: readonly GuardName[] | undefined },
+  { target, allow = [], hint }: { target: Buffer; allow?: readonly GuardName[] | undefined; hint?: string },
 ): Promise<void> {
   const { bytes } = point.descriptor;
   if (!point.sealed || allow.includes("space") || hasRoom(target, bytes)) return;
@@ -127,6 +127,7 @@ export async function checkRoomFor(
   const { holes } = await beyondNodes(async () => workspace.manifest(point));
   let written = bytes;
   for (const list of holes.values()) for (const [, length] of list) written -= length;
+  if (hint !== undefined) return requireRoom(target, written, { hint });
   requireRoom(target, written, {
     hint: advice`choose another place; or go on with ${option({ allow: ["space"] })}, as a point with many hard links needs less`,
     guard: "space",

@@ -31,6 +31,23 @@ function lineOf(sequence: number, row: CatalogRow): string {
   return `${String(sequence).padStart(10, "0")} ${row.id} ${row.kind}\n`;
 }
 
+interface ReadCatalog {
+  readonly size: number;
+  readonly ino: number;
+  readonly mtimeMs: number;
+  readonly rows: Map<number, CatalogRow>;
+  readonly lines: number;
+}
+
+/** By file, for the whole process: each call looks at the points with an object of its own. */
+const catalogs = new Map<string, ReadCatalog>();
+const MOST_CATALOGS = 32;
+
+function isAsRead(known: ReadCatalog, file: string): boolean {
+  const stat = lstatSync(file, { throwIfNoEntry: false });
+  return stat?.size === known.size && stat.ino === known.ino && stat.mtimeMs === known.mtimeMs;
+}
+
 export class PointCatalog {
   readonly #file: string;
   #rows: Map<number, CatalogRow> | undefined;
@@ -48,6 +65,12 @@ export class PointCatalog {
 
   #load(): Map<number, CatalogRow> {
     if (this.#rows !== undefined) return this.#rows;
+    const known = catalogs.get(this.#file);
+    if (known !== undefined && isAsRead(known, this.#file)) {
+      this.#lines = known.lines;
+      return (this.#rows = known.rows);
+    }
+    const before = lstatSync(this.#file, { throwIfNoEntry: false });
     const rows = new Map<number, CatalogRow>();
     this.#rows = rows;
     const text = this.#read();
@@ -56,7 +79,14 @@ export class PointCatalog {
       if (end === start + LINE_BYTES - 1) this.#take(rows, text, start);
       start = end < 0 ? text.length : end + 1;
     }
+    if (before?.size === text.length) this.#keep(before);
     return rows;
+  }
+
+  /** Keeps the rows for later objects. They are not read again as long as the file has this size, inode and time. */
+  #keep({ size, ino, mtimeMs }: { size: number; ino: number; mtimeMs: number }): void {
+    if (catalogs.size >= MOST_CATALOGS) catalogs.clear();
+    catalogs.set(this.#file, { size, ino, mtimeMs, rows: this.#rows!, lines: this.#lines });
   }
 
   /** A line that is wrong is noticed when its descriptor is read, so only its form is looked at. */
@@ -136,11 +166,15 @@ export class PointCatalog {
 
   #append(text: string): boolean {
     try {
+      const isKept = catalogs.get(this.#file)?.rows === this.#rows && isAsRead(catalogs.get(this.#file)!, this.#file);
       const size = lstatSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
       // A torn line at the end must not swallow this one.
       this.#text = undefined;
       const { O_APPEND, O_CREAT, O_WRONLY } = constants;
       writeRegular(this.#file, size % LINE_BYTES === 0 ? text : `\n${text}`, O_WRONLY | O_APPEND | O_CREAT);
+      const after = lstatSync(this.#file);
+      // Nobody else wrote in between.
+      if (isKept && after.size === size + text.length) this.#keep(after);
       return true;
     } catch {
       // A cache that cannot be written is made again by the next process.

@@ -71,6 +71,8 @@ export interface ListOptions {
   before?: number;
   /** Without undo points, but for this one. */
   savesAnd?: SavePointId | null;
+  /** Leaves out so many of the newest points that the other options list. Only the catalog is asked for them. */
+  skip?: number;
 }
 
 function kindOf(descriptor: Descriptor): PointKind {
@@ -80,6 +82,10 @@ function kindOf(descriptor: Descriptor): PointKind {
 function isHidden(read: Point | DamagedPoint, { savesAnd: shown }: ListOptions): boolean {
   if (shown === undefined || "problem" in read) return false;
   return read.descriptor.undo && read.descriptor.save_point_id !== shown;
+}
+
+function isListed({ id, kind }: CatalogRow, { savesAnd: shown }: ListOptions): boolean {
+  return shown === undefined || kind !== "u" || id === shown;
 }
 
 // How many of the newest points are looked at directly before the catalog is loaded.
@@ -284,10 +290,20 @@ export class Points {
     const points: Point[] = [];
     const damaged: DamagedPoint[] = [];
     let truncated = false;
+    let skip = options.skip ?? 0;
     for (const sequence of this.sequences().toReversed()) {
       if (options.before !== undefined && sequence >= options.before) continue;
+      const row = skip > 0 ? this.#catalog.rows().get(sequence) : undefined;
+      if (row !== undefined) {
+        if (isListed(row, options)) skip--;
+        continue;
+      }
       const read = this.#tryRead(sequence);
       if (read === null || isHidden(read, options)) continue;
+      if (skip > 0) {
+        skip--;
+        continue;
+      }
       truncated = limit > 0 && points.length + damaged.length >= limit;
       if (truncated) break;
       if ("problem" in read) damaged.push(read);
@@ -384,6 +400,12 @@ export class Points {
     return ids;
   }
 
+  #sequenceOf(id: SavePointId): number | undefined {
+    const sequences = this.sequences();
+    const rows = this.#complete(sequences);
+    return sequences.find((sequence) => rows.get(sequence)?.id === id);
+  }
+
   /** Ids that begin with a prefix of some digits, damaged points' too where they are known; perhaps some of points that are gone. */
   idsWith(prefixes: readonly string[]): SavePointId[] {
     if (this.#catalog.lines < this.sequences().length) this.#complete(this.sequences());
@@ -397,17 +419,39 @@ export class Points {
 
   /** Sequence numbers of the finished points that no restore or undo made, ascending. */
   saved(): number[] {
-    const committed = this.committed();
-    const rows = this.#complete(committed);
-    return committed.filter((sequence) => rows.get(sequence)?.kind !== "u");
+    return this.listed({ savesAnd: null });
   }
 
-  /** Sequence numbers of the points that `list` gives, ascending, without reading these. */
-  numbers({ savesAnd: shown }: ListOptions = {}): number[] {
-    if (shown === undefined) return this.committed();
-    const saved = this.saved();
-    const own = shown === null ? undefined : this.ids().get(shown);
-    return own === undefined || saved.includes(own) ? saved : [...saved, own].sort((a, b) => a - b);
+  /** Sequence numbers of all points that `list` lists, damaged ones too, ascending. */
+  listed(options: Pick<ListOptions, "savesAnd">): number[] {
+    const rows = this.#catalog.rows();
+    const unknown = this.sequences().filter((sequence) => !rows.has(sequence));
+    if (unknown.length > 0) this.#complete(unknown);
+    return this.sequences().filter((sequence) => {
+      const row = rows.get(sequence);
+      return row === undefined ? this.isFinished(sequence) : isListed(row, options);
+    });
+  }
+
+  /** The id of a point as the catalog has it; null if the catalog does not know the point. */
+  idOf(sequence: number): SavePointId | null {
+    return this.#catalog.rows().get(sequence)?.id ?? null;
+  }
+
+  /** The point that `point` was based on. Where a cleanup removed that one, the newest older one; null for the first. */
+  before({ sequence, descriptor: { parent_id: parent } }: Pick<Point, "sequence" | "descriptor">): Point | null {
+    if (parent === null) return null;
+    const sequences = this.sequences();
+    const rows = this.#catalog.rows();
+    const own = sequences.lastIndexOf(sequence);
+    let at = own - 1;
+    while (at >= 0 && rows.get(sequences[at]!)?.id !== parent) at--;
+    const known = at >= 0 ? sequences[at] : this.#sequenceOf(parent);
+    for (const each of known === undefined ? sequences.slice(0, own).reverse() : [known]) {
+      const point = this.readOrNull(each);
+      if (point !== null) return point;
+    }
+    return null;
   }
 
   /**

@@ -185,8 +185,14 @@ export class EmbeddedStore {
       root,
       list: (directory) => this.tree(directory),
       raw: (directory) => this.read(directory, "tree"),
+      sizeOf: (id) => this.#sizeOf(id),
       content: (node) => this.#content(node),
     };
+  }
+
+  #sizeOf(id: Uint8Array): number | undefined {
+    const entry = this.index.entryOf({ id, type: "data" });
+    return entry < 0 ? undefined : this.index.sizeOf(entry);
   }
 
   *#content(node: TreeNode): Iterable<Uint8Array> {

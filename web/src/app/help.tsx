@@ -4,15 +4,19 @@ import { possibleActions } from "./keys.ts";
 
 /** All keys that do something here. */
 export function Sheet({ close }: { close(): void }): JSX.Element {
-  const keys = possibleActions().filter(({ key }) => key !== undefined);
+  const keys = new Map<string, string[]>();
+  for (const { key, title } of possibleActions())
+    if (key !== undefined) keys.set(title, [...(keys.get(title) ?? []), shown(key)]);
   return (
     <Dialog title="Keys" close={close}>
       <table class="keys">
         <tbody>
-          {keys.map(({ key, title }) => (
-            <tr key={`${key} ${title}`}>
+          {[...keys].map(([title, all]) => (
+            <tr key={title}>
               <td>
-                <kbd>{key!.replace("Mod+", "Ctrl ")}</kbd>
+                {all.map((key) => (
+                  <kbd key={key}>{key}</kbd>
+                ))}
               </td>
               <td>{title}</td>
             </tr>
@@ -21,4 +25,10 @@ export function Sheet({ close }: { close(): void }): JSX.Element {
       </table>
     </Dialog>
   );
+}
+
+const ARROWS: Readonly<Record<string, string>> = { ArrowDown: "↓", ArrowUp: "↑", Escape: "Esc", Backspace: "⌫" };
+
+function shown(key: string): string {
+  return ARROWS[key] ?? key.replace("Mod+", "Ctrl ");
 }

@@ -5,10 +5,18 @@ import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
-import { formatBytes, printable } from "../../render/format.ts";
 import { renderListing } from "../../render/listing.ts";
 import { renderTable } from "../../render/table.ts";
-import { contentOutcome, PATH_B64, RECURSIVE, splitTarget, TARGET, walkOutcome, writtenTo } from "../../shown.ts";
+import {
+  contentOutcome,
+  PATH_B64,
+  RECURSIVE,
+  requireArchivePlace,
+  splitTarget,
+  TARGET,
+  walkOutcome,
+  writtenOutcome,
+} from "../../shown.ts";
 import { LATEST_OPTIONS, readFilter, rowOf } from "./list.ts";
 import { openNamed, REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
 
@@ -44,10 +52,7 @@ export const command: CommandDefinition = {
     const archive = ARCHIVE.read(context, input);
     const isArchive = archive.archive !== undefined;
     const target = input.text("target");
-    if (input.flag("recursive") && (isArchive || target !== undefined))
-      throw usage("-R lists entries: it works neither with --archive nor with --target");
-    if (isArchive && target === undefined && (context.globals.json || process.stdout.isTTY))
-      throw usage("an archive is not written to a terminal: use a pipe, or --target FILE");
+    requireArchivePlace(context, input, isArchive);
     const repository = await openNamed(context, await repositoryOptions(context, input));
     let isReadLater = false;
     try {
@@ -59,14 +64,7 @@ export const command: CommandDefinition = {
         return await walkOutcome(context, { shown, entries, head: async () => snapshotLines(context, shown) });
       }
       const content = (): AsyncIterable<Uint8Array> => repository.read(id, path, { ...options, ...archive });
-      if (target !== undefined && (isArchive || shown.kind === "file")) {
-        const written = await writtenTo(context.place(target), content());
-        return {
-          data: { ...shown, ...written },
-          text: () => `${formatBytes(written.bytes)} in ${printable(written.target)}`,
-        };
-      }
-      if (target !== undefined) throw usage(`a ${shown.kind} can only be written as an archive: use --archive tar`);
+      if (target !== undefined) return await writtenOutcome(context, { shown, file: target, isArchive }, content);
       if (shown.kind !== "file" && !isArchive)
         return { data: shown, paged: true, text: async () => render(context, shown) };
       const read = (): AsyncIterable<Uint8Array> => closing(repository, content());

@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs";
-import type { Client, PathInput } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Client, HistoryDaysResult } from "../../../contract/index.ts";
+import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import type { OptionDefinition } from "../../definitions.ts";
 import { toWorkspacePath } from "../../context.ts";
-import { type Input, usage } from "../../input.ts";
-import { formatCount, plural } from "../../render/format.ts";
+import { usage } from "../../input.ts";
 import { HistoryOptions, WhyOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
@@ -15,7 +15,7 @@ const OPTIONS = new VerbOptions({
   ...pick(WhyOptions, "limit"),
   ...pick(HistoryOptions, "all", "since", "until", "grep", "tag", "skip", "changes"),
 });
-const DAYS = { flags: "--days", text: "count the points of each day instead" };
+const DAYS: OptionDefinition = { flags: "--days", text: "count the points of each day instead of listing points" };
 
 export const command: CommandDefinition = {
   name: "history",
@@ -44,9 +44,22 @@ export const command: CommandDefinition = {
     const isFolder = word !== undefined && (await isWorkspace(context, word));
     if (word !== undefined && !isFolder && encoded !== undefined) throw usage("PATH and --path-b64 exclude each other");
     const client = await context.open(isFolder ? word : undefined);
+    if (input.flag("days")) {
+      if (
+        Object.keys(given).some((name) => name !== "all") ||
+        limit > 0 ||
+        encoded !== undefined ||
+        (word !== undefined && !isFolder)
+      )
+        throw usage("--days counts all points of each day: of the other options only --all works with it");
+      const result = await client.historyDays({
+        ...context.callOptions(),
+        ...(given.all === true ? { all: true } : {}),
+      });
+      return { data: result, paged: true, text: async () => daysText(context, client, result) };
+    }
     const words = word === undefined || isFolder ? [] : [word];
     const [path = ""] = context.workspacePaths(client, words, encoded === undefined ? [] : [encoded]);
-    if (input.flag("days")) return days(context, client, { input, path });
     if (path !== "") options.path = path;
     const result = await client.history(undefined, limit, options);
     return {
@@ -80,25 +93,13 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Counts the points of each day. Throws `usage` beside what lists points. */
-async function days(
-  context: Context,
-  client: Client,
-  { input, path }: { input: Input; path: PathInput },
-): Promise<Outcome> {
-  const others = ["limit", "since", "until", "grep", "tag", "skip"].some((name) => input.text(name) !== undefined);
-  if (others || path !== "" || input.flag("changes"))
-    throw usage("--days counts all points: of the other options only --all fits");
-  const found = await client.historyDays({ ...context.callOptions(), ...(input.flag("all") ? { all: true } : {}) });
-  return {
-    data: found,
-    paged: true,
-    async text() {
-      const { renderTable } = await import("../../render/table.ts");
-      const rows = found.days.map(({ day, points, newest }) => [day, formatCount(points), newest?.slice(0, 8) ?? ""]);
-      return [...(await renderTable(rows, [1])), plural(found.total, "save point")].join("\n");
-    },
-  };
+async function daysText(context: Context, client: Client, result: HistoryDaysResult): Promise<string> {
+  const { renderDays } = await import("../../render/points.ts");
+  const shorten = await shortener(
+    client,
+    result.days.map(({ newest }) => newest),
+  );
+  return renderDays(result, { shorten, style: context.style, empty: "no save points yet" });
 }
 
 /** Tells whether a word names a workspace, or what lies outside of the one that is looked at; else it is a path in that. */

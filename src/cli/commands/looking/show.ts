@@ -1,17 +1,26 @@
 import type { Client, ShowResult } from "../../../contract/index.ts";
+import { ReadOptions, ShowOptions } from "../../../contract/looking.ts";
+import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { type Context, toWorkspacePath } from "../../context.ts";
 import { CairnError } from "../../../errors.ts";
-import { ShowOptions } from "../../../contract/looking.ts";
-import { pick } from "../../../contract/schema.ts";
-import { type Input, usage } from "../../input.ts";
+import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
-import { contentOutcome, PATH_B64, RECURSIVE, splitTarget, TARGET, walkOutcome, writtenTo } from "../../shown.ts";
-import { formatBytes, printable, shellQuote } from "../../render/format.ts";
+import {
+  contentOutcome,
+  PATH_B64,
+  RECURSIVE,
+  requireArchivePlace,
+  splitTarget,
+  TARGET,
+  walkOutcome,
+  writtenOutcome,
+} from "../../shown.ts";
+import { plural, shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
 
-const OPTIONS = new VerbOptions(pick(ShowOptions, "limit", "skip", "sort", "reverse"));
-const FORMATS = ["tar", "zip"] as const;
+const PAGE = new VerbOptions(ShowOptions.entries);
+const ARCHIVE = new VerbOptions(pick(ReadOptions, "archive"));
 
 export const command: CommandDefinition = {
   name: "show",
@@ -23,71 +32,46 @@ export const command: CommandDefinition = {
       completes: "points",
     },
   ],
-  options: [
-    RECURSIVE,
-    ...OPTIONS.definitions,
-    {
-      flags: "--archive <format>",
-      text: "write the path and everything below it as an archive: tar or zip",
-      values: FORMATS,
-    },
-    TARGET,
-    PATH_B64,
-  ],
+  options: [RECURSIVE, ...PAGE.definitions, ...ARCHIVE.definitions, TARGET, PATH_B64],
   examples: [
     { line: "cairn show head", text: "the point's facts and its top entries" },
     { line: "cairn show head~2:src", text: "list a folder" },
+    { line: "cairn show head:src --sort size --reverse -n 10", text: "the ten largest files of a folder" },
     { line: "cairn show -R head", text: "list everything" },
-    { line: "cairn show head~2:src --archive zip --target src.zip", text: "a folder as an archive" },
+    { line: "cairn show head~2:src --archive tar | tar x -C /tmp", text: "a folder as an archive: /tmp/src" },
     { line: "cairn show 1a2b3c4d:src/main.ts > old.ts", text: "print one file's bytes" },
   ],
   async run(context, input) {
-    const [point, named, fromHere] = splitTarget(input);
+    const [target, named, fromHere] = splitTarget(input);
     let path = named === "/" ? undefined : named;
     if (typeof path === "string" && path.startsWith("/"))
       throw usage(`give the path after the colon relative to the workspace's root, without a leading slash: ${path}`);
+    const page = PAGE.read(context, input);
+    const isPage = Object.keys(page).length > 0;
+    if (isPage && input.flag("recursive"))
+      throw usage("-R lists everything: it does not work with -n, --skip, --sort or --reverse");
+    const archive = ARCHIVE.read(context, input);
+    const file = input.text("target");
+    requireArchivePlace(context, input, archive.archive !== undefined);
     const client = await context.open();
-    const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-    const format = readArchiveFormat(context, input);
+    const options = context.callOptions();
     if (fromHere !== undefined) path = toWorkspacePath(client.workspacePath(), context.cwd, fromHere) || undefined;
-    const shown = await client.show(point, path, options).catch(async (error: unknown) => {
+    const shown = await client.show(target, path, { ...options, ...page }).catch(async (error: unknown) => {
       if (typeof path !== "string" || fromHere !== undefined) throw error;
-      throw await withPathFromHere(context, client, { target: point, path, error });
+      throw await withPathFromHere(context, client, { target, path, error });
     });
     const { save_point_id: id } = shown.save_point;
     if (input.flag("recursive")) {
       const head = async (): Promise<string[]> => pointLines(context, client, shown);
-      return walkOutcome(context, { shown, entries: client.walk(id, path ?? "", context.callOptions()), head });
+      return walkOutcome(context, { shown, entries: client.walk(id, path ?? "", options), head });
     }
-    const call = context.callOptions();
-    const content = (): AsyncIterable<Uint8Array> =>
-      format === undefined
-        ? client.read(id, path ?? "", call)
-        : client.readArchive(id, format, { ...call, ...(path === undefined ? {} : { paths: [path] }) });
-    const target = input.text("target");
-    if (target !== undefined && (format !== undefined || shown.kind === "file")) {
-      const written = await writtenTo(context.place(target), content());
-      const text = (): string => `${formatBytes(written.bytes)} in ${printable(written.target)}`;
-      return { data: { ...shown, ...written }, text };
-    }
-    if (target !== undefined)
-      throw usage(`a ${shown.kind} can only be written as an archive: use --archive tar or zip`);
-    if (format !== undefined) return { data: shown, content: content() };
-    if (shown.kind !== "file") return listing(context, client, shown);
-    return contentOutcome(context, shown, content);
+    const content = (): AsyncIterable<Uint8Array> => client.read(id, path ?? "", { ...options, ...archive });
+    const isArchive = archive.archive !== undefined;
+    if (file !== undefined) return writtenOutcome(context, { shown, file, isArchive }, content);
+    if (isArchive) return { data: shown, content: content() };
+    return shown.kind === "file" ? contentOutcome(context, shown, content) : listing(context, client, shown);
   },
 };
-
-/** Throws `usage` for an archive that would go to a terminal, and for options that exclude each other. */
-function readArchiveFormat({ globals }: Context, input: Input): (typeof FORMATS)[number] | undefined {
-  const format = input.choice("archive", FORMATS);
-  const target = input.text("target");
-  if (input.flag("recursive") && (format !== undefined || target !== undefined))
-    throw usage("-R lists entries: it works neither with --archive nor with --target");
-  if (format !== undefined && target === undefined && (globals.json || process.stdout.isTTY))
-    throw usage("an archive is not written to a terminal: use a pipe, or --target FILE");
-  return format;
-}
 
 /** The error, with a path that is there in the point when it is taken from the current folder. */
 async function withPathFromHere(
@@ -115,7 +99,9 @@ function listing(context: Context, client: Client, shown: ShowResult): Outcome {
     paged: true,
     async text() {
       const { renderListing } = await import("../../render/listing.ts");
+      const { entries, total } = shown;
       const lines = await renderListing(shown, context.style);
+      if (entries.length < total) lines.push(context.style.dim(`${entries.length} of ${plural(total, "entry")}`));
       return [...(await pointLines(context, client, shown)), ...lines].join("\n");
     },
   };

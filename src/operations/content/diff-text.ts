@@ -4,7 +4,7 @@ import type { PathInput } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { displayPath, normalizeTyped } from "../../fs/paths/safe-path.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { read } from "../show.ts";
+import { read } from "./read.ts";
 import { decodeText, type Hunk, textHunks } from "./text-diff.ts";
 
 /** Bytes of a side that are compared at most. */

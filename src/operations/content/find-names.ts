@@ -10,7 +10,6 @@ import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
 import { diffTrees } from "../../workspace/points/tree-diff.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { shownTo } from "../history.ts";
 
 const LIMIT = 10_000;
 
@@ -34,7 +33,9 @@ export async function findNames(
   const search = new NameSearch(matcher(pattern, options.ignoreCase === true));
   const notRead: SavePointId[] = [];
   const pace = newPacer(options.signal);
-  for (const sequence of workspace.points.numbers(shownTo(workspace, { all: options.all === true })).toReversed()) {
+  for (const sequence of workspace.points
+    .listed(options.all === true ? {} : { savesAnd: workspace.state().head })
+    .toReversed()) {
     await pace();
     const point = workspace.points.readOrNull(sequence);
     if (point === null) continue;
