@@ -86,7 +86,7 @@ test("a page looks, reads, restores and hears of another process's save, and Ctr
     const { url } = await client.ticket({ ...file, as: "file", target: from, path: at });
     assert.equal((await fetch(new URL(url, ui.url))).status, 400, at);
   }
-  const { url: archive } = await client.ticket({ ...file, as: "zip", paths: ["a.txt"] });
+  const { url: archive } = await client.ticket({ ...file, path: "", as: "zip", paths: ["a.txt"] });
   const zip = Buffer.from(await (await fetch(new URL(archive, ui.url))).arrayBuffer());
   assert.ok(zip.subarray(0, 2).equals(Buffer.from("PK")) && zip.includes("a.txt"));
   const restored = await client.call("restore", { workspace: folder, options: { target } });
