@@ -38,13 +38,13 @@ export interface Opened {
   complaints: string[];
 }
 
-/** A tab that is signed in. Complaints of the browser fail the test at its end, but for those that `expected` takes out. */
+/** A tab that is signed in, at a workspace or at all of them. Complaints of the browser fail the test at its end, but for those that `expected` takes out. */
 export async function open(
   t: TestContext,
-  folder: string,
+  folder: string | null,
   { args = [], width = 1280, height = 800, theme = "light", env = {} }: OpenOptions = {},
 ): Promise<Opened> {
-  const ui = await start(t, [folder, "--no-open", ...args], env);
+  const complaints: string[] = [];
   const context = await (
     await browser()
   ).newContext({
@@ -53,15 +53,18 @@ export async function open(
     acceptDownloads: true,
     reducedMotion: "reduce",
   });
-  t.after(() => context.close());
   context.setDefaultTimeout(DEADLINE_MS);
+  // Before the server ends, of which the browser would complain.
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(complaints, []);
+  });
+  const ui = await start(t, [...(folder === null ? [] : [folder]), "--no-open", ...args], env);
   const { origin } = new URL(ui.url);
-  const complaints: string[] = [];
   watch(context, origin, complaints);
   const page = await context.newPage();
   await page.goto(ui.url);
   await page.locator("main").waitFor();
-  t.after(() => assert.deepEqual(complaints, []));
   return {
     page,
     context,

@@ -53,29 +53,7 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
       <a class="skip" href="#main" onClick={skip}>
         Skip to the content
       </a>
-      <header class="bar">
-        <a class="brand" href={href({ view: "workspaces" })} aria-label="Cairn: all workspaces">
-          <Stones />
-          <span>Cairn</span>
-        </a>
-        {workspace !== null && (
-          <a class="bar-workspace" href={href({ view: "timeline", workspace })}>
-            <Name text={nameOf(workspace)} title={false} />
-            <span class="faint bar-path">
-              <Name text={workspace} />
-            </span>
-          </a>
-        )}
-        <span class="space" />
-        {about.value?.read_only === true && <span class="badge">read-only</span>}
-        <button type="button" class="quiet" onClick={() => (sheet.value = "palette")} aria-label="Command palette">
-          <Icon name="menu" />
-          <kbd>Ctrl K</kbd>
-        </button>
-        <button type="button" class="quiet" onClick={() => (sheet.value = "help")} aria-label="All keys">
-          <Icon name="question" />
-        </button>
-      </header>
+      <Bar workspace={workspace} />
       {workspace !== null && (
         <nav class="tabs" aria-label="Views of the workspace">
           <Tab view="timeline" to={href({ view: "timeline", workspace })} also={["point", "restore"]}>
@@ -104,6 +82,39 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
       <OutcomeBar />
       {sheet.value !== null && <Over key={sheet.value} which={sheet.value} />}
     </>
+  );
+}
+
+function Bar({ workspace }: { workspace: string | null }): JSX.Element {
+  return (
+    <header class="bar">
+      <a class="brand" href={href({ view: "workspaces" })} aria-label="Cairn: all workspaces">
+        <Stones />
+        <span>Cairn</span>
+      </a>
+      {workspace !== null && (
+        <a class="bar-workspace" href={href({ view: "timeline", workspace })}>
+          <Name text={nameOf(workspace)} title={false} />
+          <span class="faint bar-path">
+            <Name text={workspace} />
+          </span>
+        </a>
+      )}
+      <span class="space" />
+      {about.value?.read_only === true && <span class="badge">read-only</span>}
+      <button
+        type="button"
+        class="quiet"
+        onClick={() => (sheet.value = "palette")}
+        aria-label="Command palette: Ctrl K"
+      >
+        <Icon name="menu" />
+        <kbd>Ctrl K</kbd>
+      </button>
+      <button type="button" class="quiet" onClick={() => (sheet.value = "help")} aria-label="All keys">
+        <Icon name="question" />
+      </button>
+    </header>
   );
 }
 

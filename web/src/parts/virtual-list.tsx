@@ -16,7 +16,7 @@ export interface VirtualListProps {
   /** Row that is scrolled into view when it changes. */
   active?: number | undefined;
   label: string;
-  role?: "list" | "listbox" | "grid" | "tree";
+  role?: "list" | "listbox" | "rowgroup" | "tree";
 }
 
 /** A list of any length of which only the visible rows are in the document. */

@@ -1,4 +1,4 @@
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
 import type { VerbCalls } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
@@ -25,16 +25,10 @@ const ROW = 44;
 /** Names in all save points of the workspace, also of what is gone. */
 export function View({ route }: { route: SearchRoute }): JSX.Element {
   const { workspace, q } = route;
-  const typed = useSignal(q);
+  const typed = useTyped(route);
   const input = useRef<HTMLInputElement>(null);
   const active = useSignal(0);
   useEffect(() => input.current!.focus(), []);
-  useEffect(() => {
-    const late = setTimeout(() => {
-      if (typed.value !== q) go({ ...route, q: typed.value }, { replace: true });
-    }, TYPING_MS);
-    return () => clearTimeout(late);
-  }, [typed.value]);
   const { value, problem, isLate, reload } = useResource(`search ${workspace} ${q}`, async (signal) =>
     q.trim() === ""
       ? null
@@ -57,6 +51,7 @@ export function View({ route }: { route: SearchRoute }): JSX.Element {
   ]);
   return (
     <section class="search" aria-label="Search">
+      <h1 class="spoken">Search in all save points</h1>
       <div class="view-bar">
         <label class="filter">
           <Icon name="search" />
@@ -92,12 +87,36 @@ export function View({ route }: { route: SearchRoute }): JSX.Element {
           rowHeight={ROW}
           active={active.value}
           row={(index) => (
-            <FoundRow key={index} workspace={workspace} found={rows[index]!} isActive={index === active.value} />
+            <FoundRow
+              key={rows[index]!.path}
+              workspace={workspace}
+              found={rows[index]!}
+              isActive={index === active.value}
+            />
           )}
         />
       )}
     </section>
   );
+}
+
+/** The text of the field, which the address has once nothing was typed for a moment. */
+function useTyped(route: SearchRoute): Signal<string> {
+  const { q } = route;
+  const typed = useSignal(q);
+  const written = useRef(q);
+  useEffect(() => {
+    const late = setTimeout(() => {
+      written.current = typed.value;
+      if (typed.value !== q) go({ ...route, q: typed.value }, { replace: true });
+    }, TYPING_MS);
+    return () => clearTimeout(late);
+  }, [typed.value]);
+  // An address that somebody followed, and not the one that this field wrote.
+  useEffect(() => {
+    if (q !== written.current) typed.value = written.current = q;
+  }, [q]);
+  return typed;
 }
 
 function refOf({ path, path_b64 }: Found): PathRef {

@@ -39,6 +39,7 @@ export function View({ route }: { route: FilesRoute }): JSX.Element {
   const listed = value.value;
   return (
     <section class="files" aria-label="Files">
+      <h1 class="spoken">Files of {nameOf(at.path === "" ? workspace : at.path)}</h1>
       <Path route={route} listed={listed} />
       <Late isLate={isLate.value} />
       {problem.value !== null && <Problem problem={problem.value} again={reload} />}
@@ -124,35 +125,39 @@ function Folder({ route, listed }: { route: FilesRoute; listed: ShowResult }): J
           picked={picked}
           clear={() => (chosen.value = new Set())}
         />
-        <Columns route={route} />
-        {entries.length === 0 ? (
-          <p class="note faint">This folder is empty.</p>
-        ) : (
-          <VirtualList
-            label="Entries"
-            role="grid"
-            count={entries.length}
-            rowHeight={ROW}
-            active={active.value}
-            row={(index) => {
-              const each = entries[index]!;
-              return (
-                <EntryRow
-                  key={index}
-                  route={route}
-                  entry={each}
-                  isActive={index === active.value}
-                  isChosen={isChosen(each)}
-                  choose={() => choose(each)}
-                  open={() => {
-                    active.value = index;
-                    open(each);
-                  }}
-                />
-              );
-            }}
-          />
-        )}
+        <div class="entries" role="grid" aria-label="Entries">
+          <Columns route={route} />
+          {entries.length === 0 ? (
+            <p class="note faint" role="presentation">
+              This folder is empty.
+            </p>
+          ) : (
+            <VirtualList
+              label="Entries"
+              role="rowgroup"
+              count={entries.length}
+              rowHeight={ROW}
+              active={active.value}
+              row={(index) => {
+                const each = entries[index]!;
+                return (
+                  <EntryRow
+                    key={each.path}
+                    route={route}
+                    entry={each}
+                    isActive={index === active.value}
+                    isChosen={isChosen(each)}
+                    choose={() => choose(each)}
+                    open={() => {
+                      active.value = index;
+                      open(each);
+                    }}
+                  />
+                );
+              }}
+            />
+          )}
+        </div>
       </div>
       {previewed.value !== null && (
         <Preview

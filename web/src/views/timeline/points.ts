@@ -152,6 +152,12 @@ export class TimelinePoints {
     return day.row === index ? day : { at: day.first + index - day.row - 1 };
   }
 
+  /** What a row shows, so that it stays the same element when others come above it. */
+  keyOf(index: number): string | number {
+    const row = this.row(index);
+    return "day" in row ? row.day : (this.point(row.at)?.save_point_id ?? index);
+  }
+
   /** The row of a point by its place in time, newest first. */
   rowOf(at: number): number {
     const day = this.#days.findLast(({ first }) => first <= at);

@@ -13,9 +13,11 @@ export const ROW = 58;
 
 export function DayRow({ day, points }: { day: string; points: number }): JSX.Element {
   return (
-    <h2 class="day">
-      {dayName(`${day}T12:00:00`)} <span class="faint">{plural(points, "save point")}</span>
-    </h2>
+    <div role="listitem">
+      <h2 class="day">
+        {dayName(`${day}T12:00:00`)} <span class="faint">{plural(points, "save point")}</span>
+      </h2>
+    </div>
   );
 }
 
@@ -39,18 +41,15 @@ export function PointRow(props: PointRowProps): JSX.Element {
   const isUndo = point.cause.kind === "restore" || point.cause.kind === "undo";
   const branched = point.restored_from !== null;
   return (
-    <a
-      class="point-row"
-      role="option"
-      id={`point-${point.save_point_id}`}
-      aria-selected={isActive}
-      data-undo={isUndo}
-      href={href({ view: "point", workspace, point: point.save_point_id })}
-      onClick={onPick}
-      tabIndex={-1}
-    >
+    <div class="point-row" role="listitem" data-undo={isUndo} data-active={isActive}>
       <Rail turn={turn} newer={newer} older={older} isHead={isHead} isUndo={isUndo} />
-      <span class="point-main">
+      <a
+        class="point-main"
+        href={href({ view: "point", workspace, point: point.save_point_id })}
+        onClick={onPick}
+        tabIndex={-1}
+        {...(isActive ? { "aria-current": "true" as const } : {})}
+      >
         <span class="point-message">
           {point.message === "" ? <span class="faint">no message</span> : <Words text={point.message} />}
           {isHead && <span class="badge good">here</span>}
@@ -83,13 +82,13 @@ export function PointRow(props: PointRowProps): JSX.Element {
             </span>
           )}
         </span>
-      </span>
+      </a>
       <span class="point-sums">
         {changes !== undefined && changes !== null && <Counts {...changes} />}
         <span class="faint">{point.bytes === null ? "" : size(point.bytes)}</span>
       </span>
       <Lanes lanes={lanes} />
-    </a>
+    </div>
   );
 }
 
@@ -139,13 +138,9 @@ function Lanes({ lanes }: { lanes: PointRowProps["lanes"] }): JSX.Element | null
           key={path}
           type="button"
           class="badge lane-name"
-          tabIndex={-1}
+          aria-label={`fork ${name}: open its timeline`}
           title={`fork ${name}: open its timeline`}
-          onClick={(event) => {
-            event.preventDefault();
-            event.stopPropagation();
-            go({ view: "timeline", workspace: path });
-          }}
+          onClick={() => go({ view: "timeline", workspace: path })}
         >
           <Icon name="fork" /> <Name text={name} title={false} />
         </button>

@@ -4,6 +4,7 @@ import type { JSX, RefObject } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import "./timeline.css";
 import { onEvent } from "../../app/events.ts";
+import { nameOf } from "../../app/frame.tsx";
 import { useActions } from "../../app/keys.ts";
 import { isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
@@ -29,20 +30,10 @@ type TimelineRoute = Extract<Route, { view: "timeline" | "point" }>;
 export function View({ route }: { route: TimelineRoute }): JSX.Element {
   const { workspace } = route;
   const opened = route.view === "point" ? route.point : null;
-  const typed = useSignal(route.view === "timeline" ? (route.q ?? "") : "");
-  const asked = useSignal(typed.value);
+  const { typed, asked } = useFilter(route);
   const withUndo = useSignal(false);
   const active = useSignal(-1);
   const filter = useRef<HTMLInputElement>(null);
-
-  useEffect(() => {
-    const late = setTimeout(() => {
-      asked.value = typed.value;
-      if (route.view === "timeline" && typed.value !== (route.q ?? ""))
-        go({ view: "timeline", workspace, q: typed.value }, { replace: true });
-    }, TYPING_MS);
-    return () => clearTimeout(late);
-  }, [typed.value]);
 
   const points = usePoints(workspace, { all: withUndo.value, text: asked.value });
   const lanes = useResource(`lanes ${workspace}`, (signal) => lanesOf(workspace, signal));
@@ -74,6 +65,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
 
   return (
     <section class="timeline" aria-label="Timeline">
+      <h1 class="spoken">Timeline of {nameOf(workspace)}</h1>
       <Bar filter={filter} typed={typed} withUndo={withUndo} />
       <UndoBar workspace={workspace} undo={points.undo} />
       <Late isLate={points.isLoading.value && points.rows === 0} />
@@ -88,14 +80,13 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
       ) : (
         <VirtualList
           label="Save points"
-          role="listbox"
           count={points.rows}
           rowHeight={ROW}
           active={at < 0 ? undefined : points.rowOf(at)}
           onRange={(first, end) => points.show(first, end)}
           row={(index) => (
             <TimelineRow
-              key={index}
+              key={points.keyOf(index)}
               index={index}
               points={points}
               lanes={lanes.value.value ?? []}
@@ -108,6 +99,27 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
       )}
     </section>
   );
+}
+
+/** The filter as it is typed, and as it is asked for and stands in the address. */
+function useFilter(route: TimelineRoute): { typed: Signal<string>; asked: Signal<string> } {
+  const { workspace } = route;
+  const typed = useSignal(route.view === "timeline" ? (route.q ?? "") : "");
+  const asked = useSignal(typed.value);
+  useEffect(() => {
+    const late = setTimeout(() => {
+      asked.value = typed.value;
+      if (route.view === "timeline" && typed.value !== (route.q ?? ""))
+        go({ view: "timeline", workspace, q: typed.value }, { replace: true });
+    }, TYPING_MS);
+    return () => clearTimeout(late);
+  }, [typed.value]);
+
+  // An address that somebody followed, and not the one that this filter wrote.
+  useEffect(() => {
+    if (route.view === "timeline" && (route.q ?? "") !== asked.value) typed.value = asked.value = route.q ?? "";
+  }, [route]);
+  return { typed, asked };
 }
 
 /** The points that a filter lets through, read again when something changes them. */

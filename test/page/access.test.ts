@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { before, test } from "node:test";
+import type { Page } from "playwright-core";
+import type { Route } from "../../web/src/app/address.ts";
+import { open, SKIP } from "./browser.ts";
+import { makeShop, type Shop } from "./shop.ts";
+
+/** Every view is usable by everybody: axe finds nothing in both themes, and nothing is wider than a telephone. */
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+let shop: Shop;
+before(() => {
+  if (SKIP === false) shop = makeShop("access");
+});
+
+function views({ folder: workspace, ids }: Shop): Record<string, { route: Route; shown: string }> {
+  const point = ids["edit the total"]!;
+  const shell = ids["a shell command"]!;
+  const file = (path: string): Route => ({ view: "point", workspace, point: shell, file: { path } });
+  return {
+    workspaces: { route: { view: "workspaces" }, shown: ".workspace" },
+    timeline: { route: { view: "timeline", workspace }, shown: ".point-row" },
+    text: { route: { view: "point", workspace, point, file: { path: "src/total.ts" } }, shown: ".text-diff mark" },
+    picture: { route: file("img/logo.png"), shown: ".images img" },
+    database: { route: file("data/shop.db"), shown: ".rows" },
+    binary: { route: file("blob.bin"), shown: ".sides" },
+    files: { route: { view: "files", workspace, point: shell, at: { path: "src" } }, shown: ".entry-name a" },
+    history: { route: { view: "file-history", workspace, at: { path: "src/total.ts" } }, shown: ".text-diff" },
+    search: { route: { view: "search", workspace, q: "ts" }, shown: ".found" },
+    restore: { route: { view: "restore", workspace, point, paths: [] }, shown: ".plan-row" },
+  };
+}
+
+interface Violation {
+  id: string;
+  nodes: { html: string; failureSummary: string }[];
+}
+
+async function violations(page: Page): Promise<string[]> {
+  const found = (await page.evaluate(`${AXE};axe.run(document).then(({ violations }) => violations)`)) as Violation[];
+  return found.flatMap(({ id, nodes }) =>
+    nodes.map((each) => `${id}: ${each.html.slice(0, 160)} ${each.failureSummary.slice(0, 300)}`),
+  );
+}
+
+for (const [theme, width, height] of [
+  ["light", 1280, 800],
+  ["dark", 1280, 800],
+  ["light", 360, 740],
+  ["dark", 360, 740],
+] as const)
+  test(
+    `axe finds nothing in any view, ${theme} at ${width} pixels, and nothing is wider`,
+    { skip: SKIP },
+    async (t) => {
+      const { page, go } = await open(t, shop.folder, { theme, width, height });
+      const all: Record<string, string[]> = {};
+      for (const [name, { route, shown }] of Object.entries(views(shop))) {
+        await go(route);
+        await page.locator(shown).first().waitFor({ state: "attached" });
+        const found = await violations(page);
+        const wide = (await page.evaluate("document.documentElement.scrollWidth - innerWidth")) as number;
+        if (wide > 0) found.push(`${wide} pixels wider than the window`);
+        if (found.length > 0) all[name] = found;
+      }
+      assert.deepEqual(all, {});
+    },
+  );
+
+test("axe finds nothing in dialogs, errors and the sign-in", { skip: SKIP }, async (t) => {
+  const { page, go, context, origin } = await open(t, shop.folder);
+  await page.locator(".point-row").first().waitFor();
+  await page.keyboard.press("?");
+  await page.getByRole("dialog").waitFor();
+  assert.deepEqual(await violations(page), []);
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("Control+k");
+  await page.getByRole("combobox", { name: "Command" }).waitFor();
+  assert.deepEqual(await violations(page), []);
+  await page.keyboard.press("Escape");
+  await go({ view: "timeline", workspace: shop.folder, q: "nothing has this" });
+  await page.getByText("No save point fits this filter").waitFor();
+  assert.deepEqual(await violations(page), []);
+  await page.close();
+  const other = await context.newPage();
+  await other.goto(origin);
+  await other.getByRole("heading", { name: "Cairn" }).waitFor();
+  assert.deepEqual(await violations(other), []);
+});

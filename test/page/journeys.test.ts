@@ -1,0 +1,123 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { cairnOk } from "../fixtures/command.ts";
+import { open, SKIP } from "./browser.ts";
+import { makeShop, newFolder, unzipped } from "./shop.ts";
+
+/** What people come to the page for, from its beginning to the folder on disk. */
+
+const read = (folder: string, name: string): string => fs.readFileSync(path.join(folder, name), "utf8");
+
+test("an earlier version of a file is found and restored", { skip: SKIP }, async (t) => {
+  const shop = makeShop("version");
+  shop.write("src/total.ts", "broken\n");
+  shop.save("broken");
+  const { page } = await open(t, shop.folder);
+  await page.getByRole("link", { name: "Search", exact: true }).click();
+  await page.getByRole("searchbox", { name: "Names in all save points" }).fill("total");
+  await page.getByRole("option", { name: /total\.ts/ }).click();
+  const version = page.locator(".version", { hasText: "edit the total" });
+  await version.getByRole("link", { name: "Restore this version" }).click();
+  await page.getByText("1 changed").waitFor();
+  await page.getByRole("button", { name: "Restore", exact: true }).click();
+  await page.getByRole("status").getByText("Restored").waitFor();
+  assert.match(read(shop.folder, "src/total.ts"), /1\.19/);
+  assert.equal(read(shop.folder, "src/a.ts"), "export const a = 1;\n");
+});
+
+test("a restore is taken back by one button", { skip: SKIP }, async (t) => {
+  const shop = makeShop("undone");
+  const before = cairnOk(["status", "-C", shop.folder]).data;
+  const { page, go } = await open(t, shop.folder);
+  await go({ view: "restore", workspace: shop.folder, point: shop.ids["the template"]!, paths: [] });
+  await page
+    .getByText(/created/)
+    .first()
+    .waitFor();
+  await page.getByRole("button", { name: "Restore", exact: true }).click();
+  const bar = page.getByRole("status").filter({ hasText: "Restored" });
+  await bar.waitFor();
+  assert.equal(fs.existsSync(path.join(shop.folder, "src/a.ts")), false);
+  assert.equal(read(shop.folder, "docs/readme.md"), "# Shop\n");
+  await bar.getByRole("button", { name: "Undo" }).click();
+  await page.getByRole("status").getByText("Undone").waitFor();
+  assert.equal(read(shop.folder, "src/a.ts"), "export const a = 1;\n");
+  assert.equal(fs.existsSync(path.join(shop.folder, "docs/readme.md")), false);
+  const after = cairnOk(["status", "-C", shop.folder]).data;
+  assert.deepEqual([after["clean"], after["head"]], [before["clean"], before["head"]]);
+});
+
+test("what one turn of an agent changed is seen, and only that is taken back", { skip: SKIP }, async (t) => {
+  const shop = makeShop("turn");
+  shop.write("notes.md", "of the person\n");
+  shop.save("notes by hand");
+  const { page } = await open(t, shop.folder);
+  await page.locator(".point-row", { hasText: "write two files" }).click();
+  await page.getByRole("button", { name: "before turn 1" }).click();
+  for (const name of [/a\.ts/, /b\.ts/, /total\.ts/]) await page.getByRole("treeitem", { name }).waitFor();
+  assert.equal(await page.getByRole("treeitem", { name: /shop\.db/ }).count(), 0);
+  await page.locator(".take-back").getByRole("link").first().click();
+  await page.getByRole("button", { name: "Restore", exact: true }).click();
+  await page.getByRole("status").getByText("Restored").waitFor();
+  assert.doesNotMatch(read(shop.folder, "src/total.ts"), /1\.19/);
+  assert.equal(fs.existsSync(path.join(shop.folder, "src/a.ts")), false);
+  assert.equal(fs.existsSync(path.join(shop.folder, "src/deep/er/b.ts")), false);
+  // What came before and after the turn stays.
+  assert.equal(read(shop.folder, "notes.md"), "of the person\n");
+  assert.equal(fs.existsSync(path.join(shop.folder, "docs/readme.md")), false);
+  assert.deepEqual([...fs.readFileSync(path.join(shop.folder, "blob.bin"))], [0, 1, 2, 4, 5]);
+});
+
+test("two files are restored at once, and everything into another folder", { skip: SKIP }, async (t) => {
+  const shop = makeShop("two");
+  for (const name of ["a.ts", "total.ts"]) fs.rmSync(path.join(shop.folder, "src", name));
+  const { page, go } = await open(t, shop.folder);
+  await go({ view: "files", workspace: shop.folder, point: "latest", at: { path: "src" } });
+  for (const name of ["choose a.ts", "choose total.ts"]) await page.getByRole("checkbox", { name }).check();
+  await page.getByRole("link", { name: "Restore…" }).click();
+  await page.getByRole("heading", { name: "Restore 2 paths" }).waitFor();
+  await page.getByText("2 created").waitFor();
+  await page.getByRole("button", { name: "Restore", exact: true }).click();
+  await page.getByRole("status").getByText("Restored").waitFor();
+  assert.equal(read(shop.folder, "src/a.ts"), "export const a = 1;\n");
+  assert.match(read(shop.folder, "src/total.ts"), /1\.19/);
+
+  const other = path.join(newFolder("elsewhere"), "copy");
+  await go({ view: "restore", workspace: shop.folder, point: shop.ids["the template"]!, paths: [] });
+  await page.getByRole("button", { name: "Into another folder" }).click();
+  await page.getByLabel("Folder, absent or empty").fill(other);
+  await page.getByRole("button", { name: "Restore", exact: true }).click();
+  await page.getByRole("status").getByText(other).waitFor();
+  assert.equal(read(other, "docs/readme.md"), "# Shop\n");
+  assert.equal(fs.existsSync(path.join(shop.folder, "docs/readme.md")), false);
+});
+
+test("a folder is downloaded with all that is in it", { skip: SKIP }, async (t) => {
+  const shop = makeShop("download");
+  const { page } = await open(t, shop.folder);
+  await page.getByRole("link", { name: "Files", exact: true }).click();
+  await page.getByRole("row", { name: /src/ }).getByRole("link").click();
+  await page.getByRole("row", { name: /total/ }).waitFor();
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: "Zip" }).click(),
+  ]);
+  assert.equal(download.suggestedFilename(), "src.zip");
+  const files = unzipped(await download.path());
+  assert.deepEqual(Object.keys(files).toSorted(), ["src/a.ts", "src/deep/er/b.ts", "src/total.ts"]);
+  for (const [name, content] of Object.entries(files)) assert.equal(content, read(shop.folder, name));
+});
+
+test("an error is the API's own, with its hint, and nothing changes", { skip: SKIP }, async (t) => {
+  const shop = makeShop("error");
+  const { page, go, complaints } = await open(t, shop.folder);
+  await go({ view: "restore", workspace: shop.folder, point: shop.ids["the template"]!, paths: [] });
+  await page.getByRole("button", { name: "Into another folder" }).click();
+  await page.getByLabel("Folder, absent or empty").fill(shop.folder);
+  await page.getByRole("button", { name: "Restore", exact: true }).click();
+  await page.getByRole("alert").getByText(shop.folder).waitFor();
+  assert.match(complaints.splice(0).join(), /^Failed to load resource: [^,]* 409 \(Conflict\)$/);
+  assert.equal(fs.existsSync(path.join(shop.folder, "docs/readme.md")), false);
+});

@@ -1,0 +1,231 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { before, test } from "node:test";
+import { cairnOk } from "../fixtures/command.ts";
+import { open, SKIP } from "./browser.ts";
+import { makeShop, newFolder, type Shop, unzipped } from "./shop.ts";
+
+/** What each view shows and does. */
+
+let shop: Shop;
+before(() => {
+  if (SKIP === false) shop = makeShop("views");
+});
+const workspace = (): string => shop.folder;
+
+test("without a workspace the page shows the first command", { skip: SKIP }, async (t) => {
+  const { page } = await open(t, null, { env: { XDG_STATE_HOME: newFolder("no-state") } });
+  await page.getByRole("heading", { name: "No workspace yet" }).waitFor();
+  await page.getByText("cairn save FOLDER").waitFor();
+});
+
+test("the workspaces are listed with their last save, and what is not saved yet", { skip: SKIP }, async (t) => {
+  const { page, go } = await open(t, workspace());
+  await go({ view: "workspaces" });
+  const card = page.locator(".workspace", { hasText: workspace() }).first();
+  await card.getByText("save points").waitFor();
+  await card.getByText("nothing").waitFor();
+  await page.locator(".workspace", { hasText: shop.fork }).first().click();
+  await page.getByText("fork of").first().waitFor();
+});
+
+test(
+  "the timeline has days, sessions with turns, counts, labels, the fork and undo points",
+  { skip: SKIP },
+  async (t) => {
+    const { page } = await open(t, workspace());
+    const rows = page.locator(".point-row");
+    await rows.first().waitFor();
+    assert.equal(await page.locator(".day").count(), 1);
+    const shell = page.locator(".point-row", { hasText: "a shell command" });
+    await shell.getByText("claude-code · Bash").waitFor();
+    await shell.getByText("session 4f1c9a").waitFor();
+    await shell.getByRole("img", { name: /0 added, \d modified, 1 removed/ }).waitFor();
+    await shell.getByRole("img", { name: "pinned" }).waitFor();
+    await shell.locator(".lane-name").waitFor();
+    await page.locator(".point-row", { hasText: "tabs" }).getByText("release-1").waitFor();
+    const before = await rows.count();
+    const filter = page.getByRole("searchbox", { name: "Filter" });
+    await filter.fill("tag:release-1");
+    await rows.nth(1).waitFor({ state: "detached" });
+    await page.waitForURL(/q=tag%3Arelease-1/);
+    await page.reload();
+    await page.locator(".point-row", { hasText: "tabs" }).waitFor();
+    assert.equal(await rows.count(), 1);
+    await filter.fill("no such thing");
+    await page.getByText("No save point fits this filter").waitFor();
+    await filter.fill("");
+    await page
+      .locator(".point-row")
+      .nth(before - 1)
+      .waitFor();
+  },
+);
+
+test("a save of another process is a new row at once", { skip: SKIP }, async (t) => {
+  const folder = newFolder("live");
+  fs.writeFileSync(path.join(folder, "a"), "1");
+  cairnOk(["save", folder, "-m", "first"]);
+  const { page } = await open(t, folder);
+  await page.locator(".point-row", { hasText: "first" }).waitFor();
+  fs.writeFileSync(path.join(folder, "a"), "2");
+  cairnOk(["save", folder, "-m", "second"]);
+  await page.locator(".point-row", { hasText: "second" }).waitFor();
+});
+
+test("a point shows its changes as a tree, and texts in one column or side by side", { skip: SKIP }, async (t) => {
+  const { page, go } = await open(t, workspace());
+  await go({ view: "point", workspace: workspace(), point: shop.ids["edit the total"]! });
+  await page.getByRole("treeitem", { name: /total\.ts/ }).waitFor();
+  const marked = page.locator(".text-diff mark");
+  await marked.first().waitFor();
+  assert.match((await marked.allTextContents()).join(" "), /\* 1\.19/);
+  assert.equal(await page.locator(".text-diff tr[data-sign='+']").count(), 1);
+  await page.getByRole("button", { name: "Side by side" }).click();
+  await page.locator(".text-diff[data-split='true']").waitFor();
+  await page.getByRole("button", { name: "Side by side" }).click();
+  await go({ view: "point", workspace: workspace(), point: shop.ids["tabs"]! });
+  await page.locator(".text-diff tr[data-sign='+']").first().waitFor();
+  await page.getByRole("button", { name: "Ignore white space" }).click();
+  await page.getByText("Only white space differs.").waitFor();
+  await page.getByRole("button", { name: "Ignore white space" }).click();
+});
+
+test("pictures lie side by side, databases by rows, other files by size and hash", { skip: SKIP }, async (t) => {
+  const { page, go } = await open(t, workspace());
+  const point = shop.ids["a shell command"]!;
+  const at = (file: string): Promise<void> =>
+    go({ view: "point", workspace: workspace(), point, file: { path: file } });
+  await at("img/logo.png");
+  await page.getByText("40 × 20").waitFor();
+  await page.getByText("60 × 20").waitFor();
+  await at("data/shop.db");
+  await page.getByText("'Grace'").waitFor();
+  await page.locator("td[data-changed='true']", { hasText: "1250" }).waitFor();
+  await at("blob.bin");
+  await page.getByText("This is no text.").waitFor();
+  assert.equal(await page.locator(".sides code").count(), 2);
+  await page.getByText("5 B").first().waitFor();
+});
+
+test(
+  "a point is compared with the folder now, another point and the state before a turn",
+  { skip: SKIP },
+  async (t) => {
+    const { page, go } = await open(t, workspace());
+    await go({ view: "point", workspace: workspace(), point: shop.ids["write two files"]! });
+    await page.getByRole("treeitem", { name: /a\.ts/ }).waitFor();
+    await page.getByRole("button", { name: "before turn 1" }).click();
+    await page.getByRole("treeitem", { name: /total\.ts/ }).waitFor();
+    await page.keyboard.press("d");
+    await page.waitForURL(/to=now/);
+    await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
+    await page.getByRole("combobox", { name: "Another save point" }).selectOption(shop.ids["the template"]!);
+    await page.waitForURL(new RegExp(`to=${shop.ids["the template"]!}`));
+    await page.getByRole("treeitem", { name: /b\.ts/ }).waitFor();
+    await page.goBack();
+    await page.waitForURL(/to=now/);
+    await page.goForward();
+    await page.waitForURL(new RegExp(`to=${shop.ids["the template"]!}`));
+  },
+);
+
+test("files are browsed, sorted, previewed and chosen by keys and by mouse", { skip: SKIP }, async (t) => {
+  const { page, go } = await open(t, workspace());
+  await go({ view: "files", workspace: workspace(), point: "latest", at: { path: "" } });
+  await page.getByRole("row", { name: /data/ }).waitFor();
+  await page.getByRole("link", { name: "Size" }).click();
+  await page.waitForURL(/sort=size/);
+  await page.locator(".entry-row:nth-child(4)", { hasText: "src" }).waitFor();
+  await page.getByRole("row", { name: /src/ }).getByRole("link").click();
+  await page.getByRole("navigation", { name: "Folder" }).getByText("src").waitFor();
+  await page.getByRole("row", { name: /total\.ts/ }).waitFor();
+  const names = await page.locator(".entry-name .name").allTextContents();
+  assert.deepEqual(names, ["deep", "a.ts", "total.ts"]);
+  await page.keyboard.press("j");
+  await page.keyboard.press("j");
+  await page.keyboard.press("Enter");
+  await page.locator(".preview-text", { hasText: "export function total" }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("x");
+  await page.getByText("1 of 3 entries chosen").waitFor();
+  await page.keyboard.press("Backspace");
+  await page.getByRole("row", { name: /blob\.bin/ }).waitFor();
+});
+
+test("a folder and a selection are downloaded as an archive", { skip: SKIP }, async (t) => {
+  const { page, go } = await open(t, workspace());
+  await go({ view: "files", workspace: workspace(), point: shop.ids["write two files"]!, at: { path: "src" } });
+  await page.getByRole("row", { name: /deep/ }).waitFor();
+  const zip = async (): Promise<Record<string, string>> => {
+    const [download] = await Promise.all([
+      page.waitForEvent("download"),
+      page.getByRole("button", { name: "Zip" }).click(),
+    ]);
+    return unzipped(await download.path());
+  };
+  assert.deepEqual(Object.keys(await zip()).toSorted(), ["src/a.ts", "src/deep/er/b.ts", "src/total.ts"]);
+  await page.getByRole("checkbox", { name: "choose a.ts" }).check();
+  assert.deepEqual(await zip(), { "src/a.ts": "export const a = 1;\n" });
+});
+
+test("the history of a file has every version, and any two are compared", { skip: SKIP }, async (t) => {
+  const { page, go } = await open(t, workspace());
+  await go({ view: "file-history", workspace: workspace(), at: { path: "src/total.ts" } });
+  await page.getByText("3 versions").waitFor();
+  const template = page.locator(".version", { hasText: "the template" });
+  await template.getByRole("button", { name: "from" }).click();
+  await page.waitForURL(/a=/);
+  await page.locator(".text-diff tr[data-sign='-']").first().waitFor();
+  assert.ok((await page.locator(".text-diff tr[data-sign='-']").count()) >= 3);
+});
+
+test("a search finds names of all points, also of what is gone", { skip: SKIP }, async (t) => {
+  const { page, go } = await open(t, workspace());
+  await go({ view: "search", workspace: workspace(), q: "" });
+  await page.getByRole("searchbox", { name: "Names in all save points" }).fill("readme");
+  const found = page.getByRole("option", { name: /readme\.md/ });
+  await found.getByText("gone").waitFor();
+  await found.click();
+  await page.getByText("2 versions").waitFor();
+});
+
+test("a point is pinned, tagged and forked", { skip: SKIP }, async (t) => {
+  const { page, go } = await open(t, workspace());
+  await go({ view: "point", workspace: workspace(), point: shop.ids["edit the total"]! });
+  await page.getByRole("button", { name: "Pin" }).click();
+  await page.getByRole("button", { name: "Pinned" }).waitFor();
+  await page.getByRole("button", { name: "Tags" }).click();
+  await page.getByLabel("Tags, separated by commas").fill("good, better");
+  await page.getByRole("button", { name: "Change" }).click();
+  await page.locator(".point-head .tag", { hasText: "better" }).waitFor();
+  await page.getByRole("button", { name: "Fork…" }).click();
+  const fork = `${workspace()}-second`;
+  await page.getByLabel("New folder").fill(fork);
+  await page.getByRole("button", { name: "Make the fork" }).click();
+  await page.getByRole("status").getByText(fork).waitFor();
+  assert.match(fs.readFileSync(path.join(fork, "src/total.ts"), "utf8"), /1\.19/);
+});
+
+test("a page that only looks offers nothing that changes something", { skip: SKIP }, async (t) => {
+  const { page, go } = await open(t, workspace(), { args: ["--read-only"] });
+  await page.getByText("read-only").waitFor();
+  await go({ view: "point", workspace: workspace(), point: shop.ids["edit the total"]! });
+  await page.getByRole("treeitem", { name: /total\.ts/ }).waitFor();
+  for (const name of ["Restore…", "Fork…", "Pin", "Tags"])
+    assert.equal(await page.getByRole("button", { name, exact: true }).count(), 0, name);
+});
+
+test("keys are listed, and the palette finds actions by their words", { skip: SKIP }, async (t) => {
+  const { page } = await open(t, workspace());
+  await page.locator(".point-row").first().waitFor();
+  await page.keyboard.press("?");
+  await page.getByRole("dialog", { name: "Keys" }).getByText("Filter the save points").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await page.keyboard.press("Control+k");
+  await page.getByRole("combobox", { name: "Command" }).fill("search names");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/#\/search/);
+});
