@@ -32,8 +32,8 @@ export async function exportBundle(
 ): Promise<Written> {
   const root = parseUri(uri);
   if (root === "")
-    throw new CairnError("usage", "a whole store is no subtree", {
-      hint: "to pack all of it: cairn bundle backup FILE",
+    throw new CairnError("usage", "viking:// is the whole store; `bundle export` writes one part of it", {
+      hint: "to export the whole store: cairn bundle backup FILE",
       details: { uri },
     });
   if (isControlName(root)) throw new CairnError("usage", `${toUri(root)} is a control file`, { details: { uri } });

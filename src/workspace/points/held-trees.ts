@@ -233,7 +233,7 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
   if (fs.lstatSync(tree, { throwIfNoEntry: false }) === undefined) {
     const others = treeOwner(points, point) === point.sequence ? "" : " and of other points";
     return new CairnError("damaged", `${tree}: the clone of ${who}${others} is missing`, {
-      hint: `the point was never sealed, so its content is lost; to remove the point: cairn save, so that it is not head, then \`cairn cleanup --only ${descriptor.save_point_id.slice(0, 8)}\``,
+      hint: `the content was only in this clone, so it is lost. To remove the point, run \`cairn save\` (head cannot be removed), then \`cairn cleanup --only ${descriptor.save_point_id.slice(0, 8)}\``,
     });
   }
   const reason = whyChanged(points, point);
