@@ -23,8 +23,12 @@ export async function unpackTar(file: string, into: string, signal: AbortSignal 
     await runTool("tar", [...form, ...what], { signal, missing: MISSING });
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "io") throw error;
-    throw new CairnError("damaged", `${printablePath(file)} is not a complete tar file of an export directory: it is truncated or damaged`, {
-      cause: error,
-    });
+    throw new CairnError(
+      "damaged",
+      `${printablePath(file)} is not a complete tar file of an export directory: it is truncated or damaged`,
+      {
+        cause: error,
+      },
+    );
   }
 }

@@ -355,7 +355,10 @@ function registerFolder(folder: Buffer, control: ControlPaths): void {
   const workspace = folderKeptIn(control, folder);
   const controlFile = readControl(control);
   if (workspace === null || controlFile === null)
-    throw new CairnError("internal", `the control directory ${control.root} has no workspace for ${printablePath(folder)}`);
+    throw new CairnError(
+      "internal",
+      `the control directory ${control.root} has no workspace for ${printablePath(folder)}`,
+    );
   registerWorkspace({
     folder,
     control: control.root,

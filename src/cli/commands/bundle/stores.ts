@@ -18,7 +18,10 @@ const PACKED = new VerbOptions(ExportBundleOptions.entries);
 
 export const exportSubtree: CommandDefinition = {
   name: "bundle export",
-  arguments: [{ name: "<uri>", text: "the part to export, for example viking://resources/docs, or a whole scope" }, NEW],
+  arguments: [
+    { name: "<uri>", text: "the part to export, for example viking://resources/docs, or a whole scope" },
+    NEW,
+  ],
   options: PACKED.definitions,
   examples: [{ line: "cairn bundle export viking://resources/docs docs.ovpack", text: "export from the store here" }],
   async run(context, input) {
