@@ -41,6 +41,7 @@ const COMMANDS: readonly (readonly [string, string])[] = [
   ["context reindex", "reindexContext(store)"],
   ["context ls", "listContext(store)"],
   ["restore POINT --to DIR", "restore({ target, to })"],
+  [`restore ${WORD}`, 'restore({ target: "$1" })'],
   ["vm list", "listMachines(machines)"],
   ["vm stop --force NAME", "stopMachine(machines, name, { force: true })"],
   [`vm restore ${WORD} latest`, 'restoreMachine(machines, "$1", { point: "latest" })'],

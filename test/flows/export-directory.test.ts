@@ -171,7 +171,7 @@ test("an envelope that is missing, no JSON or of another version is told apart",
   fs.writeFileSync(file, text.replace('"content/a.txt"', '"content/../../x"'));
   refused("damaged", /inside the directory/);
   fs.rmSync(file);
-  refused("not_found", /no export directory/);
+  refused("not_found", /is not an export directory/);
   assert.equal(cairn(["clone", fresh("x")]).error?.code, "usage");
 });
 
