@@ -31,7 +31,7 @@ export async function listen(server: Server, address: Address, onProblem: (error
     if (code === "EADDRINUSE")
       throw new CairnError("busy", `another program listens on ${host}:${port}`, { cause: error });
     if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND" || code === "EAI_AGAIN")
-      throw new CairnError("usage", `${host} is no address of this machine`, { cause: error });
+      throw new CairnError("usage", `${host} is not an address of this machine`, { cause: error });
     throw toCairnError(error, `listen on ${host}:${port}`);
   }
   server.off("error", reject);
@@ -43,7 +43,7 @@ export async function listenAlone(server: Server, path: string, onProblem: (erro
   if (await isAnswered(path)) throw new CairnError("busy", `another program listens on ${printablePath(path)}`);
   const left = lstatSync(path, { throwIfNoEntry: false });
   if (left?.isSocket() === false)
-    throw new CairnError("already_exists", `${printablePath(path)} exists and is no socket`, {
+    throw new CairnError("already_exists", `${printablePath(path)} exists and is not a socket`, {
       hint: "name another place for the socket",
     });
   rmSync(path, { force: true });

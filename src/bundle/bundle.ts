@@ -235,7 +235,7 @@ function manifestOf(members: readonly Member[]): FoundManifest {
   });
   const [only, ...more] = found;
   if (only === undefined)
-    throw badBundle("there is no manifest: the file is no bundle, or a bundle of format version 1", {
+    throw badBundle("there is no manifest: the file is not a bundle, or it is a bundle of format version 1", {
       field: "manifest",
     });
   if (more.length > 0) throw badBundle("there is more than one manifest", { path: more[0]!.member.path });

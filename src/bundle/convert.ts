@@ -82,7 +82,7 @@ const SCHEME = "viking://";
 /** The content with `viking://session/ID` as `viking://user/USER/sessions/ID`. Throws `conflict` if a session is there already. */
 function withSessionsOf(user: string, { manifest, entries }: Content): Content & { place: (path: string) => string } {
   checkMemberPath(user);
-  if (user.includes("/")) throw new CairnError("usage", `${JSON.stringify(user)} is no name of a user`);
+  if (user.includes("/")) throw new CairnError("usage", `${JSON.stringify(user)} is not a user name`);
   const target = `user/${user}/sessions`;
   const moved = (path: string): string => path.replace(/^session(?=\/|$)/, target);
   const from = manifest.root.uri.slice(SCHEME.length).replace(/\/+$/, "");

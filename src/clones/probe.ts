@@ -212,7 +212,7 @@ function probeReflink(work: string): ProbeAnswer {
     if (clone < 0)
       return {
         reason: `the file system does not clone files: ${errnoName(-clone)}`,
-        hint: "btrfs clones files, and xfs that was made with reflink=1",
+        hint: "use btrfs, or xfs that was made with reflink=1",
       };
     sys.fstat(source, after);
     // Each file would count as changed while it was cloned.

@@ -32,8 +32,8 @@ export async function exportBundle(
 ): Promise<Written> {
   const root = parseUri(uri);
   if (root === "")
-    throw new CairnError("usage", "a whole store is no subtree", {
-      hint: advice`to pack all of it: ${line("bundle backup FILE", "backupContext", word("store"), word("file"))}`,
+    throw new CairnError("usage", "viking:// is the whole store; `bundle export` writes one part of it", {
+      hint: advice`to export the whole store: ${line("bundle backup FILE", "backupContext", word("store"), word("file"))}`,
       details: { uri },
     });
   if (isControlName(root)) throw new CairnError("usage", `${toUri(root)} is a control file`, { details: { uri } });

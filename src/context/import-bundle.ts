@@ -158,7 +158,7 @@ function requireScopes({ scopes, files, directories }: Manifest): void {
   const first = new Set([...files, ...directories].flatMap(({ path }) => (path === "" ? [] : [scopeOf(path)])));
   const unknown = [...first].filter((name) => !isScope(name));
   if (unknown.length > 0)
-    throw badBundle(`the backup has roots that are no scopes: ${unknown.join(", ")}`, { roots: unknown });
+    throw badBundle(`the backup has roots that are not scopes: ${unknown.join(", ")}`, { roots: unknown });
   const had = [...first].filter((name) => directories.some(({ path }) => path === name));
   const isSame = scopes.length === had.length && new Set(scopes).size === scopes.length && had.length === first.size;
   if (!isSame || had.some((name) => !scopes.includes(name)))

@@ -288,7 +288,7 @@ function folderAbove(place: string): string {
     if (existsSync(join(at, CONTROL, "store.json"))) return at;
     if (dirname(at) === at) break;
   }
-  throw new CairnError("not_found", `${printablePath(place)} is no context store, nor in one`, {
+  throw new CairnError("not_found", `${printablePath(place)} is not a context store, nor in one`, {
     hint: advice`make one: ${line(`context init ${shellPath(place)}`, "initContext", printablePath(place))}`,
   });
 }

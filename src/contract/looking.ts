@@ -387,7 +387,10 @@ export const Retention = strict({
   keepUndo: opt(
     strict(
       {
-        count: opt(count("keep this many of the newest undo points; default 20"), "--keep-undo <count>"),
+        count: opt(
+          count("keep this many of the newest undo points (saved before each restore or undo); default 20"),
+          "--keep-undo <count>",
+        ),
         within: opt(span("also keep the undo points younger than this; default 30d"), "--keep-undo-within <span>"),
       },
       "for undo points; no other rule applies to them",

@@ -65,7 +65,7 @@ export const SaveOptions = object({
       value: "refuse",
     },
   ),
-  skipUnchanged: opt(flag("make no point if nothing changed; the answer is head")),
+  skipUnchanged: opt(flag("if nothing changed, make no point and report head instead")),
   reread: opt(flag("read every file, even if its size and times are unchanged")),
   exclude: opt(
     list(text(), "leave out paths that match this pattern, as in .cairnignore, or this whole path"),
@@ -232,7 +232,7 @@ export const tagEdit = {
 export const ForkOptions = object({
   ...WorkspaceCallOptions.entries,
   name: opt(
-    text("the new workspace's name; default: the folder's name, made unique; `main` with `standalone`"),
+    text("the new workspace's name; default: the new folder's name, made unique; with `standalone`: `main`"),
     "--name <name>",
   ),
   standalone: opt(

@@ -454,7 +454,7 @@ export const ShowBackupResult = object({
   ...NamedPath.entries,
   snapshot: BackupSnapshot,
   kind: EntryKind,
-  entries: rows(ListedEntry, "the children of a directory, or the entry itself if it is no directory"),
+  entries: rows(ListedEntry, "the children of a directory, or the entry itself if it is not a directory"),
 });
 export type ShowBackupResult = Of<typeof ShowBackupResult>;
 export const CatBackupResult = object({

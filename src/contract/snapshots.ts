@@ -61,7 +61,7 @@ export const BackupSnapshot = object({
 export type BackupSnapshot = Of<typeof BackupSnapshot>;
 
 export const SnapshotFilter = object({
-  paths: opt(list(place(), "only snapshots of this folder, or of all of several folders"), "--path <path>"),
+  paths: opt(list(place(), "only snapshots that contain this folder; if repeated, all these folders"), "--path <path>"),
   hosts: opt(list(text(), "only snapshots of this host, or of any of several hosts"), "--host <name>"),
   tags: opt(
     list(

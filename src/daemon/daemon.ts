@@ -355,7 +355,7 @@ export class Daemon {
     if (peer.isAgent || peer.only !== null)
       throw new CairnError(
         "permission",
-        `${printablePath(folder)} is no workspace yet, and only a person may make it one`,
+        `${printablePath(folder)} is not a workspace yet, and only a person may make it one`,
         {
           hint: advice`ask a person to save it once: ${call("save DIR", "openOrAdopt", word("DIR"))}`,
         },
@@ -494,7 +494,7 @@ export class Daemon {
     if (!folderOf(served).equals(realPathOf(path)))
       throw new CairnError(
         "not_a_workspace",
-        `${printablePath(path)} is no workspace; ${printablePath(folderOf(served))} above it is one`,
+        `${printablePath(path)} is not a workspace; ${printablePath(folderOf(served))} above it is one`,
         {
           hint: "name the workspace above, if you mean it",
         },

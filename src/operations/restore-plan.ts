@@ -116,7 +116,7 @@ export function restoreToUndo(workspace: Workspace): LastRestore {
     "nothing_to_undo",
     `the last restore, to ${later.restored_to.slice(0, 8)}, changed nothing, so there is nothing to undo`,
     {
-      hint: `restore ${undo.slice(0, 8)} to undo the restore before that one, which was to ${before.slice(0, 8)}`,
+      hint: `to undo the earlier restore (to ${before.slice(0, 8)}): cairn restore ${undo.slice(0, 8)}`,
     },
   );
 }

@@ -94,7 +94,8 @@ export class WorkerThread implements GrantedThread {
   async ask(request: { readonly kind: string }): Promise<unknown> {
     if (this.#end !== null) throw this.#end;
     // Replies have no numbers: the next one is taken for that of whoever asked last.
-    if (this.#waiting !== null) throw new CairnError("internal", "a worker thread was asked before it had answered");
+    if (this.#waiting !== null)
+      throw new CairnError("internal", "a worker thread got a request before it had answered the previous one");
     this.#worker.postMessage({ work: this.work, request } satisfies ThreadRequest);
     this.#worker.ref();
     return new Promise((resolve, reject) => {

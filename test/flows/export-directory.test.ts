@@ -99,9 +99,9 @@ test("a tar file of an export unpacks to the same directory, and comes back with
   const bytes = fs.readFileSync(tar);
   const at = bytes.indexOf("alpha\n");
   for (const [spoilt, message] of [
-    [bytes.subarray(0, at + 3), /no whole tar file/],
+    [bytes.subarray(0, at + 3), /is not a complete tar file/],
     [Buffer.from(bytes).fill("A", at, at + 1), /content\/a.txt .* does not match its checksum in the envelope/],
-    [Buffer.from("no tar"), /no whole tar file/],
+    [Buffer.from("no tar"), /is not a complete tar file/],
   ] as const) {
     fs.writeFileSync(tar, spoilt);
     const done = cairn(["import", "--from-tar", tar, made]);
@@ -171,7 +171,7 @@ test("an envelope that is missing, no JSON or of another version is told apart",
   fs.writeFileSync(file, text.replace('"content/a.txt"', '"content/../../x"'));
   refused("damaged", /inside the directory/);
   fs.rmSync(file);
-  refused("not_found", /no export directory/);
+  refused("not_found", /is not an export directory/);
   assert.equal(cairn(["clone", fresh("x")]).error?.code, "usage");
 });
 

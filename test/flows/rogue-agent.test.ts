@@ -253,7 +253,7 @@ const AS_OTHERS: Attack[] = [
         [expired, `token ${idOf(expired)}, which has expired`],
         [changed(here.persons, here.persons.length - 1), `a wrong secret for token ${idOf(here.persons)}`],
         [changed(here.persons, 8), "which is not known or was revoked"],
-        [`${here.persons}\u00a0`, "with something that is no token"],
+        [`${here.persons}\u00a0`, "with something that is not a token"],
       ] as const)
         for (const at of [daemon.url, daemon.socket]) {
           const since = daemon.log.length;

@@ -65,7 +65,7 @@ export async function serveMcp(
   const calls = new OwnCalls(answer, signal);
   const open = async (adopts: boolean): Promise<Client> => {
     const found = await calls.call(adopts ? "register" : "at", { path: workspace });
-    if (found === null) throw new CairnError("not_a_workspace", `${workspace} is no workspace`);
+    if (found === null) throw new CairnError("not_a_workspace", `${workspace} is not a workspace`);
     return methodsOf(calls, workspace) as unknown as Client;
   };
   await serveOnHttp(request, response, { body: messageOf(await readBody(request, requestBytes)), open });

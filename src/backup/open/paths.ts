@@ -138,7 +138,7 @@ export interface Fitting {
 export function fitting(given: PathPattern): Fitting {
   const { pattern, ignoreCase } = typeof given === "string" ? { pattern: given, ignoreCase: false } : given;
   if (pattern.startsWith("!"))
-    throw new CairnError("usage", `a pattern cannot take back another pattern: ${JSON.stringify(pattern)}`, {
+    throw new CairnError("usage", `patterns with ! (negation) are not supported here: ${JSON.stringify(pattern)}`, {
       hint: 'for a name that begins with "!", write \\!',
     });
   refuseBorgPattern(pattern);
@@ -285,7 +285,7 @@ function noFolder(path: Buffer, node: TreeNode, snapshot: string): CairnError {
   const named = shellQuote(shown);
   return new CairnError(
     "conflict",
-    `${quotedPath(path)} is no folder in snapshot ${snapshot}, but a ${kindOf(node)}${target}`,
+    `${quotedPath(path)} is not a folder in snapshot ${snapshot}, but a ${kindOf(node)}${target}`,
     {
       hint: advice`${call(`backup restore ${snapshot} ${named} --to DIR`, "restore", snapshot, word("folder"), { paths: [shown] })} restores it by its path, and ${call(`backup show ${snapshot}:${named}`, "show", snapshot, shown)} shows it`,
     },

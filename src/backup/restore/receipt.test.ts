@@ -32,7 +32,7 @@ test("nothing is restored when the receipt cannot go where it shall", async (t) 
     [join(root, "dangling.json"), /already exists/],
     [root, /is a folder/],
     [join(root, "absent/receipt.json"), /there is no folder/],
-    [join(taken, "receipt.json"), /is no folder/],
+    [join(taken, "receipt.json"), /is not a folder/],
     [target, /is a folder/],
     [join(target, "receipt.json"), /lies in the restored folder/],
     [join(root, "link/receipt.json"), /lies in the restored folder/],
@@ -50,7 +50,7 @@ test("nothing is restored when the receipt cannot go where it shall", async (t) 
 
 test("a folder in the place of a receipt is a mistake of the caller", async (t) => {
   const { root } = await backupScene(t, "local");
-  await assert.rejects(verifyReceipt(root, {}), refusal(/is no regular file/));
+  await assert.rejects(verifyReceipt(root, {}), refusal(/is not a regular file/));
 });
 
 test("nothing is restored when a receipt is wanted of what gets none", async (t) => {

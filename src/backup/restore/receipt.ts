@@ -100,7 +100,7 @@ export function requireReceiptPlace(also: string, target: Buffer): void {
   const parent = dirname(file);
   const isThere = existsSync(parent);
   if (isThere && !statSync(parent).isDirectory())
-    throw misplaced(file, `cannot be made: ${parent} is no folder`, "name a file in a folder");
+    throw misplaced(file, `cannot be made: ${parent} is not a folder`, "name a file in a folder");
   const found = isThere ? lstatSync(file, { throwIfNoEntry: false }) : undefined;
   if (found?.isDirectory() === true) throw misplaced(file, "is a folder", "name a file that does not exist yet");
   if (found !== undefined) throw misplaced(file, "already exists", "name a file that does not exist yet, or remove it");
@@ -128,7 +128,7 @@ export async function verifyReceipt(path: string, options: VerifyReceiptOptions)
   const hint = "do not rely on this receipt; copy it again from the machine that made it";
   const decode = (bytes: Uint8Array) => ({ ...decodeReceipt(bytes), sha256: sha256(bytes) });
   if (statSync(file, { throwIfNoEntry: false })?.isFile() === false)
-    throw new CairnError("usage", `${file} is no regular file`, { hint: "name the file of a receipt" });
+    throw new CairnError("usage", `${file} is not a regular file`, { hint: "name the file of a receipt" });
   const read = readRecord(file, decode, { maxBytes: MAX_BYTES, hint });
   if (read === null) throw new CairnError("not_found", `there is no receipt ${file}`);
   const { body, bodyBytes, publicKey, signature } = read;

@@ -95,7 +95,7 @@ export async function verifyDirectory(
     listed.set(each.name, each);
   }
   if (lstatSync(join(root, CONTENT), { throwIfNoEntry: false })?.isDirectory() !== true)
-    throw bad(CONTENT, "is missing, or is no folder");
+    throw bad(CONTENT, "is missing, or is not a folder");
   const pace = newPacer(signal);
   let done = 0;
   for (const { name, kind } of namesBelow(root, CONTENT)) {
@@ -142,7 +142,7 @@ function readEnvelope(root: string): Envelope {
   } catch (error) {
     const failed = toCairnError(error, `read ${printablePath(file)}`);
     if (failed.code !== "not_found") throw failed;
-    throw new CairnError("not_found", `${printablePath(root)} is no export directory: ${ENVELOPE} is missing`, {
+    throw new CairnError("not_found", `${printablePath(root)} is not an export directory: ${ENVELOPE} is missing`, {
       hint: "export or copy the directory again: this file is written last, so the export or the copy was not finished",
     });
   }

@@ -15,7 +15,7 @@ export async function packTar(directory: string, file: string, signal: AbortSign
   await runTool("tar", [...form, ...what], { signal, missing: MISSING });
 }
 
-/** Unpacks a file into an empty folder; what a directory does not have is not unpacked. Throws `damaged` for a file that is no whole tar of one, `no_space`. */
+/** Unpacks a file into an empty folder; what a directory does not have is not unpacked. Throws `damaged` for a file that is not a complete tar of one, `no_space`. */
 export async function unpackTar(file: string, into: string, signal: AbortSignal | undefined): Promise<void> {
   const form = ["--extract", "--preserve-permissions", "--delay-directory-restore", ...ALL];
   const what = [`--file=${file}`, "--force-local", `--directory=${into}`];
@@ -23,8 +23,12 @@ export async function unpackTar(file: string, into: string, signal: AbortSignal 
     await runTool("tar", [...form, ...what], { signal, missing: MISSING });
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "io") throw error;
-    throw new CairnError("damaged", `${printablePath(file)} is no whole tar file of an export directory`, {
-      cause: error,
-    });
+    throw new CairnError(
+      "damaged",
+      `${printablePath(file)} is not a complete tar file of an export directory: it is truncated or damaged`,
+      {
+        cause: error,
+      },
+    );
   }
 }

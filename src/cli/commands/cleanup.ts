@@ -34,7 +34,7 @@ export const command: CommandDefinition = {
     ...LIMITS.definitions,
     {
       flags: "--set-policy",
-      text: "store these rules as the policy, for later cleanups without rules and for saves that reach the quota",
+      text: "store these rules as the policy. A cleanup without rules uses them, and so does a save that reaches the quota",
     },
     { flags: "--clear-policy", text: "remove the policy's rules: every point is kept" },
     ...POLICY.definitions.map((option) => ({ ...option, text: `with --set-policy: ${option.text}` })),

@@ -13,7 +13,7 @@ const OPTIONS = new VerbOptions({
   allow: allow(
     "",
     ["holders"],
-    "with set: holders: convert the folder even if the processes with open files cannot be listed",
+    "with `set`, override a guard: holders (convert even if Cairn cannot list the processes with open files)",
   ),
 });
 

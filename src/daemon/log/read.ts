@@ -65,7 +65,7 @@ export async function* readLog(options: ReadLog): AsyncGenerator<LogRecord> {
 const MAX_SAID = 1000;
 
 function noJournal(why: string): CairnError {
-  return new CairnError("not_found", `no journal is kept here: ${why}`, {
+  return new CairnError("not_found", `cannot read systemd's journal: ${why}`, {
     hint: "if systemd does not run the daemon, its log is on the daemon's standard error",
   });
 }

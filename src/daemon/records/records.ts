@@ -62,7 +62,7 @@ export class Records {
   static #open(path: string): Records {
     const found = lstatSync(path, { throwIfNoEntry: false });
     if (found === undefined) writeFileSync(path, "", { flag: "wx", mode: 0o600 });
-    else if (!found.isFile()) throw new CairnError("damaged", "it is no regular file");
+    else if (!found.isFile()) throw new CairnError("damaged", "it is not a regular file");
     chmodSync(path, 0o600);
     const db = new DatabaseSync(path, { timeout: 0, defensive: true });
     try {

@@ -58,7 +58,7 @@ export function mountImage(state: string, known: LoopImage | null, { loop }: Pic
   const mounted = mountOf(mount);
   let device = mounted?.mountPoint.toString("utf8") === mount ? mounted.source : null;
   if (device !== null && backingFile(device) !== image)
-    throw new CairnError("unsupported", `${device} is mounted at ${mount}, which is not ${printablePath(image)}`, {
+    throw new CairnError("unsupported", `${mount} is already a mount of ${device}, not of ${printablePath(image)}`, {
       hint: "unmount it, and start the daemon again",
     });
   device ??= attach(image, mount);
@@ -119,7 +119,7 @@ function attach(image: string, mount: string): string {
     );
   }
   if (filesystemKind(mount).name !== "btrfs")
-    throw new CairnError("unsupported", `${printablePath(image)} was mounted at ${mount} and is no btrfs`);
+    throw new CairnError("unsupported", `${printablePath(image)} was mounted at ${mount} and is not btrfs`);
   return device;
 }
 

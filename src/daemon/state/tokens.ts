@@ -153,7 +153,7 @@ export class Tokens {
     const [, given] = /^Bearer +(\S{1,200})$/i.exec(authorization ?? "") ?? [];
     const [, id, secret] = FORM.exec(given ?? "") ?? [];
     if (id === undefined)
-      throw new NotAdmitted(authorization === undefined ? "without a token" : "with something that is no token");
+      throw new NotAdmitted(authorization === undefined ? "without a token" : "with something that is not a token");
     const token = this.#tokens.get(id);
     if (token === undefined) throw new NotAdmitted(`with token ${id}, which is not known or was revoked`);
     if (!timingSafeEqual(digestOf(secret!), Buffer.from(token.secret_sha256, "hex")))

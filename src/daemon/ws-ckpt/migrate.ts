@@ -148,7 +148,7 @@ function oldSnapshots(
       for (const [name, entry] of Object.entries(listOf(parseJson(bytes, file), file)))
         if (!found.has(name) && isPlainName(name)) found.set(name, snapshotOf(entry));
         else if (!isPlainName(name))
-          problem(file, new CairnError("invalid_id", `${JSON.stringify(name)} is no name of a snapshot`));
+          problem(file, new CairnError("invalid_id", `${JSON.stringify(name)} is not a snapshot name`));
     } catch (error) {
       problem(printablePath(file), error);
     }

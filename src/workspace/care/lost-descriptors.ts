@@ -62,7 +62,10 @@ async function rebuildDescriptor(
   const [verdict] = verdicts;
   const { stateDigest = null, metadataDigest = null } = verdict ?? {};
   if (verdict === undefined || stateDigest === null || metadataDigest === null) {
-    throw new CairnError("damaged", `the content at ${printablePath(left.path)} of its snapshot cannot be read`);
+    throw new CairnError(
+      "damaged",
+      `cannot rebuild save point ${left.id}: its content, at ${printablePath(left.path)} in its snapshot, cannot be read`,
+    );
   }
   const descriptor: Descriptor = {
     save_point_id: left.id as SavePointId,

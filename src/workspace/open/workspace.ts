@@ -171,8 +171,8 @@ function noteWanted(file: string): void {
 
 /** Makes the error for a point that is not sealed; who seals and tries again knows it by its details. */
 export function neverRead({ descriptor: { save_point_id: id } }: Point): CairnError {
-  return new CairnError("damaged", `the content of the point ${id} was never read`, {
-    hint: advice`${call("seal")} reads it, or says why it cannot`,
+  return new CairnError("damaged", `point ${id} is not sealed: its content is only in its clone, not in the store`, {
+    hint: advice`run ${call("seal")}: it copies the clone into the store, or says why it cannot`,
     details: { unsealed: id },
   });
 }

@@ -196,7 +196,7 @@ export interface Adopted {
 /** Throws `usage` for the name of a whole that has anything but letters, digits, `-` and `_`. */
 export function checkPlainName(name: string): void {
   if (/^[A-Za-z0-9_-]+$/.test(name) && name.length <= MAX_NAME) return;
-  throw new CairnError("usage", `not a name: ${JSON.stringify(name.slice(0, 80))}`, {
+  throw new CairnError("usage", `not a valid workspace name: ${JSON.stringify(name.slice(0, 80))}`, {
     hint: `use letters, digits, - and _, at most ${MAX_NAME} of them`,
   });
 }
@@ -355,7 +355,10 @@ function registerFolder(folder: Buffer, control: ControlPaths): void {
   const workspace = folderKeptIn(control, folder);
   const controlFile = readControl(control);
   if (workspace === null || controlFile === null)
-    throw new CairnError("internal", `${control.root} does not keep ${printablePath(folder)}`);
+    throw new CairnError(
+      "internal",
+      `the control directory ${control.root} has no workspace for ${printablePath(folder)}`,
+    );
   registerWorkspace({
     folder,
     control: control.root,

@@ -11,7 +11,7 @@ import {
 } from "../../clones/as-made.ts";
 import { type HeldTree, latestChange } from "../../archive/write/held-files.ts";
 import { removeHeldTree } from "../../clones/remove-held.ts";
-import { advice, CairnError, call, line, toCairnError } from "../../errors.ts";
+import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { plural } from "../../formats/sizes.ts";
 import { encodeVerification, type VerificationProblem } from "../../formats/records/control.ts";
@@ -234,7 +234,7 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
     const others = treeOwner(points, point) === point.sequence ? "" : " and of other points";
     const short = descriptor.save_point_id.slice(0, 8);
     return new CairnError("damaged", `${tree}: the clone of ${who}${others} is missing`, {
-      hint: advice`the point was never sealed, so its content is lost; to remove the point: ${line("save")}, so that it is not head, then ${call(`cleanup --only ${short}`, "previewCleanup", { only: [short] })}`,
+      hint: advice`the content was only in this clone, so it is lost. To remove the point, run ${call("save")} (head cannot be removed), then ${call(`cleanup --only ${short}`, "previewCleanup", { only: [short] })}`,
     });
   }
   const reason = whyChanged(points, point);

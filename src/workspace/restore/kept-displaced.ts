@@ -128,7 +128,7 @@ function keepAside(
       if (!isMoved(from, kept))
         throw new CairnError(
           "unsupported",
-          `the replaced version of ${printablePath(where)} cannot be kept: it is on another file system`,
+          `cannot keep the version of ${printablePath(where)} that the restore replaced: it is on another file system than its place in \`kept/\``,
         );
     }
     isEmpty = false;

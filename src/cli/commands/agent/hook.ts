@@ -46,7 +46,7 @@ export const command: CommandDefinition = {
       id = await Promise.race([read().then((text) => saved(context, tool, toldBy(text), signal)), left()]);
       said =
         id === null
-          ? "no point was made: the folder is no workspace, or nothing had changed"
+          ? "no point was made: the folder is not a workspace, or nothing had changed"
           : `saved as ${id.slice(0, 8)}`;
     } catch (error) {
       // Whatever is wrong with a save is no reason for the agent's turn to fail.

@@ -18,7 +18,10 @@ const PACKED = new VerbOptions(ExportBundleOptions.entries);
 
 export const exportSubtree: CommandDefinition = {
   name: "bundle export",
-  arguments: [{ name: "<uri>", text: "viking://SCOPE/…, or a whole scope" }, NEW],
+  arguments: [
+    { name: "<uri>", text: "the part to export, for example viking://resources/docs, or a whole scope" },
+    NEW,
+  ],
   options: PACKED.definitions,
   examples: [{ line: "cairn bundle export viking://resources/docs docs.ovpack", text: "export from the store here" }],
   async run(context, input) {
@@ -55,7 +58,7 @@ export const importSubtree: CommandDefinition = {
   name: "bundle import",
   arguments: [
     BUNDLE,
-    { name: "<parent>", text: "parent to import below: viking://SCOPE/…; viking:// for a whole scope" },
+    { name: "<parent>", text: "parent to import below, for example viking://resources; viking:// for a whole scope" },
   ],
   options: [...IMPORTED.definitions, ...REMOVED],
   examples: [

@@ -16,7 +16,7 @@ import { VerbOptions } from "../../options.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 
-const URI = { name: "<uri>", text: "viking://SCOPE/…" } as const;
+const URI = { name: "<uri>", text: "a path in the store, for example viking://resources/docs" } as const;
 
 const MADE = new VerbOptions(InitContextOptions.entries);
 export const init: CommandDefinition = {

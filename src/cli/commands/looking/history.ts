@@ -23,7 +23,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[path]",
-      text: "only points that changed this path; or the folder of another workspace",
+      text: "a path: list only points that changed it; or another workspace's folder: list its points",
       completes: "files",
     },
   ],

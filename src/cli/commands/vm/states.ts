@@ -61,7 +61,10 @@ const CLONED = new VerbOptions(omit(CloneMachineOptions, "point"));
 export const clone: CommandDefinition = {
   name: "vm clone",
   arguments: [
-    { name: "<source>", text: "MACHINE or MACHINE@POINT; with --from-dir: the new machine's name" },
+    {
+      name: "<source>",
+      text: "MACHINE or MACHINE@POINT. With --from-dir there is no source: give only the new machine's name",
+    },
     { name: "[name]", text: "name of the new machine" },
   ],
   options: [...CLONED.definitions, MACHINES],

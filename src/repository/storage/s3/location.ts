@@ -45,8 +45,7 @@ export function parseS3Location(rest: string): S3Place {
   if (url !== null && /[?#]/.test(text)) throw wrong("must end with a path, without ? and #");
   const [bucket = "", ...parts] = path.split("/");
   if (bucket === "") throw wrong("has no bucket name after the host");
-  if (!BUCKET.test(bucket))
-    throw wrong(`names the bucket ${JSON.stringify(bucket)}, which is no valid name of a bucket`);
+  if (!BUCKET.test(bucket)) throw wrong(`names the bucket ${JSON.stringify(bucket)}, which is not a valid bucket name`);
   return { endpoint, bucket, prefix: cleanPrefix(parts.join("/")) };
 }
 

@@ -76,7 +76,7 @@ export class S3Requests {
   static async open(options: S3RequestsOptions): Promise<S3Requests> {
     if (options.credentials !== null) checkCredentials(options.credentials);
     if (options.region !== null && !/^[A-Za-z0-9-]{1,64}$/.test(options.region))
-      throw new CairnError("usage", `${JSON.stringify(options.region.slice(0, 80))} is no region of S3`);
+      throw new CairnError("usage", `${JSON.stringify(options.region.slice(0, 80))} is not an S3 region`);
     const signer = options.credentials === null ? null : (await import("aws4fetch")).AwsV4Signer;
     return new S3Requests(options, signer);
   }

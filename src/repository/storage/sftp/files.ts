@@ -130,7 +130,7 @@ export async function makeFolder(session: SftpSession, path: string): Promise<vo
     const there = await session.statIfThere(path);
     if (there === null) throw error;
     if (!isDirectory(there))
-      throw new CairnError("already_exists", `${path} exists and is no folder`, { cause: error });
+      throw new CairnError("already_exists", `${path} exists and is not a folder`, { cause: error });
   }
 }
 

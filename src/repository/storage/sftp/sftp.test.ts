@@ -409,7 +409,7 @@ test("a repository at or below what is no folder is already_exists", async (t) =
     await assert.rejects(
       openSftpStorage(server.location(name), { create: true, env: server.env }),
       (error: CairnError) => {
-        assert.match(error.message, /\/file exists and is no folder/);
+        assert.match(error.message, /\/file exists and is not a folder/);
         return coded("already_exists")(error);
       },
     );
