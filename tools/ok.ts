@@ -22,6 +22,11 @@ const CHECKS: Step[] = [
   { name: "format", command: "oxfmt", args: ["--check", ...SOURCES] },
   { name: "lint", command: "oxlint", args: ["--type-aware", "--deny-warnings", ...SOURCES] },
   { name: "types", command: "tsc", args: ["--noEmit", "-p", "."] },
+  {
+    name: "declarations",
+    command: "tsc",
+    args: ["--emitDeclarationOnly", "false", "--noEmit", "-p", "tools/tsconfig.declarations.json"],
+  },
   { name: "page-types", command: "tsc", args: ["--noEmit", "-p", "web"] },
   { name: "architecture", command: "node", args: ["tools/check-architecture.ts", "--quiet"] },
   { name: "docs", command: "node", args: ["tools/generate-docs.ts", "--check"] },

@@ -15,7 +15,7 @@ import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "./status.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { unknownIn } from "../workspace/restore/prepare.ts";
-import { CairnError, see } from "../errors.ts";
+import { advice, CairnError, line, see } from "../errors.ts";
 import type { LastRestore } from "../formats/records/control.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 
@@ -116,7 +116,7 @@ export function restoreToUndo(workspace: Workspace): LastRestore {
     "nothing_to_undo",
     `the last restore, to ${later.restored_to.slice(0, 8)}, changed nothing, so there is nothing to undo`,
     {
-      hint: `to undo the earlier restore (to ${before.slice(0, 8)}): cairn restore ${undo.slice(0, 8)}`,
+      hint: advice`to undo the earlier restore (to ${before.slice(0, 8)}): ${line(`restore ${undo.slice(0, 8)}`, "restore", { target: undo.slice(0, 8) })}`,
     },
   );
 }

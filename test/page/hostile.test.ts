@@ -28,7 +28,7 @@ test("names and messages with HTML, control and direction marks are shown as tex
   for (const name of [...names, "x.svg", "x.html"])
     fs.appendFileSync(path.join(folder, name), `${HTML}${HIDDEN}changed\n`);
   const cause = JSON.stringify({ kind: "tool_call", agent: HTML, session: HIDDEN, turn: HTML, tool: HIDDEN });
-  cairnOk(["save", folder, "-m", `${HTML} ${HIDDEN}`, "-t", HIDDEN.replace("\u0007", ""), "--cause", cause]);
+  cairnOk(["save", folder, "-m", `${HTML} ${HIDDEN}`, "-t", "<b>tag", "--cause", cause]);
   const { page, go } = await open(t, folder, { width: 360, height: 740 });
   await page.getByText("safe\\u202egnp.exe\\u0007\\u200b").first().waitFor();
   await isUnharmed(page);
