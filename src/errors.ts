@@ -257,7 +257,7 @@ export function call(command: string, verb: string = command, ...given: readonly
 
 /** {@link call} with the command as a line to copy, without quotes. */
 export const line: typeof call = (command: string, ...given: readonly unknown[]) =>
-  either(`cairn ${command}`, call(command, ...(given as [never])));
+  either(`cairn ${command}`, call(...([command, ...given] as unknown[] as [never])));
 
 /** The commonest hint. */
 export const see: typeof call = (...given: readonly unknown[]) => advice`see ${call(...(given as [never]))}`;
