@@ -55,11 +55,13 @@ export async function open(
   });
   context.setDefaultTimeout(DEADLINE_MS);
   // Before the server ends, of which the browser would complain.
+  let ui: Started | undefined;
   t.after(async () => {
     await context.close();
+    ui?.child.kill("SIGKILL");
     assert.deepEqual(complaints, []);
   });
-  const ui = await start(t, [...(folder === null ? [] : [folder]), "--no-open", ...args], env);
+  ui = await start(t, [...(folder === null ? [] : [folder]), "--no-open", ...args], env);
   const { origin } = new URL(ui.url);
   watch(context, origin, complaints);
   const page = await context.newPage();

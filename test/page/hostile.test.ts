@@ -89,7 +89,7 @@ test("names that are not UTF-8 are opened, shown, compared and restored by their
   const { page } = await open(t, folder);
   await page.locator(".point-row", { hasText: "second" }).click();
   await page.locator(".text-diff tr[data-sign='+']", { hasText: "two" }).waitFor();
-  await page.getByRole("link", { name: "Files", exact: true }).click();
+  await page.getByRole("navigation", { name: "Views" }).getByRole("link", { name: "Files" }).click();
   await page
     .getByRole("row", { name: /dir-\\xff/ })
     .getByRole("link")

@@ -70,6 +70,7 @@ test(
     await second.getByRole("textbox", { name: "Code or address" }).fill("A".repeat(22));
     await second.getByRole("button", { name: "Sign in" }).click();
     await second.getByRole("alert").getByText("does not accept this code").waitFor();
+    assert.match(complaints.splice(0).join(), /^Failed to load resource: [^,]* 403 \(Forbidden\)$/);
   },
 );
 
