@@ -6,6 +6,7 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import type { Page } from "playwright-core";
 import { cairnOk } from "../fixtures/command.ts";
+import { toInput, toRef, toText } from "../../web/src/app/address.ts";
 import { open, SKIP } from "./browser.ts";
 import { newFolder } from "./shop.ts";
 
@@ -59,7 +60,7 @@ test("a file below a folder whose name is not UTF-8 is opened, looked at and res
   const point = save(folder, "bytes");
   const { page, go } = await open(t, folder);
   await go({ view: "files", workspace: folder, point, at: { path: "" } });
-  await page.locator(".entry-name a").first().click();
+  await page.locator(".entry-name", { hasText: "\\xff" }).locator("a").click();
   await page.locator(".entry-name", { hasText: "plain.txt" }).locator("a").click();
   await page.locator(".preview-text", { hasText: "below" }).waitFor();
   await page.locator(".entry-name", { hasText: "\\xff" }).locator("a").click();
@@ -102,6 +103,12 @@ test("an address that is no address of the page leads to a view or an error, nev
     await requireCalm(page);
   }
   complaints.splice(0, complaints.length, ...complaints.filter((each) => !each.startsWith("Failed to load resource")));
+});
+
+test("a path in an address is the same path again, also where its name looks like bytes in base64", () => {
+  for (const path of ["a/b", "b64:YQ==", "b64:%%%", "b64:ä"])
+    assert.deepEqual(Buffer.from(toInput(toRef(toText({ path })))), Buffer.from(path));
+  assert.deepEqual(toRef("b64:%%%"), { path: "b64:%%%" });
 });
 
 test("an HTML file and a picture with a script do not run where they are opened directly", { skip: SKIP }, async (t) => {
