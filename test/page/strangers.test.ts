@@ -6,7 +6,7 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import type { Page } from "playwright-core";
 import { cairnOk } from "../fixtures/command.ts";
-import { toInput, toRef, toText } from "../../web/src/app/address.ts";
+import { type Route, toInput, toRef, toText } from "../../web/src/app/address.ts";
 import { open, SKIP } from "./browser.ts";
 import { newFolder } from "./shop.ts";
 
@@ -45,7 +45,7 @@ test("names and messages with HTML and hidden characters are shown as text", { s
     { view: "restore", workspace: folder, point, paths: [{ path: tag }] },
     { view: "file-history", workspace: folder, at: { path: HIDDEN } },
     { view: "search", workspace: folder, q: "<img" },
-  ] as const) {
+  ] satisfies Route[]) {
     await go(route);
     await page.locator("main").getByText(/<img|\\u202e/).first().waitFor();
     await requireCalm(page);
