@@ -1,0 +1,122 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import path from "node:path";
+import { test } from "node:test";
+import { cairnOk } from "../fixtures/command.ts";
+import { open, SKIP } from "./browser.ts";
+import { newFolder } from "./shop.ts";
+
+/** Who reaches the page's server from the same browser, and what tabs share. */
+
+function workspace(name: string): string {
+  const folder = newFolder(name);
+  fs.writeFileSync(path.join(folder, "secret.txt"), "secret\n");
+  cairnOk(["save", folder, "-m", "first"]);
+  return folder;
+}
+
+/** What a page tries with the server at an address, and what it got. */
+const ATTEMPTS = `async (origin) => {
+  const tries = {
+    read: () => fetch(origin + "/v1/about").then((r) => r.text()),
+    blind: () => fetch(origin + "/v1/about", { mode: "no-cors" }).then((r) => r.type + r.status),
+    post: () => fetch(origin + "/v1/listWorkspaces", { method: "POST", body: "{}" }).then((r) => r.text()),
+    session: () => fetch(origin + "/session", { method: "POST", body: '{"code":"x"}' }).then((r) => r.text()),
+    script: () => new Promise((ok, no) => { const e = document.createElement("script"); e.src = origin + "/v1/about"; e.onload = () => ok("ran"); e.onerror = () => no("refused"); document.head.append(e); }),
+    frame: () => new Promise((ok) => { const e = document.createElement("iframe"); e.src = origin + "/"; e.onload = () => { try { ok("" + e.contentWindow.length + e.contentDocument); } catch { ok("closed"); } }; document.body.append(e); }),
+  };
+  const found = {};
+  for (const [name, run] of Object.entries(tries)) found[name] = await run().catch((error) => "refused: " + error);
+  return found;
+}`;
+
+test(
+  "a page of another port can neither read, call nor frame the server, and no cookie is set",
+  { skip: SKIP },
+  async (t) => {
+    const { context, origin, complaints } = await open(t, workspace("other-port"));
+    const server = createServer((_, response) =>
+      response.setHeader("content-type", "text/html").end("<body>other</body>"),
+    );
+    server.listen(0, "127.0.0.1");
+    t.after(() => server.close());
+    await new Promise((done) => server.once("listening", done));
+    const other = await context.newPage();
+    await other.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+    const found = (await other.evaluate(`(${ATTEMPTS})(${JSON.stringify(origin)})`)) as Record<string, string>;
+    for (const name of ["read", "post", "session", "script"]) assert.match(found[name]!, /refused/, name);
+    assert.doesNotMatch(JSON.stringify(found), /version|secret|listWorkspaces/);
+    assert.equal(found["frame"]!.includes("Document"), false);
+    assert.deepEqual(await context.cookies(), []);
+    // All that was refused is told on the console of the other page.
+    complaints.length = 0;
+  },
+);
+
+test(
+  "a tab of the same server is signed in by another tab, and one without any asks for a code",
+  { skip: SKIP },
+  async (t) => {
+    const folder = workspace("tabs");
+    const { context, origin, page } = await open(t, folder);
+    const second = await context.newPage();
+    await second.goto(origin);
+    await second.getByRole("heading", { name: /Workspaces/ }).waitFor();
+    await page.close();
+    await second.evaluate("sessionStorage.clear()");
+    await second.reload();
+    await second.getByRole("textbox", { name: "Code or address" }).fill("A".repeat(22));
+    await second.getByRole("button", { name: "Sign in" }).click();
+    await second.getByRole("alert").getByText("does not accept this code").waitFor();
+  },
+);
+
+test("ten tabs share one stream of events, also when the tab that reads it is closed", { skip: SKIP }, async (t) => {
+  const folder = workspace("ten");
+  const { context, page, origin } = await open(t, folder);
+  let streams = 0;
+  context.on("request", (request) => void (streams += request.url().includes("/v1/events") ? 1 : 0));
+  await page.locator(".point-row", { hasText: "first" }).waitFor();
+  const others = await Promise.all(
+    Array.from({ length: 9 }, async () => {
+      const tab = await context.newPage();
+      await tab.goto(`${origin}/#/timeline?w=${encodeURIComponent(folder)}`);
+      await tab.locator(".point-row", { hasText: "first" }).waitFor();
+      return tab;
+    }),
+  );
+  const saved = async (message: string, tabs: typeof others): Promise<void> => {
+    fs.writeFileSync(path.join(folder, "secret.txt"), message);
+    cairnOk(["save", folder, "-m", message]);
+    await Promise.all(tabs.map(async (tab) => tab.locator(".point-row", { hasText: message }).waitFor()));
+  };
+  await saved("for all ten", [page, ...others]);
+  assert.equal(streams, 0, "the first tab had read the events before");
+  await page.close();
+  await saved("for the other nine", others);
+  assert.equal(streams, 1);
+});
+
+test("a lost connection is told, and the page goes on by itself", { skip: SKIP }, async (t) => {
+  const folder = workspace("lost");
+  const { context, page, complaints } = await open(t, folder);
+  await page.locator(".point-row", { hasText: "first" }).waitFor();
+  await context.setOffline(true);
+  await page.evaluate("fetch('/v1/about').catch(() => undefined)");
+  fs.writeFileSync(path.join(folder, "secret.txt"), "while it was away");
+  cairnOk(["save", folder, "-m", "while it was away"]);
+  await context.setOffline(false);
+  await page.locator(".point-row", { hasText: "while it was away" }).waitFor();
+  complaints.length = 0;
+});
+
+test("a server that ends is told, and the address of a new one signs in again", { skip: SKIP }, async (t) => {
+  const folder = workspace("ends");
+  const { page, ui, complaints } = await open(t, folder);
+  await page.locator(".point-row", { hasText: "first" }).waitFor();
+  await ui.end();
+  await page.getByText("The server does not answer").waitFor();
+  complaints.length = 0;
+});
