@@ -9,6 +9,7 @@ import {
   CASES,
   ENGINE_CASES,
   MACHINE_CASES,
+  PAGE_CASES,
   REPOSITORY_CASES,
   SHOWN_CASES,
   SERVICE_CASES,
@@ -28,6 +29,7 @@ const ALL_CASES = [
   ...BUNDLE_CASES,
   ...MACHINE_CASES,
   ...SERVICE_CASES,
+  ...PAGE_CASES,
 ];
 
 /** By the word that names them. */
@@ -39,6 +41,7 @@ const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
   bundles: BUNDLE_CASES,
   machines: MACHINE_CASES,
   service: SERVICE_CASES,
+  page: PAGE_CASES,
   shown: SHOWN_CASES,
 };
 
@@ -54,6 +57,7 @@ rustic and kopia, on the same data in one run and holds the medians against the 
   sqlite              a database of 1 GiB that is open, of which 1 % changed; needs the sqlite3 program
   bundles             a subtree of a context store as a bundle of 1 GiB; with OpenViking where it is installed
   service             the daemon over its socket, beside git status
+  page                the page of cairn ui in headless Chromium, with 100 000 save points
   machines            virtual machines beside QEMU's own snapshots, and export directories beside cp
   shown               what docs/benchmarks.md shows; with --docs it is written anew, and its charts
 

@@ -21,6 +21,7 @@ import { machines } from "./machines.ts";
 import { manyPoints } from "./many-points.ts";
 import { memory } from "./memory.ts";
 import { onePercent } from "./one-percent.ts";
+import { page } from "./page.ts";
 import { restoreChanges } from "./restore-changes.ts";
 import { service } from "./service.ts";
 import { sqliteClustered, sqliteRandom } from "./sqlite.ts";
@@ -86,3 +87,6 @@ export const SHOWN_CASES: readonly BenchCase[] = [
   backupMany,
   backupWide,
 ];
+
+/** The page of `cairn ui` in a browser. */
+export const PAGE_CASES: readonly BenchCase[] = [page];

@@ -19,13 +19,20 @@ export type View = Route["view"];
 const RAW = "b64:";
 const SLASH = 0x2f;
 export function toText({ path, path_b64 }: PathRef): string {
-  return path_b64 === undefined ? path : `${RAW}${path_b64}`;
+  if (path_b64 !== undefined) return `${RAW}${path_b64}`;
+  // A name may look like bytes in base64.
+  return path.startsWith(RAW) ? `${RAW}${btoa(String.fromCharCode(...new TextEncoder().encode(path)))}` : path;
 }
 
 export function toRef(text: string): PathRef {
   if (!text.startsWith(RAW)) return { path: text };
   const path_b64 = text.slice(RAW.length);
-  return { path: shown(bytesOf(path_b64)), path_b64 };
+  try {
+    return { path: shown(bytesOf(path_b64)), path_b64 };
+  } catch {
+    // No base64: a path that is not there, of which the server says so.
+    return { path: text };
+  }
 }
 
 /** A path as calls take it. */
