@@ -55,13 +55,14 @@ export async function open(
   });
   context.setDefaultTimeout(DEADLINE_MS);
   // Before the server ends, of which the browser would complain.
-  let ui: Started | undefined;
+  const ended: (() => void)[] = [];
   t.after(async () => {
     await context.close();
-    ui?.child.kill("SIGKILL");
+    for (const end of ended) end();
     assert.deepEqual(complaints, []);
   });
-  ui = await start(t, [...(folder === null ? [] : [folder]), "--no-open", ...args], env);
+  const ui = await start(t, [...(folder === null ? [] : [folder]), "--no-open", ...args], env);
+  ended.push(() => ui.child.kill("SIGKILL"));
   const { origin } = new URL(ui.url);
   watch(context, origin, complaints);
   const page = await context.newPage();

@@ -60,7 +60,7 @@ test(
   { skip: SKIP },
   async (t) => {
     const folder = workspace("tabs");
-    const { context, origin, page } = await open(t, folder);
+    const { context, origin, page, complaints } = await open(t, folder);
     const second = await context.newPage();
     await second.goto(origin);
     await second.getByRole("heading", { name: /Workspaces/ }).waitFor();

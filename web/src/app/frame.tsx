@@ -145,11 +145,13 @@ function Tab({
 function Over({ which }: { which: SheetName }): JSX.Element | null {
   const [loaded, setLoaded] = useState<{ show: FunctionComponent<{ close(): void }> } | null>(null);
   const isGone = useSignal(false);
+  // One that was closed a moment ago says so after the next is open.
+  const close = (): void => void (sheet.value === which && (sheet.value = null));
   useEffect(() => {
     void SHEETS[which]().then(({ Sheet: show }) => !isGone.value && setLoaded({ show }));
     return () => void (isGone.value = true);
   }, [which]);
-  return loaded === null ? null : <loaded.show close={() => (sheet.value = null)} />;
+  return loaded === null ? null : <loaded.show close={close} />;
 }
 
 function Stones(): JSX.Element {

@@ -37,13 +37,13 @@ export function keep(key: string, value: unknown): void {
 }
 
 /**
- * What `load` resolves with, again whenever `key` changes. `isFixed`: the answer never changes, and is kept. The last value stays
- * until the next is there.
+ * What `load` resolves with, again whenever `key` changes. `isFixed`: the answer never changes, and is not asked for again. An answer
+ * that may have changed is shown until the new one is there, unless only a fresh one will do.
  */
 export function useResource<T>(
   key: string,
   load: (signal: AbortSignal) => Promise<T>,
-  { isFixed = false } = {},
+  { isFixed = false, isFresh = false } = {},
 ): Resource<T> {
   const asked = useSignal(key);
   const round = useSignal(0);
@@ -54,17 +54,17 @@ export function useResource<T>(
   useSignalEffect(() => {
     const wanted = asked.value;
     void round.value;
-    if (isFixed && kept.has(wanted)) {
+    if (kept.has(wanted)) {
       value.value = kept.get(wanted) as T;
       problem.value = null;
-      return;
-    }
+      if (isFixed) return;
+    } else if (isFresh) value.value = undefined;
     const stopped = new AbortController();
     const late = setTimeout(() => (isLate.value = true), LATE_MS);
     void load(stopped.signal)
       .then(
         (found) => {
-          if (isFixed) keep(wanted, found);
+          if (!isFresh) keep(wanted, found);
           if (stopped.signal.aborted) return;
           value.value = found;
           problem.value = null;

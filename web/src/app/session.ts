@@ -5,7 +5,8 @@ import { go } from "./route.ts";
 /** Sign-in: a one-time code in the address, a token of this tab, or the token of another tab of the same server. */
 
 const KEY = "token";
-const ANSWER_MS = 250;
+/** Milliseconds that another tab has for its answer, which may be busy. */
+const ANSWER_MS = 1_000;
 
 type TabMessage = { ask: "token" } | { token: string };
 const tabs = new BroadcastChannel("cairn-session");

@@ -43,6 +43,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
   const plan = useResource(
     `plan ${workspace} ${point} ${paths.map(toText).join("\n")} ${keepPresent.value}`,
     (signal) => call("planRestore", { workspace, options }, { signal }),
+    { isFresh: true },
   );
   const isElsewhere = into.value === "elsewhere";
   const run = async (): Promise<void> => {
