@@ -134,7 +134,14 @@ test("show gives entries, and a file's bytes", () => {
   const { data } = run("show head");
   atLeast(3, data["entries"]);
   const done = cairn(["show", `${first}:a.txt`], { cwd: WORK, own: true });
-  assert.deepEqual(Object.keys(done.data).toSorted(), ["content_b64", "entries", "kind", "path", "save_point"]);
+  assert.deepEqual(Object.keys(done.data).toSorted(), [
+    "content_b64",
+    "entries",
+    "kind",
+    "path",
+    "save_point",
+    "total",
+  ]);
   assert.equal(Buffer.from(String(done.data["content_b64"]), "base64").toString(), "one\n");
 });
 

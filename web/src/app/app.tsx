@@ -5,7 +5,7 @@ import { Empty, Late, Problem } from "../parts/problem.tsx";
 import { followEvents } from "./events.ts";
 import { Frame } from "./frame.tsx";
 import { type Problem as Found, problemOf } from "./resource.ts";
-import { type Route, type View } from "./address.ts";
+import { href, type Route, type View } from "./address.ts";
 import { route } from "./route.ts";
 import { signIn, token } from "./session.ts";
 import { SignIn } from "./sign-in.tsx";
@@ -68,6 +68,12 @@ function Shown(): JSX.Element {
   );
 }
 
+/** A view of another workspace, or of another restore, begins anew: nothing of the one before may be acted on. */
+function identityOf(at: Route): string {
+  if (at.view === "workspaces") return "";
+  return at.view === "restore" ? href(at) : at.workspace;
+}
+
 function Loaded({ view }: { view: View }): JSX.Element {
   const [shown, setShown] = useState<{ of: View; show: FunctionComponent<{ route: Route }> } | null>(null);
   useEffect(() => {
@@ -78,5 +84,5 @@ function Loaded({ view }: { view: View }): JSX.Element {
     return () => void (isWanted = false);
   }, [view]);
   if (shown === null || shown.of !== view) return <Late isLate={false} />;
-  return <shown.show route={route.value} />;
+  return <shown.show key={identityOf(route.value)} route={route.value} />;
 }
