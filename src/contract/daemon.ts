@@ -21,6 +21,7 @@ export const ServedWorkspace = object({
   control_directory: text("absolute"),
   subvolume_uuid: orNull(text()),
   points: number("number of points at the last count"),
+  owner_uid: opt(number("user id of the folder's owner when it was registered")),
 });
 const limit = () => orNull(number("milliseconds; null: no limit"));
 export const WorkspaceHealth = object({

@@ -64,7 +64,7 @@ test(
       }
       const others = names.filter(
         (name) =>
-          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/man\/[\w-]+\.1$|^dist\/openapi\.json$|^dist\/(?:THIRD-PARTY)|^docs\/|^(?:LICENSE|(?:CHANGELOG|README|SECURITY)\.md|package\.json)$/.test(
+          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/man\/[\w-]+\.1$|^dist\/openapi\.json$|^dist\/page\/(?:assets\/)?[\w.-]+$|^dist\/(?:THIRD-PARTY)|^docs\/|^(?:LICENSE|(?:CHANGELOG|README|SECURITY)\.md|package\.json)$/.test(
             name,
           ),
       );

@@ -59,6 +59,8 @@ test("what one turn of an agent changed is seen, and only that is taken back", {
   for (const name of [/a\.ts/, /b\.ts/, /total\.ts/]) await page.getByRole("treeitem", { name }).waitFor();
   assert.equal(await page.getByRole("treeitem", { name: /shop\.db/ }).count(), 0);
   await page.locator(".take-back").getByRole("link").first().click();
+  // A folder that was there before and after is none of the paths: all below it would be taken back.
+  assert.equal(new URL(page.url()).hash.includes("path=src&"), false);
   await page.getByRole("button", { name: "Restore", exact: true }).click();
   await page.getByRole("status").getByText("Restored").waitFor();
   assert.doesNotMatch(read(shop.folder, "src/total.ts"), /1\.19/);

@@ -168,6 +168,11 @@ test("a folder and a selection are downloaded as an archive", { skip: SKIP }, as
   assert.deepEqual(Object.keys(await zip()).toSorted(), ["src/a.ts", "src/deep/er/b.ts", "src/total.ts"]);
   await page.getByRole("checkbox", { name: "choose a.ts" }).check();
   assert.deepEqual(await zip(), { "src/a.ts": "export const a = 1;\n" });
+  // Everything, where nothing is chosen at the root.
+  await go({ view: "files", workspace: workspace(), point: shop.ids["write two files"]!, at: { path: "" } });
+  await page.getByRole("row", { name: /blob\.bin/ }).waitFor();
+  const all = Object.keys(await zip());
+  for (const name of ["blob.bin", "docs/readme.md", "src/deep/er/b.ts"]) assert.ok(all.includes(name), name);
 });
 
 test("the history of a file has every version, and any two are compared", { skip: SKIP }, async (t) => {

@@ -2,6 +2,7 @@ import { EventEmitter } from "node:events";
 import { type FSWatcher, watch } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { checkValue } from "../../contract/schema.ts";
 import { EVENT_DATA, type EventType, type ServiceEvent } from "../../contract/service.ts";
 import type { WorkspaceInfo, WorkspaceRef } from "../../contract/index.ts";
@@ -18,6 +19,8 @@ type Noted = { event: ServiceEvent };
 const MOST = 1000;
 /** Milliseconds for which changes of a workspace's records are gathered. */
 const GATHER_MS = 50;
+/** Milliseconds until a daemon that went away is asked again. */
+const AGAIN_MS = 2_000;
 /** Points of one workspace that are told of at once. */
 const MOST_POINTS = 20;
 
@@ -100,11 +103,19 @@ export class Happenings implements EventLog<Noted> {
 
   async #followDaemon(socket: string): Promise<void> {
     this.#daemons.add(socket);
-    try {
-      for await (const { id, ...event } of serviceOf([socket]).events({ signal: this.closing }))
-        this.#add(event, id === null);
-    } catch {
-      // None answers there now, or this server ends.
+    let wasThere = false;
+    while (!this.closing.aborted) {
+      try {
+        for await (const { id, ...event } of serviceOf([socket]).events({ signal: this.closing })) {
+          wasThere = true;
+          this.#add(event, id === null);
+        }
+      } catch {
+        // None answers there now, or this server ends.
+      }
+      // One that never answered is asked again with the next list of workspaces.
+      if (!wasThere) break;
+      await sleep(AGAIN_MS, undefined, { signal: this.closing, ref: false }).catch(() => undefined);
     }
     this.#daemons.delete(socket);
   }
@@ -130,9 +141,11 @@ export class Happenings implements EventLog<Noted> {
     const { workspace } = followed;
     try {
       const known = await followed.sequence;
-      const found = await this.#workspaces.with(workspace.path, (client) =>
-        client.history(undefined, MOST_POINTS, { all: true, changes: true }),
-      );
+      const found = await this.#workspaces.with(workspace.path, async (client) => {
+        const newest = await client.history(undefined, MOST_POINTS, { all: true });
+        const count = newest.save_points.filter(({ sequence }) => sequence > known).length;
+        return count === 0 ? newest : client.history(undefined, count, { all: true, changes: true });
+      });
       const points = found.save_points.map((point, at) => ({ ...point, changes: found.changes?.[at] ?? null }));
       const fresh = points.filter(({ sequence }) => sequence > known).toReversed();
       followed.sequence = Promise.resolve(fresh.at(-1)?.sequence ?? known);

@@ -253,7 +253,7 @@ export class PageServer {
       workspace: pathOf(members, "workspace"),
       target: target as string | null,
       path: own,
-      paths: (paths as PathInput[] | undefined) ?? null,
+      paths: Array.isArray(paths) && paths.length > 0 ? (paths as PathInput[]) : null,
       kind,
       name,
     };
@@ -279,6 +279,7 @@ class NotSignedIn extends CairnError {
   constructor() {
     super("permission", "the page is not signed in to this server", {
       hint: "press Enter where `cairn ui` runs, and open the address that it prints",
+      details: { signed_out: true },
     });
   }
 }

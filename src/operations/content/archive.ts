@@ -51,7 +51,9 @@ export async function* readArchive(
     return { source: await workspace.source(point), lossless: losslessByPath(fields) };
   });
   const sorted = paths.toSorted(comparePaths);
-  const roots = sorted.filter((path, at) => !sorted.slice(0, at).some((above) => isAbove(above, path)));
+  // What lies below a path comes right after it.
+  const roots: Uint8Array[] = [];
+  for (const path of sorted) if (roots.length === 0 || !isAbove(roots.at(-1)!, path)) roots.push(path);
   const found = await workspace.engine.reading(
     async () => roots.map((path) => ({ path, node: path.length === 0 ? null : mustFind(source, path, target) })),
     options,

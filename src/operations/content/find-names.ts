@@ -1,4 +1,3 @@
-import { append } from "../../append.ts";
 import { pathMatcher } from "../../backup/open/paths.ts";
 import type { EntryKind, FindNamesOptions, FindNamesResult } from "../../contract/index.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
@@ -20,8 +19,13 @@ const LIMIT = 1000;
 /** Tells if an entry fits. Path and name are latin1 of their raw bytes. */
 type Fits = (path: string, name: string) => boolean;
 
-/** Points by their places in a list that is newest first. */
-type Places = number[];
+/** Points by their places in a list that is newest first: from one place up to another, which is none of them. */
+interface Range {
+  from: number;
+  to: number;
+}
+/** Points that are next to each other are one range, however many they are. */
+type Places = Range[];
 
 /** All states of one folder: the trees that it has in some points, by their ids in latin1. */
 interface Folder {
@@ -148,7 +152,7 @@ class NameSearch {
     const source = await workspace.source(points[0]!);
     const roots = new Map<string, Places>();
     for (const [place, point] of points.entries())
-      addPlaces(roots, latin1((await workspace.source(point)).root), [place]);
+      addPlaces(roots, latin1((await workspace.source(point)).root), [{ from: place, to: place + 1 }]);
     const open: Folder[] = [{ path: "", trees: roots }];
     for (let folder = open.pop(); folder !== undefined; folder = open.pop()) {
       for (const [name, state] of await this.#namesIn(source, folder)) {
@@ -168,9 +172,10 @@ class NameSearch {
     const names = new Map<string, Name>();
     for (const [tree, places] of trees) {
       await pace();
-      const isInLatest = places.includes(latest);
-      const newest = places.reduce((least, place) => Math.min(least, place));
-      const oldest = places.reduce((most, place) => Math.max(most, place));
+      const isInLatest = places.some(({ from, to }) => from <= latest && latest < to);
+      const newest = places.reduce((least, { from }) => Math.min(least, from), Infinity);
+      const oldest = places.reduce((most, { to }) => Math.max(most, to - 1), 0);
+      const count = places.reduce((sum, { from, to }) => sum + to - from, 0);
       for (const node of this.#list(source, tree, path)) {
         await pace();
         const name = latin1(node.name);
@@ -181,7 +186,7 @@ class NameSearch {
         }
         if (newest < state.newest) [state.newest, state.kind] = [newest, kindOf(node)];
         state.oldest = Math.max(state.oldest, oldest);
-        state.points += places.length;
+        state.points += count;
         state.inLatest ||= isInLatest;
         if (node.subtree !== undefined) addPlaces(state.trees, latin1(node.subtree), places);
       }
@@ -202,7 +207,11 @@ class NameSearch {
 }
 
 function addPlaces(trees: Map<string, Places>, tree: string, places: Places): void {
-  const known = trees.get(tree);
-  if (known === undefined) trees.set(tree, [...places]);
-  else append(known, places);
+  const known = trees.get(tree) ?? [];
+  trees.set(tree, known);
+  for (const { from, to } of places) {
+    const last = known.at(-1);
+    if (last?.to === from) last.to = to;
+    else known.push({ from, to });
+  }
 }

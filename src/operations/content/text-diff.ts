@@ -96,6 +96,8 @@ class LineComparison {
 
   #between(aFrom: number, aTo: number, bFrom: number, bTo: number): boolean {
     if (aFrom === aTo || bFrom === bTo) return this.#replaced(aFrom, aTo, bFrom, bTo);
+    // Lines that become unique only between other anchors are looked for again and again.
+    if (performance.now() > this.#until) return false;
     const anchors = this.#anchors(aFrom, aTo, bFrom, bTo);
     if (anchors.length === 0) return this.#shortest(aFrom, aTo, bFrom, bTo);
     let [a, b] = [aFrom, bFrom];

@@ -1,5 +1,7 @@
 import { CairnError } from "cairnstate/client";
-import { signOut, client } from "./session.ts";
+import { tellOutcome } from "./outcome.tsx";
+import { problemOf } from "./resource.ts";
+import { client, signOut } from "./session.ts";
 
 /** Calls of the API from views, by the names and with the types of the contract. */
 
@@ -15,11 +17,14 @@ export const call: Client["call"] = async (...given) => {
   }
 };
 
-/** A link that gives content once. Opened at once, since it is good for a minute. */
+/** Saves content by a link that gives it once. What the server says against it is shown. */
 export async function download(asked: Parameters<Client["ticket"]>[0]): Promise<void> {
-  const { url } = await client().ticket(asked);
+  const found = await client()
+    .ticket(asked)
+    .catch((error: unknown) => tellOutcome({ text: "", problem: problemOf(error) }));
+  if (found === undefined) return;
   const link = document.createElement("a");
-  link.href = url;
+  link.href = found.url;
   link.download = "";
   link.click();
 }

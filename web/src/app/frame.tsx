@@ -5,7 +5,7 @@ import { Icon } from "../parts/icon.tsx";
 import { Name } from "../parts/name.tsx";
 import { isConnected } from "./events.ts";
 import { useActions } from "./keys.ts";
-import { OutcomeBar } from "./outcome.tsx";
+import { OutcomeBar, tellOutcome } from "./outcome.tsx";
 import { href } from "./address.ts";
 import { go, route } from "./route.ts";
 import { about } from "./session.ts";
@@ -29,6 +29,8 @@ export function nameOf(path: string): string {
 export function Frame({ children }: { children: ComponentChildren }): JSX.Element {
   const at = route.value;
   const workspace = at.view === "workspaces" ? null : at.workspace;
+  // A result is of the workspace that it was shown in.
+  useEffect(() => () => tellOutcome(null), [workspace]);
   useEffect(() => {
     document.title = workspace === null ? "Cairn" : `${nameOf(workspace)} · Cairn`;
   }, [workspace]);

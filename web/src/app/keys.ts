@@ -17,6 +17,7 @@ export function possibleActions(): Action[] {
   return stack.flatMap(({ current }) => current);
 }
 
+const MOVING = new Set(["j", "k", "n", "N", "ArrowDown", "ArrowUp"]);
 const IN_TEXT = "input, textarea, select, [contenteditable]";
 
 /** Offers actions while the component is there. */
@@ -32,6 +33,8 @@ export function useActions(offered: readonly Action[]): void {
 addEventListener("keydown", (event) => {
   const { key, ctrlKey, metaKey, altKey, target } = event;
   if (event.defaultPrevented || altKey) return;
+  // A key that is held goes on through a list, and does nothing else twice.
+  if (event.repeat && !MOVING.has(key)) return;
   // A dialog has its own keys.
   if (document.querySelector("dialog[open]") !== null) return;
   const isMod = ctrlKey || metaKey;

@@ -1,14 +1,15 @@
 import { type Signal, useSignal } from "@preact/signals";
 import type { RestorePlan, RestoreResult } from "cairnstate/client";
 import type { JSX } from "preact";
-import { useMemo } from "preact/hooks";
+import { useEffect, useMemo } from "preact/hooks";
 import "../styles/restore.css";
 import { call } from "../app/calls.ts";
+import { onEvent } from "../app/events.ts";
 import { useActions } from "../app/keys.ts";
 import { act, isBusy } from "../app/outcome.tsx";
 import { useResource } from "../app/resource.ts";
 import { href, type PathRef, type Route, toInput, toText } from "../app/address.ts";
-import { go } from "../app/route.ts";
+import { go, route as current } from "../app/route.ts";
 import { isReadOnly } from "../app/session.ts";
 import { Icon } from "../parts/icon.tsx";
 import { Name, PathName, visible, Words } from "../parts/name.tsx";
@@ -53,8 +54,13 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
       async () => call("restore", { workspace, options: asked }),
       (answer) => outcomeOf(workspace, answer, isElsewhere ? folder.value : null),
     );
-    if (done !== null) go({ view: "timeline", workspace });
+    if (done !== null && route === current.value) go({ view: "timeline", workspace });
   };
+  // What an agent changes meanwhile is in the plan before anybody presses the button.
+  useEffect(
+    () => onEvent((event) => (event.workspace === workspace || event.workspace === null) && plan.reload()),
+    [workspace],
+  );
   useActions([{ key: "Escape", title: "Leave without a restore", run: () => go({ view: "point", workspace, point }) }]);
   if (isReadOnly()) return <Empty title="This page is read-only" />;
   const head = shown.value.value;
@@ -167,13 +173,18 @@ export function outcomeOf(workspace: string, { changes, left_out, undo_id }: Res
     </>
   );
   if (folder !== null || undo_id === null) return { text };
-  return { text, undo: { title: "Undo", run: () => void undo(workspace) } };
+  return { text, undo: { title: "Undo", run: () => void undo(workspace, undo_id) } };
 }
 
-/** Takes the last restore of a workspace back. */
-export async function undo(workspace: string): Promise<void> {
+/** Takes a restore of a workspace back, if it is still the last one. `expected`: its undo point. */
+export async function undo(workspace: string, expected: string): Promise<void> {
   await act(
-    async () => call("undo", { workspace }),
+    async () => {
+      const { undo: last } = await call("history", { workspace, limit: 1 });
+      if (last?.save_point_id !== expected)
+        throw new Error("This is not the last restore any more: the timeline shows what came after it.");
+      return call("undo", { workspace });
+    },
     ({ changes }) => ({
       text:
         changes === null

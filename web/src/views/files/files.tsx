@@ -231,14 +231,12 @@ function FolderBar({
   const bytes = (picked.length > 0 ? picked : entries).reduce((sum, each) => sum + each.size, 0);
   const paths = picked.length > 0 ? picked.map(refOf) : [at];
   const name = picked.length === 1 ? nameOf(picked[0]!.path) : nameOf(at.path === "" ? workspace : at.path);
-  const save = (as: "zip" | "tar"): void =>
-    void download({
-      workspace,
-      target: point,
-      paths: paths.filter(({ path }) => path !== "").map(toInput),
-      as,
-      name: `${name}.${as}`,
-    });
+  const save = (as: "zip" | "tar"): void => {
+    // Without paths it is everything.
+    const chosen = paths.filter(({ path }) => path !== "").map(toInput);
+    const content = chosen.length === 0 ? {} : { paths: chosen };
+    void download({ workspace, target: point, ...content, as, name: `${name}.${as}` });
+  };
   return (
     <div class="folder-bar">
       <span class="faint">

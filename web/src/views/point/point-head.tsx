@@ -20,17 +20,19 @@ export interface PointHeadProps {
   point: SavePoint;
   /** What it is compared with, as in the address. */
   to: string | undefined;
+  /** False while another point is on its way: its keys do nothing then. */
+  isShown: boolean;
   /** Called when its marks were changed. */
   changed(): void;
 }
 
 /** What a point is, and what can be done with it. */
-export function PointHead({ workspace, point, to, changed }: PointHeadProps): JSX.Element {
+export function PointHead({ workspace, point, to, isShown, changed }: PointHeadProps): JSX.Element {
   const { save_point_id: id, message } = point;
   const dialog = useSignal<Dialog | null>(null);
   const compare = (wanted: string | undefined): void => go({ view: "point", workspace, point: id, to: wanted });
   const marks = usePointActions(
-    { workspace, point, to, changed },
+    { workspace, point, to, isShown, changed },
     { compare, open: (which) => (dialog.value = which) },
   );
   return (
@@ -118,7 +120,7 @@ type Dialog = "fork" | "tags";
 
 /** Offers what can be done with a point by key and palette too. */
 function usePointActions(
-  { workspace, point, to, changed }: PointHeadProps,
+  { workspace, point, to, isShown, changed }: PointHeadProps,
   { compare, open }: { compare(wanted: string | undefined): void; open(which: Dialog): void },
 ): { restore(): void; pin(): void } {
   const { save_point_id: id } = point;
@@ -135,7 +137,7 @@ function usePointActions(
   useActions([
     { key: "d", title: "Compare with the folder as it is now", run: () => compare(to === "now" ? undefined : "now") },
     { key: "b", title: "Look at the files of this save point", run: files },
-    ...(isReadOnly()
+    ...(isReadOnly() || !isShown
       ? []
       : [
           { key: "r", title: "Restore this save point", run: restore },

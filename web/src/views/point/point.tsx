@@ -30,6 +30,8 @@ interface Comparison {
 }
 
 interface Loaded {
+  /** The point as the address names it. */
+  of: string;
   point: SavePoint;
   /** Null for the first point: there is nothing before it. */
   comparison: Comparison | null;
@@ -50,7 +52,14 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
       <Late isLate={isLate.value} />
       {loaded !== undefined && (
         <>
-          <PointHead workspace={workspace} point={loaded.point} to={to} changed={reload} />
+          <PointHead
+            key={loaded.point.save_point_id}
+            workspace={workspace}
+            point={loaded.point}
+            to={to}
+            isShown={loaded.of === id}
+            changed={reload}
+          />
           {loaded.diff === null || loaded.comparison === null ? (
             <Empty title="This is the first save point: everything in it is new">
               <a class="button" href={href({ view: "files", workspace, point: id, at: { path: "" } })}>
@@ -73,9 +82,9 @@ async function load(
   const { save_point: point } = await call("show", { workspace, target: id, options: { limit: 1 } }, { signal: stop });
   const own = point.save_point_id;
   const comparison = comparisonOf(point, to);
-  if (comparison === null) return { point, comparison, diff: null };
+  if (comparison === null) return { of: id, point, comparison, diff: null };
   const diff = await call("diff", { workspace, a: comparison.from, b: comparison.to }, { signal: stop });
-  return { point, comparison: { from: diff.from, to: comparison.to === null ? null : own }, diff };
+  return { of: id, point, comparison: { from: diff.from, to: comparison.to === null ? null : own }, diff };
 }
 
 function comparisonOf({ save_point_id: own, parent_id }: SavePoint, to: string | undefined): Comparison | null {
@@ -147,20 +156,24 @@ function TakeBack({
   from: string;
   entries: readonly DiffEntry[];
   chosen: DiffEntry | undefined;
-}): JSX.Element {
+}): JSX.Element | null {
   const { workspace } = route;
-  const to = (paths: readonly DiffEntry[]): string =>
-    href({ view: "restore", workspace, point: from, paths: pathsOf(paths) });
+  const to = (paths: readonly PathRef[]): string =>
+    href({ view: "restore", workspace, point: from, paths: [...paths] });
+  const all = pathsOf(entries);
+  const own = chosen === undefined ? [] : pathsOf([chosen]);
+  // Without paths a restore takes everything.
+  if (all.length === 0) return null;
   return (
     <div class="take-back">
       <span class="faint">Take back:</span>
-      {entries.length <= MOST_PATHS && (
-        <a class="button" href={to(entries)}>
-          <Icon name="undo" /> {plural(entries.length, "entry", "entries")}…
+      {all.length <= MOST_PATHS && (
+        <a class="button" href={to(all)}>
+          <Icon name="undo" /> {plural(all.length, "path")}…
         </a>
       )}
-      {chosen !== undefined && (
-        <a class="button" href={to([chosen])}>
+      {own.length > 0 && (
+        <a class="button" href={to(own)}>
           <Icon name="undo" /> This file…
         </a>
       )}
@@ -168,11 +181,10 @@ function TakeBack({
   );
 }
 
-/** Paths of entries, of renamed ones both; a folder with entries of its own among them is left to these. */
+/** Paths of entries, of renamed ones both. A folder that stays is none of them: a restore would take all below it. */
 function pathsOf(entries: readonly DiffEntry[]): PathRef[] {
-  const folders = new Set(entries.map(({ path }) => path.slice(0, Math.max(0, path.lastIndexOf("/")))));
   return entries.flatMap((entry) => {
-    if (entry.kind === "directory" && entry.change === "modified" && folders.has(entry.path)) return [];
+    if (entry.kind === "directory" && entry.change === "modified") return [];
     const { from_path: path, from_path_b64: path_b64 } = entry;
     return path === undefined ? [refOf(entry)] : [refOf(entry), path_b64 === undefined ? { path } : { path, path_b64 }];
   });

@@ -44,6 +44,9 @@ export class TimelinePoints {
   readonly #pages = new Map<number, readonly SavePoint[] | "asked">();
   readonly #changes = new Map<string, Changes | null>();
   #days: Day[] = [];
+  /** Rises with each load: an answer to one before it is not shown. */
+  #generation = 0;
+  #range: [first: number, end: number] = [0, 0];
   /** Rises with everything that is loaded, so that views show it. */
   readonly version = signal(0);
   readonly problem = signal<Problem | null>(null);
@@ -68,10 +71,13 @@ export class TimelinePoints {
   /** Loads the newest points, and how many each day has. What was loaded before stays until then. */
   async load(): Promise<void> {
     this.isLoading.value = true;
+    const generation = ++this.#generation;
     try {
       const [days] = await Promise.all([this.isFiltered ? null : this.#daysOf(), this.#page(0, true)]);
+      if (generation !== this.#generation) return;
       if (days !== null) this.#setDays(days);
       this.problem.value = null;
+      this.show(...this.#range);
     } catch (error) {
       if (!this.#stopped.signal.aborted) this.problem.value = problemOf(error);
     } finally {
@@ -98,7 +104,9 @@ export class TimelinePoints {
       limit: PAGE,
       options: { ...this.#options, skip: page * PAGE },
     };
+    const generation = this.#generation;
     const found = await call("history", members, { signal: this.#stopped.signal });
+    if (generation !== this.#generation) return;
     if (isFirst) this.#pages.clear();
     this.#pages.set(page, found.save_points);
     this.head = found.head;
@@ -107,6 +115,7 @@ export class TimelinePoints {
     this.damaged = found.damaged.length;
     if (this.isFiltered) this.#setDays(this.#loadedDays(), found.truncated);
     this.version.value++;
+    if (!isFirst) this.show(...this.#range);
   }
 
   /** Days of the points that were loaded, where the server does not count them. */
@@ -185,6 +194,7 @@ export class TimelinePoints {
 
   /** Loads what rows that came into view lack. */
   show(firstRow: number, endRow: number): void {
+    this.#range = [firstRow, endRow];
     const wanted: number[] = [];
     for (let index = firstRow; index < endRow; index++) {
       const row = this.row(index);

@@ -142,7 +142,8 @@ function usePoints(workspace: string, { all, text }: Filter): TimelinePoints {
 /** The last restore, as long as it can be taken back. */
 function UndoBar({ workspace, undo: point }: { workspace: string; undo: SavePoint | null }): JSX.Element | null {
   const isShown = point !== null && !isReadOnly();
-  const run = (): void => void import("../restore.tsx").then(({ undo }) => undo(workspace));
+  const run = (): void =>
+    void (point !== null && import("../restore.tsx").then(({ undo }) => undo(workspace, point.save_point_id)));
   useActions(isShown ? [{ key: "u", title: "Undo the last restore", run }] : []);
   if (!isShown) return null;
   return (
