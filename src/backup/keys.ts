@@ -57,7 +57,7 @@ export async function removeKey(access: OpenRepository, key: string, options: Ca
     if (access.keyName === null || !names.includes(access.keyName))
       throw new CairnError(
         "conflict",
-        "the key that opened the repository was removed meanwhile, so no key is removed",
+        "another program removed the key that opened the repository, so this command removed nothing",
         {
           hint: "open the repository again with a password that is still valid",
         },

@@ -54,7 +54,10 @@ export const CreateMachineOptions = object({
   description: opt(text()),
   image: opt(place("disk image (raw or qcow2) for the first disk; it is copied")),
   disks: opt(
-    list(size(), "size of a disk; with an image, the first size is that of the image's disk"),
+    list(
+      size(),
+      "add an empty disk of this size; with an image, the first size is that of the disk made from the image",
+    ),
     "--disk <size>",
   ),
   kernel: opt(place("kernel to boot directly; it is copied")),

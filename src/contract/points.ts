@@ -90,7 +90,7 @@ export const SaveOptions = object({
   with: opt(
     list(
       text(),
-      "DATABASE=FOLDER: rows of DATABASE name files in FOLDER; read the folder after the database, and list files that are missing by then",
+      "DATABASE=FOLDER, for a database whose rows refer to files in FOLDER: read the folder after the database, and list files that were deleted in between",
     ),
     "--with <db=folder>",
   ),

@@ -109,7 +109,9 @@ const ofSnapshot = {
   }),
   skipIfUnchanged: opt(flag("make no snapshot if the newest one of the same host and path has the same content")),
   jobs: opt(
-    number("number of concurrent pack uploads (1 to 64) and of threads (at most 8); default 4 and 2"),
+    number(
+      "how many packs to upload at once (1 to 64; default 4); also the number of threads, but never more than 8 (default 2)",
+    ),
     "--jobs <n>",
   ),
   dryRun: dryRun(

@@ -37,7 +37,7 @@ export const Aspect = oneOf(["content", "mode", "type", "owner", "times", "xattr
 export type Aspect = Of<typeof Aspect>;
 export const GuardName = oneOf(
   ["home", "nested", "git", "space", "holders", "unmounted"],
-  "a guard to override: `home` a home directory, `nested` a folder inside or above another workspace, `git` a folder inside `.git`, `space` less free space than estimated, `holders` processes with open files that cannot be listed, `unmounted` the empty mount point of a disk that is not mounted",
+  "a guard to override: `home` a home directory, `nested` a folder inside or above another workspace, `git` a folder inside `.git`, `space` less free space than estimated, `holders` Cairn cannot find out which processes have files open, `unmounted` the empty mount point of a disk that is not mounted",
 );
 export type GuardName = Of<typeof GuardName>;
 const GUARDED: Readonly<Record<GuardName, string>> = {
@@ -45,7 +45,7 @@ const GUARDED: Readonly<Record<GuardName, string>> = {
   nested: "a folder inside or above another workspace",
   git: "a .git directory",
   space: "a disk that may be too small",
-  holders: "processes with open files that cannot be listed",
+  holders: "Cairn cannot find out which processes have files open",
   unmounted: "a folder whose own disk is not mounted",
 };
 /** Guards to override; `values` are those of the command, whose help is `help` or lists them. */

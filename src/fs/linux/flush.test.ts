@@ -75,7 +75,7 @@ for (const pause of [0, 1500])
     });
     await assert.rejects(filling, {
       code: /^(?:io|no_space)$/,
-      message: /lost data that was written before: E[A-Z]+$/,
+      message: /could not write earlier data to its disk, and this data is lost: E[A-Z]+$/,
     });
   });
 

@@ -63,7 +63,7 @@ function notFlushed(folder: string | Buffer, error: unknown): CairnError {
 function notWritten(folder: string | Buffer, errno: string): CairnError {
   return new CairnError(
     codeOfErrno(errno),
-    `the file system of ${printablePath(Buffer.from(folder))} lost data that was written before: ${errno}`,
+    `the file system of ${printablePath(Buffer.from(folder))} could not write earlier data to its disk, and this data is lost: ${errno}`,
     { hint: "see the system's log: the file system, or its disk, is full or failing" },
   );
 }

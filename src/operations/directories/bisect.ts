@@ -273,7 +273,7 @@ async function runIn(
     const how = ended.signal === null ? `ended with status ${exitCode}` : `was ended by ${ended.signal}`;
     const [from, to] = [search.lastGood, search.candidates().at(-1)!].map(shortOf);
     throw new CairnError("io", `the command ${how} on the save point ${shortOf(id)}, so the bisect was stopped`, {
-      hint: advice`only statuses up to 127 judge a point; go on with: ${line(`bisect ${from} ${to} -- COMMAND`, "bisect", from!, to!, word("command"))}`,
+      hint: advice`only an exit status from 0 to 127 says whether a save point is good or bad; go on with: ${line(`bisect ${from} ${to} -- COMMAND`, "bisect", from!, to!, word("command"))}`,
     });
   }
   const verdict = exitCode === 0 ? "good" : exitCode === SKIP ? "skipped" : "bad";
