@@ -1,6 +1,7 @@
 import { type Signal, useSignal } from "@preact/signals";
 import type { ListedEntry, ShowResult } from "cairnstate/client";
 import type { JSX } from "preact";
+import { useMemo } from "preact/hooks";
 import "./files.css";
 import { call, download } from "../../app/calls.ts";
 import { nameOf } from "../../app/frame.tsx";
@@ -96,7 +97,7 @@ export function refOf({ path, path_b64 }: ListedEntry): PathRef {
 function Folder({ route, listed }: { route: FilesRoute; listed: ShowResult }): JSX.Element {
   const { workspace } = route;
   const point = listed.save_point.save_point_id;
-  const { entries } = listed;
+  const entries = useMemo(() => foldersFirst(listed.entries), [listed]);
   const active = useSignal(0);
   const chosen = useSignal<ReadonlySet<string>>(new Set());
   const previewed = useSignal<ListedEntry | null>(null);
@@ -170,6 +171,10 @@ function Folder({ route, listed }: { route: FilesRoute; listed: ShowResult }): J
       )}
     </div>
   );
+}
+
+function foldersFirst(entries: readonly ListedEntry[]): ListedEntry[] {
+  return [true, false].flatMap((isFolder) => entries.filter(({ kind }) => (kind === "directory") === isFolder));
 }
 
 interface FolderState {
