@@ -10,7 +10,7 @@ import { start, type Started } from "../fixtures/ui.ts";
 const CHROMIUM = "/usr/bin/chromium";
 export const SKIP = existsSync(CHROMIUM) ? false : "Debian's chromium is not installed";
 /** Milliseconds for which anything is waited for. */
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 40_000;
 
 let launched: Promise<Browser> | undefined;
 after(async () => (await launched)?.close());
