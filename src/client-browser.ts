@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** Calls of the server of `cairn ui`, for its page: on fetch, typed by the verbs, without their schemas. */
 import type { ErrorRecord } from "./contract/error-record.ts";
-import type { PathInput, Progress, ServiceEvent } from "./contract/index.ts";
+import type { About, PathInput, Progress, ServiceEvent } from "./contract/index.ts";
 import type { GenericSchema, Of } from "./contract/schema.ts";
 import type { Argument } from "./contract/verb.ts";
 import { BYTES } from "./contract/wire.ts";
@@ -32,20 +32,6 @@ export type VerbCalls = {
     answer: Table[N] extends { output: infer R extends GenericSchema } ? Of<R> : never;
   };
 };
-
-/** Facts about the server. */
-export interface About {
-  version: string;
-  /** True: calls that change something are refused. */
-  read_only: boolean;
-  user: string;
-  host: string;
-  home: string;
-  /** The workspace that the command was started for. */
-  start: string | null;
-  /** True: a daemon answers. */
-  daemon: boolean;
-}
 
 export interface TicketOptions {
   workspace: string;

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { chmodSync, constants, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { pidIsAlive } from "../fs/lock-owner.ts";
 import { writeRegular } from "../fs/regular-file.ts";
 import { absolutePath, userCacheDirectory } from "../fs/users.ts";
 
@@ -55,14 +56,7 @@ function removeLeftPages(folder: string, lifeMs: number): void {
     const file = join(folder, name);
     const written = pid === undefined ? undefined : lstatSync(file, { throwIfNoEntry: false })?.mtimeMs;
     if (written === undefined) continue;
-    if (Date.now() - written > lifeMs || !isAlive(Number(pid))) rmSync(file, { force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    if (Date.now() - written > lifeMs || !pidIsAlive({ pid: Number(pid), start_time: "" }))
+      rmSync(file, { force: true });
   }
 }

@@ -129,3 +129,17 @@ export type JobList = Of<typeof JobList>;
 /** The answer where a call becomes a job. */
 export const JobBegun = object(pick(ListedJob, "job_id", "state"));
 export type JobBegun = Of<typeof JobBegun>;
+
+/** Facts about the server of `cairn ui`. */
+export interface About {
+  version: string;
+  /** True: calls that change something are refused. */
+  read_only: boolean;
+  user: string;
+  host: string;
+  home: string;
+  /** The workspace that the command was started for. */
+  start: string | null;
+  /** True: a daemon answers. */
+  daemon: boolean;
+}

@@ -86,13 +86,7 @@ const SLASH = Buffer.from("/");
 function writerIsGone(name: string): boolean {
   const pid = Number.parseInt(name.slice(TEMPORARY_PREFIX.length), 10);
   if (!Number.isSafeInteger(pid) || pid <= 0) return true;
-  if (pid === process.pid) return false;
-  try {
-    process.kill(pid, 0);
-    return false;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ESRCH";
-  }
+  return !pidIsAlive({ pid, start_time: "" });
 }
 
 // A writer on another host or in another pid namespace cannot be asked, so what is young is left alone.

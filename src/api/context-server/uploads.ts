@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { finished } from "node:stream/promises";
 import { Busboy } from "@fastify/busboy";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { pidIsAlive } from "../../fs/lock-owner.ts";
 
 const MOST = 16;
 const KEPT_MS = 12 * 3_600_000;
@@ -26,7 +27,10 @@ export class Uploads implements Disposable {
   constructor(parent: string, limit: number) {
     mkdirSync(parent, { recursive: true, mode: 0o700 });
     for (const name of readdirSync(parent))
-      if (!isRunning(Number(name.split("-", 1)[0])) && Date.now() - statSync(join(parent, name)).mtimeMs > IDLE_MS)
+      if (
+        !pidIsAlive({ pid: Number(name.split("-", 1)[0]), start_time: "" }) &&
+        Date.now() - statSync(join(parent, name)).mtimeMs > IDLE_MS
+      )
         rmSync(join(parent, name), { recursive: true, force: true });
     this.#folder = join(parent, `${process.pid}-${randomBytes(8).toString("hex")}`);
     mkdirSync(this.#folder, { mode: 0o700 });
@@ -152,13 +156,4 @@ function openForm(request: IncomingMessage, type: string, limits: object): Insta
 
 function unreadable(error: Error): CairnError {
   return new CairnError("usage", `the form cannot be read: ${error.message}`, { cause: error });
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }

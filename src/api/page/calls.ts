@@ -18,7 +18,7 @@ export interface Told extends CallOptions {
 }
 
 /** True for a call that the page may make. */
-export function isCallable(name: string): boolean {
+function isCallable(name: string): boolean {
   return OTHERS.includes(name) || (isOfWorkspace(name) && servedCall(name) !== undefined);
 }
 
@@ -42,7 +42,7 @@ export class PageCalls {
     this.#isReadOnly = isReadOnly;
   }
 
-  /** Throws `usage` for what the page cannot call, `refused` for changes where it only looks, and what the verb throws. */
+  /** Carries out a call. Throws `usage` for a name that the page cannot call, `refused` for a change while the server is read-only, and what the verb throws. */
   async answer(name: string, body: Body, { onItem, ...told }: Told): Promise<unknown> {
     const options = body["options"] as Body | undefined;
     if (!isCallable(name))

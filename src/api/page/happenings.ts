@@ -157,7 +157,7 @@ export class Happenings implements EventLog<Noted> {
     }
   }
 
-  /** Adds an event that was not reported yet. `isPassing`: it is not kept. */
+  /** Sends an event to all readers, unless its save point was reported before. `isPassing`: a reader who connects later does not get it. */
   #add(happening: Happening, isPassing = false): void {
     const made = pointOf(happening as ServiceEvent);
     if (made !== null) {

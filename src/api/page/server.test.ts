@@ -88,7 +88,7 @@ class Served {
     return (JSON.parse(made.body) as { data: { url: string } }).data.url;
   }
 
-  /** What comes back for bytes that are sent as they are. */
+  /** Sends text as a request, byte for byte, and returns the whole answer. */
   async raw(text: string): Promise<string> {
     const socket = net.connect(this.server.port, "127.0.0.1");
     socket.end(text);

@@ -2,7 +2,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { hostname } from "node:os";
-import type { CairnLibrary, PathInput } from "../../contract/index.ts";
+import type { About, CairnLibrary, PathInput } from "../../contract/index.ts";
 import { fromWire } from "../../contract/wire.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
@@ -35,17 +35,6 @@ export interface PageServerOptions {
   onProblem(message: string): void;
   /** Clock of codes and tickets, in milliseconds. */
   now?: () => number;
-}
-
-/** Facts about the server, for its page. */
-interface About {
-  version: string;
-  read_only: boolean;
-  user: string;
-  host: string;
-  home: string;
-  start: string | null;
-  daemon: boolean;
 }
 
 /** Content that a ticket stands for. */
@@ -108,7 +97,7 @@ export class PageServer {
     this.#server.on("request", (request, response) => void this.#serve(request, response));
   }
 
-  /** Listens. Throws what the system says if no port can be had. */
+  /** Starts to listen on `port`, or on any free port if that one is taken. Throws as `listen` does. */
   static async start(options: PageServerOptions): Promise<PageServer> {
     const server = new PageServer(options);
     const onProblem = (error: Error): void => options.onProblem(`the server: ${error.message}`);
@@ -130,7 +119,7 @@ export class PageServer {
     return `http://${HOST}:${this.port}/#code=${this.#codes.make(onUsed)}`;
   }
 
-  /** Ends what is under way, and closes the workspaces. */
+  /** Stops the server: answers under way have a second to end, then the connections are cut and the workspaces closed. */
   async stop(): Promise<void> {
     const closed = new Promise<void>((done) => this.#server.close(() => done()));
     this.#stopped.abort(new Error("the server ends"));

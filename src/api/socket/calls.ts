@@ -125,19 +125,25 @@ function requireBeside({ path, path_b64 }: WorkspaceRef, fork: string): void {
 async function requireMayRead(peer: Peer, client: Client, target: string, { path, options }: Body): Promise<string> {
   const { save_point_id: id } = await client.resolve(target);
   const { archive, paths = [path as PathInput] } = (options ?? {}) as ReadOptions;
+  const listed = new Map<string, Promise<readonly ListedEntry[]>>();
+  const list = (folder: string): Promise<readonly ListedEntry[]> => {
+    const entries = listed.get(folder) ?? client.show(id, Buffer.from(folder, "latin1")).then((shown) => shown.entries);
+    listed.set(folder, entries);
+    return entries;
+  };
   for (const each of paths) {
-    const found = await requireMayReach(peer, client, { id, path: each, isWhole: archive !== undefined });
+    const found = await requireMayReach(peer, list, { path: each, isWhole: archive !== undefined });
     if (archive === undefined || !found) continue;
     for await (const entry of client.walk(id, each)) requireBits(peer, entry, entry.kind === "directory");
   }
   return id;
 }
 
-/** Checks the folders on the way to an entry, and the entry. Returns false if nothing is at the path: the call says so. */
+/** Checks the folders on the way to an entry, and the entry. `list`: the entries of a folder, named in latin1. Returns false if nothing is at the path: the call says so. */
 async function requireMayReach(
   peer: Peer,
-  client: Client,
-  { id, path, isWhole }: { id: string; path: PathInput; isWhole: boolean },
+  list: (folder: string) => Promise<readonly ListedEntry[]>,
+  { path, isWhole }: { path: PathInput; isWhole: boolean },
 ): Promise<boolean> {
   const names = Buffer.from(path)
     .toString("latin1")
@@ -145,8 +151,8 @@ async function requireMayReach(
     .filter((each) => each !== "" && each !== ".");
   for (const end of names.keys()) {
     const at = Buffer.from(names.slice(0, end + 1).join("/"), "latin1");
-    const above = await client.show(id, Buffer.from(names.slice(0, end).join("/"), "latin1"));
-    const entry = above.entries.find((each) => at.equals(rawPath(each)));
+    const beside = await list(names.slice(0, end).join("/"));
+    const entry = beside.find((each) => at.equals(rawPath(each)));
     if (entry === undefined) return false;
     requireBits(peer, entry, end < names.length - 1 || (isWhole && entry.kind === "directory"));
   }

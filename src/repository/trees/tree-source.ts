@@ -13,7 +13,7 @@ export interface TreeSource {
    * none; undefined where nothing cheaper than listing both is known. What is equal may be among them.
    */
   differing?(other: TreeSource, own: Uint8Array, theirs: Uint8Array): Iterable<NodePair> | undefined;
-  /** Bytes of a blob of a file's content, without reading the blob; undefined if that is not known. */
+  /** Size in bytes of a content blob, from the index: the blob is not read. Undefined if the index has no size for it. */
   sizeOf?(id: Uint8Array): number | undefined;
   /** The content of a file node in order, in pieces that are valid until the next. */
   content(node: TreeNode): Iterable<Uint8Array>;

@@ -54,7 +54,8 @@ export async function endOfOriginal({ root, found: { paths } }: Workspace): Prom
   try {
     const file = readRecord(paths.original, decodeOriginal);
     const recorded = file === null ? root : Buffer.from(rawPath(file));
-    // Both may have been moved together since. Whoever may write the record does not choose what is removed.
+    // The folder and its original may have been moved together, so the original is also looked for beside the folder. It is removed
+    // only if it has the name of an original and the recorded inode: others may be able to write the record.
     const place = [recorded, joinRaw(parentOf(root), nameOf(recorded))].find((each) => {
       const facts = fs.lstatSync(each, { bigint: true, throwIfNoEntry: false });
       const isOriginal = isOriginalName(nameOf(each).toString("latin1"));

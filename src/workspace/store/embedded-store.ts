@@ -72,7 +72,7 @@ export class EmbeddedStore {
     this.index = index;
   }
 
-  /** Opens the store of a control directory. `known`: its index as it was, which takes in what came since. */
+  /** Opens the store of a control directory. `known`: an index of it that was loaded earlier; only what was added since is read. */
   static async open(
     control: string,
     { signal, known = null }: { signal?: AbortSignal | undefined; known?: BlobIndex | null } = {},

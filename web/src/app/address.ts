@@ -16,6 +16,16 @@ export type Route =
   | { view: "search"; workspace: string; q: string };
 export type View = Route["view"];
 
+/** The path of an entry that an answer lists. */
+export function refOf({ path, path_b64 }: PathRef): PathRef {
+  return path_b64 === undefined ? { path } : { path, path_b64 };
+}
+
+/** The last name of a path. */
+export function nameOf(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1) || path;
+}
+
 const RAW = "b64:";
 const SLASH = 0x2f;
 export function toText({ path, path_b64 }: PathRef): string {

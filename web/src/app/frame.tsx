@@ -6,13 +6,13 @@ import { Name } from "../parts/name.tsx";
 import { isConnected } from "./events.ts";
 import { useActions } from "./keys.ts";
 import { OutcomeBar, tellOutcome } from "./outcome.tsx";
-import { href } from "./address.ts";
+import { href, nameOf } from "./address.ts";
 import { go, route } from "./route.ts";
 import { about } from "./session.ts";
 
 /** What lies around every view: where one is, the ways to go on, the state of the connection. */
 
-export type SheetName = "palette" | "help";
+type SheetName = "palette" | "help";
 /** The dialog over the view, if one is open. */
 export const sheet = signal<SheetName | null>(null);
 
@@ -20,11 +20,6 @@ const SHEETS: Record<SheetName, () => Promise<{ Sheet: FunctionComponent<{ close
   palette: () => import("./palette.tsx"),
   help: () => import("./help.tsx"),
 };
-
-/** The last name of a folder's path. */
-export function nameOf(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1) || path;
-}
 
 export function Frame({ children }: { children: ComponentChildren }): JSX.Element {
   const at = route.value;

@@ -2,10 +2,7 @@ import type { JSX } from "preact";
 
 /** Drawn on a grid of 16, in the colour of the text beside them. */
 const PATHS = {
-  back: "M10 3 5 8l5 5",
   close: "m4 4 8 8m0-8-8 8",
-  down: "m4 6 4 4 4-4",
-  right: "m6 4 4 4-4 4",
   download: "M8 2v8m-3.5-3L8 10.500 11.500 7M3 13.500h10",
   file: "M4 2h5l3 3v9H4zM9 2v3h3",
   folder: "M2 4h4l1.500 1.500H14V13H2z",

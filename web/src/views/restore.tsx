@@ -148,7 +148,7 @@ function optionsOf({ point, paths }: RestoreRoute): { target: string; paths?: (s
 }
 
 /** The bar after a restore. */
-export function outcomeOf(workspace: string, { changes, left_out, undo_id }: RestoreResult, folder: string | null) {
+function outcomeOf(workspace: string, { changes, left_out, undo_id }: RestoreResult, folder: string | null) {
   const parts =
     changes === null
       ? ["the whole folder was exchanged"]

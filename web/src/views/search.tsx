@@ -1,4 +1,4 @@
-import { type Signal, useSignal } from "@preact/signals";
+import { useSignal } from "@preact/signals";
 import type { VerbCalls } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
@@ -6,11 +6,12 @@ import "../styles/search.css";
 import { call } from "../app/calls.ts";
 import { useActions } from "../app/keys.ts";
 import { useResource } from "../app/resource.ts";
-import { href, type PathRef, type Route } from "../app/address.ts";
+import { href, refOf, type Route } from "../app/address.ts";
 import { go } from "../app/route.ts";
 import { Icon } from "../parts/icon.tsx";
 import { PathName } from "../parts/name.tsx";
 import { Late, Problem } from "../parts/problem.tsx";
+import { SearchField, useTyped } from "../parts/search-field.tsx";
 import { plural } from "../parts/values.tsx";
 import { VirtualList } from "../parts/virtual-list.tsx";
 
@@ -25,7 +26,10 @@ const ROW = 44;
 /** Names in all save points of the workspace, also of what is gone. */
 export function View({ route }: { route: SearchRoute }): JSX.Element {
   const { workspace, q } = route;
-  const typed = useTyped(route);
+  const { typed } = useTyped(q, {
+    afterMs: TYPING_MS,
+    write: (text) => go({ ...route, q: text }, { replace: true }),
+  });
   const input = useRef<HTMLInputElement>(null);
   const active = useSignal(0);
   useEffect(() => input.current!.focus(), []);
@@ -53,22 +57,17 @@ export function View({ route }: { route: SearchRoute }): JSX.Element {
     <section class="search" aria-label="Search">
       <h1 class="spoken">Search in all save points</h1>
       <div class="view-bar">
-        <label class="filter">
-          <Icon name="search" />
-          <input
-            ref={input}
-            type="search"
-            aria-label="Names in all save points"
-            placeholder="Part of a name, or *.ts: in all save points"
-            value={typed.value}
-            onInput={(event) => (typed.value = event.currentTarget.value)}
-            onKeyDown={(event) => {
-              if (event.key !== "Enter" && event.key !== "Escape") return;
-              event.currentTarget.blur();
-              if (event.key === "Enter" && typed.value === q) open(rows[active.value]);
-            }}
-          />
-        </label>
+        <SearchField
+          field={input}
+          label="Names in all save points"
+          placeholder="Part of a name, or *.ts: in all save points"
+          typed={typed}
+          onKeyDown={(event) => {
+            if (event.key !== "Enter" && event.key !== "Escape") return;
+            event.currentTarget.blur();
+            if (event.key === "Enter" && typed.value === q) open(rows[active.value]);
+          }}
+        />
         {found !== null && (
           <span class="faint">
             {plural(rows.length, "name")}
@@ -98,29 +97,6 @@ export function View({ route }: { route: SearchRoute }): JSX.Element {
       )}
     </section>
   );
-}
-
-/** The text of the field, which the address has once nothing was typed for a moment. */
-function useTyped(route: SearchRoute): Signal<string> {
-  const { q } = route;
-  const typed = useSignal(q);
-  const written = useRef(q);
-  useEffect(() => {
-    const late = setTimeout(() => {
-      written.current = typed.value;
-      if (typed.value !== q) go({ ...route, q: typed.value }, { replace: true });
-    }, TYPING_MS);
-    return () => clearTimeout(late);
-  }, [typed.value]);
-  // An address that somebody followed, and not the one that this field wrote.
-  useEffect(() => {
-    if (q !== written.current) typed.value = written.current = q;
-  }, [q]);
-  return typed;
-}
-
-function refOf({ path, path_b64 }: Found): PathRef {
-  return path_b64 === undefined ? { path } : { path, path_b64 };
 }
 
 function hrefOf(workspace: string, found: Found): string {

@@ -4,10 +4,9 @@ import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
 import "./files.css";
 import { call, download } from "../../app/calls.ts";
-import { nameOf } from "../../app/frame.tsx";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, partsOf, type PathRef, type Route, toInput, toText } from "../../app/address.ts";
+import { href, nameOf, partsOf, refOf, type Route, toInput, toText } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
@@ -88,10 +87,6 @@ function Path({ route, listed }: { route: FilesRoute; listed: ShowResult | undef
       )}
     </header>
   );
-}
-
-export function refOf({ path, path_b64 }: ListedEntry): PathRef {
-  return path_b64 === undefined ? { path } : { path, path_b64 };
 }
 
 function Folder({ route, listed }: { route: FilesRoute; listed: ShowResult }): JSX.Element {

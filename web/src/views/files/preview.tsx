@@ -1,19 +1,16 @@
 import { useSignal } from "@preact/signals";
 import type { ListedEntry } from "cairnstate/client";
 import type { JSX } from "preact";
-import { useEffect } from "preact/hooks";
 import { download } from "../../app/calls.ts";
-import { nameOf } from "../../app/frame.tsx";
 import { useResource } from "../../app/resource.ts";
-import { href, toInput, toText } from "../../app/address.ts";
+import { href, nameOf, refOf, toInput, toText } from "../../app/address.ts";
 import { client } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible } from "../../parts/name.tsx";
+import { isPicture, useContentAddress } from "../../app/picture.ts";
 import { Late, Problem } from "../../parts/problem.tsx";
 import { size, When, wholeTime } from "../../parts/values.tsx";
-import { refOf } from "./files.tsx";
 
-const IMAGE = /\.(?:png|jpe?g|gif|webp|avif|bmp)$/i;
 /** Bytes of a text that are shown. */
 const SHOWN = 256 << 10;
 
@@ -61,7 +58,7 @@ export function Preview({ workspace, point, entry, close }: PreviewProps): JSX.E
         )}
       </p>
       {entry.kind === "file" &&
-        (IMAGE.test(name) ? (
+        (isPicture(name) ? (
           <Picture workspace={workspace} point={point} entry={entry} />
         ) : (
           <Text workspace={workspace} point={point} entry={entry} />
@@ -73,14 +70,11 @@ export function Preview({ workspace, point, entry, close }: PreviewProps): JSX.E
 type Shown = Omit<PreviewProps, "close">;
 
 function Picture({ workspace, point, entry }: Shown): JSX.Element {
-  const source = useSignal<string | null>(null);
   const problem = useSignal("");
-  useEffect(() => {
-    void client()
-      .ticket({ workspace, target: point, path: toInput(refOf(entry)), as: "file", name: nameOf(entry.path) })
-      .then(({ url }) => (source.value = url))
-      .catch((error: unknown) => (problem.value = (error as Error).message));
-  }, []);
+  const source = useContentAddress(
+    { workspace, point, at: refOf(entry) },
+    { isWanted: true, onProblem: (message) => (problem.value = message) },
+  );
   return (
     <div class="preview-picture">
       {source.value !== null && problem.value === "" && (

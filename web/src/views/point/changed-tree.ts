@@ -1,5 +1,5 @@
 import type { DiffEntry } from "cairnstate/client";
-import { type PathRef, toText } from "../../app/address.ts";
+import { refOf, toText } from "../../app/address.ts";
 
 /** Changed entries as a tree of folders with counts, flattened to the rows that are open. */
 
@@ -9,9 +9,9 @@ export interface Sums {
   removed: number;
 }
 
-export interface ChangedFolder extends Sums {
+interface ChangedFolder extends Sums {
   kind: "folder";
-  /** Its name, with those of the folders above that have nothing else. */
+  /** Its name. Folders above that have nothing but this one have no row: their names stand before its own, as in `src/api`. */
   name: string;
   path: string;
   depth: number;
@@ -20,7 +20,7 @@ export interface ChangedFolder extends Sums {
   own: DiffEntry | undefined;
 }
 
-export interface ChangedEntry {
+interface ChangedEntry {
   kind: "entry";
   name: string;
   depth: number;
@@ -48,10 +48,6 @@ const SUM = {
   removed: "removed",
   not_kept: "removed",
 } as const;
-
-export function refOf({ path, path_b64 }: Pick<DiffEntry, "path" | "path_b64">): PathRef {
-  return path_b64 === undefined ? { path } : { path, path_b64 };
-}
 
 /** What names an entry among others, also one whose name is not UTF-8. */
 export function keyOf(entry: DiffEntry): string {

@@ -1,21 +1,18 @@
 import { signal, useSignal } from "@preact/signals";
 import type { DiffEntry, DiffTextResult } from "cairnstate/client";
 import type { JSX } from "preact";
-import { useEffect } from "preact/hooks";
 import { call, download } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, type PathRef, toInput, toText } from "../../app/address.ts";
-import { client } from "../../app/session.ts";
+import { href, nameOf, refOf, toInput, toText } from "../../app/address.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { PathName } from "../../parts/name.tsx";
+import { isPicture, useContentAddress } from "../../app/picture.ts";
 import { Late, Problem } from "../../parts/problem.tsx";
 import { size } from "../../parts/values.tsx";
 import { DatabaseDiff } from "./database-diff.tsx";
-import { refOf } from "./changed-tree.ts";
 import { TextDiff } from "./text-diff.tsx";
 
-const IMAGE = /\.(?:png|jpe?g|gif|webp|avif|bmp)$/i;
 const DATABASE = /\.(?:db|sqlite|sqlite3|db3)$/i;
 /** Larger files are compared only when somebody asks. */
 const ON_DEMAND = 4 << 20;
@@ -56,7 +53,9 @@ export function FileDiff(props: FileDiffProps): JSX.Element {
           <button
             type="button"
             class="quiet"
-            onClick={() => void download({ workspace, target: to, path: toInput(at), as: "file", name: nameOf(at) })}
+            onClick={() =>
+              void download({ workspace, target: to, path: toInput(at), as: "file", name: nameOf(at.path) })
+            }
           >
             <Icon name="download" /> Download
           </button>
@@ -66,10 +65,6 @@ export function FileDiff(props: FileDiffProps): JSX.Element {
       <Content key={`${from} ${to} ${toText(at)}`} {...props} />
     </section>
   );
-}
-
-function nameOf({ path }: PathRef): string {
-  return path.slice(path.lastIndexOf("/") + 1);
 }
 
 function Facts({ entry }: { entry: DiffEntry }): JSX.Element {
@@ -110,7 +105,7 @@ function Content(props: FileDiffProps): JSX.Element {
         </button>
       </p>
     );
-  if (IMAGE.test(entry.path)) return <ImageDiff {...props} />;
+  if (isPicture(entry.path)) return <ImageDiff {...props} />;
   if (DATABASE.test(entry.path) && entry.change === "modified") return <Database {...props} />;
   return <Text {...props} />;
 }
@@ -236,22 +231,17 @@ function Image({
   label: string;
   isThere: boolean;
 }): JSX.Element {
-  const at = refOf(entry);
-  const source = useSignal<string | null>(null);
   const facts = useSignal("");
-  useEffect(() => {
-    if (!isThere) return;
-    void client()
-      .ticket({ workspace, target: point, path: toInput(at), as: "file", name: nameOf(at) })
-      .then(({ url }) => (source.value = url))
-      .catch(() => (facts.value = "cannot be read"));
-  }, [point, toText(at)]);
+  const source = useContentAddress(
+    { workspace, point, at: refOf(entry) },
+    { isWanted: isThere, onProblem: () => (facts.value = "cannot be read") },
+  );
   return (
     <figure>
       {source.value !== null && (
         <img
           src={source.value}
-          alt={`${label}: ${at.path}`}
+          alt={`${label}: ${entry.path}`}
           onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) =>
             (facts.value = `${naturalWidth} × ${naturalHeight}`)
           }

@@ -1,22 +1,14 @@
 import { useSignal } from "@preact/signals";
-import type { SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
 import { call } from "../../app/calls.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
 import { href } from "../../app/address.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Name } from "../../parts/name.tsx";
+import type { PointDialogProps } from "./tag-dialog.tsx";
 
 /** Asks where to, and makes a fork of a point there. */
-export function ForkDialog({
-  workspace,
-  point,
-  close,
-}: {
-  workspace: string;
-  point: SavePoint;
-  close(): void;
-}): JSX.Element {
+export function ForkDialog({ workspace, point, close }: PointDialogProps): JSX.Element {
   const folder = useSignal(`${workspace}-${point.save_point_id.slice(0, 6)}`);
   const fork = async (event: Event): Promise<void> => {
     event.preventDefault();

@@ -6,7 +6,7 @@ import "./point.css";
 import { call } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, type PathRef, type Route, toText } from "../../app/address.ts";
+import { href, type PathRef, refOf, type Route, toText } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
@@ -14,7 +14,7 @@ import { Name, visible } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { Counts, plural, size } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
-import { type ChangedRow, ChangedTree, keyOf, refOf, sumsOf } from "./changed-tree.ts";
+import { type ChangedRow, ChangedTree, keyOf, sumsOf } from "./changed-tree.ts";
 import { FileDiff } from "./file-diff.tsx";
 import { PointHead } from "./point-head.tsx";
 
@@ -186,7 +186,7 @@ function pathsOf(entries: readonly DiffEntry[]): PathRef[] {
   return entries.flatMap((entry) => {
     if (entry.kind === "directory" && entry.change === "modified") return [];
     const { from_path: path, from_path_b64: path_b64 } = entry;
-    return path === undefined ? [refOf(entry)] : [refOf(entry), path_b64 === undefined ? { path } : { path, path_b64 }];
+    return path === undefined ? [refOf(entry)] : [refOf(entry), refOf({ path, path_b64 })];
   });
 }
 

@@ -5,16 +5,14 @@ import { call } from "../../app/calls.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
 import { Dialog } from "../../parts/dialog.tsx";
 
-/** Changes the tags of a point. */
-export function TagDialog({
-  workspace,
-  point,
-  close,
-}: {
+export interface PointDialogProps {
   workspace: string;
   point: SavePoint;
   close(): void;
-}): JSX.Element {
+}
+
+/** Changes the tags of a point. */
+export function TagDialog({ workspace, point, close }: PointDialogProps): JSX.Element {
   const text = useSignal(point.tags.join(", "));
   const save = async (event: Event): Promise<void> => {
     event.preventDefault();

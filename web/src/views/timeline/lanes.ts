@@ -11,7 +11,7 @@ export interface Lane {
 }
 
 /** More lanes than this are not drawn: they would push the messages away. */
-export const MOST_LANES = 6;
+const MOST_LANES = 6;
 
 export async function lanesOf(workspace: string, signal: AbortSignal): Promise<Lane[]> {
   const all = await call("listWorkspaces", {}, { signal });

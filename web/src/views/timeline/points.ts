@@ -68,7 +68,7 @@ export class TimelinePoints {
     return this.#filter.text.trim() !== "";
   }
 
-  /** Loads the newest points, and how many each day has. What was loaded before stays until then. */
+  /** Loads the newest points and the number of points per day. The rows that are shown stay until the answer comes. */
   async load(): Promise<void> {
     this.isLoading.value = true;
     const generation = ++this.#generation;
@@ -161,7 +161,7 @@ export class TimelinePoints {
     return day.row === index ? day : { at: day.first + index - day.row - 1 };
   }
 
-  /** What a row shows, so that it stays the same element when others come above it. */
+  /** Key of a row: the day or the id of the point, so its element stays when newer rows are added above. */
   keyOf(index: number): string | number {
     const row = this.row(index);
     return "day" in row ? row.day : (this.point(row.at)?.save_point_id ?? index);
@@ -179,7 +179,7 @@ export class TimelinePoints {
     return page === undefined || page === "asked" ? undefined : page[at % PAGE];
   }
 
-  /** The place of a point among those that were loaded; -1: it is none of them. */
+  /** Index of a point, 0 for the newest; -1 if it is not loaded. */
   indexOf(id: string): number {
     for (const [page, points] of this.#pages) {
       const at = points === "asked" ? -1 : points.findIndex((each) => each.save_point_id === id);

@@ -4,15 +4,15 @@ import type { JSX, RefObject } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import "./timeline.css";
 import { onEvent } from "../../app/events.ts";
-import { nameOf } from "../../app/frame.tsx";
 import { useActions } from "../../app/keys.ts";
 import { isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
-import { type Route } from "../../app/address.ts";
+import { nameOf, type Route } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
+import { SearchField, useTyped } from "../../parts/search-field.tsx";
 import { plural, When } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type Lane, lanesOf } from "./lanes.ts";
@@ -30,7 +30,10 @@ type TimelineRoute = Extract<Route, { view: "timeline" | "point" }>;
 export function View({ route }: { route: TimelineRoute }): JSX.Element {
   const { workspace } = route;
   const opened = route.view === "point" ? route.point : null;
-  const { typed, asked } = useFilter(route);
+  const { typed, asked } = useTyped(route.view === "timeline" ? (route.q ?? "") : undefined, {
+    afterMs: TYPING_MS,
+    write: (q) => go({ view: "timeline", workspace, q }, { replace: true }),
+  });
   const withUndo = useSignal(false);
   const active = useSignal(-1);
   const filter = useRef<HTMLInputElement>(null);
@@ -101,27 +104,6 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   );
 }
 
-/** The filter as it is typed, and as it is asked for and stands in the address. */
-function useFilter(route: TimelineRoute): { typed: Signal<string>; asked: Signal<string> } {
-  const { workspace } = route;
-  const typed = useSignal(route.view === "timeline" ? (route.q ?? "") : "");
-  const asked = useSignal(typed.value);
-  useEffect(() => {
-    const late = setTimeout(() => {
-      asked.value = typed.value;
-      if (route.view === "timeline" && typed.value !== (route.q ?? ""))
-        go({ view: "timeline", workspace, q: typed.value }, { replace: true });
-    }, TYPING_MS);
-    return () => clearTimeout(late);
-  }, [typed.value]);
-
-  // An address that somebody followed, and not the one that this filter wrote.
-  useEffect(() => {
-    if (route.view === "timeline" && (route.q ?? "") !== asked.value) typed.value = asked.value = route.q ?? "";
-  }, [route]);
-  return { typed, asked };
-}
-
 /** The points that a filter lets through, read again when something changes them. */
 function usePoints(workspace: string, { all, text }: Filter): TimelinePoints {
   const points = useMemo(() => new TimelinePoints(workspace, { all, text }), [workspace, all, text]);
@@ -169,18 +151,13 @@ function Bar({
 }): JSX.Element {
   return (
     <div class="view-bar">
-      <label class="filter">
-        <Icon name="search" />
-        <input
-          ref={filter}
-          type="search"
-          aria-label="Filter"
-          placeholder="Filter: text, tag:release, path:src/a.ts, since:yesterday"
-          value={typed.value}
-          onInput={(event) => (typed.value = event.currentTarget.value)}
-          onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
-        />
-      </label>
+      <SearchField
+        field={filter}
+        label="Filter"
+        placeholder="Filter: text, tag:release, path:src/a.ts, since:yesterday"
+        typed={typed}
+        onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
+      />
       <label class="check">
         <input
           type="checkbox"
