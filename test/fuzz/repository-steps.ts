@@ -55,8 +55,12 @@ function prune(world: RepositoryWorld, { chance, note }: StepPlace): void {
   }
   const unused = chance.pick(["0", "0", "5", "50"]);
   note(`cairn, ${unused} %`);
-  cairnOk(["backup", "prune", ...place.options, "--max-unused", unused]);
-  if (unused !== "0") return;
+  const { data } = cairnOk([
+    ...["backup", "prune", ...place.options, "--max-unused", unused],
+    ...world.main.emptyAllowed(),
+  ]);
+  // A prune keeps for a day what snapshots need that restic or a killed command removed.
+  if (unused !== "0" || (data["missing_snapshots"] as unknown[]).length > 0) return;
   const state = reader.state();
   const needed = state.needed(snapshots.map(({ id }) => reader.snapshot(id).tree));
   assert.deepEqual(
@@ -145,7 +149,7 @@ function kill(world: RepositoryWorld, at: StepPlace): void {
   const words: Record<Killed, string[]> = {
     create: [folder],
     forget: ["--prune", ...gone.map(({ id }) => id)],
-    prune: ["--max-unused", "0"],
+    prune: ["--max-unused", "0", ...(verb === "prune" ? main.emptyAllowed() : [])],
     copy: ["--to-repo", other.place.location, "--to-password-file", other.place.passwordFile],
   };
   if (verb === "forget" && gone.length === 0) return;
@@ -167,7 +171,7 @@ function kill(world: RepositoryWorld, at: StepPlace): void {
 function afterKill({ main, other }: RepositoryWorld, { chance, note }: StepPlace): void {
   const next = chance.pick([["list"], ["prune"], ["stats"], ["verify", "--quick"], ["repair", "index", "--plan"]]);
   note(next.join(" "));
-  cairnOk(["backup", ...next, ...main.place.options]);
+  cairnOk(["backup", ...next, ...(next[0] === "prune" ? main.emptyAllowed() : []), ...main.place.options]);
   for (const { place } of [main, other]) restic(place, "unlock");
 }
 

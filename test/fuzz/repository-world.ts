@@ -62,6 +62,13 @@ export class FuzzedRepository {
     assert.deepEqual(filesOf(this.place, "locks"), [], "locks");
   }
 
+  /** What a prune needs if damage or a killed backup left no snapshot; without it the prune must refuse. */
+  emptyAllowed(): string[] {
+    if (this.reader.snapshotIds().length > 0 || filesOf(this.place, "data").length === 0) return [];
+    assert.equal(cairn(["backup", "prune", ...this.place.options]).status, 7, "a prune removed every pack unasked");
+    return ["--allow", "empty"];
+  }
+
   /** Both programs read everything and find it well. */
   assertWell(): void {
     const { problems } = cairnOk(["backup", "verify", ...this.place.options]).data as {
