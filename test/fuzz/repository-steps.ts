@@ -55,10 +55,8 @@ function prune(world: RepositoryWorld, { chance, note }: StepPlace): void {
   }
   const unused = chance.pick(["0", "0", "5", "50"]);
   note(`cairn, ${unused} %`);
-  const { data } = cairnOk([
-    ...["backup", "prune", ...place.options, "--max-unused", unused],
-    ...world.main.emptyAllowed(),
-  ]);
+  const asked = ["backup", "prune", ...place.options, "--max-unused", unused, ...world.main.emptyAllowed()];
+  const { data } = cairnOk(asked);
   // A prune keeps for a day what snapshots need that restic or a killed command removed.
   if (unused !== "0" || (data["missing_snapshots"] as unknown[]).length > 0) return;
   const state = reader.state();

@@ -93,6 +93,8 @@ export interface WorkspacePaths {
   readonly backups: string;
   /** The repository that it is backed up into, where one was kept. */
   readonly repository: string;
+  /** Log of the calls of agents' hooks, a line of JSON each; `.1` beside it is its older part. */
+  readonly agentEvents: string;
   /** Numbers and ids of all points; made again when missing. */
   readonly catalog: string;
   /** Facts about the engines for its folder. */
@@ -117,6 +119,7 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     original: join(root, "original.json"),
     backups: join(root, "backups.json"),
     repository: join(root, "repository.json"),
+    agentEvents: join(root, "agent-events.jsonl"),
     catalog: join(control.cache, `points-${directory}`),
     engines: join(control.cache, `engines-${directory}.json`),
     wanted: join(control.cache, `wanted-${directory}`),

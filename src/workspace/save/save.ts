@@ -19,6 +19,7 @@ import type { Workspace } from "../open/workspace.ts";
 import type { Degradation } from "../../contract/words.ts";
 import { guardSpace, warnOfPlace, withinQuota } from "./space.ts";
 import { isUnchanged } from "../open/describe.ts";
+import { noteAgentEvent } from "../points/agent-events.ts";
 import { neverPart } from "../place/registry.ts";
 import { noteFolder } from "../place/find-workspace.ts";
 import { requireMounted } from "../place/mounted.ts";
@@ -53,7 +54,10 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   if (input.id !== undefined) workspace.requireChosenId(input.id);
   workspace.requireTags(input);
   if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
-  return kinds === null ? await savePresent(workspace, input) : await saveWithout(workspace, input, kinds);
+  const saved = kinds === null ? await savePresent(workspace, input) : await saveWithout(workspace, input, kinds);
+  const { save_point_id } = saved.point.descriptor;
+  noteAgentEvent(workspace.found.paths.agentEvents, input.cause, { save_point_id, made: saved.made });
+  return saved;
 }
 
 /**

@@ -19,6 +19,10 @@ interface Told {
   session?: string;
   turn?: string;
   tool?: string;
+  /** First line of the person's prompt. */
+  prompt?: string;
+  /** First line of a shell command. */
+  command?: string;
   cwd: string;
 }
 
@@ -80,13 +84,26 @@ function toldBy(text: string): Told {
     first("prompt_id", "turn_id", "turn"),
     first("tool_name", "tool"),
   ];
+  const input = facts["tool_input"] as { command?: unknown } | null | undefined;
+  const [prompt, command] = [facts["prompt"], input?.command ?? facts["command"]].map(firstLine);
   return {
     event: first("hook_event_name", "event") ?? "",
     cwd: typeof facts["cwd"] === "string" ? facts["cwd"] : "",
     ...(session === undefined ? {} : { session }),
     ...(turn === undefined ? {} : { turn }),
     ...(tool === undefined ? {} : { tool }),
+    ...(prompt === undefined ? {} : { prompt }),
+    ...(command === undefined ? {} : { command }),
   };
+}
+
+const MOST_CHARACTERS = 200;
+
+function firstLine(text: unknown): string | undefined {
+  const parts = Array.isArray(text) ? text.join(" ") : text;
+  if (typeof parts !== "string") return undefined;
+  const line = parts.split("\n").find((each) => each.trim() !== "");
+  return line?.trim().slice(0, MOST_CHARACTERS);
 }
 
 /** Saves the workspace in which the tool works; null where it works in none, or nothing had changed. */
