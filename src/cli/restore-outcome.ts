@@ -10,12 +10,22 @@ export const PLAN = { flags: "--plan", text: "print what would be done, and do n
 export function restoreOutcome(
   context: Context,
   client: Client,
-  { method, ...done }: { result: RestoreResult; to?: string; method?: RestoreOptions["method"] },
+  {
+    method,
+    reverted,
+    ...done
+  }: { result: RestoreResult; to?: string; method?: RestoreOptions["method"]; reverted?: "undo" | "redo" },
 ): Outcome {
   const { result } = done;
   // Where only who asked could know that nobody has the folder open, a plain undo goes by what this user may read.
   if (context.signal.aborted) context.note("the restore finished before it could be stopped", true);
-  const undo = context.commandLine(method === "exchange" ? ["undo", "--method", method] : ["undo"]);
+  const back = reverted === "undo" ? "redo" : "undo";
+  const undo = context.commandLine(method === "exchange" ? [back, "--method", method] : [back]);
+  if (reverted !== undefined && result.left_out.some(({ reason }) => reason === "changed_since")) {
+    const over = context.commandLine([reverted, "--over"]);
+    const first = result.undo_id === null ? "" : `${context.commandLine([back])}, then `;
+    context.note(`to revert entries that were changed since, too: ${first}${over}`);
+  }
   return {
     data: result,
     exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,

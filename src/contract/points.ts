@@ -153,7 +153,12 @@ export type MethodOption = Of<typeof MethodOption>;
 export const throughSqlite = ({ options }: Readonly<Record<string, unknown>>): boolean =>
   (options as MethodOption | undefined)?.throughSqlite === true;
 const why = { cause: opt(about(Cause, "cause to record in the undo point")) };
-export const UndoOptions = object({ ...WorkspaceCallOptions.entries, ...method, ...why });
+export const UndoOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ...method,
+  over: opt(flag("also revert entries that were changed since; without this they stay and are listed")),
+  ...why,
+});
 export type UndoOptions = Of<typeof UndoOptions>;
 
 export const RestoreOptions = object({
@@ -200,6 +205,23 @@ export const RestoreResult = object({
   duration_ms: duration(),
 });
 export type RestoreResult = Of<typeof RestoreResult>;
+
+export const Operation = object({
+  kind: oneOf(["restore", "rewind", "adopt", "undo", "redo"]),
+  at: text("RFC 3339"),
+  undo_id: orNull(pointId("the point of the state before; null if the operation changed nothing")),
+  restored_to: pointId(),
+  paths: orNull(rows(NamedPath, "the paths that were restored; null for the whole folder")),
+  is_undone: flag("true: `redo` can bring the operation back"),
+});
+export type Operation = Of<typeof Operation>;
+
+export const OperationList = object({
+  operations: rows(Operation, "newest first, at most 200"),
+  undo: orNull(text("`at` of the operation that `undo` reverts next")),
+  redo: orNull(text("`at` of the operation that `redo` brings back next")),
+});
+export type OperationList = Of<typeof OperationList>;
 
 export const PlanEntry = object({
   ...NamedPath.entries,

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { neverRead, type Workspace } from "../workspace/open/workspace.ts";
-import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "../contract/index.ts";
+import type { PlanEntry, RestoreOptions, RestorePlan, UndoOptions, WorkspaceCallOptions } from "../contract/index.ts";
 import { lackingIn, type LeftOutEntry, noteDamaged, publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
@@ -14,9 +14,9 @@ import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "./status.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
-import { unknownIn } from "../workspace/restore/prepare.ts";
-import { advice, CairnError, line, see } from "../errors.ts";
-import type { LastRestore } from "../formats/records/control.ts";
+import { type Reverted, revertedStates, unknownIn } from "../workspace/restore/prepare.ts";
+import { CairnError, see } from "../errors.ts";
+import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 
 /** Plans what a restore would do now. */
@@ -32,15 +32,31 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
 }
 
 /** Plans what an undo would do now. */
-export async function planUndo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestorePlan> {
-  await recoverIfIdle(workspace, options);
-  const last = restoreToUndo(workspace);
-  return planTo(workspace, options, {
-    target: workspace.resolve(last.undo_id),
-    paths: last.paths?.map((path) => rawPath(path)) ?? null,
+export async function planUndo(workspace: Workspace, options: UndoOptions): Promise<RestorePlan> {
+  return planRevert(workspace, "undo", options);
+}
+
+/** Plans what a redo would do now. */
+export async function planRedo(workspace: Workspace, options: UndoOptions): Promise<RestorePlan> {
+  return planRevert(workspace, "redo", options);
+}
+
+async function planRevert(
+  workspace: Workspace,
+  kind: "undo" | "redo",
+  { over = false, ...call }: UndoOptions,
+): Promise<RestorePlan> {
+  await recoverIfIdle(workspace, call);
+  const { operation, target, reverts } = operationToRevert(workspace, kind);
+  const { changed, left } = reverts;
+  for (const point of [changed.before, changed.after, left]) if (!point.sealed) throw neverRead(point);
+  return planTo(workspace, call, {
+    target,
+    paths: operation.paths?.map((path) => rawPath(path)) ?? null,
     keepPresent: false,
     mayLackPaths: true,
     takesBack: true,
+    reverts: { ...reverts, over },
   });
 }
 
@@ -54,9 +70,10 @@ export async function planTo(
     keepPresent: boolean;
     mayLackPaths?: boolean;
     takesBack?: boolean;
+    reverts?: Reverted;
   },
 ): Promise<RestorePlan> {
-  const { target, ...what } = wanted;
+  const { target, reverts, ...what } = wanted;
   if (!target.sealed) throw neverRead(target);
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
   const damaged: LeftOutEntry[] = [];
@@ -68,7 +85,10 @@ export async function planTo(
     const fields = { before: scan.summarise().lossless, after: manifest?.lossless ?? [] };
     const present = presentSource(scan);
     const onDamaged = noteDamaged(damaged, what.paths);
-    const entries = await planOf({ ...what, ...unknown, present, scan, target: source, fields, onDamaged, signal });
+    const folder = { source: present, fields: fields.before };
+    const states = reverts && { reverts: await revertedStates(workspace, reverts, folder) };
+    const read = { ...what, ...unknown, ...states, present, scan, target: source, fields };
+    const entries = await planOf({ ...read, onDamaged, signal });
     return { entries, manifest };
   }, options);
   const { paths } = what;
@@ -106,19 +126,31 @@ function publicEntry({ path, action, before, after, reason }: PlannedEntry): Pla
   };
 }
 
-/** Returns the restore that an undo takes back. Throws `nothing_to_undo` also if the last restore changed nothing. */
-export function restoreToUndo(workspace: Workspace): LastRestore {
-  const last = workspace.state().last_restore;
-  if (last === null) throw nothingToUndo(workspace);
-  const { undo_id: undo, restored_to: before, then_unchanged: later } = last;
-  if (later === undefined) return last;
-  throw new CairnError(
-    "nothing_to_undo",
-    `the last restore, to ${later.restored_to.slice(0, 8)}, changed nothing, so there is nothing to undo`,
-    {
-      hint: advice`to undo the earlier restore (to ${before.slice(0, 8)}): ${line(`restore ${undo.slice(0, 8)}`, "restore", { target: undo.slice(0, 8) })}`,
-    },
+/** Returns the operation that an undo or redo reverts, with its points. Throws `nothing_to_undo`. */
+export function operationToRevert(
+  workspace: Workspace,
+  kind: "undo" | "redo",
+): { operation: Revertible; target: Point; reverts: Omit<Reverted, "over"> } {
+  const { done, undone } = operationLog(workspace.state().operations);
+  const operation = (kind === "undo" ? done : undone).at(-1);
+  if (operation === undefined) throw kind === "undo" ? nothingToUndo(workspace) : nothingToRedo();
+  const { changed, keepPresent } = operation;
+  const [target, left, before, after] = [operation.before, operation.after, changed.before, changed.after].map((id) =>
+    workspace.byId(id),
   );
+  if (!target || !left || !before || !after)
+    throw new CairnError(
+      "nothing_to_undo",
+      `a cleanup removed a save point of the last ${operation.kind}, of ${operation.at}, so it cannot be reverted`,
+      { hint: see("history") },
+    );
+  return { operation, target, reverts: { changed: { before, after }, left, keepPresent } };
+}
+
+function nothingToRedo(): CairnError {
+  return new CairnError("nothing_to_undo", "nothing was undone since the last change, so there is nothing to redo", {
+    hint: see("operations"),
+  });
 }
 
 /**

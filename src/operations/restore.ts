@@ -1,16 +1,16 @@
 import { advice, call, type Hint, reworded, toCairnError } from "../errors.ts";
-import { rawPath } from "../formats/records/record.ts";
+import { rawPath, recordPath } from "../formats/records/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
-import { normalizeTyped } from "../fs/paths/safe-path.ts";
+import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { planCleanup } from "../workspace/keep/cleanup-plan.ts";
 import { needsRecovery, recoverWorkspace } from "../workspace/open/recovery.ts";
 import { restoreLocked } from "../workspace/restore/restore-folder.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
 import { writeState } from "../workspace/place/control-directory.ts";
-import type { Point } from "../workspace/points/point-files.ts";
+import { operationLog, type Revertible, withOperation } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
-import type { CallOptions, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
-import { planTo, restoreToUndo } from "./restore-plan.ts";
+import type { CallOptions, OperationList, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
+import { operationToRevert, planTo } from "./restore-plan.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
@@ -24,7 +24,7 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   }));
 }
 
-type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind">;
+type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind" | "reverts">;
 
 /**
  * Locks, finishes what an unclean end left, and goes to what is then wanted (null: nothing); where there is no room for that, it says
@@ -32,20 +32,18 @@ type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "ke
  */
 async function goingBack(
   workspace: Workspace,
-  options: Omit<RestoreOptions, "target" | "paths" | "keepPresent"> | RestoreOptions,
+  options: Omit<RestoreOptions, "target" | "paths" | "keepPresent">,
   purpose: "restore" | "undo",
   wanted: () => Wanted | null,
 ): Promise<RestoreResult> {
   const started = performance.now();
-  const isAsked = "target" in options;
   const go = async (): Promise<RestoreResult> => {
     using _lock = await workspace.lock(purpose, options);
     await recoverWorkspace(workspace, options);
     const chosen = wanted();
     if (chosen === null) return nowhere(started);
     const restored = await restoreLocked(workspace, started, { ...options, ...chosen });
-    const isRight = restored.undo_id === null && restored.left_out.length === 0;
-    if (isAsked && isRight) noteUnchanged(workspace, chosen.target);
+    if (restored.undo_id === null && restored.left_out.length === 0) noteUnchanged(workspace, chosen);
     return restored;
   };
   try {
@@ -61,14 +59,13 @@ async function goingBack(
   }
 }
 
-/** So that an undo does not take back a restore before one that changed nothing. */
-function noteUnchanged(workspace: Workspace, { descriptor: { save_point_id: id } }: Point): void {
-  const state = workspace.state();
-  const { last_restore: last } = state;
-  if (last === null) return;
-  const then_unchanged = { restored_to: id, at: new Date().toISOString() };
+/** Records an operation that changed nothing, so that `undo` does not revert an older one in its place. */
+function noteUnchanged(workspace: Workspace, { target, kind, paths }: Wanted): void {
+  const { save_point_id: id } = target.descriptor;
   workspace.requireLock();
-  writeState(workspace.found.paths, { ...state, last_restore: { ...last, then_unchanged } });
+  const operation = { kind, at: new Date().toISOString(), undo_id: id, restored_to: id };
+  const recorded = { ...operation, paths: paths?.map((path) => recordPath(path)) ?? null };
+  writeState(workspace.found.paths, withOperation(workspace.state(), recorded));
 }
 
 /** Nothing was ever saved. */
@@ -103,7 +100,8 @@ const KEPT = 3;
 /** At most what the point holds, where not even a plan has room. */
 async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<string> {
   try {
-    const { entries } = await planTo(workspace, { signal }, { ...wanted, mayLackPaths: true });
+    const { target, paths, keepPresent } = wanted;
+    const { entries } = await planTo(workspace, { signal }, { target, paths, keepPresent, mayLackPaths: true });
     return `about ${formatBytes(entries.reduce((sum, { size = 0 }) => sum + size, 0))}`;
   } catch {
     return `up to ${formatBytes(wanted.target.descriptor.bytes)}`;
@@ -115,17 +113,25 @@ async function bytesOfOld(workspace: Workspace, signal: AbortSignal | undefined)
   return (await planCleanup(workspace, { signal, rules, only: null, keepYoung: false })).plan.bytes;
 }
 
-/** Back to the state before the last restore or undo; twice is redo. */
+/** Reverts the last operation that was not undone. */
 export async function undo(workspace: Workspace, options: UndoOptions): Promise<RestoreResult> {
-  return goingBack(workspace, options, "undo", () => {
-    const last = restoreToUndo(workspace);
-    return {
-      target: workspace.resolve(last.undo_id),
-      paths: last.paths?.map((path) => rawPath(path)) ?? null,
-      keepPresent: false,
-      kind: "undo",
-    };
-  });
+  return goingBack(workspace, options, "undo", () => reverting(workspace, "undo", options));
+}
+
+/** Reverts the last undo. */
+export async function redo(workspace: Workspace, options: UndoOptions): Promise<RestoreResult> {
+  return goingBack(workspace, options, "undo", () => reverting(workspace, "redo", options));
+}
+
+function reverting(workspace: Workspace, kind: "undo" | "redo", { over = false }: UndoOptions): Wanted {
+  const { operation, target, reverts } = operationToRevert(workspace, kind);
+  return {
+    target,
+    paths: operation.paths?.map((path) => rawPath(path)) ?? null,
+    keepPresent: false,
+    kind,
+    reverts: { ...reverts, over },
+  };
 }
 
 /** To head, which is the latest unless detached: what a crash left unsaved is saved first. */
@@ -135,4 +141,23 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
       ? null
       : { target: workspace.resolve("head"), paths: null, keepPresent: false, kind: "restore" },
   );
+}
+
+/** Returns the operations of a workspace, newest first. */
+export function operations(workspace: Workspace): OperationList {
+  const { operations: recorded } = workspace.state();
+  const { done, undone } = operationLog(recorded);
+  const idOf = (next: Revertible | undefined): string | null => next?.at ?? null;
+  return {
+    operations: recorded.toReversed().map(({ kind, at, undo_id, restored_to, paths }) => ({
+      kind,
+      at,
+      undo_id: undo_id === restored_to ? null : undo_id,
+      restored_to,
+      paths: paths?.map((path) => displayPath(rawPath(path))) ?? null,
+      is_undone: undone.some((each) => each.at === at),
+    })),
+    undo: idOf(done.at(-1)),
+    redo: idOf(undone.at(-1)),
+  };
 }

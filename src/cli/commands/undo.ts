@@ -1,3 +1,4 @@
+import type { Client } from "../../contract/index.ts";
 import { UndoOptions } from "../../contract/points.ts";
 import { omit } from "../../contract/schema.ts";
 import type { CommandDefinition } from "../command.ts";
@@ -7,18 +8,28 @@ import { VerbOptions } from "../options.ts";
 
 const OPTIONS = new VerbOptions(omit(UndoOptions, "cause"));
 
-export const command: CommandDefinition = {
-  name: "undo",
-  options: [PLAN, ...OPTIONS.definitions],
-  examples: [
-    { line: "cairn undo", text: "back to the state before the last restore or undo" },
-    { line: "cairn undo && cairn undo", text: "undo twice to redo" },
-  ],
-  async run(context, input) {
-    const options: UndoOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-    const client = await context.open();
-    if (input.flag("plan")) return planOutcome(context, client, await client.planUndo(context.callOptions()));
-    const result = await tellingOfHooks(context, client, async () => client.undo(options));
-    return restoreOutcome(context, client, { result, method: options.method });
-  },
-};
+export const undo = reverting("undo", [
+  { line: "cairn undo", text: "revert the last restore, rewind or adoption; again: the one before it" },
+  { line: "cairn redo", text: "bring back what undo reverted" },
+]);
+
+export const redo = reverting("redo", [
+  { line: "cairn redo", text: "bring back what the last undo reverted; again: the undo before it" },
+  { line: "cairn operations", text: "list what can be undone and redone" },
+]);
+
+function reverting(name: "undo" | "redo", examples: CommandDefinition["examples"]): CommandDefinition {
+  const plans = { undo: "planUndo", redo: "planRedo" } as const;
+  return {
+    name,
+    options: [PLAN, ...OPTIONS.definitions],
+    examples,
+    async run(context, input) {
+      const options: UndoOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+      const client: Client = await context.open();
+      if (input.flag("plan")) return planOutcome(context, client, await client[plans[name]](options));
+      const result = await tellingOfHooks(context, client, async () => client[name](options));
+      return restoreOutcome(context, client, { result, method: options.method, reverted: name });
+    },
+  };
+}

@@ -23,7 +23,21 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "make the folder, or some paths, equal to a save point",
     load: () => import("../commands/restore.ts"),
   },
-  undo: { group: POINTS, summary: "undo the last restore or undo", load: () => import("../commands/undo.ts") },
+  undo: {
+    group: POINTS,
+    summary: "revert the last restore, rewind or adoption",
+    load: async () => ({ command: (await import("../commands/undo.ts")).undo }),
+  },
+  redo: {
+    group: POINTS,
+    summary: "bring back what undo reverted",
+    load: async () => ({ command: (await import("../commands/undo.ts")).redo }),
+  },
+  operations: {
+    group: LOOK,
+    summary: "list what changed the folder, and what can be undone",
+    load: () => import("../commands/looking/operations.ts"),
+  },
   run: { group: POINTS, summary: "save, run a command, save again", load: () => import("../commands/run.ts") },
   fork: {
     group: POINTS,

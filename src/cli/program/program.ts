@@ -227,7 +227,6 @@ const WORDS: Readonly<Record<string, string>> = {
     "points cannot be merged: `cairn diff A B` compares two points, and `cairn restore POINT PATH` restores single files",
   config:
     "settings are options of commands: `cairn cleanup --help` for rules, `cairn backup use --help` for the repository, `cairn daemon --help` for the daemon's configuration file",
-  redo: "undo",
   clone: "fork",
   branch: "fork",
   worktree: "fork",

@@ -32,15 +32,20 @@ export interface WorkspaceFile extends RecordedPath {
   settings: JsonObject;
 }
 
-/** The last restore of a workspace, for `undo`. */
-export interface LastRestore {
+export const OPERATION_KINDS = ["restore", "rewind", "adopt", "undo", "redo"] as const;
+export type OperationKind = (typeof OPERATION_KINDS)[number];
+
+/** An operation that changed a workspace's folder. */
+export interface Operation {
+  kind: OperationKind;
+  at: string;
+  /** Point of the state before the operation; `restored_to` if the operation changed nothing. */
   undo_id: SavePointId;
   restored_to: SavePointId;
   /** Null when the whole workspace was restored. */
   paths: RecordedPath[] | null;
-  at: string;
-  /** A later restore that changed nothing: `undo` takes nothing back then. */
-  then_unchanged?: { restored_to: SavePointId; at: string };
+  /** Entries that the target does not have stayed. */
+  keep_present?: boolean;
 }
 
 /** Record of how something that an earlier unclean end left behind was finished. */
@@ -63,9 +68,12 @@ export interface RecoveredEntry {
 
 export interface WorkspaceState {
   head: SavePointId | null;
-  last_restore: LastRestore | null;
+  /** Oldest first, at most {@link MOST_OPERATIONS}. */
+  operations: Operation[];
   recovered: RecoveredEntry[];
 }
+
+export const MOST_OPERATIONS = 200;
 
 export interface PinFile {
   at: string;
@@ -92,11 +100,13 @@ export interface VerificationFile {
 /** One kind of file: its name, and the check of its fields. */
 interface RecordKind {
   format: string;
+  /** Absent: {@link VERSION}. */
+  version?: number;
   check: (fields: Fields) => void;
 }
 
 function decode<T>(bytes: Uint8Array, kind: RecordKind): T {
-  const { value, fields } = decodeRecord(bytes, kind.format, VERSION);
+  const { value, fields } = decodeRecord(bytes, kind.format, kind.version ?? VERSION);
   kind.check(fields);
   return value as T;
 }
@@ -104,7 +114,7 @@ function decode<T>(bytes: Uint8Array, kind: RecordKind): T {
 function encode(record: object, kind: RecordKind): Uint8Array {
   return encodeChecked(
     record,
-    (value) => encodeRecord(value, kind.format, VERSION),
+    (value) => encodeRecord(value, kind.format, kind.version ?? VERSION),
     (bytes) => decode<object>(bytes, kind),
   );
 }
@@ -146,20 +156,15 @@ const WORKSPACE: RecordKind = {
 
 const STATE: RecordKind = {
   format: "cairn.state",
+  version: 2,
   check(fields) {
     fields.hexOrNull("head", 32);
-    const last = fields.objectOrNull("last_restore");
-    if (last !== null) {
-      last.hex("undo_id", 32);
-      last.hex("restored_to", 32);
-      if (last.has("paths")) last.list("paths", (element, label) => checkPath(new Fields(element, label)));
-      last.time("at");
-      if (last.has("then_unchanged")) {
-        const later = last.object("then_unchanged");
-        later.hex("restored_to", 32);
-        later.time("at");
-      }
-    }
+    fields.list("operations", (element, label) => {
+      const operation = new Fields(element, label);
+      if (!OPERATION_KINDS.some((kind) => operation.isText("kind", kind)))
+        throw operation.wrong("kind", OPERATION_KINDS.join(", "));
+      checkOperation(operation);
+    });
     fields.list("recovered", (element, label) => {
       const entry = new Fields(element, label);
       entry.time("at");
@@ -167,6 +172,13 @@ const STATE: RecordKind = {
     });
   },
 };
+
+function checkOperation(operation: Fields): void {
+  operation.hex("undo_id", 32);
+  operation.hex("restored_to", 32);
+  if (operation.has("paths")) operation.list("paths", (element, label) => checkPath(new Fields(element, label)));
+  operation.time("at");
+}
 
 const PIN: RecordKind = {
   format: "cairn.pin",
@@ -218,8 +230,20 @@ export function encodeState(record: WorkspaceState): Uint8Array {
   return encode(record, STATE);
 }
 
+/** Also of version 1, which had the last restore alone. */
 export function decodeState(bytes: Uint8Array): WorkspaceState {
-  return decode(bytes, STATE);
+  const { value, fields } = decodeRecord(bytes, STATE.format, STATE.version!);
+  if (fields.integer("version", 2, 1) === 1) {
+    const { last_restore: last, ...others } = value;
+    const restore = fields.objectOrNull("last_restore");
+    if (restore !== null) checkOperation(restore);
+    const { then_unchanged: later, ...restored } = (last ?? {}) as { then_unchanged?: Partial<Operation> };
+    const operations: object[] = restore === null ? [] : [{ kind: "restore", ...restored }];
+    if (later !== undefined) operations.push({ kind: "restore", undo_id: later.restored_to, paths: null, ...later });
+    return decodeState(encodeRecord({ ...others, operations }, STATE.format, STATE.version!));
+  }
+  STATE.check(fields);
+  return value as unknown as WorkspaceState;
 }
 
 export function encodePin(record: PinFile): Uint8Array {

@@ -221,7 +221,7 @@ const files = {
     decode: control.decodeState,
     record: {
       head: point("a"),
-      last_restore: { undo_id: point("b"), restored_to: point("c"), paths: [{ path: "p" }], at },
+      operations: [{ kind: "undo", undo_id: point("b"), restored_to: point("c"), paths: [{ path: "p" }], at }],
       recovered: [{ at, detail: "d" }],
     },
   },
@@ -338,9 +338,12 @@ test("a cut or changed descriptor is damage or decodes, never anything else", ()
 });
 
 test("a state without restore and without head is read", () => {
-  const empty = { head: null, last_restore: null, recovered: [] };
+  const empty = { head: null, operations: [], recovered: [] };
   assert.deepEqual(withoutHead(control.decodeState(control.encodeState(empty))), empty);
-  const whole = { ...empty, last_restore: { undo_id: point("b"), restored_to: point("c"), paths: null, at } };
+  const whole = {
+    ...empty,
+    operations: [{ kind: "restore" as const, undo_id: point("b"), restored_to: point("c"), paths: null, at }],
+  };
   assert.deepEqual(withoutHead(control.decodeState(control.encodeState(whole))), whole);
 });
 

@@ -1,5 +1,6 @@
 import type { SavePointId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
+import { OPERATION_KINDS, type OperationKind } from "./control.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
 
 /** Metadata that a directory is set to beside its extended attributes. */
@@ -21,8 +22,9 @@ export type PlaceApart = RecordedPath & DirectoryFacts;
 export interface RestoreFile {
   target: SavePointId;
   undo_id: SavePointId;
-  kind: "restore" | "undo";
+  kind: OperationKind;
   paths: RecordedPath[] | null;
+  keep_present?: boolean;
   /** absolute */
   staging: string;
   /** places that have a staging directory of their own, of the same name */
@@ -34,9 +36,9 @@ export interface RestoreFile {
 const FORMAT = "cairn.restore";
 /**
  * 1 knows no places apart. 3: the steps beside it may begin with a format line; older readers, which know none, are told
- * by this file that they are too old, and do not take those for damage.
+ * by this file that they are too old, and do not take those for damage. 4: kinds besides restore and undo.
  */
-const VERSION = 3;
+const VERSION = 4;
 
 export function encodeRestore(restore: RestoreFile): Uint8Array {
   return encodeChecked(restore, (value) => encodeRecord(value, FORMAT, VERSION), decodeRestore);
@@ -47,8 +49,8 @@ export function decodeRestore(bytes: Uint8Array): RestoreFile {
   const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
   fields.hex("target", 32);
   fields.hex("undo_id", 32);
-  if (!fields.isText("kind", "restore") && !fields.isText("kind", "undo"))
-    throw fields.wrong("kind", "restore or undo");
+  if (!OPERATION_KINDS.some((kind) => fields.isText("kind", kind)))
+    throw fields.wrong("kind", OPERATION_KINDS.join(", "));
   if (fields.has("paths")) fields.list("paths", (element, label) => checkPath(new Fields(element, label)));
   fields.text("staging");
   if (fields.has("apart"))

@@ -8,5 +8,5 @@ export { planRestore, restore, restoreLatest } from "./restore.ts";
 export { run } from "./run.ts";
 export { save } from "./save.ts";
 export { tag } from "./tag.ts";
-export { planUndo, undo } from "./undo.ts";
+export { operations, planRedo, planUndo, redo, undo } from "./undo.ts";
 export { closeView, listViews, view } from "./view.ts";

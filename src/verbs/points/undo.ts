@@ -1,12 +1,13 @@
 import { restored, type Tool } from "../kinds/tool.ts";
-import { RestorePlan, RestoreResult, throughSqlite, UndoOptions } from "../../contract/points.ts";
+import { OperationList, RestorePlan, RestoreResult, throughSqlite, UndoOptions } from "../../contract/points.ts";
 import { object } from "../../contract/schema.ts";
 import { WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 const tool: Tool = {
   title: "Undo the last restore",
-  about: "Brings back the state before the last restore or undo.",
+  about:
+    "Reverts the last restore, rewind or adoption that was not undone. Files that were changed since stay as they are and are listed.",
   takes: {},
   output: RestoreResult,
   changes: true,
@@ -17,7 +18,8 @@ const tool: Tool = {
 };
 
 export const undo = workspaceVerb({
-  about: "Undoes the last restore or undo.",
+  about:
+    "Reverts the last operation that was not undone: a restore, rewind, adoption or redo. Changes only entries that the operation changed; those that were changed since stay and are listed.",
   options: UndoOptions,
   output: RestoreResult,
   errors: ["nothing_to_undo"],
@@ -32,9 +34,35 @@ export const undo = workspaceVerb({
   run: async ({ workspace }, options) => (await import("../../operations/restore.ts")).undo(workspace, options),
 });
 
+export const redo = workspaceVerb({
+  about: "Reverts the last undo. A new restore, rewind or adoption clears what can be redone.",
+  options: UndoOptions,
+  output: RestoreResult,
+  errors: ["nothing_to_undo"],
+  command: "redo",
+  by: "writers",
+  agents: [],
+  opensPaths: throughSqlite,
+  makesPoint: "undo",
+  changesPoints: true,
+  event: (redone) => ({ type: "restore", data: redone }),
+  run: async ({ workspace }, options) => (await import("../../operations/restore.ts")).redo(workspace, options),
+});
+
+export const operations = workspaceVerb({
+  about: "Returns the operations that changed the folder, newest first, and those that `undo` and `redo` revert next.",
+  options: WorkspaceCallOptions,
+  output: OperationList,
+  command: "operations",
+  by: "writers",
+  looks: true,
+  agents: [],
+  run: async ({ workspace }) => (await import("../../operations/restore.ts")).operations(workspace),
+});
+
 export const planUndo = workspaceVerb({
   about: "Plans an undo: returns what it would do now.",
-  options: WorkspaceCallOptions,
+  options: UndoOptions,
   output: RestorePlan,
   errors: ["nothing_to_undo"],
   command: { "undo --plan": object({ plan: RestorePlan }) },
@@ -44,4 +72,18 @@ export const planUndo = workspaceVerb({
   seals: true,
   run: async ({ workspace }, options) =>
     (await import("../../operations/restore-plan.ts")).planUndo(workspace, options),
+});
+
+export const planRedo = workspaceVerb({
+  about: "Plans a redo: returns what it would do now.",
+  options: UndoOptions,
+  output: RestorePlan,
+  errors: ["nothing_to_undo"],
+  command: { "redo --plan": object({ plan: RestorePlan }) },
+  by: "writers",
+  looks: true,
+  agents: [],
+  seals: true,
+  run: async ({ workspace }, options) =>
+    (await import("../../operations/restore-plan.ts")).planRedo(workspace, options),
 });

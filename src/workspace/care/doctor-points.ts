@@ -47,7 +47,7 @@ export function* stateFindings(workspace: Workspace): Iterable<StoreFinding> {
       detail: problem.message,
       problem,
       repair: "head becomes the latest point; `cairn undo` no longer knows which restore to undo",
-      mend: () => atLatest({ head: null, last_restore: null, recovered: [] }),
+      mend: () => atLatest({ head: null, operations: [], recovered: [] }),
     });
   }
   const { head } = state;

@@ -134,11 +134,6 @@ async function removePoints(
   const { points, found } = workspace;
   call.onProgress?.({ phase: "cleaning", done: 0, total: drop.length });
   const gone = new Set(drop.map(({ id }) => id));
-  const state = workspace.state();
-  // A point that was asked for by name may be the one that undo would go back to.
-  if (state.last_restore !== null && gone.has(state.last_restore.undo_id))
-    writeState(found.paths, { ...state, last_restore: null });
-  failpoint("cleanup.state-written");
   const allGone = await removeHeldTrees(points, sequencesOf(drop), {
     control: found.control,
     onWarning: call.onWarning,

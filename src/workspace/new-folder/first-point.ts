@@ -52,7 +52,7 @@ export function putFirst(staged: WorkspacePaths, descriptor: Descriptor): void {
   points.claim(descriptor.sequence, descriptor.save_point_id);
   points.commit(descriptor);
   fs.rmSync(staged.catalog, { force: true });
-  writeState(staged, { head: descriptor.save_point_id, last_restore: null, recovered: [] });
+  writeState(staged, { head: descriptor.save_point_id, operations: [], recovered: [] });
 }
 
 /** Describes the first point of a fork, whose content is in the store. */

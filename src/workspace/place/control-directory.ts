@@ -223,7 +223,7 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
   // The name tells whoever comes after a kill that its process is gone, and so that it may be removed.
   const staged = newWorkDirectory(control.temporary);
   for (const directory of [staged, join(staged, "points"), join(staged, "journal")]) durableMkdir(directory);
-  durableWrite(join(staged, "state.json"), encodeState({ head: null, last_restore: null, recovered: [] }));
+  durableWrite(join(staged, "state.json"), encodeState({ head: null, operations: [], recovered: [] }));
   try {
     for (let attempt = 1; attempt <= 10_000; attempt++) {
       const name = attempt === 1 ? options.name : `${options.name}-${attempt}`;

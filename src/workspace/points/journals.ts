@@ -4,6 +4,7 @@ import { sha256 } from "../../crypto/hash.ts";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { advice, CairnError, call, either } from "../../errors.ts";
 import { type CleanupFile, decodeCleanup } from "../../formats/records/cleanup.ts";
+import { OPERATION_KINDS, type OperationKind } from "../../formats/records/control.ts";
 import { decodeRestore, encodeRestore, type RestoreFile } from "../../formats/records/restore.ts";
 import { durableRemove, durableWrite, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
@@ -194,7 +195,7 @@ export function readCleanupJournal(journal: string): CleanupFile | null {
 export interface ExchangeIntent {
   target: SavePointId;
   undoId: SavePointId;
-  kind: "restore" | "undo";
+  kind: OperationKind;
   /** name of the copy's place in the control directory's temporary folder */
   staging: string;
   /** of the copy, hex: whose it is that lies at the folder's path tells whether the exchange took place */
@@ -204,12 +205,13 @@ export interface ExchangeIntent {
 /** Null where none is under way. Throws `damaged`. */
 export function readExchangeIntent(journal: string): ExchangeIntent | null {
   return readIntentLink(journal, EXCHANGE_JOURNAL, (words) => {
-    const [format, target = "", undoId = "", kind, staging = "", uuid = ""] = words.split(":");
+    const [format, target = "", undoId = "", word, staging = "", uuid = ""] = words.split(":");
+    const kind = OPERATION_KINDS.find((each) => each === word);
     const isSound =
       format === "cairn.exchange.1" &&
       isSavePointId(target) &&
       isSavePointId(undoId) &&
-      (kind === "restore" || kind === "undo") &&
+      kind !== undefined &&
       STAGING_NAME.test(staging) &&
       /^[0-9a-f]{32}$/.test(uuid);
     return isSound ? { target, undoId, kind, staging, uuid } : null;

@@ -16,10 +16,12 @@ import {
   type IgnoreRules,
   lackingAspects,
 } from "../../formats/records/descriptor.ts";
+import type { OperationKind } from "../../formats/records/control.ts";
 import { decodeSeal, encodeSeal, sealedDescriptor, type SealFile } from "../../formats/records/seal-file.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { PointPaths } from "../place/control-layout.ts";
+import { isReverting } from "./operation-log.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 
 /** Reads the files of one point: its descriptor, its claim, its seal, and the small files beside them. */
@@ -151,11 +153,13 @@ export function pointOf(
 /** Message of the point that a restore makes of what was there, by which such a point is known. */
 
 export function beforeRestore(
-  kind: "restore" | "undo",
+  kind: OperationKind,
   target: SavePointId,
   cause: Cause | undefined,
 ): { message: string; cause: Cause } {
-  const message = kind === "undo" ? "before undo" : `before restore of ${target.slice(0, 8)}`;
+  const message = isReverting(kind)
+    ? `before ${kind}`
+    : `before ${kind} ${kind === "restore" ? "of" : "to"} ${target.slice(0, 8)}`;
   return { message, cause: { ...cause, kind, restored_to: target } };
 }
 

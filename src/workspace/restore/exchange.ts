@@ -6,7 +6,7 @@ import { holderOf } from "../../clones/holder-of.ts";
 import { STAGING_PREFIX } from "../../archive/scan/task.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { Recovery } from "../../formats/records/control.ts";
+import type { OperationKind, Recovery } from "../../formats/records/control.ts";
 import type { Cause } from "../../formats/records/descriptor.ts";
 import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { durableMkdir, durableRename } from "../../fs/durable.ts";
@@ -26,6 +26,7 @@ import {
   writeIntentLink,
 } from "../points/journals.ts";
 import { keepAnnounced } from "../open/missing-folder.ts";
+import { withOperation } from "../points/operation-log.ts";
 import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../save/receive.ts";
 import { holdUnseen, whyHeld, whyNotExchanged } from "./exchangeable.ts";
@@ -42,7 +43,7 @@ import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
  */
 export interface ExchangeInput extends WorkspaceCall {
   target: Point;
-  kind: "restore" | "undo";
+  kind: OperationKind;
   cause?: Cause | undefined;
   /** No ignore rule has a part in the target, though it is not sealed (see ruleless.ts). */
   isRuleless: boolean;
@@ -136,8 +137,9 @@ async function finishExchange(
 ): Promise<string | null> {
   failpoint("exchange.saved");
   const at = new Date().toISOString();
-  const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
-  changeState({ head: workspace.standsAt(intent.target), last_restore: last });
+  const operation = { kind: intent.kind, at, undo_id: intent.undoId, restored_to: intent.target, paths: null };
+  const { operations } = withOperation(workspace.state(), operation);
+  changeState({ head: workspace.standsAt(intent.target), operations });
   failpoint("exchange.recorded");
   let kept: string | null = null;
   if (isAllInPoint(undo)) await remove();

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { inWords, QuietDatabase } from "../../capture/sqlite/quiet-database.ts";
 import { joinPath } from "../../formats/bytes.ts";
+import type { OperationKind } from "../../formats/records/control.ts";
 import type { DescriptorContent } from "../../formats/records/descriptor.ts";
 import { isSubvolume, nestedSubvolumes, mayBeLimited } from "../../fs/linux/btrfs.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
@@ -12,6 +13,7 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { ownInside } from "../place/registry.ts";
 import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
+import { isReverting } from "../points/operation-log.ts";
 import type { Point } from "../points/point-files.ts";
 import { hasRules } from "../open/ruleless.ts";
 import type { Workspace } from "../open/workspace.ts";
@@ -47,10 +49,10 @@ function whyNotWhole(workspace: Workspace, point: Point): string | null {
  */
 export function whyNotExchanged(
   workspace: Workspace,
-  { target, kind, isRuleless }: { target: Point; kind: "restore" | "undo"; isRuleless: boolean },
+  { target, kind, isRuleless }: { target: Point; kind: OperationKind; isRuleless: boolean },
 ): string | null {
   const { root } = workspace;
-  const isUnread = (kind === "undo" || isRuleless) && !target.sealed;
+  const isUnread = (isReverting(kind) || isRuleless) && !target.sealed;
   const whole = isUnread ? whyNotWhole(workspace, target) : whyNotCopied(workspace, target);
   if (whole !== null) return whole;
   if (!isSubvolume(root)) return "the folder is not a subvolume";

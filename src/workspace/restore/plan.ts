@@ -11,6 +11,7 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, quotedPath } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
+import { OperationParts, type Part, type RevertedStates } from "./reverted.ts";
 import { inOrder, type Listed, PackedList } from "../points/packed-list.ts";
 import {
   type Difference,
@@ -63,6 +64,8 @@ export interface PlanInput {
   mayLackPaths?: boolean;
   /** a restore of the paths is taken back: directories that it made on the way to them go too */
   takesBack?: boolean;
+  /** an undo or redo: only entries that the operation changed are planned, and those that were edited since are kept */
+  reverts?: RevertedStates;
   /** told of a directory that is damaged in either state, and stays as it is with all below it; absent: that throws `damaged` */
   onDamaged?: OnDamagedDirectory;
   /** told of what differs beside the paths */
@@ -87,6 +90,7 @@ export async function planRestore(input: PlanInput): Promise<Plan> {
   const partial = new Set((input.partial ?? []).map(({ path }) => latin1(path)));
   const unseen = new PathSelection(input.leftOutMounts ?? []);
   const never = new PathSelection(input.never ?? []);
+  const reverting = input.reverts === undefined ? null : new Reverting(input.reverts);
   const inside: Uint8Array[] = [];
   const planEntry = (difference: Difference): PlannedEntry => {
     if (never.chosenAt(difference.path) !== null) return kept(difference, "not_saved", OF_CONTROL);
@@ -114,6 +118,16 @@ export async function planRestore(input: PlanInput): Promise<Plan> {
       continue;
     }
     if (difference.after === null && input.keepPresent) continue;
+    const part = reverting?.partOf(difference);
+    if (part === "untouched") {
+      input.onUnasked?.(difference);
+      continue;
+    }
+    if (part === "edited") {
+      entries.push(kept(difference, "changed_since", EDITED));
+      continue;
+    }
+    for (const missing of reverting?.directoriesFor(difference.path) ?? []) entries.push(planEntry(missing));
     closed = unreadableAt(difference, finder) ?? closed;
     // A directory that cannot be looked into stays whole; it is named itself.
     if (closed !== null && difference.path.length > closed.length && isAtOrBelow(difference.path, closed)) continue;
@@ -126,15 +140,51 @@ export async function planRestore(input: PlanInput): Promise<Plan> {
         [input.present, input.target].every((side) => findNode(side, path) === null)
       )
         throw lacksPath(path, whyLeftOut(input, path, { never, unseen, mounts }));
-  if (inside.length === 0) return entries;
-  // A directory stays with what is mounted in it.
-  const held = new PathSelection(inside);
+  const staying = [...inside, ...(reverting?.staying ?? [])];
+  if (staying.length === 0) return entries;
+  // A directory stays with what is mounted in it, or was put into it since.
+  const held = new PathSelection(staying);
+  const reason = inside.length > 0 ? "mounted" : "changed_since";
   const all = new PackedList<PlannedEntry>();
   for (const entry of entries) {
     const goes = entry.before?.type === "dir" && entry.after?.type !== "dir" && entry.action !== "keep";
-    all.push(goes && held.leadsOn(entry.path) ? kept(entry, "mounted", HOLDS_WHAT_STAYS) : entry);
+    all.push(goes && held.leadsOn(entry.path) ? kept(entry, reason, HOLDS_WHAT_STAYS) : entry);
   }
   return all;
+}
+
+/** Follows a plan in raw pre-order and tells what an undo or redo leaves alone. */
+class Reverting {
+  readonly #parts: OperationParts;
+  /** Directories that somebody removed since; each is made only if an entry below it comes back. */
+  #missing: Difference[] = [];
+  /** No directory is there any more: what was below it stays away. */
+  #closed: Uint8Array | null = null;
+  /** Entries that stay, and so do the directories above them. */
+  readonly staying: Uint8Array[] = [];
+
+  constructor(states: RevertedStates) {
+    this.#parts = new OperationParts(states);
+  }
+
+  partOf(difference: Difference): Part {
+    const { path, before, after } = difference;
+    this.#missing = this.#missing.filter((each) => isAtOrBelow(path, each.path));
+    const isClosed = this.#closed !== null && isAtOrBelow(path, this.#closed);
+    const own = this.#parts.of(path);
+    const part = isClosed && own === "changed" ? "edited" : own;
+    if (part === "changed") return part;
+    if (before !== null && after === null) this.staying.push(path);
+    if (after?.type !== "dir" || before?.type === "dir" || isClosed) return part;
+    if (part === "untouched" && before === null) this.#missing.push(difference);
+    else this.#closed = path;
+    return part;
+  }
+
+  /** Returns the missing directories above `path`, the outermost first; each once. */
+  directoriesFor(path: Uint8Array): Difference[] {
+    return this.#missing.splice(0).filter((each) => isAtOrBelow(path, each.path));
+  }
 }
 
 /** The directory that an entry is or lies in. */
@@ -146,6 +196,7 @@ function directoryOf({ path, before }: Difference): Uint8Array {
 const UNKNOWN_IN_TARGET = "it was unreadable when it was saved, so the save point does not have its content";
 const PARTIAL_IN_TARGET = "the save point lacks some of its extended attributes, so the present ones stay";
 const UNREAD_NOW = "its extended attributes cannot be read, so the undo point would not have all of it";
+const EDITED = "it was changed after the operation that is reverted; --over reverts it too";
 const MOUNTED_THEN = "a file system was mounted there at the save, and was left out";
 const MOUNTED_NOW = "another file system is mounted there";
 export const HOLDS_WHAT_STAYS = "some of its entries stay";

@@ -10,11 +10,14 @@ import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { groupOf, linksOf, type PlanInput, type Plan, planRestore, requirePaths, type RestoreLinks } from "./plan.ts";
+import { isReverting } from "../points/operation-log.ts";
+import type { RevertedStates } from "./reverted.ts";
+import type { OperationKind } from "../../formats/records/control.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { recordPath } from "../../formats/records/record.ts";
 import type { RestoreFile } from "../../formats/records/restore.ts";
-import type { Difference } from "../points/tree-diff.ts";
+import type { Difference, ExactFields } from "../points/tree-diff.ts";
 import { isSameRoot, rootOfPoint, rootToSet } from "../points/root-changes.ts";
 import { stagingDirectory } from "./staging.ts";
 import { isFolderThere } from "../place/control-directory.ts";
@@ -34,11 +37,25 @@ export interface RestoreInput extends WorkspaceCall {
   isWhole?: boolean;
   /** the paths are known to be in the target or the folder */
   pathsAreThere?: boolean;
-  kind: "restore" | "undo";
+  kind: OperationKind;
+  /** an undo or redo: the operation whose changes are reverted */
+  reverts?: Reverted;
   /** databases that a process has open get their content through SQLite; else they keep the restore from beginning */
   throughSqlite?: boolean | undefined;
   allow?: SaveInput["allow"];
   cause?: Cause | undefined;
+}
+
+/** What an undo or redo reverts. */
+export interface Reverted {
+  /** the operation changed the entries in which these two points differ */
+  changed: { before: Point; after: Point };
+  /** the state that the operation left: entries that differ from it were edited since */
+  left: Point;
+  /** entries that the operation did not have to change stayed */
+  keepPresent: boolean;
+  /** edited entries are reverted too */
+  over: boolean;
 }
 
 /** The present as a point, by the target's rules, never by the present ones; none where `unless` says that nothing is to be done. */
@@ -207,6 +224,7 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
   input.onProgress?.({ phase: "planning", done: 0 });
   const source = await workspace.source(present.point);
   const manifest = await workspace.manifest(input.target);
+  const lossless = (await workspace.manifest(present.point))?.lossless ?? [];
   const scan = present.scan!;
   // Where the present was scanned against the target they are compared without reading any tree.
   const pair = presentAndPrevious(scan);
@@ -218,10 +236,13 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
     scan,
     paths: input.paths,
     keepPresent: input.keepPresent,
-    fields: { before: (await workspace.manifest(present.point))?.lossless ?? [], after: manifest?.lossless ?? [] },
+    fields: { before: lossless, after: manifest?.lossless ?? [] },
     ...unknownIn(workspace, manifest),
-    mayLackPaths: input.kind === "undo" || input.pathsAreThere === true,
-    takesBack: input.kind === "undo",
+    mayLackPaths: isReverting(input.kind) || input.pathsAreThere === true,
+    takesBack: isReverting(input.kind),
+    ...(input.reverts === undefined
+      ? {}
+      : { reverts: await revertedStates(workspace, input.reverts, { source, fields: lossless }) }),
     ...(input.isWhole === true ? {} : { onDamaged: noteDamaged(damaged, input.paths) }),
     onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
     signal: input.signal,
@@ -237,22 +258,46 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
   };
 }
 
+/** Reads the points of an operation that is reverted; for the plan. `present`: the folder now. */
+export async function revertedStates(
+  workspace: Workspace,
+  { changed, left, keepPresent, over }: Reverted,
+  present: { source: TreeSource; fields: ExactFields["before"] },
+): Promise<RevertedStates> {
+  const state = async (point: Point) => ({
+    source: await workspace.source(point),
+    fields: (await workspace.manifest(point))?.lossless ?? [],
+  });
+  return {
+    before: await state(changed.before),
+    after: await state(changed.after),
+    left: await state(left),
+    present,
+    keepPresent,
+    over,
+  };
+}
+
 /** Says what the journal is to say of a restore, and if it changes the folder itself. */
 export function intentOf(
   workspace: Workspace,
-  { target, kind, paths }: RestoreInput,
+  { target, kind, paths, keepPresent, reverts }: RestoreInput,
   undo: Point,
 ): { intent: RestoreFile; changesRoot: boolean } {
   const isMade = isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL);
+  // The folder's own mode and owner were set by somebody since the operation.
+  const isEdited = reverts?.over === false && !isSameRoot(rootOfPoint(reverts.left), rootOfPoint(undo));
+  const isOwnRoot = paths === null && !isEdited;
   const intent: RestoreFile = {
     target: target.descriptor.save_point_id,
     undo_id: undo.descriptor.save_point_id,
     kind,
     paths: paths === null ? null : paths.map((each) => recordPath(each)),
+    ...(keepPresent ? { keep_present: true } : {}),
     staging: stagingDirectory(workspace),
     // A folder that was made for it has nothing of its own.
-    root: paths === null || isMade ? rootToSet(workspace.root, target) : null,
+    root: isOwnRoot || isMade ? rootToSet(workspace.root, target) : null,
     at: new Date().toISOString(),
   };
-  return { intent, changesRoot: paths === null && !isMade && !isSameRoot(rootOfPoint(target), rootOfPoint(undo)) };
+  return { intent, changesRoot: isOwnRoot && !isMade && !isSameRoot(rootOfPoint(target), rootOfPoint(undo)) };
 }

@@ -12,6 +12,7 @@ import type { NotSet } from "../../archive/write/node-writer.ts";
 import { isFolderThere, writeState } from "../place/control-directory.ts";
 import { setRoot } from "../points/root-changes.ts";
 import { flushUnlessOrdered, removeStaging, rootBefore, stagingNow, syncRemoval } from "./staging.ts";
+import { withOperation } from "../points/operation-log.ts";
 import { RestoreJournal } from "../points/journals.ts";
 import { eachApart, finishApart, recovering } from "./apart.ts";
 import type { Steps } from "../points/steps.ts";
@@ -40,11 +41,17 @@ export async function finishRestore(
   failpoint("restore.folder-durable");
   workspace.requireLock();
   const state = workspace.state();
-  writeState(workspace.found.paths, {
-    ...state,
-    head: intent.paths === null ? workspace.standsAt(intent.target) : state.head,
-    last_restore: { undo_id: undoId, restored_to: intent.target, paths: intent.paths, at: intent.at },
-  });
+  const { kind, target, paths, keep_present, at } = intent;
+  const operation = {
+    kind,
+    at,
+    undo_id: undoId,
+    restored_to: target,
+    paths,
+    ...(keep_present ? { keep_present } : {}),
+  };
+  const head = paths === null ? workspace.standsAt(target) : state.head;
+  writeState(workspace.found.paths, { ...withOperation(state, operation), head });
   failpoint("restore.recorded");
   keepAnnounced(workspace);
   const isRootKept = Iterator.from(steps).every((step) => step.path.includes(0x2f));
@@ -82,7 +89,7 @@ export async function recoverRestore(workspace: Workspace, call: WorkspaceCall):
   const short = intent.target.slice(0, 8);
   if (steps === null || !fs.existsSync(intent.staging)) {
     // Without steps nothing was touched; without the staging directory everything was done and recorded.
-    const isLost = steps !== null && workspace.state().last_restore?.at !== intent.at;
+    const isLost = steps !== null && workspace.state().operations.at(-1)?.at !== intent.at;
     await eachApart(workspace.root, intent, steps ?? [], (staging) => staging !== null && removeAll(staging));
     takeBackRestore(workspace, { intent, journal }, call);
     if (steps !== null && !isLost)

@@ -12,6 +12,7 @@ import { givingBack } from "../open/missing-folder.ts";
 import { restoreByExchange } from "./exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned, withSidecars } from "./restore.ts";
 import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
+import { isReverting } from "../points/operation-log.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
 import { sealPoint, sealPoints } from "../save/seal.ts";
 import type { Workspace } from "../open/workspace.ts";
@@ -41,9 +42,10 @@ async function restoreFolder(
 ): Promise<RestoreResult> {
   requireWritable(workspace);
   // An undo has the paths of what it takes back.
-  const paths =
-    asked.kind === "undo" ? asked.paths : withSidecars(rootsOf(workspace, asked), asked.target.descriptor, asked.paths);
-  const input = { ...asked, paths };
+  const paths = isReverting(asked.kind)
+    ? asked.paths
+    : withSidecars(rootsOf(workspace, asked), asked.target.descriptor, asked.paths);
+  const input = { ...(await withoutNeedlessRevert(workspace, asked)), paths };
   if (
     input.method !== "entries" &&
     whyNotWhole(workspace, input) === null &&
@@ -61,9 +63,9 @@ async function restoreFolder(
       method: "exchange",
       duration_ms: since(started),
     };
-  const { last_restore: before } = workspace.state();
+  const { operations } = workspace.state();
   const { target, restored } = await restoreByEntries(workspace, input);
-  if (await isStopped(input)) await takeBack(workspace, input, { restored, before });
+  if (await isStopped(input)) await takeBack(workspace, input, { restored, operations });
   warnOfDamaged(workspace, target, { ...input, leftOut: restored.leftOut });
   return restoredTo(target, restored, started);
 }
@@ -81,10 +83,25 @@ async function restoreByEntries(
   const held = await restoreHeld(workspace, input);
   if (held !== null) return { target: input.target, restored: held };
   workspace.engine.prepare();
-  const { problems } = await sealPoints(workspace, input, [input.target.sequence]);
+  const { changed, left } = input.reverts ?? {};
+  const needed = [input.target, ...(changed === undefined ? [] : [changed.before, changed.after, left!])];
+  const { problems } = await sealPoints(workspace, input, [...new Set(needed.map(({ sequence }) => sequence))]);
   if (problems[0] !== undefined) throw problems[0].problem;
-  const target = workspace.byId(input.target.descriptor.save_point_id) ?? input.target;
-  return { target, restored: await restoreInPlace(workspace, { ...input, target }) };
+  const sealed = (point: Point): Point => workspace.byId(point.descriptor.save_point_id) ?? point;
+  const target = sealed(input.target);
+  const reverts = input.reverts && {
+    ...input.reverts,
+    changed: { before: sealed(input.reverts.changed.before), after: sealed(input.reverts.changed.after) },
+    left: sealed(input.reverts.left),
+  };
+  return { target, restored: await restoreInPlace(workspace, { ...input, target, ...(reverts && { reverts }) }) };
+}
+
+/** If nothing was written to the folder since an operation on all of it, an undo is a restore of the whole point. */
+async function withoutNeedlessRevert<T extends RestoreInput>(workspace: Workspace, input: T): Promise<T> {
+  const { reverts, ...plain } = input;
+  if (reverts === undefined || input.paths !== null || !(await isStillTree(workspace, reverts.left))) return input;
+  return plain as T;
 }
 
 /** Restores by clones of what the point holds; null where it has to be sealed. */
@@ -123,14 +140,14 @@ async function isStopped({ signal }: RestoreInput): Promise<boolean> {
 /** Undoes a restore that was stopped after its commit, and throws `interrupted`. What undo leads back to stays what it was. */
 async function takeBack(
   workspace: Workspace,
-  { signal, cause: _cause, ...input }: RestoreInput,
-  { restored, before }: { restored: Restored; before: WorkspaceState["last_restore"] },
+  { signal, cause: _cause, reverts: _reverts, ...input }: RestoreInput,
+  { restored, operations }: { restored: Restored; operations: WorkspaceState["operations"] },
 ): Promise<void> {
   const undo = restored.undoId === null ? null : workspace.byId(restored.undoId);
   if (undo === null) return;
   const back = { ...input, target: undo, kind: "undo", keepPresent: false } as const;
   const { leftOut } = (await restoreByEntries(workspace, back)).restored;
-  writeState(workspace.found.paths, { ...workspace.state(), last_restore: before });
+  writeState(workspace.found.paths, { ...workspace.state(), operations });
   failpoint("restore.taken-back");
   const but = leftOut.length === 0 ? "" : `, but for ${plural(leftOut.length, "entry")} that changed meanwhile`;
   throw new CairnError("interrupted", `the restore was stopped and taken back: the folder is as it was before${but}`, {
@@ -174,10 +191,14 @@ async function exchangeIfPossible(
   return null;
 }
 
-function whyNotWhole({ engine }: Workspace, { paths, keepPresent }: RestoreInput): { refused: string } | null {
+function whyNotWhole({ engine }: Workspace, { paths, keepPresent, reverts }: RestoreInput): { refused: string } | null {
   if (engine.holder?.atomic !== true)
     return { refused: `the engine ${engine.holder?.type ?? engine.type} does not make atomic snapshots` };
   if (paths !== null) return { refused: "an exchange cannot restore only some paths" };
+  if (reverts !== undefined)
+    return {
+      refused: "entries were changed since the operation that is reverted, and an exchange would revert them too",
+    };
   return keepPresent ? { refused: "an exchange cannot keep present entries" } : null;
 }
 
@@ -186,7 +207,7 @@ async function exchange(
   input: RestoreInput,
   isSure: boolean,
 ): ReturnType<typeof restoreByExchange> {
-  const isRestore = input.kind !== "undo";
+  const isRestore = !isReverting(input.kind);
   const ruleless = isRestore && (await isRuleless(workspace, input.target, input));
   // Which ignore rules another point has is known once it was read.
   const target = isRestore && !ruleless ? await sealPoint(workspace, input.target, input) : input.target;

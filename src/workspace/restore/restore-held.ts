@@ -7,6 +7,7 @@ import { NO_RULES } from "../../fs/ignore.ts";
 import { newSavePointId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { failpoint } from "../../failpoint.ts";
+import { isReverting } from "../points/operation-log.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { statCachePath } from "../place/control-layout.ts";
 import { type HeldPoint, holdPoint, settleHeld, whyNotHeld } from "../save/capture.ts";
@@ -37,6 +38,8 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
   const { engine, found, root } = workspace;
   const { target, signal } = input;
   const { descriptor } = target;
+  // What was edited since an operation is told by the trees of its points alone.
+  if (input.reverts !== undefined) return null;
   if (engine.holder === null || isIntentPending(found.paths.journal, FOLDER_JOURNAL)) return null;
   if (!descriptor.complete || descriptor.rules.exclude.length > 0 || whyNotHeld(workspace, input) !== null) return null;
   const held = heldSide(workspace, target, input);
@@ -54,8 +57,8 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
     keepPresent: input.keepPresent,
     fields: { before: scan.summarise().lossless, after: compared.firstScan.summarise().lossless },
     ...unknownIn(workspace, null),
-    mayLackPaths: input.kind === "undo" || input.pathsAreThere === true,
-    takesBack: input.kind === "undo",
+    mayLackPaths: isReverting(input.kind) || input.pathsAreThere === true,
+    takesBack: isReverting(input.kind),
     onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
     signal,
   });

@@ -7,6 +7,7 @@ import { isAsRecorded } from "../open/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
 import { savedNodesOf } from "./plan.ts";
 import { type AppliedSteps, changedDirectories, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
+import { isReverting } from "../points/operation-log.ts";
 import { FOLDER_JOURNAL, isIntentPending, RestoreJournal } from "../points/journals.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
@@ -45,7 +46,7 @@ export interface Restored {
  * written aside. Commit: the steps are durable. Then the steps; what was displaced is looked at again; head moves.
  */
 export async function restoreInPlace(workspace: Workspace, input: RestoreInput): Promise<Restored> {
-  const mayLackPaths = input.kind === "undo" || input.pathsAreThere === true;
+  const mayLackPaths = isReverting(input.kind) || input.pathsAreThere === true;
   if (input.paths !== null && !mayLackPaths) await requireAnywhere(workspace, input.paths, input);
   // Not while reading: to take what the store has lost out of its index, a save needs the store for itself.
   const present = await savePresent(workspace, input, (staged) => isAsRecorded(input.target, staged));

@@ -1,0 +1,59 @@
+import {
+  MOST_OPERATIONS,
+  type Operation,
+  type OperationKind,
+  type WorkspaceState,
+} from "../../formats/records/control.ts";
+import type { SavePointId } from "../../ids.ts";
+
+/** An operation that `undo` or `redo` can revert. */
+export interface Revertible {
+  /** of the operation that a person asked for: never undo or redo */
+  kind: OperationKind;
+  at: string;
+  /** point to go to */
+  before: SavePointId;
+  /** point of the state that the operation, its undo or its redo left */
+  after: SavePointId;
+  /** the entries in which these two points differ are those that the operation changed */
+  changed: { before: SavePointId; after: SavePointId };
+  paths: Operation["paths"];
+  keepPresent: boolean;
+}
+
+/** Operations of a workspace, oldest first: `done` can be undone from its end, `undone` can be redone from its end. */
+export interface OperationLog {
+  done: Revertible[];
+  undone: Revertible[];
+}
+
+/** Goes through the recorded operations. A new operation clears `undone`. */
+export function operationLog(operations: readonly Operation[]): OperationLog {
+  const log: OperationLog = { done: [], undone: [] };
+  for (const operation of operations) {
+    const { kind, undo_id: before, restored_to: after } = operation;
+    if (isReverting(kind)) {
+      const [from, to] = kind === "undo" ? [log.done, log.undone] : [log.undone, log.done];
+      const reverted = from.pop();
+      if (reverted !== undefined) to.push({ ...reverted, before, after });
+      continue;
+    }
+    const { at, paths, keep_present: keepPresent = false } = operation;
+    log.done.push({ kind, at, before, after, changed: { before, after }, paths, keepPresent });
+    log.undone = [];
+  }
+  return log;
+}
+
+/** True if an operation brings back what an earlier one changed. */
+export function isReverting(kind: OperationKind): boolean {
+  return kind === "undo" || kind === "redo";
+}
+
+/** Returns the state with one more operation; the same state if the operation was recorded before a kill. */
+export function withOperation(state: WorkspaceState, operation: Operation): WorkspaceState {
+  const { operations } = state;
+  const last = operations.at(-1);
+  if (last?.undo_id === operation.undo_id && last.kind === operation.kind) return state;
+  return { ...state, operations: [...operations, operation].slice(-MOST_OPERATIONS) };
+}

@@ -1,0 +1,79 @@
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { comparePaths } from "../../formats/bytes.ts";
+import { type DiffAspect, type Difference, exactDifferences, type ExactFields } from "../points/tree-diff.ts";
+
+interface State {
+  source: TreeSource;
+  fields: ExactFields["before"];
+}
+
+/** The states that tell which entries an undo or redo may change. */
+export interface RevertedStates {
+  /** before the operation */
+  before: State;
+  /** after the operation */
+  after: State;
+  /** what the operation, its undo or its redo left */
+  left: State;
+  present: State;
+  /** the operation kept entries that its target does not have */
+  keepPresent: boolean;
+  /** edited entries are reverted too */
+  over: boolean;
+}
+
+/** `changed` only by the operation, `edited` since then, or `untouched` by the operation. */
+export type Part = "changed" | "edited" | "untouched";
+
+/** What a restore cannot always set, and what changes by itself: a difference in these alone is no edit. */
+const NO_EDIT: ReadonlySet<DiffAspect> = new Set(["owner", "times", "xattrs", "links"]);
+
+/** Tells which part an operation had in an entry. Asked in raw pre-order, once for each path. */
+export class OperationParts {
+  readonly #changed: PathOrder;
+  readonly #edited: PathOrder;
+  readonly #states: RevertedStates;
+
+  constructor(states: RevertedStates) {
+    this.#states = states;
+    this.#changed = new PathOrder(differencesOf(states.before, states.after));
+    this.#edited = new PathOrder(differencesOf(states.present, states.left));
+  }
+
+  of(path: Uint8Array): Part {
+    const changed = this.#changed.at(path);
+    const edited = this.#edited.at(path);
+    if (changed === null || (this.#states.keepPresent && changed.after === null)) return "untouched";
+    return edited !== null && isEdit(edited) && !this.#states.over ? "edited" : "changed";
+  }
+}
+
+function isEdit({ before, after, aspects }: Difference): boolean {
+  return before === null || after === null || aspects.some((aspect) => !NO_EDIT.has(aspect));
+}
+
+function differencesOf(before: State, after: State): Iterator<Difference> {
+  const fields = { before: before.fields, after: after.fields };
+  return exactDifferences(before.source, after.source, fields)[Symbol.iterator]();
+}
+
+/** Looks paths up in differences that come in raw pre-order. */
+class PathOrder {
+  readonly #items: Iterator<Difference>;
+  #next: Difference | null = null;
+  #isEnd = false;
+
+  constructor(items: Iterator<Difference>) {
+    this.#items = items;
+  }
+
+  /** Returns the difference at `path`, which comes after the paths asked for before; null if there is none. */
+  at(path: Uint8Array): Difference | null {
+    while (!this.#isEnd && (this.#next === null || comparePaths(this.#next.path, path) < 0)) {
+      const { done, value } = this.#items.next();
+      this.#isEnd = done === true;
+      this.#next = done === true ? null : value;
+    }
+    return this.#next !== null && comparePaths(this.#next.path, path) === 0 ? this.#next : null;
+  }
+}
