@@ -2,7 +2,6 @@ import { advice, CairnError, call, toCairnError } from "../errors.ts";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import { heldTreeProblem } from "../workspace/points/held-trees.ts";
-import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { ListOptions, PointList } from "../workspace/points/points.ts";
 import { countDifferences } from "../workspace/points/tree-diff.ts";
@@ -44,8 +43,8 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   const list = async (): Promise<Found> => find(workspace, asked);
   const found = await (path === null ? list() : sealingIfNeeded(workspace, list, options));
   const { operations, head } = workspace.state();
-  const last = operationLog(operations).done.at(-1);
-  const undo = last === undefined ? undefined : workspace.points.ids().get(last.before);
+  const last = operations.findLast(({ undo_id: undo, restored_to: to }) => undo !== to);
+  const undo = last === undefined ? undefined : workspace.points.ids().get(last.undo_id);
   const undoPoint = undo === undefined ? null : workspace.points.readOrNull(undo);
   return {
     save_points: found.points.map((point) => listed(workspace, point)),

@@ -400,7 +400,7 @@ test("directories whose mode or own time is put back are counted as the plan lis
   assert.equal(statSync(join(folder, "moded")).mode & 0o777, 0o755);
 });
 
-test("undo covers the paths of a partial restore, keeps edits made since, and twice is redo", async (t) => {
+test("undo reverts the paths of a partial restore, keeps edits made since unless told otherwise, and redo reverts the undo", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "one" });
   const first = await client.save();
   write("a", "two");
@@ -411,10 +411,16 @@ test("undo covers the paths of a partial restore, keeps edits made since, and tw
   assert.deepEqual(await read(), ["one", "two"]);
   write("b", "three");
   writeFileSync(join(folder, "a"), "edited since");
-  const undone = await client.undo();
+  const kept = await client.undo();
+  assert.deepEqual(await read(), ["edited since", "three"]);
+  assert.deepEqual(
+    [kept.undo_id, kept.left_out.map(({ path, reason }) => [path, reason])],
+    [null, [["a", "changed_since"]]],
+  );
+  const undone = await client.undo({ over: true });
   assert.deepEqual(await read(), ["two", "three"]);
   assert.ok(undone.undo_id !== null);
-  await client.undo();
+  await client.redo();
   assert.deepEqual(await read(), ["edited since", "three"]);
 });
 
@@ -454,7 +460,7 @@ test("undo takes back what a restore of paths made on the way to them, unless so
   assert.equal(readFileSync(join(folder, "d"), "utf8"), "precious");
   assert.equal(readlinkSync(join(folder, "l")), "nowhere");
   assert.deepEqual(readdirSync(join(folder, "busy")), ["mine"]);
-  await client.undo();
+  await client.redo();
   const names = ["busy", "busy/f", "busy/mine", "d", "d/e", "d/e/f", "empty", "empty/f", "empty/mine"];
   names.push("l", "l/f", "new", "new/file");
   assert.deepEqual(readdirSync(folder, { recursive: true }).toSorted(), names);

@@ -31,13 +31,16 @@ test("a folder that was deleted is given back by a restore, and an undo takes wh
   assert.deepEqual(warnings, [], "it is recorded as the workspace's folder");
   await of.client.undo();
   assert.deepEqual(readdirSync(of.folder), []);
-  await of.client.undo();
+  await of.client.redo();
   assertBack(of);
   rmSync(of.folder, { recursive: true });
   await of.client.restoreLatest();
   assertBack(of);
   const { healthy, findings } = await of.client.doctor();
   assert.deepEqual([healthy, findings], [true, []]);
+  rmSync(of.folder, { recursive: true });
+  await of.client.undo();
+  assert.deepEqual(readdirSync(of.folder), [], "an undo gives back what was there before the restore");
 });
 
 test("some paths of a folder that was deleted come back in it, and it is the point's", async (t) => {

@@ -15,7 +15,7 @@ import { kindOf } from "../workspace/points/listed-entry.ts";
 import { holdersOf } from "./status.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { type Reverted, revertedStates, unknownIn } from "../workspace/restore/prepare.ts";
-import { CairnError, see } from "../errors.ts";
+import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 
@@ -133,7 +133,8 @@ export function operationToRevert(
 ): { operation: Revertible; target: Point; reverts: Omit<Reverted, "over"> } {
   const { done, undone } = operationLog(workspace.state().operations);
   const operation = (kind === "undo" ? done : undone).at(-1);
-  if (operation === undefined) throw kind === "undo" ? nothingToUndo(workspace) : nothingToRedo();
+  if (operation === undefined)
+    throw kind === "redo" ? nothingToRedo() : undone.length > 0 ? allUndone() : nothingToUndo(workspace);
   const { changed, keepPresent } = operation;
   const [target, left, before, after] = [operation.before, operation.after, changed.before, changed.after].map((id) =>
     workspace.byId(id),
@@ -145,6 +146,12 @@ export function operationToRevert(
       { hint: see("history") },
     );
   return { operation, target, reverts: { changed: { before, after }, left, keepPresent } };
+}
+
+function allUndone(): CairnError {
+  return new CairnError("nothing_to_undo", "every recorded operation is undone already", {
+    hint: advice`${call("redo")} brings the last one back`,
+  });
 }
 
 function nothingToRedo(): CairnError {

@@ -4,6 +4,7 @@ import { formatBytes } from "../formats/sizes.ts";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { planCleanup } from "../workspace/keep/cleanup-plan.ts";
 import { needsRecovery, recoverWorkspace } from "../workspace/open/recovery.ts";
+import { recoverIfIdle } from "../workspace/save/look.ts";
 import { restoreLocked } from "../workspace/restore/restore-folder.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
 import { writeState } from "../workspace/place/control-directory.ts";
@@ -24,7 +25,10 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   }));
 }
 
-type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind" | "reverts">;
+type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind" | "reverts"> & {
+  /** a start of a program: no operation if nothing changes */
+  isStart?: true;
+};
 
 /**
  * Locks, finishes what an unclean end left, and goes to what is then wanted (null: nothing); where there is no room for that, it says
@@ -43,7 +47,8 @@ async function goingBack(
     const chosen = wanted();
     if (chosen === null) return nowhere(started);
     const restored = await restoreLocked(workspace, started, { ...options, ...chosen });
-    if (restored.undo_id === null && restored.left_out.length === 0) noteUnchanged(workspace, chosen);
+    if (restored.undo_id === null && restored.left_out.length === 0 && chosen.isStart !== true)
+      noteUnchanged(workspace, chosen);
     return restored;
   };
   try {
@@ -139,12 +144,13 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
   return goingBack(workspace, options, "restore", () =>
     workspace.state().head === null
       ? null
-      : { target: workspace.resolve("head"), paths: null, keepPresent: false, kind: "restore" },
+      : { target: workspace.resolve("head"), paths: null, keepPresent: false, kind: "restore", isStart: true },
   );
 }
 
 /** Returns the operations of a workspace, newest first. */
-export function operations(workspace: Workspace): OperationList {
+export async function operations(workspace: Workspace, options: CallOptions): Promise<OperationList> {
+  await recoverIfIdle(workspace, options);
   const { operations: recorded } = workspace.state();
   const { done, undone } = operationLog(recorded);
   const idOf = (next: Revertible | undefined): string | null => next?.at ?? null;

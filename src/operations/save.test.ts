@@ -224,7 +224,7 @@ test("a restore stores again what lay in packs that are missing before it replac
   assert.equal(read(), "two");
 });
 
-test("a restore, undo or restoreLatest that changes nothing makes no point, and undo takes no restore back that came before it", async (t) => {
+test("a restore, undo or restoreLatest that changes nothing makes no point, and undo does not revert a restore that came before it", async (t) => {
   const { client, write, folder } = await testFolder(t, { a: "none", b: "same" });
   const older = await client.save();
   write("a", "one");
@@ -246,7 +246,12 @@ test("a restore, undo or restoreLatest that changes nothing makes no point, and 
     assert.deepEqual([undoId, changes], [null, { created: 0, updated: 0, deleted: 0, metadata: 0 }]);
   }
   assert.equal(await points(), before);
-  await assert.rejects(client.undo(), hasCode("nothing_to_undo"));
+  // Two restores that changed nothing, and the same again, come before the one that did.
+  for (let i = 0; i < 2; i++) {
+    // oxlint-disable-next-line no-await-in-loop
+    assert.equal((await client.undo()).undo_id, null);
+    assert.equal(readFileSync(join(folder, "a"), "utf8"), "one");
+  }
   await client.restore({ target: real.undo_id! });
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "an afternoon's work");
   // A start that restores nothing is no reason to forget what was restored before.

@@ -84,7 +84,8 @@ test("a restore that was killed behind its commit, and whose folder was deleted 
   const unsaved = readFolder(folder);
   assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint: "restore.swapped" }).killed);
   fs.rmSync(folder, { recursive: true });
-  cairnOk(["-C", folder, "undo"]);
+  const [restore] = cairnOk(["-C", folder, "operations"]).data["operations"] as { undo_id: string }[];
+  cairnOk(["-C", folder, "restore", restore!.undo_id]);
   assertFolder(folder, unsaved, "undone");
 });
 
@@ -140,7 +141,8 @@ test("an exchange that was killed behind its commit, and whose folder was delete
   const args = ["-C", folder, "restore", "head", "--method", "exchange"];
   assert.ok(cairn(args, { failpoint: "exchange.exchanged" }).killed);
   removeFolder(volume, folder);
-  cairnOk(["-C", folder, "undo"]);
+  const [restore] = cairnOk(["-C", folder, "operations"]).data["operations"] as { undo_id: string }[];
+  cairnOk(["-C", folder, "restore", restore!.undo_id]);
   assertFolder(folder, unsaved, "undone");
 });
 

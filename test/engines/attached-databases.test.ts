@@ -42,7 +42,7 @@ for (const moment of ["before", "after"] as const)
     await client.restore({ target, paths: ["a/one.db"] });
     assert.equal(valuesOf(path.join(folder, names[0]!)), wanted[0]);
     await client.undo();
-    await client.undo();
+    await client.redo();
     const shown = fs.createWriteStream(path.join(volume.root, "shown"));
     await pipeline(client.read(target, "a/one.db"), shown);
     assert.equal(valuesOf(path.join(volume.root, "shown")), wanted[0]);

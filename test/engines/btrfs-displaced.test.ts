@@ -71,7 +71,7 @@ void describe("what a restore by exchange displaced", () => {
           assertFolder(folder, before, "undone");
           assert.deepEqual((await client.status()).changes, { added: 0, modified: 0, removed: 0 });
           assert.deepEqual((await client.diff("head")).entries, []);
-          await client.undo(EXCHANGE);
+          await client.redo(EXCHANGE);
           assert.equal(fs.existsSync(hidden), false);
           // Of what the store has, the held tree being gone.
           const to = path.join(place.volume.root, "to");

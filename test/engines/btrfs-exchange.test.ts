@@ -30,7 +30,7 @@ void describe("a restore by exchange", () => {
     assert.equal((await client.status()).head, a.save_point_id);
     assert.equal((await client.undo(EXCHANGE)).method, "exchange");
     assertFolder(folder, unsaved, "undone");
-    assert.equal((await client.undo(EXCHANGE)).method, "exchange");
+    assert.equal((await client.redo(EXCHANGE)).method, "exchange");
     assertFolder(folder, first, "done again");
     assert.equal((await client.restore({ target: b.save_point_id, ...EXCHANGE })).method, "exchange");
     assertFolder(folder, second, "the other");

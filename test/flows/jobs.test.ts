@@ -250,8 +250,8 @@ test("an undo that is killed and asked for again with its key is not taken back,
     assert.equal(answered.status, 200, `${failpoint}: ${JSON.stringify(answered.error)}`);
     assert.equal(fs.readFileSync(file, "utf8"), "two", failpoint);
     assert.deepEqual((await undo()).data, answered.data);
-    await daemon.call("undo", { workspace: folder });
-    assert.equal(fs.readFileSync(file, "utf8"), "one", `${failpoint}: an undo takes that one back`);
+    await daemon.call("redo", { workspace: folder });
+    assert.equal(fs.readFileSync(file, "utf8"), "one", `${failpoint}: a redo reverts that undo`);
     await daemon.kill();
   }
   const { daemon, folder } = await workspace(t);

@@ -40,7 +40,9 @@ function passAt(chance: Chance): number {
 function verbsFor(world: WorkspaceWorld, chosen: Target | null): Verb[] {
   const verbs: Verb[] = ["save", "save", "seal", "status", "engine"];
   if (chosen !== null) verbs.push("restore", "restore", "restore", "restore", "cleanup", "fork");
-  if (world.undo?.paths === null && world.pointOf(world.undo.id)?.isOpaque !== true) verbs.push("undo", "undo");
+  const isFresh = world.left !== null && differences(world.now(), world.left).length === 0;
+  if (isFresh && world.undo?.paths === null && world.pointOf(world.undo.id)?.isOpaque !== true)
+    verbs.push("undo", "undo");
   return verbs;
 }
 
@@ -85,6 +87,7 @@ async function takeOver(
   { before, point, verb }: { before: Entries; point: OraclePoint | null; verb: Verb },
 ): Promise<void> {
   const now = world.now();
+  world.left = null;
   const notOld = differences(now, before);
   const notNew = point === null ? ["it was no restore"] : notRestored(now, point, before);
   if (notOld.length > 0) none(notNew, `neither what it was:\n${notOld.join("\n")}\nnor the target`);
@@ -122,14 +125,10 @@ async function takeOver(
   world.undo = { id: undoes!, paths: null };
 }
 
+/** The point of the state before the last operation that changed something. */
 async function undoTarget(world: WorkspaceWorld): Promise<string | null> {
-  try {
-    return (await world.client.planUndo()).restored_to;
-  } catch (error) {
-    if (!(error instanceof CairnError) || error.code !== "nothing_to_undo") throw error;
-    // A restore that changed nothing takes no undo point's place: that one is named, and undo does not go there.
-    return error.message.includes("changed nothing") ? (world.undo?.id ?? null) : null;
-  }
+  const { operations } = await world.client.operations();
+  return operations.find(({ undo_id: id }) => id !== null)?.undo_id ?? null;
 }
 
 /** A fork that a kill has met is a whole workspace, or nothing that is one. */

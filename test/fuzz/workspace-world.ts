@@ -51,6 +51,8 @@ export class WorkspaceWorld {
   head: string | null = null;
   /** what undo goes back to, and by which paths */
   undo: { id: string; paths: readonly string[] | null } | null = null;
+  /** what the last restore left; null if undo would go elsewhere */
+  left: Entries | null = null;
   #places = 0;
 
   constructor(place: WorldPlace) {
@@ -143,6 +145,7 @@ export class WorkspaceWorld {
     of: { before: Entries; target: OraclePoint; paths?: readonly string[] | null },
   ): Promise<void> {
     const { before, target, paths = null } = of;
+    this.left = id === null ? null : this.now();
     if (id === null) return this.assertUntouched(before, "a restore of what was there");
     const entries = undoEntries(target, before);
     if (entries === null) await this.#addOpaque(id);

@@ -1,7 +1,7 @@
 import type { Client, RestoreResult, SaveResult } from "../../contract/index.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { SavePoint } from "../../contract/words.ts";
-import { advice, CairnError, call, toCairnError, word } from "../../errors.ts";
+import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 
 /**
  * A call with an idempotency key that a kill has interrupted may be done: the point that a save, a restore or an undo makes
@@ -39,15 +39,16 @@ export async function doneBefore(
   // A restore that a kill has left is ended or taken back by this.
   if (makesPoint === "undo") await client.planUndo().catch(ignoreNothing);
   const from = new Date(since - SLACK_MS).toISOString();
-  const { save_points: found, undo } = await client.history(undefined, 1, { all: true, grep: request, since: from });
+  const { save_points: found } = await client.history(undefined, 1, { all: true, grep: request, since: from });
   const point = found.find(({ cause }) => cause["request"] === request);
   if (makesPoint === "save") return point === undefined ? null : { ...point, ...UNKNOWN_OF_SAVE };
-  if (undo === null) return null;
-  if (undo.save_point_id === point?.save_point_id) return wentBack(undo);
-  // The last that was committed is older than this one's undo point; or than this one, which made none.
-  if (point === undefined ? Date.parse(undo.created_at) < since : undo.sequence < point.sequence) return null;
+  const [last] = (await client.operations()).operations;
+  if (last === undefined) return null;
+  if (point !== undefined && last.undo_id === point.save_point_id) return wentBack(point);
+  // The last operation is older than this call, or than the undo point of this call.
+  if (Date.parse(last.at) < (point === undefined ? since : Date.parse(point.created_at))) return null;
   throw new CairnError("conflict", `cannot tell whether this ${name} was done: a restore or an undo was made since`, {
-    hint: advice`look at ${call("history --all", "history", word("name"), word("limit"), { all: true })}, and repeat the call with another idempotency key`,
+    hint: advice`look at ${call("operations")}, and repeat the call with another idempotency key`,
   });
 }
 

@@ -219,6 +219,7 @@ const files = {
   state: {
     encode: control.encodeState,
     decode: control.decodeState,
+    newest: 2,
     record: {
       head: point("a"),
       operations: [{ kind: "undo", undo_id: point("b"), restored_to: point("c"), paths: [{ path: "p" }], at }],
@@ -289,7 +290,7 @@ const files = {
   restore: {
     encode: encodeRestore,
     decode: decodeRestore,
-    newest: 3,
+    newest: 4,
     record: {
       target: point("a"),
       undo_id: point("b"),

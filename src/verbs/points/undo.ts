@@ -57,7 +57,7 @@ export const operations = workspaceVerb({
   by: "writers",
   looks: true,
   agents: [],
-  run: async ({ workspace }) => (await import("../../operations/restore.ts")).operations(workspace),
+  run: async ({ workspace }, options) => (await import("../../operations/restore.ts")).operations(workspace, options),
 });
 
 export const planUndo = workspaceVerb({

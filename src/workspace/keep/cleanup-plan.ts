@@ -10,7 +10,7 @@ import { durableMkdir, durableRemove } from "../../fs/durable.ts";
 import type { SavePointId } from "../../ids.ts";
 import { isReleased, listLeases, listWorkspaces, readRecord, writeRecord } from "../place/control-directory.ts";
 import type { ControlPaths } from "../place/control-layout.ts";
-import { operationLog } from "../points/operation-log.ts";
+import { operationLog, type Revertible } from "../points/operation-log.ts";
 import type { Point } from "../points/point-files.ts";
 import { allPoints } from "../points/points.ts";
 import {
@@ -44,7 +44,8 @@ export function protectionsOf(workspace: Workspace, points: readonly Point[]): R
   add(head, "head");
   add(workspace.points.latest()?.descriptor.save_point_id, "latest");
   const { done, undone } = operationLog(operations);
-  for (const next of [done.at(-1), undone.at(-1)])
+  const isReal = ({ before, after }: Revertible): boolean => before !== after;
+  for (const next of [done.findLast(isReal), undone.findLast(isReal)])
     for (const id of [next?.before, next?.after, next?.changed.before, next?.changed.after]) add(id, "undo");
   for (const { pin, descriptor } of points) if (pin !== null) add(descriptor.save_point_id, "pinned");
   for (const { save_point_id } of listLeases(workspace.found.control)) add(save_point_id, "view");

@@ -171,7 +171,7 @@ class Reverting {
     const { path, before, after } = difference;
     this.#missing = this.#missing.filter((each) => isAtOrBelow(path, each.path));
     const isClosed = this.#closed !== null && isAtOrBelow(path, this.#closed);
-    const own = this.#parts.of(path);
+    const own = this.#parts.of(difference);
     const part = isClosed && own === "changed" ? "edited" : own;
     if (part === "changed") return part;
     if (before !== null && after === null) this.staying.push(path);

@@ -11,11 +11,13 @@ import type { SavePointId } from "../../ids.ts";
 import { givingBack } from "../open/missing-folder.ts";
 import { restoreByExchange } from "./exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned, withSidecars } from "./restore.ts";
+import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
 import { isReverting } from "../points/operation-log.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
 import { sealPoint, sealPoints } from "../save/seal.ts";
-import type { Workspace } from "../open/workspace.ts";
+import { lookBesideHead } from "../save/look.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
 import { publicLeftOut, warnOfDamaged } from "../points/left-out.ts";
 import type { RestoreInput } from "./prepare.ts";
@@ -97,11 +99,22 @@ async function restoreByEntries(
   return { target, restored: await restoreInPlace(workspace, { ...input, target, ...(reverts && { reverts }) }) };
 }
 
-/** If nothing was written to the folder since an operation on all of it, an undo is a restore of the whole point. */
+/**
+ * If nothing was changed in the folder since an operation on all of it, an undo is a restore of the whole point: then
+ * whole trees can be exchanged or cloned, by which only clone drivers gain. So it is if the folder was removed.
+ */
 async function withoutNeedlessRevert<T extends RestoreInput>(workspace: Workspace, input: T): Promise<T> {
   const { reverts, ...plain } = input;
-  if (reverts === undefined || input.paths !== null || !(await isStillTree(workspace, reverts.left))) return input;
-  return plain as T;
+  if (reverts === undefined || input.paths !== null || reverts.keepPresent) return input;
+  if (isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL)) return plain as T;
+  if (workspace.engine.holder === null) return input;
+  return (await isUnedited(workspace, reverts.left, input)) ? (plain as T) : input;
+}
+
+async function isUnedited(workspace: Workspace, left: Point, call: WorkspaceCall): Promise<boolean> {
+  if (await isStillTree(workspace, left)) return true;
+  const { changes, leftOut } = await lookBesideHead(workspace, { ...call, head: left });
+  return changes.added + changes.modified + changes.removed === 0 && leftOut.length === 0;
 }
 
 /** Restores by clones of what the point holds; null where it has to be sealed. */

@@ -40,11 +40,17 @@ export class OperationParts {
     this.#edited = new PathOrder(differencesOf(states.present, states.left));
   }
 
-  of(path: Uint8Array): Part {
-    const changed = this.#changed.at(path);
-    const edited = this.#edited.at(path);
+  /** `difference`: of the present and the target. */
+  of(difference: Difference): Part {
+    const changed = this.#changed.at(difference.path);
+    const edited = this.#edited.at(difference.path);
     if (changed === null || (this.#states.keepPresent && changed.after === null)) return "untouched";
-    return edited !== null && isEdit(edited) && !this.#states.over ? "edited" : "changed";
+    if (edited === null || !isEdit(edited)) return "changed";
+    // The operation set a time or an owner, and somebody has changed the content.
+    if (!isEdit(changed)) return "untouched";
+    if (this.#states.over) return "changed";
+    // Also if somebody has edited the entry to what it is to be, or a directory had to stay for what ignore rules hide.
+    return isEdit(difference) ? "edited" : "changed";
   }
 }
 
