@@ -18,6 +18,7 @@ export type * from "./points.ts";
 export type * from "./repositories.ts";
 export type * from "./service.ts";
 export type * from "./snapshots.ts";
+export type * from "./turns.ts";
 export type * from "./words.ts";
 
 /**

@@ -34,7 +34,7 @@ type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "ke
  * Locks, finishes what an unclean end left, and goes to what is then wanted (null: nothing); where there is no room for that, it says
  * what it takes.
  */
-async function goingBack(
+export async function goingBack(
   workspace: Workspace,
   options: Omit<RestoreOptions, "target" | "paths" | "keepPresent">,
   purpose: "restore" | "undo",

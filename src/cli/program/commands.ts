@@ -33,6 +33,16 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "bring back what undo reverted",
     load: async () => ({ command: (await import("../commands/undo.ts")).redo }),
   },
+  rewind: {
+    group: POINTS,
+    summary: "restore the state before an agent's turn",
+    load: () => import("../commands/rewind.ts"),
+  },
+  turns: {
+    group: LOOK,
+    summary: "list the turns of coding agents",
+    load: () => import("../commands/looking/turns.ts"),
+  },
   operations: {
     group: LOOK,
     summary: "list what changed the folder, and what can be undone",

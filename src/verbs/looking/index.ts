@@ -10,6 +10,7 @@ export { read } from "./read.ts";
 export { resolve, shortIds } from "./resolve.ts";
 export { show } from "./show.ts";
 export { status } from "./status.ts";
+export { turns } from "./turns.ts";
 export { walk } from "./walk.ts";
 export { why } from "./why.ts";
 export { workspacePath } from "./workspace-path.ts";

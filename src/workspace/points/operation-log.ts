@@ -50,10 +50,14 @@ export function isReverting(kind: OperationKind): boolean {
   return kind === "undo" || kind === "redo";
 }
 
-/** Returns the state with one more operation; the same state if the operation was recorded before a kill. */
+/**
+ * Returns the state with one more operation; the same state if the operation was recorded before a kill, or is the same
+ * restore again and changed nothing again.
+ */
 export function withOperation(state: WorkspaceState, operation: Operation): WorkspaceState {
   const { operations } = state;
   const last = operations.at(-1);
-  if (last?.undo_id === operation.undo_id && last.kind === operation.kind) return state;
+  const isEmptyRevert = isReverting(operation.kind) && operation.undo_id === operation.restored_to;
+  if (last?.undo_id === operation.undo_id && last.kind === operation.kind && !isEmptyRevert) return state;
   return { ...state, operations: [...operations, operation].slice(-MOST_OPERATIONS) };
 }

@@ -1,0 +1,59 @@
+import type { Turn } from "../../../contract/index.ts";
+import { TurnsOptions } from "../../../contract/turns.ts";
+import { pick } from "../../../contract/schema.ts";
+import type { CommandDefinition } from "../../command.ts";
+import { VerbOptions } from "../../options.ts";
+import { type Shorten, shortener } from "../../shorten.ts";
+import type { Style } from "../../render/style.ts";
+
+const OPTIONS = new VerbOptions(pick(TurnsOptions, "session", "limit"));
+
+export const command: CommandDefinition = {
+  name: "turns",
+  answers: true,
+  options: OPTIONS.definitions,
+  examples: [
+    { line: "cairn turns", text: "the newest turns of coding agents: prompt, commands and changed files" },
+    { line: "cairn rewind 1", text: "back to before the newest turn" },
+  ],
+  async run(context, input) {
+    const client = await context.open();
+    const result = await client.turns({ ...context.callOptions(), ...OPTIONS.read(context, input) });
+    return {
+      data: result,
+      paged: true,
+      async text() {
+        const none = `no hook of an agent has saved here yet; ${context.commandLine(["agent", "install", "TOOL"])} adds the hooks`;
+        if (result.turns.length === 0) return none;
+        const ids = result.turns.flatMap(({ before, after }) => [before, after]);
+        const shorten = await shortener(client, ids);
+        const { plural } = await import("../../render/format.ts");
+        const blocks = await Promise.all(result.turns.map((turn) => render(turn, shorten, context.style)));
+        const more =
+          result.more === 0 ? [] : [context.style.dim(`… ${plural(result.more, "turn")} more (-n 0 lists all)`)];
+        return [...blocks, ...more].join("\n");
+      },
+    };
+  },
+};
+
+const SHOWN_PATHS = 6;
+const SHOWN_COMMANDS = 4;
+
+async function render(turn: Turn, shorten: Shorten, style: Style): Promise<string> {
+  const { firstLine, formatMinute, plural, shownPath } = await import("../../render/format.ts");
+  const { turn_id: id, agent, session, prompt, commands, before, why_not: whyNot, changed, paths } = turn;
+  const who = session === null ? agent : `${agent} ${session.slice(0, 8)}`;
+  const change =
+    changed === null ? "changes unknown" : changed === 0 ? "nothing changed" : `${plural(changed, "entry")} changed`;
+  const names = paths.slice(0, SHOWN_PATHS).map(({ path }) => shownPath(path));
+  const more = (changed ?? 0) > names.length && names.length > 0 ? ", …" : "";
+  return [
+    `${style.bold(id)}  ${formatMinute(turn.started_at, Date.now())}  ${style.dim(who)}  ${prompt === null ? style.dim("(no prompt)") : firstLine(prompt)}`,
+    ...commands.slice(0, SHOWN_COMMANDS).map((each) => `    ${style.cyan("$")} ${firstLine(each)}`),
+    ...(commands.length > SHOWN_COMMANDS
+      ? [style.dim(`    … ${plural(commands.length - SHOWN_COMMANDS, "command")} more`)]
+      : []),
+    `    ${change}${names.length > 0 ? `: ${names.join(", ")}${more}` : ""}; ${before === null ? style.yellow(`no state before: ${whyNot}`) : `before: ${shorten(before)}`}`,
+  ].join("\n");
+}

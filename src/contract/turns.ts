@@ -1,0 +1,49 @@
+import { about, count, flag, number, object, type Of, opt, orNull, rows, text } from "./schema.ts";
+import { Cause, NamedPath, pointId, WorkspaceCallOptions } from "./words.ts";
+import { MethodOption, RestoreOptions } from "./points.ts";
+
+/** Turns of coding agents, from the log of their hooks. */
+
+export const Turn = object({
+  turn_id: text("8 hex digits; a unique prefix of at least 4 names the turn"),
+  agent: text("for example `claude-code`"),
+  session: orNull(text("the tool's own id of the session")),
+  started_at: text("RFC 3339"),
+  ended_at: orNull(text("null while the turn runs, or if the tool ended without a hook")),
+  prompt: orNull(text("first line of the prompt; null if the tool does not pass the prompt")),
+  commands: rows(text(), "first lines of the shell commands, in order"),
+  tools: number("tool calls that were saved before or after"),
+  before: orNull(pointId("the state before the turn; null if no point has that state")),
+  why_not: opt(text("why `before` is null")),
+  after: pointId("the last state of the turn"),
+  changed: orNull(number("entries that differ between `before` and `after`; null if the points cannot be compared")),
+  paths: rows(NamedPath, "the first 20 of the entries that differ"),
+});
+export type Turn = Of<typeof Turn>;
+
+export const TurnsOptions = object({
+  ...WorkspaceCallOptions.entries,
+  session: opt(text("only turns of sessions whose id begins with this"), "--session <id>"),
+  limit: opt(count("at most this many turns; default 20"), "-n, --limit <count>"),
+});
+export type TurnsOptions = Of<typeof TurnsOptions>;
+
+export const TurnsResult = object({
+  turns: rows(Turn, "newest first"),
+  sessions: rows(
+    object({ session: orNull(text()), agent: text(), turns: number(), last_at: text("RFC 3339") }),
+    "the one with the newest turn first",
+  ),
+  more: number("turns that are not listed"),
+});
+export type TurnsResult = Of<typeof TurnsResult>;
+
+export const RewindOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ...MethodOption.entries,
+  session: TurnsOptions.entries.session,
+  paths: RestoreOptions.entries.paths,
+  over: opt(flag("also revert what other sessions changed since; without this the rewind is refused if there is any")),
+  cause: opt(about(Cause, "cause to record in the undo point")),
+});
+export type RewindOptions = Of<typeof RewindOptions>;
