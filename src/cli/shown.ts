@@ -2,7 +2,7 @@ import { closeSync, fsyncSync, openSync, rmSync } from "node:fs";
 import { toCairnError } from "../errors.ts";
 import { durableRename, writeAll } from "../fs/durable.ts";
 import { unfinishedBeside } from "../fs/work-directory.ts";
-import type { ListedEntry, NamedPath, PathInput } from "../contract/index.ts";
+import type { Client, ListedEntry, NamedPath, PathInput } from "../contract/index.ts";
 import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
 import type { OptionDefinition } from "./definitions.ts";
@@ -39,6 +39,25 @@ export function splitTarget(input: Input): [string, PathInput | undefined, strin
   const [target, path] = splitWord(text);
   const written = text.slice(target.length + 1);
   return /^\.\.?(?:\/|$)/.test(written) ? [target, path, written] : [target, path];
+}
+
+/**
+ * Splits `NAME:POINT:PATH`, a point of another workspace of the control directory, after the point: `splitTarget()` has
+ * split it after the name, which is no point of this workspace.
+ */
+export async function splitSibling(
+  client: Client,
+  [target, path, fromHere]: ReturnType<typeof splitTarget>,
+): Promise<ReturnType<typeof splitTarget>> {
+  if (typeof path !== "string" || fromHere !== undefined) return [target, path, fromHere];
+  const isPoint = async (word: string): Promise<boolean> =>
+    client.resolve(word).then(
+      () => true,
+      () => false,
+    );
+  const [point, below] = splitWord(path);
+  const isSibling = !(await isPoint(target)) && (await isPoint(`${target}:${point}`));
+  return isSibling ? [`${target}:${point}`, below] : [target, path];
 }
 
 /** A time at the beginning of a word, which has colons of its own. */

@@ -271,6 +271,16 @@ export const ForkResult = object({
 });
 export type ForkResult = Of<typeof ForkResult>;
 
+export const AdoptForkOptions = object({ ...WorkspaceCallOptions.entries, ...method, ...why });
+export type AdoptForkOptions = Of<typeof AdoptForkOptions>;
+export const RemoveForkOptions = WorkspaceCallOptions;
+export type RemoveForkOptions = Of<typeof RemoveForkOptions>;
+export const RemovedFork = object({
+  workspace: about(WorkspaceRef, "the fork that is gone"),
+  save_point_id: pointId("the point of the original that has the fork's last state"),
+});
+export type RemovedFork = Of<typeof RemovedFork>;
+
 export const ViewLease = object(
   {
     view_id: text(),

@@ -35,7 +35,7 @@ export async function previewCleanup(workspace: Workspace, options: CleanupOptio
   using _lock = await makingRoom(control, async () => workspace.lock("cleanup plan", options));
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
   checkRetention(retention);
-  const only = options.only?.map((target) => workspace.resolve(target)) ?? null;
+  const only = options.only?.map((target) => workspace.resolveOwn(target)) ?? null;
   const facts = await planCleanup(workspace, {
     ...options,
     only,

@@ -13,7 +13,7 @@ async function mark(
 ): Promise<SavePoint> {
   using _lock = await workspace.lock(verb, options);
   workspace.points.refresh();
-  const point = workspace.resolve(target);
+  const point = workspace.resolveOwn(target);
   change(point);
   return publicPoint(workspace.points.read(point.sequence));
 }

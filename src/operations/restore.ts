@@ -9,7 +9,11 @@ import { restoreLocked } from "../workspace/restore/restore-folder.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
 import { writeState } from "../workspace/place/control-directory.ts";
 import { operationLog, type Revertible, withOperation } from "../workspace/points/operation-log.ts";
+import type { Point } from "../workspace/points/point-files.ts";
+import { isSibling } from "../workspace/open/siblings.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
+import { takeOverPoint } from "../workspace/save/receive.ts";
+import { withSealed } from "../workspace/save/seal.ts";
 import type { CallOptions, OperationList, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
 import { operationToRevert, planTo } from "./restore-plan.ts";
 
@@ -17,12 +21,24 @@ const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
 /** Saves the present, then makes the folder equal to a point. */
 export async function restore(workspace: Workspace, options: RestoreOptions): Promise<RestoreResult> {
-  return goingBack(workspace, options, "restore", () => ({
-    target: workspace.resolve(options.target),
+  await requireSealedSibling(workspace, options.target, options);
+  return goingBack(workspace, options, "restore", async () => ({
+    target: await ownPoint(workspace, options.target),
     paths: options.paths === undefined ? null : options.paths.map(normalizeTyped),
     keepPresent: options.keepPresent ?? false,
     kind: "restore",
   }));
+}
+
+/** Seals what `target` means if that is a point of another workspace: its content is to be in the store. */
+async function requireSealedSibling(workspace: Workspace, target: string, call: CallOptions): Promise<void> {
+  await withSealed(workspace, call, async () => workspace.resolve(target));
+}
+
+/** A point of this workspace; one of another workspace is taken over. For the holder of the workspace's lock. */
+async function ownPoint(workspace: Workspace, target: string): Promise<Point> {
+  const point = workspace.resolve(target);
+  return isSibling(point) ? takeOverPoint(workspace, point) : point;
 }
 
 type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind" | "reverts"> & {
@@ -38,13 +54,13 @@ export async function goingBack(
   workspace: Workspace,
   options: Omit<RestoreOptions, "target" | "paths" | "keepPresent">,
   purpose: "restore" | "undo",
-  wanted: () => Wanted | null,
+  wanted: () => Wanted | null | Promise<Wanted | null>,
 ): Promise<RestoreResult> {
   const started = performance.now();
   const go = async (): Promise<RestoreResult> => {
     using _lock = await workspace.lock(purpose, options);
     await recoverWorkspace(workspace, options);
-    const chosen = wanted();
+    const chosen = await wanted();
     if (chosen === null) return nowhere(started);
     const restored = await restoreLocked(workspace, started, { ...options, ...chosen });
     if (restored.undo_id === null && restored.left_out.length === 0 && chosen.isStart !== true)
@@ -58,7 +74,7 @@ export async function goingBack(
     const failed = toCairnError(error);
     // What had begun to change the folder says by itself how it goes on.
     if (failed.code !== "no_space" || needsRecovery(workspace)) throw error;
-    const chosen = wanted();
+    const chosen = await wanted();
     if (chosen === null) throw error;
     throw reworded(failed, { hint: await whatItTakes(workspace, options, chosen) });
   }

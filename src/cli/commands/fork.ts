@@ -1,4 +1,8 @@
-import type { CommandDefinition } from "../command.ts";
+import type { Client, RemovedFork } from "../../contract/index.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { forkWord } from "../fork-word.ts";
+import { usage } from "../input.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 import { ForkOptions } from "../../contract/points.ts";
@@ -7,20 +11,46 @@ import { shortener } from "../shorten.ts";
 
 const OPTIONS = new VerbOptions(ForkOptions.entries);
 
+async function removed(context: Context, client: Client, result: RemovedFork): Promise<Outcome> {
+  const shorten = await shortener(client, [result.save_point_id]);
+  const id = shorten(result.save_point_id);
+  const line = context.commandLine(["restore", id, "--to", "DIR"]);
+  const { style } = context;
+  return {
+    data: result,
+    text: () =>
+      `${style.green("removed")} the fork ${printable(result.workspace.path)}\n  its last state is saved as ${style.bold(id)}: ${style.cyan(line)}`,
+  };
+}
+
 export const command: CommandDefinition = {
   name: "fork",
   arguments: [
-    { name: "<target>", text: "a save point", completes: "points" },
-    { name: "<path>", text: "the new folder, absent or empty", completes: "folders" },
+    { name: "[target]", text: "a save point", completes: "points" },
+    { name: "[path]", text: "the new folder, absent or empty", completes: "folders" },
   ],
-  options: OPTIONS.definitions,
+  options: [
+    ...OPTIONS.definitions,
+    {
+      flags: "--remove <fork>",
+      text: "remove a fork, named or by its folder, with its points; this workspace keeps a point of its last state",
+    },
+  ],
   examples: [
     { line: "cairn fork head ../try-it", text: "a second, independent folder with the same state" },
     { line: "cairn fork 1a2b3c4d /mnt/disk/copy --standalone", text: "a fork that does not need the original" },
+    { line: "cairn diff try-it", text: "what the fork has changed" },
+    { line: "cairn adopt ../try-it", text: "make this folder equal to the fork" },
+    { line: "cairn fork --remove ../try-it", text: "remove the fork" },
   ],
   async run(context, input) {
     const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     const client = await context.open();
+    const gone = input.text("remove");
+    if (gone !== undefined) {
+      if (input.argument(0) !== undefined) throw usage("--remove names the fork: give no other argument");
+      return removed(context, client, await client.removeFork(forkWord(context, gone), context.callOptions()));
+    }
     const result = await client.fork(input.required(0), context.place(input.required(1)), options);
     return {
       data: result,

@@ -33,6 +33,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "bring back what undo reverted",
     load: async () => ({ command: (await import("../commands/undo.ts")).redo }),
   },
+  adopt: {
+    group: POINTS,
+    summary: "make the folder equal to a fork",
+    load: () => import("../commands/adopt.ts"),
+  },
   rewind: {
     group: POINTS,
     summary: "restore the state before an agent's turn",

@@ -140,7 +140,7 @@ async function rangeOf(
   named: Pick<BisectInput, "good" | "bad">,
   { signal, onWarning }: BisectOptions,
 ): Promise<{ search: Bisection; bad: SavePoint }> {
-  const [good, bad] = [workspace.resolve(named.good), workspace.resolve(named.bad)];
+  const [good, bad] = [workspace.resolveOwn(named.good), workspace.resolveOwn(named.bad)];
   const [goodId, badId] = [idOf(good), idOf(bad)];
   if (goodId === badId)
     throw new CairnError("usage", `the good and the bad save point are the same point, ${shortOf(goodId)}`, {

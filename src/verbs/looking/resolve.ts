@@ -12,6 +12,7 @@ export const resolve = workspaceVerb({
   by: "writers",
   looks: true,
   agents: [],
+  seals: true,
   run: async ({ workspace }, point) =>
     (await import("../../operations/public-point.ts")).publicPoint(workspace.resolve(point)),
 });

@@ -41,7 +41,7 @@ export interface Verified {
 export async function verifyPoint(workspace: Workspace, target: string, input: VerifyInput): Promise<Verified> {
   let point: Point;
   try {
-    point = workspace.resolve(target);
+    point = workspace.resolveOwn(target);
   } catch (error) {
     const problem = toCairnError(error);
     if (problem.code !== "damaged") throw problem;

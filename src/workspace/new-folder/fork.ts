@@ -161,9 +161,8 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
   const content = input.point.sealed
     ? await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, {
         pointId,
-        statCache: statCachePath(control, id),
         root: target,
-        folder: partial.staging,
+        fork: { statCache: statCachePath(control, id), folder: partial.staging },
       })
     : null;
   failpoint("fork.content-shared");

@@ -18,6 +18,7 @@ import { findNode, isSidecar } from "../restore/plan.ts";
 import { lackingIn, type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
 import { rootToSet, setRoot } from "../points/root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";
+import { isSibling } from "../open/siblings.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
 
 /** Writing a point's content into a folder that is not the workspace. */
@@ -104,6 +105,7 @@ export async function writeWhole(
 
 /** Tells if a folder (or the nearest above it that is there) gets all of a point as a copy of its tree. */
 export function isCopiedWhole(workspace: Workspace, point: Point, folder: Buffer, isRuleless = false): boolean {
+  if (isSibling(point)) return false;
   const isBeside = onSameMount(folder, workspace.points.pathsOf(point.sequence).root);
   return isBeside && whyNotCopied(workspace, point, isRuleless) === null;
 }
@@ -187,7 +189,8 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
 /** Once clean-up is kept out: a point that went meanwhile is not there. */
 export function requireStillThere(workspace: Workspace, point: Point): void {
   workspace.points.refresh();
-  if (workspace.byId(point.descriptor.save_point_id) === null) {
+  const id = point.descriptor.save_point_id;
+  if (isSibling(point) ? workspace.resolve(id) === null : workspace.byId(id) === null) {
     throw new CairnError(
       "not_found",
       `the save point ${point.descriptor.save_point_id.slice(0, 8)} has just been removed`,

@@ -16,6 +16,7 @@ import type { Progress } from "../../contract/words.ts";
 import { warnRoot } from "../place/owners.ts";
 import { lockingOf } from "../place/registry.ts";
 import { Removals } from "../points/held-trees.ts";
+import { isUnknownHere, siblingPoint } from "./siblings.ts";
 import { requireAgentsTags, requireChosenId, resolveTarget } from "../points/targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */
@@ -45,6 +46,8 @@ export class Workspace {
   readonly engine: PointStore;
   readonly removals: Removals;
   readonly recoveries: readonly Recover[];
+  /** To open another workspace of the control directory. */
+  readonly parts: WorkspaceParts;
   #isRootWarned = false;
   /** Lock of the call under way; null where it has none, or has given it back. */
   #lock: Lock | null = null;
@@ -56,6 +59,7 @@ export class Workspace {
     this.points = new Points(found.paths);
     const { workspace, control } = found;
     this.recoveries = parts.recoveries;
+    this.parts = parts;
     this.engine = parts.engine(found, {
       statCache: statCachePath(control, workspace.id),
       adoptedAt: Math.floor(Date.parse(workspace.registered_at) / 1000),
@@ -112,7 +116,24 @@ export class Workspace {
     this.#isRootWarned = true;
   }
 
+  /**
+   * A point of this workspace, or else of another workspace of the control directory, which can only be read. Throws `damaged`
+   * for another workspace's point that is not sealed, which callers seal first.
+   */
   resolve(target: string): Point {
+    try {
+      return this.resolveOwn(target);
+    } catch (error) {
+      const { control, workspace } = this.found;
+      const other = isUnknownHere(error) ? siblingPoint(control, workspace.id, target) : null;
+      if (other === null) throw error;
+      if (!other.point.sealed) throw neverRead(other.point);
+      return other.point;
+    }
+  }
+
+  /** A point of this workspace: one that is to be marked or removed. */
+  resolveOwn(target: string): Point {
     return resolveTarget(this.points, target, this.state().head);
   }
 
@@ -170,9 +191,9 @@ function noteWanted(file: string): void {
 }
 
 /** Makes the error for a point that is not sealed; who seals and tries again knows it by its details. */
-export function neverRead({ descriptor: { save_point_id: id } }: Point): CairnError {
+export function neverRead({ descriptor: { save_point_id: id, workspace_name: name } }: Point): CairnError {
   return new CairnError("damaged", `point ${id} is not sealed: its content is only in its clone, not in the store`, {
     hint: advice`run ${call("seal")}: it copies the clone into the store, or says why it cannot`,
-    details: { unsealed: id },
+    details: { unsealed: id, workspace: name },
   });
 }

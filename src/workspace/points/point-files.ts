@@ -157,9 +157,8 @@ export function beforeRestore(
   target: SavePointId,
   cause: Cause | undefined,
 ): { message: string; cause: Cause } {
-  const message = isReverting(kind)
-    ? `before ${kind}`
-    : `before ${kind} ${kind === "restore" ? "of" : "to"} ${target.slice(0, 8)}`;
+  const words = { restore: "restore of", rewind: "rewind to", adopt: "adoption of", undo: "undo", redo: "redo" };
+  const message = `before ${words[kind]}${isReverting(kind) ? "" : ` ${target.slice(0, 8)}`}`;
   return { message, cause: { ...cause, kind, restored_to: target } };
 }
 

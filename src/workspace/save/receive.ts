@@ -1,5 +1,5 @@
 import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES, NO_RULES } from "../../fs/ignore.ts";
-import type { Degradation, ReceivedContent, ReceiveRequest, StagedContent } from "../store/engine.ts";
+import type { Degradation, PointContent, ReceivedContent, ReceiveRequest, StagedContent } from "../store/engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { failpoint } from "../../failpoint.ts";
 import { type Cause, type Descriptor, type IgnoreRules, omittedOf } from "../../formats/records/descriptor.ts";
@@ -38,6 +38,37 @@ export async function receivePoint(workspace: Workspace, input: ReceiveInput): P
     });
     return { ...stateOf(received, input), degraded: [], undo: input.content.paths !== null };
   });
+}
+
+/**
+ * A point of this workspace with the content of another workspace's point, which is sealed; the same point if that was
+ * taken over before. The point becomes neither head nor latest. For the holder of the workspace's lock.
+ */
+export async function takeOverPoint(workspace: Workspace, from: Point): Promise<Point> {
+  const { save_point_id: id, workspace_name: name, message } = from.descriptor;
+  const isTaken = ({ descriptor: { cause, undo } }: Point): boolean =>
+    undo && cause.kind === "adopt" && cause["from"] === id;
+  const known = workspace.points.list().points.find(isTaken);
+  if (known !== undefined) return known;
+  const cause = { kind: "adopt", from: id, from_workspace: name };
+  return addPoint(
+    workspace,
+    { message: `${name}: ${message || id.slice(0, 8)}`.slice(0, 1000), cause },
+    async (pointId) => {
+      const own = { pointId, root: workspace.root };
+      const content = await workspace.engine.share(from.descriptor.content as unknown as PointContent, own);
+      const { state_digest, metadata_digest, complete, entries, bytes, labels, omitted, omitted_count, rules } =
+        from.descriptor;
+      return {
+        ...{ state_digest, metadata_digest, complete, entries, bytes, labels, omitted, omitted_count, rules },
+        content: content as unknown as Descriptor["content"],
+        bytes_stored: 0,
+        unchanged: false,
+        degraded: [],
+        undo: true,
+      };
+    },
+  );
 }
 
 export interface TakeInInput extends WorkspaceCall {

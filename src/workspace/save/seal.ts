@@ -19,7 +19,8 @@ import {
 import type { Points } from "../points/points.ts";
 import { type SaveInput, stageRequest } from "./record-point.ts";
 import { leftOutOfPoint, savedWithout, warnOfRules } from "../points/left-out.ts";
-import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import { workspaceNamed } from "../place/find-workspace.ts";
+import { Workspace, type WorkspaceCall } from "../open/workspace.ts";
 import type { StagedContent } from "../store/engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
@@ -178,9 +179,13 @@ export async function withSealed<T>(
     try {
       return await work(problems);
     } catch (error) {
-      const id = toCairnError(error).details?.["unsealed"];
+      const { unsealed: id, workspace: name } = toCairnError(error).details ?? {};
       if (typeof id !== "string") throw error;
       const point = workspace.points.byId(id as SavePointId);
+      if (point === null && !tried.has(id) && (await sealInSibling(workspace, call, { id, name }))) {
+        tried.add(id);
+        continue;
+      }
       const problem = point === null ? null : whyUnsealed(workspace.points, point, problems);
       if (problem !== null) throw problem;
       if (point === null || tried.has(id)) throw error;
@@ -189,6 +194,22 @@ export async function withSealed<T>(
       workspace.points.refresh();
     }
   }
+}
+
+/** Seals a point of another workspace of the control directory. False if there is none. */
+async function sealInSibling(
+  { found, parts, removals }: Workspace,
+  call: SealCall,
+  { id, name }: { id: string; name: unknown },
+): Promise<boolean> {
+  const place = typeof name === "string" ? workspaceNamed(found.control, name) : null;
+  if (place === null) return false;
+  await using other = new Workspace(place, parts, removals);
+  const point = other.points.byId(id as SavePointId);
+  if (point === null) return false;
+  const { problems } = await ensureSealed(other, call, [point.sequence]);
+  if (problems[0] !== undefined) throw problems[0].problem;
+  return true;
 }
 
 /**

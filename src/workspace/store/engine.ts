@@ -167,11 +167,10 @@ export interface WriteRequest {
 
 export interface ShareRequest {
   pointId: string;
-  /** where the new workspace's stat cache will lie */
-  statCache: string;
-  /** the new workspace's path, and where its folder lies until it gets it; raw bytes */
+  /** the workspace's path; raw bytes */
   root: Uint8Array;
-  folder: Uint8Array;
+  /** of a new workspace: where its stat cache will lie, and its folder until that gets its path */
+  fork?: { statCache: string; folder: Uint8Array };
 }
 
 export interface WrittenContent {

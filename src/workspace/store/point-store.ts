@@ -388,12 +388,10 @@ export class PointStore {
     const named = this.#snapshot({ root: point.root, pointId: point.pointId }, tree);
     const tags = [...named.tags!, ...depthTag(store, content as CopyContent)];
     const snapshot = await store.repository.saveSnapshot({ ...named, tags });
-    leaveSeed({
-      from: this.#options.statCache,
-      to: point.statCache,
-      tree: Buffer.from(content.tree, "hex"),
-      folder: point.folder,
-    });
+    if (point.fork !== undefined) {
+      const { statCache: to, folder } = point.fork;
+      leaveSeed({ from: this.#options.statCache, to, tree: Buffer.from(content.tree, "hex"), folder });
+    }
     // Whatever is changed after this has a later change time, however coarse the clock.
     await sleep(CLOCK_TICK_MS);
     return { ...content, snapshot };

@@ -3,7 +3,8 @@ import { DiffDatabaseOptions, DiffOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { usage } from "../../input.ts";
+import { forkWord } from "../../fork-word.ts";
+import { type Input, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { inLocale } from "../../render/style.ts";
@@ -15,7 +16,11 @@ export const command: CommandDefinition = {
   name: "diff",
   answers: true,
   arguments: [
-    { name: "[a]", text: "a save point; default: head", completes: "points" },
+    {
+      name: "[a]",
+      text: "a save point, or a fork: its newest point is compared with head; default: head",
+      completes: "points",
+    },
     { name: "[b]", text: "another save point; default: the current folder", completes: "points" },
   ],
   options: [
@@ -36,7 +41,8 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const client = await context.open();
-    const [from, to] = [input.argument(0) ?? "head", input.argument(1) ?? null];
+    const fork = await forkIn(context, client, input);
+    const [from, to] = fork === null ? [input.argument(0) ?? "head", input.argument(1) ?? null] : ["head", fork];
     const database = input.text("sql");
     const rows = ROWS.read(context, input);
     if (database !== undefined) {
@@ -57,6 +63,19 @@ export const command: CommandDefinition = {
     return { data: result, paged: true, verbatim: true, text };
   },
 };
+
+/** Returns the newest point of the fork that is the only argument; null if that is a point of this workspace. */
+async function forkIn(context: Context, client: Client, input: Input): Promise<string | null> {
+  const word = input.argument(0);
+  if (word === undefined || input.argument(1) !== undefined) return null;
+  const isPoint = async (target: string): Promise<boolean> =>
+    client.resolve(target).then(
+      () => true,
+      () => false,
+    );
+  const newest = `${forkWord(context, word)}:latest`;
+  return !(await isPoint(word)) && (await isPoint(newest)) ? newest : null;
+}
 
 // Enough to read; whoever needs more asks for a path or takes the entries from --json.
 const TEXT_DIFF_LIMIT = 500;

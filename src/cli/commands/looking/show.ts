@@ -11,6 +11,7 @@ import {
   PATH_B64,
   RECURSIVE,
   requireArchivePlace,
+  splitSibling,
   splitTarget,
   TARGET,
   walkOutcome,
@@ -42,7 +43,8 @@ export const command: CommandDefinition = {
     { line: "cairn show 1a2b3c4d:src/main.ts > old.ts", text: "print one file's bytes" },
   ],
   async run(context, input) {
-    const [target, named, fromHere] = splitTarget(input);
+    const client = await context.open();
+    const [target, named, fromHere] = await splitSibling(client, splitTarget(input));
     let path = named === "/" ? undefined : named;
     if (typeof path === "string" && path.startsWith("/"))
       throw usage(`give the path after the colon relative to the workspace's root, without a leading slash: ${path}`);
@@ -53,7 +55,6 @@ export const command: CommandDefinition = {
     const archive = ARCHIVE.read(context, input);
     const file = input.text("target");
     requireArchivePlace(context, input, archive.archive !== undefined);
-    const client = await context.open();
     const options = context.callOptions();
     if (fromHere !== undefined) path = toWorkspacePath(client.workspacePath(), context.cwd, fromHere) || undefined;
     const shown = await client.show(target, path, { ...options, ...page }).catch(async (error: unknown) => {

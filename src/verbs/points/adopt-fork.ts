@@ -1,0 +1,58 @@
+import { restored, type Tool } from "../kinds/tool.ts";
+import {
+  AdoptForkOptions,
+  RemovedFork,
+  RemoveForkOptions,
+  RestoreResult,
+  throughSqlite,
+} from "../../contract/points.ts";
+import { text } from "../../contract/schema.ts";
+import { arg } from "../../contract/verb.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+const FORK = text("the fork's workspace name, or its folder as an absolute path");
+
+const tool: Tool = {
+  title: "Adopt a fork",
+  about:
+    "Makes the folder equal to a fork's present state. Both states are saved first: `undo` brings the folder's state back.",
+  takes: { fork: FORK },
+  output: RestoreResult,
+  changes: true,
+  async run(client, given, options) {
+    const data = await client.adoptFork(given["fork"] as string, options);
+    return { data, words: restored(data) };
+  },
+};
+
+export const adoptFork = workspaceVerb({
+  about: "Saves a fork's present and the folder's present, then makes the folder equal to the fork.",
+  takes: [arg("fork", FORK)],
+  options: AdoptForkOptions,
+  output: RestoreResult,
+  errors: ["not_found", "unsupported"],
+  command: "adopt",
+  by: "operators",
+  agents: [],
+  opensPaths: throughSqlite,
+  makesPoint: "undo",
+  changesPoints: true,
+  event: (adopted) => ({ type: "restore", data: adopted }),
+  tool,
+  run: async ({ workspace }, fork, options) =>
+    (await import("../../operations/directories/adopt.ts")).adoptFork(workspace, fork, options),
+});
+
+export const removeFork = workspaceVerb({
+  about: "Saves a fork's present as a point of this workspace, then removes the fork with its folder and points.",
+  takes: [arg("fork", FORK)],
+  options: RemoveForkOptions,
+  output: RemovedFork,
+  errors: ["not_found", "unsupported"],
+  command: { "fork --remove": RemovedFork },
+  by: "owners",
+  changesPoints: true,
+  unserved: "the daemon does not remove folders",
+  run: async ({ workspace }, fork, options) =>
+    (await import("../../operations/directories/adopt.ts")).removeFork(workspace, fork, options),
+});

@@ -1,0 +1,75 @@
+import { CairnError, toCairnError } from "../../errors.ts";
+import { isReleased, listWorkspaces, type PlacedWorkspace, readState } from "../place/control-directory.ts";
+import { type ControlPaths, workspacePaths } from "../place/control-layout.ts";
+import type { Point } from "../points/point-files.ts";
+import { Points } from "../points/points.ts";
+import { resolveTarget } from "../points/targets.ts";
+
+/** Points of the other workspaces of a control directory, such as forks: the same store has their content. */
+
+/** A number that no point has: the tree that a point of another workspace holds is not among this workspace's points. */
+const NO_SEQUENCE = 9_999_999_999;
+const LEAST_DIGITS = 4;
+
+/** A point of another workspace, as this workspace can read it. */
+export interface SiblingPoint {
+  point: Point;
+  workspace: PlacedWorkspace;
+}
+
+/** Returns the other workspaces of the control directory that are not released. */
+export function siblings(control: ControlPaths, own: string): PlacedWorkspace[] {
+  return listWorkspaces(control).flatMap(({ workspace }) =>
+    workspace === null || workspace.id === own || isReleased(workspace) ? [] : [workspace],
+  );
+}
+
+/**
+ * Finds what `target` means in the other workspaces: `NAME:POINT`, `FOLDER:POINT`, or digits of an id. Null if `target` is neither, or no
+ * other workspace has it. Throws `ambiguous` if several points begin with the digits, and what `POINT` may throw.
+ */
+export function siblingPoint(control: ControlPaths, own: string, target: string): SiblingPoint | null {
+  const others = siblings(control, own);
+  for (const workspace of others) {
+    const word = [workspace.name, workspace.path].find((each) => target.startsWith(`${each}:`));
+    if (word === undefined) continue;
+    const { points, head } = pointsOf(control, workspace);
+    return asSibling(resolveTarget(points, target.slice(word.length + 1) || "latest", head), workspace);
+  }
+  if (!new RegExp(`^[0-9a-f]{${LEAST_DIGITS},32}$`, "i").test(target)) return null;
+  const found = others.flatMap((workspace) =>
+    pointsOf(control, workspace)
+      .points.withPrefix(target.toLowerCase())
+      .flatMap((each) => ("problem" in each ? [] : [asSibling(each, workspace)])),
+  );
+  if (found.length < 2) return found[0] ?? null;
+  throw new CairnError("ambiguous", `${found.length} points of other workspaces begin with ${target}`, {
+    hint: `use more digits, or name the workspace: ${found[0]!.workspace.name}:${target}`,
+  });
+}
+
+function pointsOf(
+  control: ControlPaths,
+  { name }: PlacedWorkspace,
+): { points: Points; head: Point["descriptor"]["parent_id"] } {
+  const paths = workspacePaths(control, name);
+  return { points: new Points(paths), head: readState(paths).head };
+}
+
+/** Without the tree that the point holds: only its content in the store is read from here. */
+function asSibling(point: Point, workspace: PlacedWorkspace): SiblingPoint {
+  const { held: _held, ...content } = point.descriptor.content;
+  const descriptor = { ...point.descriptor, content: content as Point["descriptor"]["content"] };
+  return { point: { ...point, descriptor, sequence: NO_SEQUENCE }, workspace };
+}
+
+/** True for a point of another workspace. */
+export function isSibling({ sequence }: Pick<Point, "sequence">): boolean {
+  return sequence === NO_SEQUENCE;
+}
+
+/** True for an error that says that this workspace has no such point. */
+export function isUnknownHere(error: unknown): boolean {
+  const { code } = toCairnError(error);
+  return code === "not_found" || code === "invalid_id";
+}

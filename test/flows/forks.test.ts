@@ -1,0 +1,115 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import type { Client } from "../../src/contract/index.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { btrfsPlace } from "../fixtures/held-place.ts";
+import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
+import { cairnLibrary, newFolder } from "../fixtures/work.ts";
+
+/** Points of forks as targets, and forks that come home. */
+
+interface Place {
+  client: Client;
+  folder: string;
+}
+
+async function plain(): Promise<Place> {
+  const folder = newFolder("original");
+  makeFirst(folder);
+  return { client: await (await cairnLibrary()).adopt(folder), folder };
+}
+
+for (const engine of ["copy", "btrfs-snapshot"]) {
+  test(`${engine}: points of a fork are targets, and a fork is adopted and undone`, async (t) => {
+    const place = engine === "copy" ? await plain() : await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder } = place;
+    await client.save();
+    const first = readFolder(folder);
+    const to = `${folder}-fork`;
+    await client.fork("head", to);
+    makeSecond(to);
+    const second = readFolder(to);
+    const fork = await (await cairnLibrary()).open(to);
+    const { save_point_id: id } = await fork.save();
+    const name = fork.workspace.name;
+    for (const target of [id, id.slice(0, 8), `${name}:latest`, `${name}:`, `${to}:head`]) {
+      // oxlint-disable-next-line no-await-in-loop
+      assert.equal((await client.resolve(target)).save_point_id, id, target);
+    }
+    assert.deepEqual((await client.diff(id, `${name}:latest`)).entries, []);
+    assert.notEqual((await client.show(id)).total, 0);
+    await client.restore({ target: id, to: `${folder}-to` });
+    assertFolder(`${folder}-to`, second, "elsewhere");
+    await client.restore({ target: id });
+    assertFolder(folder, second, "restored");
+    await client.undo();
+    assertFolder(folder, first, "undone");
+    // A mark is of the workspace's own points alone.
+    await assert.rejects(client.pin(id), { code: "not_found" });
+    makeUnsaved(to);
+    const unsaved = readFolder(to);
+    await client.adoptFork(to);
+    assertFolder(folder, unsaved, "adopted");
+    assert.equal((await client.operations()).operations[0]!.kind, "adopt");
+    assert.equal((await client.status()).clean, true);
+    await client.undo();
+    assertFolder(folder, first, "adoption undone");
+    await client.redo();
+    assertFolder(folder, unsaved, "adopted again");
+    await fork.close();
+    assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
+    await client.close();
+  });
+}
+
+test("a fork that is removed is kept as a point of the original, and nothing else lies at its path", async () => {
+  const { client, folder } = await plain();
+  await client.save();
+  const to = `${folder}-fork`;
+  await client.fork("head", to);
+  fs.writeFileSync(path.join(to, "only-here"), "unsaved\n");
+  const last = readFolder(to);
+  const { data } = cairnOk(["-C", folder, "fork", "--remove", to]);
+  assert.equal(fs.existsSync(to), false);
+  await client.restore({ target: data["save_point_id"] as string, to });
+  assertFolder(to, last, "the fork's last state");
+  assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
+  for (const words of [
+    ["adopt", to],
+    ["adopt", folder],
+    ["fork", "--remove", "none"],
+  ])
+    assert.equal(cairn(["-C", folder, ...words]).error!.code, "not_found", words.join(" "));
+});
+
+test("a fork that is killed while it is removed is whole, or its last state is a point of the original", async () => {
+  for (const failpoint of ["receive.staged", "fork.taken-over", "release.marked", "fork.released"]) {
+    // oxlint-disable-next-line no-await-in-loop
+    const { client, folder } = await plain();
+    // oxlint-disable-next-line no-await-in-loop
+    await client.save();
+    const to = `${folder}-fork`;
+    // oxlint-disable-next-line no-await-in-loop
+    await client.fork("head", to);
+    fs.writeFileSync(path.join(to, "only-here"), "unsaved\n");
+    const last = readFolder(to);
+    assert.ok(cairn(["-C", folder, "fork", "--remove", to], { failpoint }).killed || failpoint === "release.marked");
+    if (fs.existsSync(to)) assertFolder(to, last, failpoint);
+    // oxlint-disable-next-line no-await-in-loop
+    assert.equal((await client.doctor({ repair: true })).healthy, true, failpoint);
+  }
+});
+
+test("a fork with a store of its own is no target, and the way to its files is named", async () => {
+  const { client, folder } = await plain();
+  await client.save();
+  const to = `${folder}-own`;
+  await client.fork("head", to, { standalone: true });
+  const { error } = cairn(["-C", folder, "adopt", to]);
+  assert.equal(error!.code, "unsupported");
+  assert.match(error!.hint!, /restore/);
+});
