@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
@@ -113,3 +114,56 @@ test("a fork with a store of its own is no target, and the way to its files is n
   assert.equal(error!.code, "unsupported");
   assert.match(error!.hint!, /restore/);
 });
+
+test("a fork of a git worktree and of a submodule commits to a state of its own, and a copy elsewhere is warned of", async (t) => {
+  const base = newFolder("git");
+  const git = (folder: string, ...args: string[]): string =>
+    execFileSync("git", ["-C", folder, "-c", "protocol.file.allow=always", ...args], {
+      encoding: "utf8",
+      env: { ...process.env, ...IDENTITY },
+      stdio: ["ignore", "pipe", "ignore"],
+    }).trim();
+  if (spawnSync("git", ["--version"]).status !== 0) return t.skip("git is not installed");
+  const [main, outer] = [path.join(base, "main"), path.join(base, "outer")];
+  for (const each of [main, outer]) {
+    fs.mkdirSync(each);
+    git(each, "init", "-q", "-b", "trunk");
+    fs.writeFileSync(path.join(each, "file"), "one\n");
+    git(each, "add", ".");
+    git(each, "commit", "-qm", "one");
+  }
+  git(main, "worktree", "add", "-q", path.join(base, "linked"), "-b", "side");
+  git(outer, "submodule", "--quiet", "add", main, "inner");
+  for (const folder of [path.join(base, "linked"), path.join(outer, "inner")]) {
+    // oxlint-disable-next-line no-await-in-loop
+    const client = await (await cairnLibrary()).adopt(folder);
+    fs.writeFileSync(path.join(folder, "staged"), "staged\n");
+    git(folder, "add", "staged");
+    // oxlint-disable-next-line no-await-in-loop
+    await client.save();
+    const before = git(folder, "rev-parse", "HEAD");
+    const fork = path.join(base, `fork-of-${path.basename(folder)}`);
+    // oxlint-disable-next-line no-await-in-loop
+    await client.fork("head", fork);
+    assert.equal(git(fork, "status", "--short"), "A  staged", folder);
+    git(fork, "commit", "-qm", "in the fork");
+    assert.notEqual(git(fork, "rev-parse", "HEAD"), before);
+    assert.equal(git(folder, "rev-parse", "HEAD"), before, "the original's branch stays");
+    assert.equal(git(folder, "status", "--short"), "A  staged");
+    assert.equal(path.resolve(git(fork, "rev-parse", "--show-toplevel")), fork);
+    const warnings: string[] = [];
+    // oxlint-disable-next-line no-await-in-loop
+    await client.restore({ target: "head", to: `${fork}-to`, onWarning: (message) => warnings.push(message) });
+    assert.match(warnings.join("\n"), /would land on its branch/);
+    // oxlint-disable-next-line no-await-in-loop
+    await client.close();
+  }
+  assert.match(git(main, "worktree", "list"), /fork-of-linked .*detached/);
+});
+
+const IDENTITY = Object.fromEntries(
+  ["AUTHOR", "COMMITTER"].flatMap((who) => [
+    [`GIT_${who}_NAME`, "a"],
+    [`GIT_${who}_EMAIL`, "a@example.org"],
+  ]),
+);

@@ -5,13 +5,14 @@ import { recoverPartials } from "../../workspace/new-folder/recover-folders.ts";
 import type { Workspace, WorkspaceParts } from "../../workspace/open/workspace.ts";
 import type { ForkOptions, ForkResult, RestoreOptions, RestoreResult, ViewLease } from "../../contract/points.ts";
 import { CairnError } from "../../errors.ts";
-import { normalizeTyped } from "../../fs/paths/safe-path.ts";
+import { normalizeTyped, printablePath } from "../../fs/paths/safe-path.ts";
 import { withSidecars } from "../../workspace/restore/open-databases.ts";
 import { restoreTo as writeElsewhere } from "../../workspace/new-folder/write-point.ts";
 import { isAbsolute } from "node:path";
 import { publicPoint } from "../public-point.ts";
 import { publicLeftOut, warnOfDamaged } from "../../workspace/points/left-out.ts";
 import { workspaceRef } from "../../workspace/place/find-workspace.ts";
+import { gitStateOf } from "../../workspace/new-folder/git-link.ts";
 import { plural } from "../../formats/sizes.ts";
 import { listLeases } from "../../workspace/place/control-directory.ts";
 import { closeView as close, openView } from "../../workspace/new-folder/views.ts";
@@ -65,6 +66,10 @@ export async function restoreTo(
   const paths = withSidecars([], point.descriptor, typed);
   const written = await writeElsewhere(workspace, { ...options, point, to: options.to, paths });
   warnOfDamaged(workspace, point, { ...options, leftOut: written.leftOut });
+  if (gitStateOf(options.to, workspace.root.toString("utf8")) !== null)
+    options.onWarning?.(
+      `${printablePath(options.to)}/.git names the git state of ${printablePath(workspace.root)}: a commit in the copy would land on its branch; \`cairn fork\` makes a worktree of its own`,
+    );
   return {
     restored_to: point.descriptor.save_point_id,
     undo_id: null,

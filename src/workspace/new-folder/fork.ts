@@ -28,6 +28,7 @@ import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "../pla
 import { checkLocation, type LocationOptions } from "../place/guards.ts";
 import { takeBackFork } from "./recover-folders.ts";
 import { causeOf, firstDescriptor, holdFirst, howItComes, messageOf, putFirst } from "./first-point.ts";
+import { separateGitState } from "./git-link.ts";
 import { makeHoldable } from "../open/missing-folder.ts";
 import { isMountRoot, NewFolder, requireFree } from "./new-folder.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
@@ -93,6 +94,9 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
         failpoint("fork.subvolume-made");
       }
       const { leftOut } = await writeWhole(workspace, { ...input, partial, isRuleless });
+      const [copy, from, to] = [partial.staging, workspace.root, target].map((path) => path.toString("utf8"));
+      separateGitState(copy!, { from: from!, target: to! });
+      failpoint("fork.git-separated");
       const making = { partial, target, ...placeOf(partial, target) };
       await (input.standalone === undefined
         ? addWorkspace(workspace, input, making)

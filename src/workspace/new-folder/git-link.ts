@@ -1,0 +1,84 @@
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename, isAbsolute, join, resolve } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
+
+/**
+ * A linked worktree or a submodule has a file `.git` that names git's own state outside the folder. A copy with the same
+ * file would commit to the original's branch.
+ */
+
+const LINK = /^gitdir: (.+?)\n*$/;
+const MOST_BYTES = 4096;
+
+/** Returns the directory of git's state that the file `.git` of a folder names, relative to `from`; null if there is none. */
+export function gitStateOf(folder: string, from = folder): string | null {
+  let text: Buffer;
+  try {
+    text = readFileSync(join(folder, ".git"));
+  } catch {
+    return null;
+  }
+  const named = text.length > MOST_BYTES ? undefined : LINK.exec(text.toString("utf8"))?.[1];
+  if (named === undefined) return null;
+  return isAbsolute(named) ? named : resolve(from, named);
+}
+
+/**
+ * Gives the copy of a linked worktree a worktree entry of its own with a detached HEAD and the original's index, and the
+ * copy of a submodule a repository of its own. `copy`: where the copy lies until it is at `target`. A kill leaves an entry
+ * that `git worktree prune` removes. Throws `refused` if git's state cannot be read.
+ */
+export function separateGitState(copy: string, { from, target }: { from: string; target: string }): void {
+  const state = gitStateOf(copy, from);
+  if (state === null) return;
+  try {
+    const head = git(["--git-dir", state, "rev-parse", "--verify", "HEAD"]).trim();
+    if (existsSync(join(state, "commondir"))) separateWorktree(copy, { state, head, target });
+    else separateSubmodule(copy, state);
+  } catch (error) {
+    throw new CairnError(
+      "refused",
+      `${printablePath(from)} is a linked git worktree or a submodule, and the fork would share its branch: ${(error as Error).message.split("\n")[0]}`,
+      {
+        hint: `make a worktree instead: git -C ${shellPath(from)} worktree add --detach ${shellPath(target)}`,
+        cause: error,
+      },
+    );
+  }
+}
+
+function separateWorktree(
+  copy: string,
+  { state, head, target }: { state: string; head: string; target: string },
+): void {
+  const common = resolve(state, readFileSync(join(state, "commondir"), "utf8").trim());
+  const own = newEntry(join(common, "worktrees"), basename(target));
+  writeFileSync(join(own, "commondir"), "../..\n");
+  writeFileSync(join(own, "gitdir"), `${join(target, ".git")}\n`);
+  writeFileSync(join(own, "HEAD"), `${head}\n`);
+  if (existsSync(join(state, "index"))) cpSync(join(state, "index"), join(own, "index"));
+  writeFileSync(join(copy, ".git"), `gitdir: ${own}\n`);
+}
+
+function newEntry(worktrees: string, name: string): string {
+  for (let number = 0; ; number++) {
+    const own = join(worktrees, number === 0 ? name : `${name}${number}`);
+    if (existsSync(own)) continue;
+    mkdirSync(own);
+    return own;
+  }
+}
+
+function separateSubmodule(copy: string, state: string): void {
+  const own = join(copy, ".git");
+  rmSync(own);
+  cpSync(state, own, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+  if (git(["config", "--file", join(own, "config"), "--default", "", "--get", "core.worktree"]).trim() !== "")
+    git(["config", "--file", join(own, "config"), "--unset", "core.worktree"]);
+}
+
+function git(args: readonly string[]): string {
+  return execFileSync("git", args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+}
