@@ -198,7 +198,10 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
     { folders: ["care"], reason: "a check restores, a repair looks" },
   ],
   operations: [
-    { folders: ["content", "context", "inspect", "machines"], reason: "rooms of their own, which know no other verb" },
+    {
+      folders: ["content", "context", "inspect", "kept", "machines"],
+      reason: "rooms of their own, which know no other verb",
+    },
     { folders: ["."], reason: "one file per verb" },
     { folders: ["databases", "directories"], reason: "they are made of verbs of points" },
   ],

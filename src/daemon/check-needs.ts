@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import type { BackupRepository, RepositoryOptions } from "../contract/index.ts";
 import { adviceOf, CairnError, toCairnError } from "../errors.ts";
-import { checkAlarmSyntax } from "../operations/alarm.ts";
+import { checkAlarmSyntax } from "../operations/kept/alarm.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import { groupId } from "../fs/users.ts";
 import type { DaemonConfig } from "./config.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { DaemonState, ServedWorkspace } from "../../formats/records/daemon-state.ts";
-import type { AlarmFacts } from "../../operations/alarm.ts";
+import type { AlarmFacts } from "../../operations/kept/alarm.ts";
 import type { KeptState } from "../state/kept-state.ts";
 import { Alarms, type WatchedJob } from "./alarms.ts";
 

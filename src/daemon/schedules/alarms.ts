@@ -1,7 +1,13 @@
 import { isDeepStrictEqual } from "node:util";
 import { toCairnError } from "../../errors.ts";
 import type { RaisedAlarm, ScheduledRun, ServedWorkspace } from "../../formats/records/daemon-state.ts";
-import { type AlarmFacts, type AlarmJob, alarmText, alarmWorkspace, type callAlarm } from "../../operations/alarm.ts";
+import {
+  type AlarmFacts,
+  type AlarmJob,
+  alarmText,
+  alarmWorkspace,
+  type callAlarm,
+} from "../../operations/kept/alarm.ts";
 import type { Log } from "../log/log.ts";
 import type { KeptState } from "../state/kept-state.ts";
 import { keyOf, type TaskName } from "./scheduler.ts";

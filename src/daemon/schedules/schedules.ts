@@ -6,7 +6,7 @@ import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import type { BackupRow, DaemonConfig } from "../config.ts";
 import { folderOf, type KeptState } from "../state/kept-state.ts";
 import type { Log } from "../log/log.ts";
-import { alarmError, callAlarm } from "../../operations/alarm.ts";
+import { alarmError, callAlarm } from "../../operations/kept/alarm.ts";
 import { agesOf } from "./ages.ts";
 import { Alarms, errorOf, stateOf, type WatchedJob } from "./alarms.ts";
 import { AutoSaves, type Changes, type SaveRules } from "./auto-saves.ts";

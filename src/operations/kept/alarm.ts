@@ -3,9 +3,9 @@ import { once } from "node:events";
 import { hostname } from "node:os";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
-import { runTool, withPipes } from "../fs/child-pipes.ts";
-import { printablePath } from "../fs/paths/safe-path.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
+import { runTool, withPipes } from "../../fs/child-pipes.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 
 /** Job that an alarm is about: a kind of scheduled run, or a limit of the daemon's configuration. */
 export type AlarmJob = "save" | "backup" | "proof" | "verify" | "restore-check" | "prune";
