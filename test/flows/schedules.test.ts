@@ -162,6 +162,12 @@ test("the alarm of the configuration is called once for each change, also over a
   await daemon.call("save", { workspace: folder });
   await eventually("the call for the save", () => lines().length > 3);
   assert.deepEqual(states().slice(2, 4), ["save late", "save well"]);
+  await configure(here, `[saves]\nat_most_every = "1s"\n[alarm]\non_failure = "cat >> ${told}"\n`);
+  fs.renameSync(folder, `${folder}-away`);
+  await eventually("a save that fails", () => states().at(-1) === "save failed");
+  assert.notEqual(lines().at(-1)!.error, null);
+  fs.renameSync(`${folder}-away`, folder);
+  await eventually("a save that is good again", () => states().at(-1) === "save well");
   assert.match(daemon.log, /the alarm was called: save of /);
 });
 

@@ -20,6 +20,7 @@ function place(state: DaemonState["schedules"] = {}) {
   const said: string[] = [];
   let fails = false;
   let isFull = false;
+  let now = Date.parse(NOW);
   const kept = {
     state: { schedules: state },
     change({ schedules }: Partial<DaemonState>) {
@@ -35,7 +36,7 @@ function place(state: DaemonState["schedules"] = {}) {
         if (fails) throw new Error("no receiver");
         told.push(facts);
       },
-      now: () => Date.parse(NOW),
+      now: () => now,
     });
   let alarms = begin();
   return {
@@ -44,6 +45,7 @@ function place(state: DaemonState["schedules"] = {}) {
     states: () => told.map(({ what, state: now }) => `${what} ${now}`),
     told,
     fail: (now: boolean) => void (fails = now),
+    pass: (ms: number) => void (now += ms),
     fillDisk: () => void (isFull = true),
     restart: () => void (alarms = begin()),
     async judge(...jobs: WatchedJob[]): Promise<void> {
@@ -89,19 +91,21 @@ test("each job has its own alarm, and a job that is gone has none", async () => 
   assert.deepEqual(states().slice(3), ["save well"]);
 });
 
-test("an alarm that cannot be called is logged, and does not hinder later alarms", async () => {
-  const { judge, states, said, fail } = place();
+test("an alarm that cannot be called is logged, and called again after ten minutes", async () => {
+  const { judge, states, said, fail, pass } = place();
   fail(true);
-  await judge(job("failed"));
-  assert.match(
-    said.join("\n"),
-    /no receiver; it was to tell: backup of \/home\/me\/project into \/r failed: no answer/,
-  );
+  await judge(job("failed"), job("failed", { repository: "/other" }));
+  assert.equal(said.length, 1, "further calls wait, too");
+  assert.match(said[0]!, /no receiver; .* in 10 minutes .* backup of \/home\/me\/project into \/r failed: no answer/);
   fail(false);
-  await judge(job("failed"));
+  pass(9 * 60_000);
+  await judge(job("failed"), job("failed", { repository: "/other" }));
   assert.deepEqual(states(), []);
+  pass(60_000);
+  await judge(job("failed"), job("well", { repository: "/other" }));
+  assert.deepEqual(states(), ["backup failed"], "nobody is told of the end of what nobody was told of");
   await judge(job("well"));
-  assert.deepEqual(states(), ["backup well"]);
+  assert.deepEqual(states(), ["backup failed", "backup well"]);
 });
 
 test("a call that the end of the daemon stopped is made by the next start", async () => {

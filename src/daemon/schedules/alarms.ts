@@ -10,7 +10,7 @@ import {
 } from "../../operations/kept/alarm.ts";
 import type { Log } from "../log/log.ts";
 import type { KeptState } from "../state/kept-state.ts";
-import { keyOf, type TaskName } from "./scheduler.ts";
+import { keyOf } from "./scheduler.ts";
 
 /** Present state of a job of which the alarm tells. */
 export interface WatchedJob extends Pick<AlarmFacts, "state" | "error" | "repository"> {
@@ -21,8 +21,8 @@ export interface WatchedJob extends Pick<AlarmFacts, "state" | "error" | "reposi
 }
 
 /** Returns the error of a task's last run, or null. */
-export function errorOf(runs: readonly ScheduledRun[], task: TaskName): AlarmFacts["error"] {
-  const { error = null, code = "internal", hint = null } = runs.find((run) => keyOf(run) === keyOf(task)) ?? {};
+export function errorOf(run: ScheduledRun | undefined): AlarmFacts["error"] {
+  const { error = null, code = "internal", hint = null } = run ?? {};
   return error === null ? null : { code, message: error, hint };
 }
 
@@ -30,6 +30,9 @@ export function stateOf(error: AlarmFacts["error"], isLate: boolean): AlarmFacts
   if (error !== null) return "failed";
   return isLate ? "late" : "well";
 }
+
+/** Milliseconds after which an alarm that could not be called is called again. */
+const RETRY_MS = 10 * 60_000;
 
 interface Options {
   kept: KeptState;
@@ -48,6 +51,7 @@ export class Alarms {
   /** The state's records. They go on here if the state cannot be written, for example because the disk is full. */
   #raised: readonly RaisedAlarm[];
   #next: { jobs: readonly WatchedJob[]; alarm: string | null } | null = null;
+  #failed: { alarm: string; at: number } | null = null;
   #isWorking = false;
   #working = Promise.resolve();
 
@@ -72,7 +76,7 @@ export class Alarms {
       const wanted = alarm === null ? [] : jobs;
       this.#keep(wanted.flatMap((job) => following(before.get(alarmKey(namesOf(job))), job, since)));
       for (const raised of this.#raised.filter(({ told }) => !told)) {
-        if (this.#stopped.signal.aborted) break;
+        if (this.#mustWait(alarm!) || this.#stopped.signal.aborted) break;
         await this.#tell(
           alarm!,
           raised,
@@ -81,6 +85,12 @@ export class Alarms {
       }
     }
     this.#isWorking = false;
+  }
+
+  /** True for some minutes after a call failed: the receiver may be away for as long as the repository. */
+  #mustWait(alarm: string): boolean {
+    const age = this.#failed?.alarm === alarm ? this.#options.now() - this.#failed.at : Infinity;
+    return age >= 0 && age < RETRY_MS;
   }
 
   async #tell(alarm: string, raised: RaisedAlarm, job: WatchedJob): Promise<void> {
@@ -97,11 +107,17 @@ export class Alarms {
     };
     try {
       await call(alarm, facts, this.#stopped.signal);
+      this.#failed = null;
       log(`the alarm was called: ${alarmText(facts)}`);
     } catch (failed) {
       // The next start calls it.
       if (this.#stopped.signal.aborted) return;
-      log(`${toCairnError(failed).message}; it was to tell: ${alarmText(facts)}`, { priority: "error" });
+      this.#failed = { alarm, at: this.#options.now() };
+      const { message } = toCairnError(failed);
+      log(`${message}; it is called again in ${RETRY_MS / 60_000} minutes to tell: ${alarmText(facts)}`, {
+        priority: "error",
+      });
+      return;
     }
     this.#keep(
       this.#raised.flatMap((each) =>

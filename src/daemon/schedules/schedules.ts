@@ -12,7 +12,7 @@ import { Alarms, errorOf, stateOf, type WatchedJob } from "./alarms.ts";
 import { AutoSaves, type Changes, type SaveRules } from "./auto-saves.ts";
 import { type BackupHands, backupTasks } from "./backups.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
-import { Scheduler, type Task } from "./scheduler.ts";
+import { keyOf, Scheduler, type Task } from "./scheduler.ts";
 
 export interface ScheduleHands extends Omit<BackupHands, "now"> {
   kept: KeptState;
@@ -131,16 +131,20 @@ export class Schedules {
     try {
       const saved = await this.#hands.save(served, signal);
       const kept = noted();
-      if (kept !== undefined) kept.saved_at = at;
-      if (kept?.save_failed !== undefined) delete kept.save_failed;
+      if (kept === undefined) return saved;
+      kept.saved_at = at;
+      if (kept.save_failed !== undefined) {
+        delete kept.save_failed;
+        this.#look();
+      }
       return saved;
     } catch (error) {
       const kept = noted();
-      if (kept !== undefined && !signal.aborted)
+      if (kept !== undefined && !signal.aborted) {
         kept.save_failed = { at: new Date(this.#clock.now()).toISOString(), ...alarmError(error) };
+        this.#look();
+      }
       throw error;
-    } finally {
-      this.#look();
     }
   }
 
@@ -156,44 +160,50 @@ export class Schedules {
     this.#cancelLook = this.#clock.after(Math.min(LOOK_MS, ...spans), () => this.#look());
   }
 
-  /** State of each job of which the alarm tells. A failure counts until a success, and covers that the job is late, too. */
+  /** State of each job of which the alarm tells. A failure counts until a success, also if the job is late. */
   #jobs(config: DaemonConfig): WatchedJob[] {
-    const { kept, lastPointAt } = this.#hands;
-    const { limits } = config;
+    const { kept } = this.#hands;
     const now = this.#clock.now();
-    const { runs } = this;
-    const ofWorkspaces = kept.state.workspaces.flatMap((served) => {
-      const { measured, late } = agesOf({ ...served, last_point_at: lastPointAt(served) }, { runs, limits, now });
-      const most = {
-        save: saveRules(config) ?? limits.save_age_ms,
-        backup: limits.backup_age_ms,
-        proof: limits.proof_age_ms,
-      };
-      return measured.flatMap((each): WatchedJob[] => {
-        const { kind: what, repository, at } = each;
-        if (most[what] === null && (what !== "backup" || repository === null)) return [];
-        const { save_failed: failed } = served;
-        const isFailed = what === "save" && failed !== undefined && (at === null || failed.at > at);
-        const error =
-          what === "backup"
-            ? errorOf(runs, { kind: what, repository, workspace: served.id })
-            : isFailed
-              ? failed
-              : null;
-        const state = stateOf(error, late.includes(each));
-        return [{ what, workspace: served, repository, state, lastSuccessAt: at, error }];
-      });
-    });
+    const runs = new Map(this.runs.map((run) => [keyOf(run), run]));
+    const ofWorkspaces = kept.state.workspaces.flatMap((served) => this.#jobsOf(served, { config, runs, now }));
     const others = this.#scheduler.facts().flatMap((each): WatchedJob[] => {
       const { task, run } = each;
       if (task.kind === "cleanup" || task.kind === "backup") return [];
       const workspace = kept.state.workspaces.find(({ id }) => id === task.workspace) ?? null;
-      const error = errorOf(runs, task);
+      const error = errorOf(run);
       const state = stateOf(error, this.#row(each, now).overdue);
       const what = task.kind as WatchedJob["what"];
       return [{ what, workspace, repository: task.repository, state, lastSuccessAt: run.good_at, error }];
     });
     return [...ofWorkspaces, ...others];
+  }
+
+  #jobsOf(
+    served: ServedWorkspace,
+    { config, runs, now }: { config: DaemonConfig; runs: ReadonlyMap<string, ScheduledRun>; now: number },
+  ): WatchedJob[] {
+    const { limits } = config;
+    const { id: workspace, save_failed: failed } = served;
+    const ages = (last_point_at: string | null): ReturnType<typeof agesOf> =>
+      agesOf({ ...served, last_point_at }, { runs: this.runs, limits, now });
+    let { measured, late } = ages(null);
+    // The newest point is looked for only if saves by the clock are too old.
+    if (failed !== undefined || late.some(({ kind }) => kind === "save"))
+      ({ measured, late } = ages(this.#hands.lastPointAt(served)));
+    const isWatched = {
+      save: saveRules(config) !== null || limits.save_age_ms !== null,
+      backup: limits.backup_age_ms !== null,
+      proof: limits.proof_age_ms !== null,
+    };
+    return measured.flatMap((each): WatchedJob[] => {
+      const { kind: what, repository, at } = each;
+      const run = runs.get(keyOf({ kind: what, repository, workspace }));
+      if (!isWatched[what] && run === undefined) return [];
+      const isFailed = what === "save" && failed !== undefined && (at === null || failed.at > at);
+      const error = isFailed ? failed : errorOf(run);
+      const state = stateOf(error, late.includes(each));
+      return [{ what, workspace: served, repository, state, lastSuccessAt: at, error }];
+    });
   }
 
   async #saveBySelf(id: string, signal: AbortSignal): Promise<void> {

@@ -76,7 +76,7 @@ export interface RaisedAlarm {
   /** `well` only until the alarm was called. */
   state: "failed" | "late" | "well";
   since: string;
-  /** True: the alarm was called for this state, or could not be called in two attempts. */
+  /** True: the alarm was called for this state. */
   told: boolean;
 }
 

@@ -34,7 +34,7 @@ export function checkAlarm(alarm: string): void {
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(alarm)?.[1]?.toLowerCase();
   const isUrl = scheme === "http" || scheme === "https";
   if (alarm.trim() !== "" && (scheme === undefined || (isUrl && URL.canParse(alarm)))) return;
-  throw new CairnError("usage", 'an alarm is a command for the shell, or an address such as "https://host/path"');
+  throw new CairnError("usage", 'an alarm is a command for the shell, or an http(s) URL such as "https://host/path"');
 }
 
 /** Throws `usage` if `alarm` is a command that the shell cannot parse, with what the shell says. Runs nothing. */
@@ -42,7 +42,7 @@ export async function checkAlarmSyntax(alarm: string): Promise<void> {
   checkAlarm(alarm);
   if (isAddress(alarm)) return;
   const failed = await runTool("/bin/sh", ["-n", "-c", alarm]).then(() => null, toCairnError);
-  if (failed !== null) throw new CairnError("usage", failed.message);
+  if (failed !== null) throw new CairnError("usage", failed.message.replace(/^\/bin\/sh: /, ""));
 }
 
 /** Describes `alarm` for people. Shows only the host of a URL, because webhooks have secrets in their paths. */
@@ -119,8 +119,8 @@ async function post(address: string, body: string, signal: AbortSignal): Promise
   try {
     response = await fetch(url, { method: "POST", headers, body, signal, redirect: "manual" });
   } catch (error) {
-    const { code = "no answer" } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
-    throw new CairnError("io", `${nameOf(address)} failed: ${code}`);
+    const { code, message = "no answer" } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+    throw new CairnError("io", `${nameOf(address)} failed: ${code ?? message}`);
   }
   await response.body?.cancel();
   if (!response.ok) throw new CairnError("io", `${nameOf(address)} answered ${response.status}`);

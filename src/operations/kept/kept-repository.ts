@@ -14,7 +14,7 @@ import type { WorkspacePaths } from "../../workspace/place/control-layout.ts";
 import { ownerBesidesUs, warnRoot } from "../../workspace/place/owners.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { alarmError, alarmWorkspace, callAlarm, checkAlarm } from "./alarm.ts";
+import { alarmError, alarmWorkspace, callAlarm, checkAlarmSyntax } from "./alarm.ts";
 import type { Opened } from "../hand.ts";
 
 /** The repository that was kept for a workspace; null where none is. Throws `refused` where another user kept it. */
@@ -34,6 +34,7 @@ export async function setBackupRepository(
 ): Promise<KeptRepository | null> {
   const { control, paths } = workspace.found;
   const changes = edit === null ? null : changesOf(edit);
+  if (typeof edit?.onFailure === "string") await checkAlarmSyntax(edit.onFailure);
   warnRoot(control, options.onWarning);
   using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
   if (changes === null) writeKeptRepository(paths, null);
@@ -65,7 +66,7 @@ export async function withAlarm<T>(
     try {
       await recordEnd(found, { kept, options, error });
     } catch (failed) {
-      options.onWarning?.(toCairnError(failed).message);
+      options.onWarning?.(`${toCairnError(failed).message}; the next backup calls the alarm again`);
     }
   };
   let result: T;
@@ -143,7 +144,6 @@ function changesOf(edit: KeptRepositoryEdit): Partial<KeptRepositoryFile> {
   if ((passwordFile ?? null) !== null) changes.password_command = null;
   if ((passwordCommand ?? null) !== null) changes.password_file = null;
   if (ageIdentity !== undefined) changes.age_identity = ageIdentity === null ? null : resolve(ageIdentity);
-  if (onFailure !== undefined && onFailure !== null) checkAlarm(onFailure);
   if (onFailure !== undefined) changes.on_failure = onFailure;
   if (retention !== undefined && retention !== null) checkRetention(retention);
   if (retention !== undefined) changes.retention = retention === null ? null : storedRetention(retention);
