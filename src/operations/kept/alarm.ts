@@ -119,7 +119,7 @@ async function post(address: string, body: string, signal: AbortSignal): Promise
   try {
     response = await fetch(url, { method: "POST", headers, body, signal, redirect: "manual" });
   } catch (error) {
-    const { code, message = "no answer" } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+    const { code, message } = ((error as Error).cause ?? error) as NodeJS.ErrnoException;
     throw new CairnError("io", `${nameOf(address)} failed: ${code ?? message}`);
   }
   await response.body?.cancel();
