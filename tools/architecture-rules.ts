@@ -198,7 +198,10 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
     { folders: ["care"], reason: "a check restores, a repair looks" },
   ],
   operations: [
-    { folders: ["content", "context", "inspect", "machines"], reason: "rooms of their own, which know no other verb" },
+    {
+      folders: ["content", "context", "inspect", "kept", "machines"],
+      reason: "rooms of their own, which know no other verb",
+    },
     { folders: ["."], reason: "one file per verb" },
     { folders: ["databases", "directories"], reason: "they are made of verbs of points" },
   ],
@@ -284,6 +287,7 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
   { name: "jsonc-parser", home: /^cli\/commands\/agent\//, reason: "only other tools' files have comments in JSON" },
   { name: "@valibot/to-json-schema", home: /^contract\//, reason: "schemas are known in one folder" },
   { name: "commander", home: /^cli\//, reason: "the library must not load a command line parser" },
+  { name: "@clack/prompts", home: /^cli\/choose-restore\.ts$/, reason: "only a restore asks questions with a list" },
   { name: "string-width", home: /^cli\//, reason: "only the terminal has columns" },
   {
     name: "aws4fetch",

@@ -271,7 +271,7 @@ function libraryLoader({ name, exports }: MadeScript): string {
     export const { ${exports.join(", ")} } = loadLibrary("${name}", import.meta.url);`;
 }
 
-const BUILTIN_IMPORT = /^import (?:\{([^}]*)\}|\* as (\w+)|(\w+)) from "(node:[\w/]+)";\n/gm;
+const BUILTIN_IMPORT = /^import (?:\{([^}]*)\}|\* as ([\w$]+)|([\w$]+)) from "(node:[\w/]+)";\n/gm;
 
 /** commander and the pager import it for what most commands never do; it brings the network modules with it, 3 ms. */
 const LAZY_BUILTIN = "node:child_process";
@@ -295,7 +295,8 @@ function takeBuiltinsDirectly(stage: string): void {
       main: string | undefined,
       module: string,
     ): string => {
-      const target = names === undefined ? (whole ?? main ?? "") : `{${names.replaceAll(/(\w+) as (\w+)/g, "$1: $2")}}`;
+      const target =
+        names === undefined ? (whole ?? main ?? "") : `{${names.replaceAll(/([\w$]+) as ([\w$]+)/g, "$1: $2")}}`;
       taken.push(
         `const ${target} = ${module === LAZY_BUILTIN ? LAZY_FUNCTIONS : `globalThis.process.getBuiltinModule("${module}")`};\n`,
       );

@@ -30,6 +30,7 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
   "agent remove": [],
   "agent hook": [],
   show: ["show head", "show -R head", "show head:src --sort size --reverse -n 10"],
+  restore: ["restore head", "restore 1a2b3c4d src/main.ts", "restore head~3 --plan", "restore latest --to /tmp/look"],
   "backup use": ["backup use -r x"],
   "backup show": ["backup show latest -r x", "backup show -R latest -r x"],
 };

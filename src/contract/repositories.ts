@@ -494,6 +494,7 @@ export type KeptPlace = Of<typeof KeptPlace>;
 export const KeptRepository = object(
   {
     ...KeptPlace.entries,
+    on_failure: orNull(text("command or URL of an alarm, which `createBackup` with `kept` calls")),
     retention: orNull(about(BackupRetention, "rules for a `forget` that gives none; null: none")),
   },
   "the backup repository of a workspace, and the source of its password",
@@ -513,6 +514,10 @@ export const KeptRepositoryEdit = strict(
     ageIdentity: opt(orNull(place()), {
       flags: "--age-identity <file>",
       text: "age identity file that decrypts the password file (also CAIRN_AGE_IDENTITY)",
+    }),
+    onFailure: opt(orNull(text()), {
+      flags: "--on-failure <alarm>",
+      text: "shell command, or URL for a POST, that gets JSON when backups of the folder begin to fail and when they are well again ('': none)",
     }),
     retention: opt(orNull(BackupRetention)),
   },

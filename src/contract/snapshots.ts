@@ -141,6 +141,11 @@ export const CreateBackupOptions = object({
     "with",
   ),
   allow: allow("override a guard", ["home", "nested", "git", "space", "unmounted"]),
+  kept: opt(
+    flag(
+      "true: the repository is the workspace's kept one, so its `on_failure` is called when backups begin to fail and when they are well again",
+    ),
+  ),
   ...ofSnapshot,
 });
 export type CreateBackupOptions = Of<typeof CreateBackupOptions>;

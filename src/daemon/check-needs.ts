@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import type { BackupRepository, RepositoryOptions } from "../contract/index.ts";
 import { adviceOf, CairnError, toCairnError } from "../errors.ts";
+import { checkAlarmSyntax } from "../operations/kept/alarm.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import { groupId } from "../fs/users.ts";
 import type { DaemonConfig } from "./config.ts";
@@ -19,7 +20,7 @@ interface Needs {
  * Tries what a daemon with this configuration will need: folders, group, certificate, password files, repositories. Changes nothing.
  * Throws `usage` that names each thing that is missing or does not open, and of the first one the hint.
  */
-export async function checkNeeds({ backend, backup, http, socket }: DaemonConfig, needs: Needs): Promise<void> {
+export async function checkNeeds({ alarm, backend, backup, http, socket }: DaemonConfig, needs: Needs): Promise<void> {
   const failed: CairnError[] = [];
   const attempt = async (what: string, work: () => unknown): Promise<boolean> => {
     try {
@@ -38,6 +39,8 @@ export async function checkNeeds({ backend, backup, http, socket }: DaemonConfig
     failed.push(new CairnError("not_found", `socket.group: there is no group ${JSON.stringify(group)}`));
   const { certificate, key } = http;
   if (certificate !== null && key !== null) await attempt("http", () => needs.readTls(certificate, key));
+  const { on_failure: onFailure } = alarm;
+  if (onFailure !== null) await attempt("alarm.on_failure", async () => checkAlarmSyntax(onFailure));
   for (const { repository, password_file: file, workspace } of backup) {
     const shown = `[[backup]] ${printablePath(repository)}`;
     if (workspace !== null) await attempt(shown, () => statSync(workspace));

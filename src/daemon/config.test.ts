@@ -50,10 +50,11 @@ test("schedules and limits are read with their defaults", () => {
 test("the example of the documentation is a configuration", () => {
   const page = readFileSync(new URL("../../docs/daemon.md", import.meta.url), "utf8");
   const [, example] = /```toml\n([^]*?)```/.exec(page)!;
-  const { backup, saves, limits } = parseConfig(example!.replace('"builder"', "1001"), "daemon.md");
+  const { alarm, backup, saves, limits } = parseConfig(example!.replace('"builder"', "1001"), "daemon.md");
   assert.equal(backup[0]!.read_all_within_ms, 30 * 86_400_000);
   assert.deepEqual(backup[0]!.keep, { keepDaily: 14, keepWeekly: 8 });
   assert.equal(saves.at_most_every_ms, 300_000);
+  assert.equal(alarm.on_failure, "jq -r .text | mail -s Cairn ann");
   assert.equal(limits.backup_age_ms, 2 * 86_400_000);
 });
 
@@ -90,6 +91,8 @@ test("what is wrong in a configuration is named with its line", () => {
     ["[retention]\nkeep = { within_hourly = 7 }\n", 2, /keep: .*within_hourly/],
     ['[retention]\nkeep = { last = "many" }\n', 2, /keep/],
     ['[retention]\nkeep = { within = "soon" }\n', 2, /keep/],
+    ['[alarm]\non_failure = "ftp://host/"\n', 2, /on_failure: .* command for the shell, or an http\(s\) URL/],
+    ["[alarm]\non_failure = 1\n", 2, /on_failure: must be a text/],
     ['[backend]\ndata_root = "data"\n', 2, /an absolute path/],
     ["[constructor]\n", 1, /no table/],
     ["[socket]\nvalueOf = 1\n", 2, /no key/],

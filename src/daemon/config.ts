@@ -10,7 +10,8 @@ import { CairnError, reworded, toCairnError } from "../errors.ts";
 import { BACKENDS, type BackendType } from "../formats/records/daemon-state.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
-import { keptLocation } from "../operations/kept-repository.ts";
+import { checkAlarm } from "../operations/kept/alarm.ts";
+import { keptLocation } from "../operations/kept/kept-repository.ts";
 import { userId } from "../fs/users.ts";
 import { checkRetention } from "../workspace/keep/retention.ts";
 import { isLoopback, parseListen } from "./listen-address.ts";
@@ -65,6 +66,10 @@ export interface DaemonConfig {
   };
   /** The oldest that the last good one may be; null: no limit. */
   limits: Limits;
+  alarm: {
+    /** Command or URL that is called when saves or backups begin to fail, and when they are well again; null: none. */
+    on_failure: string | null;
+  };
   backup: BackupRow[];
 }
 
@@ -103,6 +108,7 @@ const DEFAULTS: DaemonConfig = {
   retention: { keep: null, every_ms: 60 * 60_000 },
   saves: { when_quiet_ms: null, at_most_every_ms: null },
   limits: { save_age_ms: null, backup_age_ms: null, proof_age_ms: null },
+  alarm: { on_failure: null },
   backup: [],
 };
 
@@ -260,6 +266,9 @@ const READERS: Readonly<Record<string, Readonly<Record<string, Reader>>>> = {
     backup_age: (value) => ({ backup_age_ms: span(value) }),
     proof_age: (value) => ({ proof_age_ms: span(value) }),
   },
+  alarm: {
+    on_failure: (value) => ({ on_failure: alarm(value) }),
+  },
 };
 
 const BACKUP_READERS: Readonly<Record<string, Reader>> = {
@@ -297,6 +306,12 @@ function absolute(value: unknown): string {
 function address(value: unknown): string {
   const given = text(value);
   parseListen(given, "it");
+  return given;
+}
+
+function alarm(value: unknown): string {
+  const given = text(value);
+  checkAlarm(given);
   return given;
 }
 

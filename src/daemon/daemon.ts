@@ -41,7 +41,7 @@ import {
 } from "./state/kept-state.ts";
 import { type EventPlace, KeptRecords, type Noted, type VerbOfWorkspace } from "./records/kept-records.ts";
 import { type ScheduleHands, Schedules } from "./schedules/schedules.ts";
-import { type Health, linkReplaced, lookAfter, PointCounts, statusOf, WELL } from "./status.ts";
+import { type Health, linkReplaced, lookAfter, PointCounts, pointsOf, statusOf, WELL } from "./status.ts";
 import { MOST_FORKS } from "./state/tokens.ts";
 import { Turns } from "./turns.ts";
 import { WatchedWorkspaces } from "./watch/watched-workspaces.ts";
@@ -136,6 +136,7 @@ export class Daemon {
     this.#schedules = new Schedules({
       kept: this.#kept,
       changes: this.#watched.changes,
+      lastPointAt: (served) => pointsOf(served)?.last_point_at ?? null,
       openRepository: async (options) => this.#library.openRepository(options),
       client: async (served) => this.#client(served),
       save: async (served, signal) => this.#saveBySelf(served, signal),

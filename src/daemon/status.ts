@@ -10,7 +10,7 @@ import type { DaemonPlaces } from "./places.ts";
 import { agesOf } from "./schedules/ages.ts";
 import type { Schedules } from "./schedules/schedules.ts";
 
-export { type Health, linkReplaced, lookAfter, PointCounts, WELL } from "./health.ts";
+export { type Health, linkReplaced, lookAfter, PointCounts, pointsOf, WELL } from "./health.ts";
 
 interface Parts {
   /** Those that the caller may act on. */

@@ -22,9 +22,19 @@ import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
+import { withAlarm } from "./kept/kept-repository.ts";
 
 /** Puts a save point into a repository: without one that is named, the folder is saved first, in the same pass. */
 export async function createBackup(
+  hand: Opened,
+  into: BackupRepository | Promise<BackupRepository>,
+  options: CreateBackupOptions,
+): Promise<CreateBackupResult> {
+  const backUp = async (): Promise<CreateBackupResult> => putBackup(hand, into, options);
+  return options.kept === true && options.dryRun !== true ? withAlarm(hand.within, options, backUp) : backUp();
+}
+
+async function putBackup(
   { within }: Opened,
   into: BackupRepository | Promise<BackupRepository>,
   options: CreateBackupOptions,

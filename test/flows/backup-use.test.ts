@@ -113,6 +113,7 @@ test("backup use shows what is kept, changes a part of it, and takes it away", a
     password_file: place.passwordFile,
     password_command: null,
     age_identity: null,
+    on_failure: null,
     retention,
   };
   assert.deepEqual(here("backup", "use").data["kept"], kept);
@@ -227,3 +228,51 @@ test(
     assert.equal(cairnOk(["backup", "list"], { cwd: folder }).data["location"], place.location);
   },
 );
+
+test("a kept alarm is called when backups begin to fail and when they are well again", async () => {
+  const told = path.join(SCRATCH, "alarm-told");
+  const { folder, place, here, file } = await keptFor("alarm", "--on-failure", `cat >> ${told}`);
+  const lines = (): Record<string, unknown>[] =>
+    fs.existsSync(told)
+      ? fs
+          .readFileSync(told, "utf8")
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line) as Record<string, unknown>)
+      : [];
+  assert.equal((here("backup", "use").data["kept"] as { on_failure: string }).on_failure, `cat >> ${told}`);
+  here("backup", "create");
+  fs.renameSync(place.location, `${place.location}-away`);
+  // A repository on the line is none of the kept one's business.
+  cairn(["backup", "create", ...place.options], { cwd: folder });
+  assert.deepEqual(lines(), []);
+  for (let i = 0; i < 2; i++) assert.equal(cairn(["backup", "create"], { cwd: folder }).error?.code, "not_found");
+  const [failed, ...more] = lines();
+  assert.deepEqual(more, []);
+  assert.deepEqual([failed!["what"], failed!["state"], failed!["repository"]], ["backup", "failed", place.location]);
+  assert.deepEqual(failed!["workspace"], { name: path.basename(folder), path: folder });
+  assert.deepEqual([failed!["host"], (failed!["error"] as { code: string }).code], [os.hostname(), "not_found"]);
+  assert.ok(String(failed!["last_success_at"]) < String(failed!["since"]));
+  fs.renameSync(`${place.location}-away`, place.location);
+  for (let i = 0; i < 2; i++) here("backup", "create");
+  assert.deepEqual(
+    lines().map(({ state }) => state),
+    ["failed", "well"],
+  );
+  assert.equal(lines()[1]!["since"], failed!["since"]);
+  assert.equal(cairnOk(["inspect", file]).data["format"], "kept-repository");
+  // An alarm that cannot be called is a warning, and is called by the next backup that fails.
+  here("backup", "use", "--on-failure", `test -e ${told}-on && cat >> ${told}`);
+  fs.renameSync(place.location, `${place.location}-away`);
+  const unheard = cairn(["backup", "create"], { cwd: folder });
+  assert.match(unheard.warnings.join("\n"), /the alarm's command ended with status 1/);
+  fs.writeFileSync(`${told}-on`, "");
+  cairn(["backup", "create"], { cwd: folder });
+  assert.equal(lines().length, 3);
+  fs.renameSync(`${place.location}-away`, place.location);
+  assert.equal((here("backup", "use", "--on-failure", "").data["kept"] as { on_failure: null }).on_failure, null);
+  here("backup", "create");
+  assert.equal(lines().length, 3);
+  const refused = cairn(["backup", "use", "--on-failure", "ftp://host/"], { cwd: folder });
+  assert.equal(refused.error?.code, "usage");
+});

@@ -126,6 +126,51 @@ test("a kill between a backup and its record has it done again, which is harmles
   assert.equal(snapshots(here).length, 1);
 });
 
+test("the alarm of the configuration is called once for each change, also over a restart", async (t) => {
+  const here = await place(t);
+  const { daemon, folder, repository, row } = here;
+  const told = path.join(daemon.folder, "told");
+  const lines = (): { text: string; what: string; state: string; error: { code: string } | null }[] =>
+    fs.existsSync(told)
+      ? fs
+          .readFileSync(told, "utf8")
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line) as ReturnType<typeof lines>[number])
+      : [];
+  const states = (): string[] => lines().map(({ what, state }) => `${what} ${state}`);
+  const config = (limits: string): string => `${row}every = "1s"\n${limits}[alarm]\non_failure = "cat >> ${told}"\n`;
+  fs.renameSync(repository.location, `${repository.location}-away`);
+  await configure(here, config(""));
+  await eventually("the alarm", () => lines().length > 0);
+  assert.deepEqual(states(), ["backup failed"]);
+  assert.equal(lines()[0]!.error!.code, "not_found");
+  assert.ok(lines()[0]!.text.startsWith(`backup of ${folder} into ${repository.location} failed: `));
+  await daemon.stop();
+  await daemon.start();
+  const { ran_at: before } = await rowOf(here, "backup");
+  await eventually("another run", async () => (await rowOf(here, "backup")).ran_at! > before!);
+  assert.deepEqual(states(), ["backup failed"]);
+  fs.renameSync(`${repository.location}-away`, repository.location);
+  await configure(here, config(""));
+  await eventually("the end of the alarm", () => lines().length > 1);
+  assert.deepEqual(states(), ["backup failed", "backup well"]);
+  // Nothing saves the folder by itself, and a limit passes.
+  daemon.configure(config('[limits]\nsave_age = "1s"\n').replace(/^\[\[backup[^]*?(?=\[limits)/, ""));
+  await daemon.call("reload");
+  await eventually("the limit", () => lines().length > 2);
+  await daemon.call("save", { workspace: folder });
+  await eventually("the call for the save", () => lines().length > 3);
+  assert.deepEqual(states().slice(2, 4), ["save late", "save well"]);
+  await configure(here, `[saves]\nat_most_every = "1s"\n[alarm]\non_failure = "cat >> ${told}"\n`);
+  fs.renameSync(folder, `${folder}-away`);
+  await eventually("a save that fails", () => states().at(-1) === "save failed");
+  assert.notEqual(lines().at(-1)!.error, null);
+  fs.renameSync(`${folder}-away`, folder);
+  await eventually("a save that is good again", () => states().at(-1) === "save well");
+  assert.match(daemon.log, /the alarm was called: save of /);
+});
+
 test("every pack is read again within the time, part by part", async (t) => {
   const here = await place(t);
   const { folder, row } = here;

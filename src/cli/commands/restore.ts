@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import { printable, shellQuote } from "../render/format.ts";
 import type { CommandDefinition } from "../command.ts";
+import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
 import { PLAN, planOutcome, restoreOutcome } from "../restore-outcome.ts";
 import { PATH_B64 } from "../shown.ts";
@@ -15,8 +16,8 @@ export const command: CommandDefinition = {
   name: "restore",
   arguments: [
     {
-      name: "<target>",
-      text: 'a save point: id, prefix, latest, head, head~N, or a time such as "2 hours ago"',
+      name: "[target]",
+      text: 'a save point: id, prefix, latest, head, head~N, or a time such as "2 hours ago"; without one, on a terminal, Cairn asks which',
       completes: "points",
     },
     { name: "[path...]", text: "restore only these paths, relative to the current folder", completes: "files" },
@@ -31,25 +32,34 @@ export const command: CommandDefinition = {
     },
   ],
   examples: [
+    { line: "cairn restore", text: "choose a save point and files, see what would change, and confirm" },
     { line: "cairn restore head", text: "discard all changes since the last save; `cairn undo` brings them back" },
     { line: "cairn restore 1a2b3c4d src/main.ts", text: "one file" },
     { line: "cairn restore head~3 --plan", text: "print what would change" },
     { line: "cairn restore latest --to /tmp/look", text: "a copy of a save point elsewhere" },
   ],
   async run(context, input) {
-    const given = OPTIONS.read(context, input);
-    const options: RestoreOptions = { ...context.callOptions(), ...given, target: input.required(0) };
-    const { to, allow } = given;
-    const ofCopies = allow?.find((guard) => guard !== "unmounted");
+    const { to, ...given } = OPTIONS.read(context, input);
+    const ofCopies = given.allow?.find((guard) => guard !== "unmounted");
     if (ofCopies !== undefined && to === undefined) throw usage(`--allow ${ofCopies} works with --to only`);
+    const isAsked = input.argument(0) === undefined;
+    if (isAsked) requireTerminal(context, to);
+    const target = isAsked ? "" : input.required(0);
     const client = await context.open();
-    const target = options.target;
     if (/[/.]/.test(target) && input.rest(1).length === 0 && isFile(context.absolute(target)))
       throw usage(`${printable(target)} is a file, not a save point`, `cairn restore head ${shellQuote(target)}`);
     const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
+    let options: RestoreOptions = { ...context.callOptions(), ...given, ...(to === undefined ? {} : { to }), target };
     // The workspace's root itself is the whole of it.
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
-    if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
+    const isPlanOnly = input.flag("plan");
+    if (isAsked) {
+      const { chooseRestore } = await import("../choose-restore.ts");
+      const chosen = await chooseRestore(context, client, { options, isPlanOnly });
+      if (chosen.isWanted === false) return { data: { plan: chosen.plan }, text: () => "nothing was changed" };
+      if (chosen.isWanted === null) return planOutcome(context, client, chosen.plan);
+      options = chosen.options;
+    } else if (isPlanOnly) return planOutcome(context, client, await client.planRestore(options));
     return restoreOutcome(context, client, {
       result: await tellingOfHooks(context, client, async () => client.restore(options)),
       method: options.method,
@@ -57,6 +67,13 @@ export const command: CommandDefinition = {
     });
   },
 };
+
+/** Throws `usage` as for a missing argument if nobody can be asked, or if the questions do not fit the line. */
+function requireTerminal({ globals, env }: Context, to: string | undefined): void {
+  const canAsk = process.stdin.isTTY && process.stdout.isTTY && !globals.json && env["TERM"] !== "dumb";
+  if (!canAsk || to !== undefined)
+    throw usage("missing required argument 'target'", "`cairn restore --help` shows its options");
+}
 
 function isFile(place: string): boolean {
   return statSync(place, { throwIfNoEntry: false })?.isFile() === true;

@@ -192,7 +192,7 @@ function describeChange(
   return [style.yellow(words), sizes.map(formatBytes).join(" → ")].join(" ").trimEnd();
 }
 
-function describePoint(point: SavePoint, style: Style): string {
+export function describePoint(point: SavePoint, style: Style): string {
   const parts: string[] = [];
   if (point.message !== "") parts.push(firstLine(point.message), ...describeFailure(point, style));
   else if (point.cause.kind !== "person") parts.push(style.dim(`(${describeCause(point)})`));

@@ -64,9 +64,9 @@ function isUnchanged({ changes }: RestoreResult): boolean {
 }
 
 const PLAN_LIMIT = 200;
-const SIGNS = { create: "+", update: "~", delete: "-", metadata: "m", keep: "=" } as const;
+export const SIGNS = { create: "+", update: "~", delete: "-", metadata: "m", keep: "=" } as const;
 
-export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style): string {
+export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style, most = PLAN_LIMIT): string {
   const to = style.bold(shorten(plan.restored_to));
   // What is kept stands among the entries.
   const kept = new Set(plan.entries.filter(({ action }) => action === "keep").map(nameOf));
@@ -106,7 +106,7 @@ export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style): s
   const changing = plan.entries.length - (counts["keep"] ?? 0);
   return [
     `a restore to ${to} would change ${plural(changing, "entry")}: ${summary.join(", ")}`,
-    ...limited(lines, PLAN_LIMIT, style),
+    ...limited(lines, most, style),
     ...lacking,
     ...holders,
   ].join("\n");

@@ -14,7 +14,7 @@ export interface Ages {
 type Kind = "save" | "backup" | "proof";
 
 /** A last good time that a limit is held against. */
-interface Measured {
+export interface Measured {
   kind: Kind;
   /** Null: there was none. */
   at: string | null;
@@ -38,7 +38,7 @@ function latest(times: readonly (string | null)[]): string | null {
 export function agesOf(
   served: Pick<ServedWorkspace, "id" | "registered_at" | "saved_at"> & { path: string; last_point_at: string | null },
   { runs, limits, now }: { runs: readonly ScheduledRun[]; limits: Limits; now: number },
-): { ages: Ages; reasons: string[] } {
+): { ages: Ages; reasons: string[]; measured: Measured[]; late: Measured[] } {
   const since = served.registered_at;
   const save = latest([served.last_point_at, served.saved_at ?? null]);
   const backups = runs.filter(({ kind, workspace }) => kind === "backup" && workspace === served.id);
@@ -73,7 +73,7 @@ export function agesOf(
     last_proof_at: latest(proofs.map(({ at }) => at)),
     overdue: [...new Set(late.map(({ kind }) => kind))],
   };
-  return { ages, reasons: late.map((each) => sentence(served.path, each)) };
+  return { ages, reasons: late.map((each) => sentence(served.path, each)), measured, late };
 }
 
 function sentence(path: string, { kind, at, repository }: Measured): string {

@@ -152,7 +152,11 @@ async function verifyParts(row: BackupRow, before: ScheduledRun, call: Call): Pr
       else times[part] = begun;
     }
   });
-  return { error: damage, parts_read_at: times.map((at) => new Date(at).toISOString()) };
+  return {
+    error: damage,
+    ...(damage === null ? {} : { code: "damaged" }),
+    parts_read_at: times.map((at) => new Date(at).toISOString()),
+  };
 }
 
 /** Null where nothing is damaged. */

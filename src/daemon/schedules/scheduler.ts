@@ -128,8 +128,8 @@ export class Scheduler {
     try {
       found = { error: null, ...(await task.run(signal, this.#runs.get(key)!)) };
     } catch (error) {
-      const { message, retryable } = toCairnError(error);
-      found = { error: message };
+      const { message, code, hint, retryable } = toCairnError(error);
+      found = { error: message, code, ...(hint === undefined ? {} : { hint }) };
       if (retryable) this.#passing.add(key);
     }
     // One that was stopped is done again by the next start; one that nobody wants any more has no record.
@@ -137,7 +137,8 @@ export class Scheduler {
     if (before === undefined || (signal.aborted && found.error !== null)) return;
     failpoint("daemon.schedule-ran");
     const at = new Date(clock.now()).toISOString();
-    this.#runs.set(key, { ...before, ran_at: at, ...(found.error === null ? { good_at: at } : {}), ...found });
+    const { code: _code, hint: _hint, ...kept } = before;
+    this.#runs.set(key, { ...kept, ran_at: at, ...(found.error === null ? { good_at: at } : {}), ...found });
     try {
       keep([...this.#runs.values()]);
     } catch (error) {

@@ -6,14 +6,19 @@ import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import type { BackupRow, DaemonConfig } from "../config.ts";
 import { folderOf, type KeptState } from "../state/kept-state.ts";
 import type { Log } from "../log/log.ts";
+import { alarmError, callAlarm } from "../../operations/kept/alarm.ts";
+import { agesOf } from "./ages.ts";
+import { Alarms, errorOf, stateOf, type WatchedJob } from "./alarms.ts";
 import { AutoSaves, type Changes, type SaveRules } from "./auto-saves.ts";
 import { type BackupHands, backupTasks } from "./backups.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
-import { Scheduler, type Task } from "./scheduler.ts";
+import { keyOf, Scheduler, type Task } from "./scheduler.ts";
 
 export interface ScheduleHands extends Omit<BackupHands, "now"> {
   kept: KeptState;
   changes: Changes;
+  /** When the newest point of a workspace was made; null: nobody can tell now, or there is none. */
+  lastPointAt: (served: ServedWorkspace) => string | null;
   /** Removes points by the keep rules: how many, and where it failed. */
   cleanUp: (signal: AbortSignal) => Promise<{ removed: number; failed: string[] }>;
   /** A line for the operator's log. */
@@ -22,6 +27,8 @@ export interface ScheduleHands extends Omit<BackupHands, "now"> {
 
 const QUIET_MS = 30_000;
 const MOST_MS = 5 * 60_000;
+/** Longest time after which limits are compared with the clock again. */
+const LOOK_MS = 60_000;
 
 type Row = DaemonStatus["schedules"][number];
 
@@ -31,6 +38,9 @@ export class Schedules {
   readonly #clock: Clock;
   readonly #scheduler: Scheduler;
   readonly #saves: AutoSaves;
+  readonly #alarms: Alarms;
+  #isStopped = false;
+  #cancelLook = (): void => undefined;
   #config: DaemonConfig | null = null;
   #cleaned: { removed: number; failed: string[] } = { removed: 0, failed: [] };
 
@@ -42,9 +52,13 @@ export class Schedules {
     this.#scheduler = new Scheduler({
       clock,
       runs: kept.state.schedules.runs ?? [],
-      keep: (runs) => kept.change({ schedules: { ...kept.state.schedules, runs } }),
+      keep: (runs) => {
+        kept.change({ schedules: { ...kept.state.schedules, runs } });
+        this.#look();
+      },
       log,
     });
+    this.#alarms = new Alarms({ kept, log, call: callAlarm, now: () => clock.now() });
     this.#saves = new AutoSaves({ clock, changes, save: async (id, signal) => this.#saveBySelf(id, signal) });
   }
 
@@ -53,6 +67,7 @@ export class Schedules {
     this.#config = config;
     this.refresh();
     this.#scheduler.retryFailed();
+    this.#look();
     for (const row of config.backup)
       if (row.workspace !== null && this.#servedBy(row).length === 0)
         this.#hands.log(
@@ -111,10 +126,84 @@ export class Schedules {
   /** Saves a folder, and notes that it is as its newest point then; the note is kept with the next change of the state. */
   async #save(served: ServedWorkspace, signal: AbortSignal): ReturnType<BackupHands["save"]> {
     const at = new Date(this.#clock.now()).toISOString();
-    const saved = await this.#hands.save(served, signal);
-    const kept = this.#hands.kept.state.workspaces.find(({ id }) => id === served.id);
-    if (kept !== undefined) kept.saved_at = at;
-    return saved;
+    const noted = (): ServedWorkspace | undefined =>
+      this.#hands.kept.state.workspaces.find(({ id }) => id === served.id);
+    try {
+      const saved = await this.#hands.save(served, signal);
+      const kept = noted();
+      if (kept === undefined) return saved;
+      kept.saved_at = at;
+      if (kept.save_failed !== undefined) {
+        delete kept.save_failed;
+        this.#look();
+      }
+      return saved;
+    } catch (error) {
+      const kept = noted();
+      if (kept !== undefined && !signal.aborted) {
+        kept.save_failed = { at: new Date(this.#clock.now()).toISOString(), ...alarmError(error) };
+        this.#look();
+      }
+      throw error;
+    }
+  }
+
+  /** Calls the alarm for jobs that began to fail, and for those that are well again. Looks again by the clock, because limits pass. */
+  #look(): void {
+    this.#cancelLook();
+    const config = this.#config;
+    if (config === null || this.#isStopped) return;
+    const { on_failure: onFailure } = config.alarm;
+    this.#alarms.judge(onFailure === null ? [] : this.#jobs(config), onFailure);
+    if (onFailure === null) return;
+    const spans = Object.values(config.limits).filter((limit) => limit !== null);
+    this.#cancelLook = this.#clock.after(Math.min(LOOK_MS, ...spans), () => this.#look());
+  }
+
+  /** State of each job of which the alarm tells. A failure counts until a success, also if the job is late. */
+  #jobs(config: DaemonConfig): WatchedJob[] {
+    const { kept } = this.#hands;
+    const now = this.#clock.now();
+    const runs = new Map(this.runs.map((run) => [keyOf(run), run]));
+    const ofWorkspaces = kept.state.workspaces.flatMap((served) => this.#jobsOf(served, { config, runs, now }));
+    const others = this.#scheduler.facts().flatMap((each): WatchedJob[] => {
+      const { task, run } = each;
+      if (task.kind === "cleanup" || task.kind === "backup") return [];
+      const workspace = kept.state.workspaces.find(({ id }) => id === task.workspace) ?? null;
+      const error = errorOf(run);
+      const state = stateOf(error, this.#row(each, now).overdue);
+      const what = task.kind as WatchedJob["what"];
+      return [{ what, workspace, repository: task.repository, state, lastSuccessAt: run.good_at, error }];
+    });
+    return [...ofWorkspaces, ...others];
+  }
+
+  #jobsOf(
+    served: ServedWorkspace,
+    { config, runs, now }: { config: DaemonConfig; runs: ReadonlyMap<string, ScheduledRun>; now: number },
+  ): WatchedJob[] {
+    const { limits } = config;
+    const { id: workspace, save_failed: failed } = served;
+    const ages = (last_point_at: string | null): ReturnType<typeof agesOf> =>
+      agesOf({ ...served, last_point_at }, { runs: this.runs, limits, now });
+    let { measured, late } = ages(null);
+    // The newest point is looked for only if saves by the clock are too old.
+    if (failed !== undefined || late.some(({ kind }) => kind === "save"))
+      ({ measured, late } = ages(this.#hands.lastPointAt(served)));
+    const isWatched = {
+      save: saveRules(config) !== null || limits.save_age_ms !== null,
+      backup: limits.backup_age_ms !== null,
+      proof: limits.proof_age_ms !== null,
+    };
+    return measured.flatMap((each): WatchedJob[] => {
+      const { kind: what, repository, at } = each;
+      const run = runs.get(keyOf({ kind: what, repository, workspace }));
+      if (!isWatched[what] && run === undefined) return [];
+      const isFailed = what === "save" && failed !== undefined && (at === null || failed.at > at);
+      const error = isFailed ? failed : errorOf(run);
+      const state = stateOf(error, late.includes(each));
+      return [{ what, workspace: served, repository, state, lastSuccessAt: at, error }];
+    });
   }
 
   async #saveBySelf(id: string, signal: AbortSignal): Promise<void> {
@@ -229,7 +318,9 @@ export class Schedules {
 
   /** Stops what is under way, and begins nothing any more. */
   async stop(): Promise<void> {
-    await Promise.all([this.#scheduler.stop(), this.#saves.stop()]);
+    this.#isStopped = true;
+    this.#cancelLook();
+    await Promise.all([this.#scheduler.stop(), this.#saves.stop(), this.#alarms.stop()]);
   }
 }
 

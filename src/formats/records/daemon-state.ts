@@ -35,6 +35,8 @@ export interface DaemonState {
   schedules: {
     /** One of each thing that is done by the clock; absent: none. */
     runs?: ScheduledRun[];
+    /** Jobs that fail or are late, while the configuration names an alarm; absent: none. */
+    alarms?: RaisedAlarm[];
   };
 }
 
@@ -57,8 +59,25 @@ export interface ScheduledRun {
   good_at: string | null;
   /** Failure of the last run; null: it was good, or there was none. */
   error: string | null;
+  /** Code and hint of `error`; absent: it has none. */
+  code?: string;
+  hint?: string;
   /** Times at which a verification read each part of the packs last, or was first asked to. */
   parts_read_at?: string[];
+}
+
+/** One job that fails or is late, and whether its alarm was called. */
+export interface RaisedAlarm {
+  /** `save`, `backup`, `proof`, or another kind of run. */
+  what: string;
+  /** Id of the workspace; null: of none by itself. */
+  workspace: string | null;
+  repository: string | null;
+  /** `well` only until the alarm was called. */
+  state: "failed" | "late" | "well";
+  since: string;
+  /** True: the alarm was called for this state. */
+  told: boolean;
 }
 
 export interface LoopImage {
@@ -94,6 +113,8 @@ export interface ServedWorkspace extends RecordedPath {
   points: number;
   /** When a save by the clock found the folder equal to its newest point, or made it so. */
   saved_at?: string;
+  /** The last save by the clock that failed; absent: a later one was good. */
+  save_failed?: { at: string; code: string; message: string; hint: string | null };
   /** The path that is a link to the folder, where it was moved onto the image. */
   link?: string;
   /** Absent: it is kept. Else it is being given up, and the next start finishes that. */
@@ -138,6 +159,7 @@ export function decodeDaemonState(bytes: Uint8Array): DaemonState {
     });
   const schedules = fields.object("schedules");
   if (schedules.has("runs")) schedules.list("runs", checkRun, 1 << 20);
+  if (schedules.has("alarms")) schedules.list("alarms", checkAlarm, 1 << 20);
   return value as unknown as DaemonState;
 }
 
@@ -153,6 +175,12 @@ function checkWorkspace(element: unknown, label: string): void {
   fields.optionalText("link");
   if (fields.has("releasing")) fields.object("releasing").boolean("delete_points");
   if (fields.has("saved_at")) fields.time("saved_at");
+  if (fields.has("save_failed")) {
+    const failed = fields.object("save_failed");
+    failed.time("at");
+    for (const key of ["code", "message"]) failed.text(key);
+    if (!failed.isNull("hint")) failed.text("hint");
+  }
   if (fields.has("owner_uid")) fields.integer("owner_uid", 2 ** 32 - 1);
 }
 
@@ -164,8 +192,19 @@ function checkRun(element: unknown, label: string): void {
   fields.time("since");
   for (const key of ["ran_at", "good_at"]) if (!fields.isNull(key)) fields.time(key);
   if (!fields.isNull("error")) fields.text("error");
+  for (const key of ["code", "hint"]) fields.optionalText(key);
   if (fields.has("parts_read_at"))
     fields.list("parts_read_at", (at, part) => new Fields({ at }, part).time("at"), 1 << 20);
+}
+
+function checkAlarm(element: unknown, label: string): void {
+  const fields = new Fields(element, label);
+  fields.text("what", 100);
+  if (!fields.isNull("repository")) fields.text("repository");
+  if (!fields.isNull("workspace")) fields.hex("workspace", 32);
+  oneOf(fields, "state", ["failed", "late", "well"]);
+  fields.time("since");
+  fields.boolean("told");
 }
 
 function oneOf(fields: Fields, key: string, values: readonly string[]): void {

@@ -10,6 +10,12 @@ export interface KeptRepositoryFile {
   /** Absolute. */
   age_identity: string | null;
   retention: StoredRetention | null;
+  /** Command or URL of an alarm; absent in older records. */
+  on_failure?: string | null;
+  /** End of the last good backup while `on_failure` was set. */
+  good_at?: string;
+  /** When backups began to fail. Absent: the alarm was not called, or was called again when they were well. */
+  failing_since?: string;
 }
 
 const FORMAT = "cairn.kept-repository";
@@ -24,6 +30,8 @@ export function decodeKeptRepository(bytes: Uint8Array): KeptRepositoryFile {
   const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
   if (fields.text("repository") === "") throw fields.wrong("repository", "a location");
   for (const key of ["password_file", "password_command", "age_identity"]) if (!fields.isNull(key)) fields.text(key);
+  if (fields.has("on_failure") && !fields.isNull("on_failure")) fields.text("on_failure");
+  for (const key of ["good_at", "failing_since"]) if (fields.has(key)) fields.time(key);
   const retention = fields.objectOrNull("retention");
   if (retention !== null) checkRetention(retention);
   return value as unknown as KeptRepositoryFile;

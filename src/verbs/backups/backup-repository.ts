@@ -12,7 +12,7 @@ export const backupRepository = workspaceVerb({
   errors: ["refused"],
   by: "operators",
   looks: true,
-  run: async ({ workspace }) => (await import("../../operations/kept-repository.ts")).backupRepository(workspace),
+  run: async ({ workspace }) => (await import("../../operations/kept/kept-repository.ts")).backupRepository(workspace),
 });
 
 export const setBackupRepository = workspaceVerb({
@@ -24,10 +24,16 @@ export const setBackupRepository = workspaceVerb({
   command: {
     "backup use": object({
       workspace: WorkspaceRef,
-      kept: orNull(object({ ...KeptPlace.entries, retention: orNull(object(inSnakeCase(BackupRetention.entries))) })),
+      kept: orNull(
+        object({
+          ...KeptPlace.entries,
+          on_failure: KeptRepository.entries.on_failure,
+          retention: orNull(object(inSnakeCase(BackupRetention.entries))),
+        }),
+      ),
     }),
   },
   by: "operators",
   run: async ({ workspace }, edit, options) =>
-    (await import("../../operations/kept-repository.ts")).setBackupRepository(workspace, edit, options),
+    (await import("../../operations/kept/kept-repository.ts")).setBackupRepository(workspace, edit, options),
 });

@@ -25,7 +25,7 @@ import { VerbOptions } from "../../options.ts";
 
 /** Options that only a save takes. */
 const FIRST = new VerbOptions(
-  omit(CreateBackupOptions, "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
+  omit(CreateBackupOptions, "kept", "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
 );
 const OPTIONS = new VerbOptions(
   pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
@@ -93,16 +93,16 @@ export const command: CommandDefinition = {
     const options: CreateBackupOptions = { ...ofSnapshot(context, input), ...saving };
     if (point !== undefined) options.point = point;
     const kept = isSaved && options.dryRun !== true ? null : await context.open(folder);
-    const backUp = async (repository: Promise<BackupRepository>): Promise<CreateBackupResult> => {
+    const backUp = async (repository: Promise<BackupRepository>, isKept: boolean): Promise<CreateBackupResult> => {
       // A new workspace cuts large files as the repository does, where the user has none yet.
       const client = kept ?? (await context.openOrAdopt(folder, saving.allow, repository));
-      return client.createBackup(repository, options);
+      return client.createBackup(repository, isKept ? { ...options, kept: true } : options);
     };
     return whileOpening(
       context,
       input,
-      async (repository) => {
-        const result = await backUp(repository).catch((error: unknown) => {
+      async (repository, isKept) => {
+        const result = await backUp(repository, isKept).catch((error: unknown) => {
           throw leadingOn(context, error, point);
         });
         return {

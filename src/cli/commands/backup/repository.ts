@@ -46,14 +46,18 @@ interface ForFolder {
 }
 
 /** The repository of a line: the one that it or the environment names, else the one that was kept for the folder. */
-export async function repositoryOptions(context: Context, input: Input, of: ForFolder = {}): Promise<NamedOptions> {
+export async function repositoryOptions(
+  context: Context,
+  input: Input,
+  of: ForFolder = {},
+): Promise<NamedOptions & { isKept: boolean }> {
   const kept = await keptRepository(context, input, of);
   const { json, quiet } = context.globals;
   if (kept !== null && !json && !quiet)
     context.diagnose(
       `using the repository ${printable(kept.repository)}, set for ${printable(kept.folder)} by \`backup use\``,
     );
-  return namedOptions(context, input, kept === null ? {} : { kept });
+  return { ...namedOptions(context, input, kept === null ? {} : { kept }), isKept: kept !== null };
 }
 
 /** Options for a repository that is named, or that was kept; a password source on the line takes the place of the kept one. */
@@ -263,7 +267,7 @@ export async function withRepository<T>(
 export async function whileOpening<T>(
   context: Context,
   input: Input,
-  work: (opening: Promise<BackupRepository>) => Promise<T>,
+  work: (opening: Promise<BackupRepository>, isKept: boolean) => Promise<T>,
   { soon, ...of }: Pick<RepositoryOptions, "soon"> & ForFolder = {},
 ): Promise<T> {
   const named = await repositoryOptions(context, input, of);
@@ -272,7 +276,7 @@ export async function whileOpening<T>(
   // It may fail before it is waited for.
   opening.catch(() => undefined);
   try {
-    return await work(opening);
+    return await work(opening, named.isKept);
   } finally {
     const repository = await opening.catch(() => null);
     await repository?.close();

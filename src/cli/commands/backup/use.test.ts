@@ -8,6 +8,7 @@ const KEPT = {
   password_file: "/root/.password",
   password_command: null,
   age_identity: null,
+  on_failure: null,
   retention: { keepDaily: 7, keepTags: ["release"] },
 };
 
@@ -31,6 +32,8 @@ test("backup use says what is kept, and where the password comes from", async ()
   const asked = await shown({ ...KEPT, password_file: null, retention: null });
   assert.match(asked[1]!, /asked for, or from CAIRN_PASSWORD/);
   assert.match(asked[2]!, /no rules/);
+  const alarmed = await shown({ ...KEPT, on_failure: "https://hooks.example/secret" });
+  assert.equal(alarmed[3], "  alarm: POST to https://hooks.example");
   assert.deepEqual(await shown(null), [`no repository is set for ${ROOT}`, ""]);
 });
 

@@ -3,6 +3,7 @@ import type { Client, KeptRepository } from "../../../contract/index.ts";
 import { KeptRepositoryEdit } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { storedRetention } from "../../../formats/records/policy.ts";
+import { shownAlarm } from "../../../operations/kept/alarm.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
@@ -14,6 +15,7 @@ import { locationOf, namedOptions, openNamed, REPOSITORY_OPTIONS } from "./repos
 const OPTIONS = new VerbOptions(pick(AdoptOptions, "allow"));
 /** Options of `REPOSITORY_OPTIONS` that are kept as they are given. */
 const PASSWORD = new VerbOptions(pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"));
+const ALARM = new VerbOptions(pick(KeptRepositoryEdit, "onFailure"));
 
 export const command: CommandDefinition = {
   name: "backup use",
@@ -21,6 +23,7 @@ export const command: CommandDefinition = {
   arguments: [{ name: "[dir]", text: "the folder; default: the current folder", completes: "folders" }],
   options: [
     ...REPOSITORY_OPTIONS,
+    ...ALARM.definitions,
     ...KEEP_OPTIONS,
     { flags: "--none", text: "forget the folder's repository" },
     ...OPTIONS.definitions,
@@ -34,6 +37,10 @@ export const command: CommandDefinition = {
       line: "cairn backup use --keep-daily 14 --keep-weekly 8",
       text: "rules for a `cairn backup forget` without rules in this folder; nothing is removed now",
     },
+    {
+      line: "cairn backup use --on-failure 'jq -r .text | mail -s Backup ann'",
+      text: "a mail when `cairn backup create` begins to fail in this folder, and when it is well again",
+    },
     { line: "cairn backup use", text: "show the folder's repository and rules" },
   ],
   async run(context, input) {
@@ -45,15 +52,21 @@ export const command: CommandDefinition = {
       const client = await context.open(folder);
       return shown(context, client, await client.setBackupRepository(null, context.callOptions()));
     }
-    if (isChange) return keep(context, input, edit);
+    // An alarm is changed also while the repository is away.
+    const { onFailure: _alarm, ...others } = edit;
+    if (Object.keys(others).length > 0) return keep(context, input, edit);
     const client = await context.open(folder);
-    return shown(context, client, await client.backupRepository(context.callOptions()));
+    const options = context.callOptions();
+    const kept = isChange ? client.setBackupRepository(edit, options) : client.backupRepository(options);
+    return shown(context, client, await kept);
   },
 };
 
 function readEdit(context: Context, input: Input): KeptRepositoryEdit {
   const edit: KeptRepositoryEdit = PASSWORD.read(context, input);
   if (input.text("repo") !== undefined) edit.repository = locationOf(context, input);
+  const { onFailure } = ALARM.read(context, input);
+  if (onFailure !== undefined) edit.onFailure = onFailure === "" ? null : onFailure;
   const rules = readKeepRules(context, input);
   if (Object.keys(rules).length > 0) edit.retention = rules;
   return edit;
@@ -85,6 +98,7 @@ function shown({ style }: Context, { workspace }: Client, kept: KeptRepository |
         `${folder} is backed up into ${style.bold(printable(kept.repository))}`,
         `  password: ${passwordFrom(kept)}`,
         `  forget: ${printable(rules)}`,
+        ...(kept.on_failure === null ? [] : [`  alarm: ${shownAlarm(kept.on_failure)}`]),
       ].join("\n");
     },
   };

@@ -1,0 +1,150 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { hostname } from "node:os";
+import { basename } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
+import { runTool, withPipes } from "../../fs/child-pipes.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
+
+/** Job that an alarm is about: a kind of scheduled run, or a limit of the daemon's configuration. */
+export type AlarmJob = "save" | "backup" | "proof" | "verify" | "restore-check" | "prune";
+
+/** Facts that an alarm gets as JSON. */
+export interface AlarmFacts {
+  what: AlarmJob;
+  /** `failed`: the last run failed. `late`: a limit is passed. `well`: the job succeeds again. */
+  state: "failed" | "late" | "well";
+  /** Null: the job is about a repository alone. */
+  workspace: { name: string; path: string } | null;
+  /** Location without a password; null: no repository is involved. */
+  repository: string | null;
+  /** Time at which the job began to fail or to be late; also if `state` is `well`. */
+  since: string;
+  last_success_at: string | null;
+  /** Null unless `state` is `failed`. */
+  error: { code: string; message: string; hint: string | null } | null;
+}
+
+const TIME_LIMIT_MS = 30_000;
+const RETRY_AFTER_MS = 3_000;
+
+/** Throws `usage` unless `alarm` is a shell command or an http(s) URL. */
+export function checkAlarm(alarm: string): void {
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(alarm)?.[1]?.toLowerCase();
+  const isUrl = scheme === "http" || scheme === "https";
+  if (alarm.trim() !== "" && (scheme === undefined || (isUrl && URL.canParse(alarm)))) return;
+  throw new CairnError("usage", 'an alarm is a command for the shell, or an http(s) URL such as "https://host/path"');
+}
+
+/** Throws `usage` if `alarm` is a command that the shell cannot parse, with what the shell says. Runs nothing. */
+export async function checkAlarmSyntax(alarm: string): Promise<void> {
+  checkAlarm(alarm);
+  if (isAddress(alarm)) return;
+  const failed = await runTool("/bin/sh", ["-n", "-c", alarm]).then(() => null, toCairnError);
+  if (failed !== null) throw new CairnError("usage", failed.message.replace(/^\/bin\/sh: /, ""));
+}
+
+/** Describes `alarm` for people. Shows only the host of a URL, because webhooks have secrets in their paths. */
+export function shownAlarm(alarm: string): string {
+  return isAddress(alarm) ? `POST to ${new URL(alarm).origin}` : printablePath(alarm);
+}
+
+/** Returns one sentence on `facts`, for example `backup of /srv into /mnt/backups failed: no space`. */
+export function alarmText({ what, state, workspace, repository, last_success_at: at, error }: AlarmFacts): string {
+  const places = [workspace?.path, repository].filter((place) => typeof place === "string");
+  const job = `${what} of ${places.map(printablePath).join(what === "backup" ? " into " : " in ")}`;
+  if (state === "well") return `${job} is well again`;
+  if (state === "failed") return `${job} failed: ${error?.message ?? "the reason is not known"}`;
+  return `${job} is late: ${at === null ? "there was no success yet" : `the last success was at ${at}`}`;
+}
+
+/**
+ * Calls `alarm` with `facts`: runs it with /bin/sh and JSON on stdin, or posts the JSON to it if it is a URL. Tries a second time after
+ * a failure. Throws `io` without the path of the URL, and `interrupted`.
+ */
+export async function callAlarm(alarm: string, facts: AlarmFacts, signal?: AbortSignal): Promise<void> {
+  const body = `${JSON.stringify({ text: alarmText(facts), ...facts, host: hostname() })}\n`;
+  const attempt = async (): Promise<void> => {
+    const limit = AbortSignal.timeout(TIME_LIMIT_MS);
+    const within = signal === undefined ? limit : AbortSignal.any([limit, signal]);
+    try {
+      await (isAddress(alarm) ? post(alarm, body, within) : runCommand(alarm, body, within));
+    } catch (error) {
+      throwIfAborted(signal);
+      if (limit.aborted) throw new CairnError("io", `${nameOf(alarm)} did not end within ${TIME_LIMIT_MS / 1000} s`);
+      throw error;
+    }
+  };
+  try {
+    await attempt();
+  } catch {
+    throwIfAborted(signal);
+    await sleep(RETRY_AFTER_MS, undefined, signal === undefined ? {} : { signal }).catch(() => throwIfAborted(signal));
+    await attempt();
+  }
+}
+
+/** Returns the name and path of a workspace as alarms have them. */
+export function alarmWorkspace(path: string): { name: string; path: string } {
+  return { name: basename(path), path };
+}
+
+/** Returns an error as alarms have it. */
+export function alarmError(error: unknown): { code: string; message: string; hint: string | null } {
+  const { code, message, hint } = toCairnError(error);
+  return { code, message, hint: hint ?? null };
+}
+
+function isAddress(alarm: string): boolean {
+  return /^https?:\/\//i.test(alarm);
+}
+
+/** The alarm in messages, without anything that may be a secret. */
+function nameOf(alarm: string): string {
+  return isAddress(alarm) ? `the alarm at ${new URL(alarm).origin}` : "the alarm's command";
+}
+
+async function post(address: string, body: string, signal: AbortSignal): Promise<void> {
+  const url = new URL(address);
+  const { username, password } = url;
+  const headers: Record<string, string> = { "content-type": "application/json" };
+  // `fetch` refuses a URL with a user name.
+  if (username !== "" || password !== "") {
+    const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+    headers["authorization"] = `Basic ${Buffer.from(credentials).toString("base64")}`;
+    url.username = url.password = "";
+  }
+  let response: Response;
+  try {
+    response = await fetch(url, { method: "POST", headers, body, signal, redirect: "manual" });
+  } catch (error) {
+    const { code, message } = ((error as Error).cause ?? error) as NodeJS.ErrnoException;
+    throw new CairnError("io", `${nameOf(address)} failed: ${code ?? message}`);
+  }
+  await response.body?.cancel();
+  if (!response.ok) throw new CairnError("io", `${nameOf(address)} answered ${response.status}`);
+}
+
+/** Runs a command in its own process group, which is killed when `signal` fires. Its stderr is this process's. */
+async function runCommand(command: string, body: string, signal: AbortSignal): Promise<void> {
+  const options = { cwd: "/", detached: true, stdio: ["pipe", "ignore", "inherit"] as ["pipe", "ignore", "inherit"] };
+  const child = withPipes(spawn("/bin/sh", ["-c", command], options), "/bin/sh");
+  // A command may end without reading its input.
+  child.stdin.on("error", () => undefined);
+  child.stdin.end(body);
+  const kill = (): void => {
+    try {
+      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // It has ended.
+    }
+  };
+  signal.addEventListener("abort", kill);
+  try {
+    const [status] = (await once(child, "exit")) as [number | null];
+    if (status !== 0) throw new CairnError("io", `${nameOf(command)} ended with status ${status ?? "of a signal"}`);
+  } finally {
+    signal.removeEventListener("abort", kill);
+  }
+}

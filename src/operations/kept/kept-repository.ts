@@ -1,0 +1,162 @@
+import { resolve } from "node:path";
+import type { KeptRepository, KeptRepositoryEdit } from "../../contract/repositories.ts";
+import type { WorkspaceCallOptions } from "../../contract/words.ts";
+import { advice, CairnError, either, line, toCairnError, word } from "../../errors.ts";
+import type { KeptRepositoryFile } from "../../formats/records/kept-repository.ts";
+import { retentionOf, storedRetention } from "../../formats/records/policy.ts";
+import { acquireLock } from "../../fs/lock.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
+import { splitLocation } from "../../repository/storage/location.ts";
+import { checkRetention } from "../../workspace/keep/retention.ts";
+import { readKeptRepository, writeKeptRepository } from "../../workspace/place/control-directory.ts";
+import type { FoundWorkspace } from "../../workspace/place/find-workspace.ts";
+import type { WorkspacePaths } from "../../workspace/place/control-layout.ts";
+import { ownerBesidesUs, warnRoot } from "../../workspace/place/owners.ts";
+import { lockingOf } from "../../workspace/place/registry.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
+import { alarmError, alarmWorkspace, callAlarm, checkAlarmSyntax } from "./alarm.ts";
+import type { Opened } from "../hand.ts";
+
+/** The repository that was kept for a workspace; null where none is. Throws `refused` where another user kept it. */
+export function backupRepository({ found }: Workspace): KeptRepository | null {
+  const kept = ownRecord(found.paths);
+  if (kept === null) return null;
+  const { retention, repository, password_file, password_command, age_identity, on_failure = null } = kept;
+  const rules = retention === null ? null : retentionOf(retention);
+  return { repository, password_file, password_command, age_identity, on_failure, retention: rules };
+}
+
+/** Keeps another repository, or what an edit changes of the one that is kept; null keeps none. Throws `usage`, `busy`. */
+export async function setBackupRepository(
+  workspace: Workspace,
+  edit: KeptRepositoryEdit | null,
+  options: WorkspaceCallOptions,
+): Promise<KeptRepository | null> {
+  const { control, paths } = workspace.found;
+  const changes = edit === null ? null : changesOf(edit);
+  if (typeof edit?.onFailure === "string") await checkAlarmSyntax(edit.onFailure);
+  warnRoot(control, options.onWarning);
+  using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
+  if (changes === null) writeKeptRepository(paths, null);
+  else {
+    // Nothing of the former goes on, so it may be damaged or another user's.
+    const former = changes.repository === undefined ? ownRecord(paths) : NOTHING_KEPT;
+    if (former === null)
+      throw new CairnError("usage", "no repository is kept for this folder yet", {
+        hint: advice`name one: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
+      });
+    writeKeptRepository(paths, { ...former, ...changes });
+  }
+  return backupRepository(workspace);
+}
+
+/**
+ * Runs a backup into the kept repository. Calls the record's `on_failure` if the backup fails and the one before did not, and if the
+ * backup is good and the one before failed. A call that fails gives a warning, and the next backup calls again.
+ */
+export async function withAlarm<T>(
+  within: Opened["within"],
+  options: WorkspaceCallOptions,
+  backUp: () => Promise<T>,
+): Promise<T> {
+  const found = await within(options.workspaceName, async (workspace) => workspace.found);
+  const kept = ownRecord(found.paths);
+  if (kept === null || (kept.on_failure ?? null) === null) return backUp();
+  const ended = async (error?: unknown): Promise<void> => {
+    try {
+      await recordEnd(found, { kept, options, error });
+    } catch (failed) {
+      options.onWarning?.(`${toCairnError(failed).message}; the next backup calls the alarm again`);
+    }
+  };
+  let result: T;
+  try {
+    result = await backUp();
+  } catch (error) {
+    if (options.signal?.aborted !== true && toCairnError(error).code !== "interrupted") await ended(error);
+    throw error;
+  }
+  await ended();
+  return result;
+}
+
+/** Calls the alarm if `error` says otherwise than the record, then records how the backup ended. */
+async function recordEnd(
+  { control, folder, paths }: FoundWorkspace,
+  { kept, options, error }: { kept: KeptRepositoryFile; options: WorkspaceCallOptions; error: unknown },
+): Promise<void> {
+  const now = new Date().toISOString();
+  const { failing_since: failing, good_at, repository } = kept;
+  const isWell = error === undefined;
+  if (!isWell && failing !== undefined) return;
+  if (isWell !== (failing === undefined))
+    await callAlarm(
+      kept.on_failure!,
+      {
+        what: "backup",
+        state: isWell ? "well" : "failed",
+        workspace: alarmWorkspace(displayPath(folder).path),
+        repository,
+        since: failing ?? now,
+        last_success_at: isWell ? now : (good_at ?? null),
+        error: isWell ? null : alarmError(error),
+      },
+      options.signal,
+    );
+  using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
+  // `backup use` may have changed the record.
+  const record = ownRecord(paths);
+  if (record === null) return;
+  const { failing_since: _since, ...others } = record;
+  writeKeptRepository(paths, isWell ? { ...others, good_at: now } : { ...others, failing_since: now });
+}
+
+/** Reads the record, whose files and commands are read and run with this user's rights. */
+function ownRecord(paths: WorkspacePaths): KeptRepositoryFile | null {
+  const owner = ownerBesidesUs(paths.repository);
+  if (owner === null) return readKeptRepository(paths);
+  throw new CairnError(
+    "refused",
+    `the repository of this folder was recorded by the user ${owner}, in ${paths.repository}`,
+    {
+      hint: advice`${either("name one with -r", "open one that is named")}, or keep one of your own: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
+    },
+  );
+}
+
+const NOTHING_KEPT: KeptRepositoryFile = {
+  repository: "",
+  password_file: null,
+  password_command: null,
+  age_identity: null,
+  retention: null,
+};
+
+function changesOf(edit: KeptRepositoryEdit): Partial<KeptRepositoryFile> {
+  const { repository, passwordFile, passwordCommand, ageIdentity, onFailure, retention } = edit;
+  if ((passwordFile ?? null) !== null && (passwordCommand ?? null) !== null)
+    throw new CairnError("usage", "a password can come from a file or from a command, not from both");
+  const changes: Partial<KeptRepositoryFile> = {};
+  if (repository !== undefined) changes.repository = keptLocation(repository);
+  if (passwordFile !== undefined) changes.password_file = passwordFile === null ? null : resolve(passwordFile);
+  if (passwordCommand !== undefined) changes.password_command = passwordCommand;
+  // The one takes the place of the other.
+  if ((passwordFile ?? null) !== null) changes.password_command = null;
+  if ((passwordCommand ?? null) !== null) changes.password_file = null;
+  if (ageIdentity !== undefined) changes.age_identity = ageIdentity === null ? null : resolve(ageIdentity);
+  if (onFailure !== undefined) changes.on_failure = onFailure;
+  if (retention !== undefined && retention !== null) checkRetention(retention);
+  if (retention !== undefined) changes.retention = retention === null ? null : storedRetention(retention);
+  return changes;
+}
+
+/** A location as it is kept: local ones absolute. Throws `usage` for one with a password in it. */
+export function keptLocation(location: string): string {
+  const { scheme, rest } = splitLocation(location);
+  if (scheme === "local") return resolve(rest);
+  if (/\/\/[^/@]*:[^/@]*@/.test(rest))
+    throw new CairnError("usage", "the address contains a password, and Cairn stores no passwords", {
+      hint: "remove the password from the address, and set RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in the environment",
+    });
+  return location;
+}
