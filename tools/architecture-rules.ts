@@ -257,6 +257,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
       ],
       reason: "a group of commands is read alone",
     },
+    { folders: ["commands/going-back"], reason: "a restore names the agents whose hooks it removed" },
     { folders: ["commands"], reason: "single commands may show what a group shows" },
     { folders: ["commands/vm"], reason: "a state of a machine is an export directory" },
     { folders: ["program"], reason: "the program names every command" },

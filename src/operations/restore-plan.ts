@@ -12,9 +12,10 @@ import { type PlannedEntry, planRestore as planOf } from "../workspace/restore/p
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import { withoutMovedTimes } from "../workspace/points/tree-diff.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
-import { holdersOf } from "./status.ts";
+import { holdersOf } from "../workspace/open/holders.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
-import { type Reverted, revertedStates, unknownIn } from "../workspace/restore/prepare.ts";
+import { unknownIn } from "../workspace/restore/prepare.ts";
+import { type Reverted, operationParts } from "../workspace/restore/reverting.ts";
 import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
@@ -86,7 +87,7 @@ export async function planTo(
     const present = presentSource(scan);
     const onDamaged = noteDamaged(damaged, what.paths);
     const folder = { source: present, fields: fields.before };
-    const states = reverts && { reverts: await revertedStates(workspace, reverts, folder) };
+    const states = reverts && { reverts: await operationParts(workspace, reverts, folder) };
     const read = { ...what, ...unknown, ...states, present, scan, target: source, fields };
     const entries = await planOf({ ...read, onDamaged, signal });
     return { entries, manifest };

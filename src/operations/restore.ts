@@ -1,4 +1,5 @@
 import { advice, call, type Hint, reworded, toCairnError } from "../errors.ts";
+import { withOperation } from "../formats/records/control.ts";
 import { rawPath, recordPath } from "../formats/records/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
@@ -8,9 +9,8 @@ import { recoverIfIdle } from "../workspace/save/look.ts";
 import { restoreLocked } from "../workspace/restore/restore-folder.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
 import { writeState } from "../workspace/place/control-directory.ts";
-import { operationLog, type Revertible, withOperation } from "../workspace/points/operation-log.ts";
-import type { Point } from "../workspace/points/point-files.ts";
-import { isSibling } from "../workspace/open/siblings.ts";
+import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
+import { isSibling, type Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { takeOverPoint } from "../workspace/save/receive.ts";
 import { withSealed } from "../workspace/save/seal.ts";

@@ -1,6 +1,6 @@
 import { formatBytes, plural } from "../formats/sizes.ts";
 import { freeSpace } from "../fs/linux/mounts.ts";
-import { findHolders } from "../fs/linux/holders.ts";
+import { holdersOf } from "../workspace/open/holders.ts";
 import { type HeadCall, lookBesideHead, recoverIfIdle } from "../workspace/save/look.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 import { whyUnmounted } from "../workspace/place/mounted.ts";
@@ -11,7 +11,6 @@ import type {
   CallOptions,
   EngineReason,
   EngineType,
-  Holder,
   Recovered,
   StatusResult,
   StoreInfo,
@@ -25,9 +24,7 @@ import { allPoints } from "../workspace/points/points.ts";
 import { shellQuote, displayPath } from "../fs/paths/safe-path.ts";
 import { throwIfAborted } from "../errors.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
-import { isFolderThere } from "../workspace/place/control-directory.ts";
 
-const HOLDERS_BUDGET_MS = 100;
 const SHOWN_IGNORED = 100;
 
 /** The folder compared with head, and how its workspace is doing. */
@@ -109,19 +106,6 @@ function lastBackup(workspace: Workspace): StatusResult["last_backup"] {
 function provenAt(point: Point | null): string | null {
   const verification = point?.verification ?? null;
   return verification?.ok === true ? verification.at : null;
-}
-
-/** Processes that have a file of the folder open for writing, as far as this user can see. */
-export function holdersOf(workspace: Workspace): Holder[] {
-  const root = workspace.root;
-  if (!isFolderThere(root)) return [];
-  return findHolders(root, { budgetMs: HOLDERS_BUDGET_MS })
-    .holders.filter(({ kind }) => kind === "open-write" || kind === "mapping")
-    .map(({ pid, command, path }) => ({
-      pid,
-      command,
-      ...displayPath(path.subarray(0, root.length).equals(root) ? path.subarray(root.length + 1) : path),
-    }));
 }
 
 /** Says where the embedded repository lies, how restic opens it, and how much it holds. */

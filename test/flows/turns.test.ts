@@ -71,7 +71,10 @@ test("turns have the prompt, the shell commands, what changed and the state befo
   project.geminiTurn("do nothing", "two");
   const { turns, sessions, more } = project.turns();
   const shown = turns.map(({ agent, prompt, commands, paths, changed, ended_at: at }: Turn) => ({
-    ...{ agent, prompt, commands, changed },
+    agent,
+    prompt,
+    commands,
+    changed,
     paths: paths.map(({ path: name }) => name),
     isEnded: at !== null,
   }));
@@ -81,7 +84,11 @@ test("turns have the prompt, the shell commands, what changed and the state befo
     { ...gemini, prompt: "do nothing", changed: 1, paths: ["b"] },
     { ...gemini, prompt: "do b", changed: 1, paths: ["b"] },
     {
-      ...{ agent: "claude-code", prompt: "Refactor it", commands: ["rm -rf src"], changed: 3, isEnded: true },
+      agent: "claude-code",
+      prompt: "Refactor it",
+      commands: ["rm -rf src"],
+      changed: 3,
+      isEnded: true,
       paths: ["c", "src", "src/a"],
     },
   ]);
@@ -133,7 +140,7 @@ test("a rewind names what another session changed since, and reverts that only i
 
 test("a turn whose first point was saved after its hook had returned has no state before", () => {
   const project = new Project();
-  const cause = { ...{ kind: "tool_call", agent: "codex", event: "UserPromptSubmit" }, session: "s", turn: "t" };
+  const cause = { kind: "tool_call", agent: "codex", event: "UserPromptSubmit", session: "s", turn: "t" };
   const late = JSON.stringify({ ...cause, asked_at: new Date(Date.now() - 9000).toISOString() });
   cairnOk(["save", project.folder, "--cause", late]);
   const [turn] = project.turns().turns;

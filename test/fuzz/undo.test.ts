@@ -5,7 +5,7 @@ import { test } from "node:test";
 import type { Client, RestoreResult } from "../../src/contract/index.ts";
 import { LONG } from "../fixtures/long.ts";
 import { cairnLibrary, newFolder } from "../fixtures/work.ts";
-import { Chance, shownTaken, takeWalk, type Step, addTaken, type Taken, walksOf } from "./walk.ts";
+import { type Chance, shownTaken, takeWalk, type Step, addTaken, type Taken, walksOf } from "./walk.ts";
 
 /** Walks of restores, undos and redos with edits in between, against a model of files. */
 

@@ -21,27 +21,27 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   restore: {
     group: POINTS,
     summary: "make the folder, or some paths, equal to a save point",
-    load: () => import("../commands/restore.ts"),
+    load: () => import("../commands/going-back/restore.ts"),
   },
   undo: {
     group: POINTS,
     summary: "revert the last restore, rewind or adoption",
-    load: async () => ({ command: (await import("../commands/undo.ts")).undo }),
+    load: async () => ({ command: (await import("../commands/going-back/undo.ts")).undo }),
   },
   redo: {
     group: POINTS,
     summary: "bring back what undo reverted",
-    load: async () => ({ command: (await import("../commands/undo.ts")).redo }),
+    load: async () => ({ command: (await import("../commands/going-back/undo.ts")).redo }),
   },
   adopt: {
     group: POINTS,
     summary: "make the folder equal to a fork",
-    load: () => import("../commands/adopt.ts"),
+    load: () => import("../commands/going-back/adopt.ts"),
   },
   rewind: {
     group: POINTS,
     summary: "restore the state before an agent's turn",
-    load: () => import("../commands/rewind.ts"),
+    load: () => import("../commands/going-back/rewind.ts"),
   },
   turns: {
     group: LOOK,

@@ -75,6 +75,23 @@ export interface WorkspaceState {
 
 export const MOST_OPERATIONS = 200;
 
+/** True if an operation brings back what an earlier one changed. */
+export function isReverting(kind: OperationKind): boolean {
+  return kind === "undo" || kind === "redo";
+}
+
+/**
+ * Returns the state with one more operation; the same state if the operation was recorded before a kill, or is the same
+ * restore again and changed nothing again.
+ */
+export function withOperation(state: WorkspaceState, operation: Operation): WorkspaceState {
+  const { operations } = state;
+  const last = operations.at(-1);
+  const isEmptyRevert = isReverting(operation.kind) && operation.undo_id === operation.restored_to;
+  if (last?.undo_id === operation.undo_id && last.kind === operation.kind && !isEmptyRevert) return state;
+  return { ...state, operations: [...operations, operation].slice(-MOST_OPERATIONS) };
+}
+
 export interface PinFile {
   at: string;
   reason: string;

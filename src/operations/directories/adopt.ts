@@ -16,7 +16,7 @@ import { withSealed } from "../../workspace/save/seal.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { goingBack } from "../restore.ts";
 
-/** What becomes of a fork: the original takes its state over, or it goes. */
+/** Ends of a fork: the original takes the fork's state over, or the fork is removed. */
 
 /** Makes the folder equal to a fork's present, which is saved in the fork first. `fork`: the fork's name or folder. */
 export async function adoptFork(workspace: Workspace, fork: string, options: AdoptForkOptions): Promise<RestoreResult> {
@@ -55,7 +55,7 @@ function identityOf({ folder }: FoundWorkspace): { inode: bigint } {
 async function takenOver(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Point> {
   using _lock = await workspace.lock("fork", call);
   await recoverWorkspace(workspace, call);
-  return takeOverPoint(workspace, siblingOf(workspace, point));
+  return await takeOverPoint(workspace, siblingOf(workspace, point));
 }
 
 /** The other workspace that a name or a folder means. Throws `not_found`, and `unsupported` for one with a store of its own. */
@@ -79,7 +79,7 @@ async function presentOf(workspace: Workspace, found: FoundWorkspace, call: Work
   await using other = new Workspace(found, workspace.parts, workspace.removals);
   const { point } = await saveWorkspace(other, { ...call, skipUnchanged: true, message: "before the fork comes home" });
   const { save_point_id: id } = point.descriptor;
-  return withSealed(other, call, async () => {
+  return await withSealed(other, call, async () => {
     const sealed = other.byId(id) ?? point;
     if (!sealed.sealed) throw neverRead(sealed);
     return sealed;

@@ -24,7 +24,6 @@ import {
 import type { ControlPaths } from "../place/control-layout.ts";
 import { needingTrees, removeHeldTrees } from "../points/held-trees.ts";
 import { CLEANUP_JOURNAL, readCleanupJournal } from "../points/journals.ts";
-import { writeState } from "../place/control-directory.ts";
 import { roomAt } from "../place/room.ts";
 import { makingRoom } from "../open/temporaries.ts";
 import { lookForRest, publicHeld, warnOfRest } from "./still-held.ts";

@@ -6,6 +6,9 @@ import type { WorkspacePaths } from "../place/control-layout.ts";
 import { capturePoint } from "../save/capture.ts";
 import { isOfAll, type Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
+import { type FoundWorkspace, workspaceAt } from "../place/find-workspace.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
+import { CairnError } from "../../errors.ts";
 import { existingAncestor } from "../place/room.ts";
 import { isRuleless, noteRuleless } from "../open/ruleless.ts";
 import { isMountRoot } from "./new-folder.ts";
@@ -53,6 +56,15 @@ export function putFirst(staged: WorkspacePaths, descriptor: Descriptor): void {
   points.commit(descriptor);
   fs.rmSync(staged.catalog, { force: true });
   writeState(staged, { head: descriptor.save_point_id, operations: [], recovered: [] });
+}
+
+/** Finds a fork at its place. */
+export function inPlace(target: Buffer): { found: FoundWorkspace; point: Point } {
+  const found = workspaceAt(target);
+  const point = found === null ? null : new Points(found.paths).latest();
+  if (found === null || point === null)
+    throw new CairnError("internal", `${printablePath(target)} was forked and is not found`);
+  return { found, point };
 }
 
 /** Describes the first point of a fork, whose content is in the store. */

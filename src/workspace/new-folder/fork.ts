@@ -27,12 +27,11 @@ import {
 import { atRealPath, type FoundWorkspace, realPathOf, workspaceAt } from "../place/find-workspace.ts";
 import { checkLocation, type LocationOptions } from "../place/guards.ts";
 import { takeBackFork } from "./recover-folders.ts";
-import { causeOf, firstDescriptor, holdFirst, howItComes, messageOf, putFirst } from "./first-point.ts";
+import { causeOf, firstDescriptor, holdFirst, howItComes, inPlace, messageOf, putFirst } from "./first-point.ts";
 import { separateGitState } from "./git-link.ts";
 import { makeHoldable } from "../open/missing-folder.ts";
 import { isMountRoot, NewFolder, requireFree } from "./new-folder.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
-import { Points } from "../points/points.ts";
 import { lockingOf, lockRegistry, registerWorkspace } from "../place/registry.ts";
 import { recordPoint } from "../save/record-point.ts";
 import { checkRoomFor, requireStillThere, writeWhole, type WrittenFolder } from "./write-point.ts";
@@ -140,14 +139,6 @@ function placeOf(partial: NewFolder, target: Buffer): Pick<Making, "identity" | 
   const facts = isMountRoot(target) ? target : partial.staging;
   const identity = (inMount: boolean): FolderIdentity => identityOnceAt(facts, target, inMount);
   return { identity, inode: fs.statSync(facts, { bigint: true }).ino.toString() };
-}
-
-function inPlace(target: Buffer): { found: FoundWorkspace; point: Point } {
-  const found = workspaceAt(target);
-  const point = found === null ? null : new Points(found.paths).latest();
-  if (found === null || point === null)
-    throw new CairnError("internal", `${printablePath(target)} was forked and is not found`);
-  return { found, point };
 }
 
 function originOf(workspace: Workspace, point: Point): NonNullable<PlacedWorkspace["origin"]> {

@@ -1,7 +1,8 @@
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, isAbsolute, join, resolve } from "node:path";
 import { CairnError } from "../../errors.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 
 /**
@@ -16,11 +17,11 @@ const MOST_BYTES = 4096;
 export function gitStateOf(folder: string, from = folder): string | null {
   let text: Buffer;
   try {
-    text = readFileSync(join(folder, ".git"));
+    text = readRegular(join(folder, ".git"), { limit: MOST_BYTES });
   } catch {
     return null;
   }
-  const named = text.length > MOST_BYTES ? undefined : LINK.exec(text.toString("utf8"))?.[1];
+  const named = LINK.exec(text.toString("utf8"))?.[1];
   if (named === undefined) return null;
   return isAbsolute(named) ? named : resolve(from, named);
 }
@@ -53,7 +54,7 @@ function separateWorktree(
   copy: string,
   { state, head, target }: { state: string; head: string; target: string },
 ): void {
-  const common = resolve(state, readFileSync(join(state, "commondir"), "utf8").trim());
+  const common = resolve(state, readRegular(join(state, "commondir"), { limit: MOST_BYTES }).toString("utf8").trim());
   const own = newEntry(join(common, "worktrees"), basename(target));
   writeFileSync(join(own, "commondir"), "../..\n");
   writeFileSync(join(own, "gitdir"), `${join(target, ".git")}\n`);

@@ -13,12 +13,11 @@ import { realPathOf } from "../place/find-workspace.ts";
 import { heldTreeOf, treePlace } from "../points/held-trees.ts";
 import { checkLocation } from "../place/guards.ts";
 import { NewFolder, requireFree } from "./new-folder.ts";
-import type { Point } from "../points/point-files.ts";
+import { isSibling, type Point } from "../points/point-files.ts";
 import { findNode, isSidecar } from "../restore/plan.ts";
 import { lackingIn, type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
 import { rootToSet, setRoot } from "../points/root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";
-import { isSibling } from "../open/siblings.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
 
 /** Writing a point's content into a folder that is not the workspace. */

@@ -1,14 +1,12 @@
 import { CairnError, toCairnError } from "../../errors.ts";
 import { isReleased, listWorkspaces, type PlacedWorkspace, readState } from "../place/control-directory.ts";
 import { type ControlPaths, workspacePaths } from "../place/control-layout.ts";
-import type { Point } from "../points/point-files.ts";
+import { NO_SEQUENCE, type Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import { resolveTarget } from "../points/targets.ts";
 
 /** Points of the other workspaces of a control directory, such as forks: the same store has their content. */
 
-/** A number that no point has: the tree that a point of another workspace holds is not among this workspace's points. */
-const NO_SEQUENCE = 9_999_999_999;
 const LEAST_DIGITS = 4;
 
 /** A point of another workspace, as this workspace can read it. */
@@ -61,11 +59,6 @@ function asSibling(point: Point, workspace: PlacedWorkspace): SiblingPoint {
   const { held: _held, ...content } = point.descriptor.content;
   const descriptor = { ...point.descriptor, content: content as Point["descriptor"]["content"] };
   return { point: { ...point, descriptor, sequence: NO_SEQUENCE }, workspace };
-}
-
-/** True for a point of another workspace. */
-export function isSibling({ sequence }: Pick<Point, "sequence">): boolean {
-  return sequence === NO_SEQUENCE;
 }
 
 /** True for an error that says that this workspace has no such point. */

@@ -9,10 +9,11 @@ import { writeRegular } from "../../fs/regular-file.ts";
 import type { SavePointId } from "../../ids.ts";
 import { readState } from "../place/control-directory.ts";
 import { statCachePath } from "../place/control-layout.ts";
-import { type FoundWorkspace, requireStillKept } from "../place/find-workspace.ts";
+import { type FoundWorkspace, requireStillKept, workspaceNamed } from "../place/find-workspace.ts";
+import { noteAgentEvent } from "../points/agent-events.ts";
 import type { Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
-import type { Progress } from "../../contract/words.ts";
+import type { Cause, Progress } from "../../contract/words.ts";
 import { warnRoot } from "../place/owners.ts";
 import { lockingOf } from "../place/registry.ts";
 import { Removals } from "../points/held-trees.ts";
@@ -135,6 +136,17 @@ export class Workspace {
   /** A point of this workspace: one that is to be marked or removed. */
   resolveOwn(target: string): Point {
     return resolveTarget(this.points, target, this.state().head);
+  }
+
+  /** Another workspace of the control directory by its name; null if there is none. The caller closes it. */
+  sibling(name: string): Workspace | null {
+    const found = workspaceNamed(this.found.control, name);
+    return found === null ? null : new Workspace(found, this.parts, this.removals);
+  }
+
+  /** Notes a hook of an agent, whose save made or found this point. For the holder of the lock. */
+  noteAgent(cause: Cause | undefined, saved: { save_point_id: SavePointId; made: boolean }): void {
+    noteAgentEvent(this.found.paths.agentEvents, cause, saved);
   }
 
   /** Throws `invalid_id` for what can be no id of a caller's choice, `already_exists` for one that a point has. */

@@ -1,10 +1,7 @@
-import {
-  MOST_OPERATIONS,
-  type Operation,
-  type OperationKind,
-  type WorkspaceState,
-} from "../../formats/records/control.ts";
+import { isReverting, type Operation, type OperationKind } from "../../formats/records/control.ts";
 import type { SavePointId } from "../../ids.ts";
+
+export { isReverting, type OperationKind } from "../../formats/records/control.ts";
 
 /** An operation that `undo` or `redo` can revert. */
 export interface Revertible {
@@ -43,21 +40,4 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
     log.undone = [];
   }
   return log;
-}
-
-/** True if an operation brings back what an earlier one changed. */
-export function isReverting(kind: OperationKind): boolean {
-  return kind === "undo" || kind === "redo";
-}
-
-/**
- * Returns the state with one more operation; the same state if the operation was recorded before a kill, or is the same
- * restore again and changed nothing again.
- */
-export function withOperation(state: WorkspaceState, operation: Operation): WorkspaceState {
-  const { operations } = state;
-  const last = operations.at(-1);
-  const isEmptyRevert = isReverting(operation.kind) && operation.undo_id === operation.restored_to;
-  if (last?.undo_id === operation.undo_id && last.kind === operation.kind && !isEmptyRevert) return state;
-  return { ...state, operations: [...operations, operation].slice(-MOST_OPERATIONS) };
 }

@@ -16,12 +16,11 @@ import {
   type IgnoreRules,
   lackingAspects,
 } from "../../formats/records/descriptor.ts";
-import type { OperationKind } from "../../formats/records/control.ts";
 import { decodeSeal, encodeSeal, sealedDescriptor, type SealFile } from "../../formats/records/seal-file.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { PointPaths } from "../place/control-layout.ts";
-import { isReverting } from "./operation-log.ts";
+import { isReverting, type OperationKind } from "./operation-log.ts";
 import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 
 /** Reads the files of one point: its descriptor, its claim, its seal, and the small files beside them. */
@@ -45,6 +44,14 @@ export interface Point {
   readonly verification: VerificationFile | null;
   /** Sidecars that could not be read; the point itself is well. */
   readonly problems: readonly CairnError[];
+}
+
+/** A number that no point has: the tree that a point of another workspace holds is not among this workspace's points. */
+export const NO_SEQUENCE = 9_999_999_999;
+
+/** True for a point of another workspace. */
+export function isSibling({ sequence }: Pick<Point, "sequence">): boolean {
+  return sequence === NO_SEQUENCE;
 }
 
 /** A number that was claimed, and what for. */

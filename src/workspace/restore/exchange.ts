@@ -6,7 +6,7 @@ import { holderOf } from "../../clones/holder-of.ts";
 import { STAGING_PREFIX } from "../../archive/scan/task.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { OperationKind, Recovery } from "../../formats/records/control.ts";
+import { type OperationKind, type Recovery, withOperation } from "../../formats/records/control.ts";
 import type { Cause } from "../../formats/records/descriptor.ts";
 import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { durableMkdir, durableRename } from "../../fs/durable.ts";
@@ -26,7 +26,6 @@ import {
   writeIntentLink,
 } from "../points/journals.ts";
 import { keepAnnounced } from "../open/missing-folder.ts";
-import { withOperation } from "../points/operation-log.ts";
 import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../save/receive.ts";
 import { holdUnseen, whyHeld, whyNotExchanged } from "./exchangeable.ts";

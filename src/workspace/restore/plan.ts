@@ -11,7 +11,7 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, quotedPath } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
-import { OperationParts, type Part, type RevertedStates } from "./reverted.ts";
+import type { OperationParts, Part } from "./reverted.ts";
 import { inOrder, type Listed, PackedList } from "../points/packed-list.ts";
 import {
   type Difference,
@@ -65,7 +65,7 @@ export interface PlanInput {
   /** a restore of the paths is taken back: directories that it made on the way to them go too */
   takesBack?: boolean;
   /** an undo or redo: only entries that the operation changed are planned, and those that were edited since are kept */
-  reverts?: RevertedStates;
+  reverts?: OperationParts;
   /** told of a directory that is damaged in either state, and stays as it is with all below it; absent: that throws `damaged` */
   onDamaged?: OnDamagedDirectory;
   /** told of what differs beside the paths */
@@ -163,8 +163,8 @@ class Reverting {
   /** Entries that stay, and so do the directories above them. */
   readonly staying: Uint8Array[] = [];
 
-  constructor(states: RevertedStates) {
-    this.#parts = new OperationParts(states);
+  constructor(parts: OperationParts) {
+    this.#parts = parts;
   }
 
   partOf(difference: Difference): Part {

@@ -10,16 +10,10 @@ import { type RecordOptions, recordPoint, type Saved, type SaveInput } from "../
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { groupOf, linksOf, type PlanInput, type Plan, planRestore, requirePaths, type RestoreLinks } from "./plan.ts";
-import { isReverting } from "../points/operation-log.ts";
-import type { RevertedStates } from "./reverted.ts";
-import type { OperationKind } from "../../formats/records/control.ts";
+import { isReverting, type OperationKind, type Reverted, operationParts } from "./reverting.ts";
 import { presentAndPrevious } from "../../archive/scan/present-source.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import { recordPath } from "../../formats/records/record.ts";
-import type { RestoreFile } from "../../formats/records/restore.ts";
-import type { Difference, ExactFields } from "../points/tree-diff.ts";
-import { isSameRoot, rootOfPoint, rootToSet } from "../points/root-changes.ts";
-import { stagingDirectory } from "./staging.ts";
+import type { Difference } from "../points/tree-diff.ts";
 import { isFolderThere } from "../place/control-directory.ts";
 import { neverPart } from "../place/registry.ts";
 
@@ -27,6 +21,7 @@ import { neverPart } from "../place/registry.ts";
 
 const SLASH = Buffer.from("/");
 
+export { isReverting } from "./reverting.ts";
 export type { Saved } from "../save/record-point.ts";
 
 export interface RestoreInput extends WorkspaceCall {
@@ -46,16 +41,14 @@ export interface RestoreInput extends WorkspaceCall {
   cause?: Cause | undefined;
 }
 
-/** What an undo or redo reverts. */
-export interface Reverted {
-  /** the operation changed the entries in which these two points differ */
-  changed: { before: Point; after: Point };
-  /** the state that the operation left: entries that differ from it were edited since */
-  left: Point;
-  /** entries that the operation did not have to change stayed */
-  keepPresent: boolean;
-  /** edited entries are reverted too */
-  over: boolean;
+/** True if paths that are in neither the target nor the folder are no mistake. */
+export function mayLackPaths({ kind, pathsAreThere }: RestoreInput): boolean {
+  return isReverting(kind) || pathsAreThere === true;
+}
+
+/** Returns the rules for the paths that a restore is limited to, for its plan. */
+export function pathRules(input: RestoreInput): Pick<PlanInput, "mayLackPaths" | "takesBack"> {
+  return { mayLackPaths: mayLackPaths(input), takesBack: isReverting(input.kind) };
 }
 
 /** The present as a point, by the target's rules, never by the present ones; none where `unless` says that nothing is to be done. */
@@ -238,11 +231,10 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
     keepPresent: input.keepPresent,
     fields: { before: lossless, after: manifest?.lossless ?? [] },
     ...unknownIn(workspace, manifest),
-    mayLackPaths: isReverting(input.kind) || input.pathsAreThere === true,
-    takesBack: isReverting(input.kind),
+    ...pathRules(input),
     ...(input.reverts === undefined
       ? {}
-      : { reverts: await revertedStates(workspace, input.reverts, { source, fields: lossless }) }),
+      : { reverts: await operationParts(workspace, input.reverts, { source, fields: lossless }) }),
     ...(input.isWhole === true ? {} : { onDamaged: noteDamaged(damaged, input.paths) }),
     onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
     signal: input.signal,
@@ -256,48 +248,4 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
     scan,
     undo: present.point,
   };
-}
-
-/** Reads the points of an operation that is reverted; for the plan. `present`: the folder now. */
-export async function revertedStates(
-  workspace: Workspace,
-  { changed, left, keepPresent, over }: Reverted,
-  present: { source: TreeSource; fields: ExactFields["before"] },
-): Promise<RevertedStates> {
-  const state = async (point: Point) => ({
-    source: await workspace.source(point),
-    fields: (await workspace.manifest(point))?.lossless ?? [],
-  });
-  return {
-    before: await state(changed.before),
-    after: await state(changed.after),
-    left: await state(left),
-    present,
-    keepPresent,
-    over,
-  };
-}
-
-/** Says what the journal is to say of a restore, and if it changes the folder itself. */
-export function intentOf(
-  workspace: Workspace,
-  { target, kind, paths, keepPresent, reverts }: RestoreInput,
-  undo: Point,
-): { intent: RestoreFile; changesRoot: boolean } {
-  const isMade = isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL);
-  // The folder's own mode and owner were set by somebody since the operation.
-  const isEdited = reverts?.over === false && !isSameRoot(rootOfPoint(reverts.left), rootOfPoint(undo));
-  const isOwnRoot = paths === null && !isEdited;
-  const intent: RestoreFile = {
-    target: target.descriptor.save_point_id,
-    undo_id: undo.descriptor.save_point_id,
-    kind,
-    paths: paths === null ? null : paths.map((each) => recordPath(each)),
-    ...(keepPresent ? { keep_present: true } : {}),
-    staging: stagingDirectory(workspace),
-    // A folder that was made for it has nothing of its own.
-    root: isOwnRoot || isMade ? rootToSet(workspace.root, target) : null,
-    at: new Date().toISOString(),
-  };
-  return { intent, changesRoot: isOwnRoot && !isMade && !isSameRoot(rootOfPoint(target), rootOfPoint(undo)) };
 }

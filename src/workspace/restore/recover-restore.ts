@@ -1,5 +1,5 @@
 import { append } from "../../append.ts";
-import type { Recovery } from "../../formats/records/control.ts";
+import { type Recovery, withOperation } from "../../formats/records/control.ts";
 import { recordPath } from "../../formats/records/record.ts";
 import type { RestoreFile } from "../../formats/records/restore.ts";
 import { removeAll, type MadeFolder } from "../../fs/remove-all.ts";
@@ -12,7 +12,6 @@ import type { NotSet } from "../../archive/write/node-writer.ts";
 import { isFolderThere, writeState } from "../place/control-directory.ts";
 import { setRoot } from "../points/root-changes.ts";
 import { flushUnlessOrdered, removeStaging, rootBefore, stagingNow, syncRemoval } from "./staging.ts";
-import { withOperation } from "../points/operation-log.ts";
 import { RestoreJournal } from "../points/journals.ts";
 import { eachApart, finishApart, recovering } from "./apart.ts";
 import type { Steps } from "../points/steps.ts";

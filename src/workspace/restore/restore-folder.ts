@@ -2,7 +2,6 @@ import fs from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { WorkspaceState } from "../../formats/records/control.ts";
 import { plural } from "../../formats/sizes.ts";
 import { writeState } from "../place/control-directory.ts";
 import { isSubvolume } from "../../fs/linux/btrfs.ts";
@@ -11,16 +10,14 @@ import type { SavePointId } from "../../ids.ts";
 import { givingBack } from "../open/missing-folder.ts";
 import { restoreByExchange } from "./exchange.ts";
 import { nothingToDo, type Restored, restoreInPlace, restorePlanned, withSidecars } from "./restore.ts";
-import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
-import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
-import { isReverting } from "../points/operation-log.ts";
+import { treePlace } from "../points/held-trees.ts";
+import { isStillTree, withoutNeedlessRevert } from "./unedited.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
 import { sealPoint, sealPoints } from "../save/seal.ts";
-import { lookBesideHead } from "../save/look.ts";
-import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import type { Workspace } from "../open/workspace.ts";
 import type { MethodOption, RestoreResult } from "../../contract/points.ts";
 import { publicLeftOut, warnOfDamaged } from "../points/left-out.ts";
-import type { RestoreInput } from "./prepare.ts";
+import { isReverting, type RestoreInput } from "./prepare.ts";
 import { planHeld } from "./restore-held.ts";
 import { isRuleless } from "../open/ruleless.ts";
 
@@ -99,24 +96,6 @@ async function restoreByEntries(
   return { target, restored: await restoreInPlace(workspace, { ...input, target, ...(reverts && { reverts }) }) };
 }
 
-/**
- * If nothing was changed in the folder since an operation on all of it, an undo is a restore of the whole point: then
- * whole trees can be exchanged or cloned, by which only clone drivers gain. So it is if the folder was removed.
- */
-async function withoutNeedlessRevert<T extends RestoreInput>(workspace: Workspace, input: T): Promise<T> {
-  const { reverts, ...plain } = input;
-  if (reverts === undefined || input.paths !== null || reverts.keepPresent) return input;
-  if (isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL)) return plain as T;
-  if (workspace.engine.holder === null) return input;
-  return (await isUnedited(workspace, reverts.left, input)) ? (plain as T) : input;
-}
-
-async function isUnedited(workspace: Workspace, left: Point, call: WorkspaceCall): Promise<boolean> {
-  if (await isStillTree(workspace, left)) return true;
-  const { changes, leftOut } = await lookBesideHead(workspace, { ...call, head: left });
-  return changes.added + changes.modified + changes.removed === 0 && leftOut.length === 0;
-}
-
 /** Restores by clones of what the point holds; null where it has to be sealed. */
 async function restoreHeld(workspace: Workspace, input: RestoreInput): Promise<Restored | null> {
   const planned = await planHeld(workspace, input);
@@ -154,7 +133,7 @@ async function isStopped({ signal }: RestoreInput): Promise<boolean> {
 async function takeBack(
   workspace: Workspace,
   { signal, cause: _cause, reverts: _reverts, ...input }: RestoreInput,
-  { restored, operations }: { restored: Restored; operations: WorkspaceState["operations"] },
+  { restored, operations }: { restored: Restored; operations: ReturnType<Workspace["state"]>["operations"] },
 ): Promise<void> {
   const undo = restored.undoId === null ? null : workspace.byId(restored.undoId);
   if (undo === null) return;
@@ -166,12 +145,6 @@ async function takeBack(
   throw new CairnError("interrupted", `the restore was stopped and taken back: the folder is as it was before${but}`, {
     cause: signal?.reason,
   });
-}
-
-/** Tells if nothing was written to the folder since it was made of the target's tree, or that of it. */
-async function isStillTree({ engine, points, root, found }: Workspace, target: Point): Promise<boolean> {
-  if (heldTreeProblem(points, target) !== null) return false;
-  return (await engine.holder?.isStill?.(root, treePlace(points, target), found.control.temporary)) === true;
 }
 
 /** Throws `permission` for a folder in which nobody can change anything, before anything is read. */

@@ -7,7 +7,6 @@ import { NO_RULES } from "../../fs/ignore.ts";
 import { newSavePointId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import { failpoint } from "../../failpoint.ts";
-import { isReverting } from "../points/operation-log.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import { statCachePath } from "../place/control-layout.ts";
 import { type HeldPoint, holdPoint, settleHeld, whyNotHeld } from "../save/capture.ts";
@@ -19,7 +18,7 @@ import { stageRequest } from "../save/record-point.ts";
 import { neverRead, type Workspace } from "../open/workspace.ts";
 import { PackedList } from "../points/packed-list.ts";
 import { groupOf, linksOf, type Plan, type PlannedEntry, planRestore } from "./plan.ts";
-import { type PlannedRestore, type RestoreInput, unknownIn } from "./prepare.ts";
+import { pathRules, type PlannedRestore, type RestoreInput, unknownIn } from "./prepare.ts";
 
 /**
  * Restores a point that is not sealed, entry by entry and without a store: what differs is found out by inodes, the present is
@@ -57,8 +56,7 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
     keepPresent: input.keepPresent,
     fields: { before: scan.summarise().lossless, after: compared.firstScan.summarise().lossless },
     ...unknownIn(workspace, null),
-    mayLackPaths: isReverting(input.kind) || input.pathsAreThere === true,
-    takesBack: isReverting(input.kind),
+    ...pathRules(input),
     onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
     signal,
   });

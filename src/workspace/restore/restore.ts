@@ -7,20 +7,19 @@ import { isAsRecorded } from "../open/describe.ts";
 import { heldTreeOf } from "../points/held-trees.ts";
 import { savedNodesOf } from "./plan.ts";
 import { type AppliedSteps, changedDirectories, leftOutAfter, leftOutBefore, notThere, StepRunner } from "./apply.ts";
-import { isReverting } from "../points/operation-log.ts";
 import { FOLDER_JOURNAL, isIntentPending, RestoreJournal } from "../points/journals.ts";
 import { writeState } from "../place/control-directory.ts";
 import { finishRestore, takeBackRestore } from "./recover-restore.ts";
 import {
-  intentOf,
   type PlannedRestore,
+  mayLackPaths,
   planOf,
   requireAnywhere,
   type RestoreInput,
   savePresent,
   type Saved,
 } from "./prepare.ts";
-import { flushUnlessOrdered, makeStaging } from "./staging.ts";
+import { flushUnlessOrdered, intentOf, makeStaging } from "./staging.ts";
 import { lackingIn, type LeftOutEntry } from "../points/left-out.ts";
 import { PlacedFiles } from "./placed-files.ts";
 import { besidesOpenDatabases } from "./open-databases.ts";
@@ -46,8 +45,7 @@ export interface Restored {
  * written aside. Commit: the steps are durable. Then the steps; what was displaced is looked at again; head moves.
  */
 export async function restoreInPlace(workspace: Workspace, input: RestoreInput): Promise<Restored> {
-  const mayLackPaths = isReverting(input.kind) || input.pathsAreThere === true;
-  if (input.paths !== null && !mayLackPaths) await requireAnywhere(workspace, input.paths, input);
+  if (input.paths !== null && !mayLackPaths(input)) await requireAnywhere(workspace, input.paths, input);
   // Not while reading: to take what the store has lost out of its index, a save needs the store for itself.
   const present = await savePresent(workspace, input, (staged) => isAsRecorded(input.target, staged));
   if (present.isSpared === true) return nothingToDo(workspace, input);

@@ -25,7 +25,7 @@ export interface RevertedStates {
 /** `changed` only by the operation, `edited` since then, or `untouched` by the operation. */
 export type Part = "changed" | "edited" | "untouched";
 
-/** What a restore cannot always set, and what changes by itself: a difference in these alone is no edit. */
+/** Aspects that a restore cannot always set, or that change by themselves: a difference in these alone is no edit. */
 const NO_EDIT: ReadonlySet<DiffAspect> = new Set(["owner", "times", "xattrs", "links"]);
 
 /** Tells which part an operation had in an entry. Asked in raw pre-order, once for each path. */

@@ -13,7 +13,11 @@ import { filesystemKind, onSameMount } from "../../fs/linux/mounts.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../../fs/owner-writes.ts";
-import { setRoot } from "../points/root-changes.ts";
+import { isSameRoot, rootOfPoint, rootToSet, setRoot } from "../points/root-changes.ts";
+import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
+import type { Point } from "../points/point-files.ts";
+import type { RestoreInput } from "./prepare.ts";
+import { recordPath } from "../../formats/records/record.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { isFolderThere } from "../place/control-directory.ts";
 
@@ -114,3 +118,27 @@ function isOrdered(workspace: Workspace, place: string | Buffer): boolean {
 
 /** File systems with one journal: what is synced in the control directory is never durable before what was renamed earlier. */
 const ONE_JOURNAL: ReadonlySet<string> = new Set(["ext4", "xfs", "tmpfs"]);
+
+/** Says what the journal is to say of a restore, and if it changes the folder itself. */
+export function intentOf(
+  workspace: Workspace,
+  { target, kind, paths, keepPresent, reverts }: RestoreInput,
+  undo: Point,
+): { intent: RestoreFile; changesRoot: boolean } {
+  const isMade = isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL);
+  // The folder's own mode and owner were set by somebody since the operation.
+  const isEdited = reverts?.over === false && !isSameRoot(rootOfPoint(reverts.left), rootOfPoint(undo));
+  const isOwnRoot = paths === null && !isEdited;
+  const intent: RestoreFile = {
+    target: target.descriptor.save_point_id,
+    undo_id: undo.descriptor.save_point_id,
+    kind,
+    paths: paths === null ? null : paths.map((each) => recordPath(each)),
+    ...(keepPresent ? { keep_present: true } : {}),
+    staging: stagingDirectory(workspace),
+    // A folder that was made for it has nothing of its own.
+    root: isOwnRoot || isMade ? rootToSet(workspace.root, target) : null,
+    at: new Date().toISOString(),
+  };
+  return { intent, changesRoot: isOwnRoot && !isMade && !isSameRoot(rootOfPoint(target), rootOfPoint(undo)) };
+}

@@ -57,10 +57,18 @@ export async function takeOverPoint(workspace: Workspace, from: Point): Promise<
     async (pointId) => {
       const own = { pointId, root: workspace.root };
       const content = await workspace.engine.share(from.descriptor.content as unknown as PointContent, own);
-      const { state_digest, metadata_digest, complete, entries, bytes, labels, omitted, omitted_count, rules } =
-        from.descriptor;
+      const { state_digest, metadata_digest, complete, entries, bytes, labels, ...more } = from.descriptor;
+      const { omitted, omitted_count, rules } = more;
       return {
-        ...{ state_digest, metadata_digest, complete, entries, bytes, labels, omitted, omitted_count, rules },
+        state_digest,
+        metadata_digest,
+        complete,
+        entries,
+        bytes,
+        labels,
+        omitted,
+        omitted_count,
+        rules,
         content: content as unknown as Descriptor["content"],
         bytes_stored: 0,
         unchanged: false,

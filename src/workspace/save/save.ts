@@ -19,7 +19,6 @@ import type { Workspace } from "../open/workspace.ts";
 import type { Degradation } from "../../contract/words.ts";
 import { guardSpace, warnOfPlace, withinQuota } from "./space.ts";
 import { isUnchanged } from "../open/describe.ts";
-import { noteAgentEvent } from "../points/agent-events.ts";
 import { neverPart } from "../place/registry.ts";
 import { noteFolder } from "../place/find-workspace.ts";
 import { requireMounted } from "../place/mounted.ts";
@@ -56,7 +55,7 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   if (input.onDetached === "refuse") refuseDetached(workspace, workspace.byId(workspace.state().head));
   const saved = kinds === null ? await savePresent(workspace, input) : await saveWithout(workspace, input, kinds);
   const { save_point_id } = saved.point.descriptor;
-  noteAgentEvent(workspace.found.paths.agentEvents, input.cause, { save_point_id, made: saved.made });
+  workspace.noteAgent(input.cause, { save_point_id, made: saved.made });
   return saved;
 }
 

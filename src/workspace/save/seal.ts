@@ -19,8 +19,7 @@ import {
 import type { Points } from "../points/points.ts";
 import { type SaveInput, stageRequest } from "./record-point.ts";
 import { leftOutOfPoint, savedWithout, warnOfRules } from "../points/left-out.ts";
-import { workspaceNamed } from "../place/find-workspace.ts";
-import { Workspace, type WorkspaceCall } from "../open/workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import type { StagedContent } from "../store/engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
@@ -198,13 +197,12 @@ export async function withSealed<T>(
 
 /** Seals a point of another workspace of the control directory. False if there is none. */
 async function sealInSibling(
-  { found, parts, removals }: Workspace,
+  workspace: Workspace,
   call: SealCall,
   { id, name }: { id: string; name: unknown },
 ): Promise<boolean> {
-  const place = typeof name === "string" ? workspaceNamed(found.control, name) : null;
-  if (place === null) return false;
-  await using other = new Workspace(place, parts, removals);
+  await using other = typeof name === "string" ? workspace.sibling(name) : null;
+  if (other === null) return false;
   const point = other.points.byId(id as SavePointId);
   if (point === null) return false;
   const { problems } = await ensureSealed(other, call, [point.sequence]);

@@ -1,14 +1,14 @@
 import { createInterface } from "node:readline/promises";
-import type { Client, RestoreResult, RewindOptions } from "../../contract/index.ts";
-import { RewindOptions as Options } from "../../contract/turns.ts";
-import { omit } from "../../contract/schema.ts";
-import { toCairnError } from "../../errors.ts";
-import type { CommandDefinition } from "../command.ts";
-import type { Context } from "../context.ts";
-import { restoreOutcome } from "../restore-outcome.ts";
-import { PATH_B64 } from "../shown.ts";
-import { tellingOfHooks } from "./agent/lost-hooks.ts";
-import { VerbOptions } from "../options.ts";
+import type { Client, RestoreResult, RewindOptions } from "../../../contract/index.ts";
+import { RewindOptions as Options } from "../../../contract/turns.ts";
+import { omit } from "../../../contract/schema.ts";
+import { toCairnError } from "../../../errors.ts";
+import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { restoreOutcome } from "../../restore-outcome.ts";
+import { PATH_B64 } from "../../shown.ts";
+import { tellingOfHooks } from "../agent/lost-hooks.ts";
+import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(omit(Options, "cause", "paths"));
 

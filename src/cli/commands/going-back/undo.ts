@@ -1,10 +1,10 @@
-import type { Client } from "../../contract/index.ts";
-import { UndoOptions } from "../../contract/points.ts";
-import { omit } from "../../contract/schema.ts";
-import type { CommandDefinition } from "../command.ts";
-import { PLAN, planOutcome, restoreOutcome } from "../restore-outcome.ts";
-import { tellingOfHooks } from "./agent/lost-hooks.ts";
-import { VerbOptions } from "../options.ts";
+import type { Client } from "../../../contract/index.ts";
+import { UndoOptions } from "../../../contract/points.ts";
+import { omit } from "../../../contract/schema.ts";
+import type { CommandDefinition } from "../../command.ts";
+import { PLAN, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
+import { tellingOfHooks } from "../agent/lost-hooks.ts";
+import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(omit(UndoOptions, "cause"));
 

@@ -1,10 +1,10 @@
-import { AdoptForkOptions } from "../../contract/points.ts";
-import { omit } from "../../contract/schema.ts";
-import type { CommandDefinition } from "../command.ts";
-import { forkWord } from "../fork-word.ts";
-import { restoreOutcome } from "../restore-outcome.ts";
-import { tellingOfHooks } from "./agent/lost-hooks.ts";
-import { VerbOptions } from "../options.ts";
+import { AdoptForkOptions } from "../../../contract/points.ts";
+import { omit } from "../../../contract/schema.ts";
+import type { CommandDefinition } from "../../command.ts";
+import { forkWord } from "../../fork-word.ts";
+import { restoreOutcome } from "../../restore-outcome.ts";
+import { tellingOfHooks } from "../agent/lost-hooks.ts";
+import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(omit(AdoptForkOptions, "cause"));
 

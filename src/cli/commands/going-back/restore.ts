@@ -1,14 +1,14 @@
 import { statSync } from "node:fs";
-import { printable, shellQuote } from "../render/format.ts";
-import type { CommandDefinition } from "../command.ts";
-import type { Context } from "../context.ts";
-import { usage } from "../input.ts";
-import { PLAN, planOutcome, restoreOutcome } from "../restore-outcome.ts";
-import { PATH_B64 } from "../shown.ts";
-import { tellingOfHooks } from "./agent/lost-hooks.ts";
-import { RestoreOptions } from "../../contract/points.ts";
-import { omit } from "../../contract/schema.ts";
-import { VerbOptions } from "../options.ts";
+import { printable, shellQuote } from "../../render/format.ts";
+import type { CommandDefinition } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { usage } from "../../input.ts";
+import { PLAN, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
+import { PATH_B64 } from "../../shown.ts";
+import { tellingOfHooks } from "../agent/lost-hooks.ts";
+import { RestoreOptions } from "../../../contract/points.ts";
+import { omit } from "../../../contract/schema.ts";
+import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause"));
 
@@ -54,7 +54,7 @@ export const command: CommandDefinition = {
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
     const isPlanOnly = input.flag("plan");
     if (isAsked) {
-      const { chooseRestore } = await import("../choose-restore.ts");
+      const { chooseRestore } = await import("../../choose-restore.ts");
       const chosen = await chooseRestore(context, client, { options, isPlanOnly });
       if (chosen.isWanted === false) return { data: { plan: chosen.plan }, text: () => "nothing was changed" };
       if (chosen.isWanted === null) return planOutcome(context, client, chosen.plan);

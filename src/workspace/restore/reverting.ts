@@ -1,0 +1,35 @@
+import type { Point } from "../points/point-files.ts";
+import type { ExactFields } from "../points/tree-diff.ts";
+import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import type { Workspace } from "../open/workspace.ts";
+import { OperationParts } from "./reverted.ts";
+
+export { isReverting, type OperationKind } from "../points/operation-log.ts";
+
+/** An undo or redo: a restore that changes only what an operation changed and nobody has edited since. */
+
+/** The operation that an undo or redo reverts. */
+export interface Reverted {
+  /** the operation changed the entries in which these two points differ */
+  changed: { before: Point; after: Point };
+  /** the state that the operation left: entries that differ from it were edited since */
+  left: Point;
+  /** entries that the operation did not have to change stayed */
+  keepPresent: boolean;
+  /** edited entries are reverted too */
+  over: boolean;
+}
+
+/** Reads the points of an operation that is reverted; for the plan. `present`: the folder now. */
+export async function operationParts(
+  workspace: Workspace,
+  { changed, left, keepPresent, over }: Reverted,
+  present: { source: TreeSource; fields: ExactFields["before"] },
+): Promise<OperationParts> {
+  const state = async (point: Point) => ({
+    source: await workspace.source(point),
+    fields: (await workspace.manifest(point))?.lossless ?? [],
+  });
+  const [before, after] = [await state(changed.before), await state(changed.after)];
+  return new OperationParts({ before, after, left: await state(left), present, keepPresent, over });
+}

@@ -1,0 +1,30 @@
+import { lookBesideHead } from "../save/look.ts";
+import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
+import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
+import type { Point } from "../points/point-files.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import type { RestoreInput } from "./prepare.ts";
+
+/**
+ * If nothing was changed in the folder since an operation on all of it, an undo is a restore of the whole point: then
+ * whole trees can be exchanged or cloned, by which only clone drivers gain. So it is if the folder was removed.
+ */
+export async function withoutNeedlessRevert<T extends RestoreInput>(workspace: Workspace, input: T): Promise<T> {
+  const { reverts, ...plain } = input;
+  if (reverts === undefined || input.paths !== null || reverts.keepPresent) return input;
+  if (isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL)) return plain as T;
+  if (workspace.engine.holder === null) return input;
+  return (await isUnedited(workspace, reverts.left, input)) ? (plain as T) : input;
+}
+
+async function isUnedited(workspace: Workspace, left: Point, call: WorkspaceCall): Promise<boolean> {
+  if (await isStillTree(workspace, left)) return true;
+  const { changes, leftOut } = await lookBesideHead(workspace, { ...call, head: left });
+  return changes.added + changes.modified + changes.removed === 0 && leftOut.length === 0;
+}
+
+/** Tells if nothing was written to the folder since it was made of the target's tree, or that of it. */
+export async function isStillTree({ engine, points, root, found }: Workspace, target: Point): Promise<boolean> {
+  if (heldTreeProblem(points, target) !== null) return false;
+  return (await engine.holder?.isStill?.(root, treePlace(points, target), found.control.temporary)) === true;
+}
