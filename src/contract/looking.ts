@@ -4,6 +4,7 @@ import {
   custom,
   flag,
   list,
+  named,
   number,
   object,
   type Of,
@@ -479,6 +480,49 @@ export const CleanupResult = object({
   ),
 });
 export type CleanupResult = Of<typeof CleanupResult>;
+
+export const RemovePathsOptions = object({
+  ...CallOptions.entries,
+  paths: named(
+    list(
+      text(),
+      "remove paths that match from all points, with everything below them: a name, the end of a path, or a whole path; also from undo points, pinned points and forks",
+    ),
+    "--path <pattern>",
+  ),
+  dryRun: opt(flag("only report which points have such a path")),
+});
+export type RemovePathsOptions = Of<typeof RemovePathsOptions>;
+export const RemovePathsResult = object({
+  dry_run: flag(),
+  points: rows(
+    object({
+      save_point_id: pointId(),
+      workspace_name: text(),
+      undo: flag("made by a restore or an undo"),
+      pinned: flag(),
+      paths: rows(NamedPath, "the removed paths, at most 20"),
+      path_count: number(),
+    }),
+    "at most 1000, of all workspaces of the control directory; ids and sequence numbers stay",
+  ),
+  point_count: number(),
+  bytes_freed: number("bytes freed in the store; only the file system knows the size of removed clones"),
+  complete: flag("false: some of the content remains in the store; a warning says why"),
+  repositories: rows(
+    object({
+      location: text(),
+      save_point_ids: rows(pointId(), "points with such a path that were backed up there, at most 100"),
+      command: text("removes the paths there"),
+    }),
+  ),
+  in_folders: rows(
+    object({ ...NamedPath.entries, workspace_name: text() }),
+    "paths that are still in a workspace's folder: the next save stores them again",
+  ),
+  databases: rows(text(), "SQLite databases in the points, at most 20: rows inside a database are out of reach"),
+});
+export type RemovePathsResult = Of<typeof RemovePathsResult>;
 
 export const PolicyResult = object({
   retention: orNull(about(Retention, "null: never set; everything is kept")),

@@ -45,7 +45,6 @@ export class Workspace {
   readonly points: Points;
   readonly engine: PointStore;
   readonly removals: Removals;
-  readonly recoveries: readonly Recover[];
   /** To open another workspace of the control directory. */
   readonly parts: WorkspaceParts;
   #isRootWarned = false;
@@ -58,7 +57,6 @@ export class Workspace {
     this.removals = removals;
     this.points = new Points(found.paths);
     const { workspace, control } = found;
-    this.recoveries = parts.recoveries;
     this.parts = parts;
     this.engine = parts.engine(found, {
       statCache: statCachePath(control, workspace.id),

@@ -138,6 +138,16 @@ export async function removeHeldTrees(
   return false;
 }
 
+/**
+ * Removes the held trees of points that are sealed whole and stay. A folder in the place of a tree that Cairn did not make
+ * stays, and is returned.
+ */
+export async function removeSpareTrees(points: Points, sequences: readonly number[]): Promise<string[]> {
+  const foreign = sequences.filter((each) => isForeign(points, each));
+  for (const sequence of sequences) if (!foreign.includes(sequence)) await removeTreeOf(points, sequence);
+  return foreign.map((each) => points.pathsOf(each).tree);
+}
+
 async function removeTreeOf(points: Points, sequence: number): Promise<void> {
   const { root, tree, treeIdentity, origins } = points.pathsOf(sequence);
   const going = path.join(root, GOING);

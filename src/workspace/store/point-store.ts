@@ -4,6 +4,7 @@ import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { currentUser } from "../../fs/users.ts";
+import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { PROGRAM } from "../../formats/program.ts";
@@ -11,6 +12,7 @@ import type { ObjectId } from "../../ids.ts";
 import { asStatCache, type StatCache } from "../../archive/cache/stat-cache.ts";
 import { compact } from "../../repository/care/compact.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
+import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
   LookedAt,
@@ -42,8 +44,9 @@ import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts
 import { type CopyContent, manifestOf, sameAsHead, summaryOf, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 import { keepStoreSize, keptStoreSize, notePacks, type StoreSize, unsoundPacks } from "./store-files.ts";
-import { depthTag, liesAt } from "./point-remains.ts";
+import { depthTag, liesAt, pathToTree } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
+import { type ContentWithout, storeWithout, type StoredPoint } from "./removed-paths.ts";
 import { receiveContent } from "./receive-content.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { writeContent } from "./write-content.ts";
@@ -266,6 +269,42 @@ export class PointStore {
     });
   }
 
+  /**
+   * Stores the content of points without the entries that `takes` fits, with a new snapshot for each point. Returns it by the
+   * points' ids; points without such an entry are absent. The former snapshots stay until `discard`.
+   */
+  async storeWithout(
+    points: readonly StoredPoint[],
+    call: StoppableCall & { takes: TakenEntries },
+  ): Promise<Map<string, ContentWithout>> {
+    return this.#adding(call.signal, async (store, lock) => {
+      const stored = await storeWithout(store, points, { ...call, stillHeld: async () => lock.recheck() });
+      failpoint("paths.trees-written");
+      const done = new Map<string, ContentWithout>();
+      for (const { id, content: old } of points) {
+        const without = stored.get(id);
+        if (without === undefined) continue;
+        const { content } = without;
+        const snapshot = { ...(await this.#snapshotOf(store, id, old)), tree: content.snapshot_tree as ObjectId };
+        const own = await store.repository.saveSnapshot(snapshot);
+        done.set(id, { ...without, content: { ...content, snapshot: own } });
+        failpoint("paths.snapshot-written");
+      }
+      return done;
+    });
+  }
+
+  /** The snapshot of a point; one like it if it is lost. */
+  async #snapshotOf(store: EmbeddedStore, pointId: string, content: CopyContent): Promise<Snapshot> {
+    try {
+      return await store.repository.loadSnapshot(content.snapshot);
+    } catch (error) {
+      if (!["damaged", "not_found"].includes(toCairnError(error).code)) throw error;
+      const root = pathToTree(store, content.snapshot_tree, content.tree) ?? Buffer.from("/");
+      return this.#snapshot({ root, pointId }, content.snapshot_tree as ObjectId);
+    }
+  }
+
   /** Looks at any folder: everything in it is read, but for the content of files where that is not wanted, and nothing stored. */
   async lookAt(
     root: Uint8Array,
@@ -398,18 +437,22 @@ export class PointStore {
   }
 
   /**
-   * Takes back what the engine holds for points that were never completed, by their ids; of one whose own snapshot is told,
-   * what it holds beside that, where that is there. Blobs go with the next clean-up.
+   * Takes back what the engine holds for points that were never completed, by their ids; of those whose
+   * own snapshot is told in `own`, what it holds beside that, where that is there. Blobs go with the next clean-up.
    */
-  async discard(pointIds: readonly string[], own: string | null = null): Promise<void> {
+  async discard(pointIds: readonly string[], own: ReadonlyMap<string, string | null> = new Map()): Promise<void> {
     if (pointIds.length === 0) return;
     const { repository, storage } = await this.store();
-    const tags = new Set(pointIds.map((id) => `cairn:${id}`));
+    const pointOf = new Map(pointIds.map((id) => [`cairn:${id}`, id]));
     const { snapshots } = await repository.listSnapshots();
-    const marked = snapshots.filter(({ snapshot }) => snapshot.tags?.some((tag) => tags.has(tag)) === true);
-    // Where its own is lost, another may stand for it.
-    if (own !== null && !marked.some(({ id }) => id === own)) return;
-    for (const { id } of marked) if (id !== own) await storage.remove("snapshots", id);
+    const present = new Set<string>(snapshots.map(({ id }) => id));
+    for (const { id, snapshot } of snapshots) {
+      const tag = snapshot.tags?.find((each) => pointOf.has(each));
+      if (tag === undefined) continue;
+      const kept = own.get(pointOf.get(tag)!) ?? null;
+      // Where its own is lost, another may stand for it.
+      if (kept === null || (present.has(kept) && id !== kept)) await storage.remove("snapshots", id);
+    }
   }
 
   /**

@@ -1,0 +1,13 @@
+import { RemovePathsOptions, RemovePathsResult } from "../../contract/looking.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const removePaths = workspaceVerb({
+  about: "Removes paths that match patterns from all points of all workspaces in the control directory.",
+  options: RemovePathsOptions,
+  output: RemovePathsResult,
+  errors: ["usage", "refused", "permission", "busy"],
+  command: "cleanup --path",
+  changesPoints: true,
+  event: ({ points, bytes_freed }) => ({ type: "cleanup", data: { points: points.length, bytes_freed } }),
+  run: async ({ workspace }, options) => (await import("../../operations/remove-paths.ts")).removePaths(workspace, options),
+});
