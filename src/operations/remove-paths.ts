@@ -63,7 +63,9 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
 /** As in `backup rewrite`: a name anywhere, the end of a path, or with a slash at its start a whole path. Throws `usage`. */
 function takesOf(patterns: readonly string[]): TakenEntries {
   if (patterns.length === 0)
-    throw new CairnError("usage", "no path to remove is given", { hint: advice`name it with ${option("paths", "--path PATH")}` });
+    throw new CairnError("usage", "no path to remove is given", {
+      hint: advice`name it with ${option("paths", "--path PATH")}`,
+    });
   const matchers = patterns.map((pattern) => {
     const fits = pathMatcher(pattern, false);
     if (fits("/")) throw new CairnError("usage", `the pattern ${JSON.stringify(pattern)} fits every path`);
@@ -139,7 +141,9 @@ function warnOfRest({ found }: Workspace, answer: RemovePathsResult, { onWarning
     onWarning?.(
       `rows inside SQLite databases are out of reach, also deleted ones: the points have ${listedNames(databases)}`,
     );
-  const kept = namesIfThere(found.control.kept).map((name) => printablePath(Buffer.from(`${found.control.kept}/${name}`)));
+  const kept = namesIfThere(found.control.kept).map((name) =>
+    printablePath(Buffer.from(`${found.control.kept}/${name}`)),
+  );
   if (kept.length > 0)
     onWarning?.(`interrupted commands left files in ${listedNames(kept)}: look into them, then remove them`);
 }

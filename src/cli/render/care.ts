@@ -1,4 +1,11 @@
-import type { CleanupPlan, CleanupResult, DoctorResult, RemovePathsResult, RunResult, VerifyResult } from "../../contract/index.ts";
+import type {
+  CleanupPlan,
+  CleanupResult,
+  DoctorResult,
+  RemovePathsResult,
+  RunResult,
+  VerifyResult,
+} from "../../contract/index.ts";
 import { formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
 import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
@@ -107,9 +114,15 @@ export function renderRemovedPaths({ result, shorten, next, style }: RemovedPath
     const said = facts.length === 0 ? "" : style.dim(` (${facts.join(", ")})`);
     return `  ${style.bold(shorten(point.save_point_id))} ${printable(point.workspace_name)}${said}  ${paths.join(", ")}${more}`;
   });
-  const list = limited(count > points.length ? [...lines, `  and ${count - points.length} more points`] : lines, 100, style);
+  const list = limited(
+    count > points.length ? [...lines, `  and ${count - points.length} more points`] : lines,
+    100,
+    style,
+  );
   if (result.dry_run)
-    return [`${plural(count, "point")} with such a path:`, ...list, `  remove it from them: ${style.cyan(next)}`].join("\n");
+    return [`${plural(count, "point")} with such a path:`, ...list, `  remove it from them: ${style.cyan(next)}`].join(
+      "\n",
+    );
   const done = `${style.green("removed")} from ${plural(count, "point")}, ${formatBytes(result.bytes_freed)} freed in the store`;
   const head = result.complete ? done : `${done}; ${style.yellow("not done yet")}: some of the content is still there`;
   return [head, ...list].join("\n");

@@ -9,5 +9,6 @@ export const removePaths = workspaceVerb({
   command: "cleanup --path",
   changesPoints: true,
   event: ({ points, bytes_freed }) => ({ type: "cleanup", data: { points: points.length, bytes_freed } }),
-  run: async ({ workspace }, options) => (await import("../../operations/remove-paths.ts")).removePaths(workspace, options),
+  run: async ({ workspace }, options) =>
+    (await import("../../operations/remove-paths.ts")).removePaths(workspace, options),
 });

@@ -21,7 +21,14 @@ import { Workspace, type WorkspaceCall } from "../open/workspace.ts";
 import { isReleased, listLeases, listWorkspaces } from "../place/control-directory.ts";
 import { workspaceIn } from "../place/find-workspace.ts";
 import { lockingOf } from "../place/registry.ts";
-import { dropOldTrees, heldTreeProblem, holdsMore, keptTrees, removeSpareTrees, treePlace } from "../points/held-trees.ts";
+import {
+  dropOldTrees,
+  heldTreeProblem,
+  holdsMore,
+  keptTrees,
+  removeSpareTrees,
+  treePlace,
+} from "../points/held-trees.ts";
 import { PATHS_JOURNAL, readPathsJournal } from "../points/journals.ts";
 import type { Point } from "../points/point-files.ts";
 import type { CopyContent } from "../store/copy-content.ts";
@@ -93,7 +100,10 @@ export async function findHolders(
     for (const point of sealed) {
       throwIfAborted(call.signal);
       const own = stored.get(point.descriptor.save_point_id) ?? [];
-      const inClone = own.length > 0 && !holdsMore(workspace.points, point) ? [] : await pathsInClone(workspace, point, { takes, call });
+      const inClone =
+        own.length > 0 && !holdsMore(workspace.points, point)
+          ? []
+          : await pathsInClone(workspace, point, { takes, call });
       const paths = [...own, ...inClone.filter((path) => !own.some((each) => latin1(each) === latin1(path)))];
       if (paths.length === 0) continue;
       if (holdsMore(workspace.points, point)) throw unreadable(point);
@@ -111,9 +121,13 @@ function requireGone({ points }: Workspace, point: Point, { onWarning }: Workspa
   if (fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined)
     throw (
       heldTreeProblem(points, point) ??
-      new CairnError("unsupported", `the point ${id} could not be sealed, so Cairn does not know which paths it holds`, {
-        hint: line("seal"),
-      })
+      new CairnError(
+        "unsupported",
+        `the point ${id} could not be sealed, so Cairn does not know which paths it holds`,
+        {
+          hint: line("seal"),
+        },
+      )
     );
   onWarning?.(`the point ${id} is passed over: its clone is missing, and with it its content`);
   return false;
@@ -252,7 +266,9 @@ function stateWithout({ descriptor }: Point, without: ContentWithout, at: string
   const { rules, state_digest: before, omitted_count: count } = descriptor;
   const omitted = kept(descriptor.omitted);
   // Of an ignore file the rules have the text.
-  const files = rules.files?.filter((each) => !isGone(Buffer.from(join("/", latin1(rawPath(each)), IGNORE_FILE).slice(1), "latin1")));
+  const files = rules.files?.filter(
+    (each) => !isGone(Buffer.from(join("/", latin1(rawPath(each)), IGNORE_FILE).slice(1), "latin1")),
+  );
   return {
     state_digest: before === null ? null : without.stateDigest,
     metadata_digest: descriptor.metadata_digest === null ? null : without.metadataDigest,
@@ -340,7 +356,9 @@ async function lockOrNull(other: Workspace, call: WorkspaceCall): Promise<Lock |
 
 /** Raw paths of SQLite databases in points, as their labels say. */
 export function databasesIn(workspaces: readonly Workspace[]): string[] {
-  const labels = workspaces.flatMap(({ points }) => points.list().points.flatMap(({ descriptor }) => descriptor.labels));
+  const labels = workspaces.flatMap(({ points }) =>
+    points.list().points.flatMap(({ descriptor }) => descriptor.labels),
+  );
   const databases = labels.filter(({ label }) => label === "transaction-consistent" || label === "crash-consistent");
   return [...new Set(databases.map((label) => printablePath(rawPath(label))))].toSorted();
 }

@@ -556,12 +556,8 @@ export class Points {
     const { descriptor, seal, verification } = this.pathsOf(sequence);
     const { save_point_id } = made;
     if (made.content.tree === "")
-      durableWrite(
-        seal,
-        encodeSealFile({ save_point_id, sealed_at: new Date().toISOString(), content, ...state }),
-      );
-    else
-      durableWrite(descriptor, encodeDescriptorFile({ ...made, ...state, content: { ...made.content, ...content } }));
+      this.#write(seal, encodeSealFile({ save_point_id, sealed_at: new Date().toISOString(), content, ...state }));
+    else this.#write(descriptor, encodeDescriptorFile({ ...made, ...state, content: { ...made.content, ...content } }));
     failpoint("point-rewritten");
     // It speaks of the former content.
     rmSync(verification, { force: true });

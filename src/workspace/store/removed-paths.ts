@@ -83,7 +83,11 @@ export async function pathsInPoints(
   const found = new Map<string, readonly Uint8Array[]>();
   for (const point of points) {
     const { lost } = await mended(mender, point);
-    if (lost.length > 0) found.set(point.id, lost.map(({ path }) => path));
+    if (lost.length > 0)
+      found.set(
+        point.id,
+        lost.map(({ path }) => path),
+      );
   }
   return found;
 }
@@ -121,7 +125,11 @@ export async function storeWithout(
   }
 }
 
-function menderOf({ index, blobs }: EmbeddedStore, { takes, signal }: Call, onTree: (id: Uint8Array, bytes: Uint8Array) => void): TreeMender {
+function menderOf(
+  { index, blobs }: EmbeddedStore,
+  { takes, signal }: Call,
+  onTree: (id: Uint8Array, bytes: Uint8Array) => void,
+): TreeMender {
   return new TreeMender({ index, readTree: blobs.readTree, onTree, takesOut: takes, signal });
 }
 
@@ -131,7 +139,9 @@ const REPAIR = advice`run ${call("doctor --repair", "doctor", { repair: true })}
 async function mended(mender: TreeMender, { id, content }: StoredPoint): Promise<MendedTree> {
   const tree = await mender.mend(Buffer.from(content.tree, "hex")).catch((error: unknown) => {
     const { code, message } = toCairnError(error);
-    throw code === "damaged" ? new CairnError(code, `the point ${id.slice(0, 8)}: ${message}`, { hint: REPAIR }) : error;
+    throw code === "damaged"
+      ? new CairnError(code, `the point ${id.slice(0, 8)}: ${message}`, { hint: REPAIR })
+      : error;
   });
   const damaged = tree.lost.find(({ isTakenOut }) => isTakenOut !== true);
   if (damaged === undefined && tree.tree !== null) return tree;
@@ -148,7 +158,10 @@ interface Changed {
   add: PackedBlobs["addNew"];
 }
 
-async function contentOf(store: EmbeddedStore, { point, tree: { tree, lost }, walk, add }: Changed): Promise<ContentWithout> {
+async function contentOf(
+  store: EmbeddedStore,
+  { point, tree: { tree, lost }, walk, add }: Changed,
+): Promise<ContentWithout> {
   const old = point.content;
   const removed = lost.map(({ path }) => path);
   const manifest = readManifest(store, Buffer.from(old.snapshot_tree, "hex"));
@@ -165,7 +178,11 @@ async function contentOf(store: EmbeddedStore, { point, tree: { tree, lost }, wa
 }
 
 /** Counts of a point without the removed entries. */
-function countsWithout(store: EmbeddedStore, { content, entries, bytes }: StoredPoint, removed: readonly Uint8Array[]): Pick<ContentWithout, "entries" | "bytes"> {
+function countsWithout(
+  store: EmbeddedStore,
+  { content, entries, bytes }: StoredPoint,
+  removed: readonly Uint8Array[],
+): Pick<ContentWithout, "entries" | "bytes"> {
   const gone = { files: 0, directories: 0, links: 0, other: 0 };
   let goneBytes = 0;
   const open: TreeNode[] = removed.map((path) => nodeAt(store, content.tree, path));
@@ -217,7 +234,9 @@ function topTree(store: EmbeddedStore, old: CopyContent, { tree, manifest, add }
     const pieces = manifestPieces(manifest!);
     for (const piece of pieces) add("data", piece.id, piece.bytes);
     const file = { size: manifest!.length, content: Buffer.concat(pieces.map((piece) => piece.id)) };
-    return added([...store.tree(id)].map((node) => (latin1(node.name) === "manifest.json" ? { ...node, ...file } : node)));
+    return added(
+      [...store.tree(id)].map((node) => (latin1(node.name) === "manifest.json" ? { ...node, ...file } : node)),
+    );
   };
   const above = (id: Uint8Array, depth: number): Uint8Array => {
     if (hex(id) === old.tree) return tree;
