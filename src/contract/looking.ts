@@ -305,20 +305,21 @@ export const FindNamesOptions = object({
   ...WorkspaceCallOptions.entries,
   ignoreCase: opt(flag("do not distinguish upper and lower case"), "-i, --ignore-case"),
   limit: opt(count("list at most this many names; default 1000"), "-n, --limit <count>"),
-  all: opt(flag("search undo points, too")),
+  all: opt(flag("search undo points and the other workspaces of the control directory, too")),
 });
 export type FindNamesOptions = Of<typeof FindNamesOptions>;
 export const FindNamesResult = object({
   found: rows(
     object({
       ...NamedPath.entries,
+      workspace_name: text(),
       kind: about(EntryKind, "in the newest point that has the path"),
       newest: pointId("the newest point that has the path"),
       oldest: pointId("the oldest point that has the path"),
       points: number("number of points that have the path"),
-      in_latest: flag("true: the latest point has the path"),
+      in_latest: flag("true: the latest point of that workspace has the path"),
     }),
-    "sorted by the bytes of their paths",
+    "by workspace, this one first; then sorted by the bytes of their paths",
   ),
   truncated: flag("true if the limit left names out"),
 });
@@ -515,6 +516,10 @@ export const RemovePathsResult = object({
       save_point_ids: rows(pointId(), "points with such a path that were backed up there, at most 100"),
       command: text("removes the paths there"),
     }),
+  ),
+  same_content: rows(
+    NamedPath,
+    "other paths in the points that have content of the removed files, at most 20, for example of a copy or a hard link",
   ),
   in_folders: rows(
     object({ ...NamedPath.entries, workspace_name: text() }),

@@ -16,11 +16,11 @@ import {
   lockOf,
   type PathHolder,
   removePaths as removeFound,
-  workspacesBeside,
 } from "../workspace/keep/remove-paths.ts";
 import { recoverWorkspace } from "../workspace/open/recovery.ts";
+import { pathsWith } from "../workspace/keep/still-held.ts";
 import { makingRoom } from "../workspace/open/temporaries.ts";
-import type { Workspace, WorkspaceCall } from "../workspace/open/workspace.ts";
+import { type Workspace, type WorkspaceCall, workspacesBeside } from "../workspace/open/workspace.ts";
 import { readBackupNotes } from "../workspace/place/backup-notes.ts";
 import { isFolderThere, isReleased, listWorkspaces } from "../workspace/place/control-directory.ts";
 import { lockingOf } from "../workspace/place/registry.ts";
@@ -45,11 +45,13 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
     locks.push(await acquireLock(control.lock, lockingOf("cleanup", options)));
     await finishRemovals(all, options);
     requireNothingMade(workspace);
-    const holders = await findHolders(all, takes, { ...options, seal: sealPoints });
+    const { holders, content } = await findHolders(all, takes, { ...options, seal: sealPoints });
     const answer = answerOf(all, holders, options);
     if (options.dryRun === true || holders.length === 0) return answer;
     const freed = await removeFound(all, holders, options);
     warnOfFreed(control, freed, options);
+    // Only what other paths hold is in the store then.
+    if (freed.complete) answer.same_content = (await pathsWith(all, content, options)).map((path) => displayPath(path));
     warnOfRest(workspace, answer, options);
     const isAlone = listWorkspaces(control).length === all.length;
     if (!isAlone) options.onWarning?.("a workspace was added meanwhile: run the command again");
@@ -110,6 +112,7 @@ function answerOf(
         return points.length === 0 ? [] : [{ location, save_point_ids: points.slice(0, 100), command }];
       }),
     ),
+    same_content: [],
     in_folders: all.flatMap((workspace) => inFolder(workspace, holders)),
     databases: databasesIn(all).slice(0, MOST_DATABASES),
   };
@@ -128,14 +131,21 @@ function inFolder({ root, found }: Workspace, holders: readonly PathHolder[]): R
 
 /** Names what else may hold the removed content. */
 function warnOfRest({ found }: Workspace, answer: RemovePathsResult, { onWarning }: WorkspaceCall): void {
-  const { repositories, in_folders: present, databases } = answer;
+  const { repositories, same_content: same, in_folders: present, databases } = answer;
   for (const { location, command, save_point_ids: ids } of repositories)
     onWarning?.(
       `${plural(ids.length, "point")} with these paths ${ids.length === 1 ? "was" : "were"} backed up into ${location}. To remove the paths there: ${command}; then: cairn backup prune -r ${shellQuote(location)} --max-unused 0`,
     );
+  if (same.length > 0)
+    onWarning?.(
+      `the points have content of the removed files at other paths, too: ${listedNames(same.map(({ path }) => path))}`,
+    );
+  const places = present.map(({ path, workspace_name: name }) =>
+    name === found.workspace.name ? path : `${path} (workspace ${name})`,
+  );
   if (present.length > 0)
     onWarning?.(
-      `still in the folder: ${listedNames(present.map(({ path }) => path))}. The next save stores it again: remove it, or name it in .cairnignore`,
+      `still in the folder: ${listedNames(places)}. The next save stores it again: remove it, or name it in .cairnignore`,
     );
   if (databases.length > 0)
     onWarning?.(

@@ -143,8 +143,12 @@ for (const [kind, engine] of [
         cairnOk(args);
         for (const secret of secrets) assert.deepEqual(await placesOf(client, secret), [], where);
       }
-      const now = (await others(place)).filter((each) => before.includes(each));
-      assert.deepEqual(now, before, where);
+      const now = await others(place);
+      assert.deepEqual(
+        now.filter((each) => before.includes(each)),
+        before,
+        where,
+      );
       assertNoLeftovers(client, folder, where);
       assert.deepEqual((await client.verifyAll()).problems, [], where);
     }

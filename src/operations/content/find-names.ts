@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { pathMatcher } from "../../backup/open/paths.ts";
 import type { EntryKind, FindNamesOptions, FindNamesResult } from "../../contract/index.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
@@ -9,7 +10,8 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import { pathIn } from "../../repository/trees/walk-trees.ts";
 import type { SavePointId } from "../../ids.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import type { Workspace } from "../../workspace/open/workspace.ts";
+import { type Workspace, workspacesBeside } from "../../workspace/open/workspace.ts";
+import { isReleased } from "../../workspace/place/control-directory.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import { ensureSealed } from "../../workspace/save/seal.ts";
@@ -44,12 +46,29 @@ interface Name {
   trees: Map<string, Places>;
 }
 
-/** Searches names in all points. A tree that several points have at the same path is read once. */
+/** Searches names in all points; with `all` also in those of the other workspaces of the control directory. */
 export async function findNames(
   workspace: Workspace,
   pattern: string,
   options: FindNamesOptions,
 ): Promise<FindNamesResult> {
+  const { limit = LIMIT, all = false } = options;
+  const result = await namesIn(workspace, pattern, options);
+  for (const other of all ? workspacesBeside(workspace) : []) {
+    await using _open = other;
+    // One more than fits tells that the limit left names out.
+    const left = Math.max(1, limit - result.found.length);
+    const { found, truncated } = result.truncated
+      ? { found: [], truncated: true }
+      : await namesIn(other, pattern, { ...options, limit: left });
+    result.truncated ||= truncated || result.found.length + found.length > limit;
+    append(result.found, found.slice(0, limit - result.found.length));
+  }
+  return result;
+}
+
+/** Searches names in the points of one workspace. A tree that several points have at the same path is read once. */
+async function namesIn(workspace: Workspace, pattern: string, options: FindNamesOptions): Promise<FindNamesResult> {
   const { limit = LIMIT, all = false, signal } = options;
   if (!Number.isInteger(limit) || limit < 1)
     throw new CairnError("usage", `the limit must be a whole number from 1; found ${limit}`);
@@ -72,6 +91,7 @@ export async function findNames(
       .toSorted((a, b) => comparePaths(a.path, b.path))
       .map(({ path, name }) => ({
         ...displayPath(path),
+        workspace_name: workspace.found.workspace.name,
         kind: name.kind,
         newest: idOf(name.newest),
         oldest: idOf(name.oldest),
@@ -99,7 +119,8 @@ async function sealedPoints(
   };
   let points = await read();
   if (points.some((point) => point?.sealed === false)) {
-    await ensureSealed(workspace, options);
+    // The points of a released workspace stay as they are.
+    if (!isReleased(workspace.found.workspace)) await ensureSealed(workspace, options);
     workspace.points.refresh();
     points = await read();
   }

@@ -17,9 +17,8 @@ import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import { makingRoom, removeStatCaches } from "../open/temporaries.ts";
-import { Workspace, type WorkspaceCall } from "../open/workspace.ts";
+import { type Workspace, type WorkspaceCall, workspacesBeside } from "../open/workspace.ts";
 import { isReleased, listLeases, listWorkspaces } from "../place/control-directory.ts";
-import { workspaceIn } from "../place/find-workspace.ts";
 import { lockingOf } from "../place/registry.ts";
 import {
   dropOldTrees,
@@ -57,18 +56,6 @@ export interface PathHolder {
 
 const nameOf = ({ found }: Workspace): string => found.workspace.name;
 
-/** Opens the other workspaces of a control directory, released ones too. Throws `damaged` if the record of one cannot be read. */
-export function workspacesBeside(own: Workspace): Workspace[] {
-  const { control } = own.found;
-  return listWorkspaces(control).flatMap(({ name, workspace, problem }) => {
-    if (name === nameOf(own)) return [];
-    if (workspace !== null) return [new Workspace(workspaceIn(control, workspace), own.parts, own.removals)];
-    throw new CairnError("damaged", `the record of the workspace ${name} cannot be read: ${problem?.message ?? ""}`, {
-      hint: line("doctor --repair", "doctor", { repair: true }),
-    });
-  });
-}
-
 /** Takes the lock of a workspace, also of a released one, which no other command takes. */
 export async function lockOf(workspace: Workspace, call: WorkspaceCall): Promise<Lock> {
   const { found } = workspace;
@@ -78,15 +65,17 @@ export async function lockOf(workspace: Workspace, call: WorkspaceCall): Promise
 }
 
 /**
- * Seals what is not sealed and finds the points that hold entries that `takes` fits. For the holder of all locks. Throws
+ * Seals what is not sealed and finds the points that hold entries that `takes` fits, and the ids (latin1) of the blobs of these
+ * files. For the holder of all locks. Throws
  * `damaged` for points that cannot be read, `permission` for points of whose clones this user cannot read everything.
  */
 export async function findHolders(
   workspaces: readonly Workspace[],
   takes: TakenEntries,
   { seal, ...call }: CleanupCall,
-): Promise<PathHolder[]> {
+): Promise<{ holders: PathHolder[]; content: Set<string> }> {
   const holders: PathHolder[] = [];
+  const content = new Set<string>();
   for (const workspace of workspaces) {
     const before = workspace.points.list().points.filter(({ sealed }) => !sealed);
     if (before.length > 0) await seal(workspace, call, before.map(({ sequence }) => sequence).toReversed());
@@ -94,7 +83,8 @@ export async function findHolders(
     if (damaged.length > 0) throw damaged[0]!.problem;
     const sealed = points.filter((point) => point.sealed || requireGone(workspace, point, call));
     const stored = await workspace.engine.reading(
-      async () => pathsInPoints(await workspace.engine.store(call), sealed.map(storedPoint), { takes, ...call }),
+      async () =>
+        pathsInPoints(await workspace.engine.store(call), sealed.map(storedPoint), { takes, content, ...call }),
       call,
     );
     for (const point of sealed) {
@@ -111,7 +101,7 @@ export async function findHolders(
     }
   }
   requireNoViews(holders);
-  return holders;
+  return { holders, content };
 }
 
 /** False for a point whose content is gone with its clone. Throws if the clone is there and could not be sealed. */

@@ -73,21 +73,23 @@ interface Call {
   signal?: AbortSignal | undefined;
 }
 
-/** Finds the entries that `takes` fits: by the points' ids, raw paths without those below another one. Writes nothing. */
+/**
+ * Finds the entries that `takes` fits: by the points' ids, raw paths without those below another one. Adds the ids (latin1) of
+ * the blobs of these files to `content`. Writes nothing.
+ */
 export async function pathsInPoints(
   store: EmbeddedStore,
   points: readonly StoredPoint[],
-  call: Call,
+  call: Call & { content: Set<string> },
 ): Promise<Map<string, readonly Uint8Array[]>> {
   const mender = menderOf(store, call, () => undefined);
   const found = new Map<string, readonly Uint8Array[]>();
   for (const point of points) {
     const { lost } = await mended(mender, point);
-    if (lost.length > 0)
-      found.set(
-        point.id,
-        lost.map(({ path }) => path),
-      );
+    const removed = lost.map(({ path }) => path);
+    if (removed.length > 0) found.set(point.id, removed);
+    for (const { content } of nodesBelow(store, point, removed))
+      for (let at = 0; at < (content?.length ?? 0); at += 32) call.content.add(latin1(content!.subarray(at, at + 32)));
   }
   return found;
 }
@@ -177,19 +179,31 @@ async function contentOf(
   return { content, removed, entries, bytes, stateDigest, metadataDigest };
 }
 
+/** The entries at these paths and below them. */
+function* nodesBelow(
+  store: EmbeddedStore,
+  { content }: Pick<StoredPoint, "content">,
+  paths: readonly Uint8Array[],
+): Generator<TreeNode> {
+  const open = paths.map((path) => nodeAt(store, content.tree, path));
+  for (let node = open.pop(); node !== undefined; node = open.pop()) {
+    yield node;
+    if (node.subtree !== undefined) for (const each of store.tree(node.subtree)) open.push(each);
+  }
+}
+
 /** Counts of a point without the removed entries. */
 function countsWithout(
   store: EmbeddedStore,
-  { content, entries, bytes }: StoredPoint,
+  point: StoredPoint,
   removed: readonly Uint8Array[],
 ): Pick<ContentWithout, "entries" | "bytes"> {
+  const { entries, bytes } = point;
   const gone = { files: 0, directories: 0, links: 0, other: 0 };
   let goneBytes = 0;
-  const open: TreeNode[] = removed.map((path) => nodeAt(store, content.tree, path));
-  for (let node = open.pop(); node !== undefined; node = open.pop()) {
+  for (const node of nodesBelow(store, point, removed)) {
     countEntry(gone, node);
     if (node.type === "file") goneBytes += node.size;
-    if (node.subtree !== undefined) open.push(...store.tree(node.subtree));
   }
   return {
     entries: {
