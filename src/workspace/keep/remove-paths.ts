@@ -16,7 +16,7 @@ import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
-import { makingRoom, removeStatCaches } from "../open/temporaries.ts";
+import { makingRoom, removeStatCaches, removeTemporaries } from "../open/temporaries.ts";
 import { type Workspace, type WorkspaceCall, workspacesBeside } from "../open/workspace.ts";
 import { isReleased, listLeases, listWorkspaces } from "../place/control-directory.ts";
 import { lockingOf } from "../place/registry.ts";
@@ -325,7 +325,9 @@ export async function recoverRemovedPaths(workspace: Workspace, call: WorkspaceC
   try {
     for (const other of others.filter((each) => wanted.has(nameOf(each)))) {
       const lock = await lockOrNull(other, call);
-      if (lock !== null) locked.push({ other, lock });
+      if (lock === null) continue;
+      locked.push({ other, lock });
+      removeTemporaries(other);
     }
     return [await finishRemoval(workspace, [workspace, ...locked.map(({ other }) => other)], { removal, call })];
   } finally {
