@@ -21,8 +21,24 @@ test("find lists each path that ever had the name, and the points that have it",
   const [one, two, three] = [first, second, third].map((point) => point.save_point_id);
   assert.deepEqual(await client.findNames("report"), {
     found: [
-      { path: "a/report.txt", workspace_name: "main", kind: "file", newest: one, oldest: one, points: 1, in_latest: false },
-      { path: "a/x/report.txt", workspace_name: "main", kind: "file", newest: three, oldest: two, points: 2, in_latest: true },
+      {
+        path: "a/report.txt",
+        workspace_name: "main",
+        kind: "file",
+        newest: one,
+        oldest: one,
+        points: 1,
+        in_latest: false,
+      },
+      {
+        path: "a/x/report.txt",
+        workspace_name: "main",
+        kind: "file",
+        newest: three,
+        oldest: two,
+        points: 2,
+        in_latest: true,
+      },
     ],
     truncated: false,
   });

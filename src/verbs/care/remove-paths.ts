@@ -10,5 +10,5 @@ export const removePaths = workspaceVerb({
   changesPoints: true,
   event: ({ points, bytes_freed }) => ({ type: "cleanup", data: { points: points.length, bytes_freed } }),
   run: async ({ workspace }, options) =>
-    (await import("../../operations/remove-paths.ts")).removePaths(workspace, options),
+    (await import("../../operations/content/remove-paths.ts")).removePaths(workspace, options),
 });

@@ -1,38 +1,23 @@
 import fs from "node:fs";
 import { join } from "node:path";
-import { append } from "../../append.ts";
-import { pathsBelow } from "../../clones/walk-entries.ts";
-import { CairnError, line, throwIfAborted, toCairnError } from "../../errors.ts";
+import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { encodeRemovedPaths, type RemovedPathsFile } from "../../formats/records/cleanup.ts";
 import type { Recovery } from "../../formats/records/control.ts";
-import { MAX_OMITTED } from "../../formats/records/descriptor.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
-import type { SealedState } from "../../formats/records/seal-file.ts";
 import { plural } from "../../formats/sizes.ts";
 import { durableRemove, durableWrite } from "../../fs/durable.ts";
-import { IGNORE_FILE } from "../../fs/ignore.ts";
-import { acquireLock, type Lock } from "../../fs/lock.ts";
-import { printablePath } from "../../fs/paths/safe-path.ts";
-import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
+import type { Lock } from "../../fs/lock.ts";
+import { stateWithout } from "../open/describe.ts";
 import { makingRoom, removeStatCaches, removeTemporaries } from "../open/temporaries.ts";
 import { type Workspace, type WorkspaceCall, workspacesBeside } from "../open/workspace.ts";
-import { isReleased, listLeases, listWorkspaces } from "../place/control-directory.ts";
-import { lockingOf } from "../place/registry.ts";
-import {
-  dropOldTrees,
-  heldTreeProblem,
-  holdsMore,
-  keptTrees,
-  removeSpareTrees,
-  treePlace,
-} from "../points/held-trees.ts";
+import { listWorkspaces } from "../place/control-directory.ts";
+import { dropOldTrees, keptTrees, removeSpareTrees } from "../points/held-trees.ts";
 import { PATHS_JOURNAL, readPathsJournal } from "../points/journals.ts";
-import type { Point } from "../points/point-files.ts";
-import type { CopyContent } from "../store/copy-content.ts";
-import { type ContentWithout, isGoneBy, pathsInPoints, type StoredPoint } from "../store/removed-paths.ts";
-import { type CleanupCall, type FreedRemoved, freeIfPossible, freeRemoved } from "./cleanup.ts";
+import { isGoneBy, storeWithout } from "../store/removed-paths.ts";
+import { type FreedRemoved, freeIfPossible, freeRemoved } from "./cleanup.ts";
+import { lockOf, type PathHolder, storedPoint } from "./paths-to-remove.ts";
 
 /**
  * Removes paths from all points of a control directory: of all its workspaces, also undo points and pinned points. The
@@ -46,120 +31,7 @@ import { type CleanupCall, type FreedRemoved, freeIfPossible, freeRemoved } from
  * Every step can be done again: a point without the paths is passed over.
  */
 
-/** A point that holds paths to remove. */
-export interface PathHolder {
-  readonly workspace: Workspace;
-  readonly point: Point;
-  /** Raw paths; those of ignored files, which only the clone of the point has, too. */
-  readonly paths: readonly Uint8Array[];
-}
-
 const nameOf = ({ found }: Workspace): string => found.workspace.name;
-
-/** Takes the lock of a workspace, also of a released one, which no other command takes. */
-export async function lockOf(workspace: Workspace, call: WorkspaceCall): Promise<Lock> {
-  const { found } = workspace;
-  return isReleased(found.workspace)
-    ? acquireLock(found.paths.lock, lockingOf("cleanup", call))
-    : workspace.lock("cleanup", call);
-}
-
-/**
- * Seals what is not sealed and finds the points that hold entries that `takes` fits, and the ids (latin1) of the blobs of these
- * files. For the holder of all locks. Throws
- * `damaged` for points that cannot be read, `permission` for points of whose clones this user cannot read everything.
- */
-export async function findHolders(
-  workspaces: readonly Workspace[],
-  takes: TakenEntries,
-  { seal, ...call }: CleanupCall,
-): Promise<{ holders: PathHolder[]; content: Set<string> }> {
-  const holders: PathHolder[] = [];
-  const content = new Set<string>();
-  for (const workspace of workspaces) {
-    const before = workspace.points.list().points.filter(({ sealed }) => !sealed);
-    if (before.length > 0) await seal(workspace, call, before.map(({ sequence }) => sequence).toReversed());
-    const { points, damaged } = workspace.points.list();
-    if (damaged.length > 0) throw damaged[0]!.problem;
-    const sealed = points.filter((point) => point.sealed || requireGone(workspace, point, call));
-    const stored = await workspace.engine.reading(
-      async () =>
-        pathsInPoints(await workspace.engine.store(call), sealed.map(storedPoint), { takes, content, ...call }),
-      call,
-    );
-    for (const point of sealed) {
-      throwIfAborted(call.signal);
-      const own = stored.get(point.descriptor.save_point_id) ?? [];
-      const inClone =
-        own.length > 0 && !holdsMore(workspace.points, point)
-          ? []
-          : await pathsInClone(workspace, point, { takes, call });
-      const paths = [...own, ...inClone.filter((path) => !own.some((each) => latin1(each) === latin1(path)))];
-      if (paths.length === 0) continue;
-      if (holdsMore(workspace.points, point)) throw unreadable(point);
-      holders.push({ workspace, point, paths });
-    }
-  }
-  requireNoViews(holders);
-  return { holders, content };
-}
-
-/** False for a point whose content is gone with its clone. Throws if the clone is there and could not be sealed. */
-function requireGone({ points }: Workspace, point: Point, { onWarning }: WorkspaceCall): boolean {
-  const id = point.descriptor.save_point_id.slice(0, 8);
-  const place = treePlace(points, point);
-  if (fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined)
-    throw (
-      heldTreeProblem(points, point) ??
-      new CairnError(
-        "unsupported",
-        `the point ${id} could not be sealed, so Cairn does not know which paths it holds`,
-        {
-          hint: line("seal"),
-        },
-      )
-    );
-  onWarning?.(`the point ${id} is passed over: its clone is missing, and with it its content`);
-  return false;
-}
-
-/** The clone of a point has its ignored files too, which the store does not have. */
-async function pathsInClone(
-  { points }: Workspace,
-  point: Point,
-  { takes, call }: { takes: TakenEntries; call: WorkspaceCall },
-): Promise<Buffer[]> {
-  const tree = treePlace(points, point);
-  const isThere = fs.lstatSync(tree, { throwIfNoEntry: false })?.isDirectory() === true;
-  return isThere ? pathsBelow(Buffer.from(tree), (path) => takes.fits(path), call.signal) : [];
-}
-
-function unreadable({ descriptor: { save_point_id: id } }: Point): CairnError {
-  return new CairnError(
-    "permission",
-    `the point ${id.slice(0, 8)} holds such a path, and its clone has files that this user cannot read: they are in no other place, so the clone cannot be removed`,
-    { hint: "run `cairn seal` as a user who can read all files, then try again" },
-  );
-}
-
-function requireNoViews(holders: readonly PathHolder[]): void {
-  const [first] = holders;
-  const lease =
-    first &&
-    listLeases(first.workspace.found.control).find(({ save_point_id: id }) =>
-      holders.some(({ point }) => point.descriptor.save_point_id === id),
-    );
-  if (lease === undefined) return;
-  throw new CairnError(
-    "refused",
-    `a view of ${lease.save_point_id.slice(0, 8)} is open, which holds such a path: ${lease.path}`,
-    { hint: line(`view --close ${lease.view_id}`, "closeView", lease.view_id) },
-  );
-}
-
-function storedPoint({ descriptor: { save_point_id: id, content, entries, bytes } }: Point): StoredPoint {
-  return { id, content: content as unknown as CopyContent, entries, bytes };
-}
 
 /** Removes the paths that `holders` were found to hold. For the holder of the locks of `workspaces`, of which the caller's is the first. */
 export async function removePaths(
@@ -228,13 +100,17 @@ async function rewriteIn(
   const chosen = points.list().points.filter(({ descriptor }) => ids.has(descriptor.save_point_id));
   const gone = new Set(paths.map((path) => latin1(rawPath(path))));
   const takes = { fits: (path: string) => gone.has(path), isAnywhere: () => false };
-  const stored = await engine.storeWithout(chosen.map(storedPoint), { takes, signal: call.signal });
+  const stored = await storeWithout(engine, chosen.map(storedPoint), { takes, signal: call.signal });
   failpoint("paths.staged");
   for (const point of chosen) {
     const without = stored.get(point.descriptor.save_point_id);
     if (without === undefined) continue;
     workspace.requireLock();
-    points.replaceContent(point, stateWithout(point, without, at), without.content);
+    points.replaceContent(
+      point,
+      stateWithout(point, without, { at, isGone: isGoneBy(without.removed) }),
+      without.content,
+    );
     failpoint("paths.point-rewritten");
   }
   const now = points.list().points.filter(({ descriptor }) => ids.has(descriptor.save_point_id));
@@ -249,41 +125,12 @@ async function rewriteIn(
   if (fs.existsSync(found.control.cache)) removeStatCaches(found.control, found.workspace.id);
 }
 
-function stateWithout({ descriptor }: Point, without: ContentWithout, at: string): SealedState {
-  const isGone = isGoneBy(without.removed);
-  const kept = <T extends { path: string; path_b64?: string }>(list: readonly T[]): T[] =>
-    list.filter((each) => !isGone(rawPath(each)));
-  const { rules, state_digest: before, omitted_count: count } = descriptor;
-  const omitted = kept(descriptor.omitted);
-  // Of an ignore file the rules have the text.
-  const files = rules.files?.filter(
-    (each) => !isGone(Buffer.from(join("/", latin1(rawPath(each)), IGNORE_FILE).slice(1), "latin1")),
-  );
-  return {
-    state_digest: before === null ? null : without.stateDigest,
-    metadata_digest: descriptor.metadata_digest === null ? null : without.metadataDigest,
-    complete: descriptor.complete,
-    entries: without.entries,
-    bytes: without.bytes,
-    bytes_stored: descriptor.bytes_stored,
-    unchanged: descriptor.unchanged,
-    labels: kept(descriptor.labels),
-    omitted,
-    omitted_count: count - descriptor.omitted.length + omitted.length,
-    rules: { ...rules, ...(files === undefined ? {} : { files }), ignored_sample: kept(rules.ignored_sample) },
-    rewritten: [
-      ...(descriptor.rewritten ?? []),
-      { at, paths: without.removed.slice(0, MAX_OMITTED).map(recordPath), digest_before: before },
-    ],
-  };
-}
-
 /** Finishes removals that the journals of these workspaces tell of. For the holder of all their locks. */
 export async function finishRemovals(workspaces: readonly Workspace[], call: WorkspaceCall): Promise<Recovery[]> {
   const recovered: Recovery[] = [];
   for (const workspace of workspaces) {
     const removal = readPathsJournal(workspace.found.paths.journal);
-    if (removal !== null) append(recovered, [await finishRemoval(workspace, workspaces, { removal, call })]);
+    if (removal !== null) recovered.push(await finishRemoval(workspace, workspaces, { removal, call }));
   }
   return recovered;
 }
@@ -344,13 +191,4 @@ async function lockOrNull(other: Workspace, call: WorkspaceCall): Promise<Lock |
     if (problem.code === "interrupted") throw problem;
     return null;
   }
-}
-
-/** Raw paths of SQLite databases in points, as their labels say. */
-export function databasesIn(workspaces: readonly Workspace[]): string[] {
-  const labels = workspaces.flatMap(({ points }) =>
-    points.list().points.flatMap(({ descriptor }) => descriptor.labels),
-  );
-  const databases = labels.filter(({ label }) => label === "transaction-consistent" || label === "crash-consistent");
-  return [...new Set(databases.map((label) => printablePath(rawPath(label))))].toSorted();
 }

@@ -4,7 +4,6 @@ import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { currentUser } from "../../fs/users.ts";
-import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { PROGRAM } from "../../formats/program.ts";
@@ -12,7 +11,6 @@ import type { ObjectId } from "../../ids.ts";
 import { asStatCache, type StatCache } from "../../archive/cache/stat-cache.ts";
 import { compact } from "../../repository/care/compact.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
-import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
   LookedAt,
@@ -44,9 +42,8 @@ import { recordedRoot, rootMetadata } from "../../archive/write/root-metadata.ts
 import { type CopyContent, manifestOf, sameAsHead, summaryOf, summaryOfHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
 import { keepStoreSize, keptStoreSize, notePacks, type StoreSize, unsoundPacks } from "./store-files.ts";
-import { depthTag, liesAt, pathToTree } from "./point-remains.ts";
+import { depthTag, liesAt } from "./point-remains.ts";
 import { type CapturedFirst, captureFirst } from "./attachments.ts";
-import { type ContentWithout, storeWithout, type StoredPoint } from "./removed-paths.ts";
 import { receiveContent } from "./receive-content.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { writeContent } from "./write-content.ts";
@@ -118,11 +115,11 @@ export class PointStore {
     await dropLostFirst(await this.store({ signal }), { signal, onWarning });
     const folder = (request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root;
     const cache = request.passing === true ? null : this.#kept.load(folder);
-    return this.#adding(signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
+    return this.adding(signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
   }
 
   /** Runs work that adds to the store: under a shared lock, with claims on new blobs. */
-  async #adding<T>(
+  async adding<T>(
     signal: AbortSignal | undefined,
     work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>,
   ): Promise<T> {
@@ -192,7 +189,10 @@ export class PointStore {
     try {
       snapshot = await this.#publish(
         { store, lock, packs: result.packs },
-        this.#snapshot({ root: request.recordedRoot ?? request.root, pointId: request.pointId }, hex(top!) as ObjectId),
+        this.newSnapshot(
+          { root: request.recordedRoot ?? request.root, pointId: request.pointId },
+          hex(top!) as ObjectId,
+        ),
       );
     } catch (error) {
       await discardDraft(result.draft);
@@ -250,14 +250,14 @@ export class PointStore {
 
   /** Content that lies in another repository, for a point: what the store lacks is moved into it. */
   async receive(request: ReceiveRequest): Promise<ReceivedContent> {
-    return this.#adding(request.signal, async (store, lock) => {
+    return this.adding(request.signal, async (store, lock) => {
       const { packs, tree, snapshotTree, ...received } = await receiveContent(request, {
         store,
         target: this.#target(store),
         adoptedAt: this.#options.adoptedAt,
         stillHeld: async () => lock.recheck(),
       });
-      const named = this.#snapshot(request, snapshotTree as ObjectId);
+      const named = this.newSnapshot(request, snapshotTree as ObjectId);
       const snapshot = await this.#publish({ store, lock, packs }, named);
       const content: CopyContent = {
         tree,
@@ -267,42 +267,6 @@ export class PointStore {
       };
       return { ...received, content };
     });
-  }
-
-  /**
-   * Stores the content of points without the entries that `takes` fits, with a new snapshot for each point. Returns it by the
-   * points' ids; points without such an entry are absent. The former snapshots stay until `discard`.
-   */
-  async storeWithout(
-    points: readonly StoredPoint[],
-    call: StoppableCall & { takes: TakenEntries },
-  ): Promise<Map<string, ContentWithout>> {
-    return this.#adding(call.signal, async (store, lock) => {
-      const stored = await storeWithout(store, points, { ...call, stillHeld: async () => lock.recheck() });
-      failpoint("paths.trees-written");
-      const done = new Map<string, ContentWithout>();
-      for (const { id, content: old } of points) {
-        const without = stored.get(id);
-        if (without === undefined) continue;
-        const { content } = without;
-        const snapshot = { ...(await this.#snapshotOf(store, id, old)), tree: content.snapshot_tree as ObjectId };
-        const own = await store.repository.saveSnapshot(snapshot);
-        done.set(id, { ...without, content: { ...content, snapshot: own } });
-        failpoint("paths.snapshot-written");
-      }
-      return done;
-    });
-  }
-
-  /** The snapshot of a point; one like it if it is lost. */
-  async #snapshotOf(store: EmbeddedStore, pointId: string, content: CopyContent): Promise<Snapshot> {
-    try {
-      return await store.repository.loadSnapshot(content.snapshot);
-    } catch (error) {
-      if (!["damaged", "not_found"].includes(toCairnError(error).code)) throw error;
-      const root = pathToTree(store, content.snapshot_tree, content.tree) ?? Buffer.from("/");
-      return this.#snapshot({ root, pointId }, content.snapshot_tree as ObjectId);
-    }
   }
 
   /** Looks at any folder: everything in it is read, but for the content of files where that is not wanted, and nothing stored. */
@@ -424,7 +388,7 @@ export class PointStore {
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
     const store = await this.store();
     const tree = (content as CopyContent).snapshot_tree as ObjectId;
-    const named = this.#snapshot({ root: point.root, pointId: point.pointId }, tree);
+    const named = this.newSnapshot({ root: point.root, pointId: point.pointId }, tree);
     const tags = [...named.tags!, ...depthTag(store, content as CopyContent)];
     const snapshot = await store.repository.saveSnapshot({ ...named, tags });
     if (point.fork !== undefined) {
@@ -515,7 +479,8 @@ export class PointStore {
     return capture === null || how === "copy" ? undefined : { capture, held: how === "auto" ? null : how };
   }
 
-  #snapshot(
+  /** A snapshot of a point with this topmost tree; nothing is written. */
+  newSnapshot(
     request: Pick<StageRequest, "root" | "pointId">,
     tree: ObjectId,
   ): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {

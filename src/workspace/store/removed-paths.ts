@@ -1,10 +1,10 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { advice, CairnError, call, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import { ByteWriter, hex, latin1 } from "../../formats/bytes.ts";
-import type { EntryCounts } from "../../formats/records/descriptor.ts";
+import type { DescriptorContent, EntryCounts } from "../../formats/records/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import type { SealFile } from "../../formats/records/seal-file.ts";
 import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
@@ -14,6 +14,8 @@ import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { factsOf, NO_FACTS } from "../../repository/verify/folder-facts.ts";
 import type { CopyContent } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
+import { pathToTree } from "./point-remains.ts";
+import type { PointStore } from "./point-store.ts";
 import { manifestPieces, readManifest } from "./snapshot-tree.ts";
 import { countEntry } from "./survey-tree.ts";
 
@@ -58,7 +60,7 @@ export interface StoredPoint {
 /** Content of a point without the removed paths. */
 export interface ContentWithout {
   /** the snapshot is null until it is written */
-  content: SealFile["content"];
+  content: Pick<DescriptorContent, "tree" | "snapshot_tree" | "snapshot">;
   /** raw paths of the removed entries, without those below a removed directory */
   removed: readonly Uint8Array[];
   entries: EntryCounts;
@@ -95,11 +97,46 @@ export async function pathsInPoints(
 }
 
 /**
- * Stores the trees and manifests that points have without the entries that `takes` fits, by the points' ids; points without
- * such an entry are absent. The digests are computed from the new trees, which are read back. `stillHeld` throws if the lock
- * of the store has ended.
+ * Stores the content of points without the entries that `takes` fits, with a new snapshot for each point. Returns it by the
+ * points' ids; points without such an entry are absent. The digests are computed from the new trees, which are read back. The
+ * former snapshots stay.
  */
 export async function storeWithout(
+  engine: PointStore,
+  points: readonly StoredPoint[],
+  call: Call,
+): Promise<Map<string, ContentWithout>> {
+  return engine.adding(call.signal, async (store, lock) => {
+    const done = await treesWithout(store, points, { ...call, stillHeld: async () => lock.recheck() });
+    failpoint("paths.trees-written");
+    for (const { id, content: old } of points) {
+      const content = done.get(id)?.content;
+      if (content === undefined) continue;
+      const snapshot = await snapshotOf(engine, store, { id, content: old });
+      content.snapshot = await store.repository.saveSnapshot({ ...snapshot, tree: content.snapshot_tree as ObjectId });
+      failpoint("paths.snapshot-written");
+    }
+    return done;
+  });
+}
+
+/** The snapshot of a point; one like it if it is lost. */
+async function snapshotOf(
+  engine: PointStore,
+  store: EmbeddedStore,
+  { id, content }: Pick<StoredPoint, "id" | "content">,
+): Promise<ReturnType<PointStore["newSnapshot"]>> {
+  try {
+    return await store.repository.loadSnapshot(content.snapshot);
+  } catch (error) {
+    if (!["damaged", "not_found"].includes(toCairnError(error).code)) throw error;
+    const root = pathToTree(store, content.snapshot_tree, content.tree) ?? Buffer.from("/");
+    return engine.newSnapshot({ root, pointId: id }, content.snapshot_tree as ObjectId);
+  }
+}
+
+/** Stores trees and manifests. `stillHeld` throws if the lock of the store has ended. */
+async function treesWithout(
   store: EmbeddedStore,
   points: readonly StoredPoint[],
   call: Call & { stillHeld: () => Promise<void> },

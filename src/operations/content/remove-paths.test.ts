@@ -4,11 +4,11 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
-import { verifyReceipt } from "../backup/restore/receipt.ts";
-import { backupScene } from "../backup/testing-far.ts";
-import type { Client, SavePoint } from "../contract/index.ts";
-import { walkDigests } from "../workspace/store/testing-walk.ts";
-import { hasCode, testFolder } from "./testing-folder.ts";
+import { verifyReceipt } from "../../backup/restore/receipt.ts";
+import { backupScene } from "../../backup/testing-far.ts";
+import type { Client, SavePoint } from "../../contract/index.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
+import { hasCode, testFolder } from "../testing-folder.ts";
 
 const SECRET = "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIK7MDENGbPxRfiCYzEXAMPLEKEY\n";
 

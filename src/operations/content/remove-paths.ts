@@ -1,30 +1,24 @@
 import { lstatSync } from "node:fs";
-import { pathMatcher } from "../backup/open/paths.ts";
-import type { RemovePathsOptions, RemovePathsResult } from "../contract/looking.ts";
-import { advice, CairnError, option } from "../errors.ts";
-import { latin1 } from "../formats/bytes.ts";
-import { plural } from "../formats/sizes.ts";
-import { acquireLock, type Lock } from "../fs/lock.ts";
-import { namesIfThere } from "../fs/paths/names-in.ts";
-import { displayPath, joinRaw, listedNames, printablePath, shellQuote } from "../fs/paths/safe-path.ts";
-import type { TakenEntries } from "../repository/trees/tree-mender.ts";
-import { warnOfFreed } from "../workspace/keep/cleanup.ts";
-import {
-  databasesIn,
-  findHolders,
-  finishRemovals,
-  lockOf,
-  type PathHolder,
-  removePaths as removeFound,
-} from "../workspace/keep/remove-paths.ts";
-import { recoverWorkspace } from "../workspace/open/recovery.ts";
-import { pathsWith } from "../workspace/keep/still-held.ts";
-import { makingRoom } from "../workspace/open/temporaries.ts";
-import { type Workspace, type WorkspaceCall, workspacesBeside } from "../workspace/open/workspace.ts";
-import { readBackupNotes } from "../workspace/place/backup-notes.ts";
-import { isFolderThere, isReleased, listWorkspaces } from "../workspace/place/control-directory.ts";
-import { lockingOf } from "../workspace/place/registry.ts";
-import { sealPoints } from "../workspace/save/seal.ts";
+import { pathMatcher } from "../../backup/open/paths.ts";
+import type { RemovePathsOptions, RemovePathsResult } from "../../contract/looking.ts";
+import { advice, CairnError, option } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { plural } from "../../formats/sizes.ts";
+import { acquireLock, type Lock } from "../../fs/lock.ts";
+import { namesIfThere } from "../../fs/paths/names-in.ts";
+import { displayPath, joinRaw, listedNames, printablePath, shellQuote } from "../../fs/paths/safe-path.ts";
+import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
+import { warnOfFreed } from "../../workspace/keep/cleanup.ts";
+import { databasesIn, findHolders, lockOf, type PathHolder } from "../../workspace/keep/paths-to-remove.ts";
+import { finishRemovals, removePaths as removeFound } from "../../workspace/keep/remove-paths.ts";
+import { recoverWorkspace } from "../../workspace/open/recovery.ts";
+import { pathsWith } from "../../workspace/keep/still-held.ts";
+import { makingRoom } from "../../workspace/open/temporaries.ts";
+import { type Workspace, type WorkspaceCall, workspacesBeside } from "../../workspace/open/workspace.ts";
+import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
+import { isFolderThere, isReleased, listWorkspaces } from "../../workspace/place/control-directory.ts";
+import { lockingOf } from "../../workspace/place/registry.ts";
+import { sealPoints } from "../../workspace/save/seal.ts";
 
 /** Most points, paths of a point, and databases in an answer. */
 const [MOST_POINTS, MOST_PATHS, MOST_DATABASES] = [1000, 20, 20];
