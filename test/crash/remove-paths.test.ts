@@ -42,6 +42,12 @@ async function placesOf(client: Client, secret: Buffer): Promise<string[]> {
   return found;
 }
 
+/** The clones of points that are there and count. */
+function treesOf(client: Client): string[] {
+  const trees = fs.globSync("workspaces/*/points/*/tree", { cwd: client.controlDirectory });
+  return trees.filter((tree) => fs.lstatSync(path.join(client.controlDirectory, tree)).isDirectory()).toSorted();
+}
+
 interface Place {
   client: Client;
   folder: string;
@@ -125,7 +131,9 @@ for (const [kind, engine] of [
     let secrets = await saveSecrets(place, 0);
     for (const secret of kind === "btrfs" ? secrets : secrets.filter((_, at) => at !== 1))
       assert.notDeepEqual(await placesOf(client, secret), []);
+    const trees = treesOf(client);
     const names = passesOf(args);
+    assert.deepEqual(treesOf(client), trees, "the clones were made again");
     for (const secret of secrets) assert.deepEqual(await placesOf(client, secret), [], "not killed");
     const outcomes = new Set<string>();
     for (const pass of chosenPasses(names, 12)) {
@@ -150,7 +158,7 @@ for (const [kind, engine] of [
         where,
       );
       assertNoLeftovers(client, folder, where);
-      assert.deepEqual((await client.verifyAll()).problems, [], where);
+      assert.deepEqual((await client.verifyAll({ deep: true })).problems, [], where);
     }
     assert.equal(outcomes.size, 2, "both outcomes were seen");
     resticCheck(client, engine);

@@ -59,10 +59,7 @@ export async function findHolders(
     for (const point of sealed) {
       throwIfAborted(call.signal);
       const own = stored.get(point.descriptor.save_point_id) ?? [];
-      const inClone =
-        own.length > 0 && !holdsMore(workspace.points, point)
-          ? []
-          : await pathsInClone(workspace, point, { takes, call });
+      const inClone = await pathsInClone(workspace, point, { takes, call });
       const paths = [...own, ...inClone.filter((path) => !own.some((each) => latin1(each) === latin1(path)))];
       if (paths.length === 0) continue;
       if (holdsMore(workspace.points, point)) throw unreadable(point);

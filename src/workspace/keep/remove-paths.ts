@@ -13,10 +13,11 @@ import { stateWithout } from "../open/describe.ts";
 import { makingRoom, removeStatCaches, removeTemporaries } from "../open/temporaries.ts";
 import { type Workspace, type WorkspaceCall, workspacesBeside } from "../open/workspace.ts";
 import { listWorkspaces } from "../place/control-directory.ts";
-import { dropOldTrees, keptTrees, removeSpareTrees } from "../points/held-trees.ts";
+import { dropOldTrees, keptTrees } from "../points/held-trees.ts";
 import { PATHS_JOURNAL, readPathsJournal } from "../points/journals.ts";
 import { isGoneBy, storeWithout } from "../store/removed-paths.ts";
 import { type FreedRemoved, freeIfPossible, freeRemoved } from "./cleanup.ts";
+import { makeTreesAgain } from "./trees-again.ts";
 import { lockOf, type PathHolder, storedPoint } from "./paths-to-remove.ts";
 
 /**
@@ -27,7 +28,7 @@ import { lockOf, type PathHolder, storedPoint } from "./paths-to-remove.ts";
  * before ● nothing was removed; after it the next holder of a workspace's lock finishes the removal in all workspaces.
  * - Stage: trees, manifests and a snapshot for each point. The digests are computed from the new trees as they are read back.
  * - Each point's record is replaced ●. After a kill between two of them some points have the paths and others do not.
- * - The former snapshots, clones and stat caches are removed, then the content that nothing needs, then the journals.
+ * - The former snapshots go, clones are made again without the paths, and stat caches go; then the content that nothing needs, then the journals.
  * Every step can be done again: a point without the paths is passed over.
  */
 
@@ -117,11 +118,9 @@ async function rewriteIn(
   const own = new Map(now.map(({ descriptor }) => [descriptor.save_point_id as string, descriptor.content.snapshot]));
   await engine.discard([...ids], own);
   failpoint("paths.snapshots-removed");
-  const sequences = now.map(({ sequence }) => sequence);
-  for (const tree of await removeSpareTrees(points, sequences))
-    call.onWarning?.(`${tree} stays: Cairn did not make this folder; remove it if it has the removed paths`);
   await dropOldTrees(points, { keep: keptTrees(found.control, call.onWarning), onWarning: call.onWarning });
-  failpoint("paths.clones-removed");
+  await makeTreesAgain(workspace, now, { paths: paths.map(rawPath), call });
+  failpoint("paths.clones-made");
   if (fs.existsSync(found.control.cache)) removeStatCaches(found.control, found.workspace.id);
 }
 
