@@ -487,7 +487,7 @@ export const RemovePathsOptions = object({
   paths: named(
     list(
       text(),
-      "remove paths that match from all points, with everything below them: a name, the end of a path, or a whole path; also from undo points, pinned points and forks",
+      "remove paths that match from all points, with everything below them: a name, the end of a path, or a whole path; also from undo points, pinned points and forks. Rows inside SQLite databases are out of reach",
     ),
     "--path <pattern>",
   ),

@@ -38,3 +38,30 @@ for (const [kind, engine] of [
     assert.equal(cairn(["doctor", "-C", folder]).status, 0);
   });
 }
+
+/** Without what lets root read everything. */
+const LESSER = [
+  "setpriv",
+  ...["--bounding-set", "--inh-caps"].map((each) => `${each}=-dac_override,-dac_read_search`),
+  "--",
+];
+
+test("a path that only a clone has, since nobody could read it for a seal, is removed by a user who can read it", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  const secret = randomBytes(64);
+  const closed = path.join(folder, "closed");
+  fs.writeFileSync(closed, secret, { mode: 0o600 });
+  fs.chownSync(closed, 4711, 4711);
+  await client.save();
+  cairnOk(["seal", folder], { prefix: LESSER });
+  // As a shell completes it.
+  const args = ["cleanup", "--path", closed, "-C", folder];
+  const refused = cairn(args, { prefix: LESSER });
+  assert.deepEqual([refused.status, refused.error?.code], [9, "permission"], refused.stdout);
+  assert.equal(cairnOk(args).data["point_count"], 1);
+  assert.equal(cairnOk(args).data["point_count"], 0);
+  assertHeldTidy(place, "removed");
+  assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
+});

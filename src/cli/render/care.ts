@@ -106,7 +106,7 @@ export interface RemovedPathsView {
 
 export function renderRemovedPaths({ result, shorten, next, style }: RemovedPathsView): string {
   const { points, point_count: count } = result;
-  if (count === 0) return "no point has such a path";
+  if (count === 0) return "no point has such a path; `cairn find NAME` also searches for a part of a name";
   const lines = points.map((point) => {
     const facts = [point.undo && "undo point", point.pinned && "pinned"].filter((fact) => fact !== false);
     const paths = point.paths.slice(0, 5).map(({ path }) => printable(path));

@@ -26,7 +26,10 @@ const [MOST_POINTS, MOST_PATHS, MOST_DATABASES] = [1000, 20, 20];
 /** Removes paths from all points of the control directory, or says which points have them. */
 export async function removePaths(workspace: Workspace, options: RemovePathsOptions): Promise<RemovePathsResult> {
   const { control } = workspace.found;
-  const takes = takesOf(options.paths);
+  // A path as a shell completes it is one of the folder.
+  const lead = `${workspace.root.toString("utf8")}/`;
+  const paths = options.paths.map((path) => (path.startsWith(lead) ? path.slice(lead.length - 1) : path));
+  const takes = takesOf(paths);
   const others = workspacesBeside(workspace);
   const all = [workspace, ...others];
   const locks: Lock[] = [];
@@ -40,7 +43,7 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
     await finishRemovals(all, options);
     requireNothingMade(workspace);
     const { holders, content } = await findHolders(all, takes, { ...options, seal: sealPoints });
-    const answer = answerOf(all, holders, options);
+    const answer = answerOf(all, holders, { ...options, paths });
     if (options.dryRun === true || holders.length === 0) return answer;
     const freed = await removeFound(all, holders, options);
     warnOfFreed(control, freed, options);

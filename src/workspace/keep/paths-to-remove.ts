@@ -46,7 +46,8 @@ export async function findHolders(
   const holders: PathHolder[] = [];
   const content = new Set<string>();
   for (const workspace of workspaces) {
-    const before = workspace.points.list().points.filter(({ sealed }) => !sealed);
+    const isOpen = (point: Point): boolean => !point.sealed || holdsMore(workspace.points, point);
+    const before = workspace.points.list().points.filter(isOpen);
     if (before.length > 0) await seal(workspace, call, before.map(({ sequence }) => sequence).toReversed());
     const { points, damaged } = workspace.points.list();
     if (damaged.length > 0) throw damaged[0]!.problem;

@@ -86,12 +86,13 @@ export async function pathsInPoints(
 ): Promise<Map<string, readonly Uint8Array[]>> {
   const mender = menderOf(store, call, () => undefined);
   const found = new Map<string, readonly Uint8Array[]>();
+  const read = new Set<string>();
   for (const point of points) {
     const { lost } = await mended(mender, point);
     const removed = lost.map(({ path }) => path);
     if (removed.length > 0) found.set(point.id, removed);
-    for (const { content } of nodesBelow(store, point, removed))
-      for (let at = 0; at < (content?.length ?? 0); at += 32) call.content.add(latin1(content!.subarray(at, at + 32)));
+    const nodes = removed.map((path) => nodeAt(store, point.content.tree, path));
+    addContent(store, nodes, { content: call.content, read });
   }
   return found;
 }
@@ -153,9 +154,13 @@ async function treesWithout(
     }
     await blobs.finish();
     const walk = new DigestWalk({ blobs: store.blobs, onPack: () => undefined, signal: call.signal });
+    const totals = new EntryTotals(store);
     const done = new Map<string, ContentWithout>();
     for (const { point, tree } of changed)
-      done.set(point.id, await contentOf(store, { point, tree, walk, add: (...blob) => blobs.addNew(...blob) }));
+      done.set(
+        point.id,
+        await contentOf(store, { point, tree, totals, walk, add: (...blob) => blobs.addNew(...blob) }),
+      );
     await blobs.finish();
     return done;
   } catch (error) {
@@ -193,20 +198,23 @@ async function mended(mender: TreeMender, { id, content }: StoredPoint): Promise
 interface Changed {
   point: StoredPoint;
   tree: MendedTree;
+  totals: EntryTotals;
   walk: DigestWalk;
   add: PackedBlobs["addNew"];
 }
 
 async function contentOf(
   store: EmbeddedStore,
-  { point, tree: { tree, lost }, walk, add }: Changed,
+  { point, tree: { tree, lost }, totals, walk, add }: Changed,
 ): Promise<ContentWithout> {
   const old = point.content;
   const removed = lost.map(({ path }) => path);
   const manifest = readManifest(store, Buffer.from(old.snapshot_tree, "hex"));
-  const { entries, bytes } = countsWithout(store, point, removed);
+  const { entries, bytes } = totalsWithout(point, totals.of(removed.map((path) => nodeAt(store, old.tree, path))));
   const left = manifest === null ? null : { ...manifestWithout(manifest, isGoneBy(removed)), entries };
   const { state, meta } = await walk.folder(tree!, left === null ? NO_FACTS : factsOf(left));
+  // Another point's manifest may have the hash.
+  if (state === null) walk.forgetUnhashed();
   const stateDigest = state && hex(state);
   const metadataDigest = meta && hex(meta);
   const writer = new ByteWriter(4096);
@@ -216,41 +224,59 @@ async function contentOf(
   return { content, removed, entries, bytes, stateDigest, metadataDigest };
 }
 
-/** The entries at these paths and below them. */
-function* nodesBelow(
-  store: EmbeddedStore,
-  { content }: Pick<StoredPoint, "content">,
-  paths: readonly Uint8Array[],
-): Generator<TreeNode> {
-  const open = paths.map((path) => nodeAt(store, content.tree, path));
-  for (let node = open.pop(); node !== undefined; node = open.pop()) {
-    yield node;
-    if (node.subtree !== undefined) for (const each of store.tree(node.subtree)) open.push(each);
+/** Counts of entries with everything below them; each tree is read once. */
+class EntryTotals {
+  readonly #store: EmbeddedStore;
+  readonly #known = new Map<string, Totals>();
+
+  constructor(store: EmbeddedStore) {
+    this.#store = store;
+  }
+
+  of(nodes: Iterable<TreeNode>): Totals {
+    const totals = { entries: { files: 0, directories: 0, links: 0, other: 0 }, bytes: 0 };
+    for (const node of nodes) {
+      countEntry(totals.entries, node);
+      if (node.type === "file") totals.bytes += node.size;
+      if (node.subtree === undefined) continue;
+      const below = this.#below(node.subtree);
+      totals.bytes += below.bytes;
+      for (const kind of KINDS) totals.entries[kind] += below.entries[kind];
+    }
+    return totals;
+  }
+
+  #below(tree: Uint8Array): Totals {
+    const known = this.#known.get(latin1(tree)) ?? this.of(this.#store.tree(tree));
+    this.#known.set(latin1(tree), known);
+    return known;
   }
 }
 
+type Totals = Pick<StoredPoint, "entries" | "bytes">;
+const KINDS = ["files", "directories", "links", "other"] as const;
+
 /** Counts of a point without the removed entries. */
-function countsWithout(
+function totalsWithout({ entries, bytes }: Totals, gone: Totals): Totals {
+  const left = { ...entries };
+  for (const kind of KINDS) left[kind] -= gone.entries[kind];
+  return { entries: left, bytes: bytes - gone.bytes };
+}
+
+/** Adds the ids of the blobs of files at and below these entries to `content`; `read`: trees that were read before. */
+function addContent(
   store: EmbeddedStore,
-  point: StoredPoint,
-  removed: readonly Uint8Array[],
-): Pick<ContentWithout, "entries" | "bytes"> {
-  const { entries, bytes } = point;
-  const gone = { files: 0, directories: 0, links: 0, other: 0 };
-  let goneBytes = 0;
-  for (const node of nodesBelow(store, point, removed)) {
-    countEntry(gone, node);
-    if (node.type === "file") goneBytes += node.size;
+  nodes: readonly TreeNode[],
+  to: { content: Set<string>; read: Set<string> },
+): void {
+  const open = [...nodes];
+  for (let node = open.pop(); node !== undefined; node = open.pop()) {
+    const { content = new Uint8Array(), subtree } = node;
+    for (let at = 0; at < content.length; at += 32) to.content.add(latin1(content.subarray(at, at + 32)));
+    if (subtree === undefined || to.read.has(latin1(subtree))) continue;
+    to.read.add(latin1(subtree));
+    for (const each of store.tree(subtree)) open.push(each);
   }
-  return {
-    entries: {
-      files: entries.files - gone.files,
-      directories: entries.directories - gone.directories,
-      links: entries.links - gone.links,
-      other: entries.other - gone.other,
-    },
-    bytes: bytes - goneBytes,
-  };
 }
 
 function nodeAt(store: EmbeddedStore, root: string, path: Uint8Array): TreeNode {
