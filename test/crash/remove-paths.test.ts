@@ -9,7 +9,7 @@ import { EmbeddedStore } from "../../src/workspace/store/embedded-store.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { heldPlace, type HeldKind, type HoldingEngine } from "../fixtures/held-place.ts";
 import { assertNoLeftovers, cairnLibrary, newFolder, resticCheck } from "../fixtures/work.ts";
-import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
+import { chosenPasses, killAt, passesOf, random, SEED } from "./rounds.ts";
 
 let failed = false;
 after(() => {
@@ -139,9 +139,12 @@ for (const [kind, engine] of [
     for (const pass of chosenPasses(names, 12)) {
       secrets = await saveSecrets(place, pass);
       const before = await others(place);
-      const killed = killAt(args, pass);
-      const where = `killed at ${pass} (${killed})`;
-      cairnOk(["status", "-C", folder]);
+      const kills = [killAt(args, pass)];
+      // The command that finishes it is killed, too, in the one or the other workspace.
+      const next = ["save", "--skip-unchanged", "-C", pass % 4 === 0 ? fork : folder];
+      if (pass % 2 === 0) kills.push(killAt(next, 1 + Math.floor(random() * 40)));
+      const where = `killed at ${pass} (${kills.join(", then ")})`;
+      if (pass % 3 === 0 || pass % 4 === 0) cairnOk(["save", "--skip-unchanged", "-C", fork]);
       cairnOk(["save", "-C", folder, "--skip-unchanged"]);
       const found = (await Promise.all(secrets.map(async (secret) => placesOf(client, secret)))).flat();
       outcomes.add(found.length === 0 ? "all" : "nothing");
