@@ -25,7 +25,7 @@ export interface PathHolder {
   readonly paths: readonly Uint8Array[];
 }
 
-/** Takes the lock of a workspace, also of a released one, which no other command takes. */
+/** Takes the lock of a workspace. A released workspace has a lock, too, though no command works on it. */
 export async function lockOf(workspace: Workspace, call: WorkspaceCall): Promise<Lock> {
   const { found } = workspace;
   return isReleased(found.workspace)
@@ -34,9 +34,8 @@ export async function lockOf(workspace: Workspace, call: WorkspaceCall): Promise
 }
 
 /**
- * Seals what is not sealed and finds the points that hold entries that `takes` fits, and the ids (latin1) of the blobs of these
- * files. For the holder of all locks. Throws
- * `damaged` for points that cannot be read, `permission` for points of whose clones this user cannot read everything.
+ * Seals what is not sealed and finds the points that hold entries that `takes` fits, and the ids (latin1) of the blobs of
+ * these files. For the holder of all locks. Throws `damaged` for points that cannot be read, `permission` for points of whose clones this user cannot read everything.
  */
 export async function findHolders(
   workspaces: readonly Workspace[],
@@ -61,7 +60,7 @@ export async function findHolders(
       throwIfAborted(call.signal);
       const own = stored.get(point.descriptor.save_point_id) ?? [];
       const inClone = await pathsInClone(workspace, point, { takes, call });
-      const paths = [...own, ...inClone.filter((path) => !own.some((each) => latin1(each) === latin1(path)))];
+      const paths = [...new Map([...own, ...inClone].map((path) => [latin1(path), path])).values()];
       if (paths.length === 0) continue;
       if (holdsMore(workspace.points, point)) throw unreadable(point);
       holders.push({ workspace, point, paths });

@@ -85,6 +85,7 @@ async function rewritePoints(
   let done = 0;
   for (const workspace of workspaces) {
     const ids = new Set<string>(removal.points.find((each) => each.workspace_name === nameOf(workspace))?.ids);
+    if (ids.size === 0) continue;
     call.onProgress?.({ phase: "cleaning", done, total });
     await rewriteIn(workspace, ids, removal, call);
     done += ids.size;
@@ -141,15 +142,18 @@ async function finishRemoval(
   { removal, call }: { removal: RemovedPathsFile; call: WorkspaceCall },
 ): Promise<Recovery> {
   await rewritePoints(workspaces, removal, call);
-  const problem = await freeIfPossible(own, { removed: [], thorough: true, signal: call.signal });
   const held = new Set(workspaces.map(nameOf));
   const names = new Set(listWorkspaces(own.found.control).map(({ name }) => name));
   const left = removal.points.filter(({ workspace_name: name }) => names.has(name) && !held.has(name));
+  // Until then those points need the content.
+  const problem =
+    left.length > 0 ? "" : await freeIfPossible(own, { removed: [], thorough: true, signal: call.signal });
   for (const workspace of workspaces) {
     if (workspace !== own && readPathsJournal(workspace.found.paths.journal)?.at === removal.at)
       durableRemove(journalOf(workspace));
   }
   if (left.length === 0) durableRemove(journalOf(own));
+  else durableWrite(journalOf(own), encodeRemovedPaths({ ...removal, points: left }));
   const count = removal.points.reduce((sum, { ids }) => sum + ids.length, 0);
   const rest = left.length === 0 ? "has been finished" : "goes on once no other process uses the other workspaces";
   return {
@@ -167,7 +171,7 @@ export async function recoverRemovedPaths(workspace: Workspace, call: WorkspaceC
   call.onProgress?.({ phase: "recovering", done: 0 });
   const wanted = new Set(removal.points.map(({ workspace_name: name }) => name));
   const locked: { other: Workspace; lock: Lock }[] = [];
-  const others = workspacesBeside(workspace);
+  const others = besideOrNone(workspace);
   try {
     for (const other of others.filter((each) => wanted.has(nameOf(each)))) {
       const lock = await lockOrNull(other, call);
@@ -179,6 +183,15 @@ export async function recoverRemovedPaths(workspace: Workspace, call: WorkspaceC
   } finally {
     for (const { lock } of locked) lock.release();
     for (const other of others) await other.close();
+  }
+}
+
+/** A workspace whose record cannot be read keeps nobody from working in the others. */
+function besideOrNone(workspace: Workspace): Workspace[] {
+  try {
+    return workspacesBeside(workspace);
+  } catch {
+    return [];
   }
 }
 

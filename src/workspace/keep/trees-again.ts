@@ -34,7 +34,9 @@ export async function makeTreesAgain(
     const found = facts.isDirectory() ? entriesIn(tree, paths) : [];
     if (facts.isDirectory() && found.length === 0) continue;
     const { holder } = engine;
-    const canBeMade = holder?.type === descriptor.effective_engine && heldTreeProblem(points, point) === null;
+    // Where earlier builds shared a tree, a link to it lies here.
+    const isOwn = facts.isDirectory() && heldTreeProblem(points, point) === null;
+    const canBeMade = isOwn && holder?.type === descriptor.effective_engine;
     if (canBeMade && (await isMadeAgain(workspace, point, { holder, found, call }))) continue;
     for (const left of await removeSpareTrees(points, [sequence]))
       call.onWarning?.(`${left} stays: Cairn did not make this folder; remove it if it has the removed paths`);
