@@ -8,7 +8,9 @@ export const removePaths = workspaceVerb({
   errors: ["usage", "refused", "permission", "busy"],
   command: "cleanup --path",
   changesPoints: true,
-  event: ({ points, bytes_freed }) => ({ type: "cleanup", data: { points: points.length, bytes_freed } }),
+  // No point is removed.
+  event: ({ dry_run: isPlan, point_count: count, bytes_freed }) =>
+    isPlan || count === 0 ? null : { type: "cleanup", data: { points: 0, bytes_freed } },
   run: async ({ workspace }, options) =>
     (await import("../../operations/content/remove-paths.ts")).removePaths(workspace, options),
 });
