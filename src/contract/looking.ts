@@ -317,6 +317,7 @@ export const FindNamesResult = object({
       newest: pointId("the newest point that has the path"),
       oldest: pointId("the oldest point that has the path"),
       points: number("number of points that have the path"),
+      versions: number("number of different contents in these points"),
       in_latest: flag("true: the latest point of that workspace has the path"),
     }),
     "by workspace, this one first; then sorted by the bytes of their paths",

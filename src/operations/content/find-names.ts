@@ -17,6 +17,7 @@ import type { Point } from "../../workspace/points/point-files.ts";
 import { ensureSealed } from "../../workspace/save/seal.ts";
 
 const LIMIT = 1000;
+const NOTHING = new Uint8Array(0);
 
 /** Tells if an entry fits. Path and name are latin1 of their raw bytes. */
 type Fits = (path: string, name: string) => boolean;
@@ -44,6 +45,8 @@ interface Name {
   kind: EntryKind;
   /** the trees of a folder of this name */
   trees: Map<string, Places>;
+  /** what tells the contents of a name that fits apart; null if the name does not fit */
+  versions: Set<string> | null;
 }
 
 /** Searches names in all points; with `all` also in those of the other workspaces of the control directory. */
@@ -96,6 +99,7 @@ async function namesIn(workspace: Workspace, pattern: string, options: FindNames
         newest: idOf(name.newest),
         oldest: idOf(name.oldest),
         points: name.points,
+        versions: name.versions!.size,
         in_latest: name.inLatest,
       })),
     truncated,
@@ -165,7 +169,7 @@ class NameSearch {
   async search(
     limit: number,
   ): Promise<{ found: ({ path: string } & Name)[]; truncated: boolean; unread: readonly string[] }> {
-    const { workspace, points, fits } = this.#of;
+    const { workspace, points } = this.#of;
     const found: ({ path: string } & Name)[] = [];
     const unread = this.#unread;
     if (points.length === 0) return { found, truncated: false, unread };
@@ -179,7 +183,7 @@ class NameSearch {
       for (const [name, state] of await this.#namesIn(source, folder)) {
         const path = pathIn(folder.path, Buffer.from(name, "latin1"));
         if (state.trees.size > 0) open.push({ path, trees: state.trees });
-        if (!fits(path, name)) continue;
+        if (state.versions === null) continue;
         if (found.length === limit) return { found, truncated: true, unread };
         found.push({ path, ...state });
       }
@@ -189,7 +193,7 @@ class NameSearch {
 
   /** The names that a folder has in any of its states. */
   async #namesIn(source: TreeSource, { path, trees }: Folder): Promise<Map<string, Name>> {
-    const { latest, pace } = this.#of;
+    const { latest, pace, fits } = this.#of;
     const names = new Map<string, Name>();
     for (const [tree, places] of trees) {
       await pace();
@@ -202,11 +206,13 @@ class NameSearch {
         const name = latin1(node.name);
         let state = names.get(name);
         if (state === undefined) {
-          state = { newest, oldest, points: 0, inLatest: false, kind: kindOf(node), trees: new Map() };
+          const versions = fits(pathIn(path, node.name), name) ? new Set<string>() : null;
+          state = { newest, oldest, points: 0, inLatest: false, kind: kindOf(node), trees: new Map(), versions };
           names.set(name, state);
         }
         if (newest < state.newest) [state.newest, state.kind] = [newest, kindOf(node)];
         state.oldest = Math.max(state.oldest, oldest);
+        state.versions?.add(latin1(node.subtree ?? node.content ?? node.linktarget ?? NOTHING));
         state.points += count;
         state.inLatest ||= isInLatest;
         if (node.subtree !== undefined) addPlaces(state.trees, latin1(node.subtree), places);

@@ -40,19 +40,22 @@ async function render({ style }: Context, client: Client, { found, truncated }: 
     found.flatMap(({ newest, oldest }) => [newest, oldest]),
   );
   const isOne = new Set(found.map((each) => each.workspace_name)).size === 1;
-  const heading = ["oldest", "newest", "points", "", ...(isOne ? [] : ["workspace"]), ""].map((word) =>
+  const heading = ["oldest", "newest", "points", "versions", "", ...(isOne ? [] : ["workspace"]), ""].map((word) =>
     style.dim(word),
   );
-  const rows = found.map(({ path, workspace_name: name, kind, newest, oldest, points, in_latest: isInLatest }) => [
-    style.bold(shorten(oldest)),
-    style.bold(shorten(newest)),
-    String(points),
-    isInLatest ? "" : style.yellow("not in the latest"),
-    ...(isOne ? [] : [printable(name)]),
-    printable(path) + (kind === "directory" ? "/" : ""),
-  ]);
+  const rows = found.map(
+    ({ path, workspace_name: name, kind, newest, oldest, points, versions, in_latest: isInLatest }) => [
+      style.bold(shorten(oldest)),
+      style.bold(shorten(newest)),
+      String(points),
+      String(versions),
+      isInLatest ? "" : style.yellow("not in the latest"),
+      ...(isOne ? [] : [printable(name)]),
+      printable(path) + (kind === "directory" ? "/" : ""),
+    ],
+  );
   const more = truncated ? ", and more: --limit" : "";
-  return [...(await renderTable([heading, ...rows], [2])), style.dim(`${plural(found.length, "path")}${more}`)].join(
+  return [...(await renderTable([heading, ...rows], [2, 3])), style.dim(`${plural(found.length, "path")}${more}`)].join(
     "\n",
   );
 }
