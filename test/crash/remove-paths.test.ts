@@ -6,9 +6,9 @@ import { after, test, type TestContext } from "node:test";
 import type { Client, EngineType, RemovePathsResult } from "../../src/contract/index.ts";
 import { loadPackHeader } from "../../src/repository/packs/pack-read.ts";
 import { EmbeddedStore } from "../../src/workspace/store/embedded-store.ts";
-import { cairn, cairnOk } from "../fixtures/command.ts";
+import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { heldPlace, type HeldKind, type HoldingEngine } from "../fixtures/held-place.ts";
-import { assertNoLeftovers, cairnLibrary, newFolder, resticCheck } from "../fixtures/work.ts";
+import { assertNoLeftovers, cairnLibrary, newFolder, pauseFile, resticCheck } from "../fixtures/work.ts";
 import { chosenPasses, killAt, passesOf, random, SEED } from "./rounds.ts";
 
 let failed = false;
@@ -179,3 +179,28 @@ for (const [kind, engine] of [
     failed = false;
   });
 }
+
+test("a killed removal of paths is finished in one workspace while another process uses the other, and then there", async (t) => {
+  const place = await placeOf(t, null, "copy");
+  const { client, folder, fork } = place!;
+  const secrets = await saveSecrets(place!, 0);
+  const killed = cairn([...REMOVE, "-C", folder], { failpoint: "paths.journal-written" });
+  assert.equal(killed.killed, true, killed.stdout);
+  const pause = pauseFile();
+  const running = startCairn(["save", "-C", fork], { failpoint: `point-before-descriptor@${pause}` });
+  await running.paused;
+  cairnOk(["save", "--skip-unchanged", "-C", folder]);
+  const names = (await client.findNames("*.secret", { all: true })).found;
+  assert.deepEqual(
+    names.map(({ path: name }) => name),
+    ["other.secret"],
+  );
+  const journals = fs.globSync("workspaces/*/journal/paths.json", { cwd: client.controlDirectory });
+  assert.equal(journals.length, 1);
+  fs.rmSync(pause);
+  assert.equal((await running.ended).status, 0);
+  cairnOk(["save", "--skip-unchanged", "-C", folder]);
+  for (const secret of secrets) assert.deepEqual(await placesOf(client, secret), []);
+  assertNoLeftovers(client, folder, "finished");
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
