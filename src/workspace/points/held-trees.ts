@@ -18,7 +18,7 @@ import { failpoint } from "../../failpoint.ts";
 import { plural } from "../../formats/sizes.ts";
 import { encodeVerification, type VerificationProblem } from "../../formats/records/control.ts";
 import { KEPT_TREES } from "../../formats/records/policy.ts";
-import { durableRemove, durableWrite, fsyncDirectory } from "../../fs/durable.ts";
+import { durableRemove, durableWrite, fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { type ControlPaths, newKeptPlace } from "../place/control-layout.ts";
 import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
@@ -164,9 +164,17 @@ export async function replaceTree(
   const coming = path.join(root, COMING);
   await make(coming);
   failpoint("held-tree.coming");
-  fs.symlinkSync(identityOfAgain(coming), treeIdentity);
-  failpoint("held-tree.identified");
+  const identify = (place: string): void => {
+    // Whoever next holds the workspace's lock removes what a kill leaves there.
+    const staged = path.join(root, "../..", temporaryName());
+    fs.symlinkSync(identityOfAgain(place), staged);
+    fs.renameSync(staged, treeIdentity);
+    failpoint("held-tree.identified");
+  };
+  identify(coming);
   fs.renameSync(coming, tree);
+  // The rename counts as a change of the tree.
+  identify(tree);
   fsyncDirectory(root);
   failpoint("held-tree.replaced");
 }
