@@ -40,8 +40,23 @@ export function identityOfTree(place: string): string {
 
 /** Returns the identity that was recorded in a link when a tree was made; null if none was. */
 export function recordedIdentity(link: string): string | null {
+  return recorded(link)?.[0] ?? null;
+}
+
+/** Returns when the tree was made again without some of its entries, in ms since 1970; null if it is the first one of its point. */
+export function madeAgainAt(link: string): number | null {
+  const again = recorded(link)?.[1];
+  return again === undefined ? null : Number(again);
+}
+
+/** Returns the text of a link for the tree at `place`, which was made again just now in place of the first one. */
+export function identityOfAgain(place: string): string {
+  return `${identityOfTree(place)}@${Date.now()}`;
+}
+
+function recorded(link: string): string[] | null {
   try {
-    return fs.readlinkSync(link);
+    return fs.readlinkSync(link).split("@");
   } catch {
     return null;
   }

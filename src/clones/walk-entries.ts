@@ -96,6 +96,26 @@ export async function changedAfter(root: Uint8Array, moment: bigint, signal?: Ab
   return found;
 }
 
+/** The paths of entries below a folder that `fits`, given paths in latin1, without those below another one. */
+export async function pathsBelow(
+  root: Uint8Array,
+  fits: (path: string) => boolean,
+  signal?: AbortSignal,
+): Promise<Buffer[]> {
+  const found: Buffer[] = [];
+  await walkEntries(
+    root,
+    ({ path }) => {
+      const own = path();
+      if (!fits(own.toString("latin1"))) return true;
+      found.push(own);
+      return false;
+    },
+    signal,
+  );
+  return found;
+}
+
 /** Bytes that what is below a folder takes of its disk; without what is in directories that lock their owner out. */
 export async function takenBytes(root: Uint8Array, signal?: AbortSignal): Promise<number> {
   let bytes = 0;

@@ -4,6 +4,7 @@ import {
   custom,
   flag,
   list,
+  named,
   number,
   object,
   type Of,
@@ -304,20 +305,22 @@ export const FindNamesOptions = object({
   ...WorkspaceCallOptions.entries,
   ignoreCase: opt(flag("do not distinguish upper and lower case"), "-i, --ignore-case"),
   limit: opt(count("list at most this many names; default 1000"), "-n, --limit <count>"),
-  all: opt(flag("search undo points, too")),
+  all: opt(flag("search undo points and the other workspaces of the control directory, too")),
 });
 export type FindNamesOptions = Of<typeof FindNamesOptions>;
 export const FindNamesResult = object({
   found: rows(
     object({
       ...NamedPath.entries,
+      workspace_name: text(),
       kind: about(EntryKind, "in the newest point that has the path"),
       newest: pointId("the newest point that has the path"),
       oldest: pointId("the oldest point that has the path"),
       points: number("number of points that have the path"),
-      in_latest: flag("true: the latest point has the path"),
+      versions: number("number of different contents in these points"),
+      in_latest: flag("true: the latest point of that workspace has the path"),
     }),
-    "sorted by the bytes of their paths",
+    "by workspace, this one first; then sorted by the bytes of their paths",
   ),
   truncated: flag("true if the limit left names out"),
 });
@@ -479,6 +482,53 @@ export const CleanupResult = object({
   ),
 });
 export type CleanupResult = Of<typeof CleanupResult>;
+
+export const RemovePathsOptions = object({
+  ...CallOptions.entries,
+  paths: named(
+    list(
+      text(),
+      "remove paths that match from all points, with everything below them: a name, the end of a path, or a whole path; also from undo points, pinned points and forks. Rows inside SQLite databases are out of reach",
+    ),
+    "--path <pattern>",
+  ),
+  dryRun: opt(flag("only report which points have such a path")),
+});
+export type RemovePathsOptions = Of<typeof RemovePathsOptions>;
+export const RemovePathsResult = object({
+  dry_run: flag(),
+  points: rows(
+    object({
+      save_point_id: pointId(),
+      workspace_name: text(),
+      undo: flag("made by a restore or an undo"),
+      pinned: flag(),
+      paths: rows(NamedPath, "the removed paths, at most 20"),
+      path_count: number(),
+    }),
+    "at most 1000, of all workspaces of the control directory; ids and sequence numbers stay",
+  ),
+  point_count: number(),
+  bytes_freed: number("bytes freed in the store; only the file system knows the size of removed clones"),
+  complete: flag("false: some of the content remains in the store; a warning says why"),
+  repositories: rows(
+    object({
+      location: text(),
+      save_point_ids: rows(pointId(), "points with such a path that were backed up there, at most 100"),
+      command: text("removes the paths there"),
+    }),
+  ),
+  same_content: rows(
+    NamedPath,
+    "other paths in the points that have content of the removed files, at most 20, for example of a copy or a hard link",
+  ),
+  in_folders: rows(
+    object({ ...NamedPath.entries, workspace_name: text() }),
+    "paths that are still in a workspace's folder: the next save stores them again",
+  ),
+  databases: rows(text(), "SQLite databases in the points, at most 20: rows inside a database are out of reach"),
+});
+export type RemovePathsResult = Of<typeof RemovePathsResult>;
 
 export const PolicyResult = object({
   retention: orNull(about(Retention, "null: never set; everything is kept")),

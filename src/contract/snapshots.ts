@@ -480,6 +480,12 @@ export const VerifyReceiptResult = object({
   trusted: flag("true: signed by the given key or by this user's own; false: only by the key in the receipt itself"),
   public_key: text(),
   receipt: record("the receipt, decoded"),
+  rewritten: orNull(
+    object(
+      { at: text(), paths: rows(NamedPath) },
+      "not null: these paths were removed from the save point after the restore, so the point has another digest now",
+    ),
+  ),
   sha256: text("SHA-256 of the receipt file"),
 });
 export type VerifyReceiptResult = Of<typeof VerifyReceiptResult>;

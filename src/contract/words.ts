@@ -203,6 +203,16 @@ export const SavePoint = object({
   complete: flag("false if something could not be recorded; an incomplete point proves nothing"),
   pinned: flag("true: no cleanup removes the point"),
   labels: rows(PathLabel, "consistency of live entries"),
+  rewritten: opt(
+    rows(
+      object({
+        at: text(),
+        paths: rows(NamedPath, "at most 1000"),
+        digest_before: orNull(text("the state digest before")),
+      }),
+      "removals of paths from the point after it was made, oldest first",
+    ),
+  ),
   effective_engine: about(EngineType, "the engine that made the point"),
   degraded: rows(Degradation, "features that the engine could not provide"),
 });

@@ -6,6 +6,8 @@ import type { CallOptions, IntegrityState, SavePoint } from "../contract/words.t
 import type { SavePointId } from "../ids.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import { allPoints } from "../workspace/points/points.ts";
+import { rawPath } from "../formats/records/record.ts";
+import { displayPath } from "../fs/paths/safe-path.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 
 /** A point as the library returns it and `--json` prints it. */
@@ -35,6 +37,14 @@ export function publicPoint(point: Point): SavePoint {
     complete: descriptor.complete,
     pinned: point.pin !== null,
     labels: descriptor.labels as unknown as SavePoint["labels"],
+    ...(descriptor.rewritten === undefined
+      ? {}
+      : {
+          rewritten: descriptor.rewritten.map((each) => ({
+            ...each,
+            paths: each.paths.map((path) => displayPath(rawPath(path))),
+          })),
+        }),
     effective_engine: descriptor.effective_engine as EngineType,
     degraded: descriptor.degraded.map(degradationOf),
   };

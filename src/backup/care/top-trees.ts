@@ -2,7 +2,6 @@ import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter, compareBytes, comparePaths, hex, latin1 } from "../../formats/bytes.ts";
 import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
-import { rawPath } from "../../formats/records/record.ts";
 import type { BlobType } from "../../formats/restic/pack-header.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
@@ -13,7 +12,8 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packsToProve } from "../../repository/read/near-packs.ts";
 import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
-import { manifestNode, recordsNode } from "../../workspace/store/snapshot-tree.ts";
+import { isGoneBy, manifestWithout } from "../../workspace/store/removed-paths.ts";
+import { manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
 import { countEntry } from "../../workspace/store/survey-tree.ts";
 import {
   factsOfContent,
@@ -25,9 +25,6 @@ import {
 } from "../open/content.ts";
 import { nameOf, readNodes } from "../databases/nodes.ts";
 import type { Session } from "../open/session.ts";
-
-/** Files up to this size are one blob. */
-const PIECE = 512 * 1024;
 
 /** A snapshot of which something is lost, or is to go, and its tree without that. */
 export interface Broken {
@@ -112,11 +109,7 @@ export class TopTrees {
   /** `/.cairn` and the manifest in it are made anew where they are lost. */
   async #withManifest(top: Uint8Array, manifest: Uint8Array, { time }: Snapshot): Promise<Uint8Array> {
     const { reader } = this.#parts.session;
-    const pieces: Uint8Array[] = [];
-    for (let at = 0; at < manifest.length; at += PIECE) {
-      const piece = manifest.subarray(at, at + PIECE);
-      pieces.push(this.#add("data", sha256(piece), piece));
-    }
+    const pieces = manifestPieces(manifest).map(({ id, bytes }) => this.#add("data", id, bytes));
     const withNode = (nodes: Iterable<TreeNode>, node: TreeNode): Uint8Array => {
       const others = [...nodes].filter((each) => nameOf(each) !== nameOf(node));
       const bytes = encodeTree([...others, node].toSorted((a, b) => compareBytes(a.name, b.name)));
@@ -178,13 +171,7 @@ interface RepairedContent {
  */
 async function repairedManifest(walk: DigestWalk, { reader, content, lost }: RepairedContent): Promise<Uint8Array> {
   const { manifest, root } = content;
-  const gone = lost.map(({ path }) => latin1(path));
-  const files = new Set(gone);
-  const isGone = (path: Uint8Array): boolean => {
-    const text = latin1(path);
-    return files.has(text) || gone.some((each) => text.startsWith(`${each}/`));
-  };
-  const kept = <T extends { path: Uint8Array }>(list: readonly T[]): T[] => list.filter(({ path }) => !isGone(path));
+  const known = manifestWithout(manifest, isGoneBy(lost.map(({ path }) => path)));
   const entries = { files: 0, directories: 0, links: 0, other: 0 };
   const trees = [root];
   for (let tree = trees.pop(); tree !== undefined; tree = trees.pop()) {
@@ -194,21 +181,16 @@ async function repairedManifest(walk: DigestWalk, { reader, content, lost }: Rep
     }
   }
   const left: Manifest = {
-    ...manifest,
+    ...known,
     complete: false,
     entries,
-    labels: manifest.labels.filter((label) => !isGone(rawPath(label))),
-    holeMaps: kept(manifest.holeMaps),
-    fileHashes: kept(manifest.fileHashes),
     omitted: [
-      ...kept(manifest.omitted),
+      ...known.omitted,
       ...lost.map(({ path, detail, isTakenOut }) => ({
         path,
         reason: isTakenOut === true ? detail : `lost in the repository: ${detail}`,
       })),
     ].toSorted((a, b) => comparePaths(a.path, b.path)),
-    // An entry whose first name is gone is on its own.
-    lossless: kept(manifest.lossless).filter(({ field, value }) => field !== "hard_link" || !isGone(value)),
   };
   const { state, meta } = await walk.folder(storedRoot(content), factsOfContent({ ...content, manifest: left }));
   const writer = new ByteWriter(4096);

@@ -14,11 +14,22 @@ import {
 } from "../../formats/records/receipt.ts";
 import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
-import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
+import { displayPath, isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { readRecord } from "../../workspace/place/control-directory.ts";
-import { userStateDirectory } from "../../workspace/place/registry.ts";
+import type { Rewriting } from "../../formats/records/descriptor.ts";
+import { rawPath } from "../../formats/records/record.ts";
+import type { SavePointId } from "../../ids.ts";
+import { type ControlPaths, controlPaths } from "../../workspace/place/control-layout.ts";
+import {
+  controlOf,
+  listDaemons,
+  listRegistered,
+  listSelfContained,
+  userStateDirectory,
+} from "../../workspace/place/registry.ts";
+import { allPoints } from "../../workspace/points/points.ts";
 import type { DatabaseProof } from "../../contract/databases.ts";
 import type { VerifyReceiptOptions, VerifyReceiptResult } from "../../contract/snapshots.ts";
 
@@ -143,7 +154,36 @@ export async function verifyReceipt(path: string, options: VerifyReceiptOptions)
     options.onWarning?.(
       `${file} is signed by an unknown key, so anybody could have made it; if you know the signer's public key, check with --key KEY`,
     );
-  return { path: file, trusted: isTrusted, public_key: shown, receipt: { ...body }, sha256: read.sha256 };
+  const rewritten = rewrittenSince(body);
+  return { path: file, trusted: isTrusted, public_key: shown, receipt: { ...body }, rewritten, sha256: read.sha256 };
+}
+
+/** Looks for the point of a receipt in this user's workspaces: it may lack paths by now that it had when it was restored. */
+function rewrittenSince({ save_point_id: id, state_digest: digest }: ReceiptBody): VerifyReceiptResult["rewritten"] {
+  if (id === null) return null;
+  const registered = [...listRegistered(), ...listDaemons(), ...listSelfContained()];
+  const roots = new Set(
+    registered.flatMap(({ registration }) => (registration === null ? [] : [controlOf(registration)])),
+  );
+  for (const root of roots) {
+    const known = rewritingsOf(controlPaths(root), id as SavePointId);
+    const at = known.findIndex(({ digest_before: before }) => before === digest);
+    if (at < 0) continue;
+    const since = known.slice(at);
+    const paths = since.flatMap((each) => each.paths.map((path) => displayPath(rawPath(path))));
+    return { at: since[0]!.at, paths };
+  }
+  return null;
+}
+
+/** None if the point or its records cannot be read. */
+function rewritingsOf(control: ControlPaths, id: SavePointId): readonly Rewriting[] {
+  try {
+    const found = allPoints(control).flatMap(({ points }) => points.byId(id) ?? []);
+    return found[0]?.descriptor.rewritten ?? [];
+  } catch {
+    return [];
+  }
 }
 
 /** The public half of this user's own key; null when there is none. */

@@ -2,7 +2,7 @@ import { append } from "../../append.ts";
 import { CairnError } from "../../errors.ts";
 import { KEPT_TREES, storedRetention } from "../../formats/records/policy.ts";
 import type { CleanupPlan, CleanupResult, Client, PolicyResult } from "../../contract/index.ts";
-import { CleanupOptions, PolicyEdit, Retention } from "../../contract/looking.ts";
+import { CleanupOptions, PolicyEdit, RemovePathsOptions, Retention } from "../../contract/looking.ts";
 import { pick } from "../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -16,6 +16,7 @@ import { shortener } from "../shorten.ts";
 
 /** A flag: the points are arguments. */
 const ONLY = new VerbOptions(pick(CleanupOptions, "only"));
+const PATHS = new VerbOptions(pick(RemovePathsOptions, "paths"));
 const UNDO = new VerbOptions(Retention.entries.keepUndo.wrapped.entries);
 const LIMITS = new VerbOptions(pick(Retention, "maxBytes", "maxAge"));
 const POLICY = new VerbOptions(pick(PolicyEdit, "quotaBytes", "keptTrees"));
@@ -29,6 +30,7 @@ export const command: CommandDefinition = {
     ...ONLY.definitions,
     { flags: "--anywhere", text: "with --only: find the points in all workspaces" },
     { flags: "--force", text: "with --only: remove pinned points too" },
+    ...PATHS.definitions,
     ...KEEP_OPTIONS,
     ...UNDO.definitions,
     ...LIMITS.definitions,
@@ -48,6 +50,11 @@ export const command: CommandDefinition = {
       text: "a point of any workspace, even if it is pinned",
     },
     {
+      line: "cairn cleanup --path .env --path 'config/*.key' --plan",
+      text: "print which points have these files, also undo points and points of forks",
+    },
+    { line: "cairn cleanup --path .env", text: "remove the file from all points; the points stay" },
+    {
       line: "cairn cleanup --keep-within 90d --set-policy",
       text: "store the rules as the policy; nothing is removed now",
     },
@@ -56,6 +63,8 @@ export const command: CommandDefinition = {
     const retention = readRetention(context, input);
     const points = input.rest(0);
     checkTogether(input, retention, points);
+    const { paths } = PATHS.read(context, input);
+    if (paths !== undefined) return removePaths(context, paths, input.flag("plan"));
     if (input.flag("anywhere")) return removeAnywhere(context, points, input);
     const client = await context.open();
     const runId = input.text("run");
@@ -86,6 +95,8 @@ export const command: CommandDefinition = {
 function checkTogether(input: Input, retention: Retention | null, points: readonly string[]): void {
   const only = input.flag("only");
   const policy = input.flag("setPolicy") || input.flag("clearPolicy");
+  if (input.list("path").length > 0 && (only || retention !== null || policy || input.text("run") !== undefined))
+    throw usage("--path takes no other option than --plan");
   if (only !== points.length > 0) throw usage("points can only be named with --only: cairn cleanup --only POINT…");
   if (!only && (input.flag("anywhere") || input.flag("force")))
     throw usage("--anywhere and --force work with --only only");
@@ -122,6 +133,24 @@ async function removeForced(context: Context, client: Client, points: readonly s
     for (const id of pinned) await client.pin(id).catch(() => undefined);
     throw error;
   }
+}
+
+async function removePaths(context: Context, paths: readonly string[], dryRun: boolean): Promise<Outcome> {
+  const client = await context.open();
+  const result = await client.removePaths({ ...context.callOptions(), paths: [...paths], dryRun });
+  return {
+    data: result,
+    exitStatus: result.complete ? 0 : EXIT_PARTLY,
+    async text() {
+      const { renderRemovedPaths } = await import("../render/care.ts");
+      const next = ["cleanup", ...paths.flatMap((path) => ["--path", path])];
+      const shorten = await shortener(
+        client,
+        result.points.map(({ save_point_id: id }) => id),
+      );
+      return renderRemovedPaths({ result, shorten, next: context.commandLine(next), style: context.style });
+    },
+  };
 }
 
 /** Removes points from whichever workspaces have them, each workspace by a plan of its own. */

@@ -1,4 +1,11 @@
-import type { CleanupPlan, CleanupResult, DoctorResult, RunResult, VerifyResult } from "../../contract/index.ts";
+import type {
+  CleanupPlan,
+  CleanupResult,
+  DoctorResult,
+  RemovePathsResult,
+  RunResult,
+  VerifyResult,
+} from "../../contract/index.ts";
 import { formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
 import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
@@ -87,6 +94,38 @@ export function renderCleanupResult(result: CleanupResult, style: Style): string
   return result.complete
     ? done
     : `${done}; ${style.yellow("not done yet")}: some content of the removed points is still there`;
+}
+
+export interface RemovedPathsView {
+  result: RemovePathsResult;
+  shorten: Shorten;
+  /** The command that removes what a dry run lists. */
+  next: string;
+  style: Style;
+}
+
+export function renderRemovedPaths({ result, shorten, next, style }: RemovedPathsView): string {
+  const { points, point_count: count } = result;
+  if (count === 0) return "no point has such a path; `cairn find NAME` also searches for a part of a name";
+  const lines = points.map((point) => {
+    const facts = [point.undo && "undo point", point.pinned && "pinned"].filter((fact) => fact !== false);
+    const paths = point.paths.slice(0, 5).map(({ path }) => printable(path));
+    const more = point.path_count > paths.length ? ` and ${point.path_count - paths.length} more` : "";
+    const said = facts.length === 0 ? "" : style.dim(` (${facts.join(", ")})`);
+    return `  ${style.bold(shorten(point.save_point_id))} ${printable(point.workspace_name)}${said}  ${paths.join(", ")}${more}`;
+  });
+  const list = limited(
+    count > points.length ? [...lines, `  and ${count - points.length} more points`] : lines,
+    100,
+    style,
+  );
+  if (result.dry_run)
+    return [`${plural(count, "point")} with such a path:`, ...list, `  remove it from them: ${style.cyan(next)}`].join(
+      "\n",
+    );
+  const done = `${style.green("removed")} from ${plural(count, "point")}, ${formatBytes(result.bytes_freed)} freed in the store`;
+  const head = result.complete ? done : `${done}; ${style.yellow("not done yet")}: some of the content is still there`;
+  return [head, ...list].join("\n");
 }
 
 /** The line after a command of `run`. */

@@ -54,6 +54,8 @@ export async function renderPoint(
   if (point.tags.length > 0) rows.push(["tags", point.tags.map(printable).join(", ")]);
   if (point.parent_id !== null) rows.push(["parent", shorten(point.parent_id)]);
   if (point.restored_from !== null) rows.push(["based on an older point", shorten(point.restored_from)]);
+  for (const { at, paths } of point.rewritten ?? [])
+    rows.push(["paths removed", `${at}: ${paths.map(({ path }) => printable(path)).join(", ")}`]);
   if (point.pinned) rows.push(["pinned", "yes"]);
   if (!point.complete) rows.push(["complete", style.yellow("no: something could not be recorded")]);
   for (const label of point.labels) rows.push([label.label, printable(label.path)]);

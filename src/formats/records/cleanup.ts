@@ -1,7 +1,7 @@
 import type { SavePointId, WorkspaceId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
 import { checkRules, type RetentionRules } from "./policy.ts";
-import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
+import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
 
 /** A cleanup that was looked at, and one that is under way. All decoders throw `damaged`, naming the field, or `newer_version`. */
 
@@ -40,7 +40,20 @@ export interface UnfreedFile {
   thorough: boolean;
 }
 
+/**
+ * `journal/paths.json`: a removal of paths from points. Once it is written, the removal is decided: the next holder of the
+ * workspace's lock finishes it.
+ */
+export interface RemovedPathsFile {
+  at: string;
+  /** Entries to remove, from the root of the workspace, each with everything below it. */
+  paths: RecordedPath[];
+  /** The points that hold one of the paths, by the names of their workspaces. */
+  points: { workspace_name: string; ids: SavePointId[] }[];
+}
+
 const JOURNAL = "cairn.cleanup";
+const PATHS = "cairn.removed-paths";
 const PLAN = "cairn.cleanup-plan";
 const UNFREED = "cairn.unfreed";
 const VERSION = 1;
@@ -56,6 +69,22 @@ export function decodeCleanup(bytes: Uint8Array): CleanupFile {
   checkDrop(fields);
   fields.boolean("thorough");
   return value as unknown as CleanupFile;
+}
+
+export function encodeRemovedPaths(removal: RemovedPathsFile): Uint8Array {
+  return encodeChecked(removal, (value) => encodeRecord(value, PATHS, VERSION), decodeRemovedPaths);
+}
+
+export function decodeRemovedPaths(bytes: Uint8Array): RemovedPathsFile {
+  const { value, fields } = decodeRecord(bytes, PATHS, VERSION);
+  fields.time("at");
+  fields.list("paths", (element, label) => checkPath(new Fields(element, label)));
+  fields.list("points", (element, label) => {
+    const points = new Fields(element, label);
+    points.text("workspace_name");
+    checkIds(points, "ids");
+  });
+  return value as unknown as RemovedPathsFile;
 }
 
 export function encodeCleanupPlan(plan: CleanupPlanFile): Uint8Array {
@@ -81,10 +110,13 @@ export function encodeUnfreed(unfreed: UnfreedFile): Uint8Array {
 
 export function decodeUnfreed(bytes: Uint8Array): UnfreedFile {
   const { value, fields } = decodeRecord(bytes, UNFREED, VERSION);
-  if (!fields.texts("points").every((id) => POINT_ID.test(id)))
-    throw fields.wrong("points", "32 lower-case hex digits each");
+  checkIds(fields, "points");
   fields.boolean("thorough");
   return value as unknown as UnfreedFile;
+}
+
+function checkIds(fields: Fields, name: string): void {
+  if (!fields.texts(name).every((id) => POINT_ID.test(id))) throw fields.wrong(name, "32 lower-case hex digits each");
 }
 
 function checkDrop(fields: Fields): void {

@@ -3,7 +3,7 @@ import { Fields } from "../fields.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, recordPath, type RecordedPath } from "./record.ts";
 
 /**
- * The descriptor of a save point: written once, never changed. Its checksum is the SHA-256 of the file's bytes and
+ * The descriptor of a save point: written once. Only a removal of paths from the point replaces it. Its checksum is the SHA-256 of the file's bytes and
  * therefore not inside.
  */
 
@@ -105,6 +105,16 @@ export interface IgnoreRules {
   cross_mounts?: boolean;
 }
 
+/** A removal of paths from a point: the point no longer has its former digest. */
+export interface Rewriting {
+  /** RFC 3339 */
+  at: string;
+  /** The entries that were removed, each with everything below it; the first 1000 at most. */
+  paths: RecordedPath[];
+  /** The state digest before, 64 hex digits; null if it was not known. */
+  digest_before: string | null;
+}
+
 export interface Descriptor {
   save_point_id: SavePointId;
   workspace_id: WorkspaceId;
@@ -139,6 +149,8 @@ export interface Descriptor {
   omitted: OmittedEntry[];
   omitted_count: number;
   rules: IgnoreRules;
+  /** Removals of paths from the point after it was made, oldest first. */
+  rewritten?: Rewriting[];
   /** Made by a restore or an undo, of what was there before. */
   undo: boolean;
 }
@@ -184,6 +196,14 @@ export function checkState(fields: Fields): void {
   const omitted = fields.list("omitted", checkOmitted, MAX_OMITTED);
   fields.integer("omitted_count", Number.MAX_SAFE_INTEGER, omitted.length);
   checkRules(fields.object("rules"));
+  if (fields.has("rewritten")) fields.list("rewritten", checkRewriting);
+}
+
+function checkRewriting(element: unknown, label: string): void {
+  const fields = new Fields(element, label);
+  fields.time("at");
+  fields.list("paths", (path, name) => checkPath(new Fields(path, name)), MAX_OMITTED);
+  fields.hexOrNull("digest_before", 64);
 }
 
 function checkIdentity(fields: Fields): void {

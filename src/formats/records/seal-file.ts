@@ -23,6 +23,7 @@ export type SealedState = Pick<
   | "omitted"
   | "omitted_count"
   | "rules"
+  | "rewritten"
 >;
 
 export interface SealFile extends SealedState {

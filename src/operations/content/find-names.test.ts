@@ -21,8 +21,26 @@ test("find lists each path that ever had the name, and the points that have it",
   const [one, two, three] = [first, second, third].map((point) => point.save_point_id);
   assert.deepEqual(await client.findNames("report"), {
     found: [
-      { path: "a/report.txt", kind: "file", newest: one, oldest: one, points: 1, in_latest: false },
-      { path: "a/x/report.txt", kind: "file", newest: three, oldest: two, points: 2, in_latest: true },
+      {
+        path: "a/report.txt",
+        workspace_name: "main",
+        kind: "file",
+        newest: one,
+        oldest: one,
+        points: 1,
+        versions: 1,
+        in_latest: false,
+      },
+      {
+        path: "a/x/report.txt",
+        workspace_name: "main",
+        kind: "file",
+        newest: three,
+        oldest: two,
+        points: 2,
+        versions: 2,
+        in_latest: true,
+      },
     ],
     truncated: false,
   });
@@ -69,4 +87,24 @@ test("find searches undo points when all are asked for, and tells of a point tha
   const warnings: string[] = [];
   assert.deepEqual(await pathsOf(client, "a", { onWarning: (each) => warnings.push(each) }), ["a"]);
   assert.match(warnings.join(), /^1 save point could not be read and searched: /);
+});
+
+test("find with all searches the other workspaces of the control directory, and stops at its limit there, too", async (t) => {
+  const { client, root, write } = await testFolder(t, { "key.pem": "1" });
+  await client.save();
+  write("key.pem", "2");
+  await client.save();
+  await client.fork("head", join(root, "fork"));
+  const { found, truncated } = await client.findNames("key", { all: true });
+  assert.deepEqual(
+    found.map((each) => [each.workspace_name, each.points, each.versions]),
+    [
+      ["main", 2, 2],
+      ["fork", 1, 1],
+    ],
+  );
+  assert.equal(truncated, false);
+  const cut = await client.findNames("key", { all: true, limit: 1 });
+  assert.deepEqual([cut.found.length, cut.truncated], [1, true]);
+  assert.equal((await client.findNames("key", { all: true, limit: 2 })).truncated, false);
 });

@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { pathMatcher } from "../../backup/open/paths.ts";
 import type { EntryKind, FindNamesOptions, FindNamesResult } from "../../contract/index.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
@@ -9,12 +10,14 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import { pathIn } from "../../repository/trees/walk-trees.ts";
 import type { SavePointId } from "../../ids.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import type { Workspace } from "../../workspace/open/workspace.ts";
+import { type Workspace, workspacesBeside } from "../../workspace/open/workspace.ts";
+import { isReleased } from "../../workspace/place/control-directory.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import { ensureSealed } from "../../workspace/save/seal.ts";
 
 const LIMIT = 1000;
+const NOTHING = new Uint8Array(0);
 
 /** Tells if an entry fits. Path and name are latin1 of their raw bytes. */
 type Fits = (path: string, name: string) => boolean;
@@ -42,14 +45,33 @@ interface Name {
   kind: EntryKind;
   /** the trees of a folder of this name */
   trees: Map<string, Places>;
+  /** what tells the contents of a name that fits apart; null if the name does not fit */
+  versions: Set<string> | null;
 }
 
-/** Searches names in all points. A tree that several points have at the same path is read once. */
+/** Searches names in all points; with `all` also in those of the other workspaces of the control directory. */
 export async function findNames(
   workspace: Workspace,
   pattern: string,
   options: FindNamesOptions,
 ): Promise<FindNamesResult> {
+  const { limit = LIMIT, all = false } = options;
+  const result = await namesIn(workspace, pattern, options);
+  for (const other of all ? workspacesBeside(workspace) : []) {
+    await using _open = other;
+    // One more than fits tells that the limit left names out.
+    const left = Math.max(1, limit - result.found.length);
+    const { found, truncated } = result.truncated
+      ? { found: [], truncated: true }
+      : await namesIn(other, pattern, { ...options, limit: left });
+    result.truncated ||= truncated || result.found.length + found.length > limit;
+    append(result.found, found.slice(0, limit - result.found.length));
+  }
+  return result;
+}
+
+/** Searches names in the points of one workspace. A tree that several points have at the same path is read once. */
+async function namesIn(workspace: Workspace, pattern: string, options: FindNamesOptions): Promise<FindNamesResult> {
   const { limit = LIMIT, all = false, signal } = options;
   if (!Number.isInteger(limit) || limit < 1)
     throw new CairnError("usage", `the limit must be a whole number from 1; found ${limit}`);
@@ -72,10 +94,12 @@ export async function findNames(
       .toSorted((a, b) => comparePaths(a.path, b.path))
       .map(({ path, name }) => ({
         ...displayPath(path),
+        workspace_name: workspace.found.workspace.name,
         kind: name.kind,
         newest: idOf(name.newest),
         oldest: idOf(name.oldest),
         points: name.points,
+        versions: name.versions!.size,
         in_latest: name.inLatest,
       })),
     truncated,
@@ -99,7 +123,8 @@ async function sealedPoints(
   };
   let points = await read();
   if (points.some((point) => point?.sealed === false)) {
-    await ensureSealed(workspace, options);
+    // The points of a released workspace stay as they are.
+    if (!isReleased(workspace.found.workspace)) await ensureSealed(workspace, options);
     workspace.points.refresh();
     points = await read();
   }
@@ -144,7 +169,7 @@ class NameSearch {
   async search(
     limit: number,
   ): Promise<{ found: ({ path: string } & Name)[]; truncated: boolean; unread: readonly string[] }> {
-    const { workspace, points, fits } = this.#of;
+    const { workspace, points } = this.#of;
     const found: ({ path: string } & Name)[] = [];
     const unread = this.#unread;
     if (points.length === 0) return { found, truncated: false, unread };
@@ -158,7 +183,7 @@ class NameSearch {
       for (const [name, state] of await this.#namesIn(source, folder)) {
         const path = pathIn(folder.path, Buffer.from(name, "latin1"));
         if (state.trees.size > 0) open.push({ path, trees: state.trees });
-        if (!fits(path, name)) continue;
+        if (state.versions === null) continue;
         if (found.length === limit) return { found, truncated: true, unread };
         found.push({ path, ...state });
       }
@@ -168,7 +193,7 @@ class NameSearch {
 
   /** The names that a folder has in any of its states. */
   async #namesIn(source: TreeSource, { path, trees }: Folder): Promise<Map<string, Name>> {
-    const { latest, pace } = this.#of;
+    const { latest, pace, fits } = this.#of;
     const names = new Map<string, Name>();
     for (const [tree, places] of trees) {
       await pace();
@@ -181,11 +206,13 @@ class NameSearch {
         const name = latin1(node.name);
         let state = names.get(name);
         if (state === undefined) {
-          state = { newest, oldest, points: 0, inLatest: false, kind: kindOf(node), trees: new Map() };
+          const versions = fits(pathIn(path, node.name), name) ? new Set<string>() : null;
+          state = { newest, oldest, points: 0, inLatest: false, kind: kindOf(node), trees: new Map(), versions };
           names.set(name, state);
         }
         if (newest < state.newest) [state.newest, state.kind] = [newest, kindOf(node)];
         state.oldest = Math.max(state.oldest, oldest);
+        state.versions?.add(latin1(node.subtree ?? node.content ?? node.linktarget ?? NOTHING));
         state.points += count;
         state.inLatest ||= isInLatest;
         if (node.subtree !== undefined) addPlaces(state.trees, latin1(node.subtree), places);

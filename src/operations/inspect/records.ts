@@ -1,6 +1,6 @@
 import { CairnError, toCairnError } from "../../errors.ts";
 import { decodeBackups } from "../../formats/records/backups-file.ts";
-import { decodeCleanup, decodeCleanupPlan, decodeUnfreed } from "../../formats/records/cleanup.ts";
+import { decodeCleanup, decodeCleanupPlan, decodeRemovedPaths, decodeUnfreed } from "../../formats/records/cleanup.ts";
 import {
   decodeControl,
   decodePin,
@@ -63,6 +63,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.seal": { name: "save-point-seal", file: /^seal\.json$/, check: decodeSealFile },
   "cairn.engines": { name: "engine-probe", file: /^engines\.json$/ },
   "cairn.cleanup": { name: "cleanup-journal", file: /^cleanup\.json$/, check: decodeCleanup },
+  "cairn.removed-paths": { name: "removed-paths-journal", file: /^paths\.json$/, check: decodeRemovedPaths },
   "cairn.cleanup-plan": { name: "cleanup-plan", file: null, check: decodeCleanupPlan },
   "cairn.unfreed": { name: "unfreed-content", file: null, check: decodeUnfreed },
   "cairn.view": { name: "view", file: null, check: decodeView },

@@ -48,7 +48,8 @@ function damagedJournal(workspace: Workspace, journal: Journal, problem: string)
   const place = newKeptPlace(workspace.found.control, operation);
   const left = {
     restore: () => `part of the folder may be restored and part not; ${undoOf(workspace)}`,
-    cleanup: () => "some of the points to remove may be gone; all points that `cairn history` lists are whole",
+    cleanup: () =>
+      "some of the points or paths to remove may still be there; all points that `cairn history` lists are whole",
     seal: () => "the next seal reads the point again",
     conversion: () => "the folder is whole; the copy, or the original folder, stays beside it (.cairn-original-…)",
   }[operation]();

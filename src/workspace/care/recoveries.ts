@@ -3,6 +3,7 @@ import type { Recovery } from "../../formats/records/control.ts";
 import { failpoint } from "../../failpoint.ts";
 import { writeState } from "../place/control-directory.ts";
 import { recoverCleanup } from "../keep/cleanup.ts";
+import { recoverRemovedPaths } from "../keep/remove-paths.ts";
 import { recoverConversion } from "./convert.ts";
 import { recoverExchange } from "../restore/exchange.ts";
 import { takeBackFolder } from "../open/missing-folder.ts";
@@ -20,6 +21,7 @@ export const RECOVERIES: readonly Recover[] = [
   async (workspace) => moveHead(workspace),
   recoverSeal,
   recoverCleanup,
+  recoverRemovedPaths,
   recoverPartials,
   recoverConversion,
   recoverExchange,

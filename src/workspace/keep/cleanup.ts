@@ -192,7 +192,7 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
 }
 
 /** A store that is damaged or in use must not keep anybody from saving: its space is freed by a later cleanup. */
-async function freeIfPossible(
+export async function freeIfPossible(
   workspace: Workspace,
   request: Pick<FreeRemoved, "removed" | "thorough" | "signal">,
 ): Promise<string> {

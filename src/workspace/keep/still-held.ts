@@ -176,6 +176,35 @@ class SharedWalk {
   }
 }
 
+/** Raw paths in points, at most 20, that have one of these blobs of data; `content`: their ids in latin1. */
+export async function pathsWith(
+  workspaces: readonly Workspace[],
+  content: ReadonlySet<string>,
+  call: WorkspaceCall,
+): Promise<Buffer[]> {
+  const { engine } = workspaces[0]!;
+  const store = await engine.store(call);
+  return engine.reading(async () => {
+    const { index, blobs } = store;
+    const left = new Set([...content].filter((id) => index.lookup(Buffer.from(id, "latin1"), 0, DATA_BLOB) >= 0));
+    const found = new Set<string>();
+    if (left.size === 0) return [];
+    const rankOf: RankOf = (_path, { content: ids = new Uint8Array() }) => {
+      for (let at = 0; at < ids.length; at += 32) if (left.has(latin1(ids.subarray(at, at + 32)))) return 2;
+      return null;
+    };
+    const walk = new SharedWalk(blobs.listTree, rankOf, call.signal);
+    for (const each of workspaces) {
+      for (const point of each.points.list().points) {
+        if (!point.sealed) continue;
+        const { sample } = await walk.point({ point, workspace: each.found.workspace.name });
+        for (const { path } of sample) found.add(path);
+      }
+    }
+    return [...found].slice(0, 20).map((path) => Buffer.from(path, "latin1"));
+  }, call);
+}
+
 const UNREAD: Shared = { count: 0, sample: [], isWhole: false };
 
 /** Adds what lies below a name. */
@@ -242,7 +271,7 @@ export function warnOfRest(
     const shown = some.slice(0, MOST_TOLD).map((each) => nameOf(each, found.workspace.name));
     const more = some.length > MOST_TOLD ? ` and ${some.length - MOST_TOLD} more` : "";
     call.onWarning?.(
-      `${plural(some.length, "other point")} still ${some.length === 1 ? "has" : "have"} ${meaning} (${listedNames(names)}): ${shown.join(", ")}${more}${some === old ? "" : "; `cairn cleanup --only --anywhere POINT…` removes them"}`,
+      `${plural(some.length, "other point")} still ${some.length === 1 ? "has" : "have"} ${meaning} (${listedNames(names)}): ${shown.join(", ")}${more}${some === old ? "" : "; `cairn cleanup --path PATH` removes a path from all points"}`,
     );
   };
   const old = holders.filter(({ sample }) => sample[0]!.rank === 2);

@@ -1,9 +1,10 @@
 import { joinPath } from "../../formats/bytes.ts";
+import type { ContentWithout, IsGone } from "../store/removed-paths.ts";
 import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { labelsOf, withLabels } from "../../archive/scan/summary.ts";
 import type { StagedContent } from "../store/engine.ts";
 import type { RootMetadata } from "../../archive/write/root-metadata.ts";
-import { type Cause, type Descriptor, omittedOf } from "../../formats/records/descriptor.ts";
+import { type Cause, type Descriptor, MAX_OMITTED, omittedOf } from "../../formats/records/descriptor.ts";
 import type { SealedState, SealFile } from "../../formats/records/seal-file.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { IGNORE_FILE, type IgnoreRecord, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
@@ -145,6 +146,37 @@ export function sealOf(
     // What the capture found out cannot be seen in the tree.
     complete: descriptor.complete && read.complete,
     labels: withLabels(descriptor.labels, read.labels),
+  };
+}
+
+/** Returns the state of a point without removed paths; `at`: time of the removal, RFC 3339. */
+export function stateWithout(
+  { descriptor }: Point,
+  without: ContentWithout,
+  { at, isGone }: { at: string; isGone: IsGone },
+): SealedState {
+  const kept = <T extends { path: string; path_b64?: string }>(list: readonly T[]): T[] =>
+    list.filter((each) => !isGone(rawPath(each)));
+  const { rules, state_digest: before, omitted_count: count } = descriptor;
+  const omitted = kept(descriptor.omitted);
+  // Of an ignore file the rules have the text.
+  const files = rules.files?.filter((each) => !isGone(joinPath(rawPath(each), Buffer.from(IGNORE_FILE))));
+  return {
+    state_digest: before === null ? null : without.stateDigest,
+    metadata_digest: descriptor.metadata_digest === null ? null : without.metadataDigest,
+    complete: descriptor.complete,
+    entries: without.entries,
+    bytes: without.bytes,
+    bytes_stored: descriptor.bytes_stored,
+    unchanged: descriptor.unchanged,
+    labels: kept(descriptor.labels),
+    omitted,
+    omitted_count: count - descriptor.omitted.length + omitted.length,
+    rules: { ...rules, ...(files === undefined ? {} : { files }), ignored_sample: kept(rules.ignored_sample) },
+    rewritten: [
+      ...(descriptor.rewritten ?? []),
+      { at, paths: without.removed.slice(0, MAX_OMITTED).map(recordPath), digest_before: before },
+    ],
   };
 }
 

@@ -33,7 +33,7 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   requireOwnJournals(workspace);
   call.onProgress?.({ phase: "recovering", done: 0 });
   const recovered: Recovery[] = [];
-  for (const recover of workspace.recoveries) {
+  for (const recover of workspace.parts.recoveries) {
     if (call.signal?.aborted === true) break;
     const done = await recover(workspace, call);
     append(recovered, done === null ? [] : Array.isArray(done) ? done : [done]);

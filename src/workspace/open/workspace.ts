@@ -7,9 +7,9 @@ import type { Manifest } from "../../formats/records/manifest.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
 import type { SavePointId } from "../../ids.ts";
-import { readState } from "../place/control-directory.ts";
+import { listWorkspaces, readState } from "../place/control-directory.ts";
 import { statCachePath } from "../place/control-layout.ts";
-import { type FoundWorkspace, requireStillKept, workspaceNamed } from "../place/find-workspace.ts";
+import { type FoundWorkspace, requireStillKept, workspaceIn, workspaceNamed } from "../place/find-workspace.ts";
 import { noteAgentEvent } from "../points/agent-events.ts";
 import type { Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
@@ -46,7 +46,6 @@ export class Workspace {
   readonly points: Points;
   readonly engine: PointStore;
   readonly removals: Removals;
-  readonly recoveries: readonly Recover[];
   /** To open another workspace of the control directory. */
   readonly parts: WorkspaceParts;
   #isRootWarned = false;
@@ -59,7 +58,6 @@ export class Workspace {
     this.removals = removals;
     this.points = new Points(found.paths);
     const { workspace, control } = found;
-    this.recoveries = parts.recoveries;
     this.parts = parts;
     this.engine = parts.engine(found, {
       statCache: statCachePath(control, workspace.id),
@@ -189,6 +187,15 @@ export class Workspace {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** Opens the other workspaces of a control directory, released ones too. Throws `damaged` if the record of one cannot be read. */
+export function workspacesBeside({ found, parts, removals }: Workspace): Workspace[] {
+  return listWorkspaces(found.control).flatMap(({ name, workspace, problem }) => {
+    if (name === found.workspace.name) return [];
+    if (workspace !== null) return [new Workspace(workspaceIn(found.control, workspace), parts, removals)];
+    throw problem ?? new CairnError("damaged", `the record of the workspace ${name} cannot be read`);
+  });
 }
 
 /** For whoever holds the lock and can do without for now. */

@@ -20,7 +20,7 @@ export function openHeldFile(points: Points, point: Point, where: Uint8Array): n
   if (problem !== null) throw problem;
   const tree = Buffer.from(treePlace(points, point));
   try {
-    if (isPart(tree, point, where) !== true) return null;
+    if (isPart(points, point, { tree, where }) !== true) return null;
     // A seal may have the database as SQLite recovered it.
     if (fs.existsSync(beside(joinRaw(tree, where), "-journal"))) return null;
     const fd = fs.openSync(joinRaw(tree, where), READ);
@@ -45,7 +45,7 @@ export function heldNode(points: Points, point: Point, where: Uint8Array): TreeN
   if (heldAt(points, point).heldAt === undefined) return undefined;
   const tree = Buffer.from(treePlace(points, point));
   try {
-    const isThere = isPart(tree, point, where);
+    const isThere = isPart(points, point, { tree, where });
     return isThere === true ? nodeAt(joinRaw(tree, where)) : isThere;
   } catch (error) {
     if (typeof (error as NodeJS.ErrnoException).code === "string") return undefined;
@@ -54,13 +54,17 @@ export function heldNode(points: Points, point: Point, where: Uint8Array): TreeN
 }
 
 /** Tells if a path of the tree surely belongs to the point, as it was made; null where nothing lies there, undefined where that is not sure. */
-function isPart(tree: Buffer, point: Point, where: Uint8Array): true | null | undefined {
+function isPart(
+  points: Points,
+  point: Point,
+  { tree, where }: { tree: Buffer; where: Uint8Array },
+): true | null | undefined {
   const { descriptor } = point;
   const names = Buffer.from(where).toString("latin1").split("/");
   const recorded = rulesToReadBy(descriptor);
   let rules = recorded === null ? IgnoreRules.fromExcludes(descriptor.rules.exclude) : IgnoreRules.fromRecord(recorded);
   let directory = "";
-  if (!isAsMade(point, tree)) return undefined;
+  if (!isAsMade(points, point, tree)) return undefined;
   for (const [at, name] of names.entries()) {
     const file = rules.needsFiles ? ignoreFileOf(tree, directory) : null;
     if (file !== null && file.length > MAX_IGNORE_FILE_BYTES) return undefined;
@@ -69,7 +73,7 @@ function isPart(tree: Buffer, point: Point, where: Uint8Array): true | null | un
     const place = joinRaw(tree, Buffer.from(directory, "latin1"));
     const facts = fs.lstatSync(place, { throwIfNoEntry: false });
     if (facts === undefined) return null;
-    if (!isAsMade(point, place) || rules.ignores(name, facts.isDirectory())) return undefined;
+    if (!isAsMade(points, point, place) || rules.ignores(name, facts.isDirectory())) return undefined;
     if (!facts.isDirectory() && at < names.length - 1) return null;
   }
   return true;

@@ -4,6 +4,8 @@ import {
   CHANGED_TREE,
   changedSince,
   EMPTY_PLACE,
+  identityOfAgain,
+  madeAgainAt,
   type Making,
   recordedIdentity,
   whyNotAsMade,
@@ -16,7 +18,7 @@ import { failpoint } from "../../failpoint.ts";
 import { plural } from "../../formats/sizes.ts";
 import { encodeVerification, type VerificationProblem } from "../../formats/records/control.ts";
 import { KEPT_TREES } from "../../formats/records/policy.ts";
-import { durableRemove, durableWrite } from "../../fs/durable.ts";
+import { durableRemove, durableWrite, fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { type ControlPaths, newKeptPlace } from "../place/control-layout.ts";
 import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
@@ -44,7 +46,7 @@ export function keptTrees(control: ControlPaths, onWarning?: (message: string) =
 
 /** Name of a tree that is being removed: under its own a tree is whole, however long its removal takes. */
 const GOING = "tree-going";
-/** Earlier versions made copies under this name; a kill may have left one. */
+/** Name of a tree that is being made again; a kill may leave one. */
 const COMING = "tree-coming";
 /**
  * Points between which nothing was changed share a tree. It lies with the first of them; the others' descriptors say with
@@ -136,6 +138,45 @@ export async function removeHeldTrees(
   const aside = points.moveAside(stuck, newWorkDirectory(control.temporary));
   onWarning?.(whyLeft(aside, first));
   return false;
+}
+
+/**
+ * Removes the held trees of points that are sealed whole and stay. A folder in the place of a tree that Cairn did not make
+ * stays, and is returned.
+ */
+export async function removeSpareTrees(points: Points, sequences: readonly number[]): Promise<string[]> {
+  const foreign = sequences.filter((each) => isForeign(points, each));
+  for (const sequence of sequences) if (!foreign.includes(sequence)) await removeTreeOf(points, sequence);
+  return foreign.map((each) => points.pathsOf(each).tree);
+}
+
+/**
+ * Puts a tree in the place of a sealed point's tree, which is removed first; `make` makes it at the path that it is given. A kill
+ * leaves the point without a tree, which a sealed one does not need, or what the next removal of old trees removes.
+ */
+export async function replaceTree(
+  points: Points,
+  sequence: number,
+  make: (place: string) => Promise<unknown>,
+): Promise<void> {
+  await removeTreeOf(points, sequence);
+  const { root, tree, treeIdentity } = points.pathsOf(sequence);
+  const coming = path.join(root, COMING);
+  await make(coming);
+  failpoint("held-tree.coming");
+  const identify = (place: string): void => {
+    // Whoever next holds the workspace's lock removes what a kill leaves there.
+    const staged = path.join(root, "../..", temporaryName());
+    fs.symlinkSync(identityOfAgain(place), staged);
+    fs.renameSync(staged, treeIdentity);
+    failpoint("held-tree.identified");
+  };
+  identify(coming);
+  fs.renameSync(coming, tree);
+  // The rename counts as a change of the tree.
+  identify(tree);
+  fsyncDirectory(root);
+  failpoint("held-tree.replaced");
 }
 
 async function removeTreeOf(points: Points, sequence: number): Promise<void> {
@@ -272,9 +313,10 @@ function whyChanged(points: Points, point: Point): string | null {
   const { effective_engine: engine, content } = point.descriptor;
   const owner = treeOwner(points, point);
   const isCopy = owner === point.sequence && content.held?.tree_of !== undefined;
-  const making = { ...makingOf(points, owner, isCopy), last_change: content.held?.last_change };
-  const { tree } = points.pathsOf(owner);
-  return whyNotAsMade(tree, engine, making) ?? (isAsMade(point, Buffer.from(tree)) ? null : CHANGED_TREE);
+  const { tree, treeIdentity } = points.pathsOf(owner);
+  const lastChange = madeAgainAt(treeIdentity) === null ? content.held?.last_change : undefined;
+  const making = { ...makingOf(points, owner, isCopy), last_change: lastChange };
+  return whyNotAsMade(tree, engine, making) ?? (isAsMade(points, point, Buffer.from(tree)) ? null : CHANGED_TREE);
 }
 
 /**
@@ -299,14 +341,20 @@ function isForeign(points: Points, sequence: number): boolean {
 /** A point's held tree, whose files may be cloned; null where it has none that is the point. */
 export function heldTreeOf(points: Points, point: Point): HeldTree | null {
   if (whyTreeIsNotThePoint(points, point) !== null) return null;
-  return { place: treePlace(points, point), made: Date.parse(point.descriptor.created_at) };
+  return { place: treePlace(points, point), made: madeAt(points, point) };
 }
 
 /** Tells if an entry of a point's tree is as it was made. A snapshot tells of a change as a whole; each inode of another clone does. */
-export function isAsMade({ descriptor }: Point, place: Buffer): boolean {
+export function isAsMade(points: Points, point: Point, place: Buffer): boolean {
   const facts = fs.lstatSync(place, { throwIfNoEntry: false });
-  if (facts === undefined || descriptor.effective_engine === "btrfs-snapshot") return facts !== undefined;
-  return facts.ctimeMs <= latestChange(Date.parse(descriptor.created_at));
+  if (facts === undefined || point.descriptor.effective_engine === "btrfs-snapshot") return facts !== undefined;
+  return facts.ctimeMs <= latestChange(madeAt(points, point));
+}
+
+/** When the tree of a point was complete, in ms since 1970. */
+function madeAt(points: Points, point: Point): number {
+  const { treeIdentity } = points.pathsOf(treeOwner(points, point));
+  return madeAgainAt(treeIdentity) ?? Date.parse(point.descriptor.created_at);
 }
 
 /** A tree that is not what was captured must not become what the point says was there. */

@@ -3,7 +3,12 @@ import path from "node:path";
 import { sha256 } from "../../crypto/hash.ts";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
 import { advice, CairnError, call, either } from "../../errors.ts";
-import { type CleanupFile, decodeCleanup } from "../../formats/records/cleanup.ts";
+import {
+  type CleanupFile,
+  decodeCleanup,
+  decodeRemovedPaths,
+  type RemovedPathsFile,
+} from "../../formats/records/cleanup.ts";
 import { OPERATION_KINDS, type OperationKind } from "../../formats/records/control.ts";
 import { decodeRestore, encodeRestore, type RestoreFile } from "../../formats/records/restore.ts";
 import { durableRemove, durableWrite, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
@@ -25,6 +30,7 @@ import type { Workspace } from "../open/workspace.ts";
 export const RESTORE_JOURNAL = "restore.json";
 const RESTORE_STEPS = "restore.steps";
 export const CLEANUP_JOURNAL = "cleanup.json";
+export const PATHS_JOURNAL = "paths.json";
 export const EXCHANGE_JOURNAL = "exchange";
 export const CONVERT_JOURNAL = "convert";
 export const FOLDER_JOURNAL = "folder";
@@ -49,6 +55,7 @@ export const JOURNALS: readonly Journal[] = [
   { operation: "conversion", files: [CONVERT_JOURNAL], read: readConvertIntent },
   { operation: "restore", files: [FOLDER_JOURNAL], read: readFolderIntent },
   { operation: "cleanup", files: [CLEANUP_JOURNAL], read: readCleanupJournal },
+  { operation: "cleanup", files: [PATHS_JOURNAL], read: readPathsJournal },
   { operation: "seal", files: [SEAL_JOURNAL], read: readSealIntent },
 ];
 
@@ -189,6 +196,11 @@ export class RestoreJournal {
 /** Null where no removal is under way. Throws `damaged`, `newer_version`. */
 export function readCleanupJournal(journal: string): CleanupFile | null {
   return readRecord(path.join(journal, CLEANUP_JOURNAL), decodeCleanup, { maxBytes: MAX_CLEANUP_BYTES, hint: HINT });
+}
+
+/** Null if no removal of paths is in progress. Throws `damaged`, `newer_version`. */
+export function readPathsJournal(journal: string): RemovedPathsFile | null {
+  return readRecord(path.join(journal, PATHS_JOURNAL), decodeRemovedPaths, { maxBytes: MAX_CLEANUP_BYTES, hint: HINT });
 }
 
 /** A restore by exchange that is under way. */

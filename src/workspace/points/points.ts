@@ -10,6 +10,7 @@ import {
   type VerificationFile,
 } from "../../formats/records/control.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
+import type { SealedState, SealFile } from "../../formats/records/seal-file.ts";
 import {
   durableRemove,
   durableWrite,
@@ -34,7 +35,15 @@ import {
   type WorkspacePaths,
   workspacePaths,
 } from "../place/control-layout.ts";
-import { type Claim, claimOf, encodeDescriptorFile, MAX_DESCRIPTOR_BYTES, type Point, pointOf } from "./point-files.ts";
+import {
+  type Claim,
+  claimOf,
+  encodeDescriptorFile,
+  encodeSealFile,
+  MAX_DESCRIPTOR_BYTES,
+  type Point,
+  pointOf,
+} from "./point-files.ts";
 import {
   addToListing,
   type CatalogRow,
@@ -540,6 +549,18 @@ export class Points {
   seal(sequence: number, file: Uint8Array): Point {
     durableWrite(this.pathsOf(sequence).seal, file);
     return this.read(sequence);
+  }
+
+  /** Replaces the record that says which content a point has: its seal if it has one, else its descriptor. Durable by rename. */
+  replaceContent({ sequence, made }: Point, state: SealedState, content: SealFile["content"]): void {
+    const { descriptor, seal, verification } = this.pathsOf(sequence);
+    const { save_point_id } = made;
+    if (made.content.tree === "")
+      this.#write(seal, encodeSealFile({ save_point_id, sealed_at: new Date().toISOString(), content, ...state }));
+    else this.#write(descriptor, encodeDescriptorFile({ ...made, ...state, content: { ...made.content, ...content } }));
+    failpoint("point-rewritten");
+    // It speaks of the former content.
+    rmSync(verification, { force: true });
   }
 
   writePin(sequence: number, pin: PinFile | null): void {

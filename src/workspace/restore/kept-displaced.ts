@@ -84,7 +84,7 @@ function heldContents({ points }: Workspace, undo: Point): (where: Uint8Array, f
   const tree = Buffer.from(treePlace(points, undo));
   return async (where, file) => {
     const held = joinRaw(tree, where);
-    return isAsMade(undo, held) && (await sameContent(held, file, pace));
+    return isAsMade(points, undo, held) && (await sameContent(held, file, pace));
   };
 }
 

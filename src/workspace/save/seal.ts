@@ -398,7 +398,7 @@ export async function recoverSeal(workspace: Workspace): Promise<null> {
 /** Removes the snapshots with a point's mark but for the one that its seal names. */
 async function discardOthers({ points, engine }: Workspace, id: SavePointId): Promise<void> {
   const own = ownSnapshot(points, id);
-  if (own !== undefined) await engine.discard([id], own);
+  if (own !== undefined) await engine.discard([id], new Map([[id, own]]));
 }
 
 /** Undefined where a snapshot with a point's mark may be what gives the point back: it is damaged, or any that is may be it. */

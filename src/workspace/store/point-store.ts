@@ -115,11 +115,11 @@ export class PointStore {
     await dropLostFirst(await this.store({ signal }), { signal, onWarning });
     const folder = (request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root;
     const cache = request.passing === true ? null : this.#kept.load(folder);
-    return this.#adding(signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
+    return this.adding(signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
   }
 
   /** Runs work that adds to the store: under a shared lock, with claims on new blobs. */
-  async #adding<T>(
+  async adding<T>(
     signal: AbortSignal | undefined,
     work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>,
   ): Promise<T> {
@@ -189,7 +189,10 @@ export class PointStore {
     try {
       snapshot = await this.#publish(
         { store, lock, packs: result.packs },
-        this.#snapshot({ root: request.recordedRoot ?? request.root, pointId: request.pointId }, hex(top!) as ObjectId),
+        this.newSnapshot(
+          { root: request.recordedRoot ?? request.root, pointId: request.pointId },
+          hex(top!) as ObjectId,
+        ),
       );
     } catch (error) {
       await discardDraft(result.draft);
@@ -247,14 +250,14 @@ export class PointStore {
 
   /** Content that lies in another repository, for a point: what the store lacks is moved into it. */
   async receive(request: ReceiveRequest): Promise<ReceivedContent> {
-    return this.#adding(request.signal, async (store, lock) => {
+    return this.adding(request.signal, async (store, lock) => {
       const { packs, tree, snapshotTree, ...received } = await receiveContent(request, {
         store,
         target: this.#target(store),
         adoptedAt: this.#options.adoptedAt,
         stillHeld: async () => lock.recheck(),
       });
-      const named = this.#snapshot(request, snapshotTree as ObjectId);
+      const named = this.newSnapshot(request, snapshotTree as ObjectId);
       const snapshot = await this.#publish({ store, lock, packs }, named);
       const content: CopyContent = {
         tree,
@@ -385,7 +388,7 @@ export class PointStore {
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
     const store = await this.store();
     const tree = (content as CopyContent).snapshot_tree as ObjectId;
-    const named = this.#snapshot({ root: point.root, pointId: point.pointId }, tree);
+    const named = this.newSnapshot({ root: point.root, pointId: point.pointId }, tree);
     const tags = [...named.tags!, ...depthTag(store, content as CopyContent)];
     const snapshot = await store.repository.saveSnapshot({ ...named, tags });
     if (point.fork !== undefined) {
@@ -398,18 +401,22 @@ export class PointStore {
   }
 
   /**
-   * Takes back what the engine holds for points that were never completed, by their ids; of one whose own snapshot is told,
-   * what it holds beside that, where that is there. Blobs go with the next clean-up.
+   * Takes back what the engine holds for points that were never completed, by their ids; of those whose
+   * own snapshot is told in `own`, what it holds beside that, where that is there. Blobs go with the next clean-up.
    */
-  async discard(pointIds: readonly string[], own: string | null = null): Promise<void> {
+  async discard(pointIds: readonly string[], own: ReadonlyMap<string, string | null> = new Map()): Promise<void> {
     if (pointIds.length === 0) return;
     const { repository, storage } = await this.store();
-    const tags = new Set(pointIds.map((id) => `cairn:${id}`));
+    const pointOf = new Map(pointIds.map((id) => [`cairn:${id}`, id]));
     const { snapshots } = await repository.listSnapshots();
-    const marked = snapshots.filter(({ snapshot }) => snapshot.tags?.some((tag) => tags.has(tag)) === true);
-    // Where its own is lost, another may stand for it.
-    if (own !== null && !marked.some(({ id }) => id === own)) return;
-    for (const { id } of marked) if (id !== own) await storage.remove("snapshots", id);
+    const present = new Set<string>(snapshots.map(({ id }) => id));
+    for (const { id, snapshot } of snapshots) {
+      const tag = snapshot.tags?.find((each) => pointOf.has(each));
+      if (tag === undefined) continue;
+      const kept = own.get(pointOf.get(tag)!) ?? null;
+      // Where its own is lost, another may stand for it.
+      if (kept === null || (present.has(kept) && id !== kept)) await storage.remove("snapshots", id);
+    }
   }
 
   /**
@@ -472,7 +479,8 @@ export class PointStore {
     return capture === null || how === "copy" ? undefined : { capture, held: how === "auto" ? null : how };
   }
 
-  #snapshot(
+  /** A snapshot of a point with this topmost tree; nothing is written. */
+  newSnapshot(
     request: Pick<StageRequest, "root" | "pointId">,
     tree: ObjectId,
   ): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {

@@ -113,15 +113,20 @@ export function splitPath(path: Uint8Array): Buffer[] {
 }
 
 function manifestTree(input: TreesAboveInput, blobs: ExtraBlob[]): Uint8Array {
-  const content: Uint8Array[] = [];
-  for (let at = 0; at < input.manifest.length; at += MANIFEST_LIMIT) {
-    const bytes = input.manifest.subarray(at, at + MANIFEST_LIMIT);
-    const id = sha256(bytes);
-    blobs.push({ id, type: "data", bytes });
-    content.push(id);
-  }
-  const file = { size: input.manifest.length, content: Buffer.concat(content) };
+  const pieces = manifestPieces(input.manifest);
+  for (const piece of pieces) blobs.push({ ...piece, type: "data" });
+  const file = { size: input.manifest.length, content: Buffer.concat(pieces.map(({ id }) => id)) };
   return addTree(blobs, [manifestNode(input.recordedAt, file)]);
+}
+
+/** Cuts a manifest into the blobs that it is stored in. */
+export function manifestPieces(manifest: Uint8Array): { id: Uint8Array; bytes: Uint8Array }[] {
+  const pieces: { id: Uint8Array; bytes: Uint8Array }[] = [];
+  for (let at = 0; at < manifest.length; at += MANIFEST_LIMIT) {
+    const bytes = manifest.subarray(at, at + MANIFEST_LIMIT);
+    pieces.push({ id: sha256(bytes), bytes });
+  }
+  return pieces;
 }
 
 /** The node of `/.cairn`; `recordedAt`: seconds since 1970. */

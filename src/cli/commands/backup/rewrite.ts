@@ -75,6 +75,6 @@ function render({ style }: Context, result: RewriteBackupsResult): string {
   if (result.dry_run) return [...lines, `nothing was changed${others}`].join("\n");
   const next = result.rewritten.some(({ forgotten }) => !forgotten)
     ? "the old snapshots still contain these paths: --forget removes the old snapshots"
-    : "their content stays in the repository until `cairn backup prune --max-unused 0`, and in the original save points until `cairn cleanup`";
+    : "their content stays in the repository until `cairn backup prune --max-unused 0`, and in the save points until `cairn cleanup --path`";
   return [...lines, `${style.green("removed")}${others}`, style.dim(next)].join("\n");
 }

@@ -1,5 +1,6 @@
 import type { Client, FindNamesResult } from "../../../contract/index.ts";
 import { FindNamesOptions } from "../../../contract/looking.ts";
+import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { VerbOptions } from "../../options.ts";
@@ -7,7 +8,7 @@ import { plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { shortener } from "../../shorten.ts";
 
-const OPTIONS = new VerbOptions(FindNamesOptions.entries);
+const OPTIONS = new VerbOptions(omit(FindNamesOptions, "all"));
 
 export const command: CommandDefinition = {
   name: "find",
@@ -17,13 +18,16 @@ export const command: CommandDefinition = {
   ],
   options: OPTIONS.definitions,
   examples: [
-    { line: "cairn find report", text: "every path whose name contains the word, in any save point" },
+    {
+      line: "cairn find report",
+      text: "every path whose name contains the word, in any save point, undo point or fork",
+    },
     { line: "cairn find '*.key' -i", text: "every name that matches, in upper or lower case" },
     { line: "cairn find 'src/**/main.ts'", text: "a path" },
   ],
   async run(context, input) {
     const client = await context.open();
-    const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const options = { ...context.callOptions(), ...OPTIONS.read(context, input), all: true };
     const result = await client.findNames(input.required(0), options);
     return { data: result, paged: true, text: async () => render(context, client, result) };
   },
@@ -33,17 +37,25 @@ async function render({ style }: Context, client: Client, { found, truncated }: 
   if (found.length === 0) return "nothing found";
   const shorten = await shortener(
     client,
-    found.map(({ newest }) => newest),
+    found.flatMap(({ newest, oldest }) => [newest, oldest]),
   );
-  const heading = ["newest", "points", "", ""].map((word) => style.dim(word));
-  const rows = found.map(({ path, kind, newest, points, in_latest: isInLatest }) => [
-    style.bold(shorten(newest)),
-    String(points),
-    isInLatest ? "" : style.yellow("not in the latest"),
-    printable(path) + (kind === "directory" ? "/" : ""),
-  ]);
+  const isOne = new Set(found.map((each) => each.workspace_name)).size === 1;
+  const heading = ["oldest", "newest", "points", "versions", "", ...(isOne ? [] : ["workspace"]), ""].map((word) =>
+    style.dim(word),
+  );
+  const rows = found.map(
+    ({ path, workspace_name: name, kind, newest, oldest, points, versions, in_latest: isInLatest }) => [
+      style.bold(shorten(oldest)),
+      style.bold(shorten(newest)),
+      String(points),
+      String(versions),
+      isInLatest ? "" : style.yellow("not in the latest"),
+      ...(isOne ? [] : [printable(name)]),
+      printable(path) + (kind === "directory" ? "/" : ""),
+    ],
+  );
   const more = truncated ? ", and more: --limit" : "";
-  return [...(await renderTable([heading, ...rows], [1])), style.dim(`${plural(found.length, "path")}${more}`)].join(
+  return [...(await renderTable([heading, ...rows], [2, 3])), style.dim(`${plural(found.length, "path")}${more}`)].join(
     "\n",
   );
 }

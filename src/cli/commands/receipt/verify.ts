@@ -24,7 +24,7 @@ export const command: CommandDefinition = {
       ...context.callOptions(),
       ...OPTIONS.read(context, input),
     });
-    const { receipt, trusted } = result;
+    const { receipt, trusted, rewritten } = result;
     const error = trusted
       ? undefined
       : new CairnError("refused", "the receipt is signed by an unknown key", {
@@ -42,6 +42,11 @@ export const command: CommandDefinition = {
             : `${context.style.yellow("self-signed")}: by the key in the receipt itself, ${result.public_key}`,
           `  snapshot ${said("snapshot_id").slice(0, 8)} of repository ${said("repository_id").slice(0, 8)} was restored into ${said("target")}`,
           `  on ${said("host")} at ${said("made_at")}, read again${from} and found equal: state digest ${said("state_digest")}`,
+          ...(rewritten === null
+            ? []
+            : [
+                `  ${context.style.yellow("rewritten since")}: at ${rewritten.at} these paths were removed from the save point, so it has another digest now: ${rewritten.paths.map(({ path }) => printable(path)).join(", ")}`,
+              ]),
         ].join("\n");
       },
     };

@@ -1,0 +1,156 @@
+import { lstatSync } from "node:fs";
+import { pathMatcher } from "../../backup/open/paths.ts";
+import type { RemovePathsOptions, RemovePathsResult } from "../../contract/looking.ts";
+import { advice, CairnError, option } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { plural } from "../../formats/sizes.ts";
+import { acquireLock, type Lock } from "../../fs/lock.ts";
+import { namesIfThere } from "../../fs/paths/names-in.ts";
+import { displayPath, joinRaw, listedNames, printablePath, shellQuote } from "../../fs/paths/safe-path.ts";
+import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
+import { warnOfFreed } from "../../workspace/keep/cleanup.ts";
+import { databasesIn, findHolders, lockOf, type PathHolder } from "../../workspace/keep/paths-to-remove.ts";
+import { finishRemovals, removePaths as removeFound } from "../../workspace/keep/remove-paths.ts";
+import { recoverWorkspace } from "../../workspace/open/recovery.ts";
+import { pathsWith } from "../../workspace/keep/still-held.ts";
+import { makingRoom } from "../../workspace/open/temporaries.ts";
+import { type Workspace, type WorkspaceCall, workspacesBeside } from "../../workspace/open/workspace.ts";
+import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
+import { isFolderThere, isReleased, listWorkspaces } from "../../workspace/place/control-directory.ts";
+import { lockingOf } from "../../workspace/place/registry.ts";
+import { sealPoints } from "../../workspace/save/seal.ts";
+
+/** Most points, paths of a point, and databases in an answer. */
+const [MOST_POINTS, MOST_PATHS, MOST_DATABASES] = [1000, 20, 20];
+
+/** Removes paths from all points of the control directory, or says which points have them. */
+export async function removePaths(workspace: Workspace, options: RemovePathsOptions): Promise<RemovePathsResult> {
+  const { control } = workspace.found;
+  // A path as a shell completes it is one of the folder.
+  const lead = `${workspace.root.toString("utf8")}/`;
+  const paths = options.paths.map((path) => (path.startsWith(lead) ? path.slice(lead.length - 1) : path));
+  const takes = takesOf(paths);
+  const others = workspacesBeside(workspace);
+  const all = [workspace, ...others];
+  const locks: Lock[] = [];
+  try {
+    // In one order, so that two of these calls do not wait for each other.
+    for (const each of all.toSorted((a, b) => (a.found.workspace.name < b.found.workspace.name ? -1 : 1)))
+      locks.push(await makingRoom(control, async () => lockOf(each, options)));
+    for (const each of all)
+      if (!isReleased(each.found.workspace)) await makingRoom(control, async () => recoverWorkspace(each, options));
+    locks.push(await acquireLock(control.lock, lockingOf("cleanup", options)));
+    await finishRemovals(all, options);
+    requireNothingMade(workspace);
+    const { holders, content } = await findHolders(all, takes, { ...options, seal: sealPoints });
+    const answer = answerOf(all, holders, { ...options, paths });
+    if (options.dryRun === true || holders.length === 0) return answer;
+    const freed = await removeFound(all, holders, options);
+    warnOfFreed(control, freed, options);
+    // Only what other paths hold is in the store then.
+    if (freed.complete) answer.same_content = (await pathsWith(all, content, options)).map((path) => displayPath(path));
+    warnOfRest(workspace, answer, options);
+    const isAlone = listWorkspaces(control).length === all.length;
+    if (!isAlone) options.onWarning?.("a workspace was added meanwhile: run the command again");
+    return { ...answer, bytes_freed: freed.bytesFreed, complete: freed.complete && isAlone };
+  } finally {
+    for (const lock of locks.toReversed()) lock.release();
+    for (const other of others) await other.close();
+  }
+}
+
+/** As in `backup rewrite`: a name anywhere, the end of a path, or with a slash at its start a whole path. Throws `usage`. */
+function takesOf(patterns: readonly string[]): TakenEntries {
+  if (patterns.length === 0)
+    throw new CairnError("usage", "no path to remove is given", {
+      hint: advice`name it with ${option("paths", "--path PATH")}`,
+    });
+  const matchers = patterns.map((pattern) => {
+    const fits = pathMatcher(pattern, false);
+    if (fits("/")) throw new CairnError("usage", `the pattern ${JSON.stringify(pattern)} fits every path`);
+    return fits;
+  });
+  const isName = patterns.every((pattern) => !pattern.replace(/\/$/, "").includes("/"));
+  return { fits: (path) => matchers.some((fits) => fits(`/${path}`)), isAnywhere: () => isName };
+}
+
+/** Throws `busy` while a fork, a view or a restored folder is being made: it gets the content that it began to read. */
+function requireNothingMade({ found }: Workspace): void {
+  if (namesIfThere(found.control.partial).length === 0) return;
+  throw new CairnError("busy", "another process makes a folder from one of the points", {
+    hint: "try again when its command has ended",
+  });
+}
+
+function answerOf(
+  all: readonly Workspace[],
+  holders: readonly PathHolder[],
+  { paths, dryRun = false }: RemovePathsOptions,
+): RemovePathsResult {
+  const ids = new Set<string>(holders.map(({ point }) => point.descriptor.save_point_id));
+  return {
+    dry_run: dryRun,
+    points: holders.slice(0, MOST_POINTS).map(({ workspace, point, paths: own }) => ({
+      save_point_id: point.descriptor.save_point_id,
+      workspace_name: workspace.found.workspace.name,
+      undo: point.descriptor.undo,
+      pinned: point.pin !== null,
+      paths: own.slice(0, MOST_PATHS).map((path) => displayPath(path)),
+      path_count: own.length,
+    })),
+    point_count: holders.length,
+    bytes_freed: 0,
+    complete: true,
+    repositories: all.flatMap(({ found }) =>
+      readBackupNotes(found.paths).flatMap(({ location, save_point_id: id, earlier = [] }) => {
+        const points = [id, ...earlier].filter((each) => ids.has(each));
+        const excludes = paths.map((path) => `--exclude ${shellQuote(path)}`).join(" ");
+        const command = `cairn backup rewrite -r ${shellQuote(location)} ${excludes} --forget`;
+        return points.length === 0 ? [] : [{ location, save_point_ids: points.slice(0, 100), command }];
+      }),
+    ),
+    same_content: [],
+    in_folders: all.flatMap((workspace) => inFolder(workspace, holders)),
+    databases: databasesIn(all).slice(0, MOST_DATABASES),
+  };
+}
+
+/** Removed paths that are in the folder of a workspace now. */
+function inFolder({ root, found }: Workspace, holders: readonly PathHolder[]): RemovePathsResult["in_folders"] {
+  if (isReleased(found.workspace) || !isFolderThere(root)) return [];
+  const own = holders.filter(({ workspace }) => workspace.found === found).flatMap(({ paths }) => paths);
+  const paths = new Map(own.map((path) => [latin1(path), path]));
+  return [...paths.values()]
+    .filter((path) => lstatSync(joinRaw(root, path), { throwIfNoEntry: false }) !== undefined)
+    .slice(0, MOST_POINTS)
+    .map((path) => ({ ...displayPath(path), workspace_name: found.workspace.name }));
+}
+
+/** Names what else may hold the removed content. */
+function warnOfRest({ found }: Workspace, answer: RemovePathsResult, { onWarning }: WorkspaceCall): void {
+  const { repositories, same_content: same, in_folders: present, databases } = answer;
+  for (const { location, command, save_point_ids: ids } of repositories)
+    onWarning?.(
+      `${plural(ids.length, "point")} with these paths ${ids.length === 1 ? "was" : "were"} backed up into ${location}. To remove the paths there: ${command}; then: cairn backup prune -r ${shellQuote(location)} --max-unused 0`,
+    );
+  if (same.length > 0)
+    onWarning?.(
+      `the points have content of the removed files at other paths, too: ${listedNames(same.map(({ path }) => path))}`,
+    );
+  const places = present.map(({ path, workspace_name: name }) =>
+    name === found.workspace.name ? path : `${path} (workspace ${name})`,
+  );
+  if (present.length > 0)
+    onWarning?.(
+      `still in the folder: ${listedNames(places)}. The next save stores it again: remove it, or name it in .cairnignore`,
+    );
+  if (databases.length > 0)
+    onWarning?.(
+      `rows inside SQLite databases are out of reach, also deleted ones: the points have ${listedNames(databases)}`,
+    );
+  const kept = namesIfThere(found.control.kept).map((name) =>
+    printablePath(Buffer.from(`${found.control.kept}/${name}`)),
+  );
+  if (kept.length > 0)
+    onWarning?.(`interrupted commands left files in ${listedNames(kept)}: look into them, then remove them`);
+}

@@ -1,0 +1,16 @@
+import { RemovePathsOptions, RemovePathsResult } from "../../contract/looking.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const removePaths = workspaceVerb({
+  about: "Removes paths that match patterns from all points of all workspaces in the control directory.",
+  options: RemovePathsOptions,
+  output: RemovePathsResult,
+  errors: ["usage", "refused", "permission", "busy"],
+  command: "cleanup --path",
+  changesPoints: true,
+  // No point is removed.
+  event: ({ dry_run: isPlan, point_count: count, bytes_freed }) =>
+    isPlan || count === 0 ? null : { type: "cleanup", data: { points: 0, bytes_freed } },
+  run: async ({ workspace }, options) =>
+    (await import("../../operations/content/remove-paths.ts")).removePaths(workspace, options),
+});

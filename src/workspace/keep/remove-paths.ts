@@ -1,0 +1,206 @@
+import fs from "node:fs";
+import { join } from "node:path";
+import { toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { encodeRemovedPaths, type RemovedPathsFile } from "../../formats/records/cleanup.ts";
+import type { Recovery } from "../../formats/records/control.ts";
+import { rawPath, recordPath } from "../../formats/records/record.ts";
+import { plural } from "../../formats/sizes.ts";
+import { durableRemove, durableWrite } from "../../fs/durable.ts";
+import type { Lock } from "../../fs/lock.ts";
+import { stateWithout } from "../open/describe.ts";
+import { makingRoom, removeStatCaches, removeTemporaries } from "../open/temporaries.ts";
+import { type Workspace, type WorkspaceCall, workspacesBeside } from "../open/workspace.ts";
+import { listWorkspaces } from "../place/control-directory.ts";
+import { dropOldTrees, keptTrees } from "../points/held-trees.ts";
+import { PATHS_JOURNAL, readPathsJournal } from "../points/journals.ts";
+import { isGoneBy, storeWithout } from "../store/removed-paths.ts";
+import { type FreedRemoved, freeIfPossible, freeRemoved } from "./cleanup.ts";
+import { makeTreesAgain } from "./trees-again.ts";
+import { lockOf, type PathHolder, storedPoint } from "./paths-to-remove.ts";
+
+/**
+ * Removes paths from all points of a control directory: of all its workspaces, also undo points and pinned points. The
+ * points keep their ids and numbers.
+ * - Before: points that only a clone holds are sealed, so that the store tells which paths they hold.
+ * - Intent and commit: `journal/paths.json` in each workspace that has such points, first ● in the caller's. After a kill
+ * before ● nothing was removed; after it the next holder of a workspace's lock finishes the removal in all workspaces.
+ * - Stage: trees, manifests and a snapshot for each point. The digests are computed from the new trees as they are read back.
+ * - Each point's record is replaced ●. After a kill between two of them some points have the paths and others do not.
+ * - The former snapshots go, clones are made again without the paths, and stat caches go; then the content that nothing needs, then the journals.
+ * Every step can be done again: a point without the paths is passed over.
+ */
+
+const nameOf = ({ found }: Workspace): string => found.workspace.name;
+
+/** Removes the paths that `holders` were found to hold. For the holder of the locks of `workspaces`, of which the caller's is the first. */
+export async function removePaths(
+  workspaces: readonly Workspace[],
+  holders: readonly PathHolder[],
+  call: WorkspaceCall,
+): Promise<FreedRemoved> {
+  const paths = new Map(holders.flatMap((holder) => holder.paths.map((path) => [latin1(path), recordPath(path)])));
+  const points = Map.groupBy(holders, ({ workspace }) => nameOf(workspace));
+  const removal: RemovedPathsFile = {
+    at: new Date().toISOString(),
+    paths: [...paths.values()],
+    points: [...points].map(([name, of]) => ({
+      workspace_name: name,
+      ids: of.map(({ point }) => point.descriptor.save_point_id),
+    })),
+  };
+  const [own] = workspaces as [Workspace];
+  const { control } = own.found;
+  failpoint("paths.planned");
+  for (const workspace of workspaces) {
+    if (workspace !== own && !points.has(nameOf(workspace))) continue;
+    workspace.requireLock();
+    await makingRoom(control, () => durableWrite(journalOf(workspace), encodeRemovedPaths(removal)));
+    failpoint("paths.journal-written");
+  }
+  await makingRoom(control, async () => rewritePoints(workspaces, removal, call));
+  const freed = await makingRoom(control, async () =>
+    freeRemoved(own, { removed: [], thorough: true, waitMs: 10_000, signal: call.signal }),
+  );
+  failpoint("paths.freed");
+  for (const workspace of workspaces.toReversed()) {
+    durableRemove(journalOf(workspace));
+    failpoint("paths.journal-removed");
+  }
+  return freed;
+}
+
+function journalOf({ found }: Workspace): string {
+  return join(found.paths.journal, PATHS_JOURNAL);
+}
+
+/** Takes the paths out of the records of the points, and removes what else has them, but for the content in the store. */
+async function rewritePoints(
+  workspaces: readonly Workspace[],
+  removal: RemovedPathsFile,
+  call: WorkspaceCall,
+): Promise<void> {
+  const total = removal.points.reduce((sum, { ids }) => sum + ids.length, 0);
+  let done = 0;
+  for (const workspace of workspaces) {
+    const ids = new Set<string>(removal.points.find((each) => each.workspace_name === nameOf(workspace))?.ids);
+    if (ids.size === 0) continue;
+    call.onProgress?.({ phase: "cleaning", done, total });
+    await rewriteIn(workspace, ids, removal, call);
+    done += ids.size;
+  }
+}
+
+async function rewriteIn(
+  workspace: Workspace,
+  ids: ReadonlySet<string>,
+  { at, paths }: RemovedPathsFile,
+  call: WorkspaceCall,
+): Promise<void> {
+  const { points, engine, found } = workspace;
+  const chosen = points.list().points.filter(({ descriptor }) => ids.has(descriptor.save_point_id));
+  const gone = new Set(paths.map((path) => latin1(rawPath(path))));
+  const takes = { fits: (path: string) => gone.has(path), isAnywhere: () => false };
+  const stored = await storeWithout(engine, chosen.map(storedPoint), { takes, signal: call.signal });
+  failpoint("paths.staged");
+  for (const point of chosen) {
+    const without = stored.get(point.descriptor.save_point_id);
+    if (without === undefined) continue;
+    workspace.requireLock();
+    points.replaceContent(
+      point,
+      stateWithout(point, without, { at, isGone: isGoneBy(without.removed) }),
+      without.content,
+    );
+    failpoint("paths.point-rewritten");
+  }
+  const now = points.list().points.filter(({ descriptor }) => ids.has(descriptor.save_point_id));
+  const own = new Map(now.map(({ descriptor }) => [descriptor.save_point_id as string, descriptor.content.snapshot]));
+  await engine.discard([...ids], own);
+  failpoint("paths.snapshots-removed");
+  await dropOldTrees(points, { keep: keptTrees(found.control, call.onWarning), onWarning: call.onWarning });
+  await makeTreesAgain(workspace, now, { paths: paths.map(rawPath), call });
+  failpoint("paths.clones-made");
+  if (fs.existsSync(found.control.cache)) removeStatCaches(found.control, found.workspace.id);
+}
+
+/** Finishes removals that the journals of these workspaces tell of. For the holder of all their locks. */
+export async function finishRemovals(workspaces: readonly Workspace[], call: WorkspaceCall): Promise<Recovery[]> {
+  const recovered: Recovery[] = [];
+  for (const workspace of workspaces) {
+    const removal = readPathsJournal(workspace.found.paths.journal);
+    if (removal !== null) recovered.push(await finishRemoval(workspace, workspaces, { removal, call }));
+  }
+  return recovered;
+}
+
+/** `workspaces`: those whose locks are held. The journal stays if others have points to rewrite. */
+async function finishRemoval(
+  own: Workspace,
+  workspaces: readonly Workspace[],
+  { removal, call }: { removal: RemovedPathsFile; call: WorkspaceCall },
+): Promise<Recovery> {
+  await rewritePoints(workspaces, removal, call);
+  const held = new Set(workspaces.map(nameOf));
+  const names = new Set(listWorkspaces(own.found.control).map(({ name }) => name));
+  const left = removal.points.filter(({ workspace_name: name }) => names.has(name) && !held.has(name));
+  // Until then those points need the content.
+  const problem =
+    left.length > 0 ? "" : await freeIfPossible(own, { removed: [], thorough: true, signal: call.signal });
+  for (const workspace of workspaces) {
+    if (workspace !== own && readPathsJournal(workspace.found.paths.journal)?.at === removal.at)
+      durableRemove(journalOf(workspace));
+  }
+  if (left.length === 0) durableRemove(journalOf(own));
+  else durableWrite(journalOf(own), encodeRemovedPaths({ ...removal, points: left }));
+  const count = removal.points.reduce((sum, { ids }) => sum + ids.length, 0);
+  const rest = left.length === 0 ? "has been finished" : "goes on once no other process uses the other workspaces";
+  return {
+    operation: "cleanup",
+    outcome: "completed",
+    detail: `a removal of paths from ${plural(count, "point")} was interrupted and ${rest}${problem}`,
+    kept: [],
+  };
+}
+
+/** Finishes an interrupted removal, also in the other workspaces that no process uses. For the holder of the workspace's lock. */
+export async function recoverRemovedPaths(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
+  const removal = readPathsJournal(workspace.found.paths.journal);
+  if (removal === null) return [];
+  call.onProgress?.({ phase: "recovering", done: 0 });
+  const wanted = new Set(removal.points.map(({ workspace_name: name }) => name));
+  const locked: { other: Workspace; lock: Lock }[] = [];
+  const others = besideOrNone(workspace);
+  try {
+    for (const other of others.filter((each) => wanted.has(nameOf(each)))) {
+      const lock = await lockOrNull(other, call);
+      if (lock === null) continue;
+      locked.push({ other, lock });
+      removeTemporaries(other);
+    }
+    return [await finishRemoval(workspace, [workspace, ...locked.map(({ other }) => other)], { removal, call })];
+  } finally {
+    for (const { lock } of locked) lock.release();
+    for (const other of others) await other.close();
+  }
+}
+
+/** A workspace whose record cannot be read keeps nobody from working in the others. */
+function besideOrNone(workspace: Workspace): Workspace[] {
+  try {
+    return workspacesBeside(workspace);
+  } catch {
+    return [];
+  }
+}
+
+async function lockOrNull(other: Workspace, call: WorkspaceCall): Promise<Lock | null> {
+  try {
+    return await lockOf(other, { ...call, lockTimeoutMs: 0 });
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (problem.code === "interrupted") throw problem;
+    return null;
+  }
+}

@@ -1,0 +1,104 @@
+import fs from "node:fs";
+import { join } from "node:path";
+import type { TreeHolder } from "../../clones/holder.ts";
+import { throwIfAborted } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { DIRECTORY, openBelow } from "../../fs/linux/open-below.ts";
+import { openDirectory, syscalls } from "../../fs/linux/syscalls.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
+import { changingInside } from "../../fs/owner-writes.ts";
+import { joinRaw } from "../../fs/paths/safe-path.ts";
+import { clearAway, removeAll } from "../../fs/remove-all.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { newArena } from "../../native.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import { heldTreeProblem, removeSpareTrees, replaceTree } from "../points/held-trees.ts";
+import type { Point } from "../points/point-files.ts";
+
+/**
+ * Makes the clones of sealed points again without some of their entries: a writable copy in the temporary folder, from which
+ * the entries are removed, is held as the first clone was. A clone that cannot be made again is removed: the store has its
+ * content. A kill leaves the clone, or none, and a copy that the next command removes.
+ */
+export async function makeTreesAgain(
+  workspace: Workspace,
+  sealed: readonly Point[],
+  { paths, call }: { paths: readonly Uint8Array[]; call: WorkspaceCall },
+): Promise<void> {
+  const { points, engine } = workspace;
+  for (const point of sealed) {
+    const { sequence, descriptor } = point;
+    const { tree } = points.pathsOf(sequence);
+    const facts = fs.lstatSync(tree, { throwIfNoEntry: false });
+    if (facts === undefined) continue;
+    const found = facts.isDirectory() ? entriesIn(tree, paths) : [];
+    if (facts.isDirectory() && found.length === 0) continue;
+    const { holder } = engine;
+    // Where earlier builds shared a tree, a link to it lies here.
+    const isOwn = facts.isDirectory() && heldTreeProblem(points, point) === null;
+    const canBeMade = isOwn && holder?.type === descriptor.effective_engine;
+    if (canBeMade && (await isMadeAgain(workspace, point, { holder, found, call }))) continue;
+    for (const left of await removeSpareTrees(points, [sequence]))
+      call.onWarning?.(`${left} stays: Cairn did not make this folder; remove it if it has the removed paths`);
+  }
+}
+
+/** The paths at which a tree has an entry. No link is followed. */
+function entriesIn(tree: string, paths: readonly Uint8Array[]): Uint8Array[] {
+  return paths.filter(
+    (path) => inParent(tree, path, (place) => fs.lstatSync(place, { throwIfNoEntry: false })) !== undefined,
+  );
+}
+
+/** Undefined if the directory that a path is in is not there, or a link leads to it. */
+function inParent<T>(tree: string, path: Uint8Array, work: (place: Buffer, parent: number) => T): T | undefined {
+  const sys = syscalls();
+  const root = openDirectory(Buffer.from(tree));
+  try {
+    const name = latin1(path);
+    const directory = Buffer.from(name.slice(0, Math.max(0, name.lastIndexOf("/"))), "latin1");
+    const parent = openBelow(sys, root, directory, DIRECTORY, newArena(8192));
+    if (parent < 0) return undefined;
+    try {
+      return work(joinRaw(Buffer.from(tree), path), parent);
+    } finally {
+      fs.closeSync(parent);
+    }
+  } finally {
+    fs.closeSync(root);
+  }
+}
+
+interface Again {
+  holder: TreeHolder;
+  found: readonly Uint8Array[];
+  call: WorkspaceCall;
+}
+
+/** False if it cannot be done; then the old clone may be gone. */
+async function isMadeAgain(
+  { points, found: { control } }: Workspace,
+  { sequence }: Point,
+  { holder, found, call }: Again,
+): Promise<boolean> {
+  const { signal } = call;
+  const { temporary } = control;
+  const work = newWorkDirectory(temporary);
+  const copy = join(work, "tree");
+  try {
+    makeFolder(work);
+    await holder.materialise(points.pathsOf(sequence).tree, Buffer.from(copy), { signal });
+    for (const path of found)
+      inParent(copy, path, (place, parent) => changingInside(syscalls(), parent, () => removeAll(place)));
+    await replaceTree(points, sequence, async (place) =>
+      holder.capture(Buffer.from(copy), place, { signal, temporary }),
+    );
+    return true;
+  } catch {
+    throwIfAborted(signal);
+    return false;
+  } finally {
+    await holder.remove(copy).catch(() => undefined);
+    clearAway(work);
+  }
+}
