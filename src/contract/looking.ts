@@ -102,7 +102,9 @@ export const AgentEvent = object(
     save_point_id: pointId("the new point, or head if nothing had changed"),
     made: flag(),
     asked_at: orNull(
-      text("when the hook was called, if it returned before the folder was read: the point may hold later states of some files"),
+      text(
+        "when the hook was called, if it returned before the folder was read: the point may hold later states of some files",
+      ),
     ),
   },
   "one call of an agent's hook, with the state of the folder at that time",

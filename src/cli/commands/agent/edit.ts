@@ -7,6 +7,9 @@ import { CairnError } from "../../../errors.ts";
 const whole = (Reflect.get(jsonc, "default") ?? jsonc) as typeof jsonc;
 const { applyEdits, findNodeAtLocation, modify, parse, parseTree } = whole;
 
+/** Returns the value of JSON that may have comments. What is wrong with the text is passed over. */
+export const parseJson = (text: string): unknown => parse(text);
+
 /** One entry in a tool's file. */
 export type Edit =
   /** A member of JSON. */
@@ -171,7 +174,8 @@ function without(root: Record<string, unknown>, path: readonly string[]): Record
   return copy;
 }
 
-const isOurs = (value: unknown): boolean => JSON.stringify(value)?.includes(MARK) === true;
+/** True for an entry that some version of Cairn wrote. */
+export const isOurs = (value: unknown): boolean => JSON.stringify(value)?.includes(MARK) === true;
 
 function requireJson(
   { file, comments, path }: Edit & { comments: boolean; path: readonly string[] },
