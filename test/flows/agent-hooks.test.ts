@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
@@ -134,23 +134,28 @@ function controlOf(folder: string): string {
   return path.join(control, "workspaces", "main");
 }
 
-test("a background save that fails is shown with its reason", () => {
+test("status shows why a background save failed", () => {
   const folder = newProject();
   cairnOk(["save", folder]);
-  const told = { event: "PreToolUse", cwd: path.join(SCRATCH, "gone", "folder"), prompt: 7 };
-  write(path.join(queueOf(folder), "queue.jsonl"), `${JSON.stringify({ agent: 7, told, asked_at: 7 })}\n`);
-  write(path.join(queueOf(folder), "taken.jsonl"), `${JSON.stringify({ agent: "codex", told: null })}\n`);
-  hook(factsOf(folder));
-  const { background } = statusWhen(folder, ({ agents }) => agents[0].last_hook !== null);
-  assert.equal(background.failed, null, "the last save succeeded");
+  cairnOk(["cleanup", "--set-policy", "--quota", "1MiB", "-C", folder]);
+  fs.writeFileSync(path.join(folder, "large"), randomBytes(3 << 20));
+  const told = { event: "PreToolUse", cwd: folder };
+  const asked = { agent: "codex", told, asked_at: new Date().toISOString() };
+  write(path.join(queueOf(folder), "queue.jsonl"), `${JSON.stringify(asked)}\n`);
+  cairnOk(["agent", "hook", "codex", "--in-background", "-C", folder]);
+  const { background } = statusOf(folder);
+  assert.match(background.failed, /quota/);
+  assert.equal(background.running, false);
 });
 
 test("install makes the first point with progress, and checks a hook from end to end", () => {
   const folder = newProject();
+  // A small folder is saved before the first report.
+  fs.writeFileSync(path.join(folder, "large"), randomBytes(64 << 20));
   const done = cairn(["agent", "install", "codex", "-C", folder, "--command", COMMAND, "--progress", "json"], {
     own: true,
   });
-  assert.equal(done.data["checked"], true);
+  assert.equal(done.data["checked"], true, done.warnings.join());
   assert.match(done.stderr, /^\{"phase":"/m);
   assert.deepEqual(
     pointsOf(folder).map(({ message }) => message as string),
@@ -190,7 +195,7 @@ test(
       let said = "";
       child.stdout.setEncoding("utf8").on("data", (text: string) => {
         said += text;
-        if (said.endsWith("[y/N] ")) child.stdin.write(`${answer}\n`);
+        if (said.includes("[y/N]") && !child.stdin.writableEnded) child.stdin.end(`${answer}\n`);
       });
       const [status] = (await once(child, "close")) as [number];
       assert.match(said, /a home directory.*\[y\/N\]/);

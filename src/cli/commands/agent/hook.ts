@@ -82,10 +82,11 @@ async function saveInTime(context: Context, agent: string, text: string): Promis
 }
 
 function handOver(saves: LateSaves, hook: LateHook): Done {
-  const { progress = null, started_at: since } = saves.state() ?? {};
+  const state = saves.state();
   saves.add(hook);
-  const far = progress === null ? "" : ` since ${since}: ${describeProgress(progress)}`;
-  return { id: null, said: `the folder is being saved in the background${far}` };
+  const since = state?.running === true ? ` since ${state.started_at}` : "";
+  const far = since === "" || state!.progress === null ? "" : `: ${describeProgress(state!.progress)}`;
+  return { id: null, said: `the folder is being saved in the background${since}${far}` };
 }
 
 /** Makes one save. Returns no id if nothing had changed. */
