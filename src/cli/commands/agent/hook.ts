@@ -11,7 +11,7 @@ import { messageOf, readInput, type Told, toldBy } from "./told.ts";
 
 /** Milliseconds after the start of the process. An agent waits at most 2 s for its hook. */
 const READ_MS = 1000;
-const HAND_OVER_MS = 1500;
+const HAND_OVER_MS = 1300;
 /** An aborted save ends within a tenth of a second. If it does not, the process ends all the same: the next save recovers. */
 const ABORT_MS = 250;
 /** A background save that reports no progress for this long is ended. */

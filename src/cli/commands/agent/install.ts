@@ -131,12 +131,19 @@ export const remove: CommandDefinition = {
   ],
   async run(context, input) {
     const tool = toolOf(input);
-    const changes = changesOf(tool.edits({ ...scopeOf(context, input), each: "tool" }), withoutEdit);
+    const edits = tool.edits({ ...scopeOf(context, input), each: "tool" });
+    const changes = changesOf(edits, (_edit, text) => text).map(({ file, before }) => {
+      const kept = keptBefore(file, before);
+      const text = () =>
+        changesOf(
+          edits.filter((edit) => edit.file === file),
+          withoutEdit,
+        )[0]!.text;
+      return { file, before, text: kept === null ? text() : kept.before, made: kept?.made ?? null };
+    });
     for (const change of changes) {
-      const kept = keptBefore(change.file, change.before);
-      if (kept !== null) change.text = kept.before;
       write(change);
-      forgetBefore(change.file, kept?.made ?? null);
+      forgetBefore(change.file, change.made);
     }
     return {
       data: dataOf(input, changes),
