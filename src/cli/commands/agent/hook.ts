@@ -7,7 +7,7 @@ import { describeProgress } from "../../progress.ts";
 import { aborted } from "../../process-signal.ts";
 import { AGENTS } from "./agents.ts";
 import { type LateHook, LateSaves } from "./late-saves.ts";
-import { messageOf, readInput, type Told, toldBy } from "./told.ts";
+import { messageOf, readInput, toldBy } from "./told.ts";
 
 /** Milliseconds after the start of the process. An agent waits at most 2 s for its hook. */
 const READ_MS = 1000;
