@@ -163,6 +163,7 @@ test("install makes the first point with progress, and checks a hook from end to
   );
   assert.match(agentIn(folder, "codex")["checked_at"], /Z$/);
   assert.equal(agentIn(folder, "codex")["last_hook"], null, "the check is no hook of the tool");
+  assert.deepEqual(cairnOk(["turns", "-C", folder]).data["turns"], []);
   const other = newProject();
   const dead = cairnOk(["agent", "install", "codex", "-C", other, "--command", "/bin/true"]);
   assert.equal(dead.data["checked"], false);

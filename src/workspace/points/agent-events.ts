@@ -3,6 +3,14 @@ import type { AgentEvent } from "../../contract/looking.ts";
 import type { Cause } from "../../contract/words.ts";
 import { readSmallFile } from "../../fs/durable.ts";
 
+/** The event that `agent install` gives a hook as a check. No tool has an event of this name. */
+export const CHECK_EVENT = "InstallCheck";
+
+/** True for an event that comes before a turn or tool call, in any tool's words. */
+export function isBefore(event: string): boolean {
+  return /^(?:UserPromptSubmit|PreToolUse|BeforeAgent|BeforeTool|prompt|before)$/.test(event);
+}
+
 const MOST_BYTES = 4 << 20;
 const olderPart = (log: string): string => `${log}.1`;
 

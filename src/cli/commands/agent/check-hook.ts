@@ -2,12 +2,10 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "../../../contract/index.ts";
+import { CHECK_EVENT } from "../../../workspace/points/agent-events.ts";
 import { shellQuote } from "../../render/format.ts";
 import { type Environment, hookWords, type Scope } from "./agents.ts";
 import { LateSaves } from "./late-saves.ts";
-
-/** The event that `install` gives a hook for a check; no tool has one of this name. */
-export const CHECK_EVENT = "InstallCheck";
 
 const WAIT_MS = 60_000;
 const LOOK_EVERY_MS = 100;

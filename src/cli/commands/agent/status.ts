@@ -1,6 +1,7 @@
 import type { Client } from "../../../contract/index.ts";
 import type { AgentEvent } from "../../../contract/looking.ts";
 import { append } from "../../../append.ts";
+import { CHECK_EVENT } from "../../../workspace/points/agent-events.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { describeProgress } from "../../progress.ts";
@@ -8,7 +9,6 @@ import { formatAge, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
 import { AGENTS, type Environment, installedAt } from "./agents.ts";
-import { CHECK_EVENT } from "./check-hook.ts";
 import type { AgentState, FolderState } from "./data.ts";
 import { LateSaves } from "./late-saves.ts";
 import { isTrusted, lastPrompt } from "./own-files.ts";

@@ -1,3 +1,5 @@
+import { isBefore } from "../../../workspace/points/agent-events.ts";
+
 /** Facts that a tool tells its hook on standard input. */
 
 export interface Told {
@@ -14,12 +16,10 @@ export interface Told {
 
 const LIMIT = 16 << 20;
 const MOST_CHARACTERS = 200;
-/** Names of events that come before something, in every tool's words. */
-const BEFORE = /^(?:UserPromptSubmit|PreToolUse|Before|before$|prompt$)/;
 
 /** Returns the message of the point that a hook makes. `late`: the hook has returned, and the agent works on. */
 export function messageOf({ event, tool = "a turn" }: Told, late = false): string {
-  return `${late ? "during" : BEFORE.test(event) ? "before" : "after"} ${tool}`;
+  return `${late ? "during" : isBefore(event) ? "before" : "after"} ${tool}`;
 }
 
 /** Reads standard input to its end, or for `mostMs`. */
