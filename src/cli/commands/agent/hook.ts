@@ -3,7 +3,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { CallOptions } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { describeProgress } from "../../progress.ts";
 import { aborted } from "../../process-signal.ts";
 import { AGENTS } from "./agents.ts";
 import { type LateHook, LateSaves } from "./late-saves.ts";
@@ -82,11 +81,9 @@ async function saveInTime(context: Context, agent: string, text: string): Promis
 }
 
 function handOver(saves: LateSaves, hook: LateHook): Done {
-  const state = saves.state();
+  const said = saves.describe() ?? "saving in the background";
   saves.add(hook);
-  const since = state?.running === true ? ` since ${state.started_at}` : "";
-  const far = since === "" || state!.progress === null ? "" : `: ${describeProgress(state!.progress)}`;
-  return { id: null, said: `the folder is being saved in the background${since}${far}` };
+  return { id: null, said };
 }
 
 /** Makes one save. Returns no id if nothing had changed. */

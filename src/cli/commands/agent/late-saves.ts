@@ -8,6 +8,7 @@ import { CairnError } from "../../../errors.ts";
 import { readSmallFile } from "../../../fs/durable.ts";
 import { acquireLock, lockHolder } from "../../../fs/lock.ts";
 import { userStateDirectory } from "../../../workspace/place/registry.ts";
+import { describeProgress } from "../../progress.ts";
 import type { LateState } from "./data.ts";
 import type { Told } from "./told.ts";
 
@@ -61,6 +62,14 @@ export class LateSaves {
     } catch {
       return null;
     }
+  }
+
+  /** Says how far the background process is, for example "saving in the background since …: storing 3 of 9". Null if none runs. */
+  describe(): string | null {
+    const state = this.state();
+    if (state?.running !== true) return null;
+    const far = state.progress === null ? "" : `: ${describeProgress(state.progress)}`;
+    return `saving in the background since ${state.started_at}${far}`;
   }
 
   /** True if a hook must not save by itself, because saves that came before it are not made yet. */

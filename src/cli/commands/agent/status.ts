@@ -4,7 +4,6 @@ import { append } from "../../../append.ts";
 import { CHECK_EVENT } from "../../../workspace/points/agent-events.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { describeProgress } from "../../progress.ts";
 import { formatAge, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
@@ -104,10 +103,8 @@ async function render(folders: readonly FolderState[], style: Style, now: number
           ? "watched by the daemon"
           : "served by the daemon, not watched";
     lines.push(`${style.bold(printable(path))}  ${style.dim(daemon)}`);
-    if (background?.running === true)
-      lines.push(
-        `  saving in the background since ${background.started_at}${background.progress === null ? "" : `: ${describeProgress(background.progress)}`}`,
-      );
+    const running = new LateSaves(path).describe();
+    if (running !== null) lines.push(`  ${running}`);
     if (background !== null && background.failed !== null)
       lines.push(
         style.red(`  a background save failed ${formatAge(background.at, now)}: ${printable(background.failed)}`),
