@@ -265,6 +265,8 @@ test("the commands of context stores print what they promise", () => {
 test("the commands of agents print what they promise", () => {
   run("agent install claude-code --print");
   run("agent remove gemini");
+  run("agent status");
+  run("agent status --all");
 });
 
 test("the MCP server prints what it promises when it is asked for JSON", () => {

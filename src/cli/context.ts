@@ -175,10 +175,14 @@ export class Context {
   }
 
   /**
-   * Opens a workspace, or adopts the folder with these guards overridden, after `before`; a line says that it was adopted. The guard
-   * of home directories is for one that somebody merely stands in.
+   * Opens a workspace, or adopts the folder with these guards overridden; a line says that the folder was adopted. `before` is awaited
+   * first if the folder is to be adopted. A home directory that the caller named is adopted, unless `guardsHome` is true.
    */
-  async openOrAdopt(positional?: string, allow: readonly GuardName[] = [], before?: Promise<unknown>): Promise<Client> {
+  async openOrAdopt(
+    positional?: string,
+    allow: readonly GuardName[] = [],
+    { before, guardsHome = false }: { before?: Promise<unknown> | undefined; guardsHome?: boolean } = {},
+  ): Promise<Client> {
     if (before !== undefined) {
       try {
         return await this.open(positional);
@@ -190,7 +194,7 @@ export class Context {
     const library = await this.library();
     const chosen = this.chosenFolder(positional);
     const folder = chosen ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
-    const guards = chosen === undefined || allow.includes("home") ? allow : [...allow, "home" as const];
+    const guards = chosen === undefined || guardsHome || allow.includes("home") ? allow : [...allow, "home" as const];
     const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow: guards }));
     const { path } = client.workspace;
     const { followedFrom: from } = client;

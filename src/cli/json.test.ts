@@ -28,6 +28,7 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
   ),
   "agent install": ["agent install claude-code --print"],
   "agent remove": [],
+  "agent status": [],
   "agent hook": [],
   show: ["show head", "show -R head", "show head:src --sort size --reverse -n 10"],
   restore: ["restore head", "restore 1a2b3c4d src/main.ts", "restore head~3 --plan", "restore latest --to /tmp/look"],

@@ -90,6 +90,38 @@ export const StatusResult = object({
 });
 export type StatusResult = Of<typeof StatusResult>;
 
+export const AgentEvent = object(
+  {
+    at: text("when the folder had been saved, RFC 3339"),
+    agent: text(),
+    event: text("the tool's own word, for example `UserPromptSubmit`"),
+    session: orNull(text()),
+    turn: orNull(text("null if the tool has no turn ids, as Gemini CLI")),
+    tool: orNull(text()),
+    prompt: orNull(text("first line of the prompt")),
+    command: orNull(text("first line of the shell command")),
+    save_point_id: pointId("the new point, or head if nothing had changed"),
+    made: flag(),
+    asked_at: orNull(
+      text(
+        "when the hook was called, if it returned before the folder was read: the point may hold later states of some files",
+      ),
+    ),
+  },
+  "one call of an agent's hook, with the state of the folder at that time",
+);
+export type AgentEvent = Of<typeof AgentEvent>;
+export const AgentEventsOptions = object({
+  ...WorkspaceCallOptions.entries,
+  limit: opt(count("at most this many, the newest; default 100")),
+});
+export type AgentEventsOptions = Of<typeof AgentEventsOptions>;
+export const AgentEventsResult = object({
+  events: rows(AgentEvent, "oldest first"),
+  watched: orNull(flag("true: the daemon watches the folder for changes; null: no daemon serves the folder")),
+});
+export type AgentEventsResult = Of<typeof AgentEventsResult>;
+
 export const DiffEntry = object({
   ...NamedPath.entries,
   change: oneOf(

@@ -60,6 +60,17 @@ export function socketsOfClient(env = process.env): string[] {
   return there.length === 0 ? possibleSockets(env) : there;
 }
 
+/**
+ * Returns the variables of `env` that decide where records lie and which daemon is asked. A program that is started without them, for
+ * example an MCP server of Codex, works on other records.
+ */
+export function decidingVariables(env: NodeJS.ProcessEnv): Record<string, string> {
+  const own = absolutePath(env, "CAIRN_SOCKET") === null ? userSocket(env) : null;
+  const runtime = own !== null && existsSync(own) ? ["XDG_RUNTIME_DIR"] : [];
+  const names = ["XDG_STATE_HOME", "CAIRN_STATE_DIR", "CAIRN_SOCKET", ...runtime];
+  return Object.fromEntries(names.flatMap((name) => ((env[name] ?? "") === "" ? [] : [[name, env[name]!]])));
+}
+
 function possibleSockets(env: NodeJS.ProcessEnv): string[] {
   if (env["CAIRN_SOCKET"] === "none") return [];
   const named = absolutePath(env, "CAIRN_SOCKET");

@@ -1,12 +1,13 @@
 import { createHash } from "node:crypto";
 import type { DiffEntry, NamedPath } from "../contract/index.ts";
+import type { AgentEvent } from "../contract/looking.ts";
 import type { RewindOptions, Turn, TurnsOptions, TurnsResult } from "../contract/turns.ts";
 import type { RestoreResult } from "../contract/points.ts";
 import { advice, CairnError, call, option, toCairnError } from "../errors.ts";
 import { normalizeTyped, quotedPath } from "../fs/paths/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
 import type { SavePointId } from "../ids.ts";
-import { type AgentEvent, readAgentEvents } from "../workspace/points/agent-events.ts";
+import { CHECK_EVENT, isBefore, readAgentEvents } from "../workspace/points/agent-events.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { diff } from "./diff.ts";
 import { goingBack } from "./restore.ts";
@@ -17,9 +18,8 @@ const DEFAULT_TURNS = 20;
 const SHOWN_PATHS = 20;
 const LEAST_DIGITS = 4;
 
-/** Events that begin a turn, that come before something, and that end a turn, in every tool's words. */
+/** Events that begin a turn, and that end a turn, in every tool's words. */
 const PROMPT = /^(?:UserPromptSubmit|BeforeAgent|prompt)$/;
-const BEFORE = /^(?:UserPromptSubmit|PreToolUse|BeforeAgent|BeforeTool|prompt|before)$/;
 const END = /^(?:Stop|AfterAgent|stop)$/;
 
 interface FoundTurn {
@@ -33,6 +33,7 @@ function turnsIn(log: readonly AgentEvent[]): FoundTurn[] {
   const turns: FoundTurn[] = [];
   const open = new Map<string, FoundTurn>();
   for (const [index, event] of log.entries()) {
+    if (event.event === CHECK_EVENT) continue;
     const session = sessionOf(event);
     const current = open.get(session);
     const last = current === undefined ? undefined : log[current.events.at(-1)!]!;
@@ -101,8 +102,8 @@ async function turnOf(
     started_at: first.asked_at ?? first.at,
     ended_at: END.test(last.event) ? last.at : null,
     prompt: all.find(({ prompt }) => prompt !== null)?.prompt ?? null,
-    commands: all.filter(({ event }) => BEFORE.test(event)).flatMap(({ command }) => command ?? []),
-    tools: all.filter(({ tool, event }) => tool !== null && BEFORE.test(event)).length,
+    commands: all.filter(({ event }) => isBefore(event)).flatMap(({ command }) => command ?? []),
+    tools: all.filter(({ tool, event }) => tool !== null && isBefore(event)).length,
     before,
     ...(whyNot === undefined ? {} : { why_not: whyNot }),
     after: last.save_point_id,
@@ -122,7 +123,7 @@ function stateBefore(workspace: Workspace, first: AgentEvent): { before: SavePoi
       before: null,
       whyNot: "the save went on after the hook had returned, so the agent may have worked meanwhile",
     };
-  if (!BEFORE.test(first.event)) return { before: null, whyNot: `the first hook of the turn was ${first.event}` };
+  if (!isBefore(first.event)) return { before: null, whyNot: `the first hook of the turn was ${first.event}` };
   if (workspace.byId(first.save_point_id) === null)
     return { before: null, whyNot: "a cleanup removed the point before the turn" };
   return { before: first.save_point_id };
@@ -208,7 +209,7 @@ async function requireOwnChanges(
   for (let i = start! + 1; i < log.length; i++) {
     const event = log[i]!;
     // What was changed before a hook that comes before something was changed by somebody else.
-    if (!event.made || sessionOf(event) === own || BEFORE.test(event.event)) continue;
+    if (!event.made || sessionOf(event) === own || isBefore(event.event)) continue;
     const changed = await differencesBetween(workspace, log[i - 1]!.save_point_id, event.save_point_id, call);
     const names = others.get(sessionOf(event)) ?? new Set();
     for (const { path } of changed ?? []) if (isWanted(path, paths)) names.add(path);

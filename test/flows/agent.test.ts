@@ -16,6 +16,15 @@ import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 const COMMAND = buildCommand();
 let count = 0;
 
+/** Variables that decide where records lie: entries name them. */
+const VARIABLES = Object.fromEntries(
+  ["XDG_STATE_HOME", "CAIRN_STATE_DIR", "CAIRN_SOCKET"].map((name) => [name, process.env[name]!]),
+);
+const hookLine = (tool: string): string =>
+  ["env", ...Object.entries(VARIABLES).map(([name, value]) => `${name}=${value}`), COMMAND, "agent", "hook", tool].join(
+    " ",
+  );
+
 /** A project with what a tool's user may have in its files already. */
 function newProject(files: Readonly<Record<string, string>> = {}): string {
   const folder = path.join(SCRATCH, `project-${count++}`);
@@ -78,29 +87,47 @@ test("each tool's own files get the entries once, and taking them out gives back
   }
 });
 
+/** Files of a project before `install`; an empty text is an empty folder. */
+const SHAPES: readonly [string, Readonly<Record<string, string>>][] = [
+  ["claude-code", { ".mcp.json": "{}", ".claude/settings.json": "{ }" }],
+  ["claude-code", { ".mcp.json": '{"mcpServers":{}}', ".claude/settings.json": '{"hooks":{}}\n' }],
+  [
+    "claude-code",
+    { ".mcp.json": '{"mcpServers":{"x":{"command":"x"}}}', ".claude/settings.json": '{"hooks":{"Stop":[]}}' },
+  ],
+  ["claude-code", { ".mcp.json": '\n{\r\n\t"mcpServers": {\r\n\t}\r\n}\r\n', ".claude": "" }],
+  ["claude-code", { ".claude/settings.json": '{"hooks":{"Stop":[{"hooks":[]}],"PreToolUse":[]},"model":"x"}' }],
+  ["claude-code", { ".claude/commands": "" }],
+  ["gemini", { ".gemini/settings.json": "// mine\n{}" }],
+  ["gemini", { ".gemini/settings.json": '{"mcpServers":{},/* mine */"hooks":{"BeforeAgent":[],},}' }],
+  ["gemini", { ".gemini": "" }],
+  ["codex", { ".codex/config.toml": 'model = "x"', ".codex/hooks.json": '{"hooks":{}}' }],
+  ["codex", { ".codex/config.toml": 'model = "x"\n\n\n' }],
+  ["codex", { ".codex/config.toml": '[mcp_servers.other]\ncommand = "x" # last line' }],
+  ["codex", { ".codex/config.toml": "# nothing else" }],
+  ["opencode", { "opencode.json": '{"mcp":{}}', ".opencode/plugins": "" }],
+  ["opencode", { "opencode.jsonc": "{\n  // mine\n}", ".opencode": "" }],
+];
+
+/** Every path below a folder, with the bytes of files. */
+function contentOf(folder: string): Record<string, string> {
+  const names = fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).toSorted();
+  return Object.fromEntries(
+    names.map((name) => [name, fs.statSync(path.join(folder, name)).isFile() ? read(folder, name) : "folder"]),
+  );
+}
+
 test("taking the entries out gives back files and folders of any shape, as they were before install", () => {
-  const shapes: [string, Readonly<Record<string, string>>][] = [
-    ["claude-code", { ".mcp.json": "{}", ".claude/settings.json": "{ }" }],
-    ["claude-code", { ".mcp.json": '{"mcpServers":{}}', ".claude/settings.json": '{"hooks":{}}\n' }],
-    [
-      "claude-code",
-      { ".mcp.json": '{"mcpServers":{"x":{"command":"x"}}}', ".claude/settings.json": '{"hooks":{"Stop":[]}}' },
-    ],
-    ["gemini", { ".gemini/settings.json": "// mine\n{}" }],
-    ["codex", { ".codex/config.toml": 'model = "x"', ".codex/hooks.json": "" }],
-    ["opencode", { "opencode.json": '{"mcp":{}}' }],
-  ];
-  const all = (folder: string): string[] => fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).toSorted();
-  for (const [tool, files] of shapes) {
-    const given = Object.fromEntries(Object.entries(files).filter(([, text]) => text !== ""));
-    const folder = newProject(given);
-    fs.mkdirSync(path.join(folder, "empty"));
-    const before = all(folder);
+  for (const [tool, files] of SHAPES) {
+    const folder = newProject(Object.fromEntries(Object.entries(files).filter(([, text]) => text !== "")));
+    for (const [name, text] of Object.entries(files))
+      if (text === "") fs.mkdirSync(path.join(folder, name), { recursive: true });
+    const before = contentOf(folder);
     install(folder, tool, "--each", "turn");
-    install(folder, tool);
+    assert.notDeepEqual(contentOf(folder), before);
+    if (tool === "codex") install(folder, tool);
     cairnOk(["agent", "remove", tool, "-C", folder]);
-    for (const [name, text] of Object.entries(given)) assert.equal(read(folder, name), text, `${tool}: ${name}`);
-    assert.deepEqual(all(folder), before, tool);
+    assert.deepEqual(contentOf(folder), before, `${tool} ${JSON.stringify(files)}`);
   }
   const changed = newProject({ ".mcp.json": "{}" });
   install(changed, "claude-code");
@@ -120,13 +147,13 @@ test("the entries have the members that the tools read, and a turn alone where t
   assert.equal(model, "x");
   assert.deepEqual(Object.keys(hooks), ["Stop", "UserPromptSubmit", "PreToolUse", "PostToolUse"]);
   assert.equal(hooks.Stop[0].hooks[0].command, "notify-send done");
-  const ours = { type: "command", command: `${COMMAND} agent hook claude-code`, timeout: 30 };
+  const ours = { type: "command", command: hookLine("claude-code"), timeout: 30 };
   assert.deepEqual(hooks.Stop[1], { hooks: [ours] });
   assert.deepEqual(hooks.PreToolUse, [{ matcher: "*", hooks: [ours] }]);
   const { mcpServers } = json(claude, ".mcp.json");
   assert.deepEqual(mcpServers, {
     other: { command: "other" },
-    cairn: { type: "stdio", command: COMMAND, args: ["mcp"] },
+    cairn: { type: "stdio", command: COMMAND, args: ["mcp"], env: VARIABLES },
   });
   const codex = newProject(CODEX);
   install(codex, "codex", "--each", "turn");
@@ -134,20 +161,25 @@ test("the entries have the members that the tools read, and a turn alone where t
   const toml = JSON.parse(JSON.stringify(parse(read(codex, ".codex/config.toml")))) as {
     mcp_servers: Record<string, unknown>;
   };
-  assert.deepEqual(toml.mcp_servers, { other: { command: "other" }, cairn: { command: COMMAND, args: ["mcp"] } });
+  assert.deepEqual(toml.mcp_servers, {
+    other: { command: "other" },
+    cairn: { command: COMMAND, args: ["mcp"], env: VARIABLES },
+  });
   assert.deepEqual(Object.keys(json(codex, ".codex/hooks.json")["hooks"]), ["UserPromptSubmit", "Stop"]);
   const gemini = newProject(GEMINI);
   install(gemini, "gemini");
   const text = read(gemini, ".gemini/settings.json");
   assert.match(text, /\/\/ mine/);
   const settings = JSON.parse(text.replace("// mine", "")) as Record<string, Record<string, unknown>>;
-  assert.deepEqual(settings["mcpServers"], { cairn: { command: COMMAND, args: ["mcp"] } });
+  assert.deepEqual(settings["mcpServers"], { cairn: { command: COMMAND, args: ["mcp"], env: VARIABLES } });
   assert.deepEqual(settings["hooks"]!["AfterTool"], [
-    { matcher: "*", hooks: [{ type: "command", command: `${COMMAND} agent hook gemini`, timeout: 30_000 }] },
+    { matcher: "*", hooks: [{ type: "command", command: hookLine("gemini"), timeout: 30_000 }] },
   ]);
   const opencode = newProject(OPENCODE);
   install(opencode, "opencode");
-  assert.match(read(opencode, "opencode.jsonc"), /"type": "local"/);
+  const jsonWithComments = read(opencode, "opencode.jsonc").replaceAll(/\s*(?:\/\/ mine)?\n\s*/g, "");
+  const environment = JSON.stringify(VARIABLES).replaceAll('":"', '": "');
+  assert.ok(jsonWithComments.includes(`"type": "local","command": ["${COMMAND}","mcp"],"environment": ${environment}`));
   assert.ok(fs.existsSync(path.join(opencode, ".opencode/plugins/cairn.js")));
   const home = path.join(SCRATCH, "home-of-user");
   cairnOk(["agent", "install", "codex", "--user", "--command", COMMAND], {
@@ -239,7 +271,10 @@ test("a hook saves the folder with session, turn and tool as cause, says nothing
   assert.deepEqual(
     points.map(({ message, cause }) => [message, cause]),
     [
-      ["after a turn", { kind: "tool_call", agent: "gemini", event: "AfterAgent", session: "d7b3f93e" }],
+      [
+        "after a turn",
+        { kind: "tool_call", agent: "gemini", event: "AfterAgent", session: "d7b3f93e", prompt: "hello" },
+      ],
       [
         "after Bash",
         {
@@ -249,6 +284,7 @@ test("a hook saves the folder with session, turn and tool as cause, says nothing
           session: "01a216bf",
           turn: "01a216bf-891b",
           tool: "Bash",
+          command: "echo hi",
         },
       ],
       [
@@ -260,6 +296,7 @@ test("a hook saves the folder with session, turn and tool as cause, says nothing
           session: "bc402756",
           turn: "b2da4a6d",
           tool: "Bash",
+          command: "echo hi",
         },
       ],
       ["", { kind: "person" }],
@@ -277,7 +314,7 @@ test("a hook saves the folder with session, turn and tool as cause, says nothing
     assert.deepEqual(hook("claude-code", input), silent, input);
 });
 
-test("opencode's plugin runs the hook at each of its events, and the MCP server starts as it is written down", async () => {
+test("opencode's plugin runs the hook at each of its events, with the prompt and the shell command", async () => {
   const folder = newProject();
   install(folder, "opencode");
   type Plugin = Record<string, (call: object, more?: object) => Promise<void>>;
@@ -286,37 +323,46 @@ test("opencode's plugin runs the hook at each of its events, and the MCP server 
   };
   const plugin = await Cairn({ directory: folder });
   const change = (text: string): void => fs.writeFileSync(path.join(folder, "a.txt"), text);
-  await plugin["chat.message"]!({ sessionID: "ses_1" }, { message: { id: "msg_1" }, parts: [] });
+  change("one\n");
+  const parts = [{ type: "file" }, { type: "text", text: "\n fix the bug \nplease" }];
+  await plugin["chat.message"]!({ sessionID: "ses_1" }, { message: { id: "msg_1" }, parts });
   change("two\n");
-  await plugin["tool.execute.before"]!({ tool: "bash", sessionID: "ses_1", callID: "c" }, { args: {} });
+  await plugin["tool.execute.before"]!(
+    { tool: "bash", sessionID: "ses_1", callID: "c" },
+    { args: { command: "make test" } },
+  );
   change("three\n");
   await plugin["tool.execute.after"]!({ tool: "bash", sessionID: "ses_1", callID: "c", args: {} }, { output: "" });
-  const points = cairnOk(["history", "-C", folder]).data["save_points"] as { message: string }[];
+  const points = cairnOk(["history", "-C", folder]).data["save_points"] as { message: string; cause: Loose }[];
   assert.deepEqual(
-    points.map(({ message }) => message),
-    ["after bash", "before bash", "before a turn"],
+    points.map(({ message, cause }) => [message, cause["prompt"] ?? cause["command"]]),
+    [
+      ["after bash", undefined],
+      ["before bash", "make test"],
+      ["before a turn", "fix the bug"],
+      ["after agent install opencode", undefined],
+      ["before agent install", undefined],
+    ],
   );
-  const claude = newProject();
-  install(claude, "claude-code");
-  const { command, args } = json(claude, ".mcp.json")["mcpServers"].cairn as { command: string; args: string[] };
-  const env = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined)) as Record<
-    string,
-    string
-  >;
-  const client = new Client({ name: "test", version: "1" });
-  await client.connect(
-    new StdioClientTransport({
-      command,
-      args,
-      cwd: claude,
-      env: { ...env, PATH: `${path.dirname(process.execPath)}:${env["PATH"]}` },
-    }),
-  );
-  const saved = (await client.callTool({ name: "save", arguments: {} })) as unknown as {
-    structuredContent: { made: boolean };
+});
+
+test("an MCP server that is started with the entry's own variables alone works on the person's workspace", async (t) => {
+  const folder = newProject();
+  install(folder, "codex");
+  const { command, args, env } = (parse(read(folder, ".codex/config.toml")) as Loose)["mcp_servers"].cairn as {
+    command: string;
+    args: string[];
+    env: Record<string, string>;
   };
-  assert.equal(saved.structuredContent.made, true);
-  await client.close();
+  const passed = { ...env, HOME: process.env["HOME"]!, PATH: `${path.dirname(process.execPath)}:/usr/bin:/bin` };
+  const client = new Client({ name: "test", version: "1" });
+  t.after(async () => client.close());
+  await client.connect(new StdioClientTransport({ command, args: [...args], cwd: folder, env: passed }));
+  fs.writeFileSync(path.join(folder, "a.txt"), "by the agent\n");
+  const saved = (await client.callTool({ name: "save", arguments: {} })) as Loose;
+  assert.equal(saved["structuredContent"].made, true);
+  const points = cairnOk(["history", "-C", folder]).data["save_points"] as { save_point_id: string }[];
+  assert.equal(points[0]!.save_point_id, saved["structuredContent"].save_point_id);
 });
 
 test("what install writes runs where the Node that a shell finds is too old", () => {
@@ -332,27 +378,30 @@ test("what install writes runs where the Node that a shell finds is too old", ()
   const env = { ...process.env, PATH };
   const done = spawnSync("sh", ["-c", hooks.Stop[0].hooks[0].command as string], { input, encoding: "utf8", env });
   assert.deepEqual([done.status, done.stderr], [0, ""]);
-  assert.equal((cairnOk(["history", "-C", folder]).data["save_points"] as unknown[]).length, 1);
+  const [newest] = cairnOk(["history", "-C", folder]).data["save_points"] as { message: string }[];
+  assert.equal(newest!.message, "before Bash");
   const { command, args } = json(folder, ".mcp.json")["mcpServers"].cairn as { command: string; args: string[] };
   const served = spawnSync(command, args, { cwd: folder, input: "", encoding: "utf8", env });
   assert.deepEqual([served.status, served.stderr], [0, ""]);
 });
 
-test("a restore to a point from before the installation says which agents have no hooks any more", () => {
+test("a restore or undo to a state without hooks names the agents that have none any more", () => {
   const folder = newProject();
-  cairnOk(["save", folder]);
+  const idOfSave = (): string =>
+    (cairnOk(["save", folder]).data["save_point"] as { save_point_id: string }).save_point_id;
+  const without = idOfSave();
   install(folder, "claude-code");
   install(folder, "gemini");
-  cairnOk(["save", folder]);
+  const installed = idOfSave();
   fs.writeFileSync(path.join(folder, "a.txt"), "two\n");
   assert.deepEqual(cairnOk(["restore", "head", "-C", folder]).warnings, []);
-  const { warnings } = cairnOk(["restore", "head~1", "-C", folder]);
-  assert.deepEqual(
-    warnings.map((each) => each.split(";")[0]),
-    ["this state does not have the hooks of claude-code", "this state does not have the hooks of gemini"],
-  );
-  assert.match(warnings[0]!, /agent install claude-code/);
-  assert.deepEqual(cairnOk(["undo", "-C", folder]).warnings, []);
+  const lost = ["claude-code", "gemini"].map((tool) => `this state does not have the hooks of ${tool}`);
+  const named = ({ warnings }: { warnings: string[] }): string[] => warnings.map((each) => each.split(";")[0]!);
+  const back = cairnOk(["restore", without, "-C", folder]);
+  assert.deepEqual(named(back), lost);
+  assert.match(back.warnings[0]!, /agent install claude-code/);
+  assert.deepEqual(cairnOk(["restore", installed, "-C", folder]).warnings, []);
+  assert.deepEqual(named(cairnOk(["undo", "-C", folder])), lost);
 });
 
 test("a hook exits 0 whatever is wrong with its line or its Node: tools take 2 for an order to stop the agent", () => {

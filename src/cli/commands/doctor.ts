@@ -1,6 +1,7 @@
 import { CairnError } from "../../errors.ts";
-import type { DoctorResult } from "../../contract/index.ts";
+import type { Client, DoctorResult } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
 import { DoctorOptions } from "../../contract/care.ts";
 import { VerbOptions } from "../options.ts";
 
@@ -18,6 +19,7 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const client = await context.open(input.argument(0));
     const result = await client.doctor({ ...context.callOptions(), ...OPTIONS.read(context, input) });
+    await noteAgents(context, client);
     const outcome: Outcome = {
       data: result,
       async text() {
@@ -32,6 +34,15 @@ export const command: CommandDefinition = {
     return outcome;
   },
 };
+
+/** Says why agents with hooks in the folder may save nothing. The tools' records are the caller's, so no daemon can tell. */
+async function noteAgents(context: Context, client: Client): Promise<void> {
+  const { installedFor } = await import("./agent/agents.ts");
+  if (installedFor(client.workspacePath(), context.env).length === 0) return;
+  const { folderState } = await import("./agent/status.ts");
+  const { agents } = await folderState(client, context.env);
+  for (const { problems } of agents) for (const each of problems) context.note(each);
+}
 
 function hintFor({ findings }: DoctorResult, repair: string): string {
   const left = findings.filter(({ severity, repaired }) => severity === "damage" && repaired !== true);

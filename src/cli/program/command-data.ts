@@ -1,17 +1,7 @@
 import { LogRecord } from "../../contract/daemon.ts";
 import { anything, type AnySchema, flag, object, oneOf, orNull, rows, text } from "../../contract/schema.ts";
 import { ALL_TABLES } from "../../verbs/index.ts";
-
-const AgentFiles = object({
-  tool: text(),
-  files: rows(
-    object({
-      path: text("absolute"),
-      changed: flag(),
-      text: text("the file's new content; empty: the file was removed"),
-    }),
-  ),
-});
+import { HookData, InstallData, RemoveData, StatusData } from "../commands/agent/data.ts";
 
 /** The `data` of commands that are no verbs. */
 const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
@@ -55,9 +45,10 @@ const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
     path: text(),
     control_directory: orNull(text("null: the folder was no workspace any more")),
   }),
-  "agent install": AgentFiles,
-  "agent remove": AgentFiles,
-  "agent hook": object({ save_point_id: orNull(text("null: no point was made")) }),
+  "agent install": InstallData,
+  "agent remove": RemoveData,
+  "agent status": StatusData,
+  "agent hook": HookData,
   mcp: object({ path: text("the folder whose save points are served") }),
   "vm console": object({ name: text(), console_log: text() }),
   completion: object({ shell: text(), script: text() }),

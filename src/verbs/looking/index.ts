@@ -1,4 +1,5 @@
 /** Verbs that look at a workspace and its save points. */
+export { agentEvents } from "./agent-events.ts";
 export { diffDatabase } from "./diff-database.ts";
 export { diffText } from "./diff-text.ts";
 export { diff } from "./diff.ts";

@@ -12,6 +12,7 @@ import { type SavePointId } from "../../ids.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { leftOutOf } from "../points/left-out.ts";
+import { withSpan } from "../points/agent-events.ts";
 import type { Point } from "../points/point-files.ts";
 import { isSameRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
 import type { Workspace } from "./workspace.ts";
@@ -65,13 +66,14 @@ export function pointFacts(
   const latest = workspace.points.latest();
   const detached =
     head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
+  const createdAt = input.createdAt ?? new Date().toISOString();
   return {
     save_point_id: id,
     workspace_id: workspace.found.workspace.id,
     workspace_name: workspace.found.workspace.name,
     sequence,
-    created_at: input.createdAt ?? new Date().toISOString(),
-    message: input.message ?? "",
+    created_at: createdAt,
+    message: withSpan(input.message ?? "", input.cause, createdAt),
     tags: [...new Set(input.tags ?? [])],
     ...(input.id === undefined ? {} : { chosen_id: input.id }),
     parent_id: head?.descriptor.save_point_id ?? null,

@@ -1,28 +1,14 @@
 import { appendFileSync, renameSync, statSync } from "node:fs";
+import type { AgentEvent } from "../../contract/looking.ts";
 import type { Cause } from "../../contract/words.ts";
 import { readSmallFile } from "../../fs/durable.ts";
-import type { SavePointId } from "../../ids.ts";
 
-/** One call of an agent's hook, with the state of the folder at that time. */
-export interface AgentEvent {
-  /** RFC 3339 */
-  at: string;
-  agent: string;
-  /** the tool's own word, for example `UserPromptSubmit` */
-  event: string;
-  session: string | null;
-  /** null if the tool has no turn ids, as Gemini CLI */
-  turn: string | null;
-  tool: string | null;
-  /** first line of the prompt */
-  prompt: string | null;
-  /** first line of the shell command */
-  command: string | null;
-  /** the new point, or head if nothing had changed */
-  save_point_id: SavePointId;
-  made: boolean;
-  /** time of the hook, if the hook had returned before the folder was read: the point may hold later states of some files */
-  asked_at: string | null;
+/** The event that `agent install` gives a hook as a check. No tool has an event of this name. */
+export const CHECK_EVENT = "InstallCheck";
+
+/** True for an event that comes before a turn or tool call, in any tool's words. */
+export function isBefore(event: string): boolean {
+  return /^(?:UserPromptSubmit|PreToolUse|BeforeAgent|BeforeTool|prompt|before)$/.test(event);
 }
 
 const MOST_BYTES = 4 << 20;
@@ -63,4 +49,15 @@ export function readAgentEvents(log: string): AgentEvent[] {
       }
     }),
   );
+}
+
+/**
+ * Returns the message of a point. If the hook had returned before the folder was read, the message ends with the span in which the
+ * files were read, for example "(read between 12:00:01Z and 12:00:09Z)".
+ */
+export function withSpan(message: string, cause: Cause | undefined, until: string): string {
+  const from = cause?.["asked_at"];
+  if (typeof from !== "string") return message;
+  const [begin, end] = [from, until].map((at) => at.replace(/^.*T|\.\d+/g, ""));
+  return `${message} (read between ${begin} and ${end})`;
 }

@@ -1,7 +1,8 @@
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { readSmallFile } from "../../../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../../../fs/users.ts";
+import { decidingVariables } from "../../../daemon/places.ts";
 import { shellQuote } from "../../render/format.ts";
 import { type Edit, MARK } from "./edit.ts";
 
@@ -10,7 +11,7 @@ import { type Edit, MARK } from "./edit.ts";
  * opencode 1.18.
  */
 
-type Environment = Record<string, string | undefined>;
+export type Environment = Record<string, string | undefined>;
 
 export interface Scope {
   /** Folder of the project; null: for all of a user's. */
@@ -20,7 +21,12 @@ export interface Scope {
   command: readonly string[];
   /** Points at turns alone, or at tool calls too. */
   each: "turn" | "tool";
+  /** Address of a daemon's MCP server, to which the tool connects instead of starting one. */
+  http?: string | undefined;
 }
+
+/** Variable in which a tool finds its token for a daemon's MCP server. */
+export const TOKEN_VARIABLE = "CAIRN_TOKEN";
 
 export interface AgentTool {
   title: string;
@@ -34,22 +40,20 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
     title: "Claude Code",
     afterwards: "start `claude` in the folder: it asks whether the project's MCP server may be used",
     edits(scope) {
-      const { project, env, command } = scope;
+      const { project, env, http } = scope;
       const home = absolutePath(env, "CLAUDE_CONFIG_DIR");
       const settings = join(
         project === null ? (home ?? join(homeDirectory(env), ".claude")) : join(project, ".claude"),
         "settings.json",
       );
       const servers = project === null ? join(home ?? homeDirectory(env), ".claude.json") : join(project, ".mcp.json");
-      const [program, ...args] = command;
+      const { program, args, variables } = serverOf(scope);
+      const value =
+        http === undefined
+          ? { type: "stdio", command: program, args, ...variables }
+          : { type: "http", url: http, headers: bearer(`\${${TOKEN_VARIABLE}}`) };
       return [
-        {
-          form: "member",
-          file: servers,
-          comments: false,
-          path: ["mcpServers", "cairn"],
-          value: { type: "stdio", command: program, args: [...args, "mcp"] },
-        },
+        { form: "member", file: servers, comments: false, path: ["mcpServers", "cairn"], value },
         ...hooks({ scope, file: settings, comments: false, tool: "claude-code", events: CLAUDE_EVENTS, timeout: 30 }),
       ];
     },
@@ -58,16 +62,19 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
     title: "Codex",
     afterwards: "approve the hooks in Codex with /hooks; until then Codex ignores them",
     edits(scope) {
-      const { project, env, command } = scope;
-      const folder =
-        project === null
-          ? (absolutePath(env, "CODEX_HOME") ?? join(homeDirectory(env), ".codex"))
-          : join(project, ".codex");
-      const [program, ...args] = command;
-      const lines = [
-        `command = ${JSON.stringify(program)}`,
-        `args = [${[...args, "mcp"].map((each) => JSON.stringify(each)).join(", ")}]`,
-      ];
+      const { project, env, http } = scope;
+      const folder = project === null ? codexHome(env) : join(project, ".codex");
+      const { program, args, variables } = serverOf(scope);
+      const toml = (value: unknown): string => JSON.stringify(value);
+      const pairs = Object.entries(variables.env ?? {}).map(([name, value]) => `${name} = ${toml(value)}`);
+      const lines =
+        http === undefined
+          ? [
+              `command = ${toml(program)}`,
+              `args = [${args.map(toml).join(", ")}]`,
+              ...(pairs.length === 0 ? [] : [`env = { ${pairs.join(", ")} }`]),
+            ]
+          : [`url = ${toml(http)}`, `bearer_token_env_var = ${toml(TOKEN_VARIABLE)}`];
       return [
         { form: "table", file: join(folder, "config.toml"), name: "mcp_servers.cairn", lines },
         ...hooks({
@@ -85,18 +92,15 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
     title: "Gemini CLI",
     afterwards: "trust the folder in Gemini CLI; otherwise it ignores the folder's settings",
     edits(scope) {
-      const { project, env, command } = scope;
-      const folder = project ?? absolutePath(env, "GEMINI_CLI_HOME") ?? homeDirectory(env);
-      const file = join(folder, ".gemini", "settings.json");
-      const [program, ...args] = command;
+      const { project, env, http } = scope;
+      const file = join(project ?? geminiHome(env), ".gemini", "settings.json");
+      const { program, args, variables } = serverOf(scope);
+      const value =
+        http === undefined
+          ? { command: program, args, ...variables }
+          : { httpUrl: http, headers: bearer(`$${TOKEN_VARIABLE}`) };
       return [
-        {
-          form: "member",
-          file,
-          comments: true,
-          path: ["mcpServers", "cairn"],
-          value: { command: program, args: [...args, "mcp"] },
-        },
+        { form: "member", file, comments: true, path: ["mcpServers", "cairn"], value },
         ...hooks({ scope, file, comments: true, tool: "gemini", events: GEMINI_EVENTS, timeout: 30_000 }),
       ];
     },
@@ -105,38 +109,61 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
     title: "opencode",
     afterwards: "restart opencode",
     edits(scope) {
-      const { project, env, command } = scope;
+      const { project, env, http } = scope;
       const user = join(absolutePath(env, "XDG_CONFIG_HOME") ?? join(homeDirectory(env), ".config"), "opencode");
       const folder = project ?? user;
       const named = ["opencode.jsonc", "opencode.json"].map((name) => join(folder, name));
       const file = named.find((each) => existsSync(each)) ?? named[1]!;
       const plugin = join(project === null ? user : join(project, ".opencode"), "plugins", "cairn.js");
+      const { program, args, variables } = serverOf(scope);
+      const environment = variables.env === undefined ? {} : { environment: variables.env };
+      const value =
+        http === undefined
+          ? { type: "local", command: [program, ...args], ...environment, enabled: true }
+          : { type: "remote", url: http, headers: bearer(`{env:${TOKEN_VARIABLE}}`), enabled: true };
       return [
-        {
-          form: "member",
-          file,
-          comments: true,
-          path: ["mcp", "cairn"],
-          value: { type: "local", command: [...command, "mcp"], enabled: true },
-        },
+        { form: "member", file, comments: true, path: ["mcp", "cairn"], value },
         { form: "file", file: plugin, text: pluginText(scope) },
       ];
     },
   },
 };
 
+export const codexHome = (env: Environment): string =>
+  absolutePath(env, "CODEX_HOME") ?? join(homeDirectory(env), ".codex");
+export const geminiHome = (env: Environment): string => absolutePath(env, "GEMINI_CLI_HOME") ?? homeDirectory(env);
+
+const bearer = (token: string) => ({ Authorization: `Bearer ${token}` });
+
+/** The MCP server as a tool starts it. The entry names what decides the place of the records: Codex passes no such variable. */
+function serverOf({ command, env }: Scope): { program: string; args: string[]; variables: { env?: object } } {
+  const [program = "", ...args] = command;
+  const variables = decidingVariables(env);
+  return { program, args: [...args, "mcp"], variables: Object.keys(variables).length === 0 ? {} : { env: variables } };
+}
+
+/** Program and arguments of the hook of a tool. */
+export function hookWords({ command, env }: Scope, tool: string): string[] {
+  const variables = Object.entries(decidingVariables(env)).map(([name, value]) => `${name}=${value}`);
+  return [...(variables.length === 0 ? [] : ["env", ...variables]), ...command, "agent", "hook", tool];
+}
+
+/** Returns when the files of a tool got hooks that `install` wrote, in milliseconds; null without hooks. `project` null: the user's files. */
+export function installedAt(tool: string, project: string | null, env: Environment): number | null {
+  const times = AGENTS[tool]!.edits({ project, env, command: ["cairn"], each: "turn" }).flatMap(({ file }) => {
+    try {
+      const hasHook = readSmallFile(file, MOST_BYTES, true)?.includes(MARK) === true;
+      return hasHook ? [statSync(file).mtimeMs] : [];
+    } catch {
+      return [];
+    }
+  });
+  return times.length === 0 ? null : Math.max(...times);
+}
+
 /** Tools whose files in a project have hooks that `install` wrote. */
 export function installedFor(project: string, env: Environment): string[] {
-  const hasHook = ({ file }: Edit): boolean => {
-    try {
-      return readSmallFile(file, MOST_BYTES, true)?.includes(MARK) === true;
-    } catch {
-      return false;
-    }
-  };
-  return Object.keys(AGENTS).filter((name) =>
-    AGENTS[name]!.edits({ project, env, command: ["cairn"], each: "turn" }).some(hasHook),
-  );
+  return Object.keys(AGENTS).filter((name) => installedAt(name, project, env) !== null);
 }
 
 const MOST_BYTES = 64 << 20;
@@ -158,7 +185,7 @@ function hooks(on: {
   timeout: number;
 }): Edit[] {
   const { scope, file, comments, tool, events, timeout } = on;
-  const command = [...scope.command, "agent", "hook", tool].map(shellQuote).join(" ");
+  const command = hookWords(scope, tool).map(shellQuote).join(" ");
   const handler = { type: "command", command, timeout };
   const element = (event: string, value: object): Edit => ({
     form: "element",
@@ -174,8 +201,8 @@ function hooks(on: {
 }
 
 /** A plugin in opencode's form, which runs the hook. It throws nothing: opencode would refuse the call. */
-function pluginText({ command, each }: Scope): string {
-  const [program, ...args] = [...command, "agent", "hook", "opencode"];
+function pluginText(scope: Scope): string {
+  const [program, ...args] = hookWords(scope, "opencode");
   // Lines by themselves: the build takes none that begins like a module's for text.
   const call = (event: string, facts: string): string =>
     `hook({ event: "${event}", session: ${facts}, cwd: directory }`;
@@ -191,7 +218,7 @@ function pluginText({ command, each }: Scope): string {
     '        stdio: ["pipe", "ignore", "ignore"],',
     "        detached: !waits,",
     "      });",
-    "      const late = setTimeout(done, 30000);",
+    "      const late = setTimeout(done, 3000);",
     "      const end = () => (clearTimeout(late), done());",
     '      child.on("error", end).on("exit", end);',
     '      child.stdin.on("error", () => {});',
@@ -205,10 +232,11 @@ function pluginText({ command, each }: Scope): string {
     "  });",
     "",
     "export const Cairn = async ({ directory }) => ({",
-    `  "chat.message": (call, { message }) => ${call("prompt", "call.sessionID, turn: message?.id")}, true),`,
-    ...(each === "tool"
+    '  "chat.message": (call, { message, parts }) =>',
+    `    ${call("prompt", 'call.sessionID, turn: message?.id, prompt: parts?.find((part) => part.type === "text" && !part.synthetic)?.text')}, true),`,
+    ...(scope.each === "tool"
       ? [
-          `  "tool.execute.before": (call) => ${call("before", ofTool)}, true),`,
+          `  "tool.execute.before": (call, { args }) => ${call("before", `${ofTool}, command: args?.command`)}, true),`,
           `  "tool.execute.after": (call) => ${call("after", ofTool)}, true),`,
         ]
       : []),

@@ -7,6 +7,9 @@ import { CairnError } from "../../../errors.ts";
 const whole = (Reflect.get(jsonc, "default") ?? jsonc) as typeof jsonc;
 const { applyEdits, findNodeAtLocation, modify, parse, parseTree } = whole;
 
+/** Returns the value of JSON that may have comments. What is wrong with the text is passed over. */
+export const parseJson = (text: string): unknown => parse(text);
+
 /** One entry in a tool's file. */
 export type Edit =
   /** A member of JSON. */
@@ -138,7 +141,7 @@ function set(text: string, path: readonly (string | number)[], value: unknown): 
 
 const UNIT = "  ";
 
-/** Takes a member or element out, with the comma that it brought. */
+/** Takes a member or element out, with the comma that it brought. The only one may have a comma of its own behind it. */
 function cut(text: string, node: jsonc.Node | undefined): string {
   const item = node?.parent?.type === "property" ? node.parent : node;
   const siblings = item?.parent?.children;
@@ -146,7 +149,9 @@ function cut(text: string, node: jsonc.Node | undefined): string {
   const place = siblings.indexOf(item);
   const [before, after] = [siblings[place - 1], siblings[place + 1]];
   const begin = before === undefined ? item.offset : before.offset + before.length;
-  const end = before === undefined && after !== undefined ? after.offset : item.offset + item.length;
+  const isOnly = before === undefined && after === undefined;
+  const comma = isOnly ? (/^\s*,/.exec(text.slice(item.offset + item.length))?.[0].length ?? 0) : 0;
+  const end = before === undefined && after !== undefined ? after.offset : item.offset + item.length + comma;
   return text.slice(0, begin) + text.slice(end);
 }
 
@@ -171,7 +176,8 @@ function without(root: Record<string, unknown>, path: readonly string[]): Record
   return copy;
 }
 
-const isOurs = (value: unknown): boolean => JSON.stringify(value)?.includes(MARK) === true;
+/** True for an entry that some version of Cairn wrote. */
+export const isOurs = (value: unknown): boolean => JSON.stringify(value)?.includes(MARK) === true;
 
 function requireJson(
   { file, comments, path }: Edit & { comments: boolean; path: readonly string[] },

@@ -1,30 +1,21 @@
 import { isAbsolute } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { aborted } from "../../process-signal.ts";
+import type { CallOptions } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import { aborted } from "../../process-signal.ts";
 import { AGENTS } from "./agents.ts";
+import { type LateHook, LateSaves } from "./late-saves.ts";
+import { messageOf, readInput, toldBy } from "./told.ts";
 
-const LIMIT = 16 << 20;
-const WAIT_MS = 5000;
-/** The work is stopped after this long, or by a signal, and left to the next command where it does not stop. */
-const STOP_MS = 8000;
-const LEAVE_MS = 1000;
-/** Names of events that come before something, in every tool's words. */
-const BEFORE = /^(?:UserPromptSubmit|PreToolUse|Before|before$|prompt$)/;
-
-/** Facts that a tool tells a hook. */
-interface Told {
-  event: string;
-  session?: string;
-  turn?: string;
-  tool?: string;
-  /** First line of the person's prompt. */
-  prompt?: string;
-  /** First line of a shell command. */
-  command?: string;
-  cwd: string;
-}
+/** Milliseconds after the start of the process. An agent waits at most 2 s for its hook. */
+const READ_MS = 1000;
+const HAND_OVER_MS = 1300;
+/** An aborted save ends within a tenth of a second. If it does not, the process ends all the same: the next save recovers. */
+const ABORT_MS = 250;
+/** A background save that reports no progress for this long is ended. */
+const SILENCE_MS = 600_000;
+const LOCK_MS = 600_000;
 
 export const command: CommandDefinition = {
   name: "agent hook",
@@ -34,96 +25,110 @@ export const command: CommandDefinition = {
       flags: "--verbose",
       text: "print what was done, or why not; by default nothing is printed, because tools treat output as a message",
     },
+    {
+      flags: "--in-background",
+      text: "make the saves that hooks of the folder -C could not finish in time; started by a hook",
+    },
   ],
   examples: [{ line: "cairn agent hook claude-code", text: "called by the tool, with JSON on standard input" }],
   async run(context, input) {
-    const tool = input.required(0);
-    let said: string;
-    let id: string | null = null;
-    const signal = AbortSignal.any([context.signal, AbortSignal.timeout(STOP_MS)]);
-    const left = async (): Promise<never> => {
-      await aborted(signal);
-      await sleep(LEAVE_MS);
-      throw new Error("stopped before the folder was saved");
-    };
+    let done: Done = { id: null, said: "" };
     try {
-      id = await Promise.race([read().then((text) => saved(context, tool, toldBy(text), signal)), left()]);
-      said =
-        id === null
-          ? "no point was made: the folder is not a workspace, or nothing had changed"
-          : `saved as ${id.slice(0, 8)}`;
+      done = input.flag("inBackground")
+        ? await makeLateSaves(context)
+        : await saveInTime(context, input.required(0), await readInput(READ_MS));
     } catch (error) {
       // Whatever is wrong with a save is no reason for the agent's turn to fail.
-      said = (error as Error).message;
+      done.said = (error as Error).message;
     }
-    return { data: { save_point_id: id }, text: () => (input.flag("verbose") ? said : "") };
+    return { data: { save_point_id: done.id }, text: () => (input.flag("verbose") ? done.said : "") };
   },
 };
 
-async function read(): Promise<string> {
-  const pieces: Buffer[] = [];
-  let bytes = 0;
-  const late = setTimeout(() => process.stdin.destroy(), WAIT_MS);
-  for await (const piece of process.stdin as AsyncIterable<Buffer>) {
-    pieces.push(piece);
-    if ((bytes += piece.length) > LIMIT) break;
-  }
-  clearTimeout(late);
-  return Buffer.concat(pieces).toString("utf8");
+interface Done {
+  /** the new point; null if none was made, or not yet */
+  id: string | null;
+  said: string;
 }
 
-function toldBy(text: string): Told {
-  const facts = JSON.parse(text) as Record<string, unknown>;
-  const first = (...names: string[]): string | undefined =>
-    names
-      .map((name) => facts[name])
-      .find((each): each is string => typeof each === "string" && each !== "")
-      ?.slice(0, 256);
-  const [session, turn, tool] = [
-    first("session_id", "session"),
-    first("prompt_id", "turn_id", "turn"),
-    first("tool_name", "tool"),
-  ];
-  const input = facts["tool_input"] as { command?: unknown } | null | undefined;
-  const [prompt, command] = [facts["prompt"], input?.command ?? facts["command"]].map(firstLine);
-  return {
-    event: first("hook_event_name", "event") ?? "",
-    cwd: typeof facts["cwd"] === "string" ? facts["cwd"] : "",
-    ...(session === undefined ? {} : { session }),
-    ...(turn === undefined ? {} : { turn }),
-    ...(tool === undefined ? {} : { tool }),
-    ...(prompt === undefined ? {} : { prompt }),
-    ...(command === undefined ? {} : { command }),
-  };
-}
+const NOTHING: Done = { id: null, said: "no point was made: the folder is not a workspace, or nothing had changed" };
 
-const MOST_CHARACTERS = 200;
-
-function firstLine(text: unknown): string | undefined {
-  const parts = Array.isArray(text) ? text.join(" ") : text;
-  if (typeof parts !== "string") return undefined;
-  const line = parts.split("\n").find((each) => each.trim() !== "");
-  return line?.trim().slice(0, MOST_CHARACTERS);
-}
-
-/** Saves the workspace in which the tool works; null where it works in none, or nothing had changed. */
-async function saved(context: Context, agent: string, told: Told, signal: AbortSignal): Promise<string | null> {
-  const { cwd, event, ...facts } = told;
-  if (!isAbsolute(cwd)) return null;
-  const library = await context.library();
-  const folder = await library.find(cwd, { signal });
-  if (folder === null) return null;
-  const options = { signal, lockTimeoutMs: WAIT_MS };
-  const client = await library.open(folder, options);
+/** Saves the workspace in which the tool works. A save that takes too long is given to the background process. */
+async function saveInTime(context: Context, agent: string, text: string): Promise<Done> {
+  const hook: LateHook = { agent, told: toldBy(text), asked_at: new Date().toISOString() };
+  const { cwd } = hook.told;
+  if (!isAbsolute(cwd)) return NOTHING;
+  const late = AbortSignal.timeout(Math.max(0, Math.round(HAND_OVER_MS - process.uptime() * 1000)));
+  const signal = AbortSignal.any([context.signal, late]);
+  let folder = cwd;
+  const saving = (async (): Promise<Done> => {
+    const found = await (await context.library()).find(cwd, { signal });
+    if (found === null) return NOTHING;
+    folder = found;
+    const saves = new LateSaves(found);
+    return saves.isPending() ? handOver(saves, hook) : save(context, found, hook, { signal, lockTimeoutMs: LOCK_MS });
+  })();
+  const ending = aborted(signal).then(async (): Promise<Done> => {
+    await sleep(ABORT_MS, undefined, { ref: false });
+    throw new Error("stopped before the folder was saved");
+  });
   try {
-    const { made, save_point_id } = await client.save({
+    return await Promise.race([saving, ending]);
+  } catch (error) {
+    if (!late.aborted || context.signal.aborted) throw error;
+    return handOver(new LateSaves(folder), hook);
+  }
+}
+
+function handOver(saves: LateSaves, hook: LateHook): Done {
+  const said = saves.describe() ?? "saving in the background";
+  saves.add(hook);
+  return { id: null, said };
+}
+
+/** Makes one save. Returns no id if nothing had changed. */
+async function save(
+  context: Context,
+  folder: string,
+  { agent, told: { cwd: _cwd, ...facts }, asked_at }: LateHook,
+  options: CallOptions,
+  isLate = false,
+): Promise<Done> {
+  const client = await (await context.library()).open(folder, options);
+  try {
+    const { made, save_point_id: id } = await client.save({
       ...options,
       skipUnchanged: true,
-      message: `${BEFORE.test(event) ? "before" : "after"} ${facts.tool ?? "a turn"}`,
-      cause: { kind: "tool_call", agent, event, ...facts },
+      message: messageOf({ ...facts, cwd: folder }, isLate),
+      cause: { kind: "tool_call", agent, ...facts, ...(isLate ? { asked_at } : {}) },
     });
-    return made ? save_point_id : null;
+    return made ? { id, said: `saved as ${id.slice(0, 8)}` } : NOTHING;
   } finally {
     await client.close();
   }
+}
+
+async function makeLateSaves(context: Context): Promise<Done> {
+  const folder = context.folder();
+  await new LateSaves(folder).drain(async (hook, onProgress) => {
+    const silent = new AbortController();
+    const signal = AbortSignal.any([context.signal, silent.signal]);
+    const timer = setTimeout(() => silent.abort(new Error("no progress for 10 minutes")), SILENCE_MS);
+    try {
+      const found = await (await context.library()).find(hook.told.cwd, { signal });
+      if (found === null) return;
+      const options: CallOptions = {
+        signal,
+        lockTimeoutMs: LOCK_MS,
+        onProgress(progress) {
+          timer.refresh();
+          onProgress(progress);
+        },
+      };
+      await save(context, found, hook, options, true);
+    } finally {
+      clearTimeout(timer);
+    }
+  });
+  return NOTHING;
 }

@@ -16,6 +16,7 @@ export const command = group({
       load: async () => ({ command: (await files()).install }),
     },
     remove: { summary: "remove them again", load: async () => ({ command: (await files()).remove }) },
+    status: { summary: "show which tools save a folder, and when they did last", load: () => import("./status.ts") },
     hook: { summary: "save a tool's folder; called by the tool's hooks", load: () => import("./hook.ts") },
   },
 });

@@ -1,18 +1,25 @@
 import { lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
+import { createInterface } from "node:readline/promises";
+import { AdoptOptions } from "../../../contract/care.ts";
+import type { Client } from "../../../contract/index.ts";
 import { thisProgram } from "../../../daemon/unit.ts";
+import { CairnError } from "../../../errors.ts";
 import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
 import { printable } from "../../render/format.ts";
-import { AGENTS, type AgentTool, type Scope } from "./agents.ts";
+import { VerbOptions } from "../../options.ts";
+import { AGENTS, type AgentTool, type Scope, TOKEN_VARIABLE } from "./agents.ts";
+import { checkHook } from "./check-hook.ts";
 import { type Edit, withEdit, withoutEdit } from "./edit.ts";
 import { forgetBefore, keepBefore, keptBefore } from "./kept-before.ts";
 
 const LIMIT = 64 << 20;
 const TOOL = { name: "<tool>", text: Object.keys(AGENTS).join(", ") };
 const USER = { flags: "--user", text: "for all of your projects; hooks save only in folders that are workspaces" };
+const ADOPTING = new VerbOptions({ allow: AdoptOptions.entries.allow });
 const EACH = ["tool", "turn"] as const;
 
 export const install: CommandDefinition = {
@@ -26,6 +33,11 @@ export const install: CommandDefinition = {
       values: EACH,
     },
     { flags: "--command <path>", text: "command that the tool runs (default: this program with its Node)" },
+    {
+      flags: "--http <url>",
+      text: `the tool uses the MCP server of the daemon at this address, with the token in the variable ${TOKEN_VARIABLE}; the hooks stay the same`,
+    },
+    ...ADOPTING.definitions,
     { flags: "--print", text: "print the changed files, and write nothing" },
   ],
   examples: [
@@ -34,31 +46,81 @@ export const install: CommandDefinition = {
       text: "hooks and the MCP server, in the project's files",
     },
     { line: "cairn agent install codex --user --print", text: "show what would be written" },
+    {
+      line: "cairn -C ~/project agent install gemini --http https://host:7777/mcp",
+      text: "use the MCP server of the daemon on another machine",
+    },
   ],
   async run(context, input) {
     const tool = toolOf(input);
     const scope = scopeOf(context, input);
-    if (scope.project !== null && !input.flag("print")) {
-      const client = await context.openOrAdopt();
-      await client.close();
-    }
     const changes = changesOf(tool.edits(scope), withEdit);
-    if (!input.flag("print"))
-      for (const { file, before, text } of changes) {
-        const made = write({ file, before, text });
-        if (text !== null && text !== before) keepBefore(file, { before, text, made });
-      }
+    if (input.flag("print"))
+      return {
+        data: { ...dataOf(input, changes), checked: null },
+        text: () => changes.map(({ file, text }) => `${context.style.bold(printable(file))}\n${text ?? ""}`).join("\n"),
+      };
+    const client = await workspaceOf(context, input, scope);
+    if (client !== null) await firstPoint(context, client);
+    for (const { file, before, text } of changes) {
+      const made = write({ file, before, text });
+      if (text !== null && text !== before) keepBefore(file, { before, text, made });
+    }
+    const problem = client === null ? null : await checkHook(client, input.required(0), scope, context.signal);
+    if (problem !== null) context.note(`the hook was run for a check and saved nothing: ${problem}`, true);
     return {
-      data: dataOf(input, changes),
+      data: { ...dataOf(input, changes), checked: client === null ? null : problem === null },
       text: () =>
-        input.flag("print")
-          ? changes.map(({ file, text }) => `${context.style.bold(printable(file))}\n${text ?? ""}`).join("\n")
-          : [`${context.style.green("installed")} for ${tool.title}`, ...shown(changes), `  ${tool.afterwards}`].join(
-              "\n",
-            ),
+        [
+          `${context.style.green("installed")} for ${tool.title}`,
+          ...shown(changes),
+          ...(client !== null && problem === null ? ["  checked: a hook saved this folder"] : []),
+          `  ${tool.afterwards}`,
+          ...(scope.http === undefined ? [] : [TOKEN_STEP]),
+        ].join("\n"),
     };
   },
 };
+
+const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
+
+/** The workspace in which a hook is checked. A project is adopted if it is none; with `--user`, null if there is none. */
+async function workspaceOf(context: Context, input: Input, { project }: Scope): Promise<Client | null> {
+  if (project === null) {
+    const folder = await (await context.library()).find(context.folder(), context.callOptions());
+    return folder === null ? null : context.open();
+  }
+  const { allow = [] } = ADOPTING.read(context, input);
+  try {
+    return await context.openOrAdopt(undefined, allow, { guardsHome: true });
+  } catch (error) {
+    const isHome = error instanceof CairnError && error.details?.["guard"] === "home";
+    if (
+      !isHome ||
+      context.globals.json ||
+      !(await isConfirmed(`${context.folder()} is a home directory, or has one in it. Save all of it?`))
+    )
+      throw error;
+    return context.openOrAdopt(undefined, [...allow, "home"]);
+  }
+}
+
+/** Asks on a terminal. Without one, the answer is no. */
+async function isConfirmed(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
+  const asking = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return /^y(?:es)?$/i.test((await asking.question(`${printable(question)} [y/N] `)).trim());
+  } finally {
+    asking.close();
+  }
+}
+
+/** Makes the first point of a workspace, so that no hook has to read all of the folder. */
+async function firstPoint(context: Context, client: Client): Promise<void> {
+  if (await client.hasSavePoints()) return;
+  await client.save({ ...context.callOptions(), message: "before agent install" });
+}
 
 export const remove: CommandDefinition = {
   name: "agent remove",
@@ -69,12 +131,19 @@ export const remove: CommandDefinition = {
   ],
   async run(context, input) {
     const tool = toolOf(input);
-    const changes = changesOf(tool.edits({ ...scopeOf(context, input), each: "tool" }), withoutEdit);
+    const edits = tool.edits({ ...scopeOf(context, input), each: "tool" });
+    const changes = changesOf(edits, (_edit, text) => text).map(({ file, before }) => {
+      const kept = keptBefore(file, before);
+      const text = () =>
+        changesOf(
+          edits.filter((edit) => edit.file === file),
+          withoutEdit,
+        )[0]!.text;
+      return { file, before, text: kept === null ? text() : kept.before, made: kept?.made ?? null };
+    });
     for (const change of changes) {
-      const kept = keptBefore(change.file, change.before);
-      if (kept !== null) change.text = kept.before;
       write(change);
-      forgetBefore(change.file, kept?.made ?? null);
+      forgetBefore(change.file, change.made);
     }
     return {
       data: dataOf(input, changes),
@@ -97,9 +166,22 @@ function scopeOf(context: Context, input: Input): Scope {
     project: input.flag("user") ? null : resolve(context.folder()),
     env: context.env,
     each: input.choice("each", EACH) ?? "tool",
+    http: addressOf(input.text("http")),
     command: command === undefined ? thisProgram() : [command],
   };
 }
+
+/** Throws `usage` for what is no address of a server. */
+function addressOf(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  const url = URL.parse(text);
+  if (url === null || !["http:", "https:"].includes(url.protocol))
+    throw usage(`--http must be the address of a daemon's MCP server; found ${JSON.stringify(text)}`, HTTP_HINT);
+  if (url.pathname === "/") url.pathname = "/mcp";
+  return url.href;
+}
+
+const HTTP_HINT = "for example https://host:7777/mcp";
 
 interface Change {
   file: string;

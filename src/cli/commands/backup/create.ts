@@ -95,7 +95,7 @@ export const command: CommandDefinition = {
     const kept = isSaved && options.dryRun !== true ? null : await context.open(folder);
     const backUp = async (repository: Promise<BackupRepository>, isKept: boolean): Promise<CreateBackupResult> => {
       // A new workspace cuts large files as the repository does, where the user has none yet.
-      const client = kept ?? (await context.openOrAdopt(folder, saving.allow, repository));
+      const client = kept ?? (await context.openOrAdopt(folder, saving.allow, { before: repository }));
       return client.createBackup(repository, isKept ? { ...options, kept: true } : options);
     };
     return whileOpening(

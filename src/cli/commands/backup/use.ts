@@ -82,7 +82,7 @@ async function keep(context: Context, input: Input, edit: KeptRepositoryEdit): P
   const opening = openNamed(context, namedOptions(context, input, kept === undefined ? {} : { kept }));
   const repository = await opening;
   await repository.close();
-  const client = former ?? (await context.openOrAdopt(folder, OPTIONS.read(context, input).allow, opening));
+  const client = former ?? (await context.openOrAdopt(folder, OPTIONS.read(context, input).allow, { before: opening }));
   return shown(context, client, await client.setBackupRepository(edit, context.callOptions()));
 }
 

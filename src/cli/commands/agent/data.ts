@@ -1,0 +1,54 @@
+import { AgentEvent } from "../../../contract/looking.ts";
+import { flag, list, object, type Of, oneOf, orNull, rows, text } from "../../../contract/schema.ts";
+import { Progress } from "../../../contract/words.ts";
+
+/** The `--json` data of the commands. */
+
+const FILES = {
+  tool: text(),
+  files: rows(
+    object({
+      path: text("absolute"),
+      changed: flag(),
+      text: text("the file's new content; empty: the file was removed"),
+    }),
+  ),
+};
+export const RemoveData = object(FILES);
+export const InstallData = object({
+  ...FILES,
+  checked: orNull(
+    flag("true: a hook was run as it is written, and its event arrived in the workspace; null: no hook was run"),
+  ),
+});
+export const HookData = object({
+  save_point_id: orNull(text("null: no point was made, or it is being made in the background")),
+});
+
+export const LateState = object({
+  running: flag(),
+  started_at: text(),
+  at: text("when this was written"),
+  progress: orNull(Progress),
+  failed: orNull(text("message of the error that ended the last save; null after a success")),
+});
+export type LateState = Of<typeof LateState>;
+
+const AgentState = object({
+  tool: text(),
+  installed: list(oneOf(["project", "user"]), "files that have hooks: of the project, of the user"),
+  trusted: orNull(flag("true: the tool runs the hooks, going by its own records; null: unknown, or not installed")),
+  last_hook: orNull(AgentEvent),
+  last_point: orNull(AgentEvent),
+  checked_at: orNull(text("when `agent install` last ran a hook as a check")),
+  problems: rows(text(), "why points may be missing, and what to do"),
+});
+export type AgentState = Of<typeof AgentState>;
+export const FolderState = object({
+  path: text(),
+  watched: orNull(flag("true: the daemon watches the folder for changes; null: no daemon serves the folder")),
+  background: orNull(LateState),
+  agents: rows(AgentState, "one for each tool"),
+});
+export type FolderState = Of<typeof FolderState>;
+export const StatusData = object({ folders: rows(FolderState) });

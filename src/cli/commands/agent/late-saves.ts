@@ -1,0 +1,167 @@
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { appendFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Progress } from "../../../contract/words.ts";
+import { thisProgram } from "../../../daemon/unit.ts";
+import { CairnError } from "../../../errors.ts";
+import { readSmallFile } from "../../../fs/durable.ts";
+import { acquireLock, lockHolder } from "../../../fs/lock.ts";
+import { userStateDirectory } from "../../../workspace/place/registry.ts";
+import { describeProgress } from "../../progress.ts";
+import type { LateState } from "./data.ts";
+import type { Told } from "./told.ts";
+
+/**
+ * Saves that would have kept an agent waiting. Its hook writes them into a queue, and one background process for each folder makes
+ * them one after the other. The kernel's lock tells whether that process runs.
+ */
+
+/** A hook that has returned before the folder was saved. */
+export interface LateHook {
+  agent: string;
+  told: Told;
+  /** RFC 3339 */
+  asked_at: string;
+}
+
+const MOST_BYTES = 16 << 20;
+const PROGRESS_EVERY_MS = 300;
+
+export class LateSaves {
+  readonly #root: string;
+  readonly #folder: string;
+
+  /** `folder`: the workspace, or the tool's folder if no workspace was found in time */
+  constructor(folder: string) {
+    this.#folder = folder;
+    this.#root = join(userStateDirectory(), "agents", "late", createHash("sha256").update(folder).digest("hex"));
+  }
+
+  get #lock(): string {
+    return join(this.#root, "lock");
+  }
+
+  get #queue(): string {
+    return join(this.#root, "queue.jsonl");
+  }
+
+  get #taken(): string {
+    return join(this.#root, "taken.jsonl");
+  }
+
+  get #stateFile(): string {
+    return join(this.#root, "state.json");
+  }
+
+  /** Null if the folder never had a background process. */
+  state(): LateState | null {
+    try {
+      const state = JSON.parse(readSmallFile(this.#stateFile, MOST_BYTES)!.toString("utf8")) as LateState;
+      return { ...state, running: this.#isRunning() };
+    } catch {
+      return null;
+    }
+  }
+
+  /** Says how far the background process is, for example "saving in the background since …: storing 3 of 9". Null if none runs. */
+  describe(): string | null {
+    const state = this.state();
+    if (state?.running !== true) return null;
+    const far = state.progress === null ? "" : `: ${describeProgress(state.progress)}`;
+    return `saving in the background since ${state.started_at}${far}`;
+  }
+
+  /** True if a hook must not save by itself, because saves that came before it are not made yet. */
+  isPending(): boolean {
+    return existsSync(this.#root) && (existsSync(this.#queue) || existsSync(this.#taken) || this.#isRunning());
+  }
+
+  #isRunning(): boolean {
+    return existsSync(this.#lock) && lockHolder(this.#lock) !== null;
+  }
+
+  /** Queues a save, and starts the background process if none runs. Returns before the save is made. */
+  add(hook: LateHook): void {
+    mkdirSync(this.#root, { recursive: true, mode: 0o700 });
+    appendFileSync(this.#queue, lineOf(hook), { mode: 0o600 });
+    if (this.#isRunning()) return;
+    const [program, ...args] = thisProgram();
+    const child = spawn(program!, [...args, "agent", "hook", hook.agent, "--in-background", "-C", this.#folder], {
+      cwd: "/",
+      detached: true,
+      stdio: "ignore",
+    });
+    child.on("error", () => undefined).unref();
+  }
+
+  /** Makes all queued saves by `save`, in their order. Returns at once if another process does. For the background process. */
+  async drain(save: (hook: LateHook, onProgress: (progress: Progress) => void) => Promise<void>): Promise<void> {
+    // A hook that came just before the lock was given back found it held, and relies on another look at the queue.
+    do {
+      const lock = await this.#tryLock();
+      if (lock === null) return;
+      using _lock = lock;
+      const startedAt = new Date().toISOString();
+      let failed: string | null = null;
+      for (let hooks = this.#take(); hooks.length > 0; hooks = this.#take()) {
+        const note = (progress: Progress | null): void =>
+          this.#put(this.#stateFile, JSON.stringify({ started_at: startedAt, at: now(), progress, failed }));
+        let toldAt = 0;
+        note(null);
+        try {
+          await save(hooks[0]!, (progress) => {
+            if (Date.now() - toldAt < PROGRESS_EVERY_MS) return;
+            toldAt = Date.now();
+            note(progress);
+          });
+          failed = null;
+        } catch (error) {
+          failed = (error as Error).message;
+        }
+        this.#put(this.#taken, hooks.slice(1).map(lineOf).join(""));
+        note(null);
+      }
+    } while (existsSync(this.#queue));
+  }
+
+  async #tryLock(): Promise<Disposable | null> {
+    try {
+      return await acquireLock(this.#lock, { timeoutMs: 0, purpose: "save for an agent's hook" });
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "busy") return null;
+      throw error;
+    }
+  }
+
+  /** Returns the hooks whose saves are to be made. Those that a killed process had taken come first. */
+  #take(): LateHook[] {
+    const taken = hooksIn(this.#taken);
+    if (taken.length > 0) return taken;
+    rmSync(this.#taken, { force: true });
+    if (!existsSync(this.#queue)) return [];
+    renameSync(this.#queue, this.#taken);
+    return this.#take();
+  }
+
+  #put(file: string, text: string): void {
+    const temporary = `${file}.${process.pid}`;
+    writeFileSync(temporary, text, { mode: 0o600 });
+    renameSync(temporary, file);
+  }
+}
+
+const now = (): string => new Date().toISOString();
+const lineOf = (hook: LateHook): string => `${JSON.stringify(hook)}\n`;
+
+/** Skips lines that a power cut left damaged. */
+function hooksIn(file: string): LateHook[] {
+  const lines = readSmallFile(file, MOST_BYTES, true)?.toString("utf8").split("\n") ?? [];
+  return lines.flatMap((line) => {
+    try {
+      return line === "" ? [] : [JSON.parse(line) as LateHook];
+    } catch {
+      return [];
+    }
+  });
+}

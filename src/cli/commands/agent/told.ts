@@ -1,0 +1,69 @@
+import { isBefore } from "../../../workspace/points/agent-events.ts";
+
+/** Facts that a tool tells its hook on standard input. */
+
+export interface Told {
+  event: string;
+  session?: string;
+  turn?: string;
+  tool?: string;
+  /** First line of the person's prompt. */
+  prompt?: string;
+  /** First line of a shell command. */
+  command?: string;
+  cwd: string;
+}
+
+const LIMIT = 16 << 20;
+const MOST_CHARACTERS = 200;
+
+/** Returns the message of the point that a hook makes. `late`: the hook has returned, and the agent works on. */
+export function messageOf({ event, tool = "a turn" }: Told, late = false): string {
+  return `${late ? "during" : isBefore(event) ? "before" : "after"} ${tool}`;
+}
+
+/** Reads standard input to its end, or for `mostMs`. */
+export async function readInput(mostMs: number): Promise<string> {
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  const late = setTimeout(() => process.stdin.destroy(), mostMs);
+  for await (const piece of process.stdin as AsyncIterable<Buffer>) {
+    pieces.push(piece);
+    if ((bytes += piece.length) > LIMIT) break;
+  }
+  clearTimeout(late);
+  return Buffer.concat(pieces).toString("utf8");
+}
+
+/** Throws if `text` is not JSON. */
+export function toldBy(text: string): Told {
+  const facts = JSON.parse(text) as Record<string, unknown>;
+  const first = (...names: string[]): string | undefined =>
+    names
+      .map((name) => facts[name])
+      .find((each): each is string => typeof each === "string" && each !== "")
+      ?.slice(0, 256);
+  const [session, turn, tool] = [
+    first("session_id", "session"),
+    first("prompt_id", "turn_id", "turn"),
+    first("tool_name", "tool"),
+  ];
+  const input = facts["tool_input"] as { command?: unknown } | null | undefined;
+  const [prompt, command] = [facts["prompt"], input?.command ?? facts["command"]].map(firstLine);
+  return {
+    event: first("hook_event_name", "event") ?? "",
+    cwd: typeof facts["cwd"] === "string" ? facts["cwd"] : "",
+    ...(session === undefined ? {} : { session }),
+    ...(turn === undefined ? {} : { turn }),
+    ...(tool === undefined ? {} : { tool }),
+    ...(prompt === undefined ? {} : { prompt }),
+    ...(command === undefined ? {} : { command }),
+  };
+}
+
+function firstLine(text: unknown): string | undefined {
+  const parts = Array.isArray(text) ? text.join(" ") : text;
+  if (typeof parts !== "string") return undefined;
+  const line = parts.split("\n").find((each) => each.trim() !== "");
+  return line?.trim().slice(0, MOST_CHARACTERS);
+}
