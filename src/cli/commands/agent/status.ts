@@ -9,7 +9,7 @@ import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
 import { AGENTS, type Environment, installedAt } from "./agents.ts";
 import type { AgentState, FolderState } from "./data.ts";
-import { LateSaves } from "./late-saves.ts";
+import { LateSaves } from "../../late-saves.ts";
 import { isTrusted, lastPrompt } from "./own-files.ts";
 
 export const command: CommandDefinition = {
