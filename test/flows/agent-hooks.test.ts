@@ -244,6 +244,9 @@ test("status says for each tool where it is installed, and whether the tool trus
   write(gemini, JSON.stringify({ [folder]: "DO_NOT_TRUST" }));
   assert.deepEqual(trust(), { "claude-code": false, codex: false, gemini: false, opencode: true });
   assert.match(agentIn(folder, "codex")["problems"][0], /Codex does not trust the hooks yet: .*\/hooks/);
+  hook(factsOf(folder), "codex");
+  assert.deepEqual(trust(), { "claude-code": false, codex: true, gemini: false, opencode: true }, "a hook was called");
+  assert.deepEqual(agentIn(folder, "codex")["problems"], []);
   write(claude, JSON.stringify({ projects: { [SCRATCH]: { hasTrustDialogAccepted: true } } }));
   const keys = ["user_prompt_submit", "stop", "pre_tool_use", "post_tool_use"].map(
     (event) => `[hooks.state."${folder}/.codex/hooks.json:${event}:0:0"]\ntrusted_hash = "sha256:00"\n`,

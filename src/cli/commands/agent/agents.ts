@@ -38,7 +38,7 @@ export interface AgentTool {
 export const AGENTS: Readonly<Record<string, AgentTool>> = {
   "claude-code": {
     title: "Claude Code",
-    afterwards: "start `claude` in the folder: it asks whether the project's MCP server may be used",
+    afterwards: "start `claude` in the folder, trust the folder, and approve the MCP server `cairn` when it asks",
     edits(scope) {
       const { project, env, http } = scope;
       const home = absolutePath(env, "CLAUDE_CONFIG_DIR");
@@ -60,7 +60,7 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
   },
   codex: {
     title: "Codex",
-    afterwards: "approve the hooks in Codex with /hooks; until then Codex ignores them",
+    afterwards: "trust the project in Codex, and approve the hooks with /hooks; until then Codex ignores them",
     edits(scope) {
       const { project, env, http } = scope;
       const folder = project === null ? codexHome(env) : join(project, ".codex");

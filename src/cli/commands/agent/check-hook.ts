@@ -5,7 +5,7 @@ import type { Client } from "../../../contract/index.ts";
 import { CHECK_EVENT } from "../../../workspace/points/agent-events.ts";
 import { shellQuote } from "../../render/format.ts";
 import { type Environment, hookWords, type Scope } from "./agents.ts";
-import { LateSaves } from "./late-saves.ts";
+import { LateSaves } from "../../late-saves.ts";
 
 const WAIT_MS = 60_000;
 const LOOK_EVERY_MS = 100;

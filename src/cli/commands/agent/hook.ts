@@ -5,7 +5,7 @@ import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { aborted } from "../../process-signal.ts";
 import { AGENTS } from "./agents.ts";
-import { type LateHook, LateSaves } from "./late-saves.ts";
+import { type LateHook, LateSaves } from "../../late-saves.ts";
 import { messageOf, readInput, toldBy } from "./told.ts";
 
 /** Milliseconds after the start of the process. An agent waits at most 2 s for its hook. */

@@ -9,7 +9,7 @@ import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
 import { AGENTS, type Environment, installedAt } from "./agents.ts";
 import type { AgentState, FolderState } from "./data.ts";
-import { LateSaves } from "./late-saves.ts";
+import { LateSaves } from "../../late-saves.ts";
 import { isTrusted, lastPrompt } from "./own-files.ts";
 
 export const command: CommandDefinition = {
@@ -70,10 +70,13 @@ function agentState(
   const last = hooks.at(-1) ?? null;
   const written = { project: installedAt(tool, path, env), user: installedAt(tool, null, env) };
   const installed = (["project", "user"] as const).filter((each) => written[each] !== null);
+  const writtenAt = Math.max(written.project ?? 0, written.user ?? 0);
+  const lastAt = last === null ? 0 : Date.parse(last.at);
   const state: AgentState = {
     tool,
     installed,
-    trusted: installed.length === 0 ? null : isTrusted(tool, path, env),
+    // A hook that was called is the best proof.
+    trusted: installed.length === 0 ? null : lastAt > writtenAt || isTrusted(tool, path, env),
     last_hook: last,
     last_point: hooks.findLast(({ made }) => made) ?? null,
     checked_at: own.findLast(({ event }) => event === CHECK_EVENT)?.at ?? null,
@@ -83,11 +86,10 @@ function agentState(
   const { title, afterwards } = AGENTS[tool]!;
   if (state.trusted === false && installed.includes("project"))
     state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
-  const since = Math.max(last === null ? 0 : Date.parse(last.at), written.project ?? 0, written.user ?? 0) + MISSED_MS;
-  const prompt = isPending ? null : lastPrompt(tool, path, env, since);
+  const prompt = isPending ? null : lastPrompt(tool, path, env, Math.max(lastAt, writtenAt) + MISSED_MS);
   if (prompt !== null)
     state.problems.push(
-      `no hook of ${title} was called at its prompt of ${new Date(prompt).toISOString()}: restart the session; ${afterwards}`,
+      `no hook of ${title} has saved since its prompt of ${new Date(prompt).toISOString()}: restart the session; ${afterwards}`,
     );
   return state;
 }

@@ -1,18 +1,7 @@
+import type { Told } from "../../late-saves.ts";
 import { isBefore } from "../../../workspace/points/agent-events.ts";
 
 /** Facts that a tool tells its hook on standard input. */
-
-export interface Told {
-  event: string;
-  session?: string;
-  turn?: string;
-  tool?: string;
-  /** First line of the person's prompt. */
-  prompt?: string;
-  /** First line of a shell command. */
-  command?: string;
-  cwd: string;
-}
 
 const LIMIT = 16 << 20;
 const MOST_CHARACTERS = 200;

@@ -12,7 +12,7 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const client = await context.open(input.argument(0));
     const status = await client.status(context.callOptions());
-    const { LateSaves } = await import("../agent/late-saves.ts");
+    const { LateSaves } = await import("../../late-saves.ts");
     const background = new LateSaves(client.workspacePath()).describe();
     if (background !== null) context.note(background);
     return {

@@ -2,20 +2,32 @@ import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Progress } from "../../../contract/words.ts";
-import { thisProgram } from "../../../daemon/unit.ts";
-import { CairnError } from "../../../errors.ts";
-import { readSmallFile } from "../../../fs/durable.ts";
-import { acquireLock, lockHolder } from "../../../fs/lock.ts";
-import { userStateDirectory } from "../../../workspace/place/registry.ts";
-import { describeProgress } from "../../progress.ts";
-import type { LateState } from "./data.ts";
-import type { Told } from "./told.ts";
+import { flag, object, type Of, orNull, text } from "../contract/schema.ts";
+import { Progress } from "../contract/words.ts";
+import { thisProgram } from "../daemon/unit.ts";
+import { CairnError } from "../errors.ts";
+import { readSmallFile } from "../fs/durable.ts";
+import { acquireLock, lockHolder } from "../fs/lock.ts";
+import { userStateDirectory } from "../workspace/place/registry.ts";
+import { describeProgress } from "./progress.ts";
 
 /**
  * Saves that would have kept an agent waiting. Its hook writes them into a queue, and one background process for each folder makes
  * them one after the other. The kernel's lock tells whether that process runs.
  */
+
+/** Facts that a tool tells its hook. */
+export interface Told {
+  event: string;
+  session?: string;
+  turn?: string;
+  tool?: string;
+  /** First line of the person's prompt. */
+  prompt?: string;
+  /** First line of a shell command. */
+  command?: string;
+  cwd: string;
+}
 
 /** A hook that has returned before the folder was saved. */
 export interface LateHook {
@@ -24,6 +36,16 @@ export interface LateHook {
   /** RFC 3339 */
   asked_at: string;
 }
+
+/** State of the background process of a folder. */
+export const LateState = object({
+  running: flag(),
+  started_at: text(),
+  at: text("when this was written"),
+  progress: orNull(Progress),
+  failed: orNull(text("message of the error that ended the last save; null after a success")),
+});
+export type LateState = Of<typeof LateState>;
 
 const MOST_BYTES = 16 << 20;
 const PROGRESS_EVERY_MS = 300;
