@@ -157,6 +157,7 @@ export const UndoOptions = object({
   ...WorkspaceCallOptions.entries,
   ...method,
   over: opt(flag("also revert entries that were changed since; without this they stay and are listed")),
+  expected: opt(pointId("the undo point of the operation that is to be reverted; `conflict` if another one is next")),
   ...why,
 });
 export type UndoOptions = Of<typeof UndoOptions>;
@@ -206,8 +207,11 @@ export const RestoreResult = object({
 });
 export type RestoreResult = Of<typeof RestoreResult>;
 
+/** Kinds of operations, and of the causes of their undo points. */
+export const OPERATION_KINDS = ["restore", "rewind", "adopt", "undo", "redo"] as const;
+
 export const Operation = object({
-  kind: oneOf(["restore", "rewind", "adopt", "undo", "redo"]),
+  kind: oneOf(OPERATION_KINDS),
   at: text("RFC 3339"),
   undo_id: orNull(pointId("the point of the state before; null if the operation changed nothing")),
   restored_to: pointId(),

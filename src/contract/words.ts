@@ -76,11 +76,21 @@ export type NamedPath = Of<typeof NamedPath>;
 
 /** The cause of a save point. Other keys are kept as they are; at most 64 KiB as JSON. */
 export interface Cause {
-  kind: "person" | "tool_call" | "command" | "schedule" | "restore" | "undo" | (string & {});
+  kind:
+    | "person"
+    | "tool_call"
+    | "command"
+    | "schedule"
+    | "restore"
+    | "rewind"
+    | "adopt"
+    | "undo"
+    | "redo"
+    | (string & {});
   [key: string]: unknown;
 }
 export const Cause = custom<Cause>(
-  '{ kind: "person" | "tool_call" | "command" | "schedule" | "restore" | "undo" | (string & {}); [key: string]: unknown }',
+  '{ kind: "person" | "tool_call" | "command" | "schedule" | "restore" | "rewind" | "adopt" | "undo" | "redo" | (string & {}); [key: string]: unknown }',
   "an object",
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),
   { about: "other keys are kept as they are; at most 64 KiB as JSON" },

@@ -45,10 +45,10 @@ export async function planRedo(workspace: Workspace, options: UndoOptions): Prom
 async function planRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
-  { over = false, ...call }: UndoOptions,
+  { over = false, expected, ...call }: UndoOptions,
 ): Promise<RestorePlan> {
   await recoverIfIdle(workspace, call);
-  const { operation, target, reverts } = operationToRevert(workspace, kind);
+  const { operation, target, reverts } = operationToRevert(workspace, kind, expected);
   const { changed, left } = reverts;
   for (const point of [changed.before, changed.after, left]) if (!point.sealed) throw neverRead(point);
   return planTo(workspace, call, {
@@ -127,10 +127,11 @@ function publicEntry({ path, action, before, after, reason }: PlannedEntry): Pla
   };
 }
 
-/** Returns the operation that an undo or redo reverts, with its points. Throws `nothing_to_undo`. */
+/** Returns the operation that an undo or redo reverts, with its points. Throws `nothing_to_undo`, and `conflict` if that is not the expected one. */
 export function operationToRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
+  expected?: string,
 ): { operation: Revertible; target: Point; reverts: Omit<Reverted, "over"> } {
   const { done, undone } = operationLog(workspace.state().operations);
   const operation = (kind === "undo" ? done : undone).at(-1);
@@ -140,6 +141,14 @@ export function operationToRevert(
   const [target, left, before, after] = [operation.before, operation.after, changed.before, changed.after].map((id) =>
     workspace.byId(id),
   );
+  if (expected !== undefined && operation.before !== expected)
+    throw new CairnError(
+      "conflict",
+      `another operation came since: ${kind} would revert the ${operation.kind} of ${operation.at}`,
+      {
+        hint: see("operations"),
+      },
+    );
   if (!target || !left || !before || !after)
     throw new CairnError(
       "nothing_to_undo",

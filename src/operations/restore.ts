@@ -144,8 +144,8 @@ export async function redo(workspace: Workspace, options: UndoOptions): Promise<
   return goingBack(workspace, options, "undo", () => reverting(workspace, "redo", options));
 }
 
-function reverting(workspace: Workspace, kind: "undo" | "redo", { over = false }: UndoOptions): Wanted {
-  const { operation, target, reverts } = operationToRevert(workspace, kind);
+function reverting(workspace: Workspace, kind: "undo" | "redo", { over = false, expected }: UndoOptions): Wanted {
+  const { operation, target, reverts } = operationToRevert(workspace, kind, expected);
   return {
     target,
     paths: operation.paths?.map((path) => rawPath(path)) ?? null,

@@ -3,6 +3,7 @@ import { type FSWatcher, watch } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { OPERATION_KINDS } from "../../contract/points.ts";
 import { checkValue } from "../../contract/schema.ts";
 import { EVENT_DATA, type EventType, type ServiceEvent } from "../../contract/service.ts";
 import type { WorkspaceInfo, WorkspaceRef } from "../../contract/index.ts";
@@ -149,7 +150,7 @@ export class Happenings implements EventLog<Noted> {
       const points = found.save_points.map((point, at) => ({ ...point, changes: found.changes?.[at] ?? null }));
       const fresh = points.filter(({ sequence }) => sequence > known).toReversed();
       followed.sequence = Promise.resolve(fresh.at(-1)?.sequence ?? known);
-      const saved = fresh.filter(({ cause }) => cause.kind !== "restore" && cause.kind !== "undo");
+      const saved = fresh.filter(({ cause }) => !OPERATION_KINDS.some((kind) => kind === cause.kind));
       for (const data of saved) this.note(workspace, { type: "save", data });
       if (saved.length === 0) this.note(workspace, { type: "changed", data: { paths: 0, names: [] } });
     } catch {

@@ -211,14 +211,22 @@ function describeFailure({ cause }: SavePoint, style: Style): string[] {
 }
 
 /** A program may call the cause of a point of its own so, which was made of what came after. */
+const OPERATIONS: Readonly<Record<string, string>> = {
+  restore: "a restore",
+  rewind: "a rewind",
+  adopt: "an adoption",
+  undo: "an undo",
+  redo: "a redo",
+};
+
 function isUndoPoint({ cause }: SavePoint): boolean {
-  return (cause.kind === "restore" || cause.kind === "undo") && typeof cause["restored_to"] === "string";
+  return Object.hasOwn(OPERATIONS, cause.kind) && typeof cause["restored_to"] === "string";
 }
 
 /** `before a restore`, `command npm test, exit 1`, `tool_call bash`. */
 export function describeCause(point: SavePoint): string {
   const { cause } = point;
-  if (isUndoPoint(point)) return `before ${cause.kind === "undo" ? "an undo" : "a restore"}`;
+  if (isUndoPoint(point)) return `before ${OPERATIONS[cause.kind]}`;
   const words = Array.isArray(cause["command"]) ? cause["command"].join(" ") : cause["command"];
   const tool = typeof cause["tool"] === "string" ? ` ${firstLine(cause["tool"])}` : "";
   if (typeof words !== "string") return `${printable(cause.kind)}${tool}`;

@@ -10,6 +10,9 @@ const KINDS: Readonly<Record<string, string>> = {
   quiet: "when quiet",
   restore: "before a restore",
   undo: "before an undo",
+  redo: "before a redo",
+  rewind: "before a rewind",
+  adopt: "before an adoption",
   fork: "fork",
 };
 

@@ -178,19 +178,26 @@ function outcomeOf(workspace: string, { changes, left_out, undo_id }: RestoreRes
 
 /** Takes a restore of a workspace back, if it is still the last one. `expected`: its undo point. */
 export async function undo(workspace: string, expected: string): Promise<void> {
+  await revert(workspace, "undo", expected);
+}
+
+/** Reverts the last undo, if that is still the last operation. `expected`: the undo's undo point. */
+export async function redo(workspace: string, expected: string): Promise<void> {
+  await revert(workspace, "redo", expected);
+}
+
+async function revert(workspace: string, verb: "undo" | "redo", expected: string): Promise<void> {
+  const done = verb === "undo" ? "Undone" : "Brought back";
+  const other = verb === "undo" ? redo : undo;
+  const title = verb === "undo" ? "Redo" : "Undo";
   await act(
-    async () => {
-      const { undo: last } = await call("history", { workspace, limit: 1 });
-      if (last?.save_point_id !== expected)
-        throw new Error("This is not the last restore any more: the timeline shows what came after it.");
-      return call("undo", { workspace });
+    async () => call(verb, { workspace, options: { expected } }),
+    ({ changes, left_out: left, undo_id: id }) => {
+      const entries = changes === null ? null : changes.created + changes.updated + changes.deleted;
+      const kept = left.length === 0 ? "" : ` ${plural(left.length, "entry", "entries")} that changed since stayed.`;
+      const text = `${done}: ${entries === null ? "the folder is as it was" : `${plural(entries, "entry", "entries")} changed`}.${kept}`;
+      return id === null ? { text } : { text, undo: { title, run: () => void other(workspace, id) } };
     },
-    ({ changes }) => ({
-      text:
-        changes === null
-          ? "Undone: the folder is as it was."
-          : `Undone: ${plural(changes.created + changes.updated + changes.deleted, "entry", "entries")} changed back.`,
-    }),
   );
 }
 

@@ -1,5 +1,5 @@
 import { existsSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { readSmallFile } from "../../../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import { decidingVariables } from "../../../daemon/places.ts";
@@ -55,6 +55,7 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
       return [
         { form: "member", file: servers, comments: false, path: ["mcpServers", "cairn"], value },
         ...hooks({ scope, file: settings, comments: false, tool: "claude-code", events: CLAUDE_EVENTS, timeout: 30 }),
+        slashCommand(join(dirname(settings), "commands")),
       ];
     },
   },
@@ -124,10 +125,32 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
       return [
         { form: "member", file, comments: true, path: ["mcp", "cairn"], value },
         { form: "file", file: plugin, text: pluginText(scope) },
+        slashCommand(join(dirname(dirname(plugin)), "commands")),
       ];
     },
   },
 };
+
+/** `/cairn-rewind`, in the form that Claude Code and opencode share. Both have commands called undo or rewind of their own. */
+function slashCommand(folder: string): Edit {
+  const lines = [
+    "---",
+    "description: Restore the files to before an earlier turn, also what shell commands changed (Cairn)",
+    "---",
+    "Call the tool `turns` of the MCP server `cairn`. Its first turn is this one, which began with this command.",
+    "",
+    "If a number was given here: $ARGUMENTS",
+    "then go back so many turns: call the tool `rewind` with the `turn_id` of that turn, where 1 is the turn before this one.",
+    "Without a number, show the five turns before this one with prompt and changed files, and ask which turn to go back to.",
+    "",
+    "Say what was restored, and that `undo` of the same server brings it back. If `rewind` is refused because another session",
+    "changed files since, name the files and ask the person to run `cairn rewind` in a terminal.",
+    "",
+    "<!-- Written by `cairn agent install`, as the entries that run `cairn agent hook`; `cairn agent remove` takes it away. -->",
+    "",
+  ];
+  return { form: "file", file: join(folder, "cairn-rewind.md"), text: lines.join("\n") };
+}
 
 export const codexHome = (env: Environment): string =>
   absolutePath(env, "CODEX_HOME") ?? join(homeDirectory(env), ".codex");

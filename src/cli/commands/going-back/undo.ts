@@ -6,7 +6,7 @@ import { PLAN, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(omit(UndoOptions, "cause"));
+const OPTIONS = new VerbOptions(omit(UndoOptions, "cause", "expected"));
 
 export const undo = reverting("undo", [
   { line: "cairn undo", text: "revert the last restore, rewind or adoption; again: the one before it" },

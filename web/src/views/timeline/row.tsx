@@ -38,7 +38,7 @@ export interface PointRowProps {
 export function PointRow(props: PointRowProps): JSX.Element {
   const { workspace, point, newer, older, changes, isHead, isActive, lanes, onPick } = props;
   const turn = turnOf(point);
-  const isUndo = point.cause.kind === "restore" || point.cause.kind === "undo";
+  const isUndo = ["restore", "rewind", "adopt", "undo", "redo"].includes(point.cause.kind);
   const branched = point.restored_from !== null;
   return (
     <div class="point-row" role="listitem" data-undo={isUndo} data-active={isActive}>

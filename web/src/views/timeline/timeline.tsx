@@ -121,20 +121,25 @@ function usePoints(workspace: string, { all, text }: Filter): TimelinePoints {
   return points;
 }
 
-/** The last restore, as long as it can be taken back. */
+/** The last operation, as long as it can be reverted: an undo by a redo. */
 function UndoBar({ workspace, undo: point }: { workspace: string; undo: SavePoint | null }): JSX.Element | null {
   const isShown = point !== null && !isReadOnly();
+  const isUndone = point?.cause.kind === "undo";
   const run = (): void =>
-    void (point !== null && import("../restore.tsx").then(({ undo }) => undo(workspace, point.save_point_id)));
-  useActions(isShown ? [{ key: "u", title: "Undo the last restore", run }] : []);
+    void (
+      point !== null &&
+      import("../restore.tsx").then(({ redo, undo }) => (isUndone ? redo : undo)(workspace, point.save_point_id))
+    );
+  const title = isUndone ? "Redo what was undone" : "Undo the last restore";
+  useActions(isShown ? [{ key: "u", title, run }] : []);
   if (!isShown) return null;
   return (
     <p class="undo-bar">
       <span class="faint">
-        Restored <When at={point.created_at} />
+        {isUndone ? "Undone" : "Restored"} <When at={point.created_at} />
       </span>
       <button type="button" disabled={isBusy.value} onClick={run}>
-        <Icon name="undo" /> Undo
+        <Icon name="undo" /> {isUndone ? "Redo" : "Undo"}
       </button>
     </p>
   );
