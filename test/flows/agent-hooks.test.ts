@@ -300,8 +300,8 @@ test("status and doctor say if a prompt reached no hook", () => {
   assert.deepEqual(both(), [[], []], "a prompt of this minute may have a hook under way");
   given(5);
   assert.deepEqual(both(), [
-    ["no hook of Claude C", "no hook of Codex wa"],
-    ["no hook of Claude C", "no hook of Codex wa"],
+    ["no hook of Claude C", "no hook of Codex ha"],
+    ["no hook of Claude C", "no hook of Codex ha"],
   ]);
   given(5, "/another/folder");
   assert.deepEqual(both(), [["no hook of Claude C"], ["no hook of Claude C"]], "Codex worked in another folder");
