@@ -126,8 +126,29 @@ test("save, restore and undo print what they promise, names that are not UTF-8 t
   run("undo --plan");
   const undone = run("undo").data;
   assert.equal(undone["restored_to"], restored["undo_id"]);
+  run("redo --plan");
+  assert.equal(run("redo").data["restored_to"], undone["undo_id"]);
+  run("undo");
+  atLeast(4, run("operations").data["operations"]);
   run(`restore ${second} a.txt`);
   run(`restore ${first} --to ${path.join(SCRATCH, "elsewhere")}`);
+});
+
+test("turns, rewind, adopt and fork --remove print what they promise", () => {
+  const cause = { kind: "tool_call", agent: "codex", event: "UserPromptSubmit", session: "s", turn: "t", prompt: "p" };
+  run(`save --cause ${JSON.stringify(cause)}`);
+  write("by-agent", "x\n");
+  run(`save --cause ${JSON.stringify({ ...cause, event: "Stop" })}`);
+  const { turns } = run("turns").data;
+  assert.deepEqual([turns[0].prompt, turns[0].paths], ["p", [{ path: "by-agent" }]]);
+  run("rewind");
+  run("undo");
+  const to = path.join(SCRATCH, "try-it");
+  run(`fork head ${to}`);
+  writeFileSync(path.join(to, "in-fork"), "x\n");
+  run(`adopt ${to}`);
+  run("undo");
+  assert.match(run(`fork --remove ${to}`).data["save_point_id"], /^[0-9a-f]{32}$/);
 });
 
 test("show gives entries, and a file's bytes", () => {

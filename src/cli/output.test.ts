@@ -81,10 +81,14 @@ test("restore names the command that takes it back", async () => {
 });
 
 test("restore and undo by an exchange that was asked for name one that takes them back", async () => {
-  for (const line of [["restore", "1a2b"], ["undo"]])
+  for (const [line, back] of [
+    [["restore", "1a2b"], "undo"],
+    [["undo"], "redo"],
+    [["redo"], "undo"],
+  ] as const)
     assert.match(
       (await runFake([...line, "--method", "exchange"])).stdout,
-      /take it back: cairn undo --method exchange\n$/,
+      new RegExp(`take it back: cairn ${back} --method exchange\n$`),
     );
 });
 

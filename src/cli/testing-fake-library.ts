@@ -118,6 +118,7 @@ const ANSWERS: Answers = {
   bisect: { first_bad: POINT, last_good: ID_B },
   restore: RESTORED,
   undo: RESTORED,
+  redo: RESTORED,
   show: { save_point: POINT, path: "", entries: [LISTED] },
   walk: () => LISTED_BELOW,
   read: (target: string | null) => [Buffer.from(target === null ? "new\ntext\n" : "old\ntext\n")],

@@ -10,6 +10,7 @@ import * as repositories from "./repositories.ts";
 import type { AnySchema } from "./schema.ts";
 import * as service from "./service.ts";
 import * as snapshots from "./snapshots.ts";
+import * as turns from "./turns.ts";
 import * as words from "./words.ts";
 
 /** The modules whose types `index.ts` exports; a test compares the two lists. */
@@ -26,6 +27,7 @@ const MODULES = [
   directories,
   machines,
   service,
+  turns,
 ];
 
 function isSchema(value: unknown): value is AnySchema {

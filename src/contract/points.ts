@@ -161,6 +161,8 @@ export const UndoOptions = object({
   ...why,
 });
 export type UndoOptions = Of<typeof UndoOptions>;
+export const PlanUndoOptions = object({ ...WorkspaceCallOptions.entries, ...pick(UndoOptions, "over", "expected") });
+export type PlanUndoOptions = Of<typeof PlanUndoOptions>;
 
 export const RestoreOptions = object({
   ...WorkspaceCallOptions.entries,
@@ -277,7 +279,7 @@ export type ForkResult = Of<typeof ForkResult>;
 
 export const AdoptForkOptions = object({ ...WorkspaceCallOptions.entries, ...method, ...why });
 export type AdoptForkOptions = Of<typeof AdoptForkOptions>;
-export const RemoveForkOptions = WorkspaceCallOptions;
+export const RemoveForkOptions = object({ ...WorkspaceCallOptions.entries });
 export type RemoveForkOptions = Of<typeof RemoveForkOptions>;
 export const RemovedFork = object({
   workspace: about(WorkspaceRef, "the fork that is gone"),

@@ -2,7 +2,13 @@ import { createHash } from "node:crypto";
 import { displayPath, normalizeTyped } from "../fs/paths/safe-path.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { neverRead, type Workspace } from "../workspace/open/workspace.ts";
-import type { PlanEntry, RestoreOptions, RestorePlan, UndoOptions, WorkspaceCallOptions } from "../contract/index.ts";
+import type {
+  PlanEntry,
+  RestoreOptions,
+  RestorePlan,
+  PlanUndoOptions,
+  WorkspaceCallOptions,
+} from "../contract/index.ts";
 import { lackingIn, type LeftOutEntry, noteDamaged, publicLeftOut } from "../workspace/points/left-out.ts";
 import { presentSource } from "../archive/scan/present-source.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/save/look.ts";
@@ -33,19 +39,19 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
 }
 
 /** Plans what an undo would do now. */
-export async function planUndo(workspace: Workspace, options: UndoOptions): Promise<RestorePlan> {
+export async function planUndo(workspace: Workspace, options: PlanUndoOptions): Promise<RestorePlan> {
   return planRevert(workspace, "undo", options);
 }
 
 /** Plans what a redo would do now. */
-export async function planRedo(workspace: Workspace, options: UndoOptions): Promise<RestorePlan> {
+export async function planRedo(workspace: Workspace, options: PlanUndoOptions): Promise<RestorePlan> {
   return planRevert(workspace, "redo", options);
 }
 
 async function planRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
-  { over = false, expected, ...call }: UndoOptions,
+  { over = false, expected, ...call }: PlanUndoOptions,
 ): Promise<RestorePlan> {
   await recoverIfIdle(workspace, call);
   const { operation, target, reverts } = operationToRevert(workspace, kind, expected);

@@ -29,7 +29,7 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
 const hasBash = spawnSync("bash", ["-c", "true"]).status === 0;
 
 test("bash offers commands, options, points and folders", { skip: !hasBash }, async () => {
-  assert.deepEqual(await offered(["cairn", "re"]), ["restore", "receipt", "relocate", "release"]);
+  assert.deepEqual(await offered(["cairn", "re"]), ["restore", "redo", "rewind", "receipt", "relocate", "release"]);
   assert.deepEqual(await offered(["cairn", "restore", "--pl"]), ["--plan"]);
   assert.deepEqual(await offered(["cairn", "restore", "1a2"]), ["1a2b3c4d"]);
   assert.deepEqual(await offered(["cairn", "-C", "x", "pin", "1a"]), ["1a2b3c4d", "1a999999"]);

@@ -1,5 +1,12 @@
 import { restored, type Tool } from "../kinds/tool.ts";
-import { OperationList, RestorePlan, RestoreResult, throughSqlite, UndoOptions } from "../../contract/points.ts";
+import {
+  OperationList,
+  PlanUndoOptions,
+  RestorePlan,
+  RestoreResult,
+  throughSqlite,
+  UndoOptions,
+} from "../../contract/points.ts";
 import { object } from "../../contract/schema.ts";
 import { WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
@@ -62,7 +69,7 @@ export const operations = workspaceVerb({
 
 export const planUndo = workspaceVerb({
   about: "Plans an undo: returns what it would do now.",
-  options: UndoOptions,
+  options: PlanUndoOptions,
   output: RestorePlan,
   errors: ["nothing_to_undo", "conflict"],
   command: { "undo --plan": object({ plan: RestorePlan }) },
@@ -76,7 +83,7 @@ export const planUndo = workspaceVerb({
 
 export const planRedo = workspaceVerb({
   about: "Plans a redo: returns what it would do now.",
-  options: UndoOptions,
+  options: PlanUndoOptions,
   output: RestorePlan,
   errors: ["nothing_to_undo", "conflict"],
   command: { "redo --plan": object({ plan: RestorePlan }) },

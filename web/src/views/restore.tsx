@@ -1,5 +1,5 @@
 import { type Signal, useSignal } from "@preact/signals";
-import type { RestorePlan, RestoreResult } from "cairnstate/client";
+import type { RestorePlan, RestoreResult, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 import "../styles/restore.css";
@@ -177,21 +177,21 @@ function outcomeOf(workspace: string, { changes, left_out, undo_id }: RestoreRes
 }
 
 /** Takes a restore of a workspace back, if it is still the last one. `expected`: its undo point. */
-export async function undo(workspace: string, expected: string): Promise<void> {
+export async function undo(workspace: string, expected: SavePoint["save_point_id"]): Promise<void> {
   await revert(workspace, "undo", expected);
 }
 
 /** Reverts the last undo, if that is still the last operation. `expected`: the undo's undo point. */
-export async function redo(workspace: string, expected: string): Promise<void> {
+export async function redo(workspace: string, expected: SavePoint["save_point_id"]): Promise<void> {
   await revert(workspace, "redo", expected);
 }
 
-async function revert(workspace: string, verb: "undo" | "redo", expected: string): Promise<void> {
+async function revert(workspace: string, verb: "undo" | "redo", expected: SavePoint["save_point_id"]): Promise<void> {
   const done = verb === "undo" ? "Undone" : "Brought back";
   const other = verb === "undo" ? redo : undo;
   const title = verb === "undo" ? "Redo" : "Undo";
   await act(
-    async () => call(verb, { workspace, options: { expected } }),
+    async () => call(verb, { workspace, options: { expected: expected } }),
     ({ changes, left_out: left, undo_id: id }) => {
       const entries = changes === null ? null : changes.created + changes.updated + changes.deleted;
       const kept = left.length === 0 ? "" : ` ${plural(left.length, "entry", "entries")} that changed since stayed.`;

@@ -1,4 +1,4 @@
-import type { Client } from "../../../contract/index.ts";
+import type { Client, RestorePlan } from "../../../contract/index.ts";
 import { UndoOptions } from "../../../contract/points.ts";
 import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
@@ -27,7 +27,9 @@ function reverting(name: "undo" | "redo", examples: CommandDefinition["examples"
     async run(context, input) {
       const options: UndoOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
       const client: Client = await context.open();
-      if (input.flag("plan")) return planOutcome(context, client, await client[plans[name]](options));
+      const over = options.over === undefined ? {} : { over: options.over };
+      const plan = async (): Promise<RestorePlan> => client[plans[name]]({ ...context.callOptions(), ...over });
+      if (input.flag("plan")) return planOutcome(context, client, await plan());
       const result = await tellingOfHooks(context, client, async () => client[name](options));
       return restoreOutcome(context, client, { result, method: options.method, reverted: name });
     },
