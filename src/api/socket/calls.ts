@@ -1,3 +1,4 @@
+import { ownPointsOnly } from "../../workspace/open/siblings.ts";
 import { lstatSync } from "node:fs";
 import { dirname } from "node:path";
 import type { AdoptOptions, EngineOptions, ReleaseOptions } from "../../contract/care.ts";
@@ -210,42 +211,43 @@ async function callClient(
   return daemon.withClient(
     peer,
     { path: pathOf(whole, "workspace"), changes: !looks(name), signal: told.signal },
-    async (client, right) => {
-      if (right !== "owner" && !isForWriters(name))
-        throw new CairnError("permission", `${name} is only for the owner of the folder and for root`);
-      // Of one point: a later one may have another file at the path.
-      if (!isOperator(peer) && verb.givesContent === true)
-        for (const [at, { name: each }] of verb.takes.entries())
-          if (TARGETS.includes(each) && (body[each] ?? null) !== null)
-            given[at] = await requireMayRead(peer, client, String(body[each]), body);
-      if (peer.isAgent && verb.makesFolder === true) {
-        requireBeside(client.workspace, given[1] as string);
-        daemon.requireForkable(peer, client.workspace);
-      }
-      const last = given.at(-1) as Record<string, unknown>;
-      if (peer.isAgent && verb.agentCause !== undefined) last["cause"] ??= { kind: verb.agentCause };
-      onBegin?.();
-      const before = asked === undefined ? null : await doneBefore(client, { ...verb, name }, asked);
-      if (before !== null) {
-        call.onWarning?.(
-          `this call was done before, and its answer was lost: this answer has only facts that its point records`,
-        );
-        return before;
-      }
-      // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
-      if (verb.makesPoint === "save" && isLed && client.engineType !== "btrfs-snapshot") last["databases"] = "copy";
-      const carriedOut = async (): Promise<unknown> => carryOut(client satisfies Client, { name, given, onItem });
-      const { id } = client.workspace;
-      const isFrozen = verb.freezes === true && daemon.freezes.isOffered(id);
-      const answered = await (isFrozen
-        ? daemon.freezes.during(id, carriedOut, told.onWarning)
-        : verb.makesFolder === true
-          ? fork(daemon, peer, carriedOut)
-          : carriedOut());
-      failpoint("call.done");
-      daemon.tellOf(name as VerbOfWorkspace, id, answered);
-      return verb.addsWatched === true ? { ...(answered as object), watched: daemon.isWatched(id) } : answered;
-    },
+    async (client, right) =>
+      ownPointsOnly.run(isLed || peer.isAgent, async () => {
+        if (right !== "owner" && !isForWriters(name))
+          throw new CairnError("permission", `${name} is only for the owner of the folder and for root`);
+        // Of one point: a later one may have another file at the path.
+        if (!isOperator(peer) && verb.givesContent === true)
+          for (const [at, { name: each }] of verb.takes.entries())
+            if (TARGETS.includes(each) && (body[each] ?? null) !== null)
+              given[at] = await requireMayRead(peer, client, String(body[each]), body);
+        if (peer.isAgent && verb.makesFolder === true) {
+          requireBeside(client.workspace, given[1] as string);
+          daemon.requireForkable(peer, client.workspace);
+        }
+        const last = given.at(-1) as Record<string, unknown>;
+        if (peer.isAgent && verb.agentCause !== undefined) last["cause"] ??= { kind: verb.agentCause };
+        onBegin?.();
+        const before = asked === undefined ? null : await doneBefore(client, { ...verb, name }, asked);
+        if (before !== null) {
+          call.onWarning?.(
+            `this call was done before, and its answer was lost: this answer has only facts that its point records`,
+          );
+          return before;
+        }
+        // Whoever owns the folder could lead SQLite to another database while it is opened, which a snapshot needs not.
+        if (verb.makesPoint === "save" && isLed && client.engineType !== "btrfs-snapshot") last["databases"] = "copy";
+        const carriedOut = async (): Promise<unknown> => carryOut(client satisfies Client, { name, given, onItem });
+        const { id } = client.workspace;
+        const isFrozen = verb.freezes === true && daemon.freezes.isOffered(id);
+        const answered = await (isFrozen
+          ? daemon.freezes.during(id, carriedOut, told.onWarning)
+          : verb.makesFolder === true
+            ? fork(daemon, peer, carriedOut)
+            : carriedOut());
+        failpoint("call.done");
+        daemon.tellOf(name as VerbOfWorkspace, id, answered);
+        return verb.addsWatched === true ? { ...(answered as object), watched: daemon.isWatched(id) } : answered;
+      }),
   );
 }
 

@@ -1,4 +1,3 @@
-import { restored, type Tool } from "../kinds/tool.ts";
 import {
   AdoptForkOptions,
   RemovedFork,
@@ -12,19 +11,6 @@ import { workspaceVerb } from "../kinds/define.ts";
 
 const FORK = text("the fork's workspace name, or its folder as an absolute path");
 
-const tool: Tool = {
-  title: "Adopt a fork",
-  about:
-    "Makes the folder equal to a fork's present state. Both states are saved first: `undo` brings the folder's state back.",
-  takes: { fork: FORK },
-  output: RestoreResult,
-  changes: true,
-  async run(client, given, options) {
-    const data = await client.adoptFork(given["fork"] as string, options);
-    return { data, words: restored(data) };
-  },
-};
-
 export const adoptFork = workspaceVerb({
   about: "Saves a fork's present and the folder's present, then makes the folder equal to the fork.",
   takes: [arg("fork", FORK)],
@@ -32,13 +18,12 @@ export const adoptFork = workspaceVerb({
   output: RestoreResult,
   errors: ["not_found", "unsupported"],
   command: "adopt",
-  by: "operators",
-  agents: [],
+  by: "owners",
+  unserved: "the daemon takes nothing over from another workspace",
   opensPaths: throughSqlite,
   makesPoint: "undo",
   changesPoints: true,
   event: (adopted) => ({ type: "restore", data: adopted }),
-  tool,
   run: async ({ workspace }, fork, options) =>
     (await import("../../operations/directories/adopt.ts")).adoptFork(workspace, fork, options),
 });

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { isReleased, listWorkspaces, type PlacedWorkspace, readState } from "../place/control-directory.ts";
 import { type ControlPaths, workspacePaths } from "../place/control-layout.ts";
@@ -8,6 +9,12 @@ import { resolveTarget } from "../points/targets.ts";
 /** Points of the other workspaces of a control directory, such as forks: the same store has their content. */
 
 const LEAST_DIGITS = 4;
+
+/**
+ * Within its `run(true, …)` other workspaces are not seen. The daemon does that for agents and other users: one control
+ * directory may keep folders of several users.
+ */
+export const ownPointsOnly = new AsyncLocalStorage<boolean>();
 
 /** A point of another workspace, as this workspace can read it. */
 export interface SiblingPoint {
@@ -27,6 +34,7 @@ export function siblings(control: ControlPaths, own: string): PlacedWorkspace[] 
  * other workspace has it. Throws `ambiguous` if several points begin with the digits, and what `POINT` may throw.
  */
 export function siblingPoint(control: ControlPaths, own: string, target: string): SiblingPoint | null {
+  if (ownPointsOnly.getStore() === true) return null;
   const others = siblings(control, own);
   for (const workspace of others) {
     const word = [workspace.name, workspace.path].find((each) => target.startsWith(`${each}:`));
