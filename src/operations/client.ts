@@ -25,6 +25,7 @@ import { namingInodes } from "../workspace/place/room.ts";
 import { unlessNotOwn } from "../workspace/place/owners.ts";
 import { recoverAcknowledged } from "../workspace/save/look.ts";
 import { readControl } from "../workspace/place/control-directory.ts";
+import { withOutside } from "../workspace/save/outside.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import { unlessFolderIsGone } from "../workspace/open/missing-folder.ts";
 import { Removals } from "../workspace/points/held-trees.ts";
@@ -167,8 +168,9 @@ export class CairnClient {
       const hand = { workspace, parts: this.#options.parts };
       const isSealed = typeof row.seals === "function" ? row.seals(...given) : row.seals === true;
       if (!isSealed) return row.run({ ...hand, unsealed: [] }, ...given);
-      return withSealed(workspace, given.at(-1) as CallOptions, async (unsealed) =>
-        row.run({ ...hand, unsealed }, ...given),
+      const call = given.at(-1) as CallOptions;
+      return withOutside(workspace, call, async () =>
+        withSealed(workspace, call, async (unsealed) => row.run({ ...hand, unsealed }, ...given)),
       );
     };
     try {

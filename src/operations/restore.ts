@@ -15,6 +15,7 @@ import type { Workspace } from "../workspace/open/workspace.ts";
 import { takeOverPoint } from "../workspace/save/receive.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import type { CallOptions, OperationList, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
+import { withOutside } from "../workspace/save/outside.ts";
 import { operationToRevert, planTo } from "./restore-plan.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
@@ -30,9 +31,9 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   }));
 }
 
-/** Seals what `target` means if that is a point of another workspace: its content is to be in the store. */
+/** Has what `target` means in the store: seals a point of another workspace, and receives one of another control directory. */
 async function requireSealedSibling(workspace: Workspace, target: string, call: CallOptions): Promise<void> {
-  await withSealed(workspace, call, async () => workspace.resolve(target));
+  await withOutside(workspace, call, async () => withSealed(workspace, call, async () => workspace.resolve(target)));
 }
 
 /** A point of this workspace; one of another workspace is taken over. For the holder of the workspace's lock. */

@@ -105,14 +105,51 @@ test("a fork that is killed while it is removed is whole, or its last state is a
   }
 });
 
-test("a fork with a store of its own is no target, and the way to its files is named", async () => {
+test("points of a workspace with a store of its own are received first, and only a fork of the workspace is removed", async () => {
   const { client, folder } = await plain();
   await client.save();
-  const to = `${folder}-own`;
-  await client.fork("head", to, { standalone: true });
-  const { error } = cairn(["-C", folder, "adopt", to]);
-  assert.equal(error!.code, "unsupported");
-  assert.match(error!.hint!, /restore/);
+  const compare = { withoutRootTime: true };
+  const first = readFolder(folder, compare);
+  const other = newFolder("own-store");
+  makeFirst(other);
+  const own = await (await cairnLibrary()).adopt(other);
+  makeSecond(other);
+  fs.writeFileSync(path.join(other, "large"), Buffer.alloc(3 << 20, "only there"));
+  const second = readFolder(other);
+  const { save_point_id: id } = await own.save();
+  const target = `${other}:latest`;
+  assert.notEqual((await client.show(target)).total, 0);
+  assert.deepEqual((await client.diff(target, `${other}:${id}`)).entries, []);
+  assert.deepEqual(
+    (await client.history()).save_points.map(({ workspace_name: name }) => name),
+    ["main"],
+    "what was received is no point of the history",
+  );
+  await client.restore({ target, to: `${folder}-to` });
+  assertFolder(`${folder}-to`, second, "elsewhere");
+  await client.restore({ target, paths: ["large"] });
+  await client.undo();
+  assertFolder(folder, first, "undone", compare);
+  fs.writeFileSync(path.join(other, "large"), "changed since\n");
+  const unsaved = readFolder(other);
+  await client.adoptFork(other);
+  assertFolder(folder, unsaved, "adopted");
+  await client.undo();
+  assertFolder(folder, first, "adoption undone", compare);
+  assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
+  for (const [from, gone] of [
+    [folder, other],
+    [other, folder],
+  ] as const) {
+    const { status, error } = cairn(["-C", from, "fork", "--remove", gone]);
+    assert.deepEqual([status, error!.code], [7, "refused"]);
+    assert.ok(fs.existsSync(gone));
+  }
+  const fork = `${folder}-fork`;
+  await client.fork("head", fork);
+  assert.equal(cairn(["-C", fork, "fork", "--remove", folder]).error!.code, "refused", "a fork removes no original");
+  assert.equal(cairn(["-C", folder, "show", `${other}:nowhere`]).status, 2);
+  await own.close();
 });
 
 test("a fork of a git worktree and of a submodule commits to a state of its own, and a copy elsewhere is warned of", async (t) => {

@@ -1,6 +1,6 @@
 import { lstatSync } from "node:fs";
 import { advice, CairnError, call } from "../../errors.ts";
-import { printablePath, restoreLine } from "../../fs/paths/safe-path.ts";
+import { printablePath, releaseLine } from "../../fs/paths/safe-path.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { AdoptForkOptions, RemovedFork, RemoveForkOptions, RestoreResult } from "../../contract/points.ts";
@@ -9,7 +9,8 @@ import { release } from "../../workspace/care/release.ts";
 import type { FoundWorkspace } from "../../workspace/place/find-workspace.ts";
 import { neverRead, Workspace, type WorkspaceCall } from "../../workspace/open/workspace.ts";
 import { type Point } from "../../workspace/points/point-files.ts";
-import { siblingPoint } from "../../workspace/open/siblings.ts";
+import { type OutsidePoint, siblingPoint, takenOver } from "../../workspace/open/siblings.ts";
+import { receiveOutside } from "../../workspace/save/outside.ts";
 import { takeOverPoint } from "../../workspace/save/receive.ts";
 import { saveWorkspace } from "../../workspace/save/save.ts";
 import { withSealed } from "../../workspace/save/seal.ts";
@@ -22,8 +23,9 @@ import { goingBack } from "../restore.ts";
 export async function adoptFork(workspace: Workspace, fork: string, options: AdoptForkOptions): Promise<RestoreResult> {
   const found = forkOf(workspace, fork);
   const point = await presentOf(workspace, found, options);
+  if (!isBeside(workspace, found)) await receiveOutside(workspace, outsideOf(found, point), options);
   return goingBack(workspace, options, "restore", async () => ({
-    target: await takeOverPoint(workspace, siblingOf(workspace, point)),
+    target: await takenOverPoint(workspace, found, point),
     paths: null,
     keepPresent: false,
     kind: "adopt",
@@ -36,8 +38,9 @@ export async function adoptFork(workspace: Workspace, fork: string, options: Ado
  */
 export async function removeFork(workspace: Workspace, fork: string, options: RemoveForkOptions): Promise<RemovedFork> {
   const found = forkOf(workspace, fork);
+  requireOwnFork(workspace, found);
   const point = await presentOf(workspace, found, options);
-  const kept = await takenOver(workspace, point, options);
+  const kept = await takenOverLocked(workspace, point, options);
   failpoint("fork.taken-over");
   await using other = new Workspace(found, workspace.parts, workspace.removals);
   const { inode } = identityOf(found);
@@ -52,13 +55,13 @@ function identityOf({ folder }: FoundWorkspace): { inode: bigint } {
   return { inode: lstatSync(folder, { bigint: true, throwIfNoEntry: false })?.ino ?? 0n };
 }
 
-async function takenOver(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Point> {
+async function takenOverLocked(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Point> {
   using _lock = await workspace.lock("fork", call);
   await recoverWorkspace(workspace, call);
   return await takeOverPoint(workspace, siblingOf(workspace, point));
 }
 
-/** The other workspace that a name or a folder means. Throws `not_found`, and `unsupported` for one with a store of its own. */
+/** The other workspace that a name or a folder means. Throws `not_found`. */
 function forkOf(workspace: Workspace, fork: string): FoundWorkspace {
   const { control, workspace: own } = workspace.found;
   const named = workspaceNamed(control, fork) ?? workspaceAt(realPathOf(fork));
@@ -66,12 +69,32 @@ function forkOf(workspace: Workspace, fork: string): FoundWorkspace {
     throw new CairnError("not_found", `there is no other workspace called ${JSON.stringify(fork.slice(0, 80))}`, {
       hint: advice`${call("workspaces", "listWorkspaces")} lists them`,
     });
-  if (named.control.root === control.root) return named;
+  return named;
+}
+
+/** Throws `refused` for a workspace that is no fork of this one, or has a store of its own: its points would be lost. */
+function requireOwnFork(workspace: Workspace, found: FoundWorkspace): void {
+  if (isBeside(workspace, found) && found.workspace.origin?.workspace_id === workspace.found.workspace.id) return;
   throw new CairnError(
-    "unsupported",
-    `the workspace ${printablePath(named.folder)} has a store of its own, so its points are not targets here`,
-    { hint: advice`to get a copy of its files: ${restoreLine(named.folder)}, with --to DIR` },
+    "refused",
+    `${printablePath(found.folder)} is not a fork of this workspace in the same control directory, so it is not removed`,
+    { hint: advice`to end that workspace: ${releaseLine(found.folder)}` },
   );
+}
+
+function isBeside(workspace: Workspace, { control }: FoundWorkspace): boolean {
+  return control.root === workspace.found.control.root;
+}
+
+function outsideOf({ folder }: FoundWorkspace, { descriptor }: Point): OutsidePoint {
+  return { folder: folder.toString("utf8"), id: descriptor.save_point_id };
+}
+
+async function takenOverPoint(workspace: Workspace, found: FoundWorkspace, point: Point): Promise<Point> {
+  if (isBeside(workspace, found)) return takeOverPoint(workspace, siblingOf(workspace, point));
+  const own = takenOver(workspace.points, point.descriptor.save_point_id);
+  if (own === null) throw new CairnError("not_found", "the point that was received of the fork is gone");
+  return own;
 }
 
 /** Saves a fork's present. Returns the point, sealed. */

@@ -1,12 +1,14 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { isReleased, listWorkspaces, type PlacedWorkspace, readState } from "../place/control-directory.ts";
+import { realPathOf, workspaceAt } from "../place/find-workspace.ts";
+import type { SavePointId } from "../../ids.ts";
 import { type ControlPaths, workspacePaths } from "../place/control-layout.ts";
 import { NO_SEQUENCE, type Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import { resolveTarget } from "../points/targets.ts";
 
-/** Points of the other workspaces of a control directory, such as forks: the same store has their content. */
+/** Points of other workspaces: of the same control directory, such as forks, whose content is in the same store, and of others. */
 
 const LEAST_DIGITS = 4;
 
@@ -67,6 +69,39 @@ function asSibling(point: Point, workspace: PlacedWorkspace): SiblingPoint {
   const { held: _held, ...content } = point.descriptor.content;
   const descriptor = { ...point.descriptor, content: content as Point["descriptor"]["content"] };
   return { point: { ...point, descriptor, sequence: NO_SEQUENCE }, workspace };
+}
+
+/** The point of a workspace that was made of another workspace's point; null if there is none. */
+export function takenOver(points: Points, id: SavePointId): Point | null {
+  const isMadeOf = ({ descriptor: { cause, undo } }: Point): boolean =>
+    undo && cause.kind === "adopt" && cause["from"] === id;
+  return points.list().points.find(isMadeOf) ?? null;
+}
+
+/** A point of a workspace with a store of its own. */
+export interface OutsidePoint {
+  folder: string;
+  id: SavePointId;
+}
+
+/**
+ * Finds what `FOLDER:POINT` means, FOLDER being an absolute path of a workspace of another control directory; null if it means
+ * nothing there, or the daemon asks. Throws what `POINT` may throw.
+ */
+export function outsidePoint(control: ControlPaths, target: string): OutsidePoint | null {
+  if (ownPointsOnly.getStore() !== undefined || !target.startsWith("/")) return null;
+  for (let colon = target.indexOf(":"); colon > 0; colon = target.indexOf(":", colon + 1)) {
+    const folder = target.slice(0, colon);
+    const found = workspaceAt(realPathOf(folder));
+    if (found === null || found.control.root === control.root) continue;
+    const point = resolveTarget(
+      new Points(found.paths),
+      target.slice(colon + 1) || "latest",
+      readState(found.paths).head,
+    );
+    return { folder, id: point.descriptor.save_point_id };
+  }
+  return null;
 }
 
 /** True for an error that says that this workspace has no such point. */

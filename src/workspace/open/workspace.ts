@@ -17,7 +17,7 @@ import type { Cause, Progress } from "../../contract/words.ts";
 import { warnRoot } from "../place/owners.ts";
 import { lockingOf } from "../place/registry.ts";
 import { Removals } from "../points/held-trees.ts";
-import { isUnknownHere, siblingPoint } from "./siblings.ts";
+import { isUnknownHere, type OutsidePoint, outsidePoint, siblingPoint, takenOver } from "./siblings.ts";
 import { requireAgentsTags, requireChosenId, resolveTarget } from "../points/targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */
@@ -124,11 +124,23 @@ export class Workspace {
       return this.resolveOwn(target);
     } catch (error) {
       const { control, workspace } = this.found;
-      const other = isUnknownHere(error) ? siblingPoint(control, workspace.id, target) : null;
-      if (other === null) throw error;
+      if (!isUnknownHere(error)) throw error;
+      const other = siblingPoint(control, workspace.id, target);
+      if (other === null) return this.#received(outsidePoint(control, target), error);
       if (!other.point.sealed) throw neverRead(other.point);
       return other.point;
     }
+  }
+
+  /** The point that was made here of one with another store; `details.outside` of the error is what callers receive first. */
+  #received(outside: OutsidePoint | null, unknown: unknown): Point {
+    if (outside === null) throw unknown;
+    const known = takenOver(this.points, outside.id);
+    if (known !== null) return known;
+    throw new CairnError("unsupported", `the workspace ${outside.folder} has a store of its own`, {
+      hint: "restore its point into a new folder first",
+      details: { outside },
+    });
   }
 
   /** A point of this workspace: one that is to be marked or removed. */

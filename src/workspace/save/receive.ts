@@ -6,6 +6,7 @@ import { type Cause, type Descriptor, type IgnoreRules, omittedOf } from "../../
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import type { Point } from "../points/point-files.ts";
 import { stageRequest } from "./record-point.ts";
+import { takenOver } from "../open/siblings.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { rulesOfTask } from "../../archive/scan/directory-rules.ts";
 import { toCairnError } from "../../errors.ts";
@@ -19,6 +20,8 @@ export interface ReceiveInput extends WorkspaceCall {
   excludes: readonly string[];
   message: string;
   cause: Cause;
+  /** the point becomes neither head nor latest; default: if only some paths are received */
+  undo?: boolean;
 }
 
 /**
@@ -36,7 +39,7 @@ export async function receivePoint(workspace: Workspace, input: ReceiveInput): P
       onProgress: ({ done, total, bytes, totalBytes }) =>
         onProgress?.({ phase: "downloading", done, total, bytes, total_bytes: totalBytes }),
     });
-    return { ...stateOf(received, input), degraded: [], undo: input.content.paths !== null };
+    return { ...stateOf(received, input), degraded: [], undo: input.undo ?? input.content.paths !== null };
   });
 }
 
@@ -46,10 +49,8 @@ export async function receivePoint(workspace: Workspace, input: ReceiveInput): P
  */
 export async function takeOverPoint(workspace: Workspace, from: Point): Promise<Point> {
   const { save_point_id: id, workspace_name: name, message } = from.descriptor;
-  const isTaken = ({ descriptor: { cause, undo } }: Point): boolean =>
-    undo && cause.kind === "adopt" && cause["from"] === id;
-  const known = workspace.points.list().points.find(isTaken);
-  if (known !== undefined) return known;
+  const known = takenOver(workspace.points, id);
+  if (known !== null) return known;
   const cause = { kind: "adopt", from: id, from_workspace: name };
   return addPoint(
     workspace,
