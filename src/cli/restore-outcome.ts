@@ -4,6 +4,8 @@ import type { Context } from "./context.ts";
 import { EXIT_PARTLY } from "./envelope.ts";
 import { shortener } from "./shorten.ts";
 
+const SHORT_ID = 8;
+
 export const PLAN = { flags: "--plan", text: "print what would be done, and do nothing" };
 
 /** Prints what `restore` and `undo` did. `method`: as it was asked for. */
@@ -21,10 +23,12 @@ export function restoreOutcome(
   if (context.signal.aborted) context.note("the restore finished before it could be stopped", true);
   const back = reverted === "undo" ? "redo" : "undo";
   const undo = context.commandLine(method === "exchange" ? [back, "--method", method] : [back]);
-  if (reverted !== undefined && result.left_out.some(({ reason }) => reason === "changed_since")) {
-    const over = context.commandLine([reverted, "--over"]);
-    const first = result.undo_id === null ? "" : `${context.commandLine([back])}, then `;
-    context.note(`to revert entries that were changed since, too: ${first}${over}`);
+  const edited = result.left_out.find(({ reason }) => reason === "changed_since");
+  if (reverted !== undefined && edited !== undefined) {
+    // What was reverted already is an operation of its own: an undo that goes over edits would begin from there.
+    const from = String(result.restored_to).slice(0, SHORT_ID);
+    const words = result.undo_id === null ? [reverted, "--over"] : ["restore", from, edited.path];
+    context.note(`to revert what was changed since, too: ${context.commandLine(words)}`);
   }
   return {
     data: result,

@@ -238,6 +238,7 @@ const SAMPLES: readonly unknown[] = [
   [],
   ["/nowhere"],
   { target: "head" },
+  { paths: ["nowhere"] },
   { repository: "/nowhere", password: "x" },
   { recipients: [], file: "/nowhere" },
   { to: "/nowhere" },

@@ -63,7 +63,7 @@ async function planRevert(
     keepPresent: false,
     mayLackPaths: true,
     takesBack: true,
-    reverts: { ...reverts, over },
+    reverts: { ...reverts, over, throughSqlite: false },
   });
 }
 
@@ -138,7 +138,7 @@ export function operationToRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
   expected?: string,
-): { operation: Revertible; target: Point; reverts: Omit<Reverted, "over"> } {
+): { operation: Revertible; target: Point; reverts: Omit<Reverted, "over" | "throughSqlite"> } {
   const { done, undone } = operationLog(workspace.state().operations);
   const operation = (kind === "undo" ? done : undone).at(-1);
   if (operation === undefined)

@@ -145,14 +145,15 @@ export async function redo(workspace: Workspace, options: UndoOptions): Promise<
   return goingBack(workspace, options, "undo", () => reverting(workspace, "redo", options));
 }
 
-function reverting(workspace: Workspace, kind: "undo" | "redo", { over = false, expected }: UndoOptions): Wanted {
+function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Wanted {
+  const { over = false, throughSqlite = false, expected } = options;
   const { operation, target, reverts } = operationToRevert(workspace, kind, expected);
   return {
     target,
     paths: operation.paths?.map((path) => rawPath(path)) ?? null,
     keepPresent: false,
     kind,
-    reverts: { ...reverts, over },
+    reverts: { ...reverts, over, throughSqlite },
   };
 }
 

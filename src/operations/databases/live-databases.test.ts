@@ -144,8 +144,16 @@ test("a program goes on with the restored content when a restore writes it throu
   assert.deepEqual(left_out, []);
   assert.deepEqual(stateOf(database).one, stateAfter(1));
   assert.equal(readFileSync(join(folder, "notes.txt"), "utf8"), "one");
-  commit(database, 3);
   await client.undo({ throughSqlite: true });
+  assert.deepEqual(stateOf(database).one, stateAfter(2));
+  await client.redo({ throughSqlite: true });
+  assert.deepEqual(stateOf(database).one, stateAfter(1));
+  commit(database, 3);
+  // Without the option a database that is in use stays, whatever else is undone.
+  const kept = await client.undo();
+  assert.ok(kept.left_out.every(({ path, reason }) => path.startsWith("app.db") && reason === "changed_since"));
+  assert.deepEqual([kept.left_out.length > 0, stateOf(database).one[3]], [true, 3]);
+  await client.restore({ target: kept.restored_to!, paths: ["app.db"], throughSqlite: true });
   assert.deepEqual(stateOf(database).one, stateAfter(2));
   assert.equal(database.prepare("PRAGMA integrity_check").get()!["integrity_check"], "ok");
 });

@@ -17,7 +17,11 @@ import type { PlannedRestore, RestoreInput } from "./prepare.ts";
 /** Endings of the files that hold what a database does; of all that belong to it. */
 const HOLDING = ["", ...LOGS];
 const ENDINGS = ["", ...SIDECARS];
-const DATABASE_LABELS: ReadonlySet<string> = new Set(["transaction-consistent", "crash-consistent", "torn-possible"]);
+export const DATABASE_LABELS: ReadonlySet<string> = new Set([
+  "transaction-consistent",
+  "crash-consistent",
+  "torn-possible",
+]);
 
 /**
  * Takes databases out of a plan that a process has open, this one too: that would go on with the file that it has, and its log

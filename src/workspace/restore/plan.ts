@@ -196,7 +196,7 @@ function directoryOf({ path, before }: Difference): Uint8Array {
 const UNKNOWN_IN_TARGET = "it was unreadable when it was saved, so the save point does not have its content";
 const PARTIAL_IN_TARGET = "the save point lacks some of its extended attributes, so the present ones stay";
 const UNREAD_NOW = "its extended attributes cannot be read, so the undo point would not have all of it";
-const EDITED = "it was changed after the operation that is reverted; --over reverts it too";
+const EDITED = "it was changed after the operation that is reverted, and stays as it is";
 const MOUNTED_THEN = "a file system was mounted there at the save, and was left out";
 const MOUNTED_NOW = "another file system is mounted there";
 export const HOLDS_WHAT_STAYS = "some of its entries stay";

@@ -1,5 +1,6 @@
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import { comparePaths } from "../../formats/bytes.ts";
+import { comparePaths, latin1 } from "../../formats/bytes.ts";
+import { besideWhich } from "../../formats/sqlite-header.ts";
 import { type DiffAspect, type Difference, exactDifferences, type ExactFields } from "../points/tree-diff.ts";
 
 interface State {
@@ -20,6 +21,10 @@ export interface RevertedStates {
   keepPresent: boolean;
   /** edited entries are reverted too */
   over: boolean;
+  /** paths of the points' databases, in latin1: with the files beside it a database is one entry */
+  databases: ReadonlySet<string>;
+  /** databases are reverted though their bytes are others: a restore through SQLite does not write the point's bytes */
+  throughSqlite: boolean;
 }
 
 /** `changed` only by the operation, `edited` since then, or `untouched` by the operation. */
@@ -32,12 +37,14 @@ const NO_EDIT: ReadonlySet<DiffAspect> = new Set(["owner", "times", "xattrs", "l
 export class OperationParts {
   readonly #changed: PathOrder;
   readonly #edited: PathOrder;
+  readonly #editedDatabases: ReadonlySet<string>;
   readonly #states: RevertedStates;
 
   constructor(states: RevertedStates) {
     this.#states = states;
     this.#changed = new PathOrder(differencesOf(states.before, states.after));
     this.#edited = new PathOrder(differencesOf(states.present, states.left));
+    this.#editedDatabases = editedDatabases(states);
   }
 
   /** `difference`: of the present and the target. */
@@ -45,13 +52,34 @@ export class OperationParts {
     const changed = this.#changed.at(difference.path);
     const edited = this.#edited.at(difference.path);
     if (changed === null || (this.#states.keepPresent && changed.after === null)) return "untouched";
-    if (edited === null || !isEdit(edited)) return "changed";
+    const database = databaseOf(difference.path, this.#states.databases);
+    const isEdited = database === null ? edited !== null && isEdit(edited) : this.#editedDatabases.has(database);
+    if (!isEdited) return "changed";
     // The operation set a time or an owner, and somebody has changed the content.
     if (!isEdit(changed)) return "untouched";
-    if (this.#states.over) return "changed";
+    const { over, throughSqlite, databases } = this.#states;
+    if (over || (database !== null && throughSqlite)) return "changed";
     // Also if somebody has edited the entry to what it is to be, or a directory had to stay for what ignore rules hide.
     return isEdit(difference) ? "edited" : "changed";
   }
+}
+
+/** The database that a file is or lies beside, in latin1; null if the file is none of a database. */
+function databaseOf(path: Uint8Array, databases: RevertedStates["databases"]): string | null {
+  const database = latin1(besideWhich(path) ?? path);
+  return databases.has(database) ? database : null;
+}
+
+/** The databases of which any file was edited: a database beside another's log would be damaged. */
+function editedDatabases({ present, left, databases }: RevertedStates): Set<string> {
+  const edited = new Set<string>();
+  if (databases.size === 0) return edited;
+  const all = differencesOf(present, left);
+  for (let next = all.next(); next.done !== true; next = all.next()) {
+    const database = isEdit(next.value) ? databaseOf(next.value.path, databases) : null;
+    if (database !== null) edited.add(database);
+  }
+  return edited;
 }
 
 function isEdit({ before, after, aspects }: Difference): boolean {

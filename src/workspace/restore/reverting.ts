@@ -1,3 +1,6 @@
+import { rawPath } from "../../formats/records/record.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { DATABASE_LABELS } from "./open-databases.ts";
 import type { Point } from "../points/point-files.ts";
 import type { ExactFields } from "../points/tree-diff.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
@@ -18,12 +21,14 @@ export interface Reverted {
   keepPresent: boolean;
   /** edited entries are reverted too */
   over: boolean;
+  /** databases are reverted through SQLite, whatever was written to them since */
+  throughSqlite: boolean;
 }
 
 /** Reads the points of an operation that is reverted; for the plan. `present`: the folder now. */
 export async function operationParts(
   workspace: Workspace,
-  { changed, left, keepPresent, over }: Reverted,
+  { changed, left, keepPresent, over, throughSqlite }: Reverted,
   present: { source: TreeSource; fields: ExactFields["before"] },
 ): Promise<OperationParts> {
   const state = async (point: Point) => ({
@@ -31,5 +36,9 @@ export async function operationParts(
     fields: (await workspace.manifest(point))?.lossless ?? [],
   });
   const [before, after] = [await state(changed.before), await state(changed.after)];
-  return new OperationParts({ before, after, left: await state(left), present, keepPresent, over });
+  const labels = [changed.before, changed.after, left].flatMap(({ descriptor }) => descriptor.labels);
+  const isDatabase = ({ label }: { label: string }): boolean => DATABASE_LABELS.has(label);
+  const databases = new Set(labels.filter(isDatabase).map((each) => latin1(rawPath(each))));
+  const how = { keepPresent, over, throughSqlite, databases };
+  return new OperationParts({ before, after, left: await state(left), present, ...how });
 }
