@@ -198,6 +198,42 @@ const BY_VERBS: Attack[] = [
     },
   },
   {
+    name: "asks for points and names of another workspace of the same control directory",
+    attack: async (here, way) => {
+      const fork = `${here.work}-seen`;
+      const forked = await here.daemon.call("fork", { workspace: here.work, target: "head", path: fork });
+      const { name } = (forked as { workspace: { name: string } }).workspace;
+      fs.writeFileSync(path.join(fork, "only-in-the-fork"), "secret");
+      const saved = await here.daemon.call("save", { workspace: fork });
+      const { save_point_id: id } = saved as { save_point_id: string };
+      for (const target of [
+        id,
+        id.slice(0, 8),
+        `${name}:latest`,
+        `${name}:`,
+        `${fork}:latest`,
+        `${here.person}:latest`,
+      ]) {
+        const body = { workspace: here.work, target, path: "" };
+        const codes = [
+          (await way.ask({ path: "/v1/show", body })).code,
+          (await way.ask({ path: "/v1/resolve", body: { workspace: here.work, target } })).code,
+          (await way.ask({ path: "/v1/diff", body: { workspace: here.work, a: target } })).code,
+          (await way.ask({ path: "/v1/restore", body: { workspace: here.work, options: { target } } })).code,
+        ];
+        for (const code of codes) assert.match(String(code), /^(?:not_found|invalid_id|permission)$/, target);
+      }
+      const options = { all: true };
+      const found = await way.ask({
+        path: "/v1/findNames",
+        body: { workspace: here.work, pattern: "only-in", options },
+      });
+      assert.deepEqual(found.data?.found ?? [], [], found.text);
+      await here.daemon.call("release", { workspace: fork, options: { deletePoints: true } });
+      fs.rmSync(fork, { recursive: true });
+    },
+  },
+  {
     name: "asks for the same as jobs and with idempotency keys",
     attack: async (here, way) => {
       const { daemon } = here;

@@ -10,6 +10,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import { pathIn } from "../../repository/trees/walk-trees.ts";
 import type { SavePointId } from "../../ids.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { ownPointsOnly } from "../../workspace/open/siblings.ts";
 import { type Workspace, workspacesBeside } from "../../workspace/open/workspace.ts";
 import { isReleased } from "../../workspace/place/control-directory.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
@@ -57,7 +58,8 @@ export async function findNames(
 ): Promise<FindNamesResult> {
   const { limit = LIMIT, all = false } = options;
   const result = await namesIn(workspace, pattern, options);
-  for (const other of all ? workspacesBeside(workspace) : []) {
+  const others = all && ownPointsOnly.getStore() !== true ? workspacesBeside(workspace) : [];
+  for (const other of others) {
     await using _open = other;
     // One more than fits tells that the limit left names out.
     const left = Math.max(1, limit - result.found.length);
