@@ -58,10 +58,11 @@ export async function goingBack(
   wanted: () => Wanted | null | Promise<Wanted | null>,
 ): Promise<RestoreResult> {
   const started = performance.now();
+  let chosen: Wanted | null = null;
   const go = async (): Promise<RestoreResult> => {
     using _lock = await workspace.lock(purpose, options);
     await recoverWorkspace(workspace, options);
-    const chosen = await wanted();
+    chosen = await wanted();
     if (chosen === null) return nowhere(started);
     const restored = await restoreLocked(workspace, started, { ...options, ...chosen });
     if (restored.undo_id === null && restored.left_out.length === 0 && chosen.isStart !== true)
@@ -74,9 +75,7 @@ export async function goingBack(
   } catch (error) {
     const failed = toCairnError(error);
     // What had begun to change the folder says by itself how it goes on.
-    if (failed.code !== "no_space" || needsRecovery(workspace)) throw error;
-    const chosen = await wanted();
-    if (chosen === null) throw error;
+    if (chosen === null || failed.code !== "no_space" || needsRecovery(workspace)) throw error;
     throw reworded(failed, { hint: await whatItTakes(workspace, options, chosen) });
   }
 }

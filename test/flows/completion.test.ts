@@ -139,8 +139,8 @@ for (const [name, offers] of Object.entries(SHELLS)) {
 
     test("commands are offered, also after an option with a value", (t) => {
       if (!isThere(t, name)) return;
-      assert.deepEqual(words("cairn re"), ["receipt", "release", "relocate", "restore"]);
-      assert.deepEqual(words(`cairn -C ${other} re`), ["receipt", "release", "relocate", "restore"]);
+      assert.deepEqual(words("cairn re"), ["receipt", "redo", "release", "relocate", "restore", "rewind"]);
+      assert.deepEqual(words(`cairn -C ${other} re`), ["receipt", "redo", "release", "relocate", "restore", "rewind"]);
       assert.deepEqual(words("cairn __c"), []);
     });
 
