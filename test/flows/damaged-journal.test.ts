@@ -167,7 +167,7 @@ test("a journal of a newer version is refused by name, and a repair leaves it an
   const journal = path.join(client.controlDirectory, "workspaces/main/journal");
   const newer: [string, (file: string) => void][] = [
     ["cleanup.json", (file) => fs.writeFileSync(file, '{"format":"cairn.cleanup","version":2,"points":"some"}\n')],
-    ["restore.json", (file) => fs.writeFileSync(file, '{"format":"cairn.restore","version":4,"points":"some"}\n')],
+    ["restore.json", (file) => fs.writeFileSync(file, '{"format":"cairn.restore","version":5,"points":"some"}\n')],
     ["exchange", (file) => fs.symlinkSync("cairn.exchange.2:something", file)],
     ["convert", (file) => fs.symlinkSync("cairn.convert.2:something", file)],
   ];
@@ -210,7 +210,7 @@ test("a restore is finished whose journal is from before its steps had a version
   const { folder, client, journal, before } = await halfRestored();
   const intentFile = path.join(journal, "restore.json");
   const { checksum: _, ...intent } = JSON.parse(fs.readFileSync(intentFile, "utf8")) as Record<string, unknown>;
-  assert.equal(intent["version"], 3, "those know 2");
+  assert.equal(intent["version"], 4, "those know 2");
   assert.equal(intent["apart"], undefined);
   const own = JSON.stringify({ ...intent, version: 1 });
   const checksum = createHash("sha256").update(own).digest("hex");
