@@ -88,7 +88,9 @@ function isEdit({ before, after, aspects }: Difference): boolean {
 
 function differencesOf(before: State, after: State): Iterator<Difference> {
   const fields = { before: before.fields, after: after.fields };
-  return exactDifferences(before.source, after.source, fields)[Symbol.iterator]();
+  // A restore leaves alone what is damaged in its target, so nothing there was changed by it.
+  const onDamaged = (): void => undefined;
+  return exactDifferences(before.source, after.source, fields, onDamaged)[Symbol.iterator]();
 }
 
 /** Looks paths up in differences that come in raw pre-order. */
