@@ -86,7 +86,7 @@ test("the tools remove no points, and what is not understood is told to the mode
   const { tools } = await client.listTools();
   assert.deepEqual(
     tools.map(({ name }) => name).toSorted(),
-    "diff fork history restore save show status undo why".split(" "),
+    "diff fork history restore rewind save show status turns undo why".split(" "),
   );
   for (const { name, inputSchema, outputSchema, description } of tools) {
     assert.equal(inputSchema.additionalProperties, false, name);

@@ -31,7 +31,7 @@ export interface RevertedStates {
 export type Part = "changed" | "edited" | "untouched";
 
 /** Aspects that a restore cannot always set, or that change by themselves: a difference in these alone is no edit. */
-const NO_EDIT: ReadonlySet<DiffAspect> = new Set(["owner", "times", "xattrs", "links"]);
+const NO_EDIT: ReadonlySet<DiffAspect> = new Set(["mode", "owner", "times", "xattrs", "links"]);
 
 /** Tells which part an operation had in an entry. Asked in raw pre-order, once for each path. */
 export class OperationParts {
@@ -55,7 +55,7 @@ export class OperationParts {
     const database = databaseOf(difference.path, this.#states.databases);
     const isEdited = database === null ? edited !== null && isEdit(edited) : this.#editedDatabases.has(database);
     if (!isEdited) return "changed";
-    // The operation set a time or an owner, and somebody has changed the content.
+    // The operation set a mode or a time, and somebody has changed the content.
     if (!isEdit(changed)) return "untouched";
     const { over, throughSqlite, databases } = this.#states;
     if (over || (database !== null && throughSqlite)) return "changed";
