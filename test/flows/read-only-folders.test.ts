@@ -93,7 +93,7 @@ describe("an ordinary user's read-only folders", { skip: whyNoOrdinaryUser() ?? 
     for (const [args, state] of [
       [["restore", first], 0],
       [["undo"], 1],
-      [["undo"], 0],
+      [["redo"], 0],
       [["restore", "latest"], 1],
     ] as const) {
       cairnOk(args, options);

@@ -75,7 +75,7 @@ for (const kind of firstOf(["xfs", "btrfs"] as const, 1)) {
     assert.equal((await client.status()).clean, true);
     // Written to, it is the folder's own.
     fs.writeFileSync(path.join(folder, "large"), "small");
-    await client.undo();
+    await client.undo({ over: true });
     assertFolder(folder, second, "undone");
     assert.deepEqual((await client.verify(id)).problems, []);
     assertHeldTidy(place, "after an undo");
