@@ -103,6 +103,11 @@ const AGENTS: Readonly<Record<string, string>> = {
   planRestore: "target paths keepPresent cause",
   undo: "",
   planUndo: "",
+  redo: "",
+  planRedo: "",
+  operations: "",
+  turns: "session limit",
+  rewind: "session paths cause",
   restoreLatest: "",
   history: "grep tag since until path all skip changes",
   historyDays: "all",
@@ -179,7 +184,8 @@ test("an agent saves, looks, goes back and undoes in its own workspace, and is k
   assert.equal(fs.readFileSync(file, "utf8"), "one\n");
   await agent("undo");
   assert.equal(fs.readFileSync(file, "utf8"), "two\n");
-  for (const name of ["history", "status", "policy", "planUndo", "previewCleanup"]) await agent(name);
+  for (const name of ["history", "status", "policy", "planRedo", "operations", "turns", "previewCleanup"])
+    await agent(name);
   const lines = await ask({
     at: daemon.url,
     path: "/v1/read",

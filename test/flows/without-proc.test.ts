@@ -47,7 +47,10 @@ test("the store takes the content, and everything says why, where there is no /p
   assertFolder(folder, first, "restored");
   cairnOk(["-C", folder, "undo"], CHROOT);
   assertFolder(folder, second, "taken back");
-  cairnOk(["-C", folder, "cleanup", "--keep-last", "1", "--keep-undo", "0"], CHROOT);
+  const [oldest] = (
+    cairnOk(["-C", folder, "history"], CHROOT).data["save_points"] as { save_point_id: string }[]
+  ).slice(-1);
+  cairnOk(["-C", folder, "cleanup", "--only", oldest!.save_point_id], CHROOT);
   assert.deepEqual(
     subvolumesOf(folder).filter((name) => name.includes("points")),
     [],
