@@ -190,7 +190,7 @@ describe("an ordinary user", { skip }, () => {
     for (const [args, state] of [
       [["restore", first, "--method", "exchange"], 0],
       [["undo", "--method", "exchange"], 1],
-      [["undo", "--method", "exchange"], 0],
+      [["redo", "--method", "exchange"], 0],
     ] as const) {
       assert.equal(run(...args).data["method"], "exchange");
       assertFolder(folder, states[state]!, args.join(" "));

@@ -10,7 +10,7 @@ import { Clone, type Outcome, registryAnswers } from "./clone.ts";
 const ROOT = path.resolve(import.meta.dirname, "../..");
 
 /** Bytes of the core: of its download, and of its files. */
-const MOST_BYTES = { packed: 2_000_000, unpacked: 7_200_000 };
+const MOST_BYTES = { packed: 2_000_000, unpacked: 7_400_000 };
 
 interface Packed {
   filename: string;

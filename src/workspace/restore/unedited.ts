@@ -3,13 +3,17 @@ import { heldTreeProblem, treePlace } from "../points/held-trees.ts";
 import { FOLDER_JOURNAL, isIntentPending } from "../points/journals.ts";
 import type { Point } from "../points/point-files.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import type { MethodOption } from "../../contract/points.ts";
 import type { RestoreInput } from "./prepare.ts";
 
 /**
  * If nothing was changed in the folder since an operation on all of it, an undo is a restore of the whole point: then
  * whole trees can be exchanged or cloned, by which only clone drivers gain. So it is if the folder was removed.
  */
-export async function withoutNeedlessRevert<T extends RestoreInput>(workspace: Workspace, input: T): Promise<T> {
+export async function withoutNeedlessRevert<T extends RestoreInput & MethodOption>(
+  workspace: Workspace,
+  input: T,
+): Promise<T> {
   const { reverts, ...plain } = input;
   if (reverts === undefined || input.paths !== null || reverts.keepPresent) return input;
   if (isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL)) return plain as T;
@@ -17,10 +21,15 @@ export async function withoutNeedlessRevert<T extends RestoreInput>(workspace: W
   return (await isUnedited(workspace, reverts.left, input)) ? (plain as T) : input;
 }
 
-async function isUnedited(workspace: Workspace, left: Point, call: WorkspaceCall): Promise<boolean> {
+/** Who asks for an exchange vouches for what this user cannot read; all of it is in the undo point. */
+async function isUnedited(
+  workspace: Workspace,
+  left: Point,
+  { method, ...call }: WorkspaceCall & MethodOption,
+): Promise<boolean> {
   if (await isStillTree(workspace, left)) return true;
   const { changes, leftOut } = await lookBesideHead(workspace, { ...call, head: left });
-  return changes.added + changes.modified + changes.removed === 0 && leftOut.length === 0;
+  return changes.added + changes.modified + changes.removed === 0 && (leftOut.length === 0 || method === "exchange");
 }
 
 /** Tells if nothing was written to the folder since it was made of the target's tree, or that of it. */
