@@ -2,6 +2,13 @@ import { latin1 } from "./bytes.ts";
 
 /** Layout of SQLite's database files, as far as a capture needs it: https://www.sqlite.org/fileformat.html */
 
+/** Labels of a point that only databases have. */
+export const DATABASE_LABELS: ReadonlySet<string> = new Set([
+  "transaction-consistent",
+  "crash-consistent",
+  "torn-possible",
+]);
+
 /** Bytes that each begins with. */
 export const MAGIC = Buffer.from("SQLite format 3\0", "latin1");
 /** Bytes of the header at the start of the first page. */

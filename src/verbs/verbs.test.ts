@@ -31,7 +31,7 @@ test("a verb whose options open databases in the folder by their paths says so",
   );
   assert.deepEqual(
     opening.map(([name]) => name),
-    ["adoptFork", "planRestore", "redo", "restore", "rewind", "save", "undo"],
+    ["planRestore", "redo", "restore", "rewind", "save", "undo"],
   );
   for (const [name, { opensPaths }] of opening) assert.equal(typeof opensPaths, "function", name);
   const { save, restore, undo } = CLIENT_VERBS;

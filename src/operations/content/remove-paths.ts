@@ -14,7 +14,6 @@ import { finishRemovals, removePaths as removeFound } from "../../workspace/keep
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { pathsWith } from "../../workspace/keep/still-held.ts";
 import { makingRoom } from "../../workspace/open/temporaries.ts";
-import { ownPointsOnly } from "../../workspace/open/siblings.ts";
 import { type Workspace, type WorkspaceCall, workspacesBeside } from "../../workspace/open/workspace.ts";
 import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
 import { isFolderThere, isReleased, listWorkspaces } from "../../workspace/place/control-directory.ts";
@@ -31,14 +30,6 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
   const lead = `${workspace.root.toString("utf8")}/`;
   const paths = options.paths.map((path) => (path.startsWith(lead) ? path.slice(lead.length - 1) : path));
   const takes = takesOf(paths);
-  if (ownPointsOnly.getStore() === true && listWorkspaces(control).length > 1)
-    throw new CairnError(
-      "permission",
-      "the control directory has workspaces of others, whose points would change too",
-      {
-        hint: "ask whoever runs the daemon",
-      },
-    );
   const others = workspacesBeside(workspace);
   const all = [workspace, ...others];
   const locks: Lock[] = [];

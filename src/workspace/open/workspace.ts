@@ -17,7 +17,7 @@ import type { Cause, Progress } from "../../contract/words.ts";
 import { warnRoot } from "../place/owners.ts";
 import { lockingOf } from "../place/registry.ts";
 import { Removals } from "../points/held-trees.ts";
-import { isUnknownHere, type OutsidePoint, outsidePoint, siblingPoint, takenOver } from "./siblings.ts";
+import { isUnknownHere, ownPointsOnly, type OutsidePoint, outsidePoint, siblingPoint, takenOver } from "./siblings.ts";
 import { requireAgentsTags, requireChosenId, resolveTarget } from "../points/targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */
@@ -201,9 +201,17 @@ export class Workspace {
   }
 }
 
-/** Opens the other workspaces of a control directory, released ones too. Throws `damaged` if the record of one cannot be read. */
+/**
+ * Opens the other workspaces of a control directory, released ones too. Throws `damaged` if the record of one cannot be read,
+ * and `permission` if there are some that the caller may not see.
+ */
 export function workspacesBeside({ found, parts, removals }: Workspace): Workspace[] {
-  return listWorkspaces(found.control).flatMap(({ name, workspace, problem }) => {
+  const all = listWorkspaces(found.control);
+  if (ownPointsOnly.getStore() === true && all.length > 1)
+    throw new CairnError("permission", "the control directory has other workspaces, which may be of other users", {
+      hint: "ask the operator of the daemon",
+    });
+  return all.flatMap(({ name, workspace, problem }) => {
     if (name === found.workspace.name) return [];
     if (workspace !== null) return [new Workspace(workspaceIn(found.control, workspace), parts, removals)];
     throw problem ?? new CairnError("damaged", `the record of the workspace ${name} cannot be read`);

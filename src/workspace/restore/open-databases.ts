@@ -6,7 +6,7 @@ import { failpoint } from "../../failpoint.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { beside, besideWhich, LOGS, mayBeDatabase, SIDECARS } from "../../formats/sqlite-header.ts";
+import { beside, besideWhich, DATABASE_LABELS, LOGS, mayBeDatabase, SIDECARS } from "../../formats/sqlite-header.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Workspace } from "../open/workspace.ts";
@@ -17,11 +17,6 @@ import type { PlannedRestore, RestoreInput } from "./prepare.ts";
 /** Endings of the files that hold what a database does; of all that belong to it. */
 const HOLDING = ["", ...LOGS];
 const ENDINGS = ["", ...SIDECARS];
-export const DATABASE_LABELS: ReadonlySet<string> = new Set([
-  "transaction-consistent",
-  "crash-consistent",
-  "torn-possible",
-]);
 
 /**
  * Takes databases out of a plan that a process has open, this one too: that would go on with the file that it has, and its log

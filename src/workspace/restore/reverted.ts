@@ -57,7 +57,7 @@ export class OperationParts {
     if (!isEdited) return "changed";
     // The operation set a mode or a time, and somebody has changed the content.
     if (!isEdit(changed)) return "untouched";
-    const { over, throughSqlite, databases } = this.#states;
+    const { over, throughSqlite } = this.#states;
     if (over || (database !== null && throughSqlite)) return "changed";
     // Also if somebody has edited the entry to what it is to be, or a directory had to stay for what ignore rules hide.
     return isEdit(difference) ? "edited" : "changed";

@@ -1,6 +1,6 @@
 import { rawPath } from "../../formats/records/record.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import { DATABASE_LABELS } from "./open-databases.ts";
+import { DATABASE_LABELS } from "../../formats/sqlite-header.ts";
 import type { Point } from "../points/point-files.ts";
 import type { ExactFields } from "../points/tree-diff.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";

@@ -21,7 +21,7 @@ export async function withoutNeedlessRevert<T extends RestoreInput & MethodOptio
   return (await isUnedited(workspace, reverts.left, input)) ? (plain as T) : input;
 }
 
-/** Who asks for an exchange vouches for what this user cannot read; all of it is in the undo point. */
+/** True if nothing was changed since the operation. A caller who asks for an exchange vouches for entries that this user cannot read. */
 async function isUnedited(
   workspace: Workspace,
   left: Point,
