@@ -156,7 +156,7 @@ export class LateSaves {
     }
   }
 
-  /** Returns the hooks whose saves are to be made. Those that a killed process had taken come first. */
+  /** Returns the queued hooks. Hooks that a killed process had already taken from the queue come first. */
   #take(): LateHook[] {
     const taken = hooksIn(this.#taken);
     if (taken.length > 0) return taken;

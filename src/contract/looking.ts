@@ -472,13 +472,16 @@ export const CleanupPlan = object({
   removals_pending: flag("true: the store still holds data of points removed earlier; running any plan removes it"),
 });
 export type CleanupPlan = Of<typeof CleanupPlan>;
+const POINT_FACTS = {
+  save_point_id: pointId(),
+  workspace_name: text(),
+  undo: flag("made by a restore or an undo"),
+  pinned: flag(),
+};
 export const StillHeld = object({
   points: rows(
     object({
-      save_point_id: pointId(),
-      workspace_name: text(),
-      undo: flag("made by a restore or an undo"),
-      pinned: flag(),
+      ...POINT_FACTS,
       files: number("files of this point that share content with the removed points"),
       paths: rows(
         NamedPath,
@@ -531,10 +534,7 @@ export const RemovePathsResult = object({
   dry_run: flag(),
   points: rows(
     object({
-      save_point_id: pointId(),
-      workspace_name: text(),
-      undo: flag("made by a restore or an undo"),
-      pinned: flag(),
+      ...POINT_FACTS,
       paths: rows(NamedPath, "the removed paths, at most 20"),
       path_count: number(),
     }),

@@ -22,7 +22,7 @@ const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
 /** Saves the present, then makes the folder equal to a point. */
 export async function restore(workspace: Workspace, options: RestoreOptions): Promise<RestoreResult> {
-  await requireSealedSibling(workspace, options.target, options);
+  await requireStored(workspace, options.target, options);
   return goingBack(workspace, options, "restore", async () => ({
     target: await ownPoint(workspace, options.target),
     paths: options.paths === undefined ? null : options.paths.map(normalizeTyped),
@@ -31,8 +31,8 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   }));
 }
 
-/** Has what `target` means in the store: seals a point of another workspace, and receives one of another control directory. */
-async function requireSealedSibling(workspace: Workspace, target: string, call: CallOptions): Promise<void> {
+/** Brings the content of `target` into the store: seals a point of another workspace, or receives one of another control directory. */
+async function requireStored(workspace: Workspace, target: string, call: CallOptions): Promise<void> {
   await withOutside(workspace, call, async () => withSealed(workspace, call, async () => workspace.resolve(target)));
 }
 

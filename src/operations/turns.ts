@@ -4,7 +4,8 @@ import type { AgentEvent } from "../contract/looking.ts";
 import type { RewindOptions, Turn, TurnsOptions, TurnsResult } from "../contract/turns.ts";
 import type { RestoreResult } from "../contract/points.ts";
 import { advice, CairnError, call, option, toCairnError } from "../errors.ts";
-import { normalizeTyped, quotedPath } from "../fs/paths/safe-path.ts";
+import { rawPath } from "../formats/records/record.ts";
+import { isAtOrBelow, listedNames, normalizeTyped, quotedPath } from "../fs/paths/safe-path.ts";
 import { plural } from "../formats/sizes.ts";
 import type { SavePointId } from "../ids.ts";
 import { CHECK_EVENT, isBefore, readAgentEvents } from "../workspace/points/agent-events.ts";
@@ -37,14 +38,7 @@ function turnsIn(log: readonly AgentEvent[]): FoundTurn[] {
     const session = sessionOf(event);
     const current = open.get(session);
     const last = current === undefined ? undefined : log[current.events.at(-1)!]!;
-    const isOther = last !== undefined && event.turn !== null && last.turn !== null && event.turn !== last.turn;
-    const isAgain = event.turn === null && PROMPT.test(event.event);
-    if (current !== undefined && !isOther && !isAgain && !END.test(last!.event)) {
-      current.events.push(index);
-      continue;
-    }
-    // A hook that fires after the end belongs to the turn that has ended.
-    if (current !== undefined && event.turn !== null && event.turn === last!.turn) {
+    if (current !== undefined && isOfTurn(event, last!)) {
       current.events.push(index);
       continue;
     }
@@ -57,6 +51,12 @@ function turnsIn(log: readonly AgentEvent[]): FoundTurn[] {
     open.set(session, turn);
   }
   return turns;
+}
+
+/** True if an event belongs to the turn of the event before it in the same session, also if it comes after the turn's end. */
+function isOfTurn({ turn, event }: AgentEvent, last: AgentEvent): boolean {
+  if (turn !== null && last.turn !== null) return turn === last.turn;
+  return !END.test(last.event) && (turn !== null || !PROMPT.test(event));
 }
 
 function sessionOf({ agent, session }: AgentEvent): string {
@@ -165,7 +165,7 @@ export async function rewind(
       hint: advice`choose an earlier turn; ${call("turns")} lists them`,
     });
   const paths = typed === undefined ? null : typed.map(normalizeTyped);
-  if (!over) await requireOwnChanges(workspace, log, { turn, paths: typed }, own);
+  if (!over) await requireOwnChanges(workspace, log, { turn, paths }, own);
   const rewound = { kind: "rewind", turn: turn.id, agent: first.agent, session: first.session };
   return goingBack(workspace, { ...own, cause: { ...cause, ...rewound } }, "restore", () => ({
     target: workspace.resolve(before),
@@ -200,7 +200,7 @@ function namedTurn(all: readonly FoundTurn[], name: string | undefined): FoundTu
 async function requireOwnChanges(
   workspace: Workspace,
   log: readonly AgentEvent[],
-  { turn, paths }: { turn: FoundTurn; paths: RewindOptions["paths"] },
+  { turn, paths }: { turn: FoundTurn; paths: readonly Uint8Array[] | null },
   call: { signal?: AbortSignal },
 ): Promise<void> {
   const [start] = turn.events;
@@ -208,11 +208,12 @@ async function requireOwnChanges(
   const others = new Map<string, Set<string>>();
   for (let i = start! + 1; i < log.length; i++) {
     const event = log[i]!;
-    // What was changed before a hook that comes before something was changed by somebody else.
+    // A hook before a turn or a tool call finds changes that its own session has not made.
     if (!event.made || sessionOf(event) === own || isBefore(event.event)) continue;
     const changed = await differencesBetween(workspace, log[i - 1]!.save_point_id, event.save_point_id, call);
     const names = others.get(sessionOf(event)) ?? new Set();
-    for (const { path } of changed ?? []) if (isWanted(path, paths)) names.add(path);
+    for (const each of changed ?? [])
+      if (paths === null || paths.some((path) => isAtOrBelow(rawPath(each), path))) names.add(each.path);
     if (names.size > 0) others.set(sessionOf(event), names);
   }
   if (others.size === 0) return;
@@ -223,19 +224,10 @@ async function requireOwnChanges(
   }));
   const shown = listed.map(
     ({ agent, session, paths: names }) =>
-      `${agent} ${session.slice(0, 8)}: ${names
-        .slice(0, 3)
-        .map((each) => quotedPath(Buffer.from(each)))
-        .join(", ")}${names.length > 3 ? ` and ${names.length - 3} more` : ""}`,
+      `${agent} ${session.slice(0, 8)}: ${listedNames(names.map((each) => quotedPath(Buffer.from(each))))}`,
   );
   throw new CairnError("refused", `the rewind would also revert changes of other sessions: ${shown.join("; ")}`, {
     hint: advice`to revert them too, add ${option("over")}; to restore some paths only, add ${option("paths", "--only PATH")}`,
     details: { others: listed },
   });
-}
-
-function isWanted(path: string, paths: RewindOptions["paths"]): boolean {
-  if (paths === undefined) return true;
-  const wanted = paths.map((each) => Buffer.from(normalizeTyped(each)).toString("utf8"));
-  return wanted.some((each) => path === each || path.startsWith(`${each}/`));
 }

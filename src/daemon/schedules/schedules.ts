@@ -148,7 +148,7 @@ export class Schedules {
     }
   }
 
-  /** Calls the alarm for jobs that began to fail, and for those that are well again. Looks again by the clock, because limits pass. */
+  /** Calls the alarm for jobs that began to fail and for jobs that are well again. A timer repeats this, because a limit passes without a run. */
   #look(): void {
     this.#cancelLook();
     const config = this.#config;

@@ -14,7 +14,7 @@ import { workspaceVerb } from "../kinds/define.ts";
 const tool: Tool = {
   title: "Undo the last restore",
   about:
-    "Reverts the last restore, rewind or adoption that was not undone. Files that were changed since stay as they are and are listed.",
+    "Reverts the last restore, rewind or adoption that is not undone yet. Files that were edited since then stay, and the answer lists them.",
   takes: {},
   output: RestoreResult,
   changes: true,
@@ -26,7 +26,7 @@ const tool: Tool = {
 
 export const undo = workspaceVerb({
   about:
-    "Reverts the last operation that was not undone: a restore, rewind, adoption or redo. Changes only entries that the operation changed; those that were changed since stay and are listed.",
+    "Reverts the last restore, rewind, adoption or redo that is not undone yet. Changes only entries that the operation changed. Entries that were edited since then stay, and the answer lists them.",
   options: UndoOptions,
   output: RestoreResult,
   errors: ["nothing_to_undo", "conflict"],

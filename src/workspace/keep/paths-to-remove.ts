@@ -21,7 +21,7 @@ import type { CleanupCall } from "./cleanup.ts";
 export interface PathHolder {
   readonly workspace: Workspace;
   readonly point: Point;
-  /** Raw paths; those of ignored files, which only the clone of the point has, too. */
+  /** Raw paths. They include ignored files, which only the clone of the point has. */
   readonly paths: readonly Uint8Array[];
 }
 

@@ -25,7 +25,7 @@ export interface SiblingPoint {
 }
 
 /** Returns the other workspaces of the control directory that are not released. */
-export function siblings(control: ControlPaths, own: string): PlacedWorkspace[] {
+function siblings(control: ControlPaths, own: string): PlacedWorkspace[] {
   return listWorkspaces(control).flatMap(({ workspace }) =>
     workspace === null || workspace.id === own || isReleased(workspace) ? [] : [workspace],
   );

@@ -117,7 +117,7 @@ export class Workspace {
 
   /**
    * A point of this workspace, or else of another workspace of the control directory, which can only be read. Throws `damaged`
-   * for another workspace's point that is not sealed, which callers seal first.
+   * if the point of another workspace is not sealed: callers seal that point and try again.
    */
   resolve(target: string): Point {
     try {

@@ -158,7 +158,7 @@ class Reverting {
   readonly #parts: OperationParts;
   /** Directories that somebody removed since; each is made only if an entry below it comes back. */
   #missing: Difference[] = [];
-  /** No directory is there any more: what was below it stays away. */
+  /** A directory that somebody removed or replaced since: no entry below its path comes back. */
   #closed: Uint8Array | null = null;
   /** Entries that stay, and so do the directories above them. */
   readonly staying: Uint8Array[] = [];

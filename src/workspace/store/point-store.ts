@@ -401,8 +401,8 @@ export class PointStore {
   }
 
   /**
-   * Takes back what the engine holds for points that were never completed, by their ids; of those whose
-   * own snapshot is told in `own`, what it holds beside that, where that is there. Blobs go with the next clean-up.
+   * Removes the snapshots of points that were never completed, by the points' ids. If `own` names the snapshot of a point and
+   * the store has that snapshot, only the point's other snapshots are removed. The next cleanup frees the blobs.
    */
   async discard(pointIds: readonly string[], own: ReadonlyMap<string, string | null> = new Map()): Promise<void> {
     if (pointIds.length === 0) return;

@@ -143,7 +143,7 @@ function slashCommand(folder: string): Edit {
     "then go back so many turns: call the tool `rewind` with the `turn_id` of that turn, where 1 is the turn before this one.",
     "Without a number, show the five turns before this one with prompt and changed files, and ask which turn to go back to.",
     "",
-    "Say what was restored, and that `undo` of the same server brings it back. If `rewind` is refused because another session",
+    "Say which files were restored, and that the tool `undo` of the same server reverts the rewind. If `rewind` is refused because another session",
     "changed files since, name the files and ask the person to run `cairn rewind` in a terminal.",
     "",
     "<!-- Written by `cairn agent install`, as the entries that run `cairn agent hook`; `cairn agent remove` takes it away. -->",
