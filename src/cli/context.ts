@@ -170,6 +170,8 @@ export class Context {
     } catch (error) {
       const isNone = chosen === null && this.globals.controlDirectory === undefined;
       if (!isNone || !(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
+      // A folder of which more is known is named by the error.
+      if (error.details !== undefined) throw error;
       throw reworded(error, { message: `neither ${this.cwd} nor a folder above it is a workspace` });
     }
   }

@@ -11,8 +11,10 @@ import {
   type FoundWorkspace,
   type MovedFolder,
   openControlDirectory,
+  keptElsewhere,
   realPathOf,
   movedHere,
+  useElsewhere,
 } from "../workspace/place/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/place/guards.ts";
 import { relocate } from "../workspace/care/relocate.ts";
@@ -72,6 +74,13 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
           hint: advice`save it to connect it with its save points: ${line(`save ${shellPath(realFolder(path))}`, "openOrAdopt", path)}`,
           details: { moved_from: printablePath(moved.from) },
         },
+      );
+    const elsewhere = isThere && options.controlDirectory === undefined ? keptElsewhere(realPathOf(path)) : null;
+    if (elsewhere !== null)
+      throw new CairnError(
+        "not_a_workspace",
+        `this state directory does not have ${path}: ${printablePath(elsewhere.folder)} is a workspace with its save points in ${elsewhere.control}`,
+        { hint: useElsewhere(elsewhere), details: { control_directory: elsewhere.control } },
       );
     const gone = tellOfGone();
     const more = gone === null ? "" : `; ${gone}`;

@@ -14,14 +14,13 @@ after(async () => {
   for (const client of clients) await client.close();
 });
 
-async function serve(folder: string): Promise<Client> {
+async function serve(folder: string, without?: string): Promise<Client> {
   const transport = new StdioClientTransport({
     command: process.execPath,
     args: [buildCommand(), "mcp", "-C", folder],
-    env: Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined)) as Record<
-      string,
-      string
-    >,
+    env: Object.fromEntries(
+      Object.entries(process.env).filter(([name, value]) => name !== without && value !== undefined),
+    ) as Record<string, string>,
   });
   const client = new Client({ name: "cairn-test", version: "1" });
   await client.connect(transport);
@@ -116,4 +115,22 @@ test("the tools remove no points, and what is not understood is told to the mode
   await Promise.all(
     Array.from({ length: 8 }, async () => assert.ok((await callTool(client, "status")).isError !== true)),
   );
+});
+
+test("an agent without XDG_STATE_HOME begins no second history of a folder that the person's state directory keeps", async () => {
+  fs.mkdirSync(process.env["HOME"]!, { recursive: true });
+  const folder = newFolder("kept-elsewhere");
+  cairnOk(["save", folder]);
+  const control = cairnOk(["status", "-C", folder]).data["workspace"] as { control_directory: string };
+  const client = await serve(folder, "XDG_STATE_HOME");
+  for (const [name, code] of [
+    ["history", "not_a_workspace"],
+    ["save", "refused"],
+  ] as const) {
+    const { isError, words } = await callTool(client, name);
+    assert.equal(isError, true);
+    assert.ok(words.startsWith(`${code}:`) && words.includes(control.control_directory), words);
+    assert.doesNotMatch(words, /call save/);
+  }
+  assert.equal(fs.existsSync(path.join(process.env["HOME"]!, ".local/state/cairn/workspaces")), false);
 });

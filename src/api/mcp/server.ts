@@ -62,7 +62,9 @@ export async function serveTools(transport: Transport, open: OpenWorkspace): Pro
     } catch (error) {
       if (error instanceof NoDaemon) open.lost?.();
       const known = toCairnError(error);
-      const advice = known.code === "not_a_workspace" ? "call save: it makes the folder a workspace" : forTools(known);
+      // Of a folder that was moved, or that another state directory keeps, the error says more.
+      const isNew = known.code === "not_a_workspace" && known.details === undefined;
+      const advice = isNew ? "call save: it makes the folder a workspace" : forTools(known);
       const hint = advice === undefined ? "" : `\n${advice}`;
       return { isError: true, content: [{ type: "text" as const, text: `${known.code}: ${known.message}${hint}` }] };
     }

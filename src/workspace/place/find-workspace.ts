@@ -11,6 +11,7 @@ import {
   type Hint,
   isMountDead,
   line,
+  option,
   reworded,
   see,
   toCairnError,
@@ -21,7 +22,14 @@ import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
 import { mountsInside, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
-import { displayPath, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
+import {
+  displayPath,
+  isAtOrBelow,
+  printablePath,
+  rawBytes,
+  type RawPath,
+  shellPath,
+} from "../../fs/paths/safe-path.ts";
 import {
   fileIsMissing,
   isReleased,
@@ -46,7 +54,14 @@ import {
 } from "./control-layout.ts";
 import { requireNotDaemons } from "./daemon-marks.ts";
 import { isTrusted, ownerBesidesUs, requireOpen } from "./owners.ts";
-import { controlOf, listRegistered, listSelfContained, readRegistration } from "./registry.ts";
+import {
+  controlOf,
+  listRegistered,
+  listSelfContained,
+  readRegistration,
+  registeredElsewhere,
+  userStateDirectory,
+} from "./registry.ts";
 
 /**
  * Finds a folder's workspace: by a control directory near it (beside it, or at the root of its mount), else by the
@@ -624,4 +639,37 @@ export function movedHere(folder: Buffer): MovedFolder | null {
     if (there.ino !== facts.ino || there.dev !== facts.dev) return { from, isReplaced: true };
   }
   return null;
+}
+
+/** A folder whose save points another state directory of this user knows. */
+export interface KeptElsewhere {
+  readonly folder: Buffer;
+  readonly control: string;
+}
+
+/**
+ * The workspace at a folder (its real path) or above it that another state directory of this user keeps, as processes with another
+ * XDG_STATE_HOME see it; null if there is none. Its control directory must say the same: what a note says may be old.
+ */
+export function keptElsewhere(folder: Buffer): KeptElsewhere | null {
+  for (let at = folder; at.length > 1; at = parentOf(at)) {
+    const registration = registeredElsewhere(at);
+    if (registration === null) continue;
+    const control = controlOf(registration);
+    // An adoption takes up what lies in this state directory and is not registered.
+    if (isAtOrBelow(control, userStateDirectory())) continue;
+    try {
+      if (readControl(controlPaths(control))?.id !== registration.control_id) continue;
+      const workspace = workspaceOnceOf(controlPaths(control), at);
+      if (workspace !== null && !isReleased(workspace)) return { folder: at, control };
+    } catch {
+      // A control directory that cannot be read is not known to keep it.
+    }
+  }
+  return null;
+}
+
+/** The advice for a workspace that {@link keptElsewhere} found. */
+export function useElsewhere({ control }: KeptElsewhere): Hint {
+  return advice`name its control directory (${option({ controlDirectory: control })}), or set XDG_STATE_HOME as for its first save`;
 }

@@ -4,11 +4,11 @@ import { CairnError } from "../../errors.ts";
 import { adoptFolder, initSelfContained } from "./adopt.ts";
 import { checkLocation, checkSpace, quotaReached, realFolder } from "./guards.ts";
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { controlDirectoriesInside, ownInside } from "./registry.ts";
+import { controlDirectoriesInside, ownInside, unregister } from "./registry.ts";
 
 const OPTIONS = { engine: "copy", populate: async () => undefined };
 
@@ -181,4 +181,39 @@ test("a folder that is missing since its path is not UTF-8 says so", (context) =
   };
   assert.equal(hintFor("absent"), undefined);
   assert.match(hintFor("non\uFFFDutf") ?? "", /not UTF-8/);
+});
+
+test("a folder that another state directory of this user keeps is refused while it is kept there, as are folders in it", async (context) => {
+  const directory = scratch(context);
+  const [home, folder] = [join(directory, "home"), join(directory, "kept")];
+  for (const path of [home, join(folder, "below")]) mkdirSync(path, { recursive: true });
+  const before = process.env["HOME"];
+  process.env["HOME"] = home;
+  context.after(() => (before === undefined ? delete process.env["HOME"] : (process.env["HOME"] = before)));
+  const ownState = join(home, ".local/state");
+  for (const [state, other] of [
+    [join(directory, "state"), ownState],
+    [ownState, join(directory, "state")],
+  ] as const) {
+    process.env["XDG_STATE_HOME"] = state;
+    const { found } = await adoptFolder(folder, OPTIONS);
+    process.env["XDG_STATE_HOME"] = other;
+    for (const path of [folder, join(folder, "below")]) {
+      assert.throws(() => check(path), isRefused("nested"));
+      checkLocation(realFolder(path), { control: found.control.root });
+      check(path, ["nested"]);
+    }
+    process.env["XDG_STATE_HOME"] = state;
+    const aside = `${found.control.root}-aside`;
+    renameSync(found.control.root, aside);
+    process.env["XDG_STATE_HOME"] = other;
+    check(folder);
+    renameSync(aside, found.control.root);
+    assert.throws(() => check(folder), isRefused("nested"));
+    process.env["XDG_STATE_HOME"] = state;
+    unregister(folder);
+    process.env["XDG_STATE_HOME"] = other;
+    check(folder);
+    rmSync(found.control.root, { recursive: true });
+  }
 });

@@ -9,7 +9,7 @@ import { isAtOrBelow, printablePath, rawBytes, type RawPath, releaseLine } from 
 import { homeDirectories, knownHome } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import { isAroundDaemons } from "./daemon-marks.ts";
-import { workspaceAbove } from "./find-workspace.ts";
+import { keptElsewhere, useElsewhere, workspaceAbove } from "./find-workspace.ts";
 import {
   controlDirectoriesInside,
   controlOf,
@@ -108,6 +108,12 @@ function hasPoints({ points }: WorkspacePaths): boolean {
 
 /** Throws `refused` for a folder in or around another workspace, or around a control directory that is not its own. */
 function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions): void {
+  const elsewhere = keptElsewhere(folder);
+  if (elsewhere !== null && elsewhere.control !== own) {
+    const is = elsewhere.folder.equals(folder) ? "it is" : `it lies in ${printablePath(elsewhere.folder)},`;
+    const why = `${is} a workspace of yours with its save points in ${elsewhere.control}, which is not in this state directory`;
+    throw refusal(folder, why, "nested", useElsewhere(elsewhere));
+  }
   const above = workspaceAbove(folder);
   if (above !== null && hasPoints(above.paths))
     throw refusal(folder, `it lies in the workspace ${printablePath(above.folder)}`, "nested", RELEASE(above.folder));

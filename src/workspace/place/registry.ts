@@ -18,24 +18,25 @@ import {
   ownEntries,
 } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/paths/safe-path.ts";
-import { absolutePath, homeDirectory, userCacheDirectory } from "../../fs/users.ts";
+import { absolutePath, homeDirectory, knownHome, userCacheDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
-import { removeMarksOf, stateOfOtherDaemon } from "./daemon-marks.ts";
+import { removeMarksOf, stateOfOtherDaemon, systemStateDirectory } from "./daemon-marks.ts";
 import { hintOfOthers, unlessOthersWrote } from "./owners.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import { lacksItsFile } from "./control-directory.ts";
 import { controlPaths, MOUNT_CONTROL, requireWhole, SELF_CONTAINED_CONTROL } from "./control-layout.ts";
 
 /**
- * The user's registry. In its state directory lie four folders of small files of one form, each named by the hash of a path: folders
- * that are kept, self-contained ones that were opened (only to list them), control directories that are being removed, and folders
- * that were released and have points.
+ * The user's registry. In its state directory lie five folders of small files of one form, each named by the hash of a path: folders
+ * that are kept, self-contained ones that were opened (only to list them), control directories that are being removed, folders that
+ * were released and have points, and, below the home directory, folders that another state directory of this user keeps.
  */
 const FOLDERS = {
   registered: "workspaces",
   selfContained: "self-contained",
   releasing: "releasing",
   released: "released",
+  elsewhere: "elsewhere",
 } as const;
 
 const MAX_REGISTRATION_BYTES = 1 << 20;
@@ -47,6 +48,15 @@ export function userStateDirectory(): string {
 
 function configuredState(): string | null {
   return absolutePath(process.env, "XDG_STATE_HOME");
+}
+
+/**
+ * The state directory that the home directory alone names. Agents and services pass HOME on to the programs that they start, but
+ * often not XDG_STATE_HOME. Null if there is no such home.
+ */
+function homeState(): string | null {
+  const home = knownHome();
+  return home !== null && existsSync(home) ? join(home, ".local/state/cairn") : null;
 }
 
 function folderOf(kind: keyof typeof FOLDERS, state = userStateDirectory()): string {
@@ -85,10 +95,48 @@ function encoded(entry: NewRegistration): Uint8Array {
 
 /** Records durably which control directory keeps a folder; replaces what was recorded for that path. */
 export function registerWorkspace(entry: NewRegistration): void {
+  noteElsewhere(entry);
   durableMkdir(folderOf("registered"));
   removeLeftovers(folderOf("registered"));
   durableWrite(fileOf("registered", entry.folder), encoded(entry));
   durableRemove(fileOf("released", entry.folder));
+}
+
+/** Best effort: without the note, a process that knows HOME alone may begin a second history of the folder. */
+function noteElsewhere(entry: NewRegistration): void {
+  const state = homeState();
+  // Root's daemon has marks of its own, which other users read.
+  const isDaemon = process.env["XDG_STATE_HOME"] === systemStateDirectory();
+  if (state === null || state === userStateDirectory() || isDaemon) return;
+  try {
+    durableMkdir(folderOf("elsewhere", state));
+    const isGone = ({ registration, missing }: RegistryEntry): boolean => registration === null || missing.length > 0;
+    for (const { file } of listIn(folderOf("elsewhere", state), MOST_LOOKED_AT).filter(isGone)) durableRemove(file);
+    durableWrite(fileOf("elsewhere", entry.folder, state), encoded(entry));
+  } catch {
+    // The home is read-only or another user's.
+  }
+}
+
+/** Notes of folders that are gone go a few at a time: each new note removes more of them than it adds. */
+const MOST_LOOKED_AT = 20;
+
+/**
+ * Reads what this user's other state directory, as far as HOME leads to it or to a note of it, has registered for exactly this real
+ * path; null for nothing, and for what cannot be read.
+ */
+export function registeredElsewhere(folder: RawPath): Registration | null {
+  const state = homeState();
+  if (state === null) return null;
+  const isOther = state !== userStateDirectory();
+  for (const kind of isOther ? (["registered", "elsewhere"] as const) : (["elsewhere"] as const))
+    try {
+      const registration = readFrom(fileOf(kind, folder, state), folder);
+      if (registration !== null) return registration;
+    } catch {
+      // A damaged note stands in nobody's way.
+    }
+  return null;
 }
 
 /** Notes where the points of a folder lie that is released, for whoever adopts it again. */
@@ -134,6 +182,8 @@ export function noteSelfContained(entry: NewRegistration): void {
 export function unregister(folder: RawPath): boolean {
   const wasNoted = durableRemove(fileOf("selfContained", folder));
   const wasRegistered = durableRemove(fileOf("registered", folder));
+  const state = homeState();
+  if (wasRegistered && state !== null) durableRemove(fileOf("elsewhere", folder, state));
   return forgetForDaemon(folder) || wasRegistered || wasNoted;
 }
 
@@ -249,7 +299,7 @@ function withoutRemoved(entries: readonly RegistryEntry[]): RegistryEntry[] {
   return entries.filter(({ registration }) => registration === null || !removed.has(keyOf(registration)));
 }
 
-function listIn(directory: string): RegistryEntry[] {
+function listIn(directory: string, most = Infinity): RegistryEntry[] {
   let names: string[];
   try {
     names = readdirSync(directory);
@@ -259,7 +309,7 @@ function listIn(directory: string): RegistryEntry[] {
     throw failed.code === "permission" ? stateDirectoryClosed(failed) : failed;
   }
   const entries: RegistryEntry[] = [];
-  for (const name of names.sort()) {
+  for (const name of names.sort().slice(0, most)) {
     if (!/^[0-9a-f]{64}\.json$/.test(name)) continue;
     const file = join(directory, name);
     try {
