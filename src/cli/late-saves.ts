@@ -2,14 +2,14 @@ import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { flag, object, type Of, orNull, text } from "../contract/schema.ts";
-import { Progress } from "../contract/words.ts";
+import type { Progress } from "../contract/words.ts";
 import { thisProgram } from "../daemon/unit.ts";
 import { CairnError } from "../errors.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { acquireLock, lockHolder } from "../fs/lock.ts";
-import { userStateDirectory } from "../workspace/place/registry.ts";
+import type { LateState } from "./commands/agent/data.ts";
 import { describeProgress } from "./progress.ts";
+import { userStateDirectory } from "../fs/users.ts";
 
 /**
  * Saves that would have kept an agent waiting. Its hook writes them into a queue, and one background process for each folder makes
@@ -36,16 +36,6 @@ export interface LateHook {
   /** RFC 3339 */
   asked_at: string;
 }
-
-/** State of the background process of a folder. */
-export const LateState = object({
-  running: flag(),
-  started_at: text(),
-  at: text("when this was written"),
-  progress: orNull(Progress),
-  failed: orNull(text("message of the error that ended the last save; null after a success")),
-});
-export type LateState = Of<typeof LateState>;
 
 const MOST_BYTES = 16 << 20;
 const PROGRESS_EVERY_MS = 300;

@@ -139,6 +139,11 @@ export function homeDirectory(env: Environment = process.env): string {
   });
 }
 
+/** `$XDG_STATE_HOME/cairn`, else `~/.local/state/cairn`. Throws `usage` if neither is known. */
+export function userStateDirectory(env: Environment = process.env): string {
+  return join(absolutePath(env, "XDG_STATE_HOME") ?? join(homeDirectory(env), ".local/state"), "cairn");
+}
+
 /** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; whatever lies there can be made again. Throws `usage` where neither is known. */
 export function userCacheDirectory(env: Environment = process.env): string {
   return join(absolutePath(env, "XDG_CACHE_HOME") ?? join(homeDirectory(env), ".cache"), "cairn");

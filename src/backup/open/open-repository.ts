@@ -5,7 +5,7 @@ import { warmThreads } from "../../threads/threads.ts";
 import { VERIFY } from "../../repository/verify/verify-task.ts";
 import { WRITE } from "../../archive/write/write-jobs.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { userCacheDirectory } from "../../fs/users.ts";
+import { userCacheDirectory, userStateDirectory } from "../../fs/users.ts";
 import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
 import { advice, CairnError, call, option, reworded, throwIfAborted, word } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
@@ -18,7 +18,6 @@ import { makeRepositoryFolder, sharingGroup } from "../../repository/storage/sha
 import { CallStorage } from "../../repository/storage/call-storage.ts";
 import type { Storage, StorageCall } from "../../repository/storage/storage.ts";
 import { unlessOthersWrote, warnRootOfPlaces } from "../../workspace/place/owners.ts";
-import { userStateDirectory } from "../../workspace/place/registry.ts";
 import type { CallOptions, InitRepositoryOptions, RepositoryInfo, RepositoryOptions } from "../../contract/index.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 

@@ -9,7 +9,6 @@ import { type IgnoreRecord, NO_RULES } from "../../fs/ignore.ts";
 import { displayPath, joinRaw, pathOfDisplayed, printablePath } from "../../fs/paths/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { unlessOthersWrote } from "../../workspace/place/owners.ts";
-import { userStateDirectory } from "../../workspace/place/registry.ts";
 import type { SnapshotContent } from "../open/content.ts";
 import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
 import { reading, type Session } from "../open/session.ts";
@@ -18,6 +17,7 @@ import { type Compared, compareWritten } from "./compare.ts";
 import { proveDatabases } from "./prove-databases.ts";
 import { receiptRow, requireReceiptPlace, writeReceipt } from "./receipt.ts";
 import type { Written } from "./write-snapshot.ts";
+import { userStateDirectory } from "../../fs/users.ts";
 
 /** A folder that was restored, and the snapshot that it should be. */
 export interface ReadBack {

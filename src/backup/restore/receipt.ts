@@ -22,16 +22,11 @@ import type { Rewriting } from "../../formats/records/descriptor.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { SavePointId } from "../../ids.ts";
 import { type ControlPaths, controlPaths } from "../../workspace/place/control-layout.ts";
-import {
-  controlOf,
-  listDaemons,
-  listRegistered,
-  listSelfContained,
-  userStateDirectory,
-} from "../../workspace/place/registry.ts";
+import { controlOf, listDaemons, listRegistered, listSelfContained } from "../../workspace/place/registry.ts";
 import { allPoints } from "../../workspace/points/points.ts";
 import type { DatabaseProof } from "../../contract/databases.ts";
 import type { VerifyReceiptOptions, VerifyReceiptResult } from "../../contract/snapshots.ts";
+import { userStateDirectory } from "../../fs/users.ts";
 
 const MAX_BYTES = 1 << 20;
 const LOCK_WAIT_MS = 10_000;

@@ -13,7 +13,7 @@ import { unlessOthersWrote } from "../../workspace/place/owners.ts";
 import { canTakeOver, isMountRoot, NewFolder, settlePartial } from "../../workspace/new-folder/new-folder.ts";
 import { type DeadPartial, deadPartials } from "../../workspace/place/partials.ts";
 import { notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
-import { userStateDirectory } from "../../workspace/place/registry.ts";
+import { userStateDirectory } from "../../fs/users.ts";
 
 /** Clears away what restores have left that were killed, but for unfinished folders beside the same target, which are returned. */
 export function settleEarlier(target: Buffer, onWarning: ((message: string) => void) | undefined): DeadPartial[] {

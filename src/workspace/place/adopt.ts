@@ -51,9 +51,9 @@ import {
   lockRegistry,
   registerWorkspace,
   releasedRegistration,
-  userStateDirectory,
 } from "./registry.ts";
 import { existingAncestor, namingInodes, whatMayGo } from "./room.ts";
+import { userStateDirectory } from "../../fs/users.ts";
 
 /** The place of a new control directory. */
 export interface ChosenControl {

@@ -4,7 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { adoptFolder, initSelfContained } from "./adopt.ts";
-import { userStateDirectory } from "./registry.ts";
+import { userStateDirectory } from "../../fs/users.ts";
 
 /** A folder to keep, and a link to one whose name is not UTF-8; null where no such name can be. */
 function scratch(t: TestContext): { own: string; folder: string; link: string; behind: Buffer } | null {

@@ -54,14 +54,8 @@ import {
 } from "./control-layout.ts";
 import { requireNotDaemons } from "./daemon-marks.ts";
 import { isTrusted, ownerBesidesUs, requireOpen } from "./owners.ts";
-import {
-  controlOf,
-  listRegistered,
-  listSelfContained,
-  readRegistration,
-  registeredElsewhere,
-  userStateDirectory,
-} from "./registry.ts";
+import { controlOf, listRegistered, listSelfContained, readRegistration, registeredElsewhere } from "./registry.ts";
+import { userStateDirectory } from "../../fs/users.ts";
 
 /**
  * Finds a folder's workspace: by a control directory near it (beside it, or at the root of its mount), else by the

@@ -6,7 +6,7 @@ import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { mountOf } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath, releaseLine } from "../../fs/paths/safe-path.ts";
-import { homeDirectories, knownHome } from "../../fs/users.ts";
+import { homeDirectories, knownHome, userStateDirectory } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import { isAroundDaemons } from "./daemon-marks.ts";
 import { keptElsewhere, useElsewhere, workspaceAbove } from "./find-workspace.ts";
@@ -17,7 +17,6 @@ import {
   listDaemons,
   listRegistered,
   realOrItself,
-  userStateDirectory,
 } from "./registry.ts";
 import { existingAncestor, requireRoom } from "./room.ts";
 

@@ -18,7 +18,7 @@ import {
   ownEntries,
 } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/paths/safe-path.ts";
-import { absolutePath, homeDirectory, knownHome, userCacheDirectory } from "../../fs/users.ts";
+import { absolutePath, knownHome, userCacheDirectory, userStateDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
 import { removeMarksOf, stateOfOtherDaemon, systemStateDirectory } from "./daemon-marks.ts";
 import { hintOfOthers, unlessOthersWrote } from "./owners.ts";
@@ -40,15 +40,6 @@ const FOLDERS = {
 } as const;
 
 const MAX_REGISTRATION_BYTES = 1 << 20;
-
-/** `$XDG_STATE_HOME/cairn`, else `~/.local/state/cairn`. A relative XDG_STATE_HOME is no path, so it is not used. */
-export function userStateDirectory(): string {
-  return join(configuredState() ?? join(homeDirectory(), ".local", "state"), "cairn");
-}
-
-function configuredState(): string | null {
-  return absolutePath(process.env, "XDG_STATE_HOME");
-}
 
 /**
  * The state directory that the home directory alone names. Agents and services pass HOME on to the programs that they start, but
@@ -197,7 +188,7 @@ function forgetForDaemon(folder: RawPath): boolean {
 
 /** `su` and `sudo` may keep an environment that leads to somebody else's state directory. */
 function stateDirectoryClosed(cause: CairnError): CairnError {
-  const from = configuredState() === null ? "HOME" : "XDG_STATE_HOME";
+  const from = absolutePath(process.env, "XDG_STATE_HOME") === null ? "HOME" : "XDG_STATE_HOME";
   return new CairnError(
     "permission",
     `${userStateDirectory()}, where Cairn stores your records, cannot be used: ${cause.message}`,

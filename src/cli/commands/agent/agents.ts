@@ -4,7 +4,8 @@ import { readSmallFile } from "../../../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import { decidingVariables } from "../../../daemon/places.ts";
 import { shellQuote } from "../../render/format.ts";
-import { type Edit, MARK } from "./edit.ts";
+import type { Edit } from "./edit.ts";
+import { MARK } from "./told.ts";
 
 /**
  * Entries that each tool wants, in the files and forms that it documents: of Claude Code 2.1, Codex 0.169, Gemini CLI 0.61,

@@ -1,6 +1,6 @@
 import { AgentEvent } from "../../../contract/looking.ts";
 import { flag, list, object, type Of, oneOf, orNull, rows, text } from "../../../contract/schema.ts";
-import { LateState } from "../../late-saves.ts";
+import { Progress } from "../../../contract/words.ts";
 
 /** The `--json` data of the commands. */
 
@@ -24,6 +24,16 @@ export const InstallData = object({
 export const HookData = object({
   save_point_id: orNull(text("null: no point was made, or it is being made in the background")),
 });
+
+/** State of the background process of a folder. */
+const LateState = object({
+  running: flag(),
+  started_at: text(),
+  at: text("when this was written"),
+  progress: orNull(Progress),
+  failed: orNull(text("message of the error that ended the last save; null after a success")),
+});
+export type LateState = Of<typeof LateState>;
 
 const AgentState = object({
   tool: text(),

@@ -2,6 +2,7 @@ import * as jsonc from "jsonc-parser";
 import { parse as parseToml } from "smol-toml";
 import { isDeepStrictEqual } from "node:util";
 import { CairnError } from "../../../errors.ts";
+import { MARK } from "./told.ts";
 
 // Node has the package whole as `default`, since its form for Node hides what it exports; the build has a module.
 const whole = (Reflect.get(jsonc, "default") ?? jsonc) as typeof jsonc;
@@ -21,8 +22,6 @@ export type Edit =
   /** A file of its own. */
   | { form: "file"; file: string; text: string };
 
-/** Words by which an element, or a file, is known to be ours, whatever version wrote it. */
-export const MARK = "agent hook";
 /** The text of a file with an entry in it, as it is where it is in it already; `text` null: there is no file. Throws `refused`. */
 export function withEdit(edit: Edit, text: string | null): string {
   switch (edit.form) {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { durableMkdir, durableWrite, readSmallFile } from "../../../fs/durable.ts";
-import { userStateDirectory } from "../../../workspace/place/registry.ts";
+import { userStateDirectory } from "../../../fs/users.ts";
 
 /** A tool's file before `install` wrote into it: `remove` gives its very bytes back where nobody has changed it since. */
 export interface KeptBefore {

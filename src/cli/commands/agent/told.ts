@@ -3,6 +3,9 @@ import { isBefore } from "../../../workspace/points/agent-events.ts";
 
 /** Facts that a tool tells its hook on standard input. */
 
+/** Words of the command that a tool runs. An entry or a file with them is ours, whatever version wrote it. */
+export const MARK = "agent hook";
+
 const LIMIT = 16 << 20;
 const MOST_CHARACTERS = 200;
 
