@@ -4,19 +4,32 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 
 /**
- * Draws docs/session.svg, the terminal at the top of the README: it runs the commands in a folder of its own and draws what
- * they print. Ids, times and places are always the same. `--check` fails when the file is another.
+ * Draws docs/session.svg, the moving terminal at the top of the README: it runs the commands in a folder of its own and draws their
+ * output. Ids, times and places are always the same. A script stands for the agent: it runs the hooks that `agent install` wrote, and
+ * a shell command, as an agent does. docs/session-still.svg is for those who want no motion. `--check` fails if a file is another.
  */
 
 const ROOT = path.resolve(import.meta.dirname, "..");
-const FILE = path.join(ROOT, "docs/session.svg");
-const COMMANDS = [
-  'cairn save -m "before the upgrade"',
-  "rm -r src; echo broken >> notes.md",
-  "cairn diff --stat",
-  "cairn restore head",
-  "cat notes.md",
-];
+const PROMPT = "Remove the code that nobody uses";
+const COMMANDS = ["cairn -q agent install claude-code", `agent "${PROMPT}"`, "ls", "cairn turns", "cairn rewind", "ls"];
+
+/** The script in the agent's place. */
+function agent(folder: string): string {
+  const hook = (event: string, facts: object): string =>
+    `printf %s '${JSON.stringify({ session_id: "4f3a91c7", ...facts, cwd: folder, hook_event_name: event })}' | cairn agent hook claude-code`;
+  const shell = { tool_name: "Bash", tool_input: { command: "rm -r src" } };
+  return [
+    "#!/bin/sh",
+    hook("UserPromptSubmit", { prompt: PROMPT }),
+    hook("PreToolUse", shell),
+    "echo '  I run: rm -r src'",
+    "rm -r src",
+    hook("PostToolUse", shell),
+    "echo '  Done. Nothing used src/.'",
+    hook("Stop", {}),
+    "",
+  ].join("\n");
+}
 
 const COLUMNS = 88;
 const LINE = 20;
@@ -34,10 +47,12 @@ function played(): string {
     for (const each of [path.join(folder, "src"), bin]) mkdirSync(each, { recursive: true });
     writeFileSync(path.join(folder, "src/main.ts"), "export const port = 80;\n");
     writeFileSync(path.join(folder, "notes.md"), "# Shop\n");
-    const cairn = path.join(bin, "cairn");
-    writeFileSync(cairn, `#!/bin/sh\nexec '${process.execPath}' '${ROOT}/src/cli/program/entry.ts' "$@"\n`);
-    chmodSync(cairn, 0o755);
-    const env = { PATH: `${bin}:${process.env["PATH"]}`, HOME: scratch, XDG_STATE_HOME: state };
+    const cairn = `#!/bin/sh\nexec '${process.execPath}' '${ROOT}/src/cli/program/entry.ts' "$@"\n`;
+    for (const [name, script] of Object.entries({ cairn, agent: agent(folder) })) {
+      writeFileSync(path.join(bin, name), script);
+      chmodSync(path.join(bin, name), 0o755);
+    }
+    const env = { PATH: `${bin}:${process.env["PATH"]}`, HOME: scratch, XDG_STATE_HOME: state, CAIRN_SOCKET: "none" };
     const screen = COMMANDS.map((command) => {
       const { stdout, status } = spawnSync("sh", ["-c", `exec 2>&1; ${command}`], {
         cwd: folder,
@@ -64,36 +79,48 @@ function alwaysTheSame(screen: string, places: Readonly<Record<string, string>>)
   };
   return text
     .replaceAll(/\b[0-9a-f]{32}\b|\b[0-9a-f]{8}\b/g, idOf)
-    .replaceAll(/engine [\w-]+/g, "engine copy")
-    .replaceAll(/\b[\d.]+ m?s\b/g, "40 ms")
-    .replaceAll(/stored [\d.]+ KiB/g, "stored 2.1 KiB");
+    .replaceAll(/\b\d{4}-\d\d-\d\d \d\d:\d\d\b/g, "2026-11-26 10:24")
+    .replaceAll(/\b[\d.]+ m?s\b/g, "40 ms");
 }
+
+/** Seconds from one step to the next: a command, then its output. The picture stays a while before it begins anew. */
+const STEP = 1.2;
+const STAY = 5;
 
 const escaped = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-function drawn(screen: string): string {
+function drawn(screen: string, isMoving: boolean): string {
   const lines = screen
     .trimEnd()
     .split("\n")
     .flatMap((line) => line.match(new RegExp(`.{1,${COLUMNS}}(?= |$)|.{1,${COLUMNS}}`, "g")) ?? [""]);
   const width = Math.ceil(COLUMNS * LETTER + 2 * PADDING);
   const height = BAR + lines.length * LINE + PADDING;
-  const rows = lines.map((line, i) => {
-    const y = BAR + (i + 0.75) * LINE;
-    const text = line.startsWith("$ ")
+  const steps: string[][] = [];
+  for (const [i, line] of lines.entries()) {
+    const isCommand = line.startsWith("$ ");
+    if (isCommand || lines[i - 1]!.startsWith("$ ")) steps.push([]);
+    const text = isCommand
       ? `<tspan class="prompt">$</tspan> <tspan class="command">${escaped(line.slice(2))}</tspan>`
       : escaped(line);
-    return `<text x="${PADDING}" y="${y}">${text}</text>`;
+    steps.at(-1)!.push(`<text x="${PADDING}" y="${BAR + (i + 0.75) * LINE}">${text}</text>`);
+  }
+  const seconds = steps.length * STEP + STAY;
+  const rows = steps.map((texts, i) => `<g class="s${i}">\n${texts.join("\n")}\n</g>`);
+  const movements = steps.map((_, i) => {
+    const begin = ((i * STEP * 100) / seconds).toFixed(2);
+    return `.s${i} { animation: a${i} ${seconds}s step-end infinite } @keyframes a${i} { 0% { opacity: 0 } ${begin}% { opacity: 1 } }`;
   });
   const dots = ["#f7768e", "#e0af68", "#9ece6a"].map(
     (colour, i) => `<circle cx="${PADDING + 6 + i * 20}" cy="18" r="6" fill="${colour}"/>`,
   );
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" xml:space="preserve" viewBox="0 0 ${width} ${height}" role="img">
-<title>A terminal: a save point, a mistake, and the way back</title>
+<title>A terminal: an agent removes a folder by a shell command, and one command brings it back</title>
 <style>
 text { font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace; white-space: pre; fill: #a9b1d6 }
 .prompt { fill: #9ece6a }
 .command { fill: #ffffff; font-weight: bold }
+${isMoving ? movements.slice(1).join("\n") : ""}
 </style>
 <rect width="${width}" height="${height}" rx="8" fill="#1a1b26"/>
 ${dots.join("\n")}
@@ -103,11 +130,18 @@ ${rows.join("\n")}
 }
 
 const { values } = parseArgs({ options: { check: { type: "boolean" } } });
-const picture = drawn(played());
-if (values.check !== true) writeFileSync(FILE, picture);
-else if (readFileSync(FILE, "utf8") !== picture) {
-  process.stderr.write(
-    `docs/session.svg is not what the commands print: node tools/draw-session.ts draws it anew\n${picture}`,
-  );
-  process.exitCode = 1;
+const screen = played();
+for (const [name, isMoving] of [
+  ["session", true],
+  ["session-still", false],
+] as const) {
+  const picture = drawn(screen, isMoving);
+  const file = path.join(ROOT, `docs/${name}.svg`);
+  if (values.check !== true) writeFileSync(file, picture);
+  else if (readFileSync(file, "utf8") !== picture) {
+    process.stderr.write(
+      `docs/${name}.svg is not what the commands print: node tools/draw-session.ts draws it anew\n${picture}`,
+    );
+    process.exitCode = 1;
+  }
 }
