@@ -41,7 +41,8 @@ test("a client has its names, and the library works without any set-up", async (
   assert.equal((await client.restoreLatest()).restored_to, null);
   assert.deepEqual([await client.hasSavePoints(), await client.latestSavePoint()], [false, null]);
   writeFileSync(join(path, "main", "a"), "one");
-  const { save_point_id: id } = await client.save({ message: "first", tags: ["auto"] });
+  const { save_point_id: id, cause } = await client.save({ message: "first", tags: ["auto"] });
+  assert.deepEqual(cause, { kind: "program" });
   assert.equal((await client.latestSavePoint())?.save_point_id, id);
   assert.equal(await cairn.find(join(path, "main")), join(path, "main"));
   assert.equal((await cairn.open(path)).repoId, client.repoId);

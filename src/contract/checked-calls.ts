@@ -3,6 +3,7 @@ import type * as v from "valibot";
 import { adviceOf, CairnError, reworded, throwIfAborted, toCairnError, worded } from "../errors.ts";
 import { checkValue, type Entries, type Notes, refuseUnknown } from "./schema.ts";
 import type { Verb } from "./verb.ts";
+import type { Cause } from "./words.ts";
 
 type Callback = (...given: unknown[]) => unknown;
 type Method = (this: unknown, ...given: unknown[]) => unknown;
@@ -94,9 +95,14 @@ function safeCallback(name: string, told: Callback): Callback {
 
 let isForPrograms = false;
 
-/** From now on hints speak of calls: whoever calls in this process is a program, not the command. */
+/** From now on hints speak of calls, and saves are a program's: whoever calls in this process is not the command. */
 export function speakOfCalls(): void {
   isForPrograms = true;
+}
+
+/** The cause of a point whose maker gives none. */
+export function ownCause(): Cause {
+  return { kind: isForPrograms ? "program" : "person" };
 }
 
 type Failed = (error: unknown, given: readonly unknown[]) => CairnError;

@@ -51,7 +51,10 @@ export const SaveOptions = object({
   tags: opt(list(text(), "a tag"), "-t, --tag <tag>"),
   id: opt(text("your own id for the point: a word that no other point of the workspace has as id or tag"), "--id <id>"),
   cause: opt(
-    about(Cause, 'what led to the point, for example {"kind":"tool_call","tool":"bash"}; default {"kind":"person"}'),
+    about(
+      Cause,
+      'what led to the point, for example {"kind":"tool_call","tool":"bash"}; default {"kind":"person"} for the command and a daemon, {"kind":"program"} for the library',
+    ),
     "--cause <json>",
   ),
   onDetached: opt(

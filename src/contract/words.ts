@@ -78,6 +78,7 @@ export type NamedPath = Of<typeof NamedPath>;
 export interface Cause {
   kind:
     | "person"
+    | "program"
     | "tool_call"
     | "command"
     | "schedule"
@@ -90,7 +91,7 @@ export interface Cause {
   [key: string]: unknown;
 }
 export const Cause = custom<Cause>(
-  '{ kind: "person" | "tool_call" | "command" | "schedule" | "restore" | "rewind" | "adopt" | "undo" | "redo" | (string & {}); [key: string]: unknown }',
+  '{ kind: "person" | "program" | "tool_call" | "command" | "schedule" | "restore" | "rewind" | "adopt" | "undo" | "redo" | (string & {}); [key: string]: unknown }',
   "an object",
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),
   { about: "other keys are kept as they are; at most 64 KiB as JSON" },

@@ -1,4 +1,4 @@
-import { advice, call, type Hint, reworded, toCairnError } from "../errors.ts";
+import { advice, call, type Hint, reworded, toCairnError, word } from "../errors.ts";
 import { withOperation } from "../formats/records/control.ts";
 import { rawPath, recordPath } from "../formats/records/record.ts";
 import { formatBytes } from "../formats/sizes.ts";
@@ -112,7 +112,10 @@ async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: W
   ]);
   const clean = call(`cleanup --keep-last ${KEPT}`, "previewCleanup", { retention: { keepLast: KEPT } });
   const way = freed === 0 ? "" : advice`; ${clean} would free about ${formatBytes(freed)}`;
-  return advice`nothing was changed: the save of the present state and the restore together need ${needed} of free space on the file system of ${root}${way}`;
+  const id = wanted.target.descriptor.save_point_id.slice(0, 8);
+  const elsewhere = call(`restore ${id} --to DIR`, "restore", { target: id, to: word("DIR") });
+  const file = call(`show ${id}:FILE`, "read", id, word("path"));
+  return advice`nothing was changed: the save of the present state and the restore together need ${needed} of free space on the file system of ${root}${way}; without any, ${elsewhere} writes the point onto another disk, and ${file} prints a file`;
 }
 
 /** Points that a cleanup, which is proposed where room is missing, keeps. */

@@ -1,3 +1,4 @@
+import { ownCause } from "../contract/checked-calls.ts";
 import { suspectAt } from "../fs/secret-names.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { displayPath, listedNames, printablePath, quotedPath } from "../fs/paths/safe-path.ts";
@@ -26,8 +27,8 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
       "usage",
       "give id or skipUnchanged, not both: an unchanged folder gets no new point, and so no id",
     );
-  const cause = options.cause === undefined ? {} : { cause: checkedCause(options.cause) };
-  const saved = await saveWorkspace(workspace, { ...options, ...cause });
+  const cause = options.cause === undefined ? ownCause() : checkedCause(options.cause);
+  const saved = await saveWorkspace(workspace, { ...options, cause });
   const { count, paths } = saved.notKept ?? { count: 0, paths: [] };
   if (count > 0)
     options.onWarning?.(

@@ -140,6 +140,9 @@ test("a restore that needs room says how much, and what a cleanup would free", (
   assert.deepEqual([status, error?.code], [8, "no_space"]);
   assert.match(error?.hint ?? "", /need (?:about|up to) 3 MiB of free space .*--keep-last 3` would free about 6 MiB/);
   assertFolder(folder, present, "nothing was changed");
+  const [, elsewhere] =
+    /`cairn (restore \w+ --to) DIR` writes .*`cairn show \w+:FILE` prints/.exec(error?.hint ?? "") ?? [];
+  cairnOk(["-C", folder, ...elsewhere!.split(" "), path.join(SCRATCH, "full-elsewhere")]);
   cairnOk(["-C", folder, "cleanup", "--keep-last", "3"]);
   cairnOk(["-C", folder, "restore", points[2]!]);
 });

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { median, type Result, shown } from "./result.ts";
 
-/** Writes docs/benchmarks.md and a chart for each measurement from the results of one run. */
+/** Writes docs/benchmarks.md, a chart for each measurement, and the one chart of the README, from the results of one run. */
 
 const DOCS = path.resolve(import.meta.dirname, "../../docs");
 const CHARTS = "benchmarks";
@@ -16,6 +16,7 @@ export interface Report {
 export function writeReport({ results, environment }: Report): void {
   mkdirSync(path.join(DOCS, CHARTS), { recursive: true });
   for (const result of results) writeFileSync(path.join(DOCS, CHARTS, `${nameOf(result)}.svg`), chart(result));
+  writeFileSync(path.join(DOCS, CHARTS, "overview.svg"), overview(results));
   const facts = Object.entries(environment).map(([name, value]) => `| ${name} | ${String(value)} |`);
   const page = [
     "# Benchmarks",
@@ -25,6 +26,8 @@ export function writeReport({ results, environment }: Report): void {
     "| measured with | |",
     "| --- | --- |",
     ...facts,
+    "",
+    `![Cairn beside its peers, with a real source tree](${CHARTS}/overview.svg)`,
     "",
     ...results.flatMap(section),
   ];
@@ -71,20 +74,64 @@ const VALUES = 90;
 
 /** A horizontal bar for each contender, Cairn's in colour. */
 function chart(result: Result): string {
-  const rows = Object.entries(result.samples).map(([name, samples]) => ({ name, value: median(samples) }));
+  const rows = rowsOf(result);
   const most = Math.max(...rows.map(({ value }) => value));
-  const height = rows.length * ROW + 12;
-  const lines = rows.map(({ name, value }, i) => {
-    const y = 6 + i * ROW;
-    const width = Math.max(1, Math.round(((WIDTH - NAMES - VALUES) * value) / most));
-    const colour = name.startsWith("cairn") ? "#2f6f4f" : "#9aa5ad";
-    return [
-      `<text x="${NAMES - 10}" y="${y + 16}" text-anchor="end">${name}</text>`,
-      `<rect x="${NAMES}" y="${y + 3}" width="${width}" height="${ROW - 8}" rx="2" fill="${colour}"/>`,
-      `<text x="${NAMES + width + 8}" y="${y + 16}">${shown(value, result.unit)}</text>`,
-    ].join("\n");
+  return picture(
+    titleOf(result),
+    rows.length * ROW + 12,
+    rows.flatMap((row, i) => bar(row, { y: 6 + i * ROW, most, unit: result.unit })),
+  );
+}
+
+const OVERVIEW = {
+  "first-save": "first save",
+  unchanged: "nothing changed",
+  verify: "verify all bytes",
+  "full-restore": "restore all",
+};
+const GAP = 10;
+
+/** Cairn and its newest peers with a real source tree, all bars by one measure. */
+export function overview(results: readonly Result[]): string {
+  const groups = Object.entries(OVERVIEW).flatMap(([name, title]) => {
+    const result = results.find((each) => each.case === name && each.data === "tree");
+    // Peers that have no number are an older build of one that has.
+    const rows = result === undefined ? [] : rowsOf(result).filter((row) => /^cairn$|\d/.test(row.name));
+    return result === undefined ? [] : [{ title, rows, unit: result.unit }];
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${titleOf(result)}">
+  const most = Math.max(...groups.flatMap(({ rows }) => rows.map(({ value }) => value)));
+  let y = 6;
+  const lines = groups.flatMap(({ title, rows, unit }) => {
+    const heading = `<text x="10" y="${y + 16}" font-weight="600">${title}</text>`;
+    const bars = rows.flatMap((row, i) => bar(row, { y: y + i * ROW, most, unit }));
+    y += rows.length * ROW + GAP;
+    return [heading, ...bars];
+  });
+  return picture("seconds with a real source tree, less is better", y + 6, lines);
+}
+
+interface Row {
+  readonly name: string;
+  readonly value: number;
+}
+
+function rowsOf({ samples }: Result): Row[] {
+  return Object.entries(samples).map(([name, each]) => ({ name, value: median(each) }));
+}
+
+/** `most`: the value of the longest bar. */
+function bar({ name, value }: Row, { y, most, unit }: { y: number; most: number; unit: Result["unit"] }): string[] {
+  const width = Math.max(1, Math.round(((WIDTH - NAMES - VALUES) * value) / most));
+  const colour = name.startsWith("cairn") ? "#2f6f4f" : "#9aa5ad";
+  return [
+    `<text x="${NAMES - 10}" y="${y + 16}" text-anchor="end">${name}</text>`,
+    `<rect x="${NAMES}" y="${y + 3}" width="${width}" height="${ROW - 8}" rx="2" fill="${colour}"/>`,
+    `<text x="${NAMES + width + 8}" y="${y + 16}">${shown(value, unit)}</text>`,
+  ];
+}
+
+function picture(label: string, height: number, lines: readonly string[]): string {
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${label}">
 <rect width="100%" height="100%" fill="#ffffff"/>
 <g font-family="system-ui, sans-serif" font-size="13" fill="#24292f">
 ${lines.join("\n")}

@@ -1,9 +1,15 @@
 import { existsSync } from "node:fs";
 import type { Machine } from "../../capture/vm/machine.ts";
+import { ownCause } from "../../contract/checked-calls.ts";
 import type { Client } from "../../contract/index.ts";
-import type { CallOptions } from "../../contract/words.ts";
+import type { CallOptions, Cause } from "../../contract/words.ts";
 import { advice, CairnError, line, word } from "../../errors.ts";
 import type { LibraryHand } from "../hand.ts";
+
+/** The cause of a point of a machine, whose maker may have given one. */
+export function causeOf({ name }: Machine, cause: Cause | undefined): Cause {
+  return cause ?? { ...ownCause(), machine: name };
+}
 
 /** Members of a call that are handed on to the calls that it makes. */
 export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOptions): CallOptions {

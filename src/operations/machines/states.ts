@@ -36,7 +36,7 @@ import { removeAll } from "../../fs/remove-all.ts";
 import type { LibraryHand } from "../hand.ts";
 import { type CheckedState, checkedState } from "./checked.ts";
 import { ownInfo } from "./life.ts";
-import { callOf, withClient } from "./saved-workspace.ts";
+import { callOf, causeOf, withClient } from "./saved-workspace.ts";
 
 /** Verbs of a machine's states. A saved state is the content of a workspace beside the machine, and its points are the workspace's. */
 
@@ -68,7 +68,7 @@ export async function saveMachine(
       const point = await withClient(hand, machine, options, async (client) => {
         const saved = await client.save({
           ...callOf(options),
-          cause: cause ?? { kind: "person", machine: name },
+          cause: causeOf(machine, cause),
           ...(message === undefined ? {} : { message }),
           ...(tags === undefined ? {} : { tags }),
         });
