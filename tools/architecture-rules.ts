@@ -350,6 +350,9 @@ export const LIMITS = {
   "files in the longest chain of value imports": 15,
   "files that one file imports": 20,
   "doc comments that do not stand alone": 0,
+  'comments with "what" as a noun': 0,
+  'comments with "where" for "if"': 0,
+  "comments with a pronoun as subject": 0,
 } as const;
 
 /** The most lines of a folder's README.md, which says what the folder owns, its doors, and what it never does. */
@@ -357,6 +360,24 @@ export const README_LINES = 15;
 
 /** How a doc comment begins that cannot be read alone. */
 export const LEANING_COMMENT = /^(?:The same|Likewise|What|Whether|Where|Of|Who|Whose|Which|How|Why|That)\b/;
+
+/** Words that make a reader search for the thing that is meant, each with the limit on comments that have them. */
+export const RIDDLES: readonly { limit: keyof typeof LIMITS; words: RegExp }[] = [
+  {
+    limit: 'comments with "what" as a noun',
+    words: /(?<!\b(?:ask|decide|know|learn|name|said|say|see|show|tell|told)s? )\bwhat\b/i,
+  },
+  {
+    limit: 'comments with "where" for "if"',
+    words:
+      /\b(?:null|true|false|undefined|empty|absent|only|but|except|even|also|throws[^.;]*|not) where\b|\bwhere (?:all|both|it|neither|nobody|none|no|nothing|one|somebody|that|there|they|this|those) /i,
+  },
+  {
+    limit: "comments with a pronoun as subject",
+    words:
+      /(?:^|[.:] )(?:It|They|This|That|These|Those) (?:[a-z]+s|are|can|did|do|had|have|may|must|were|will|would)\b/,
+  },
+];
 
 /** The most lines of a doc comment. */
 export const COMMENT_LINES = 3;
@@ -372,4 +393,59 @@ export const ABOVE_LIMITS: Readonly<Record<string, number>> = {
   "files that one file imports: workspace/restore/exchange.ts": 22,
   "files that one file imports: workspace/save/save.ts": 23,
   "files that one file imports: workspace/store/point-store.ts": 31,
+  'comments with "what" as a noun: api': 52,
+  'comments with "where" for "if": api': 40,
+  "comments with a pronoun as subject: api": 4,
+  'comments with "what" as a noun': 31,
+  'comments with "where" for "if"': 9,
+  "comments with a pronoun as subject": 1,
+  'comments with "what" as a noun: archive': 136,
+  'comments with "where" for "if": archive': 79,
+  "comments with a pronoun as subject: archive": 6,
+  'comments with "what" as a noun: backup': 159,
+  'comments with "where" for "if": backup': 108,
+  "comments with a pronoun as subject: backup": 10,
+  'comments with "what" as a noun: bundle': 17,
+  'comments with "where" for "if": bundle': 7,
+  "comments with a pronoun as subject: bundle": 1,
+  'comments with "what" as a noun: capture': 50,
+  'comments with "where" for "if": capture': 39,
+  "comments with a pronoun as subject: capture": 9,
+  'comments with "what" as a noun: cli': 71,
+  'comments with "where" for "if": cli': 35,
+  "comments with a pronoun as subject: cli": 6,
+  'comments with "what" as a noun: clones': 67,
+  'comments with "where" for "if": clones': 30,
+  "comments with a pronoun as subject: clones": 4,
+  'comments with "what" as a noun: context': 27,
+  'comments with "where" for "if": context': 17,
+  "comments with a pronoun as subject: context": 2,
+  'comments with "what" as a noun: contract': 8,
+  'comments with "where" for "if": contract': 8,
+  "comments with a pronoun as subject: contract": 2,
+  'comments with "what" as a noun: crypto': 5,
+  "comments with a pronoun as subject: crypto": 1,
+  'comments with "what" as a noun: daemon': 96,
+  'comments with "where" for "if": daemon': 89,
+  "comments with a pronoun as subject: daemon": 6,
+  'comments with "what" as a noun: formats': 57,
+  'comments with "where" for "if": formats': 34,
+  "comments with a pronoun as subject: formats": 7,
+  'comments with "what" as a noun: fs': 104,
+  'comments with "where" for "if": fs': 96,
+  "comments with a pronoun as subject: fs": 11,
+  'comments with "what" as a noun: operations': 74,
+  'comments with "where" for "if": operations': 28,
+  "comments with a pronoun as subject: operations": 4,
+  'comments with "what" as a noun: repository': 247,
+  'comments with "where" for "if": repository': 108,
+  "comments with a pronoun as subject: repository": 12,
+  'comments with "what" as a noun: threads': 15,
+  "comments with a pronoun as subject: threads": 1,
+  'comments with "what" as a noun: verbs': 1,
+  'comments with "where" for "if": verbs': 1,
+  "comments with a pronoun as subject: verbs": 3,
+  'comments with "what" as a noun: workspace': 499,
+  'comments with "where" for "if": workspace': 264,
+  "comments with a pronoun as subject: workspace": 32,
 };

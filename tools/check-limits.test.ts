@@ -73,7 +73,7 @@ test("a doc comment is an error when it cannot be read alone, or has more than t
 });
 
 test("what is above a limit already may fall and may not rise", (t) => {
-  const files = { "fs/a.ts": "/** What it is. */\n/** Whether it is. */\n" };
+  const files = { "fs/a.ts": "/** Whether it was. */\n/** Whether it is. */\n" };
   const key = "doc comments that do not stand alone";
   assert.deepEqual(found(t, files, { [key]: 2 }), []);
   assert.match(found(t, files, { [key]: 1 })[0]!, /^error/);
@@ -83,4 +83,20 @@ test("what is above a limit already may fall and may not rise", (t) => {
 test("lines are counted by room, with the change since the last release", (t) => {
   const source = sourceOf(t, { "a.ts": "1\n", "fs/b.ts": "1\n2\n", "fs/c/d.ts": "1\n", "fs/b.test.ts": "1\n" });
   assert.equal(linesMessage(linesByRoom(source), 3), "4 production lines, +1 since the last release: fs 3, (top) 1");
+});
+
+test("a comment whose words make a reader search for the thing is an error, for each room", (t) => {
+  const files = {
+    "fs/a.ts":
+      "/** What was read. */\n/** Says what changed. */\n// Null where\n// the rest is damaged.\nf(); // nothing of what is kept\n",
+    "daemon/b.ts": "/**\n * Stops. It\n * waits first.\n */\n/** The place where files lie. */\n",
+  };
+  assert.deepEqual(
+    found(t, files).filter((each) => !each.includes("stand alone")),
+    [
+      "error daemon: 1 comments with a pronoun as subject, at most 0: daemon/b.ts:1",
+      'error fs: 2 comments with "what" as a noun, at most 0: fs/a.ts:1, fs/a.ts:5',
+      'error fs: 1 comments with "where" for "if", at most 0: fs/a.ts:3',
+    ],
+  );
 });

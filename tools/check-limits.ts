@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { ABOVE_LIMITS, COMMENT_LINES, LEANING_COMMENT, LIMITS, README_LINES } from "./architecture-rules.ts";
+import { ABOVE_LIMITS, COMMENT_LINES, LEANING_COMMENT, LIMITS, README_LINES, RIDDLES } from "./architecture-rules.ts";
 import type { Finding } from "./check-architecture.ts";
 import { productionFiles } from "./source-lines.ts";
 
@@ -71,6 +71,7 @@ export function measuresOf(source: string): Measure[] {
       detail: chain.join(" → "),
     },
     { limit: "doc comments that do not stand alone", of: "", ...leaningComments(source, files) },
+    ...riddles(source, files),
   ];
 }
 
@@ -121,6 +122,24 @@ function leaningComments(source: string, files: readonly string[]): { number: nu
     }
   }
   return { number: found.length, detail: found.slice(0, 20).join(", ") };
+}
+
+/** Comments of each room that have {@link RIDDLES}. Lines of `//` that follow each other are one comment. */
+function riddles(source: string, files: readonly string[]): Measure[] {
+  const rooms = Map.groupBy(files, (file) => (file.includes("/") ? file.slice(0, file.indexOf("/")) : ""));
+  return [...rooms].flatMap(([of, inside]) => {
+    const comments = inside.flatMap((file) => {
+      const text = readFileSync(path.join(source, file), "utf8");
+      return [...text.matchAll(/\/\*\*([^]*?)\*\/|((?:^[ \t]*\/\/.*\n)+)|[ \t]\/\/ (.*)/gm)].map((match) => ({
+        at: `${file}:${text.slice(0, match.index).split("\n").length}`,
+        said: (match[1] ?? match[2] ?? match[3])!.replaceAll(/\s*\n\s*(?:\*|\/\/)?\s*|^\s*\/\/\s*/g, " ").trim(),
+      }));
+    });
+    return RIDDLES.map(({ limit, words }): Measure => {
+      const found = comments.filter(({ said }) => words.test(said)).map(({ at }) => at);
+      return { limit, of, number: found.length, detail: found.slice(0, 20).join(", ") };
+    });
+  });
 }
 
 function readmeFindings(source: string): Finding[] {
