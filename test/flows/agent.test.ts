@@ -314,6 +314,27 @@ test("a hook saves the folder with session, turn and tool as cause, says nothing
     assert.deepEqual(hook("claude-code", input), silent, input);
 });
 
+test("only the commands of shells are kept as commands: a patch of Codex is none", () => {
+  const folder = newProject();
+  cairnOk(["save", folder]);
+  for (const tool_name of ["Bash", "run_shell_command", "apply_patch", "mcp__files__edit"]) {
+    fs.writeFileSync(path.join(folder, "a.txt"), `${tool_name}\n`);
+    const facts = { ...FACTS.codex, tool_name, tool_input: { command: "*** Begin Patch" }, cwd: folder };
+    assert.equal(hook("codex", JSON.stringify(facts)).status, 0);
+  }
+  const points = cairnOk(["history", "-C", folder]).data["save_points"] as { cause: Record<string, unknown> }[];
+  assert.deepEqual(
+    points.map(({ cause }) => [cause["tool"], cause["command"]]),
+    [
+      ["mcp__files__edit", undefined],
+      ["apply_patch", undefined],
+      ["run_shell_command", "*** Begin Patch"],
+      ["Bash", "*** Begin Patch"],
+      [undefined, undefined],
+    ],
+  );
+});
+
 test("opencode's plugin runs the hook at each of its events, with the prompt and the shell command", async () => {
   const folder = newProject();
   install(folder, "opencode");
