@@ -99,7 +99,7 @@ const SHAPES: readonly [string, Readonly<Record<string, string>>][] = [
   ["claude-code", { ".claude/settings.json": '{"hooks":{"Stop":[{"hooks":[]}],"PreToolUse":[]},"model":"x"}' }],
   ["claude-code", { ".claude/commands": "" }],
   ["gemini", { ".gemini/settings.json": "// mine\n{}" }],
-  ["gemini", { ".gemini/settings.json": '{"mcpServers":{},/* mine */"hooks":{"BeforeAgent":[],},}' }],
+  ["gemini", { ".gemini/settings.json": '{"mcpServers":{},/* mine */"hooks":{"BeforeAgent":[]}}' }],
   ["gemini", { ".gemini": "" }],
   ["codex", { ".codex/config.toml": 'model = "x"', ".codex/hooks.json": '{"hooks":{}}' }],
   ["codex", { ".codex/config.toml": 'model = "x"\n\n\n' }],
@@ -196,6 +196,7 @@ test("a file that its tool would not read is left as it is, and --print writes n
     ["codex", ".codex/config.toml", 'mcp_servers = { cairn = { command = "x" } }\n'],
     ["codex", ".codex/config.toml", "not toml"],
     ["gemini", ".gemini/settings.json", '{ "hooks": { "BeforeAgent": [ 1, ], }, '],
+    ["gemini", ".gemini/settings.json", '{ "theme": "dark", }'],
     ["opencode", ".opencode/plugins/cairn.js", "// somebody else's\n"],
   ] as const) {
     const folder = newProject({ [name]: text });

@@ -11,12 +11,15 @@ const { applyEdits, findNodeAtLocation, modify, parse, parseTree } = whole;
 /** Returns the value of JSON that may have comments. What is wrong with the text is passed over. */
 export const parseJson = (text: string): unknown => parse(text);
 
+/** The JSON that a tool reads: strict, with comments, or with comments and trailing commas. */
+export type Syntax = "json" | "json with comments" | "jsonc";
+
 /** One entry in a tool's file. */
 export type Edit =
   /** A member of JSON. */
-  | { form: "member"; file: string; comments: boolean; path: readonly string[]; value: unknown }
+  | { form: "member"; file: string; syntax: Syntax; path: readonly string[]; value: unknown }
   /** An element of a list of JSON, at its end: some tools know the others by their places. */
-  | { form: "element"; file: string; comments: boolean; path: readonly string[]; value: unknown }
+  | { form: "element"; file: string; syntax: Syntax; path: readonly string[]; value: unknown }
   /** A table of TOML, at the end of the file. */
   | { form: "table"; file: string; name: string; lines: readonly string[] }
   /** A file of its own. */
@@ -179,11 +182,14 @@ function without(root: Record<string, unknown>, path: readonly string[]): Record
 export const isOurs = (value: unknown): boolean => JSON.stringify(value)?.includes(MARK) === true;
 
 function requireJson(
-  { file, comments, path }: Edit & { comments: boolean; path: readonly string[] },
+  { file, syntax, path }: Edit & { syntax: Syntax; path: readonly string[] },
   text: string,
 ): unknown {
   const errors: jsonc.ParseError[] = [];
-  const root = parse(text, errors, { allowTrailingComma: comments, disallowComments: !comments }) as unknown;
+  const root = parse(text, errors, {
+    allowTrailingComma: syntax === "jsonc",
+    disallowComments: syntax === "json",
+  }) as unknown;
   if (errors.length > 0 || typeof root !== "object" || root === null || Array.isArray(root)) throw odd(file, []);
   for (let end = 1; end < path.length; end++) {
     const here = at(root, path.slice(0, end));
