@@ -173,6 +173,8 @@ test("the entries have the members that the tools read, and a turn alone where t
   const settings = JSON.parse(text.replace("// mine", "")) as Record<string, Record<string, unknown>>;
   assert.deepEqual(settings["mcpServers"], { cairn: { command: COMMAND, args: ["mcp"], env: VARIABLES } });
   assert.deepEqual(settings["hooks"]!["AfterTool"], [
+  install(claude, "claude-code", "--each", "turn");
+  assert.deepEqual(Object.keys(json(claude, ".claude/settings.json")["hooks"]), ["Stop", "UserPromptSubmit"]);
     { matcher: "*", hooks: [{ type: "command", command: hookLine("gemini"), timeout: 30_000 }] },
   ]);
   const opencode = newProject(OPENCODE);

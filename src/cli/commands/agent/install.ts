@@ -54,7 +54,13 @@ export const install: CommandDefinition = {
   async run(context, input) {
     const tool = toolOf(input);
     const scope = scopeOf(context, input);
-    const changes = changesOf(tool.edits(scope), withEdit);
+    const edits = tool.edits(scope);
+    // Hooks of tool calls that an earlier `install` wrote.
+    const unwanted =
+      scope.each === "tool" ? [] : tool.edits({ ...scope, each: "tool" }).filter((edit) => !edits.some(isAt(edit)));
+    const changes = changesOf([...unwanted, ...edits], (edit, text) =>
+      unwanted.includes(edit) ? withoutEdit(edit, text) : withEdit(edit, text),
+    );
     if (input.flag("print"))
       return {
         data: { ...dataOf(input, changes), checked: null },
@@ -81,6 +87,11 @@ export const install: CommandDefinition = {
     };
   },
 };
+
+const isAt =
+  (edit: Edit) =>
+  (other: Edit): boolean =>
+    edit.form !== "element" || (other.form === "element" && other.path.join() === edit.path.join());
 
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
 
