@@ -138,6 +138,12 @@ test("taking the entries out gives back files and folders of any shape, as they 
   fs.writeFileSync(path.join(changed, ".mcp.json"), text);
   cairnOk(["agent", "remove", "claude-code", "-C", changed]);
   assert.deepEqual(json(changed, ".mcp.json"), { mcpServers: { mine: { command: "m" } } }, "what came since stays");
+  const codex = newProject({ ".codex/config.toml": 'model = "x"\n' });
+  install(codex, "codex");
+  const since = "\n# mine\n[other]\ny = 1\n";
+  fs.appendFileSync(path.join(codex, ".codex/config.toml"), since);
+  cairnOk(["agent", "remove", "codex", "-C", codex]);
+  assert.equal(read(codex, ".codex/config.toml"), `model = "x"\n${since}`);
 });
 
 test("the entries have the members that the tools read, and a turn alone where that is asked for", () => {

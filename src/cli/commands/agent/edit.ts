@@ -74,9 +74,12 @@ export function withoutEdit(edit: Edit, text: string | null): string | null {
         return text;
       }
       const isOwn = (line: string): boolean => !/^\s*\[/.test(line) || line.trim().startsWith(`[${edit.name}.`);
-      const after = lines.findIndex((line, i) => i > first && !isOwn(line));
+      const next = lines.findIndex((line, i) => i > first && !isOwn(line));
+      // Comments and empty lines before the next table belong to that table.
+      const last = lines.slice(0, next < 0 ? lines.length : next).findLastIndex((line) => !/^\s*(?:#|$)/.test(line));
+      const rest = lines.slice(last + 1);
       const begin = first > 0 && lines[first - 1]!.trim() === "" ? first - 1 : first;
-      const left = [...lines.slice(0, begin), ...(after < 0 ? [""] : lines.slice(after))].join("\n");
+      const left = [...lines.slice(0, begin), ...(rest.length === 0 ? [""] : rest)].join("\n");
       const [was, now] = [text, left].map((each) => parseToml(each) as Record<string, unknown>);
       if (!isDeepStrictEqual(without(was!, edit.name.split(".")), without(now!, edit.name.split("."))))
         throw odd(edit.file, edit.name.split("."));
