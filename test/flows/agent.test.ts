@@ -98,6 +98,7 @@ const SHAPES: readonly [string, Readonly<Record<string, string>>][] = [
   ["claude-code", { ".mcp.json": '\n{\r\n\t"mcpServers": {\r\n\t}\r\n}\r\n', ".claude": "" }],
   ["claude-code", { ".claude/settings.json": '{"hooks":{"Stop":[{"hooks":[]}],"PreToolUse":[]},"model":"x"}' }],
   ["claude-code", { ".claude/commands": "" }],
+  ["claude-code", {}],
   ["gemini", { ".gemini/settings.json": "// mine\n{}" }],
   ["gemini", { ".gemini/settings.json": '{"mcpServers":{},/* mine */"hooks":{"BeforeAgent":[]}}' }],
   ["gemini", { ".gemini": "" }],
@@ -106,7 +107,9 @@ const SHAPES: readonly [string, Readonly<Record<string, string>>][] = [
   ["codex", { ".codex/config.toml": '[mcp_servers.other]\ncommand = "x" # last line' }],
   ["codex", { ".codex/config.toml": "# nothing else" }],
   ["opencode", { "opencode.json": '{"mcp":{}}', ".opencode/plugins": "" }],
+  ["opencode", {}],
   ["opencode", { "opencode.jsonc": "{\n  // mine\n}", ".opencode": "" }],
+  ["opencode", { "opencode.json": '{"mcp":{},/* mine */"model":"x",}', ".opencode/.cairnignore": "mine\n" }],
 ];
 
 /** Every path below a folder, with the bytes of files. */
@@ -144,6 +147,15 @@ test("taking the entries out gives back files and folders of any shape, as they 
   fs.appendFileSync(path.join(codex, ".codex/config.toml"), since);
   cairnOk(["agent", "remove", "codex", "-C", codex]);
   assert.equal(read(codex, ".codex/config.toml"), `model = "x"\n${since}`);
+  const fresh = newProject();
+  install(fresh, "opencode");
+  fs.writeFileSync(path.join(fresh, "opencode.json"), `${read(fresh, "opencode.json")}\n`);
+  cairnOk(["agent", "remove", "opencode", "-C", fresh]);
+  assert.deepEqual(
+    fs.readdirSync(fresh),
+    ["a.txt"],
+    "nothing is left of a file that only the tool's own member filled",
+  );
 });
 
 test("the entries have the members that the tools read, and a turn alone where that is asked for", () => {
@@ -161,6 +173,8 @@ test("the entries have the members that the tools read, and a turn alone where t
     other: { command: "other" },
     cairn: { type: "stdio", command: COMMAND, args: ["mcp"], env: VARIABLES },
   });
+  install(claude, "claude-code", "--each", "turn");
+  assert.deepEqual(Object.keys(json(claude, ".claude/settings.json")["hooks"]), ["Stop", "UserPromptSubmit"]);
   const codex = newProject(CODEX);
   install(codex, "codex", "--each", "turn");
   assert.match(read(codex, ".codex/config.toml"), /^model = "x" # mine/);
@@ -179,12 +193,13 @@ test("the entries have the members that the tools read, and a turn alone where t
   const settings = JSON.parse(text.replace("// mine", "")) as Record<string, Record<string, unknown>>;
   assert.deepEqual(settings["mcpServers"], { cairn: { command: COMMAND, args: ["mcp"], env: VARIABLES } });
   assert.deepEqual(settings["hooks"]!["AfterTool"], [
-  install(claude, "claude-code", "--each", "turn");
-  assert.deepEqual(Object.keys(json(claude, ".claude/settings.json")["hooks"]), ["Stop", "UserPromptSubmit"]);
     { matcher: "*", hooks: [{ type: "command", command: hookLine("gemini"), timeout: 30_000 }] },
   ]);
   const opencode = newProject(OPENCODE);
   install(opencode, "opencode");
+  const fresh = newProject();
+  install(fresh, "opencode");
+  assert.deepEqual(Object.keys(json(fresh, "opencode.json")), ["$schema", "mcp"]);
   const jsonWithComments = read(opencode, "opencode.jsonc").replaceAll(/\s*(?:\/\/ mine)?\n\s*/g, "");
   const environment = JSON.stringify(VARIABLES).replaceAll('":"', '": "');
   assert.ok(jsonWithComments.includes(`"type": "local","command": ["${COMMAND}","mcp"],"environment": ${environment}`));
@@ -342,6 +357,25 @@ test("only the commands of shells are kept as commands: a patch of Codex is none
       [undefined, undefined],
     ],
   );
+});
+
+test("the packages that opencode installs beside its plugin are in no point, and a file of the person's stays", () => {
+  for (const [given, isIn] of [
+    [{}, false],
+    [{ ".opencode/.cairnignore": "mine\n" }, true],
+  ] as [Record<string, string>, boolean][]) {
+    const folder = newProject(given);
+    install(folder, "opencode");
+    fs.mkdirSync(path.join(folder, ".opencode/node_modules/x"), { recursive: true });
+    fs.mkdirSync(path.join(folder, "node_modules/x"), { recursive: true });
+    cairnOk(["save", folder]);
+    const { found } = cairnOk(["find", "**/x", "-C", folder]).data as { found: { path: string }[] };
+    assert.deepEqual(
+      found.map((each) => each.path),
+      [...(isIn ? [".opencode/node_modules/x"] : []), "node_modules/x"],
+    );
+    if (isIn) assert.equal(read(folder, ".opencode/.cairnignore"), "mine\n");
+  }
 });
 
 test("opencode's plugin runs the hook at each of its events, with the prompt and the shell command", async () => {

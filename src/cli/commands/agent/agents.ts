@@ -124,13 +124,28 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
           ? { type: "local", command: [program, ...args], ...environment, enabled: true }
           : { type: "remote", url: http, headers: bearer(`{env:${TOKEN_VARIABLE}}`), enabled: true };
       return [
-        { form: "member", file, syntax: "jsonc", path: ["mcp", "cairn"], value },
+        { form: "member", file, syntax: "jsonc", path: ["mcp", "cairn"], value, fresh: OPENCODE_FRESH },
         { form: "file", file: plugin, text: pluginText(scope) },
+        ...(project === null ? [] : [withoutPackages(join(project, ".opencode"))]),
         slashCommand(join(dirname(dirname(plugin)), "commands")),
       ];
     },
   },
 };
+
+/** opencode adds this member to a file that has none. `agent remove` would then find another file than `install` wrote. */
+const OPENCODE_FRESH = '{\n  "$schema": "https://opencode.ai/config.json"\n}\n';
+
+/** opencode installs 4000 files of packages into each project that has a plugin. The first hook would have to save them. */
+function withoutPackages(folder: string): Edit {
+  const lines = [
+    "# Written by `cairn agent install`, as the plugin that runs `cairn agent hook`; `cairn agent remove` takes it away.",
+    "# opencode installs these packages, and hides them from git.",
+    "/node_modules/",
+    "",
+  ];
+  return { form: "file", file: join(folder, ".cairnignore"), text: lines.join("\n"), yields: true };
+}
 
 /** `/cairn-rewind`, in the form that Claude Code and opencode share. Both have commands called undo or rewind of their own. */
 function slashCommand(folder: string): Edit {

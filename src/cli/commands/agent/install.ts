@@ -152,10 +152,9 @@ export const remove: CommandDefinition = {
         )[0]!.text;
       return { file, before, text: kept === null ? text() : kept.before, made: kept?.made ?? null };
     });
-    for (const change of changes) {
-      write(change);
-      forgetBefore(change.file, change.made);
-    }
+    for (const change of changes) write(change);
+    // A folder was made for the first file in it, and is empty after the last one.
+    for (const { file, made } of changes.toReversed()) forgetBefore(file, made);
     return {
       data: dataOf(input, changes),
       text: () => [`${context.style.green("removed")} for ${tool.title}`, ...shown(changes)].join("\n"),
