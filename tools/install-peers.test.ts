@@ -25,6 +25,8 @@ test("peers that cannot be built here are named with the reason, each of them", 
   for (const name of ["restic", "juicefs", "kopia", "rclone"])
     assert.match(stderr, new RegExp(`^  ${name}: there is no Go$`, "m"));
   assert.match(stderr, /^ {2}rustic: there is no Rust$/m);
+  for (const name of ["claude", "codex", "gemini", "opencode"])
+    assert.match(stderr, new RegExp(`^  ${name}: there is no npm$`, "m"));
   assert.deepEqual(readdirSync(into), []);
   const other = spawnSync("/bin/sh", [SCRIPT, into, "other"], { env: { PATH: bare }, encoding: "utf8" });
   assert.match(other.stderr, /^ {2}other: no such peer$/m);

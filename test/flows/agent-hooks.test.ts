@@ -235,7 +235,7 @@ test("status says for each tool where it is installed, and whether the tool trus
     cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND]);
   const trust = (): Loose =>
     Object.fromEntries((statusOf(folder)["agents"] as Loose[]).map((each) => [each["tool"], each["trusted"]]));
-  assert.deepEqual(trust(), { "claude-code": null, codex: null, gemini: null, opencode: true });
+  assert.deepEqual(trust(), { "claude-code": null, codex: false, gemini: null, opencode: true });
   const claude = path.join(HOME, ".claude.json");
   const codex = path.join(HOME, ".codex/config.toml");
   const gemini = path.join(HOME, ".gemini/trustedFolders.json");
@@ -248,10 +248,7 @@ test("status says for each tool where it is installed, and whether the tool trus
   assert.deepEqual(trust(), { "claude-code": false, codex: true, gemini: false, opencode: true }, "a hook was called");
   assert.deepEqual(agentIn(folder, "codex")["problems"], []);
   write(claude, JSON.stringify({ projects: { [SCRATCH]: { hasTrustDialogAccepted: true } } }));
-  const keys = ["user_prompt_submit", "stop", "pre_tool_use", "post_tool_use"].map(
-    (event) => `[hooks.state."${folder}/.codex/hooks.json:${event}:0:0"]\ntrusted_hash = "sha256:00"\n`,
-  );
-  fs.appendFileSync(codex, keys.join(""));
+  approveInCodex(folder, codex);
   write(gemini, JSON.stringify({ [folder]: "TRUST_FOLDER" }));
   assert.deepEqual(trust(), { "claude-code": true, codex: true, gemini: true, opencode: true });
   const { watched, agents } = statusOf(folder);
@@ -267,6 +264,46 @@ test("status says for each tool where it is installed, and whether the tool trus
   assert.deepEqual([paths.includes(folder), paths.includes(other)], [true, false]);
 });
 
+/** Writes what Codex 0.171 writes for approved hooks. `test/flows/real-agents.test.ts` compares the digests with Codex's own. */
+function approveInCodex(project: string, config: string): void {
+  const file = path.join(project, ".codex/hooks.json");
+  const { hooks } = JSON.parse(fs.readFileSync(file, "utf8")) as { hooks: Record<string, Loose[]> };
+  for (const [event, [group]] of Object.entries(hooks)) {
+    const event_name = event
+      .replace(/^[A-Z]/, (letter) => letter.toLowerCase())
+      .replaceAll(/[A-Z]/g, "_$&")
+      .toLowerCase();
+    const { command, timeout } = group!["hooks"][0] as Loose;
+    const text = `{"event_name":"${event_name}","hooks":[{"async":false,"command":${JSON.stringify(command)},"timeout":${timeout},"type":"command"}]${group!["matcher"] === undefined ? "" : ',"matcher":"*"'}}`;
+    const digest = createHash("sha256").update(text).digest("hex");
+    fs.appendFileSync(config, `[hooks.state."${file}:${event_name}:0:0"]\ntrusted_hash = "sha256:${digest}"\n`);
+  }
+}
+
+test("hooks that were approved in Codex count as trusted until they change, in a git repository and for all projects", () => {
+  const repository = newProject();
+  const folder = path.join(repository, "part");
+  const config = path.join(HOME, ".codex/config.toml");
+  write(path.join(folder, "a.txt"), "one\n");
+  write(config, `[projects."${repository}"]\ntrust_level = "trusted"\n`);
+  const install = (...more: string[]): Outcome => cairnOk(["agent", "install", "codex", "-C", folder, ...more]);
+  const trusted = (): unknown => agentIn(folder, "codex")["trusted"];
+  install("--command", COMMAND);
+  assert.equal(trusted(), false);
+  approveInCodex(folder, config);
+  assert.equal(trusted(), true);
+  install("--command", "/another/cairn", "--each", "turn");
+  assert.equal(trusted(), false, "Codex asks again for hooks that changed");
+  assert.match(agentIn(folder, "codex")["problems"][0], /does not trust the hooks yet/);
+  cairnOk(["agent", "remove", "codex", "-C", folder]);
+  install("--command", COMMAND, "--user");
+  assert.equal(trusted(), false);
+  assert.match(agentIn(folder, "codex")["problems"][0], /does not trust the hooks yet/);
+  approveInCodex(HOME, config);
+  assert.equal(trusted(), true);
+  cairnOk(["agent", "remove", "codex", "-C", folder, "--user"]);
+});
+
 test("status and doctor say if a prompt reached no hook", () => {
   const folder = newProject();
   for (const tool of ["claude-code", "codex"]) cairnOk(["agent", "install", tool, "-C", folder, "--command", COMMAND]);
@@ -275,13 +312,15 @@ test("status and doctor say if a prompt reached no hook", () => {
     claude: path.join(HOME, ".claude/projects", folder.replaceAll(/[^A-Za-z0-9]/g, "-"), "b.jsonl"),
     codex: path.join(HOME, ".codex/sessions/2026/11/27/rollout-1.jsonl"),
   };
-  const given = (minutes: number, cwd = folder): void => {
+  const given = (minutes: number, cwd = folder, isNew = false): void => {
     const prompt = { type: "user", timestamp: at(minutes), message: { role: "user", content: "fix it" } };
     const result = { ...prompt, timestamp: at(60), message: { content: [{ type: "tool_result", content: "x" }] } };
     const note = { ...prompt, timestamp: at(60), isMeta: true };
     write(sessions.claude, [prompt, result, note].map((line) => `${JSON.stringify(line)}\n`).join(""));
     const meta = { type: "session_meta", payload: { cwd } };
-    const message = { type: "event_msg", timestamp: at(minutes), payload: { type: "user_message", message: "fix it" } };
+    const item = { type: "UserMessage", content: [{ type: "text", text: "fix it" }] };
+    const payload = isNew ? { type: "item_completed", item } : { type: "user_message", message: "fix it" };
+    const message = { type: "event_msg", timestamp: at(minutes), payload };
     const other = { ...message, timestamp: at(60), payload: { type: "agent_message" } };
     write(sessions.codex, [meta, message, other].map((line) => `${JSON.stringify(line)}\n`).join(""));
     for (const file of Object.values(sessions)) fs.utimesSync(file, Date.now() / 1000 + 4000, Date.now() / 1000 + 4000);
@@ -303,6 +342,8 @@ test("status and doctor say if a prompt reached no hook", () => {
     ["no hook of Claude C", "no hook of Codex ha"],
     ["no hook of Claude C", "no hook of Codex ha"],
   ]);
+  given(6, folder, true);
+  assert.deepEqual(both()[0], ["no hook of Claude C", "no hook of Codex ha"], "as Codex 0.171 records prompts");
   given(5, "/another/folder");
   assert.deepEqual(both(), [["no hook of Claude C"], ["no hook of Claude C"]], "Codex worked in another folder");
 });

@@ -98,15 +98,18 @@ const SHAPES: readonly [string, Readonly<Record<string, string>>][] = [
   ["claude-code", { ".mcp.json": '\n{\r\n\t"mcpServers": {\r\n\t}\r\n}\r\n', ".claude": "" }],
   ["claude-code", { ".claude/settings.json": '{"hooks":{"Stop":[{"hooks":[]}],"PreToolUse":[]},"model":"x"}' }],
   ["claude-code", { ".claude/commands": "" }],
+  ["claude-code", {}],
   ["gemini", { ".gemini/settings.json": "// mine\n{}" }],
-  ["gemini", { ".gemini/settings.json": '{"mcpServers":{},/* mine */"hooks":{"BeforeAgent":[],},}' }],
+  ["gemini", { ".gemini/settings.json": '{"mcpServers":{},/* mine */"hooks":{"BeforeAgent":[]}}' }],
   ["gemini", { ".gemini": "" }],
   ["codex", { ".codex/config.toml": 'model = "x"', ".codex/hooks.json": '{"hooks":{}}' }],
   ["codex", { ".codex/config.toml": 'model = "x"\n\n\n' }],
   ["codex", { ".codex/config.toml": '[mcp_servers.other]\ncommand = "x" # last line' }],
   ["codex", { ".codex/config.toml": "# nothing else" }],
   ["opencode", { "opencode.json": '{"mcp":{}}', ".opencode/plugins": "" }],
+  ["opencode", {}],
   ["opencode", { "opencode.jsonc": "{\n  // mine\n}", ".opencode": "" }],
+  ["opencode", { "opencode.json": '{"mcp":{},/* mine */"model":"x",}', ".opencode/.cairnignore": "mine\n" }],
 ];
 
 /** Every path below a folder, with the bytes of files. */
@@ -138,6 +141,21 @@ test("taking the entries out gives back files and folders of any shape, as they 
   fs.writeFileSync(path.join(changed, ".mcp.json"), text);
   cairnOk(["agent", "remove", "claude-code", "-C", changed]);
   assert.deepEqual(json(changed, ".mcp.json"), { mcpServers: { mine: { command: "m" } } }, "what came since stays");
+  const codex = newProject({ ".codex/config.toml": 'model = "x"\n' });
+  install(codex, "codex");
+  const since = "\n# mine\n[other]\ny = 1\n";
+  fs.appendFileSync(path.join(codex, ".codex/config.toml"), since);
+  cairnOk(["agent", "remove", "codex", "-C", codex]);
+  assert.equal(read(codex, ".codex/config.toml"), `model = "x"\n${since}`);
+  const fresh = newProject();
+  install(fresh, "opencode");
+  fs.writeFileSync(path.join(fresh, "opencode.json"), `${read(fresh, "opencode.json")}\n`);
+  cairnOk(["agent", "remove", "opencode", "-C", fresh]);
+  assert.deepEqual(
+    fs.readdirSync(fresh),
+    ["a.txt"],
+    "nothing is left of a file that only the tool's own member filled",
+  );
 });
 
 test("the entries have the members that the tools read, and a turn alone where that is asked for", () => {
@@ -155,6 +173,8 @@ test("the entries have the members that the tools read, and a turn alone where t
     other: { command: "other" },
     cairn: { type: "stdio", command: COMMAND, args: ["mcp"], env: VARIABLES },
   });
+  install(claude, "claude-code", "--each", "turn");
+  assert.deepEqual(Object.keys(json(claude, ".claude/settings.json")["hooks"]), ["Stop", "UserPromptSubmit"]);
   const codex = newProject(CODEX);
   install(codex, "codex", "--each", "turn");
   assert.match(read(codex, ".codex/config.toml"), /^model = "x" # mine/);
@@ -177,6 +197,9 @@ test("the entries have the members that the tools read, and a turn alone where t
   ]);
   const opencode = newProject(OPENCODE);
   install(opencode, "opencode");
+  const fresh = newProject();
+  install(fresh, "opencode");
+  assert.deepEqual(Object.keys(json(fresh, "opencode.json")), ["$schema", "mcp"]);
   const jsonWithComments = read(opencode, "opencode.jsonc").replaceAll(/\s*(?:\/\/ mine)?\n\s*/g, "");
   const environment = JSON.stringify(VARIABLES).replaceAll('":"', '": "');
   assert.ok(jsonWithComments.includes(`"type": "local","command": ["${COMMAND}","mcp"],"environment": ${environment}`));
@@ -196,6 +219,7 @@ test("a file that its tool would not read is left as it is, and --print writes n
     ["codex", ".codex/config.toml", 'mcp_servers = { cairn = { command = "x" } }\n'],
     ["codex", ".codex/config.toml", "not toml"],
     ["gemini", ".gemini/settings.json", '{ "hooks": { "BeforeAgent": [ 1, ], }, '],
+    ["gemini", ".gemini/settings.json", '{ "theme": "dark", }'],
     ["opencode", ".opencode/plugins/cairn.js", "// somebody else's\n"],
   ] as const) {
     const folder = newProject({ [name]: text });
@@ -312,6 +336,46 @@ test("a hook saves the folder with session, turn and tool as cause, says nothing
     JSON.stringify({ cwd: SCRATCH }),
   ])
     assert.deepEqual(hook("claude-code", input), silent, input);
+});
+
+test("only the commands of shells are kept as commands: a patch of Codex is none", () => {
+  const folder = newProject();
+  cairnOk(["save", folder]);
+  for (const tool_name of ["Bash", "run_shell_command", "apply_patch", "mcp__files__edit"]) {
+    fs.writeFileSync(path.join(folder, "a.txt"), `${tool_name}\n`);
+    const facts = { ...FACTS.codex, tool_name, tool_input: { command: "*** Begin Patch" }, cwd: folder };
+    assert.equal(hook("codex", JSON.stringify(facts)).status, 0);
+  }
+  const points = cairnOk(["history", "-C", folder]).data["save_points"] as { cause: Record<string, unknown> }[];
+  assert.deepEqual(
+    points.map(({ cause }) => [cause["tool"], cause["command"]]),
+    [
+      ["mcp__files__edit", undefined],
+      ["apply_patch", undefined],
+      ["run_shell_command", "*** Begin Patch"],
+      ["Bash", "*** Begin Patch"],
+      [undefined, undefined],
+    ],
+  );
+});
+
+test("the packages that opencode installs beside its plugin are in no point, and a file of the person's stays", () => {
+  for (const [given, isIn] of [
+    [{}, false],
+    [{ ".opencode/.cairnignore": "mine\n" }, true],
+  ] as [Record<string, string>, boolean][]) {
+    const folder = newProject(given);
+    install(folder, "opencode");
+    fs.mkdirSync(path.join(folder, ".opencode/node_modules/x"), { recursive: true });
+    fs.mkdirSync(path.join(folder, "node_modules/x"), { recursive: true });
+    cairnOk(["save", folder]);
+    const { found } = cairnOk(["find", "**/x", "-C", folder]).data as { found: { path: string }[] };
+    assert.deepEqual(
+      found.map((each) => each.path),
+      [...(isIn ? [".opencode/node_modules/x"] : []), "node_modules/x"],
+    );
+    if (isIn) assert.equal(read(folder, ".opencode/.cairnignore"), "mine\n");
+  }
 });
 
 test("opencode's plugin runs the hook at each of its events, with the prompt and the shell command", async () => {

@@ -4,11 +4,11 @@ import { readSmallFile } from "../../../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import { decidingVariables } from "../../../daemon/places.ts";
 import { shellQuote } from "../../render/format.ts";
-import type { Edit } from "./edit.ts";
+import type { Edit, Syntax } from "./edit.ts";
 import { MARK } from "./told.ts";
 
 /**
- * Entries that each tool wants, in the files and forms that it documents: of Claude Code 2.1, Codex 0.169, Gemini CLI 0.61,
+ * Entries that each tool wants, in the files and forms that it documents: of Claude Code 2.1, Codex 0.171, Gemini CLI 0.61,
  * opencode 1.18.
  */
 
@@ -54,8 +54,8 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
           ? { type: "stdio", command: program, args, ...variables }
           : { type: "http", url: http, headers: bearer(`\${${TOKEN_VARIABLE}}`) };
       return [
-        { form: "member", file: servers, comments: false, path: ["mcpServers", "cairn"], value },
-        ...hooks({ scope, file: settings, comments: false, tool: "claude-code", events: CLAUDE_EVENTS, timeout: 30 }),
+        { form: "member", file: servers, syntax: "json", path: ["mcpServers", "cairn"], value },
+        ...hooks({ scope, file: settings, syntax: "json", tool: "claude-code", events: CLAUDE_EVENTS, timeout: 30 }),
         slashCommand(join(dirname(settings), "commands")),
       ];
     },
@@ -82,7 +82,7 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
         ...hooks({
           scope,
           file: join(folder, "hooks.json"),
-          comments: false,
+          syntax: "json",
           tool: "codex",
           events: CLAUDE_EVENTS,
           timeout: 30,
@@ -102,8 +102,8 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
           ? { command: program, args, ...variables }
           : { httpUrl: http, headers: bearer(`$${TOKEN_VARIABLE}`) };
       return [
-        { form: "member", file, comments: true, path: ["mcpServers", "cairn"], value },
-        ...hooks({ scope, file, comments: true, tool: "gemini", events: GEMINI_EVENTS, timeout: 30_000 }),
+        { form: "member", file, syntax: "json with comments", path: ["mcpServers", "cairn"], value },
+        ...hooks({ scope, file, syntax: "json with comments", tool: "gemini", events: GEMINI_EVENTS, timeout: 30_000 }),
       ];
     },
   },
@@ -124,13 +124,28 @@ export const AGENTS: Readonly<Record<string, AgentTool>> = {
           ? { type: "local", command: [program, ...args], ...environment, enabled: true }
           : { type: "remote", url: http, headers: bearer(`{env:${TOKEN_VARIABLE}}`), enabled: true };
       return [
-        { form: "member", file, comments: true, path: ["mcp", "cairn"], value },
+        { form: "member", file, syntax: "jsonc", path: ["mcp", "cairn"], value, fresh: OPENCODE_FRESH },
         { form: "file", file: plugin, text: pluginText(scope) },
+        ...(project === null ? [] : [withoutPackages(join(project, ".opencode"))]),
         slashCommand(join(dirname(dirname(plugin)), "commands")),
       ];
     },
   },
 };
+
+/** opencode adds this member to a file that has none. `agent remove` would then find another file than `install` wrote. */
+const OPENCODE_FRESH = '{\n  "$schema": "https://opencode.ai/config.json"\n}\n';
+
+/** opencode installs 4000 files of packages into each project that has a plugin. The first hook would have to save them. */
+function withoutPackages(folder: string): Edit {
+  const lines = [
+    "# Written by `cairn agent install`, as the plugin that runs `cairn agent hook`; `cairn agent remove` takes it away.",
+    "# opencode installs these packages, and hides them from git.",
+    "/node_modules/",
+    "",
+  ];
+  return { form: "file", file: join(folder, ".cairnignore"), text: lines.join("\n"), yields: true };
+}
 
 /** `/cairn-rewind`, in the form that Claude Code and opencode share. Both have commands called undo or rewind of their own. */
 function slashCommand(folder: string): Edit {
@@ -203,18 +218,18 @@ const GEMINI_EVENTS: Events = { turn: ["BeforeAgent", "AfterAgent"], tool: ["Bef
 function hooks(on: {
   scope: Scope;
   file: string;
-  comments: boolean;
+  syntax: Syntax;
   tool: string;
   events: Events;
   timeout: number;
 }): Edit[] {
-  const { scope, file, comments, tool, events, timeout } = on;
+  const { scope, file, syntax, tool, events, timeout } = on;
   const command = hookWords(scope, tool).map(shellQuote).join(" ");
   const handler = { type: "command", command, timeout };
   const element = (event: string, value: object): Edit => ({
     form: "element",
     file,
-    comments,
+    syntax,
     path: ["hooks", event],
     value,
   });

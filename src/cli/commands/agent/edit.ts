@@ -11,23 +11,25 @@ const { applyEdits, findNodeAtLocation, modify, parse, parseTree } = whole;
 /** Returns the value of JSON that may have comments. What is wrong with the text is passed over. */
 export const parseJson = (text: string): unknown => parse(text);
 
+/** The JSON that a tool reads: strict, with comments, or with comments and trailing commas. */
+export type Syntax = "json" | "json with comments" | "jsonc";
+
 /** One entry in a tool's file. */
 export type Edit =
-  /** A member of JSON. */
-  | { form: "member"; file: string; comments: boolean; path: readonly string[]; value: unknown }
+  /** A member of JSON. `fresh`: the text of a new file before the entry; by default an empty object. */
+  | { form: "member"; file: string; syntax: Syntax; path: readonly string[]; value: unknown; fresh?: string }
   /** An element of a list of JSON, at its end: some tools know the others by their places. */
-  | { form: "element"; file: string; comments: boolean; path: readonly string[]; value: unknown }
+  | { form: "element"; file: string; syntax: Syntax; path: readonly string[]; value: unknown }
   /** A table of TOML, at the end of the file. */
   | { form: "table"; file: string; name: string; lines: readonly string[] }
-  /** A file of its own. */
-  | { form: "file"; file: string; text: string };
+  /** A file of its own. With `yields`, a file of that name that somebody else wrote stays; otherwise it is an error. */
+  | { form: "file"; file: string; text: string; yields?: true };
 
 /** The text of a file with an entry in it, as it is where it is in it already; `text` null: there is no file. Throws `refused`. */
 export function withEdit(edit: Edit, text: string | null): string {
   switch (edit.form) {
     case "file":
-      requireOwn(edit.file, text);
-      return edit.text;
+      return isForeign(edit, text) ? text : edit.text;
     case "table": {
       const without = withoutEdit(edit, text) ?? "";
       const block = [`[${edit.name}]`, ...edit.lines, ""].join("\n");
@@ -37,7 +39,7 @@ export function withEdit(edit: Edit, text: string | null): string {
     }
     case "member":
     case "element": {
-      const before = text ?? "{}\n";
+      const before = text ?? freshOf(edit);
       const root = requireJson(edit, before);
       if (edit.form === "member")
         return isDeepStrictEqual(at(root, edit.path), edit.value) ? before : set(before, edit.path, edit.value);
@@ -59,8 +61,7 @@ export function withoutEdit(edit: Edit, text: string | null): string | null {
   if (text === null) return null;
   switch (edit.form) {
     case "file":
-      requireOwn(edit.file, text);
-      return null;
+      return isForeign(edit, text) ? text : null;
     case "table": {
       requireToml(edit.file, text);
       const lines = text.split("\n");
@@ -71,9 +72,12 @@ export function withoutEdit(edit: Edit, text: string | null): string | null {
         return text;
       }
       const isOwn = (line: string): boolean => !/^\s*\[/.test(line) || line.trim().startsWith(`[${edit.name}.`);
-      const after = lines.findIndex((line, i) => i > first && !isOwn(line));
+      const next = lines.findIndex((line, i) => i > first && !isOwn(line));
+      // Comments and empty lines before the next table belong to that table.
+      const last = lines.slice(0, next < 0 ? lines.length : next).findLastIndex((line) => !/^\s*(?:#|$)/.test(line));
+      const rest = lines.slice(last + 1);
       const begin = first > 0 && lines[first - 1]!.trim() === "" ? first - 1 : first;
-      const left = [...lines.slice(0, begin), ...(after < 0 ? [""] : lines.slice(after))].join("\n");
+      const left = [...lines.slice(0, begin), ...(rest.length === 0 ? [""] : rest)].join("\n");
       const [was, now] = [text, left].map((each) => parseToml(each) as Record<string, unknown>);
       if (!isDeepStrictEqual(without(was!, edit.name.split(".")), without(now!, edit.name.split("."))))
         throw odd(edit.file, edit.name.split("."));
@@ -91,10 +95,13 @@ export function withoutEdit(edit: Edit, text: string | null): string | null {
             if (isOurs(list[i])) left = set(left, [...edit.path, i], undefined);
       }
       if (left !== text) left = withoutEmpty(left, edit.path);
-      return /^\s*\{\s*\}\s*$/.test(left) ? null : left;
+      const [now, fresh] = [left, freshOf(edit)].map((each) => each.replaceAll(/\s/g, ""));
+      return now === "{}" || now === fresh ? null : left;
     }
   }
 }
+
+const freshOf = (edit: Edit): string => (edit.form === "member" ? edit.fresh : undefined) ?? "{}\n";
 
 /** Takes away what is empty now, from the inside out. */
 function withoutEmpty(text: string, path: readonly string[]): string {
@@ -179,11 +186,14 @@ function without(root: Record<string, unknown>, path: readonly string[]): Record
 export const isOurs = (value: unknown): boolean => JSON.stringify(value)?.includes(MARK) === true;
 
 function requireJson(
-  { file, comments, path }: Edit & { comments: boolean; path: readonly string[] },
+  { file, syntax, path }: Edit & { syntax: Syntax; path: readonly string[] },
   text: string,
 ): unknown {
   const errors: jsonc.ParseError[] = [];
-  const root = parse(text, errors, { allowTrailingComma: comments, disallowComments: !comments }) as unknown;
+  const root = parse(text, errors, {
+    allowTrailingComma: syntax === "jsonc",
+    disallowComments: syntax === "json",
+  }) as unknown;
   if (errors.length > 0 || typeof root !== "object" || root === null || Array.isArray(root)) throw odd(file, []);
   for (let end = 1; end < path.length; end++) {
     const here = at(root, path.slice(0, end));
@@ -205,8 +215,10 @@ function requireToml(file: string, text: string): void {
   }
 }
 
-function requireOwn(file: string, text: string | null): void {
-  if (text === null || text.includes(MARK)) return;
+/** True if somebody else wrote the file, and the entry yields to it. Throws `already_exists` if it does not. */
+function isForeign({ file, yields }: Edit & { form: "file" }, text: string | null): text is string {
+  if (text === null || text.includes(MARK)) return false;
+  if (yields === true) return true;
   throw new CairnError("already_exists", `${file} exists already, and was not written by Cairn`, {
     hint: "rename that file",
   });

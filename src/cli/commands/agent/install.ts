@@ -54,7 +54,13 @@ export const install: CommandDefinition = {
   async run(context, input) {
     const tool = toolOf(input);
     const scope = scopeOf(context, input);
-    const changes = changesOf(tool.edits(scope), withEdit);
+    const edits = tool.edits(scope);
+    // Hooks of tool calls that an earlier `install` wrote.
+    const unwanted =
+      scope.each === "tool" ? [] : tool.edits({ ...scope, each: "tool" }).filter((edit) => !edits.some(isAt(edit)));
+    const changes = changesOf([...unwanted, ...edits], (edit, text) =>
+      unwanted.includes(edit) ? withoutEdit(edit, text) : withEdit(edit, text),
+    );
     if (input.flag("print"))
       return {
         data: { ...dataOf(input, changes), checked: null },
@@ -81,6 +87,11 @@ export const install: CommandDefinition = {
     };
   },
 };
+
+const isAt =
+  (edit: Edit) =>
+  (other: Edit): boolean =>
+    edit.form !== "element" || (other.form === "element" && other.path.join() === edit.path.join());
 
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
 
@@ -141,10 +152,9 @@ export const remove: CommandDefinition = {
         )[0]!.text;
       return { file, before, text: kept === null ? text() : kept.before, made: kept?.made ?? null };
     });
-    for (const change of changes) {
-      write(change);
-      forgetBefore(change.file, change.made);
-    }
+    for (const change of changes) write(change);
+    // A folder was made for the first file in it, and is empty after the last one.
+    for (const { file, made } of changes.toReversed()) forgetBefore(file, made);
     return {
       data: dataOf(input, changes),
       text: () => [`${context.style.green("removed")} for ${tool.title}`, ...shown(changes)].join("\n"),

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { closeSync, fstatSync, readdirSync, readSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parse as parseToml } from "smol-toml";
@@ -26,8 +27,12 @@ function read(file: string, parse: (text: string) => unknown): Loose {
   }
 }
 
-/** True if a tool runs the hooks that a folder's files have: its user has trusted the folder, and in Codex the hooks. Null: unknown. */
-export function isTrusted(tool: string, folder: string, env: Environment): boolean | null {
+/**
+ * True if a tool runs the hooks in its files: its user has trusted the folder, and in Codex the hooks. Null: unknown. `inProject`:
+ * the folder's own files have hooks, not only the user's.
+ */
+export function isTrusted(tool: string, folder: string, env: Environment, inProject: boolean): boolean | null {
+  const no = inProject ? false : null;
   switch (tool) {
     case "claude-code": {
       const projects = read(
@@ -35,22 +40,31 @@ export function isTrusted(tool: string, folder: string, env: Environment): boole
         parseJson,
       );
       if (projects === null) return null;
-      return foldersAbove(folder).some((each) => projects?.projects?.[each]?.hasTrustDialogAccepted === true);
+      return foldersAbove(folder).some((each) => projects.projects?.[each]?.hasTrustDialogAccepted === true) || no;
     }
     case "codex": {
       const config = read(join(codexHome(env), "config.toml"), parseToml);
-      if (config === null) return null;
-      if (config.projects?.[folder]?.trust_level !== "trusted") return false;
-      const keys = codexKeys(join(folder, ".codex", "hooks.json"));
-      return keys.every((key) => {
-        const state = config.hooks?.state?.[key];
-        return typeof state?.trusted_hash === "string" && state.enabled !== false;
-      });
+      const areTrusted = (file: string): boolean => {
+        const hooks = codexHooks(file);
+        return (
+          hooks.length > 0 &&
+          hooks.every(({ key, hash }) => {
+            const state = config?.hooks?.state?.[key];
+            return state?.trusted_hash === hash && state.enabled !== false;
+          })
+        );
+      };
+      // Codex asks once for a whole git repository.
+      const isProject = foldersAbove(folder).some((each) => config?.projects?.[each]?.trust_level === "trusted");
+      return (
+        (isProject && areTrusted(join(folder, ".codex", "hooks.json"))) ||
+        areTrusted(join(codexHome(env), "hooks.json"))
+      );
     }
     case "gemini": {
       const levels = read(join(geminiHome(env), ".gemini", "trustedFolders.json"), parseJson);
       if (levels === null) return null;
-      if (levels[folder] === "DO_NOT_TRUST") return false;
+      if (levels[folder] === "DO_NOT_TRUST") return no;
       const trusted = Object.entries(levels).flatMap(([path, level]) =>
         level === "TRUST_FOLDER" ? [path] : level === "TRUST_PARENT" ? [dirname(path)] : [],
       );
@@ -66,13 +80,28 @@ function foldersAbove(folder: string): string[] {
   return above === folder ? [folder] : [folder, ...foldersAbove(above)];
 }
 
-/** Names by which Codex knows the hooks of Cairn in a file, for example `/p/.codex/hooks.json:pre_tool_use:0:0`. */
-function codexKeys(file: string): string[] {
+/**
+ * The hooks of Cairn in a file of Codex, each with its key, for example `/p/.codex/hooks.json:pre_tool_use:0:0`, and with the digest
+ * that Codex stores when a person approves the hook. A hook that was changed since has another digest, and Codex ignores it.
+ */
+function codexHooks(file: string): { key: string; hash: string }[] {
   const events = Object.entries((read(file, parseJson)?.hooks ?? {}) as Record<string, unknown>);
   return events.flatMap(([event, groups]) => {
     const place = Array.isArray(groups) ? groups.findLastIndex(isOurs) : -1;
     const snake = event.replaceAll(/(?<=.)[A-Z]/g, "_$&").toLowerCase();
-    return place < 0 ? [] : [`${file}:${snake}:${place}:0`];
+    if (place < 0) return [];
+    const { matcher, hooks: [handler] = [] } = (groups as Loose)[place];
+    const hook = Object.fromEntries(
+      Object.entries({ async: false, ...handler }).toSorted(([a], [b]) => (a < b ? -1 : 1)),
+    );
+    const identity = JSON.stringify({
+      event_name: snake,
+      hooks: [hook],
+      ...(matcher === undefined ? {} : { matcher }),
+    });
+    return [
+      { key: `${file}:${snake}:${place}:0`, hash: `sha256:${createHash("sha256").update(identity).digest("hex")}` },
+    ];
   });
 }
 
@@ -114,7 +143,9 @@ function promptsIn(file: string, tool: string, folder: string): number[] {
     const { head, tail } = endsOf(file);
     if (tool === "codex" && !isOfFolder(head, folder)) return [];
     return tail.split("\n").flatMap((line) => {
-      const at = line.includes(tool === "codex" ? '"user_message"' : '"user"') ? promptTime(line, tool) : Number.NaN;
+      const at = (tool === "codex" ? /"user_message"|"UserMessage"/ : /"user"/).test(line)
+        ? promptTime(line, tool)
+        : Number.NaN;
       return Number.isNaN(at) ? [] : [at];
     });
   } catch {
@@ -154,7 +185,9 @@ function promptTime(line: string, tool: string): number {
     return Number.NaN;
   }
   if (tool === "codex")
-    return entry?.type === "event_msg" && entry.payload?.type === "user_message"
+    return entry?.type === "event_msg" &&
+      // The second form is that of Codex 0.171.
+      (entry.payload?.type === "user_message" || entry.payload?.item?.type === "UserMessage")
       ? Date.parse(entry.timestamp)
       : Number.NaN;
   if (entry?.type !== "user" || [entry.isMeta, entry.isSidechain, entry.isCompactSummary].includes(true))

@@ -76,7 +76,7 @@ function agentState(
     tool,
     installed,
     // A hook that was called is the best proof.
-    trusted: installed.length === 0 ? null : lastAt > writtenAt || isTrusted(tool, path, env),
+    trusted: installed.length === 0 ? null : lastAt > writtenAt || isTrusted(tool, path, env, written.project !== null),
     last_hook: last,
     last_point: hooks.findLast(({ made }) => made) ?? null,
     checked_at: own.findLast(({ event }) => event === CHECK_EVENT)?.at ?? null,
@@ -84,8 +84,7 @@ function agentState(
   };
   if (installed.length === 0) return state;
   const { title, afterwards } = AGENTS[tool]!;
-  if (state.trusted === false && installed.includes("project"))
-    state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
+  if (state.trusted === false) state.problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
   const prompt = isPending ? null : lastPrompt(tool, path, env, Math.max(lastAt, writtenAt) + MISSED_MS);
   if (prompt !== null)
     state.problems.push(

@@ -8,6 +8,8 @@ export const MARK = "agent hook";
 
 const LIMIT = 16 << 20;
 const MOST_CHARACTERS = 200;
+/** Names of tools that run shell commands. Codex's `apply_patch`, for example, has a patch as its `command`. */
+const SHELL = /shell|bash|exec|terminal|command/i;
 
 /** Returns the message of the point that a hook makes. `late`: the hook has returned, and the agent works on. */
 export function messageOf({ event, tool = "a turn" }: Told, late = false): string {
@@ -41,7 +43,8 @@ export function toldBy(text: string): Told {
     first("tool_name", "tool"),
   ];
   const input = facts["tool_input"] as { command?: unknown } | null | undefined;
-  const [prompt, command] = [facts["prompt"], input?.command ?? facts["command"]].map(firstLine);
+  const prompt = firstLine(facts["prompt"]);
+  const command = SHELL.test(tool ?? "") ? firstLine(input?.command ?? facts["command"]) : undefined;
   return {
     event: first("hook_event_name", "event") ?? "",
     cwd: typeof facts["cwd"] === "string" ? facts["cwd"] : "",
