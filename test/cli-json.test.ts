@@ -205,6 +205,10 @@ test("backup prints what it promises", () => {
   const forgot = run(`backup forget --keep-last 1 --prune ${repository}`).data;
   atLeast(1, forgot["groups"]);
   atLeast(1, forgot["groups"][0].snapshots);
+  run(`backup use --keep-last 1 ${repository}`);
+  atLeast(1, run("backup due").data["folders"]);
+  assert.notEqual(run("backup use").data["kept"].good_at, null);
+  run("backup use --none");
   run(`backup prune ${repository}`);
   atLeast(1, run(`backup key list ${repository}`).data["keys"]);
   run(`backup unlock ${repository}`);

@@ -496,6 +496,7 @@ export const KeptRepository = object(
     ...KeptPlace.entries,
     on_failure: orNull(text("command or URL of an alarm, which `createBackup` with `kept` calls")),
     retention: orNull(about(BackupRetention, "rules for a `forget` that gives none; null: none")),
+    good_at: orNull(text("end of the last good backup with `kept`; null: none yet")),
   },
   "the backup repository of a workspace, and the source of its password",
 );

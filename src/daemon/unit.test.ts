@@ -4,7 +4,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { installUnit, uninstallUnit, unitText } from "./unit.ts";
+import { installedUnit, installTimer, installUnit, timerTexts, uninstallUnit, unitText } from "./unit.ts";
 
 const SYSTEM = {
   state: "/var/lib/cairn",
@@ -42,15 +42,46 @@ test("words of a unit's command line are quoted", () => {
   assert.ok(text.includes('ExecStart="/opt/my node/bin/node" "/opt/100%%/\\"a\\"$$b\\\\c.js" daemon\n'), text);
 });
 
+test("a timer is installed with its service and removed, and never beside the daemon", (t) => {
+  const root = folder(t);
+  const units = `${root}/etc/systemd/system`;
+  const { unit, commands } = installTimer(SYSTEM, root)!;
+  assert.deepEqual(
+    [unit, commands],
+    [`${units}/cairn-due.timer`, ["systemctl daemon-reload", "systemctl enable --now cairn-due.timer"]],
+  );
+  assert.deepEqual(fs.readdirSync(units).toSorted(), ["cairn-due.service", "cairn-due.timer"]);
+  assert.equal(installedUnit(SYSTEM, "timer", root), unit);
+  assert.throws(() => installUnit(SYSTEM, root), { code: "refused", message: /cairn-due\.timer is installed/ });
+  // A call that was killed after it removed the service is repeated.
+  fs.rmSync(`${units}/cairn-due.service`);
+  assert.equal(uninstallUnit(SYSTEM, root).what, "timer");
+  assert.deepEqual(fs.readdirSync(units), []);
+  installUnit(SYSTEM, root);
+  assert.throws(() => installTimer(SYSTEM, root), { code: "refused", message: /cairn\.service is installed/ });
+});
+
+test("the timer's service has the variables that say where records lie", () => {
+  const env = { XDG_STATE_HOME: "/st ate/$5 100%", CAIRN_SOCKET: "none", HOME: "/home/ann" };
+  const [[, text]] = timerTexts(SYSTEM, ["/n", "/c"], env) as [[string, string]];
+  assert.ok(text.includes('Environment="XDG_STATE_HOME=/st ate/$5 100%%"\nEnvironment="CAIRN_SOCKET=none"\n'), text);
+  assert.doesNotMatch(text, /HOME=\/home/);
+});
+
 test(
-  "systemd finds nothing wrong with the unit",
+  "systemd finds nothing wrong with the units",
   {
     skip: spawnSync("systemd-analyze", ["--version"]).error === undefined ? false : "systemd-analyze is not installed",
   },
   (t) => {
-    const file = path.join(folder(t), "cairn.service");
-    fs.writeFileSync(file, unitText(SYSTEM, [process.execPath, "/bin/true"]));
-    const done = spawnSync("systemd-analyze", ["verify", file], { encoding: "utf8" });
-    assert.doesNotMatch(done.stderr, /cairn\.service:\d+/, done.stderr);
+    const at = folder(t);
+    const program = [process.execPath, "/bin/true"];
+    const texts = [["cairn.service", unitText(SYSTEM, program)], ...timerTexts(SYSTEM, program, process.env)];
+    const files = texts.map(([name]) => path.join(at, name!));
+    for (const [i, [, text]] of texts.entries()) fs.writeFileSync(files[i]!, text!);
+    const verify = (): string => spawnSync("systemd-analyze", ["verify", ...files], { encoding: "utf8" }).stderr;
+    assert.doesNotMatch(verify(), /cairn[\w-]*\.(?:service|timer):\d+/);
+    fs.appendFileSync(files.at(-1)!, "OnCalendar=never\n");
+    assert.match(verify(), /cairn-due\.timer:\d+/);
   },
 );

@@ -4,9 +4,16 @@ import { dirname, join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
-import type { DaemonPlaces } from "./places.ts";
+import { type DaemonPlaces, decidingVariables } from "./places.ts";
 
 export const UNIT = "cairn.service";
+const TIMED_UNIT = "cairn-due.service";
+
+type Scope = Pick<DaemonPlaces, "isSystem">;
+
+/** Units that Cairn can install, by the one that systemd enables: either the daemon, or a timer with the service that it starts. */
+export const INSTALLABLE = { daemon: UNIT, timer: "cairn-due.timer" } as const;
+export type Installable = keyof typeof INSTALLABLE;
 
 /** A unit of systemd, and what was done with it. */
 export interface InstalledUnit {
@@ -57,9 +64,49 @@ WantedBy=${places.isSystem ? "multi-user.target" : "default.target"}
 `;
 }
 
+/** Texts of the timer's units by name, the timer last. `env` names other places of records than those that systemd's services have. */
+export function timerTexts(
+  { isSystem }: Scope,
+  program: readonly string[],
+  env: NodeJS.ProcessEnv,
+): [string, string][] {
+  const variables = Object.entries(decidingVariables(env)).map((pair) => `Environment=${escaped(pair.join("="))}\n`);
+  const whose = `of ${isSystem ? "root" : "this user"}`;
+  const service = `[Unit]
+Description=Cairn, save and back up the folders ${whose}
+Documentation=man:cairn-backup-due(1)
+
+[Service]
+Type=oneshot
+${variables.join("")}ExecStart=${program.map(quoted).join(" ")} backup due -q
+SuccessExitStatus=10
+`;
+  const timer = `[Unit]
+Description=Cairn, save and back up the folders ${whose} each hour
+Documentation=man:cairn-backup-due(1)
+
+[Timer]
+OnCalendar=hourly
+RandomizedDelaySec=5min
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+`;
+  return [
+    [TIMED_UNIT, service],
+    [INSTALLABLE.timer, timer],
+  ];
+}
+
 /** A word of a unit's command line: systemd.service(5). */
 function quoted(word: string): string {
-  return `"${word.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("%", "%%").replaceAll("$", "$$$$")}"`;
+  return escaped(word).replaceAll("$", "$$$$");
+}
+
+/** A word of a unit in which `$` stands for itself. */
+function escaped(word: string): string {
+  return `"${word.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("%", "%%")}"`;
 }
 
 /** The program of this process, as a unit starts it: a link that a package manager moves is followed. */
@@ -67,47 +114,85 @@ export function thisProgram(): string[] {
   return [process.execPath, realpathSync(process.argv[1]!)];
 }
 
-function unitPath({ isSystem }: DaemonPlaces): string {
-  if (isSystem) return join("/etc/systemd/system", UNIT);
+function unitPath({ isSystem }: Scope, name: string): string {
+  if (isSystem) return join("/etc/systemd/system", name);
   const config = absolutePath(process.env, "XDG_CONFIG_HOME") ?? join(homeDirectory(), ".config");
-  return join(config, "systemd", "user", UNIT);
+  return join(config, "systemd", "user", name);
+}
+
+/** Returns the path of an installed unit's file; null if there is none. */
+export function installedUnit(scope: Scope, what: Installable, root = ""): string | null {
+  const unit = root + unitPath(scope, INSTALLABLE[what]);
+  return existsSync(unit) ? unit : null;
 }
 
 /** Writes the unit and starts it where systemd runs; done again it changes nothing but the unit's text. */
 export function installUnit(places: DaemonPlaces, root = ""): InstalledUnit {
-  const unit = root + unitPath(places);
-  durableMkdir(dirname(unit), { mode: 0o755 });
-  durableWrite(unit, Buffer.from(unitText(places, thisProgram())), { mode: 0o644 });
-  return { unit, ...systemctl(places, root, [["daemon-reload"], ["enable", "--now", UNIT]]) };
+  return install(places, "daemon", [[UNIT, unitText(places, thisProgram())]], root);
 }
 
-/** Ends it and removes the unit; state, configuration and points stay. Throws `not_found` where there is none. */
-export function uninstallUnit(places: DaemonPlaces, root = ""): InstalledUnit {
-  const unit = root + unitPath(places);
-  if (!existsSync(unit))
-    throw new CairnError("not_found", `there is no unit ${unit}`, {
+/** As {@link installUnit} for the timer. Returns null, and writes nothing, if this user cannot reach systemd. */
+export function installTimer(scope: Scope, root = ""): InstalledUnit | null {
+  if (root === "" && !isReachable(scope)) return null;
+  return install(scope, "timer", timerTexts(scope, thisProgram(), process.env), root);
+}
+
+/** Throws `refused` if the other one is installed, because both save and back up by the clock. */
+function install(scope: Scope, what: Installable, texts: readonly [string, string][], root: string): InstalledUnit {
+  const other = installedUnit(scope, what === "daemon" ? "timer" : "daemon", root);
+  if (other !== null)
+    throw new CairnError("refused", `${other} is installed, which saves and backs up by the clock, too`, {
+      hint: "keep one of the daemon and the timer: `cairn service uninstall` removes the installed one",
+    });
+  const units = texts.map(([name, text]) => {
+    const unit = root + unitPath(scope, name);
+    durableMkdir(dirname(unit), { mode: 0o755 });
+    durableWrite(unit, Buffer.from(text), { mode: 0o644 });
+    return unit;
+  });
+  return {
+    unit: units.at(-1)!,
+    ...systemctl(scope, root, [["daemon-reload"], ["enable", "--now", INSTALLABLE[what]]]),
+  };
+}
+
+/** Ends the daemon or the timer, and removes its units; state, configuration and points stay. Throws `not_found` where there is none. */
+export function uninstallUnit(scope: Scope, root = ""): InstalledUnit & { what: Installable } {
+  const what = installedUnit(scope, "timer", root) === null ? "daemon" : "timer";
+  const unit = installedUnit(scope, what, root);
+  if (unit === null)
+    throw new CairnError("not_found", `there is no unit ${root}${unitPath(scope, UNIT)}`, {
       hint: "`systemctl list-unit-files` lists the units",
     });
-  const ended = systemctl(places, root, [["disable", "--now", UNIT]]);
+  const ended = systemctl(scope, root, [["disable", "--now", INSTALLABLE[what]]]);
+  // The unit that tells what is installed goes last, so that a killed call can be repeated.
+  if (what === "timer") rmSync(root + unitPath(scope, TIMED_UNIT), { force: true });
   rmSync(unit);
-  const { commands } = systemctl(places, root, [["daemon-reload"]]);
-  return { unit, commands: [...ended.commands, ...commands], started: false };
+  const { commands } = systemctl(scope, root, [["daemon-reload"]]);
+  return { what, unit, commands: [...ended.commands, ...commands], started: false };
+}
+
+/** Tells whether systemd runs here, and answers this user: without a session there is no manager of the user's units. */
+function isReachable({ isSystem }: Scope): boolean {
+  if (!existsSync("/run/systemd/system")) return false;
+  return spawnSync("systemctl", [...(isSystem ? [] : ["--user"]), "show-environment"]).status === 0;
 }
 
 /** Throws `io` with what systemctl said. */
 function systemctl(
-  { isSystem }: DaemonPlaces,
+  { isSystem }: Scope,
   root: string,
   calls: readonly (readonly string[])[],
 ): { commands: string[]; started: boolean } {
   const scope = isSystem ? [] : ["--user"];
+  const unit = calls.flat().find((word) => word.startsWith("cairn")) ?? UNIT;
   const commands = calls.map((words) => ["systemctl", ...scope, ...words].join(" "));
   if (root !== "" || !existsSync("/run/systemd/system")) return { commands, started: false };
   for (const words of calls) {
     const done = spawnSync("systemctl", [...scope, ...words], { encoding: "utf8" });
     if (done.status !== 0)
       throw new CairnError("io", `systemctl ${words.join(" ")}: ${(done.stderr || String(done.error)).trim()}`, {
-        hint: `the unit's file was written; see \`journalctl ${isSystem ? "" : "--user "}-u ${UNIT}\``,
+        hint: `the unit's file was written; see \`journalctl ${isSystem ? "" : "--user "}-u ${unit}\``,
       });
   }
   return { commands, started: true };

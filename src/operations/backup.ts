@@ -22,7 +22,7 @@ import { secretsOf } from "./public-point.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
-import { withAlarm } from "./kept/kept-repository.ts";
+import { recordingEnd } from "./kept/kept-repository.ts";
 
 /** Puts a save point into a repository: without one that is named, the folder is saved first, in the same pass. */
 export async function createBackup(
@@ -31,7 +31,7 @@ export async function createBackup(
   options: CreateBackupOptions,
 ): Promise<CreateBackupResult> {
   const backUp = async (): Promise<CreateBackupResult> => putBackup(hand, into, options);
-  return options.kept === true && options.dryRun !== true ? withAlarm(hand.within, options, backUp) : backUp();
+  return options.kept === true && options.dryRun !== true ? recordingEnd(hand.within, options, backUp) : backUp();
 }
 
 async function putBackup(

@@ -115,6 +115,7 @@ test("backup use shows what is kept, changes a part of it, and takes it away", a
     age_identity: null,
     on_failure: null,
     retention,
+    good_at: null,
   };
   assert.deepEqual(here("backup", "use").data["kept"], kept);
   const command = `cat ${place.passwordFile}`;

@@ -5,7 +5,7 @@ import path from "node:path";
 
 export const ROOT = path.resolve(import.meta.dirname, "../..");
 /** What an earlier run or a build left in the folder, and what a clone does not have. */
-const NOT_CLONED = new Set([".git", ".runtime", "node_modules", "dist"]);
+const NOT_CLONED = new Set([".git", ".runtime", "node_modules", "dist", "release"]);
 
 export interface Outcome {
   status: number | null;

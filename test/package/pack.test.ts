@@ -1,5 +1,10 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { test } from "node:test";
 import { SCHEMAS } from "../../src/contract/names.ts";
@@ -23,6 +28,28 @@ interface Packed {
 
 interface Manifest {
   peerDependencies: Record<string, string>;
+}
+
+/** Starts a registry that has the packed package, and sends npm to `upstream` for all others. Its address is `url`. */
+async function registryWith(
+  archive: string,
+  manifest: object,
+  upstream: string,
+): Promise<AsyncDisposable & { url: string }> {
+  const bytes = readFileSync(archive);
+  const integrity = `sha512-${createHash("sha512").update(bytes).digest("base64")}`;
+  const server = createServer((request, response) => {
+    const { url = "/" } = request;
+    const tarball = `http://${request.headers.host}/cairnstate.tgz`;
+    const versions = { [VERSION]: { ...manifest, dist: { tarball, integrity } } };
+    if (url === "/cairnstate")
+      response.end(JSON.stringify({ name: "cairnstate", "dist-tags": { latest: VERSION }, versions }));
+    else if (url === "/cairnstate.tgz") response.end(bytes);
+    else response.writeHead(302, { location: new URL(url.slice(1), upstream).href }).end();
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${port}/`, [Symbol.asyncDispose]: async () => void server.close() };
 }
 
 test(
@@ -184,6 +211,50 @@ test(
         const { status, stderr } = clone.run("node", use, { cwd: home });
         assert.equal(status, 1);
         assert.ok(stderr.includes(`Error: cairnstate: Node 24 or newer is needed, this is ${old} (`), stderr);
+      }
+    });
+
+    await t.test("npm and npx bring the command into a clean home, and an older Node gives one line", async (npx) => {
+      const manifest = JSON.parse(readFileSync(path.join(clone.folder, "package.json"), "utf8")) as object;
+      await using registry = await registryWith(archive, manifest, clone.environment()["npm_config_registry"]!);
+      const clean = path.join(clone.scratch, "clean");
+      mkdirSync(clean);
+      const forHome = { HOME: clean, npm_config_registry: registry.url, npm_config_update_notifier: "false" };
+      const run = async (program: string, args: string[], more = {}): Promise<Outcome> =>
+        clone.start(program, args, { env: { ...forHome, ...more }, cwd: clean }).outcome;
+      const brought = await run("npx", ["--yes", "cairnstate", "--version"], env);
+      assert.deepEqual([brought.status, brought.stdout.trim()], [0, VERSION], brought.stderr);
+      const installed = await run("npm", ["install", "-g", "--prefix", path.join(clean, "npm"), "cairnstate"], env);
+      assert.equal(installed.status, 0, installed.stderr);
+      const onPath = (name: string): string => `${path.join(clean, "npm/bin")}:${name}`;
+      const answered = await run("cairn", ["--version"], { PATH: onPath(env.PATH) });
+      assert.equal(answered.stdout.trim(), VERSION, answered.stderr);
+
+      const old = clone.run("node", ["--version"]).stdout.trim().slice(1);
+      if (Number.parseInt(old, 10) >= 24) return npx.skip("the machine's own Node is new enough");
+      const path20 = clone.environment()["PATH"]!;
+      for (const [program, ...args] of [
+        ["npx", "--yes", "cairnstate", "--version"],
+        ["cairn", "save"],
+      ] as const) {
+        const { status, stdout, stderr } = await run(program, args, { PATH: onPath(path20) });
+        const lines = stderr
+          .trim()
+          .split("\n")
+          .filter((line) => !line.startsWith("npm "));
+        assert.deepEqual([status, stdout, lines.length], [2, "", 1], stderr);
+        assert.match(
+          lines[0]!,
+          /^cairn: Node 24 or newer is needed, this is \d+\.\d+\.\d+ \(.*\): install it from https:.*archive/,
+        );
+      }
+    });
+
+    await t.test("man finds the pages of an installation on the path", (man) => {
+      if (spawnSync("man", ["--version"]).error !== undefined) return man.skip("man is not installed");
+      for (const page of ["cairn", "cairn-backup-due"]) {
+        const found = clone.run("man", ["-w", page], { env: { PATH: `${prefix}/bin:/usr/bin:/bin` } });
+        assert.equal(path.basename(found.stdout.trim()), `${page}.1`, found.stderr);
       }
     });
 

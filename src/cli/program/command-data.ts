@@ -33,10 +33,10 @@ const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
     url: orNull(text("the TCP address; null if there is none, and with `--check`")),
   }),
   "service install": object({
-    unit: orNull(text("the unit's file; null with `--print`")),
+    unit: orNull(text("the unit's file; null with `--print`, and if nothing was installed")),
     commands: rows(text(), "commands that were run for systemd, or are to be run later if systemd does not run here"),
     started: flag(),
-    text: orNull(text("content of the unit, with `--print`")),
+    text: orNull(text("content of the unit, with `--print`; the line for crontab, if no timer can be installed")),
   }),
   "service uninstall": object({ unit: text(), commands: rows(text()) }),
   "service logs": object({ records: rows(LogRecord, "oldest first") }),
@@ -44,6 +44,17 @@ const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
   "service unregister": object({
     path: text(),
     control_directory: orNull(text("null: the folder was no workspace any more")),
+  }),
+  "backup due": object({
+    folders: rows(
+      object({
+        path: text(),
+        save_point_id: orNull(text("null: nothing has changed since the last point, or `error` says why")),
+        snapshot_id: orNull(text("null: no backup was due or nothing has changed, or `error` says why")),
+        removed: rows(text(), "snapshots that the kept rules no longer keep"),
+        error: orNull(object({ code: text(), message: text(), hint: orNull(text()) })),
+      }),
+    ),
   }),
   "agent install": InstallData,
   "agent remove": RemoveData,

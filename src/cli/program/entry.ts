@@ -39,13 +39,13 @@ process.on("SIGUSR1", () => undefined);
 
 if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
   const message = `Node ${NEEDED_MAJOR} or newer is needed, this is ${process.versions.node} (${process.execPath})`;
-  const hint = "Install it from https://nodejs.org, or run ./cairn in a clone of the repository: it brings its own.";
+  const hint = "install it from https://nodejs.org, or use Cairn's archive for Linux or a clone, which bring their own";
   const end = process.argv.indexOf("--");
   if ((end === -1 ? process.argv : process.argv.slice(0, end)).includes("--json")) {
     const error = { code: "unsupported", message, hint, retryable: false };
     const answer = { schema_version: 1, command: null, ok: false, data: null, warnings: [], error };
     process.stdout.write(`${JSON.stringify(answer)}\n`);
-  } else process.stderr.write(`cairn: ${message}.\n${hint}\n`);
+  } else process.stderr.write(`cairn: ${message}: ${hint}\n`);
   process.exitCode = 2;
 } else {
   const folder = compileCacheFolder();

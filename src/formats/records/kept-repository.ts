@@ -12,7 +12,7 @@ export interface KeptRepositoryFile {
   retention: StoredRetention | null;
   /** Command or URL of an alarm; absent in older records. */
   on_failure?: string | null;
-  /** End of the last good backup while `on_failure` was set. */
+  /** End of the last good backup with `kept`. Older versions wrote it only while `on_failure` was set. */
   good_at?: string;
   /** When backups began to fail. Absent: the alarm was not called, or was called again when they were well. */
   failing_since?: string;

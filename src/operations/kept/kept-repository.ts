@@ -21,9 +21,10 @@ import type { Opened } from "../hand.ts";
 export function backupRepository({ found }: Workspace): KeptRepository | null {
   const kept = ownRecord(found.paths);
   if (kept === null) return null;
-  const { retention, repository, password_file, password_command, age_identity, on_failure = null } = kept;
+  const { retention, repository, password_file, password_command, age_identity } = kept;
+  const { on_failure = null, good_at = null } = kept;
   const rules = retention === null ? null : retentionOf(retention);
-  return { repository, password_file, password_command, age_identity, on_failure, retention: rules };
+  return { repository, password_file, password_command, age_identity, on_failure, retention: rules, good_at };
 }
 
 /** Keeps another repository, or what an edit changes of the one that is kept; null keeps none. Throws `usage`, `busy`. */
@@ -51,22 +52,25 @@ export async function setBackupRepository(
 }
 
 /**
- * Runs a backup into the kept repository. Calls the record's `on_failure` if the backup fails and the one before did not, and if the
- * backup is good and the one before failed. A call that fails gives a warning, and the next backup calls again.
+ * Runs a backup into the kept repository, and records when it was good. Calls the record's `on_failure` if the backup fails and the one
+ * before did not, and if the backup is good and the one before failed. A failed call is a warning, and the next backup calls again.
  */
-export async function withAlarm<T>(
+export async function recordingEnd<T>(
   within: Opened["within"],
   options: WorkspaceCallOptions,
   backUp: () => Promise<T>,
 ): Promise<T> {
   const found = await within(options.workspaceName, async (workspace) => workspace.found);
   const kept = ownRecord(found.paths);
-  if (kept === null || (kept.on_failure ?? null) === null) return backUp();
+  if (kept === null) return backUp();
+  const alarm = kept.on_failure ?? null;
   const ended = async (error?: unknown): Promise<void> => {
     try {
-      await recordEnd(found, { kept, options, error });
+      await recordEnd(found, { kept, alarm, options, error });
     } catch (failed) {
-      options.onWarning?.(`${toCairnError(failed).message}; the next backup calls the alarm again`);
+      const next =
+        alarm === null ? "the time of this backup was not recorded" : "the next backup calls the alarm again";
+      options.onWarning?.(`${toCairnError(failed).message}; ${next}`);
     }
   };
   let result: T;
@@ -80,18 +84,26 @@ export async function withAlarm<T>(
   return result;
 }
 
+interface End {
+  kept: KeptRepositoryFile;
+  alarm: string | null;
+  options: WorkspaceCallOptions;
+  /** Undefined: the backup is good. */
+  error: unknown;
+}
+
 /** Calls the alarm if `error` says otherwise than the record, then records how the backup ended. */
 async function recordEnd(
   { control, folder, paths }: FoundWorkspace,
-  { kept, options, error }: { kept: KeptRepositoryFile; options: WorkspaceCallOptions; error: unknown },
+  { kept, alarm, options, error }: End,
 ): Promise<void> {
   const now = new Date().toISOString();
   const { failing_since: failing, good_at, repository } = kept;
   const isWell = error === undefined;
-  if (!isWell && failing !== undefined) return;
-  if (isWell !== (failing === undefined))
+  if (!isWell && (alarm === null || failing !== undefined)) return;
+  if (alarm !== null && isWell !== (failing === undefined))
     await callAlarm(
-      kept.on_failure!,
+      alarm,
       {
         what: "backup",
         state: isWell ? "well" : "failed",
@@ -106,7 +118,7 @@ async function recordEnd(
   using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
   // `backup use` may have changed the record.
   const record = ownRecord(paths);
-  if (record === null) return;
+  if (record?.repository !== repository) return;
   const { failing_since: _since, ...others } = record;
   writeKeptRepository(paths, isWell ? { ...others, good_at: now } : { ...others, failing_since: now });
 }

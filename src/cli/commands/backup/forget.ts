@@ -62,11 +62,17 @@ async function keptRules(
       "forget needs snapshots or a rule",
       "give for example --keep-last 10 --keep-daily 30; `cairn backup use --keep-daily 30` remembers rules for a folder",
     );
+  const own = ownSnapshots(context, kept.folder);
   return {
     retention: kept.retention,
-    hosts: hosts.length > 0 ? hosts : [given(context.env, undefined, "HOST")[0] ?? hostname()],
-    paths: paths.length > 0 ? paths : [kept.folder],
+    hosts: hosts.length > 0 ? hosts : own.hosts,
+    paths: paths.length > 0 ? paths : own.paths,
   };
+}
+
+/** Chooses the snapshots of `folder` on this host, which are those that the folder's kept rules are for. */
+export function ownSnapshots({ env }: Context, folder: string): { hosts: string[]; paths: string[] } {
+  return { hosts: [given(env, undefined, "HOST")[0] ?? hostname()], paths: [folder] };
 }
 
 function render(context: Context, result: ForgetBackupsResult): string {

@@ -272,11 +272,20 @@ export async function whileOpening<T>(
 ): Promise<T> {
   const named = await repositoryOptions(context, input, of);
   if (soon !== undefined) named.options.soon = soon;
+  return whileOpeningNamed(context, named, async (opening) => work(opening, named.isKept));
+}
+
+/** Runs `work` beside the opening of a repository that is known already. */
+export async function whileOpeningNamed<T>(
+  context: Context,
+  named: NamedOptions,
+  work: (opening: Promise<BackupRepository>) => Promise<T>,
+): Promise<T> {
   const opening = openNamed(context, named);
   // It may fail before it is waited for.
   opening.catch(() => undefined);
   try {
-    return await work(opening, named.isKept);
+    return await work(opening);
   } finally {
     const repository = await opening.catch(() => null);
     await repository?.close();

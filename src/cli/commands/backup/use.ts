@@ -9,7 +9,7 @@ import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
 import { describeRules, KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
 import { VerbOptions } from "../../options.ts";
-import { printable } from "../../render/format.ts";
+import { formatAge, printable } from "../../render/format.ts";
 import { locationOf, namedOptions, openNamed, REPOSITORY_OPTIONS } from "./repository.ts";
 
 const OPTIONS = new VerbOptions(pick(AdoptOptions, "allow"));
@@ -98,6 +98,7 @@ function shown({ style }: Context, { workspace }: Client, kept: KeptRepository |
         `${folder} is backed up into ${style.bold(printable(kept.repository))}`,
         `  password: ${passwordFrom(kept)}`,
         `  forget: ${printable(rules)}`,
+        `  last good backup: ${kept.good_at === null ? "none yet" : formatAge(kept.good_at, Date.now())}`,
         ...(kept.on_failure === null ? [] : [`  alarm: ${shownAlarm(kept.on_failure)}`]),
       ].join("\n");
     },

@@ -10,9 +10,12 @@ export const command = group({
     { line: "cairn service status", text: "show the daemon and the state of each workspace" },
   ],
   verbs: {
-    install: { summary: "make systemd run the daemon", load: () => import("./install.ts") },
+    install: {
+      summary: "make systemd run the daemon, or a timer for saves and backups",
+      load: () => import("./install.ts"),
+    },
     uninstall: {
-      summary: "stop the daemon and remove its unit; state and points stay",
+      summary: "stop the daemon or the timer, and remove its unit; state and points stay",
       load: async () => ({ command: (await import("./install.ts")).uninstall }),
     },
     status: {

@@ -1,29 +1,62 @@
-import { daemonPlaces } from "../../../daemon/places.ts";
-import { installUnit, thisProgram, uninstallUnit, unitText } from "../../../daemon/unit.ts";
-import type { CommandDefinition } from "../../command.ts";
-import { printable } from "../../render/format.ts";
+import { daemonPlaces, decidingVariables } from "../../../daemon/places.ts";
+import { installTimer, installUnit, thisProgram, timerTexts, uninstallUnit, unitText } from "../../../daemon/unit.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { printable, shellQuote } from "../../render/format.ts";
+
+const NOTHING = { unit: null, commands: [], started: false };
 
 export const command: CommandDefinition = {
   name: "service install",
-  options: [{ flags: "--print", text: "only print the unit" }],
+  options: [
+    { flags: "--timer", text: "install a timer instead, which runs `cairn backup due` each hour" },
+    { flags: "--print", text: "only print the unit" },
+  ],
   examples: [
     { line: "sudo cairn service install", text: "for all users of this machine" },
+    { line: "cairn service install --timer", text: "save your folders each hour, without a daemon" },
     { line: "cairn service install --print", text: "print the unit, to check or change it first" },
   ],
   async run(context, input) {
-    const places = daemonPlaces();
+    const isTimer = input.flag("timer");
     if (input.flag("print")) {
-      const text = unitText(places, thisProgram());
-      return { data: { unit: null, commands: [], started: false, text }, text: () => text };
+      const text = isTimer
+        ? timerTexts(scope(), thisProgram(), context.env)
+            .map(([name, unit]) => `# ${name}\n${unit}`)
+            .join("\n")
+        : unitText(daemonPlaces(), thisProgram());
+      return { data: { ...NOTHING, text }, text: () => text };
     }
-    const { unit, commands, started } = installUnit(places);
-    const next = started ? "the daemon runs now, and starts at each boot" : `to start it: ${commands.join(" && ")}`;
+    const installed = isTimer ? installTimer(scope()) : installUnit(daemonPlaces());
+    if (installed === null) return forCron(context);
+    const { unit, commands, started } = installed;
+    const now = isTimer
+      ? "your folders are saved each hour from now on"
+      : "the daemon runs now, and starts at each boot";
+    const next = started ? now : `to start it: ${commands.join(" && ")}`;
     return {
       data: { unit, commands, started, text: null },
       text: () => `installed ${printable(unit)}\n  ${context.style.cyan(next)}`,
     };
   },
 };
+
+/** Units of the system for root, else of the user. A timer needs no place for a socket, which not every session has. */
+function scope(): { isSystem: boolean } {
+  return { isSystem: process.geteuid?.() === 0 };
+}
+
+/** Returns the line of a crontab that saves and backs up as the timer does. */
+function forCron({ env, style }: Context): Outcome {
+  const variables = Object.entries(decidingVariables(env)).map(([name, value]) => `${name}=${shellQuote(value)}`);
+  const words = [...variables, ...thisProgram().map(shellQuote), "backup due -q"].join(" ");
+  // In a crontab an unescaped % ends the command.
+  const text = `17 * * * *  ${words.replaceAll("%", "\\%")}`;
+  return {
+    data: { ...NOTHING, text },
+    text: () => `nothing was installed: you cannot reach systemd here. A line for \`crontab -e\`:\n${style.cyan(text)}`,
+  };
+}
 
 export const uninstall: CommandDefinition = {
   name: "service uninstall",
@@ -32,11 +65,8 @@ export const uninstall: CommandDefinition = {
   ],
   async run() {
     const places = daemonPlaces();
-    const { unit, commands } = uninstallUnit(places);
-    return {
-      data: { unit, commands },
-      text: () =>
-        `removed ${printable(unit)}; all points stay, and so does the daemon's state in ${printable(places.state)}`,
-    };
+    const { what, unit, commands } = uninstallUnit(places);
+    const state = what === "timer" ? "" : `, and so does the daemon's state in ${printable(places.state)}`;
+    return { data: { unit, commands }, text: () => `removed ${printable(unit)}; all points stay${state}` };
   },
 };

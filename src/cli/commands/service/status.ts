@@ -1,8 +1,9 @@
 import type { DaemonStatus } from "../../../contract/daemon.ts";
-import { CairnError } from "../../../errors.ts";
+import { CairnError, reworded } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { askDaemon as ofFirst } from "../../../api/client/service.ts";
 import { socketsOfClient } from "../../../daemon/places.ts";
+import { INSTALLABLE, installedUnit } from "../../../daemon/unit.ts";
 import { formatAge, formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
@@ -18,8 +19,12 @@ export const command: CommandDefinition = {
   options: [{ flags: "--check", text: "check every workspace again first" }],
   examples: [{ line: "cairn service status", text: "show the backend, the state, each workspace, and the schedules" }],
   async run(context, input) {
-    const status = (await askDaemon(input.flag("check") ? "reconcile" : "daemon")) as DaemonStatus;
-    const outcome: Outcome = { data: status, paged: true, text: () => render(status, context.style) };
+    const timer = installedUnit({ isSystem: process.geteuid?.() === 0 }, "timer");
+    const asked = askDaemon(input.flag("check") ? "reconcile" : "daemon");
+    const status = (await asked.catch((error: unknown) => {
+      throw timer === null ? error : besideTimer(error, timer);
+    })) as DaemonStatus;
+    const outcome: Outcome = { data: status, paged: true, text: () => render(status, { timer, style: context.style }) };
     const { overdue } = status;
     if (overdue.length > 0)
       outcome.error = new CairnError(
@@ -32,6 +37,16 @@ export const command: CommandDefinition = {
     return outcome;
   },
 };
+
+/** Says that the timer is on, if no daemon runs. */
+function besideTimer(error: unknown, timer: string): unknown {
+  if (!(error instanceof CairnError) || error.code !== "no_daemon") return error;
+  const scope = process.geteuid?.() === 0 ? "" : "--user ";
+  return reworded(error, {
+    message: `no daemon runs; the timer ${printable(timer)} saves and backs up your folders each hour`,
+    hint: `\`systemctl ${scope}list-timers ${INSTALLABLE.timer}\` shows its last and its next run; \`cairn backup due\` runs the same now`,
+  });
+}
 
 export const reload: CommandDefinition = {
   name: "service reload",
@@ -47,7 +62,7 @@ export const reload: CommandDefinition = {
   },
 };
 
-async function render(status: DaemonStatus, style: Style): Promise<string> {
+async function render(status: DaemonStatus, { timer, style }: { timer: string | null; style: Style }): Promise<string> {
   const { backend, retention, workspaces } = status;
   const now = Date.now();
   const cleaned = retention.cleanup_at === null ? "never" : formatAge(retention.cleanup_at, now);
@@ -58,6 +73,7 @@ async function render(status: DaemonStatus, style: Style): Promise<string> {
     ...renderSchedules(status, now, style),
     `cleanup    last ${cleaned}, ${plural(retention.removed, "point")} removed; next ${retention.next_at ?? "never"}`,
   ];
+  if (timer !== null) lines.push(`timer      ${printable(timer)} saves and backs up your folders each hour, too`);
   if (backend.warning !== null) lines.push(style.yellow(`           ${printable(backend.warning)}`));
   for (const failed of retention.failed) lines.push(style.yellow(`           ${printable(failed)}`));
   if (status.unclean_shutdown !== null)

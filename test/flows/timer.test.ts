@@ -1,0 +1,198 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { buildCommand, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { newRepository } from "../fixtures/repository.ts";
+import { clientOf, newFolder } from "../fixtures/work.ts";
+
+/** Units that root installs lie in this folder; /run is empty but for systemd's mark. */
+const UNITS = path.join(SCRATCH, "units");
+const TOLD = path.join(SCRATCH, "systemctl-calls");
+const BIN = path.join(SCRATCH, "bin");
+
+for (const each of [UNITS, BIN]) fs.mkdirSync(each);
+// Systemd itself cannot run in a test.
+fs.writeFileSync(path.join(BIN, "systemctl"), `#!/bin/sh\necho "$*" >> '${TOLD}'\n`, { mode: 0o755 });
+
+interface Ran {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a command line as root in a mount namespace, on a machine where systemd runs, or does not. */
+function onMachine(line: string, { hasSystemd = true } = {}): Ran {
+  const script = `mount -t tmpfs none /run && mount --bind '${UNITS}' /etc/systemd/system || exit 99
+${hasSystemd ? "mkdir -p /run/systemd/system" : ""}
+cairn() { '${process.execPath}' '${buildCommand()}' "$@"; }
+${line}`;
+  const env = { ...process.env, NO_COLOR: "1", PATH: `${BIN}:${process.env["PATH"]}` };
+  return spawnSync("unshare", ["--mount", "sh", "-c", script], { encoding: "utf8", env });
+}
+
+function whyNoMachine(): string | false {
+  if (process.geteuid?.() !== 0) return "needs root";
+  fs.mkdirSync("/etc/systemd/system", { recursive: true });
+  return spawnSync("unshare", ["--mount", "mount", "-t", "tmpfs", "none", "/run"]).status === 0
+    ? false
+    : "nothing can be mounted here";
+}
+
+/** Words of a unit's line, as systemd.syntax(7) reads them. */
+function wordsOf(text: string, name: string): string[] {
+  const lines = [...text.matchAll(new RegExp(`^${name}=(.*)$`, "gm"))].map(([, line]) => line!);
+  const words = lines.flatMap((line) => line.match(/"(?:[^"\\]|\\.)*"|\S+/g) ?? []);
+  return words.map((word) => word.replaceAll(/^"|"$/g, "").replaceAll(/\\(.)/g, "$1").replaceAll("%%", "%"));
+}
+
+/** Runs what the service runs, in the environment of a service. */
+function runService(): Ran {
+  const text = fs.readFileSync(path.join(UNITS, "cairn-due.service"), "utf8");
+  const [program, ...args] = wordsOf(text, "ExecStart").map((word) => word.replaceAll("$$", "$"));
+  const variables = wordsOf(text, "Environment").map((each): [string, string] => {
+    const at = each.indexOf("=");
+    return [each.slice(0, at), each.slice(at + 1)];
+  });
+  const env = { PATH: "/usr/bin:/bin", ...Object.fromEntries(variables) };
+  return spawnSync(program!, args, { cwd: "/", encoding: "utf8", env });
+}
+
+test(
+  "the timer's service saves what changed, and backs up once a day by the kept rules",
+  { skip: whyNoMachine() },
+  async () => {
+    const place = await newRepository("timer-repository");
+    const [kept, plain] = [newFolder("timer-kept"), newFolder("timer-plain")];
+    const write = (text: string): void => {
+      for (const each of [kept, plain]) fs.writeFileSync(path.join(each, "letter"), text);
+    };
+    write("dear Ben");
+    cairnOk(["backup", "use", kept, ...place.options, "--keep-last", "1"]);
+    cairnOk(["init", plain]);
+    const { controlDirectory } = await clientOf(kept);
+    const record = path.join(controlDirectory, "workspaces/main/repository.json");
+    /** As if the last good backup were older. */
+    const age = (hours: number): void => {
+      const file = JSON.parse(fs.readFileSync(record, "utf8")) as { good_at: string };
+      assert.ok(Date.now() - Date.parse(file.good_at) < 3_600_000, "the last backup was recorded");
+      const good_at = new Date(Date.now() - hours * 3_600_000).toISOString();
+      fs.writeFileSync(record, JSON.stringify({ ...file, good_at }));
+    };
+    const points = (folder: string): number =>
+      (cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length;
+    const snapshots = (): string[] =>
+      (cairnOk(["-C", kept, "backup", "list"]).data["snapshots"] as { snapshot_id: string }[]).map(
+        ({ snapshot_id: id }) => id,
+      );
+    const counts = (): number[] => [points(kept), points(plain), snapshots().length];
+    const ran = (): unknown[] => {
+      const { status, stdout, stderr } = runService();
+      return [status, stdout, stderr];
+    };
+
+    const installed = onMachine("cairn service install --timer");
+    assert.equal(installed.status, 0, installed.stderr);
+    assert.deepEqual(fs.readdirSync(UNITS).toSorted(), ["cairn-due.service", "cairn-due.timer"]);
+    assert.equal(fs.readFileSync(TOLD, "utf8"), "show-environment\ndaemon-reload\nenable --now cairn-due.timer\n");
+    assert.deepEqual(ran(), [0, "", ""]);
+    assert.deepEqual(counts(), [1, 1, 1]);
+    assert.deepEqual(ran(), [0, "", ""]);
+    assert.deepEqual(counts(), [1, 1, 1], "nothing is due");
+
+    write("dear Cleo");
+    age(22);
+    const [first] = snapshots();
+    fs.renameSync(place.location, `${place.location}-away`);
+    assert.deepEqual(ran(), [0, "", ""], "no repository is opened");
+    fs.renameSync(`${place.location}-away`, place.location);
+    assert.deepEqual([...counts(), snapshots()[0]], [2, 2, 1, first], "saved, and not backed up");
+    const file = JSON.parse(fs.readFileSync(record, "utf8")) as object;
+    const good_at = new Date(Date.now() - 24 * 3_600_000).toISOString();
+    fs.writeFileSync(record, JSON.stringify({ ...file, good_at }));
+    assert.deepEqual(ran(), [0, "", ""]);
+    assert.deepEqual(counts(), [2, 2, 1], "the kept rules leave one snapshot");
+    assert.notEqual(snapshots()[0], first);
+
+    write("dear Dan");
+    age(24);
+    fs.renameSync(place.location, `${place.location}-away`);
+    const [status, , said] = ran();
+    assert.equal(status, 3);
+    assert.match(String(said), /timer-kept.*: .*no repository/);
+    fs.renameSync(`${place.location}-away`, place.location);
+    assert.deepEqual(counts(), [3, 3, 1], "a repository that is away keeps no folder from being saved");
+    assert.deepEqual(ran(), [0, "", ""]);
+    assert.deepEqual((cairnOk(["backup", "due"]).data["folders"] as { error: null }[]).length, 2);
+    const lost = [newFolder("timer-lost-1"), newFolder("timer-lost-2")];
+    for (const each of lost) {
+      cairnOk(["init", each]);
+      fs.rmSync((await clientOf(each)).controlDirectory, { recursive: true });
+    }
+    const [failed, , names] = ran();
+    assert.notEqual(failed, 0);
+    for (const each of lost) assert.ok(String(names).includes(each), "each folder that failed is named");
+    for (const each of lost) fs.rmSync(each, { recursive: true });
+    fs.rmSync(plain, { recursive: true });
+    assert.deepEqual(ran(), [0, "", ""], "a deleted folder without backups is no failure");
+    age(24);
+    fs.renameSync(kept, `${kept}-away`);
+    assert.match(String(ran()[2]), /timer-kept/, "a deleted folder whose backup is due is one");
+    fs.renameSync(`${kept}-away`, kept);
+
+    const refused = onMachine("cairn service install --json");
+    assert.match(refused.stdout, /"code":"refused"/);
+    const shown = onMachine("cairn service status");
+    assert.match(shown.stderr, /no daemon runs; the timer \/etc\/systemd\/system\/cairn-due\.timer saves/);
+    const removed = onMachine("cairn service uninstall");
+    assert.equal(removed.status, 0, removed.stderr);
+    assert.deepEqual(fs.readdirSync(UNITS), []);
+    assert.match(fs.readFileSync(TOLD, "utf8"), /\ndisable --now cairn-due\.timer\ndaemon-reload\n$/);
+    assert.doesNotMatch(onMachine("cairn service status").stderr, /timer/);
+  },
+);
+
+test("without systemd nothing is installed, and the printed line works in a crontab", { skip: whyNoMachine() }, () => {
+  const folder = newFolder("cron");
+  fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
+  cairnOk(["init", folder]);
+  const done = onMachine("cairn service install --timer --json", { hasSystemd: false });
+  assert.equal(done.status, 0, done.stderr);
+  const { data } = JSON.parse(done.stdout) as { data: { unit: null; started: boolean; text: string } };
+  assert.deepEqual([data.unit, data.started, fs.readdirSync(UNITS)], [null, false, []]);
+  const [, line] = /^17(?: \*){4} {2}(.*)$/.exec(data.text)!;
+  const command = line!.replaceAll("\\%", "%");
+  const env = { SHELL: "/bin/sh", PATH: "/usr/bin:/bin", HOME: process.env["HOME"]! };
+  const ran = spawnSync("/bin/sh", ["-c", command], { cwd: "/", encoding: "utf8", env });
+  assert.deepEqual([ran.status, ran.stdout, ran.stderr], [0, "", ""]);
+  assert.equal((cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length, 1);
+});
+
+/** Has the machine's systemd, as a manager of a user's units, take the place of the system's for the rest of the script. */
+const REAL_SYSTEMD = `export XDG_RUNTIME_DIR=/run/user
+mkdir -p /run/user "$HOME/.config/systemd/user" && mount --bind '${UNITS}' "$HOME/.config/systemd/user" || exit 99
+/lib/systemd/systemd --user >/dev/null 2>&1 &
+manager=$!
+systemctl() { /usr/bin/systemctl --user "$@"; }
+for each in $(seq 100); do systemctl show-environment >/dev/null 2>&1 && break; sleep 0.1; done
+systemctl show-environment >/dev/null || { kill $manager; exit 98; }
+printf '#!/bin/sh\\nexec /usr/bin/systemctl --user "$@"\\n' > '${BIN}/systemctl'
+trap 'kill $manager; wait' EXIT
+`;
+
+test("systemd itself waits for the hour, and runs the service", { skip: whyNoMachine() }, (t) => {
+  if (!fs.existsSync("/lib/systemd/systemd")) return t.skip("systemd is not installed");
+  const folder = newFolder("systemd");
+  fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
+  cairnOk(["init", folder]);
+  const done = onMachine(`${REAL_SYSTEMD}cairn service install --timer >&2 || exit 97
+systemctl list-timers --no-pager --no-legend
+systemctl start cairn-due.service || exit 96
+cairn service uninstall >&2
+systemctl list-timers --no-pager --no-legend --all`);
+  if (done.status === 98) return t.skip("systemd does not start here");
+  assert.equal(done.status, 0, done.stderr);
+  assert.equal(done.stdout.match(/cairn-due\.timer/g)?.length, 1, done.stdout);
+  assert.equal((cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length, 1);
+});
