@@ -71,7 +71,7 @@ async function render(status: DaemonStatus, { timer, style }: { timer: string | 
     `backend    ${backend.type} (${backend.selection_method}): ${printable(backend.reason)}`,
     `state      ${printable(status.state_file)}; configuration ${printable(status.config_file)}`,
     ...renderSchedules(status, now, style),
-    `cleanup    last ${cleaned}, ${plural(retention.removed, "point")} removed; next ${retention.next_at ?? "never"}`,
+    `cleanup    last ${cleaned}, ${plural(retention.removed, "point")} removed; next ${retention.next_at === null ? "never" : formatAge(retention.next_at, now)}`,
   ];
   if (timer !== null) lines.push(`timer      ${printable(timer)} saves and backs up your folders each hour, too`);
   if (backend.warning !== null) lines.push(style.yellow(`           ${printable(backend.warning)}`));

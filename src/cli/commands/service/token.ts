@@ -44,7 +44,9 @@ export const command: CommandDefinition = {
         text: () =>
           [
             made.token,
-            style.dim(`  for ${whose}, until ${made.expires_at}; the token is shown only now; to revoke it earlier:`),
+            style.dim(
+              `  for ${whose}, until ${made.expires_at.slice(0, 16)}Z; the token is shown only now; to revoke it earlier:`,
+            ),
             style.cyan(`  cairn service token revoke ${made.token_id}`),
           ].join("\n"),
       };
