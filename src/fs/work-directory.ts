@@ -58,8 +58,7 @@ function isDead(directory: string, owner: { boot: string; pid: number; start: st
     const age = owner.boot.split("x")[0] === self.split("x")[0] ? CONTAINER_AGE_MS : FOREIGN_AGE_MS;
     return !writtenWithin(Buffer.from(directory), age);
   }
-  const facts = processFacts(owner.pid);
-  if (facts !== null) return facts.startTime !== owner.start;
+  if (processFacts(owner.pid) !== null) return !pidIsAlive({ pid: owner.pid, start_time: owner.start });
   if (pidIsAlive({ pid: owner.pid, start_time: "" })) return false;
   // Without /proc it may be a process of another container.
   return hasProc() || !writtenWithin(Buffer.from(directory), CONTAINER_AGE_MS);
