@@ -9,7 +9,14 @@ import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
 import { eventually } from "../../test/fixtures/eventually.ts";
 import { temporaryName } from "./durable.ts";
 import { processFacts } from "./lock-owner.ts";
-import { deadWorkDirectories, newWorkDirectory, PROBE, removeLeftovers } from "./work-directory.ts";
+import {
+  deadWorkDirectories,
+  leaveWorkDirectory,
+  newWorkDirectory,
+  PROBE,
+  removeDeadWorkDirectories,
+  removeLeftovers,
+} from "./work-directory.ts";
 
 test("a work directory is dead when its process is, and another container's only when it is old", (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
@@ -43,6 +50,21 @@ test("a work directory is dead when its process has ended, though nobody has ask
   );
   for (const each of [own, zombie]) fs.mkdirSync(each);
   assert.deepEqual(deadWorkDirectories(parent), [zombie]);
+});
+
+test("a work directory that was left is dead although its process lives", (t) => {
+  const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
+  t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
+  const own = newWorkDirectory(parent);
+  fs.mkdirSync(own);
+  fs.writeFileSync(path.join(own, "file"), "");
+  leaveWorkDirectory(own);
+  const [left, ...others] = deadWorkDirectories(parent);
+  assert.deepEqual([fs.readdirSync(left!), others], [["file"], []]);
+  removeDeadWorkDirectories(parent, (directory) => directory === left);
+  assert.ok(fs.existsSync(left!));
+  removeDeadWorkDirectories(parent);
+  assert.deepEqual(fs.readdirSync(parent), []);
 });
 
 test("another container's work directory is alive while something is written deep in it", (t) => {
