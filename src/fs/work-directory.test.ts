@@ -1,12 +1,22 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import type { Writable } from "node:stream";
 import { test } from "node:test";
 import { whyProcStays, withoutProc } from "../../test/fixtures/without-proc.ts";
+import { eventually } from "../../test/fixtures/eventually.ts";
 import { temporaryName } from "./durable.ts";
-import { deadWorkDirectories, newWorkDirectory, PROBE, removeLeftovers } from "./work-directory.ts";
+import { processFacts } from "./lock-owner.ts";
+import {
+  deadWorkDirectories,
+  leaveWorkDirectory,
+  newWorkDirectory,
+  PROBE,
+  removeDeadWorkDirectories,
+  removeLeftovers,
+} from "./work-directory.ts";
 
 test("a work directory is dead when its process is, and another container's only when it is old", (t) => {
   const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
@@ -20,6 +30,41 @@ test("a work directory is dead when its process is, and another container's only
   const old = new Date(Date.now() - 2 * 3600 * 1000);
   fs.utimesSync(longGone, old, old);
   assert.deepEqual(deadWorkDirectories(parent).toSorted(), [gone, longGone].toSorted());
+});
+
+test("a work directory is dead when its process has ended, though nobody has asked how", async (t) => {
+  const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
+  t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
+  // The shell's child ends once its parent is another program, which never waits for it.
+  const idle = spawn("sh", ["-c", "cat <&3 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore", "pipe"] });
+  t.after(() => idle.kill());
+  const pid = Number((await idle.stdout!.take(1).toArray())[0]);
+  const isSleep = (): boolean => fs.readFileSync(`/proc/${idle.pid}/comm`, "utf8") === "sleep\n";
+  await eventually("the shell becomes another program", isSleep);
+  (idle.stdio[3] as Writable).end();
+  await eventually("the process ends", () => processFacts(pid)?.state === "Z");
+  const own = newWorkDirectory(parent);
+  const zombie = own.replace(
+    `-${process.pid}-${processFacts(process.pid)!.startTime}-`,
+    `-${pid}-${processFacts(pid)!.startTime}-`,
+  );
+  for (const each of [own, zombie]) fs.mkdirSync(each);
+  assert.deepEqual(deadWorkDirectories(parent), [zombie]);
+});
+
+test("a work directory that was left is dead although its process lives", (t) => {
+  const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
+  t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
+  const own = newWorkDirectory(parent);
+  fs.mkdirSync(own);
+  fs.writeFileSync(path.join(own, "file"), "");
+  leaveWorkDirectory(own);
+  const [left, ...others] = deadWorkDirectories(parent);
+  assert.deepEqual([fs.readdirSync(left!), others], [["file"], []]);
+  removeDeadWorkDirectories(parent, (directory) => directory === left);
+  assert.ok(fs.existsSync(left!));
+  removeDeadWorkDirectories(parent);
+  assert.deepEqual(fs.readdirSync(parent), []);
 });
 
 test("another container's work directory is alive while something is written deep in it", (t) => {

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { threadId } from "node:worker_threads";
@@ -5,7 +6,7 @@ import { hasProc } from "../native.ts";
 import { TEMPORARY_PREFIX, temporaryName } from "./durable.ts";
 import { machine, pidIsAlive, processFacts, thisProcess } from "./lock-owner.ts";
 import { namesIfThere, namesIn } from "./paths/names-in.ts";
-import { removeAll } from "./remove-all.ts";
+import { clearAway, removeAll } from "./remove-all.ts";
 
 /**
  * A folder for one operation's unfinished files, named after its process, so that whoever comes later can tell
@@ -25,14 +26,28 @@ export function newWorkDirectory(parent: string): string {
   return path.join(parent, `${PREFIX}${machine()}-${process.pid}-${startTime || "0"}-${counter++}-${threadId}`);
 }
 
+/** Leaves an operation's folder to whoever comes later, as a kill would; removes it if that cannot be. */
+export function leaveWorkDirectory(directory: string): void {
+  // No process began at 0, so the owner counts as gone.
+  const name = `${PREFIX}${machine()}-${process.pid}-0-${randomBytes(8).toString("hex")}`;
+  try {
+    fs.renameSync(directory, path.join(path.dirname(directory), name));
+  } catch {
+    clearAway(directory);
+  }
+}
+
 /**
  * Removes the folders of processes that are gone; another machine's or container's only when they are old. Returns those
- * that cannot be removed, with the system's reason: they cost room and hinder nobody.
+ * that cannot be removed, with the system's reason: they cost room and hinder nobody. `spares`: a folder that stays.
  */
-export function removeDeadWorkDirectories(parent: string): { directory: string; reason: unknown }[] {
+export function removeDeadWorkDirectories(
+  parent: string,
+  spares: (directory: string) => boolean = () => false,
+): { directory: string; reason: unknown }[] {
   return deadWorkDirectories(parent).flatMap((directory) => {
     try {
-      removeAll(directory);
+      if (!spares(directory)) removeAll(directory);
       return [];
     } catch (reason) {
       return [{ directory, reason }];
@@ -58,8 +73,7 @@ function isDead(directory: string, owner: { boot: string; pid: number; start: st
     const age = owner.boot.split("x")[0] === self.split("x")[0] ? CONTAINER_AGE_MS : FOREIGN_AGE_MS;
     return !writtenWithin(Buffer.from(directory), age);
   }
-  const facts = processFacts(owner.pid);
-  if (facts !== null) return facts.startTime !== owner.start;
+  if (processFacts(owner.pid) !== null) return !pidIsAlive({ pid: owner.pid, start_time: owner.start });
   if (pidIsAlive({ pid: owner.pid, start_time: "" })) return false;
   // Without /proc it may be a process of another container.
   return hasProc() || !writtenWithin(Buffer.from(directory), CONTAINER_AGE_MS);

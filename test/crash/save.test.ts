@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
@@ -7,7 +8,7 @@ import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
-import { chosenPasses, killAt, passesOf, random, SEED } from "./rounds.ts";
+import { chosenPasses, killAt, passesOf, random, SEED, someOf } from "./rounds.ts";
 
 /** First saves, and what is left of later ones; those are killed step by step by the engines' contract. */
 
@@ -46,6 +47,37 @@ test("a first save that is killed at any step, adoption included, is simply done
     fs.readdirSync(path.join(state, "control")).filter((name) => !/^[0-9a-f]{32}$/.test(name)),
     [],
   );
+});
+
+test("a save that uses what a killed one has stored may be killed at any step, too", async () => {
+  const killed = (name: string): string => {
+    const folder = newFolder(name);
+    makeFirst(folder);
+    for (let n = 0; n < 2; n++) fs.writeFileSync(path.join(folder, `big-${n}`), randomBytes(9 << 20));
+    // Its packs are complete and in no repository.
+    assert.ok(cairn(["save", folder], { failpoint: "stage.scanned" }).killed);
+    return folder;
+  };
+  const names = passesOf(["save", killed("listed-again")]);
+  for (const name of ["abandoned.moved", "abandoned.taken", "storage.files-flushed", "storage.file-moved"])
+    assert.ok(names.includes(name), names.join(" "));
+  assert.ok(!names.includes("stage.pack-complete"), "all of it was stored");
+  const first = names.indexOf("abandoned.moved");
+  const last = names.indexOf("stage.snapshot-written");
+  const passes = someOf(names.map((_name, i) => i + 1).slice(first, last + 1), 4);
+  for (const pass of passes) {
+    const folder = killed("again");
+    const before = readFolder(folder);
+    const where = `killed again at ${killAt(["save", folder], pass)}`;
+    const client = await clientOf(folder);
+    resticCheck(client, where, ["--no-lock"]);
+    const saved = cairnOk(["save", folder]).data["save_point"] as { payload_root_hash: string };
+    assert.equal(saved.payload_root_hash, walkDigests(folder).state, where);
+    assertFolder(folder, before, where);
+    assertNoLeftovers(client, folder, where);
+    assert.deepEqual((await client.verifyAll()).problems, [], where);
+    resticCheck(client, where);
+  }
 });
 
 test("a cache that was never finished goes later", async () => {

@@ -28,7 +28,7 @@ export type ScanRequest =
   | { kind: "trees"; groups: LinkGroups; keepTails: boolean }
   | { kind: "tail"; tails: OtherTails; blobs: ExtraBlob[] }
   | { kind: "draft"; temporary: string }
-  | { kind: "abort" };
+  | { kind: "abort"; leavesPacks: boolean };
 
 export interface ScanWork {
   requests: ScanRequest;
@@ -83,7 +83,7 @@ export class ScanRunner {
       case "draft":
         return { kind: "drafted", draft: draftStatCache(request.temporary, this.#thread!.table, this.#thread!.old) };
       case "abort":
-        this.#sink?.abort();
+        this.#sink?.abort(request.leavesPacks);
         this.#thread?.close();
         return { kind: "aborted" };
     }

@@ -13,7 +13,7 @@ import { omitBelow, type ChangeCounts, countChanges, type ScanSummary, summarise
 import { chunkMemories } from "./large-files.ts";
 import type { Thread } from "../../threads/worker-thread.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../../threads/threads.ts";
-import type { ExtraBlob, ScanStore, StoreSinkTask } from "./store-sink.ts";
+import { type ExtraBlob, requireWithin, type ScanStore, type StoreSinkTask } from "./store-sink.ts";
 import { checkResting, type DatabaseCapture, type HeldAs } from "./databases.ts";
 import { ScanMemory } from "./scan-memory.ts";
 import {
@@ -313,8 +313,11 @@ class Scan {
     } catch (error) {
       this.#stop();
       await discardDraft(this.#draft);
-      await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort" })));
-      for (const { path } of [...this.#packs, ...this.#tails, ...this.#forwardTails]) clearAway(path);
+      // After a stop they are for the next save.
+      const leavesPacks = signal?.aborted === true;
+      await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort", leavesPacks })));
+      for (const { path } of [...(leavesPacks ? [] : this.#packs), ...this.#tails, ...this.#forwardTails])
+        clearAway(path);
       throw this.#table.control[C.DIFFERS] === 0 || signal?.aborted === true ? error : new FoundDifference();
     } finally {
       clearInterval(timer);
@@ -571,7 +574,19 @@ class Scan {
     const tails = { tails: this.#tails, forwardTails: this.#forwardTails };
     const reply = await this.#threads[FINISHING]!.ask({ kind: "tail", tails, blobs });
     if (reply.kind === "finished") append(this.#packs, reply.packs.packs);
+    this.#addGiven(this.#options.store!);
     this.#options.store?.forward?.onEnd();
+  }
+
+  /** Adds the packs that the save began with, if they have anything of this folder. */
+  #addGiven({ index, mostBytes = null }: ScanStore): void {
+    const wanted = index.wantedPacks();
+    append(this.#packs, wanted);
+    if (wanted.length > 0 && mostBytes !== null)
+      requireWithin(
+        this.#packs.reduce((sum, { size }) => sum + size, 0),
+        mostBytes,
+      );
   }
 
   #rootDigests(): { tree: Uint8Array; state: Uint8Array; meta: Uint8Array } {

@@ -1,5 +1,6 @@
 import { isMainThread } from "node:worker_threads";
 import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/index/blob-index.ts";
@@ -70,6 +71,14 @@ export interface ExtraBlob {
   bytes: Uint8Array;
 }
 
+/** Throws `no_space` if a scan would store more bytes than it may. */
+export function requireWithin(bytes: number, mostBytes: number): void {
+  if (bytes > mostBytes)
+    throw new CairnError("no_space", `more than ${mostBytes} bytes would be stored`, {
+      details: { most_bytes: mostBytes },
+    });
+}
+
 /** Stores blobs that are neither in the index nor claimed by another thread, in packs of this thread. */
 export class StoreSink implements ContentSink {
   readonly #index: BlobIndex;
@@ -111,7 +120,11 @@ export class StoreSink implements ContentSink {
       keys,
       directory,
       ...(taker === null ? { level } : writerOptions(taker.style, type)),
-      onPack: (pack) => (taker === null ? void this.#packs.push(pack) : this.#handOver(pack, taker.waiting)),
+      onPack: (pack) => {
+        if (taker !== null) return this.#handOver(pack, taker.waiting);
+        this.#packs.push(pack);
+        failpoint("stage.pack-complete");
+      },
       ...(forwarder === null && !isBound
         ? {}
         : {
@@ -127,10 +140,7 @@ export class StoreSink implements ContentSink {
     const { bound } = this.#task;
     if (bound === undefined) return;
     const before = Atomics.add(new BigInt64Array(bound.stored), 0, BigInt(bytes));
-    if (Number(before) + bytes > bound.mostBytes)
-      throw new CairnError("no_space", `more than ${bound.mostBytes} bytes would be stored`, {
-        details: { most_bytes: bound.mostBytes },
-      });
+    requireWithin(Number(before) + bytes, bound.mostBytes);
   }
 
   #handOver(pack: FinishedPack, shared: SharedArrayBuffer): void {
@@ -181,12 +191,12 @@ export class StoreSink implements ContentSink {
     return this.#taken([], []);
   }
 
-  /** Gives up: removes what was not handed over. */
-  abort(): void {
+  /** Gives up: removes all packs that were not handed over; `leavesPacks`: the unfinished ones only. */
+  abort(leavesPacks: boolean): void {
     this.#data?.abort();
     this.#tree?.abort();
     this.#forwarder?.abort();
-    for (const pack of this.#packs) clearAway(pack.path);
+    if (!leavesPacks) for (const pack of this.#packs) clearAway(pack.path);
   }
 
   #taken(tails: PackTail[], forwardTails: PackTail[]): ThreadPacks {

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { CairnError } from "../../errors.ts";
 import { SEAL_OVERHEAD } from "../../crypto/seal.ts";
 import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../../formats/restic/index-file.ts";
+import { decodePackHeader } from "../../formats/restic/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
 import { dropPages, giveBack } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
@@ -65,6 +66,8 @@ export class BlobIndex {
   #table: BlobTable;
   #others: OtherPlaces;
   #session: ClaimTable | null;
+  /** Packs that the session began with, and which of its entries their blobs have. */
+  #given: { pack: FinishedPack; from: number; to: number }[] = [];
   #epoch: Uint8Array = randomBytes(16);
   #packNumbers: Map<string, number> | null = null;
   #uncached = 0;
@@ -189,15 +192,35 @@ export class BlobIndex {
     return this.#table;
   }
 
-  /** Begins a save: from now on `claim` works, also in threads that get `shared` after this. */
-  beginSession(): void {
-    this.#session = ClaimTable.make();
+  /**
+   * Begins a save: from now on `claim` works, also in threads that get `shared` after this. `given`: packs in no index whose
+   * blobs nobody has to store again; those that the session before began with if absent.
+   */
+  beginSession(given: readonly FinishedPack[] = this.#given.map(({ pack }) => pack)): void {
+    const session = ClaimTable.make(
+      undefined,
+      given.reduce((sum, pack) => sum + pack.blobs, 0),
+    );
+    this.#given = given.map((pack) => {
+      const from = session.count;
+      for (const { id, type } of decodePackHeader(pack.header))
+        if (this.entryOf({ id, type }) < 0) session.claim(id, 0, blobTypeOf(type));
+      return { pack, from, to: session.count };
+    });
+    session.forgetWanted();
+    this.#session = session;
+  }
+
+  /** Returns the given packs that have a blob which this save would have stored. */
+  wantedPacks(): FinishedPack[] {
+    return this.#given.filter(({ from, to }) => this.#session?.isWanted(from, to) === true).map(({ pack }) => pack);
   }
 
   /** Ends it, once no thread has anything to claim: the collector would leave its memory to itself. */
   endSession(): void {
     if (this.#session !== null) dropPages(this.#session.buffer);
     this.#session = null;
+    this.#given = [];
   }
 
   /** True when the blob is neither known nor claimed: this caller, and only this one, stores it. Any thread. */

@@ -24,6 +24,20 @@ test("claims beyond the table's room are granted rather than refused", () => {
   assert.equal(table.claim(idOf(20), 0, 0), true);
 });
 
+test("a table tells which of its first entries were claimed again, also by another view of its memory", () => {
+  const table = ClaimTable.make(1 << 18, 3);
+  for (let i = 0; i < 3; i++) assert.equal(table.claim(idOf(i), 0, 0), true);
+  assert.equal(table.claim(idOf(0), 0, 0), false);
+  table.forgetWanted();
+  const other = ClaimTable.over(table.buffer);
+  assert.equal(other.claim(idOf(2), 0, 0), false);
+  for (let i = 3; i < 9; i++) assert.deepEqual([other.claim(idOf(i), 0, 0), other.claim(idOf(i), 0, 0)], [true, false]);
+  assert.deepEqual(
+    [0, 1, 2].map((entry) => table.isWanted(entry, entry + 1)),
+    [false, false, true],
+  );
+});
+
 test("threads that claim the same ids at once win each of them exactly once", async () => {
   const table = ClaimTable.make(1 << 20);
   const source = `

@@ -5,6 +5,7 @@ const HEADER_WORDS = 64;
 const W_MAGIC = 0;
 const W_NEXT = 1;
 const W_ENTRIES = 2;
+const W_GIVEN = 3;
 /** Slots looked at on one level before the next one is tried. */
 const WINDOW = 16;
 const LEVELS = [2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24];
@@ -24,9 +25,11 @@ export class ClaimTable {
   readonly #levels: Int32Array[] = [];
   readonly #ids: Uint8Array;
   readonly #entries: number;
+  /** A byte for each entry from 0 on: 1 once its blob was claimed again. */
+  readonly #wanted: Uint8Array;
   #spare = -1;
 
-  private constructor(buffer: SharedArrayBuffer, entries: number) {
+  private constructor(buffer: SharedArrayBuffer, entries: number, given: number) {
     this.buffer = buffer;
     this.#header = new Int32Array(buffer, 0, HEADER_WORDS);
     let at = HEADER_WORDS * 4;
@@ -36,21 +39,27 @@ export class ClaimTable {
     }
     this.#ids = new Uint8Array(buffer, at, entries * 32);
     this.#entries = entries;
+    this.#wanted = new Uint8Array(buffer, at + entries * 32, given);
   }
 
-  /** `entries`: blobs that one save may claim; beyond them content may be stored twice, never lost. */
-  static make(entries = 2 ** 24): ClaimTable {
+  /** `entries`: blobs that one save may claim; beyond them content may be stored twice, never lost. `given`: see `isWanted`. */
+  static make(entries = 2 ** 24, given = 0): ClaimTable {
     const slots = LEVELS.reduce((sum, count) => sum + count, 0);
-    const table = new ClaimTable(new SharedArrayBuffer(HEADER_WORDS * 4 + slots * 4 + entries * 32), entries);
+    const table = new ClaimTable(
+      new SharedArrayBuffer(HEADER_WORDS * 4 + slots * 4 + entries * 32 + given),
+      entries,
+      given,
+    );
     table.#header[W_MAGIC] = MAGIC;
     table.#header[W_ENTRIES] = entries;
+    table.#header[W_GIVEN] = given;
     return table;
   }
 
   static over(buffer: SharedArrayBuffer): ClaimTable {
     const header = new Int32Array(buffer, 0, HEADER_WORDS);
     if (header[W_MAGIC] !== MAGIC) throw new CairnError("internal", "this shared buffer holds no claim table");
-    return new ClaimTable(buffer, header[W_ENTRIES]!);
+    return new ClaimTable(buffer, header[W_ENTRIES]!, header[W_GIVEN]!);
   }
 
   /** Entries taken so far; a lost race may have left one unused. */
@@ -77,10 +86,23 @@ export class ClaimTable {
             return true;
           }
         }
-        if ((value & ~ENTRY_MASK) === tag && this.#equals((value & ENTRY_MASK) - 1, bytes, offset)) return false;
+        const entry = (value & ENTRY_MASK) - 1;
+        if ((value & ~ENTRY_MASK) !== tag || !this.#equals(entry, bytes, offset)) continue;
+        if (entry < this.#wanted.length) this.#wanted[entry] = 1;
+        return false;
       }
     }
     return true;
+  }
+
+  /** Says that nothing was claimed again so far. */
+  forgetWanted(): void {
+    this.#wanted.fill(0);
+  }
+
+  /** Tells if a blob of one of these entries was claimed again; known of the first `given` entries. */
+  isWanted(from: number, to: number): boolean {
+    return this.#wanted.subarray(from, to).includes(1);
   }
 
   /** The entry of a lost race is used for the next claim of this thread. */

@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, openSync, readSync, renameSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import { sealMessage, SEAL_OVERHEAD, StageSealer } from "../../crypto/seal.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { ByteWriter } from "../../formats/bytes.ts";
+import { ByteWriter, hex } from "../../formats/bytes.ts";
 import { COMPRESSED_ENTRY_SIZE } from "../../formats/restic/pack-header.ts";
 import type { BlobType, PackHeaderEntry } from "../../formats/restic/pack-header.ts";
 import { bindNativeLater } from "../../native.ts";
@@ -13,6 +13,9 @@ import type { Arena } from "../../native.ts";
 import { Compressor, DEFAULT_LEVEL } from "./compression.ts";
 import type { CompressionLevel } from "./compression.ts";
 import { openRegular } from "../../fs/regular-file.ts";
+
+/** The name of a complete pack in its writer's folder: `pack-` and its SHA-256. That of an unfinished pack is shorter. */
+export const COMPLETE_PACK = /^pack-([0-9a-f]{64})$/;
 
 /** A complete pack file under a temporary name; its write-back has been started, not awaited. */
 export interface FinishedPack {
@@ -292,9 +295,13 @@ export class PackWriter {
     this.storedBytes += trailer.length;
     syncFileRange()?.(this.#descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
     closeSync(this.#descriptor);
+    const id = this.#hash.digest();
+    // After a kill the name tells that the file is complete, and the SHA-256 that it must have.
+    const path = join(this.#options.directory, `pack-${hex(id)}`);
+    renameSync(this.#path, path);
     return {
-      id: this.#hash.digest(),
-      path: this.#path,
+      id,
+      path,
       size: this.#length,
       type: this.#options.type,
       header,

@@ -15,6 +15,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import { fsyncDirectory, giveFreeName, writeAll } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { openRegular } from "../../fs/regular-file.ts";
@@ -115,16 +116,32 @@ export class LocalStorage implements Storage {
     const durable = options.durable !== false;
     try {
       if (durable || this.#sharedBy() !== false) await this.#finish(temporaryPath, durable);
-      try {
-        this.#moveIn(kind, temporaryPath, path);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
-        await this.#copyIn(kind, temporaryPath, { path, durable });
-      }
+      await this.#takeOver(kind, temporaryPath, { path, durable });
     } catch (error) {
       throw this.#error(error, `cannot take ${labelOf(kind, name)} over`);
     }
     this.#written(kind, path, durable);
+  }
+
+  /**
+   * Takes files over durably, as `saveFile` does with one. All are flushed, which may take long, before the first is moved:
+   * a kill meanwhile moves none of them.
+   */
+  async saveFiles(kind: FileKind, files: readonly { name: string; path: string }[]): Promise<void> {
+    const folders = new Set<string>();
+    try {
+      await Promise.all(files.map(async ({ path }) => this.#finish(path, true)));
+      failpoint("storage.files-flushed");
+      for (const { name, path: from } of files) {
+        const path = this.localPath(kind, name);
+        await this.#takeOver(kind, from, { path, durable: true });
+        folders.add(dirname(path));
+        failpoint("storage.file-moved");
+      }
+      for (const folder of folders) fsyncDirectory(folder);
+    } catch (error) {
+      throw this.#error(error, `cannot take ${labelOfAll(kind)} over`);
+    }
   }
 
   async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
@@ -256,6 +273,15 @@ export class LocalStorage implements Storage {
       if (durable) await fsyncAsync(fd);
     } finally {
       closeSync(fd);
+    }
+  }
+
+  async #takeOver(kind: FileKind, from: string, to: { path: string; durable: boolean }): Promise<void> {
+    try {
+      this.#moveIn(kind, from, to.path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
+      await this.#copyIn(kind, from, to);
     }
   }
 

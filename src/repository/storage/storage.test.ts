@@ -55,6 +55,26 @@ test("local storage keeps restic's layout, private modes and no leftovers", asyn
   }
 });
 
+test("local storage takes several files over, and none of them if one cannot be flushed", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
+  try {
+    const storage = local(folder);
+    const files = ["ab", "cd"].map((byte) => ({ name: byte.repeat(32), path: join(folder, "tmp", byte) }));
+    for (const { path } of files) writeFileSync(path, path);
+    const [first, second] = files;
+    await assert.rejects(storage.saveFiles("data", [first!, { ...second!, path: join(folder, "absent") }]), {
+      code: "not_found",
+    });
+    assert.deepEqual(await storage.list("data"), []);
+    assert.ok(existsSync(first!.path));
+    await storage.saveFiles("data", files);
+    for (const { name, path } of files) assert.equal(Buffer.from(await storage.load("data", name)).toString(), path);
+    assert.deepEqual(readdirSync(join(folder, "tmp")), []);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
 test("local storage makes a missing data folder again and hides foreign files when it lists", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
   try {

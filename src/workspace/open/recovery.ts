@@ -26,9 +26,10 @@ export function needsRecovery(workspace: Workspace): boolean {
 /**
  * Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. A call that is stopped
  * leaves what was not begun to the next one: `interrupted`. `permission` where something is another user's to finish.
+ * `usesPacks`: see `removeTemporaries`.
  */
-export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall): Promise<void> {
-  removeTemporaries(workspace);
+export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall, usesPacks = false): Promise<void> {
+  removeTemporaries(workspace, usesPacks);
   if (!needsRecovery(workspace)) return;
   requireOwnJournals(workspace);
   call.onProgress?.({ phase: "recovering", done: 0 });

@@ -6,6 +6,7 @@ import { fsyncDirectory } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeDeadWorkDirectories, removeLeftovers, removeUnfinished } from "../../fs/work-directory.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
+import { holdsCompletePack } from "../../repository/packs/abandoned-packs.ts";
 import type { WorkspaceId } from "../../ids.ts";
 import { type ControlPaths, statCachePath } from "../place/control-layout.ts";
 import { hasRoom } from "../place/room.ts";
@@ -14,10 +15,16 @@ import type { Workspace } from "./workspace.ts";
 /** No cache takes this long to be written. */
 const OLD_CACHE_MS = 600_000;
 
-/** Removes what killed processes left under temporary names; cheap. For the holder of the workspace's lock. */
-export function removeTemporaries({ found }: Workspace): void {
+/**
+ * Removes leftovers of killed processes under temporary names; cheap. For the holder of the workspace's lock. `usesPacks`: packs
+ * that a killed save has completed stay as long as there is room, for the caller's save.
+ */
+export function removeTemporaries({ found }: Workspace, usesPacks = false): void {
   const { control, paths, controlFile } = found;
-  removeDeadWorkDirectories(control.temporary);
+  removeDeadWorkDirectories(
+    control.temporary,
+    (directory) => usesPacks && hasRoom(control.root, 0) && holdsCompletePack(directory),
+  );
   for (const directory of [paths.root, paths.journal]) removeLeftovers(directory, { exclusive: true });
   removeLeftovers(control.root);
   // Whoever writes there at this moment does without what it was writing.

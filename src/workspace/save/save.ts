@@ -46,7 +46,7 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
   const input: SaveInput = { ...given, tags, exclude, attachments: attachmentsOf(given.with) };
   prepareSave(workspace);
   using _lock = await workspace.lock("save", input);
-  await recoverWorkspace(workspace, input);
+  await recoverWorkspace(workspace, input, workspace.engine.holder === null);
   requireFolder(workspace);
   requireMounted(workspace.found, input);
   noteFolder(workspace.found, input);

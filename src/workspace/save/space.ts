@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { NO_POLICY, retentionOf, type RetentionRules } from "../../formats/records/policy.ts";
+import { removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { freeSpace } from "../../fs/linux/mounts.ts";
 import { checkSpace, quotaReached } from "../place/guards.ts";
 import type { GuardName } from "../../contract/words.ts";
@@ -31,7 +32,13 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
   const { retention, quota_bytes: quota } = policyOf(workspace, guard);
   const { freeBytes, usedBytes } = freeSpace(root);
   const estimate = guard.first ? estimateBytes(workspace.root, Math.min(freeBytes, quota ?? Infinity)) : 0;
-  checkSpace(root, estimate, { allow: guard.allow });
+  try {
+    checkSpace(root, estimate, { allow: guard.allow });
+  } catch {
+    // The packs of killed saves take room, and may be of little use to this save.
+    removeDeadWorkDirectories(workspace.found.control.temporary);
+    checkSpace(root, estimate, { allow: guard.allow });
+  }
   // The store is no larger than all that is on its file system, and need not be counted then.
   if (quota === null || usedBytes + estimate <= quota) return;
   const addedBytes = guard.allow?.includes("space") === true ? 0 : estimate;

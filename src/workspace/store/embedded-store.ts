@@ -117,8 +117,9 @@ export class EmbeddedStore {
 
   async #makeDurable(packs: readonly FinishedPack[]): Promise<void> {
     const { storage } = this;
-    await Promise.all(
-      packs.map(async ({ id, path: from }) => storage.saveFile("data", hex(id), from, { durable: true })),
+    await storage.saveFiles(
+      "data",
+      packs.map(({ id, path: from }) => ({ name: hex(id), path: from })),
     );
     await storage.sync(["data"]);
     failpoint("store.packs-durable");

@@ -10,6 +10,7 @@ import { PROGRAM } from "../../formats/program.ts";
 import type { ObjectId } from "../../ids.ts";
 import { asStatCache, type StatCache } from "../../archive/cache/stat-cache.ts";
 import { compact } from "../../repository/care/compact.ts";
+import { withAbandonedPacks } from "../../repository/packs/abandoned-packs.ts";
 import { packBytes } from "../../repository/packs/pack-bytes.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
@@ -33,7 +34,6 @@ import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { ScanMemory } from "../../archive/scan/scan-memory.ts";
 import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
-import type { FinishedPack } from "../../repository/packs/pack-writer.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
@@ -115,7 +115,14 @@ export class PointStore {
     await dropLostFirst(await this.store({ signal }), { signal, onWarning });
     const folder = (request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root;
     const cache = request.passing === true ? null : this.#kept.load(folder);
-    return this.adding(signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
+    return this.adding(signal, async (store, lock) => {
+      const { repository, index, paths, workDirectory: directory } = store;
+      const left = { keys: repository.keys, index, parent: paths.temporary, directory, signal };
+      // The second run forwards nothing: the first one has.
+      return withAbandonedPacks(left, async (again) =>
+        this.#stageLocked(again ? { ...request, forward: undefined } : request, { store, cache, lock }),
+      );
+    });
   }
 
   /** Runs work that adds to the store: under a shared lock, with claims on new blobs. */
@@ -227,7 +234,7 @@ export class PointStore {
 
   /** Packs, their index, then the snapshot: durable in that order. */
   async #publish(
-    work: { store: EmbeddedStore; lock: RepositoryLock; packs: readonly FinishedPack[] },
+    work: { store: EmbeddedStore; lock: RepositoryLock; packs: ScanResult["packs"] },
     snapshot: Snapshot,
   ): Promise<ObjectId> {
     const { store, lock, packs } = work;
