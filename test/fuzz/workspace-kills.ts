@@ -101,7 +101,7 @@ async function takeOver(
   }
   const fresh = all.toReversed().slice(world.points.length);
   for (const { save_point_id: id, cause } of fresh) {
-    const kind = cause.kind === "restore" || cause.kind === "undo" ? "undo" : "save";
+    const kind = ["restore", "undo", "redo"].includes(cause.kind) ? "undo" : "save";
     assert.equal(kind === "undo", point !== null, `a ${verb} made a point of cause ${cause.kind}`);
     const rules = point?.rules ?? world.rulesNow(now);
     const foretold = point === null ? savedEntries(now, rules) : undoEntries(point, before);

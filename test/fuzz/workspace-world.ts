@@ -198,7 +198,7 @@ export class WorkspaceWorld {
   async standsAt(id: string): Promise<string> {
     const { save_points: all } = await this.client.history(undefined, 0, { all: true });
     const { cause, unchanged, parent_id: parent } = all.find((each) => each.save_point_id === id)!;
-    const isUndo = cause.kind === "restore" || cause.kind === "undo";
+    const isUndo = ["restore", "undo", "redo"].includes(cause.kind);
     return isUndo && unchanged && all.some((each) => each.save_point_id === parent) ? this.standsAt(parent!) : id;
   }
 
