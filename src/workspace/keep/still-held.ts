@@ -39,7 +39,7 @@ interface Shared {
 
 interface Placed {
   point: Point;
-  /** its name */
+  /** name of the point's workspace */
   workspace: string;
 }
 
