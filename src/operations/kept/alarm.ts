@@ -100,7 +100,7 @@ function isAddress(alarm: string): boolean {
   return /^https?:\/\//i.test(alarm);
 }
 
-/** The alarm in messages, without anything that may be a secret. */
+/** Names the alarm in messages, without secrets. */
 function nameOf(alarm: string): string {
   return isAddress(alarm) ? `the alarm at ${new URL(alarm).origin}` : "the alarm's command";
 }
@@ -137,7 +137,7 @@ async function runCommand(command: string, body: string, signal: AbortSignal): P
     try {
       if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
     } catch {
-      // It has ended.
+      // The process has ended.
     }
   };
   signal.addEventListener("abort", kill);
