@@ -31,12 +31,15 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   }));
 }
 
-/** Brings the content of `target` into the store: seals a point of another workspace, or receives one of another control directory. */
+/**
+ * Brings the content of `target` into the store: seals a point of another workspace, or receives one of another control
+ * directory.
+ */
 async function requireStored(workspace: Workspace, target: string, call: CallOptions): Promise<void> {
   await withOutside(workspace, call, async () => withSealed(workspace, call, async () => workspace.resolve(target)));
 }
 
-/** A point of this workspace; one of another workspace is taken over. For the holder of the workspace's lock. */
+/** Returns a point of this workspace; takes over a point of another one. The caller holds the workspace's lock. */
 async function ownPoint(workspace: Workspace, target: string): Promise<Point> {
   const point = workspace.resolve(target);
   return isSibling(point) ? takeOverPoint(workspace, point) : point;
@@ -48,8 +51,8 @@ type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "ke
 };
 
 /**
- * Locks, finishes what an unclean end left, and goes to what is then wanted (null: nothing); where there is no room for that, it says
- * what it takes.
+ * Takes the lock, recovers, and restores to the result of `wanted` (null: nothing). If the disk is full, the error
+ * names the needed space.
  */
 export async function goingBack(
   workspace: Workspace,
@@ -70,17 +73,17 @@ export async function goingBack(
     return restored;
   };
   try {
-    // A clone takes little more than records; what is written entry by entry would only take the room that a cleanup needs.
+    // A clone takes little more than records. An entry-by-entry restore would use up the space that a cleanup needs.
     return workspace.engine.holder === null ? await go() : await makingRoom(workspace.found.control, go);
   } catch (error) {
     const failed = toCairnError(error);
-    // What had begun to change the folder says by itself how it goes on.
+    // The error of a restore that had begun to change the folder has its own hint.
     if (chosen === null || failed.code !== "no_space" || needsRecovery(workspace)) throw error;
     throw reworded(failed, { hint: await whatItTakes(workspace, options, chosen) });
   }
 }
 
-/** Records an operation that changed nothing, so that `undo` does not revert an older one in its place. */
+/** Records an operation that changed nothing, so that `undo` does not revert an older one instead. */
 function noteUnchanged(workspace: Workspace, { target, kind, paths }: Wanted): void {
   const { save_point_id: id } = target.descriptor;
   workspace.requireLock();
@@ -89,7 +92,7 @@ function noteUnchanged(workspace: Workspace, { target, kind, paths }: Wanted): v
   writeState(workspace.found.paths, withOperation(workspace.state(), recorded));
 }
 
-/** Nothing was ever saved. */
+/** Returns the result of a restore in a workspace without points. */
 function nowhere(started: number): RestoreResult {
   return {
     restored_to: null,
@@ -102,7 +105,7 @@ function nowhere(started: number): RestoreResult {
   };
 }
 
-/** Says how much a restore would write, and what a cleanup would free, as far as that can be told without any room. */
+/** Returns a hint: the bytes that a restore writes and a cleanup frees, as far as known without free space. */
 async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: Wanted): Promise<Hint> {
   const { signal } = options;
   const { root } = workspace.found.control;
@@ -118,10 +121,10 @@ async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: W
   return advice`nothing was changed: the save of the present state and the restore together need ${needed} of free space on the file system of ${root}${way}; without any, ${elsewhere} writes the point onto another disk, and ${file} prints a file`;
 }
 
-/** Points that a cleanup, which is proposed where room is missing, keeps. */
+/** Points that the cleanup proposed in the hint keeps. */
 const KEPT = 3;
 
-/** At most what the point holds, where not even a plan has room. */
+/** Returns the bytes to write; the size of the point if there is no space even for a plan. */
 async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<string> {
   try {
     const { target, paths, keepPresent } = wanted;
@@ -159,7 +162,10 @@ function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOpt
   };
 }
 
-/** To head, which is the latest unless detached: what a crash left unsaved is saved first. */
+/**
+ * Restores to head, which is the latest point unless detached. Unsaved changes, for example after a crash, are saved
+ * first.
+ */
 export async function restoreLatest(workspace: Workspace, options: CallOptions): Promise<RestoreResult> {
   return goingBack(workspace, options, "restore", () =>
     workspace.state().head === null
