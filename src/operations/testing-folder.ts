@@ -10,7 +10,6 @@ import type { CairnLibrary, Client } from "../contract/index.ts";
  * A test's folder. Tests skip without native calls: restores then set no exact times, so their files differ from the
  * point; files of the last minute are read again; and holes are not seen.
  */
-
 export interface TestFolder {
   /** Contains all files of the test; removed afterwards. */
   root: string;

@@ -37,7 +37,7 @@ export function checkAlarm(alarm: string): void {
   throw new CairnError("usage", 'an alarm is a command for the shell, or an http(s) URL such as "https://host/path"');
 }
 
-/** Throws `usage` if `alarm` is a command that the shell cannot parse, with what the shell says. Runs nothing. */
+/** Throws `usage` with the shell's message if `alarm` is a command that the shell cannot parse. Runs nothing. */
 export async function checkAlarmSyntax(alarm: string): Promise<void> {
   checkAlarm(alarm);
   if (isAddress(alarm)) return;

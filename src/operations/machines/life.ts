@@ -54,7 +54,7 @@ function infoOf({ machine, record, pid, operation }: Seen): MachineInfo {
   };
 }
 
-/** Describes a machine. The caller holds the machine's lock. */
+/** Describes a machine to a caller that works on it: the caller's own operation is not shown. */
 export function ownInfo(machine: Machine): MachineInfo {
   return infoOf({ machine, record: machine.read(), pid: processIn(machine.live), operation: null });
 }

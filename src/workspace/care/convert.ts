@@ -234,7 +234,7 @@ function asFailure(root: Buffer, error: unknown): CairnError {
 }
 
 /**
- * Returns a path of the displaced original that changed after the copy, empty for the folder itself; null if none did.
+ * Returns a path of the displaced original that changed since the copy began, empty for the folder itself; null if none did.
  */
 export async function changedInOriginal(
   aside: Buffer,

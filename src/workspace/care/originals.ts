@@ -60,8 +60,8 @@ export async function endOfOriginal({ root, found: { paths } }: Workspace): Prom
   try {
     const file = readRecord(paths.original, decodeOriginal);
     const recorded = file === null ? root : Buffer.from(rawPath(file));
-    // The folder and its original may have been moved together, so the original is also looked for beside the folder. It is removed
-    // only if it has the name of an original and the recorded inode: others may be able to write the record.
+    // The folder and its original may have been moved together, so the original is also looked for beside the folder.
+    // The original is removed only if its name and the recorded inode fit: others may be able to write the record.
     const place = [recorded, joinRaw(parentOf(root), nameOf(recorded))].find((each) => {
       const facts = fs.lstatSync(each, { bigint: true, throwIfNoEntry: false });
       const isOriginal = isOriginalName(nameOf(each).toString("latin1"));

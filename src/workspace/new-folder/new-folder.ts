@@ -88,7 +88,7 @@ export interface BeginOptions {
   /** writes inside the target, which keeps its entries, and then moves entries up one by one */
   inside?: boolean;
   /**
-   * For folders outside the store: true, or a function that gets the reason, lets the work go on if the control
+   * Only for folders outside the control directory: true, or a function that gets the reason, lets the work go on if the control
    * directory is read-only or full. Then a kill leaves the unfinished folder beside its place.
    */
   unrecorded?: boolean | ((why: CairnError) => void);

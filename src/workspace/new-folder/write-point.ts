@@ -123,7 +123,7 @@ export async function checkRoomFor(
   const { bytes } = point.descriptor;
   if (!point.sealed || allow.includes("space") || hasRoom(target, bytes)) return;
   if (isCopiedWhole(workspace, point, existingAncestor(target))) return;
-  // Holes are not written. They are counted only if the room may be too small.
+  // Holes are not written. The holes are counted only if the room may be too small.
   const { holes } = await beyondNodes(async () => workspace.manifest(point));
   let written = bytes;
   for (const list of holes.values()) for (const [, length] of list) written -= length;

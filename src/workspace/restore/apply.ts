@@ -294,7 +294,7 @@ export class StepRunner {
       const now = this.#held.identity(fd, name);
       if (now === null || (now.mode & 0xf000) !== 0x4000)
         return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
-      // A file system may take `NAME` and `name` for the same name: then the other one is a directory of the point, or
+      // A file system may take `NAME` and `name` for the same name: then the present entry is another directory of the point, or
       // one that should be removed.
       if (!this.#stayed.has(folded(step.path)) && !this.#isListed(fd, step.path, name))
         throw this.#error(result, step.path, "cannot make the directory");

@@ -59,8 +59,7 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
 }
 
 /**
- * Moves only head: the folder already equals the target. The list of operations stays, so undo reverts the operation
- * before.
+ * Moves only head: the folder already equals the target. Records no operation.
  */
 export function nothingToDo(workspace: Workspace, { target, paths }: RestoreInput): Restored {
   const state = workspace.state();

@@ -72,8 +72,7 @@ interface RemoveStaging extends Pick<WorkspaceCall, "onWarning"> {
 
 /**
  * Removes the staging directory. A directory in the folder itself changed the folder's time and maybe its mode: both
- * are set again, with the other metadata of the root. Returns metadata that could not be set; null if only times and
- * mode were due.
+ * are set again, with the other metadata of the root. Returns metadata that could not be set; null if only the mode was set again.
  */
 export function removeStaging(
   workspace: Workspace,

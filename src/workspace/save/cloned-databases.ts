@@ -149,8 +149,8 @@ async function putDatabases(
 }
 
 /**
- * Labels databases that were written to during a snapshot as crash-consistent: the snapshot has what SQLite had
- * flushed, in SQLite's order, and may lack the rest.
+ * Labels databases that were written to during a snapshot as crash-consistent: the snapshot has all flushed writes of
+ * SQLite, in order, and may lack the rest.
  */
 function labelSnapshot(captured: Captured, tree: Buffer): ClonedDatabases {
   const { databases, torn } = databasesIn(captured, tree);

@@ -103,7 +103,7 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
   });
 }
 
-/** Tells if btrfs lists changes for this process: in a container even root may be refused. */
+/** Tells if btrfs lists changes for this process: not every root may ask. */
 async function mayAsk(root: Buffer): Promise<boolean> {
   const fd = openDirectory(root);
   try {
