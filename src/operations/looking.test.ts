@@ -235,7 +235,7 @@ test("history has the points of a time, of a day from its beginning to its end",
   await assert.rejects(client.history(undefined, 0, { since: "some day" }), hasCode("usage"));
 });
 
-test("why lists each point's change of a path, also changes that a restore reverted", async (t) => {
+test("why lists each point's change of a path, also unsaved changes that only an undo point has", async (t) => {
   const { client, folder, write } = await testFolder(t, { other: "x" });
   await client.save({ message: "without" });
   write("d/deep/a", "one");
