@@ -64,7 +64,6 @@ function secretsIn(workspace: Workspace, { save_point_id: id }: BackedUp): Creat
   return point === null ? null : secretsOf(point);
 }
 
-/** Warns of changes of the folder since head. */
 async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions): Promise<void> {
   const head = workspace.byId(workspace.state().head);
   if (head === null || !isFolderThere(workspace.root)) return;

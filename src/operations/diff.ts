@@ -65,7 +65,6 @@ async function differencesOf(
   return all;
 }
 
-/** Two states, and all their differences. */
 interface Compared {
   before: TreeSource;
   after: TreeSource;

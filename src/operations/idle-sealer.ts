@@ -38,7 +38,6 @@ export class IdleSealer {
     await this.#sealing;
   }
 
-  /** Notes the end of a call. */
   end(): void {
     if (--this.#calls === 0) this.#wait();
   }

@@ -66,7 +66,7 @@ export async function goingBack(
     using _lock = await workspace.lock(purpose, options);
     await recoverWorkspace(workspace, options);
     chosen = await wanted();
-    if (chosen === null) return nowhere(started);
+    if (chosen === null) return resultWithoutPoints(started);
     const restored = await restoreLocked(workspace, started, { ...options, ...chosen });
     if (restored.undo_id === null && restored.left_out.length === 0 && chosen.isStart !== true)
       noteUnchanged(workspace, chosen);
@@ -79,7 +79,7 @@ export async function goingBack(
     const failed = toCairnError(error);
     // The error of a restore that had begun to change the folder has its own hint.
     if (chosen === null || failed.code !== "no_space" || needsRecovery(workspace)) throw error;
-    throw reworded(failed, { hint: await whatItTakes(workspace, options, chosen) });
+    throw reworded(failed, { hint: await hintOfNeededSpace(workspace, options, chosen) });
   }
 }
 
@@ -92,8 +92,7 @@ function noteUnchanged(workspace: Workspace, { target, kind, paths }: Wanted): v
   writeState(workspace.found.paths, withOperation(workspace.state(), recorded));
 }
 
-/** Returns the result of a restore in a workspace without points. */
-function nowhere(started: number): RestoreResult {
+function resultWithoutPoints(started: number): RestoreResult {
   return {
     restored_to: null,
     undo_id: null,
@@ -106,7 +105,7 @@ function nowhere(started: number): RestoreResult {
 }
 
 /** Returns a hint: the bytes that a restore writes and a cleanup frees, as far as known without free space. */
-async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: Wanted): Promise<Hint> {
+async function hintOfNeededSpace(workspace: Workspace, options: CallOptions, wanted: Wanted): Promise<Hint> {
   const { signal } = options;
   const { root } = workspace.found.control;
   const [needed, freed] = await Promise.all([

@@ -56,7 +56,7 @@ export async function adopt(hand: LibraryHand, path: string, options: AdoptOptio
 
 /** Opens a workspace, a self-contained root or a control directory. */
 export async function open(hand: LibraryHand, path: string, options: OpenOptions): Promise<Client> {
-  const released = options.released === true ? await takenUpAgain(path, options) : null;
+  const released = options.released === true ? await adoptReleased(path, options) : null;
   const found =
     released ??
     (options.controlDirectory === undefined
@@ -104,7 +104,7 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
 }
 
 /** Adopts a released folder again. Returns null if the folder was not released, or its points are missing. */
-async function takenUpAgain(
+async function adoptReleased(
   path: string,
   { controlDirectory, lockTimeoutMs, signal }: OpenOptions,
 ): Promise<FoundWorkspace | null> {

@@ -52,7 +52,6 @@ export function decodeText(bytes: Uint8Array): string | null {
   }
 }
 
-/** Splits a text into lines with their line ends. */
 function linesOf(text: string): string[] {
   return text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
 }

@@ -105,7 +105,6 @@ export async function exportPoint(
   }
 }
 
-/** Returns a machine's configuration in an envelope's fields. */
 function configOf({ id, name, image, hardware }: SavedMachine): Envelope["config"] {
   const { cpus, memory, disks, nics } = hardware;
   return {

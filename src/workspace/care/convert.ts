@@ -281,7 +281,6 @@ function isEmptyOrSubvolume(aside: Buffer): boolean {
   return isSubvolume(aside) || fs.readdirSync(aside).length === 0;
 }
 
-/** Records a conversion after the exchange. */
 async function recordConverted({ root, found }: Workspace): Promise<void> {
   // The exchange must be durable before a record of it.
   await commitFileSystem(parentOf(root));

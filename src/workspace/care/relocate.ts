@@ -236,7 +236,6 @@ function looksLike(folder: Buffer, names: readonly Uint8Array[]): boolean {
   return shared >= names.length / 2;
 }
 
-/** True if a folder has the recorded inode and device. */
 function isSameDirectory(workspace: PlacedWorkspace, folder: Buffer): boolean {
   const facts = statSync(folder, { bigint: true });
   return facts.ino.toString() === workspace.root_inode && facts.dev.toString() === workspace.device;

@@ -96,7 +96,6 @@ const PERIODS = {
   yearly: (at: Date) => at.getUTCFullYear(),
 } as const;
 
-/** The rule names of each kind of period. */
 const PERIOD_RULES = [
   { period: "hourly", count: "keepHourly", within: "keepWithinHourly" },
   { period: "daily", count: "keepDaily", within: "keepWithinDaily" },

@@ -154,13 +154,13 @@ export class OverFolder {
   }
 
   /** Decides about one of a directory's `nodes`. `isWhole`: the entry itself is chosen. */
-  #look(fd: number, what: Looked & { isWhole: boolean }): "write" | "below" | "left" {
-    const { node: stored, own, isWhole } = what;
+  #look(fd: number, looked: Looked & { isWhole: boolean }): "write" | "below" | "left" {
+    const { node: stored, own, isWhole } = looked;
     const isDirectory = stored.type === "dir";
     const there = fd < 0 ? ENOENT : this.#statOf(fd, stored.name);
     if (there === ENOENT) {
       if (isDirectory && !isWhole) return "below";
-      if (this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
+      if (this.#isBesideLog(looked)) return this.#stays(own, "keep_present", BESIDE_LOG);
       if (this.#isLogOfAnother(stored, own)) return this.#stays(own, "keep_present", BESIDE_DATABASE);
       if (!isDirectory) this.#grouped(stored, own, true);
       this.#noteDatabase(stored, own, stored.size);
@@ -181,7 +181,7 @@ export class OverFolder {
     }
     const node = exactNode(stored, lossless.get(latin1(own)));
     const isSame = overwrite === "if-changed" && this.#isAsSaved(fd, node);
-    if (!isSame && this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
+    if (!isSame && this.#isBesideLog(looked)) return this.#stays(own, "keep_present", BESIDE_LOG);
     this.#grouped(node, own, !isSame);
     if (!isSame) {
       this.#noteDatabase(stored, own, size);

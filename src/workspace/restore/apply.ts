@@ -156,7 +156,6 @@ export class StepRunner {
       this.#keep(path, "changed_since", `${why}, so the database and its log were not changed`);
   }
 
-  /** Reverts a step that was just done. */
   #takeBack(step: DatabaseStep): void {
     const { fd, name } = this.#held.parentOf(step.path);
     putName(this.#to, 0, name);

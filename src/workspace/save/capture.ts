@@ -180,7 +180,6 @@ export function whyNotHeld(workspace: Workspace, input: SaveInput): string | nul
   return null;
 }
 
-/** Returns the descriptor of a point whose tree is held and not read. */
 function describeHeld(
   workspace: Workspace,
   input: Pick<SaveInput, "message" | "id" | "tags" | "cause" | "createdAt" | "exclude">,

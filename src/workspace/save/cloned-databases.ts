@@ -73,7 +73,6 @@ async function withCaptured(
   }
 }
 
-/** Reason in the label of an entry that changed while it was cloned. */
 const CHANGED = "it was changed while it was cloned";
 
 /** Adds labels of torn entries and of databases to a descriptor. */

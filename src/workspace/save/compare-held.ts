@@ -121,7 +121,6 @@ export class HeldComparison {
     return settled(turned, this.#roots, { exactly, pace });
   }
 
-  /** Tells if a path that has files in both trees has the same content in them. */
   async hasSameContent(difference: Difference, pace: Pacer): Promise<boolean> {
     return hasSameContent(difference, this.#roots, pace);
   }

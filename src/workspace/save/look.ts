@@ -142,7 +142,6 @@ export async function lookBesideHeld(
   return found(compared.scan, counts, await missingButThere(mayHide ? differences : [], workspace, call.signal));
 }
 
-/** Counts the entries that were added, modified or removed since head. */
 async function changesSinceHead(workspace: Workspace, looked: LookedAt, call: HeadCall): Promise<ChangeCounts> {
   const { head } = call;
   const counts = await changedEntries(workspace, looked, call);

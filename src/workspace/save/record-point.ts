@@ -104,7 +104,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   try {
     isSpared = head !== null && options.unless?.(staged) === true;
     changes = options.undo ? null : await changesSince(workspace, head, { staged, signal: input.signal });
-    if (changes !== null) notKept = await whatIsHidden(workspace, head, { staged, changes, signal: input.signal });
+    if (changes !== null) notKept = await entriesNowIgnored(workspace, head, { staged, changes, signal: input.signal });
     if (notKept !== null) changes = { ...changes!, removed: changes!.removed - notKept.count };
   } catch (error) {
     await staged.discard();
@@ -145,7 +145,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
 }
 
 /** Finds entries of head that the folder has, but that a rule now leaves out; null if there are none. */
-async function whatIsHidden(
+async function entriesNowIgnored(
   workspace: Workspace,
   head: Point | null,
   { staged, changes, signal }: { staged: StagedContent; changes: ChangeCounts; signal: AbortSignal | undefined },
