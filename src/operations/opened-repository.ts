@@ -20,7 +20,7 @@ interface RepositoryVerb extends Verb {
 export interface OpenedRepository extends BackupRepository {}
 
 export class OpenedRepository {
-  /** @internal For operations that need more than one side. */
+  /** @internal The open repository, for operations that also use a workspace or another repository. */
   readonly access: OpenRepository;
   /** @internal */
   isClosed = false;

@@ -46,7 +46,7 @@ async function ownPoint(workspace: Workspace, target: string): Promise<Point> {
 }
 
 type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind" | "reverts"> & {
-  /** a start of a program: no operation if nothing changes */
+  /** true for a restore at a program's start: no operation is recorded if nothing changes */
   isStart?: true;
 };
 

@@ -83,7 +83,7 @@ function isAbove(above: Uint8Array, path: Uint8Array): boolean {
 
 interface Root {
   path: Uint8Array;
-  /** null for the whole point */
+  /** node of the entry; null for the whole point */
   node: TreeNode | null;
   lossless: LosslessByPath;
   signal: AbortSignal | undefined;

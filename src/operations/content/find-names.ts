@@ -42,7 +42,7 @@ interface Name {
   oldest: number;
   points: number;
   inLatest: boolean;
-  /** of the newest point that has the name */
+  /** kind of the entry in the newest point that has the name */
   kind: EntryKind;
   /** the trees of a folder of this name */
   trees: Map<string, Places>;

@@ -21,7 +21,7 @@ import type { Inspected } from "./inspected.ts";
 export interface FileToInspect {
   path: string;
   size: number;
-  /** Open for reading. */
+  /** File descriptor, open for reading. */
   descriptor: number;
   /** Reads all bytes. */
   read: () => Uint8Array;

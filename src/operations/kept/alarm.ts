@@ -85,12 +85,12 @@ export async function callAlarm(alarm: string, facts: AlarmFacts, signal?: Abort
   }
 }
 
-/** Returns the name and path of a workspace as alarms have them. */
+/** Returns the fields of a workspace in an alarm. */
 export function alarmWorkspace(path: string): { name: string; path: string } {
   return { name: basename(path), path };
 }
 
-/** Returns an error as alarms have it. */
+/** Returns the fields of an error in an alarm. */
 export function alarmError(error: unknown): { code: string; message: string; hint: string | null } {
   const { code, message, hint } = toCairnError(error);
   return { code, message, hint: hint ?? null };

@@ -90,7 +90,7 @@ interface End {
   kept: KeptRepositoryFile;
   alarm: string | null;
   options: WorkspaceCallOptions;
-  /** Undefined: the backup is good. */
+  /** error of the failed backup; undefined if the backup is good */
   error: unknown;
 }
 

@@ -123,7 +123,10 @@ export async function takeInFolder(workspace: Workspace, input: TakeInInput): Pr
 
 type OwnFacts = keyof ReturnType<typeof pointFacts> | "engine" | "effective_engine";
 
-/** Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its name. */
+/**
+ * Adds a point. Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its
+ * name.
+ */
 async function addPoint(
   workspace: Workspace,
   input: Pick<TakeInInput, "message" | "cause" | "id" | "head">,

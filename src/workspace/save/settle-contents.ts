@@ -6,7 +6,7 @@ import { type Difference, differences } from "../points/tree-diff.ts";
 
 /** Settles differences of two trees whose inodes tell only that contents may differ. */
 
-/** Places of the two trees. */
+/** Paths of the two compared trees. */
 export interface Roots {
   from: Buffer;
   to: Buffer;

@@ -34,7 +34,7 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
   try {
     checkSpace(root, estimate, { allow: guard.allow });
   } catch {
-    // The packs of killed saves take room, and may be of little use to this save.
+    // The packs of killed saves use space, and may be of little use to this save.
     removeDeadWorkDirectories(workspace.found.control.temporary);
     checkSpace(root, estimate, { allow: guard.allow });
   }

@@ -346,7 +346,7 @@ export interface UnwantedKinds {
 
 /** An entry that marks its folder as unwanted. */
 export interface Tag {
-  /** latin1 */
+  /** name of the entry, latin1 */
   name: string;
   /** the first bytes of the file; empty: any entry of the name counts */
   header: Buffer;
