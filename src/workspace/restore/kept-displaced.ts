@@ -151,8 +151,7 @@ function makeKeptPlace(place: string, names: string): void {
 }
 
 /**
- * Makes a kept place beside the staging directory, for entries that cannot move to another file system. A save leaves
- * such a name at the root of the folder out.
+ * Makes a kept place beside the staging directory, for entries that cannot move to another file system. A save ignores such names at the folder's root.
  */
 function makeBeside(staging: Buffer, names: string): string {
   // realpath of the system: in a path through a descriptor, `..` starts at the descriptor's target.

@@ -75,8 +75,7 @@ function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "ta
 }
 
 /**
- * Restores by clones if possible, else from the store. Returns the target as it is afterwards: the store needs it
- * sealed.
+ * Restores by clones if possible, else from the store. Returns the target, which a restore from the store seals first.
  */
 async function restoreByEntries(
   workspace: Workspace,

@@ -35,7 +35,7 @@ async function isUnedited(
   return changes.added + changes.modified + changes.removed === 0 && (leftOut.length === 0 || method === "exchange");
 }
 
-/** Tells if the folder is unchanged since it was made of the target's tree, or that tree of the folder. */
+/** Tells if the folder is unchanged since one was made from the other: the folder or the target's tree. */
 export async function isStillTree({ engine, points, root, found }: Workspace, target: Point): Promise<boolean> {
   if (heldTreeProblem(points, target) !== null) return false;
   return (await engine.holder?.isStill?.(root, treePlace(points, target), found.control.temporary)) === true;

@@ -51,7 +51,7 @@ export interface SealCall extends WorkspaceCall {
 
 export interface SealedPoints {
   sealed: number;
-  /** points that could not be sealed; the others were sealed all the same */
+  /** points that could not be sealed; the other points are sealed */
   problems: SealProblem[];
 }
 
