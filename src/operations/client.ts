@@ -65,9 +65,7 @@ export interface ClientOptions extends HowOpened {
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging
 export interface CairnClient extends Client {}
 
-/**
- * An open control directory with a selected workspace. Every call opens the files that it needs and closes them again.
- */
+/** An open control directory with a selected workspace. Every call opens the files that it needs and closes them again. */
 export class CairnClient {
   readonly #options: ClientOptions;
   readonly #removals = new Removals();
@@ -121,10 +119,7 @@ export class CairnClient {
     return workspaceRef(controlFile?.id === found.controlFile.id ? { ...found, controlFile } : found);
   }
 
-  /**
-   * Returns the path of a workspace. For the client's own workspace: the path at which it was opened, even if it moved
-   * since.
-   */
+  /** Returns the path of a workspace; for the client's own the path at which it was opened, even if it moved. */
   workspacePath(name?: string): string {
     const { found } = this.#options;
     const isOwn = name === undefined || name === found.workspace.name;

@@ -40,9 +40,7 @@ import { existsSync } from "node:fs";
 
 /** Clone drivers, fastest first. `copy`, which always works, comes after them. */
 const ORDER = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"] as const;
-/**
- * Only chosen on request: these engines clone every file, but `copy` only looks at each file and reads changed ones.
- */
+/** Only chosen on request: these engines clone every file, but `copy` only looks at each file and reads changed ones. */
 const ON_REQUEST: ReadonlyMap<EngineType, string> = new Map([
   ["juicefs-clone", "works here; each clone is compared with the folder, file by file, and read when it is sealed"],
   ["reflink-copy", "works here; better than copy for few large files that change often"],
@@ -155,10 +153,7 @@ function placeOrRefusal(folder: Buffer, controlDirectory: string | undefined): s
   }
 }
 
-/**
- * Throws `unsupported` with a reason and a hint if the engine does not work at a path. Also throws `no_space`,
- * `not_found`.
- */
+/** Throws `unsupported` with a reason and a hint if the engine does not work at a path; `no_space`, `not_found`. */
 export async function requireEngine(path: string, type: EngineType, options: ProbeOptions): Promise<void> {
   if (type === "copy") return;
   const folder = existingFolder(path);

@@ -58,9 +58,7 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   };
 }
 
-/**
- * Counts the changes of each point; null for a point if it, or the point before it, is not sealed or cannot be read.
- */
+/** Counts the changes of each point; null for a point if it, or the point before it, is not sealed or cannot be read. */
 async function changesOf(
   workspace: Workspace,
   points: readonly Point[],
@@ -115,10 +113,7 @@ export async function historyDays(workspace: Workspace, options: HistoryDaysOpti
   return { days: rows.toSorted((a, b) => (a.day < b.day ? 1 : -1)), total: listed.length };
 }
 
-/**
- * Returns the last index below `from` with another day, or -1. Steps double until they reach another day, then they
- * halve.
- */
+/** Returns the last index below `from` with another day, or -1: doubles its steps until that day, then halves them. */
 async function lastOfOtherDay(from: number, isSameDay: (place: number) => Promise<boolean>): Promise<number> {
   let [other, same] = [-1, from];
   for (let step = 1; from - step >= 0; step *= 2) {
@@ -170,10 +165,7 @@ export async function why(workspace: Workspace, path: PathInput, options: WhyOpt
   return { ...displayPath(raw), changes, damaged: found.damaged, truncated: found.truncated };
 }
 
-/**
- * Lists by the trees that points hold. If these do not tell the changes at the path, seals all points, which is needed
- * only once.
- */
+/** Lists by the trees that points hold. If they do not tell the changes at the path, seals all points once. */
 async function sealingIfNeeded(
   workspace: Workspace,
   list: () => Promise<Found>,

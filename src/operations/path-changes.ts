@@ -47,8 +47,7 @@ export class PathChanges {
   }
 
   /**
-   * Returns the change that a point made at the path; null if none. Throws with `unsealed` in its details if only a
-   * seal can tell.
+   * Returns a point's change at the path; null if none. Throws with `unsealed` in its details if only a seal can tell.
    */
   async of(point: Point): Promise<EntryChange | null> {
     const before = this.#before(point);

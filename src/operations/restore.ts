@@ -31,10 +31,7 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   }));
 }
 
-/**
- * Brings the content of `target` into the store: seals a point of another workspace, or receives one of another control
- * directory.
- */
+/** Brings the content of `target` into the store: seals another workspace's point, or receives a foreign one. */
 async function requireStored(workspace: Workspace, target: string, call: CallOptions): Promise<void> {
   await withOutside(workspace, call, async () => withSealed(workspace, call, async () => workspace.resolve(target)));
 }
@@ -161,10 +158,7 @@ function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOpt
   };
 }
 
-/**
- * Restores to head, which is the latest point unless detached. Unsaved changes, for example after a crash, are saved
- * first.
- */
+/** Restores to head, the latest point unless detached. Saves unsaved changes, for example after a crash, first. */
 export async function restoreLatest(workspace: Workspace, options: CallOptions): Promise<RestoreResult> {
   return goingBack(workspace, options, "restore", () =>
     workspace.state().head === null

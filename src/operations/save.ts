@@ -71,10 +71,7 @@ function warnOfSecrets(workspace: Workspace, { secrets, onWarning }: SaveOptions
 
 const MAX_CAUSE_BYTES = 64 * 1024;
 
-/**
- * Returns the cause in its recorded form. Throws `usage` for one without a kind, one that is no JSON, and one above 64
- * KiB.
- */
+/** Returns the cause as recorded. Throws `usage` if it has no kind, is no JSON, or has more than 64 KiB. */
 function checkedCause(cause: Cause): Cause {
   const wrong = (why: string): CairnError =>
     new CairnError("usage", `not a cause: ${why}`, { hint: 'for example {"kind":"tool_call","tool":"bash"}' });

@@ -231,9 +231,7 @@ async function converted(parts: WorkspaceParts, adopted: Adopted, options: Adopt
 /** The adopted workspace, and the conversion of its folder if one was needed. */
 type AdoptedHere = Adopted & { conversion?: Conversion };
 
-/**
- * Returns the workspace in the named control directory. Throws `conflict` if that directory does not keep the folder.
- */
+/** Returns the workspace in the named control directory. Throws `conflict` if that directory does not keep the folder. */
 function inWantedControl(found: FoundWorkspace, path: string, wanted: string | undefined): FoundWorkspace {
   const { root } = found.control;
   if (wanted === undefined || realPathOf(wanted).equals(realPathOf(root))) return found;

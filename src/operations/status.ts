@@ -124,9 +124,7 @@ export async function store({ engine, found }: Workspace, options: CallOptions):
   };
 }
 
-/**
- * Returns the number of points of all workspaces of a control directory, damaged ones included. Reads no descriptor.
- */
+/** Returns the number of points of all workspaces of a control directory, damaged ones included. Reads no descriptor. */
 function pointCount(control: ControlPaths): number {
   return allPoints(control).reduce((sum, { points }) => sum + points.count(), 0);
 }

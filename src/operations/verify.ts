@@ -37,10 +37,7 @@ export function orThrown<T extends { problems: readonly { detail: string; hint?:
   );
 }
 
-/**
- * Verifies every point of every workspace of the control directory, and the store itself. Seals points first if
- * possible.
- */
+/** Verifies every point of the control directory, and the store itself. Seals points first if possible. */
 export async function verifyAll(workspace: Workspace, parts: WorkspaceParts, call: VerifyInput): Promise<VerifyResult> {
   const { control } = workspace.found;
   const unsealed = new Map<string, readonly SealProblem[]>();

@@ -91,10 +91,7 @@ async function describe(
   }
 }
 
-/**
- * Tells if a workspace's folder is present, by its path. A folder that is registered for another workspace does not
- * count.
- */
+/** Tells if the folder at a workspace's path is present and not registered for another workspace. */
 function isPresent(workspace: PlacedWorkspace, folder: Buffer): boolean {
   if (!isFolderThere(folder)) return false;
   try {

@@ -105,10 +105,7 @@ async function* entriesOf(
     yield entry(each.path, each.node);
 }
 
-/**
- * Returns a file's content. Throws if its length differs from the node's size: positions in an archive follow from the
- * sizes.
- */
+/** Returns a file's content. Throws if its length is not the node's size, on which the archive's layout depends. */
 async function* wholeContent(
   workspace: Workspace,
   source: TreeSource,

@@ -138,10 +138,7 @@ async function sealedPoints(
   return sealed;
 }
 
-/**
- * Returns a matcher. A pattern with `*`, `?`, `[` or a slash works as in restic. Any other pattern matches a part of a
- * name.
- */
+/** Returns a matcher. `*`, `?`, `[` and slashes work as in restic. Any other pattern matches a part of a name. */
 function fitting(pattern: string, ignoreCase: boolean): Fits {
   if (/[*?[/]/.test(pattern) || pattern === "") {
     const matches = pathMatcher(pattern, ignoreCase);

@@ -133,10 +133,7 @@ export function mustFind(source: TreeSource, path: Uint8Array, target: string): 
   return node;
 }
 
-/**
- * Calls `get` without a lock, because a consumer may read slowly. Calls it again under a lock if a cleanup moved a pack
- * meanwhile.
- */
+/** Calls `get` without a lock, and again under a lock if a cleanup moved a pack: consumers may read slowly. */
 export async function unlessMoved<T>(workspace: Workspace, get: () => T): Promise<T> {
   try {
     return get();

@@ -31,9 +31,7 @@ interface Run {
 const TIMEOUT_MS = 1000;
 const NO_NEWLINE = "\\ No newline at end of file";
 
-/**
- * Returns the hunks that turn one text into the other. Null if the texts differ so much that the search takes too long.
- */
+/** Returns the hunks that turn one text into the other. Null if the texts differ so much that the search takes too long. */
 export function textHunks(before: string, after: string, options: TextDiffOptions = {}): Hunk[] | null {
   const [a, b] = [linesOf(before), linesOf(after)];
   const runs = new LineComparison(a, b, options.ignoreWhitespace === true).runs();

@@ -73,9 +73,7 @@ function forkOf(workspace: Workspace, fork: string): FoundWorkspace {
   return named;
 }
 
-/**
- * Throws `refused` for a workspace that is no fork of this one, or has a store of its own: its points would be lost.
- */
+/** Throws `refused` for a workspace that is no fork of this one, or has a store of its own: its points would be lost. */
 function requireOwnFork(workspace: Workspace, found: FoundWorkspace): void {
   if (isBeside(workspace, found) && found.workspace.origin?.workspace_id === workspace.found.workspace.id) return;
   throw new CairnError(

@@ -179,10 +179,7 @@ async function rangeOf(
   return { search: new Bisection(goodId, ids.reverse()), bad: publicPoint(bad) };
 }
 
-/**
- * Returns the parent of a point, or the newest older point if the parent was removed or is damaged; null if there is
- * none.
- */
+/** Returns a point's parent, or the newest older point if the parent is removed or damaged; null if there is none. */
 function pointBefore(
   { points }: Workspace,
   { sequence, descriptor: { parent_id: parent } }: Point,

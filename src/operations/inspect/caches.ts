@@ -26,10 +26,7 @@ function checkVersion(magic: string, what: keyof typeof VERSIONS): void {
   throw new CairnError("damaged", `${what}: an old version, which is no longer used`, { hint });
 }
 
-/**
- * Shows a stat cache: counts, the tree that it is valid for, and its first entries. Throws `damaged` if its checksum is
- * wrong.
- */
+/** Shows a stat cache: counts, its tree, and its first entries. Throws `damaged` if its checksum is wrong. */
 export function inspectStatCache(path: string, magic: string): Inspected {
   checkVersion(magic, "stat cache");
   const cache = loadStatCache(path);

@@ -70,9 +70,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.partial": { name: "unfinished-folder", file: null, check: decodePartial },
 };
 
-/**
- * Decodes a JSON record of Cairn; null for any other file. Throws `damaged` for an unreadable record, `newer_version`.
- */
+/** Decodes a JSON record of Cairn; null for any other file. Throws `damaged` for an unreadable record, `newer_version`. */
 export function inspectRecord(name: string, bytes: Uint8Array): Inspected | null {
   const value = jsonObject(bytes);
   const format = value?.["format"];

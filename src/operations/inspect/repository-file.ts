@@ -38,10 +38,7 @@ function repositoryOf(path: string): string | null {
   return null;
 }
 
-/**
- * Decodes a file of a repository; null if the file lies in none. Throws `damaged`, `wrong_password`, `not_found` if
- * there is no key.
- */
+/** Decodes a repository's file; null for any other. Throws `damaged`, `wrong_password`, `not_found` without a key. */
 export async function inspectRepositoryFile(
   file: FileToInspect,
   passwordFile: string | undefined,

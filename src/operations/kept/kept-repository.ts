@@ -17,9 +17,7 @@ import type { Workspace } from "../../workspace/open/workspace.ts";
 import { alarmError, alarmWorkspace, callAlarm, checkAlarmSyntax } from "./alarm.ts";
 import type { Opened } from "../hand.ts";
 
-/**
- * Returns the repository that is kept for a workspace; null if there is none. Throws `refused` if another user kept it.
- */
+/** Returns the repository that is kept for a workspace; null if there is none. Throws `refused` if another user kept it. */
 export function backupRepository({ found }: Workspace): KeptRepository | null {
   const kept = ownRecord(found.paths);
   if (kept === null) return null;

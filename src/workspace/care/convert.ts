@@ -247,10 +247,7 @@ export async function changedInOriginal(
   return changedAfter(aside, since);
 }
 
-/**
- * Puts the original in its place again. Returns the path of the copy if that was written to and stays; null if it is
- * removed.
- */
+/** Puts the original in its place again. Returns the path of the copy if it was written to and stays; else null. */
 async function exchangeBack(workspace: Workspace, intent: ConvertIntent): Promise<Buffer | null> {
   exchangePlaces(workspace.root, joinRaw(parentOf(workspace.root), intent.name));
   failpoint("convert.exchanged-back");

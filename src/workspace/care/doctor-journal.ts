@@ -114,9 +114,7 @@ function journalText(journal: string): string {
   return texts.join("\n");
 }
 
-/**
- * Moves a staging folder to the kept place. On another file system it stays; no save and no cleanup touches it there.
- */
+/** Moves a staging folder to the kept place. On another file system it stays; no save and no cleanup touches it there. */
 function moveStaging(staging: string, place: string): void {
   try {
     fs.renameSync(staging, path.join(place, path.basename(staging).slice(1)));
@@ -126,9 +124,7 @@ function moveStaging(staging: string, place: string): void {
   }
 }
 
-/**
- * Finds staging folders of restores that ended while the folder was not mounted, or whose removal a power failure lost.
- */
+/** Finds staging folders of restores that ended while the folder was not mounted, or whose removal a power failure lost. */
 function* strandedFindings({ root, found }: Workspace): Iterable<StoreFinding> {
   const journals = journalText(found.paths.journal);
   for (const name of namesIn(root.toString("utf8"))) {

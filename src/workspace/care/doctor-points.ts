@@ -101,9 +101,7 @@ export function* recordFindings(workspace: Workspace): Iterable<StoreFinding> {
     }
 }
 
-/**
- * Finds problems of points whose content is only in a held tree, and leftover trees. A lost tree cannot be repaired.
- */
+/** Finds problems of points whose content is only in a held tree, and leftover trees. A lost tree cannot be repaired. */
 export function* heldFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { found } = workspace;
   // A killed cleanup has removed trees of points that will be removed.

@@ -19,10 +19,7 @@ import type { Workspace } from "../open/workspace.ts";
 const LOST_WITH_IT =
   "the descriptor is written again from the point's snapshot, with the ignore rules of the ignore files in the snapshot. Lost are the message, tags, cause and parent, the mark of an undo point, and the exclusions of the save: a restore of this point moves excluded files into its undo point";
 
-/**
- * Finds descriptors that cannot be read. `opens`: the store can be opened, so it may have the snapshots of those
- * points.
- */
+/** Finds unreadable descriptors. `opens`: the store can be opened and may have snapshots of those points. */
 export async function descriptorFindings(
   workspace: Workspace,
   { opens, signal }: { opens: boolean } & StoppableCall,

@@ -12,10 +12,7 @@ import { ownerBesidesUs } from "../place/owners.ts";
 import { readConvertIntent } from "../points/journals.ts";
 import type { Workspace } from "../open/workspace.ts";
 
-/**
- * Original folders from before a conversion or a move onto an image. Each stays beside its folder until its user
- * removes it.
- */
+/** Original folders from before a conversion or a move onto an image, which stay until the user removes them. */
 
 export const ORIGINAL_PREFIX = ".cairn-original-";
 

@@ -64,10 +64,7 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
   return { ...released, ...(await deletePoints(workspace, options)) };
 }
 
-/**
- * Marks a workspace as released; the mark is the commit point. Its points stay, and an adoption of the same folder
- * finds them.
- */
+/** Marks a workspace as released, the commit point. Its points stay for a later adoption of the folder. */
 export function retireWorkspace({ control, controlFile, workspace, folder }: FoundWorkspace): void {
   noteReleased({
     folder,

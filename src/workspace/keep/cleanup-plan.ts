@@ -55,10 +55,7 @@ export function protectionsOf(workspace: Workspace, points: readonly Point[]): R
   return reasons;
 }
 
-/**
- * Returns the content of all points of all workspaces of a control directory, except `without`. Read from the disk each
- * time.
- */
+/** Reads the content of all points of a control directory's workspaces, except `without`, from the disk. */
 export function keptContent(control: ControlPaths, without: ReadonlySet<SavePointId>): KeptContent {
   const contents: PointContent[] = [];
   const unreadable: (string | null)[] = [];

@@ -71,9 +71,7 @@ export async function findHolders(
   return { holders, content };
 }
 
-/**
- * Returns false for a point whose content is gone with its clone. Throws if the clone exists and could not be sealed.
- */
+/** Returns false for a point whose content is gone with its clone. Throws if the clone exists and could not be sealed. */
 function requireGone({ points }: Workspace, point: Point, { onWarning }: WorkspaceCall): boolean {
   const id = point.descriptor.save_point_id.slice(0, 8);
   const place = treePlace(points, point);

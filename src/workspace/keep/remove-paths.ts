@@ -37,9 +37,7 @@ import { lockOf, type PathHolder, storedPoint } from "./paths-to-remove.ts";
 
 const nameOf = ({ found }: Workspace): string => found.workspace.name;
 
-/**
- * Removes the paths of `holders` from their points. The caller holds the locks of `workspaces`; the first is its own.
- */
+/** Removes the paths of `holders` from their points. The caller holds the locks of `workspaces`; the first is its own. */
 export async function removePaths(
   workspaces: readonly Workspace[],
   holders: readonly PathHolder[],
@@ -141,8 +139,7 @@ export async function finishRemovals(workspaces: readonly Workspace[], call: Wor
 }
 
 /**
- * Finishes one removal. The caller holds the locks of `workspaces`. The journal stays if other workspaces have points
- * to rewrite.
+ * Finishes a removal. The caller holds the locks of `workspaces`. The journal stays if others have points to rewrite.
  */
 async function finishRemoval(
   own: Workspace,
@@ -172,10 +169,7 @@ async function finishRemoval(
   };
 }
 
-/**
- * Finishes an interrupted removal, also in other workspaces that no process uses. The caller holds the workspace's
- * lock.
- */
+/** Finishes a removal, also in workspaces that no process uses. The caller holds the workspace's lock. */
 export async function recoverRemovedPaths(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
   const removal = readPathsJournal(workspace.found.paths.journal);
   if (removal === null) return [];

@@ -159,9 +159,7 @@ export function applyRetention(
   });
 }
 
-/**
- * Returns each point's time by its id. A point dated in the future by a wrong clock gets the time of the next point.
- */
+/** Returns each point's time by its id. A point dated in the future by a wrong clock gets the time of the next point. */
 export function believedTimes(
   points: readonly Pick<RetentionPoint, "id" | "sequence" | "time">[],
   now: number,
@@ -233,9 +231,7 @@ function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRule
   return reasons;
 }
 
-/**
- * Keeps the newest point of each of the `most` newest periods. If there are fewer periods, also keeps the oldest point.
- */
+/** Keeps the newest point of each of the `most` newest periods. If there are fewer periods, also keeps the oldest point. */
 function keepPeriods(
   points: readonly RetentionPoint[],
   most: number,
@@ -253,10 +249,7 @@ function keepPeriods(
   }
 }
 
-/**
- * Tells if a point has all tags of a rule, separated by commas; an empty rule means no tags. A point's own tag may have
- * commas.
- */
+/** Tells if a point has all tags of a rule, separated by commas; an empty rule means no tags. */
 function hasTags(tags: readonly string[], rule: string): boolean {
   const wanted = splitTags(rule);
   if (wanted.length === 0) return tags.length === 0;

@@ -176,9 +176,7 @@ class SharedWalk {
   }
 }
 
-/**
- * Returns raw paths in points, at most 20, of files that have one of these data blobs. `content`: blob ids in latin1.
- */
+/** Returns raw paths in points, at most 20, of files that have one of these data blobs. `content`: blob ids in latin1. */
 export async function pathsWith(
   workspaces: readonly Workspace[],
   content: ReadonlySet<string>,
@@ -220,10 +218,7 @@ function add(shared: Shared, below: Shared, name: string): void {
   shared.sample.length = Math.min(shared.sample.length, SAMPLE);
 }
 
-/**
- * Finds other holders of content of points that will be removed. If that fails, warns and returns null: the removal
- * goes on.
- */
+/** Finds other holders of content of points that will be removed. If that fails, warns and returns null. */
 export async function lookForRest(
   workspace: Workspace,
   drop: readonly { id: SavePointId }[],

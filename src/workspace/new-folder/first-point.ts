@@ -97,10 +97,7 @@ export function firstDescriptor(
   };
 }
 
-/**
- * Tells if a new folder gets a copy of the point's whole tree. Works for an unsealed point too, if ignore rules hide
- * nothing in it.
- */
+/** Tells if a new folder gets a copy of the point's whole tree, also unsealed if ignore rules hide nothing in it. */
 export async function howItComes(
   workspace: Workspace,
   point: Point,

@@ -47,10 +47,7 @@ export function freeFolder(folder: string): string {
   return real.toString("utf8");
 }
 
-/**
- * True for a folder without entries. The file system's own entries at its root and known unfinished folders do not
- * count.
- */
+/** True for an empty folder. The file system's own entries at its root and known unfinished folders do not count. */
 export function isFree(target: Buffer, besides: readonly DeadPartial[]): boolean {
   const names = fs.readdirSync(target);
   if (names.length === 0) return true;

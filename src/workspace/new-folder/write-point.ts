@@ -79,10 +79,7 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
   };
 }
 
-/**
- * Fills the folder with a whole point: with a copy of the point's tree, which shares its disk space, if possible; else
- * by writing.
- */
+/** Fills the folder with a whole point: as a copy of its tree, which shares disk space, or else by writing. */
 export async function writeWhole(
   workspace: Workspace,
   input: Omit<WriteInput, "paths" | "readOnly" | "folder"> & { partial: NewFolder; isRuleless?: boolean },

@@ -50,10 +50,7 @@ export async function finishApart(
   return { rest, kept };
 }
 
-/**
- * Opens each place, deepest first, and follows no link. `work` gets the place's staging folder, or null if the place
- * has none.
- */
+/** Opens each place, deepest first, following no link. `work` gets the place's staging folder; null if it has none. */
 export async function eachApart(
   root: Buffer,
   { apart = [], staging }: RestoreFile,
@@ -98,9 +95,7 @@ function factsAfter(place: PlaceApart, steps: Steps): DirectoryFacts {
   return { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
 
-/**
- * Lists steps whose staging folder is gone, or whose mount is replaced. Leaves out steps whose result is already there.
- */
+/** Lists steps whose staging folder is gone, or whose mount is replaced. Leaves out steps whose result is already there. */
 function notDone(root: Buffer, steps: readonly Step[]): AppliedSteps["kept"] {
   const detail =
     "the file system that was mounted there when the restore began is not mounted now: mount it and restore again";

@@ -365,9 +365,7 @@ export class StepRunner {
     return aside;
   }
 
-  /**
-   * Finishes two renames after a kill between them: the old entry lies aside, the new one is in place or still staged.
-   */
+  /** Finishes two renames after a kill between them: the old entry lies aside, the new one is in place or still staged. */
   #finishTwoRenames(fd: number, name: Uint8Array, staged: number): void {
     const staging = this.#staging;
     if (this.#held.identity(staging, Buffer.from(`${stagedName(staged)}.old`)) === null) return;
@@ -507,10 +505,7 @@ export function leftOutBefore(
   return [...kept, ...untouched, ...lost, ...more.notSet.map(notSetEntry)];
 }
 
-/**
- * Adds the entries that the steps and the end left to those of `before`. `atLast` is about the folder itself and the
- * places apart.
- */
+/** Adds the entries that the steps and the end left. `atLast` is about the folder itself and the places apart. */
 export function leftOutAfter(
   before: readonly LeftOutEntry[],
   applied: AppliedSteps,
@@ -525,10 +520,7 @@ export function leftOutAfter(
   return [...known, ...applied.kept, ...[...last, ...applied.notSet].map(notSetEntry)];
 }
 
-/**
- * Selects the entries of `leftOut` that are missing at their paths. Entries that lack only metadata, such as the owner,
- * are not selected.
- */
+/** Selects the entries of `leftOut` that are missing at their paths, without those that lack only metadata. */
 export function notThere(leftOut: readonly LeftOutEntry[]): PathSelection {
   const gone = leftOut.filter(({ aspects }) => aspects === undefined || aspects.includes("type"));
   return new PathSelection(gone.map(({ path }) => path));

@@ -52,9 +52,7 @@ export interface ExchangeInput extends WorkspaceCall {
 
 type ChangeState = HeldPoint["changeState"];
 
-/**
- * Restores by an exchange, or leaves the folder as it is and returns the reason. The caller holds the workspace's lock.
- */
+/** Restores by an exchange, or leaves the folder as it is and returns the reason. The caller holds the workspace's lock. */
 export async function restoreByExchange(
   workspace: Workspace,
   input: ExchangeInput,
@@ -155,10 +153,7 @@ async function finishExchange(
   return kept;
 }
 
-/**
- * Makes the displaced tree the undo point. Reads the tree if it cannot be held, because a subvolume was made in it
- * after the check.
- */
+/** Makes the displaced tree the undo point. Reads the tree if a new subvolume inside prevents holding it. */
 async function recordDisplaced(
   workspace: Workspace,
   holder: TreeHolder,
@@ -192,9 +187,7 @@ function isAllInPoint({ made }: Point): boolean {
   return made.content.held !== undefined || made.complete;
 }
 
-/**
- * Keeps a displaced tree that could not be read completely, for a user with more rights. Returns a text with its path.
- */
+/** Keeps a displaced tree that could not be read completely, for a user with more rights. Returns a text with its path. */
 function keepDisplaced({ found }: Workspace, { staging, undoId }: ExchangeIntent): string | null {
   const displaced = path.join(found.control.temporary, staging);
   if (!fs.existsSync(displaced)) return null;
@@ -227,10 +220,7 @@ export async function recoverExchange(workspace: Workspace, call: WorkspaceCall)
   return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
 }
 
-/**
- * Tells if the trees are exchanged, by the tree that lies aside if it still exists: the folder may have been removed
- * since.
- */
+/** Tells if the trees are exchanged, by the tree that lies aside if it exists: the folder may be removed since. */
 function isExchanged(root: Buffer, staging: string, { uuid }: ExchangeIntent): boolean {
   if (uuid !== NOT_MADE && fs.existsSync(staging)) return subvolumeUuid(staging) !== uuid;
   return isFolderThere(root) && isSubvolume(root) && subvolumeUuid(root) === uuid;

@@ -90,10 +90,7 @@ export function whyHeld(root: Buffer, isSure: boolean): string | null {
   return reason ?? (isAll || isSure ? null : "Cairn cannot find out if a process has files of the folder open");
 }
 
-/**
- * Holds the folder's databases if some processes cannot be inspected. Returns the reason as text if they cannot be
- * held.
- */
+/** Holds the folder's databases if some processes cannot be inspected. Returns the reason if that fails. */
 export async function holdUnseen(root: Buffer, signal?: AbortSignal): Promise<string | QuietDatabase | null> {
   if (lookForHolders(root, SURE_BUDGET_MS).isAll) return null;
   const { DatabaseProcess } = await import("../../capture/sqlite/database-process.ts");

@@ -34,10 +34,7 @@ export class HeldDirectories {
     this.root = openDirectory(Buffer.from(root));
   }
 
-  /**
-   * Returns the descriptor of the entry's parent directory, and the entry's name. Throws if a part of the path is
-   * missing or no directory.
-   */
+  /** Returns the parent directory's descriptor and the entry's name. Throws if a part of the path is no directory. */
   parentOf(path: Uint8Array): { fd: number; name: Buffer } {
     const bytes = Buffer.from(path.buffer, path.byteOffset, path.byteLength);
     const slash = bytes.lastIndexOf(47);

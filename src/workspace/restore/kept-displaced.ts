@@ -77,10 +77,7 @@ async function sourceOf(workspace: Workspace, undo: Point): Promise<TreeSource> 
   return presentSource(await workspace.engine.lookAt(Buffer.from(treePlace(workspace.points, undo)), { unread: true }));
 }
 
-/**
- * Returns a function that tells if the undo point's tree has a file's content, in a file that is unchanged since it was
- * made.
- */
+/** Returns a function that tells if the undo point's tree has a file's content, in an unchanged file. */
 function heldContents({ points }: Workspace, undo: Point): (where: Uint8Array, file: Buffer) => Promise<boolean> {
   const pace = newPacer(undefined);
   const tree = Buffer.from(treePlace(points, undo));

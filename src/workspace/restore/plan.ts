@@ -56,9 +56,7 @@ export interface PlanInput {
   leftOutMounts?: readonly Uint8Array[];
   /** parts of control directories, which no restore changes */
   never?: readonly Uint8Array[];
-  /**
-   * tells if a directory lies in another mount or subvolume inside the folder: such entries are kept; absent: none does
-   */
+  /** tells if a directory lies in another mount or subvolume inside the folder: such entries are kept; absent: none does */
   isInside?: ((directory: Uint8Array) => boolean) | undefined;
   /** tells if the folder has an entry that the scan may leave out; absent: the scan is complete */
   isThere?: (path: Uint8Array) => boolean;
@@ -68,10 +66,7 @@ export interface PlanInput {
   takesBack?: boolean;
   /** an undo or redo: only entries that the operation changed are planned, and entries edited since are kept */
   reverts?: OperationParts;
-  /**
-   * called for a directory that is damaged in either state; it stays with all entries below it. Absent: the plan throws
-   * `damaged`
-   */
+  /** called for a directory damaged in either state; all of it stays. Absent: the plan throws `damaged` */
   onDamaged?: OnDamagedDirectory;
   /** called for each difference that the plan leaves out */
   onUnasked?: (difference: Difference) => void;
@@ -263,9 +258,7 @@ class Selection {
     this.#chosen = new PathSelection(paths);
   }
 
-  /**
-   * True for a selected entry, for a directory that a selected entry needs, and for one made only for such an entry.
-   */
+  /** True for a selected entry, for a directory that a selected entry needs, and for one made only for such an entry. */
   isWanted({ path, before, after }: Difference): boolean {
     const chosen = this.#chosen.chosenAt(path);
     if (chosen !== null) this.#seen.add(chosen);

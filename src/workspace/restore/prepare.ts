@@ -51,10 +51,7 @@ export function pathRules(input: RestoreInput): Pick<PlanInput, "mayLackPaths" |
   return { mayLackPaths: mayLackPaths(input), takesBack: isReverting(input.kind) };
 }
 
-/**
- * Saves the present as a point by the target's rules, never by the present ones. Makes no point if `unless` finds
- * nothing to do.
- */
+/** Saves the present as a point by the target's rules. Makes no point if `unless` finds nothing to do. */
 export async function savePresent(
   workspace: Workspace,
   input: RestoreInput,
@@ -118,10 +115,7 @@ function unignored(where: Uint8Array): string {
     .replaceAll(/[\\*?[\]!# ]/g, "\\$&")}`;
 }
 
-/**
- * Tells if a directory of the folder has an entry, at any depth, that a scan did not record. False for any other kind
- * of entry.
- */
+/** Tells if a directory of the folder has an entry, at any depth, that a scan did not record; else false. */
 function holdsUnrecorded(root: Uint8Array, where: Uint8Array, finder: RecordFinder): boolean {
   const open = [Buffer.from(where)];
   for (let at = open.pop(); at !== undefined; at = open.pop()) {

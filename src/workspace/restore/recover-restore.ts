@@ -83,10 +83,7 @@ export function takeBackRestore(
   journal.end();
 }
 
-/**
- * Finishes a restore that was killed after its commit, or takes back one killed before it. Returns null if there was
- * none.
- */
+/** Finishes a restore killed after its commit, or takes back one killed before. Returns null if there was none. */
 export async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promise<Recovery | null> {
   const journal = new RestoreJournal(workspace.found.paths.journal);
   const left = journal.read();

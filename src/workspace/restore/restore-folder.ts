@@ -74,9 +74,7 @@ function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "ta
   return target.sealed ? [root] : [root, Buffer.from(treePlace(points, target))];
 }
 
-/**
- * Restores by clones if possible, else from the store. Returns the target, which a restore from the store seals first.
- */
+/** Restores by clones if possible, else from the store. Returns the target, which a restore from the store seals first. */
 async function restoreByEntries(
   workspace: Workspace,
   input: RestoreInput,
@@ -125,10 +123,7 @@ function restoredTo(target: Point, { undoId, changes, leftOut, unlinked }: Resto
   };
 }
 
-/**
- * Tells if the caller aborted. A signal that came while entries changed places arrives two turns of the event loop
- * later.
- */
+/** Tells if the caller aborted. A signal during the exchange of entries arrives two turns of the event loop later. */
 async function isStopped({ signal }: RestoreInput): Promise<boolean> {
   for (let turn = 0; turn < 2 && signal?.aborted === false; turn++) await setImmediate();
   return signal?.aborted === true;

@@ -58,9 +58,7 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
   return restored;
 }
 
-/**
- * Moves only head: the folder already equals the target. Records no operation.
- */
+/** Moves only head: the folder already equals the target. Records no operation. */
 export function nothingToDo(workspace: Workspace, { target, paths }: RestoreInput): Restored {
   const state = workspace.state();
   const head = workspace.standsAt(target.descriptor.save_point_id);
@@ -83,10 +81,7 @@ function leftOutOf({ paths }: RestoreInput, planned: PlannedRestore, staged: Sta
   return leftOutBefore(plan, scan, { paths, lacking, notSet: staged.notSet });
 }
 
-/**
- * Tells if every entry to change is damaged, apart from times of directories. Then nothing is changed and no undo is
- * needed.
- */
+/** Tells if every entry to change is damaged, apart from times of directories. Then no undo is needed. */
 function isAllDamaged({ found }: Workspace, { plan, damaged }: PlannedRestore, staged: StagedRestore): boolean {
   return (
     !isIntentPending(found.paths.journal, FOLDER_JOURNAL) &&

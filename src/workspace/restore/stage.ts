@@ -185,10 +185,7 @@ class Stager {
     else if (!known.some((other) => canBeOne(other.node, node))) known.push(member);
   }
 
-  /**
-   * Links an entry to a member of its group. Returns false if the group has no member; also notes a link that is
-   * impossible.
-   */
+  /** Links an entry to a member of its group; false if it has none. Notes a link that is impossible. */
   #isLinked({ node, path: where, name }: Member, staged: Buffer): boolean {
     const { fd } = this.#staging;
     const others = this.#groups.get(node.inode) ?? [];
@@ -208,9 +205,7 @@ class Stager {
     return false;
   }
 
-  /**
-   * Makes a file. Returns false, and lists the file, if the file system cannot hold its size or the content is damaged.
-   */
+  /** Makes a file. Returns false, and lists the file, if the file system cannot hold its size or the content is damaged. */
   async #file(
     { where, node, done }: { where: Uint8Array; node: TreeNode; done: number },
     place: { name: Uint8Array; path: Uint8Array },
@@ -280,10 +275,7 @@ class Stager {
     if (action !== "metadata") this.#changed.add(key(where.subarray(0, Math.max(where.lastIndexOf(47), 0))));
   }
 
-  /**
-   * Returns the metadata steps of the target's directories that the plan changes, deepest first: their times are set
-   * last.
-   */
+  /** Returns the metadata steps of changed directories of the target, deepest first: times are set last. */
   #directoryTimes(): Step[] {
     for (const parent of this.#changed) {
       if (parent === "" || this.#planned.has(parent) || this.#leaving.has(parent)) continue;
@@ -295,10 +287,7 @@ class Stager {
       .sort((a, b) => Buffer.compare(b.path, a.path));
   }
 
-  /**
-   * Returns the metadata of a directory that is equal in both states, from its record. Only its times move during the
-   * restore.
-   */
+  /** Returns the recorded metadata of a directory that is equal in both states: only its times move meanwhile. */
   #unchangedDirectory(where: Uint8Array): NodeMetadata | null {
     const record = this.#finder.find(where);
     if (record === null) return null;

@@ -23,10 +23,7 @@ import { isFolderThere } from "../place/control-directory.ts";
 
 /** The directory in which a restore stages new entries and to which it moves displaced ones. */
 
-/**
- * Chooses a place on the workspace's own file system: the control directory if it is on the same mount, else the
- * workspace's root.
- */
+/** Chooses a place on the workspace's own mount: the control directory, or else the workspace's root. */
 export function stagingDirectory(workspace: Workspace): string {
   const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
   const { temporary } = workspace.found.control;
@@ -98,10 +95,7 @@ export function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreFil
   return { mode, uid, gid, mtime_sec, mtime_ns };
 }
 
-/**
- * Makes a place durable before the record that follows. Needed if files have new content, or if no shared journal
- * orders both.
- */
+/** Makes a place durable before its record, if files have new content or no shared journal orders both. */
 export async function flushUnlessOrdered(
   workspace: Workspace,
   place: Parameters<typeof flushFileSystem>[0],

@@ -137,9 +137,7 @@ export function settleHeld({ points }: Workspace, { point, captured }: HeldPoint
 /** A tree that did not change while it was made. */
 const WHOLE: Captured = { degraded: [], apart: [], torn: [] };
 
-/**
- * Names entries of the folder that the tree lacks: a restore of such a point would remove them. Null if there are none.
- */
+/** Names entries of the folder that the tree lacks: a restore of such a point would remove them. Null if there are none. */
 function whyPartial({ apart, degraded }: Captured): string | null {
   const nested = degraded.filter(({ what }) => what === "nested_subvolume").map(({ reason }) => reason);
   const names = [...new Set([...nested, ...apart.map(printablePath)])];

@@ -37,10 +37,7 @@ interface TreeToMake extends Pick<HolderCall, "announce"> {
   tree: string;
 }
 
-/**
- * Makes a tree of a folder. If the tree is not atomic, databases in use are put into it as they are after a
- * transaction.
- */
+/** Makes a tree of a folder. If it is not atomic, databases in use are put in as they are after a transaction. */
 export async function withDatabases(
   workspace: Workspace,
   input: Pick<SaveInput, "databases" | "signal"> & { temporary: string },

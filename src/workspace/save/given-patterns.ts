@@ -52,10 +52,7 @@ export function patternsOf(folder: Buffer, { exclude = [], secrets, onWarning }:
   return [...(secrets === false ? SECRET_PATTERNS : []), ...givenPatterns(folder, exclude, onWarning)];
 }
 
-/**
- * Returns the part of a pattern after the folder's path, links resolved; null if the pattern is of no path in the
- * folder.
- */
+/** Returns the part of a pattern below the folder's path, links resolved; null for a path outside the folder. */
 function belowFolder(folder: Buffer, pattern: string): string | null {
   for (let end = pattern.indexOf("/", 1); ; end = pattern.indexOf("/", end + 1)) {
     const path = end < 0 ? pattern : pattern.slice(0, end);

@@ -198,9 +198,7 @@ export async function recoverAcknowledged(workspace: Workspace): Promise<void> {
   }
 }
 
-/**
- * Tells if held trees are not recorded yet: the file system's own commit makes them durable, maybe before the records.
- */
+/** Tells if held trees are not recorded yet: the file system's own commit makes them durable, maybe before the records. */
 function isUnrecorded({ points, found }: Workspace): boolean {
   return (
     points.unfinished().some(({ announced }) => announced !== null) ||

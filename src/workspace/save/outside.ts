@@ -10,9 +10,7 @@ import { rootOfPoint } from "../points/root-changes.ts";
 import { receivePoint } from "./receive.ts";
 import { withSealed } from "./seal.ts";
 
-/**
- * Runs `work`. If `work` needs a point of a workspace with another store, receives that point and runs `work` again.
- */
+/** Runs `work`. If `work` needs a point of a workspace with another store, receives that point and runs `work` again. */
 export async function withOutside<T>(workspace: Workspace, call: WorkspaceCall, work: () => Promise<T>): Promise<T> {
   const received = new Set<string>();
   for (;;) {

@@ -95,10 +95,7 @@ export interface TakeInInput extends WorkspaceCall {
   degraded?: readonly Degradation[];
 }
 
-/**
- * Makes a point of a folder's entries and ignores its ignore files. The folder is only read, and may be removed
- * afterwards.
- */
+/** Makes a point of a folder's entries; its ignore files are ignored. The folder is only read. */
 export async function takeInFolder(workspace: Workspace, input: TakeInInput): Promise<Point> {
   let staged: StagedContent | undefined;
   const point = await addPoint(workspace, input, async (id) => {
@@ -123,10 +120,7 @@ export async function takeInFolder(workspace: Workspace, input: TakeInInput): Pr
 
 type OwnFacts = keyof ReturnType<typeof pointFacts> | "engine" | "effective_engine";
 
-/**
- * Adds a point. Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its
- * name.
- */
+/** Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its name. */
 async function addPoint(
   workspace: Workspace,
   input: Pick<TakeInInput, "message" | "cause" | "id" | "head">,
@@ -187,9 +181,7 @@ export async function rebuiltRules(
   return rulesByFiles(await ignoreFilesIn(source, signal), { excludes: [], crossMounts });
 }
 
-/**
- * Returns the rules of a point whose ignore files and patterns alone are known: the hidden entries were not counted.
- */
+/** Returns the rules of a point whose ignore files and patterns alone are known: the hidden entries were not counted. */
 function rulesByFiles(
   files: readonly FoundIgnoreFile[],
   { excludes, crossMounts }: { excludes: readonly string[]; crossMounts: boolean },

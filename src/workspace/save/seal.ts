@@ -29,9 +29,7 @@ import { type IgnoreRecord } from "../../fs/ignore.ts";
 import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../points/journals.ts";
 import { sealOf, stillDatabases, warnOfLongRules } from "../open/describe.ts";
 
-/**
- * Seals points: one point if a call needs its digests or contents; the others on request or when the process is idle.
- */
+/** Seals points: one point if a call needs its digests or contents; the others on request or when the process is idle. */
 
 /** A point that cannot be sealed, and why; id null: every unsealed point. */
 export interface SealProblem {
@@ -328,10 +326,7 @@ interface Staged {
 
 type PointCall = Pick<SaveInput, keyof WorkspaceCall | "forward">;
 
-/**
- * Stages a point for its seal. Rules that are too long to be recorded hide nothing: such a point has more entries and
- * loses none.
- */
+/** Stages a point for its seal. Rules too long to be recorded hide nothing: the point then has more entries. */
 async function stageByReading(workspace: Workspace, point: Point, call: PointCall): Promise<Staged> {
   const { save_point_id: id, rules: wanted } = point.descriptor;
   const rules = rulesToReadBy(point.descriptor);

@@ -87,10 +87,7 @@ export function warnOfPlace({ found }: Workspace, { onWarning }: WorkspaceCall):
   if (meaning !== null) onWarning?.(`the save points lie in ${printablePath(root)}, ${meaning}`);
 }
 
-/**
- * Returns the bytes in the store. A store that cannot be opened does not prevent holding a folder, which needs no
- * store.
- */
+/** Returns the bytes in the store. Holding a folder needs no store, so a store that cannot be opened counts 0. */
 async function storeBytes({ engine }: Workspace, { onWarning }: WorkspaceCall): Promise<number> {
   // The save opens the store in any case.
   if (engine.holder === null) return (await engine.storeFacts()).bytes;

@@ -322,10 +322,7 @@ function below(directory: Buffer, name: string): Buffer {
 export interface Unwanted {
   /** leaves out folders with a valid `CACHEDIR.TAG`, except for that file */
   excludeCaches?: boolean | undefined;
-  /**
-   * leaves out folders with an entry of this name, except for that entry; `NAME:HEADER`: with a file that begins with
-   * HEADER
-   */
+  /** leaves out folders with an entry of this name, except that entry; `NAME:HEADER`: with a file that begins so */
   excludeIfPresent?: readonly string[] | undefined;
   /** leaves out regular files with more bytes */
   excludeLargerThan?: number | undefined;
