@@ -322,7 +322,7 @@ function below(directory: Buffer, name: string): Buffer {
 export interface Unwanted {
   /** leaves out folders with a valid `CACHEDIR.TAG`, except for that file */
   excludeCaches?: boolean | undefined;
-  /** leaves out folders with an entry of this name, except that entry; `NAME:HEADER`: with a file that begins so */
+  /** leaves out folders with this entry, except the entry; `NAME:HEADER`: an entry that begins with HEADER */
   excludeIfPresent?: readonly string[] | undefined;
   /** leaves out regular files with more bytes */
   excludeLargerThan?: number | undefined;
