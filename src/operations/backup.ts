@@ -24,7 +24,7 @@ import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
 import { recordingEnd } from "./kept/kept-repository.ts";
 
-/** Puts a save point into a repository: without one that is named, the folder is saved first, in the same pass. */
+/** Backs up a save point into a repository. If no point is named, saves the folder first, in the same pass. */
 export async function createBackup(
   hand: Opened,
   into: BackupRepository | Promise<BackupRepository>,
@@ -43,7 +43,7 @@ async function putBackup(
   if (save === true && point !== undefined)
     throw new CairnError("usage", "leave out `save`: `point` names the point to back up, so nothing is saved first");
   checkJobs(options);
-  // A dry run changes nothing: it tells of head, and how far the folder has moved on.
+  // A dry run changes nothing: it reports head, and the changes of the folder since.
   const isSaved = save !== false && point === undefined && options.dryRun !== true;
   if (isSaved && into instanceof Promise) await within(name, async (workspace) => prepareSave(workspace));
   return accessOf("createBackup", await into).during(options, async (access) => {
@@ -53,7 +53,7 @@ async function putBackup(
         const result = await withSealed(workspace, options, async () => putPoint(workspace, access, options));
         return { ...result, secrets: secretsIn(workspace, result) };
       });
-    // Before anything is saved.
+    // Checked before anything is saved.
     checkSnapshotTags(options.tags ?? []);
     return saveAndBackUp(within, access, options);
   });
@@ -64,7 +64,6 @@ function secretsIn(workspace: Workspace, { save_point_id: id }: BackedUp): Creat
   return point === null ? null : secretsOf(point);
 }
 
-/** Says how far the folder has moved on from head. */
 async function warnOfUnsaved(workspace: Workspace, options: CreateBackupOptions): Promise<void> {
   const head = workspace.byId(workspace.state().head);
   if (head === null || !isFolderThere(workspace.root)) return;

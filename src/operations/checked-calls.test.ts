@@ -84,7 +84,7 @@ async function assertUsage<T>(of: T, calls: Calls<T>): Promise<void> {
     );
 }
 
-test("arguments that are not what a call takes are a usage error that names them", async (t) => {
+test("an invalid argument is a usage error that names the argument", async (t) => {
   const { root, library, client } = await testFolder(t, { a: "one" });
   await assertUsage<CairnLibrary>(library, LIBRARY);
   await assertUsage<Client>(client, CLIENT);
@@ -116,7 +116,7 @@ const NONE: Record<string, [(client: Client) => unknown] | [null, (repository: B
   "copyTo: argument 2.snapshots": [null, (repository) => repository.copyTo(repository, { snapshots: [] })],
 };
 
-test("a list that chooses is no everything when it is empty", async (t) => {
+test("an empty list of paths, points or names is refused, and does not mean everything", async (t) => {
   const { root, library, client, folder, write } = await testFolder(t, { a: "one" });
   await client.save();
   write("a", "two");
@@ -130,14 +130,14 @@ test("a list that chooses is no everything when it is empty", async (t) => {
   assert.equal(readFileSync(join(folder, "a"), "utf8"), "two");
 });
 
-test("what a call left to its defaults takes may be absent", async (t) => {
+test("an undefined option has its default", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   await client.save({ message: undefined, tags: undefined, other: undefined } as Loose);
   await client.history(undefined, undefined, { path: undefined } as Loose);
   assert.equal((await client.diff("head", null)).entries.length, 0);
 });
 
-test("a failure that nobody foresaw is a CairnError, whichever way the call answers", async (t) => {
+test("an unexpected error of a call, also of a stream, is a CairnError with the code internal", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   await client.save();
   t.mock.method(Points.prototype, "latest", () => {
@@ -171,7 +171,7 @@ function failing(t: TestContext): {
   return { callbacks, said };
 }
 
-test("a save is what it is, and the process is warned once of each, when callbacks fail", async (t) => {
+test("a save succeeds if its callbacks throw, and the process warns once of each callback", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   writeFileSync(join(client.controlDirectory, "policy.json"), "{");
   const { callbacks, said } = failing(t);
@@ -187,7 +187,7 @@ test("a save is what it is, and the process is warned once of each, when callbac
   assert.ok(said.includes("onWarning of save failed"), said.join("; "));
 });
 
-test("a command has run, and what it left is saved, when the callback that is told of it fails", async (t) => {
+test("run runs the command and saves its changes if onCommand throws", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   const { said } = failing(t);
   const onCommand = (): void => {
@@ -198,7 +198,7 @@ test("a command has run, and what it left is saved, when the callback that is to
   assert.deepEqual(said, ["onCommand of run failed"]);
 });
 
-test("a backup is what it is, and locks are given back, when a callback fails that is told of a lock", async (t) => {
+test("a backup succeeds and its locks are removed if onWarning throws", async (t) => {
   const { client, repository, place } = await backupScene(t, "faulty");
   const { callbacks, said } = failing(t);
   await client.save();
@@ -266,7 +266,7 @@ async function assertStopped(of: unknown, verbs: Readonly<Record<string, Verb>>)
   return without;
 }
 
-test("every call takes a signal, and is interrupted before it does anything when that has fired", async (t) => {
+test("every call with an aborted signal is interrupted before it changes anything", async (t) => {
   const { root, library, client } = await testFolder(t, { a: "one" });
   const repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
   const everything = (): string[] => readdirSync(root, { recursive: true, encoding: "utf8" }).toSorted();
@@ -278,7 +278,7 @@ test("every call takes a signal, and is interrupted before it does anything when
   await repository.close();
 });
 
-test("a repository that could not be opened is told by its own promise alone when the call that it was promised to never began", async (t) => {
+test("a promised repository that fails to open rejects only its own promise if the call with it never began", async (t) => {
   const { library, client } = await testFolder(t, { a: "one" });
   const unheard: unknown[] = [];
   const heard = (reason: unknown): void => void unheard.push(reason);
@@ -296,7 +296,7 @@ test("a repository that could not be opened is told by its own promise alone whe
   assert.deepEqual(unheard, []);
 });
 
-test("a call that is stopped has its signal's reason, before it began and while it waited for another process", async (t) => {
+test("an aborted call fails with its signal's reason, before it begins and while it waits for another process", async (t) => {
   const { client, root, library } = await testFolder(t, { a: "one" });
   const reason = new Error("the user closed the tab");
   await assert.rejects(client.save({ signal: AbortSignal.abort(reason) }), { code: "interrupted", cause: reason });
@@ -316,7 +316,7 @@ test("a call that is stopped has its signal's reason, before it began and while 
   await assert.rejects(library.forget("/nowhere", { signal: waiting.signal }), { code: "interrupted", cause: reason });
 });
 
-test("what was closed refuses every call, and a command that ran meanwhile is saved", async (t) => {
+test("a closed client or repository refuses every call, and a command that runs meanwhile is saved", async (t) => {
   const { client, root, library } = await testFolder(t, { a: "one" });
   const repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
   const running = client.run(["sleep", "0.3"]);
@@ -337,7 +337,7 @@ test("what was closed refuses every call, and a command that ran meanwhile is sa
   await assert.rejects(other.createBackup(repository), { code: "usage", message: /opened and not closed$/ });
 });
 
-test("a verification throws what it found where that is asked for", async (t) => {
+test("a verification throws the damage that it found if throwOnDamage is set", async (t) => {
   const { client, root, library } = await testFolder(t, { a: "one" });
   await client.save();
   await using repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
@@ -364,7 +364,7 @@ test("a verification throws what it found where that is asked for", async (t) =>
   }
 });
 
-test("forgetting a folder ends with its signal while it waits for another process, and knows the folder still", async (t) => {
+test("an abort stops forget while it waits for another process, and the folder stays registered", async (t) => {
   const { library, folder } = await testFolder(t);
   const controller = new AbortController();
   using lock = await lockRegistry();

@@ -40,7 +40,7 @@ async function checkWithRestic(context: TestContext, { client }: TestFolder): Pr
   assert.equal(done.status, 0, done.stdout + done.stderr);
 }
 
-test("a cleanup removes what the rules do not keep and frees what only that held", async (context) => {
+test("a cleanup removes points that no rule keeps and frees content that only they held", async (context) => {
   const at = await saved(context, 5);
   const { client, points, folder } = at;
   const before = await storeBytes(at);
@@ -81,7 +81,7 @@ test("without rules only undo points are candidates, and the policy is the defau
   assert.deepEqual([...(await client.previewCleanup()).reclaimable_save_points].sort(), idsOf(points.slice(0, 2)));
 });
 
-test("undo points go by their own rule, and the one that undo needs stays", async (context) => {
+test("undo points follow keep-undo alone, and the point that undo needs stays", async (context) => {
   const { client, points } = await saved(context, 2);
   for (let i = 0; i < 3; i++) await client.restore({ target: points[i % 2]!.save_point_id });
   const plan = await client.previewCleanup({ retention: { keepUndo: { count: 0, within: "0h" } } });
@@ -91,7 +91,7 @@ test("undo points go by their own rule, and the one that undo needs stays", asyn
   assert.notEqual(restored_to, null);
 });
 
-test("a plan is refused when what it lists has come to be needed, not when somebody saved", async (context) => {
+test("a plan is refused if one of its points is needed by now, but not after a save", async (context) => {
   const { client, points, folder } = await saved(context, 4);
   const plan = async (): Promise<string> => (await client.previewCleanup({ retention: { keepLast: 1 } })).plan_id;
   const pinned = await plan();
@@ -133,7 +133,7 @@ test("pins, forks' origins and other workspaces' content survive", async (contex
   await checkWithRestic(context, at);
 });
 
-test("exactly the named points go with --only, whatever they share a pack with", async (context) => {
+test("exactly the named points are removed with --only, even if they share a pack with others", async (context) => {
   const at = await saved(context, 3);
   const { client, points, folder } = at;
   await assert.rejects(client.previewCleanup({ only: [points[2]!.save_point_id] }), hasCode("refused"));
@@ -151,14 +151,14 @@ test("exactly the named points go with --only, whatever they share a pack with",
   await checkWithRestic(context, at);
 });
 
-test("a size limit drops the oldest, but never what is a day young", async (context) => {
+test("a size limit drops the oldest points, but no point of the last day", async (context) => {
   const { client } = await saved(context, 3);
   const { reclaimable_save_points, reasons } = await client.previewCleanup({ retention: { maxBytes: 1000 } });
   assert.deepEqual(reclaimable_save_points, []);
   assert.deepEqual([...new Set(reasons.slice(1).flatMap((each) => each.reasons))], ["under a day old"]);
 });
 
-test("a cleanup says so when what may not go is more than the size that was asked for", async (context) => {
+test("a cleanup warns if the protected points exceed the given size", async (context) => {
   const { client } = await saved(context, 2);
   const warningsAt = async (maxBytes: number): Promise<string[]> => {
     const warnings: string[] = [];
@@ -174,7 +174,7 @@ test("a cleanup says so when what may not go is more than the size that was aske
   assert.deepEqual([more, await warningsAt(1_000_000)], [[], []]);
 });
 
-test("a size limit drops the oldest of what other rules keep too, but not what a tag keeps", async (context) => {
+test("a size limit drops the oldest points that other rules keep, but no point that a tag keeps", async (context) => {
   context.mock.timers.enable({ apis: ["Date"], now: Date.now() - 30 * 86_400_000 });
   const { client, points } = await saved(context, 6);
   context.mock.timers.reset();
@@ -187,7 +187,7 @@ test("a size limit drops the oldest of what other rules keep too, but not what a
   assert.deepEqual(await dropped({ keepLast: 5, maxBytes: 350_000, keepTags: ["t2"] }), idsOf([first, third, fourth]));
 });
 
-test("a point that cannot be read keeps its content as long as its snapshot is there, and else stops the cleanup", async (context) => {
+test("an unreadable point keeps its content while its snapshot exists, and stops the cleanup without it", async (context) => {
   const at = await saved(context, 3);
   const { client, points } = at;
   const descriptor = join(client.controlDirectory, "workspaces", "main", "points", "0000000001", "descriptor.json");
@@ -231,7 +231,7 @@ async function damagedIn({ client }: TestFolder): Promise<(string | null)[]> {
   return [...new Set((await client.verifyAll()).problems.map(({ point }) => point))].toSorted();
 }
 
-test("points whose trees are lost go when all of them are asked for, and none while another would stay", async (context) => {
+test("points whose trees are lost are removed if all of them are named, and none if one would stay", async (context) => {
   const { at, lost, whole } = await withLost(context, (size) => !ofData(size));
   const { client, points } = at;
   await assert.rejects(client.previewCleanup({ only: [lost[0]!.save_point_id] }), {
@@ -251,7 +251,7 @@ test("points whose trees are lost go when all of them are asked for, and none wh
 const TOLD_OF_LOST =
   /^the store has lost (a blob \(|\d+ blobs \(the first: )[0-9a-f]{8}\) of remaining save points: `cairn verify --all` .*`cairn doctor --repair`/;
 
-test("other points go and what they held is freed while one stays whose content is lost, and what comes back of it is kept", async (context) => {
+test("a cleanup removes points and frees content although a remaining point has lost content, and keeps content that doctor repairs", async (context) => {
   const { at, lost, whole, aside } = await withLost(context, ofData);
   const { client, points } = at;
   // In no index any more: somebody may yet have it read again.
@@ -291,7 +291,7 @@ function packsIn(repository: string): string[] {
   });
 }
 
-test("a workspace that goes with its points tells what those of others in its store have lost", async (context) => {
+test("a release with deletePoints reports content that points of other workspaces in the store have lost", async (context) => {
   const { at, lost } = await withLost(context, ofData);
   const other = join(at.root, "other");
   fs.mkdirSync(other);

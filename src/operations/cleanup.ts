@@ -26,11 +26,11 @@ import { acquireLock } from "../fs/lock.ts";
 import { warnRoot } from "../workspace/place/owners.ts";
 import { lockingOf } from "../workspace/place/registry.ts";
 
-/** Says what a cleanup would remove and why, and keeps that to be run. */
+/** Plans a cleanup, with the reason for each point, and stores the plan for a later run. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {
   const { control } = workspace.found;
   const { retention = policyOf(control) } = options;
-  // What points come to cost is known once they are sealed.
+  // The sizes of points are known only after they are sealed.
   if (options.only === undefined && retention.maxBytes !== undefined) await ensureSealed(workspace, options);
   using _lock = await makingRoom(control, async () => workspace.lock("cleanup plan", options));
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
@@ -45,7 +45,7 @@ export async function previewCleanup(workspace: Workspace, options: CleanupOptio
   return { ...publicPlan(facts), removals_pending: isUnfreed(control) };
 }
 
-/** The rules that are set for a control directory; without any only undo points are candidates. */
+/** Returns the rules set for a control directory; without rules only undo points are candidates. */
 function policyOf(control: ControlPaths): Retention {
   const { retention } = readPolicy(control);
   return retention === null ? {} : retentionOf(retention);
@@ -64,12 +64,12 @@ function publicPlan({ plan, decisions, protectedByHistory }: CleanupFacts): Omit
   };
 }
 
-/** The name of the workspace that a plan is about. */
+/** Returns the name of the workspace that a plan is about. */
 export function workspaceOfPlan(control: ControlPaths, planId: string): string {
   return loadPlan(control, planId).workspace_name;
 }
 
-/** Removes exactly what a plan lists. Throws `stale_plan`, `not_found` for a plan that ran already. */
+/** Removes exactly the points of a plan. Throws `stale_plan`, `not_found` for a plan that ran already. */
 export async function runCleanup(workspace: Workspace, planId: string, options: CallOptions): Promise<CleanupResult> {
   const { control } = workspace.found;
   using _lock = await makingRoom(control, async () => workspace.lock("cleanup", options));
@@ -80,7 +80,7 @@ export async function runCleanup(workspace: Workspace, planId: string, options: 
   return { removed, bytes_freed: bytesFreed, complete, still_held: stillHeld };
 }
 
-/** Warns who asked for a size where what may not go is more than that. Nothing that fails here undoes the cleanup. */
+/** Warns if protected points need more than the requested size. An error here does not fail the cleanup. */
 async function tellOfSize({ found, engine }: Workspace, maxBytes: number, options: CallOptions): Promise<void> {
   const others = keptContent(found.control, new Set());
   const [bytes = 0] = await engine
@@ -93,12 +93,12 @@ async function tellOfSize({ found, engine }: Workspace, maxBytes: number, option
   );
 }
 
-/** Returns the rules of a cleanup without rules of its own, and of a save that meets the quota. */
+/** Returns the rules of a cleanup without rules of its own, and of a save that reaches the quota. */
 export function policy(control: ControlPaths): PolicyResult {
   return publicPolicy(readPolicy(control));
 }
 
-/** Changes what the edit names and keeps the rest; null takes a setting away. Throws `usage`, `busy`. */
+/** Changes the settings that the edit names; null removes a setting. Throws `usage`, `busy`. */
 export async function setPolicy(control: ControlPaths, edit: PolicyEdit, options: CallOptions): Promise<PolicyResult> {
   throwIfAborted(options.signal);
   const changes: Partial<PolicyFile> = {};
@@ -114,7 +114,7 @@ export async function setPolicy(control: ControlPaths, edit: PolicyEdit, options
   return publicPolicy(changed);
 }
 
-/** A damaged policy is replaced by an edit that says everything. */
+/** Returns the present policy. A damaged policy is replaced by an edit that sets everything. */
 function presentOrNothing(control: ControlPaths, edit: PolicyEdit): PolicyFile {
   try {
     return readPolicy(control);
@@ -126,7 +126,7 @@ function presentOrNothing(control: ControlPaths, edit: PolicyEdit): PolicyFile {
   }
 }
 
-/** Throws `usage` for what is no number of bytes. */
+/** Throws `usage` if `bytes` is not a number of bytes. */
 export function checkedQuota(bytes: number | null): number | null {
   if (bytes === null || (Number.isSafeInteger(bytes) && bytes >= 0)) return bytes;
   throw new CairnError("usage", `not a quota in bytes: ${bytes}`);

@@ -61,16 +61,16 @@ export interface ClientOptions extends HowOpened {
   engineReasons: readonly EngineReason[];
 }
 
-/** Its verbs are made from their table, but for two that are about the client itself. */
+/** The client's methods are generated from the table of verbs, except for two about the client itself. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging
 export interface CairnClient extends Client {}
 
-/** One open control directory with one of its workspaces in hand. Every call opens what it needs and closes it again. */
+/** An open control directory with a selected workspace. Every call opens the files that it needs and closes them again. */
 export class CairnClient {
   readonly #options: ClientOptions;
   readonly #removals = new Removals();
   #idle: IdleSealer | undefined;
-  /** Calls under way. */
+  /** the number of running calls */
   #calls = 0;
   /** @internal */
   isClosed = false;
@@ -114,12 +114,12 @@ export class CairnClient {
 
   get workspace(): WorkspaceRef {
     const { found } = this.#options;
-    // Another process may have chosen another engine since; where the control directory is another's, that is not its.
+    // Another process may have changed the engine. The file is ignored if another control directory is at the path now.
     const controlFile = readControl(found.control);
     return workspaceRef(controlFile?.id === found.controlFile.id ? { ...found, controlFile } : found);
   }
 
-  /** Returns the path of a workspace; of the client's own that at which it was opened, whatever has become of it. */
+  /** Returns the path of a workspace; for the client's own the path at which it was opened, even if it moved. */
   workspacePath(name?: string): string {
     const { found } = this.#options;
     const isOwn = name === undefined || name === found.workspace.name;
@@ -137,14 +137,14 @@ export class CairnClient {
     return other;
   }
 
-  /** Not another's that was made at its path since. */
+  /** Returns the control directory. Throws if another one was made at its path since. */
   #control(): ControlPaths {
     const { found } = this.#options;
     requireSameControl(found);
     return found.control;
   }
 
-  /** @internal Carries a verb out. */
+  /** @internal Runs a verb. */
   perform(verb: AnyVerb, given: unknown[]): unknown {
     if (verb.needs === "control") return verb.run(this.#control(), ...given);
     if (verb.needs === "nothing")
@@ -187,14 +187,14 @@ export class CairnClient {
     return await this.#inWorkspace(name, work);
   }
 
-  /** A call is under way until this is disposed of. */
+  /** Counts a call as running until the result is disposed of. */
   async #begin(): Promise<Disposable> {
     this.#calls++;
     await this.#idle?.begin();
     return {
       [Symbol.dispose]: () => {
         this.#calls--;
-        // The one that is there now, which began to count with this call.
+        // The present sealer, which counts this call too.
         this.#idle?.end();
       },
     };
@@ -250,7 +250,7 @@ export class CairnClient {
     });
   }
 
-  /** Nothing stays open between calls; what goes on by itself ends. Later calls are refused. */
+  /** Ends background work. Later calls are refused. */
   async close(): Promise<void> {
     this.isClosed = true;
     await this.#idle?.close();

@@ -33,7 +33,7 @@ test("a point whose save failed after its commit keeps its snapshot", async (t) 
   assert.deepEqual((await client.doctor()).findings, []);
 });
 
-test("a restore that fails while it changes the folder says so, and who finishes it", async (t) => {
+test("a restore that fails while it changes the folder says so, and names the call that finishes it", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "one" });
   const { save_point_id: target } = await client.save();
   for (const name of ["a", "b"]) write(name, "two");

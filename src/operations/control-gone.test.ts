@@ -8,7 +8,7 @@ import { hasCode, testFolder } from "./testing-folder.ts";
 
 const METHODS = ["latest", "claim", "commit", "byId"] as const;
 
-test("a control directory that goes away during a call is what its failure says, and nothing is damaged once it is back", async (t) => {
+test("a call fails with a message about its control directory if that disappears, and nothing is damaged when it is back", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const control = client.controlDirectory;
@@ -62,7 +62,7 @@ for (const part of ["cairn.json", "workspaces"])
     await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
   });
 
-test("a folder whose workspace's records are all gone is not taken for one that was never kept", async (t) => {
+test("a folder whose workspace's records are all missing is refused, not adopted as new", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   rmSync(join(client.controlDirectory, "workspaces/main"), { recursive: true });
@@ -96,7 +96,7 @@ test("a store without its config, and a head without its descriptor, are damage 
 });
 
 for (const name of ["cairn.json", "workspaces/main/workspace.json"])
-  test(`the way out of a damaged ${name} is not doctor, which needs it too`, async (t) => {
+  test(`the hint for a damaged ${name} is not doctor, which needs the file too`, async (t) => {
     const { client, library, folder } = await testFolder(t, { a: "one" });
     writeFileSync(join(client.controlDirectory, name), "{");
     await assert.rejects(library.open(folder), (error: CairnError) => {
@@ -105,7 +105,7 @@ for (const name of ["cairn.json", "workspaces/main/workspace.json"])
     });
   });
 
-test("what is no workspace among the workspaces of a control directory is passed over", async (t) => {
+test("foreign files and folders among the workspaces of a control directory are ignored", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   const workspaces = join(client.controlDirectory, "workspaces");
@@ -121,7 +121,7 @@ test("what is no workspace among the workspaces of a control directory is passed
   assert.equal((await again.runCleanup(plan)).removed.length, 1);
 });
 
-test("a self-contained workspace whose cairn.json is lost is not begun anew, whatever of it is named", async (t) => {
+test("a self-contained workspace without cairn.json is not made again, by any of its paths", async (t) => {
   const { root, library } = await testFolder(t);
   const place = join(root, "self");
   const client = await library.init(place);
@@ -139,7 +139,7 @@ test("a self-contained workspace whose cairn.json is lost is not begun anew, wha
   assert.equal((await (await library.open(place)).history()).save_points.length, 1);
 });
 
-test("what no key opens any more can be released with its points, and the folder kept anew", async (t) => {
+test("a store without a working key can be released with its points, and its folder adopted again", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   for (const name of ["store-key", "store-password"]) rmSync(join(client.controlDirectory, name));

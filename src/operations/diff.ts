@@ -17,7 +17,7 @@ import { collectPaced, newPacer } from "../pacer.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { DiffEntry, DiffOptions, DiffResult } from "../contract/looking.ts";
 
-/** Lists what changed from one point to another, or to the folder as it is now. */
+/** Lists changes from one point to another, or to the present folder. */
 export async function diff(
   workspace: Workspace,
   a: string,
@@ -65,14 +65,13 @@ async function differencesOf(
   return all;
 }
 
-/** Two states, and all that differs. */
 interface Compared {
   before: TreeSource;
   after: TreeSource;
   all: Difference[];
 }
 
-/** to: null for the folder as it is */
+/** `to`: null for the present folder */
 interface Ends {
   from: Point;
   to: Point | null;
@@ -89,7 +88,7 @@ async function compareStored(workspace: Workspace, options: DiffOptions, { from,
   return { before: before.source, after: after.source, all };
 }
 
-/** Compares by the trees that the points hold; null where they are to be sealed. */
+/** Compares the trees that the points hold; null if the points must be sealed. */
 async function compareHeld(workspace: Workspace, options: DiffOptions, { from, to }: Ends): Promise<Compared | null> {
   const before = heldSide(workspace, from, options);
   if (before === null) return null;
@@ -106,11 +105,11 @@ function headOf(workspace: Workspace): Point | null {
 
 interface State {
   source: TreeSource;
-  /** what its nodes cannot say */
+  /** metadata that the nodes cannot hold */
   fields: readonly LosslessField[];
 }
 
-/** Returns the state of a point; where its manifest is damaged, what its trees say is compared all the same. */
+/** Returns the state of a point. If its manifest is damaged, the trees alone are compared. */
 async function stateOf(workspace: Workspace, point: Point): Promise<State> {
   const source = await workspace.source(point);
   try {
@@ -130,7 +129,7 @@ function mustExist(path: Uint8Array, before: TreeSource, after: TreeSource): voi
   throw new CairnError("not_found", `${displayPath(path).path} is in neither of the two compared states`);
 }
 
-/** Pairs what went with what came: a file with the same content and size elsewhere was renamed. */
+/** Pairs removed with added files: a file with the same content and size elsewhere was renamed. */
 function entriesOf(differences: readonly Difference[], isLeftOut: (each: Difference) => boolean): DiffEntry[] {
   const gone = new Map<string, Difference[]>();
   for (const difference of differences) {

@@ -7,7 +7,7 @@ import { loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
 import { cairnLibrary } from "../../test/fixtures/work.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-test("status asks anew what works when the folder lies on another file system, or under another kernel, than was asked", async (t) => {
+test("status probes the engines again if the folder is on another file system, or the kernel is another one", async (t) => {
   const { client } = await testFolder(t, { file: "x" });
   const file = path.join(client.controlDirectory, "cache/engines-main.json");
   const told = JSON.parse(fs.readFileSync(file, "utf8"));
@@ -27,7 +27,7 @@ test("status asks anew what works when the folder lies on another file system, o
   }
 });
 
-test("status asks anew what works when the folder became a subvolume, or its mount got other options", async (t) => {
+test("status probes the engines again if the folder became a subvolume, or its mount got other options", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const folder = path.join(volume.root, "ws");
@@ -68,7 +68,7 @@ test("an engine that cannot be tried since the disk is full is no_space, not uns
   assert.equal((await client.setEngine("reflink-copy")).engine, "reflink-copy");
 });
 
-test("whether an engine works at a path that is not there is not asked of the file system", async (t) => {
+test("the check of an engine at a missing path fails with not_found", async (t) => {
   const { library, root } = await testFolder(t);
   await assert.rejects(library.validateEngine(path.join(root, "absent"), "reflink-copy"), hasCode("not_found"));
 });

@@ -7,17 +7,17 @@ import { readRegular } from "../fs/regular-file.ts";
 import type { FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import { isDeepStrictEqual } from "node:util";
 
-/** Reasons for and against each engine, as the last probe found them. A probe itself is in `engine.ts`. */
+/** Reasons for and against each engine, as found by the last probe. The probe itself is in `engine.ts`. */
 
-/** The reason for the engine that needs nothing. */
+/** The reason for the engine that works everywhere. */
 export const COPY: EngineReason = { engine: "copy", chosen: false, reason: "works on every file system" };
 
-/** Hint that names the command which chooses `engine`. */
+/** Returns a hint with the command that chooses `engine`. */
 export function askingFor(engine: EngineType): string {
   return `to choose it: cairn engine set ${engine}`;
 }
 
-/** Returns the reasons with the engine that is in use, which nobody has to ask for, as the chosen one. */
+/** Marks the engine in use as chosen in the reasons, and removes hints to choose that engine. */
 export function withChosen(reasons: readonly EngineReason[], used: EngineType): EngineReason[] {
   return reasons.map(({ hint, ...each }) => {
     const chosen = each.engine === used;
@@ -26,13 +26,13 @@ export function withChosen(reasons: readonly EngineReason[], used: EngineType): 
   });
 }
 
-/** Answers of the last probe; a cache. */
+/** Results of the last probe; a cache. */
 interface Remembered {
   format: "cairn.engines";
   version: 1;
-  /** the file systems that were probed: the folder's and the control directory's */
+  /** the probed file systems: the folder's and the control directory's */
   file_systems?: (string | null)[];
-  /** what else the answers depend on, as far as it is known without asking again */
+  /** other facts that the results depend on, and that are cheap to read */
   facts?: string[];
   reasons: EngineReason[];
 }
@@ -43,33 +43,33 @@ function remembered({ paths, controlFile }: FoundWorkspace): Remembered | null {
     const isRight = (each: EngineReason): boolean => each.engine === controlFile.engine && each.chosen;
     if (Array.isArray(known.reasons) && known.reasons.some(isRight)) return known;
   } catch {
-    // It is a cache.
+    // The file is a cache.
   }
   return null;
 }
 
-/** Returns what the last probe said, as far as it is remembered; asking costs nothing. */
+/** Returns the results of the last probe, if remembered. Does not probe. */
 export function rememberedReasons(found: FoundWorkspace): EngineReason[] {
   const engine = found.controlFile.engine as EngineType;
   const reason = engine === "copy" ? COPY.reason : "chosen for this workspace";
   return remembered(found)?.reasons ?? [{ engine, chosen: true, reason }];
 }
 
-/** Returns what the last probe said, or null if folder or control directory lie elsewhere since. */
+/** Returns the results of the last probe. Null if the folder or the control directory is on another file system now. */
 export function currentlyRemembered(found: FoundWorkspace): EngineReason[] | null {
   const now = askedOf(found);
   const { file_systems, facts } = remembered(found) ?? {};
   return now === null || isDeepStrictEqual({ file_systems, facts }, now) ? rememberedReasons(found) : null;
 }
 
-/** Returns what a probe of now would be of; null where one of the places is not there. */
+/** Returns the inputs of a probe made now. Null if the folder or the control directory is missing. */
 function askedOf({ folder, control }: FoundWorkspace): Required<Pick<Remembered, "file_systems" | "facts">> | null {
   const fileSystems = [filesystemId(folder), filesystemId(control.root)];
   if (fileSystems.includes(null)) return null;
   return { file_systems: fileSystems, facts: factsOfProbe({ folder, place: control.root }) };
 }
 
-/** Remembers what a probe said, with the engine that is in use as the chosen one. */
+/** Stores the results of a probe, with the engine in use as chosen. */
 export function rememberReasons(found: FoundWorkspace, engine: EngineType, reasons: readonly EngineReason[]): void {
   const { control, paths } = found;
   try {
@@ -82,6 +82,6 @@ export function rememberReasons(found: FoundWorkspace, engine: EngineType, reaso
     };
     durableWrite(paths.engines, Buffer.from(`${JSON.stringify(file)}\n`));
   } catch {
-    // Only for people to read.
+    // The file is only shown to people.
   }
 }

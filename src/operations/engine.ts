@@ -38,23 +38,23 @@ import {
 } from "./engine-reasons.ts";
 import { existsSync } from "node:fs";
 
-/** From the fastest on; what always works comes after them. */
+/** Clone drivers, fastest first. `copy`, which always works, comes after them. */
 const ORDER = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"] as const;
-/** Only chosen when asked for: they touch every file, where copy looks at each and reads what changed. */
+/** Only chosen on request: these engines clone every file, but `copy` only looks at each file and reads changed ones. */
 const ON_REQUEST: ReadonlyMap<EngineType, string> = new Map([
   ["juicefs-clone", "works here; each clone is compared with the folder, file by file, and read when it is sealed"],
   ["reflink-copy", "works here; better than copy for few large files that change often"],
 ]);
 
-/** Place where the points are to be, when that was said, and the signal that ends the probe. */
+/** Place of the points, if given, and the signal that stops the probe. */
 interface ProbeOptions {
   controlDirectory?: string | undefined;
   signal?: AbortSignal | undefined;
 }
 
 /**
- * The best engine for a path, of a workspace the one that it has, and why each better one was passed over: by doing it in
- * a temporary folder beside where the points are or would be. Never fails for a folder that exists.
+ * Returns the best engine for a path, or a workspace's present engine, and the reasons against better ones. Tries each
+ * in a temporary folder beside the place of the points. Never fails for an existing folder.
  */
 export async function detectEngine(path: string, options: ProbeOptions): Promise<EngineResult> {
   const folder = existingFolder(path);
@@ -63,7 +63,7 @@ export async function detectEngine(path: string, options: ProbeOptions): Promise
   return { path, engine, engine_reasons: withChosen(reasons, engine) };
 }
 
-/** Null for a folder that is no workspace, or one whose records cannot be read. */
+/** Returns a workspace's engine; null for a folder that is no workspace, or if its records cannot be read. */
 function engineInUse(folder: Buffer): EngineType | null {
   try {
     return (findWorkspace(folder, { exact: true })?.controlFile.engine as EngineType | undefined) ?? null;
@@ -73,14 +73,14 @@ function engineInUse(folder: Buffer): EngineType | null {
 }
 
 interface Probed {
-  /** what is used where none is asked for */
+  /** the engine that is used by default */
   best: EngineType;
   works: ReadonlySet<EngineType>;
-  /** of all engines, with none chosen */
+  /** reasons for all engines; none is chosen */
   reasons: EngineReason[];
 }
 
-/** Tries what works for a folder (its real path), as {@link detectEngine} does. */
+/** Tries each engine for a folder (its real path), as {@link detectEngine} does. */
 export async function probeEngines(folder: Buffer, { controlDirectory, signal }: ProbeOptions): Promise<Probed> {
   const place = placeOrRefusal(folder, controlDirectory);
   const works = new Set<EngineType>(["copy"]);
@@ -97,8 +97,8 @@ export async function probeEngines(folder: Buffer, { controlDirectory, signal }:
 }
 
 /**
- * The engine of a self-contained workspace that is about to be made, whose folder will be a subvolume where that helps.
- * Throws `unsupported` when the one that is asked for does not work there, `no_space`.
+ * Returns the engine of a new self-contained workspace, whose folder becomes a subvolume if that helps. Throws
+ * `unsupported` if the requested engine does not work there, `no_space`.
  */
 export async function engineOfNew(
   path: string,
@@ -106,7 +106,7 @@ export async function engineOfNew(
 ): Promise<EngineType> {
   if (wanted === "copy") return wanted;
   const type = wanted ?? "btrfs-snapshot";
-  // Folder and points will lie in the path, which need not be there yet.
+  // Folder and points will lie in the path, which may not exist yet.
   const folder = existingAncestor(realPathOf(path));
   const probe = { folder, place: folder.toString("utf8"), signal };
   const answer = type === "btrfs-snapshot" ? await probeNewSubvolume(probe) : await probeHolder(type, probe);
@@ -122,8 +122,8 @@ function existingFolder(path: string): Buffer {
 }
 
 /**
- * The lowest folder there is on the way to a folder's points. Throws `refused` where they lie inside the folder: its
- * clones would have them.
+ * Returns the lowest existing folder on the path to a folder's points. Throws `refused` if the points would lie inside
+ * the folder: its clones would include them.
  */
 export function placeOfPoints(folder: Buffer, controlDirectory: string | undefined): string {
   const found = controlDirectory === undefined ? findWorkspace(folder.toString("utf8"), { exact: true }) : null;
@@ -141,8 +141,8 @@ export function placeOfPoints(folder: Buffer, controlDirectory: string | undefin
 }
 
 /**
- * Returns the place of a folder's points; where that is inside (of `/`, of a whole home), that as the answer of
- * each probe.
+ * Returns the place of a folder's points. If that is inside the folder (for example of `/`), returns the refusal as the
+ * answer of each probe.
  */
 function placeOrRefusal(folder: Buffer, controlDirectory: string | undefined): string | NonNullable<ProbeAnswer> {
   try {
@@ -153,7 +153,7 @@ function placeOrRefusal(folder: Buffer, controlDirectory: string | undefined): s
   }
 }
 
-/** Throws `unsupported` when the engine does not work at a path, with why and what would help; `no_space`, `not_found`. */
+/** Throws `unsupported` with a reason and a hint if the engine does not work at a path; `no_space`, `not_found`. */
 export async function requireEngine(path: string, type: EngineType, options: ProbeOptions): Promise<void> {
   if (type === "copy") return;
   const folder = existingFolder(path);
@@ -173,15 +173,12 @@ function notWorking(type: EngineType, path: string, { reason, hint, isFull }: No
   );
 }
 
-/**
- * Returns what the last probe said; probes anew where nothing is remembered of where folder and control directory lie
- * now.
- */
+/** Returns the results of the last probe. Probes again if no results are stored for the present file systems. */
 export async function currentReasons(found: FoundWorkspace, options: CallOptions): Promise<EngineReason[]> {
   return currentlyRemembered(found) ?? (await probeReasons(found, options.signal)).reasons;
 }
 
-/** Probes what works where the folder lies now, and remembers it. `works`: whether the engine in use does. */
+/** Probes the engines for the present folder and stores the results. `works`: whether the engine in use works. */
 export async function probeReasons(
   found: FoundWorkspace,
   signal?: AbortSignal,
@@ -194,9 +191,8 @@ export async function probeReasons(
 }
 
 /**
- * Changes how the control directory's further points hold content; the ones that there are stay what they are. For
- * btrfs-snapshot a plain folder on btrfs is made a subvolume in place; with `plain` that is taken back.
- * Throws `unsupported` when the engine does not work there, and what {@link convert} throws.
+ * Changes how later points of the control directory hold content; existing points keep theirs. For btrfs-snapshot a
+ * plain folder becomes a subvolume in place; `plain` reverts that. Throws `unsupported`, and errors of {@link convert}.
  */
 export async function setEngine(workspace: Workspace, type: EngineType, options: EngineOptions): Promise<EngineResult> {
   const { found, root } = workspace;
@@ -210,11 +206,11 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
   using _lock = await workspace.lock("engine", options);
   await recoverWorkspace(workspace, options);
   const before = (readControl(found.control) ?? found.controlFile).engine;
-  // It may have been one conversion that was finished just now.
+  // The recovery may have finished a conversion just now.
   const conversion = toConvert() ? await convert(workspace, options, to) : null;
   if (conversion === null)
     writeControl(found.control, { ...(readControl(found.control) ?? found.controlFile), engine: type });
-  // It is done; no signal makes a failure of it any more.
+  // The change is done: an abort must not make it a failure.
   const { reasons } = await probeEngines(root, { controlDirectory });
   rememberReasons(found, type, reasons);
   const others = listWorkspaces(found.control).flatMap(({ name, workspace: each }) =>
@@ -236,7 +232,7 @@ export interface ConvertOptions extends CallOptions {
   allow?: readonly GuardName[] | undefined;
 }
 
-/** Makes the folder a subvolume in place, or a plain one again. For the holder of the workspace's lock. */
+/** Makes the folder a subvolume in place, or a plain one again. The caller holds the workspace's lock. */
 export async function convert(
   workspace: Workspace,
   options: ConvertOptions,
@@ -255,8 +251,8 @@ export async function convert(
 }
 
 /**
- * Converts a folder that was adopted a moment ago, by the same call: where it cannot be done the adoption is taken back
- * too, but for points that it had found and taken up.
+ * Converts a folder that the same call has just adopted. If that fails, the adoption is taken back too; points from an
+ * earlier adoption stay.
  */
 export async function convertAdopted(
   found: FoundWorkspace,
@@ -288,13 +284,13 @@ async function convertLocked(workspace: Workspace, options: ConvertOptions): Pro
 }
 
 /**
- * Finds what is wrong with all that belongs to a control directory and, when asked, mends it; says which engine is in
- * use, and why.
+ * Finds problems of everything that belongs to a control directory and, if asked, repairs them. Also reports the engine
+ * in use, and the reason.
  */
 export async function doctor(workspace: Workspace, options: DoctorOptions): Promise<DoctorResult> {
   const { root, found } = workspace;
   const { healthy, findings } = await examineWorkspace(workspace, options);
-  // Of a folder that is not there nothing can be known.
+  // Without the folder no engine can be probed.
   const { works, reasons } = isFolderThere(root)
     ? await probeReasons(found, options.signal)
     : { works: true, reasons: rememberedReasons(found) };
@@ -303,7 +299,7 @@ export async function doctor(workspace: Workspace, options: DoctorOptions): Prom
   return { healthy, findings: all, engine: used.engine, engine_reasons: reasons };
 }
 
-/** An engine that works no more is no damage: every point then says that the store has its content, and why. */
+/** Returns the finding about an engine that does not work now. No damage: later points use the store and say so. */
 function engineFinding({ engine, reason, hint }: EngineReason, canSave: boolean): Finding {
   const help = hint === undefined ? "" : `; ${hint}`;
   const instead = canSave ? ", so saves go into the store instead" : "";

@@ -26,7 +26,7 @@ function takenRecords(t: TestContext): SharedArrayBuffer[] {
   return taken;
 }
 
-test("a call gives the memory of its scans back when it is over", async (t) => {
+test("a call frees the memory of its scans at its end", async (t) => {
   if (process.platform !== "linux") return t.skip("Linux's way");
   const { client, folder, write } = await testFolder(t);
   mkdirSync(join(folder, "many"));

@@ -7,24 +7,24 @@ import type { FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import type { SealProblem } from "../workspace/save/seal.ts";
 import type { Workspace, WorkspaceParts } from "../workspace/open/workspace.ts";
 
-/** Parts with which a verb is carried out on the workspace that its `workspaceName` means. */
+/** Arguments of a verb that works on the workspace named by its `workspaceName`. */
 export interface Hand {
   readonly workspace: Workspace;
   readonly parts: WorkspaceParts;
-  /** points that could not be sealed, of a verb that needed sealed ones */
+  /** points that could not be sealed, for a verb that needs sealed points */
   readonly unsealed: readonly SealProblem[];
 }
 
-/** Parts with which a verb is carried out that opens a workspace by itself, or none. */
+/** Arguments of a verb that opens workspaces itself, or none. */
 export interface Opened {
   readonly client: Client;
   readonly removals: Removals;
   control(): ControlPaths;
-  /** Opens a workspace for some work. */
+  /** Opens a workspace and runs `work` with it. */
   within<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T>;
 }
 
-/** Parts with which a verb is carried out that needs no open workspace. */
+/** Arguments of a verb that needs no open workspace. */
 export interface LibraryHand {
   readonly parts: WorkspaceParts;
   readonly openStorage: StorageFactory;
@@ -33,9 +33,9 @@ export interface LibraryHand {
   openOrAdopt: CairnLibrary["openOrAdopt"];
 }
 
-/** Says what a call did to open a workspace. */
+/** Facts about how a call opened a workspace. */
 export interface HowOpened {
   conversion?: Conversion | undefined;
-  /** the path from which a folder that was renamed was followed */
+  /** former path of a folder that was found again after a rename */
   followedFrom?: string | undefined;
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { handedOver } from "./handed-over.ts";
 
-test("pieces come in order, each when it is asked for, and the work has ended when they have", async () => {
+test("pieces arrive in order, each on request, and the work has ended at the end", async () => {
   let handed = 0;
   let isOver = false;
   const taken: number[] = [];
@@ -19,7 +19,7 @@ test("pieces come in order, each when it is asked for, and the work has ended wh
   assert.deepEqual([taken, isOver], [[0, 1, 2, 3, 4], true]);
 });
 
-test("what the work fails with comes after what it handed over", async () => {
+test("an error of the work is thrown after its last piece", async () => {
   const failure = new Error("no more");
   const taken: number[] = [];
   const take = async (): Promise<void> => {
@@ -33,7 +33,7 @@ test("what the work fails with comes after what it handed over", async () => {
   assert.deepEqual(taken, [1]);
 });
 
-test("work whose pieces nobody takes any more fails, and is waited for", async () => {
+test("work whose consumer stops fails, and its end is awaited", async () => {
   let end = "";
   for await (const piece of handedOver<number>(async (hand) => {
     try {

@@ -1,7 +1,7 @@
 /**
- * Passes on what work hands over piece by piece, e.g. under a lock: the work waits until each is taken, and has ended
- * when this ends. For one who stops taking, `hand` fails; what the work fails with is thrown after what it has handed
- * over.
+ * Yields the pieces that `work` hands over, for example under a lock. `work` waits until each piece is taken, and has
+ * ended when the generator ends. If the consumer stops, `hand` fails. An error of `work` is thrown after its last
+ * piece.
  */
 export async function* handedOver<T>(
   work: (hand: (piece: T) => Promise<void>) => Promise<void>,
@@ -15,7 +15,7 @@ export async function* handedOver<T>(
   try {
     yield* readable;
   } finally {
-    // Closing fails where nobody takes any more.
+    // Closing fails if the consumer has stopped.
     await ended.catch(() => undefined);
   }
 }

@@ -26,10 +26,10 @@ import type {
 import { PathChanges } from "./path-changes.ts";
 import { publicPoint } from "./public-point.ts";
 
-/** Points read at a time while looking for ones that fit. */
+/** Points read at a time while searching for matching ones. */
 const PAGE = 200;
 
-/** The points of a workspace, newest first; damaged ones apart, hiding nothing. */
+/** Lists the points of a workspace, newest first. Damaged points are listed separately. */
 export async function history(workspace: Workspace, limit: number, options: HistoryOptions): Promise<HistoryResult> {
   const path = options.path === undefined ? null : normalizeTyped(options.path);
   const asked = {
@@ -58,7 +58,7 @@ export async function history(workspace: Workspace, limit: number, options: Hist
   };
 }
 
-/** Counts what each point changed; null for a point if it, or the point before it, is not sealed or cannot be read. */
+/** Counts the changes of each point; null for a point if it, or the point before it, is not sealed or cannot be read. */
 async function changesOf(
   workspace: Workspace,
   points: readonly Point[],
@@ -92,7 +92,7 @@ export async function historyDays(workspace: Workspace, options: HistoryDaysOpti
   const pace = newPacer(options.signal);
   const days = new Map<string, { points: number; newest: SavePointId }>();
   const read = new Map<number, string>();
-  // A point that cannot be read is counted to the day of the one before it.
+  // An unreadable point counts to the day of the point before it.
   const dayAt = async (place: number): Promise<string> => {
     await pace();
     let day = read.get(place);
@@ -113,7 +113,7 @@ export async function historyDays(workspace: Workspace, options: HistoryDaysOpti
   return { days: rows.toSorted((a, b) => (a.day < b.day ? 1 : -1)), total: listed.length };
 }
 
-/** Returns the last place below `from` that is not of its day, or -1. Steps double until they leave the day, then they halve. */
+/** Returns the last index below `from` with another day, or -1: doubles its steps until that day, then halves them. */
 async function lastOfOtherDay(from: number, isSameDay: (place: number) => Promise<boolean>): Promise<number> {
   let [other, same] = [-1, from];
   for (let step = 1; from - step >= 0; step *= 2) {
@@ -136,13 +136,13 @@ function dayOf(date: Date): string {
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
 }
 
-/** A point for lists: one that is not sealed has nothing but its tree, and is damaged without that. */
+/** Describes a point for lists. An unsealed point without its tree is damaged. */
 function listed({ points }: Workspace, point: Point): SavePoint {
   const shown = publicPoint(point);
   return point.sealed || heldTreeProblem(points, point) === null ? shown : { ...shown, integrity_state: "damaged" };
 }
 
-/** The points that changed a path, newest first, with what each did to it. */
+/** Lists the points that changed a path, newest first, each with its change. */
 export async function why(workspace: Workspace, path: PathInput, options: WhyOptions): Promise<WhyResult> {
   const raw = normalizeTyped(path);
   if (raw.length === 0)
@@ -154,7 +154,7 @@ export async function why(workspace: Workspace, path: PathInput, options: WhyOpt
     const changes = new PathChanges(workspace, raw, { signal: options.signal, withUndo: true });
     const found = await find(workspace, asked, changes);
     for (const [at, change] of found.changes.entries()) {
-      // The one before is what was changed.
+      // `at + 1` is the state that the point changed, so the search starts after it.
       const same = await changes.sameAs(found.points[at]!, found.points.slice(at + 2));
       if (same !== undefined) change.back_to = same.descriptor.save_point_id;
     }
@@ -165,10 +165,7 @@ export async function why(workspace: Workspace, path: PathInput, options: WhyOpt
   return { ...displayPath(raw), changes, damaged: found.damaged, truncated: found.truncated };
 }
 
-/**
- * Lists by the trees that points hold. Where these do not tell what was changed at the path, any point may be asked that: all are
- * sealed, which is done once.
- */
+/** Lists by the trees that points hold. If they do not tell the changes at the path, seals all points once. */
 async function sealingIfNeeded(
   workspace: Workspace,
   list: () => Promise<Found>,
@@ -195,9 +192,9 @@ function moment(options: HistoryOptions, name: "since" | "until"): number | null
 }
 
 interface Asked extends Pick<HistoryOptions, "grep" | "tag" | "signal" | "skip"> {
-  /** 0 is all. */
+  /** 0: all points */
   limit: number;
-  /** Undo points too. */
+  /** true: undo points too */
   all: boolean;
   path: Uint8Array | null;
   from: number | null;
@@ -206,7 +203,7 @@ interface Asked extends Pick<HistoryOptions, "grep" | "tag" | "signal" | "skip">
 
 interface Found {
   points: Point[];
-  /** One for each point, where a path was asked for. */
+  /** one for each point, if a path was given */
   changes: EntryChange[];
   damaged: DamagedPoint[];
   truncated: boolean;
@@ -234,7 +231,7 @@ async function find(workspace: Workspace, asked: Asked, by?: PathChanges): Promi
       if (filters) await pace();
       const time = Date.parse(point.descriptor.created_at);
       if (time <= now) after = time;
-      // One that a wrong clock has dated in the future was made before the one after it.
+      // A point dated in the future by a wrong clock was made before the point after it.
       if (filters && !fits(point, asked, after ?? time)) continue;
       const change = (await changes?.of(point)) ?? null;
       if (changes !== null && change === null) continue;
@@ -257,12 +254,12 @@ function isFiltered({ grep, tag, path, from, to }: Asked): boolean {
   return [grep, tag, path, from, to].some((each) => (each ?? null) !== null);
 }
 
-/** Options by which points are listed: undo points only with `all`, but always the point that the folder is based on. */
+/** Returns the options for listing: undo points only with `all`, but always the point that the folder is based on. */
 function shownOf(workspace: Workspace, all: boolean): Pick<ListOptions, "savesAnd"> {
   return all ? {} : { savesAnd: workspace.state().head };
 }
 
-/** The points that are not hidden, `limit` at a time, after the first `skip`. */
+/** Yields the visible points, `limit` at a time, after the first `skip`. */
 function* pages(workspace: Workspace, { all }: Asked, { limit, skip }: ListOptions): Generator<PointList> {
   const shown = shownOf(workspace, all);
   let from: ListOptions = skip === undefined ? {} : { skip };

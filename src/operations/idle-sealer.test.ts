@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { IdleSealer } from "./idle-sealer.ts";
 
-test("a sealing that takes its time to stop is waited for, by the next one and by who closes", async () => {
+test("the next call and close wait for a slow sealing to stop", async () => {
   const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
   const { promise: began, resolve: begin } = Promise.withResolvers<void>();
   let [running, most, ended] = [0, 0, 0];
@@ -26,7 +26,7 @@ test("a sealing that takes its time to stop is waited for, by the next one and b
   assert.deepEqual([running, most, ended], [0, 1, 1]);
 });
 
-test("a call that was under way before counts: nothing is sealed before it has ended", async () => {
+test("sealing does not begin before a call that was already running has ended", async () => {
   const { promise: sealed, resolve } = Promise.withResolvers<void>();
   let isEnded = false;
   const seal = async (): Promise<void> => {
@@ -44,7 +44,7 @@ test("a call that was under way before counts: nothing is sealed before it has e
   await sealer.close();
 });
 
-test("a call that comes while points are sealed begins once that has stopped, also when it was asked for anew", async () => {
+test("a call begins after a running sealing has stopped, also a sealing of an earlier sealer", async () => {
   const { promise: began, resolve: begin } = Promise.withResolvers<void>();
   let isHeld = false;
   const seal = async (signal: AbortSignal): Promise<void> => {

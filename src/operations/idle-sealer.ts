@@ -1,21 +1,21 @@
 import { type CairnError, toCairnError } from "../errors.ts";
 
-/** Codes of errors that are tried again by themselves: somebody else is at work, or the next call came. */
+/** Errors that pass by themselves: another process works, or the next call came. */
 const PASSING: ReadonlySet<string> = new Set<CairnError["code"]>(["busy", "interrupted"]);
 
 export interface IdleSealerOptions {
-  /** Milliseconds for which no call may have been under way. */
+  /** Milliseconds without a running call before the sealing begins. */
   idleMs: number;
-  /** Number of calls that are under way already. */
+  /** Number of calls that are already running. */
   calls: number;
-  /** Resolves when the one before it holds nothing any more. */
+  /** Resolves when the sealer before this one has ended. */
   before: Promise<void>;
   seal(signal: AbortSignal): Promise<unknown>;
-  /** Told why points could not be sealed; whatever needs their digests says it again. */
+  /** Called with the reason if points could not be sealed. Calls that need their digests report it again. */
   onWarning: ((message: string) => void) | undefined;
 }
 
-/** Seals what is only held while no call is under way; the next call stops it. Keeps no process from ending. */
+/** Seals unsealed points while no call runs; the next call stops the sealing. Does not keep the process alive. */
 export class IdleSealer {
   readonly #options: IdleSealerOptions;
   #calls: number;
@@ -30,7 +30,7 @@ export class IdleSealer {
     if (this.#calls === 0) this.#wait();
   }
 
-  /** A call begins; resolves when it finds nothing held by a sealing that it has stopped. */
+  /** Notes the begin of a call. Resolves when a stopped sealing has released its locks. */
   async begin(): Promise<void> {
     this.#calls++;
     clearTimeout(this.#timer);
@@ -38,12 +38,11 @@ export class IdleSealer {
     await this.#sealing;
   }
 
-  /** A call has ended. */
   end(): void {
     if (--this.#calls === 0) this.#wait();
   }
 
-  /** For good; resolves when nothing goes on any more. */
+  /** Stops for good. Resolves when the sealing has ended. */
   async close(): Promise<void> {
     await this.begin();
   }
@@ -56,7 +55,7 @@ export class IdleSealer {
   }
 
   async #run(): Promise<void> {
-    // One came while an earlier sealing was still ending.
+    // A call came while an earlier sealing was still ending.
     if (this.#calls > 0) return;
     this.#stop = new AbortController();
     try {

@@ -42,7 +42,7 @@ test("inspect names every file that Cairn wrote and shows no secret", async (t) 
   for (const secret of secrets) assert.ok(!shown.includes(String(secret)));
 });
 
-test("inspect tells what the marks and links in a control directory mean, and what is wrong with one", async (t) => {
+test("inspect decodes the marks and links in a control directory, and reports a damaged one", async (t) => {
   const { client, library } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const workspace = join(client.controlDirectory, "workspaces/main");
@@ -76,7 +76,7 @@ test("inspect tells what the marks and links in a control directory mean, and wh
   await assert.rejects(library.inspect(join(journal, "convert")), hasCode("damaged"));
 });
 
-test("inspect decodes what the files of a repository hold", async (t) => {
+test("inspect decodes the files of a repository", async (t) => {
   const { client, library, root } = await testFolder(t, { a: "one" });
   const point = await client.save();
   const { repository, password_file } = await client.store();
@@ -103,7 +103,7 @@ test("inspect decodes what the files of a repository hold", async (t) => {
   );
 });
 
-test("inspect says what lies in the state directory after a restore, and in a cache", async (t) => {
+test("inspect decodes the files of the state directory after a restore, and a cache", async (t) => {
   const { client, library, root } = await testFolder(t, { a: "one" });
   await client.save();
   const env = { ...process.env, XDG_CACHE_HOME: join(root, "caches") };
@@ -125,7 +125,7 @@ test("inspect says what lies in the state directory after a restore, and in a ca
   assert.deepEqual((await library.inspect(join(root, "spare"))).content, { bytes: 2 });
 });
 
-test("inspect shows what the stat cache knows of each entry", async (t) => {
+test("inspect shows the fields of each entry in the stat cache", async (t) => {
   const { client, library } = await testFolder(t, { a: "one", "deep/b": "seven77" });
   await client.save();
   const cache = join(client.controlDirectory, "cache", `stat-${client.workspace.id}`);
@@ -144,7 +144,7 @@ test("inspect shows what the stat cache knows of each entry", async (t) => {
   await assert.rejects(library.inspect(cache), hasCode("damaged"));
 });
 
-test("inspect says what is wrong with a damaged file and knows what is none of ours", async (t) => {
+test("inspect reports the damage of a damaged file and refuses files that Cairn did not write", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const descriptor = filesBelow(join(client.controlDirectory, "workspaces")).find((path) =>

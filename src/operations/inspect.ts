@@ -17,12 +17,12 @@ import { inspectKey, inspectRepositoryFile, type FileToInspect } from "./inspect
 import { OWN_POLYNOMIAL } from "../workspace/place/registry.ts";
 
 const HEAD_BYTES = 128;
-/** Beyond it no record, index or snapshot that a sane writer makes lies. */
+/** No valid record, index or snapshot is larger. */
 const MAX_BYTES = 256 * 1024 * 1024;
 
 /**
- * Any file that Cairn writes, decoded; what opens a store is named and never shown. Throws `unsupported` for anything
- * else, `damaged`, `newer_version`, `not_found`.
+ * Decodes any file that Cairn writes. Names a file with a secret and never shows the secret. Throws `unsupported` for
+ * any other file, `damaged`, `newer_version`, `not_found`.
  */
 export async function inspect(path: string, options: InspectOptions): Promise<InspectResult> {
   throwIfAborted(options.signal);
@@ -64,7 +64,7 @@ async function decode(file: FileToInspect, options: InspectOptions): Promise<Ins
 
 const MAX_SECRET_BYTES = 4096;
 
-/** Shows of a file that opens a store, or of an encrypted config, what it is, and nothing of what is in it. */
+/** Recognises a file that opens a store, or an encrypted config. Shows only its kind. */
 function inspectSecret(file: FileToInspect): Inspected | null {
   if (file.size > MAX_SECRET_BYTES) return null;
   const text = Buffer.from(file.read()).toString("latin1");
@@ -79,7 +79,7 @@ function inspectSecret(file: FileToInspect): Inspected | null {
   return { format: "store-key", version: null, content: { note } };
 }
 
-/** A key file that was copied out of its repository. */
+/** Decodes a key file that was copied out of its repository. */
 function keyFileOf(bytes: Uint8Array): Inspected | null {
   try {
     return inspectKey(bytes);
@@ -91,7 +91,7 @@ function keyFileOf(bytes: Uint8Array): Inspected | null {
 function openFile(path: string): FileToInspect {
   let descriptor: number;
   try {
-    // A pipe must not make us wait for its writer.
+    // Opening a pipe must not wait for its writer.
     descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT")

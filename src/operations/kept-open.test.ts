@@ -71,7 +71,7 @@ test("a folder that was made at the old path is neither saved nor changed by a c
   assert.equal((await (await library.open(moved)).history()).save_points.length, 2);
 });
 
-test("a client that waits for the lock while its folder is relocated fails when it gets it", async (t) => {
+test("a client that waits for the lock while its folder is relocated fails when it gets the lock", async (t) => {
   const { client, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const control = controlPaths(client.controlDirectory);
@@ -101,7 +101,7 @@ test("run saves nothing of another folder when its command relocates the workspa
   assert.deepEqual(readdirSync(moved), ["a"]);
 });
 
-test("a client of a self-contained workspace that was moved does nothing to one that is made at its path", async (t) => {
+test("a client of a moved self-contained workspace does nothing to a new one at its path", async (t) => {
   const { library, root } = await testFolder(t);
   const [place, moved] = [join(root, "place"), join(root, "moved")];
   const client = await library.init(place, { engineType: "copy" });
@@ -124,7 +124,7 @@ test("a client of a self-contained workspace that was moved does nothing to one 
   await assert.rejects(client.save(), elsewhere("conflict", join(moved, "main")));
 });
 
-test("a client of a folder that was released saves nothing until somebody keeps it again", async (t) => {
+test("a client of a released folder saves nothing until the folder is adopted again", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   await (await library.open(folder)).release();
@@ -137,7 +137,7 @@ test("a client of a folder that was released saves nothing until somebody keeps 
   await assert.rejects(client.save(), hasCode("not_found"));
 });
 
-test("a client that is open says once that another folder lies at its path", async (t) => {
+test("an open client warns once that another folder is at its path", async (t) => {
   const { client, folder, root, write } = await testFolder(t, { a: "one" });
   await client.save();
   renameSync(folder, join(root, "aside"));

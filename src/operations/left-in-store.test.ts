@@ -68,7 +68,7 @@ function notesIn({ controlDirectory }: Client): string[] {
   return fs.existsSync(place) ? fs.readdirSync(place) : [];
 }
 
-test("what was asked for leaves the store when there is room for the copies, however little is free", async (t) => {
+test("a cleanup with --only removes the content from the store if there is space for the copies", async (t) => {
   const at = await withSecret(t);
   const { client, bad } = at;
   const plan = await client.previewCleanup({ only: [bad.save_point_id] });
@@ -78,7 +78,7 @@ test("what was asked for leaves the store when there is room for the copies, how
   assert.equal(await hasSecret(at, false), false);
 });
 
-test("what was asked for and has to stay for want of room is told of, and goes with the next cleanup", async (t) => {
+test("a cleanup with --only reports content that stays for lack of space, and the next cleanup removes it", async (t) => {
   const at = await withSecret(t);
   const { client, bad } = at;
   const plan = await client.previewCleanup({ only: [bad.save_point_id] });
@@ -105,7 +105,7 @@ test("what was asked for and has to stay for want of room is told of, and goes w
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
-test("a cleanup by rules tells of what it could not free for want of room, and the next one frees it", async (t) => {
+test("a cleanup by rules reports content that it could not free for lack of space, and the next cleanup frees it", async (t) => {
   const at = await testFolder(t, { d: "" });
   const { client, folder } = at;
   fs.rmSync(join(folder, "d"));
@@ -127,7 +127,7 @@ test("a cleanup by rules tells of what it could not free for want of room, and t
   assert.deepEqual([last.complete, last.warnings, notesIn(client)], [true, [], []]);
 });
 
-test("what points held that a killed release has deleted goes with the next cleanup of another workspace", async (t) => {
+test("the next cleanup of another workspace removes content of points that a killed release deleted", async (t) => {
   const at = await withSecret(t);
   const { client, folder, library, root } = at;
   const other = join(root, "other");
@@ -151,7 +151,7 @@ test("what points held that a killed release has deleted goes with the next clea
   }
 });
 
-test("what a release has noted is noted again when another's cleanup took that away before the points were gone", async (t) => {
+test("a release writes its note again if another workspace's cleanup deleted it before the points were removed", async (t) => {
   const { client, library, root } = await testFolder(t, { a: "one" });
   await client.save();
   const other = join(root, "other");

@@ -17,7 +17,7 @@ test("a restore of a path that is nowhere leaves no save point behind", async (t
   assert.equal((await client.history(undefined, 0, { all: true })).save_points.length, 2);
 });
 
-test("a file that is restored without its other names says so when they have changed, and is linked to them again by undo", async (t) => {
+test("a file restored without its changed other names is listed as unlinked, and undo links the names again", async (t) => {
   const { client, folder, write } = await testFolder(t);
   const at = (name: string): string => join(folder, name);
   const inodes = (...names: string[]): number => new Set(names.map((name) => statSync(at(name)).ino)).size;
@@ -39,7 +39,7 @@ test("a file that is restored without its other names says so when they have cha
   assert.deepEqual([whole.unlinked, inodes("a", "b", "c")], [[], 1]);
 });
 
-test("a file that is restored is linked to another name that was not asked for when that is as it was, and comes apart from the rest", async (t) => {
+test("a restored file is linked to an unchanged name outside the selected paths, and not to changed ones", async (t) => {
   const { client, folder, write } = await testFolder(t);
   const at = (name: string): string => join(folder, name);
   write("a", "one");

@@ -29,7 +29,7 @@ async function text(pieces: AsyncIterable<Uint8Array>): Promise<string> {
   return Buffer.concat(all).toString("utf8");
 }
 
-test("a difference names what changed, in what, and what was only renamed", async (t) => {
+test("a diff names changed entries with their aspects, and pairs renamed ones", async (t) => {
   const { client, folder, write } = await testFolder(t, {
     a: "one",
     "b/c": "two",
@@ -88,7 +88,7 @@ test("times alone make a folder unclean and are a difference", async (t) => {
   );
 });
 
-test("what goes with a directory that becomes a file is counted by status, save and diff alike", async (t) => {
+test("entries of a directory that becomes a file are counted alike by status, save and diff", async (t) => {
   const files = { "d/1": "1", "d/2": "2", "d/deep/3": "3", "in/e/4": "4", "in/f": "f" };
   const { client, folder, write } = await testFolder(t, files);
   await client.save();
@@ -127,7 +127,7 @@ test("history is filtered by words, tags and paths, and cut at a limit", async (
   await assert.rejects(client.history("other"), hasCode("not_found"));
 });
 
-test("history by pages has each point once, with or without a filter, and says how many there are", async (t) => {
+test("history in pages lists each point once, with or without a filter, and gives the total", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const first = await client.save({ message: "0" });
   for (let i = 1; i < 5; i++) {
@@ -163,7 +163,7 @@ test("history by pages finds its place again after a cleanup, and without the ca
   assert.equal(await page(), before);
 });
 
-test("history counts what each point changed, also after the point before it was removed", async (t) => {
+test("history counts the changes of each point, also after the point before it was removed", async (t) => {
   const { client, write, folder } = await testFolder(t, { a: "one", "d/b": "one" });
   await client.save();
   write("a", "two");
@@ -201,7 +201,7 @@ test("history by days counts points in the local time zone, those with a wrong c
   assert.equal(total, 53);
 });
 
-test("history has undo points when all are asked for, and always the one that the folder stands at", async (t) => {
+test("history has undo points with all, and always the point that the folder is based on", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const first = await client.save();
   assert.equal((await client.history()).undo, null);
@@ -235,7 +235,7 @@ test("history has the points of a time, of a day from its beginning to its end",
   await assert.rejects(client.history(undefined, 0, { since: "some day" }), hasCode("usage"));
 });
 
-test("why lists what each point did to a path, also what a restore has put away", async (t) => {
+test("why lists each point's change of a path, also unsaved changes that only an undo point has", async (t) => {
   const { client, folder, write } = await testFolder(t, { other: "x" });
   await client.save({ message: "without" });
   write("d/deep/a", "one");
@@ -296,7 +296,7 @@ test("why lists what each point did to a path, also what a restore has put away"
   assert.deepEqual(await changed(), ["back", "mode", "", "created"]);
 });
 
-test("why says of what a restore or undo brought back as which point it is", async (t) => {
+test("why names the earlier point whose state a restore or undo brought back", async (t) => {
   const { client, write } = await testFolder(t, { f: "one" });
   const ids: string[] = [];
   const save = async (): Promise<void> => void ids.push((await client.save()).save_point_id);
@@ -324,7 +324,7 @@ test("why says of what a restore or undo brought back as which point it is", asy
   ]);
 });
 
-test("a point's folders are listed and its files read, as they were", async (t) => {
+test("show lists a point's folders and read returns its files as they were saved", async (t) => {
   const { client, write } = await testFolder(t, { "src/a": "one", "src/deep/b": "two" });
   await client.save();
   write("src/a", "changed");
@@ -380,7 +380,7 @@ test("a restore touches nothing that matches, and keeps the root's inode", async
   assert.deepEqual([facts(), statSync(folder).ino], [before, root]);
 });
 
-test("directories whose mode or own time is put back are counted as the plan lists them, and none that entries came and went in", async (t) => {
+test("a restore counts directories whose mode or own time changes as the plan does, but not those whose entries changed", async (t) => {
   const files = { "empty/f": "one", "moded/f": "one", "timed/f": "one", "moved/goes": "one", same: "one" };
   const { client, folder, write } = await testFolder(t, files);
   rmSync(join(folder, "empty/f"));
@@ -436,7 +436,7 @@ test("an undo makes no directory for a path that its point does not have", async
   assert.equal(readFileSync(join(folder, "inside"), "utf8"), "a file by now");
 });
 
-test("undo takes back what a restore of paths made on the way to them, unless something else came to lie there", async (t) => {
+test("undo removes directories that a restore of paths made above them, unless they have other entries by now", async (t) => {
   const { client, folder } = await testFolder(t, {
     "d/e/f": "one",
     "new/file": "one",
@@ -466,7 +466,7 @@ test("undo takes back what a restore of paths made on the way to them, unless so
   assert.deepEqual(readdirSync(folder, { recursive: true }).toSorted(), names);
 });
 
-test("a large file that a restore put there is no change, and one that only a look has read is stored", async (t) => {
+test("status takes a restored large file as unchanged, and a save stores a large file that only status has read", async (t) => {
   const { client, folder, write } = await testFolder(t, { small: "one" });
   const large = (seed: number): string =>
     Array.from({ length: 150_000 }, (_, i) => ((i * 7919 + seed) % 99_991).toString(36)).join(" ");
@@ -495,7 +495,7 @@ test("a folder is clean after a restore that gave a large file another size", as
   assert.equal((await client.status()).clean, false);
 });
 
-test("a diff of two points, and a plan, know what only manifests tell as a restore does", async (t) => {
+test("diff and planRestore know fields that only manifests have, as a restore does", async (t) => {
   const { client, folder } = await testFolder(t);
   const pipes = ["p", "q"].map((name) => join(folder, name));
   const make = (): void => void execFileSync("mkfifo", [pipes[0]!]);
@@ -532,7 +532,7 @@ test("a large file that was written to in place, with its size and time kept, is
   assert.deepEqual([entry?.path, entry?.aspects.includes("content")], ["large", true]);
 });
 
-test("status says when the newest save point was last proven, and only where it was", async (t) => {
+test("status gives the time of the newest save point's last verification, if any", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   await client.save();
   assert.equal((await client.status()).last_proof_at, null);

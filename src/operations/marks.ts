@@ -5,7 +5,7 @@ import { checkPointTags } from "../workspace/points/targets.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { publicPoint } from "./public-point.ts";
 
-/** Marks a point under the workspace's lock; its descriptor stays as it is. */
+/** Changes a point's marks under the workspace's lock; the descriptor stays unchanged. */
 async function mark(
   workspace: Workspace,
   { verb, target, options }: { verb: string; target: string; options: WorkspaceCallOptions },
@@ -25,14 +25,14 @@ export async function pin(workspace: Workspace, target: string, options: Workspa
   });
 }
 
-/** Takes a pin away. */
+/** Removes a pin. */
 export async function unpin(workspace: Workspace, target: string, options: WorkspaceCallOptions): Promise<SavePoint> {
   return mark(workspace, { verb: "unpin", target, options }, (point) => {
     if (point.pin !== null) workspace.points.writePin(point.sequence, null);
   });
 }
 
-/** Adds and removes tags. Throws `usage` for an empty tag, `not_found` for one to remove that is not there. */
+/** Adds and removes tags. Throws `usage` for an empty tag, `not_found` if a tag to remove is missing. */
 export async function tag(
   workspace: Workspace,
   target: string,

@@ -20,7 +20,7 @@ function assertBack({ folder }: TestFolder): void {
   assert.equal(lstatSync(folder).mode & 0o7777, 0o750);
 }
 
-test("a folder that was deleted is given back by a restore, and an undo takes what came back", async (t) => {
+test("a restore makes a deleted folder again, and an undo removes its entries", async (t) => {
   const of = await deleted(t);
   const restored = await of.client.restore({ target: "head" });
   assert.deepEqual(restored.changes, { created: 3, updated: 0, deleted: 0, metadata: 0 });
@@ -43,7 +43,7 @@ test("a folder that was deleted is given back by a restore, and an undo takes wh
   assert.deepEqual(readdirSync(of.folder), [], "an undo gives back what was there before the restore");
 });
 
-test("some paths of a folder that was deleted come back in it, and it is the point's", async (t) => {
+test("a restore of some paths makes a deleted folder again, with the point's metadata", async (t) => {
   const of = await deleted(t);
   const { changes } = await of.client.restore({ target: "head", paths: ["b"] });
   assert.equal(changes?.created, 2);
@@ -51,7 +51,7 @@ test("some paths of a folder that was deleted come back in it, and it is the poi
   assert.equal(lstatSync(of.folder).mode & 0o7777, 0o750);
 });
 
-test("a plan for a folder that was deleted makes nothing, and says what would come", async (t) => {
+test("a plan for a deleted folder lists all entries and makes nothing", async (t) => {
   const { client, folder } = await deleted(t);
   const { entries } = await client.planRestore({ target: "head" });
   assert.deepEqual(
@@ -62,7 +62,7 @@ test("a plan for a folder that was deleted makes nothing, and says what would co
   assert.deepEqual(readdirSync(join(client.controlDirectory, "tmp")), []);
 });
 
-test("what needs a folder that was deleted says where it is and what gives it back", async (t) => {
+test("calls that need a deleted folder fail with its path and the ways to restore it", async (t) => {
   const { client, folder, root } = await deleted(t);
   const calls: Record<string, () => Promise<unknown>> = {
     status: async () => client.status(),
@@ -86,14 +86,14 @@ test("what needs a folder that was deleted says where it is and what gives it ba
   assert.ok(!existsSync(folder));
 });
 
-test("a restore that fails leaves a folder that was deleted as missing as it was", async (t) => {
+test("a failed restore leaves a deleted folder missing", async (t) => {
   const { client, folder } = await deleted(t);
   await assert.rejects(client.restore({ target: "head", paths: ["nothing"] }), hasCode("not_found"));
   assert.ok(!existsSync(folder));
   assert.deepEqual(readdirSync(join(client.controlDirectory, "workspaces/main/journal")), []);
 });
 
-test("a folder whose parent is gone too is not given back before that is there", async (t) => {
+test("a deleted folder is not made again while its parent is missing", async (t) => {
   const { library, root } = await testFolder(t);
   const folder = join(root, "above/work");
   mkdirSync(folder, { recursive: true });

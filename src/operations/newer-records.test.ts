@@ -48,7 +48,7 @@ test("a lease of a newer version lets no cleanup remove anything, and is not tol
   assert.ok(fs.existsSync(join(client.controlDirectory, "views", view, "a")));
 });
 
-test("a folder that a newer version is making stays, as does its record, and doctor names it", async (t) => {
+test("a folder that a newer version is making stays with its record, and doctor names it", async (t) => {
   const scene = await twoPoints(t);
   const { client, root, write } = scene;
   const staging = join(root, "out.cairn-partial-0123456789abcdef");

@@ -15,12 +15,12 @@ interface RepositoryVerb extends Verb {
   run(access: OpenRepository, ...given: unknown[]): Promise<unknown>;
 }
 
-/** An open repository as the library gives it: its verbs are those of the contract. */
+/** An open repository of the library; its verbs are generated from the contract. */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging
 export interface OpenedRepository extends BackupRepository {}
 
 export class OpenedRepository {
-  /** @internal For operations that need more than one side. */
+  /** @internal The open repository, for operations that also use a workspace or another repository. */
   readonly access: OpenRepository;
   /** @internal */
   isClosed = false;
@@ -42,7 +42,7 @@ export class OpenedRepository {
     await this.close();
   }
 
-  /** @internal Carries a verb out on a view of the repository that belongs to the call. */
+  /** @internal Runs a verb on a view of the repository that belongs to the call. */
   perform({ how, run }: RepositoryVerb, given: unknown[]): unknown {
     const options = given.at(-1) as CallOptions;
     if (how !== "stream") return this.access.during(options, async (access) => run(access, ...given));
@@ -52,7 +52,7 @@ export class OpenedRepository {
   }
 }
 
-/** The repository behind an argument of a call. */
+/** Returns the repository behind an argument of a call. */
 export function accessOf(call: string, repository: BackupRepository): OpenRepository {
   if (repository instanceof OpenedRepository && !repository.isClosed) return repository.access;
   throw new CairnError("usage", `${call} needs a repository that this library has opened and not closed`);

@@ -14,7 +14,7 @@ import { differencesByInodes } from "../workspace/save/differences-by-inodes.ts"
 import { neverRead, type Workspace, type WorkspaceCall } from "../workspace/open/workspace.ts";
 
 interface PathCall extends WorkspaceCall {
-  /** A point may follow an undo point; otherwise the save before that is looked at. */
+  /** true: a point may follow an undo point; false: it is compared with the save before */
   withUndo: boolean;
 }
 
@@ -24,18 +24,18 @@ interface Entry {
 }
 
 /**
- * Compares one path from point to point. Of points that are sealed only the folders on the way to it are read, each state of them
- * once; of others the entry itself, in the tree that they hold.
+ * Compares one path from point to point. For sealed points reads only the folders above the path, each state once. For
+ * other points reads the entry itself, in the held tree.
  */
 export class PathChanges {
   readonly #workspace: Workspace;
   readonly #path: Uint8Array;
   readonly #names: readonly Uint8Array[];
   readonly #call: PathCall;
-  /** The point before each, by the number of that. */
+  /** The point before each point, by the point's number. */
   readonly #points = new Map<number, Point | null>();
   readonly #nodes = new Map<number, TreeNode | null>();
-  /** The entry that a folder leads to, by its depth and reference. */
+  /** The entry that a folder leads to, by the folder's depth and reference. */
   readonly #known = new Map<string, TreeNode | null>();
 
   constructor(workspace: Workspace, path: Uint8Array, call: PathCall) {
@@ -46,7 +46,9 @@ export class PathChanges {
     this.#call = call;
   }
 
-  /** Says what a point changed at the path; null where nothing. Throws with `unsealed` in its details where only a seal tells. */
+  /**
+   * Returns a point's change at the path; null if none. Throws with `unsealed` in its details if only a seal can tell.
+   */
   async of(point: Point): Promise<EntryChange | null> {
     const before = this.#before(point);
     const now = await this.#node(point);
@@ -65,7 +67,10 @@ export class PathChanges {
     };
   }
 
-  /** Returns the newest of some points that has at the path what another has, its times too; a folder that needs a seal is not compared. */
+  /**
+   * Returns the newest of `others` with the same entry at the path as `point`, times included. Folders of unsealed
+   * points are not compared.
+   */
   async sameAs(point: Point, others: readonly Point[]): Promise<Point | undefined> {
     const node = await this.#node(point);
     const pace = newPacer(this.#call.signal);
@@ -81,7 +86,7 @@ export class PathChanges {
     return undefined;
   }
 
-  /** A folder's entry is the same, whatever lies below it: that is the content then. */
+  /** Returns the differing aspects. A folder with changes below it counts as changed content. */
   async #differences(from: Entry, to: Entry): Promise<DiffAspect[]> {
     const aspects = differences(from.node, to.node);
     if (from.node.type === "dir" && to.node.type === "dir") {
@@ -110,7 +115,7 @@ export class PathChanges {
     return hasContent((one ?? other)!, source.content(stored.node), pace);
   }
 
-  /** Returns where the path lies in a point's tree; null for a point without one. */
+  /** Returns the path's place in a point's tree; null for a point without one. */
   #place(point: Point): Buffer | null {
     const { points } = this.#workspace;
     if (point.sealed && heldTreeOf(points, point) === null) return null;
@@ -154,7 +159,7 @@ function isSame(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
 }
 
-/** The entry of a name; of a large folder only a few entries are decoded. */
+/** Returns the entry with a name. Decodes only a few entries of a large folder. */
 function entryOf(source: TreeSource, directory: Uint8Array, name: Uint8Array): TreeNode | null {
   const slices = source.raw === undefined ? null : sliceTree(source.raw(directory));
   const nodes =

@@ -10,7 +10,7 @@ import { rawPath } from "../formats/records/record.ts";
 import { displayPath } from "../fs/paths/safe-path.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 
-/** A point as the library returns it and `--json` prints it. */
+/** Returns a point as the library returns it and `--json` prints it. */
 export function publicPoint(point: Point): SavePoint {
   const { descriptor } = point;
   const { files, directories, links, other } = descriptor.entries;
@@ -50,7 +50,7 @@ export function publicPoint(point: Point): SavePoint {
   };
 }
 
-/** Files of a point that look like credentials, as its labels say; null until it is sealed. */
+/** Returns files of a point that look like credentials, from its labels; null until the point is sealed. */
 export function secretsOf({ sealed, descriptor: { labels } }: Point): SaveResult["secrets"] {
   if (!sealed) return null;
   return labels.flatMap(({ path, path_b64, label, reason }) =>
@@ -63,7 +63,7 @@ function integrityOf(point: Point): IntegrityState {
   return point.verification.ok ? "verified" : "damaged";
 }
 
-/** Returns what a point's engine could not do, from how its descriptor tells it. */
+/** Parses a limitation of a point's engine from the text in its descriptor. */
 export function degradationOf(text: string): Degradation {
   const colon = text.indexOf(": ");
   return colon < 0 ? { what: text, reason: "" } : { what: text.slice(0, colon), reason: text.slice(colon + 2) };
@@ -72,8 +72,8 @@ export function degradationOf(text: string): Degradation {
 const MIN_DIGITS = 8;
 
 /**
- * The shortest prefix of each id that no other point of the control directory shares, at least 8 digits; ids that are
- * not there likewise. Reads the point catalogs, not the descriptors.
+ * Returns the shortest prefix of each id, at least 8 digits, that no other point of the control directory has. Ids of
+ * missing points are allowed. Reads the point catalogs, not the descriptors.
  */
 export async function shortIds(
   control: ControlPaths,

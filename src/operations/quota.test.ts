@@ -31,7 +31,7 @@ test("a save at the quota is refused, and nothing is removed when no policy was 
   await saveNew(at);
 });
 
-test("a folder of more than a fifth of its disk is saved as often as anybody likes, and status warns from the half on", async (context) => {
+test("a folder of more than a fifth of its disk can be saved repeatedly, and status warns from half of the disk on", async (context) => {
   const disk = loopFileSystem(context, "ext4", { size: 64 << 20 });
   if (disk === null) return;
   const { library } = await testFolder(context);
@@ -80,7 +80,7 @@ test("a save stops when it reaches the quota, makes no point and frees what it w
   assert.equal((await client.verify(saved.save_point_id, { deep: true })).problems.length, 0);
 });
 
-test("a save that reaches the quota on its way goes on with the room that the policy makes", async (context) => {
+test("a save that reaches the quota goes on with the space that the policy frees", async (context) => {
   const at = await testFolder(context, { kept: "in all" });
   context.mock.timers.enable({ apis: ["Date"], now: Date.now() - 30 * 86_400_000 });
   await saveNew(at);
@@ -93,7 +93,7 @@ test("a save that reaches the quota on its way goes on with the room that the po
   assert.equal((await at.client.history()).save_points.length, 2);
 });
 
-test("a save at the quota removes what the policy drops, says so, and goes on", async (context) => {
+test("a save at the quota removes points that the policy drops, warns, and goes on", async (context) => {
   const { at, points } = await atQuota(context, 30);
   await at.client.pin(points[0]!.save_point_id);
   await at.client.setPolicy({ quotaBytes: 320_000, retention: { keepLast: 1 } });

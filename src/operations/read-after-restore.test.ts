@@ -45,7 +45,7 @@ for (const looks of [false, true])
     assert.equal(walkDigests(folder).state, first);
   });
 
-test("what is changed right after a restore is seen, with the same size, or the same times too", async (t) => {
+test("a save finds changes made right after a restore, also with the same size or times", async (t) => {
   const { client, folder, first } = await restored(t);
   fs.writeFileSync(join(folder, "changed"), "six");
   const { atime, mtime } = fs.statSync(join(folder, "big"));
@@ -62,7 +62,7 @@ test("what is changed right after a restore is seen, with the same size, or the 
   assert.equal(fs.readFileSync(join(folder, "changed"), "utf8"), "six");
 });
 
-test("a restore of some paths leaves their files to be read by nobody", async (t) => {
+test("a status and a save after a restore of some paths read none of their files", async (t) => {
   const { client, folder } = await restored(t);
   await sleep(TICK_MS);
   const point = await client.save();

@@ -19,7 +19,7 @@ test("a pin is set and taken back, and again changes nothing", async (t) => {
   assert.equal((await client.resolve(id)).descriptor_checksum.length, 64);
 });
 
-test("tags are added and removed beside a descriptor that stays as it is", async (t) => {
+test("tags are added and removed while the descriptor stays unchanged", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   const made = await client.save({ tags: ["first", "first"] });
   assert.deepEqual(made.tags, ["first"]);
@@ -91,7 +91,7 @@ const RETENTION: Retention = {
   maxAge: "90d",
 };
 
-test("a policy is kept as it was set, part by part", async (t) => {
+test("a policy keeps each setting as it was set", async (t) => {
   const { client, library, folder } = await testFolder(t);
   const unset = { retention: null, quota_bytes: null, kept_trees: null };
   assert.deepEqual(await client.policy(), unset);
@@ -110,7 +110,7 @@ test("a policy is kept as it was set, part by part", async (t) => {
   for (const keptTrees of [-1, 1.5, 10_001]) await assert.rejects(client.setPolicy({ keptTrees }), hasCode("usage"));
 });
 
-test("unknown members of a policy survive an edit, and a damaged one is named and can be cleared", async (t) => {
+test("unknown members of a policy survive an edit, and a damaged policy is named and can be cleared", async (t) => {
   const { client } = await testFolder(t);
   await client.setPolicy({ quotaBytes: 7 });
   const file = join(client.controlDirectory, "policy.json");
@@ -131,7 +131,7 @@ test("unknown members of a policy survive an edit, and a damaged one is named an
   assert.deepEqual(await client.setPolicy(edit), whole);
 });
 
-test("a policy that says nothing of held trees, as earlier versions wrote it, is read and edited", async (t) => {
+test("a policy of earlier versions, without the number of held trees, is read and edited", async (t) => {
   const { client } = await testFolder(t);
   const file = join(client.controlDirectory, "policy.json");
   writeFileSync(file, '{"format":"cairn.policy","version":1,"retention":null,"quota_bytes":7}');

@@ -122,7 +122,7 @@ for (const kind of firstOf(["self-contained", "named"] as const, 1)) {
   });
 }
 
-test("doctor names what a killed release left, but nothing of a release that is under way", async (t) => {
+test("doctor names leftovers of a killed release, but none of a running release", async (t) => {
   const scene = await killedRelease(t, "named");
   const named = async (): Promise<string[]> =>
     (await scene.client.doctor()).findings.flatMap(({ kind, detail }) => (kind === "leftovers" ? [detail] : []));
@@ -134,7 +134,7 @@ test("doctor names what a killed release left, but nothing of a release that is 
   assert.equal((await named()).length, 1);
 });
 
-test("doctor says that what a killed release left is not repaired where that could not be forgotten", async (t) => {
+test("doctor reports leftovers of a killed release as not repaired if the registration cannot be removed", async (t) => {
   const scene = await killedRelease(t, "named");
   const registry = join(scene.root, "state/cairn/workspaces");
   renameSync(registry, `${registry}-away`);
@@ -151,7 +151,7 @@ test("doctor says that what a killed release left is not repaired where that cou
   assert.deepEqual([leftIn(scene), notesOf(scene)], [[], []]);
 });
 
-test("a note of a release has nothing removed but a temporary name, and waits for a place that is not there", async (t) => {
+test("a release's note removes only folders with temporary names, and waits for a place that is missing", async (t) => {
   const scene = await killedRelease(t, "named");
   const away = join(scene.root, "away");
   renameSync(scene.place, away);

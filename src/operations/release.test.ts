@@ -27,7 +27,7 @@ test("a released folder is kept no more, and its points are taken up by the next
   assert.deepEqual([save_points.map(({ message }) => message), head], [["kept"], point.save_point_id]);
 });
 
-test("a folder with a control directory that was named is taken up again from there", async (t) => {
+test("adopt finds the points of a released folder in the control directory that was named at first", async (t) => {
   const { library, root } = await testFolder(t);
   const folder = join(root, "other");
   mkdirSync(folder);
@@ -60,13 +60,13 @@ test("a folder that was released can be released once more, with its points", as
   assert.deepEqual(readdirSync(self), ["main"]);
 });
 
-test("of a workspace without save points a release does not say that they stay", async (t) => {
+test("the release of a workspace without save points does not say that points stay", async (t) => {
   const { client, folder } = await testFolder(t, { a: "one" });
   assert.match(cairn(["release", folder]).stdout, /it had no save points$/m);
   assert.equal(existsSync(client.controlDirectory), true);
 });
 
-test("a self-contained workspace is released and taken up again by init, or goes whole", async (t) => {
+test("init takes a released self-contained workspace up again, and deletePoints removes it as a whole", async (t) => {
   const { library, root } = await testFolder(t);
   const path = join(root, "self");
   const client = await library.init(path);
@@ -103,7 +103,7 @@ test("release with deletePoints removes the control directory with the last work
   assert.ok(existsSync(join(folder, "a")) && existsSync(join(other, "b")));
 });
 
-test("a store with snapshots of others stays", async (t) => {
+test("a store with snapshots of other programs stays", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   await client.save();
   const { repository, password_file } = await client.store();
@@ -119,7 +119,7 @@ test("a store with snapshots of others stays", async (t) => {
   assert.equal(readdirSync(join(repository, "snapshots")).length, 1);
 });
 
-test("a folder whose control directory cannot be renamed, to be removed, is still kept", async (t) => {
+test("a folder whose control directory cannot be renamed for its removal is still kept", async (t) => {
   const { client, folder, library } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const control = client.controlDirectory;
@@ -133,7 +133,7 @@ test("a folder whose control directory cannot be renamed, to be removed, is stil
   assert.deepEqual([points_deleted, existsSync(control)], [1, false]);
 });
 
-test("a folder whose control directory is gone can be forgotten", async (t) => {
+test("a folder whose control directory is missing can be forgotten", async (t) => {
   const { client, library, folder } = await testFolder(t);
   await assert.rejects(library.forget(folder), hasCode("conflict"));
   rmSync(client.controlDirectory, { recursive: true });

@@ -26,7 +26,7 @@ test("the points follow a folder that was moved", async (t) => {
   await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
 });
 
-test("relocate done once more says the same, and is refused for another old path or where something lies there", async (t) => {
+test("a repeated relocate returns the same, and is refused for another old path or while the old folder exists", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const moved = join(root, "moved");
@@ -47,7 +47,7 @@ test("relocate done once more says the same, and is refused for another old path
   await assert.rejects(library.relocate(folder, away), hasCode("not_found"));
 });
 
-test("relocate refuses what was not moved, another folder and another workspace", async (t) => {
+test("relocate refuses a folder that was not moved, another folder and another workspace", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one", b: "two" });
   await client.save();
   const other = join(root, "other");
@@ -63,7 +63,7 @@ test("relocate refuses what was not moved, another folder and another workspace"
   assert.equal((await library.relocate(folder, moved)).workspace.path, moved);
 });
 
-test("relocate takes over a folder that a look has made a workspace without points, and no other", async (t) => {
+test("relocate replaces a workspace without points that a command made in the moved folder", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const moved = join(root, "moved");
@@ -118,7 +118,7 @@ for (const released of [false, true]) {
   });
 }
 
-test("relocate tells where a control directory was moved, and takes no copy for it", async (t) => {
+test("relocate records a moved control directory, but not a copy of one", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const [copy, control] = [join(root, "copy"), join(root, "control")];
@@ -161,7 +161,7 @@ test("a self-contained workspace that was moved is found at once, and relocate r
   assert.equal((await (await library.open(now)).history()).save_points.length, 1);
 });
 
-test("relocate of what moved with its control directory waits for whoever writes there", async (t) => {
+test("relocate of a folder moved with its control directory waits for a process that writes there", async (t) => {
   const { library, root } = await testFolder(t);
   const [old, now] = [join(root, "old"), join(root, "now")];
   await (await library.init(old)).save();
@@ -177,7 +177,7 @@ test("relocate of what moved with its control directory waits for whoever writes
 });
 
 for (const failpoint of ["relocate.registered", "relocate.moved"]) {
-  test(`a relocation killed at ${failpoint} is finished by the next one`, async (t) => {
+  test(`the next relocate finishes one that was killed at ${failpoint}`, async (t) => {
     const { client, library, folder, root } = await testFolder(t, { a: "one" });
     await client.save();
     const moved = join(root, "moved");
@@ -192,7 +192,7 @@ for (const failpoint of ["relocate.registered", "relocate.moved"]) {
   });
 }
 
-test("a control directory that does not keep a folder is not taken for the one that does", async (t) => {
+test("openOrAdopt refuses a control directory that does not keep the folder, and accepts a copy of the one that does", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const other = join(root, "other");
   await assert.rejects(library.openOrAdopt(folder, { controlDirectory: other }), hasCode("conflict"));
@@ -201,7 +201,7 @@ test("a control directory that does not keep a folder is not taken for the one t
   assert.equal((await library.openOrAdopt(folder, { controlDirectory: other })).controlDirectory, other);
 });
 
-test("a descriptor is made anew of what its point's folder held, wherever that lay when others saved the same", async (t) => {
+test("doctor rebuilds a descriptor with the content of its own folder, also if moved folders and forks saved the same content", async (t) => {
   const { client, library, folder, root } = await testFolder(t, {
     a: "one",
     "below/b": "two",
@@ -240,7 +240,7 @@ test("a descriptor is made anew of what its point's folder held, wherever that l
   }
 });
 
-test("a folder that was moved within another workspace is relocated where that is allowed", async (t) => {
+test("a folder that was moved into another workspace is relocated if the nested guard is allowed", async (t) => {
   const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   const [inner, moved] = [join(folder, "inner"), join(folder, "moved")];
@@ -255,7 +255,7 @@ test("a folder that was moved within another workspace is relocated where that i
   assert.equal((await (await library.open(moved)).history()).save_points.length, 1);
 });
 
-test("opening or adopting a folder that was renamed follows it", async (t) => {
+test("opening or adopting a renamed folder relocates its workspace", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
   const moved = join(root, "moved");
@@ -267,7 +267,7 @@ test("opening or adopting a folder that was renamed follows it", async (t) => {
   await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
 });
 
-test("a renamed folder is not followed while another lies at its old path", async (t) => {
+test("a renamed folder is not relocated while another folder is at its old path", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const moved = join(root, "moved");
@@ -284,7 +284,7 @@ test("a renamed folder is not followed while another lies at its old path", asyn
   );
 });
 
-test("a folder that lies at a second path by a bind mount was not moved", async (t) => {
+test("a bind mount of a folder at a second path does not count as a move", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
   const second = join(root, "second");

@@ -26,7 +26,7 @@ import { advice, CairnError, call, see } from "../errors.ts";
 import { operationLog, type Revertible } from "../workspace/points/operation-log.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 
-/** Plans what a restore would do now. */
+/** Plans a restore and changes nothing. */
 export async function planRestore(workspace: Workspace, options: RestoreOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   const paths = options.paths === undefined ? null : options.paths.map(normalizeTyped);
@@ -38,12 +38,12 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
   });
 }
 
-/** Plans what an undo would do now. */
+/** Plans an undo and changes nothing. */
 export async function planUndo(workspace: Workspace, options: PlanUndoOptions): Promise<RestorePlan> {
   return planRevert(workspace, "undo", options);
 }
 
-/** Plans what a redo would do now. */
+/** Plans a redo and changes nothing. */
 export async function planRedo(workspace: Workspace, options: PlanUndoOptions): Promise<RestorePlan> {
   return planRevert(workspace, "redo", options);
 }
@@ -115,7 +115,7 @@ export async function planTo(
   };
 }
 
-/** Plans what becomes of the folder itself: of one that is missing, nothing that was there. */
+/** Plans the change of the folder's own metadata. None for a missing folder. */
 function plannedRoot({ root }: Workspace, target: Point): PlannedEntry[] {
   const difference = rootDifference(rootOfPoint(target), rootOfFolder(root));
   if (difference === null) return [];
@@ -133,7 +133,10 @@ function publicEntry({ path, action, before, after, reason }: PlannedEntry): Pla
   };
 }
 
-/** Returns the operation that an undo or redo reverts, with its points. Throws `nothing_to_undo`, and `conflict` if that is not the expected one. */
+/**
+ * Returns the operation that an undo or redo reverts, with its points. Throws `nothing_to_undo`, and `conflict` if the
+ * operation is not the expected one.
+ */
 export function operationToRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
@@ -176,9 +179,7 @@ function nothingToRedo(): CairnError {
   });
 }
 
-/**
- * Makes the error for an undo without a restore; where the folder itself is missing, that is what somebody wants back.
- */
+/** Makes the error for an undo without a restore. A missing folder has its own error, with the way to restore it. */
 function nothingToUndo(workspace: Workspace): CairnError {
   requireFolder(workspace);
   return new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {

@@ -31,25 +31,25 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   }));
 }
 
-/** Brings the content of `target` into the store: seals a point of another workspace, or receives one of another control directory. */
+/** Brings the content of `target` into the store: seals another workspace's point, or receives a foreign one. */
 async function requireStored(workspace: Workspace, target: string, call: CallOptions): Promise<void> {
   await withOutside(workspace, call, async () => withSealed(workspace, call, async () => workspace.resolve(target)));
 }
 
-/** A point of this workspace; one of another workspace is taken over. For the holder of the workspace's lock. */
+/** Returns a point of this workspace; takes over a point of another one. The caller holds the workspace's lock. */
 async function ownPoint(workspace: Workspace, target: string): Promise<Point> {
   const point = workspace.resolve(target);
   return isSibling(point) ? takeOverPoint(workspace, point) : point;
 }
 
 type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "paths" | "keepPresent" | "kind" | "reverts"> & {
-  /** a start of a program: no operation if nothing changes */
+  /** true for a restore at a program's start: no operation is recorded if nothing changes */
   isStart?: true;
 };
 
 /**
- * Locks, finishes what an unclean end left, and goes to what is then wanted (null: nothing); where there is no room for that, it says
- * what it takes.
+ * Takes the lock, recovers, and restores to the result of `wanted` (null: nothing). If the disk is full, the error
+ * names the needed space.
  */
 export async function goingBack(
   workspace: Workspace,
@@ -63,24 +63,24 @@ export async function goingBack(
     using _lock = await workspace.lock(purpose, options);
     await recoverWorkspace(workspace, options);
     chosen = await wanted();
-    if (chosen === null) return nowhere(started);
+    if (chosen === null) return resultWithoutPoints(started);
     const restored = await restoreLocked(workspace, started, { ...options, ...chosen });
     if (restored.undo_id === null && restored.left_out.length === 0 && chosen.isStart !== true)
       noteUnchanged(workspace, chosen);
     return restored;
   };
   try {
-    // A clone takes little more than records; what is written entry by entry would only take the room that a cleanup needs.
+    // A clone takes little more than records. An entry-by-entry restore would use up the space that a cleanup needs.
     return workspace.engine.holder === null ? await go() : await makingRoom(workspace.found.control, go);
   } catch (error) {
     const failed = toCairnError(error);
-    // What had begun to change the folder says by itself how it goes on.
+    // The error of a restore that had begun to change the folder has its own hint.
     if (chosen === null || failed.code !== "no_space" || needsRecovery(workspace)) throw error;
-    throw reworded(failed, { hint: await whatItTakes(workspace, options, chosen) });
+    throw reworded(failed, { hint: await hintOfNeededSpace(workspace, options, chosen) });
   }
 }
 
-/** Records an operation that changed nothing, so that `undo` does not revert an older one in its place. */
+/** Records an operation that changed nothing, so that `undo` does not revert an older one instead. */
 function noteUnchanged(workspace: Workspace, { target, kind, paths }: Wanted): void {
   const { save_point_id: id } = target.descriptor;
   workspace.requireLock();
@@ -89,8 +89,7 @@ function noteUnchanged(workspace: Workspace, { target, kind, paths }: Wanted): v
   writeState(workspace.found.paths, withOperation(workspace.state(), recorded));
 }
 
-/** Nothing was ever saved. */
-function nowhere(started: number): RestoreResult {
+function resultWithoutPoints(started: number): RestoreResult {
   return {
     restored_to: null,
     undo_id: null,
@@ -102,8 +101,8 @@ function nowhere(started: number): RestoreResult {
   };
 }
 
-/** Says how much a restore would write, and what a cleanup would free, as far as that can be told without any room. */
-async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: Wanted): Promise<Hint> {
+/** Returns a hint: the bytes that a restore writes and a cleanup frees, as far as known without free space. */
+async function hintOfNeededSpace(workspace: Workspace, options: CallOptions, wanted: Wanted): Promise<Hint> {
   const { signal } = options;
   const { root } = workspace.found.control;
   const [needed, freed] = await Promise.all([
@@ -118,10 +117,10 @@ async function whatItTakes(workspace: Workspace, options: CallOptions, wanted: W
   return advice`nothing was changed: the save of the present state and the restore together need ${needed} of free space on the file system of ${root}${way}; without any, ${elsewhere} writes the point onto another disk, and ${file} prints a file`;
 }
 
-/** Points that a cleanup, which is proposed where room is missing, keeps. */
+/** Points that the cleanup proposed in the hint keeps. */
 const KEPT = 3;
 
-/** At most what the point holds, where not even a plan has room. */
+/** Returns the bytes to write; the size of the point if there is no space even for a plan. */
 async function bytesToWrite(workspace: Workspace, wanted: Wanted, signal: AbortSignal | undefined): Promise<string> {
   try {
     const { target, paths, keepPresent } = wanted;
@@ -159,7 +158,7 @@ function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOpt
   };
 }
 
-/** To head, which is the latest unless detached: what a crash left unsaved is saved first. */
+/** Restores to head, the latest point unless detached. Saves unsaved changes, for example after a crash, first. */
 export async function restoreLatest(workspace: Workspace, options: CallOptions): Promise<RestoreResult> {
   return goingBack(workspace, options, "restore", () =>
     workspace.state().head === null

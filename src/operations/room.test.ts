@@ -8,7 +8,7 @@ import { testFolder } from "./testing-folder.ts";
 
 const MIB = 2 ** 20;
 
-test("holes need no room: a sparse file larger than the disk is written there, and comes back from a backup", async (t) => {
+test("a sparse file larger than the disk is saved, restored and backed up, as holes need no space", async (t) => {
   const disk = loopFileSystem(t, "ext4", { size: 64 * MIB });
   if (disk === null) return;
   const { client, library, folder, root, write } = await testFolder(t);
@@ -28,7 +28,7 @@ test("holes need no room: a sparse file larger than the disk is written there, a
   }
 });
 
-test("where there seems to be too little room a copy of a point can be asked for all the same", async (t) => {
+test("a copy of a point can be forced if there seems to be too little space", async (t) => {
   const disk = loopFileSystem(t, "ext4", { size: 64 * MIB });
   if (disk === null) return;
   const { client, folder } = await testFolder(t);

@@ -33,7 +33,7 @@ test("run saves before and after and records how the command ended", async (t) =
   assert.equal(readFileSync(join(folder, "b"), "utf8"), "two\n");
 });
 
-test("run runs in the workspace unless told, and takes the words as they are", async (t) => {
+test("run uses the workspace's folder by default, and passes the words unchanged", async (t) => {
   const { client, folder, root } = await testFolder(t);
   await client.run(["touch", "here and $HOME"]);
   assert.ok(existsSync(join(folder, "here and $HOME")));
@@ -43,7 +43,7 @@ test("run runs in the workspace unless told, and takes the words as they are", a
   assert.equal((await client.history()).save_points.length, 4);
 });
 
-test("run maps what could not be started and what a signal ended as a shell does", async (t) => {
+test("run has a shell's exit status for a command that cannot be started or that a signal ended", async (t) => {
   const { client, write } = await testFolder(t);
   const warnings: string[] = [];
   const onWarning = (message: string): void => void warnings.push(message);
@@ -65,7 +65,7 @@ test("run starts nothing when the first save fails", async (t) => {
   assert.ok(!existsSync(join(folder, "x")));
 });
 
-test("run ends the command when the call is aborted and tells that the state after it was not saved", async (t) => {
+test("an aborted run ends the command and reports that the state after it was not saved", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   const controller = new AbortController();
   const started = performance.now();
@@ -89,7 +89,7 @@ test("a cause keeps the beginning of a command that is very long", async (t) => 
   assert.ok(JSON.stringify(after.cause).length < 40_000);
 });
 
-test("save refuses a cause without a kind and one that is too large", async (t) => {
+test("save refuses a cause without a kind and a cause that is too large", async (t) => {
   const { client } = await testFolder(t);
   await assert.rejects(client.save({ cause: {} as { kind: string } }), hasCode("usage"));
   await assert.rejects(client.save({ cause: { kind: "x", text: "y".repeat(70_000) } }), hasCode("usage"));

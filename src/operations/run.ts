@@ -13,17 +13,17 @@ export interface RunParts {
   root: string;
 }
 
-/** Words of a command beyond so many bytes are left out of the cause. */
+/** Words of a command beyond this many bytes are left out of the cause. */
 const MAX_COMMAND_BYTES = 32 * 1024;
 
 /**
- * Saves, runs a command, saves again; the second point's cause says what ran, how it ended and how long it took.
- * A failure before the command is thrown and nothing is started; one after it is in the result.
+ * Saves, runs a command, saves again. The second point's cause has the command, its exit status and its duration. A
+ * failure before the command is thrown; a failure after it is in the result.
  */
 export async function run(command: readonly string[], options: RunOptions, parts: RunParts): Promise<RunResult> {
   checkCommand(command);
   const cwd = options.cwd ?? parts.root;
-  // Of the workspace's own folder the save says more.
+  // If the workspace's own folder is missing, the save has a better error.
   if (cwd !== parts.root && !isDirectory(cwd))
     throw new CairnError("not_found", `the folder to run in is not there: ${cwd}`);
   const words = recordedCommand(command);
@@ -66,7 +66,7 @@ function endOf(ended: ProcessEnd): Record<string, unknown> {
   };
 }
 
-/** The command as a cause holds it: whole, unless it is very long. */
+/** Returns the command for a cause. Cuts a very long one. */
 function recordedCommand(command: readonly string[]): { command: string[]; command_truncated?: true } {
   const words: string[] = [];
   let bytes = 0;
@@ -83,7 +83,7 @@ function saveOptions(options: RunOptions, cause: Cause): SaveOptions {
   return { ...ofSave, cause };
 }
 
-/** The point alone, without what only its save knew. */
+/** Returns the point without the fields that only a save's result has. */
 function pointOf(saved: SaveResult): SavePoint {
   const {
     made: _made,
@@ -103,17 +103,17 @@ function isDirectory(path: string): boolean {
 }
 
 export interface ProcessEnd {
-  /** 128 + signal number when a signal ended it; 127 not found, 126 found and not started. */
+  /** 128 + signal number if a signal ended the process; 127 not found, 126 found and not started. */
   exitCode: number;
   signal: NodeJS.Signals | null;
   durationMs: number;
-  /** Reason for which it could not be started, one sentence; null when it was. */
+  /** Reason why the process could not be started, one sentence; null if it was. */
   notStarted: string | null;
 }
 
 export interface ProcessRequest {
   command: readonly string[];
-  /** Absolute. */
+  /** Absolute path. */
   cwd: string;
   stdout: "inherit" | "stderr";
   /** Variables that are added to the environment of this process. */
@@ -125,8 +125,8 @@ export interface ProcessRequest {
 const KILL_AFTER_MS = 2000;
 
 /**
- * Runs a program without a shell, on our own terminal. An aborted call asks it to end, and two seconds later ends it.
- * Never fails: what could not be started is told as a shell tells it.
+ * Runs a program without a shell, on this process's terminal. An abort sends SIGTERM, and SIGKILL two seconds later.
+ * Never throws: a failed start has a shell's exit status.
  */
 export async function runProcess(request: ProcessRequest): Promise<ProcessEnd> {
   const [program = "", ...words] = request.command;
@@ -148,7 +148,7 @@ export async function runProcess(request: ProcessRequest): Promise<ProcessEnd> {
     if (pid !== undefined) request.onCommand?.("started", pid);
     const stop = stopper(child, request.signal);
     child.once("error", (error) => {
-      // A signal that could not be sent comes here too; only a program without a pid was not started.
+      // A failed kill of the running program also emits `error`. Only a program without a pid was not started.
       if (pid !== undefined) return;
       stop();
       resolve({ ...refusal(program, error), durationMs: since() });
@@ -163,9 +163,8 @@ export async function runProcess(request: ProcessRequest): Promise<ProcessEnd> {
 }
 
 /**
- * Passes on what a program writes to stdout; its stderr is ours, and it has no stdin. Throws `not_found` or
- * `permission` when it cannot be started, `io` when no descriptors are left for that, and at the end when its status is
- * not 0.
+ * Yields the stdout of a program, which shares this process's stderr and has no stdin. Throws `not_found` or
+ * `permission` if it cannot be started, `io` if no descriptors are left, and at the end if its status is not 0.
  */
 export async function* processOutput(
   request: Pick<ProcessRequest, "command" | "cwd" | "signal">,
@@ -196,7 +195,7 @@ export async function* processOutput(
   }
 }
 
-/** Ends the child when the signal fires; the function that is returned takes that back. */
+/** Ends the child if the signal fires. Returns a function that cancels this. */
 function stopper(child: ReturnType<typeof spawn>, signal: AbortSignal | undefined): () => void {
   let timer: NodeJS.Timeout | undefined;
   const stop = (): void => {
@@ -222,7 +221,7 @@ function refusal(program: string, error: unknown): Omit<ProcessEnd, "durationMs"
   return { exitCode: missing ? 127 : 126, signal: null, notStarted: `${program} was not started: ${why}` };
 }
 
-/** Throws `usage` for what cannot be the words of a command. */
+/** Throws `usage` if the words cannot be a command. */
 export function checkCommand(command: readonly string[]): void {
   if (command.length === 0 || command[0] === "") {
     throw new CairnError("usage", "there is no command to run", {

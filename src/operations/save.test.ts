@@ -20,7 +20,7 @@ import { EmbeddedStore } from "../workspace/store/embedded-store.ts";
 import { acquireLock } from "../repository/locks.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-test("a save goes on from an older point, or refuses when that was asked for", async (t) => {
+test("a save after a restore of an older point follows that point, or is refused with onDetached", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const first = await client.save();
   write("a", "two");
@@ -34,7 +34,7 @@ test("a save goes on from an older point, or refuses when that was asked for", a
   assert.deepEqual([status.head, status.latest, status.detached], [third.save_point_id, third.save_point_id, false]);
 });
 
-test("an unchanged folder makes a point that stores nothing, or none when that was asked for", async (t) => {
+test("a save of an unchanged folder stores nothing, and makes no point with skipUnchanged", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   // Within a tick of the kernel's clock it would be read again for being young.
   await sleep(60);
@@ -46,13 +46,13 @@ test("an unchanged folder makes a point that stores nothing, or none when that w
   assert.equal((await client.history()).save_points.length, 2);
 });
 
-test("a tag that is none is refused before anything is saved", async (t) => {
+test("an invalid tag is refused before anything is saved", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   await assert.rejects(client.save({ tags: ["good", " "] }), hasCode("usage"));
   assert.equal(await client.hasSavePoints(), false);
 });
 
-test("a tag that means something else as a target, or that nobody sees as it is, is refused for everybody", async (t) => {
+test("tags that are targets like latest or dates, or that have invisible characters, are refused", async (t) => {
   const { client } = await testFolder(t, { a: "one" });
   const words = ["latest", "Latest", "head", "HEAD", "head~1", "@", "@^", "undo", "now", "yesterday", "2026-11-23"];
   const ids = ["cafe", "DEADBEEF", "0".repeat(32)];
@@ -67,7 +67,7 @@ test("a tag that means something else as a target, or that nobody sees as it is,
   await assert.rejects(client.tag(id, { add: ["a\tb"] }), hasCode("usage"));
 });
 
-test("an agent's tag never takes a person's: refused once the person has it, and weaker where the agent was first", async (t) => {
+test("an agent's tag is refused if a person has the tag, and yields to a person's later one", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const agent = { cause: { kind: "tool_call", tool: "mcp" } };
   const early = await client.save({ tags: ["early"], ...agent });
@@ -94,7 +94,7 @@ test("reread reads every file again, whatever the times say", async (t) => {
   assert.equal((await client.save()).changes!.added, 1);
 });
 
-test("a restore lets what the point does not have stay when it is told to", async (t) => {
+test("a restore with keepPresent keeps entries that the point lacks", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one" });
   const first = await client.save();
   write("a", "two");
@@ -106,7 +106,7 @@ test("a restore lets what the point does not have stay when it is told to", asyn
   assert.equal(existsSync(join(folder, "new")), false);
 });
 
-test("a folder that stays where the point has something else is named once, for what it is", async (t) => {
+test("a folder that keepPresent keeps at a file's path is listed once, with the reason keep_present", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "two" });
   const first = await client.save();
   for (const name of ["a", "b"]) rmSync(join(folder, name));
@@ -121,7 +121,7 @@ test("a folder that stays where the point has something else is named once, for 
   assert.deepEqual([readdirSync(join(folder, "a")), readFileSync(join(folder, "b"), "utf8")], [["inside"], "two"]);
 });
 
-test("another folder at the path goes on with the points, and that is said once", async (t) => {
+test("a replaced folder at the same path keeps its points, with one warning", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const first = await client.save();
   renameSync(folder, join(root, "aside"));
@@ -146,7 +146,7 @@ function packsOf(client: { controlDirectory: string }): string[] {
     .map((name) => join(data, name));
 }
 
-test("a save is made while others keep what is lost from being taken out of the index, and the next one sees to it", async (t) => {
+test("a save succeeds while another process blocks the removal of lost blobs from the index, and the next save removes them", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   await client.save();
   const [pack] = packsOf(client);
@@ -184,7 +184,7 @@ for (const [how, lose] of [
   ["cut", (file: string) => truncateSync(file, 60)],
   ["empty", (file: string) => truncateSync(file, 0)],
 ] as const)
-  test(`a save stores again what lay in packs that are ${how}`, async (t) => {
+  test(`a save stores content again whose packs are ${how}`, async (t) => {
     const { client, folder, write } = await testFolder(t, { a: "one", "deep/b": "two", "deep/c": "three" });
     // Within a tick of the kernel's clock they would be read again for being young.
     await sleep(60);
@@ -203,7 +203,7 @@ for (const [how, lose] of [
     assert.equal(warnings.length, 1);
   });
 
-test("a restore stores again what lay in packs that are missing before it replaces it", async (t) => {
+test("a restore stores present content again whose packs are missing, before it replaces the files", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "other" });
   const read = (): string => readFileSync(join(folder, "a"), "utf8");
   const first = await client.save();
@@ -224,7 +224,7 @@ test("a restore stores again what lay in packs that are missing before it replac
   assert.equal(read(), "two");
 });
 
-test("a restore, undo or restoreLatest that changes nothing makes no point, and undo does not revert a restore that came before it", async (t) => {
+test("a restore, undo or restoreLatest that changes nothing makes no point, and a later undo does not revert an earlier restore", async (t) => {
   const { client, write, folder } = await testFolder(t, { a: "none", b: "same" });
   const older = await client.save();
   write("a", "one");
@@ -273,7 +273,7 @@ test("a restore to an equal older point moves head and makes no point", async (t
   assert.deepEqual([(await client.status()).head, again.parent_id], [first.save_point_id, first.save_point_id]);
 });
 
-test("the first save into memory says where its points lie and that they are gone with a reboot", async (t) => {
+test("the first save into memory warns with the points' place and that a reboot removes them", async (t) => {
   if (mountOf("/dev/shm")?.type !== "tmpfs") return t.skip("/dev/shm is not in memory");
   const root = mkdtempSync("/dev/shm/cairn-save-");
   t.after(() => rmSync(root, { recursive: true, force: true }));
@@ -288,7 +288,7 @@ test("the first save into memory says where its points lie and that they are gon
   assert.deepEqual(warnings, [said]);
 });
 
-test("what a new rule leaves out is said as not kept any more, apart from what was removed", async (t) => {
+test("entries that a new rule leaves out are listed as not kept, not as removed", async (t) => {
   const { folder, client } = await testFolder(t);
   mkdirSync(join(folder, "modules/deep"), { recursive: true });
   for (const name of ["modules/deep/one", "modules/two", "gone", "kept"]) writeFileSync(join(folder, name), name);

@@ -18,7 +18,7 @@ import { capturePoint } from "../workspace/save/capture.ts";
 import { isImported } from "../workspace/points/points.ts";
 import { checkPointTags } from "../workspace/points/targets.ts";
 
-/** Saves the folder as it is. Throws `usage` for a cause or a tag that is none. */
+/** Saves the folder. Throws `usage` for an invalid cause or tag. */
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
   const started = performance.now();
   checkPointTags(options.tags ?? []);
@@ -51,7 +51,7 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
   };
 }
 
-/** Names files that look like credentials and are in no point before, or were left out for that. */
+/** Warns of files that look like credentials: new ones in the point, or ones that were left out. */
 function warnOfSecrets(workspace: Workspace, { secrets, onWarning }: SaveOptions, { point, made }: SavedOrHead): void {
   const { parent_id: parent, rules } = point.descriptor;
   if (secrets === false) {
@@ -71,7 +71,7 @@ function warnOfSecrets(workspace: Workspace, { secrets, onWarning }: SaveOptions
 
 const MAX_CAUSE_BYTES = 64 * 1024;
 
-/** The cause as it will be recorded. Throws `usage` for one without a kind, one that is no JSON, and one above 64 KiB. */
+/** Returns the cause as recorded. Throws `usage` if it has no kind, is no JSON, or has more than 64 KiB. */
 function checkedCause(cause: Cause): Cause {
   const wrong = (why: string): CairnError =>
     new CairnError("usage", `not a cause: ${why}`, { hint: 'for example {"kind":"tool_call","tool":"bash"}' });
@@ -88,7 +88,10 @@ function checkedCause(cause: Cause): Cause {
   return value;
 }
 
-/** Makes a point of another folder's tree, which stays as it is. Throws `unsupported` where the engine holds no trees, or not that one. */
+/**
+ * Makes a point of another folder's tree, which stays unchanged. Throws `unsupported` if the engine holds no trees, or
+ * cannot hold this one.
+ */
 export async function importTree(workspace: Workspace, tree: string, options: ImportOptions): Promise<SavePoint> {
   const { createdAt, id, tags = [] } = options;
   checkTags(tags);
@@ -105,7 +108,7 @@ export async function importTree(workspace: Workspace, tree: string, options: Im
   const cause = { kind: "import", ...options.cause, imported: true };
   const input = { ...options, cause, tags: id === undefined ? tags : [id, ...tags] };
   const head = workspace.byId(workspace.state().head);
-  // Of what others made the newest is where the folder stands; a save is nearer to it than any of them.
+  // Head moves to the newest imported point, but never from a save of the folder to an import.
   const movesHead =
     head === null || (isImported(head) && head.descriptor.created_at <= (createdAt ?? new Date().toISOString()));
   const held = await capturePoint(workspace, input, holder, { from, movesHead });

@@ -57,7 +57,7 @@ test("a backup lists the files that look like credentials", async (t) => {
   assert.deepEqual((await client.createBackup(repository, { point })).secrets, wanted);
 });
 
-test("a file looks like credentials by its name and the folder that it lies in", () => {
+test("a file looks like credentials by its name and its folder's name", () => {
   const looks = (path: string): boolean => suspectAt(Buffer.from(path)) !== null;
   for (const path of ["id_rsa", "a/id_rsa", ".env.local", "x/.aws/credentials", "client_secret_1.json", "a.p12"])
     assert.ok(looks(path), path);
@@ -101,7 +101,7 @@ const PLAIN: Readonly<Record<string, string>> = {
   primary_key: "id\n",
 };
 
-test("what a file holds tells secrets from files that are only called so", async (t) => {
+test("a file's content tells secrets from files that only have such a name", async (t) => {
   const { client, write } = await testFolder(t, { ...SECRET_FILES, ...BY_FOLDER, ...PLAIN });
   const all = await client.save();
   assert.deepEqual(all.secrets?.map(({ path }) => path).toSorted(), Object.keys(SECRET_FILES).toSorted());

@@ -56,7 +56,7 @@ export async function adopt(hand: LibraryHand, path: string, options: AdoptOptio
 
 /** Opens a workspace, a self-contained root or a control directory. */
 export async function open(hand: LibraryHand, path: string, options: OpenOptions): Promise<Client> {
-  const released = options.released === true ? await takenUpAgain(path, options) : null;
+  const released = options.released === true ? await adoptReleased(path, options) : null;
   const found =
     released ??
     (options.controlDirectory === undefined
@@ -103,14 +103,14 @@ export async function open(hand: LibraryHand, path: string, options: OpenOptions
   return hand.opened(found);
 }
 
-/** Null for a folder that was not released, or whose points are not found. */
-async function takenUpAgain(
+/** Adopts a released folder again. Returns null if the folder was not released, or its points are missing. */
+async function adoptReleased(
   path: string,
   { controlDirectory, lockTimeoutMs, signal }: OpenOptions,
 ): Promise<FoundWorkspace | null> {
   if (findWorkspace(path, { exact: true }) !== null) return null;
   for (const folder of [path, join(path, MAIN_WORKSPACE)]) {
-    // A release that was killed while it removed the points is finished by whoever forgets the folder.
+    // A killed release that deletes points is finished when the folder is forgotten.
     const isRemoved = leftReleases().some((left) => left.folder.equals(realPathOf(folder)));
     if (!existsSync(folder) || isRemoved) continue;
     try {
@@ -146,7 +146,7 @@ export async function openOrAdopt(hand: LibraryHand, path: string, options: Adop
   return opened(hand, await adoptAt(hand, path, options, moved));
 }
 
-/** Has the save points of a folder that was renamed follow it. Throws `conflict` where another folder lies at its old path. */
+/** Relocates a renamed folder's workspace to its new path. Throws `conflict` if another folder is at the old path. */
 async function follow(
   hand: LibraryHand,
   { from, isReplaced }: MovedFolder,
@@ -181,7 +181,7 @@ async function initAt(path: string, options: InitOptions): Promise<Adopted> {
   return adopted;
 }
 
-/** Adopts a folder. `known`: its earlier place, when the caller has looked that up. */
+/** Adopts a folder. `known`: its earlier place, if the caller has looked that up. */
 async function adoptAt(
   { parts }: LibraryHand,
   path: string,
@@ -228,10 +228,10 @@ async function converted(parts: WorkspaceParts, adopted: Adopted, options: Adopt
   return { ...adopted, found, conversion };
 }
 
-/** With what the folder was converted by, where it had to be. */
+/** The adopted workspace, and the conversion of its folder if one was needed. */
 type AdoptedHere = Adopted & { conversion?: Conversion };
 
-/** The workspace in the control directory that was named; `conflict` when that one does not keep the folder. */
+/** Returns the workspace in the named control directory. Throws `conflict` if that directory does not keep the folder. */
 function inWantedControl(found: FoundWorkspace, path: string, wanted: string | undefined): FoundWorkspace {
   const { root } = found.control;
   if (wanted === undefined || realPathOf(wanted).equals(realPathOf(root))) return found;
@@ -251,7 +251,7 @@ function checkOptions({ name, quotaBytes }: InitOptions): void {
   checkedQuota(quotaBytes ?? null);
 }
 
-/** Fills a control directory that nobody uses yet. */
+/** Returns a function that fills a new control directory. */
 function populateWith(options: InitOptions): (staged: ControlPaths) => Promise<void> {
   return async (staged) => {
     await createEmbeddedStore(staged.root, ownPolynomial());

@@ -10,7 +10,7 @@ import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entr
 import { mustFind, unlessMoved } from "./content/read.ts";
 import { publicPoint } from "./public-point.ts";
 
-/** Lists what a point holds at a path: a directory's entries, or the one entry itself. */
+/** Lists a point's entries at a path: those of a directory, or the one entry itself. */
 export async function show(
   workspace: Workspace,
   target: string,
@@ -52,12 +52,12 @@ const ORDERS: Readonly<Record<string, (a: TreeNode, b: TreeNode) => number>> = {
   kind: (a, b) => rankOf(a) - rankOf(b),
 };
 
-/** Sorts directories before files, and files before everything else. */
+/** Sorts directories before files, and files before all other entries. */
 function rankOf({ type }: TreeNode): number {
   return type === "dir" ? 0 : type === "file" ? 1 : 2;
 }
 
-/** Returns the entries of a page in the order that was asked for. In the order of names no other entry is decoded. */
+/** Returns the entries of a page in the requested order. Ordered by name, only these entries are decoded. */
 async function pageOf(nodes: TreeNodes, options: ShowOptions): Promise<Iterable<TreeNode>> {
   const { limit = 0, skip = 0, sort = "name", reverse = false, signal } = options;
   for (const [name, value] of Object.entries({ limit, skip }))
@@ -73,7 +73,7 @@ async function pageOf(nodes: TreeNodes, options: ShowOptions): Promise<Iterable<
   return all.toSorted((a, b) => (reverse ? order(b, a) : order(a, b))).slice(skip, end);
 }
 
-/** Everything below a path, each folder before what lies in it; of what is no folder the one entry itself. */
+/** Yields everything below a path, each folder before its entries. For any other entry yields the entry itself. */
 export async function* walk(
   workspace: Workspace,
   target: string,

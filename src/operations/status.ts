@@ -27,7 +27,7 @@ import type { ControlPaths } from "../workspace/place/control-layout.ts";
 
 const SHOWN_IGNORED = 100;
 
-/** The folder compared with head, and how its workspace is doing. */
+/** Compares the folder with head, and reports on the workspace. */
 export async function status(
   workspace: Workspace,
   options: WorkspaceCallOptions & Pick<HeadCall, "unsealed">,
@@ -73,10 +73,10 @@ export async function status(
   };
 }
 
-/** Newest points that a status looks at for damage. */
+/** Newest points that a status checks for damage. */
 const LOOKED_AT = 50;
 
-/** Warns of damage that is known or seen without reading content. */
+/** Warns of damage that is known or visible without reading content. */
 async function warnOfDamage({ points, engine }: Workspace, { onWarning }: CallOptions): Promise<void> {
   const { points: read, damaged } = points.list({ limit: LOOKED_AT });
   const found = read.filter(({ verification }) => verification?.ok === false).length;
@@ -102,13 +102,13 @@ function lastBackup(workspace: Workspace): StatusResult["last_backup"] {
   return { at, save_point_id: id, snapshot_id: snapshot, location, saved_since: since };
 }
 
-/** When a point was last read again whole; null where that was not done, or found something wrong. */
+/** Returns the time when a point was last verified as sound; null if never, or if damage was found. */
 function provenAt(point: Point | null): string | null {
   const verification = point?.verification ?? null;
   return verification?.ok === true ? verification.at : null;
 }
 
-/** Says where the embedded repository lies, how restic opens it, and how much it holds. */
+/** Returns the embedded repository's place and size, and the restic command that opens it. */
 export async function store({ engine, found }: Workspace, options: CallOptions): Promise<StoreInfo> {
   throwIfAborted(options.signal);
   const { store: repository, storePassword: password } = found.control;
@@ -124,7 +124,7 @@ export async function store({ engine, found }: Workspace, options: CallOptions):
   };
 }
 
-/** Points of all workspaces of a control directory, damaged ones too; reads no descriptor. */
+/** Returns the number of points of all workspaces of a control directory, damaged ones included. Reads no descriptor. */
 function pointCount(control: ControlPaths): number {
   return allPoints(control).reduce((sum, { points }) => sum + points.count(), 0);
 }

@@ -7,12 +7,11 @@ import { CairnError } from "../errors.ts";
 import type { CairnLibrary, Client } from "../contract/index.ts";
 
 /**
- * Why a test is skipped where there are no native calls: restores set no exact times then, so that what they wrote differs
- * from its point; what was written in the last minute is read again; and holes are not seen.
+ * A test's folder. Tests skip without native calls: restores then set no exact times, so their files differ from the
+ * point; files of the last minute are read again; and holes are not seen.
  */
-
 export interface TestFolder {
-  /** Everything lies in it; removed after the test. */
+  /** Contains all files of the test; removed afterwards. */
   root: string;
   /** The workspace, adopted. */
   folder: string;
@@ -22,7 +21,7 @@ export interface TestFolder {
   write: (path: string, text: string) => void;
 }
 
-/** A folder of its own with a state directory of its own, adopted, with the files given. */
+/** Makes an adopted folder with the given files, and a state directory of its own. */
 export async function testFolder(context: TestContext, files: Record<string, string> = {}): Promise<TestFolder> {
   const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-operations-")));
   const before = process.env["XDG_STATE_HOME"];

@@ -19,17 +19,17 @@ const DEFAULT_TURNS = 20;
 const SHOWN_PATHS = 20;
 const LEAST_DIGITS = 4;
 
-/** Events that begin a turn, and that end a turn, in every tool's words. */
+/** Names of events that begin or end a turn, in each agent's hooks. */
 const PROMPT = /^(?:UserPromptSubmit|BeforeAgent|prompt)$/;
 const END = /^(?:Stop|AfterAgent|stop)$/;
 
 interface FoundTurn {
   id: string;
-  /** indexes into the log; the first is that of the beginning */
+  /** indexes into the log; the first is the turn's beginning */
   events: number[];
 }
 
-/** Divides the log into turns, oldest first. Gemini CLI has no turn ids: there each prompt begins a turn. */
+/** Divides the log into turns, oldest first. Gemini CLI has no turn ids: each of its prompts begins a turn. */
 function turnsIn(log: readonly AgentEvent[]): FoundTurn[] {
   const turns: FoundTurn[] = [];
   const open = new Map<string, FoundTurn>();
@@ -116,7 +116,7 @@ function nameOf({ path, path_b64: raw }: DiffEntry): NamedPath {
   return raw === undefined ? { path } : { path, path_b64: raw };
 }
 
-/** The state before a turn: that of its first hook, if the agent waited for it. */
+/** Returns the state before a turn: the point of its first hook, if the agent waited for that hook. */
 function stateBefore(workspace: Workspace, first: AgentEvent): { before: SavePointId | null; whyNot?: string } {
   if (first.asked_at !== null)
     return {
@@ -129,7 +129,7 @@ function stateBefore(workspace: Workspace, first: AgentEvent): { before: SavePoi
   return { before: first.save_point_id };
 }
 
-/** Null if a point is gone or damaged. */
+/** Compares two points. Returns null if a point is missing or damaged. */
 async function differencesBetween(
   workspace: Workspace,
   before: SavePointId,
@@ -147,8 +147,8 @@ async function differencesBetween(
 }
 
 /**
- * Restores the state before a turn, as one operation. `name`: a turn's id, the number of turns to go back to (1: the
- * newest), or undefined for the newest. Throws `not_found`, and `refused` if other sessions changed something since.
+ * Restores the state before a turn, as one operation. `name`: a turn's id, the number of turns to go back (1: the
+ * newest), or undefined for the newest. Throws `not_found`, and `refused` if other sessions changed files since.
  */
 export async function rewind(
   workspace: Workspace,
@@ -196,7 +196,7 @@ function namedTurn(all: readonly FoundTurn[], name: string | undefined): FoundTu
   );
 }
 
-/** Throws `refused` if the rewind would revert what other sessions changed since the turn began. */
+/** Throws `refused` if the rewind would revert changes that other sessions made since the turn began. */
 async function requireOwnChanges(
   workspace: Workspace,
   log: readonly AgentEvent[],

@@ -45,7 +45,7 @@ function told(result: { left_out: LeftOut[] }): unknown[] {
   return result.left_out.map(({ path, reason, aspects }) => [path, reason, aspects?.join()]);
 }
 
-test("a directory is saved with what lies in it, and named, when its attributes cannot be listed", async (t) => {
+test("a directory whose attributes cannot be listed is saved with its entries, and named", async (t) => {
   const made = await folderWithMany(t);
   if (made === null) return;
   const { client, root } = made;
@@ -69,7 +69,7 @@ test("a directory is saved with what lies in it, and named, when its attributes 
   assert.equal(readFileSync(join(out, "d/below/g"), "utf8"), "deep");
 });
 
-test("a restore leaves an entry as it is, and says so, when its attributes cannot be listed", async (t) => {
+test("a restore keeps an entry whose attributes cannot be listed, and lists it", async (t) => {
   const made = await folderWithMany(t);
   if (made === null) return;
   const { client, folder, write } = made;
@@ -90,7 +90,7 @@ test("a restore leaves an entry as it is, and says so, when its attributes canno
   assert.equal(readFileSync(at("new/inside"), "utf8"), "stays");
 });
 
-test("attributes stay, and it is said, when the point that is restored does not know which there were", async (t) => {
+test("attributes stay, and are reported, if the restored point does not know the saved ones", async (t) => {
   const made = await folderWithMany(t);
   if (made === null) return;
   const { client, folder, write } = made;
@@ -111,7 +111,7 @@ test("attributes stay, and it is said, when the point that is restored does not 
   assert.equal(attributesOf(at("d")), before);
 });
 
-test("a held tree is said to have what its seal lacks when attributes in it cannot be listed", async (t) => {
+test("a warning says that a clone has entries that its seal lacks if attributes in it cannot be listed", async (t) => {
   const place = await btrfsPlace(t, (folder) => {
     mkdirSync(join(folder, "d"));
     setAttributes(join(folder, "d"), MANY);

@@ -37,7 +37,7 @@ function said({ left_out: left }: { left_out: LeftOut[] }): [string, string][] {
   return left.map(({ path, reason }) => [path, reason]);
 }
 
-test("what a save left out for what it is stays in place when that point is restored, and comes back otherwise", async (t) => {
+test("caches and large files that a save left out stay when its point is restored, and an older point restores them", async (t) => {
   const { client, folder, root, write } = await testFolder(t, {
     "target/CACHEDIR.TAG": `${SIGNATURE}\n# comment`,
     "target/debug/out.o": "1",
@@ -93,7 +93,7 @@ test("what a save left out for what it is stays in place when that point is rest
   assert.deepEqual(read(), ["2", "2", "1"]);
 });
 
-test("what is given has the last word, and what rules leave out is not looked into", async (t) => {
+test("given patterns override the search for caches, and ignored folders are not searched", async (t) => {
   const { client, folder, root } = await testFolder(t, {
     "cache/CACHEDIR.TAG": SIGNATURE,
     "cache/kept.txt": "1",
@@ -134,7 +134,7 @@ test("what is given has the last word, and what rules leave out is not looked in
   assert.ok(fs.existsSync(join(folder, "cache/gone")));
 });
 
-test("a name that is not UTF-8 is left out when no other name is like it, and else kept with a warning", async (t) => {
+test("an unwanted entry whose name is not UTF-8 is left out if its pattern matches no other name, else kept with a warning", async (t) => {
   const { client, folder, root } = await testFolder(t);
   for (const name of ["caf\xe9", "am\xe8", "a b\xa0[*]", "\xc3\xa4"]) {
     raw(folder, `${name}/CACHEDIR.TAG`, SIGNATURE);
@@ -157,7 +157,7 @@ test("a name that is not UTF-8 is left out when no other name is like it, and el
   );
 });
 
-test("nothing is saved when all would be left out, or when what is asked for says nothing", async (t) => {
+test("a save that would leave everything out, or has an invalid kind to leave out, saves nothing", async (t) => {
   const { client, write } = await testFolder(t, { "CACHEDIR.TAG": SIGNATURE, x: "1" });
   for (const asked of [
     { excludeCaches: true },
@@ -175,7 +175,7 @@ test("nothing is saved when all would be left out, or when what is asked for say
   assert.deepEqual((await client.save({ excludeCaches: true, excludeIfPresent: ["y"] })).left_out, []);
 });
 
-test("what stops being a cache while it is saved is in the point that the save gives", async (t) => {
+test("a folder that stops being a cache during a save is in the resulting point", async (t) => {
   const { client, folder, root } = await testFolder(t, { "cache/CACHEDIR.TAG": SIGNATURE, "cache/x": "1" });
   const gate = join(root, "gate");
   fs.writeFileSync(gate, "");
@@ -196,7 +196,7 @@ test("what stops being a cache while it is saved is in the point that the save g
   assert.equal((await client.history()).save_points.length, 2);
 });
 
-test("what is left out of a backup stays in place on another machine, and is what restic leaves out", async (t) => {
+test("entries left out of a backup stay on another machine, and are the ones that restic leaves out", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root, write, place } = at;
   write("target/CACHEDIR.TAG", SIGNATURE);
@@ -266,7 +266,7 @@ function largeOfScene(folder: string): string[] {
     .map((name) => `many/${name}`);
 }
 
-test("hundreds of caches are left out, also of what a status and a second save look at", async (t) => {
+test("hundreds of caches are left out, and a status and a second save skip them too", async (t) => {
   const { client, folder, root } = await testFolder(t);
   for (let i = 0; i < 300; i++) {
     raw(folder, `d${i % 50}/p${i}/cache/CACHEDIR.TAG`, SIGNATURE);

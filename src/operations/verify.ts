@@ -8,7 +8,7 @@ import type { VerifyOptions, VerifyResult } from "../contract/looking.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
 import { recoverWorkspace } from "../workspace/open/recovery.ts";
 
-/** Proves one point. `unsealed`: points of the workspace that could not be sealed. */
+/** Verifies one point. `unsealed`: points of the workspace that could not be sealed. */
 export async function verify(
   workspace: Workspace,
   target: string,
@@ -18,10 +18,10 @@ export async function verify(
   return orThrown(await verifyPoint(workspace, target, { ...options, unsealed: new Map([[name, unsealed]]) }), options);
 }
 
-/** For programs alone: the hint of each problem names a command. */
+/** The hint of the thrown error. A problem's own hint names a command, which programs cannot run. */
 const SEE_DOCTOR = advice`run ${call("doctor")} to see which damage can be repaired`;
 
-/** Returns what a verification found. Throws `damaged` where that is asked for and something is. */
+/** Returns a verification's result. Throws `damaged` if `throwOnDamage` is set and damage was found. */
 export function orThrown<T extends { problems: readonly { detail: string; hint?: string; severity?: string }[] }>(
   result: T,
   { throwOnDamage }: { throwOnDamage?: boolean | undefined },
@@ -37,7 +37,7 @@ export function orThrown<T extends { problems: readonly { detail: string; hint?:
   );
 }
 
-/** Every point of every workspace of the control directory, sealed for it where that can be done, and the store itself. */
+/** Verifies every point of the control directory, and the store itself. Seals points first if possible. */
 export async function verifyAll(workspace: Workspace, parts: WorkspaceParts, call: VerifyInput): Promise<VerifyResult> {
   const { control } = workspace.found;
   const unsealed = new Map<string, readonly SealProblem[]>();
@@ -45,7 +45,7 @@ export async function verifyAll(workspace: Workspace, parts: WorkspaceParts, cal
   const workspaces = allPoints(control);
   for (const { name, points } of workspaces) newest.set(name, points.committed().at(-1) ?? 0);
   for (const { name, workspace: each } of workspaces) {
-    // What cannot be opened is a problem of its own.
+    // A workspace that cannot be opened is reported as a problem.
     if (each === null) continue;
     await using other = new Workspace(workspaceIn(control, each), parts, workspace.removals);
     unsealed.set(name, await sealIn(other, call));
@@ -54,8 +54,8 @@ export async function verifyAll(workspace: Workspace, parts: WorkspaceParts, cal
 }
 
 /**
- * Seals what one workspace only holds, under its own lock and no other; its folder is not looked at. That something is
- * in the way keeps nobody from verifying the rest.
+ * Seals the unsealed points of one workspace, under its own lock alone; the folder is not read. Returns a failure as a
+ * problem, so that the other workspaces are verified.
  */
 async function sealIn(workspace: Workspace, call: WorkspaceCall): Promise<readonly SealProblem[]> {
   try {
@@ -68,15 +68,15 @@ async function sealIn(workspace: Workspace, call: WorkspaceCall): Promise<readon
   }
 }
 
-/** So many of the newest points are sealed without being asked for. */
+/** The number of newest points that are sealed without a request. */
 const IDLE_POINTS = 64;
 
-/** So often it is looked whether somebody waits for the lock. */
+/** Milliseconds between two checks for a process that waits for the lock. */
 const LOOK_MS = 20;
 
 /**
- * Seals the newest points that are not, the newest first, each under the lock by itself, and stops with `interrupted` when somebody
- * waits for that.
+ * Seals the newest unsealed points, newest first, each under the lock by itself. Stops with `interrupted` if another
+ * process waits for the lock.
  */
 export async function sealNewest(workspace: Workspace, call: WorkspaceCall): Promise<void> {
   const newest = new Set(workspace.points.sequences().slice(-IDLE_POINTS));
@@ -95,8 +95,8 @@ export async function sealNewest(workspace: Workspace, call: WorkspaceCall): Pro
 }
 
 /**
- * Reads every point that is only held, so that its digests are known and the store has its content. Throws `damaged`
- * at the end when there are some whose trees are not what was held; the others are sealed by then.
+ * Seals every unsealed point, so that its digests are known and the store has its content. Throws `damaged` at the end
+ * if trees of some points changed; the others are sealed by then.
  */
 export async function seal(workspace: Workspace, options: WorkspaceCallOptions): Promise<{ sealed: number }> {
   workspace.engine.prepare();

@@ -14,7 +14,7 @@ async function all(entries: AsyncIterable<ListedEntry>): Promise<ListedEntry[]> 
 }
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
-  test(`all of a point and of its snapshot ${scheme === "far" ? "far away" : "here"} is listed, folders before what they hold`, async (t) => {
+  test(`a walk lists all of a point and of its snapshot ${scheme === "far" ? "far away" : "here"}, folders before their entries`, async (t) => {
     const { client, repository, folder, place } = await backupScene(t, scheme);
     mkdirSync(join(folder, "deep/er/est"), { recursive: true });
     mkdirSync(join(folder, "empty"));
@@ -53,7 +53,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     assert.deepEqual(readdirSync(join(place, "locks")), []);
   });
 
-test("what is listed below a folder whose tree is damaged ends there", async (t) => {
+test("a walk of a folder whose tree is damaged fails with damaged", async (t) => {
   const { client, repository, place } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   damagePack(place, (size) => size >> 1, "smallest");

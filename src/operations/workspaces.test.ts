@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-test("self-contained workspaces are listed once they were made or opened here", async (t) => {
+test("self-contained workspaces are listed after they were made or opened here", async (t) => {
   const { root, library, folder } = await testFolder(t);
   const made = await library.init(join(root, "agent"));
   writeFileSync(join(root, "agent/main/file"), "x");
@@ -27,7 +27,7 @@ test("self-contained workspaces are listed once they were made or opened here", 
   );
 });
 
-test("one that was moved is listed where it was opened since, and one that is gone is named until it is forgotten", async (t) => {
+test("a moved self-contained workspace is listed at its new path once opened, and a deleted one until it is forgotten", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
   const before = join(root, "before");
@@ -58,7 +58,7 @@ test("one that was moved is listed where it was opened since, and one that is go
   assert.deepEqual(readdirSync(join(root, "state/cairn/self-contained")), []);
 });
 
-test("a copy of a self-contained workspace is listed beside the one it was made from, by its own place", async (t) => {
+test("a copy of a self-contained workspace is listed beside its original, by its own path", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
   const [first, copy] = [join(root, "first"), join(root, "copy")];
@@ -82,7 +82,7 @@ test("a copy of a self-contained workspace is listed beside the one it was made 
   );
 });
 
-test("a self-contained workspace that was relocated is listed where it lies now", async (t) => {
+test("a relocated self-contained workspace is listed at its new path", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
   await library.init(join(root, "before"));
@@ -95,7 +95,7 @@ test("a self-contained workspace that was relocated is listed where it lies now"
   );
 });
 
-test("a self-contained workspace that was made anew in the place of another is listed once", async (t) => {
+test("a self-contained workspace made at the place of a removed one is listed once", async (t) => {
   const { root, library, client } = await testFolder(t);
   await client.release();
   for (const round of [1, 2]) {
@@ -110,7 +110,7 @@ test("a self-contained workspace that was made anew in the place of another is l
   }
 });
 
-test("a self-contained workspace works where nothing can be noted", async (t) => {
+test("a self-contained workspace works if the state directory cannot note it", async (t) => {
   const { root, library } = await testFolder(t);
   rmSync(join(root, "state/cairn/self-contained"), { recursive: true, force: true });
   writeFileSync(join(root, "state/cairn/self-contained"), "in the way");
@@ -121,7 +121,7 @@ test("a self-contained workspace works where nothing can be noted", async (t) =>
   assert.equal((await library.listWorkspaces()).length, 1);
 });
 
-test("a name of a whole has letters, digits, - and _", async (t) => {
+test("the name of a self-contained workspace has letters, digits, - and _", async (t) => {
   const { library, root } = await testFolder(t);
   for (const name of ["", "a/b", "a b", "a\n", "ä", "x".repeat(61)]) {
     await assert.rejects(library.init(join(root, "new"), { name }), hasCode("usage"));
@@ -130,7 +130,7 @@ test("a name of a whole has letters, digits, - and _", async (t) => {
   assert.equal((await library.init(join(root, "new"), { name: "Agent_7-x" })).created, true);
 });
 
-test("a kept folder that is gone is named by doctor, and where a folder has no save points", async (t) => {
+test("doctor names a kept folder that is missing, and so does the error for a folder without save points", async (t) => {
   const { root, library, folder, client } = await testFolder(t);
   await client.save();
   mkdirSync(join(root, "other"));

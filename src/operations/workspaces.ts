@@ -22,7 +22,10 @@ import { Workspace, type WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { CallOptions } from "../contract/words.ts";
 import type { WorkspaceInfo } from "../contract/care.ts";
 
-/** Every folder that this user keeps, by path, also self-contained ones that were opened here; missing ones and those whose records cannot be read too. */
+/**
+ * Lists every folder that this user keeps, by path: also self-contained ones that were opened here, missing ones, and
+ * those with unreadable records.
+ */
 export async function listWorkspaces(parts: WorkspaceParts, options: CallOptions): Promise<WorkspaceInfo[]> {
   const infos = new Map<string, WorkspaceInfo>();
   const registered = [...listRegistered(), ...listDaemons(), ...listSelfContained()];
@@ -30,7 +33,7 @@ export async function listWorkspaces(parts: WorkspaceParts, options: CallOptions
   const registrations = registered.flatMap(({ registration }) => (registration === null ? [] : [registration]));
   for (const root of new Set(registrations.map(controlOf))) {
     throwIfAborted(options.signal);
-    // A copy of a self-contained workspace has the ids of the one it was made from, and a place of its own.
+    // A copy of a self-contained workspace has the original's ids, and another path.
     for (const info of await inControl(parts, root, options))
       infos.set(`${info.id} ${info.path_b64 ?? info.path}`, info);
   }
@@ -62,7 +65,7 @@ async function inControl(parts: WorkspaceParts, root: string, options: CallOptio
   return infos;
 }
 
-/** `bytes`: of the store, where it was asked already. */
+/** Describes a workspace. `bytes`: the store's size if known already. */
 async function describe(
   parts: WorkspaceParts,
   root: string,
@@ -88,7 +91,7 @@ async function describe(
   }
 }
 
-/** The path identifies; only a folder that is another workspace's by now is not this one's. */
+/** Tells if the folder at a workspace's path is present and not registered for another workspace. */
 function isPresent(workspace: PlacedWorkspace, folder: Buffer): boolean {
   if (!isFolderThere(folder)) return false;
   try {
@@ -99,7 +102,7 @@ function isPresent(workspace: PlacedWorkspace, folder: Buffer): boolean {
   }
 }
 
-/** Tells whether a registration has a record that is listed; one that is not listed is released. */
+/** Tells if a workspace's record exists. A recorded workspace that is not listed is released. */
 function isRecorded(registration: Registration): boolean {
   try {
     return listIn(controlPaths(controlOf(registration))).some(
@@ -110,9 +113,7 @@ function isRecorded(registration: Registration): boolean {
   }
 }
 
-/**
- * Tells whether another control directory lies in its place by now: a self-contained one was removed, and made anew.
- */
+/** Tells if another control directory is at a registration's place: a self-contained one was removed and made again. */
 function isReplaced(registration: Registration): boolean {
   try {
     const there = readControl(controlPaths(controlOf(registration)));
@@ -122,7 +123,7 @@ function isReplaced(registration: Registration): boolean {
   }
 }
 
-/** A folder whose control directory, or whose record in it, is not there. */
+/** Describes a folder whose control directory, or whose record in it, is missing. */
 function lost(registration: Registration): WorkspaceInfo {
   const folder = Buffer.from(rawPath(registration));
   return {

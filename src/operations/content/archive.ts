@@ -13,7 +13,7 @@ import { nodesBelow } from "../../workspace/points/listed-entry.ts";
 import { withSealed } from "../../workspace/save/seal.ts";
 import { contentOf, mustFind, unlessMoved } from "./read.ts";
 
-/** Pieces that are shorter are joined. */
+/** Shorter pieces are joined. */
 const PIECE_BYTES = 256 * 1024;
 
 interface Entry {
@@ -22,15 +22,16 @@ interface Entry {
   content: () => AsyncGenerator<Uint8Array>;
 }
 
-/** Writes one entry; null if the format has no such entry. */
+/** Writes an archive. `add` returns null if the format cannot store the entry. */
 interface ArchiveFormat {
   add(entry: Entry): AsyncIterable<Uint8Array> | null;
   end(): Iterable<Uint8Array>;
 }
 
 /**
- * Reads entries of a point, each with everything below it, as one archive. Names begin at the workspace's root. Entries that the format
- * does not have are left out with a warning. Throws `damaged` if an entry cannot be read; the archive then lacks its end.
+ * Reads entries of a point, each with everything below it, as one archive. Names begin at the workspace's root. Skips
+ * entries that the format cannot store, with a warning. Throws `damaged` if an entry cannot be read; the archive is
+ * then incomplete.
  */
 export async function* readArchive(
   workspace: Workspace,
@@ -51,7 +52,7 @@ export async function* readArchive(
     return { source: await workspace.source(point), lossless: losslessByPath(fields) };
   });
   const sorted = paths.toSorted(comparePaths);
-  // What lies below a path comes right after it.
+  // Entries below a path come right after it.
   const roots: Uint8Array[] = [];
   for (const path of sorted) if (roots.length === 0 || !isAbove(roots.at(-1)!, path)) roots.push(path);
   const found = await workspace.engine.reading(
@@ -82,7 +83,7 @@ function isAbove(above: Uint8Array, path: Uint8Array): boolean {
 
 interface Root {
   path: Uint8Array;
-  /** null for the whole point */
+  /** node of the entry; null for the whole point */
   node: TreeNode | null;
   lossless: LosslessByPath;
   signal: AbortSignal | undefined;
@@ -104,7 +105,7 @@ async function* entriesOf(
     yield entry(each.path, each.node);
 }
 
-/** A file's content, whose length is that of its node: an archive's entries begin where the sizes before them say. */
+/** Returns a file's content. Throws if its length is not the node's size, on which the archive's layout depends. */
 async function* wholeContent(
   workspace: Workspace,
   source: TreeSource,

@@ -7,13 +7,13 @@ import type { Workspace } from "../../workspace/open/workspace.ts";
 import { read } from "./read.ts";
 import { decodeText, type Hunk, textHunks } from "./text-diff.ts";
 
-/** Bytes of a side that are compared at most. */
+/** The most bytes of a side that are compared. */
 const MOST_BYTES = 32 << 20;
 
 type Side = DiffTextResult["before"];
 const NOTHING = new Uint8Array(0);
 
-/** Compares a file of point `a` with the one of point `b`, or of the folder where `b` is null. */
+/** Compares a file of point `a` with the file of point `b`, or of the folder if `b` is null. */
 export async function diffText(
   workspace: Workspace,
   path: PathInput,
@@ -41,7 +41,7 @@ export async function diffText(
   };
 }
 
-/** Null: there is no file at the path. A number: the file has more bytes than are compared. */
+/** Reads a file. Null: there is no file at the path. A number: the size of a file that is too large to compare. */
 async function contentOf(
   workspace: Workspace,
   target: string | null,

@@ -73,7 +73,7 @@ test("find takes patterns of names and of paths, and stops at its limit", async 
   await assert.rejects(client.findNames("main", { limit: 0 }), hasCode("usage"));
 });
 
-test("find searches undo points when all are asked for, and tells of a point that it cannot read", async (t) => {
+test("find searches undo points with all, and warns of a point that it cannot read", async (t) => {
   const { client, write } = await testFolder(t, { a: "" });
   const first = await client.save();
   write("never-saved", "");

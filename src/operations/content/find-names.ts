@@ -20,15 +20,15 @@ import { ensureSealed } from "../../workspace/save/seal.ts";
 const LIMIT = 1000;
 const NOTHING = new Uint8Array(0);
 
-/** Tells if an entry fits. Path and name are latin1 of their raw bytes. */
+/** Tells if an entry matches. Path and name are latin1 of their raw bytes. */
 type Fits = (path: string, name: string) => boolean;
 
-/** Points by their places in a list that is newest first: from one place up to another, which is none of them. */
+/** Indexes in the list of points (newest first): from `from` up to, but without, `to`. */
 interface Range {
   from: number;
   to: number;
 }
-/** Points that are next to each other are one range, however many they are. */
+/** Adjacent points form one range. */
 type Places = Range[];
 
 /** All states of one folder: the trees that it has in some points, by their ids in latin1. */
@@ -42,11 +42,11 @@ interface Name {
   oldest: number;
   points: number;
   inLatest: boolean;
-  /** of the newest point that has the name */
+  /** kind of the entry in the newest point that has the name */
   kind: EntryKind;
   /** the trees of a folder of this name */
   trees: Map<string, Places>;
-  /** what tells the contents of a name that fits apart; null if the name does not fit */
+  /** content ids of a matching name; null if the name does not match */
   versions: Set<string> | null;
 }
 
@@ -61,7 +61,7 @@ export async function findNames(
   const others = all && ownPointsOnly.getStore() !== true ? workspacesBeside(workspace) : [];
   for (const other of others) {
     await using _open = other;
-    // One more than fits tells that the limit left names out.
+    // A limit of 1 tells if the other workspace has further names.
     const left = Math.max(1, limit - result.found.length);
     const { found, truncated } = result.truncated
       ? { found: [], truncated: true }
@@ -108,7 +108,7 @@ async function namesIn(workspace: Workspace, pattern: string, options: FindNames
   };
 }
 
-/** The points to search, newest first. Points that cannot be read or sealed are told of. */
+/** Returns the points to search, newest first. Warns of points that cannot be read or sealed. */
 async function sealedPoints(
   workspace: Workspace,
   options: FindNamesOptions & { all: boolean },
@@ -138,7 +138,7 @@ async function sealedPoints(
   return sealed;
 }
 
-/** A pattern with `*`, `?`, `[` or a slash fits as restic's patterns do; any other fits a part of a name. */
+/** Returns a matcher. `*`, `?`, `[` and slashes work as in restic. Any other pattern matches a part of a name. */
 function fitting(pattern: string, ignoreCase: boolean): Fits {
   if (/[*?[/]/.test(pattern) || pattern === "") {
     const matches = pathMatcher(pattern, ignoreCase);
@@ -153,7 +153,7 @@ function fitting(pattern: string, ignoreCase: boolean): Fits {
 interface Search {
   workspace: Workspace;
   points: readonly Point[];
-  /** place of the latest point; -1 if it is not among `points` */
+  /** index of the latest point; -1 if it is not among `points` */
   latest: number;
   fits: Fits;
   pace: Pacer;
@@ -175,7 +175,7 @@ class NameSearch {
     const found: ({ path: string } & Name)[] = [];
     const unread = this.#unread;
     if (points.length === 0) return { found, truncated: false, unread };
-    // All points are in one store, and a tree is known by its id.
+    // All points are in one store, so a tree is identified by its id.
     const source = await workspace.source(points[0]!);
     const roots = new Map<string, Places>();
     for (const [place, point] of points.entries())
@@ -193,7 +193,7 @@ class NameSearch {
     return { found, truncated: false, unread };
   }
 
-  /** The names that a folder has in any of its states. */
+  /** Returns the names that a folder has in any of its states. */
   async #namesIn(source: TreeSource, { path, trees }: Folder): Promise<Map<string, Name>> {
     const { latest, pace, fits } = this.#of;
     const names = new Map<string, Name>();

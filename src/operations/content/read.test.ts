@@ -155,7 +155,7 @@ print(json.dumps([[i.filename.encode("cp437" if not i.flag_bits & 0x800 else "ut
   assert.equal(statSync(join(to, "d/a")).mtimeMs, 1_700_000_001_000);
 });
 
-test("a selection is one archive, each entry once, and what is not there is named before any byte", async (t) => {
+test("an archive of several paths has each entry once, and a missing path fails before the first byte", async (t) => {
   const { client, root } = await testFolder(t, { "d/a": "1", "d/sub/b": "2", e: "3", f: "4" });
   await client.save();
   const tar = join(root, "some.tar");

@@ -22,7 +22,7 @@ interface Range {
   end: number;
 }
 
-/** A file's content in order, or a range of it; target null is the folder as it is now. */
+/** Reads a file's content in order, or a range of it. Target null means the present folder. */
 export async function* read(
   workspace: Workspace,
   target: string | null,
@@ -56,7 +56,7 @@ function rangeOf({ offset = 0, length }: ReadOptions): Range {
   return { start: offset, end: length === undefined ? Infinity : offset + length };
 }
 
-/** A file's content in pieces of at most 1 MiB, or a range of it: blobs outside of the range are not read. */
+/** Reads a file's content, or a range of it, in pieces of at most 1 MiB. Blobs outside the range are not read. */
 export async function* contentOf(
   workspace: Workspace,
   source: TreeSource,
@@ -66,7 +66,7 @@ export async function* contentOf(
   const ids = node.content ?? new Uint8Array(0);
   throwIfAborted(signal);
   const pace = newPacer(signal);
-  // Place in the file of the next blob.
+  // Offset of the next blob in the file.
   let next = 0;
   for (let at = 0; at < ids.length && next < end; at += 32) {
     await pace();
@@ -91,7 +91,7 @@ function notAFile(path: Uint8Array): CairnError {
 
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
-/** Opens a file of the folder; through no link, since root may read for somebody whose folder it is. */
+/** Opens a file of the folder. Follows no link: root may read for a user who owns the folder. */
 function openPresent(root: Buffer, path: Uint8Array): number {
   const fd = inDirectory(root, (held) => openBelow(syscalls(), held, path, READ, newArena(4096)));
   if (fd === ELOOP || fd === ENOTDIR) throw notAFile(path);
@@ -101,7 +101,7 @@ function openPresent(root: Buffer, path: Uint8Array): number {
   throw notAFile(path);
 }
 
-/** A range of an open file, which is closed at the end. */
+/** Reads a range of an open file and closes the file. */
 async function* piecesOf(
   fd: number,
   { start, end }: Range,
@@ -123,7 +123,7 @@ async function* piecesOf(
   }
 }
 
-/** The node at a path of a point. Throws `not_found`. */
+/** Returns the node at a path of a point. Throws `not_found`. */
 export function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
   const node = findNode(source, path);
   if (node === null)
@@ -133,7 +133,7 @@ export function mustFind(source: TreeSource, path: Uint8Array, target: string): 
   return node;
 }
 
-/** No lock is held while whoever takes what is read thinks; what a cleanup moved meanwhile is looked for anew. */
+/** Calls `get` without a lock, and again under a lock if a cleanup moved a pack: consumers may read slowly. */
 export async function unlessMoved<T>(workspace: Workspace, get: () => T): Promise<T> {
   try {
     return get();

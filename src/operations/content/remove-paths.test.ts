@@ -104,7 +104,7 @@ test("a removal of paths names other paths with the same content, paths in the f
   assert.deepEqual([none.point_count, none.complete], [0, true]);
 });
 
-test("a removal of paths is refused while a view shows one of them, and for a pattern that fits everything", async (t) => {
+test("a removal of paths is refused while a view shows such a path, and for a pattern that matches everything", async (t) => {
   const { client } = await testFolder(t, { ".env": SECRET });
   await client.save();
   const { view_id: view } = await client.view("head");

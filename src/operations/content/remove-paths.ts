@@ -20,13 +20,13 @@ import { isFolderThere, isReleased, listWorkspaces } from "../../workspace/place
 import { lockingOf } from "../../workspace/place/registry.ts";
 import { sealPoints } from "../../workspace/save/seal.ts";
 
-/** Most points, paths of a point, and databases in an answer. */
+/** The most points, paths of a point, and databases in an answer. */
 const [MOST_POINTS, MOST_PATHS, MOST_DATABASES] = [1000, 20, 20];
 
-/** Removes paths from all points of the control directory, or says which points have them. */
+/** Removes paths from all points of the control directory, or with `dryRun` lists the points that have them. */
 export async function removePaths(workspace: Workspace, options: RemovePathsOptions): Promise<RemovePathsResult> {
   const { control } = workspace.found;
-  // A path as a shell completes it is one of the folder.
+  // A path completed by the shell may begin with the folder's path.
   const lead = `${workspace.root.toString("utf8")}/`;
   const paths = options.paths.map((path) => (path.startsWith(lead) ? path.slice(lead.length - 1) : path));
   const takes = takesOf(paths);
@@ -34,7 +34,7 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
   const all = [workspace, ...others];
   const locks: Lock[] = [];
   try {
-    // In one order, so that two of these calls do not wait for each other.
+    // All calls take the locks in the same order, so two calls never wait for each other.
     for (const each of all.toSorted((a, b) => (a.found.workspace.name < b.found.workspace.name ? -1 : 1)))
       locks.push(await makingRoom(control, async () => lockOf(each, options)));
     for (const each of all)
@@ -47,7 +47,7 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
     if (options.dryRun === true || holders.length === 0) return answer;
     const freed = await removeFound(all, holders, options);
     warnOfFreed(control, freed, options);
-    // Only what other paths hold is in the store then.
+    // The store then has content of these blobs only for files at other paths.
     if (freed.complete) answer.same_content = (await pathsWith(all, content, options)).map((path) => displayPath(path));
     warnOfRest(workspace, answer, options);
     const isAlone = listWorkspaces(control).length === all.length;
@@ -59,7 +59,10 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
   }
 }
 
-/** As in `backup rewrite`: a name anywhere, the end of a path, or with a slash at its start a whole path. Throws `usage`. */
+/**
+ * Compiles patterns as `backup rewrite` does: a name anywhere, the end of a path, or with a leading slash a whole path.
+ * Throws `usage`.
+ */
 function takesOf(patterns: readonly string[]): TakenEntries {
   if (patterns.length === 0)
     throw new CairnError("usage", "no path to remove is given", {
@@ -74,7 +77,7 @@ function takesOf(patterns: readonly string[]): TakenEntries {
   return { fits: (path) => matchers.some((fits) => fits(`/${path}`)), isAnywhere: () => isName };
 }
 
-/** Throws `busy` while a fork, a view or a restored folder is being made: it gets the content that it began to read. */
+/** Throws `busy` while a fork, a view or a restored folder is made: that folder gets the content that it began to read. */
 function requireNothingMade({ found }: Workspace): void {
   if (namesIfThere(found.control.partial).length === 0) return;
   throw new CairnError("busy", "another process makes a folder from one of the points", {
@@ -115,7 +118,7 @@ function answerOf(
   };
 }
 
-/** Removed paths that are in the folder of a workspace now. */
+/** Returns removed paths that a workspace's folder has now. */
 function inFolder({ root, found }: Workspace, holders: readonly PathHolder[]): RemovePathsResult["in_folders"] {
   if (isReleased(found.workspace) || !isFolderThere(root)) return [];
   const own = holders.filter(({ workspace }) => workspace.found === found).flatMap(({ paths }) => paths);
@@ -126,7 +129,7 @@ function inFolder({ root, found }: Workspace, holders: readonly PathHolder[]): R
     .map((path) => ({ ...displayPath(path), workspace_name: found.workspace.name }));
 }
 
-/** Names what else may hold the removed content. */
+/** Warns of other places that may hold the removed content. */
 function warnOfRest({ found }: Workspace, answer: RemovePathsResult, { onWarning }: WorkspaceCall): void {
   const { repositories, same_content: same, in_folders: present, databases } = answer;
   for (const { location, command, save_point_ids: ids } of repositories)

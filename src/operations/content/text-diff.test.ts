@@ -30,7 +30,7 @@ const texts = fc
   .array(fc.constantFrom("a", "b", "c", "d", "", "  a"), { maxLength: 40 })
   .chain((lines) => fc.constantFrom(lines.join("\n"), lines.map((each) => `${each}\n`).join("")));
 
-test("the hunks of any two texts turn the one into the other", () => {
+test("the hunks of any two texts turn one text into the other", () => {
   fc.assert(
     fc.property(texts, texts, fc.integer({ min: 0, max: 4 }), (before, after, context) => {
       assert.equal(apply(before, textHunks(before, after, { context })!), after);
@@ -38,7 +38,7 @@ test("the hunks of any two texts turn the one into the other", () => {
   );
 });
 
-test("patch accepts what the hunks say, also of files without a last line end", (t) => {
+test("patch accepts the hunks, also of files without a last line end", (t) => {
   if (spawnSync("patch", ["--version"]).error !== undefined) return t.skip("patch is not installed");
   const folder = mkdtempSync(path.join(tmpdir(), "cairn-text-diff-"));
   t.after(() => rmSync(folder, { recursive: true }));

@@ -1,14 +1,14 @@
 import { diffArrays } from "diff";
 
-/** Differences of two texts by lines, as `diff -u` writes them. */
+/** Differences of two texts by lines, as in `diff -u`. */
 
 export interface Hunk {
-  /** First line on each side, from 1; for a side without lines the line before it. */
+  /** First line on each side, from 1. If a side has no lines: the line before. */
   old_start: number;
   old_lines: number;
   new_start: number;
   new_lines: number;
-  /** `+`, `-` or a blank, and the line; `\ No newline at end of file` where that is so. */
+  /** `+`, `-` or a blank, and the line; also `\ No newline at end of file` after a last line without one. */
   lines: string[];
 }
 
@@ -19,18 +19,19 @@ export interface TextDiffOptions {
   ignoreWhitespace?: boolean | undefined;
 }
 
-/** A run of lines: equal on both sides, or those of `a` replaced by those of `b`. */
+/** A run of lines: equal on both sides, or lines of `a` replaced by lines of `b`. */
 interface Run {
   isEqual: boolean;
   a: readonly [from: number, to: number];
   b: readonly [from: number, to: number];
 }
 
-// A text this different is not worth reading as a diff, and the search for the shortest one would take minutes.
+// The limit of the search for the shortest difference, which may take minutes. Such different texts make no readable
+// diff.
 const TIMEOUT_MS = 1000;
 const NO_NEWLINE = "\\ No newline at end of file";
 
-/** The hunks that turn one text into the other; null where they differ so much that the search would take too long. */
+/** Returns the hunks that turn one text into the other. Null if the texts differ so much that the search takes too long. */
 export function textHunks(before: string, after: string, options: TextDiffOptions = {}): Hunk[] | null {
   const [a, b] = [linesOf(before), linesOf(after)];
   const runs = new LineComparison(a, b, options.ignoreWhitespace === true).runs();
@@ -39,7 +40,7 @@ export function textHunks(before: string, after: string, options: TextDiffOption
 
 const DECODER = new TextDecoder("utf-8", { fatal: true });
 
-/** The text of bytes that are one: UTF-8 without NUL. */
+/** Decodes a text: UTF-8 without NUL. Null if the bytes are no such text. */
 export function decodeText(bytes: Uint8Array): string | null {
   if (bytes.includes(0)) return null;
   try {
@@ -49,15 +50,14 @@ export function decodeText(bytes: Uint8Array): string | null {
   }
 }
 
-/** Lines with their ends. */
 function linesOf(text: string): string[] {
   return text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
 }
 
 /**
- * Compares by anchors first: lines that occur once on each side, in the longest order that both have. What lies between them is
- * small, and compared for the shortest difference. Lines of one side alone take no part in that, so texts without anything in common
- * take no time.
+ * Compares by anchors first: lines that occur once on each side, in their longest common order. The short parts between
+ * anchors are compared for the shortest difference, without lines of one side alone. So texts without common lines are
+ * fast.
  */
 class LineComparison {
   readonly #a: Int32Array;
@@ -96,13 +96,13 @@ class LineComparison {
 
   #between(aFrom: number, aTo: number, bFrom: number, bTo: number): boolean {
     if (aFrom === aTo || bFrom === bTo) return this.#replaced(aFrom, aTo, bFrom, bTo);
-    // Lines that become unique only between other anchors are looked for again and again.
+    // The search repeats for lines that are unique only between two anchors, so it may take long.
     if (performance.now() > this.#until) return false;
     const anchors = this.#anchors(aFrom, aTo, bFrom, bTo);
     if (anchors.length === 0) return this.#shortest(aFrom, aTo, bFrom, bTo);
     let [a, b] = [aFrom, bFrom];
     for (const [nextA, nextB] of anchors) {
-      // An anchor may already be part of the equal lines after the one before.
+      // An anchor may be among the equal lines after the anchor before.
       if (nextA < a || nextB < b) continue;
       if (!this.#compare(a, nextA, b, nextB)) return false;
       let length = 1;
@@ -114,7 +114,7 @@ class LineComparison {
     return this.#compare(a, aTo, b, bTo);
   }
 
-  /** Lines that occur once on each side, in the longest order that both sides have. */
+  /** Returns lines that occur once on each side, in the longest order that both sides have. */
   #anchors(aFrom: number, aTo: number, bFrom: number, bTo: number): [number, number][] {
     const inA = placesOf(this.#a, aFrom, aTo);
     const inB = placesOf(this.#b, bFrom, bTo);
@@ -123,7 +123,7 @@ class LineComparison {
     return longestRising(pairs.sort(([left], [right]) => left - right));
   }
 
-  /** By the shortest difference of the lines that occur on both sides. */
+  /** Compares the lines that occur on both sides by their shortest difference. */
   #shortest(aFrom: number, aTo: number, bFrom: number, bTo: number): boolean {
     const [inA, inB] = [new Set(this.#a.subarray(aFrom, aTo)), new Set(this.#b.subarray(bFrom, bTo))];
     const [ofA, ofB]: number[][] = [[], []];
@@ -171,14 +171,14 @@ class LineComparison {
   }
 }
 
-/** The place of each line that occurs once; -1 for one that occurs more often. */
+/** Returns the position of each line that occurs once; -1 for a line that occurs more often. */
 function placesOf(lines: Int32Array, from: number, to: number): Map<number, number> {
   const places = new Map<number, number>();
   for (let at = from; at < to; at++) places.set(lines[at]!, places.has(lines[at]!) ? -1 : at);
   return places;
 }
 
-/** Finds the longest row of pairs, given in the order of their first numbers, whose second numbers rise too. */
+/** Returns the longest row of pairs, given in the order of their first numbers, whose second numbers rise too. */
 function longestRising(pairs: readonly [number, number][]): [number, number][] {
   const tops: number[] = [];
   const before = new Int32Array(pairs.length).fill(-1);
@@ -222,7 +222,7 @@ function hunkOf(changed: readonly Run[], a: readonly string[], b: readonly strin
   };
   let at = from;
   for (const run of changed) {
-    // Where blanks do not count, an equal line is shown as it is now.
+    // With `ignoreWhitespace` an equal line is shown as in `b`.
     for (let n = run.a[0] - at; n > 0; n--) put(" ", b[run.b[0] - n]!);
     for (let n = run.a[0]; n < run.a[1]; n++) put("-", a[n]!);
     for (let n = run.b[0]; n < run.b[1]; n++) put("+", b[n]!);

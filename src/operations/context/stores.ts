@@ -47,7 +47,7 @@ async function configOf({
     });
   if (embedding === "none") return { provider: "none", model: "", dimensions: 0 };
   if (embedding === "embedded" && findModel() === null) throw modelMissing("a store of the embedded model");
-  // A store that nobody chose a model for is searched by words until the package is there.
+  // Without a chosen model a store is searched by words until the model's package is installed.
   if (embedding !== "openai") return EMBEDDED;
   if (model === undefined)
     throw new CairnError("usage", "an endpoint needs the name of a model", {
@@ -69,7 +69,7 @@ function warnOfModel({ lacksModel }: ContextStore, { onWarning }: CallOptions): 
   if (lacksModel) onWarning?.(MODEL_WARNING);
 }
 
-/** Reads into the index what a change brought. Warns if the store lacks its model. */
+/** Adds changed files to the index. Warns if the store lacks its model. */
 export async function fillIndex(
   store: ContextStore,
   options: CallOptions,

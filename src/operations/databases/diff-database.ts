@@ -14,7 +14,7 @@ import type { DiffDatabaseOptions, DiffDatabaseResult } from "../../contract/loo
 import type { PathInput, WorkspaceCallOptions } from "../../contract/words.ts";
 import { read } from "../content/read.ts";
 
-/** Compares a database in a point with that in another one, or in the folder as it is now. */
+/** Compares a database in a point with the database in another point, or in the present folder. */
 export async function diffDatabase(
   workspace: Workspace,
   path: PathInput,
@@ -58,7 +58,7 @@ export async function diffDatabase(
 const SHOWN_ROWS = 10;
 const NAME = "database";
 
-/** Puts a point's database, with the journal that lies beside it, into a folder of its own; returns its path there. */
+/** Writes a point's database and its journals into a folder. Returns the database's path there. */
 async function placeDatabase(
   workspace: Workspace,
   { point, path, folder }: { point: Point; path: Uint8Array; folder: string },
@@ -71,7 +71,7 @@ async function placeDatabase(
       await pipeline(read(workspace, target, beside(path, ending), options), createWriteStream(place, { flags: "wx" }));
     } catch (error) {
       if (ending === "" || toCairnError(error).code !== "not_found") throw error;
-      // The point has no journal of it.
+      // The point has no journal with this ending.
       rmSync(place, { force: true });
     }
   }

@@ -7,7 +7,7 @@ import { testFolder } from "../testing-folder.ts";
 
 /** Labels of databases that nobody uses say what SQLite found. */
 
-test("a save calls a database at rest consistent when SQLite found it whole, and never one that is cut short or damaged", async (t) => {
+test("a save labels a resting database consistent if SQLite finds it sound, but no truncated or damaged one", async (t) => {
   const { client, folder } = await testFolder(t, {});
   const place = (name: string): string => path.join(folder, `${name}.db`);
   for (const name of ["whole", "short", "damaged", "wal"]) makeDatabase(place(name), name === "wal" ? "wal" : "delete");

@@ -17,7 +17,7 @@ import { withSealed } from "../../workspace/save/seal.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { goingBack } from "../restore.ts";
 
-/** Ends of a fork: the original takes the fork's state over, or the fork is removed. */
+/** Ends a fork: the original takes the fork's state, or the fork is removed. */
 
 /** Makes the folder equal to a fork's present, which is saved in the fork first. `fork`: the fork's name or folder. */
 export async function adoptFork(workspace: Workspace, fork: string, options: AdoptForkOptions): Promise<RestoreResult> {
@@ -33,8 +33,9 @@ export async function adoptFork(workspace: Workspace, fork: string, options: Ado
 }
 
 /**
- * Removes a fork with its folder and its points. Its present is saved first, as a point of this workspace, which a cleanup
- * treats as an undo point. A kill before the release leaves the fork as it is; after it the folder stays, as an ordinary one.
+ * Removes a fork with its folder and points. First saves its present as a point of this workspace, which a cleanup
+ * treats as an undo point. After a kill before the release the fork is unchanged; after a later kill the folder stays,
+ * as an ordinary one.
  */
 export async function removeFork(workspace: Workspace, fork: string, options: RemoveForkOptions): Promise<RemovedFork> {
   const found = forkOf(workspace, fork);
@@ -46,7 +47,7 @@ export async function removeFork(workspace: Workspace, fork: string, options: Re
   const { inode } = identityOf(found);
   await release(other, { ...options, deletePoints: true });
   failpoint("fork.released");
-  // The folder that was saved, and no other that came to lie at its path.
+  // The saved folder is removed, but not another folder at its path.
   if (identityOf(found).inode === inode) removeAll(found.folder);
   return { workspace: workspaceRef(found), save_point_id: kept.descriptor.save_point_id };
 }
@@ -61,7 +62,7 @@ async function takenOverLocked(workspace: Workspace, point: Point, call: Workspa
   return await takeOverPoint(workspace, siblingOf(workspace, point));
 }
 
-/** The other workspace that a name or a folder means. Throws `not_found`. */
+/** Returns the other workspace with a name or a folder. Throws `not_found`. */
 function forkOf(workspace: Workspace, fork: string): FoundWorkspace {
   const { control, workspace: own } = workspace.found;
   const named = workspaceNamed(control, fork) ?? workspaceAt(realPathOf(fork));

@@ -87,7 +87,7 @@ test("a bisect changes neither the folder nor head nor any point", async (t) => 
   assertNothingLeft(client);
 });
 
-test("status 125 skips a point, and the first bad point is found beside it", async (t) => {
+test("status 125 skips a point, and the first bad point is still found", async (t) => {
   const { client, ids } = await series(t, 17);
   const found = await client.bisect(ids[0]!, ids[16]!, below(5, [8, 7]));
   assert.equal(found.first_bad?.save_point_id, ids[5]);
@@ -98,7 +98,7 @@ test("status 125 skips a point, and the first bad point is found beside it", asy
   ]);
 });
 
-test("where skipped points hide the first bad one, all that it may be are listed", async (t) => {
+test("all candidates are listed if skipped points hide the first bad point", async (t) => {
   const { client, ids } = await series(t, 9);
   const found = await client.bisect(ids[0]!, ids[8]!, below(5, [4, 5]));
   assert.deepEqual([found.first_bad, found.last_good], [null, ids[3]]);
@@ -129,7 +129,7 @@ test("a bisect whose command cannot be started fails at once, and a shell's 127 
   assertNothingLeft(client);
 });
 
-test("a signal that ends the command, or a status like one, stops the bisect and tells how to go on", async (t) => {
+test("a signal that ends the command, or a status like one, stops the bisect with a hint how to continue", async (t) => {
   const { client, ids } = await series(t, 9);
   for (const [end, words] of [
     ["kill -9 $$", "was ended by SIGKILL"],
@@ -158,7 +158,7 @@ test("a bisect that is aborted ends its command and removes the folder", async (
   assertNothingLeft(client);
 });
 
-test("a bisect is refused unless the good point is older than the bad one and led to it", async (t) => {
+test("a bisect is refused unless the good point is older than the bad point and led to it", async (t) => {
   const place = await series(t, 5);
   const { client, ids } = place;
   const refused = async (good: string, bad: string, words: RegExp): Promise<void> => {
@@ -175,7 +175,7 @@ test("a bisect is refused unless the good point is older than the bad one and le
   await assert.rejects(client.bisect("00000000", "head", ["true"]), hasCode("not_found"));
 });
 
-test("a bisect tests the points that led to the bad one, without undo points and those of other lines", async (t) => {
+test("a bisect tests the points that led to the bad point, without undo points and points of other lines", async (t) => {
   const place = await series(t, 5);
   const { client, ids, write } = place;
   write("n", "unsaved");
@@ -190,7 +190,7 @@ test("a bisect tests the points that led to the bad one, without undo points and
   ]);
 });
 
-test("points that a cleanup has removed, and one whose record is damaged, are passed over", async (t) => {
+test("points that a cleanup removed, and a point with a damaged record, are skipped", async (t) => {
   const { client, ids } = await series(t, 9);
   const plan = await client.previewCleanup({ only: [ids[3]!, ids[4]!] });
   await client.runCleanup(plan.plan_id);

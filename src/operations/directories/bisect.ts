@@ -27,9 +27,9 @@ export interface BisectInput {
 
 type Verdict = BisectTest["verdict"];
 
-/** Exit status that says that a point cannot be tested, as for `git bisect run`. */
+/** Exit status for a point that cannot be tested, as for `git bisect run`. */
 const SKIP = 125;
-/** Exit statuses from here on are a shell's for a program that a signal ended. */
+/** The first exit status with which a shell reports a program that a signal ended. */
 const FIRST_OF_SIGNALS = 128;
 const NOT_FOUND = 127;
 const FREE_ROOM = "free some space there: each test writes its point into the control directory";
@@ -102,7 +102,7 @@ class Bisection {
     this.#bad = ids.length - 1;
   }
 
-  /** The points of which one is the first bad point, oldest first. */
+  /** Returns the points among which the first bad one is, oldest first. */
   candidates(): SavePointId[] {
     return this.ids.slice(this.#from, this.#bad + 1);
   }
@@ -116,7 +116,7 @@ class Bisection {
     return null;
   }
 
-  /** About how many tests are left. */
+  /** Returns about how many tests are left. */
   steps(): number {
     return Math.ceil(Math.log2(this.#bad - this.#from + 1));
   }
@@ -179,7 +179,7 @@ async function rangeOf(
   return { search: new Bisection(goodId, ids.reverse()), bad: publicPoint(bad) };
 }
 
-/** The parent of a point, or the newest older point if the parent was removed or is damaged; null if there is none. */
+/** Returns a point's parent, or the newest older point if the parent is removed or damaged; null if there is none. */
 function pointBefore(
   { points }: Workspace,
   { sequence, descriptor: { parent_id: parent } }: Point,

@@ -28,9 +28,9 @@ import type { Workspace } from "../../workspace/open/workspace.ts";
 import { publicPoint } from "../public-point.ts";
 
 /**
- * Writes a point as an export directory. Steps: its content is written below a temporary name beside the directory; every
- * file is read again for its hash; the envelope is written; all of it is on the disk; the name is the commit. A tar file is
- * packed from that directory, which goes then.
+ * Writes a point as an export directory: its content under a temporary name beside the directory; every file is read
+ * again for its hash; then the envelope. After all is durable, the rename is the commit. A tar file is packed from that
+ * directory, which is then removed.
  */
 export async function exportPoint(
   workspace: Workspace,
@@ -94,7 +94,7 @@ export async function exportPoint(
   } catch (error) {
     removeAll(stage);
     const { code } = error as NodeJS.ErrnoException;
-    // Somebody was quicker: a folder with something in it is replaced by none.
+    // Another process was faster: a rename does not replace a folder with entries.
     if (code === "ENOTEMPTY" || code === "EEXIST") requireFree(realPathOf(directory));
     if (code === "ENAMETOOLONG")
       throw new CairnError("unsupported", `a path of the point is too long below ${printablePath(directory)}`, {
@@ -105,7 +105,6 @@ export async function exportPoint(
   }
 }
 
-/** A machine in the words of an envelope. */
 function configOf({ id, name, image, hardware }: SavedMachine): Envelope["config"] {
   const { cpus, memory, disks, nics } = hardware;
   return {
@@ -124,7 +123,7 @@ function configOf({ id, name, image, hardware }: SavedMachine): Envelope["config
   };
 }
 
-/** An absolute path of a file that is absent. */
+/** Returns the real path of a missing file. Throws unless `file` is an absolute path of one. */
 function freeFile(file: string): string {
   if (!isAbsolute(file)) throw new CairnError("usage", `the file must be an absolute path, not ${file}`);
   const real = realPathOf(file);
@@ -135,7 +134,7 @@ function freeFile(file: string): string {
   return real.toString("utf8");
 }
 
-/** Packs a directory into a file that gets its name when all of it is on the disk. */
+/** Packs a directory into a file. The file gets its name when it is durable. */
 async function nameTar(
   stage: string,
   file: string,

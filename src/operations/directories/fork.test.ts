@@ -38,7 +38,7 @@ test("a fork is a workspace of its own, equal to its point, and clean from the s
   assert.equal((await client.history()).save_points.length, 2);
 });
 
-test("what is changed in a fresh fork is seen, also with size and times as they were", async (context) => {
+test("a save in a fresh fork finds a changed file, even if its size and times are unchanged", async (context) => {
   const { root, client, library } = await testFolder(context, { ...FILES, gone: "gone" });
   await client.save();
   await client.fork("head", join(root, "fork"));
@@ -58,7 +58,7 @@ test("what is changed in a fresh fork is seen, also with size and times as they 
   );
 });
 
-test("a second fork gets a name of its own, and one to a taken place is refused", async (context) => {
+test("a second fork gets a unique name, and a taken name or path is refused", async (context) => {
   const { root, client, folder } = await testFolder(context, FILES);
   await client.save();
   await client.fork("head", join(root, "x", "same"));
@@ -79,7 +79,7 @@ test("a second fork gets a name of its own, and one to a taken place is refused"
   assert.equal((await client.fork("head", join(root, "empty"))).workspace.name, "empty");
 });
 
-test("a standalone fork needs the first one no more", async (context) => {
+test("a standalone fork works without the original", async (context) => {
   const { root, client, library, folder } = await testFolder(context, FILES);
   const saved = await client.save();
   const target = join(root, "alone");
@@ -95,7 +95,7 @@ test("a standalone fork needs the first one no more", async (context) => {
   assert.equal(walkDigests(target).state, saved.payload_root_hash);
 });
 
-test("what is damaged is left out and listed, the rest is written", async (context) => {
+test("a fork leaves out damaged files, lists them, and writes the rest", async (context) => {
   const { root, client, write } = await testFolder(context, FILES);
   write("large", randomBytes(100_000).toString("latin1"));
   await client.save();

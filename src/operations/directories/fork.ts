@@ -20,7 +20,7 @@ import type { WorkspaceCallOptions } from "../../contract/words.ts";
 
 export { exportPoint } from "./export.ts";
 
-/** A new workspace in an absent or empty folder, equal to a point. */
+/** Makes a new workspace in an absent or empty folder, equal to a point. */
 export async function fork(
   workspace: Workspace,
   target: { point: string; path: string },
@@ -44,7 +44,7 @@ export async function fork(
   };
 }
 
-/** Its large files are cut as those of the workspace that it comes from. */
+/** Returns a function that makes a store with the workspace's chunker polynomial, so large files are cut alike. */
 function populateLike({ found }: Workspace): (staged: ControlPaths) => Promise<void> {
   return async (staged) => {
     const polynomial = await storePolynomial(found.control.root);
@@ -52,7 +52,7 @@ function populateLike({ found }: Workspace): (staged: ControlPaths) => Promise<v
   };
 }
 
-/** Writes a point, or some paths of it, into another folder; the workspace is not touched. */
+/** Writes a point, or some of its paths, into another folder; the workspace is not changed. */
 export async function restoreTo(
   workspace: Workspace,
   options: RestoreOptions & { to: string },
@@ -81,7 +81,7 @@ export async function restoreTo(
   };
 }
 
-/** Opens a point to be looked into, read-only, until the view is closed. */
+/** Opens a read-only copy of a point until the view is closed. */
 export async function view(workspace: Workspace, target: string, options: WorkspaceCallOptions): Promise<ViewLease> {
   await recoverPartials(workspace, options);
   const { lease, leftOut } = await openView(workspace, workspace.resolve(target), options);
@@ -96,7 +96,7 @@ export async function view(workspace: Workspace, target: string, options: Worksp
   return publicLease(lease);
 }
 
-/** All open views of the control directory, oldest first. */
+/** Returns all open views of the control directory, oldest first. */
 export function listViews(workspace: Workspace): ViewLease[] {
   return listLeases(workspace.found.control).map(publicLease);
 }

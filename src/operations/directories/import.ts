@@ -19,9 +19,9 @@ import { checkLocation } from "../../workspace/place/guards.ts";
 import type { LibraryHand } from "../hand.ts";
 
 /**
- * Makes a workspace of an export directory. Steps: every file is compared with the envelope; the content is copied, or a tar file
- * unpacked before that, below a temporary name; the new folder gets its name; it is adopted and saved, and that point's digest
- * has to be the envelope's. A kill after the name leaves a folder with all of the content, that `cairn save` keeps.
+ * Makes a workspace from an export directory: compares every file with the envelope; copies the content, or first
+ * unpacks a tar file, under a temporary name; renames; adopts, saves, and compares the point's digest with the
+ * envelope's. A kill after the rename leaves a complete folder, which `cairn save` saves.
  */
 export async function importDirectory(
   hand: LibraryHand,
@@ -73,7 +73,7 @@ export async function importDirectory(
   };
 }
 
-/** Gives the content of a directory, or of its tar file, the name of a new folder. */
+/** Copies the content of a directory, or of its tar file, and gives it the name of the new folder. */
 async function bring(
   source: Buffer,
   target: string,

@@ -7,7 +7,7 @@ import { displayPath } from "../../fs/paths/safe-path.ts";
 import { INDEX_CACHE_VERSION, readIndexCache } from "../../repository/index/index-cache.ts";
 import type { Inspected } from "./inspected.ts";
 
-/** Shows files that have a binary layout and can be removed at any time. */
+/** Decodes binary files that can be removed at any time. */
 
 export const STAT_CACHE_MAGIC = "CAIRNSC";
 export const ORIGINS_MAGIC = "CAIRNOR";
@@ -26,7 +26,7 @@ function checkVersion(magic: string, what: keyof typeof VERSIONS): void {
   throw new CairnError("damaged", `${what}: an old version, which is no longer used`, { hint });
 }
 
-/** Counts, what it was valid for, and its first entries. Throws `damaged` when its checksum is wrong. */
+/** Shows a stat cache: counts, its tree, and its first entries. Throws `damaged` if its checksum is wrong. */
 export function inspectStatCache(path: string, magic: string): Inspected {
   checkVersion(magic, "stat cache");
   const cache = loadStatCache(path);
@@ -92,7 +92,7 @@ function wide(words: Uint32Array, at: number): bigint {
   return BigInt(words[at]!) | (BigInt(words[at + 1]!) << 32n);
 }
 
-/** Counts and the index files it covers. Throws `damaged` when its checksum is wrong. */
+/** Shows an index cache: counts, and the index files that it covers. Throws `damaged` if its checksum is wrong. */
 export function inspectIndexCache(path: string, header: Uint8Array): Inspected {
   checkVersion(Buffer.from(header.subarray(0, 8)).toString("latin1"), "index cache");
   const repository = Buffer.from(header.subarray(48, 112)).toString("latin1");
@@ -109,7 +109,7 @@ export function inspectIndexCache(path: string, header: Uint8Array): Inspected {
   return { format: "index-cache", version: VERSIONS["index cache"], content };
 }
 
-/** Counts, and the first records. Throws `damaged` when its checksum is wrong. */
+/** Shows an origins file: counts, and the first records. Throws `damaged` if its checksum is wrong. */
 export function inspectOrigins(path: string, magic: string): Inspected {
   checkVersion(magic, "origins");
   const origins = loadOrigins(path);

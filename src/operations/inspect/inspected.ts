@@ -1,4 +1,4 @@
-/** A file, recognised. `content` is JSON, without secrets. */
+/** A recognised file. `content` is JSON, without secrets. */
 export interface Inspected {
   format: string;
   version: number | null;
@@ -6,10 +6,10 @@ export interface Inspected {
 }
 
 const LIST_LIMIT = 1000;
-/** Elements of all lists together. */
+/** The most elements of all lists together. */
 const BUDGET = 20_000;
 
-/** The content with long lists cut; where something is missing the last element says how much. */
+/** Cuts long lists in the content. The last element of a cut list has the number of missing elements. */
 export function cut(content: unknown): unknown {
   let left = BUDGET;
   const visit = (value: unknown): unknown => {

@@ -12,7 +12,7 @@ import {
 } from "../../workspace/points/journals.ts";
 import type { Inspected } from "./inspected.ts";
 
-/** Work that is under way in a workspace, which its journal has as the target of a link; by the link's name. */
+/** Decoders of running operations that a workspace's journal records as a link's target, by the link's name. */
 const INTENTS: Record<string, (journal: string) => Inspected | null> = {
   [EXCHANGE_JOURNAL](journal) {
     const intent = readExchangeIntent(journal);
@@ -23,7 +23,7 @@ const INTENTS: Record<string, (journal: string) => Inspected | null> = {
   [CONVERT_JOURNAL](journal) {
     const intent = readConvertIntent(journal);
     if (intent === null) return null;
-    // Nanoseconds are beyond what a number of JSON holds.
+    // Nanoseconds exceed the numbers of JSON.
     const content = { ...intent, since: intent.since.toString(), made: intent.made.toString() };
     return { format: "conversion-intent", version: 1, content };
   },
@@ -37,7 +37,7 @@ const INTENTS: Record<string, (journal: string) => Inspected | null> = {
   },
 };
 
-/** Null where no such link lies. Throws `damaged` for one that cannot be understood. */
+/** Decodes an intent link. Null if there is no such link. Throws `damaged` if it cannot be decoded. */
 export function inspectIntentLink(path: string): (Inspected & { bytes: number }) | null {
   const read = Object.hasOwn(INTENTS, basename(path)) ? INTENTS[basename(path)] : undefined;
   if (read === undefined || lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return null;

@@ -26,14 +26,14 @@ import { decodeRestoreFile } from "../../workspace/points/journals.ts";
 import { decodeSteps } from "../../workspace/points/steps.ts";
 import type { Inspected } from "./inspected.ts";
 
-/** Our own small files, told by their content; a damaged one by its name. */
+/** Cairn's own small files. Each is recognised by its content; a damaged one by its name. */
 
 interface RecordFormat {
-  /** Name that `inspect` gives it. */
+  /** The format's name in the output of `inspect`. */
   name: string;
-  /** Pattern of the path at which it ordinarily lies. */
+  /** Pattern of the file's usual name. */
   file: RegExp | null;
-  /** Throws `damaged` or `newer_version`; absent where the layout is nobody's but the writer's. */
+  /** Throws `damaged` or `newer_version`. Absent if only the writer knows the layout. */
   check?: (bytes: Uint8Array) => unknown;
 }
 
@@ -70,7 +70,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.partial": { name: "unfinished-folder", file: null, check: decodePartial },
 };
 
-/** A JSON record of ours, null when it is none. Throws `damaged` for one that cannot be read, `newer_version`. */
+/** Decodes a JSON record of Cairn; null for any other file. Throws `damaged` for an unreadable record, `newer_version`. */
 export function inspectRecord(name: string, bytes: Uint8Array): Inspected | null {
   const value = jsonObject(bytes);
   const format = value?.["format"];
@@ -80,7 +80,7 @@ export function inspectRecord(name: string, bytes: Uint8Array): Inspected | null
     const version = typeof value["version"] === "number" ? value["version"] : null;
     return { format: known?.name ?? format, version, content: withoutHead(value) };
   }
-  // Its own reader says best what is wrong with it.
+  // The record's own decoder gives the best error.
   if (value === null && !isText(bytes)) return null;
   for (const { file, check } of Object.values(FORMATS)) if (value === null && file?.test(name) === true) check?.(bytes);
   return null;
@@ -104,7 +104,7 @@ function jsonObject(bytes: Uint8Array): JsonObject | null {
   }
 }
 
-/** Shows files with a form of their own: locks, claims, marks, journals, catalogs. Null when it is none of them. */
+/** Decodes files with a layout of their own: locks, claims, marks, journals, catalogs. Null for any other file. */
 export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null {
   const owner = parseOwner(bytes);
   if (owner !== null) return { format: "lock", version: null, content: owner };
@@ -126,7 +126,7 @@ export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null 
   return catalogOf(bytes);
 }
 
-/** Shows what a receipt says; `receipt verify` says whether it is signed. */
+/** Shows a receipt's content; `receipt verify` checks its signature. */
 function receiptOf(bytes: Uint8Array): Inspected | null {
   if (jsonObject(bytes)?.["body_b64"] === undefined) return null;
   const { body, publicKey } = decodeReceipt(bytes);

@@ -16,20 +16,20 @@ import type { Repository } from "../../repository/repository.ts";
 import { unpackPlain } from "../../repository/unpacked.ts";
 import type { Inspected } from "./inspected.ts";
 
-/** Files of a repository in restic's format, told by where they lie. */
+/** A file of a repository in restic's format, whose kind follows from its path. */
 
 export interface FileToInspect {
   path: string;
   size: number;
-  /** Open for reading. */
+  /** File descriptor, open for reading. */
   descriptor: number;
-  /** All bytes. */
+  /** Reads all bytes. */
   read: () => Uint8Array;
 }
 
 const KINDS = /^(?:config|(?:(keys|locks|snapshots|index)|data\/[0-9a-f]{2}|data)\/[^/]+)$/;
 
-/** The repository that a file lies in, at most two folders up. */
+/** Returns the repository that a file lies in, at most two folders up. */
 function repositoryOf(path: string): string | null {
   for (let folder = dirname(path), steps = 0; steps < 3; folder = dirname(folder), steps++) {
     const inside = KINDS.test(relative(folder, path));
@@ -38,7 +38,7 @@ function repositoryOf(path: string): string | null {
   return null;
 }
 
-/** Null for a file that lies in no repository. Throws `damaged`, `wrong_password`, `not_found` where there is no key. */
+/** Decodes a repository's file; null for any other. Throws `damaged`, `wrong_password`, `not_found` without a key. */
 export async function inspectRepositoryFile(
   file: FileToInspect,
   passwordFile: string | undefined,
@@ -53,7 +53,7 @@ export async function inspectRepositoryFile(
   return inspectSealed(kind, file, repository);
 }
 
-/** Shows who opens the repository at which cost; the encrypted key itself stays where it is. */
+/** Shows a key file's user and its cost parameters, but not the encrypted key. */
 export function inspectKey(bytes: Uint8Array): Inspected {
   const { created, username, hostname, kdf, N, r, p } = decodeKeyFile(bytes);
   return { format: "restic-key", version: null, content: { created, username, hostname, kdf, N, r, p } };
@@ -112,7 +112,7 @@ function indexContent(json: Uint8Array): unknown {
   return { supersedes, packs };
 }
 
-/** Members of other writers beside those that we know. */
+/** Adds fields that Cairn does not know, written by other programs. */
 function flat({ extra, ...known }: { extra?: Record<string, unknown> }): unknown {
   return { ...known, ...extra };
 }

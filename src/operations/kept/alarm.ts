@@ -37,7 +37,7 @@ export function checkAlarm(alarm: string): void {
   throw new CairnError("usage", 'an alarm is a command for the shell, or an http(s) URL such as "https://host/path"');
 }
 
-/** Throws `usage` if `alarm` is a command that the shell cannot parse, with what the shell says. Runs nothing. */
+/** Throws `usage` with the shell's message if `alarm` is a command that the shell cannot parse. Runs nothing. */
 export async function checkAlarmSyntax(alarm: string): Promise<void> {
   checkAlarm(alarm);
   if (isAddress(alarm)) return;
@@ -85,12 +85,12 @@ export async function callAlarm(alarm: string, facts: AlarmFacts, signal?: Abort
   }
 }
 
-/** Returns the name and path of a workspace as alarms have them. */
+/** Returns the fields of a workspace in an alarm. */
 export function alarmWorkspace(path: string): { name: string; path: string } {
   return { name: basename(path), path };
 }
 
-/** Returns an error as alarms have it. */
+/** Returns the fields of an error in an alarm. */
 export function alarmError(error: unknown): { code: string; message: string; hint: string | null } {
   const { code, message, hint } = toCairnError(error);
   return { code, message, hint: hint ?? null };
@@ -100,7 +100,7 @@ function isAddress(alarm: string): boolean {
   return /^https?:\/\//i.test(alarm);
 }
 
-/** The alarm in messages, without anything that may be a secret. */
+/** Names the alarm in messages, without secrets. */
 function nameOf(alarm: string): string {
   return isAddress(alarm) ? `the alarm at ${new URL(alarm).origin}` : "the alarm's command";
 }
@@ -137,7 +137,7 @@ async function runCommand(command: string, body: string, signal: AbortSignal): P
     try {
       if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
     } catch {
-      // It has ended.
+      // The process has ended.
     }
   };
   signal.addEventListener("abort", kill);

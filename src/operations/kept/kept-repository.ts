@@ -17,7 +17,7 @@ import type { Workspace } from "../../workspace/open/workspace.ts";
 import { alarmError, alarmWorkspace, callAlarm, checkAlarmSyntax } from "./alarm.ts";
 import type { Opened } from "../hand.ts";
 
-/** The repository that was kept for a workspace; null where none is. Throws `refused` where another user kept it. */
+/** Returns the repository that is kept for a workspace; null if there is none. Throws `refused` if another user kept it. */
 export function backupRepository({ found }: Workspace): KeptRepository | null {
   const kept = ownRecord(found.paths);
   if (kept === null) return null;
@@ -27,7 +27,7 @@ export function backupRepository({ found }: Workspace): KeptRepository | null {
   return { repository, password_file, password_command, age_identity, on_failure, retention: rules, good_at };
 }
 
-/** Keeps another repository, or what an edit changes of the one that is kept; null keeps none. Throws `usage`, `busy`. */
+/** Keeps another repository, or changes the kept one; null keeps none. Throws `usage`, `busy`. */
 export async function setBackupRepository(
   workspace: Workspace,
   edit: KeptRepositoryEdit | null,
@@ -40,7 +40,7 @@ export async function setBackupRepository(
   using _lock = await acquireLock(control.lock, lockingOf("backup use", options));
   if (changes === null) writeKeptRepository(paths, null);
   else {
-    // Nothing of the former goes on, so it may be damaged or another user's.
+    // No field of the former record is used, so it may be damaged or another user's.
     const former = changes.repository === undefined ? ownRecord(paths) : NOTHING_KEPT;
     if (former === null)
       throw new CairnError("usage", "no repository is kept for this folder yet", {
@@ -88,11 +88,11 @@ interface End {
   kept: KeptRepositoryFile;
   alarm: string | null;
   options: WorkspaceCallOptions;
-  /** Undefined: the backup is good. */
+  /** error of the failed backup; undefined if the backup is good */
   error: unknown;
 }
 
-/** Calls the alarm if `error` says otherwise than the record, then records how the backup ended. */
+/** Calls the alarm if `error` contradicts the record, then records how the backup ended. */
 async function recordEnd(
   { control, folder, paths }: FoundWorkspace,
   { kept, alarm, options, error }: End,
@@ -123,7 +123,7 @@ async function recordEnd(
   writeKeptRepository(paths, isWell ? { ...others, good_at: now } : { ...others, failing_since: now });
 }
 
-/** Reads the record, whose files and commands are read and run with this user's rights. */
+/** Reads the record. Refuses another user's, as its files and commands are used with this user's rights. */
 function ownRecord(paths: WorkspacePaths): KeptRepositoryFile | null {
   const owner = ownerBesidesUs(paths.repository);
   if (owner === null) return readKeptRepository(paths);
@@ -152,7 +152,7 @@ function changesOf(edit: KeptRepositoryEdit): Partial<KeptRepositoryFile> {
   if (repository !== undefined) changes.repository = keptLocation(repository);
   if (passwordFile !== undefined) changes.password_file = passwordFile === null ? null : resolve(passwordFile);
   if (passwordCommand !== undefined) changes.password_command = passwordCommand;
-  // The one takes the place of the other.
+  // A password file replaces a command, and the reverse.
   if ((passwordFile ?? null) !== null) changes.password_command = null;
   if ((passwordCommand ?? null) !== null) changes.password_file = null;
   if (ageIdentity !== undefined) changes.age_identity = ageIdentity === null ? null : resolve(ageIdentity);
@@ -162,7 +162,7 @@ function changesOf(edit: KeptRepositoryEdit): Partial<KeptRepositoryFile> {
   return changes;
 }
 
-/** A location as it is kept: local ones absolute. Throws `usage` for one with a password in it. */
+/** Returns a location as it is stored: local paths absolute. Throws `usage` if it has a password. */
 export function keptLocation(location: string): string {
   const { scheme, rest } = splitLocation(location);
   if (scheme === "local") return resolve(rest);

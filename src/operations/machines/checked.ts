@@ -12,27 +12,27 @@ import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newPacer, throttled } from "../../pacer.ts";
 
-/** A saved machine in an export directory, all of whose files are what the envelope says. */
+/** A saved machine in an export directory, whose files all match the envelope. */
 export interface CheckedState {
   saved: SavedMachine;
   /** Folder of the state's files. */
   content: string;
-  /** SHA-256 of its memory; empty: it has none. */
+  /** SHA-256 of its memory; empty if it has none. */
   memory: string;
-  /** False: clones of its guest draw the same random numbers, since its kernel does not hear that it was cloned. */
+  /** False: clones of its guest draw the same random numbers, because its kernel cannot notice a clone. */
   reseeds: boolean;
-  /** Throws `damaged` where a file is another than when it was compared: to be called once all was copied. */
+  /** Throws `damaged` if a file changed since it was compared. Call this after all files are copied. */
   requireUnchanged(): void;
 }
 
-/** A file that was changed so short before it was read may change again within the same tick of its clock. */
+/** A file that changed shortly before it was read may change again within the same tick of the file system's clock. */
 const SETTLED_MS = 2000;
 const KEPT_DIRECTORIES = 64;
 
 /**
- * Compares every file of an export directory with its envelope. A file that was compared before, and whose inode, size
- * and times are those of then, is not read again: many machines are cloned from one directory. Throws as `verifyDirectory`
- * and `readState` do.
+ * Compares every file of an export directory with its envelope. A file compared earlier, with the same inode, size and
+ * times, is not read again: many machines are cloned from one directory. Throws as `verifyDirectory` and `readState`
+ * do.
  */
 export async function checkedState(
   root: string,
@@ -61,7 +61,7 @@ export async function checkedState(
         details: { field: "config.id", expected: config.id, actual: saved.id },
       },
     );
-  // What a state is made of is a file whose content was compared, and no link or pipe.
+  // All files of a state must be regular files whose content was compared.
   const compared = new Map(files.map(({ name, sha256 }) => [name, sha256]));
   for (const name of [SIDECAR, ...filesOf(saved)])
     if (!compared.has(`${CONTENT}/${name}`))
@@ -83,13 +83,13 @@ function realOf(from: string): string {
   }
 }
 
-/** Files of one directory that were read and found to have a digest, by what the file system said of them then. */
+/** Files of one directory whose digests were verified, with the file system's stamps at that time. */
 class Verified {
   readonly #file: string;
   readonly #directory: string;
   readonly #before: JsonObject;
   readonly #all: JsonObject;
-  /** Every file as it was looked at; `isKept`: it need not be read the next time. */
+  /** stamps of all files seen; `isKept`: the file need not be read the next time */
   readonly #seen: Record<string, { sha256: string; stamp: string; isKept: boolean }> = {};
   readonly #answers: Record<string, boolean> = {};
   #isNew = false;
@@ -108,14 +108,14 @@ class Verified {
     return isKept;
   }
 
-  /** To be called when a file that was looked at was read and found to be right. */
+  /** Notes that the file's content was read and is right. */
   isRight(name: string): void {
     const { mtimeMs, ctimeMs } = this.#facts(name);
     if (Date.now() - Math.max(Number(mtimeMs), Number(ctimeMs)) < SETTLED_MS) return;
     this.#seen[name]!.isKept = this.#isNew = true;
   }
 
-  /** Returns what `ask` says, or what it said before. `question` names the content by its digest. */
+  /** Returns the answer of `ask`, or the stored one. `question` names the content by its digest. */
   async answer(question: string, ask: () => Promise<boolean>): Promise<boolean> {
     const before = this.#before[question];
     this.#isNew ||= typeof before !== "boolean";
@@ -155,7 +155,7 @@ function readKept(file: string): JsonObject {
     const bytes = readSmallFile(file, 16 << 20);
     return bytes === null ? {} : (parseJson(bytes, file) as JsonObject);
   } catch {
-    // What is not whole is read again.
+    // Files of an unreadable list are verified again.
     return {};
   }
 }

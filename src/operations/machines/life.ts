@@ -25,7 +25,7 @@ import { advice, CairnError, option } from "../../errors.ts";
 import { withClient } from "./saved-workspace.ts";
 import type { LibraryHand } from "../hand.ts";
 
-/** Verbs of a machine's life. */
+/** Verbs that create, start, stop, list and remove machines. */
 
 const STOP_MS = 30_000;
 
@@ -54,7 +54,7 @@ function infoOf({ machine, record, pid, operation }: Seen): MachineInfo {
   };
 }
 
-/** Describes a machine to whoever works on it. */
+/** Describes a machine to a caller that works on it: the caller's own operation is not shown. */
 export function ownInfo(machine: Machine): MachineInfo {
   return infoOf({ machine, record: machine.read(), pid: processIn(machine.live), operation: null });
 }

@@ -6,12 +6,12 @@ import type { CallOptions, Cause } from "../../contract/words.ts";
 import { advice, CairnError, line, word } from "../../errors.ts";
 import type { LibraryHand } from "../hand.ts";
 
-/** The cause of a point of a machine, whose maker may have given one. */
+/** Returns the cause of a machine's point: the given one, or a default. */
 export function causeOf({ name }: Machine, cause: Cause | undefined): Cause {
   return cause ?? { ...ownCause(), machine: name };
 }
 
-/** Members of a call that are handed on to the calls that it makes. */
+/** Returns the options that a call passes to the calls that it makes. */
 export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOptions): CallOptions {
   return {
     ...(signal === undefined ? {} : { signal }),
@@ -21,7 +21,7 @@ export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOpt
   };
 }
 
-/** Does something with the workspace of a machine's saved states. Throws `not_found` where there are none. */
+/** Runs `work` with the workspace of a machine's saved states. Throws `not_found` if it has none. */
 export async function withClient<T>(
   hand: LibraryHand,
   machine: Machine,

@@ -38,10 +38,13 @@ import { type CheckedState, checkedState } from "./checked.ts";
 import { ownInfo } from "./life.ts";
 import { callOf, causeOf, withClient } from "./saved-workspace.ts";
 
-/** Verbs of a machine's states. A saved state is the content of a workspace beside the machine, and its points are the workspace's. */
+/**
+ * Verbs of a machine's states. A saved state is the content of a workspace beside the machine; its points are save
+ * points of that workspace.
+ */
 
 /**
- * Saves a machine. Steps: its state is taken into a folder of its own; its key enters the lineage; the files take the place of
+ * Saves a machine. Steps: its state goes into a temporary folder; the state's id enters the lineage; the files replace
  * those of the last state; the save point is the commit.
  */
 export async function saveMachine(
@@ -104,7 +107,7 @@ export async function exportMachine(
 /** A saved state: in an export directory, or a point of a machine. */
 type Source = { fromDirectory: string } | { machine: string; point: string };
 
-/** Does something with a state that is wholly checked: that of an export directory, or of a save point, which is written as one. */
+/** Checks a state completely and runs `work` with it. A save point is first written as an export directory. */
 async function withState<T>(
   hand: LibraryHand,
   root: string,
@@ -124,8 +127,8 @@ async function withState<T>(
 }
 
 /**
- * Throws `usage` for a guest with a tap that is to go on without: QEMU cannot move a device to its user mode, and another's tap is
- * not taken because a directory says so.
+ * Throws `usage` if a guest with a tap would continue without one: QEMU cannot change such a device to user mode. A
+ * tap's name in an export directory is not trusted.
  */
 function requireTaps({ hardware, hasMemory }: SavedMachine, networks: readonly string[]): void {
   if (!hasMemory || !hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user")) return;
@@ -143,8 +146,8 @@ function warnOfRandomness({ reseeds, saved }: CheckedState, name: string, { onWa
 }
 
 /**
- * Makes a machine of a saved state. Steps: all of the state is checked; the new machine's name; its files; the guest waits in
- * a QEMU of its own; the record is the commit; the guest runs, and gets network devices of its own.
+ * Makes a machine from a saved state. Steps: the state is checked; the machine gets its name, then its files; the guest
+ * waits in a QEMU of its own; the record is the commit; the guest runs, and gets network devices of its own.
  */
 export async function cloneMachine(
   hand: LibraryHand,
@@ -189,7 +192,7 @@ export async function cloneMachine(
         state.requireUnchanged();
         failpoint("vm-clone.brought");
         const flushed = flushFiles(machine.live);
-        // QEMU starts while the process beside does.
+        // QEMU starts while the watcher process starts.
         const loading = hasMemory ? loadState(host, machine, { ...record, mapped }, machine.live) : null;
         if (hasMemory) watcher = watchers.use(new Watcher(machine));
         [qmp] = await Promise.all([loading, flushed]);
@@ -211,7 +214,7 @@ const times = (started: number, readyMs: number) => ({
   duration_ms: Math.round(performance.now() - started),
 });
 
-/** Lets a guest run that has its state, as the machine that it is now. */
+/** Lets a guest with a loaded state run, and gives it its own network devices. */
 async function goOn(
   machine: Machine,
   record: MachineRecord,
@@ -231,8 +234,8 @@ async function goOn(
 }
 
 /**
- * Brings a machine back to a saved state. Steps: all of the state is checked; a full set of files is staged beside its own;
- * then `swapState`, whose commit is the record; the guest runs.
+ * Restores a machine to a saved state. Steps: the state is checked; a full set of files is staged beside its own; then
+ * `swapState`, whose commit is the record; the guest runs.
  */
 export async function restoreMachine(
   hand: LibraryHand,

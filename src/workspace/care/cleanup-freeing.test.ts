@@ -31,7 +31,7 @@ function place(t: TestContext) {
   return { control, asked, free };
 }
 
-test("marks that others were in the way of go with the next that frees, once", async (t) => {
+test("snapshots that a busy store kept are removed once, by the next cleanup that frees space", async (t) => {
   const { control, asked, free } = place(t);
   assert.equal(await free({ postponed: true }, [A], false), true);
   assert.equal(await free({ postponed: true }, [B], true), false);
@@ -50,7 +50,7 @@ test("marks that others were in the way of go with the next that frees, once", a
   assert.equal(isUnfreed(control), false);
 });
 
-test("a record that cannot be read asks for all, one of a newer version is left to that", async (t) => {
+test("a damaged note of unfreed content makes the cleanup thorough, and a newer version's note stays", async (t) => {
   const { control, asked, free } = place(t);
   noteUnfreed(control, { points: [A], thorough: false });
   const [name] = fs.readdirSync(control.unfreed);

@@ -35,25 +35,26 @@ import { conversionEnded, endOfOriginal, ORIGINAL_PREFIX, originalStays } from "
 import { checkSpace } from "../place/guards.ts";
 import { controlDirectoriesInside } from "../place/registry.ts";
 
-/** The form that a folder is given: a subvolume, which snapshots hold, or a plain directory again. */
+/** The form that a folder is converted to: a subvolume, which can have snapshots, or a plain directory. */
 export type ConvertTo = "subvolume" | "plain";
 
 /**
- * Makes a plain directory on btrfs a subvolume in place, or a subvolume a plain directory. A change's time (ctime) cannot be set by anybody, so none goes
- * unseen; the folder is the whole original or the whole copy at every instant.
- * - Intent: a link in the journal directory names the copy; an empty subvolume or directory beside the folder, which only
+ * Makes a plain directory on btrfs a subvolume in place, or a subvolume a plain directory. No program can set a change
+ * time (ctime), so every change is found. The folder is the whole original or the whole copy at every instant.
+ * - Intent: a link in the journal directory names the copy; an empty subvolume or directory beside the folder, which
+ * only
  * its owner may enter.
  * - Every entry is cloned into it with all its metadata; both are read and compared.
  * - Commit ●: folder and copy change places in one call. A kill before it removes the copy.
- * - The original, now beside, is searched for what was written since; if there is any, the two change places again.
- * - Record: the engine, and what folder it is now; the intent goes. The original stays beside, for its user to remove.
+ * - The original, now beside the folder, is searched for later changes; if there is any, the two change places again.
+ * - Record: the engine, and the folder's new identity; the intent is removed. The user may remove the original.
  */
 export interface ConvertInput extends WorkspaceCall {
   allow?: readonly GuardName[] | undefined;
 }
 
 export interface Converted {
-  /** The path at which the folder lies as it was before, absolute, raw bytes. */
+  /** The path of the original folder, absolute, raw bytes. */
   original: Buffer;
   entries: number;
   /** The sum of the sizes of its files. */
@@ -64,19 +65,22 @@ function writeIntent(journal: string, { name, uuid, since, made }: ConvertIntent
   writeIntentLink(journal, CONVERT_JOURNAL, ["cairn.convert.1", name, uuid, since, made]);
 }
 
-/** The engine for a folder of a form; points that another one has made stay what they are. */
+/** Returns the engine for a folder's form. Existing points keep the engine that made them. */
 const engineOf = (root: Buffer): string => (isSubvolume(root) ? "btrfs-snapshot" : "reflink-copy");
 
-/** Tells a folder from others at its path: its subvolume's UUID, or in as many digits the inode of a plain directory. */
+/** Identifies a folder: the UUID of a subvolume, or a plain directory's inode with as many digits. */
 function identityAt(place: Buffer): string {
   if (isSubvolume(place)) return subvolumeUuid(place);
   return fs.lstatSync(place, { bigint: true }).ino.toString(16).padStart(NOT_MADE.length, "0");
 }
 
-/** Longer than the time in which the file system's clock stands still. */
+/** Longer than a tick of the file system's clock. */
 const TICK_MS = 20;
 
-/** For the holder of the workspace's lock. Throws what the checks throw, and `conflict` when somebody writes meanwhile. */
+/**
+ * Converts a folder. The caller holds the workspace's lock. Throws errors of the checks, and `conflict` if a program
+ * writes to the folder meanwhile.
+ */
 export async function convertFolder(workspace: Workspace, input: ConvertInput, to: ConvertTo): Promise<Converted> {
   const { root, found } = workspace;
   const { journal } = found.paths;
@@ -113,7 +117,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput, t
     try {
       if (workspace.isStillLocked) await takeBack(workspace, intent);
     } catch (other) {
-      // The intent is still there: whoever comes next tries again.
+      // The intent still exists: the next command tries again.
       input.onWarning?.(`the copy ${printablePath(aside)} could not be removed yet: ${toCairnError(other).message}`);
     }
     throw asFailure(root, error);
@@ -125,7 +129,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput, t
   return { original: aside, entries: copied.result.entries, bytes: copied.result.bytes };
 }
 
-/** A moment (ns since 1970) that is after all that was changed before the call, and before all that is changed after it. */
+/** Returns a moment (ns since 1970) later than all changes before the call and earlier than all changes after it. */
 export async function momentNow(): Promise<bigint> {
   await sleep(TICK_MS);
   const now = BigInt(Date.now()) * 1_000_000n;
@@ -149,8 +153,8 @@ async function copyAside(root: Buffer, aside: Buffer, input: ConvertInput): Prom
 }
 
 /**
- * Reads two folders from end to end and throws `conflict` unless they hold the same: both digests, every extended attribute,
- * and the facts of their roots.
+ * Reads two folders completely and throws `conflict` unless they are equal: both digests, every extended attribute, and
+ * the metadata of their roots.
  */
 export async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall): Promise<void> {
   const memory = new ScanMemory();
@@ -181,7 +185,8 @@ async function requireSame(
     });
   };
   const [a, b] = [await read(one), await read(other)];
-  // Also attributes that no digest covers are compared; trees of equal states need not have the same ids.
+  // The node comparison covers attributes that no digest has. Tree ids are not compared: equal states may have
+  // different ones.
   const [different] = diffTrees(presentSource(a), presentSource(b));
   const isSame =
     different === undefined &&
@@ -195,7 +200,7 @@ async function requireSame(
   });
 }
 
-/** Mode, owner, time and extended attributes of a folder itself, which no tree holds. */
+/** Returns mode, owner, time and extended attributes of a folder itself, which no tree has. */
 export function rootFacts(folder: Buffer): string {
   const { mode, uid, gid, mtimeNs } = fs.lstatSync(folder, { bigint: true });
   return JSON.stringify([mode, uid, gid, mtimeNs].map(String).concat(attributesOf(folder)));
@@ -205,7 +210,7 @@ function requireUnchanged(root: Buffer, changed: Buffer | null): void {
   if (changed !== null) throw conflictOf(root, changed, null);
 }
 
-/** `kept`: the path of a copy that was written into while it was in the folder's place. */
+/** `kept`: the path of a copy that was written to while it was in the folder's place. */
 function conflictOf(root: Buffer, changed: Buffer, kept: Buffer | null): CairnError {
   const what = changed.length === 0 ? "the folder itself" : printablePath(changed);
   const also =
@@ -217,7 +222,7 @@ function conflictOf(root: Buffer, changed: Buffer, kept: Buffer | null): CairnEr
   );
 }
 
-/** A file system that is full says no more than that. */
+/** Adds the folder and a hint to an error of a full file system. */
 function asFailure(root: Buffer, error: unknown): CairnError {
   const failure = toCairnError(error, `convert ${printablePath(root)}`);
   const isPlain = failure.hint === undefined || failure.hint === hintOfErrno("ENOSPC");
@@ -228,25 +233,31 @@ function asFailure(root: Buffer, error: unknown): CairnError {
   });
 }
 
-/** A path of the displaced original that is not in the copy as it is, empty for the folder itself; null where all is. */
+/**
+ * Returns a path of the displaced original that changed since the copy began, empty for the folder itself; null if none did.
+ */
 export async function changedInOriginal(
   aside: Buffer,
   { since, made }: Pick<ConvertIntent, "since" | "made">,
 ): Promise<Buffer | null> {
   const { mtimeNs, ctimeNs } = fs.lstatSync(aside, { bigint: true });
-  // The exchange itself gave it a change time; an earlier one means that the clock was set back, and tells nothing.
+  // The exchange itself set the change time. An earlier time means that the clock was set back, so changes cannot be
+  // found.
   if (mtimeNs >= since || ctimeNs < made) return Buffer.alloc(0);
   return changedAfter(aside, since);
 }
 
-/** Puts the original in its place again. Returns the path of the copy, which stays where somebody wrote into it; null when it is gone. */
+/** Puts the original in its place again. Returns the path of the copy if it was written to and stays; else null. */
 async function exchangeBack(workspace: Workspace, intent: ConvertIntent): Promise<Buffer | null> {
   exchangePlaces(workspace.root, joinRaw(parentOf(workspace.root), intent.name));
   failpoint("convert.exchanged-back");
   return takeBack(workspace, intent);
 }
 
-/** Removes the copy beside the folder, and the intent. A copy that somebody wrote into stays, as does what is no copy of ours. */
+/**
+ * Removes the copy beside the folder, and the intent. Returns the copy's path if it was written to, or is another
+ * folder: then it stays.
+ */
 async function takeBack({ root, found }: Workspace, { name, uuid, made }: ConvertIntent): Promise<Buffer | null> {
   const aside = joinRaw(parentOf(root), name);
   let kept: Buffer | null = null;
@@ -262,14 +273,13 @@ async function takeBack({ root, found }: Workspace, { name, uuid, made }: Conver
   return kept;
 }
 
-/** Before its identity is recorded a copy has nothing in it. */
+/** Tells if an unidentified copy may be removed: before its identity is recorded, a copy is empty. */
 function isEmptyOrSubvolume(aside: Buffer): boolean {
   return isSubvolume(aside) || fs.readdirSync(aside).length === 0;
 }
 
-/** From the exchange to the end. */
 async function recordConverted({ root, found }: Workspace): Promise<void> {
-  // The exchange must be on the disk before anything says that it took place.
+  // The exchange must be durable before a record of it.
   await commitFileSystem(parentOf(root));
   const controlFile = readControl(found.control) ?? found.controlFile;
   const engine = engineOf(root);
@@ -280,14 +290,14 @@ async function recordConverted({ root, found }: Workspace): Promise<void> {
   removeIntentLink(found.paths.journal, CONVERT_JOURNAL);
 }
 
-/** Finishes or takes back a conversion that was interrupted; null where there was none. For the lock's holder. */
+/** Finishes or takes back an interrupted conversion. Returns null if there was none. The caller holds the lock. */
 export async function recoverConversion(workspace: Workspace): Promise<Recovery | null> {
   const { root, found } = workspace;
   const intent = readConvertIntent(found.paths.journal);
   if (intent === null) return endOfOriginal(workspace);
   const aside = joinRaw(parentOf(root), intent.name);
   const isExchanged = isThere(root) && identityAt(root) === intent.uuid;
-  // Where somebody took the original away, the folder is what there is.
+  // If the original was removed meanwhile, the folder is the only version.
   if (isExchanged && (!isThere(aside) || (await changedInOriginal(aside, intent)) === null)) {
     await recordConverted(workspace);
     const detail = "the folder's conversion was interrupted and has been finished";
@@ -302,15 +312,15 @@ export async function recoverConversion(workspace: Workspace): Promise<Recovery 
 }
 
 /**
- * Moves what an interrupted conversion has beside the folder along with that, so that whoever recovers finds it. On another
- * file system it stays where it is. For the lock's holder.
+ * Moves the copy of an interrupted conversion along with its folder, so that recovery finds it. On another file system
+ * the copy stays. The caller holds the lock.
  */
 export function moveConversion(journal: string, from: Buffer, to: Buffer): void {
   try {
     const intent = readConvertIntent(journal);
     if (intent !== null) fs.renameSync(joinRaw(parentOf(from), intent.name), joinRaw(parentOf(to), intent.name));
   } catch {
-    // Nothing lies there (any more), it cannot be brought, or recovery will say what is wrong with the journal.
+    // There is no copy, it cannot be moved, or the journal is damaged, which recovery reports.
   }
 }
 
@@ -318,32 +328,32 @@ function isThere(place: Buffer): boolean {
   return fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined;
 }
 
-/** Checks for what keeps a folder from being converted in place, each named with what would help. */
+/** Options of the checks before a conversion in place. Each refusal names a remedy. */
 
 export interface ConvertChecks {
-  /** a folder on the way to where the points are or will be */
+  /** a folder on the path to the present or later points */
   place: string;
   allow?: readonly GuardName[] | undefined;
   signal?: AbortSignal | undefined;
-  /** Default `subvolume`. */
+  /** default `subvolume` */
   to?: ConvertTo;
 }
 
 const HOLDERS_BUDGET_MS = 2000;
 
-/** True for a folder that lies on btrfs and is no subvolume: what a conversion is for. */
+/** True for a plain folder on btrfs, which can be converted to a subvolume. */
 export function isPlainOnBtrfs(folder: Buffer): boolean {
   return filesystemKind(folder).name === "btrfs" && !isSubvolume(folder);
 }
 
-/** True where a conversion to a form has something to do: else the folder has it already, or lies on no btrfs. */
+/** True if a conversion has work to do. False if the folder has the form already, or is not on btrfs. */
 export function isToConvert(folder: Buffer, to: ConvertTo): boolean {
   return to === "plain" ? isSubvolume(folder) : isPlainOnBtrfs(folder);
 }
 
 /**
- * Looks at everything that speaks against converting a folder (its real path). Changes nothing but for a probe beside
- * the points. Throws `refused`, `permission`, `unsupported`, `no_space`.
+ * Checks every obstacle to converting a folder (its real path). Changes nothing except for a probe beside the points.
+ * Throws `refused`, `permission`, `unsupported`, `no_space`.
  */
 export async function requireConvertible(folder: Buffer, checks: ConvertChecks): Promise<void> {
   requirePlace(folder);
@@ -367,7 +377,10 @@ export async function requireConvertible(folder: Buffer, checks: ConvertChecks):
     });
 }
 
-/** Throws for what is mounted at the folder, or shows it elsewhere. */
+/**
+ * Throws if a file system is mounted at or in the folder, the folder is mounted elsewhere, or sockets, swap files or
+ * Cairn's own files are inside.
+ */
 function requirePlace(folder: Buffer): void {
   const mounts = readMounts();
   if (isMountPoint(folder, mounts))
@@ -436,7 +449,10 @@ function requireRights(folder: Buffer): void {
   );
 }
 
-/** Whoever has the folder or something in it open would go on in the original; what cannot be known is refused unless allowed. */
+/**
+ * Throws if a process has the folder or an entry open: it would keep working in the original. Processes that cannot be
+ * inspected count too, unless allowed.
+ */
 export function requireNoHolders(folder: Buffer, allow: readonly GuardName[] | undefined): void {
   const { holders, unknown } = findHolders(folder, { budgetMs: HOLDERS_BUDGET_MS });
   if (holders.length > 0) {

@@ -21,14 +21,14 @@ import { isUnfreed } from "../keep/unfreed.ts";
 import type { Workspace } from "../open/workspace.ts";
 
 /**
- * Folders that are made with a control directory and are not there, as after a copy that left out empty ones. Without them
- * nothing else can be looked at; what was in them is found missing afterwards.
+ * Finds missing folders of a control directory, for example after a copy without empty folders. Other checks need these
+ * folders; lost content is found later.
  */
 export function* missingFolderFindings({ found: { control } }: Workspace): Iterable<StoreFinding> {
   const journals = listWorkspaces(control).flatMap(({ name, workspace }) =>
     workspace === null ? [] : [workspacePaths(control, name).journal],
   );
-  // A store that is missing as a whole is another finding, and nothing to be made anew.
+  // A store that is missing as a whole is another finding and is not made again.
   const store = fs.existsSync(control.store) ? FOLDER_KINDS.map((each) => path.join(control.store, each)) : [];
   for (const folder of [...journals, ...store]) {
     if (fs.lstatSync(folder, { throwIfNoEntry: false }) !== undefined) continue;
@@ -43,7 +43,7 @@ export function* missingFolderFindings({ found: { control } }: Workspace): Itera
   }
 }
 
-/** The control directory's place and modes, what was left in it, the workspace's folder and how it is found. */
+/** Checks the control directory's place, modes and leftovers, and the workspace's folder and registration. */
 export function* controlFindings(workspace: Workspace): Iterable<StoreFinding> {
   yield* placeFindings(workspace);
   yield* leftoverFindings(workspace);
@@ -71,7 +71,7 @@ function* placeFindings({ found }: Workspace): Iterable<StoreFinding> {
   };
 }
 
-/** Says why nothing can be written into a control directory now; null where it can. */
+/** Tells why a control directory cannot be written now; null if it can. */
 export function whyNotWritable(root: string): string | null {
   try {
     fs.accessSync(root, fs.constants.W_OK);
@@ -111,7 +111,7 @@ function* leftoverFindings({ found: { control, workspace } }: Workspace): Iterab
       repair: "it is removed and made again",
       mend: () => fs.rmSync(statCache, { force: true }),
     };
-  // Of any folder of this user: what was to be deleted lies where no other command may ever look.
+  // Leftovers of any folder of this user: no other command looks at these places.
   for (const note of leftReleases())
     yield {
       kind: "leftovers",
@@ -119,14 +119,14 @@ function* leftoverFindings({ found: { control, workspace } }: Workspace): Iterab
       detail: `${note.place}: the points of ${printablePath(note.folder)}, whose deletion by \`cairn release\` was interrupted`,
       repair: "they are removed",
       mend: async () => {
-        // Not waited for: who releases holds it, and waits for the workspace's.
+        // Does not wait: a release holds the registry's lock and waits for the workspace's lock.
         using _registry = await lockRegistry({ purpose: "doctor", timeoutMs: 0 });
         finishRelease(note);
       },
     };
 }
 
-/** Views, unfinished folders and workspaces of which nobody knows what they are about: nothing removes them. */
+/** Finds views, unfinished folders and workspaces whose records cannot be read: nothing removes them. */
 function* unreadableFindings({ found: { control } }: Workspace): Iterable<StoreFinding> {
   const { problems } = listPartials(control);
   try {
@@ -178,7 +178,7 @@ function* registryFindings({ found }: Workspace): Iterable<StoreFinding> {
   try {
     const hit = workspaceAt(folder);
     if (hit?.control.root === control.root) return;
-    // Somebody else's now: to be settled by hand.
+    // Another control directory has the folder now: a person must decide.
     if (hit !== null) return yield { kind, severity, detail: `${leadsElsewhere}: it names ${hit.control.root}` };
   } catch (error) {
     problem = toCairnError(error).message;

@@ -14,10 +14,11 @@ import { type Journal, JOURNALS } from "../points/journals.ts";
 import type { Workspace } from "../open/workspace.ts";
 
 /**
- * Finds journals that cannot be read, so that no command can finish what they say, and what earlier ones left. Mending
- * takes one out of the way and deletes nothing.
- * - The staging folder goes aside with what was staged in it and displaced into it.
- * - The journal ●, then its other file. A kill before ● leaves the finding, after it nothing that says anything.
+ * Finds journals that cannot be read, which no command can finish, and leftovers of earlier ones. The repair moves
+ * files aside and deletes nothing.
+ * - The staging folder is moved aside with its staged and displaced entries.
+ * - The journal ●, then its other file. After a kill before ● the finding stays. After ● nothing refers to the other
+ * file.
  */
 export function* journalFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { control, paths } = workspace.found;
@@ -26,13 +27,13 @@ export function* journalFindings(workspace: Workspace): Iterable<StoreFinding> {
       journal.read(paths.journal);
     } catch (error) {
       const { code, message } = toCairnError(error);
-      // The newer version that wrote it can finish it.
+      // The newer version that wrote the journal can finish it.
       if (code === "newer_version") yield { kind: "journal", severity: "damage", detail: message };
       else yield damagedJournal(workspace, journal, message);
     }
   }
   yield* strandedFindings(workspace);
-  // Nobody but its owner knows when it is not wanted any more.
+  // Only the owner knows when the kept files are not needed any more.
   for (const name of namesIn(control.kept)) {
     const place = path.join(control.kept, name);
     yield {
@@ -62,7 +63,7 @@ function damagedJournal(workspace: Workspace, journal: Journal, problem: string)
   };
 }
 
-/** Says how to get at what was there before the restore. */
+/** Tells how to get the state before the restore. */
 function undoOf(workspace: Workspace): string {
   const undo = workspace.points.list().points.find(({ descriptor }) => descriptor.undo);
   return undo === undefined
@@ -83,7 +84,7 @@ function setAside(workspace: Workspace, { files, operation }: Journal, place: st
   }
 }
 
-/** Staging folders of this workspace's restores: those that lie there and that no other workspace's journal names. */
+/** Lists staging folders of this workspace's restores: existing ones that no other workspace's journal names. */
 function stagingOf(workspace: Workspace): string[] {
   const { control, paths } = workspace.found;
   const there = [control.temporary, workspace.root.toString("utf8")].flatMap((directory) =>
@@ -91,7 +92,7 @@ function stagingOf(workspace: Workspace): string[] {
       .filter((name) => STAGING_NAME.test(name))
       .map((name) => path.join(directory, name)),
   );
-  // Read after: a restore names its staging directory before it makes it, so what came before this is named by now.
+  // The journals are read after the folders: a restore writes its journal before it makes its staging folder.
   const others = listWorkspaces(control)
     .map(({ name }) => workspacePaths(control, name).journal)
     .filter((journal) => journal !== paths.journal)
@@ -106,14 +107,14 @@ function journalText(journal: string): string {
     try {
       return fs.lstatSync(file).isSymbolicLink() ? fs.readlinkSync(file) : readRegular(file).toString("utf8");
     } catch {
-      // Gone meanwhile: its restore has ended.
+      // The file was removed meanwhile: its restore has ended.
       return "";
     }
   });
   return texts.join("\n");
 }
 
-/** On another file system, or where a mount is in the way, it stays where it is; no save and no clean-up touches it there. */
+/** Moves a staging folder to the kept place. On another file system it stays; no save and no cleanup touches it there. */
 function moveStaging(staging: string, place: string): void {
   try {
     fs.renameSync(staging, path.join(place, path.basename(staging).slice(1)));
@@ -123,7 +124,7 @@ function moveStaging(staging: string, place: string): void {
   }
 }
 
-/** Staging folders of a restore that was finished while the folder was not mounted, or by an earlier version before the power failed. */
+/** Finds staging folders of restores that ended while the folder was not mounted, or whose removal a power failure lost. */
 function* strandedFindings({ root, found }: Workspace): Iterable<StoreFinding> {
   const journals = journalText(found.paths.journal);
   for (const name of namesIn(root.toString("utf8"))) {

@@ -13,9 +13,12 @@ import { whatIsHeldOnly, whyUnsealed } from "../save/seal.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { CLEANUP_JOURNAL, isIntentPending } from "../points/journals.ts";
 
-/** The findings of doctor about points' records and trees, but for descriptors. */
+/** Finds problems in the records and trees of points, except for descriptors. */
 
-/** The finding of a record that cannot be read. One that a newer version wrote, or that this user may not read, is as good as it was. */
+/**
+ * Returns the finding of a record that cannot be read. If a newer version wrote the record, or this user may not read
+ * it, there is no repair.
+ */
 export function unreadable(
   { found }: Workspace,
   { problem, ...finding }: StoreFinding & { problem: CairnError },
@@ -30,7 +33,7 @@ export function unreadable(
   };
 }
 
-/** Head and last restore: where the file is lost, or names a point that is not there. */
+/** Finds a lost state file, and a head that names a missing point. */
 export function* stateFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { paths } = workspace.found;
   const { points } = workspace;
@@ -62,7 +65,7 @@ export function* stateFindings(workspace: Workspace): Iterable<StoreFinding> {
   };
 }
 
-/** The small files beside descriptors. */
+/** Finds unreadable pins, tags and verification records of points. */
 export function* recordFindings(workspace: Workspace): Iterable<StoreFinding> {
   for (const { points } of readable(workspace))
     for (const { sequence, problems, descriptor } of points.list().points) {
@@ -98,10 +101,10 @@ export function* recordFindings(workspace: Workspace): Iterable<StoreFinding> {
     }
 }
 
-/** Points that only a held tree has the content of: nothing here can mend one that is lost. */
+/** Finds problems of points whose content is only in a held tree, and leftover trees. A lost tree cannot be repaired. */
 export function* heldFindings(workspace: Workspace): Iterable<StoreFinding> {
   const { found } = workspace;
-  // What a cleanup was killed in has lost its trees and is about to go.
+  // A killed cleanup has removed trees of points that will be removed.
   if (isIntentPending(found.paths.journal, CLEANUP_JOURNAL)) return;
   const kind = "held";
   for (const { workspace: record, points } of readable(workspace)) {
@@ -139,7 +142,7 @@ export function* heldFindings(workspace: Workspace): Iterable<StoreFinding> {
   }
 }
 
-/** Says why a held tree is not what its point needs, and the way out; null where nothing is known against it. */
+/** Tells why a held tree does not fit its point, and the remedy; null if no problem is known. */
 function heldProblem(points: Points, point: Point): string | null {
   const problem = whyUnsealed(points, point, []);
   if (problem !== null) return problem.hint === undefined ? problem.message : `${problem.message}; ${problem.hint}`;

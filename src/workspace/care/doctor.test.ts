@@ -113,7 +113,7 @@ async function allPointsAreWell(of: Scene): Promise<void> {
 }
 
 void describe("doctor", () => {
-  test("finds nothing when all is well, and repairs nothing", async (t) => {
+  test("finds no damage in a healthy workspace, and repairs nothing", async (t) => {
     const of = await scene(t);
     assertWell(await of.client.doctor());
     assertWell(await of.client.doctor({ repair: true }));
@@ -176,7 +176,7 @@ void describe("doctor", () => {
       ["folder"],
     ],
   ] satisfies [string, (of: Scene) => unknown, string[]][]) {
-    test(`names it and mends it when ${what}`, async (t) => {
+    test(`names the finding and repairs it when ${what}`, async (t) => {
       const of = await scene(t);
       damage(of);
       const { found, repaired, left } = await mend(of);
@@ -193,7 +193,7 @@ void describe("doctor", () => {
     });
   }
 
-  test("rebuilds a descriptor from its snapshot when it is damaged", async (t) => {
+  test("rebuilds a damaged descriptor from its snapshot", async (t) => {
     const of = await scene(t);
     const before = await of.client.resolve(of.ids[0]!);
     overwrite(pointFile(of, 1), "{}");
@@ -212,7 +212,7 @@ void describe("doctor", () => {
     assert.equal(fs.readFileSync(path.join(of.folder, "only-first"), "utf8"), FIRST);
   });
 
-  test("rebuilds a descriptor with the rules of its ignore files, so that a restore keeps what they leave out", async (t) => {
+  test("rebuilds a descriptor with the rules of its ignore files, so that a restore keeps ignored files", async (t) => {
     const of = await scene(t);
     of.write(".cairnignore", "*.key\n");
     fs.mkdirSync(path.join(of.folder, "sub/build"), { recursive: true });
@@ -252,7 +252,7 @@ void describe("doctor", () => {
     await allPointsAreWell(of);
   });
 
-  test("removes a snapshot whose point is gone", async (t) => {
+  test("removes a snapshot whose point is missing", async (t) => {
     const of = await scene(t);
     fs.rmSync(path.dirname(pointFile(of, 1)), { recursive: true });
     const { found, repaired, left } = await mend(of);
@@ -267,7 +267,7 @@ void describe("doctor", () => {
     ["missing", (file: string) => fs.rmSync(file)],
     ["cut", (file: string) => overwrite(file, fs.readFileSync(file).subarray(0, 20))],
   ] as const) {
-    test(`a pack is ${what}: what it held is named, the rest works, and what is still in the folder is stored again`, async (t) => {
+    test(`a pack is ${what}: its lost content is named, other points work, and content that the folder still has is stored again`, async (t) => {
       const of = await scene(t);
       const second = await placeOf(of, "second\n".repeat(300));
       damage(second.file);
@@ -345,7 +345,7 @@ void describe("doctor", () => {
   });
 
   for (const name of ["data", "index", "snapshots", "keys"]) {
-    test(`says what is lost with the folder ${name} of the store, and mends what can be`, async (t) => {
+    test(`names the loss if the folder ${name} of the store is missing, and repairs the rest`, async (t) => {
       const of = await scene(t);
       fs.rmSync(path.join(of.store, name), { recursive: true });
       const { found } = await mend(of);
@@ -358,7 +358,7 @@ void describe("doctor", () => {
     ["is gone", () => undefined],
     ["is a file", (points: string) => fs.writeFileSync(points, "")],
   ] as const) {
-    test(`makes no folder of points anew that ${how}: all is well once it is back`, async (t) => {
+    test(`makes no new folder of points that ${how}: the workspace is healthy once the folder is back`, async (t) => {
       const of = await scene(t);
       const points = path.join(of.control, "workspaces/main/points");
       fs.renameSync(points, `${points}.aside`);
@@ -377,7 +377,7 @@ void describe("doctor", () => {
     });
   }
 
-  test("takes nothing for interrupted while a process is at work", async (t) => {
+  test("reports no interrupted command while a process works", async (t) => {
     const of = await scene(t);
     const claim = pointFile(of, 3, "intent");
     fs.mkdirSync(path.dirname(claim));
@@ -405,7 +405,7 @@ void describe("doctor", () => {
     );
   });
 
-  test("takes nothing for lost that this user may only not read", async (t) => {
+  test("reports no loss of files that this user may not read", async (t) => {
     if (!rightsCount()) {
       if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "may only not read")) t.skip("setpriv is missing");
       return;
@@ -459,7 +459,7 @@ void describe("doctor", () => {
     assertWell(await of.client.doctor());
   });
 
-  test("a folder that is another one is recorded with nothing of the one before", async (t) => {
+  test("records a replaced folder without facts of the former one", async (t) => {
     const of = await scene(t);
     const file = path.join(of.control, "workspaces/main/workspace.json");
     const recorded = JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;
@@ -470,7 +470,7 @@ void describe("doctor", () => {
     assert.deepEqual(mended, { ...recorded, later: 1 });
   });
 
-  test("a self-contained workspace that came from another host is no finding, as it is nothing to a save", async (t) => {
+  test("reports nothing about a self-contained workspace copied from another host, as a save accepts it", async (t) => {
     const { root, library } = await testFolder(t);
     const client = await library.init(path.join(root, "whole"));
     await client.save();
@@ -480,7 +480,7 @@ void describe("doctor", () => {
     assert.deepEqual((await client.doctor()).findings, []);
   });
 
-  test("a folder that is in no registry any more is registered again", async (t) => {
+  test("registers a folder again that is in no registry", async (t) => {
     const of = await scene(t);
     fs.rmSync(path.join(of.root, "state/cairn/workspaces"), { recursive: true });
     const found = await of.client.doctor();

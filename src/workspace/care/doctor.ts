@@ -18,15 +18,15 @@ import type { Workspace } from "../open/workspace.ts";
 
 type Doctored = Pick<DoctorResult, "healthy" | "findings">;
 
-/** Kinds of findings with which the store cannot be looked into. */
+/** Kinds of findings that prevent reading the store. */
 const CLOSED = ["store", "key", "config"];
 
-/** The key of the finding about damage that only a full read can name; after one it is named. */
+/** The key of the finding about damage that only a full read can name; after such a read the damage is named. */
 const RECORDED = "recorded";
 
 /**
- * Looks at everything that belongs to a control directory, but does not read the packs' content, which `verify` does.
- * With `repair` each finding is mended as soon as its part was looked at, so that later parts see it.
+ * Checks everything that belongs to a control directory, except for the packs' content, which `verify` reads. With
+ * `repair` the findings of each part are repaired before the next part is checked.
  */
 export async function examineWorkspace(workspace: Workspace, input: DoctorOptions): Promise<Doctored> {
   throwIfAborted(input.signal);
@@ -56,7 +56,7 @@ class Doctor {
       const opens = !this.#unmended().some(({ kind, severity }) => CLOSED.includes(kind) && severity === "damage");
       await this.#take(stateFindings(workspace));
       await this.#take(journalFindings(workspace));
-      // What says how to finish it cannot be read.
+      // A damaged journal cannot be finished.
       if (opens && !this.#has("journal")) await this.#take(this.#interrupted());
       await this.#take(recordFindings(workspace));
       await this.#take(heldFindings(workspace));
@@ -81,9 +81,9 @@ class Doctor {
     return this.#unmended().some(({ kind }) => kind === wanted);
   }
 
-  /** Lists findings and, in a repairing run, mends them one after the other. */
+  /** Lists findings and, with `repair`, repairs them one after the other. */
   async #take(found: Iterable<StoreFinding>): Promise<void> {
-    // All of a part is looked at before any of it is mended.
+    // A part is checked completely before its repairs begin.
     const all = Array.from(found);
     for (const each of all) {
       const { kind, severity, detail, repair, mend } = each;
@@ -105,7 +105,7 @@ class Doctor {
   }
 
   #interrupted(): StoreFinding[] {
-    // A process that is at work needs no recovery.
+    // A working process needs no recovery.
     const isAtWork = this.#input.repair !== true && lockHolder(this.#workspace.found.paths.lock) !== null;
     if (isAtWork || !needsRecovery(this.#workspace)) return [];
     return [
@@ -133,7 +133,7 @@ class Doctor {
         .points.flatMap((point) => (point.sealed && point.verification?.ok === false ? { point, paths } : [])),
     );
     if (damaged.length > 0) await verifyHeld(this.#workspace, damaged, { ...this.#input, lockHeld: true });
-    // What is left was there before and stays, or came to light.
+    // Remaining findings were there before, or are new.
     const left = new Map((await examineStore(store, this.#request())).map((each) => [keyOf(each), each]));
     left.delete(RECORDED);
     for (const each of first) {
@@ -174,7 +174,10 @@ function keyOf({ key, kind, detail }: StoreFinding): string {
   return key ?? `${kind} ${detail}`;
 }
 
-/** True for the id of a point, also a damaged one, or of a save that is not finished; looked up when first asked. */
+/**
+ * Returns a function that tells if an id belongs to a point, also a damaged one, or an unfinished save. The ids are
+ * read at the first call.
+ */
 function knownIds(control: ControlPaths): (id: string) => boolean {
   let ids: Set<string | null> | undefined;
   return (id) => {
@@ -189,7 +192,7 @@ function knownIds(control: ControlPaths): (id: string) => boolean {
   };
 }
 
-/** The holder of the workspace's lock, where that cannot be judged; with `breakLocks` the lock is taken away. */
+/** Finds a lock whose holder cannot be checked. With `breakLocks` the repair removes the lock. */
 function* lockFindings({ found }: Workspace, breakLocks: boolean): Iterable<StoreFinding> {
   const { lock } = found.paths;
   const holder = lockHolder(lock);

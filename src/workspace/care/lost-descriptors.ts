@@ -19,7 +19,7 @@ import type { Workspace } from "../open/workspace.ts";
 const LOST_WITH_IT =
   "the descriptor is written again from the point's snapshot, with the ignore rules of the ignore files in the snapshot. Lost are the message, tags, cause and parent, the mark of an undo point, and the exclusions of the save: a restore of this point moves excluded files into its undo point";
 
-/** Descriptors that cannot be read. `opens`: the store does, so it can be asked what it knows of those points. */
+/** Finds unreadable descriptors. `opens`: the store can be opened and may have snapshots of those points. */
 export async function descriptorFindings(
   workspace: Workspace,
   { opens, signal }: { opens: boolean } & StoppableCall,
@@ -36,7 +36,7 @@ export async function descriptorFindings(
   const remains = opens
     ? await pointRemains(await workspace.engine.store({ signal }), (id) => !taken.has(id), signal)
     : [];
-  // The catalog knows their ids; without it one point and one snapshot that have nobody else belong together.
+  // The catalog knows the ids. Without it a single nameless point and a single unclaimed snapshot belong together.
   const nameless = damaged.filter(({ point }) => point.id === null);
   const unclaimed = remains.filter(({ id }) => !damaged.some(({ point }) => point.id === id));
   const only = nameless.length === 1 && unclaimed.length === 1 ? unclaimed[0] : undefined;
@@ -99,7 +99,7 @@ async function rebuildDescriptor(
   };
   const bytes = encodeDescriptorFile(descriptor);
   const { root, descriptor: file } = of.points.pathsOf(point.sequence);
-  // Kept: people can read in it what is lost otherwise. Until there is a new one it also tells that there is a point.
+  // The damaged file is kept: people may read lost fields in it. Until the new file exists it also marks the point.
   if (fs.existsSync(file)) durableRename(file, path.join(root, "descriptor.damaged"));
   failpoint("doctor.descriptor-kept");
   durableWrite(file, bytes, { exclusive: true });

@@ -12,27 +12,30 @@ import { ownerBesidesUs } from "../place/owners.ts";
 import { readConvertIntent } from "../points/journals.ts";
 import type { Workspace } from "../open/workspace.ts";
 
-/** Folders as they were before a conversion or a move onto an image. Each stays beside its folder for its user to remove. */
+/** Original folders from before a conversion or a move onto an image, which stay until the user removes them. */
 
 export const ORIGINAL_PREFIX = ".cairn-original-";
 
-/** True if `name` is one that a conversion gives to an original, for example `.cairn-original-0123456789abcdef`. */
+/** True if a conversion gives such a name to an original, for example `.cairn-original-0123456789abcdef`. */
 function isOriginalName(name: string): boolean {
   return /^\.cairn-original-[0-9a-f]{16}$/.test(name);
 }
 
-/** The folders beside this one that conversions have left, of whichever folders there; not the copy of one that is under way. */
+/** Returns originals beside this folder, also of other folders. Leaves out the copy of a running conversion. */
 export function originalsBeside({ root, found }: Workspace): Buffer[] {
   let copy: string | undefined;
   try {
     copy = readConvertIntent(found.paths.journal)?.name;
   } catch {
-    // Its finding says what is wrong with it.
+    // The finding about the journal reports the error.
   }
   return originalsIn(parentOf(root)).filter((place) => nameOf(place).toString("latin1") !== copy);
 }
 
-/** The folders in this one that conversions and moves onto an image have left, also unfinished ones; none if it cannot be read. */
+/**
+ * Returns the originals in a folder that conversions and moves onto an image left, also unfinished ones; none if the
+ * folder cannot be read.
+ */
 export function originalsIn(folder: Buffer): Buffer[] {
   try {
     const names = fs.readdirSync(folder, { withFileTypes: true });
@@ -45,8 +48,8 @@ export function originalsIn(folder: Buffer): Buffer[] {
 }
 
 /**
- * Ends what an earlier build has recorded of an original, which it removed with the save after the conversion: its removal is
- * finished where it had begun; else the original stays beside. Null where nothing, or something of another user's, is recorded.
+ * Settles an earlier build's record of an original to remove: finishes a removal that had begun, else the original
+ * stays. Returns null if there is no record, or another user owns it.
  */
 export async function endOfOriginal({ root, found: { paths } }: Workspace): Promise<Recovery | null> {
   if (!fs.existsSync(paths.original) || ownerBesidesUs(paths.original) !== null) return null;
@@ -54,8 +57,8 @@ export async function endOfOriginal({ root, found: { paths } }: Workspace): Prom
   try {
     const file = readRecord(paths.original, decodeOriginal);
     const recorded = file === null ? root : Buffer.from(rawPath(file));
-    // The folder and its original may have been moved together, so the original is also looked for beside the folder. It is removed
-    // only if it has the name of an original and the recorded inode: others may be able to write the record.
+    // The folder and its original may have been moved together, so the original is also looked for beside the folder.
+    // The original is removed only if its name and the recorded inode fit: others may be able to write the record.
     const place = [recorded, joinRaw(parentOf(root), nameOf(recorded))].find((each) => {
       const facts = fs.lstatSync(each, { bigint: true, throwIfNoEntry: false });
       const isOriginal = isOriginalName(nameOf(each).toString("latin1"));
@@ -70,12 +73,12 @@ export async function endOfOriginal({ root, found: { paths } }: Workspace): Prom
   return conversionEnded("completed", detail);
 }
 
-/** Record of a recovery of a conversion. */
+/** Returns the recovery record of a conversion. */
 export function conversionEnded(outcome: Recovery["outcome"], detail: string): Recovery {
   return { operation: "convert", outcome, detail, kept: [] };
 }
 
-/** Sentence that says where an original stays. */
+/** Returns a sentence with the path at which an original stays. */
 export function originalStays(original: Buffer): string {
   return `the original folder stays in ${printablePath(original)}; remove it when you no longer need it`;
 }

@@ -15,7 +15,7 @@ import { recoverRestore } from "../restore/recover-restore.ts";
 import { recoverSeal } from "../save/seal.ts";
 import type { Recover, Workspace, WorkspaceCall } from "../open/workspace.ts";
 
-/** Functions that finish or take back what a killed command left, in the order in which it must be done. */
+/** Functions that finish or take back operations of killed commands, in the required order. */
 export const RECOVERIES: readonly Recover[] = [
   takeBackSaves,
   async (workspace) => moveHead(workspace),
@@ -41,7 +41,7 @@ async function takeBackSaves(workspace: Workspace, call: WorkspaceCall): Promise
   return [{ operation: "save", outcome: "rolled_back", detail, kept: [] }];
 }
 
-/** Makes points of claims whose tree is the one they announce; head follows. Returns the other claims. */
+/** Commits the announced points whose tree was made; head follows later. Returns the other claims. */
 function finishAnnounced(points: Points): Claim[] {
   return points.unfinished().filter(({ sequence, announced }) => {
     const lastChange = announced?.content.held?.last_change;
@@ -53,7 +53,7 @@ function finishAnnounced(points: Points): Claim[] {
   });
 }
 
-/** A point was complete, and its save was killed before the workspace stood at it. */
+/** Moves head to a point whose save was killed between the commit and the move of head. */
 function moveHead(workspace: Workspace): Recovery[] {
   const { points } = workspace;
   const done: Recovery[] = [];
@@ -61,12 +61,12 @@ function moveHead(workspace: Workspace): Recovery[] {
     const state = workspace.state();
     const point = points.readOrNull(sequence);
     if (point === null) {
-      // Head cannot stand at it; it is listed as damaged.
+      // Head cannot be set to a damaged point; the point is listed as damaged.
       points.settle(sequence);
       continue;
     }
     const { save_point_id: id, parent_id: parent, undo } = point.descriptor;
-    // Anything newer moved head on its own; where head is not the parent, it moved since.
+    // A newer save moved head itself. If head is not the parent, head was moved since.
     if (sequence === points.sequences().at(-1) && !undo && parent === state.head) {
       writeState(workspace.found.paths, { ...state, head: id });
       const detail = `the save of ${id.slice(0, 8)} was interrupted after the point was complete; head is this point now`;

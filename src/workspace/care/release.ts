@@ -35,8 +35,8 @@ import { type Workspace } from "../open/workspace.ts";
 const FREE_WAIT_MS = 10_000;
 
 /**
- * Stops keeping a folder, whose files stay as they are. The points stay too, for whoever adopts the folder again;
- * with `deletePoints` they go, and with the last workspace the control directory. Throws `busy`.
+ * Stops keeping a folder; its files stay unchanged. The points stay, and a later adoption of the folder finds them.
+ * With `deletePoints` they are deleted, and the last workspace's control directory too. Throws `busy`.
  */
 export async function release(workspace: Workspace, options: ReleaseOptions): Promise<ReleaseResult> {
   const { found } = workspace;
@@ -44,10 +44,10 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
   using _registry = await lockRegistry(locking);
   finishReleases();
   using _workspace = await workspace.lock("release", options);
-  // What was interrupted is finished first: afterwards nobody would.
+  // Interrupted operations are finished first: no later command would do that.
   if (existsSync(found.folder)) await recoverWorkspace(workspace, options);
   else await recoverPartials(workspace, options);
-  // Recovery takes it too, and after the workspace's.
+  // Recovery takes this lock too, after the workspace's lock.
   using _control = await acquireLock(found.control.lock, locking);
   const released = {
     workspace: workspaceRef(found),
@@ -64,7 +64,7 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
   return { ...released, ...(await deletePoints(workspace, options)) };
 }
 
-/** Marks a workspace as released, which is the commit point. Its points stay; an adoption of the same folder takes them up again. */
+/** Marks a workspace as released, the commit point. Its points stay for a later adoption of the folder. */
 export function retireWorkspace({ control, controlFile, workspace, folder }: FoundWorkspace): void {
   noteReleased({
     folder,
@@ -81,8 +81,8 @@ export function retireWorkspace({ control, controlFile, workspace, folder }: Fou
 }
 
 /**
- * Throws `busy` while a view of its points is open or a folder is being made from them, `damaged` or `newer_version` where
- * that cannot be known.
+ * Throws `busy` while a view of the points is open or a folder is being made from them. Throws `damaged` or
+ * `newer_version` if the records cannot be read.
  */
 function requireIdle({ control, workspace }: FoundWorkspace): void {
   const views = listLeases(control).filter(({ workspace_id }) => workspace_id === workspace.id).length;
@@ -119,32 +119,33 @@ async function deletePoints(
   failpoint("release.unfreed-noted");
   workspace.requireLock();
   removeWorkspace(found);
-  // Another workspace's cleanup takes notes away that it has seen to: these points were still there then.
+  // Another workspace's cleanup deletes notes that it has handled. At that time these points still existed, so the note
+  // is written again.
   if (note !== null && !existsSync(note)) await noteBefore(found, ids);
   return { points_deleted: count, ...(await free(workspace, ids, options)) };
 }
 
 /**
- * True where no key of the store is there, so that nobody can read anything in it. A key that somebody has added may open it,
- * and what is there may be theirs.
+ * True if the store has no key of Cairn any more, so nobody can read it. With a further key in `keys` the store may
+ * belong to another user.
  */
 function isClosedForGood({ control }: FoundWorkspace): boolean {
   if ([control.storeKey, control.storePassword].some((file) => existsSync(file))) return false;
   return namesIfThere(join(control.store, "keys")).length <= 1;
 }
 
-/** True when nothing but this workspace would be lost with the control directory. */
+/** True if removing the control directory loses only this workspace. */
 export function isLastWorkspace(found: FoundWorkspace): boolean {
   return allPoints(found.control).every(({ name, workspace, points }) => {
     if (name === found.workspace.name) return true;
-    // A record that cannot be read may be of a folder that is kept.
+    // An unreadable record may be of a folder that is kept.
     return workspace !== null && isReleased(workspace) && points.committed().length === 0;
   });
 }
 
 /**
- * Removes the whole control directory; the rename is the commit point. Until then the folder is kept as it was. After it
- * nothing is found by its registration any more, and the next holder of the registry's lock removes that and what is left.
+ * Removes the whole control directory; the rename is the commit point. After a kill before it nothing has changed.
+ * After a kill later the registration is ignored, and the next holder of the registry's lock removes the rest.
  */
 export function removeControlDirectory({ folder, control, controlFile, workspace }: FoundWorkspace): void {
   const parent = dirname(control.root);
@@ -176,11 +177,12 @@ function renameDurably(from: string, to: string): void {
 }
 
 /**
- * Removes one workspace of several with its records, not what its points hold in the store. The rename is the commit point:
- * a registration for which there is no workspace finds nothing, and is forgotten like one.
+ * Removes one of several workspaces with its records; its content in the store stays. The rename is the commit point: a
+ * registration without its workspace is ignored.
  */
 function removeWorkspace({ control, paths, workspace, folder }: FoundWorkspace): void {
-  // The name tells whoever comes after a kill that its process is gone, and so that it may be removed.
+  // The name has the process's id: after a kill the next command sees that the process ended, and removes the
+  // directory.
   const doomed = newWorkDirectory(control.temporary);
   renameDurably(paths.root, doomed);
   failpoint("release.workspace-renamed");
@@ -191,7 +193,10 @@ function removeWorkspace({ control, paths, workspace, folder }: FoundWorkspace):
   removeStatCaches(control, workspace.id);
 }
 
-/** Notes points that are about to go: after a kill nothing else tells what of them is in the store. A full disk keeps nobody from making room. */
+/**
+ * Notes points before they are removed: after a kill no other record tells of their content in the store. A full disk
+ * does not prevent the removal.
+ */
 async function noteBefore({ control }: FoundWorkspace, points: SavePointId[]): Promise<string | null> {
   try {
     return await makingRoom(control, () => noteUnfreed(control, { points, thorough: true }));
@@ -201,7 +206,7 @@ async function noteBefore({ control }: FoundWorkspace, points: SavePointId[]): P
   }
 }
 
-/** Frees what only these points held. They are gone whatever becomes of it: a cleanup frees what is left. */
+/** Frees content that only removed points held. If that fails, a later cleanup frees it. */
 async function free(
   workspace: Workspace,
   removed: readonly SavePointId[],
@@ -218,9 +223,8 @@ async function free(
 }
 
 /**
- * Forgets where the points of a folder lay, when its control directory, or the workspace in it, is gone for good; what a
- * killed release left of it goes. False when the folder was not known. Throws `conflict` while its points are there: then
- * `release` is meant.
+ * Forgets a folder whose control directory or workspace is gone for good, and removes leftovers of a killed release.
+ * False if the folder was not known. Throws `conflict` while its points exist: use `release` then.
  */
 export async function forget(path: string, options: CallOptions): Promise<boolean> {
   const folder = realPathOf(path);
@@ -229,7 +233,7 @@ export async function forget(path: string, options: CallOptions): Promise<boolea
   const registration = readRegistration(folder);
   if (registration === null) return forgetSelfContained(folder);
   const control = controlPaths(controlOf(registration));
-  // A release that was killed after it had removed the points of one workspace of several leaves the rest there.
+  // A release that was killed after it removed one of several workspaces leaves the others there.
   const isThere = existsSync(control.file) && existsSync(control.workspaces);
   const kept = (isThere ? listWorkspaces(control) : []).find(({ name, workspace }) =>
     workspace === null ? name === registration.workspace_name : workspace.id === registration.workspace_id,
@@ -243,7 +247,7 @@ export async function forget(path: string, options: CallOptions): Promise<boolea
   });
 }
 
-/** Forgets the note of a self-contained workspace, by its folder or its root, where its control directory is gone. */
+/** Forgets a self-contained workspace, named by its folder or its root, if its control directory is gone. */
 function forgetSelfContained(folder: Buffer): boolean {
   for (const main of [folder, Buffer.concat([folder, Buffer.from(`/${MAIN_WORKSPACE}`)])]) {
     const beside = join(dirname(main.toString("utf8")), SELF_CONTAINED_CONTROL);

@@ -42,16 +42,16 @@ export interface RelocateRequest {
 }
 
 interface Move {
-  /** Real paths. */
+  /** real paths */
   readonly from: Buffer;
   readonly to: Buffer;
   readonly options: RelocateOptions;
 }
 
 /**
- * Has the points of a folder follow it from one path to another. A second time changes nothing. Throws `not_found` when
- * nothing was kept at the old path, `usage` for one path twice, `conflict` when the folder is still there, when the new one is a workspace
- * with points already or is not that folder.
+ * Moves the registration of a folder from one path to another. Repeating it changes nothing. Throws `not_found` if the
+ * old path had no workspace, `usage` for equal paths, `conflict` if the folder is still there, or the new path is
+ * another folder or a workspace with points.
  */
 export async function relocate(parts: WorkspaceParts, request: RelocateRequest): Promise<RelocateResult> {
   const { options } = request;
@@ -70,7 +70,7 @@ export async function relocate(parts: WorkspaceParts, request: RelocateRequest):
   const isThere =
     there !== null && (kept === null ? pathIs(there.workspace, from) : there.workspace.id === kept.workspace.id);
   if (isThere) {
-    // Moved with its control directory beside it, or an earlier call was killed before its end.
+    // The folder moved together with its control directory, or an earlier call was killed.
     await using workspace = new Workspace(there, parts);
     using _lock = await workspace.lock("relocate", options);
     moveWorkspace(there, from, to);
@@ -81,7 +81,7 @@ export async function relocate(parts: WorkspaceParts, request: RelocateRequest):
   return { workspace: workspaceRef(there), from: from.toString("utf8") };
 }
 
-/** A self-contained root stands for the workspace in it, where no control directory is named. */
+/** Returns the real paths. A self-contained root means the workspace in it, if no control directory is named. */
 function foldersOf(request: RelocateRequest): { from: Buffer; to: Buffer } {
   const [from, to] = [realPathOf(request.from), realFolder(request.to)];
   if (request.options.controlDirectory !== undefined || workspaceAt(to) !== null) return { from, to };
@@ -96,7 +96,7 @@ function nothingKept(from: Buffer): CairnError {
   });
 }
 
-/** The workspace that was at a path (its real path, which need not be there any more), null when none was. */
+/** Returns the workspace that was at a path (its real path, which may be missing now); null if there was none. */
 function workspaceOnceAt(folder: Buffer): Kept | null {
   const registration = readRegistration(folder);
   if (registration !== null) {
@@ -116,7 +116,7 @@ function workspaceOnceAt(folder: Buffer): Kept | null {
   return workspaceAt(folder);
 }
 
-/** The control directory is where the caller says, and the registry learns that; the folder may be where it was. */
+/** Registers a folder with the control directory that the caller names; the folder may be unmoved. */
 async function relocateWith(parts: WorkspaceParts, root: string, move: Move): Promise<RelocateResult> {
   const { from, to } = move;
   const kept = workspaceKeptIn(root, from) ?? workspaceKeptIn(root, to);
@@ -125,7 +125,7 @@ async function relocateWith(parts: WorkspaceParts, root: string, move: Move): Pr
   const there = isOwn ? null : workspaceAt(to);
   const isOther = there !== null && there.workspace.id !== kept.workspace.id;
   const moved = await relocateTo(parts, kept, { ...move, there: isOther ? there : null });
-  // The other folders that it keeps are registered where it lies now, if it is nowhere else.
+  // The control directory's other folders are registered again, unless another copy of it exists.
   const controlFile = readControl(kept.control);
   for (const { registration, missing } of listRegistered()) {
     if (registration === null || !missing.includes("control") || registration.control_id !== controlFile?.id) continue;
@@ -141,9 +141,9 @@ async function relocateWith(parts: WorkspaceParts, root: string, move: Move): Pr
 }
 
 /**
- * The workspace that a control directory which is named by hand has kept at a path, also one that was released since:
- * the directory may have been moved, so nothing else is asked. Null when it has kept none there. Throws
- * `not_a_workspace`, `conflict` when this is a copy of the one that is registered and there.
+ * Returns the workspace, also a released one, that a named control directory has at a path; null if none. Only this
+ * directory is read, as it may have moved. Throws `not_a_workspace`; `conflict` if the registered control directory
+ * still exists elsewhere.
  */
 function workspaceKeptIn(root: string, folder: Buffer): Kept | null {
   const control = controlPaths(root);
@@ -159,7 +159,7 @@ function workspaceKeptIn(root: string, folder: Buffer): Kept | null {
   return workspace === null ? null : { control, workspace };
 }
 
-/** `there`: the workspace that the new folder is. */
+/** `there`: the present workspace of the new folder. */
 async function relocateTo(
   parts: WorkspaceParts,
   kept: Kept,
@@ -191,7 +191,10 @@ async function relocateTo(
   return { workspace: workspaceRef(moved), from: from.toString("utf8") };
 }
 
-/** True for a workspace that a look in the new folder has made, before it was relocated. One that was made self-contained was asked for. */
+/**
+ * True for a workspace without points, made by a command in the new folder before the relocation. A self-contained one
+ * was made on request.
+ */
 function isUnused({ paths, controlFile }: FoundWorkspace): boolean {
   return !controlFile.self_contained && new Points(paths).sequences().length === 0;
 }
@@ -202,7 +205,7 @@ function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
   });
 }
 
-/** Releases it with its control directory, which the next adoption of the folder must not find. */
+/** Releases an unused workspace with its control directory, so that the next adoption of the folder does not find it. */
 async function releaseUnused(parts: WorkspaceParts, found: FoundWorkspace, options: CallOptions): Promise<void> {
   await using workspace = new Workspace(found, parts);
   using _lock = await workspace.lock("relocate", options);
@@ -213,7 +216,7 @@ async function releaseUnused(parts: WorkspaceParts, found: FoundWorkspace, optio
   else retireWorkspace(found);
 }
 
-/** Names that the point at head has at the top; none where nothing was saved. */
+/** Returns the top-level names of the point at head; none if nothing was saved. */
 async function topNames(workspace: Workspace): Promise<Uint8Array[]> {
   const { head } = workspace.state();
   const point = head === null ? null : workspace.byId(head);
@@ -224,26 +227,25 @@ async function topNames(workspace: Workspace): Promise<Uint8Array[]> {
   return Array.from(source.list(source.root), ({ name }) => name);
 }
 
-/** True when at least half of the names that the last point has at the top are in the folder. */
+/** True if the folder has at least half of the point's top-level names. */
 function looksLike(folder: Buffer, names: readonly Uint8Array[]): boolean {
   const present = new Set(readdirSync(folder, { encoding: "buffer" }).map((name) => name.toString("latin1")));
   const shared = names.filter((name) => present.has(Buffer.from(name).toString("latin1"))).length;
   return shared >= names.length / 2;
 }
 
-/** True when it is the very directory that was kept. */
 function isSameDirectory(workspace: PlacedWorkspace, folder: Buffer): boolean {
   const facts = statSync(folder, { bigint: true });
   return facts.ino.toString() === workspace.root_inode && facts.dev.toString() === workspace.device;
 }
 
-/** True when the folder is still where it was, so that nothing was moved. */
+/** True if the kept folder is still at the old path. */
 function isStillThere(workspace: PlacedWorkspace, folder: Buffer): boolean {
   const facts = statSync(folder, { bigint: true, throwIfNoEntry: false });
   return facts?.isDirectory() === true && facts.ino.toString() === workspace.root_inode && pathIs(workspace, folder);
 }
 
-/** True when it was relocated from that path to where it is, and nothing has the path now. */
+/** True if a workspace was relocated from a path that does not exist any more. */
 function wasMovedFrom({ relocated_from: recorded }: PlacedWorkspace, from: Buffer): boolean {
   return recorded !== undefined && from.equals(rawPath(recorded)) && !existsSync(from);
 }

@@ -13,13 +13,13 @@ import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { type Point, rulesOf } from "../points/point-files.ts";
 import type { WorkspacePaths } from "../place/control-layout.ts";
 
-/** A point, and the workspace in which its records are kept. */
+/** A point, and the workspace that has its records. */
 export interface HeldPoint {
   point: Point;
   paths: WorkspacePaths;
 }
 
-/** So many paths of one tree are named. */
+/** The most paths of one tree that are named. */
 const NAMED = 100;
 /** Aspects that the state digest covers. */
 const OF_THE_STATE: ReadonlySet<DiffAspect> = new Set(["content", "mode", "type", "target"]);
@@ -27,8 +27,8 @@ const HINT =
   "nothing is lost: the store has the saved content. Restores now read the store, and later saves remove the tree";
 
 /**
- * Reads the trees that sealed points hold, from which going back takes files and whole folders unread, and says which are
- * not what the seals have: a disk may have changed a byte, or not give it back any more.
+ * Reads the trees of sealed points, because restores clone files and folders from them without reading. Returns
+ * differences from the seals: a disk may have changed or lost bytes.
  */
 export async function verifyTrees(
   workspace: Workspace,
@@ -40,11 +40,11 @@ export async function verifyTrees(
   for (const { point, paths } of held) {
     throwIfAborted(call.signal);
     const points = new Points(paths);
-    // One that an earlier verification found wrong is read again like any other.
+    // A tree with earlier problems is read again like any other.
     if (!point.sealed || whyTreeDiffers(points, point) !== null) continue;
     const { save_point_id: id, state_digest: state } = point.descriptor;
     const place = treePlace(points, point);
-    // Points that share a tree have the same state, but for their rules.
+    // Points that share a tree have the same state, except for their rules.
     const key = `${place}\0${state}`;
     let known = read.get(key);
     if (known === undefined) {
@@ -57,7 +57,7 @@ export async function verifyTrees(
   return problems;
 }
 
-/** Best effort: that it cannot be written down changes nothing that was found. */
+/** Records the result. A failure is a warning only: the findings stay. */
 function note(
   points: Points,
   owner: number,

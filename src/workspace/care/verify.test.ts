@@ -35,7 +35,7 @@ function descriptorOf({ client }: TestFolder, sequence: number): string {
 }
 
 void describe("verify of a save point", () => {
-  test("finds a healthy point well, says what was read, and writes it down", async (t) => {
+  test("finds a healthy point sound, counts the verified files, and records the result", async (t) => {
     const scene = await saved(t);
     assert.equal((await scene.client.resolve("head")).integrity_state, "unverified");
     const result = await scene.client.verify("head");
@@ -63,7 +63,7 @@ void describe("verify of a save point", () => {
     assert.equal((await scene.client.resolve("head")).integrity_state, "verified");
   });
 
-  test("all: damage in a point hides nothing of the others", async (t) => {
+  test("all: damage in one point hides no problem of other points", async (t) => {
     const scene = await saved(t);
     await flipContent(scene, "both\n".repeat(300));
     fs.writeFileSync(descriptorOf(scene, 1), "{}");
@@ -83,7 +83,7 @@ void describe("verify of a save point", () => {
     );
   });
 
-  test("takes a damaged descriptor for a problem of that point, named by prefix too", async (t) => {
+  test("reports a damaged descriptor as a problem of its point, also if a prefix names the point", async (t) => {
     const scene = await saved(t);
     const file = descriptorOf(scene, 1);
     fs.writeFileSync(file, fs.readFileSync(file).subarray(0, 100));
@@ -94,7 +94,7 @@ void describe("verify of a save point", () => {
     );
   });
 
-  test("finds a descriptor that speaks of other content", async (t) => {
+  test("finds a descriptor with digests of other content", async (t) => {
     const scene = await saved(t);
     const file = descriptorOf(scene, 2);
     const descriptor = decodeDescriptorFile(fs.readFileSync(file));
@@ -106,7 +106,7 @@ void describe("verify of a save point", () => {
     );
   });
 
-  test("is well without its snapshot, which is no part of it", async (t) => {
+  test("finds a point sound without its snapshot, which is not part of the point", async (t) => {
     const scene = await saved(t);
     const snapshots = path.join(scene.client.controlDirectory, "store/snapshots");
     for (const name of fs.readdirSync(snapshots)) fs.rmSync(path.join(snapshots, name));
@@ -125,7 +125,7 @@ void describe("verify of a save point", () => {
     assert.ok(kinds.has("index") && kinds.has("snapshot"), [...kinds].join());
   });
 
-  test("all: names a record of head without which no restore begins", async (t) => {
+  test("all: names a damaged state file, without which restores fail", async (t) => {
     const { client } = await saved(t);
     const state = path.join(client.controlDirectory, "workspaces/main/state.json");
     for (const spoil of [() => fs.writeFileSync(state, "{"), () => fs.rmSync(state)]) {

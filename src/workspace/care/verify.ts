@@ -17,27 +17,27 @@ import { verifyStore } from "../store/verify-store.ts";
 import { type HeldPoint, verifyTrees } from "./verify-trees.ts";
 
 export interface VerifyInput extends WorkspaceCall {
-  /** Also hash large files as a whole, and read the trees that sealed points hold. */
+  /** Also hashes large files as a whole, and reads the trees of sealed points. */
   deep?: boolean | undefined;
-  /** Reasons for which points could not be sealed just now, by their workspace's name. */
+  /** Reasons why points could not be sealed just now, by workspace name. */
   unsealed?: ReadonlyMap<string, readonly SealProblem[]> | undefined;
   /**
-   * The number of each workspace's newest point when the verification began, by name: what was saved since is no part of it.
-   * Absent: every point is one.
+   * The number of each workspace's newest point at the beginning of the verification, by name. Later points are left
+   * out. Absent: every point is verified.
    */
   newest?: ReadonlyMap<string, number> | undefined;
   /** The caller holds the lock of its workspace already. */
   lockHeld?: boolean | undefined;
 }
 
-/** Problems are a result, not an exception. */
+/** The result of a verification. Damage is a result, not an exception. */
 export interface Verified {
   checked: { points: number; files: number; bytes: number };
   problems: VerifyProblem[];
   unverified: UnverifiedPoint[];
 }
 
-/** Reads all that a point consists of: its descriptor, its content, and computes its digests anew. */
+/** Reads a whole point: its descriptor and content, and computes its digests again. */
 export async function verifyPoint(workspace: Workspace, target: string, input: VerifyInput): Promise<Verified> {
   let point: Point;
   try {
@@ -64,7 +64,7 @@ export async function verifyHeld(
   return new Verification(workspace, input).run(held, false);
 }
 
-/** Every point of every workspace of the control directory, and the store itself. */
+/** Verifies every point of every workspace of the control directory, and the store itself. */
 export async function verifyAll(workspace: Workspace, input: VerifyInput): Promise<Verified> {
   const held: HeldPoint[] = [];
   const damaged: VerifyProblem[] = [];
@@ -91,7 +91,7 @@ export async function verifyAll(workspace: Workspace, input: VerifyInput): Promi
   return { ...verified, problems: [...damaged, ...verified.problems] };
 }
 
-/** Without what it has of head no restore begins. */
+/** Checks the state file, whose head every restore needs. */
 function stateProblems(paths: WorkspacePaths): VerifyProblem[] {
   try {
     readState(paths);
@@ -170,8 +170,8 @@ class Verification {
   }
 
   /**
-   * Judges a point that is only held: nothing of it can be proven, and what speaks against its tree is a problem. That
-   * it waits for a lock, or for a file system that can be written to, is none.
+   * Judges an unsealed point, whose content cannot be verified. A problem of its tree is a problem of the point.
+   * Waiting for a lock or for a writable file system is no problem.
    */
   #unsealed({ point, paths }: HeldPoint): { problem?: VerifyProblem; unverified?: UnverifiedPoint } {
     const { save_point_id: id, workspace_name: name } = point.descriptor;
@@ -186,7 +186,7 @@ class Verification {
       : { unverified: { ...found, workspace_name: name } };
   }
 
-  /** Beside each point: what was found. Best effort: that it cannot be written down changes nothing that was found. */
+  /** Records the findings beside each point. A failure is a warning only: the findings stay. */
   async #record(held: readonly HeldPoint[], problems: readonly VerifyProblem[]): Promise<void> {
     this.#workspace.warnRoot(this.#input);
     const byPoint = Map.groupBy(problems, (problem) => problem.point);
@@ -199,7 +199,7 @@ class Verification {
         const present = new Set(points.committed());
         for (const { point } of group) {
           if (!point.sealed && !byPoint.has(point.descriptor.save_point_id)) continue;
-          // What is wrong with its tree is noted beside that; the store has the point all the same.
+          // Problems of a held tree are recorded beside the tree: the store still has the point.
           const own = (byPoint.get(point.descriptor.save_point_id) ?? []).filter(({ kind }) => kind !== MISREAD_TREE);
           const record: VerificationFile = { at, ok: own.length === 0, problems: own.slice(0, RECORDED).map(recorded) };
           if (present.has(point.sequence)) points.writeVerification(point.sequence, record);
@@ -212,9 +212,9 @@ class Verification {
 }
 
 const NOTHING_CHECKED = { checked: { points: 0, files: 0, bytes: 0 }, unverified: [] };
-/** A lock that somebody else holds longer is not worth waiting for. */
+/** Milliseconds to wait for another process's lock before the record is skipped. */
 const RECORD_WAIT_MS = 1000;
-/** Problems that a point's record keeps. */
+/** The most problems in a point's record. */
 const RECORDED = 1000;
 
 function pointToVerify({ descriptor }: Point): PointToVerify {

@@ -23,15 +23,15 @@ import {
 } from "./retention.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
-/** Plans which points a cleanup removes, and says which ones must stay. */
+/** Plans which points a cleanup removes, and which ones must stay. */
 
-/** A reason for which a point must stay whatever the rules say. */
+/** A reason to keep a point in spite of the rules. */
 export type Protection = "pinned" | "head" | "latest" | "undo" | "view" | "fork-origin";
 
-/** Reasons that keep a point also where exactly it was asked for. */
+/** Reasons that keep a point even if exactly that point was asked for. */
 export const NEVER_REMOVED: readonly Protection[] = ["pinned", "head", "view"];
 
-/** Returns what protects the points of a workspace; those without protection are absent. */
+/** Returns the reasons that protect points of a workspace; unprotected points are absent. */
 export function protectionsOf(workspace: Workspace, points: readonly Point[]): ReadonlyMap<SavePointId, Protection[]> {
   const reasons = new Map<SavePointId, Protection[]>();
   const add = (id: SavePointId | null | undefined, reason: Protection): void => {
@@ -55,7 +55,7 @@ export function protectionsOf(workspace: Workspace, points: readonly Point[]): R
   return reasons;
 }
 
-/** The content that all points of all workspaces of a control directory hold, but for some. Asked of the disk each time. */
+/** Reads the content of all points of a control directory's workspaces, except `without`, from the disk. */
 export function keptContent(control: ControlPaths, without: ReadonlySet<SavePointId>): KeptContent {
   const contents: PointContent[] = [];
   const unreadable: (string | null)[] = [];
@@ -69,7 +69,7 @@ export function keptContent(control: ControlPaths, without: ReadonlySet<SavePoin
   return { contents, unreadable };
 }
 
-/** The ids of all points of a control directory; those of damaged ones as far as they are known. */
+/** Returns the ids of all points of a control directory, also of damaged ones if known. */
 export function presentIds(control: ControlPaths): ReadonlySet<string> {
   const ids = new Set<string>();
   for (const each of allPoints(control)) {
@@ -89,11 +89,11 @@ export interface CleanupFacts {
 }
 
 export interface CleanupInput extends WorkspaceCall {
-  /** Ordinary points go by these; without any rule only undo points are candidates. */
+  /** The rules for ordinary points; without any rule only undo points may be removed. */
   rules: RetentionRules;
-  /** Exactly these instead. */
+  /** Exactly these points, instead of the rules. */
   only: readonly Point[] | null;
-  /** Nothing that is under a day old goes, whatever the rules say. */
+  /** Keeps every point that is under a day old, in spite of the rules. */
   keepYoung?: boolean;
 }
 
@@ -103,7 +103,7 @@ const MAX_PLAN_BYTES = 256 << 20;
 const PLAN_ID = /^[0-9a-f]{16}$/;
 const BY_HISTORY: readonly Protection[] = ["head", "latest", "undo", "fork-origin"];
 
-/** Looks at all points of a workspace; nothing is removed. Throws `refused` for asked-for points that are protected. */
+/** Plans a cleanup of a workspace and removes nothing. Throws `refused` if a point in `only` is protected. */
 export async function planCleanup(workspace: Workspace, input: CleanupInput): Promise<CleanupFacts> {
   const { points } = workspace.points.list();
   const protections = protectionsOf(workspace, points);
@@ -137,7 +137,7 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
   return { plan, decisions, protectedByHistory };
 }
 
-/** The rules' word, but for what is protected. Newest first. */
+/** Decides by the rules; protected points are kept. Newest first. */
 function decideByRules(
   points: readonly Point[],
   rules: RetentionRules,
@@ -196,8 +196,8 @@ function decideOnly(
 }
 
 /**
- * Oldest first, until the rest fits, whatever counts or periods would keep: never what is protected or under a day old,
- * nor what `keep-undo` or a tag keeps.
+ * Drops the oldest points until the rest fits, even if counts or periods would keep them. Never drops points that are
+ * protected, under a day old, or kept by `keep-undo` or a tag.
  */
 async function dropForSize(
   workspace: Workspace,
@@ -226,7 +226,7 @@ async function dropForSize(
   });
   const leaving = more.decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId);
   const asked = new Set([...leaving, ...candidates.map(({ descriptor }) => descriptor.save_point_id)]);
-  // The dropped ones last, so that they count for nobody.
+  // The dropped points come last, so that no candidate's size includes them.
   const dropped = points.filter(({ descriptor }) => leaving.includes(descriptor.save_point_id));
   const sizes = await heldBytes(
     await workspace.engine.store(more.call),
@@ -241,7 +241,7 @@ async function dropForSize(
   });
 }
 
-/** Returns what points have in the store: nothing, those that are not sealed. */
+/** Returns the store contents of points; unsealed points have none. */
 function contentsOf(points: readonly Point[]): { id: string; content: PointContent }[] {
   return points
     .filter(({ sealed }) => sealed)
@@ -251,7 +251,7 @@ function contentsOf(points: readonly Point[]): { id: string; content: PointConte
     }));
 }
 
-/** Bytes that only these points hold. Throws `damaged` where what others need cannot be told. */
+/** Returns the bytes that only these points hold. Throws `damaged` if the content that other points need is unknown. */
 export async function bytesOf(workspace: Workspace, drop: readonly Point[], call: WorkspaceCall): Promise<number> {
   if (drop.length === 0) return 0;
   const without = new Set(drop.map(({ descriptor }) => descriptor.save_point_id));
@@ -270,7 +270,7 @@ function planPath(control: ControlPaths, id: string): string {
   return join(control.plans, `${id}.json`);
 }
 
-/** Keeps a plan until it is run; forgets those of over a week ago. */
+/** Stores a plan until it is run, and deletes plans that are over a week old. */
 export function storePlan(control: ControlPaths, plan: CleanupPlanFile): void {
   durableMkdir(control.plans);
   for (const name of readdirSync(control.plans)) {
@@ -281,7 +281,7 @@ export function storePlan(control: ControlPaths, plan: CleanupPlanFile): void {
   writeRecord(control, planPath(control, plan.plan_id), encodeCleanupPlan(plan));
 }
 
-/** Throws `not_found` for a plan that ran already or never was, `damaged`, `newer_version`. */
+/** Reads a plan. Throws `not_found` for a plan that ran already or never existed, `damaged`, `newer_version`. */
 export function loadPlan(control: ControlPaths, id: string): CleanupPlanFile {
   const hint = advice`make a new plan with ${call("cleanup --plan", "previewCleanup")}`;
   const plan = readRecord(planPath(control, id), decodeCleanupPlan, { maxBytes: MAX_PLAN_BYTES, hint });
@@ -299,7 +299,10 @@ export function dropPlan(control: ControlPaths, id: string): void {
   durableRemove(planPath(control, id));
 }
 
-/** The points that a plan drops. Throws `stale_plan` when one is gone, is another one, or has come to be needed. Later saves do not matter. */
+/**
+ * Returns the points that a plan drops. Throws `stale_plan` if a point is missing, was replaced, or is needed now.
+ * Later saves do not matter.
+ */
 export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): Point[] {
   const { points } = workspace.points.list();
   const protections = protectionsOf(workspace, points);
@@ -319,7 +322,7 @@ export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): Point
     const reason = protections.get(id)?.find((each) => plan.rules !== null || NEVER_REMOVED.includes(each));
     if (reason !== undefined) throw stale(`is needed now: ${reason}`);
     const decision = decisions?.get(id);
-    // What was dropped for its size is kept by the rules alone.
+    // The rules alone would keep points that were dropped for their size.
     if (decision?.keep === true && plan.rules?.maxBytes === undefined)
       throw stale(`is kept now: ${decision.reasons.join(", ")}`);
     return point;

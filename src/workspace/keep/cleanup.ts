@@ -33,12 +33,12 @@ import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 export { noteUnfreed };
 
-/** Removes points, and frees what only they held in the store. */
+/** Removes points, and frees content in the store that only they held. */
 
 export interface Cleaned {
   removed: SavePointId[];
   bytesFreed: number;
-  /** False: what had to go, now or before, is not all out of the store. */
+  /** False: some content of removed points, of this or an earlier removal, is still in the store. */
   complete: boolean;
   /** Other holders of content of points that were asked for by name; null after a cleanup by rules. */
   stillHeld: CleanupResult["still_held"];
@@ -52,19 +52,19 @@ export interface CleanupCall extends WorkspaceCall {
 const WAIT_MS = 10_000;
 
 /**
- * Removes exactly what a plan lists, for the owner of the workspace's lock. Aborted while space is freed, the points
- * are gone and the journal stays, as after a kill.
- * - Before: points that stay are sealed, where their trees lie with points that go.
- * - Intent and commit: the journal, one durable write ●; after it whoever owns the lock next finishes the removal.
- * - Then the descriptors go, the snapshots, and what nothing needs; what has to be left is noted ({@link freeRemoved})
- * before the journal goes.
+ * Removes exactly the points of a plan. The caller holds the workspace's lock. An abort while space is freed leaves the
+ * journal, as a kill does; the points are gone.
+ * - Before: points that stay are sealed if their trees lie with points that go.
+ * - Intent and commit: the journal, one durable write ●; after it the next holder of the lock finishes the removal.
+ * - Then the descriptors, the snapshots and unneeded content are removed. Content that has to stay is noted
+ * ({@link freeRemoved}) before the journal is removed.
  */
 export async function runPlan(
   workspace: Workspace,
   plan: CleanupPlanFile,
   { seal, ...call }: CleanupCall,
 ): Promise<Cleaned> {
-  // Asked before anything is removed: what cannot be read may be what is needed.
+  // Checked before any removal: content that cannot be read may be needed.
   await bytesOf(workspace, requireFresh(workspace, plan), call);
   throwIfAborted(call.signal);
   const drop = await sealSharers(workspace, plan.drop, { seal, ...call });
@@ -73,13 +73,13 @@ export async function runPlan(
   failpoint("cleanup.checked");
   const { control, paths } = workspace.found;
   const file = join(paths.journal, CLEANUP_JOURNAL);
-  // Whoever has taken over may have pinned what is to go, or stand at it.
+  // A process that took over the lock may have pinned such a point, or made it head.
   workspace.requireLock();
   await makingRoom(control, () => durableWrite(file, encodeCleanup(journal)));
   failpoint("cleanup.committed");
   dropPlan(control, plan.plan_id);
   failpoint("cleanup.plan-dropped");
-  // The plan was found fresh under the lock that was held then: who has taken over since has finished this.
+  // If another process has taken over the lock since, it has already finished this removal.
   const { removed, allGone } = await makingRoom(control, async () => removePoints(workspace, journal.drop, call));
   const { thorough } = journal;
   const freed = await makingRoom(control, async () =>
@@ -100,8 +100,8 @@ export async function runPlan(
 }
 
 /**
- * Returns what of a plan can go. Points that stay and share a tree that goes are sealed first; a point whose tree one
- * of them still needs stays too, and is told of.
+ * Returns the points of a plan that can be removed. First seals points that stay and share their trees. A point whose
+ * tree is still needed stays too, with a warning.
  */
 async function sealSharers(
   workspace: Workspace,
@@ -124,7 +124,7 @@ function withoutNeeded({ points }: Workspace, drop: readonly PlannedDrop[]): rea
   return needed.includes(null) ? [] : drop.filter(({ sequence }) => !needed.includes(sequence));
 }
 
-/** Removes trees and descriptors. Returns the ids of the points that are gone now, and whether all of their trees are. */
+/** Removes trees and descriptors. Returns the ids of the removed points, and whether all their trees are gone. */
 async function removePoints(
   workspace: Workspace,
   drop: readonly PlannedDrop[],
@@ -148,17 +148,17 @@ function sequencesOf(drop: readonly PlannedDrop[]): number[] {
   return drop.map(({ sequence }) => sequence);
 }
 
-/** The points of a removal that still can go; one that somebody has come to need since stays. */
+/** Returns the points of a removal that still may be removed. A point that is needed by now stays. */
 function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): readonly PlannedDrop[] {
   const others = new Set<number>();
   const present = drop.flatMap(({ sequence, id }) => {
     try {
-      // Gone already, or damaged since, which does not make it needed.
+      // Null: the point is gone already, or damaged, which does not make it needed.
       const point = workspace.points.readOrNull(sequence);
       if (point?.descriptor.save_point_id === id) return [point];
       if (point !== null) others.add(sequence);
     } catch {
-      // Nobody can tell for now.
+      // An unreadable record may be of another point.
       others.add(sequence);
     }
     return [];
@@ -171,7 +171,7 @@ function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): read
   return withoutNeeded(workspace, unneeded);
 }
 
-/** Finishes a removal that was interrupted. For the holder of the workspace's lock. */
+/** Finishes a removal that was interrupted. The caller holds the workspace's lock. */
 export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
   const journal = readCleanupJournal(workspace.found.paths.journal);
   if (journal === null) return [];
@@ -191,7 +191,7 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
   ];
 }
 
-/** A store that is damaged or in use must not keep anybody from saving: its space is freed by a later cleanup. */
+/** Frees space if possible. A damaged or busy store must not prevent saves: a later cleanup frees its space. */
 export async function freeIfPossible(
   workspace: Workspace,
   request: Pick<FreeRemoved, "removed" | "thorough" | "signal">,
@@ -214,20 +214,21 @@ export async function freeIfPossible(
 
 export interface FreeRemoved {
   removed: readonly SavePointId[];
-  /** Nothing of them may be left in a pack. */
+  /** None of the content may be left in a pack. */
   thorough: boolean;
   waitMs: number;
   signal: AbortSignal | undefined;
 }
 
 export interface FreedRemoved extends Freed {
-  /** False: what had to go, now or before, is not all out of the store, which is noted. */
+  /** False: some content of removed points is still in the store, which is noted. */
   complete: boolean;
 }
 
 /**
- * Frees what only removed points held, and what earlier removals left. Whoever removed points knows them until this has
- * returned, and calls it again after a kill: what has to be left now is noted before, and notes go once all is freed.
+ * Frees content that only removed points held, and leftovers of earlier removals. The caller remembers the removed
+ * points until this returns, and calls again after a kill. Content that must stay is noted first; the notes are deleted
+ * after all is freed.
  */
 export async function freeRemoved(
   { found, engine }: Workspace,
@@ -254,7 +255,7 @@ export async function freeRemoved(
       failpoint("unfreed.note-removed");
     }
   } else {
-    // Where others were at work the points' marks in the store may be left too.
+    // If another process used the store, the snapshots of the points may be left too.
     const points = freed.postponed ? removed.filter((id) => !noted.has(id)) : [];
     const isNoted = notes.length > 0 && (!request.thorough || notes.some(({ content }) => content.thorough));
     if (points.length > 0 || !isNoted) noteUnfreed(control, { points, thorough: request.thorough });
@@ -263,7 +264,7 @@ export async function freeRemoved(
   return { ...freed, complete: isDone || !thorough };
 }
 
-/** Says why something of what was to go is still in the store, and what to do; null where nothing of it is. */
+/** Tells why content of removed points is still in the store, and the remedy; null if none is. */
 function whyUnfreed(control: ControlPaths, freed: FreedRemoved): string | null {
   const { postponed, left, complete } = freed;
   const still = "content of removed points is still in the store";
@@ -284,7 +285,7 @@ function whyUnfreed(control: ControlPaths, freed: FreedRemoved): string | null {
   return `${what}${room}: cairn cleanup`;
 }
 
-/** Tells what a removal had to leave in the store, and which content of points that stay it found lost. */
+/** Warns of content that a removal had to leave in the store, and of content that remaining points have lost. */
 export function warnOfFreed(
   control: ControlPaths,
   freed: FreedRemoved,

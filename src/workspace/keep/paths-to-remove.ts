@@ -25,7 +25,7 @@ export interface PathHolder {
   readonly paths: readonly Uint8Array[];
 }
 
-/** Takes the lock of a workspace. A released workspace has a lock, too, though no command works on it. */
+/** Takes the lock of a workspace, also of a released one, on which no other command works. */
 export async function lockOf(workspace: Workspace, call: WorkspaceCall): Promise<Lock> {
   const { found } = workspace;
   return isReleased(found.workspace)
@@ -34,8 +34,9 @@ export async function lockOf(workspace: Workspace, call: WorkspaceCall): Promise
 }
 
 /**
- * Seals what is not sealed and finds the points that hold entries that `takes` fits, and the ids (latin1) of the blobs of
- * these files. For the holder of all locks. Throws `damaged` for points that cannot be read, `permission` for points of whose clones this user cannot read everything.
+ * Seals unsealed points. Finds the points with entries that `takes` matches, and the ids (latin1) of those files'
+ * blobs. The caller holds all locks. Throws `damaged` for unreadable points, `permission` for clones that this user
+ * cannot read completely.
  */
 export async function findHolders(
   workspaces: readonly Workspace[],
@@ -70,7 +71,7 @@ export async function findHolders(
   return { holders, content };
 }
 
-/** False for a point whose content is gone with its clone. Throws if the clone is there and could not be sealed. */
+/** Returns false for a point whose content is gone with its clone. Throws if the clone exists and could not be sealed. */
 function requireGone({ points }: Workspace, point: Point, { onWarning }: WorkspaceCall): boolean {
   const id = point.descriptor.save_point_id.slice(0, 8);
   const place = treePlace(points, point);
@@ -89,7 +90,7 @@ function requireGone({ points }: Workspace, point: Point, { onWarning }: Workspa
   return false;
 }
 
-/** The clone of a point has its ignored files too, which the store does not have. */
+/** Finds paths in a point's clone. The clone also has ignored files, which the store lacks. */
 async function pathsInClone(
   { points }: Workspace,
   point: Point,
@@ -127,7 +128,7 @@ export function storedPoint({ descriptor: { save_point_id: id, content, entries,
   return { id, content: content as unknown as CopyContent, entries, bytes };
 }
 
-/** Raw paths of SQLite databases in points, as their labels say. */
+/** Returns the paths of SQLite databases in points, by their labels. */
 export function databasesIn(workspaces: readonly Workspace[]): string[] {
   const labels = workspaces.flatMap(({ points }) =>
     points.list().points.flatMap(({ descriptor }) => descriptor.labels),

@@ -24,17 +24,20 @@ import { lockOf, type PathHolder, storedPoint } from "./paths-to-remove.ts";
  * Removes paths from all points of a control directory: of all its workspaces, also undo points and pinned points. The
  * points keep their ids and numbers.
  * - Before: points that only a clone holds are sealed, so that the store tells which paths they hold.
- * - Intent and commit: `journal/paths.json` in each workspace that has such points, first ● in the caller's. After a kill
+ * - Intent and commit: `journal/paths.json` in each workspace that has such points, first ● in the caller's. After a
+ * kill
  * before ● nothing was removed; after it the next holder of a workspace's lock finishes the removal in all workspaces.
- * - Stage: trees, manifests and a snapshot for each point. The digests are computed from the new trees as they are read back.
+ * - Stage: trees, manifests and a snapshot for each point. The digests are computed from the new trees as they are read
+ * back.
  * - Each point's record is replaced ●. After a kill between two of them some points have the paths and others do not.
- * - The former snapshots go, clones are made again without the paths, and stat caches go; then the content that nothing needs, then the journals.
- * Every step can be done again: a point without the paths is passed over.
+ * - The former snapshots are removed, clones are made again without the paths, and stat caches are removed; then
+ * unneeded
+ * content, then the journals. Every step can be repeated: a point without the paths is skipped.
  */
 
 const nameOf = ({ found }: Workspace): string => found.workspace.name;
 
-/** Removes the paths that `holders` were found to hold. For the holder of the locks of `workspaces`, of which the caller's is the first. */
+/** Removes the paths of `holders` from their points. The caller holds the locks of `workspaces`; the first is its own. */
 export async function removePaths(
   workspaces: readonly Workspace[],
   holders: readonly PathHolder[],
@@ -75,7 +78,7 @@ function journalOf({ found }: Workspace): string {
   return join(found.paths.journal, PATHS_JOURNAL);
 }
 
-/** Takes the paths out of the records of the points, and removes what else has them, but for the content in the store. */
+/** Removes the paths from the points' records, snapshots, clones and stat caches. The content in the store stays. */
 async function rewritePoints(
   workspaces: readonly Workspace[],
   removal: RemovedPathsFile,
@@ -125,7 +128,7 @@ async function rewriteIn(
   if (fs.existsSync(found.control.cache)) removeStatCaches(found.control, found.workspace.id);
 }
 
-/** Finishes removals that the journals of these workspaces tell of. For the holder of all their locks. */
+/** Finishes removals that the journals of these workspaces record. The caller holds all their locks. */
 export async function finishRemovals(workspaces: readonly Workspace[], call: WorkspaceCall): Promise<Recovery[]> {
   const recovered: Recovery[] = [];
   for (const workspace of workspaces) {
@@ -135,7 +138,9 @@ export async function finishRemovals(workspaces: readonly Workspace[], call: Wor
   return recovered;
 }
 
-/** `workspaces`: those whose locks are held. The journal stays if others have points to rewrite. */
+/**
+ * Finishes a removal. The caller holds the locks of `workspaces`. The journal stays if others have points to rewrite.
+ */
 async function finishRemoval(
   own: Workspace,
   workspaces: readonly Workspace[],
@@ -145,7 +150,7 @@ async function finishRemoval(
   const held = new Set(workspaces.map(nameOf));
   const names = new Set(listWorkspaces(own.found.control).map(({ name }) => name));
   const left = removal.points.filter(({ workspace_name: name }) => names.has(name) && !held.has(name));
-  // Until then those points need the content.
+  // Points in other workspaces still need the content.
   const problem =
     left.length > 0 ? "" : await freeIfPossible(own, { removed: [], thorough: true, signal: call.signal });
   for (const workspace of workspaces) {
@@ -164,7 +169,7 @@ async function finishRemoval(
   };
 }
 
-/** Finishes an interrupted removal, also in the other workspaces that no process uses. For the holder of the workspace's lock. */
+/** Finishes a removal, also in workspaces that no process uses. The caller holds the workspace's lock. */
 export async function recoverRemovedPaths(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
   const removal = readPathsJournal(workspace.found.paths.journal);
   if (removal === null) return [];
@@ -186,7 +191,7 @@ export async function recoverRemovedPaths(workspace: Workspace, call: WorkspaceC
   }
 }
 
-/** A workspace whose record cannot be read keeps nobody from working in the others. */
+/** Returns the other workspaces; none if a record cannot be read, so that work in this one goes on. */
 function besideOrNone(workspace: Workspace): Workspace[] {
   try {
     return workspacesBeside(workspace);

@@ -27,7 +27,7 @@ function kept(list: readonly RetentionPoint[], rules: RetentionRules): string {
     .join("");
 }
 
-test("everything is kept when no rule says what to keep", () => {
+test("without a rule that keeps points, every point is kept", () => {
   const list = points(["2020-01-01T00:00:00Z", "2026-11-20T00:00:00Z"]);
   assert.equal(kept(list, {}), "ab");
   assert.equal(kept(list, { keepLast: 0 }), "ab");
@@ -49,7 +49,7 @@ for (const [rule, times] of [
   ["keepMonthly", ["2026-06-07T05:00:00Z", "2026-07-14T06:00:00Z", "2026-08-21T07:00:00Z", "2026-09-28T08:00:00Z"]],
   ["keepYearly", ["2022-06-07T05:00:00Z", "2023-07-14T06:00:00Z", "2024-08-21T07:00:00Z", "2025-09-28T08:00:00Z"]],
 ] as const)
-  test(`${rule} keeps one point of each period after a clock that went back and forth`, () => {
+  test(`${rule} keeps one point of each period if the clock was set back and forth`, () => {
     const [a, b, c, d] = times;
     const later = (time: string): string => time.replace(":00:00Z", ":30:00Z");
     // a b c, then back: b c d a b
@@ -59,7 +59,7 @@ for (const [rule, times] of [
     assert.equal(kept(list, { [rule]: 2 }), "ef");
   });
 
-test("a point of 1970 in a series takes the place of no other", () => {
+test("a point dated 1970 does not displace another point", () => {
   const list = points([
     "2026-11-16T10:00:00Z",
     "2026-11-17T10:00:00Z",
@@ -90,7 +90,7 @@ test("periods keep the last point of each, and only as many periods as asked", (
   assert.equal(kept(list, { keepYearly: 1, keepLast: 2 }), "ef");
 });
 
-test("days, weeks and months are those of this machine's zone when it is another than UTC", (t) => {
+test("days, weeks and months follow this machine's time zone", (t) => {
   process.env["TZ"] = "America/New_York";
   t.after(() => (process.env["TZ"] = "UTC"));
   // Of two local days morning and evening; each evening is the next day in UTC, the last one the next week and month.
@@ -105,7 +105,7 @@ test("days, weeks and months are those of this machine's zone when it is another
   assert.equal(kept(hours, { keepHourly: 2 }), "ac");
 });
 
-test("the oldest point stays while there are fewer periods than a rule would keep", () => {
+test("the oldest point stays if there are fewer periods than a rule keeps", () => {
   const list = points(["2023-01-05T10:00:00Z", "2023-05-05T10:00:00Z", "2024-01-01T10:00:00Z", "2026-11-01T10:00:00Z"]);
   assert.equal(kept(list, { keepYearly: 5 }), "abcd");
   assert.equal(kept(list, { keepYearly: "unlimited" }), "abcd");
@@ -136,7 +136,7 @@ test("keep-within counts from the newest point that is not in the future", () =>
   assert.equal(kept(list, { keepWithin: "1h" }), "de");
 });
 
-test("a point that a wrong clock has dated in the future has the time of the one after it", () => {
+test("a point dated in the future by a wrong clock gets the time of the next point", () => {
   const list = points([
     "2026-10-01T08:00:00Z",
     "2031-01-01T08:00:00Z",
@@ -178,7 +178,7 @@ test("a span longer than dates go back keeps everything", () => {
     assert.equal(before(Date.UTC(2026, 10, 23), parseSpan(span)), Number.NEGATIVE_INFINITY, span);
 });
 
-test("tags keep their points whatever else is said", () => {
+test("a tag keeps its points in spite of age and size limits", () => {
   const list = [
     ...points(["2020-01-01T00:00:00Z"], { tags: ["release"] }),
     ...points(["x", "2026-11-19T00:00:00Z"]).slice(1),
@@ -188,7 +188,7 @@ test("tags keep their points whatever else is said", () => {
   assert.equal(kept(list, { keepTags: ["other"] }), "");
 });
 
-test("a rule of several tags keeps what has them all, an empty one what has none", () => {
+test("a rule with several tags keeps points that have all of them, an empty rule points without tags", () => {
   const tags = [[], ["a"], ["a", "b"], ["a,b"], ["b", "c", "a"], ["c"]];
   const list = points(tags.map((_, i) => `2026-11-1${i}T00:00:00Z`)).map((point, i) => ({ ...point, tags: tags[i]! }));
   assert.equal(kept(list, { keepTags: ["a,b"] }), "cde");
@@ -201,7 +201,7 @@ test("a rule of several tags keeps what has them all, an empty one what has none
   );
 });
 
-test("an unlimited count keeps every point, or the last one of every period", () => {
+test("an unlimited count keeps every point, or the last point of every period", () => {
   const list = points(["2024-11-17T10:00:00Z", "2025-11-18T09:10:00Z", "2026-11-18T09:50:00Z", "2026-11-19T10:00:00Z"]);
   assert.equal(kept(list, { keepLast: "unlimited" }), "abcd");
   assert.equal(kept(list, { keepYearly: "unlimited" }), "abd");
@@ -229,13 +229,13 @@ test("undo points go by keep-undo only: the newest so many, and those of the spa
   assert.equal(last, "yz");
 });
 
-test("maximum age drops what a count would keep, and nothing younger", () => {
+test("a maximum age drops points that a count would keep, but no younger points", () => {
   const list = points(["2026-01-01T00:00:00Z", "2026-11-01T00:00:00Z", "2026-11-19T00:00:00Z"]);
   assert.equal(kept(list, { maxAge: "30d" }), "bc");
   assert.equal(kept(list, { keepLast: 3, maxAge: "10d" }), "c");
 });
 
-test("each decision names the rules behind it", () => {
+test("each decision names the rules that apply", () => {
   const list = points(["2026-11-18T00:00:00Z", "2026-11-19T00:00:00Z"]);
   assert.deepEqual(applyRetention(list, { keepLast: 1, keepDaily: 1 }, NOW), [
     { id: "b", keep: true, reasons: ["last", "daily"] },
@@ -255,7 +255,7 @@ test("a month back from its 31st runs over as in Go, and leap days are real", ()
   assert.equal(new Date(before(NOW, parseSpan("1y6m2w3d12h"))).toISOString(), "2025-05-03T00:00:00.000Z");
 });
 
-test("a span that is none is refused", () => {
+test("an invalid span is refused", () => {
   for (const text of ["", "5", "d", "-1d", "1.5d", "1d ", "1s"]) {
     assert.throws(
       () => parseSpan(text),

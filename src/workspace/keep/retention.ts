@@ -3,26 +3,26 @@ import { checkRules, type KeepCount, type RetentionRules } from "../../formats/r
 import { splitTags } from "../../formats/restic/snapshot.ts";
 
 /**
- * Decides which points a set of rules keeps: restic's rules with restic's meaning. Hours, days, weeks (ISO), months and
- * years are those of this machine's time zone, in which lists say when a point was made; otherwise it is pure.
+ * Decides which points a set of rules keeps, with restic's rules and meaning. Hours, days, ISO weeks, months and years
+ * are of this machine's time zone. Otherwise the decision depends on the arguments alone.
  */
 
-/** A point as the rules see it. */
+/** The properties of a point that rules use. */
 export interface RetentionPoint {
   id: string;
-  /** Order of points of one time. */
+  /** order of points with the same time */
   sequence: number;
-  /** Milliseconds since 1970. */
+  /** milliseconds since 1970 */
   time: number;
   tags: readonly string[];
-  /** Made by a restore or an undo: only `keepUndo` looks at it. */
+  /** made by a restore or an undo: only `keepUndo` applies */
   undo: boolean;
 }
 
 export interface RetentionDecision {
   id: string;
   keep: boolean;
-  /** The rules that keep it, or what drops it. */
+  /** the rules that keep the point, or the limit that drops it */
   reasons: string[];
 }
 
@@ -38,7 +38,7 @@ export interface Span {
   hours: number;
 }
 
-/** `30d`, `2w`, `12h`, `1y6m`, in restic's order or any. Throws `usage`. */
+/** Parses a span such as `30d`, `2w`, `12h` or `1y6m`, in any order. Throws `usage`. */
 export function parseSpan(text: string): Span {
   const span: Span = { years: 0, months: 0, days: 0, hours: 0 };
   if (!/^(?:\d{1,6}[ymwdh])+$/.test(text)) {
@@ -57,7 +57,10 @@ export function parseSpan(text: string): Span {
   return span;
 }
 
-/** The instant a span before another; a day that a month does not have runs over into the next, as in Go. Before all that there is where no date is so early. */
+/**
+ * Returns the instant one span before `time`. A day that the month lacks overflows into the next month, as in Go.
+ * Returns -Infinity if no date is so early.
+ */
 export function before(time: number, span: Span): number {
   const at = new Date(time);
   const instant =
@@ -78,14 +81,14 @@ function isEmpty(span: Span): boolean {
   return span.years === 0 && span.months === 0 && span.days === 0 && span.hours === 0;
 }
 
-/** Returns what clocks on the wall said, as if it were UTC. */
+/** Returns the local wall clock time as a date in UTC. */
 function onTheWall(time: number): Date {
   return new Date(time - new Date(time).getTimezoneOffset() * MINUTE_MS);
 }
 
-/** Number that is equal for two instants of one period, given what {@link onTheWall} gives. */
+/** Returns equal numbers for two instants in the same period. The argument comes from {@link onTheWall}. */
 const PERIODS = {
-  // The hour that comes twice when summer ends is one.
+  // The hour that occurs twice when summer time ends counts as one.
   hourly: (at: Date) => Math.floor(at.getTime() / HOUR_MS),
   daily: (at: Date) => at.getUTCFullYear() * 10_000 + at.getUTCMonth() * 100 + at.getUTCDate(),
   weekly: isoWeek,
@@ -93,7 +96,6 @@ const PERIODS = {
   yearly: (at: Date) => at.getUTCFullYear(),
 } as const;
 
-/** The rules that each kind of period has. */
 const PERIOD_RULES = [
   { period: "hourly", count: "keepHourly", within: "keepWithinHourly" },
   { period: "daily", count: "keepDaily", within: "keepWithinDaily" },
@@ -103,7 +105,7 @@ const PERIOD_RULES = [
 ] as const;
 
 function isoWeek(at: Date): number {
-  // The week belongs to the year of its Thursday.
+  // An ISO week belongs to the year of its Thursday.
   const thursday = new Date(
     Date.UTC(at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate() + 3 - ((at.getUTCDay() + 6) % 7)),
   );
@@ -111,7 +113,7 @@ function isoWeek(at: Date): number {
   return thursday.getUTCFullYear() * 100 + Math.floor((thursday.getTime() - first) / (7 * 24 * HOUR_MS)) + 1;
 }
 
-/** True when no rule says what ordinary points are kept: then all are, but for the limits. */
+/** Tells if a rule keeps ordinary points. Without such a rule all of them stay, apart from the limits. */
 export function keepsByRule(rules: RetentionRules): boolean {
   const counts = [rules.keepLast, ...PERIOD_RULES.map(({ count }) => rules[count])];
   const spans = [rules.keepWithin, ...PERIOD_RULES.map(({ within }) => rules[within])];
@@ -127,9 +129,9 @@ function mostOf(count: KeepCount | undefined): number {
 }
 
 /**
- * Returns what the rules say of each point of one workspace, newest first by time, as restic has it: after a clock that was set
- * back, each day, hour or year is one period all the same. `maxAge` drops what is older, whatever
- * counts or periods would keep it, but for tags; `maxBytes` is the caller's, who knows the sizes.
+ * Decides for each point of one workspace, newest first by time. Each period counts once, even if the clock was set
+ * back. `maxAge` drops older points despite other rules, but not tagged ones. `maxBytes` is left to the caller, who
+ * knows the sizes.
  */
 export function applyRetention(
   points: readonly RetentionPoint[],
@@ -157,7 +159,7 @@ export function applyRetention(
   });
 }
 
-/** Gives the time of each point by its id. One that a wrong clock has dated in the future was made before the point after it, whose time it gets. */
+/** Returns each point's time by its id. A point dated in the future by a wrong clock gets the time of the next point. */
 export function believedTimes(
   points: readonly Pick<RetentionPoint, "id" | "sequence" | "time">[],
   now: number,
@@ -172,12 +174,12 @@ export function believedTimes(
   );
 }
 
-/** Tells whether a tag is among what keeps a point: neither age nor size drops it then. */
+/** Tells if a tag keeps a point: then neither age nor size drops the point. */
 export function isKeptByTag(reasons: readonly string[]): boolean {
   return reasons.some((reason) => reason.startsWith("tag "));
 }
 
-/** The newest instant that is not in the future. */
+/** Returns the newest time that is not in the future. */
 function latestOf(points: readonly RetentionPoint[], now: number): number {
   return points.reduce((newest, { time }) => (time > newest && time <= now ? time : newest), 0);
 }
@@ -190,7 +192,7 @@ function add(reasons: Reasons, id: string, reason: string): void {
   else known.push(reason);
 }
 
-/** The newest so many, and those of the span. */
+/** Keeps the newest `count` undo points, and those within the span. */
 function undoReasons(sorted: readonly RetentionPoint[], rules: RetentionRules, latest: number): Reasons {
   const reasons: Reasons = new Map();
   const count = rules.keepUndo?.count ?? DEFAULT_KEEP_UNDO.count;
@@ -204,7 +206,7 @@ function undoReasons(sorted: readonly RetentionPoint[], rules: RetentionRules, l
   return reasons;
 }
 
-/** Reason of a point that stays where no rule was given that would keep or drop it. */
+/** Reason of a point that stays because no rule keeps or drops it. */
 export const RULELESS = "kept: no rule removes it";
 
 function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRules, latest: number): Reasons {
@@ -229,7 +231,7 @@ function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRule
   return reasons;
 }
 
-/** The newest point of each of so many periods. While there are fewer of them, what is kept goes back as far as it can. */
+/** Keeps the newest point of each of the `most` newest periods. If there are fewer periods, also keeps the oldest point. */
 function keepPeriods(
   points: readonly RetentionPoint[],
   most: number,
@@ -247,14 +249,14 @@ function keepPeriods(
   }
 }
 
-/** All tags that the rule has with commas between; without any, that there are none. A point's own tag may hold commas. */
+/** Tells if a point has all tags of a rule, separated by commas; an empty rule means no tags. */
 function hasTags(tags: readonly string[], rule: string): boolean {
   const wanted = splitTags(rule);
   if (wanted.length === 0) return tags.length === 0;
   return tags.includes(rule) || wanted.every((tag) => tags.includes(tag));
 }
 
-/** Those of a span before the latest instant; none without a span. */
+/** Returns the points within a span before the latest time; none without a span. */
 function pointsWithin(
   points: readonly RetentionPoint[],
   text: string | undefined,
@@ -266,7 +268,7 @@ function pointsWithin(
   return points.filter(({ time }) => time > since);
 }
 
-/** Throws `usage` for a value that no rule can have. */
+/** Throws `usage` for an invalid value of a rule. */
 export function checkRetention(retention: RetentionRules): void {
   try {
     checkRules(retention);

@@ -18,48 +18,48 @@ import { treesOf } from "../store/copy-content.ts";
 import type { PointContent } from "../store/engine.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
-/** Looks for content of points that are about to be removed in everything else that may hold it. */
+/** Searches other points and repositories for content of points that will be removed. */
 
 /** A file that a point shares with a removed one. Lower ranks come first. */
 interface SharedFile {
-  /** in latin1, from the folder or, for what a capture stored, from `/` of the point's snapshot */
+  /** latin1 path below the folder; for content that a capture stored, below `/` of the point's snapshot */
   path: string;
-  /** 0: looks like credentials; 1: the removed point was the first with this content; 2: anything else */
+  /** 0: looks like credentials; 1: the removed point was the first with this content; 2: any other file */
   rank: 0 | 1 | 2;
 }
 
-/** Files of one tree, or of all of a point. */
+/** Files of one tree, or of a whole point. */
 interface Shared {
   count: number;
   /** the first few by rank */
   sample: SharedFile[];
-  /** false: something of it could not be looked at */
+  /** false: some trees could not be read */
   isWhole: boolean;
 }
 
 interface Placed {
   point: Point;
-  /** its name */
+  /** name of the point's workspace */
   workspace: string;
 }
 
 type Holder = Placed & Shared;
 
 interface StillHeld {
-  /** those with files of the lowest rank first, then newest first */
+  /** holders with files of the lowest rank first, then newest first */
   holders: Holder[];
   /** points whose content was not compared: not sealed, damaged, or beyond {@link MOST_NODES} */
   unread: (SavePointId | null)[];
-  /** repositories into which removed points were backed up, or holders with files of a rank below 2 */
+  /** repositories that have backups of removed points, or of holders with files of a rank below 2 */
   repositories: { location: string; points: SavePointId[] }[];
 }
 
-/** Entries of directories that are looked at: some seconds of work. */
+/** The most directory entries that are read: some seconds of work. */
 const MOST_NODES = 2_000_000;
 const SAMPLE = 5;
 const RECORDS = ".cairn/manifest.json";
 
-/** Finds what holds content of `drop` besides these points: points of all workspaces of the control directory, and repositories. */
+/** Finds other points of the control directory's workspaces, and repositories, that hold content of `drop`. */
 async function stillHeld(workspace: Workspace, drop: ReadonlySet<string>, call: WorkspaceCall): Promise<StillHeld> {
   const { control } = workspace.found;
   const going: Placed[] = [];
@@ -79,7 +79,7 @@ async function stillHeld(workspace: Workspace, drop: ReadonlySet<string>, call: 
       else staying.push({ point, workspace: name });
     }
   }
-  // Newest first, as they are listed.
+  // The list is newest first, so `find` returns the nearest earlier point.
   const before = going.flatMap(
     (gone) =>
       staying.find((each) => each.workspace === gone.workspace && each.point.sequence < gone.point.sequence) ?? [],
@@ -127,7 +127,7 @@ function treesOfPoint({ point: { descriptor } }: Placed): Uint8Array[] {
   return treesOf(descriptor.content as unknown as PointContent);
 }
 
-/** Null for a file without content of a removed point. */
+/** Returns a file's rank; null for a file without content of a removed point. */
 type RankOf = (path: string, node: TreeNode) => SharedFile["rank"] | null;
 
 /** Walks points' trees, each tree once. */
@@ -135,7 +135,7 @@ class SharedWalk {
   readonly #list: ListTree;
   readonly #rankOf: RankOf;
   readonly #signal: AbortSignal | undefined;
-  /** By the tree's id; paths count from the tree. */
+  /** results by tree id; paths start at the tree */
   readonly #known = new Map<string, Shared>();
   #nodes = 0;
 
@@ -148,7 +148,7 @@ class SharedWalk {
   async point(placed: Placed): Promise<Shared> {
     const trees = treesOfPoint(placed);
     const own = await this.#tree(trees.at(-1)!);
-    // What a capture stored lies beside the folder.
+    // Captured content lies beside the folder in the snapshot.
     const all = await this.#tree(trees[0]!);
     return { ...all, sample: own.count > 0 ? own.sample : all.sample };
   }
@@ -176,7 +176,7 @@ class SharedWalk {
   }
 }
 
-/** Raw paths in points, at most 20, that have one of these blobs of data; `content`: their ids in latin1. */
+/** Returns raw paths in points, at most 20, of files that have one of these data blobs. `content`: blob ids in latin1. */
 export async function pathsWith(
   workspaces: readonly Workspace[],
   content: ReadonlySet<string>,
@@ -207,7 +207,7 @@ export async function pathsWith(
 
 const UNREAD: Shared = { count: 0, sample: [], isWhole: false };
 
-/** Adds what lies below a name. */
+/** Adds the shared files below a name. */
 function add(shared: Shared, below: Shared, name: string): void {
   shared.count += below.count;
   shared.isWhole &&= below.isWhole;
@@ -218,7 +218,7 @@ function add(shared: Shared, below: Shared, name: string): void {
   shared.sample.length = Math.min(shared.sample.length, SAMPLE);
 }
 
-/** Looks for what else holds content of points that are about to go; null with a warning if that fails, which keeps nothing from going. */
+/** Finds other holders of content of points that will be removed. If that fails, warns and returns null. */
 export async function lookForRest(
   workspace: Workspace,
   drop: readonly { id: SavePointId }[],
@@ -234,10 +234,10 @@ export async function lookForRest(
   }
 }
 
-/** Most points in an answer, and in a warning. */
+/** The most points in an answer, and in a warning. */
 const [MOST_LISTED, MOST_TOLD] = [100, 10];
 
-/** Returns the answer's part of what still holds removed content. */
+/** Returns the answer's part about other holders of removed content. */
 export function publicHeld({ holders, unread, repositories }: StillHeld): NonNullable<CleanupResult["still_held"]> {
   return {
     points: holders.slice(0, MOST_LISTED).map(({ point, workspace, count, sample }) => ({
@@ -258,7 +258,7 @@ export function publicHeld({ holders, unread, repositories }: StillHeld): NonNul
   };
 }
 
-/** Names what still holds the removed content; apart from the rest what holds nothing but content that was saved before it. */
+/** Warns of the holders of removed content. Holders that have only older content are listed separately. */
 export function warnOfRest(
   { found }: Workspace,
   { holders, unread, repositories }: StillHeld,

@@ -16,9 +16,9 @@ import { heldTreeProblem, removeSpareTrees, replaceTree } from "../points/held-t
 import type { Point } from "../points/point-files.ts";
 
 /**
- * Makes the clones of sealed points again without some of their entries: a writable copy in the temporary folder, from which
- * the entries are removed, is held as the first clone was. A clone that cannot be made again is removed: the store has its
- * content. A kill leaves the clone, or none, and a copy that the next command removes.
+ * Makes the clones of sealed points again without some entries: the entries are removed from a writable copy, which is
+ * then held. A clone that cannot be made again is removed, as the store has its content. A kill leaves the clone or
+ * none, and a copy that the next command removes.
  */
 export async function makeTreesAgain(
   workspace: Workspace,
@@ -34,7 +34,7 @@ export async function makeTreesAgain(
     const found = facts.isDirectory() ? entriesIn(tree, paths) : [];
     if (facts.isDirectory() && found.length === 0) continue;
     const { holder } = engine;
-    // Where earlier builds shared a tree, a link to it lies here.
+    // A link here leads to a tree that earlier builds shared.
     const isOwn = facts.isDirectory() && heldTreeProblem(points, point) === null;
     const canBeMade = isOwn && holder?.type === descriptor.effective_engine;
     if (canBeMade && (await isMadeAgain(workspace, point, { holder, found, call }))) continue;
@@ -43,14 +43,14 @@ export async function makeTreesAgain(
   }
 }
 
-/** The paths at which a tree has an entry. No link is followed. */
+/** Returns the paths that a tree has. Follows no link. */
 function entriesIn(tree: string, paths: readonly Uint8Array[]): Uint8Array[] {
   return paths.filter(
     (path) => inParent(tree, path, (place) => fs.lstatSync(place, { throwIfNoEntry: false })) !== undefined,
   );
 }
 
-/** Undefined if the directory that a path is in is not there, or a link leads to it. */
+/** Runs `work` with a path and its open parent directory. Undefined if the parent is missing or a link leads to it. */
 function inParent<T>(tree: string, path: Uint8Array, work: (place: Buffer, parent: number) => T): T | undefined {
   const sys = syscalls();
   const root = openDirectory(Buffer.from(tree));
@@ -75,7 +75,7 @@ interface Again {
   call: WorkspaceCall;
 }
 
-/** False if it cannot be done; then the old clone may be gone. */
+/** Makes a clone again. Returns false if that failed; then the old clone may be gone. */
 async function isMadeAgain(
   { points, found: { control } }: Workspace,
   { sequence }: Point,

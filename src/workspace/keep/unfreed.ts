@@ -8,7 +8,7 @@ import { readRecord, writeRecord } from "../place/control-directory.ts";
 
 const NOTE_NAME = /^[0-9a-f]{16}\.json$/;
 
-/** Reads the notes of what removals had to leave in the store: nothing else tells of points that are gone. */
+/** Reads the notes of content that removals left in the store. No other record names removed points. */
 export function notesIn(control: ControlPaths): { file: string; content: UnfreedFile }[] {
   return namesIfThere(control.unfreed).flatMap((name) => {
     const file = join(control.unfreed, name);
@@ -17,7 +17,10 @@ export function notesIn(control: ControlPaths): { file: string; content: Unfreed
   });
 }
 
-/** Null where another process has done what it says, or a newer version has to. Of a damaged one it is known that it is there. */
+/**
+ * Reads a note. Null if another process has deleted it, or only a newer version can read it. A damaged note counts,
+ * with unknown content.
+ */
 function contentOf(file: string): UnfreedFile | null {
   try {
     return readRecord(file, decodeUnfreed);
@@ -29,12 +32,15 @@ function contentOf(file: string): UnfreedFile | null {
   }
 }
 
-/** True when content of points that were removed may still be in the store. */
+/** True if content of removed points may still be in the store. */
 export function isUnfreed(control: ControlPaths): boolean {
   return notesIn(control).length > 0;
 }
 
-/** Written after the points have gone, or before by whoever cannot write it then: of those that are there it does nothing. Returns its path. */
+/**
+ * Writes a note and returns its path. Written after the points are removed, or earlier if that will be impossible:
+ * points that still exist are skipped.
+ */
 export function noteUnfreed(control: ControlPaths, content: UnfreedFile): string {
   const file = join(control.unfreed, `${randomBytes(8).toString("hex")}.json`);
   writeRecord(control, file, encodeUnfreed(content));

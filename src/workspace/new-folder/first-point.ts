@@ -16,20 +16,20 @@ import { isCopiedWhole } from "./write-point.ts";
 import type { PointContent } from "../store/engine.ts";
 import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from "../open/workspace.ts";
 
-/** The first point of a fork: the same content as the point that it starts from. */
+/** Makes the first point of a fork: the same content as the point that it starts from. */
 
-/** Says what a fork came from. */
+/** Returns the cause of a fork's first point. */
 export function causeOf(workspace: Workspace, point: Point): Cause {
   return { kind: "fork", from: point.descriptor.save_point_id, from_workspace: workspace.found.workspace.name };
 }
 
-/** Message of the first point of a fork. */
+/** Returns the message of a fork's first point. */
 export function messageOf(point: Point): string {
   const { save_point_id, message } = point.descriptor;
   return `fork of ${save_point_id.slice(0, 8)}${message === "" ? "" : `: ${message}`}`.slice(0, 1000);
 }
 
-/** Holds the folder, a copy of what a point holds that nobody has read, as the first point of its workspace. */
+/** Holds the new folder, a copy of a point's unread tree, as the first point of its workspace. */
 export async function holdFirst(
   workspace: Workspace,
   input: WorkspaceCall & { point: Point; parts: WorkspaceParts },
@@ -42,12 +42,12 @@ export async function holdFirst(
   const { signal, onWarning } = input;
   const call = { message: messageOf(input.point), cause: causeOf(workspace, input.point), signal, onWarning };
   const held = await capturePoint(own, call, own.engine.holder!);
-  // Then it is read after all.
+  // The tree cannot be held: the point must be sealed and read.
   if (!("point" in held)) throw neverRead(input.point);
   noteRuleless(own, held.point);
 }
 
-/** Puts a point in place whose content is in the store. */
+/** Puts a point whose content is in the store in place. */
 export function putFirst(staged: WorkspacePaths, descriptor: Descriptor): void {
   fs.rmSync(staged.points, { recursive: true, force: true });
   fs.mkdirSync(staged.points, { mode: 0o700 });
@@ -58,7 +58,7 @@ export function putFirst(staged: WorkspacePaths, descriptor: Descriptor): void {
   writeState(staged, { head: descriptor.save_point_id, operations: [], recovered: [] });
 }
 
-/** Finds a fork at its place. */
+/** Finds a finished fork at its place. */
 export function inPlace(target: Buffer): { found: FoundWorkspace; point: Point } {
   const found = workspaceAt(target);
   const point = found === null ? null : new Points(found.paths).latest();
@@ -73,7 +73,7 @@ export function firstDescriptor(
   from: Point,
   made: { pointId: SavePointId; content: PointContent; record: PlacedWorkspace },
 ): Descriptor {
-  // Its content is in the store; the tree is the other point's.
+  // Its content is in the store; the held tree belongs to the original point.
   const { held: _held, ...content } = made.content as unknown as Descriptor["content"];
   return {
     ...from.descriptor,
@@ -97,14 +97,14 @@ export function firstDescriptor(
   };
 }
 
-/** Tells if a new folder gets all of a point as a copy of its tree, also of one that is not sealed, where no ignore rule has a part in it. */
+/** Tells if a new folder gets a copy of the point's whole tree, also unsealed if ignore rules hide nothing in it. */
 export async function howItComes(
   workspace: Workspace,
   point: Point,
   { target, ...call }: WorkspaceCall & { target: Buffer },
 ): Promise<{ isCopied: boolean; isRuleless: boolean }> {
   if (isMountRoot(target)) return { isCopied: false, isRuleless: false };
-  // What a restore displaced holds what ignore files hide, and a point that is made of it does not.
+  // A displaced tree has ignored entries too, and the fork's first point would not have them.
   const ruleless = !isOfAll(point.descriptor) && (await isRuleless(workspace, point, call));
   return { isCopied: isCopiedWhole(workspace, point, existingAncestor(target), ruleless), isRuleless: ruleless };
 }

@@ -39,14 +39,14 @@ import { neverRead, Workspace, type WorkspaceCall, type WorkspaceParts } from ".
 
 export interface ForkInput extends WorkspaceCall {
   point: Point;
-  /** absent or an empty folder */
+  /** an absent or empty folder */
   path: string;
-  /** of the new workspace; default the folder's, made unique */
+  /** name of the new workspace; default: the folder's name, made unique */
   name?: string | undefined;
   allow?: LocationOptions["allow"];
-  /** of which the new workspace is put together */
+  /** the engine and other parts of the new workspace */
   parts: WorkspaceParts;
-  /** a control directory of its own: how a store is made in it */
+  /** makes a control directory of its own; `populate` makes the store in it */
   standalone?: { populate: (staged: ControlPaths) => Promise<void> } | undefined;
 }
 
@@ -64,10 +64,9 @@ interface Making {
 }
 
 /**
- * A new workspace in a folder of its own, equal to a point.
- *
- * Intent: the folder's temporary name is recorded. Stage: the tree is written there, the workspace is made with its
- * first point and registered. Commit: the folder gets its name. Killed before, the next command takes all back.
+ * Makes a new workspace in a folder of its own, equal to a point.
+ * - Intent: the folder's temporary name is recorded. Stage: the tree is written there, the workspace is made with its
+ * first point and registered. Commit: the folder gets its name. After a kill before that, the next command removes all.
  */
 export async function forkWorkspace(workspace: Workspace, input: ForkInput): Promise<Forked> {
   const target = realPathOf(input.path);
@@ -113,7 +112,7 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
   }, input);
 }
 
-/** A folder that is gone may still be a workspace with points: it is not taken over. */
+/** Refuses a folder that is missing or empty, but still is a workspace with points. */
 function refuseKept(target: Buffer): void {
   const kept = workspaceAt(target);
   if (kept === null) return;
@@ -134,7 +133,7 @@ function checkName(control: ControlPaths, name: string): void {
     });
 }
 
-/** Tells how a workspace's file knows the folder, once it is in place. */
+/** Returns how the workspace's file identifies the folder, once it is in place. */
 function placeOf(partial: NewFolder, target: Buffer): Pick<Making, "identity" | "inode"> {
   const facts = isMountRoot(target) ? target : partial.staging;
   const identity = (inMount: boolean): FolderIdentity => identityOnceAt(facts, target, inMount);
@@ -145,7 +144,7 @@ function originOf(workspace: Workspace, point: Point): NonNullable<PlacedWorkspa
   return { save_point_id: point.descriptor.save_point_id, workspace_id: workspace.found.workspace.id };
 }
 
-/** One more workspace of the same control directory; its first point holds the same content. */
+/** Adds a workspace to the same control directory; its first point has the same content. */
 async function addWorkspace(workspace: Workspace, input: ForkInput, making: Making): Promise<void> {
   const { control } = workspace.found;
   const { partial, target, identity, inode } = making;
@@ -186,7 +185,7 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
   });
 }
 
-/** A control directory of its own, into whose store the folder is saved. */
+/** Makes a control directory of its own and saves the folder into its store. */
 async function addStandalone(workspace: Workspace, input: ForkInput, making: Making): Promise<void> {
   const { partial, target, inode } = making;
   const id = newControlId();
@@ -214,7 +213,7 @@ async function addStandalone(workspace: Workspace, input: ForkInput, making: Mak
   registerWorkspace({ folder: target, control: named.root, controlId: id, workspaceId, workspaceName: record.name });
 }
 
-/** Under the locks of whoever makes one there: the next of them removes what is unfinished. */
+/** Takes the locks of makers of control directories: the next maker removes unfinished ones. */
 async function makeControl(
   workspace: Workspace,
   input: ForkInput,

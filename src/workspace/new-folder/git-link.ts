@@ -6,8 +6,8 @@ import { readRegular } from "../../fs/regular-file.ts";
 import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 
 /**
- * A linked worktree or a submodule has a file `.git` that names git's own state outside the folder. A copy with the same
- * file would commit to the original's branch.
+ * A linked worktree or a submodule has a file `.git` that names git's own state outside the folder. A copy with the
+ * same file would commit to the original's branch.
  */
 
 const LINK = /^gitdir: (.+?)\n*$/;
@@ -27,9 +27,9 @@ export function gitStateOf(folder: string, from = folder): string | null {
 }
 
 /**
- * Gives the copy of a linked worktree a worktree entry of its own with a detached HEAD and the original's index, and the
- * copy of a submodule a repository of its own. `copy`: where the copy lies until it is at `target`. A kill leaves an entry
- * that `git worktree prune` removes. Throws `refused` if git's state cannot be read.
+ * Gives a copied worktree its own worktree entry with a detached HEAD and the original's index; a copied submodule gets
+ * its own repository. `copy`: the copy's place until it is at `target`. A kill leaves an entry that `git worktree
+ * prune` removes. Throws `refused` if git's state cannot be read.
  */
 export function separateGitState(copy: string, { from, target }: { from: string; target: string }): void {
   const state = gitStateOf(copy, from);

@@ -35,7 +35,7 @@ function begun(place: { control: string; target: Buffer }): NewFolder {
   return partial;
 }
 
-test("what cannot be moved into a mount's root as a whole is taken back", (t) => {
+test("a move into a mount's root that fails half-way is reverted", (t) => {
   const place = mountRoot(t);
   if (place === null) return;
   const partial = begun(place);
@@ -55,7 +55,7 @@ test("what cannot be moved into a mount's root as a whole is taken back", (t) =>
   assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
 });
 
-test("a name that somebody takes in a mount's root meanwhile is theirs, and nothing is put there", (t) => {
+test("an entry that another program makes in a mount's root meanwhile stays, and the move is reverted", (t) => {
   const place = mountRoot(t);
   if (place === null) return;
   const partial = begun(place);
@@ -96,7 +96,7 @@ test("a move into a mount's root that was killed is finished, also around a name
   assert.equal(fs.readFileSync(path.join(target, last!, "file"), "utf8"), last);
 });
 
-test("what was written is moved into the folder when who restores stands in it", (t) => {
+test("entries are moved into the folder if it is the process's current folder", (t) => {
   const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const target = path.join(root, "here");
@@ -111,7 +111,7 @@ test("what was written is moved into the folder when who restores stands in it",
   assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
 });
 
-test("what a killed process left beside the folder is moved in when who goes on stands in it", (t) => {
+test("recovery from inside the folder moves in the entries that a killed process wrote beside it", (t) => {
   const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [target, control] = [path.join(root, "here"), path.join(root, "control")];
@@ -169,7 +169,7 @@ for (const failpoint of [null, "partial.opened", "partial.moved-open", "partial.
   );
 }
 
-test("a folder that somebody made meanwhile keeps its mode when that of what was to come there is a closed one", (t) => {
+test("a folder that another program makes meanwhile keeps its mode, although the expected folder had no write permission", (t) => {
   const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [target, control] = [path.join(root, "here"), path.join(root, "control")];
@@ -279,7 +279,7 @@ function besideOthers(t: TestContext): { root: string; partial: NewFolder; swap:
   return { root, partial, swap };
 }
 
-test("another folder that somebody puts in the place of an unfinished one stays, and is not what was made", (t) => {
+test("a foreign folder that replaces an unfinished folder is kept and not taken as finished", (t) => {
   const { root, partial, swap } = besideOthers(t);
   swap();
   assert.throws(
@@ -296,7 +296,7 @@ test("another folder that somebody puts in the place of an unfinished one stays,
   assert.deepEqual(fs.readdirSync(path.join(root, "control/partial")), []);
 });
 
-test("a link that somebody puts in the place of an unfinished folder is not followed when that is taken back", (t) => {
+test("taking back an unfinished folder does not follow a link that replaced it", (t) => {
   const { root, partial } = besideOthers(t);
   fs.renameSync(partial.staging, path.join(root, "ours"));
   fs.symlinkSync("theirs", partial.staging);
@@ -305,7 +305,7 @@ test("a link that somebody puts in the place of an unfinished folder is not foll
   assert.equal(fs.lstatSync(path.join(root, "theirs")).mode & 0o777, 0o755);
 });
 
-test("another folder that lies where a killed restore left its own is neither taken over nor removed", (t) => {
+test("a foreign folder at the place of a killed restore's folder is neither taken over nor removed", (t) => {
   const { root, partial, swap } = besideOthers(t);
   partial.noteMade();
   assert.match(partial.record.inode ?? "", /^\d+$/);
@@ -322,7 +322,7 @@ test("another folder that lies where a killed restore left its own is neither ta
   assert.deepEqual(fs.readdirSync(control.partial), []);
 });
 
-test("an unfinished folder that is the recorded one is taken over, and removed when it is settled", (t) => {
+test("an unfinished folder with the recorded inode is taken over, and recovery removes it", (t) => {
   const { root, partial } = besideOthers(t);
   partial.noteMade();
   const control = controlPaths(path.join(root, "control"));

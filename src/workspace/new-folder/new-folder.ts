@@ -19,9 +19,9 @@ import { writeRecord } from "../place/control-directory.ts";
 import { type DeadPartial, PARTIAL_PREFIX } from "../place/partials.ts";
 
 /**
- * A folder that is being made elsewhere: written beside its place under a name of its own, recorded in the control
- * directory before the first byte, and put in place by one rename. Where the place is the root of a mount, what was
- * written is moved into it entry by entry, and where who restores stands in it; once that has begun it is finished, whoever does it.
+ * A folder that is made under a temporary name beside its place, recorded in the control directory first, and put in
+ * place by one rename. In a mount's root or the process's current folder, entries are moved in one by one; after a kill
+ * the next command finishes that move.
  */
 
 /** Throws `already_exists` unless a path (its real path) is absent or free. */
@@ -39,7 +39,7 @@ export function requireFree(
   );
 }
 
-/** An absolute path of a folder that is absent or empty. */
+/** Returns the real path of an absent or empty folder. Throws unless `folder` is an absolute path of one. */
 export function freeFolder(folder: string): string {
   if (!path.isAbsolute(folder)) throw new CairnError("usage", `the folder must be an absolute path, not ${folder}`);
   const real = realPathOf(folder);
@@ -47,7 +47,7 @@ export function freeFolder(folder: string): string {
   return real.toString("utf8");
 }
 
-/** True for a folder that is empty but for what a file system has at its own root and for unfinished folders that are known. */
+/** True for an empty folder. The file system's own entries at its root and known unfinished folders do not count. */
 export function isFree(target: Buffer, besides: readonly DeadPartial[]): boolean {
   const names = fs.readdirSync(target);
   if (names.length === 0) return true;
@@ -56,12 +56,12 @@ export function isFree(target: Buffer, besides: readonly DeadPartial[]): boolean
   return names.every((name) => own.includes(name));
 }
 
-/** True for a folder that is there and at which a file system is mounted. */
+/** True for a folder at which a file system is mounted. */
 export function isMountRoot(folder: Buffer): boolean {
   return fs.existsSync(folder) && isMountPoint(folder);
 }
 
-/** Tells if this process stands in a folder: it would see nothing of another that takes its place. */
+/** Tells if this process's current folder is `folder`: the process would not see a folder that replaces it. */
 function isCurrentFolder(folder: Buffer): boolean {
   try {
     const [there, current] = [folder, "."].map((each) => fs.statSync(each, { bigint: true }));
@@ -71,19 +71,22 @@ function isCurrentFolder(folder: Buffer): boolean {
   }
 }
 
-/** The root of a mount cannot be replaced. A fork's folder may have to be a subvolume, which is made beside it. */
+/**
+ * Tells if the folder cannot be replaced: the root of a mount, or for a restore the current folder. A fork may need a
+ * subvolume, which is made beside it.
+ */
 function staysThere(purpose: PartialFile["purpose"], target: Buffer): boolean {
   return isMountRoot(target) || (purpose === "restore" && isCurrentFolder(target));
 }
 
 export interface BeginOptions {
-  /** what is being written, for {@link NewFolder.takeOver} */
+  /** id of the content that is written, for {@link NewFolder.takeOver} */
   content?: string | undefined;
-  /** it is made in the target, which keeps what it has, and what is written is put there entry by entry */
+  /** writes inside the target, which keeps its entries, and then moves entries up one by one */
   inside?: boolean;
   /**
-   * For what is written elsewhere only: true, or whom to tell why, when it may go on where the control directory is read-only
-   * or full. Then a kill leaves the unfinished folder beside its place.
+   * Only for folders outside the control directory: true, or a function that gets the reason, lets the work go on if the control
+   * directory is read-only or full. Then a kill leaves the unfinished folder beside its place.
    */
   unrecorded?: boolean | ((why: CairnError) => void);
 }
@@ -123,7 +126,7 @@ export class NewFolder {
     });
   }
 
-  /** Records what is about to be made and makes the folder to write into. `target`: real path, free. */
+  /** Records the new folder and makes the directory to write into. `target`: real path, free. */
   static begin(
     control: ControlPaths,
     purpose: PartialFile["purpose"],
@@ -153,8 +156,8 @@ export class NewFolder {
   }
 
   /**
-   * Takes over what somebody was writing who is dead; whatever is in it is unproven. Null where there is nothing, where
-   * another was faster, or where something else lies there by now.
+   * Takes over an unfinished folder of a process that ended; its content is unverified. Null if there is none, another
+   * process was faster, or another folder lies there.
    */
   static takeOver(control: ControlPaths, dead: DeadPartial): NewFolder | null {
     const { file, record, committed } = dead;
@@ -177,19 +180,19 @@ export class NewFolder {
       return null;
     }
     failpoint("partial.taken-over");
-    // Whoever may write beside the target can have put another folder there, or a link.
+    // A user who may write beside the target can have put another folder or a link there.
     if (!folder.#holdsOwn(inode)) {
       putBack(folder.staging, before);
       folder.end();
       return null;
     }
     durableRemove(file);
-    // It may have been finished but for its name.
+    // The folder may have its final mode already.
     folder.#made.chmod(0o700);
     return folder;
   }
 
-  /** Records that a folder is about to be taken away; nothing is made. */
+  /** Records that a folder is about to be removed; nothing is made. */
   static beginClosing(control: ControlPaths, purpose: PartialFile["purpose"], target: Buffer): NewFolder {
     const folder = NewFolder.#of(control, purpose, { target, inside: "" });
     folder.#record = { ...folder.#record, closing: true };
@@ -202,22 +205,22 @@ export class NewFolder {
     return this.#record;
   }
 
-  /** True where entries are moved into the target, which stays the folder that it is. */
+  /** True if entries are moved into the target, which stays the same folder. */
   get movesIn(): boolean {
     return isInside(this.#record);
   }
 
-  /** From here on what lies there is what was made: what a caller has put in the place of the folder, too. */
+  /** Takes the folder at the temporary name as the one that was made, also after a caller replaced it. */
   hold(): void {
     this.#made.hold();
   }
 
-  /** The folder is about to be removed for another. */
+  /** Closes the folder before it is removed for another one. */
   letGo(): void {
     this.#made.letGo();
   }
 
-  /** Records which folder it is, for whoever comes after a kill. Not for one whose place another will take. */
+  /** Records the folder's inode, for recovery after a kill. Not for a folder that will be replaced. */
   noteMade(): void {
     const made = this.#made.identity();
     if (made === null || !LASTING_INODES.has(filesystemKind(this.staging).name)) return;
@@ -225,7 +228,7 @@ export class NewFolder {
     try {
       this.#write();
     } catch {
-      // It is recorded already, without it.
+      // The folder is already recorded, without its inode.
     }
   }
 
@@ -244,15 +247,15 @@ export class NewFolder {
     });
   }
 
-  /** Records what else is made from here on. */
+  /** Records the workspace or control directory that is made next. */
   note(more: Pick<PartialFile, "workspace" | "control">): void {
     this.#record = { ...this.#record, ...more };
     this.#write();
   }
 
   /**
-   * The folder gets its name. Throws `already_exists` when something has come to lie there meanwhile. `mode`: that of a target
-   * into which entries are moved, from then on.
+   * Gives the folder its name. Throws `already_exists` if another entry has that name by now. `mode`: the later mode of
+   * a target into which entries are moved.
    */
   commit(mode?: number): void {
     if (!this.#made.isThere()) throw this.#otherError();
@@ -267,7 +270,7 @@ export class NewFolder {
     failpoint("partial.renamed");
   }
 
-  /** All of it, or nothing: what cannot be finished here is taken back. */
+  /** Moves all entries in, or moves them back if that fails. */
   #moveIn(mode: number | undefined): void {
     const target = printablePath(this.#target);
     const closed = closedFolders(this.staging);
@@ -302,31 +305,31 @@ export class NewFolder {
     }
   }
 
-  /** Everything is in place and recorded elsewhere. */
+  /** Removes the record. Everything is in place and recorded elsewhere. */
   end(): void {
     this.letGo();
     if (this.#isRecorded) durableRemove(this.#file);
   }
 
   /**
-   * Takes back what was written. What is on its way in and cannot be taken back is left to the next command, which finishes it.
-   * Another folder that somebody has put there stays: `onWarning` is told.
+   * Removes the written folder. A move that cannot be taken back is left to the next command, which finishes it. Keeps
+   * a foreign folder in its place and tells `onWarning`.
    */
   abandon(onWarning?: (message: string) => void): void {
     if (this.#record.moving === true) return this.letGo();
     try {
       if (!this.#removed()) onWarning?.(`${otherFolder(this.staging)}: it is not removed`);
-      // No power cut brings it back once nothing tells of it.
+      // The removal becomes durable before the record goes, so that no power cut brings the folder back.
       if (this.#isRecorded) fsyncDirectory(parentOf(this.staging));
       this.end();
     } catch {
-      // The next command does it, since it is recorded; why this one fails is known already.
+      // The next command removes it by the record; the first failure is reported already.
       this.letGo();
     }
   }
 
   #removed(): boolean {
-    // While another was taking its place nothing is known but whose it must be.
+    // While the folder is being replaced, only its owner can be checked.
     const isKnown = this.#made.identity() !== null || fs.lstatSync(this.staging, MAY_LACK) === undefined;
     return (isKnown || isOwnDirectory(this.staging)) && this.#made.remove();
   }
@@ -348,31 +351,31 @@ export class NewFolder {
   }
 }
 
-/** File systems on which a directory has the same number as long as it is there. */
+/** File systems on which a directory keeps its inode number. */
 const LASTING_INODES: ReadonlySet<string> = new Set(["ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "tmpfs"]);
 
-/** Gives a folder its name back that was not the one that was looked for. */
+/** Moves back a folder that was not the wanted one. */
 function putBack(from: Buffer, to: Buffer): void {
   try {
     moveToFree(from, to);
   } catch {
-    // It stays where it is.
+    // The folder stays at its new place.
   }
 }
 
-/** Tells if there is something that {@link NewFolder.takeOver} takes. */
+/** Tells if {@link NewFolder.takeOver} would find the unfinished folder. */
 export function canTakeOver({ record, committed }: DeadPartial): boolean {
   const staging = Buffer.from(rawPath(record.staging));
   return !committed && isOwnDirectory(staging) && isAsRecorded(record, staging);
 }
 
-/** False where another lies there than was recorded. */
+/** Returns false if a folder other than the recorded one lies there. */
 function isAsRecorded({ inode }: PartialFile, staging: Buffer): boolean {
   const there = fs.lstatSync(staging, { bigint: true, throwIfNoEntry: false });
   return inode === undefined || there === undefined || (there.isDirectory() && there.ino.toString() === inode);
 }
 
-/** True for a directory, not for a link to one, that belongs to the user of this process. */
+/** True for a directory (not a link to one) that belongs to the user of this process. */
 function isOwnDirectory(folder: Buffer): boolean {
   const facts = fs.lstatSync(folder, { throwIfNoEntry: false });
   return facts?.isDirectory() === true && facts.uid === process.geteuid?.();
@@ -383,8 +386,8 @@ function isInside(record: PartialFile): boolean {
 }
 
 /**
- * Finishes or takes back the folder itself; what else it made is the caller's. Where somebody has taken names meanwhile
- * that were on their way in, those entries stay in their folder. Another folder that lies there by now stays. What stays is returned.
+ * Finishes or removes the unfinished folder; the caller handles the other things it made. Keeps entries whose names are
+ * taken by now, and a foreign folder. Returns a text about kept entries, else null.
  */
 export function settlePartial(dead: DeadPartial): string | null {
   const { record, file } = dead;
@@ -409,8 +412,8 @@ export function settlePartial(dead: DeadPartial): string | null {
 const MAY_LACK = { throwIfNoEntry: false } as const;
 
 /**
- * Moving what was written up into a folder that stays. A directory that its owner may not write to cannot be moved to another
- * one: it is opened for that. Its mode is in the record before, so that whoever comes after a kill closes it again.
+ * A directory without write permission for its owner cannot be moved to another parent, so its mode is opened for the
+ * move. The record has its mode first, so that recovery after a kill sets it again.
  */
 
 type Closed = NonNullable<PartialFile["closed"]>;
@@ -420,7 +423,7 @@ const OPEN = 0o200;
 const ALL = 0o7777;
 const OWNER_ALL = 0o700;
 
-/** Lists the directories to record before anything is moved. */
+/** Lists the directories to record before any move. */
 function closedFolders(staging: Buffer): Closed {
   return fs.readdirSync(staging, { encoding: "buffer" }).flatMap((name) => {
     const facts = fs.lstatSync(Buffer.concat([staging, SLASH, name]));
@@ -429,12 +432,12 @@ function closedFolders(staging: Buffer): Closed {
   });
 }
 
-/** Moves what was written up into the target. An entry whose name is taken there stays where it is and is returned. */
+/** Moves the written entries up into the target. Returns entries whose names are taken; they stay. */
 export function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = () => undefined): Buffer[] {
   const staging = Buffer.from(rawPath(record.staging));
   const target = Buffer.from(rawPath(record.target));
   const taken: Buffer[] = [];
-  // What comes into it is open to nobody else meanwhile.
+  // Other users cannot open the target while entries are moved in.
   if (record.mode !== undefined) tryMode(target, record.mode | OWNER_ALL);
   for (const name of fs.readdirSync(staging, { encoding: "buffer" })) {
     try {
@@ -455,7 +458,7 @@ export function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = ()
   return taken;
 }
 
-/** Throws `already_exists` where the name is taken. */
+/** Moves an entry. Throws `already_exists` if the name is taken. */
 function moveOne(record: PartialFile, name: Buffer, { from, to }: { from: Buffer; to: Buffer }): void {
   const [before, after] = [from, to].map((folder) => Buffer.concat([folder, SLASH, name])) as [Buffer, Buffer];
   const mode = record.closed?.find((each) => name.equals(rawPath(each)))?.mode;
@@ -472,21 +475,18 @@ function moveOne(record: PartialFile, name: Buffer, { from, to }: { from: Buffer
   setModeInPlace(after, mode);
 }
 
-/**
- * Sets a mode as far as this user may and the file system has modes: a restore sets it again, and tells what cannot be
- * set.
- */
+/** Sets a mode if this user and the file system allow it: a later restore sets it again and reports a failure. */
 function tryMode(target: Buffer, mode: number): void {
   try {
     setModeInPlace(target, mode);
   } catch {
-    // It stays as it is.
+    // The mode stays as it is.
   }
 }
 
 /**
- * Closes directories after a move that was killed before it could, whichever way it went. Entries that took a name
- * meanwhile are not ours.
+ * Sets the modes of directories again that a killed move left open, at either place. Skips `taken` names: another
+ * process made those entries.
  */
 function closeOpened({ closed = [] }: PartialFile, target: Buffer, taken: readonly Buffer[]): void {
   for (const each of closed) {

@@ -31,13 +31,13 @@ import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
 
-/** A state that is put over a folder with something in it. */
+/** A state that is written over a folder that has entries. */
 export interface Over {
   /** real path of the folder */
   target: Buffer;
   /** the state's tree */
   root: Uint8Array;
-  /** the entries of a tree; null where it is damaged, which whoever writes it tells of */
+  /** Returns the entries of a tree; null if the tree is damaged, which the writer reports. */
   nodes(tree: Uint8Array): Promise<TreeNodes | null>;
   lossless: LosslessByPath;
   /** raw paths; null: everything */
@@ -46,7 +46,7 @@ export interface Over {
   signal?: AbortSignal | undefined;
 }
 
-/** An entry of the state, all of its directory, and its path. */
+/** An entry of the state, all entries of its directory, and its path. */
 interface Looked {
   node: TreeNode;
   nodes: TreeNodes;
@@ -70,12 +70,12 @@ const IS_DIRECTORY = "there is a directory at its path";
 const IS_NONE = "there is no directory at its path, so nothing below it is restored";
 
 /**
- * Puts a state over a folder: what has to be written is written into a folder in it, and each entry then takes its place by
- * a rename. A kill leaves each entry as it was or as it is to be. What the state does not have stays, and no directory gives
- * way to what is none, nor the other way round: that is listed.
+ * Writes a state over a folder: new entries are written into a folder inside it, then renamed to their places. A kill
+ * leaves each entry old or new. Entries that the state lacks stay. A directory never replaces another kind of entry,
+ * nor the reverse: such entries are listed.
  */
 export class OverFolder {
-  /** Entries that stay and were to be written, and those of which something could not be set. */
+  /** Entries that were not written, and entries whose metadata could not be set. */
   readonly leftOut: LeftOutEntry[] = [];
   readonly counts = { written: 0, left: 0, unchanged: 0 };
   readonly #over: Over;
@@ -86,14 +86,14 @@ export class OverFolder {
   readonly #name = newArena(1024);
   readonly #path = newArena(8192);
   readonly #stat = newStatBuffer();
-  /** Names of one file that are there as they were saved; written with the others where one of them is. */
+  /** Unchanged names of each hard-linked file. All are written again if one name has to be written. */
   readonly #groups = new Map<string, { unchanged: Uint8Array[]; isWritten: boolean }>();
-  /** Entries that stay though they were to be written, and folders that were made; paths in latin1. */
+  /** Entries that stay instead of being written, and new folders; latin1 paths. */
   readonly #kept = new Set<string>();
   readonly #made = new Set<string>();
-  /** Places that may be databases of which something comes, by absolute path in latin1. */
+  /** Absolute paths, by latin1, of possible databases of which a file is written. */
   readonly #databases = new Map<string, Uint8Array>();
-  /** Raw paths, each with all below it; null: everything. */
+  /** Raw paths to write, each with all below it; null: everything. */
   #planned: Uint8Array[] | null = null;
 
   constructor(over: Over) {
@@ -104,7 +104,7 @@ export class OverFolder {
     this.#device = this.#deviceFound();
   }
 
-  /** Compares the folder with the state. Returns what has to be written: raw paths, each with all below it; null: everything. */
+  /** Compares the folder with the state. Returns the raw paths to write, each with all below it; null: everything. */
   async plan(): Promise<readonly Uint8Array[] | null> {
     const { found, isWhole } = await this.#planDirectory(this.#over.root, NOTHING, newPacer(this.#over.signal));
     this.#planned = isWhole ? null : found;
@@ -153,14 +153,14 @@ export class OverFolder {
     return wanted === "part" && type !== "dir" ? "no" : wanted;
   }
 
-  /** Decides on one of a directory's `nodes`; `isWhole`: it is chosen itself. */
-  #look(fd: number, what: Looked & { isWhole: boolean }): "write" | "below" | "left" {
-    const { node: stored, own, isWhole } = what;
+  /** Decides about one of a directory's `nodes`. `isWhole`: the entry itself is chosen. */
+  #look(fd: number, looked: Looked & { isWhole: boolean }): "write" | "below" | "left" {
+    const { node: stored, own, isWhole } = looked;
     const isDirectory = stored.type === "dir";
     const there = fd < 0 ? ENOENT : this.#statOf(fd, stored.name);
     if (there === ENOENT) {
       if (isDirectory && !isWhole) return "below";
-      if (this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
+      if (this.#isBesideLog(looked)) return this.#stays(own, "keep_present", BESIDE_LOG);
       if (this.#isLogOfAnother(stored, own)) return this.#stays(own, "keep_present", BESIDE_DATABASE);
       if (!isDirectory) this.#grouped(stored, own, true);
       this.#noteDatabase(stored, own, stored.size);
@@ -181,7 +181,7 @@ export class OverFolder {
     }
     const node = exactNode(stored, lossless.get(latin1(own)));
     const isSame = overwrite === "if-changed" && this.#isAsSaved(fd, node);
-    if (!isSame && this.#isBesideLog(what)) return this.#stays(own, "keep_present", BESIDE_LOG);
+    if (!isSame && this.#isBesideLog(looked)) return this.#stays(own, "keep_present", BESIDE_LOG);
     this.#grouped(node, own, !isSame);
     if (!isSame) {
       this.#noteDatabase(stored, own, size);
@@ -191,7 +191,7 @@ export class OverFolder {
     return "left";
   }
 
-  /** Tells if a file would come to lie beside a log of SQLite that stays. */
+  /** Tells if the written file would lie beside a SQLite log that stays. */
   #isBesideLog({ node, nodes, own }: Looked): boolean {
     if (node.type !== "file" || !mayBeDatabase(node)) return false;
     return logsBeside(joinPath(this.#over.target, own)).some((ending) => {
@@ -202,13 +202,13 @@ export class OverFolder {
     });
   }
 
-  /** Tells if a log with something in it would come to lie beside a database that stays. */
+  /** Tells if the written file is a non-empty log of a database that stays. */
   #isLogOfAnother({ type, size }: TreeNode, own: Uint8Array): boolean {
     const database = type === "file" && size > 0 && this.#over.overwrite === "never" ? besideWhich(own) : null;
     return database !== null && databasesAmong([joinPath(this.#over.target, database)]).length > 0;
   }
 
-  /** Takes note of an entry that comes; `size`: of the file that is there, else its own. */
+  /** Notes the database that a written entry belongs to. `size`: of the present file, else of the entry. */
   #noteDatabase({ type }: TreeNode, own: Uint8Array, size: number): void {
     const database = type !== "file" ? null : (besideWhich(own) ?? (mayBeDatabase({ size }) ? own : null));
     if (database !== null) this.#databases.set(latin1(database), joinPath(this.#over.target, database));
@@ -229,7 +229,7 @@ export class OverFolder {
     this.#groups.set(group, known);
   }
 
-  /** Tells by what `#stat` has found whether an entry need not be read; devices are made anew. */
+  /** Tells by the `#stat` result if an entry is unchanged. Devices never are: they are made again. */
   #isAsSaved(fd: number, node: TreeNode): boolean {
     const { words } = this.#stat;
     const isRoot = process.geteuid?.() === 0;
@@ -258,7 +258,7 @@ export class OverFolder {
     return `${this.#stat.words[STAT.DEV_MAJOR]}:${this.#stat.words[STAT.DEV_MINOR]}`;
   }
 
-  /** Works with a directory of the target, with -1 where there is none. No link is followed. */
+  /** Runs `work` with a directory of the target, or with -1 if it is missing. Follows no link. */
   #inTarget(path: Uint8Array, work: (fd: number) => void): void {
     const fd = openBelow(this.#sys, this.#target, path, DIRECTORY, this.#path);
     if (fd < 0 && fd !== ENOENT) throw syscallError(fd, `cannot open the directory ${quotedPath(path)}`);
@@ -270,9 +270,9 @@ export class OverFolder {
   }
 
   /**
-   * Moves what was written out of the folder in which it was, to its places, and gives the state's directories their own
-   * metadata; that of the target itself stays. It is not stopped: half of it is neither the old state nor the new one. Throws
-   * `refused`, and nothing is moved, if a process has a database open that would be replaced.
+   * Moves the written entries to their places, and sets the metadata of the state's directories, but not of the target
+   * itself. Cannot be aborted: a half-written state is neither old nor new. Throws `refused`, before any move, if a
+   * process has an affected database open.
    */
   async place(staging: Buffer): Promise<void> {
     using _quiet = holdOrRefuse(this.#databases.values(), IN_USE);
@@ -320,9 +320,9 @@ export class OverFolder {
     }
   }
 
-  /** Makes a directory where the target has none; false where there is no folder that entries can be put into. */
+  /** Makes a directory if the target has none. Returns false if there is no folder to put entries into. */
   #hasFolder(fd: number, { staged, own, name }: Staged, writer: NodeWriter): boolean {
-    // Its own mode may keep its owner out of it, who moves what is in it.
+    // The staged directory's mode may lock out this user, who has to move its entries.
     if (this.#statOf(staged, name) < 0) return false;
     letOwnerIn(this.#sys, { fd: staged, name: this.#name, at: 0 });
     if (this.#statOf(fd, name) === 0) {
@@ -357,7 +357,7 @@ export class OverFolder {
         "not_permitted",
         `it could not be put in place: ${errnoName(-result)}${protectionOf(this.#sys, fd, name)}`,
       );
-    // What could not be written is listed already.
+    // An entry that could not be staged is listed already.
     else if (result !== ENOENT) throw syscallError(result, `cannot put ${quotedPath(own)} in place`);
   }
 
@@ -369,14 +369,14 @@ export class OverFolder {
 interface Placing {
   tree: Uint8Array;
   path: Uint8Array;
-  /** descriptor of the folder in which it was written */
+  /** descriptor of the staging folder */
   from: number;
   planned: PathSelection | null;
   writer: NodeWriter;
 }
 
 interface Staged {
-  /** descriptor of the directory in which it was written */
+  /** descriptor of the staging folder's directory that has the entry */
   staged: number;
   own: Uint8Array;
   name: Uint8Array;

@@ -18,10 +18,7 @@ import { readRegistration, unregister } from "../place/registry.ts";
 import { removeStatCaches } from "../open/temporaries.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
-/**
- * Takes back what a fork that never got its folder made besides: the workspace, its point, its registration, its
- * control directory.
- */
+/** Removes the other parts of a fork that failed: the workspace, its point, its registration, its control directory. */
 export async function takeBackFork(workspace: Workspace, record: PartialFile): Promise<void> {
   const { workspace: made, control: own } = record;
   if (made === undefined) return;
@@ -30,7 +27,7 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
   failpoint("fork.unregistered");
   if (own !== undefined) {
     const control = controlPaths(own.path);
-    // What a copy of the record says was never finished may have been, and gone on since.
+    // A copied record may be out of date: the fork may be finished and have new points.
     if (readControl(control)?.id === own.id && isOnlyOf(control, made)) removeAll(own.path);
     return;
   }
@@ -46,7 +43,7 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
   await workspace.engine.discard([made.point]);
 }
 
-/** Tells if a control directory holds nothing but a fork as it was made: its workspace, with no point but its first. */
+/** Tells if a control directory has only a new fork: its workspace, with at most the first point. */
 function isOnlyOf(control: ControlPaths, made: { id: string }): boolean {
   return listWorkspaces(control).every(
     ({ workspace, name }) =>
@@ -55,8 +52,8 @@ function isOnlyOf(control: ControlPaths, made: { id: string }): boolean {
 }
 
 /**
- * Finishes or takes back forks and restores into other folders that ended before they were whole.
- * Needs no lock of the caller's; costs one look where there is nothing.
+ * Finishes or removes forks and restores into other folders that were killed. Needs no lock of the caller; without
+ * leftovers it reads one directory.
  */
 export async function recoverPartials(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
   const { control } = workspace.found;
@@ -76,7 +73,7 @@ export async function recoverPartials(workspace: Workspace, call: WorkspaceCall)
   return recovered;
 }
 
-/** Null where nothing can be written: then what is left waits for the next writer. */
+/** Takes the lock. Returns null if nothing can be written: then leftovers wait for the next writer. */
 async function lockOrNull(control: ControlPaths, { signal }: WorkspaceCall): Promise<Lock | null> {
   try {
     return await acquireLock(control.lock, { purpose: "recovery", signal });
@@ -87,7 +84,7 @@ async function lockOrNull(control: ControlPaths, { signal }: WorkspaceCall): Pro
   }
 }
 
-/** A view's folder that has no lease, yet or any more, goes. False for a view that is open. */
+/** Removes a view's folder that has no lease. Returns false if the view is open. */
 function takeBackView(workspace: Workspace, record: PartialFile): boolean {
   const { control } = workspace.found;
   const folder = Buffer.from(rawPath(record.target));

@@ -14,8 +14,8 @@ import { requireStillThere, writeContent } from "./write-point.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
 
 /**
- * Opens a point to be looked into: a read-only copy in the control directory. The lease is its commit point and
- * protects the point until the view is closed, also when the process that opened it is long gone.
+ * Opens a view: a read-only copy of a point in the control directory. The lease is the commit point. The lease protects
+ * the point until the view is closed, even after the opening process has ended.
  */
 export async function openView(
   workspace: Workspace,
@@ -47,7 +47,7 @@ export async function openView(
         method: "copy",
       };
       partial.commit();
-      // Only now: it had to be writable to be put in place.
+      // The mode is set only now: the folder had to be writable for the rename.
       fs.chmodSync(folder, 0o555);
       failpoint("view.folder-named");
       await leaseNow(workspace, { point, lease }, call);
@@ -62,7 +62,7 @@ export async function openView(
   }, call);
 }
 
-/** Under the workspace's lock, so that no cleanup decides meanwhile. */
+/** Writes the lease under the workspace's lock, so that no cleanup runs at the same time. */
 async function leaseNow(
   workspace: Workspace,
   { point, lease }: { point: Point; lease: ViewFile },
@@ -74,10 +74,9 @@ async function leaseNow(
 }
 
 /**
- * Closes a view and removes its folder. Throws `not_found` for one that is not open.
- *
- * Intent: the folder is recorded. Commit: the lease goes, and with it the point's protection. Then the folder goes; a
- * kill before the commit leaves the view open and whole, one after it leaves a folder that the next command removes.
+ * Closes a view and removes its folder. Throws `not_found` if the view is not open.
+ * - Intent: the folder is recorded. Commit: the lease is removed, and with it the point's protection. Then the folder.
+ * - A kill before the commit leaves the view open. A kill later leaves a folder that the next command removes.
  */
 export function closeView(workspace: Workspace, id: string): ViewFile {
   const { control } = workspace.found;

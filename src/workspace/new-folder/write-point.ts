@@ -20,16 +20,16 @@ import { rootToSet, setRoot } from "../points/root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "../open/workspace.ts";
 
-/** Writing a point's content into a folder that is not the workspace. */
+/** Writes a point's content into a folder other than the workspace. */
 
 export interface WriteInput extends WorkspaceCall {
   point: Point;
-  /** an empty folder that is there */
+  /** an existing empty folder */
   folder: Buffer;
   /** raw paths below the root; null: everything */
   paths: readonly Uint8Array[] | null;
   readOnly?: boolean;
-  /** it is moved into another folder, which gets the point's own mode and times */
+  /** the entries will be moved into another folder, which gets the point's own mode and times */
   movesIn?: boolean;
 }
 
@@ -39,7 +39,7 @@ export interface WrittenFolder {
   leftOut: LeftOutEntry[];
 }
 
-/** Fills a folder. What the store holds no more, and what may not be set, is listed; the rest is exact. */
+/** Fills a folder. Lists content that the store has lost and metadata that could not be set; the rest is exact. */
 export async function writeContent(workspace: Workspace, input: WriteInput): Promise<WrittenFolder> {
   const { point, folder, paths, readOnly, signal, onProgress } = input;
   if (!point.sealed) throw neverRead(point);
@@ -79,17 +79,14 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
   };
 }
 
-/**
- * Fills the folder with all of a point: as a copy of the tree that the point holds, which shares its room, where that
- * is possible; else by writing.
- */
+/** Fills the folder with a whole point: as a copy of its tree, which shares disk space, or else by writing. */
 export async function writeWhole(
   workspace: Workspace,
   input: Omit<WriteInput, "paths" | "readOnly" | "folder"> & { partial: NewFolder; isRuleless?: boolean },
 ): Promise<WrittenFolder> {
   const { point, partial, signal } = input;
   const folder = partial.staging;
-  // Nothing can be moved out of a subvolume.
+  // Entries cannot be renamed out of a subvolume.
   if (partial.movesIn || !isCopiedWhole(workspace, point, folder, input.isRuleless)) {
     partial.noteMade();
     return writeContent(workspace, { ...input, folder, paths: null, movesIn: partial.movesIn });
@@ -102,20 +99,19 @@ export async function writeWhole(
   return { entries: countOf(point), bytes: point.descriptor.bytes, leftOut: [] };
 }
 
-/** Tells if a folder (or the nearest above it that is there) gets all of a point as a copy of its tree. */
+/** Tells if a folder (or its nearest existing parent) can get a whole point as a copy of its tree. */
 export function isCopiedWhole(workspace: Workspace, point: Point, folder: Buffer, isRuleless = false): boolean {
   if (isSibling(point)) return false;
   const isBeside = onSameMount(folder, workspace.points.pathsOf(point.sequence).root);
   return isBeside && whyNotCopied(workspace, point, isRuleless) === null;
 }
 
-/** Number of entries of a point. */
 function countOf(point: Point): number {
   const { files, directories, links, other } = point.descriptor.entries;
   return files + directories + links + other;
 }
 
-/** Throws `no_space` when a folder's file system has no room for all of a point. */
+/** Throws `no_space` if a folder's file system has no room for all of a point. */
 export async function checkRoomFor(
   workspace: Workspace,
   point: Point,
@@ -124,7 +120,7 @@ export async function checkRoomFor(
   const { bytes } = point.descriptor;
   if (!point.sealed || allow.includes("space") || hasRoom(target, bytes)) return;
   if (isCopiedWhole(workspace, point, existingAncestor(target))) return;
-  // Holes are not written; how many there are is only looked up where it matters.
+  // Holes are not written. The holes are counted only if the room may be too small.
   const { holes } = await beyondNodes(async () => workspace.manifest(point));
   let written = bytes;
   for (const list of holes.values()) for (const [, length] of list) written -= length;
@@ -135,7 +131,7 @@ export async function checkRoomFor(
   });
 }
 
-/** Throws `refused` for a target in the workspace itself, which the next point would have in it. */
+/** Throws `refused` for a target inside the workspace, which the next point would include. */
 export function requireOutside(workspace: Workspace, target: Buffer): void {
   if (!isAtOrBelow(target, workspace.root)) return;
   throw new CairnError("refused", `${printablePath(target)} lies inside the workspace`, {
@@ -151,8 +147,8 @@ export interface RestoreToInput extends WorkspaceCall {
 }
 
 /**
- * Writes a point, or some paths of it, into an absent or empty folder elsewhere; all of it is on the disk before it gets
- * its name. A kill leaves nothing that the next command does not remove.
+ * Writes a point, or some of its paths, into an absent or empty folder elsewhere. The content is durable before the
+ * folder gets its name. After a kill the next command removes the rest.
  */
 export async function restoreTo(workspace: Workspace, input: RestoreToInput): Promise<WrittenFolder> {
   const { point, paths } = input;
@@ -185,7 +181,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
   }, input);
 }
 
-/** Once clean-up is kept out: a point that went meanwhile is not there. */
+/** Throws `not_found` if a cleanup removed the point. Call this when cleanup is locked out. */
 export function requireStillThere(workspace: Workspace, point: Point): void {
   workspace.points.refresh();
   const id = point.descriptor.save_point_id;

@@ -15,16 +15,17 @@ import { keepWrittenTo } from "./kept-displaced.ts";
 import type { Step, Steps } from "../points/steps.ts";
 import { isFolderThere } from "../place/control-directory.ts";
 
-/** Finishes restores of earlier versions, which changed other mounts and subvolumes inside the folder too. */
+/** Finishes restores of earlier versions, which also changed other mounts and subvolumes inside the folder. */
 
-/** Returns how steps are done after a kill. */
+/** Returns the options of a `StepRunner` that continues after a kill. */
 export function recovering({ root }: Workspace): { root: Buffer; resuming: boolean; hidesIgnored: () => boolean } {
   return { root, resuming: true, hidesIgnored: () => true };
 }
 
 /**
- * Does the steps in other mounts and subvolumes inside the folder, where earlier versions staged in each (`apart`): each
- * place is done and its staging folder removed before the rest. Returns the other steps, and what stays.
+ * Does the steps in other mounts and subvolumes inside the folder (`apart`), in which earlier versions staged. Each
+ * place is done and its staging folder removed before the other steps. Returns the other steps, and the entries that
+ * stay unchanged.
  */
 export async function finishApart(
   workspace: Workspace,
@@ -49,7 +50,7 @@ export async function finishApart(
   return { rest, kept };
 }
 
-/** Opens each place, deepest first, following no link; `work` gets its staging folder, null where none is there. */
+/** Opens each place, deepest first, following no link. `work` gets the place's staging folder; null if it has none. */
 export async function eachApart(
   root: Buffer,
   { apart = [], staging }: RestoreFile,
@@ -80,12 +81,12 @@ function openOrNull(held: HeldDirectories, place: Uint8Array): number | null {
   try {
     return held.open(place);
   } catch {
-    // It went, or is no directory any more.
+    // The directory was removed, or is another kind of entry now.
     return null;
   }
 }
 
-/** A place's directory when the steps are done: they say so where they change it. */
+/** Returns the metadata of a place's directory after the steps: from its `dirmeta` step, else as `place` has it. */
 function factsAfter(place: PlaceApart, steps: Steps): DirectoryFacts {
   const where = Buffer.from(rawPath(place));
   const step = Iterator.from(steps).find((each) => each.op === "dirmeta" && where.equals(each.path));
@@ -94,7 +95,7 @@ function factsAfter(place: PlaceApart, steps: Steps): DirectoryFacts {
   return { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
 
-/** Steps that were not done before the staging folder went, or something else was mounted there: only what is as it should be counts. */
+/** Lists steps whose staging folder is gone, or whose mount is replaced. Leaves out steps whose result is already there. */
 function notDone(root: Buffer, steps: readonly Step[]): AppliedSteps["kept"] {
   const detail =
     "the file system that was mounted there when the restore began is not mounted now: mount it and restore again";

@@ -33,7 +33,7 @@ function identityAt(root: string, name: string): Identity {
   }
 }
 
-test("steps are carried out where the file system's rename takes no flags, and nothing is replaced that was not saved", (t) => {
+test("a restore works on a file system whose rename takes no flags, and replaces no unsaved file", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
@@ -66,7 +66,7 @@ test("steps are carried out where the file system's rename takes no flags, and n
   assert.equal(fs.readFileSync(path.join(staging, displacedName(9)), "utf8"), "old");
 });
 
-test("a kill between the two renames is made good where the file system's rename takes no flags", (t) => {
+test("a kill between two renames is repaired on a file system whose rename takes no flags", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
@@ -96,7 +96,7 @@ test("a kill between the two renames is made good where the file system's rename
   ]);
 });
 
-test("what comes under a name that the file system does not take is left out, with all below it, also after a kill", (t) => {
+test("entries whose names the file system refuses are left out with all below them, also after a kill", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
@@ -130,7 +130,7 @@ test("what comes under a name that the file system does not take is left out, wi
   }
 });
 
-test("directories that were made before a kill, one in the other, are gone on with", (t) => {
+test("recovery continues with nested directories that were made before a kill", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
@@ -146,7 +146,7 @@ test("directories that were made before a kill, one in the other, are gone on wi
   }
 });
 
-test("a file that had given way to a directory before a kill counts as gone; what else came back in its place is listed", (t) => {
+test("after a kill, a file that a directory replaced counts as removed, and entries made since are listed", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
@@ -174,7 +174,7 @@ test("a file that had given way to a directory before a kill counts as gone; wha
   assert.deepEqual(run([...removed, ...comes], true), [0, 2, listed]);
 });
 
-test("where names that differ in their case are one, a directory that was to go and stays gets what comes, and no other does", (t) => {
+test("on a case-insensitive file system new entries go into a directory that stays only if the restore was to remove that directory", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];

@@ -46,13 +46,12 @@ import fs from "node:fs";
 
 export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
 
-/** The outcome of the steps. */
 export interface AppliedSteps {
   created: number;
   updated: number;
   deleted: number;
   metadata: number;
-  /** entries left as they are, because the undo point does not hold them or the file system does not hold what they should be */
+  /** entries left as they are: the undo point lacks them, or the file system cannot hold the new ones */
   kept: { path: Uint8Array; reason: KeptReason; detail: string; aspects?: NotSet["aspects"] }[];
   notSet: NotSet[];
 }
@@ -60,32 +59,32 @@ export interface AppliedSteps {
 export interface ApplyOptions {
   root: Uint8Array;
   staging: string;
-  /** after a kill: what is done already is recognised and passed over */
+  /** true after a kill: steps that are done already are recognised and skipped */
   resuming: boolean;
-  /** true when ignore rules explain that a directory is not empty */
+  /** true if ignore rules explain that a directory is not empty */
   hidesIgnored(path: Uint8Array): boolean;
-  /** told of what was just put in place, by the words of its stat result */
+  /** called with the step and the words of the stat result of each entry that was put in place */
   onPlaced?: (step: Extract<Step, { op: "put" }>, stat: Uint32Array) => void;
 }
 
 /**
- * Carries the steps of a restore out, in order. Each leaves the entry exactly old or exactly new. Directories of this
- * user's own that may not be written to are opened for it: the last steps set their modes.
+ * Carries out the steps of a restore, in order. Each step leaves its entry exactly old or exactly new. Directories of
+ * this user without write permission are opened for writing: the last steps set their modes.
  */
 export class StepRunner {
   readonly #options: ApplyOptions;
   readonly #held: HeldDirectories;
-  /** the staging directory, open */
+  /** the staging directory's descriptor */
   readonly #staging: number;
   readonly #writer = new NodeWriter();
   readonly #from = newArena(1024);
   readonly #to = newArena(1024);
   readonly #keptPaths = new Set<string>();
-  /** directories that were to go and stay, with something in them; `folded` */
+  /** directories that should be removed but are not empty, as `folded` paths */
   readonly #stayed = new Set<string>();
-  /** paths in latin1 of the directories to come */
+  /** latin1 paths of the directories that steps will make */
   readonly #coming = new Set<string>();
-  /** directories to come whose names the file system does not take */
+  /** new directories whose names the file system refuses */
   readonly #notHeld = new PathSelection([]);
   readonly #done: AppliedSteps = { created: 0, updated: 0, deleted: 0, metadata: 0, kept: [], notSet: [] };
 
@@ -119,7 +118,7 @@ export class StepRunner {
     }
   }
 
-  /** Replaces a database with its sidecars while no process has it open; else it stays with all of them. */
+  /** Replaces a database and its sidecars while no process has the database open. Otherwise all of them stay. */
   #database(database: StepsOfDatabase): void {
     const { steps } = database;
     const index = indexOfRemoved(database);
@@ -145,7 +144,7 @@ export class StepRunner {
     );
   }
 
-  /** It would keep the directory from going, and SQLite makes it anew. */
+  /** The index would keep its directory from being removed, and SQLite makes an index again. */
   #removeIndex(path: Buffer): void {
     const { fd, name } = this.#held.parentOf(path);
     putName(this.#from, 0, name);
@@ -157,7 +156,6 @@ export class StepRunner {
       this.#keep(path, "changed_since", `${why}, so the database and its log were not changed`);
   }
 
-  /** Takes a step back that was just done. */
   #takeBack(step: DatabaseStep): void {
     const { fd, name } = this.#held.parentOf(step.path);
     putName(this.#to, 0, name);
@@ -176,7 +174,7 @@ export class StepRunner {
   }
 
   #step(step: Step): void {
-    // What was to come below one goes with it.
+    // Entries below a directory that could not be made are skipped too.
     if (this.#notHeld.chosenAt(step.path) !== null) return;
     try {
       switch (step.op) {
@@ -197,14 +195,14 @@ export class StepRunner {
       const reason = error instanceof CairnError ? reasonToKeep(error) : null;
       if (reason === null) return this.#leaveOut(step, error);
       const takesAway = step.op === "remove" || step.op === "rmdir";
-      // With the directory that it was in, by a step after it.
+      // The entry went with its directory, by a later step that was done before the kill.
       if (this.#options.resuming && takesAway && reason === "changed_since") return void this.#done.deleted++;
       const { message, details } = error as CairnError;
       this.#keep(step.path, reason, details?.["errno"] === "EXDEV" ? IN_ANOTHER : message);
     }
   }
 
-  /** Lists what is to come where the file system takes no such name; throws any other failure again. */
+  /** Lists a new entry whose name the file system refuses. Throws any other failure again. */
   #leaveOut(step: Step, error: unknown): void {
     const comes = step.op === "mkdir" || (step.op === "put" && step.old === null);
     const why = comes ? whyNotHeld(error) : null;
@@ -213,7 +211,7 @@ export class StepRunner {
     this.#keep(step.path, "not_permitted", why, ["type"]);
   }
 
-  /** The first reason is the one that the others follow from. */
+  /** Keeps the first reason of a path: later failures follow from it. */
   #keep(path: Uint8Array, reason: KeptReason, detail: string, aspects?: NotSet["aspects"]): void {
     const key = latin1(path);
     if (this.#keptPaths.has(key)) return;
@@ -221,7 +219,7 @@ export class StepRunner {
     this.#done.kept.push({ path, reason, detail, ...(aspects === undefined ? {} : { aspects }) });
   }
 
-  /** Changes what is in an open directory. */
+  /** Runs `change` in an open directory. Runs it again with write permission if that was missing. */
   #inside(fd: number, change: () => number): number {
     const result = change();
     return result === EACCES && letOwnerWrite(fd) ? change() : result;
@@ -236,7 +234,8 @@ export class StepRunner {
     }
     const displaced = Buffer.from(displacedName(step.kept));
     if (!sameIdentity(now, step.old)) {
-      // Moved away before a kill, and the directory that comes in its place may have been made: the step that makes it judges.
+      // The entry was moved away before a kill, and a new directory may have its name: the step that makes the
+      // directory decides.
       const isMoved = this.#options.resuming && this.#held.identity(this.#staging, displaced) !== null;
       if (isMoved && this.#coming.has(latin1(step.path))) return void this.#done.deleted++;
       return this.#keep(step.path, "changed_since", "it was changed during the restore and stays as it is");
@@ -245,7 +244,7 @@ export class StepRunner {
     putName(this.#to, 0, displaced);
     const to = { fd: this.#staging, name: this.#to };
     const result = this.#inside(fd, () => renameToFree({ fd, name: this.#from }, to));
-    // Displaced before a kill; what has its name now is another name of the same file.
+    // The entry was displaced before a kill. The entry that has its name now is another name of the same file.
     if (result === EEXIST)
       return this.#keep(
         step.path,
@@ -272,12 +271,12 @@ export class StepRunner {
     else this.#keep(step.path, inside.reason, HOLDS_WHAT_STAYS);
   }
 
-  /** A directory that does not go has its mode again, as it would by a last step if it were to stay. */
+  /** Sets the mode of a directory that cannot be removed, as a last step would if the directory were to stay. */
   #closeAgain({ path, old }: Extract<Step, { op: "rmdir" }>): void {
     try {
       undoOwnerWrites(this.#held.open(path), old.mode);
     } catch {
-      // It is another's, or no directory any more.
+      // Another user owns the directory, or the entry is no directory any more.
     } finally {
       this.#held.forget();
     }
@@ -294,13 +293,14 @@ export class StepRunner {
       const now = this.#held.identity(fd, name);
       if (now === null || (now.mode & 0xf000) !== 0x4000)
         return this.#keep(step.path, "not_saved", "there is an unsaved entry at its path");
-      // To a file system that takes `NAME` and `name` for one it is another directory of the point, or one that was to go.
+      // A file system may take `NAME` and `name` for the same name: then the present entry is another directory of the point, or
+      // one that should be removed.
       if (!this.#stayed.has(folded(step.path)) && !this.#isListed(fd, step.path, name))
         throw this.#error(result, step.path, "cannot make the directory");
     } else throw this.#error(result, step.path, "cannot make the directory");
   }
 
-  /** Tells if the directory that holds an entry, open, has exactly its name. */
+  /** Tells if the open directory that holds an entry lists exactly the entry's name. */
   #isListed(fd: number, path: Uint8Array, name: Uint8Array): boolean {
     const above = joinRaw(this.#options.root, path.subarray(0, Math.max(path.length - name.length - 1, 0)));
     try {
@@ -338,15 +338,15 @@ export class StepRunner {
     this.#counted(step);
   }
 
-  /** Exchanges what is staged (its name in `#from`) with what is there (its name in `#to`). */
+  /** Exchanges the staged entry (its name in `#from`) with the present one (its name in `#to`). */
   #exchange(fd: number, staged: number): number {
     const result = this.#held.sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
     return result === EINVAL || result === ENOSYS ? this.#twoRenames(fd, staged) : result;
   }
 
   /**
-   * Moves aside, then in, where the file system cannot exchange; the names in the staging directory end as an exchange
-   * leaves them.
+   * Moves the old entry aside, then the new one in, for file systems that cannot exchange. Afterwards the names in the
+   * staging directory are those after an exchange.
    */
   #twoRenames(fd: number, staged: number): number {
     const { sys } = this.#held;
@@ -365,7 +365,7 @@ export class StepRunner {
     return aside;
   }
 
-  /** Two renames that a kill came between: the old entry lies aside, the new one is in place or still staged. */
+  /** Finishes two renames after a kill between them: the old entry lies aside, the new one is in place or still staged. */
   #finishTwoRenames(fd: number, name: Uint8Array, staged: number): void {
     const staging = this.#staging;
     if (this.#held.identity(staging, Buffer.from(`${stagedName(staged)}.old`)) === null) return;
@@ -389,7 +389,7 @@ export class StepRunner {
     if (this.#held.isMounted(fd, name)) return this.#keep(step.path, "mounted", "another file system is mounted there");
     const refused = this.#dropAttributes(fd, name, step.metadata);
     this.#writer.metadataByName(fd, nodeOfMetadata(step.metadata), { name, path: step.path });
-    // Setting an owner takes capabilities away, which not everybody may remove.
+    // Setting an owner removes capabilities, and some users may not remove them otherwise.
     if (refused !== 0) this.#noteAttributes(step.path, this.#dropAttributes(fd, name, step.metadata));
     this.#done.metadata++;
   }
@@ -401,8 +401,8 @@ export class StepRunner {
   }
 
   /**
-   * Drops attributes of a file; any other entry is made anew instead, as opening a device may do something. Returns the
-   * error of one that stays, else 0.
+   * Drops attributes of a file. Any other entry is made again instead, because opening a device may have effects.
+   * Returns the error if an attribute stays, else 0.
    */
   #dropAttributes(dirfd: number, name: Uint8Array, metadata: StepMetadata): number {
     if (metadata.dropXattrs.length === 0 || metadata.type !== "file") return 0;
@@ -454,21 +454,21 @@ export class StepRunner {
   }
 }
 
-/** One for all names that a file system may take for one; inodes do not tell, as FUSE may number each of them. */
+/** Folds names that a file system may take for the same name. Inodes cannot tell, because FUSE may number each name. */
 function folded(path: Uint8Array): string {
   return Buffer.from(path).toString("utf8").normalize().toLowerCase();
 }
 
-/** Tells why an entry stays as it is after a failed step; null where the restore cannot go on. */
+/** Tells why an entry stays as it is after a failed step. Returns null if the restore cannot go on. */
 function reasonToKeep({ code, details }: CairnError): KeptReason | null {
-  // The entry or a parent is gone, or is no directory any more: somebody else changed it since.
+  // The entry or a parent is gone, or a parent is no directory any more: another process changed it.
   if (code === "not_found" || details?.["errno"] === "ELOOP") return "changed_since";
   if (code === "permission") return "not_permitted";
-  // Trying again would fail again, as long as it is mounted.
+  // Another attempt would fail too while the file system is mounted.
   return details?.["errno"] === "EBUSY" || details?.["errno"] === "EXDEV" ? "mounted" : null;
 }
 
-/** After a kill: as it was saved, or as the step leaves it. The change time moves with either. */
+/** Tells if a file is as it was saved or as the step leaves it, after a kill. The change time moves in both cases. */
 function isOldOrDone(now: Identity, { old, metadata }: Extract<Step, { op: "meta" }>): boolean {
   const hasTime = (time: { mtimeSec: number; mtimeNs: number }): boolean =>
     now.mtimeSec === time.mtimeSec && now.mtimeNs === time.mtimeNs;
@@ -476,9 +476,8 @@ function isOldOrDone(now: Identity, { old, metadata }: Extract<Step, { op: "meta
 }
 
 /**
- * Lists what is left out as far as it is known before the first step, of the paths that were asked for (null: of all):
- * what the plan keeps, what of the present could not be saved, what the point lacks (`lacking`), and what staging could
- * not make or set (`notSet`).
+ * Lists the entries known before the first step to be left out, at the asked paths (null: all). The plan keeps them,
+ * the present could not be saved, the point lacks them (`lacking`), or staging could not make or set them (`notSet`).
  */
 export function leftOutBefore(
   plan: Plan,
@@ -499,29 +498,29 @@ export function leftOutBefore(
   const untouched = leftOutOf(scan).filter(
     ({ path, reason }) => reason !== "changing" && asked.chosenAt(path) !== null && !listed.has(latin1(path)),
   );
-  // What stays there instead says why.
+  // The entry that stays at the path already has a reason.
   const named = pathsOf([...kept, ...untouched]);
   const said = notThere([...kept, ...untouched]);
   const lost = more.lacking.filter(({ path }) => said.of(path) === "no" && !named.has(latin1(path)));
   return [...kept, ...untouched, ...lost, ...more.notSet.map(notSetEntry)];
 }
 
-/** With what the steps and the end left: `atLast` is of the folder itself, and of the places apart. */
+/** Adds the entries that the steps and the end left. `atLast` is about the folder itself and the places apart. */
 export function leftOutAfter(
   before: readonly LeftOutEntry[],
   applied: AppliedSteps,
   atLast: readonly NotSet[],
 ): LeftOutEntry[] {
-  // What was not put in place has nothing that could be set on it.
+  // An entry that was not put in place has no metadata to report.
   const stayed = pathsOf(applied.kept);
   const known = before.filter(({ path, aspects }) => aspects === undefined || !stayed.has(latin1(path)));
-  // A place apart that a step set already.
+  // A step already reported this place apart.
   const set = pathsOf(applied.notSet);
   const last = atLast.filter(({ path }) => !set.has(latin1(path)));
   return [...known, ...applied.kept, ...[...last, ...applied.notSet].map(notSetEntry)];
 }
 
-/** Selects what of what was left out is not in its place at all, rather than there with another owner or such. */
+/** Selects the entries of `leftOut` that are missing at their paths, without those that lack only metadata. */
 export function notThere(leftOut: readonly LeftOutEntry[]): PathSelection {
   const gone = leftOut.filter(({ aspects }) => aspects === undefined || aspects.includes("type"));
   return new PathSelection(gone.map(({ path }) => path));
@@ -531,7 +530,7 @@ function pathsOf(entries: readonly { path: Uint8Array }[]): Set<string> {
   return new Set(entries.map(({ path }) => latin1(path)));
 }
 
-/** Counts the directories that stay and were given metadata, as the plan lists them. */
+/** Counts the directories that stay and whose metadata the plan changed. */
 export function changedDirectories(plan: Plan, kept: readonly { path: Uint8Array }[]): number {
   const stayed = new Set(kept.map(({ path }) => latin1(path)));
   let count = 0;

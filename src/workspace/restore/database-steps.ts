@@ -8,17 +8,17 @@ import type { Step } from "../points/steps.ts";
 const TYPE_MASK = 0xf000;
 const REGULAR = 0x8000;
 
-/** A step that replaces, removes or makes a database or a sidecar. */
+/** A step that makes, replaces or removes a database or a sidecar. */
 export type DatabaseStep = Extract<Step, { op: "put" | "remove" }>;
 
-/** The steps of one database, its sidecars first: nobody finds a new database beside an old log. */
+/** The steps of one database, its sidecars first: a new database never lies beside an old log. */
 export interface StepsOfDatabase {
   /** Absolute raw path. */
   place: Uint8Array;
   steps: DatabaseStep[];
 }
 
-/** Gathers the steps of each database, which are done together while no process has it open. */
+/** Groups the steps by database. The steps of one database are done together while no process has it open. */
 export class DatabaseSteps {
   readonly #groups = new Map<string, StepsOfDatabase>();
   readonly #root: Uint8Array;
@@ -27,7 +27,6 @@ export class DatabaseSteps {
     this.#root = root;
   }
 
-  /** Takes note of the next step. */
   add(step: Step): void {
     if (step.op !== "put" && step.op !== "remove") return;
     const { path, old } = step;
@@ -44,7 +43,7 @@ export class DatabaseSteps {
     this.#groups.set(key, group);
   }
 
-  /** Returns the steps of each database by each step's path in latin1. */
+  /** Returns for each step's path (latin1) the steps of its database. */
   found(): Map<string, StepsOfDatabase> {
     const groups = [...this.#groups.values()];
     const are = new Set(databasesAmong(groups.map(({ place }) => place)));
@@ -56,13 +55,16 @@ export class DatabaseSteps {
   }
 }
 
-/** Holds a database while its steps are done; or tells people why that cannot be. */
+/** Holds a database while its steps are done. Returns the reason as text if it cannot be held. */
 export function holdDatabase({ place }: StepsOfDatabase): QuietDatabase | string {
   const held = QuietDatabase.hold(place);
   return held instanceof QuietDatabase ? held : `the database ${inWords(held)}`;
 }
 
-/** Raw path of the index of a log that would stay when its database is removed, since no point has it; to be asked before that. */
+/**
+ * Returns the raw path of a log's index that would stay after its database is removed, because no point has it. Call
+ * this before the removal.
+ */
 export function indexOfRemoved({ place, steps }: StepsOfDatabase): Buffer | null {
   const { op, path } = steps.at(-1)!;
   if (op !== "remove" || besideWhich(path) !== null || !existsSync(beside(place, "-shm"))) return null;

@@ -32,32 +32,33 @@ import { holdUnseen, whyHeld, whyNotExchanged } from "./exchangeable.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /**
- * Restores by exchanging whole trees: something whole lies at the folder's path at every instant. What was displaced
- * becomes the undo point after the exchange: whoever has a file of it open may have gone on writing until then.
+ * Restores by exchanging whole trees: a whole folder lies at the path at every instant. The displaced tree becomes the
+ * undo point after the exchange, because a process with an open file may write to it until then.
  * - Intent: a link in the journal directory, whose target is part of the exchange's own transaction. Stage: a
  * writable copy of the target.
- * - Commit ●: copy and folder change places in one call. A kill before it removes the copy; after it whoever comes next
- * goes on.
- * - The undo point, head; the displaced tree goes aside to be removed while the caller goes on; the link goes.
+ * - Commit ●: copy and folder change places in one call. After a kill before it the copy is removed; after a kill
+ * later the next command goes on.
+ * - The undo point, head; the displaced tree is moved aside and removed in the background; the link is removed.
  */
 export interface ExchangeInput extends WorkspaceCall {
   target: Point;
   kind: OperationKind;
   cause?: Cause | undefined;
-  /** No ignore rule has a part in the target, though it is not sealed (see ruleless.ts). */
+  /** Ignore rules hide nothing in the target, though it is not sealed (see ruleless.ts). */
   isRuleless: boolean;
-  /** The caller vouches for processes that cannot be asked whether they have something in the folder open. */
+  /** The caller vouches that processes that Cairn cannot inspect have nothing in the folder open. */
   isSure: boolean;
 }
 
 type ChangeState = HeldPoint["changeState"];
 
-/** For the holder of the workspace's lock. Where the folder cannot change places, it is as it was and it is said why. */
+/** Restores by an exchange, or leaves the folder as it is and returns the reason. The caller holds the workspace's lock. */
 export async function restoreByExchange(
   workspace: Workspace,
   input: ExchangeInput,
 ): Promise<{ undoId: SavePointId } | { refused: string }> {
-  // Who asked for it hardly has the folder held, so it is looked up beside the copying; others are spared a copy for nothing.
+  // A sure caller hardly has the folder open, so holders are looked up during the copy. Other callers are spared a
+  // needless copy.
   const refused = whyNotExchanged(workspace, input) ?? (input.isSure ? null : whyHeld(workspace.root, false));
   if (refused !== null) return { refused };
   const holder = workspace.engine.holder!;
@@ -101,7 +102,7 @@ export async function restoreByExchange(
     failpoint("exchange.known");
     workspace.requireLock();
     exchangePlaces(workspace.root, Buffer.from(staging));
-    // Nobody comes to what was displaced any more; who came right before would go on in it.
+    // No process can open the displaced tree any more. A process that opened it just before would keep working in it.
     const isWanted = quiet?.isWanted() === true;
     const late = isWanted ? "a process began to open a database in it" : whyHeld(Buffer.from(staging), true);
     if (late !== null) {
@@ -122,13 +123,16 @@ export async function restoreByExchange(
   return { undoId: intent.undoId };
 }
 
-/** The point of what was there before, and how what follows is recorded. */
+/** The point of the displaced tree, and a function that records later changes of the state. */
 interface Displaced {
   undo: Point;
   changeState: ChangeState;
 }
 
-/** From the undo point to the record; `remove`: has the displaced tree removed. Returns what is kept of it, for people; null where nothing is. */
+/**
+ * Goes on from the undo point to the record. `remove` removes the displaced tree. Returns a text about a displaced tree
+ * that is kept, else null.
+ */
 async function finishExchange(
   workspace: Workspace,
   { intent, undo, changeState }: { intent: ExchangeIntent } & Displaced,
@@ -149,10 +153,7 @@ async function finishExchange(
   return kept;
 }
 
-/**
- * The displaced tree as the undo point; it is read where it cannot be held, since somebody has made a subvolume in it after
- * that was looked up.
- */
+/** Makes the displaced tree the undo point. Reads the tree if a new subvolume inside prevents holding it. */
 async function recordDisplaced(
   workspace: Workspace,
   holder: TreeHolder,
@@ -181,15 +182,12 @@ function changesOf(workspace: Workspace): ChangeState {
   return (changes) => writeState(workspace.found.paths, { ...workspace.state(), ...changes });
 }
 
-/** Tells if nothing is lost with the displaced tree: it is held, or it was read and nothing of it left out. */
+/** Tells if the undo point has all of the displaced tree: the tree is held, or was read completely. */
 function isAllInPoint({ made }: Point): boolean {
   return made.content.held !== undefined || made.complete;
 }
 
-/**
- * Keeps a displaced tree that could not be read whole and is in no point, for somebody with more rights. Returns where
- * it is, for people.
- */
+/** Keeps a displaced tree that could not be read completely, for a user with more rights. Returns a text with its path. */
 function keepDisplaced({ found }: Workspace, { staging, undoId }: ExchangeIntent): string | null {
   const displaced = path.join(found.control.temporary, staging);
   if (!fs.existsSync(displaced)) return null;
@@ -200,7 +198,7 @@ function keepDisplaced({ found }: Workspace, { staging, undoId }: ExchangeIntent
   return `some files of the folder before the restore could not be read, and are not in the save point ${undoId.slice(0, 8)}: that folder lies in ${kept}; remove it when you no longer need it`;
 }
 
-/** Finishes or takes back an exchange that was interrupted; null where there was none. For the lock's holder. */
+/** Finishes or takes back an interrupted exchange. Returns null if there was none. The caller holds the lock. */
 export async function recoverExchange(workspace: Workspace, call: WorkspaceCall): Promise<Recovery | null> {
   const { control, paths } = workspace.found;
   const intent = readExchangeIntent(paths.journal);
@@ -222,7 +220,7 @@ export async function recoverExchange(workspace: Workspace, call: WorkspaceCall)
   return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
 }
 
-/** By what lies aside, where that is still there: the folder may have been removed since. */
+/** Tells if the trees are exchanged, by the tree that lies aside if it exists: the folder may be removed since. */
 function isExchanged(root: Buffer, staging: string, { uuid }: ExchangeIntent): boolean {
   if (uuid !== NOT_MADE && fs.existsSync(staging)) return subvolumeUuid(staging) !== uuid;
   return isFolderThere(root) && isSubvolume(root) && subvolumeUuid(root) === uuid;

@@ -18,15 +18,15 @@ import type { Point } from "../points/point-files.ts";
 import { hasRules } from "../open/ruleless.ts";
 import type { Workspace } from "../open/workspace.ts";
 
-/** Tells whether whole trees may change places, or stand for each other, and why not. */
+/** Tells whether whole trees can change places or replace each other, and the reason if they cannot. */
 
 const HOLDERS_BUDGET_MS = 100;
-/** An exchange that was asked for goes on if processes cannot be asked, so time alone must not be the reason. */
+/** A requested exchange goes on if processes cannot be inspected, so time alone must not stop it. */
 const SURE_BUDGET_MS = 5_000;
 
 /**
- * Tells why a writable copy of a point's tree would not be the point's state; null where it would. No walk: what the
- * tree holds beyond the state is known from the seal, or is nothing where the point is known to be ruleless (see ruleless.ts).
+ * Tells why a writable copy of a point's tree would differ from the point's state; null if it would not. The tree is
+ * not walked: the seal, or a ruleless point (see ruleless.ts), tells whether the tree has more than the state.
  */
 export function whyNotCopied(workspace: Workspace, point: Point, isRuleless = false): string | null {
   if (!isRuleless && (!point.sealed || hasRules(point.descriptor))) return "the point was saved with ignore rules";
@@ -43,9 +43,8 @@ function whyNotWhole(workspace: Workspace, point: Point): string | null {
 }
 
 /**
- * Tells why the folder cannot change places with a copy of a point's tree, whoever has it open; null where it can. An
- * undo waits for no seal: what was displaced comes back as it was, also what rules hide in it; nor does a point in
- * which rules have no part.
+ * Tells why the folder cannot change places with a copy of a point's tree; null if it can. Open files are not looked
+ * at. An undo and a ruleless point need no seal: the displaced tree comes back with the entries that rules hide.
  */
 export function whyNotExchanged(
   workspace: Workspace,
@@ -78,20 +77,20 @@ export function whyNotExchanged(
   return ownInside(root).length > 0 ? "files of Cairn's own are inside" : null;
 }
 
-/** Tells if this user may give the folder, and what takes its place, another parent. */
+/** Tells if this user may move the folder and the tree that replaces it to another parent. */
 function mayMove(root: Buffer, { descriptor }: Point): boolean {
   if (process.geteuid?.() === 0) return true;
   const { mode } = (descriptor.content as DescriptorContent).root;
   return [fs.lstatSync(root).mode, mode].every((each) => (each & 0o200) !== 0);
 }
 
-/** Names who would go on working in what was displaced; null where nobody does. */
+/** Names a process that would keep working in the displaced tree; null if no process would. */
 export function whyHeld(root: Buffer, isSure: boolean): string | null {
   const { reason, isAll } = lookForHolders(root, isSure ? SURE_BUDGET_MS : HOLDERS_BUDGET_MS);
   return reason ?? (isAll || isSure ? null : "Cairn cannot find out if a process has files of the folder open");
 }
 
-/** Holds the folder's databases if some processes cannot be asked; tells why where that cannot be. */
+/** Holds the folder's databases if some processes cannot be inspected. Returns the reason if that fails. */
 export async function holdUnseen(root: Buffer, signal?: AbortSignal): Promise<string | QuietDatabase | null> {
   if (lookForHolders(root, SURE_BUDGET_MS).isAll) return null;
   const { DatabaseProcess } = await import("../../capture/sqlite/database-process.ts");

@@ -20,8 +20,8 @@ import { type Arena, hasProc, newArena } from "../../native.ts";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
 /**
- * Opens directories below a held root one name at a time, following no link, and keeps the last one open.
- * Everything that a restore changes goes through here.
+ * Opens directories below a held root one name at a time, without following links, and keeps the last one open. All
+ * changes of a restore go through this class.
  */
 export class HeldDirectories {
   readonly sys = syscalls();
@@ -34,7 +34,7 @@ export class HeldDirectories {
     this.root = openDirectory(Buffer.from(root));
   }
 
-  /** The descriptor of the directory that holds the entry, and the entry's name. Throws when a part is missing or no directory. */
+  /** Returns the parent directory's descriptor and the entry's name. Throws if a part of the path is no directory. */
   parentOf(path: Uint8Array): { fd: number; name: Buffer } {
     const bytes = Buffer.from(path.buffer, path.byteOffset, path.byteLength);
     const slash = bytes.lastIndexOf(47);
@@ -44,7 +44,7 @@ export class HeldDirectories {
     };
   }
 
-  /** A directory's descriptor, valid until the next call; the root's own for the empty path. */
+  /** Returns a directory's descriptor, valid until the next call. The empty path means the root. */
   open(path: Uint8Array): number {
     const key = Buffer.from(path).toString("latin1");
     if (key === "") return this.root;
@@ -64,7 +64,7 @@ export class HeldDirectories {
     return fd;
   }
 
-  /** Looks at an entry as it is now; null where there is none. */
+  /** Returns the present identity of an entry; null if it does not exist. */
   identity(dirfd: number, name: Uint8Array): Identity | null {
     putName(this.#name, 0, name);
     const { words } = this.#stat;
@@ -85,12 +85,12 @@ export class HeldDirectories {
     };
   }
 
-  /** The words of the stat result that the last call of `identity` found; the next one overwrites them. */
+  /** The words of the stat result of the last `identity` call. The next call overwrites them. */
   get looked(): Uint32Array {
     return this.#stat.words;
   }
 
-  /** True when another file or folder is mounted over the entry. */
+  /** True if another file or folder is mounted over the entry. */
   isMounted(dirfd: number, name: Uint8Array): boolean {
     putName(this.#name, 0, name);
     return (
@@ -99,7 +99,7 @@ export class HeldDirectories {
     );
   }
 
-  /** Forgets the kept directory, after it may have been removed or replaced. */
+  /** Closes the kept directory. Needed after that directory may have been removed or replaced. */
   forget(): void {
     if (this.#last !== null) this.sys.close(this.#last.fd);
     this.#last = null;
@@ -112,14 +112,17 @@ export class HeldDirectories {
 }
 
 /**
- * Leads to an open directory through no link that somebody may have put there, where there is /proc. Ends in a dot, so that
- * it can be opened where links are refused.
+ * Returns a path to an open directory that passes no link, if /proc is mounted; else `otherwise`. The path ends in a
+ * dot, so a call that refuses links can open it.
  */
 export function throughDescriptor(fd: number, otherwise: Buffer): Buffer {
   return hasProc() ? Buffer.from(`/proc/self/fd/${fd}/.`) : otherwise;
 }
 
-/** True when an entry is still the one that was saved, unchanged. The change time of a file with several names moves with any of them. */
+/**
+ * True if an entry is unchanged since it was saved. The change time is ignored for a file with several names, because
+ * any of them moves it.
+ */
 export function sameIdentity(now: Identity, saved: Identity): boolean {
   const directory = (now.mode & 0xf000) === 0x4000;
   return (
@@ -129,7 +132,7 @@ export function sameIdentity(now: Identity, saved: Identity): boolean {
   );
 }
 
-/** Tells if it is the file that was saved, with the same size and time; being renamed changes neither. */
+/** Tells if an entry has the saved inode, size and time; a rename changes none of them. */
 function sameContent(now: Identity, saved: Identity): boolean {
   const directory = (now.mode & 0xf000) === 0x4000;
   if (now.inode !== saved.inode) return false;

@@ -20,18 +20,17 @@ import { sameContent } from "../points/same-content.ts";
 import { type DiffAspect, differences, NodeFinder } from "../points/tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
-/** An entry that a restore displaced: where it was, and its name in the staging directory. */
 interface Displaced {
   path: Uint8Array;
   name: string;
 }
 
-/** Returns the node that the undo point has at a path: at least those of everything that is displaced. */
+/** Returns the undo point's node at a path. Works at least for the paths of displaced entries. */
 export type SavedNodes = (path: Uint8Array) => TreeNode | null | undefined;
 
 /**
- * Looks at what a restore displaced before it is deleted. What is not as the undo point has it, since somebody wrote to it
- * through an open descriptor or a mapping, or what cannot be read any more, is moved to where nobody removes it, and named.
+ * Checks displaced entries before they are deleted. An entry that differs from the undo point, because of a write
+ * through an open descriptor or a mapping, or that cannot be read, is moved to a lasting place and named.
  */
 export async function keepWrittenTo(
   workspace: Workspace,
@@ -43,7 +42,7 @@ export async function keepWrittenTo(
   if (undo === null || displacedBy(restore.steps, staging).next().done === true) return;
   if (!undo.sealed && heldTreeProblem(workspace.points, undo) !== null)
     return keepAside(workspace, [...displacedBy(restore.steps, staging)], { staging, onWarning: call.onWarning });
-  // Contents are read again, or asked for where they lie: a mapping need not move any time.
+  // Contents are read again, or compared with the held tree: a write through a mapping need not change the time.
   const { signal: _ignored, ...rest } = call;
   const scan = await workspace.engine.lookAt(staging, { ...rest, unread: !undo.sealed });
   const finder = new RecordFinder(scan);
@@ -54,12 +53,12 @@ export async function keepWrittenTo(
     const { path: where, name } = each;
     const now = finder.nodeOf(Buffer.from(name));
     const was = saved(where);
-    // It is not there where it was kept in its place.
+    // Null also stands for an entry that was kept in its place.
     if (now === null) {
       if (inodeOf(joinRaw(staging, name)) !== undefined) written.push(each);
       continue;
     }
-    // Being linked less follows from the displacement itself. What inodes stand for is compared as what it is.
+    // The displacement itself lowers the number of links. Contents known only by inodes are compared as bytes below.
     const isOther = (aspect: DiffAspect): boolean => aspect !== "links" && (isHeld === null || aspect !== "content");
     if (
       finder.isUnread(Buffer.from(name)) ||
@@ -72,13 +71,13 @@ export async function keepWrittenTo(
   keepAside(workspace, written, { staging, onWarning: call.onWarning });
 }
 
-/** Returns what an undo point has; of one that is not sealed without contents. */
+/** Returns the undo point's tree; without contents if the point is not sealed. */
 async function sourceOf(workspace: Workspace, undo: Point): Promise<TreeSource> {
   if (undo.sealed) return workspace.source(undo);
   return presentSource(await workspace.engine.lookAt(Buffer.from(treePlace(workspace.points, undo)), { unread: true }));
 }
 
-/** Tells of files if the tree of an undo point has them with the same content, and they are there as they were made. */
+/** Returns a function that tells if the undo point's tree has a file's content, in an unchanged file. */
 function heldContents({ points }: Workspace, undo: Point): (where: Uint8Array, file: Buffer) => Promise<boolean> {
   const pace = newPacer(undefined);
   const tree = Buffer.from(treePlace(points, undo));
@@ -93,7 +92,7 @@ function* displacedBy(steps: Steps, staging: Buffer): Generator<Displaced> {
     if (step.op === "remove") yield { path: step.path, name: displacedName(step.kept) };
     if (step.op !== "put" || step.old === null) continue;
     const name = stagedName(step.staged);
-    // Where the old entry was kept, the new one still lies there: nothing was displaced.
+    // If the old entry was kept at its path, the new one still lies here: nothing was displaced.
     if (inodeOf(joinRaw(staging, name)) !== step.inode) yield { path: step.path, name };
   }
 }
@@ -107,7 +106,10 @@ function nodesOf(source: TreeSource): SavedNodes {
   return (where) => finder.at(where);
 }
 
-/** Killed before an entry is moved it is looked at again by the next command; after that it lies there, with its path. */
+/**
+ * Moves entries to a kept place. After a kill before a move the next command checks the entry again; after it the entry
+ * lies there, with its path in `names`.
+ */
 function keepAside(
   { found }: Workspace,
   entries: readonly Displaced[],
@@ -139,22 +141,24 @@ function keepAside(
   }
 }
 
-/** `names`: what path each entry had. */
+/** `names`: a line for each entry, with its name and former path. */
 function makeKeptPlace(place: string, names: string): void {
   durableMkdir(place);
   durableWrite(path.join(place, "names"), Buffer.from(names), { mode: 0o600 });
 }
 
-/** Beside the staging directory, for what cannot be moved to another file system; no save sees a name like that at the root of the folder. */
+/**
+ * Makes a kept place beside the staging directory, for entries that cannot move to another file system. A save ignores such names at the folder's root.
+ */
 function makeBeside(staging: Buffer, names: string): string {
-  // The system's own: a path through a descriptor goes up from where that leads.
+  // realpath of the system: in a path through a descriptor, `..` starts at the descriptor's target.
   const parent = fs.realpathSync.native(Buffer.concat([staging, Buffer.from("/..")]));
   const place = path.join(parent, `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`);
   makeKeptPlace(place, names);
   return place;
 }
 
-/** False where the two are on different file systems. */
+/** Moves a file; false if the two places are on different file systems. */
 function isMoved(from: Buffer, to: string): boolean {
   try {
     fs.renameSync(from, to);

@@ -14,14 +14,14 @@ import { PackedList } from "../points/packed-list.ts";
 import { findNode, type Plan, type PlannedEntry } from "./plan.ts";
 import type { PlannedRestore, RestoreInput } from "./prepare.ts";
 
-/** Endings of the files that hold what a database does; of all that belong to it. */
+/** Endings of the files that hold a database's content, and of all files that belong to a database. */
 const HOLDING = ["", ...LOGS];
 const ENDINGS = ["", ...SIDECARS];
 
 /**
- * Takes databases out of a plan that a process has open, this one too: that would go on with the file that it has, and its log
- * would damage the new one. Throws `refused` unless they are to be written through SQLite, which is done here, each in one
- * transaction. Returns the rest of the plan and how many were written. Throws `refused` for a log that would stay beside a database that comes.
+ * Takes databases that a process has open (this one too) out of a plan: the process would keep the old file, and its
+ * log would damage the new one. With `throughSqlite` writes each in one transaction, else throws `refused`. Also
+ * refuses a log left beside a new database.
  */
 export async function besidesOpenDatabases(
   workspace: Workspace,
@@ -89,17 +89,17 @@ function openDatabases(root: Buffer, plan: Plan): { place: Uint8Array; use: InUs
   });
 }
 
-/** The database that an entry may be, or belong to, that a restore makes, replaces or removes. */
+/** Returns the database that a plan's entry may be or belong to, if the plan makes, replaces or removes the entry. */
 function databaseOf({ path: place, before, after, action }: PlannedEntry): Uint8Array | null {
-  // Of one that was removed the log may still be open.
+  // A removed database may still have an open log.
   const file = action === "create" ? after : action === "update" || action === "delete" ? before : null;
   if (file?.type !== "file") return null;
   return besideWhich(place) ?? (mayBeDatabase(file) ? place : null);
 }
 
 /**
- * Adds what belongs to the databases among the chosen paths: a database without its log lacks what was committed last, and
- * SQLite would apply another's to it. `roots`: of the folder in which they are replaced, and of the point's held tree.
+ * Adds the sidecars of databases among the chosen paths: a database without its log lacks the last commits, and SQLite
+ * would apply a foreign log. `roots`: the folder, and the point's held tree.
  */
 export function withSidecars(
   roots: readonly Buffer[],
@@ -115,7 +115,7 @@ export function withSidecars(
   );
 }
 
-/** Throws `refused` where a database would come to lie beside a log that the plan leaves there and the target does not have. */
+/** Throws `refused` if a database would come to lie beside a log that the plan leaves there and the target lacks. */
 function requireNoLogsLeft(root: Buffer, { plan, target }: Pick<PlannedRestore, "plan" | "target">): void {
   let planned: Set<string> | null = null;
   for (const { path: place, action, after } of plan) {

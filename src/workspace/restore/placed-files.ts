@@ -6,10 +6,10 @@ import { inOrder, PackedList } from "../points/packed-list.ts";
 import type { Plan, PlannedEntry } from "./plan.ts";
 import type { Step } from "../points/steps.ts";
 
-/** Bytes of an id. */
+/** Bytes of a chunk's id. */
 const ID = 32;
 
-/** Collects the files that a restore puts in place, so that the next look at the folder need not read them. */
+/** Collects the files that a restore puts in place, so that the next scan of the folder does not read them. */
 export class PlacedFiles {
   readonly files = new PackedList<WrittenFile>();
   readonly #planned: ReturnType<typeof inOrder<PlannedEntry>>;
@@ -20,10 +20,10 @@ export class PlacedFiles {
     this.#hashes = new Map(manifest?.fileHashes.map(({ path, sha256 }) => [latin1(path), sha256]));
   }
 
-  /** Takes a file as it is right after it got its place, by the words of its stat result, where it is what was staged. */
+  /** Adds a file right after it got its place, by the words of its stat result, if it is the staged one. */
   add({ path, inode }: Extract<Step, { op: "put" }>, stat: Uint32Array): void {
     const node = this.#planned((entry) => Buffer.compare(entry.path, path) === 0)?.after;
-    // Who has another name of it may have it open for writing.
+    // A process may have the file open for writing through another name.
     if (node?.content === undefined || node.inode !== 0n || stat[STAT.NLINK] !== 1) return;
     const isStaged =
       BigInt(stat[STAT.INO + 1]!) * 4294967296n + BigInt(stat[STAT.INO]!) === BigInt(inode) &&

@@ -28,7 +28,7 @@ export { findNode } from "../points/tree-diff.ts";
 /** One entry, and the change that a restore makes to it. */
 export interface PlannedEntry extends Difference {
   action: "create" | "update" | "delete" | "metadata" | "keep";
-  /** lstat of what is there, as it was saved; null where nothing is */
+  /** the saved lstat of the present entry; null if the path is empty */
   old: Identity | null;
   reason?: LeftOutEntry["reason"];
   detail?: string;
@@ -46,36 +46,36 @@ export interface PlanInput {
   paths: readonly Uint8Array[] | null;
   /** entries that the target does not have stay */
   keepPresent: boolean;
-  /** what the manifests add to the trees; absent: nothing */
+  /** fields that the manifests add to the trees; absent: none */
   fields?: ExactFields;
-  /** entries that the target's save could not read: what is there now is nothing that the target does not have */
+  /** entries that the target's save could not read: a present entry at such a path stays */
   omitted?: readonly { path: Uint8Array; reason: string }[];
-  /** entries of which the target's save could not read all attributes: those that are there now stay */
+  /** entries of which the target's save could not read all attributes: the present attributes stay */
   partial?: readonly { path: Uint8Array }[];
-  /** where something was mounted when the target was saved, and left out: nobody saw what was below it */
+  /** mounts that the target's save left out: the target knows nothing of the entries below them */
   leftOutMounts?: readonly Uint8Array[];
-  /** parts of control directories, which nothing touches */
+  /** parts of control directories, which no restore changes */
   never?: readonly Uint8Array[];
-  /** whether a directory lies in another mount or subvolume inside the folder, where nothing is changed; absent: none does */
+  /** tells if a directory lies in another mount or subvolume inside the folder: such entries are kept; absent: none does */
   isInside?: ((directory: Uint8Array) => boolean) | undefined;
-  /** whether the folder itself has an entry, which a scan that leaves it out does not tell; absent: as the scan says */
+  /** tells if the folder has an entry that the scan may leave out; absent: the scan is complete */
   isThere?: (path: Uint8Array) => boolean;
-  /** paths that are in neither are no mistake: they were looked for before, or what a restore changed is undone and gone on both sides */
+  /** paths that neither state has are no error: they were checked before, or an undo found both sides without them */
   mayLackPaths?: boolean;
-  /** a restore of the paths is taken back: directories that it made on the way to them go too */
+  /** an undo of a restore of the paths: directories that the restore made above them are removed too */
   takesBack?: boolean;
-  /** an undo or redo: only entries that the operation changed are planned, and those that were edited since are kept */
+  /** an undo or redo: only entries that the operation changed are planned, and entries edited since are kept */
   reverts?: OperationParts;
-  /** told of a directory that is damaged in either state, and stays as it is with all below it; absent: that throws `damaged` */
+  /** called for a directory damaged in either state; all of it stays. Absent: the plan throws `damaged` */
   onDamaged?: OnDamagedDirectory;
-  /** told of what differs beside the paths */
+  /** called for each difference that the plan leaves out */
   onUnasked?: (difference: Difference) => void;
   signal?: AbortSignal | undefined;
 }
 
 /**
- * Compares the present with the target and says what is to be done, in raw pre-order. Pure: nothing is touched.
- * What the undo point does not hold whole is kept.
+ * Compares the present with the target and returns the changes, in raw pre-order. Changes no file. Entries that the
+ * undo point does not hold completely are kept.
  */
 export async function planRestore(input: PlanInput): Promise<Plan> {
   const pace = newPacer(input.signal);
@@ -129,7 +129,7 @@ export async function planRestore(input: PlanInput): Promise<Plan> {
     }
     for (const missing of reverting?.directoriesFor(difference.path) ?? []) entries.push(planEntry(missing));
     closed = unreadableAt(difference, finder) ?? closed;
-    // A directory that cannot be looked into stays whole; it is named itself.
+    // A directory that cannot be read stays with all its entries; the directory itself is named.
     if (closed !== null && difference.path.length > closed.length && isAtOrBelow(difference.path, closed)) continue;
     entries.push(planEntry(difference));
   }
@@ -142,7 +142,7 @@ export async function planRestore(input: PlanInput): Promise<Plan> {
         throw lacksPath(path, whyLeftOut(input, path, { never, unseen, mounts }));
   const staying = [...inside, ...(reverting?.staying ?? [])];
   if (staying.length === 0) return entries;
-  // A directory stays with what is mounted in it, or was put into it since.
+  // A directory stays if entries of another mount, or newer entries, are in it.
   const held = new PathSelection(staying);
   const reason = inside.length > 0 ? "mounted" : "changed_since";
   const all = new PackedList<PlannedEntry>();
@@ -153,14 +153,14 @@ export async function planRestore(input: PlanInput): Promise<Plan> {
   return all;
 }
 
-/** Follows a plan in raw pre-order and tells what an undo or redo leaves alone. */
+/** Follows a plan in raw pre-order and tells which entries an undo or redo leaves alone. */
 class Reverting {
   readonly #parts: OperationParts;
-  /** Directories that somebody removed since; each is made only if an entry below it comes back. */
+  /** Directories removed since the operation. Each is made again only if an entry below it comes back. */
   #missing: Difference[] = [];
-  /** A directory that somebody removed or replaced since: no entry below its path comes back. */
+  /** A directory removed or replaced since the operation: no entry below its path comes back. */
   #closed: Uint8Array | null = null;
-  /** Entries that stay, and so do the directories above them. */
+  /** Entries that stay; the directories above them stay too. */
   readonly staying: Uint8Array[] = [];
 
   constructor(parts: OperationParts) {
@@ -181,18 +181,18 @@ class Reverting {
     return part;
   }
 
-  /** Returns the missing directories above `path`, the outermost first; each once. */
+  /** Returns the missing directories above `path`, outermost first, each once. */
   directoriesFor(path: Uint8Array): Difference[] {
     return this.#missing.splice(0).filter((each) => isAtOrBelow(path, each.path));
   }
 }
 
-/** The directory that an entry is or lies in. */
+/** Returns the entry's own path if it is a directory, else its parent's path. */
 function directoryOf({ path, before }: Difference): Uint8Array {
   return before?.type === "dir" ? path : path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
 }
 
-/** Reasons to keep an entry. Taking away one that the target could not read would not bring back what it had. */
+/** Reasons to keep an entry. Removing an entry that the target's save could not read would lose it. */
 const UNKNOWN_IN_TARGET = "it was unreadable when it was saved, so the save point does not have its content";
 const PARTIAL_IN_TARGET = "the save point lacks some of its extended attributes, so the present ones stay";
 const UNREAD_NOW = "its extended attributes cannot be read, so the undo point would not have all of it";
@@ -208,9 +208,7 @@ function kept(difference: Difference, reason: NonNullable<PlannedEntry["reason"]
   return { ...difference, old: null, action: "keep", reason, detail };
 }
 
-/**
- * The difference when attributes that only the present has count for the target's entry, too; null where none is left.
- */
+/** Adds attributes that only the present entry has to the target's entry. Returns null if no difference is left. */
 function withPresentAttributes(difference: Difference): Difference | null {
   const { before, after } = difference;
   if (before === null || after === null || before.type !== after.type) return difference;
@@ -223,16 +221,16 @@ function withPresentAttributes(difference: Difference): Difference | null {
   return aspects.length === 0 ? null : { ...difference, after: merged, aspects };
 }
 
-/** The entry itself or the directory that it is in, where the present save could not read it; else null. */
+/** Returns the path of the entry or of its parent if the present save could not read it; else null. */
 function unreadableAt({ path, before, after }: Difference, finder: RecordFinder): Uint8Array | null {
-  // It stays with what lies in it where it was not read whole and is to go.
+  // A directory that should go, but was not read completely, stays with its entries.
   if (before?.type === "dir" && after?.type !== "dir" && finder.isUnread(path)) return path;
   if (before !== null) return null;
   const parent = path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
   return [parent, path].find((at) => at.length > 0 && finder.isOmitted(at)) ?? null;
 }
 
-/** A directory that holds what the target has nothing of stands where the target has something else. */
+/** Keeps a directory that has entries if the target has another kind of entry at its path. */
 function keptPresent({ present }: PlanInput, difference: Difference): PlannedEntry | null {
   const { before, after } = difference;
   if (before?.type !== "dir" || after?.type === "dir" || present.list(before.subtree!).length === 0) return null;
@@ -260,7 +258,7 @@ class Selection {
     this.#chosen = new PathSelection(paths);
   }
 
-  /** Selected itself, or an ancestor that has to be made so that a selected entry can exist, or was made for it. */
+  /** True for a selected entry, for a directory that a selected entry needs, and for one made only for such an entry. */
   isWanted({ path, before, after }: Difference): boolean {
     const chosen = this.#chosen.chosenAt(path);
     if (chosen !== null) this.#seen.add(chosen);
@@ -269,7 +267,7 @@ class Selection {
     return this.#takesBack && after?.type !== "dir" && this.#chosen.leadsOn(path) && this.#isOnlyTheWay(path, before);
   }
 
-  /** Tells if a directory holds nothing but what is selected. */
+  /** Tells if a directory holds selected entries alone. */
   #isOnlyTheWay(path: Uint8Array, { subtree }: TreeNode): boolean {
     const other = this.#present.list(subtree!).find((node) => {
       const inside = Buffer.concat([path, SLASH, node.name]);
@@ -288,21 +286,21 @@ class Selection {
     return this.#there.leadsOn(path);
   }
 
-  /** Paths at and below which nothing differs. */
+  /** Returns selected paths at and below which the states are equal. */
   unseen(): Uint8Array[] {
     return this.#paths.filter((path) => !this.#seen.has(latin1(path)) && !isSidecar(path, this.#paths));
   }
 }
 
-/** Tells if a path belongs to a database among the paths: not each database has each such file. */
+/** Tells if a path is a sidecar of a database among the paths. A database need not have each sidecar. */
 export function isSidecar(path: Uint8Array, paths: readonly Uint8Array[]): boolean {
   const database = besideWhich(path);
   return database !== null && paths.some((each) => Buffer.compare(each, database) === 0);
 }
 
 /**
- * Throws `not_found` for a path that is neither in the target nor in the folder, for no reason that the plan would tell: before
- * anything is saved for the sake of a mistyped one.
+ * Throws `not_found` for a path that neither the target nor the folder has, unless the plan would give a reason. Runs
+ * before the present is saved, so a mistyped path costs no save.
  */
 export function requirePaths(
   paths: readonly Uint8Array[],
@@ -326,10 +324,7 @@ function lacksPath(path: Uint8Array, why: string | null): CairnError {
   });
 }
 
-/**
- * Tells why a path is not in the target that was in the folder when it was saved, or is now; null where it is in
- * neither.
- */
+/** Tells why the target lacks a path that was in the folder at the save or is there now. Null if neither had it. */
 function whyLeftOut(
   { scan, isThere }: PlanInput,
   path: Uint8Array,
@@ -370,40 +365,40 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
   const content = aspects.some(
     (aspect) => aspect === "content" || aspect === "type" || aspect === "target" || aspect === "links",
   );
-  // Setting metadata of a file with several names would also set it for names that are not to have it: moved away, or outside.
+  // A change of metadata would also reach the file's other names, for example names outside the folder.
   const shared = after.type !== "dir" && (before.inode !== 0n || (old !== null && old.links > 1));
   return { ...entry, action: content || shared || losesAttributes(before, after) ? "update" : "metadata" };
 }
 
-/** An attribute is to go, and there is no content that would speak against making the entry anew. */
+/** True if an attribute has to go from an entry without content: then the entry is made again. */
 function losesAttributes(before: TreeNode, after: TreeNode): boolean {
   if (after.type === "dir" || after.type === "file") return false;
   return before.xattrs.some(({ name }) => !after.xattrs.some((each) => Buffer.compare(each.name, name) === 0));
 }
 
-/** Nodes of the undo point where the plan changes something, for who asks in the order of its steps. */
+/** Returns a function that gives the undo point's node of a changed path. Call it in the order of the plan. */
 export function savedNodesOf(plan: Plan): (path: Uint8Array) => TreeNode | null | undefined {
   const planned = inOrder(plan);
   return (where) => planned(({ path: each }) => Buffer.compare(each, where) === 0)?.before;
 }
 
-/** A member of a group that is right where it is, with its node in the target. */
+/** A hard-link group's member that is already right, with its node in the target. */
 export interface Anchor {
   path: Uint8Array;
   node: TreeNode;
 }
 
-/** The hard-link groups of which a restore puts members in place, and what becomes of them. */
+/** The hard-link groups of which a restore puts members in place. */
 export interface RestoreLinks {
-  /** by a group's number in the target: the member in the folder that the others are linked to */
+  /** by a group's number in the target: the member in the folder that the other members are linked to */
   anchors: ReadonlyMap<bigint, Anchor>;
-  /** put in place, and not linked any more to what was not asked for */
+  /** paths put in place without a link to group members that were not selected */
   apart: Uint8Array[];
 }
 
 /**
- * A group's members that are right already are what the others are linked to, also where they were not asked for; those
- * that only lack being linked too. `unasked`: what differs of other paths than the chosen ones.
+ * Finds the anchors: members that are already right, also outside the selected paths, and members that lack only the
+ * link. `unasked`: differences outside the selected paths.
  */
 export function linksOf(restore: {
   plan: Plan;
@@ -417,7 +412,7 @@ export function linksOf(restore: {
   const wanted = new Set(put.map(({ after }) => groupOf(after)));
   if (wanted.size === 0) return { anchors: new Map(), apart: [] };
   const anchors = unchangedMembers(restore, wanted);
-  // The number that the group of an anchor has in the present.
+  // The present group number of each anchor.
   const present = new Map<bigint, bigint>();
   const apart = new Set<bigint>();
   for (const { path, before, after, aspects } of restore.unasked) {
@@ -434,7 +429,7 @@ export function linksOf(restore: {
 
 const PUTS: ReadonlySet<PlannedEntry["action"]> = new Set(["create", "update"]);
 
-/** The number of the group that an entry of the target is in; 0 for none. */
+/** Returns the number of the target's hard-link group that an entry is in; 0 if in none. */
 export function groupOf(after: Difference["after"]): bigint {
   return after?.inode ?? 0n;
 }

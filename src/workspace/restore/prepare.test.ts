@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { cairnLibrary } from "../../../test/fixtures/work.ts";
 
-test("what lies deeper than a path may be long is restored where subvolumes are looked for", async (t) => {
+test("a restore on btrfs reaches files whose paths are longer than the system allows", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
   const folder = path.join(volume.root, "ws");

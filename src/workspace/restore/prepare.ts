@@ -17,7 +17,7 @@ import type { Difference } from "../points/tree-diff.ts";
 import { isFolderThere } from "../place/control-directory.ts";
 import { neverPart } from "../place/registry.ts";
 
-/** Comes before a restore changes anything: what it may not touch, the present as the undo point, the plan, the intent. */
+/** Prepares a restore before it changes the folder: the protected paths, the undo point, the plan, the intent. */
 
 const SLASH = Buffer.from("/");
 
@@ -28,30 +28,30 @@ export interface RestoreInput extends WorkspaceCall {
   target: Point;
   paths: readonly Uint8Array[] | null;
   keepPresent: boolean;
-  /** throws `damaged`, for who can bring what is damaged; else it is left out */
+  /** a damaged directory or file throws `damaged`, so that the caller can repair it; else it is left out */
   isWhole?: boolean;
   /** the paths are known to be in the target or the folder */
   pathsAreThere?: boolean;
   kind: OperationKind;
   /** an undo or redo: the operation whose changes are reverted */
   reverts?: Reverted;
-  /** databases that a process has open get their content through SQLite; else they keep the restore from beginning */
+  /** writes databases that a process has open through SQLite; else such a database makes the restore fail */
   throughSqlite?: boolean | undefined;
   allow?: SaveInput["allow"];
   cause?: Cause | undefined;
 }
 
-/** True if paths that are in neither the target nor the folder are no mistake. */
+/** True if paths that neither the target nor the folder has are no error. */
 export function mayLackPaths({ kind, pathsAreThere }: RestoreInput): boolean {
   return isReverting(kind) || pathsAreThere === true;
 }
 
-/** Returns the rules for the paths that a restore is limited to, for its plan. */
+/** Returns the options of the plan about paths that a restore is limited to. */
 export function pathRules(input: RestoreInput): Pick<PlanInput, "mayLackPaths" | "takesBack"> {
   return { mayLackPaths: mayLackPaths(input), takesBack: isReverting(input.kind) };
 }
 
-/** The present as a point, by the target's rules, never by the present ones; none where `unless` says that nothing is to be done. */
+/** Saves the present as a point by the target's rules. Makes no point if `unless` finds nothing to do. */
 export async function savePresent(
   workspace: Workspace,
   input: RestoreInput,
@@ -75,8 +75,8 @@ export async function savePresent(
 }
 
 /**
- * Patterns that take back in what the rules hide and what stands where the target has something, or lies in a directory in
- * whose place the target has something else: that must be in the undo point too.
+ * Returns patterns that include hidden entries which the restore would replace, or whose directory it would replace.
+ * The undo point must have these entries too.
  */
 async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<string[]> {
   const plan = await planRestore({
@@ -108,17 +108,14 @@ function exists(root: Uint8Array, where: Uint8Array): boolean {
   }
 }
 
-/** A gitignore pattern that takes exactly one path back in. */
+/** Returns a gitignore pattern that includes exactly one path again. */
 function unignored(where: Uint8Array): string {
   return `!/${Buffer.from(where)
     .toString("utf8")
     .replaceAll(/[\\*?[\]!# ]/g, "\\$&")}`;
 }
 
-/**
- * Tells if a directory of the folder has something in it, at any depth, that a scan did not record; false for what is
- * no directory.
- */
+/** Tells if a directory of the folder has an entry, at any depth, that a scan did not record; else false. */
 function holdsUnrecorded(root: Uint8Array, where: Uint8Array, finder: RecordFinder): boolean {
   const open = [Buffer.from(where)];
   for (let at = open.pop(); at !== undefined; at = open.pop()) {
@@ -131,7 +128,7 @@ function holdsUnrecorded(root: Uint8Array, where: Uint8Array, finder: RecordFind
   return false;
 }
 
-/** None of what is no directory, or cannot be looked into. */
+/** Lists a directory; an empty list for another kind of entry, or a directory that cannot be read. */
 function entriesOf(place: Buffer): fs.Dirent<Buffer>[] {
   try {
     if (!fs.lstatSync(place).isDirectory()) return [];
@@ -141,7 +138,10 @@ function entriesOf(place: Buffer): fs.Dirent<Buffer>[] {
   }
 }
 
-/** Tells which directories of a folder lie in another mount or subvolume inside it; undefined where there can be none. */
+/**
+ * Returns a function that tells if a directory lies in another mount or subvolume inside the folder; undefined if the
+ * folder can have none.
+ */
 function placesInside(root: Buffer): ((directory: Uint8Array) => boolean) | undefined {
   if (!isFolderThere(root)) return undefined;
   const mounts = mountsInside(root).map(({ mountPoint }) => latin1(Buffer.from(mountPoint).subarray(root.length + 1)));
@@ -160,7 +160,7 @@ function placesInside(root: Buffer): ((directory: Uint8Array) => boolean) | unde
   return (directory) => look(latin1(directory));
 }
 
-/** Null for what is no directory, and for a path that is longer than the system takes. */
+/** Tells if a directory is on a device. Null for any other entry, and for a path that is too long for the system. */
 function isOn(place: Buffer, device: number): boolean | null {
   try {
     const facts = fs.lstatSync(place);
@@ -170,7 +170,7 @@ function isOn(place: Buffer, device: number): boolean | null {
   }
 }
 
-/** Lists what no restore of a point with this manifest takes away or puts in place. */
+/** Returns the entries that no restore of a point with this manifest removes or puts in place. */
 export function unknownIn(
   workspace: Workspace,
   manifest: Manifest | null,
@@ -185,7 +185,7 @@ export function unknownIn(
   };
 }
 
-/** Throws `not_found` for a path that is neither in the target nor in the folder, before anything is saved. */
+/** Throws `not_found` for a path that neither the target nor the folder has. Runs before the present is saved. */
 export async function requireAnywhere(
   workspace: Workspace,
   paths: readonly Uint8Array[],
@@ -197,21 +197,21 @@ export async function requireAnywhere(
   }, input);
 }
 
-/** A restore as it is planned, before anything is changed. */
+/** The plan of a restore, before the folder is changed. */
 export interface PlannedRestore {
   plan: Plan;
   links: RestoreLinks;
   target: TreeSource;
   manifest: Manifest | null;
-  /** directories of the target that are damaged, of those that were asked for */
+  /** damaged directories of the target, among the selected paths */
   damaged: LeftOutEntry[];
-  /** of the folder */
+  /** scan of the folder */
   scan: PlanInput["scan"];
-  /** the point that holds what the folder has */
+  /** the point that holds the present folder */
   undo: Point;
 }
 
-/** Plans a restore of the target over what was just saved. */
+/** Plans a restore of the target over the present that was just saved. */
 export async function planOf(workspace: Workspace, input: RestoreInput, present: Saved): Promise<PlannedRestore> {
   const target = await workspace.source(input.target);
   input.onProgress?.({ phase: "planning", done: 0 });
@@ -219,7 +219,7 @@ export async function planOf(workspace: Workspace, input: RestoreInput, present:
   const manifest = await workspace.manifest(input.target);
   const lossless = (await workspace.manifest(present.point))?.lossless ?? [];
   const scan = present.scan!;
-  // Where the present was scanned against the target they are compared without reading any tree.
+  // If the present was scanned against the target, the two are compared without reading a tree.
   const pair = presentAndPrevious(scan);
   const isPair = pair !== null && Buffer.compare(pair.previous.root, target.root) === 0;
   const unasked: Difference[] = [];

@@ -18,14 +18,17 @@ import type { Steps } from "../points/steps.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import fs from "node:fs";
 
-/** A restore under way. `made`: its staging directory, where it was made in this process. */
+/** A restore in progress. `made`: its staging directory, if this process made it. */
 interface Restoring {
   intent: RestoreFile;
   journal: RestoreJournal;
   made?: MadeFolder;
 }
 
-/** Goes from the swapped entries to the record; safe to do again. Returns what could not be set on the folder itself. */
+/**
+ * Completes a restore from the exchanged entries to the record; may be repeated. Returns metadata that could not be set
+ * on the folder itself.
+ */
 export async function finishRestore(
   workspace: Workspace,
   call: WorkspaceCall,
@@ -65,7 +68,10 @@ export async function finishRestore(
   return notSet;
 }
 
-/** Forgets a restore that had not begun to change the folder; for who still holds the lock: else the journal is another's. */
+/**
+ * Removes a restore that has not begun to change the folder. Does nothing without the lock: the journal may then belong
+ * to another process.
+ */
 export function takeBackRestore(
   workspace: Workspace,
   { intent, journal, made }: Restoring,
@@ -77,7 +83,7 @@ export function takeBackRestore(
   journal.end();
 }
 
-/** Finishes a restore that was killed after its commit, or takes it back before that. Null where there was none. */
+/** Finishes a restore killed after its commit, or takes back one killed before. Returns null if there was none. */
 export async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promise<Recovery | null> {
   const journal = new RestoreJournal(workspace.found.paths.journal);
   const left = journal.read();
@@ -87,7 +93,7 @@ export async function recoverRestore(workspace: Workspace, call: WorkspaceCall):
   const { steps } = left;
   const short = intent.target.slice(0, 8);
   if (steps === null || !fs.existsSync(intent.staging)) {
-    // Without steps nothing was touched; without the staging directory everything was done and recorded.
+    // Without steps the folder is unchanged. Without the staging directory every step was done and recorded.
     const isLost = steps !== null && workspace.state().operations.at(-1)?.at !== intent.at;
     await eachApart(workspace.root, intent, steps ?? [], (staging) => staging !== null && removeAll(staging));
     takeBackRestore(workspace, { intent, journal }, call);
@@ -99,13 +105,13 @@ export async function recoverRestore(workspace: Workspace, call: WorkspaceCall):
         kept: [],
         ...incompleteOf(left.leftOut),
       };
-    // The staging directory may have been in the folder, and have gone with it.
+    // The staging directory may have been in the folder, and was removed with it.
     const detail = isLost
       ? `the folder was removed or unmounted before the restore of ${short} was recorded; the state before the restore is the save point ${intent.undo_id.slice(0, 8)}`
       : `the restore of ${short} had not begun to change the folder`;
     return { operation, outcome: "rolled_back", detail, kept: [] };
   }
-  // It was removed since, and what was displaced from it is still in the staging directory.
+  // The folder was removed after the kill. Displaced entries are still in the staging directory.
   if (!isFolderThere(workspace.root)) await makeMissing(workspace);
   const apart = await finishApart(workspace, call, intent, steps);
   const applied = new StepRunner({ ...recovering(workspace), staging: intent.staging }).run(apart.rest);

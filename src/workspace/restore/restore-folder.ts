@@ -22,8 +22,8 @@ import { planHeld } from "./restore-held.ts";
 import { isRuleless } from "../open/ruleless.ts";
 
 /**
- * Restores for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is
- * given back. Throws `refused` if its disk is not mounted. `started` is a time of `performance.now()`.
+ * Restores a folder, and makes it again if it is missing. The caller holds the workspace's lock and has recovered.
+ * Throws `refused` if the folder's disk is not mounted. `started` is a time of `performance.now()`.
  */
 export async function restoreLocked(
   workspace: Workspace,
@@ -40,7 +40,7 @@ async function restoreFolder(
   asked: RestoreInput & MethodOption,
 ): Promise<RestoreResult> {
   requireWritable(workspace);
-  // An undo has the paths of what it takes back.
+  // The paths of an undo come from its operation, sidecars included.
   const paths = isReverting(asked.kind)
     ? asked.paths
     : withSidecars(rootsOf(workspace, asked), asked.target.descriptor, asked.paths);
@@ -69,12 +69,12 @@ async function restoreFolder(
   return restoredTo(target, restored, started);
 }
 
-/** Roots of the folder, and of the tree of a point that has no labels of databases yet. */
+/** Returns the folder, and the tree of an unsealed point, whose databases have no labels yet. */
 function rootsOf({ root, points }: Workspace, { target }: Pick<RestoreInput, "target">): Buffer[] {
   return target.sealed ? [root] : [root, Buffer.from(treePlace(points, target))];
 }
 
-/** By clones where that can be, else from the store. Returns the target as it is then. */
+/** Restores by clones if possible, else from the store. Returns the target, which a restore from the store seals first. */
 async function restoreByEntries(
   workspace: Workspace,
   input: RestoreInput,
@@ -96,7 +96,7 @@ async function restoreByEntries(
   return { target, restored: await restoreInPlace(workspace, { ...input, target, ...(reverts && { reverts }) }) };
 }
 
-/** Restores by clones of what the point holds; null where it has to be sealed. */
+/** Restores by clones of the point's files. Returns null if the point must be sealed first. */
 async function restoreHeld(workspace: Workspace, input: RestoreInput): Promise<Restored | null> {
   const planned = await planHeld(workspace, input);
   if (planned === null) return null;
@@ -123,13 +123,16 @@ function restoredTo(target: Point, { undoId, changes, leftOut, unlinked }: Resto
   };
 }
 
-/** Tells if the caller wants it stopped: a signal that came while entries changed places is heard of two turns later. */
+/** Tells if the caller aborted. A signal during the exchange of entries arrives two turns of the event loop later. */
 async function isStopped({ signal }: RestoreInput): Promise<boolean> {
   for (let turn = 0; turn < 2 && signal?.aborted === false; turn++) await setImmediate();
   return signal?.aborted === true;
 }
 
-/** Undoes a restore that was stopped after its commit, and throws `interrupted`. What undo leads back to stays what it was. */
+/**
+ * Undoes a restore that was stopped after its commit, and throws `interrupted`. The list of operations stays unchanged,
+ * so a later undo reverts the operation before.
+ */
 async function takeBack(
   workspace: Workspace,
   { signal, cause: _cause, reverts: _reverts, ...input }: RestoreInput,
@@ -147,7 +150,7 @@ async function takeBack(
   });
 }
 
-/** Throws `permission` for a folder in which nobody can change anything, before anything is read. */
+/** Throws `permission` for a read-only folder, before anything is read. */
 function requireWritable({ root }: Workspace): void {
   try {
     fs.accessSync(root, fs.constants.W_OK);
@@ -164,7 +167,10 @@ function requireWritable({ root }: Workspace): void {
   }
 }
 
-/** Id of the undo point when whole trees could change places; null where it has to go entry by entry, which is said where the other was asked for. */
+/**
+ * Exchanges whole trees if possible and returns the undo point's id. Returns null if the restore must go entry by
+ * entry, and warns if the caller asked for an exchange.
+ */
 async function exchangeIfPossible(
   workspace: Workspace,
   input: RestoreInput & MethodOption,
@@ -195,7 +201,7 @@ async function exchange(
 ): ReturnType<typeof restoreByExchange> {
   const isRestore = !isReverting(input.kind);
   const ruleless = isRestore && (await isRuleless(workspace, input.target, input));
-  // Which ignore rules another point has is known once it was read.
+  // The ignore rules of an unsealed point are known only after it was read.
   const target = isRestore && !ruleless ? await sealPoint(workspace, input.target, input) : input.target;
   return restoreByExchange(workspace, { ...input, target, isSure, isRuleless: ruleless });
 }

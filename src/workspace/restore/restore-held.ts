@@ -21,23 +21,23 @@ import { groupOf, linksOf, type Plan, type PlannedEntry, planRestore } from "./p
 import { pathRules, type PlannedRestore, type RestoreInput, unknownIn } from "./prepare.ts";
 
 /**
- * Restores a point that is not sealed, entry by entry and without a store: what differs is found out by inodes, the present is
- * held as a clone, and files come as clones of those that the point holds. Only where no ignore rule has a part in it, since
- * a clone holds what they hide, and where no transaction of SQLite over several databases was under way.
+ * Restores an unsealed point entry by entry, without a store. Inodes tell the differences, a clone holds the present,
+ * and files are cloned from the point. Not with ignore rules (a clone has hidden files) or a multi-database SQLite
+ * transaction.
  */
 
-/** To clone an entry takes about as long as to read so many bytes. */
+/** Cloning an entry takes about as long as reading this many bytes. */
 const BYTES_PER_ENTRY = 4096;
 
 /**
- * Plans it, and holds the present where something is to be done: "same" where nothing is; null where the point is to be sealed and
- * the present read. For the holder of the workspace's lock.
+ * Plans the restore and holds the present. Returns "same" if nothing has to change, or null if the point must be sealed
+ * and the present read. The caller holds the workspace's lock.
  */
 export async function planHeld(workspace: Workspace, input: RestoreInput): Promise<PlannedRestore | "same" | null> {
   const { engine, found, root } = workspace;
   const { target, signal } = input;
   const { descriptor } = target;
-  // What was edited since an operation is told by the trees of its points alone.
+  // Only the trees of sealed points tell which entries were edited since an operation.
   if (input.reverts !== undefined) return null;
   if (engine.holder === null || isIntentPending(found.paths.journal, FOLDER_JOURNAL)) return null;
   if (!descriptor.complete || descriptor.rules.exclude.length > 0 || whyNotHeld(workspace, input) !== null) return null;
@@ -66,17 +66,17 @@ export async function planHeld(workspace: Workspace, input: RestoreInput): Promi
   if (isSoonerRead(workspace, scan, plan)) return null;
   const undo = await holdPresent(workspace, input);
   if (undo === null) return null;
-  // They are what other names are linked to as well as what was never listed.
+  // Unchanged group members are link targets too, like the entries that were never listed.
   const right = same.map((each) => ({ ...each, aspects: [] }));
   const links = linksOf({ plan, unasked: [...right, ...unasked], target: from, source: present, scan });
-  // What cannot be cloned is read: then the point is sealed after all.
+  // A file that cannot be cloned would be read: then the point must be sealed.
   const content = (): never => {
     throw neverRead(target);
   };
   return { plan, links, target: { ...from, content }, manifest: null, damaged: [], scan, undo: undo.point };
 }
 
-/** Tells if nothing is left out of either tree, for whatever reason. */
+/** Tells if neither tree lacks an entry, for any reason. */
 function isWhole({ scan, firstScan }: HeldComparison): boolean {
   return [scan, firstScan].every(
     ({ notes }) =>
@@ -86,17 +86,17 @@ function isWhole({ scan, firstScan }: HeldComparison): boolean {
   );
 }
 
-/** Tells if to read what has changed takes less than to clone the folder, where that goes from entry to entry. */
+/** Tells if reading the changed files takes less time than an entry-by-entry clone of the folder. */
 function isSoonerRead({ engine, found }: Workspace, scan: ScanResult, plan: Plan): boolean {
   if (engine.holder?.atomic === true) return false;
   const { entries, bytes } = scan.summarise();
   const count = entries.files + entries.directories + entries.links + entries.other;
-  // Without a stat cache all of it would be read.
+  // Without a stat cache the whole folder would be read.
   const isKnown = existsSync(statCachePath(found.control, found.workspace.id));
   return (isKnown ? bytesOf(plan) : bytes) < count * BYTES_PER_ENTRY;
 }
 
-/** Counts what the present and the target have in files that differ. */
+/** Sums the sizes of files that differ, in the present and in the target. */
 function bytesOf(plan: Plan): number {
   return Iterator.from(plan).reduce(
     (sum, { before, after }) =>
@@ -105,7 +105,7 @@ function bytesOf(plan: Plan): number {
   );
 }
 
-/** Takes out files of which only the inodes say that they may differ; `same` are those of them that have several names. */
+/** Takes out files whose inodes differ and whose content is equal. `same`: those that have several names. */
 async function withoutSame(
   all: Plan,
   compared: HeldComparison,
@@ -123,7 +123,7 @@ async function withoutSame(
   return { plan, same };
 }
 
-/** Makes a point that holds all of the present; null where that cannot be. */
+/** Makes a point that holds the whole present. Returns null if the file system or a permission prevents that. */
 async function holdPresent(workspace: Workspace, input: RestoreInput): Promise<HeldPoint | null> {
   const { target, kind, cause } = input;
   const holder = workspace.engine.holder!;

@@ -30,23 +30,22 @@ import type { Workspace } from "../open/workspace.ts";
 export { withSidecars } from "./open-databases.ts";
 
 export interface Restored {
-  /** null: nothing had to change, so no point was made of the present */
+  /** null: nothing had to change, so no point of the present was made */
   undoId: SavePointId | null;
   changes: Pick<AppliedSteps, "created" | "updated" | "deleted" | "metadata">;
   leftOut: LeftOutEntry[];
-  /** put in place, and not linked any more to names that were not asked for and are not what they were */
+  /** paths put in place without a link to names that were not selected and have changed */
   unlinked: Uint8Array[];
 }
 
 /**
- * Makes the folder equal to a point, entry by entry. For the holder of the workspace's lock.
- *
- * Intent: the present is saved, the journal names target, undo point and staging directory. Stage: everything new is
- * written aside. Commit: the steps are durable. Then the steps; what was displaced is looked at again; head moves.
+ * Makes the folder equal to a point, entry by entry. The caller holds the workspace's lock.
+ * - Intent: the present is saved, the journal names target, undo point and staging directory. Stage: new entries are
+ * written aside. Commit: the steps are durable. Then the steps run, displaced entries are checked, head moves.
  */
 export async function restoreInPlace(workspace: Workspace, input: RestoreInput): Promise<Restored> {
   if (input.paths !== null && !mayLackPaths(input)) await requireAnywhere(workspace, input.paths, input);
-  // Not while reading: to take what the store has lost out of its index, a save needs the store for itself.
+  // The save runs outside `reading`: it needs the store alone to remove lost content from the index.
   const present = await savePresent(workspace, input, (staged) => isAsRecorded(input.target, staged));
   if (present.isSpared === true) return nothingToDo(workspace, input);
   const restored = await workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
@@ -59,7 +58,7 @@ export async function restoreInPlace(workspace: Workspace, input: RestoreInput):
   return restored;
 }
 
-/** The folder is as the target has it already: only head moves, and what an undo brings back stays what it was. */
+/** Moves only head: the folder already equals the target. Records no operation. */
 export function nothingToDo(workspace: Workspace, { target, paths }: RestoreInput): Restored {
   const state = workspace.state();
   const head = workspace.standsAt(target.descriptor.save_point_id);
@@ -75,14 +74,14 @@ const NOTHING: Restored = {
   unlinked: [],
 };
 
-/** Lists what is known not to become as the target has it, before anything is changed. */
+/** Lists the entries that are known not to become as the target has them, before the folder is changed. */
 function leftOutOf({ paths }: RestoreInput, planned: PlannedRestore, staged: StagedRestore): LeftOutEntry[] {
   const { plan, scan, manifest, damaged } = planned;
   const lacking = [...lackingIn(manifest, paths), ...damaged, ...staged.damaged];
   return leftOutBefore(plan, scan, { paths, lacking, notSet: staged.notSet });
 }
 
-/** Tells if all that was to change is damaged, but for times of directories: then nothing is changed, and nothing is to be undone. */
+/** Tells if every entry to change is damaged, apart from times of directories. Then no undo is needed. */
 function isAllDamaged({ found }: Workspace, { plan, damaged }: PlannedRestore, staged: StagedRestore): boolean {
   return (
     !isIntentPending(found.paths.journal, FOLDER_JOURNAL) &&
@@ -103,13 +102,13 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
   return { ...nothingToDo(workspace, input), leftOut };
 }
 
-/** True where a restore changes something, or has a folder to finish that was made for it. */
+/** True if a restore changes something, or must finish a folder that was made for it. */
 function isChanging(workspace: Workspace, input: RestoreInput, { plan, undo }: PlannedRestore): boolean {
   if (isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL)) return true;
   return Iterator.from(plan).some(({ action }) => action !== "keep") || intentOf(workspace, input, undo).changesRoot;
 }
 
-/** Changes the folder as it was planned. For the holder of the workspace's lock. */
+/** Changes the folder by the plan. The caller holds the workspace's lock. */
 export async function restorePlanned(
   workspace: Workspace,
   input: RestoreInput,
@@ -173,7 +172,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
     staging,
     resuming: false,
     hidesIgnored: (where) => finder.hidesIgnored(where),
-    // What is cloned was not compared with what is stored.
+    // Cloned content was not compared with the store.
     ...(held === null ? { onPlaced: (step, stat) => placed.add(step, stat) } : {}),
   });
   const applied = swap(runner, staged);
@@ -199,7 +198,7 @@ async function changeFolder(workspace: Workspace, input: RestoreInput, planned: 
   };
 }
 
-/** Changes the folder. Who hears of a failure has neither the old folder nor the new one, until the next call. */
+/** Runs the steps. After a failure the folder is partly old and partly new until the next call finishes the restore. */
 function swap(runner: StepRunner, { steps }: StagedRestore): AppliedSteps {
   try {
     return runner.run(steps);

@@ -14,16 +14,16 @@ export interface RevertedStates {
   before: State;
   /** after the operation */
   after: State;
-  /** what the operation, its undo or its redo left */
+  /** the state after the operation, its undo or its redo */
   left: State;
   present: State;
-  /** the operation kept entries that its target does not have */
+  /** the operation kept entries that its target lacks */
   keepPresent: boolean;
   /** edited entries are reverted too */
   over: boolean;
-  /** paths of the points' databases, in latin1: with the files beside it a database is one entry */
+  /** latin1 paths of the points' databases: a database and its sidecars count as one entry */
   databases: ReadonlySet<string>;
-  /** databases are reverted though their bytes are others: a restore through SQLite does not write the point's bytes */
+  /** databases are reverted even if their bytes changed: a restore through SQLite does not write the point's bytes */
   throughSqlite: boolean;
 }
 
@@ -33,7 +33,7 @@ export type Part = "changed" | "edited" | "untouched";
 /** Aspects that a restore cannot always set, or that change by themselves: a difference in these alone is no edit. */
 const NO_EDIT: ReadonlySet<DiffAspect> = new Set(["mode", "owner", "times", "xattrs", "links"]);
 
-/** Tells which part an operation had in an entry. Asked in raw pre-order, once for each path. */
+/** Tells how an operation changed an entry. Call it in raw pre-order, once for each path. */
 export class OperationParts {
   readonly #changed: PathOrder;
   readonly #edited: PathOrder;
@@ -47,7 +47,7 @@ export class OperationParts {
     this.#editedDatabases = editedDatabases(states);
   }
 
-  /** `difference`: of the present and the target. */
+  /** `difference`: between the present and the target. */
   of(difference: Difference): Part {
     const changed = this.#changed.at(difference.path);
     const edited = this.#edited.at(difference.path);
@@ -55,22 +55,23 @@ export class OperationParts {
     const database = databaseOf(difference.path, this.#states.databases);
     const isEdited = database === null ? edited !== null && isEdit(edited) : this.#editedDatabases.has(database);
     if (!isEdited) return "changed";
-    // The operation set a mode or a time, and somebody has changed the content.
+    // The operation set a mode or a time, and the content was edited since.
     if (!isEdit(changed)) return "untouched";
     const { over, throughSqlite } = this.#states;
     if (over || (database !== null && throughSqlite)) return "changed";
-    // Also if somebody has edited the entry to what it is to be, or a directory had to stay for what ignore rules hide.
+    // An entry that already equals its target counts as changed, and so does a directory that stayed for hidden
+    // entries.
     return isEdit(difference) ? "edited" : "changed";
   }
 }
 
-/** The database that a file is or lies beside, in latin1; null if the file is none of a database. */
+/** Returns the latin1 path of the database that a file is or belongs to; null if the file belongs to none. */
 function databaseOf(path: Uint8Array, databases: RevertedStates["databases"]): string | null {
   const database = latin1(besideWhich(path) ?? path);
   return databases.has(database) ? database : null;
 }
 
-/** The databases of which any file was edited: a database beside another's log would be damaged. */
+/** Returns databases with an edited file. Such a database is kept as a whole: a foreign log would damage it. */
 function editedDatabases({ present, left, databases }: RevertedStates): Set<string> {
   const edited = new Set<string>();
   if (databases.size === 0) return edited;
@@ -88,7 +89,7 @@ function isEdit({ before, after, aspects }: Difference): boolean {
 
 function differencesOf(before: State, after: State): Iterator<Difference> {
   const fields = { before: before.fields, after: after.fields };
-  // A restore leaves alone what is damaged in its target, so nothing there was changed by it.
+  // A restore leaves entries alone that are damaged in its target, so the operation did not change them.
   const onDamaged = (): void => undefined;
   return exactDifferences(before.source, after.source, fields, onDamaged)[Symbol.iterator]();
 }
@@ -103,7 +104,7 @@ class PathOrder {
     this.#items = items;
   }
 
-  /** Returns the difference at `path`, which comes after the paths asked for before; null if there is none. */
+  /** Returns the difference at `path`, or null if there is none. Paths must come in raw pre-order. */
   at(path: Uint8Array): Difference | null {
     while (!this.#isEnd && (this.#next === null || comparePaths(this.#next.path, path) < 0)) {
       const { done, value } = this.#items.next();

@@ -9,7 +9,7 @@ import { OperationParts } from "./reverted.ts";
 
 export { isReverting, type OperationKind } from "../points/operation-log.ts";
 
-/** An undo or redo: a restore that changes only what an operation changed and nobody has edited since. */
+/** An undo or redo: a restore that changes only entries that an operation changed and that were not edited since. */
 
 /** The operation that an undo or redo reverts. */
 export interface Reverted {
@@ -17,15 +17,15 @@ export interface Reverted {
   changed: { before: Point; after: Point };
   /** the state that the operation left: entries that differ from it were edited since */
   left: Point;
-  /** entries that the operation did not have to change stayed */
+  /** entries that the operation left because its target lacks them */
   keepPresent: boolean;
   /** edited entries are reverted too */
   over: boolean;
-  /** databases are reverted through SQLite, whatever was written to them since */
+  /** databases are reverted through SQLite, even if they were written to since */
   throughSqlite: boolean;
 }
 
-/** Reads the points of an operation that is reverted; for the plan. `present`: the folder now. */
+/** Reads the points of an operation that is reverted, for the plan. `present`: the folder now. */
 export async function operationParts(
   workspace: Workspace,
   { changed, left, keepPresent, over, throughSqlite }: Reverted,

@@ -22,14 +22,14 @@ import { metadataOf, stagedName, type Step, type StepMetadata, type Steps } from
 export interface StageInput {
   plan: Plan;
   target: TreeSource;
-  /** the target's held tree, where it has one: what is in it is not read from the store */
+  /** the target's held tree, if any: files in it are not read from the store */
   held: HeldTree | null;
   /** scan of the present, for the times of directories that only get their entries exchanged */
   scan: ScanResult;
   /** the directory in which entries are staged */
   staging: string;
   holes: ReadonlyMap<string, HoleList>;
-  /** throws `damaged`; else what is damaged is listed */
+  /** damage throws `damaged`; else the damaged files are listed */
   isWhole: boolean;
   /** a hard-link group's member that stays as it is, by the group's number */
   anchors: ReadonlyMap<bigint, Anchor>;
@@ -38,7 +38,7 @@ export interface StageInput {
   onProgress?: ((progress: Omit<Progress, "phase">) => void) | undefined;
 }
 
-/** The steps that put what was staged in place, and what of it is not as it should be, or could not be made at all. */
+/** The steps that put staged entries in place, metadata that could not be set, and entries that could not be made. */
 export interface StagedRestore {
   steps: Steps;
   notSet: readonly NotSet[];
@@ -47,9 +47,9 @@ export interface StagedRestore {
 }
 
 /**
- * Writes everything new into the staging directory. The workspace is not touched. What cannot be made gets no step:
- * what stands in its place stays, with all below it. Order of the steps: what goes, directories that go, directories
- * that come, what comes, metadata, times of directories.
+ * Writes all new entries into the staging directory. The workspace is not changed. An entry that cannot be made gets no
+ * step: the present entry stays, with all below it. Order of steps: removed entries, removed directories, new
+ * directories, new entries, metadata, times of directories.
  */
 export async function stageRestore(input: StageInput): Promise<StagedRestore> {
   const stager = new Stager(input);
@@ -60,11 +60,11 @@ export async function stageRestore(input: StageInput): Promise<StagedRestore> {
   }
 }
 
-/** An entry of a hard-link group that is staged. */
+/** A staged entry of a hard-link group. */
 interface Member {
   node: TreeNode;
   path: Uint8Array;
-  /** in the staging directory */
+  /** name in the staging directory */
   name: Buffer;
 }
 
@@ -72,21 +72,21 @@ class Stager {
   readonly #input: StageInput;
   readonly #writer = new NodeWriter();
   readonly #finder: RecordFinder;
-  /** The first of each group, of each content where that is not one. */
+  /** The first staged member of each group. A group has several if its members differ in content. */
   readonly #groups = new Map<bigint, Member[]>();
   readonly #damaged: LeftOutEntry[] = [];
-  /** by path in latin1, as those below: directories of the target, with what they get */
+  /** by latin1 path (like the two sets below): directories of the target, with their metadata */
   readonly #planned = new Map<string, StepMetadata>();
-  /** directories that go */
+  /** directories that are removed */
   readonly #leaving = new Set<string>();
-  /** directories in which something comes or goes */
+  /** directories in which an entry is made or removed */
   readonly #changed = new Set<string>();
   readonly #pace: Pacer;
-  /** the target's tree; null where it has none */
+  /** files of the target's held tree; null if the target has none */
   readonly #held: HeldFiles | null;
-  /** the directory in which entries are staged; open */
+  /** the open directory in which entries are staged */
   readonly #staging: { fd: number; path: Buffer };
-  /** the workspace's, opened where an entry is linked to one that is in it */
+  /** the workspace's root, opened when an entry is linked to a present one */
   #root: HeldDirectories | null = null;
   #count = 0;
   #bytes = 0;
@@ -145,7 +145,7 @@ class Stager {
     this.#root?.close();
   }
 
-  /** At most ten times a second. */
+  /** Reports progress at most ten times a second. */
   #report(done: number): void {
     const { onProgress, plan } = this.#input;
     const now = performance.now();
@@ -155,7 +155,10 @@ class Stager {
     onProgress({ done, total: plan.length, bytes: this.#bytes, total_bytes: this.#totalBytes });
   }
 
-  /** Null, and it is noted, where the system refuses to make the entry, the file system cannot hold it, or its content is damaged. */
+  /**
+   * Stages an entry and returns its step. Returns null, and lists the entry, if it cannot be made, the file system
+   * cannot hold it, or its content is damaged.
+   */
   async #stage(entry: { where: Uint8Array; node: TreeNode; old: Identity | null; done: number }): Promise<Step | null> {
     const { where, node, old } = entry;
     const number = this.#count++;
@@ -182,7 +185,7 @@ class Stager {
     else if (!known.some((other) => canBeOne(other.node, node))) known.push(member);
   }
 
-  /** Makes an entry by linking it to another of its group; false, and noted, where it has one and cannot be linked. */
+  /** Links an entry to a member of its group; false if it has none. Notes a link that is impossible. */
   #isLinked({ node, path: where, name }: Member, staged: Buffer): boolean {
     const { fd } = this.#staging;
     const others = this.#groups.get(node.inode) ?? [];
@@ -202,7 +205,7 @@ class Stager {
     return false;
   }
 
-  /** False, and it is noted, where the file system holds none so large, or the content is damaged. */
+  /** Makes a file. Returns false, and lists the file, if the file system cannot hold its size or the content is damaged. */
   async #file(
     { where, node, done }: { where: Uint8Array; node: TreeNode; done: number },
     place: { name: Uint8Array; path: Uint8Array },
@@ -233,7 +236,7 @@ class Stager {
     return true;
   }
 
-  /** Links to the member that is in the workspace; false when that is not what was saved any more. */
+  /** Links to the group member in the workspace. Returns false if that file changed since the save. */
   #linkToAnchor(anchor: Uint8Array, to: { name: Buffer; staged: Buffer }): boolean {
     const { staged } = to;
     const record = this.#finder.find(anchor);
@@ -265,14 +268,14 @@ class Stager {
     }
   }
 
-  /** Takes note of a directory that comes, goes or gets metadata, and of the one in which an entry comes or goes. */
+  /** Notes a directory that is made, removed or gets metadata, and the parent of an entry that is made or removed. */
   #noteDirectories({ path: where, before, after, action }: PlannedEntry): void {
     if (after?.type === "dir") this.#planned.set(key(where), metadataOf(after, before?.type === "dir" ? before : null));
     else if (before?.type === "dir") this.#leaving.add(key(where));
     if (action !== "metadata") this.#changed.add(key(where.subarray(0, Math.max(where.lastIndexOf(47), 0))));
   }
 
-  /** Every directory of the target of which what was planned changes entries or metadata, deepest first: its times are set last. */
+  /** Returns the metadata steps of changed directories of the target, deepest first: times are set last. */
   #directoryTimes(): Step[] {
     for (const parent of this.#changed) {
       if (parent === "" || this.#planned.has(parent) || this.#leaving.has(parent)) continue;
@@ -284,7 +287,7 @@ class Stager {
       .sort((a, b) => Buffer.compare(b.path, a.path));
   }
 
-  /** A directory that is equal in both states, from its record: only its times move by what happens inside. */
+  /** Returns the recorded metadata of a directory that is equal in both states: only its times move meanwhile. */
   #unchangedDirectory(where: Uint8Array): NodeMetadata | null {
     const record = this.#finder.find(where);
     if (record === null) return null;

@@ -21,9 +21,9 @@ import { recordPath } from "../../formats/records/record.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { isFolderThere } from "../place/control-directory.ts";
 
-/** The directory in which a restore stages what is new and to which it moves what was there. */
+/** The directory in which a restore stages new entries and to which it moves displaced ones. */
 
-/** Chooses the place, on the workspace's own file system: in the control directory where that is the same mount, else in the workspace's root. */
+/** Chooses a place: the control directory if it is on the workspace's mount, else the workspace's root. */
 export function stagingDirectory(workspace: Workspace): string {
   const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
   const { temporary } = workspace.found.control;
@@ -37,8 +37,8 @@ export function stagingDirectory(workspace: Workspace): string {
 }
 
 /**
- * Finds the staging directory, which moves with the folder or the control directory that it is in. Another may lie
- * where it was recorded.
+ * Finds the staging directory, which moves with the folder or the control directory that it is in. Another directory
+ * may have its recorded path.
  */
 export function stagingNow(workspace: Workspace, recorded: string): string {
   const name = path.basename(recorded);
@@ -68,8 +68,8 @@ interface RemoveStaging extends Pick<WorkspaceCall, "onWarning"> {
 }
 
 /**
- * Removes the staging directory. One in the folder itself moved the folder's time and may have opened its mode: both
- * are put back, with what else the root should be. Returns what could not be set; null where not all was to be.
+ * Removes the staging directory. A directory in the folder itself changed the folder's time and maybe its mode: both
+ * are set again, with the other metadata of the root. Returns metadata that could not be set; null if only the mode was set again.
  */
 export function removeStaging(
   workspace: Workspace,
@@ -80,14 +80,14 @@ export function removeStaging(
   if (lay) inDirectory(workspace.root, letOwnerWrite);
   if (made === undefined) removeAll(staging);
   else if (!made.remove()) onWarning?.(`${otherFolder(staging)}: it is not removed`);
-  // Somebody may have taken the folder away since.
+  // The folder may have been removed since.
   if (root === null || !isFolderThere(workspace.root)) return null;
   if (lay && keepsTimes) return setRoot(workspace.root, root);
   inDirectory(workspace.root, (fd) => undoOwnerWrites(fd, root.mode));
   return null;
 }
 
-/** Returns the facts of the folder itself as the undo point has them; null where that is not there. */
+/** Returns the metadata of the folder itself from the undo point; null if that point is gone. */
 export function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreFile): RestoreFile["root"] {
   const undo = workspace.points.byId(undoId);
   if (undo === null) return null;
@@ -95,7 +95,7 @@ export function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreFil
   return { mode, uid, gid, mtime_sec, mtime_ns };
 }
 
-/** Makes what lies at a place durable before the record that follows says so; what has new content, or where no journal orders both. */
+/** Makes a place durable before its record, if files have new content or no shared journal orders both. */
 export async function flushUnlessOrdered(
   workspace: Workspace,
   place: Parameters<typeof flushFileSystem>[0],
@@ -104,10 +104,10 @@ export async function flushUnlessOrdered(
   if (hasContent || !isOrdered(workspace, workspace.root)) await flushFileSystem(place);
 }
 
-/** Makes it durable that the staging directory is gone, before the journal that leads to it ends. */
+/** Makes the removal of the staging directory durable before the journal that names it ends. */
 export function syncRemoval(workspace: Workspace, { staging }: RestoreFile): void {
   const parent = path.dirname(staging);
-  // It may have been in the folder, and have gone with it.
+  // The staging directory may have been in the folder, and was removed with it.
   if (fs.existsSync(parent) && !isOrdered(workspace, parent)) fsyncDirectory(parent);
 }
 
@@ -116,17 +116,17 @@ function isOrdered(workspace: Workspace, place: string | Buffer): boolean {
   return fs.statSync(place).dev === fs.statSync(journal).dev && ONE_JOURNAL.has(filesystemKind(journal).name);
 }
 
-/** File systems with one journal: what is synced in the control directory is never durable before what was renamed earlier. */
+/** File systems with one journal: a synced change of the control directory is never durable before earlier renames. */
 const ONE_JOURNAL: ReadonlySet<string> = new Set(["ext4", "xfs", "tmpfs"]);
 
-/** Says what the journal is to say of a restore, and if it changes the folder itself. */
+/** Returns the journal's intent of a restore, and whether the restore changes the folder itself. */
 export function intentOf(
   workspace: Workspace,
   { target, kind, paths, keepPresent, reverts }: RestoreInput,
   undo: Point,
 ): { intent: RestoreFile; changesRoot: boolean } {
   const isMade = isIntentPending(workspace.found.paths.journal, FOLDER_JOURNAL);
-  // The folder's own mode and owner were set by somebody since the operation.
+  // The folder's own mode or owner was set since the operation.
   const isEdited = reverts?.over === false && !isSameRoot(rootOfPoint(reverts.left), rootOfPoint(undo));
   const isOwnRoot = paths === null && !isEdited;
   const intent: RestoreFile = {
@@ -136,7 +136,7 @@ export function intentOf(
     paths: paths === null ? null : paths.map((each) => recordPath(each)),
     ...(keepPresent ? { keep_present: true } : {}),
     staging: stagingDirectory(workspace),
-    // A folder that was made for it has nothing of its own.
+    // A folder that was made for the restore has no metadata of its own.
     root: isOwnRoot || isMade ? rootToSet(workspace.root, target) : null,
     at: new Date().toISOString(),
   };

@@ -7,8 +7,8 @@ import type { MethodOption } from "../../contract/points.ts";
 import type { RestoreInput } from "./prepare.ts";
 
 /**
- * If nothing was changed in the folder since an operation on all of it, an undo is a restore of the whole point: then
- * whole trees can be exchanged or cloned, by which only clone drivers gain. So it is if the folder was removed.
+ * Makes an undo a restore of the whole point if the folder was removed, or was not edited since an operation on all of
+ * it. Then whole trees can be exchanged or cloned, so only clone drivers gain.
  */
 export async function withoutNeedlessRevert<T extends RestoreInput & MethodOption>(
   workspace: Workspace,
@@ -21,7 +21,10 @@ export async function withoutNeedlessRevert<T extends RestoreInput & MethodOptio
   return (await isUnedited(workspace, reverts.left, input)) ? (plain as T) : input;
 }
 
-/** True if nothing was changed since the operation. A caller who asks for an exchange vouches for entries that this user cannot read. */
+/**
+ * True if the folder was not edited since the operation. A caller who asks for an exchange vouches for entries that
+ * this user cannot read.
+ */
 async function isUnedited(
   workspace: Workspace,
   left: Point,
@@ -32,7 +35,7 @@ async function isUnedited(
   return changes.added + changes.modified + changes.removed === 0 && (leftOut.length === 0 || method === "exchange");
 }
 
-/** Tells if nothing was written to the folder since it was made of the target's tree, or that of it. */
+/** Tells if the folder is unchanged since one was made from the other: the folder or the target's tree. */
 export async function isStillTree({ engine, points, root, found }: Workspace, target: Point): Promise<boolean> {
   if (heldTreeProblem(points, target) !== null) return false;
   return (await engine.holder?.isStill?.(root, treePlace(points, target), found.control.temporary)) === true;

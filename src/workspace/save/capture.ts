@@ -20,11 +20,10 @@ import { ownInside } from "../place/registry.ts";
 import { pointFacts } from "../open/describe.ts";
 
 /**
- * Makes a point whose tree is held as it is, the folder's or another one's: nothing is read, sealing follows later. For the
- * owner of the workspace's lock. Where the tree cannot be held this time, that is returned: then the store takes the content, and the point says
- * so.
- * - Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be.
- * - Commit ●: the descriptor gets its name, or the tree is made that was announced. Record: head moves.
+ * Makes a point that holds the tree of the folder or of `from`. No content is read; sealing follows later. Returns the
+ * reason if the tree cannot be held now: then the store takes the content. The caller holds the workspace's lock.
+ * - Intent: the sequence number is claimed. Stage: the tree, beside the descriptor's later place.
+ * - Commit ●: the descriptor gets its name, or the announced tree is made. Record: head moves.
  */
 export async function capturePoint(
   workspace: Workspace,
@@ -59,21 +58,21 @@ export interface HoldRequest {
   /** the folder, raw bytes */
   from: Buffer;
   id: SavePointId;
-  /** made by a restore or an undo, of what was there before */
+  /** made by a restore or an undo, of the state before it */
   undo: boolean;
 }
 
 export interface HeldPoint {
   point: Point;
   captured: Captured;
-  /** Changes the workspace's state by what follows of the point, durably or in its order. */
+  /** Changes the workspace's state after the point is made, durably or in order with the point. */
   changeState(changes: Partial<WorkspaceState>): void;
 }
 
 /**
- * Makes a point that holds a folder's tree; its claim stays. A tree that is made in one moment is announced by the
- * claim, so that a power cut leaves both, of which recovery makes the point. Throws as the clone driver does,
- * `unsupported` also where the tree lacks what the folder has; nothing is left then.
+ * Makes a point that holds a folder's tree; its claim stays. The claim announces an atomic tree, so recovery can make
+ * the point after a power cut. Throws as the clone driver does, and `unsupported` if the tree lacks entries of the
+ * folder; then nothing is left.
  */
 export async function holdPoint(workspace: Workspace, input: SaveInput, request: HoldRequest): Promise<HeldPoint> {
   const { holder, from, id } = request;
@@ -82,11 +81,11 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   const head = workspace.byId(state.head);
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
-  // Before the first tree, so that no unsealed point is ever overlooked.
+  // The file is made before the first tree, so that no unsealed point is ever overlooked.
   const { control, paths } = workspace.found;
   const { holds } = paths;
   if (!existsSync(holds)) closeSync(openSync(holds, "a", 0o600));
-  // The capture makes the claim durable with itself.
+  // The capture makes the claim durable too.
   points.claim(sequence, id, { durable: false });
   const at = new Date().toISOString();
   const describe = (place: Uint8Array, captured: Captured, lastChange?: number): Descriptor =>
@@ -94,13 +93,13 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   let announced: Descriptor | undefined;
   let still: DescribedTree["still"] = [];
   const announce = (lastChange: number): void => {
-    // What was written last to another tree says nothing of the folder.
+    // The last change of another tree tells nothing about the folder.
     announced = describe(from, WHOLE, from === workspace.root || request.undo ? lastChange : undefined);
     points.announce(announced);
     failpoint("capture.announced");
   };
   try {
-    // Before there is a point, so that no kill leaves one without it.
+    // The pin comes before the point, so that no kill leaves the point without it.
     if (input.pinned === true) points.writePin(sequence, { at, reason: "" });
     const { temporary } = control;
     const made = await withDatabases(workspace, { ...input, temporary }, { holder, from, tree, announce });
@@ -119,7 +118,8 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     const write = known === undefined ? writeState : writeStateInOrder;
     return { point, captured, changeState: (changes) => write(paths, { ...state, ...changes }) };
   } catch (error) {
-    // With its name the point is there, whatever failed after that; without the lock the claim is another's.
+    // A descriptor with its name means that the point exists, whatever failed later. Without the lock the claim belongs
+    // to another process.
     if (!points.isFinished(sequence) && workspace.isStillLocked) {
       await removeHeldTrees(points, [sequence], { control, onWarning: input.onWarning });
       points.abandon(sequence);
@@ -128,19 +128,16 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   }
 }
 
-/** Forgets the claim of a held point, once what follows of it is recorded, and keeps what makes it fast to look at. */
+/** Removes the claim of a held point after the state is recorded, and keeps the origins that make sealing fast. */
 export function settleHeld({ points }: Workspace, { point, captured }: HeldPoint): void {
   points.settle(point.sequence);
   keepOrigins(points.pathsOf(point.sequence).origins, captured);
 }
 
-/** A tree to which nothing happened while it was made. */
+/** A tree that did not change while it was made. */
 const WHOLE: Captured = { degraded: [], apart: [], torn: [] };
 
-/**
- * Says what the folder has and the tree has not: going back to such a point would take it away. Null where there is
- * none.
- */
+/** Names entries of the folder that the tree lacks: a restore of such a point would remove them. Null if there are none. */
 function whyPartial({ apart, degraded }: Captured): string | null {
   const nested = degraded.filter(({ what }) => what === "nested_subvolume").map(({ reason }) => reason);
   const names = [...new Set([...nested, ...apart.map(printablePath)])];
@@ -149,17 +146,20 @@ function whyPartial({ apart, degraded }: Captured): string | null {
     : `a snapshot of the folder does not include nested subvolumes and other file systems: ${listedNames(names)}`;
 }
 
-/** After the commit: it is only there to make sealing fast, and a kill while it is written leaves what checks out as none. */
+/**
+ * Writes the origins after the commit: they only make sealing fast. After a kill during the write the file fails its
+ * check and is ignored.
+ */
 function keepOrigins(file: string, { origins }: Captured): void {
   if (origins === undefined) return;
   try {
     writeOrigins(file, origins);
   } catch {
-    // Then everything is read when the point is sealed.
+    // Without origins, sealing reads every file.
   }
 }
 
-/** Says why a tree cannot be held for this save; null where it can. */
+/** Tells why a tree cannot be held for this save; null if it can. */
 export function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
   if (input.skipUnchanged === true && input.reread === true) return "every file is read to find the changes";
   if (input.secrets === false) return "files that look like credentials are left out, and a clone would include them";
@@ -178,7 +178,6 @@ export function whyNotHeld(workspace: Workspace, input: SaveInput): string | nul
   return null;
 }
 
-/** The descriptor of a point whose tree is held and not read. */
 function describeHeld(
   workspace: Workspace,
   input: Pick<SaveInput, "message" | "id" | "tags" | "cause" | "createdAt" | "exclude">,
@@ -188,7 +187,7 @@ function describeHeld(
     sequence: number;
     head: Point | null;
     holder: TreeHolder;
-    /** the tree, or the folder that it will be of; raw bytes */
+    /** the tree, or the folder of which the tree will be made; raw bytes */
     tree: Uint8Array;
     captured: Captured;
     at: string;

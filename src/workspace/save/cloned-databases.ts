@@ -25,9 +25,9 @@ interface ClonedDatabases {
   labels: ConsistencyLabel[];
 }
 
-/** A tree that was made, with what is to be said of databases in it. */
+/** A tree that was made, with the labels of its databases. */
 export interface DescribedTree extends ClonedDatabases {
-  /** databases that nobody wrote to meanwhile */
+  /** databases that no process wrote to meanwhile */
   still: RecordedPath[];
 }
 
@@ -37,7 +37,7 @@ interface TreeToMake extends Pick<HolderCall, "announce"> {
   tree: string;
 }
 
-/** Makes a tree of a folder. One that is of no one moment has databases that were in use as they are after some transaction. */
+/** Makes a tree of a folder. If it is not atomic, databases in use are put in as they are after a transaction. */
 export async function withDatabases(
   workspace: Workspace,
   input: Pick<SaveInput, "databases" | "signal"> & { temporary: string },
@@ -70,17 +70,16 @@ async function withCaptured(
   }
 }
 
-/** Reason of a label of what was changed while its clone was made. */
 const CHANGED = "it was changed while it was cloned";
 
-/** A descriptor with what is said of entries that are not as they were, and of databases. */
+/** Adds labels of torn entries and of databases to a descriptor. */
 export function labelled(descriptor: Descriptor, { captured, labels }: ClonedDatabases): Descriptor {
   const torn = captured.torn.map((path) => ({ ...recordPath(path), label: "torn-possible", reason: CHANGED }));
   const all: ConsistencyLabel[] = [...torn, ...labels];
   return { ...descriptor, complete: all.every(({ label }) => label !== "torn-possible"), labels: all };
 }
 
-/** Lists what a save tells of entries that were changed while they were cloned, databases too. */
+/** Lists entries, also databases, that changed while they were cloned. */
 export function tornIn({ labels }: Pick<Descriptor, "labels">): LeftOutEntry[] {
   return labels.flatMap((label) =>
     label.label === "torn-possible"
@@ -90,8 +89,8 @@ export function tornIn({ labels }: Pick<Descriptor, "labels">): LeftOutEntry[] {
 }
 
 /**
- * Puts databases that were in use when a tree was cloned entry by entry into the clone as they are after some transaction: their
- * own files while they are pinned, or images of them; logs and journals become empty. The clone is nobody's yet.
+ * Puts databases that were in use into an entry-by-entry clone, each as it is after a transaction: its own files while
+ * they are locked, or an image. Logs and journals become empty. No other process uses the clone yet.
  */
 async function putDatabases(
   { captured, root, tree }: { captured: Captured; root: Buffer; tree: Buffer },
@@ -146,8 +145,8 @@ async function putDatabases(
 }
 
 /**
- * Says of databases that were written to while a snapshot was made that it has what a crash would have left: what SQLite had
- * flushed is in it, in SQLite's order, and the rest may be missing.
+ * Labels databases that were written to during a snapshot as crash-consistent: the snapshot has all flushed writes of
+ * SQLite, in order, and may lack the rest.
  */
 function labelSnapshot(captured: Captured, tree: Buffer): ClonedDatabases {
   const { databases, torn } = databasesIn(captured, tree);
@@ -159,7 +158,7 @@ function labelSnapshot(captured: Captured, tree: Buffer): ClonedDatabases {
   return { captured: { ...captured, torn }, labels };
 }
 
-/** Databases in a tree that may have been written to when it was made; and what else is torn. */
+/** Returns databases in a tree that may have been written to while it was made, and the other torn entries. */
 function databasesIn({ torn, logs = [] }: Captured, tree: Buffer): { databases: Buffer[]; torn: Uint8Array[] } {
   const databases = new Map<string, Buffer>();
   const others: Uint8Array[] = [];
@@ -182,12 +181,12 @@ function isDatabase(place: Uint8Array): boolean {
 }
 
 interface Put {
-  /** of files that are not what they were cloned from any more */
+  /** inodes of files whose content differs from the files they were cloned from */
   inodes: Set<bigint>;
   tree: Buffer;
 }
 
-/** Gives a file of the clone another content, durably, and its times back; null: none. */
+/** Replaces the content of a file of the clone durably and keeps its times. `content` null: empties the file. */
 function putContent(place: Buffer, content: Buffer | null, { inodes, tree }: Put): void {
   const full = Buffer.from(joinPath(tree, place));
   const { mode, atime, mtime, ino } = fs.statSync(full, { bigint: false });

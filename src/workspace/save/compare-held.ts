@@ -11,27 +11,27 @@ import { stageRequest } from "./record-point.ts";
 import { type Difference, exactDifferences } from "../points/tree-diff.ts";
 
 /**
- * Compares held trees with each other, and with the folder, without a store: an inode whose number, size and times are as they
- * were has the content that it had. Of other files the content is compared, where size and times leave it open.
+ * Compares held trees with each other, and with the folder, without a store: a file with the same inode, size and times
+ * has the same content. If size and times leave it open, the contents are compared.
  */
 
 /** A tree that is compared. */
 export interface Side {
   readonly request: StageRequest;
-  /** when it was held, in milliseconds since 1970; nothing for the folder itself */
+  /** when the tree was held, in milliseconds since 1970; Infinity for the folder itself */
   readonly at: number;
-  /** Throws where what was scanned is not what the point holds. */
+  /** Throws if the scan does not match the tree that the point holds. */
   check(scan: ScanResult): void;
 }
 
-/** The folder as it is. */
+/** Returns the present folder as a side of a comparison. */
 export function folderSide(request: StageRequest): Side {
   return { request, at: Infinity, check: () => undefined };
 }
 
 /**
- * A point's held tree; null for a point that is sealed, and where the tree's inodes say nothing of those that it was made from.
- * Throws `damaged` where it is gone or was changed.
+ * Returns a point's held tree as a side. Null for a sealed point, or if the tree's inodes do not tell their origins.
+ * Throws `damaged` if the tree is gone or was changed.
  */
 export function heldSide(workspace: Workspace, point: Point, call: WorkspaceCall): Side | null {
   const { points } = workspace;
@@ -53,10 +53,10 @@ export function heldSide(workspace: Workspace, point: Point, call: WorkspaceCall
   };
 }
 
-/** Two trees that were looked at. */
+/** Two scanned trees and their differences. */
 export class HeldComparison {
   readonly #sides: { from: Looked; to: Looked };
-  /** They are compared from the later one, by whose scan they are one. */
+  /** The trees are compared from the later one, whose scan knows the entries that both share. */
   readonly #isTurned: boolean;
   readonly #sources: { later: TreeSource; earlier: TreeSource };
 
@@ -70,7 +70,7 @@ export class HeldComparison {
         : { later: pair.present, earlier: pair.previous };
   }
 
-  /** Looks at both, the one that was held first at first: what the other shares with it is known then. */
+  /** Scans both trees, the one held earlier first: the second scan then knows the entries that both share. */
   static async of(workspace: Workspace, from: Side, to: Side): Promise<HeldComparison> {
     const isTurned = to.at < from.at;
     const [first, second] = isTurned ? [to, from] : [from, to];
@@ -102,7 +102,7 @@ export class HeldComparison {
     return this.#isTurned ? this.#sources.earlier : this.#sources.later;
   }
 
-  /** Lists what differs, the contents of files compared where size and times leave it open; with `exactly` everywhere. */
+  /** Lists the differences. Contents of files are compared if size and times leave it open; with `exactly` always. */
   async differences({
     exactly,
     signal,
@@ -121,7 +121,6 @@ export class HeldComparison {
     return settled(turned, this.#roots, { exactly, pace });
   }
 
-  /** Tells of a path that has files in both if they have the same content. */
   async hasSameContent(difference: Difference, pace: Pacer): Promise<boolean> {
     return hasSameContent(difference, this.#roots, pace);
   }

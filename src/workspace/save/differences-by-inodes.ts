@@ -22,15 +22,16 @@ import { isRuleless, isSealedWithoutRules, noteRuleless } from "../open/ruleless
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 export interface InodesCall extends WorkspaceCall {
-  /** as a diff shows it, not only as it is counted */
+  /** as a diff shows them, not only as they are counted */
   exactly: boolean;
-  /** changed inodes beyond which the answer is null */
+  /** the most changed inodes; with more the answer is null */
   most?: number | undefined;
 }
 
 /**
- * Lists what a point and another one, or the folder as it is (null), differ by, as btrfs tells of inodes that were changed since the
- * one was made of the other. Null where it does not, which only root may ask, or where ignore rules may have a part.
+ * Lists differences of a point and another point or the present folder (null), from the inodes that btrfs lists as
+ * changed since one was made of the other. Null if btrfs cannot tell, this user is not root, or ignore rules may
+ * matter.
  */
 export async function differencesByInodes(
   workspace: Workspace,
@@ -54,12 +55,12 @@ export async function differencesByInodes(
   return settled(turned, { from: place(from), to: place(to) }, { exactly, pace: newPacer(signal) });
 }
 
-/** Tells if a point has no rules where an earlier one has none and no ignore file came since. */
+/** Tells if a point has no ignore rules, because an earlier point has none and no ignore file was added. */
 function mayFollow(earlier: Point, { sealed, descriptor }: Point): boolean {
   return !isOfAll(earlier.descriptor) && !sealed && descriptor.rules.exclude.length === 0;
 }
 
-/** Tells if a file that came keeps a point from being given back as its tree, see `isRuleless()`. */
+/** Tells if a new file prevents restoring a point as its tree, see `isRuleless()`. */
 function isSealedFirst(change: Difference): boolean {
   return change.after !== null && (isIgnoreFile(change) || isSuperJournalName(change.path));
 }
@@ -69,13 +70,13 @@ function isIgnoreFile({ path: own, after }: Difference): boolean {
 }
 
 /**
- * Compares with a snapshot of the folder, which is gone afterwards: content that waits to be written has changed no inode yet, and
- * nobody writes to that one.
+ * Compares with a temporary snapshot of the folder: content that waits to be written has changed no inode yet, and no
+ * process writes to the snapshot.
  */
 async function besideFolder(workspace: Workspace, from: Point, call: InodesCall): Promise<Difference[] | null> {
   const { points, root } = workspace;
   const head = workspace.byId(workspace.state().head);
-  // The folder is looked at by head's rules, and a point of all of its tree by none.
+  // The folder is read by head's rules, and a point of its whole tree by none.
   if (head === null || head.descriptor.rules.exclude.length > 0) return null;
   if (isOfAll(from.descriptor) && from.sequence !== head.sequence) return null;
   const tree = Buffer.from(treePlace(points, from));
@@ -90,11 +91,11 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
     return null;
   const { exactly, signal } = call;
   return withSnapshot(workspace, call, async (now) => {
-    // Another folder may have come to its place meanwhile.
+    // Another folder may have replaced it meanwhile.
     if (inDirectory(now, subvolumeInfo).parentUuid !== own) return null;
     const listed = await changedSince(tree, now, { since, signal });
     if (listed === null || (!isOfAll(from.descriptor) && listed.some(isIgnoreFile))) return null;
-    // What an unfinished operation left in the folder is no part of it.
+    // Leftovers of an unfinished operation are not part of the folder.
     const parts = listed.map((each) => latin1(each.path).split("/"));
     if (parts.some((names) => STAGING_NAME.test(names[0]!) || names.some((name) => UNFINISHED_NAME.test(name))))
       return null;
@@ -102,7 +103,7 @@ async function besideFolder(workspace: Workspace, from: Point, call: InodesCall)
   });
 }
 
-/** Tells if this process may ask btrfs what was changed: not every root may. */
+/** Tells if btrfs lists changes for this process: not every root may ask. */
 async function mayAsk(root: Buffer): Promise<boolean> {
   const fd = openDirectory(root);
   try {
@@ -112,7 +113,7 @@ async function mayAsk(root: Buffer): Promise<boolean> {
   }
 }
 
-/** Null, too, where none can be made, or the folder has more than it would have. */
+/** Runs `work` on a snapshot. Returns null if no snapshot can be made, or the folder has nested subvolumes. */
 async function withSnapshot<T>(
   { root, found, removals }: Workspace,
   { onWarning }: WorkspaceCall,
@@ -142,7 +143,7 @@ async function withSnapshot<T>(
   }
 }
 
-/** Tells if a point holds a tree that is just what it has. */
+/** Tells if a point's held tree equals the point. */
 async function isAllItsTree(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<boolean> {
   if (whyTreeIsNotThePoint(workspace.points, point) !== null || isSealedInPart(point)) return false;
   return point.sealed ? isSealedWithoutRules(point) : isRuleless(workspace, point, call);

@@ -13,7 +13,7 @@ function scene(t: TestContext): { own: string; folder: Buffer; link: string } {
   return { own, folder: Buffer.from(join(own, "disk/home")), link: join(own, "link/home") };
 }
 
-test("a pattern counts from the folder when it begins with the folder's path, by whatever link", (t) => {
+test("a pattern that begins with the folder's path, or a link to it, counts from the folder", (t) => {
   const { folder, link } = scene(t);
   const given = [`${folder.toString()}/.ssh`, `${link}/a/*.o`, `!${link}/keep/`, "./z", "!./y"];
   const wanted = ["/.ssh", "/a/*.o", "!/keep/", "/z", "!/y"];
@@ -25,7 +25,7 @@ test("a pattern counts from the folder when it begins with the folder's path, by
     assert.throws(() => givenPatterns(folder, [whole], undefined), { code: "usage" });
 });
 
-test("a pattern counts from the folder, and is warned of, when the folder has its first name and lies there too", (t) => {
+test("a pattern with the folder's own path counts from the folder, with a warning, if the folder has an entry of its first name", (t) => {
   const { own, folder } = scene(t);
   const first = own.split("/")[1]!;
   mkdirSync(join(folder.toString(), first));
@@ -39,7 +39,7 @@ test("a pattern counts from the folder, and is warned of, when the folder has it
   assert.match(warnings[1]!, /which has that path$/);
 });
 
-test("other patterns stay as they are when they are of the folder or of nothing", (t) => {
+test("patterns stay unchanged if they match entries of the folder, or no path at all", (t) => {
   const { folder, own } = scene(t);
   const given = [
     "*.o",
@@ -60,7 +60,7 @@ test("other patterns stay as they are when they are of the folder or of nothing"
   );
 });
 
-test("a pattern is warned of when it leads to something outside the folder", (t) => {
+test("a pattern for an existing path outside the folder gives a warning", (t) => {
   const { folder, own } = scene(t);
   const warnings: string[] = [];
   const outside = `${own}/link`;
@@ -72,7 +72,7 @@ test("a pattern is warned of when it leads to something outside the folder", (t)
   assert.match(warnings[0]!, /leaves nothing out/);
 });
 
-test("a pattern is refused when it names its kind as borg's do", (t) => {
+test("a pattern in borg's syntax is refused", (t) => {
   const { folder } = scene(t);
   for (const given of ["pp:/home/.ssh", "pf:/x", "sh:**/.ssh", "fm:*/.ssh", "re:[.]ssh$", "!sh:x"])
     assert.throws(() => givenPatterns(folder, [given], undefined), { code: "usage", message: /borg's patterns/ });

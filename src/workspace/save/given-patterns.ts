@@ -9,9 +9,9 @@ import type { SaveInput } from "./record-point.ts";
 const MEANS_SOMETHING = /[*?[\\]/;
 
 /**
- * Patterns of an ignore file as people type them for a folder: one that begins with the folder's own path counts from there,
- * and so does what follows `./`. Warns of a whole path that leads elsewhere, and of one that the folder has in it too.
- * Throws `usage` for the folder itself, and for what is written as for borg.
+ * Converts typed patterns to patterns of an ignore file: the folder's own path and `./` mean the folder's root. Warns
+ * of an absolute path outside the folder, and of one that is also inside. Throws `usage` for the folder itself and for
+ * borg's syntax.
  */
 export function givenPatterns(
   folder: Buffer,
@@ -44,12 +44,15 @@ export function givenPatterns(
   });
 }
 
-/** All patterns of a save, as they are recorded; those that are given decide over those for credentials. Throws as {@link givenPatterns} does. */
+/**
+ * Returns all patterns of a save, as they are recorded. Given patterns override those for credentials. Throws as {@link
+ * givenPatterns} does.
+ */
 export function patternsOf(folder: Buffer, { exclude = [], secrets, onWarning }: SaveInput): string[] {
   return [...(secrets === false ? SECRET_PATTERNS : []), ...givenPatterns(folder, exclude, onWarning)];
 }
 
-/** The part of a pattern after the folder's path, by whatever links; null where the pattern is of no path in it. */
+/** Returns the part of a pattern below the folder's path, links resolved; null for a path outside the folder. */
 function belowFolder(folder: Buffer, pattern: string): string | null {
   for (let end = pattern.indexOf("/", 1); ; end = pattern.indexOf("/", end + 1)) {
     const path = end < 0 ? pattern : pattern.slice(0, end);

@@ -23,8 +23,8 @@ import { EXCHANGE_JOURNAL, isIntentPending } from "../points/journals.ts";
 const RECOVERY_WAIT_MS = 200;
 
 /**
- * Looks at the folder as it is, with the rules that hold now and the excludes that head was saved with, into mounts where
- * that was. `byTimes`: without reading large files whose times are as they were.
+ * Scans the folder with the present ignore rules and head's excludes, and enters mounts if head did. `byTimes`: large
+ * files with unchanged times are not read.
  */
 export async function lookAtWorkspace(
   workspace: Workspace,
@@ -35,7 +35,7 @@ export async function lookAtWorkspace(
   return workspace.engine.look(byTimes === undefined ? request : { ...request, byTimes });
 }
 
-/** Looks at the folder up to the first entry that shows, unread, that it is not as head was; then null. */
+/** Scans the folder up to the first entry that differs from head, and then returns null. Reads no content. */
 export async function lookUntilDifferent(
   workspace: Workspace,
   call: WorkspaceCall,
@@ -52,12 +52,13 @@ export async function lookUntilDifferent(
 export function lookRequest(workspace: Workspace, call: WorkspaceCall, head: Point | null): StageRequest {
   requireFolder(workspace);
   const { exclude = [], cross_mounts: crossMounts } = head?.descriptor.rules ?? {};
-  // What was displaced has all that lay there; by the present rules the half of it would seem to be gone.
+  // A displaced tree has all its entries, so the ignore rules of its time apply: by the present rules some would seem
+  // removed.
   const rules = head === null ? null : rulesToReadBy(head.descriptor);
   return stageRequest(workspace, { ...call, exclude, crossMounts }, { rules, head, id: newSavePointId() });
 }
 
-/** Looks at the folder by the rules of a point that is to be restored; a missing folder is looked at as an empty one. */
+/** Scans the folder by the rules of a point that is to be restored. A missing folder counts as empty. */
 export async function lookBeforeRestore(
   workspace: Workspace,
   call: WorkspaceCall,
@@ -72,21 +73,21 @@ export async function lookBeforeRestore(
 
 export interface HeadCall extends WorkspaceCall {
   head: Point | null;
-  /** Points that could not be sealed just now, and why. */
+  /** Points that could not be sealed just now, with the reasons. */
   unsealed?: readonly SealProblem[] | undefined;
 }
 
-/** Counts of what the folder and head differ by, and what was found in the folder on the way. */
+/** The number of differences between the folder and head, and the entries left out on the way. */
 export interface BesideHead {
   changes: ChangeCounts;
-  /** what head has and the folder too, and a rule leaves out now: not counted as removed */
+  /** entries of head that the folder has, but that a rule now leaves out: not counted as removed */
   notKept: NotKept;
   /** paths in latin1 that ignore rules hide */
   ignored: readonly string[];
   leftOut: LeftOutEntry[];
 }
 
-/** Looks at the folder, and counts what it has that head has not, and the other way round. Head is not sealed for it where its tree tells. */
+/** Scans the folder and counts the differences from head. Head is not sealed for it if its held tree is enough. */
 export async function lookBesideHead(workspace: Workspace, call: HeadCall): Promise<BesideHead> {
   const { head, unsealed: _unsealed, ...own } = call;
   const beside =
@@ -107,7 +108,7 @@ function found(scan: LookedAt["scan"], counts: ChangeCounts, notKept: NotKept = 
   return { changes, notKept, ignored: scan.notes.ignored, leftOut: leftOutOf(scan) };
 }
 
-/** Counts what {@link differencesByInodes} lists, with the folder's own change; null where it says nothing. */
+/** Counts the result of {@link differencesByInodes} and the folder's own change; null if that call returns null. */
 export async function countByInodes(
   workspace: Workspace,
   pair: { from: Point; to: Point | null },
@@ -119,14 +120,14 @@ export async function countByInodes(
   return all === null ? null : countRoot(countOf(all), rootOfPoint(from), present);
 }
 
-/** Counts by what btrfs tells; null where it does not. */
+/** Counts changes by btrfs's list of inodes; null if btrfs cannot tell. */
 async function besideByInodes(workspace: Workspace, head: Point, call: WorkspaceCall): Promise<BesideHead | null> {
   requireFolder(workspace);
   const changes = await countByInodes(workspace, { from: head, to: null }, call);
   return changes === null ? null : { changes, notKept: { count: 0, paths: [] }, ignored: [], leftOut: [] };
 }
 
-/** {@link lookBesideHead} by the tree that head holds; null where head is sealed, or its tree does not tell. */
+/** Does {@link lookBesideHead} with head's held tree; null if head is sealed, or its tree does not tell. */
 export async function lookBesideHeld(
   workspace: Workspace,
   head: Point,
@@ -141,7 +142,6 @@ export async function lookBesideHeld(
   return found(compared.scan, counts, await missingButThere(mayHide ? differences : [], workspace, call.signal));
 }
 
-/** Counts what the folder has that head has not, and the other way round. */
 async function changesSinceHead(workspace: Workspace, looked: LookedAt, call: HeadCall): Promise<ChangeCounts> {
   const { head } = call;
   const counts = await changedEntries(workspace, looked, call);
@@ -170,7 +170,7 @@ async function changedEntries(
   );
 }
 
-/** Finishes what an unclean end left, when nobody works in the workspace just now. */
+/** Recovers a workspace after an unclean end, if no process works in it now. */
 export async function recoverIfIdle(workspace: Workspace, call: WorkspaceCall): Promise<void> {
   if (!needsRecovery(workspace)) return;
   try {
@@ -180,14 +180,14 @@ export async function recoverIfIdle(workspace: Workspace, call: WorkspaceCall): 
     });
     await recoverWorkspace(workspace, call);
   } catch (error) {
-    // Somebody is at work, or nothing can be written here: it waits for the next writer.
+    // Another process works, or nothing can be written here: recovery waits for the next writer.
     if (!(error instanceof CairnError) || (error.code !== "busy" && !cannotBeWritten(error))) throw error;
   }
 }
 
 /**
- * Before anything is read: what was acknowledged and is not recorded yet, since the power failed, is done. Where it cannot
- * be, readers go on without it, and whoever changes something next says why.
+ * Records acknowledged saves that a power failure left unrecorded, before anything is read. If that fails, readers go
+ * on without them, and the next writer reports the reason.
  */
 export async function recoverAcknowledged(workspace: Workspace): Promise<void> {
   if (!isUnrecorded(workspace)) return;
@@ -198,7 +198,7 @@ export async function recoverAcknowledged(workspace: Workspace): Promise<void> {
   }
 }
 
-/** Trees that are held become durable by the file system's own commit, which may have come before all was recorded. */
+/** Tells if held trees are not recorded yet: the file system's own commit makes them durable, maybe before the records. */
 function isUnrecorded({ points, found }: Workspace): boolean {
   return (
     points.unfinished().some(({ announced }) => announced !== null) ||

@@ -10,7 +10,7 @@ import { rootOfPoint } from "../points/root-changes.ts";
 import { receivePoint } from "./receive.ts";
 import { withSealed } from "./seal.ts";
 
-/** Does some work; a point of a workspace with another store that the work needs is received first, and the work begins anew. */
+/** Runs `work`. If `work` needs a point of a workspace with another store, receives that point and runs `work` again. */
 export async function withOutside<T>(workspace: Workspace, call: WorkspaceCall, work: () => Promise<T>): Promise<T> {
   const received = new Set<string>();
   for (;;) {
@@ -26,7 +26,7 @@ export async function withOutside<T>(workspace: Workspace, call: WorkspaceCall, 
   }
 }
 
-/** Makes a point here of one whose content another store has. It becomes neither head nor latest. */
+/** Makes a point here from a point whose content another store has. The new point becomes neither head nor latest. */
 export async function receiveOutside(
   workspace: Workspace,
   { folder, id }: OutsidePoint,

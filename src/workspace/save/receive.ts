@@ -25,8 +25,8 @@ export interface ReceiveInput extends WorkspaceCall {
 }
 
 /**
- * A point of content that lies in a repository. One of chosen paths only is made to be restored from, and becomes
- * neither head nor latest. For the holder of the workspace's lock.
+ * Makes a point of content in a repository. A point of chosen paths is only a source for a restore, and becomes neither
+ * head nor latest. The caller holds the workspace's lock.
  */
 export async function receivePoint(workspace: Workspace, input: ReceiveInput): Promise<Point> {
   const { onProgress, signal } = input;
@@ -44,8 +44,8 @@ export async function receivePoint(workspace: Workspace, input: ReceiveInput): P
 }
 
 /**
- * A point of this workspace with the content of another workspace's point, which is sealed; the same point if that was
- * taken over before. The point becomes neither head nor latest. For the holder of the workspace's lock.
+ * Makes a point of this workspace with the content of another workspace's sealed point. Returns the existing one if
+ * that was done before. The point becomes neither head nor latest. The caller holds the workspace's lock.
  */
 export async function takeOverPoint(workspace: Workspace, from: Point): Promise<Point> {
   const { save_point_id: id, workspace_name: name, message } = from.descriptor;
@@ -81,24 +81,21 @@ export async function takeOverPoint(workspace: Workspace, from: Point): Promise<
 }
 
 export interface TakeInInput extends WorkspaceCall {
-  /** A folder of this process's own, with what is to be in the point and nothing else. */
+  /** A folder of this process's own, with exactly the content of the point. */
   folder: Buffer;
-  /** It is a part of a state, or one that a restore displaced: the point becomes neither head nor latest. */
+  /** The folder is a part of a state or a displaced tree: the point becomes neither head nor latest. */
   undo: boolean;
   message: string;
   cause: Cause;
-  /** of the point, where it is known beforehand */
+  /** the point's id, if known beforehand */
   id?: SavePointId;
-  /** the point that it follows from; absent where from nothing that was here */
+  /** the point that the new one follows; absent if it follows none */
   head?: Point | null;
-  /** why the workspace's own engine was passed over */
+  /** why the workspace's own engine was not used */
   degraded?: readonly Degradation[];
 }
 
-/**
- * Makes a point of what lies in a folder, whatever ignore files are in it. The folder is only read, and may go
- * afterwards.
- */
+/** Makes a point of a folder's entries; its ignore files are ignored. The folder is only read. */
 export async function takeInFolder(workspace: Workspace, input: TakeInInput): Promise<Point> {
   let staged: StagedContent | undefined;
   const point = await addPoint(workspace, input, async (id) => {
@@ -143,9 +140,9 @@ async function addPoint(
       effective_engine: engine.type,
     });
   } catch (error) {
-    // With its name the point is there, whatever failed after that.
+    // A descriptor with its name means that the point exists, whatever failed later.
     if (!points.isFinished(sequence)) {
-      // Its snapshot first: without the claim nobody would know that it is nobody's.
+      // The snapshot is removed first: without the claim nothing would show that it is unused.
       await engine.discard([id]);
       points.abandon(sequence);
     }
@@ -174,8 +171,8 @@ function stateOf(
 }
 
 /**
- * The rules of a point whose record of them is lost, by the ignore files in its tree: a restore would take away what they
- * left out. Nothing tells what was excluded beside them, nor what a file said that cannot be read.
+ * Rebuilds the lost rules of a point from the ignore files in its tree: without rules a restore would remove the
+ * entries that they hid. Excludes of the save and unreadable ignore files stay unknown.
  */
 export async function rebuiltRules(
   source: TreeSource,
@@ -184,7 +181,7 @@ export async function rebuiltRules(
   return rulesByFiles(await ignoreFilesIn(source, signal), { excludes: [], crossMounts });
 }
 
-/** The rules of a point of which only ignore files and patterns are known: nobody has counted what they left out. */
+/** Returns the rules of a point whose ignore files and patterns alone are known: the hidden entries were not counted. */
 function rulesByFiles(
   files: readonly FoundIgnoreFile[],
   { excludes, crossMounts }: { excludes: readonly string[]; crossMounts: boolean },
@@ -222,7 +219,7 @@ async function ignoreFilesIn(source: TreeSource, signal: AbortSignal | undefined
   return found;
 }
 
-/** In latin1; null where it cannot be read. */
+/** Returns a file's text in latin1; null if the content is damaged. */
 function textOf(source: TreeSource, node: Parameters<TreeSource["content"]>[0]): string | null {
   try {
     return Array.from(source.content(node), (part) => Buffer.from(part).toString("latin1")).join("");

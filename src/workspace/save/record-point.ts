@@ -32,9 +32,9 @@ export interface SaveInput extends WorkspaceCall, Unwanted {
   /** a tag that no other point has */
   id?: string | undefined;
   cause?: Cause | undefined;
-  /** when its tree was made, where that was another time than now */
+  /** when its tree was made, if that was earlier than now */
   createdAt?: string | undefined;
-  /** it is pinned from its beginning */
+  /** the point is pinned from its beginning */
   pinned?: boolean | undefined;
   onDetached?: "continue" | "refuse" | undefined;
   skipUnchanged?: boolean | undefined;
@@ -44,28 +44,28 @@ export interface SaveInput extends WorkspaceCall, Unwanted {
   databases?: "auto" | "copy" | undefined;
   /** DATABASE=FOLDER: files of the folder are named by rows of the database */
   with?: readonly string[] | undefined;
-  /** what that says */
+  /** the parsed form of `with` */
   attachments?: readonly Attachments[];
-  /** false: what looks like credentials is left out */
+  /** false: files that look like credentials are left out */
   secrets?: boolean | undefined;
   allow?: readonly GuardName[] | undefined;
   /** bytes that the store may grow by; null or absent: any number. More is `no_space` */
   mostBytes?: number | null;
-  /** a repository that gets what is stored anew too, where the folder is read */
+  /** a repository that also gets newly stored content, if the folder is read */
   forward?: ForwardTarget | undefined;
 }
 
 export interface Saved {
   point: Point;
-  /** against head; null where nothing was read or head is lost, and for what was there before a restore, where nobody asks */
+  /** compared with head; null if nothing was read, head is lost, or the point is an undo point */
   changes: ChangeCounts | null;
   readBytes: number;
   leftOut: LeftOutEntry[];
-  /** what head has and the folder too, and a rule leaves out now: not counted as removed */
+  /** entries of head that the folder has, but that a rule now leaves out: not counted as removed */
   notKept?: NotKept;
-  /** the scan behind it; absent when head was returned */
+  /** the scan of the folder; absent if head was returned */
   scan?: ScanResult;
-  /** true: no point was made, `unless` said so; `point` is head */
+  /** true: no point was made, because `unless` returned true; `point` is head */
   isSpared?: true;
 }
 
@@ -74,15 +74,15 @@ export interface RecordOptions {
   rules: IgnoreRecord | null;
   /** made by a restore or an undo: becomes neither head nor latest */
   undo: boolean;
-  /** why the workspace's own engine was passed over */
+  /** why the workspace's own engine was not used */
   degraded?: readonly Degradation[];
-  /** asked once the content is staged: true makes no point of it */
+  /** called after the content is staged: true makes no point of it */
   unless?: ((staged: StagedContent) => boolean) | undefined;
 }
 
 /**
- * Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its name.
- * Record: head moves. For the holder of the workspace's lock.
+ * Saves the folder as a point. Intent: the sequence number is claimed. Stage: content in the store. Commit: the
+ * descriptor gets its name. Record: head moves. The caller holds the workspace's lock.
  */
 export async function recordPoint(workspace: Workspace, input: SaveInput, options: RecordOptions): Promise<Saved> {
   const { points } = workspace;
@@ -104,7 +104,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   try {
     isSpared = head !== null && options.unless?.(staged) === true;
     changes = options.undo ? null : await changesSince(workspace, head, { staged, signal: input.signal });
-    if (changes !== null) notKept = await whatIsHidden(workspace, head, { staged, changes, signal: input.signal });
+    if (changes !== null) notKept = await entriesNowIgnored(workspace, head, { staged, changes, signal: input.signal });
     if (notKept !== null) changes = { ...changes!, removed: changes!.removed - notKept.count };
   } catch (error) {
     await staged.discard();
@@ -127,7 +127,8 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
     workspace.requireLock();
     point = points.commit(descriptor, { keepClaim: !options.undo });
   } catch (error) {
-    // With its name the point is there, whatever failed after that; without the lock the claim is another's.
+    // A descriptor with its name means that the point exists, whatever failed later. Without the lock the claim belongs
+    // to another process.
     if (!points.isFinished(sequence) && workspace.isStillLocked) {
       await staged.discard();
       points.abandon(sequence);
@@ -143,8 +144,8 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   return notKept === null ? saved : { ...saved, notKept };
 }
 
-/** Looks for what head has and a rule leaves out now, though it is there; null where there is nothing of that. */
-async function whatIsHidden(
+/** Finds entries of head that the folder has, but that a rule now leaves out; null if there are none. */
+async function entriesNowIgnored(
   workspace: Workspace,
   head: Point | null,
   { staged, changes, signal }: { staged: StagedContent; changes: ChangeCounts; signal: AbortSignal | undefined },
@@ -189,7 +190,10 @@ function headContent({ descriptor }: Point): HeadContent {
   return { content: content as unknown as PointContent, entries, bytes, complete, metadataDigest, labels };
 }
 
-/** Counts against head, null where head was never read or cannot be any more: by the previous scan where that was head's state, else by comparing trees. */
+/**
+ * Counts changes since head: from the previous scan if that was head's state, else by comparing trees. Null if head was
+ * never read or is damaged.
+ */
 async function changesSince(
   workspace: Workspace,
   head: Point | null,
@@ -200,7 +204,7 @@ async function changesSince(
     const { files, directories, links, other } = staged.summary.entries;
     return { added: files + directories + links + other, modified: 0, removed: 0 };
   }
-  // What is only held has not been read: nobody knows by what it differs.
+  // A held tree was not read, so its differences are unknown.
   if (!head.sealed) return null;
   const withRoot = (counts: ChangeCounts): ChangeCounts =>
     countRoot(counts, rootOfPoint(head), rootOfContent(staged.content));
@@ -212,7 +216,7 @@ async function changesSince(
       await countDifferences(await workspace.source(head), await workspace.engine.source(staged.content), signal),
     );
   } catch (error) {
-    // What head was cannot be told any more; what is there now is recorded all the same.
+    // Head is damaged, so its differences are unknown; the present is recorded all the same.
     if (toCairnError(error).code === "damaged") return null;
     throw error;
   }

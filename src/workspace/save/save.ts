@@ -23,21 +23,21 @@ import { neverPart } from "../place/registry.ts";
 import { noteFolder } from "../place/find-workspace.ts";
 import { requireMounted } from "../place/mounted.ts";
 
-/** Starts what a save will want, so that it overlaps with other work. */
+/** Starts modules and threads that a save needs, so that this overlaps with other work. */
 export function prepareSave({ engine }: Workspace): void {
   if (engine.holder === null) engine.prepare();
   else engine.holder.prepare?.();
 }
 
 export interface SavedOrHead extends Saved {
-  /** false: nothing had changed, and it is head */
+  /** false: nothing had changed, and `point` is head */
   made: boolean;
 }
 
-/** Saves at most, where something stops being what is to be left out while it is saved. */
+/** The most attempts of a save if files stop being unwanted while it runs. */
 const ATTEMPTS = 3;
 
-/** Saves a workspace: takes its lock, finishes what an earlier unclean end left, records the folder as one point. */
+/** Saves a workspace: takes its lock, recovers after an unclean end, records the folder as one point. */
 export async function saveWorkspace(workspace: Workspace, given: SaveInput): Promise<SavedOrHead> {
   requireFolder(workspace);
   const kinds = unwantedKinds(given);
@@ -60,8 +60,8 @@ export async function saveWorkspace(workspace: Workspace, given: SaveInput): Pro
 }
 
 /**
- * Saves what is not to be left out, which is looked for first and becomes excludes of the point. What stopped being so
- * before the save was done is in no point yet: then it begins again.
+ * Finds unwanted files, which become excludes of the point, and saves the others. A file that stopped being unwanted
+ * during the save is in no point yet: then the save begins again.
  */
 async function saveWithout(workspace: Workspace, input: SaveInput, kinds: UnwantedKinds): Promise<SavedOrHead> {
   const { root } = workspace;
@@ -69,7 +69,7 @@ async function saveWithout(workspace: Workspace, input: SaveInput, kinds: Unwant
   for (let attempt = 1, forward = input.forward; ; attempt++, forward = undefined) {
     const found = await findUnwanted(kinds, { ...input, root, exclude, crossMounts, skip: neverPart(root, input) });
     failpoint("save.unwanted-found");
-    // What is given decides where both do.
+    // Given patterns override the found ones.
     const saved = await savePresent(workspace, { ...input, forward, exclude: [...found.patterns, ...exclude] });
     const changed = await found.changed();
     if (changed.length === 0 || attempt === ATTEMPTS)
@@ -77,14 +77,14 @@ async function saveWithout(workspace: Workspace, input: SaveInput, kinds: Unwant
   }
 }
 
-/** For the holder of the workspace's lock. */
+/** The caller holds the workspace's lock. */
 async function savePresent(workspace: Workspace, input: SaveInput): Promise<SavedOrHead> {
   const { holder } = workspace.engine;
   const head = workspace.byId(workspace.state().head);
   const degraded: Degradation[] = [];
   if (workspace.points.latest() === null) warnOfPlace(workspace, input);
   if (holder !== null) {
-    // What a held tree comes to cost is known when it is sealed.
+    // The cost of a held tree is known only when the point is sealed.
     await guardSpace(workspace, { ...input, first: false });
     keepSpareRoom(workspace.found.control);
     const passedOver = whyNotHeld(workspace, input);
@@ -104,7 +104,7 @@ async function savePresent(workspace: Workspace, input: SaveInput): Promise<Save
   return savedOrHead(saved, head);
 }
 
-/** Counts what a held point has that head has not, and the other way round; null where its tree has to be read for that. */
+/** Counts the differences of a held point from head; null if its tree would have to be read for that. */
 async function countHeld(
   workspace: Workspace,
   { head, point }: { head: Point | null; point: Point },
@@ -114,12 +114,12 @@ async function countHeld(
   try {
     return await countByInodes(workspace, { from: head, to: point }, { ...input, most: MOST_COUNTED });
   } catch {
-    // The point is made, whatever keeps it from being compared.
+    // The point is made, even if it cannot be compared.
     return null;
   }
 }
 
-/** Changed inodes up to which a save counts: each costs some microseconds, and a save is waited for. */
+/** The most changed inodes that a save counts: each takes some microseconds, and the caller waits. */
 const MOST_COUNTED = 2000;
 
 function savedOrHead(saved: Saved, head: Point | null): SavedOrHead {
@@ -139,9 +139,9 @@ function refuseDetached(workspace: Workspace, head: Point | null): void {
 }
 
 /**
- * Returns head where nothing has changed since; null where a point is to be made, also where that cannot be told. No
- * content is read while the clone driver tells that something was written and head is not sealed; elsewhere the folder
- * is looked at up to the first entry that differs, and head sealed for it.
+ * Returns head if the folder is unchanged; null if a point must be made, also if that is unknown. If the clone driver
+ * reports writes and head is unsealed, no content is read. Else the folder is scanned up to the first difference, and
+ * head sealed for it.
  */
 async function unchangedHead(workspace: Workspace, input: SaveInput, holder: TreeHolder): Promise<Saved | null> {
   const head = workspace.byId(workspace.state().head);
@@ -151,7 +151,7 @@ async function unchangedHead(workspace: Workspace, input: SaveInput, holder: Tre
   } catch (error) {
     const problem = toCairnError(error);
     if (problem.code === "interrupted") throw problem;
-    // To hold the folder takes no store, and less room than to read it.
+    // Holding the folder needs no store, and less space than reading it.
     input.onWarning?.(
       `a save point is made, because Cairn could not find out if the folder has changed: ${problem.message}`,
     );
@@ -177,7 +177,7 @@ async function headIfSame(
     await sealPoints(workspace, { ...input, forward: undefined }, [head.sequence]);
   }
   const known = workspace.byId(head.descriptor.save_point_id);
-  // What this user cannot read may have changed, and a held tree has it.
+  // Entries that this user cannot read may have changed, and a held tree includes them.
   if (known?.sealed !== true || !known.descriptor.complete) return null;
   const root = rootOfFolder(workspace.root);
   if (!isSameRoot(rootOfPoint(known), root)) return null;
@@ -187,7 +187,7 @@ async function headIfSame(
   return { point: known, changes: NO_CHANGES, readBytes: looked.scan.notes.bytesRead, leftOut: [] };
 }
 
-/** Tells if nothing was written to the folder since head's tree was made; null where only a look at it can tell. */
+/** Tells if the folder is unchanged since head's tree was made; null if only a scan can tell. */
 async function isStillHead(
   { points, found, root }: Workspace,
   head: Point,
@@ -198,7 +198,7 @@ async function isStillHead(
   return (await holder.isStill?.(root, treePlace(points, head), found.control.temporary)) ?? null;
 }
 
-/** Tells if a save would leave out what a point did, as long as the ignore files are the same. */
+/** Tells if a save would leave out the same entries as a point, as long as the ignore files are unchanged. */
 function hasSameRules({ descriptor }: Point, { exclude = [] }: SaveInput): boolean {
   return !isOfAll(descriptor) && isDeepStrictEqual(descriptor.rules.exclude, [...exclude]);
 }

@@ -29,33 +29,33 @@ import { type IgnoreRecord } from "../../fs/ignore.ts";
 import { readSealIntent, removeIntentLink, SEAL_JOURNAL, writeIntentLink } from "../points/journals.ts";
 import { sealOf, stillDatabases, warnOfLongRules } from "../open/describe.ts";
 
-/** Seals points: one when a call needs its digests or contents, the others when they are asked for or nothing else goes on. */
+/** Seals points: one point if a call needs its digests or contents; the others on request or when the process is idle. */
 
-/** A point that cannot be sealed, and why; id null: any that is not sealed. */
+/** A point that cannot be sealed, and why; id null: every unsealed point. */
 export interface SealProblem {
   id: SavePointId | null;
   problem: CairnError;
 }
 
-/** Tells whether it is the point that cannot be sealed, now and later; other problems pass. */
+/** Tells if the point itself can never be sealed. Other problems are temporary. */
 export function isAboutThePoint({ code }: CairnError): boolean {
   return code === "damaged" || code === "newer_version";
 }
 
 export interface SealCall extends WorkspaceCall {
-  /** another repository, which gets what the seal of this point stores anew too */
+  /** another repository, which also gets the content that sealing this point newly stores */
   forward?: { readonly point: SavePointId; readonly to: NonNullable<SaveInput["forward"]> } | undefined;
 }
 
 export interface SealedPoints {
   sealed: number;
-  /** what cannot be sealed stays as it is and keeps nobody from the others */
+  /** points that could not be sealed; the other points are sealed */
   problems: SealProblem[];
 }
 
 /**
- * Seals points in the given order; what is damaged, or cannot be recorded, is passed over and said. For the holder of
- * the workspace's lock. Throws what is not about one point, e.g. `no_space`.
+ * Seals points in the given order. Reports a point that is damaged or cannot be recorded, and goes on. Throws any other
+ * problem, such as `no_space`. The caller holds the workspace's lock.
  */
 export async function sealPoints(
   workspace: Workspace,
@@ -76,7 +76,7 @@ export async function sealPoints(
       if (sealed === point) continue;
       done.sealed++;
       keep ??= keptTrees(workspace.found.control, call.onWarning);
-      // One more than there came, so that what an earlier call left goes too.
+      // At most two trees, one more than was added, so that leftovers of earlier calls are removed too.
       await dropOldTrees(workspace.points, { keep, most: 2, lookBack: FEW_POINTS, onWarning: call.onWarning });
     } catch (error) {
       const problem = toCairnError(error);
@@ -91,7 +91,7 @@ export async function sealPoints(
   return done;
 }
 
-/** Says what the seals of points lack, and what to do about it; null where they have everything. For a person. */
+/** Describes the entries that seals of points lack, and the remedy; null if the seals are complete. For people. */
 export function whatIsHeldOnly(
   inPart: readonly Point[],
   { control, folder }: { control: string; folder: Buffer },
@@ -103,7 +103,7 @@ export function whatIsHeldOnly(
   const count = unread + savedWithout(labels).length;
   const others = inPart.length === 1 ? "" : `, and entries of ${inPart.length - 1} more points`;
   const { uid, gid } = statSync(control);
-  // As their owner who may read everything: what root writes there the owner could not read.
+  // The command runs as their owner with the right to read everything: the owner could not read files that root writes.
   const way =
     omitted[0]?.reason === "EACCES" || omitted[0]?.reason === "EPERM"
       ? `; to seal everything: sudo setpriv --reuid=${uid} --regid=${gid} --init-groups --reset-env --inh-caps=+dac_read_search --ambient-caps=+dac_read_search cairn -C ${shellPath(folder)} seal`
@@ -112,9 +112,9 @@ export function whatIsHeldOnly(
 }
 
 /**
- * For calls that need the digests or contents of points: seals them under the lock, when there is anything; absent: all that
- * are not. Whoever waits for the lock gets it between two of them. Where there is no room for that, or nothing may be written, the call goes on with what is sealed: it may be the one
- * that makes room, or that gets out what a file system still gives.
+ * Seals points under the lock, for calls that need their digests or contents; default: all unsealed points. Between two
+ * points a waiting process gets the lock. If nothing can be written, the call goes on with the sealed points: it may be
+ * the one that frees space.
  */
 export async function ensureSealed(
   workspace: Workspace,
@@ -143,10 +143,10 @@ export async function ensureSealed(
   return done;
 }
 
-/** Whoever waits for a lock looks again within less. */
+/** A process that waits for a lock tries again within less than this. */
 const MAKE_WAY_MS = 100;
 
-/** Takes points off a list, as long as nobody begins to wait for the lock. */
+/** Takes points off a list until another process begins to wait for the lock. */
 function* untilWanted(workspace: Workspace, left: number[]): Generator<number> {
   const before = wantedAt(workspace);
   for (let next = left.shift(); next !== undefined; next = left.shift()) {
@@ -155,16 +155,16 @@ function* untilWanted(workspace: Workspace, left: number[]): Generator<number> {
   }
 }
 
-/** When somebody last began to wait for the workspace's lock, in milliseconds since 1970. */
+/** Returns when a process last began to wait for the workspace's lock, in milliseconds since 1970. */
 export function wantedAt({ found }: Workspace): number | undefined {
   return lstatSync(found.paths.wanted, { throwIfNoEntry: false })?.mtimeMs;
 }
 
-/** So far back a call that is about something else looks for trees to remove. */
+/** A call that seals points looks for trees to remove among this many points. */
 const FEW_POINTS = 64;
 
 /**
- * Does some work; when it needs a point that is not sealed, that one is sealed and the work begins anew. It is told what
+ * Runs `work`. If `work` needs an unsealed point, seals that point and runs `work` again. `work` gets the points that
  * could not be sealed.
  */
 export async function withSealed<T>(
@@ -211,20 +211,20 @@ async function sealInSibling(
 }
 
 /**
- * Seals every point as {@link sealPoints} does, and also names the points whose tree is gone, which only their descriptors tell. What
- * is sealed in part is sealed anew where this user can read more.
+ * Seals every point as {@link sealPoints} does, also points whose tree is missing, which then are reported. Seals a
+ * partly sealed point again if this user can read more.
  */
 export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promise<SealedPoints> {
   const open = workspace.points.list().points.filter((each) => !each.sealed || holdsMore(workspace.points, each));
   const done = await sealPoints(workspace, call, open.map(({ sequence }) => sequence).toReversed());
-  // Also what earlier calls were killed in, or left for later.
-  // Where anything was sealed it is told already that the policy cannot be read.
+  // Trees that earlier calls left are removed too. If a point was sealed, the warning about an unreadable policy was
+  // already given.
   const keep = keptTrees(workspace.found.control, done.sealed > 0 ? undefined : call.onWarning);
   await dropOldTrees(workspace.points, { keep, onWarning: call.onWarning });
   return done;
 }
 
-/** Says why a point cannot be sealed, as far as that is known without reading its tree; null where nothing speaks against it. */
+/** Tells why a point cannot be sealed, without reading its tree; null if no reason is known. */
 export function whyUnsealed(points: Points, point: Point, problems: readonly SealProblem[]): CairnError | null {
   const id = point.descriptor.save_point_id;
   const known =
@@ -240,7 +240,7 @@ function notReadYet(points: Points, point: Point, why: CairnError): CairnError {
   });
 }
 
-/** Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor. */
+/** Returns the numbers of finished points whose content is only in a held tree, ascending. Reads no descriptor. */
 export function unsealed({ points, found }: Workspace): number[] {
   if (!existsSync(found.paths.holds)) return [];
   return points.sequences().filter((sequence) => {
@@ -249,7 +249,7 @@ export function unsealed({ points, found }: Workspace): number[] {
   });
 }
 
-/** Ids of points that are not sealed and whose tree is not there, or is another one, ascending by number. */
+/** Returns the ids of unsealed points whose tree is missing or replaced, ascending by number. */
 export function missingPoints({ points, found }: Workspace): SavePointId[] {
   if (!existsSync(found.paths.holds)) return [];
   return points.sequences().flatMap((sequence) => {
@@ -266,9 +266,8 @@ export function missingPoints({ points, found }: Workspace): SavePointId[] {
 }
 
 /**
- * Seals a point: its held tree is read, what is new goes into the store, and digests, counts and ids are recorded
- * beside the descriptor. The tree is not needed any more then, but where this user could not read all of it: whoever
- * can read more makes the seal anew. Returns the point as it was where nothing is gained.
+ * Seals a point: reads its held tree, stores new content, records digests, counts and ids beside the descriptor. A tree
+ * that this user could read completely is then not needed any more. Returns the point unchanged if nothing is gained.
  * - Intent: a link in the journal directory. Stage: content and snapshot in the store.
  * - Commit ●: `seal.json` gets its name. A kill around it leaves a snapshot with the point's mark, which recovery or
  * the next attempt takes back.
@@ -285,7 +284,7 @@ export async function sealPoint(
   const { root, origins, verification } = workspace.points.pathsOf(sequence);
   const problem = heldTreeProblem(workspace.points, point);
   if (problem !== null) throw problem;
-  // Of an attempt that was killed.
+  // Leftovers of a killed attempt.
   removeLeftovers(root, { exclusive: true });
   await recoverSeal(workspace);
   writeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL, [descriptor.save_point_id]);
@@ -303,9 +302,9 @@ export async function sealPoint(
     removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
     return sealedOrNot;
   }
-  // Before the commit, after which nobody would look for it.
+  // Removed before the commit: later no call would look for the file.
   rmSync(origins, { force: true });
-  // It speaks of what the seal before has.
+  // The record is about the earlier seal.
   if (isAgain) rmSync(verification, { force: true });
   failpoint("seal.origins-removed");
   const sealed = workspace.points.seal(sequence, staged.file);
@@ -319,7 +318,7 @@ export async function sealPoint(
 interface Staged {
   /** entries that could not be read */
   omitted: number;
-  /** as it is written */
+  /** the bytes of `seal.json` */
   file: Uint8Array;
   settled?: () => Promise<void>;
   discard?: () => Promise<void>;
@@ -327,7 +326,7 @@ interface Staged {
 
 type PointCall = Pick<SaveInput, keyof WorkspaceCall | "forward">;
 
-/** Rules that are too much to be recorded leave nothing out: a point without them can be gone back to, and loses nothing. */
+/** Stages a point for its seal. Rules too long to be recorded hide nothing: the point then has more entries. */
 async function stageByReading(workspace: Workspace, point: Point, call: PointCall): Promise<Staged> {
   const { save_point_id: id, rules: wanted } = point.descriptor;
   const rules = rulesToReadBy(point.descriptor);
@@ -376,15 +375,15 @@ async function stageBy(
     const seal = sealOf(point, staged, { parent, rules });
     return { omitted: seal.omitted_count, file: encodeSealFile(seal), settled, discard };
   } catch (error) {
-    // Nothing of it goes into the stat cache: what it has is not looked at again.
+    // The staged files do not go into the stat cache: the tree is not scanned again.
     await staged?.discard();
     throw error;
   }
 }
 
 /**
- * Takes back what a sealing left in the store that ended before its commit. A link that names no point is dropped: what
- * it meant costs room only. For the lock's holder.
+ * Removes content from the store that an interrupted seal left. An intent link without a point's id is only removed:
+ * the leftover costs space alone. The caller holds the lock.
  */
 export async function recoverSeal(workspace: Workspace): Promise<null> {
   const { journal } = workspace.found.paths;
@@ -395,13 +394,13 @@ export async function recoverSeal(workspace: Workspace): Promise<null> {
   return null;
 }
 
-/** Removes the snapshots with a point's mark but for the one that its seal names. */
+/** Removes the snapshots that have a point's mark, except the one that its seal names. */
 async function discardOthers({ points, engine }: Workspace, id: SavePointId): Promise<void> {
   const own = ownSnapshot(points, id);
   if (own !== undefined) await engine.discard([id], new Map([[id, own]]));
 }
 
-/** Undefined where a snapshot with a point's mark may be what gives the point back: it is damaged, or any that is may be it. */
+/** Returns the snapshot to keep; null if none. Undefined if any may be needed to rebuild a damaged point. */
 function ownSnapshot(points: Points, id: SavePointId): string | null | undefined {
   try {
     const point = points.byId(id);
@@ -413,10 +412,7 @@ function ownSnapshot(points: Points, id: SavePointId): string | null | undefined
   }
 }
 
-/**
- * A point that cannot be sealed where it lies, as a readable state without contents: its tree is read as a seal would
- * read it, and nothing is stored.
- */
+/** Reads the tree of a point that cannot be sealed, as a seal would, and stores nothing. The result has no contents. */
 export async function readHeld(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<TreeSource> {
   const { descriptor } = point;
   const request = stageRequest(

@@ -4,20 +4,23 @@ import type { Pacer } from "../../pacer.ts";
 import { contentOf, sameContent } from "../points/same-content.ts";
 import { type Difference, differences } from "../points/tree-diff.ts";
 
-/** Differences of two trees of which inodes only told that contents may differ. */
+/** Settles differences of two trees whose inodes tell only that contents may differ. */
 
-/** Places of the two trees. */
+/** Paths of the two compared trees. */
 export interface Roots {
   from: Buffer;
   to: Buffer;
 }
 
-/** Returns a difference as it is seen from the other tree. */
+/** Returns a difference as seen from the other tree. */
 export function turnedRound(difference: Difference): Difference {
   return { ...difference, before: difference.after, after: difference.before };
 }
 
-/** Compares the contents of files where nothing else says that they differ; with `exactly` wherever they may, and of those that came and went. */
+/**
+ * Compares contents of files if nothing else tells that they differ. With `exactly` compares all, and reads the content
+ * of added and removed files.
+ */
 export async function settled(
   listed: readonly Difference[],
   roots: Roots,
@@ -32,7 +35,7 @@ export async function settled(
   return exactly ? withContents(found, roots, pace) : found;
 }
 
-/** Tells of a path that has files in both if they have the same content. */
+/** Tells if a path that has files in both trees has the same content in them. */
 export async function hasSameContent(
   { path, before, after }: Difference,
   { from, to }: Roots,
@@ -49,7 +52,7 @@ function withSameContent(difference: Difference): Difference {
   return { ...difference, after: same, aspects: differences(before, same) };
 }
 
-/** Has files that came and went, where they may be each other's, say what their content is. */
+/** Reads the content of added and removed files of equal size, which may be renamed files. */
 async function withContents(found: readonly Difference[], { from, to }: Roots, pace: Pacer): Promise<Difference[]> {
   const sizes = { before: new Set<number>(), after: new Set<number>() };
   for (const { before, after } of found) {

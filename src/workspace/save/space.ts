@@ -14,18 +14,17 @@ import { whatMayGo } from "../place/room.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { plural } from "../../formats/sizes.ts";
 
-/** Looks for room before a save, and makes it where a policy says how. */
+/** Checks the free space before a save, and frees space if a policy allows that. */
 
 export interface SpaceGuard extends WorkspaceCall {
   allow?: readonly GuardName[] | undefined;
-  /** The save stores what the folder holds, and nothing of it is stored yet. */
+  /** The save stores the whole folder, and none of it is stored yet. */
   first: boolean;
 }
 
 /**
- * Before the first byte of a save: room on the file system, and in the quota if somebody set one. At the quota only what a
- * policy that somebody set drops anyway, and what is over a day old, makes room. For the holder of the workspace's lock.
- * Throws `no_space`.
+ * Checks the free space of the file system and the quota before a save. At the quota it removes points that a set
+ * policy does not keep and that are over a day old. The caller holds the workspace's lock. Throws `no_space`.
  */
 export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promise<void> {
   const { root } = workspace.found.control;
@@ -35,11 +34,11 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
   try {
     checkSpace(root, estimate, { allow: guard.allow });
   } catch {
-    // The packs of killed saves take room, and may be of little use to this save.
+    // The packs of killed saves use space, and may be of little use to this save.
     removeDeadWorkDirectories(workspace.found.control.temporary);
     checkSpace(root, estimate, { allow: guard.allow });
   }
-  // The store is no larger than all that is on its file system, and need not be counted then.
+  // The store is no larger than the used space of its file system, so its size need not be read.
   if (quota === null || usedBytes + estimate <= quota) return;
   const addedBytes = guard.allow?.includes("space") === true ? 0 : estimate;
   const isWithin = async (): Promise<boolean> => (await storeBytes(workspace, guard)) + addedBytes <= quota;
@@ -60,8 +59,8 @@ async function quotaError(
 }
 
 /**
- * Has `save` store what a folder holds: at most `mostBytes`, which is what the quota leaves, null without one. If that is too
- * little, the save is stopped and stores nothing; a policy then makes room once. Throws `no_space`.
+ * Runs `save` with the bytes that the quota leaves, null without a quota. A save that needs more stops and stores
+ * nothing; then a policy frees space once and the save runs again. Throws `no_space`.
  */
 export async function withinQuota<T>(
   workspace: Workspace,
@@ -81,16 +80,16 @@ export async function withinQuota<T>(
   }
 }
 
-/** Says of a first save where its points lie, when that is a place that may go as a whole. */
+/** Warns at a first save if its points lie in a place that may be removed as a whole. */
 export function warnOfPlace({ found }: Workspace, { onWarning }: WorkspaceCall): void {
   const { root } = found.control;
   const meaning = whatMayGo(root, found.folder);
   if (meaning !== null) onWarning?.(`the save points lie in ${printablePath(root)}, ${meaning}`);
 }
 
-/** The bytes in the store. One that cannot be opened keeps nobody from holding a folder, which takes no store. */
+/** Returns the bytes in the store. Holding a folder needs no store, so a store that cannot be opened counts 0. */
 async function storeBytes({ engine }: Workspace, { onWarning }: WorkspaceCall): Promise<number> {
-  // The save opens it anyway.
+  // The save opens the store in any case.
   if (engine.holder === null) return (await engine.storeFacts()).bytes;
   try {
     return await engine.storeBytes();
@@ -102,7 +101,7 @@ async function storeBytes({ engine }: Workspace, { onWarning }: WorkspaceCall): 
   }
 }
 
-/** A policy that cannot be read removes nothing and keeps nobody from saving. */
+/** Returns the policy. A policy that cannot be read removes nothing and prevents no save. */
 function policyOf(workspace: Workspace, call: WorkspaceCall): ReturnType<typeof readPolicy> {
   try {
     return readPolicy(workspace.found.control);
@@ -123,13 +122,12 @@ async function makeRoom(workspace: Workspace, rules: RetentionRules, call: Works
   return removed.length;
 }
 
-/** Milliseconds that a look at the folder may cost every first save. */
+/** The most milliseconds that an estimate adds to a first save. */
 const ESTIMATE_MS = 60;
 
 /**
- * At most how much a folder holds, as far as it matters: 0 when its whole file system holds no more than `most`.
- * Else its files are added up from the top until they are more, or some time is over; disk usage, since holes are not
- * stored.
+ * Estimates how many bytes a folder holds: 0 if its whole file system holds at most `most`. Else adds up disk usage
+ * from the top until the sum exceeds `most` or time is over. Holes are not stored, so disk usage counts.
  */
 export function estimateBytes(folder: Buffer, most: number): number {
   if (freeSpace(folder).usedBytes <= most) return 0;
@@ -150,7 +148,7 @@ export function estimateBytes(folder: Buffer, most: number): number {
   return Math.ceil(bytes);
 }
 
-/** Undefined for what cannot be looked at, or lies deeper than one path may be long: the scan tells of it. */
+/** Returns undefined for an entry that cannot be read or whose path is too long: the scan reports it. */
 function factsOf(path: Buffer): fs.Stats | undefined {
   try {
     return fs.lstatSync(path, { throwIfNoEntry: false });
@@ -159,7 +157,7 @@ function factsOf(path: Buffer): fs.Stats | undefined {
   }
 }
 
-/** None where a directory cannot be listed: the scan tells of it. */
+/** Returns no names if a directory cannot be listed: the scan reports it. */
 function rawNamesIn(directory: Buffer): Buffer[] {
   try {
     return fs.readdirSync(directory, { encoding: "buffer" });

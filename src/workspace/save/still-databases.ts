@@ -11,10 +11,10 @@ import type { Point } from "../points/point-files.ts";
 import type { Workspace } from "../open/workspace.ts";
 import { stillDatabases } from "../open/describe.ts";
 
-/** Programs wait no longer than so for a save, in milliseconds. */
+/** Programs wait at most this long for a save, in milliseconds. */
 const BUDGET_MS = 500;
 const HOLDERS_BUDGET_MS = 50;
-/** Points among which one is looked for whose databases are known. */
+/** Databases are searched in this many points, from head on, until one is sealed. */
 const LOOK_BACK = 4;
 
 interface StillCall extends Pick<SaveInput, "databases" | "signal">, Pick<HolderCall, "announce"> {
@@ -23,8 +23,9 @@ interface StillCall extends Pick<SaveInput, "databases" | "signal">, Pick<Holder
 }
 
 /**
- * Takes a snapshot while nobody writes to any of the databases of a folder that has several: SQLite does not commit to
- * databases with a log at one moment. Returns the databases of which that is sure; of one alone it does not matter.
+ * Takes a snapshot while no process writes to the folder's databases, if it has several: SQLite commits to several
+ * databases with logs at different moments. Returns the databases that certainly stood still. A single database needs
+ * no lock.
  */
 export async function whileStill(
   workspace: Workspace,
@@ -38,7 +39,7 @@ export async function whileStill(
   const paths = known.map((path) => joinPath(root, path));
   const { held, release } = await engine.databases!.still(paths, { budgetMs: BUDGET_MS, signal });
   try {
-    // What is announced would say that they were still before that is sure.
+    // An announced descriptor would call the databases still before that is certain.
     const cloned = await capture(held.length === 0 ? { announce } : {});
     return { cloned, still: (await release()) ? held.map((i) => known[i]!) : [] };
   } finally {
@@ -47,7 +48,7 @@ export async function whileStill(
   }
 }
 
-/** Raw paths of databases that were in an earlier point, or that a process has open that this one sees. */
+/** Returns raw paths of databases that an earlier point has, or that a visible process has open. */
 function knownDatabases(workspace: Workspace): Uint8Array[] {
   const found = new Map<string, Uint8Array>();
   const add = (path: Uint8Array): void => void found.set(latin1(path), path);
@@ -60,12 +61,12 @@ function knownDatabases(workspace: Workspace): Uint8Array[] {
   }
   const open = openDatabases(workspace.root);
   for (const path of open) add(path);
-  // A program in another container is not seen, but the index of a log is there as long as one has the database open.
+  // A program in another container is not visible, but the index of a log exists while it has the database open.
   const isInUse = (path: Uint8Array): boolean => existsSync(joinPath(workspace.root, beside(path, "-shm")));
   return open.length > 0 || [...found.values()].some(isInUse) ? [...found.values()] : [];
 }
 
-/** Returns the point before another; null also if its record is damaged, which is no reason to save nothing. */
+/** Returns the point before another; null also if its record is damaged: the save goes on. */
 function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
   try {
     return workspace.byId(descriptor.parent_id);
@@ -75,7 +76,7 @@ function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
   }
 }
 
-/** Files that processes have open which hold a lock such as SQLite's; who asks the kernel's table is spared most processes. */
+/** Returns open files with a lock of SQLite's kind. The kernel's table of locks tells which processes to search. */
 function openDatabases(root: Buffer): Uint8Array[] {
   const among = processesWithLocks(
     (start) => (start >= 120 && start <= 128) || (start >= LOCK_BYTE_OFFSET && start < LOCK_BYTE_OFFSET + 512),

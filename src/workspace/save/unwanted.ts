@@ -15,43 +15,43 @@ import { newPacer, throttled } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import type { WorkspaceCall } from "../open/workspace.ts";
 
-/** All patterns together; a record that has them is read with each look at the history. */
+/** Most bytes of all patterns together: each look at the history reads the record that has them. */
 const MAX_PATTERN_BYTES = 8 << 20;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const FILE = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW;
 const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`);
 const SLASH = Buffer.from("/");
-/** Between two looks at the signal in one directory. */
+/** Entries of a directory between two checks of the signal. */
 const MANY = 1000;
 
 export interface UnwantedWhere extends WorkspaceCall {
   root: Buffer;
-  /** patterns that leave out what need not be looked at */
+  /** patterns of entries that need not be searched */
   exclude: readonly string[];
-  /** what is no part of the folder, by path in latin1 */
+  /** latin1 paths that are not part of the folder */
   skip: readonly string[];
   crossMounts: boolean;
 }
 
 interface Place {
   path: Buffer;
-  /** of a folder; null of a file */
+  /** tags of a folder; null for a file */
   tags: readonly Tag[] | null;
-  /** of a file that is a secret, not one that is too large */
+  /** true for a file that is a secret, false for one that is too large */
   isSecret?: boolean;
 }
 
 export interface FoundUnwanted {
-  /** Excludes that leave exactly that out. */
+  /** Excludes that match exactly the found entries. */
   patterns: string[];
   leftOut: LeftOutEntry[];
-  /** Lists those that are there still and are not to be left out any more. */
+  /** Lists entries that still exist but are not unwanted any more. */
   changed(): Promise<LeftOutEntry[]>;
 }
 
 /**
- * Walks a folder for what is to be left out, and stays out of that and of what rules leave out. What cannot be looked
- * into is passed over: it is the save that says so. Throws `usage` where nothing would be left, `refused` where it is too much to list.
+ * Walks a folder for unwanted entries, but not below them or below ignored entries. Skips directories that cannot be
+ * read; the save reports them. Throws `usage` if nothing would be left, `refused` if the patterns are too long.
  */
 export async function findUnwanted(kinds: UnwantedKinds, where: UnwantedWhere): Promise<FoundUnwanted> {
   const found = new UnwantedFinder(kinds, where);
@@ -63,7 +63,7 @@ export async function findUnwanted(kinds: UnwantedKinds, where: UnwantedWhere): 
   const places = found.places.sort((a, b) => a.path.compare(b.path));
   return {
     patterns: places.flatMap(({ patterns }) => patterns),
-    // Secrets are told of with those that patterns leave out.
+    // Secrets are reported together with those that patterns leave out.
     leftOut: places
       .filter(({ isSecret }) => isSecret !== true)
       .map(({ path, detail }) => ({ path, reason: "excluded", detail })),
@@ -81,9 +81,9 @@ export async function findUnwanted(kinds: UnwantedKinds, where: UnwantedWhere): 
 /** A directory that is to be listed. */
 interface Open {
   path: Buffer;
-  /** those of the directory around it */
+  /** rules of the parent directory */
   rules: IgnoreRules;
-  /** no pattern for it fits anything else that is there */
+  /** true if the directory's pattern matches no other entry */
   isTold: boolean;
 }
 
@@ -140,7 +140,7 @@ class UnwantedFinder {
 
   async #directory(fd: number, { path, rules: above, isTold }: Open): Promise<void> {
     const file = this.#listing.has(IGNORE_NAME) ? this.#head(fd, IGNORE_FILE, MAX_IGNORE_FILE_BYTES + 1) : null;
-    // One that is too long is refused by the save.
+    // An ignore file that is too long makes the save fail.
     const text = file !== null && file.length > MAX_IGNORE_FILE_BYTES ? null : file;
     const rules = IgnoreRules.enterDirectory(above, path.toString("latin1"), text);
     const tags = this.#kinds.tags.filter((tag) => this.#listing.has(nulTerminated(tag.name)) && this.#has(fd, tag));
@@ -218,7 +218,7 @@ class UnwantedFinder {
       );
   }
 
-  /** Tells of a name if its pattern fits no other name of the listing. */
+  /** Returns a function that tells if a name's pattern matches no other name of the listing. */
   #uniqueNames(): (name: string) => boolean {
     let counts: Map<string, number> | undefined;
     return (name) => {
@@ -242,7 +242,7 @@ class UnwantedFinder {
     return this.#head(fd, name, header.length)?.equals(header) === true;
   }
 
-  /** Type 0 is what is not there, or cannot be looked at. */
+  /** Looks at an entry. Type 0: it is missing or cannot be read. */
   #look(fd: number, name: string): { type: number; size: number } {
     this.#scratch.bytes.set(nulTerminated(name));
     if (this.#sys.stat(fd, this.#scratch, 0, this.#stat) < 0) return { type: 0, size: 0 };
@@ -250,7 +250,7 @@ class UnwantedFinder {
     return { type: words[STAT.MODE]! >>> 12, size: wide(words, STAT.SIZE) };
   }
 
-  /** The first bytes of a regular file; null of what is none, or cannot be read. */
+  /** Returns the first bytes of a regular file; null for any other entry, or if it cannot be read. */
   #head(fd: number, name: string, most: number): Buffer | null {
     if (this.#look(fd, name).type !== TYPE.FILE) return null;
     const file = this.#sys.open(fd, this.#scratch, 0, FILE, 0);
@@ -297,7 +297,7 @@ class UnwantedFinder {
     });
   }
 
-  /** True where there is no such directory. */
+  /** Tells if `isSo` holds for a directory; true if there is no such directory. */
   #below(path: Buffer, isSo: (fd: number) => boolean): boolean {
     const fd = openBelow(this.#sys, this.#root, path, DIRECTORY, this.#scratch);
     if (fd < 0) return true;
@@ -318,15 +318,15 @@ function below(directory: Buffer, name: string): Buffer {
   return directory.length === 0 ? own : Buffer.concat([directory, SLASH, own]);
 }
 
-/** Kinds of folders and files that a save leaves out where it finds them, beside patterns. */
+/** Kinds of folders and files that a save leaves out, in addition to patterns. */
 export interface Unwanted {
-  /** of folders with a valid `CACHEDIR.TAG` all but that */
+  /** leaves out folders with a valid `CACHEDIR.TAG`, except for that file */
   excludeCaches?: boolean | undefined;
-  /** of folders with an entry of that name all but that; `NAME:HEADER`: with a file that begins so */
+  /** leaves out folders with this entry, except the entry; `NAME:HEADER`: an entry that begins with HEADER */
   excludeIfPresent?: readonly string[] | undefined;
-  /** regular files of more bytes */
+  /** leaves out regular files with more bytes */
   excludeLargerThan?: number | undefined;
-  /** false: files that are credentials by their content, too */
+  /** false: also leaves out files whose content is a credential */
   secrets?: boolean | undefined;
 }
 
@@ -341,19 +341,19 @@ export interface UnwantedKinds {
   secrets: boolean;
 }
 
-/** An entry that says of the folder in which it lies that it is not wanted. */
+/** An entry that marks its folder as unwanted. */
 export interface Tag {
-  /** latin1 */
+  /** name of the entry, latin1 */
   name: string;
-  /** how the file begins; empty: any entry of that name will do */
+  /** the first bytes of the file; empty: any entry of the name counts */
   header: Buffer;
 }
 
-/** The first bytes of the file are what makes it one: https://bford.info/cachedir/ */
+/** The first bytes make the file a tag: https://bford.info/cachedir/ */
 const CACHE: Tag = { name: "CACHEDIR.TAG", header: Buffer.from("Signature: 8a477f597d28d172789f06886806bc55") };
 const MAX_HEADER_BYTES = 4096;
 
-/** Null where nothing is to be left out by what it is. Throws `usage`. */
+/** Returns the kinds to leave out; null if there are none. Throws `usage`. */
 export function unwantedKinds(unwanted: Unwanted): UnwantedKinds | null {
   const { excludeCaches, excludeIfPresent, excludeLargerThan } = unwanted;
   const tags = (excludeIfPresent ?? []).map(tagOf);
