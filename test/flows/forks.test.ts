@@ -53,6 +53,13 @@ for (const engine of ["copy", "btrfs-snapshot"]) {
     await assert.rejects(client.pin(id), { code: "not_found" });
     makeUnsaved(to);
     const unsaved = readFolder(to);
+    for (const word of [to, name]) {
+      const { warnings } = cairnOk(["diff", word, "-C", folder]);
+      assert.ok(
+        warnings.some((each) => each.endsWith(`to compare them: cairn save ${to}`)),
+        warnings.join("\n"),
+      );
+    }
     await client.adoptFork(to);
     assertFolder(folder, unsaved, "adopted");
     assert.equal((await client.operations()).operations[0]!.kind, "adopt");

@@ -100,6 +100,13 @@ test("a removal of paths names other paths with the same content, paths in the f
       `${said}: ${warnings.join("\n")}`,
     );
   assert.equal(fs.readFileSync(join(folder, ".env"), "utf8"), SECRET);
+  fs.mkdirSync(join(folder, "deep/er"), { recursive: true });
+  for (const name of ["deep/er/.env", "deep/other"]) fs.writeFileSync(join(folder, name), SECRET);
+  await client.save();
+  fs.writeFileSync(join(folder, ".cairnignore"), "/.env\n");
+  fs.writeFileSync(join(folder, "deep/.cairnignore"), "er/\n");
+  const { in_folders: again } = await client.removePaths({ paths: [".env", "deep/other"] });
+  assert.deepEqual(again, [{ path: "deep/other", workspace_name: "main" }], "the next save leaves the others out");
   const none = await client.removePaths({ paths: [".env"] });
   assert.deepEqual([none.point_count, none.complete], [0, true]);
 });

@@ -9,7 +9,13 @@ import { namesIfThere } from "../../fs/paths/names-in.ts";
 import { displayPath, joinRaw, listedNames, printablePath, shellQuote } from "../../fs/paths/safe-path.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import { warnOfFreed } from "../../workspace/keep/cleanup.ts";
-import { databasesIn, findHolders, lockOf, type PathHolder } from "../../workspace/keep/paths-to-remove.ts";
+import {
+  databasesIn,
+  findHolders,
+  isIgnoredNow,
+  lockOf,
+  type PathHolder,
+} from "../../workspace/keep/paths-to-remove.ts";
 import { finishRemovals, removePaths as removeFound } from "../../workspace/keep/remove-paths.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { pathsWith } from "../../workspace/keep/still-held.ts";
@@ -118,13 +124,15 @@ function answerOf(
   };
 }
 
-/** Returns removed paths that a workspace's folder has now. */
+/** Returns removed paths that the next save of a workspace's folder would store again. */
 function inFolder({ root, found }: Workspace, holders: readonly PathHolder[]): RemovePathsResult["in_folders"] {
   if (isReleased(found.workspace) || !isFolderThere(root)) return [];
   const own = holders.filter(({ workspace }) => workspace.found === found).flatMap(({ paths }) => paths);
   const paths = new Map(own.map((path) => [latin1(path), path]));
   return [...paths.values()]
-    .filter((path) => lstatSync(joinRaw(root, path), { throwIfNoEntry: false }) !== undefined)
+    .filter(
+      (path) => lstatSync(joinRaw(root, path), { throwIfNoEntry: false }) !== undefined && !isIgnoredNow(root, path),
+    )
     .slice(0, MOST_POINTS)
     .map((path) => ({ ...displayPath(path), workspace_name: found.workspace.name }));
 }

@@ -4,7 +4,9 @@ import { advice, CairnError, line, throwIfAborted } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
-import { printablePath } from "../../fs/paths/safe-path.ts";
+import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
+import { joinRaw, printablePath } from "../../fs/paths/safe-path.ts";
+import { readRegular } from "../../fs/regular-file.ts";
 import type { TakenEntries } from "../../repository/trees/tree-mender.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { isReleased, listLeases } from "../place/control-directory.ts";
@@ -135,4 +137,28 @@ export function databasesIn(workspaces: readonly Workspace[]): string[] {
   );
   const databases = labels.filter(({ label }) => label === "transaction-consistent" || label === "crash-consistent");
   return [...new Set(databases.map((label) => printablePath(rawPath(label))))].toSorted();
+}
+
+/** Null for no file, and for one that a save warns of and ignores. */
+function readOrNull(file: Buffer): Buffer | null {
+  try {
+    return readRegular(file, { limit: MAX_IGNORE_FILE_BYTES });
+  } catch {
+    return null;
+  }
+}
+
+/** Tells if the `.cairnignore` files of a folder, as they are now, leave out a path below it. */
+export function isIgnoredNow(root: Buffer, path: Uint8Array): boolean {
+  const parts = Buffer.from(path).toString("latin1").split("/");
+  let rules = IgnoreRules.fromExcludes([]);
+  for (const [depth, name] of parts.entries()) {
+    const directory = parts.slice(0, depth).join("/");
+    const place = joinRaw(root, Buffer.from(directory, "latin1"));
+    const rulesFile = readOrNull(joinRaw(place, Buffer.from(IGNORE_FILE)));
+    rules = IgnoreRules.enterDirectory(rules, directory, rulesFile);
+    const facts = fs.lstatSync(joinRaw(place, Buffer.from(name, "latin1")), { throwIfNoEntry: false });
+    if (rules.ignores(name, facts?.isDirectory() === true)) return true;
+  }
+  return false;
 }

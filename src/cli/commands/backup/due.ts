@@ -23,7 +23,7 @@ interface Done {
 export const command: CommandDefinition = {
   name: "backup due",
   examples: [
-    { line: "cairn backup due", text: "for a timer or cron: `cairn service install --timer` runs this each hour" },
+    { line: "cairn backup due", text: "for a timer or cron; afterwards snapshots are removed by each folder's rules" },
   ],
   async run(context, input) {
     const library = await context.library();

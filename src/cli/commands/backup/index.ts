@@ -15,7 +15,7 @@ export const command = group({
     use: { summary: "remember a repository for a folder, so that -r can be omitted", load: () => import("./use.ts") },
     create: { summary: "back up a save point, a folder or a stream", load: () => import("./create.ts") },
     due: {
-      summary: "save all folders, and back up those whose daily backup is due",
+      summary: "save all folders, and back up and forget by rules where a daily backup is due",
       load: () => import("./due.ts"),
     },
     list: { summary: "list the snapshots of a repository", load: () => import("./list.ts") },

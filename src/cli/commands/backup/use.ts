@@ -35,7 +35,7 @@ export const command: CommandDefinition = {
     },
     {
       line: "cairn backup use --keep-daily 14 --keep-weekly 8",
-      text: "rules for a `cairn backup forget` without rules in this folder; nothing is removed now",
+      text: "rules by which `cairn backup forget` and `cairn backup due` remove snapshots of this folder; nothing is removed now",
     },
     {
       line: "cairn backup use --on-failure 'jq -r .text | mail -s Backup ann'",

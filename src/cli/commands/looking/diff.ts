@@ -6,6 +6,7 @@ import type { Context } from "../../context.ts";
 import { forkWord } from "../../fork-word.ts";
 import { type Input, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
+import { shellPath } from "../../../fs/paths/safe-path.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { inLocale } from "../../render/style.ts";
 
@@ -73,8 +74,27 @@ async function forkIn(context: Context, client: Client, input: Input): Promise<s
       () => true,
       () => false,
     );
-  const newest = `${forkWord(context, word)}:latest`;
-  return !(await isPoint(word)) && (await isPoint(newest)) ? newest : null;
+  const fork = forkWord(context, word);
+  const newest = `${fork}:latest`;
+  if ((await isPoint(word)) || !(await isPoint(newest))) return null;
+  await warnOfUnsaved(context, client, fork);
+  return newest;
+}
+
+/** Warns if the folder of a fork, named by its path or its name, differs from the fork's newest point. */
+async function warnOfUnsaved(context: Context, client: Client, fork: string): Promise<void> {
+  const library = await context.library();
+  const found = (await library.listWorkspaces(context.callOptions())).find(
+    ({ name, path, control_directory: control }) =>
+      path === fork || (name === fork && control === client.controlDirectory),
+  );
+  if (found === undefined) return;
+  await using other = await library.open(found.path, context.callOptions());
+  if (!(await other.status(context.callOptions())).clean)
+    context.note(
+      `the fork has changed since its newest point, and the changes are not compared; to compare them: cairn save ${shellPath(found.path)}`,
+      true,
+    );
 }
 
 // Enough to read; whoever needs more asks for a path or takes the entries from --json.

@@ -14,7 +14,10 @@ export const command: CommandDefinition = {
   ],
   examples: [
     { line: "sudo cairn service install", text: "for all users of this machine" },
-    { line: "cairn service install --timer", text: "save your folders each hour, without a daemon" },
+    {
+      line: "cairn service install --timer",
+      text: "save your folders each hour, back them up each day, and remove snapshots by the folders' rules",
+    },
     { line: "cairn service install --print", text: "print the unit, to check or change it first" },
   ],
   async run(context, input) {
