@@ -21,7 +21,7 @@ import { countEntry } from "./survey-tree.ts";
 
 /** Makes the content of points anew, without some paths. */
 
-/** Tells if a raw path is one of some removed entries or lies below one. */
+/** Tells if a raw path is a removed entry or lies below one. */
 export type IsGone = (path: Uint8Array) => boolean;
 
 /** `gone`: raw paths of removed entries. */
@@ -76,8 +76,8 @@ interface Call {
 }
 
 /**
- * Finds the entries that `takes` fits: by the points' ids, raw paths without those below another one. Adds the ids (latin1) of
- * the blobs of these files to `content`. Writes nothing.
+ * Finds the entries that `takes` fits: raw paths by point id, without paths below another found path. Adds the ids
+ * (latin1) of the blobs of these files to `content`. Writes nothing.
  */
 export async function pathsInPoints(
   store: EmbeddedStore,
@@ -98,9 +98,8 @@ export async function pathsInPoints(
 }
 
 /**
- * Stores the content of points without the entries that `takes` fits, with a new snapshot for each point. Returns it by the
- * points' ids; points without such an entry are absent. The digests are computed from the new trees, which are read back. The
- * former snapshots stay.
+ * Stores points without the entries that `takes` fits, each with a new snapshot. Returns the new content by point id,
+ * only of points that had such an entry. Digests come from the new trees, which are read back. Former snapshots stay.
  */
 export async function storeWithout(
   engine: PointStore,
@@ -121,7 +120,7 @@ export async function storeWithout(
   });
 }
 
-/** The snapshot of a point; one like it if it is lost. */
+/** The snapshot of a point; a new one if that snapshot is lost. */
 async function snapshotOf(
   engine: PointStore,
   store: EmbeddedStore,
@@ -263,7 +262,7 @@ function totalsWithout({ entries, bytes }: Totals, gone: Totals): Totals {
   return { entries: left, bytes: bytes - gone.bytes };
 }
 
-/** Adds the ids of the blobs of files at and below these entries to `content`; `read`: trees that were read before. */
+/** Adds the blob ids of files at and below `nodes` to `to.content`. Skips the trees in `to.read`. */
 function addContent(
   store: EmbeddedStore,
   nodes: readonly TreeNode[],
@@ -298,7 +297,10 @@ interface NewTop {
   add: PackedBlobs["addNew"];
 }
 
-/** Stores the trees from the top of a point's snapshot down to its folder with the folder's new tree. Returns the topmost. */
+/**
+ * Stores the trees from the top of a point's snapshot down to its folder, with the folder's new tree. Returns the top
+ * tree's id.
+ */
 function topTree(store: EmbeddedStore, old: CopyContent, { tree, manifest, add }: NewTop): Uint8Array {
   const added = (nodes: readonly TreeNode[]): Uint8Array => {
     const bytes = encodeTree(nodes);
