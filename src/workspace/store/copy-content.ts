@@ -9,7 +9,7 @@ import { CREDENTIALS, labelsOf, type ScanSummary, withLabels } from "../../archi
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { CapturedLabel } from "../../archive/scan/task.ts";
 
-/** Where the store has a point's content; part of the point's descriptor. */
+/** Place of a point's content in the store; part of the point's descriptor. */
 export interface CopyContent extends PointContent {
   snapshot_tree: string;
   snapshot: string;

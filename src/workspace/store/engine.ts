@@ -209,7 +209,7 @@ export interface WrittenContent {
   lacks: Pick<Manifest, "omitted" | "labels"> | null;
 }
 
-/** Where a point's content is stored, for copying it elsewhere while the store is `reading`. */
+/** Place of a point's content in the store, for copying it elsewhere while the store is `reading`. */
 export interface StoredContent {
   readonly repository: Repository;
   /** The present index. */

@@ -45,7 +45,7 @@ export async function heldBytes(
       readTree,
       stop,
     );
-    // Missing content of a group is no obstacle to its removal. Kept points are checked again by the removal itself.
+    // A group may lack content. The group is removed with it, or kept and checked again once all removed points are known.
     requireComplete(live, { hint: DAMAGED_HINT, mayLackData: true });
     const bytes = [live.bytes];
     for (const group of groups) {
@@ -61,8 +61,8 @@ export async function heldBytes(
 }
 
 /**
- * Root trees of all snapshots except those of some points. Throws `damaged` if a snapshot is unreadable: its content
- * would be freed.
+ * Root trees of all snapshots except those of some points. Throws `damaged` if a snapshot is unreadable: its content is
+ * unknown.
  */
 async function snapshotTrees(
   store: EmbeddedStore,

@@ -59,7 +59,7 @@ export interface PointStoreOptions {
   holder?: TreeHolder | null;
   /** gives images of databases that are in use */
   databases?: NonNullable<ScanOptions["databases"]>["capture"] | null;
-  /** tells what changes in the workspace's folder */
+  /** reports changes of the workspace's folder */
   changes?: FolderChanges | null;
 }
 

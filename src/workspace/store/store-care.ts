@@ -1,4 +1,4 @@
-/** Where the engine has a point's content, as the point's descriptor records it; each engine has its own keys. */
+/** Place of a point's content in an engine, as the point's descriptor records it; each engine has its own keys. */
 export interface PointContent {
   /** id of the workspace's root tree, hex; empty until a clone is sealed */
   tree: string;
@@ -61,7 +61,7 @@ export interface StoreFinding {
   kind: string;
   severity: "info" | "warning" | "damage";
   detail: string;
-  /** what `mend` does, for people */
+  /** describes `mend` to people */
   repair?: string;
   /** Does the repair. Throws if it cannot be done now. */
   mend?: () => unknown;
