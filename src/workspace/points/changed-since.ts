@@ -155,7 +155,6 @@ const TYPES: readonly [keyof fs.StatsBase<bigint>, TreeNode["type"]][] = [
   ["isSocket", "socket"],
 ];
 
-/** Entries of one directory, as nodes. */
 class Entries {
   readonly #place: Buffer;
   readonly #fd: number;
@@ -209,10 +208,7 @@ class Entries {
 
 const EMPTY = new Uint8Array(0);
 
-/**
- * The entry at a path, as a node whose content equals no other file's; null if there is none, undefined if a scan has
- * to tell.
- */
+/** The entry at a path, as a node whose content equals no other file's; null if there is none, undefined if a scan has to tell. */
 export function nodeAt(place: Buffer): TreeNode | null | undefined {
   const slash = place.lastIndexOf("/");
   using entries = new Entries(place.subarray(0, slash));

@@ -66,9 +66,7 @@ export function treePlace(points: Points, point: Pick<Point, "sequence" | "descr
   return points.pathsOf(treeOwner(points, point)).tree;
 }
 
-/**
- * Like {@link treeOwner}, but first by the files in the directory, then by the descriptor. Null if a point has no tree.
- */
+/** Like {@link treeOwner}, but first by the files in the directory, then by the descriptor. Null if a point has no tree. */
 function ownerOfTree(points: Points, sequence: number): number | null {
   const { tree } = points.pathsOf(sequence);
   const stats = fs.lstatSync(tree, { throwIfNoEntry: false });
@@ -289,10 +287,7 @@ export function holdsMore(points: Points, point: Point): boolean {
   return isSealedInPart(point) && heldTreeProblem(points, point) === null;
 }
 
-/**
- * Returns the reason why a copy of the held tree would not be a copy of the point; null if it would be. Ignores ignore
- * rules.
- */
+/** Returns the reason why a copy of the held tree would not be a copy of the point; null if it would be. Ignores ignore rules. */
 export function whyTreeIsNotThePoint(points: Points, point: Point): string | null {
   const why = whyTreeDiffers(points, point);
   const isRotten = why === null && isMisread(points, treeOwner(points, point));

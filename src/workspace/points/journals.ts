@@ -106,10 +106,7 @@ export function removeIntentLink(journal: string, name: string): void {
   fs.rmSync(path.join(journal, name), { force: true });
 }
 
-/**
- * Decodes the target of a journal link; null if there is no link. Throws `damaged` or `newer_version` if `decode`
- * returns null.
- */
+/** Decodes the target of a journal link; null if there is no link. Throws `damaged` or `newer_version` if `decode` returns null. */
 function readIntentLink<T>(journal: string, name: string, decode: (target: string) => T | null): T | null {
   if (!isIntentPending(journal, name)) return null;
   const place = path.join(journal, name);
@@ -184,10 +181,7 @@ export class RestoreJournal {
     return { intent, ...(found ?? { steps: null, leftOut: [] }) };
   }
 
-  /**
-   * Removes the plan first: a plan alone would mean that nothing was touched. The next restore removes steps without a
-   * plan.
-   */
+  /** Removes the plan first: a plan alone would mean that nothing was touched. The next restore removes steps without a plan. */
   end(): void {
     durableRemove(this.#intent);
     // Becomes durable with the next intent at the latest.

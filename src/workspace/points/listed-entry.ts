@@ -23,10 +23,7 @@ export function kindOf(node: TreeNode): EntryKind {
   return KINDS[node.type];
 }
 
-/**
- * Yields all entries below a folder, each folder before its entries. Keeps only the folders on the current path in
- * memory.
- */
+/** Yields all entries below a folder, each folder before its entries. Keeps only the folders on the current path in memory. */
 export async function* nodesBelow(
   { nodes, path, signal }: { nodes: TreeNodes; path: Uint8Array; signal: AbortSignal | undefined },
   list: (tree: Uint8Array) => Promise<TreeNodes>,

@@ -11,10 +11,7 @@ import { sequenceOfName } from "../place/control-layout.ts";
  * appended line of fixed width; later lines replace earlier ones. Callers check each row against the descriptor.
  */
 
-/**
- * `s`: an ordinary point; `n`: a point with a chosen id; `u`: an undo point, made by a restore or undo from the state
- * before it.
- */
+/** `s`: an ordinary point; `n`: a point with a chosen id; `u`: an undo point, made by a restore or undo from the state before it. */
 export type PointKind = "s" | "n" | "u";
 
 export interface CatalogRow {
@@ -85,7 +82,7 @@ export class PointCatalog {
     return rows;
   }
 
-  /** Keeps the rows for later objects. They are not read again as long as the file has this size, inode and time. */
+  /** Keeps the rows for later catalogs, which use them as long as the file has this size, inode and time. */
   #keep({ size, ino, mtimeMs }: { size: number; ino: number; mtimeMs: number }): void {
     if (catalogs.size >= MOST_CATALOGS) catalogs.clear();
     catalogs.set(this.#file, { size, ino, mtimeMs, rows: this.#rows!, lines: this.#lines });
@@ -156,10 +153,7 @@ export class PointCatalog {
     this.#append(text);
   }
 
-  /**
-   * Removes rows. Call this before the points are removed, so that a later point with the number is never taken for
-   * them.
-   */
+  /** Removes rows. Call this before the points are removed, so that a later point with the number is never taken for them. */
   forget(sequences: readonly number[]): void {
     const rows = this.#load();
     const known = sequences.filter((sequence) => rows.delete(sequence));
@@ -227,10 +221,7 @@ function isCoarse(mtimeNs: bigint): boolean {
   return mtimeNs % 1_000_000_000n === 0n;
 }
 
-/**
- * Doctor does not make an empty folder instead: all points would be gone, and the next cleanup would free their
- * content.
- */
+/** Doctor does not make an empty folder instead: all points would be gone, and the next cleanup would free their content. */
 const LOST =
   "put the folder back from a copy of the control directory, or move it back if you moved it: until then the store keeps the content of the save points";
 

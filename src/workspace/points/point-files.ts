@@ -118,10 +118,7 @@ function checkedDescriptor(path: string, bytes: Uint8Array, sequence: number): D
   });
 }
 
-/**
- * Makes a point from the bytes of its descriptor and from the sidecar files beside it. `names`: the files in its
- * directory.
- */
+/** Makes a point from the bytes of its descriptor and from the sidecar files beside it. `names`: the files in its directory. */
 export function pointOf(
   paths: PointPaths,
   bytes: Uint8Array,
@@ -207,10 +204,7 @@ const LENGTH = HEAD.length + 64 + TAIL.length;
 /** Most bytes of a descriptor; a longer one is never read. */
 export const MAX_DESCRIPTOR_BYTES = 64 << 20;
 
-/**
- * Throws `unsupported` if the record would be too long to be read, as with ignore files of many megabytes: {@link
- * isTooLong}.
- */
+/** Throws `unsupported` if the record would be too long to be read, as with ignore files of many megabytes: {@link isTooLong}. */
 export function encodeDescriptorFile(descriptor: Descriptor): Uint8Array {
   return bounded(descriptor, encodeDescriptor);
 }

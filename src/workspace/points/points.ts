@@ -55,10 +55,7 @@ import {
 import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-/**
- * Numbers at the end that may be unfinished. One writer leaves at most one; the others are for clean-ups that were
- * killed, too.
- */
+/** Numbers at the end that may be unfinished. One writer leaves at most one; the others are for clean-ups that were killed, too. */
 const UNFINISHED_LOOK_BACK = 4;
 
 export interface DamagedPoint {
@@ -168,10 +165,7 @@ export class Points {
     orderedWrite(this.pathsOf(descriptor.sequence).intent, encodeDescriptorFile(descriptor));
   }
 
-  /**
-   * Records the identity of the tree that a claim's point holds. The link is durable with the next file in the
-   * directory.
-   */
+  /** Records the identity of the tree that a claim's point holds. The link is durable with the next file in the directory. */
   identifyTree(sequence: number): void {
     const { tree, treeIdentity } = this.pathsOf(sequence);
     rmSync(treeIdentity, { force: true });
@@ -590,8 +584,8 @@ export class Points {
   }
 
   /**
-   * Writes a file durably. After a kill its temporary file lies beside the points' folder, where the next writer
-   * removes it without a search through all points.
+   * Writes a file durably. A kill leaves its temporary file beside the points' folder, and the next writer removes the
+   * file without a search through all points.
    */
   #write(path: string, bytes: Uint8Array): void {
     durableWrite(path, bytes, { stagedIn: dirname(this.#directory) });
@@ -631,10 +625,7 @@ function isUnfinished(root: string): boolean {
   );
 }
 
-/**
- * True for a point of a tree that another program made, or that was made again from the store after its record was
- * lost.
- */
+/** True for a point of a tree that another program made, or that was made again from the store after its record was lost. */
 export function isImported({ descriptor }: Pick<Point, "descriptor">): boolean {
   return descriptor.cause["imported"] === true;
 }

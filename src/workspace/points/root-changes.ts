@@ -52,10 +52,7 @@ export function setRoot(folder: Buffer, facts: DirectoryFacts): NotSet[] {
   return inDirectory(folder, (fd) => setDirectory(fd, facts));
 }
 
-/**
- * Returns the difference that restoring `wanted` over `present` would make; null if there is none, or one of them is
- * unknown.
- */
+/** Returns the difference that restoring `wanted` over `present` would make; null if there is none, or one of them is unknown. */
 export function rootDifference(wanted: RootMetadata | null, present: RootMetadata | null): Difference | null {
   if (wanted === null || present === null) return null;
   const aspects: DiffAspect[] = [];

@@ -10,9 +10,7 @@ const PIECE = 1024 * 1024;
 const MAY_SHARE = 128 * 1024;
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
-/**
- * Tells if two files have the same content: by their extents, else by reading both. False if one of them is unreadable.
- */
+/** Tells if two files have the same content: by their extents, else by reading both. False if one of them is unreadable. */
 export async function sameContent(a: Buffer, b: Buffer, pace: Pacer): Promise<boolean> {
   try {
     return await reading(a, async (one) =>

@@ -29,7 +29,7 @@ export type Step =
 
 export type Steps = Listed<Step>;
 
-/** Name in the staging directory of a staged entry. */
+/** Name of a staged entry in the staging directory. */
 export function stagedName(number: number): string {
   return `n${number}`;
 }

@@ -123,7 +123,6 @@ function notAfter(points: Points, moment: number): Point {
   });
 }
 
-/** Formats a time like a list of points, with seconds. */
 function localTime(moment: number): string {
   const date = new Date(moment);
   return new Date(moment - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19).replace("T", " ");

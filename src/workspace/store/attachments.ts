@@ -7,10 +7,7 @@ import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Attachments } from "./engine.ts";
 
-/**
- * Databases that were captured before the folder is read, so that files that their rows name are read later than the
- * rows.
- */
+/** Databases that were captured before the folder is read, so that files that their rows name are read later than the rows. */
 export interface CapturedFirst {
   /** Returns the early images of the databases in `databases`; captures other databases when asked. */
   capture: DatabaseCapture;

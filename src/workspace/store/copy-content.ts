@@ -22,10 +22,7 @@ export function treesOf(content: PointContent): Uint8Array[] {
   return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(content.tree, "hex")];
 }
 
-/**
- * Returns head if the folder, its own metadata and its manifest are the same as head's; else null. Nothing new is
- * stored then.
- */
+/** Returns head if the folder, its own metadata and its manifest are the same as head's; else null. Nothing new is stored then. */
 export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetadata): HeadContent | null {
   if (
     head === null ||
@@ -61,7 +58,6 @@ export function summaryOfHead({ entries, bytes, labels }: HeadContent): ScanSumm
   return { entries, bytes, holes: [], hashes: [], lossless: [], databases, secrets };
 }
 
-/** A label that a scan gives to a database. */
 type OfDatabase = ConsistencyLabel & Pick<CapturedLabel, "label"> & { reason?: string; recovered?: boolean };
 
 function isOfDatabase(label: ConsistencyLabel): label is OfDatabase {

@@ -167,9 +167,7 @@ export class EmbeddedStore {
     return [...this.index.covered].every((name) => present.has(name));
   }
 
-  /**
-   * Warns once of each pack, and notes the pack for doctor. A pack that another process moved meanwhile is no damage.
-   */
+  /** Warns once of each pack, and notes the pack for doctor. A pack that another process moved meanwhile is no damage. */
   readonly onElsewhere = (pack: string): void => {
     if (this.#told.has(pack) || !this.#isCurrent()) return;
     this.#told.add(pack);
@@ -235,9 +233,7 @@ async function openRepository(paths: StorePaths, storage: LocalStorage): Promise
   }
 }
 
-/**
- * Opens the repository by the password if the file with the master keys is lost or damaged, and writes that file again.
- */
+/** Opens the repository by the password if the file with the master keys is lost or damaged, and writes that file again. */
 async function openByPassword(paths: StorePaths, storage: LocalStorage): Promise<Repository> {
   let password: string;
   try {

@@ -68,14 +68,11 @@ export interface StageRequest {
   /** the point that head names, or null */
   head: HeadContent | null;
   /**
-   * A look reads no large file whose times, size and inode are unchanged, even a young one. It may miss writes through
-   * a mapping.
+   * A look reads no large file whose times, size and inode are unchanged, even a young one. Writes through a mapping
+   * may be missed.
    */
   byTimes?: boolean;
-  /**
-   * A look ends with `FoundDifference` at the first entry that differs from head without a read. Needs a stat cache of
-   * head.
-   */
+  /** A look ends with `FoundDifference` at the first entry that differs from head without a read. Needs a stat cache of head. */
   untilDifferent?: boolean;
   /** id in the tag of the new snapshot */
   pointId: string;
@@ -90,9 +87,7 @@ export interface StageRequest {
   onWarning?: ((message: string) => void) | undefined;
 }
 
-/**
- * Content that is durable but belongs to no point yet. After `discard` or a kill the next clean-up removes the rest.
- */
+/** Content that is durable but belongs to no point yet. After `discard` or a kill the next clean-up removes the rest. */
 export interface StagedContent {
   content: PointContent;
   scan: ScanResult;
@@ -126,21 +121,13 @@ export interface FolderChanges {
   readonly root: Uint8Array;
   /** Notes all changes until now. Returns a mark; later changes come after this mark. */
   mark(): number;
-  /**
-   * Changes since the state that was kept last; null if `basis` is another state, or some changes may have been missed.
-   */
+  /** Changes since the state that was kept last; null if `basis` is another state, or some changes may have been missed. */
   since(basis: ScanBasis): TouchedFolder | null;
-  /**
-   * Counts changes from the state that a scan which began after `mark` found. `isWhole`: the scan also read young
-   * files.
-   */
+  /** Counts changes from the state that a scan which began after `mark` found. `isWhole`: the scan also read young files. */
   keep(basis: ScanBasis, mark: number, isWhole: boolean): void;
   /** The stat cache of that state, for one scan at a time; null if none is in memory. */
   readonly held: HeldCache | null;
-  /**
-   * Keeps a stat cache in memory. `save`, called some time later, writes it into a file and returns the file's name, or
-   * null.
-   */
+  /** Keeps a stat cache in memory. `save`, called some time later, writes it into a file and returns the file's name, or null. */
   hold(held: HeldCache, save: () => string | null): void;
   /** The store's index as the last operation left it, for one operation; null if the index must be read. */
   takeIndex(): BlobIndex | null;
@@ -149,10 +136,7 @@ export interface FolderChanges {
 
 /** A stat cache in memory. */
 export interface HeldCache {
-  /**
-   * Name of the file at the cache's path when this cache was made. If another file lies there now, this cache is out of
-   * date.
-   */
+  /** Name of the file at the cache's path when this cache was made. If another file lies there now, this cache is out of date. */
   file: string;
   readonly name: string;
   readonly cache: StatCache;
@@ -178,9 +162,7 @@ export interface WriteRequest {
   paths: readonly Uint8Array[] | null;
   /** files and directories get no write permission, so that people only look at them */
   readOnly?: boolean;
-  /**
-   * a held tree with the same content, and when it was complete (ms since 1970): files unchanged since then are cloned
-   */
+  /** a held tree with the same content, and when it was complete (ms since 1970): files unchanged since then are cloned */
   held?: HeldTree | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: (progress: { done: number; bytes: number }) => void;
@@ -190,7 +172,7 @@ export interface ShareRequest {
   pointId: string;
   /** the workspace's path; raw bytes */
   root: Uint8Array;
-  /** of a new workspace: where its stat cache will lie, and its folder until it gets its path */
+  /** of a new workspace: path of its stat cache, and its folder until the folder gets its path */
   fork?: { statCache: string; folder: Uint8Array };
 }
 
@@ -202,10 +184,7 @@ export interface WrittenContent {
   notSet: NotSet[];
   /** paths that were not written, because their content is damaged or missing */
   damaged: { path: Uint8Array; detail: string }[];
-  /**
-   * lists entries that the content lacks, since they could not be read: of the whole point, whichever paths were asked
-   * for
-   */
+  /** lists entries that the content lacks, since they could not be read: of the whole point, whichever paths were asked for */
   lacks: Pick<Manifest, "omitted" | "labels"> | null;
 }
 

@@ -15,10 +15,7 @@ export type HeldGroup = readonly { id: string; content: PointContent }[];
 /** Content of the points that are kept. */
 export interface KeptContent {
   contents: readonly PointContent[];
-  /**
-   * ids of points with an unreadable descriptor (null: the id is unknown too); only the tag of their snapshot tells
-   * what they hold
-   */
+  /** ids of points with an unreadable descriptor (null: the id is unknown too); only their snapshot's tag leads to their content */
   unreadable: readonly (string | null)[];
 }
 
@@ -60,10 +57,7 @@ export async function heldBytes(
   });
 }
 
-/**
- * Root trees of all snapshots except those of some points. Throws `damaged` if a snapshot is unreadable: its content is
- * unknown.
- */
+/** Root trees of all snapshots except those of some points. Throws `damaged` if a snapshot is unreadable: its content is unknown. */
 async function snapshotTrees(
   store: EmbeddedStore,
   ask: { without: ReadonlySet<string>; unreadable: KeptContent["unreadable"]; signal?: AbortSignal },

@@ -22,17 +22,11 @@ import { type Unchanged, unchangedIn } from "../../archive/cache/unchanged.ts";
 
 export type { WrittenFiles } from "../../archive/scan/written-files.ts";
 
-/**
- * Keeps the stat cache of a workspace's last scan in a file for the next scan, with the index files that the cache
- * relies on.
- */
+/** Keeps the stat cache of a workspace's last scan in a file for the next scan, with the index files that the cache relies on. */
 export class KeptScan {
   readonly file: string;
   readonly #changes: FolderChanges | null;
-  /**
-   * The scan under way: the mark after which it began, and its ignore rules; null if nobody reports changes of its
-   * folder.
-   */
+  /** The scan under way: the mark after which it began, and its ignore rules; null if nobody reports changes of its folder. */
   #begun: { mark: number; rules: string; isWhole: boolean; cache: string } | null = null;
   /** The cache that was loaded last, if other operations may have it too. */
   #shared: StatCache | null = null;
@@ -85,10 +79,7 @@ export class KeptScan {
     return touched === null ? null : unchangedIn(cache, touched);
   }
 
-  /**
-   * Counts changes from the scan that has ended: it found the folder as its cache says, or a cache called `name` was
-   * just kept.
-   */
+  /** Counts changes from the scan that has ended: it found the folder as its cache says, or a cache called `name` was just kept. */
   noteKept(name = this.#begun?.cache): void {
     if (this.#begun === null || name === undefined) return;
     const { mark, rules, isWhole } = this.#begun;
@@ -151,9 +142,7 @@ export class KeptScan {
     }
   }
 
-  /**
-   * Keeps the cache in memory for the next scan of a watched folder. The file is written later, for a fast next start.
-   */
+  /** Keeps the cache in memory for the next scan of a watched folder. The file is written later, for a fast next start. */
   #keepInMemory({ index }: EmbeddedStore, { table, old, tree }: ScanResult, epoch: string): void {
     const { file } = this;
     const key = { tree, epoch: Buffer.from(epoch, "hex") };

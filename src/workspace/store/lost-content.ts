@@ -18,10 +18,7 @@ interface DropCall extends LostRequest {
   waitMs: number;
 }
 
-/**
- * Takes missing, cut or damaged packs out of the store's index. Readable blobs of damaged packs are kept. Returns how
- * many packs.
- */
+/** Takes missing, cut or damaged packs out of the store's index. Readable blobs of damaged packs are kept. Returns how many packs. */
 export async function dropLostPacks(store: EmbeddedStore, options: DropCall): Promise<number> {
   const { reads, onWarning } = options;
   const lost = await (reads === true ? dropDamagedPacks(store, options) : dropShortPacks(store, options));
@@ -34,10 +31,7 @@ export async function dropLostPacks(store: EmbeddedStore, options: DropCall): Pr
 
 /** A save waits only briefly for this: the next save tries again. */
 const FIRST_WAIT_MS = 1000;
-/**
- * Errors that may be gone at the next save: other processes use or change the store, or left a file that this user may
- * not read.
- */
+/** Errors that may be gone at the next save: other processes use or change the store, or left a file that this user may not read. */
 const GOES_ON: ReadonlySet<string> = new Set(["busy", "stale_plan", "permission"]);
 
 /** Drops lost packs before a save. Only warns if other processes are in the way. */

@@ -30,10 +30,7 @@ interface Found {
   node: TreeNode;
 }
 
-/**
- * Directories from the top of a snapshot's tree down. Each is the only directory of its level, besides `/.cairn` at the
- * top.
- */
+/** Directories from the top of a snapshot's tree down. Each is the only directory of its level, besides `/.cairn` at the top. */
 function* directoriesDown(store: EmbeddedStore, top: string): Generator<Found> {
   let tree: Uint8Array = Buffer.from(top, "hex");
   const parts: Uint8Array[] = [];
@@ -86,9 +83,7 @@ function depthOf(path: string): number {
   return path.split("/").filter((part) => part !== "").length;
 }
 
-/**
- * The folder of a snapshot: at the depth in its tag, else at the snapshot's own path; null if the folder is not there.
- */
+/** The folder of a snapshot: at the depth in its tag, else at the snapshot's own path; null if the folder is not there. */
 function folderOf(store: EmbeddedStore, { tree, paths, tags }: Snapshot): Found | null {
   const told = tags?.find((tag) => tag.startsWith(DEPTH_TAG));
   const [path = ""] = paths;

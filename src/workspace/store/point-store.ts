@@ -75,9 +75,7 @@ export class PointStore {
   readonly type = "copy";
   /** Holds whole trees for this workspace's points; null if points go into the store at once. */
   readonly holder: TreeHolder | null;
-  /**
-   * Captures databases that are in use, each in a state between two transactions; null: databases are copied as files.
-   */
+  /** Captures databases that are in use, each in a state between two transactions; null: databases are copied as files. */
   readonly databases: NonNullable<PointStoreOptions["databases"]> | null;
   readonly #options: PointStoreOptions;
   #store: Promise<EmbeddedStore> | undefined;
@@ -91,7 +89,7 @@ export class PointStore {
     this.#kept = new KeptScan(options.statCache, options.changes ?? null);
   }
 
-  /** The open store. It is opened once per operation, since other processes may change it between two operations. */
+  /** The open store, opened once per operation, since other processes may change it between two operations. */
   async store({ signal }: StoppableCall = {}): Promise<EmbeddedStore> {
     this.#store ??= EmbeddedStore.open(this.#options.control, {
       signal,
@@ -105,9 +103,7 @@ export class PointStore {
     prepareScan(this.#options.statCache);
   }
 
-  /**
-   * Notes files that were just written into the folder from stored content, so that the next scan need not read them.
-   */
+  /** Notes files that were just written into the folder from stored content, so that the next scan need not read them. */
   noteWritten(files: WrittenFiles): void {
     if (files.length > 0) this.#kept.noteWritten(files);
   }
@@ -302,8 +298,8 @@ export class PointStore {
   async look(request: StageRequest): Promise<LookedAt> {
     const store = await this.store();
     const cache = this.#kept.load(request.root);
-    // A large file whose size differs from the cache counts as changed without a read. That is true only if the cache
-    // is of head: after a restore the cache is of the state before it.
+    // A large file whose size differs from the cache counts as changed without a read, but only if the cache is of
+    // head: after a restore the cache is of the state before the restore.
     const quick = cache !== null && hex(cache.tree) === request.head?.content.tree;
     const untilDifferent = quick && request.untilDifferent === true;
     const byTimes = quick && request.byTimes === true;
@@ -348,9 +344,7 @@ export class PointStore {
     return store.source(Buffer.from(content.tree, "hex"));
   }
 
-  /**
-   * Returns the holes, whole-file hashes and raw names of a point, which trees cannot hold; null if it has no manifest.
-   */
+  /** Returns the holes, whole-file hashes and raw names of a point, which trees cannot hold; null if it has no manifest. */
   async manifest(content: PointContent): Promise<Manifest | null> {
     const store = await this.store();
     return readManifest(store, Buffer.from((content as CopyContent).snapshot_tree, "hex"));
@@ -429,10 +423,7 @@ export class PointStore {
     }
   }
 
-  /**
-   * Drops packs with lost content from the index. A save that meets this content stores it again. Returns how many
-   * packs.
-   */
+  /** Drops packs with lost content from the index. A save that meets this content stores it again. Returns how many packs. */
   async dropLost(request: LostRequest): Promise<number> {
     return dropLostPacks(await this.store(request), { ...request, waitMs: LOCK_WAIT_MS });
   }

@@ -29,10 +29,7 @@ interface ReceiveWith {
   stillHeld(): Promise<void>;
 }
 
-/**
- * Moves the blobs of a tree that the store lacks into it, and packs the trees above the tree. The caller writes the
- * snapshot.
- */
+/** Moves the blobs of a tree that the store lacks into it, and packs the trees above the tree. The caller writes the snapshot. */
 export async function receiveContent(request: ReceiveRequest, more: ReceiveWith): Promise<Received> {
   const { from, tree, paths, signal } = request;
   const only = paths === null ? null : new PathSelection(paths);

@@ -44,7 +44,7 @@ export function manifestWithout(manifest: Manifest, isGone: IsGone): Manifest {
     holeMaps: kept(manifest.holeMaps),
     fileHashes: kept(manifest.fileHashes),
     omitted: kept(manifest.omitted),
-    // An entry whose first name is gone is on its own.
+    // A hard link whose first name is gone becomes a file of its own.
     lossless: kept(manifest.lossless).filter(({ field, value }) => field !== "hard_link" || !isGone(value)),
   };
 }
@@ -255,7 +255,6 @@ class EntryTotals {
 type Totals = Pick<StoredPoint, "entries" | "bytes">;
 const KINDS = ["files", "directories", "links", "other"] as const;
 
-/** Counts of a point without the removed entries. */
 function totalsWithout({ entries, bytes }: Totals, gone: Totals): Totals {
   const left = { ...entries };
   for (const kind of KINDS) left[kind] -= gone.entries[kind];
@@ -297,10 +296,7 @@ interface NewTop {
   add: PackedBlobs["addNew"];
 }
 
-/**
- * Stores the trees from the top of a point's snapshot down to its folder, with the folder's new tree. Returns the top
- * tree's id.
- */
+/** Stores the trees from the top of a point's snapshot down to its folder, with the folder's new tree. Returns the top tree's id. */
 function topTree(store: EmbeddedStore, old: CopyContent, { tree, manifest, add }: NewTop): Uint8Array {
   const added = (nodes: readonly TreeNode[]): Uint8Array => {
     const bytes = encodeTree(nodes);

@@ -15,9 +15,7 @@ export interface SnapshotTreeInput {
   tree: Uint8Array;
   root: RootMetadata;
   manifest: Uint8Array;
-  /**
-   * seconds since 1970 at which the workspace was adopted: the modification time of all directories above the workspace
-   */
+  /** seconds since 1970 at which the workspace was adopted: the modification time of all directories above the workspace */
   adoptedAt: number;
 }
 

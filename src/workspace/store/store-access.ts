@@ -104,10 +104,7 @@ async function readPassword(storage: Storage, { passwordFile }: StorePaths): Pro
   }
 }
 
-/**
- * True if these keys open the config or, if that is lost, another encrypted file; also true if the store has no such
- * file.
- */
+/** True if these keys open the config or, if that is lost, another encrypted file; also true if the store has no such file. */
 async function opensAny(storage: Storage, keys: MasterKeys): Promise<boolean> {
   let tried = 0;
   for (const kind of ["config", "snapshots", "index"] as const) {

@@ -27,13 +27,10 @@ const PROGRAM = "cairn doctor";
 const MEND_INDEX =
   "the index is rebuilt from the packs, with all readable blobs of damaged packs. Lost blobs are stored again when a save meets the same content";
 
-/** The repair that rewrites the index. It runs once, for however many findings ask for it. */
+/** The repair that rewrites the index; done once, for any number of findings that ask for it. */
 type Mending = Required<Pick<StoreFinding, "repair" | "mend">>;
 
-/**
- * Returns findings about an open store: index, packs, trees, snapshots, locks, caches. Reads no pack's content except
- * trees.
- */
+/** Returns findings about an open store: index, packs, trees, snapshots, locks, caches. Reads no pack's content except trees. */
 export async function examineStore(store: EmbeddedStore, request: ExamineRequest): Promise<StoreFinding[]> {
   const { repository } = store;
   const { signal, points, onProgress } = request;
@@ -152,10 +149,7 @@ function* lostFindings(
   }
 }
 
-/**
- * Damage that only a full read finds, without paths that are reported as lost. Without a damaged pack there is no
- * repair.
- */
+/** Damage that only a full read finds, without paths that are reported as lost. Without a damaged pack there is no repair. */
 function* recordedFindings(
   { paths }: EmbeddedStore,
   { recordedDamage }: ExamineRequest,

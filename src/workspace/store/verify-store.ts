@@ -433,7 +433,6 @@ class PointProof {
     return damaged;
   }
 
-  /** Compares the computed digests with the recorded ones. */
   #addDigests({ point, facts: { manifest, problem }, totals }: Walked): void {
     const { label, stateDigest, metadataDigest } = point;
     const add = (kind: string, detail: string, hint: string): void =>
