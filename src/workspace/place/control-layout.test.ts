@@ -51,7 +51,7 @@ test("nothing is made when a control directory would lie below a name that is no
   assert.ok(!fs.existsSync(path.join(userStateDirectory(), "control")));
 });
 
-test("nothing is made when a place has lost bytes of its name", async (t) => {
+test("nothing is made when a path contains the replacement character", async (t) => {
   const place = scratch(t);
   if (place === null) return;
   const { own, folder } = place;

@@ -241,7 +241,7 @@ class PointProof {
     const { keys, index, packs, signal, onProgress } = options;
     this.#options = options;
     this.#threads = threads;
-    // The threads compare the copies of a blob, so this source need not.
+    // The threads check the ids of the same blobs, so this source need not.
     this.#blobs = new BlobSource({ keys, index, packs: packsToProve(packs), compares: false });
     this.#proven = new Uint8Array(new SharedArrayBuffer(Math.max(1, index.count)));
     this.#prover = new PackProver(threads, {

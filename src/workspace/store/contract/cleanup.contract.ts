@@ -12,7 +12,7 @@ import { KEPT_TREES } from "../../../formats/records/policy.ts";
 export function cleanupClauses(clauses: EngineClauses): void {
   const { clause, holds, atomic } = clauses;
   clause(
-    "points are cleaned up, and the workspace released, with nothing left of them",
+    "a cleanup and a release leave nothing of the removed points",
     async (place) => {
       const { client, folder, volume, engine } = place;
       const states: ReturnType<typeof readFolder>[] = [];
@@ -60,7 +60,7 @@ export function cleanupClauses(clauses: EngineClauses): void {
   );
 
   clause(
-    "a workspace that is released leaves the others of its control directory whole, and goes with its points alone",
+    "a release removes the points of one workspace and leaves the others of its control directory whole",
     async (place) => {
       const { client, volume } = place;
       await client.save();
@@ -82,7 +82,7 @@ export function cleanupClauses(clauses: EngineClauses): void {
 
   if (!holds) return;
   clause(
-    "of so many sealed points as the policy says the trees stay, all where it cannot be read",
+    "as many sealed points keep their trees as the policy says, and all when the policy is unreadable",
     async ({ client, folder, volume }) => {
       const turn = path.join(folder, "turn");
       const saveTurn = async (number: number): Promise<void> => {

@@ -14,7 +14,7 @@ import { walkDigests } from "../testing-walk.ts";
 export function corpusClauses({ clause, subject, atomic }: EngineClauses): void {
   let missing: string[] = [];
   clause(
-    "everything that a folder can hold has one pair of digests when it is saved, restored, forked and taken over by every other engine",
+    "every kind of entry keeps its digests through save, restore, fork and a conversion to every other engine",
     async ({ client, folder, volume, engine }, t) => {
       assert.deepEqual(missing, volume.kind === "juicefs" ? missing : [], "the file system takes all of it");
       const wanted = { state: readFolder(folder), ranges: dataRanges(folder), digests: walkDigests(folder) };

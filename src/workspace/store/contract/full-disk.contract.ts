@@ -14,7 +14,7 @@ import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
 /** When there is no room: told as such, nothing half done, and a way out. */
 export function fullDiskClauses({ clause }: EngineClauses): void {
   clause(
-    "a save, a restore and a fork on a full disk fail with what is missing, leave nothing, and work again when there is room",
+    "a save, a restore and a fork on a full disk fail with no_space, leave nothing, and work again when there is room",
     async (place) => {
       const { client, folder, volume } = place;
       const first = readFolder(folder);

@@ -15,7 +15,7 @@ import { walkDigests } from "../testing-walk.ts";
 export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void {
   if (!holds) return;
   clause(
-    "a held tree is the folder as it was saved, in one with the descriptor, and stays so",
+    "a held tree equals the saved folder, also after a restore of its point",
     async (place) => {
       const { client, folder } = place;
       const first = readFolder(folder);
@@ -42,7 +42,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "doctor finds points that are not sealed yet in order, and verify seals and proves them",
+    "doctor calls unsealed points healthy, and verify seals and verifies them",
     async ({ client, folder }) => {
       await client.save();
       makeSecond(folder);
@@ -75,7 +75,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "a held tree that is gone or was changed is named, and keeps nobody from the others",
+    "a held tree that is missing or changed is named, and other points stay usable",
     async (place) => {
       const { client, folder, volume, engine } = place;
       const states = new Map<string, ReturnType<typeof readFolder>>();
@@ -144,7 +144,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "a head whose tree is gone is named, and the next save goes on without it",
+    "a head with a missing tree is named in an error, and the next save succeeds",
     async ({ client, folder, engine }) => {
       await client.save();
       const { save_point_id: head } = await client.save();
@@ -166,7 +166,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "a held tree that was changed after its point was sealed gives nothing back",
+    "a held tree that was changed after sealing is not used for restores",
     async ({ client, folder, volume, engine }) => {
       const state = readFolder(folder);
       const { save_point_id: id } = await client.save();

@@ -24,7 +24,7 @@ const HOLDERS = [
 /** Processes that are at work in the folder are named, and what they hold stays theirs. */
 export function holderClauses({ clause, atomic }: EngineClauses): void {
   clause(
-    "a restore goes entry by entry when a process works in the folder or has a file of it open, and the process is named",
+    "a restore goes entry by entry and names the process that works in the folder or has a file of it open",
     async ({ client, folder }, t) => {
       const first = readFolder(folder);
       const { save_point_id: target } = await client.save();
@@ -65,7 +65,7 @@ export function holderClauses({ clause, atomic }: EngineClauses): void {
   );
 
   clause(
-    "a file that a process has open for writing is whole in a point, and what it writes later in the next",
+    "a file that a process has open for writing is whole in a point, and later writes are in the next point",
     async ({ client, folder, volume }, t) => {
       const { end } = await hold(
         t,

@@ -14,7 +14,7 @@ import { walkDigests } from "../testing-walk.ts";
 /** A point is what was there when it was made; a call is done or it is not; the folder is always there. */
 export function momentClauses({ clause, holds, atomic }: EngineClauses): void {
   clause(
-    "what is written after a save is in no earlier point, also when that is sealed later",
+    "writes after a save are not in that point, also when the point is sealed later",
     async ({ client, folder, volume }) => {
       const before = { state: readFolder(folder), digest: walkDigests(folder).state };
       const open = fs.openSync(path.join(folder, "same/updated.txt"), "r+");
@@ -85,7 +85,7 @@ for (let i = 1; ; i++) {
     );
 
   clause(
-    "a save that is stopped leaves the old points or one more, and nothing else",
+    "an aborted save leaves the old points or one more, and nothing else",
     async (place) => {
       const { client, folder } = place;
       await client.save();
@@ -121,7 +121,7 @@ for (let i = 1; ; i++) {
   );
 
   clause(
-    "a restore that is stopped leaves the folder as it was or as it was to be",
+    "an aborted restore leaves the folder unchanged or fully restored",
     async (place) => {
       const { client, folder } = place;
       const first = readFolder(folder);
@@ -152,7 +152,7 @@ for (let i = 1; ; i++) {
   );
 
   clause(
-    "a restore leaves no moment in which the folder's path, or what stays the same in it, is not there",
+    "during a restore the folder's path and its unchanged entries always exist",
     async ({ client, folder }, t) => {
       const method = atomic ? "exchange" : "entries";
       const points = [await client.save()];

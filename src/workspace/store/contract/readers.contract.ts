@@ -17,7 +17,7 @@ import { walkDigests } from "../testing-walk.ts";
 /** Several at once: who looks sees whole points, and nobody's work is lost. */
 export function readerClauses({ clause, holds }: EngineClauses): void {
   clause(
-    "processes that save, seal and look at once lose nothing",
+    "processes that save, seal and read at the same time lose no point",
     async (place) => {
       const { client, folder } = place;
       await client.save();
@@ -95,7 +95,7 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
   );
 
   clause(
-    "a view stays as its point is and cannot be written to, whatever becomes of the folder and the other points",
+    "a view stays equal to its point and read-only, whatever happens to the folder and other points",
     async (place) => {
       const { client, folder } = place;
       const { save_point_id: id } = await client.save();
@@ -132,7 +132,7 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
 
 function unsealedClauses(clause: EngineClauses["clause"]): void {
   clause(
-    "a point that another process saves while all are verified is no damage, and is read when it is asked for",
+    "a point that another process saves during verify --all is not reported as damage, and can be read",
     async ({ client, folder }) => {
       await client.save();
       await client.seal();
