@@ -414,9 +414,9 @@ export interface FindOptions {
 }
 
 /**
- * Finds the workspace of `path`: a control directory, a self-contained root, a workspace's folder, or, unless `exact`,
- * a folder in one. Null: `path` may be adopted. Throws `not_found` if a registered control directory is gone,
- * `no_daemon` for a folder of root's daemon, `damaged`, `newer_version`.
+ * Finds the workspace of `path`: a control directory, self-contained root or workspace's folder; unless `exact`, also a
+ * path inside. Null: `path` may be adopted. Throws `not_found` if a registered control directory is gone, `no_daemon`
+ * for a folder of root's daemon, `damaged`, `newer_version`.
  */
 export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
   const real = realPathOf(path);

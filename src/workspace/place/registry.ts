@@ -251,8 +251,8 @@ export function listRegistered(): RegistryEntry[] {
 }
 
 /**
- * Warns of registered folders except `own` that are missing although their save points exist. Null if no folder is
- * missing, or if the registry cannot be listed.
+ * Returns a warning about registered folders except `own` that are missing although their save points exist. Null if no
+ * folder is missing, or if the registry cannot be listed.
  */
 export function tellOfGone(own?: Buffer): string | null {
   let entries: RegistryEntry[];

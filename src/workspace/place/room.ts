@@ -73,8 +73,8 @@ export function namingInodes(places: readonly RawPath[], error: unknown): unknow
 }
 
 /**
- * Warns if a folder's points at `place` can be lost together: inside the folder, in memory, or on a removable disk.
- * Null on an ordinary disk outside the folder.
+ * Returns a warning if a folder's points at `place` can be lost together: inside the folder, in memory, or on a
+ * removable disk. Null on an ordinary disk outside the folder.
  */
 export function whatMayGo(
   place: RawPath,

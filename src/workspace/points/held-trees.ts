@@ -87,8 +87,8 @@ function isSealedWhole(points: Points, sequence: number): boolean {
 }
 
 /**
- * Returns points that stay and whose content is only in the tree of a leaving point, each with the number of the
- * leaving point. Includes points whose link is unreadable: number null.
+ * Returns points that stay and need a leaving point's tree, since nothing else has all of their content, each with the
+ * leaving point's number. Number null: the point's link is unreadable.
  */
 export function needingTrees(points: Points, leaving: readonly number[]): Map<number, number | null> {
   const gone = new Set(leaving);

@@ -12,7 +12,9 @@ export interface BeyondNodes {
   lacks: WrittenContent["lacks"];
 }
 
-/** Reads these facts from a point's manifest. If the manifest cannot be read, files are written without holes. */
+/**
+ * Reads the facts that nodes cannot hold from a point's manifest. If it is unreadable, files are written without holes.
+ */
 export async function beyondNodes(read: () => Promise<Manifest | null>): Promise<BeyondNodes> {
   let manifest: Manifest | null = null;
   const damaged: WrittenContent["damaged"] = [];

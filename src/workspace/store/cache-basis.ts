@@ -4,7 +4,7 @@ import { readRegular } from "../../fs/regular-file.ts";
 
 /**
  * A file beside a stat cache with the names of the index files that the cache relies on. If one of them is gone,
- * content that the cache knows may have left the store. A missing or odd file means: rely on nothing.
+ * content that the cache knows may have left the store. A missing or odd file vouches for nothing.
  */
 
 const FORMAT = "cairn.cache-basis";
@@ -15,7 +15,7 @@ function placeOf(statCache: string): string {
   return `${statCache}-indexes`;
 }
 
-/** Call this before the stat cache is replaced: a cache without a basis relies on nothing, which only costs lookups. */
+/** Call this before the stat cache is replaced: a cache without a basis is not trusted, which only costs lookups. */
 export function dropCacheBasis(statCache: string): void {
   fs.rmSync(placeOf(statCache), { recursive: true, force: true });
 }

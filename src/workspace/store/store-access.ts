@@ -138,7 +138,7 @@ async function configFindings(storage: Storage, { repository }: StorePaths, keys
       mend: async () => {
         const id = randomBytes(32).toString("hex");
         const config = { version: 2, id, chunker_polynomial: formatPolynomial(randomPolynomial()) };
-        // The path may be no regular file.
+        // Removes also a link or special file at this path.
         fs.rmSync(join(repository, "config"), { force: true });
         await storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
       },

@@ -25,7 +25,7 @@ export function countEntry(counts: EntryCounts, { type }: Pick<TreeNode, "type">
 export interface Survey {
   /** Id of the tree itself, or of a new tree with only the chosen entries. */
   tree: Uint8Array;
-  /** The new trees that had to be made for that. */
+  /** All new trees if `tree` is a new tree; else empty. */
   blobs: ExtraBlob[];
   entries: EntryCounts;
   /** Bytes of all files, each name counted. */
