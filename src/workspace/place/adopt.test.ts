@@ -117,7 +117,7 @@ test("init refuses a folder that is not empty", async (context) => {
   assert.equal(existsSync(join(directory, "fresh")), false, "a failure leaves nothing");
   const odd = join(directory, "$(id)");
   mkdirSync(join(odd, "inside"), { recursive: true });
-  // The shell of whoever runs the line takes nothing in the path for its own.
+  // The hint quotes the path for the shell.
   await assert.rejects(
     initSelfContained(odd, OPTIONS),
     (error) => error instanceof CairnError && error.hint?.endsWith(`cairn init '${odd}'`) === true,

@@ -23,7 +23,7 @@ function check(path: string, allow: GuardName[] = []): void {
   checkLocation(realFolder(path), { allow });
 }
 
-/** Refused, exit 7, and the hint names the flag that overrides it, or none where nothing does. */
+/** Expects `refused` with exit 7, and a hint with the overriding flag, if there is one. */
 function isRefused(guard?: GuardName): (error: unknown) => boolean {
   return (error) => {
     assert.ok(error instanceof CairnError && error.code === "refused", String(error));

@@ -287,7 +287,10 @@ export function holdsMore(points: Points, point: Point): boolean {
   return isSealedInPart(point) && heldTreeProblem(points, point) === null;
 }
 
-/** Returns the reason why a copy of the held tree would not be a copy of the point; null if it would be. Ignores ignore rules. */
+/**
+ * Returns the reason why a copy of the held tree would not be a copy of the point; null if it would be. Does not look
+ * at ignore rules.
+ */
 export function whyTreeIsNotThePoint(points: Points, point: Point): string | null {
   const why = whyTreeDiffers(points, point);
   const isRotten = why === null && isMisread(points, treeOwner(points, point));

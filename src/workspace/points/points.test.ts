@@ -323,7 +323,7 @@ test("latest skips undo points, and is null without points", (context) => {
   save(points, { undo: true });
   assert.equal(points.latest(), null);
   save(points);
-  // A program's own word for what led to a save.
+  // A cause that a program chose itself.
   const id = save(points, { cause: { kind: "undo" } });
   save(points, { undo: true, cause: { kind: "restore" } });
   assert.equal(points.latest()?.descriptor.save_point_id, id);
@@ -398,7 +398,7 @@ test("listing 20 of 3000 points, finding a prefix and finding the latest read on
     mkdirSync(points.pathsOf(sequence).root);
     writeFileSync(
       points.pathsOf(sequence).descriptor,
-      // Whoever reads one that was not asked for tells of damage.
+      // A call that reads this point reports damage.
       sequence > 2980 ? encodeDescriptorFile({ ...descriptor, save_point_id: last, sequence }) : "damaged",
     );
     lines += `${String(sequence).padStart(10, "0")} ${last} s\n`;

@@ -25,7 +25,7 @@ interface Twice extends TestFolder {
   store: string;
   /** of the folder, as its points have it */
   digest: string;
-  /** files of packs, those of the first point and those of the second */
+  /** pack files of the first point and of the second point */
   sets: [string[], string[]];
 }
 
@@ -57,7 +57,7 @@ function packsIn(store: string): string[] {
   return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
 }
 
-/** Those of these packs that hold blobs of this type. */
+/** The packs of `files` that have blobs of this type. */
 async function packsOf(type: "data" | "tree", { client }: Twice, files: readonly string[]): Promise<string[]> {
   const store = await EmbeddedStore.open(client.controlDirectory);
   const found: string[] = [];
@@ -81,7 +81,7 @@ function spoil(files: readonly string[], how: (typeof WAYS)[number]): void {
   }
 }
 
-/** Work with each of both sets of packs spoilt in turn, whichever the index has chosen. What it wrote of the store goes again. */
+/** Damages one set of packs, then the other one, runs `work` each time, and restores the store afterwards. */
 async function spoilt(at: Twice, work: (name: string, files: string[]) => Promise<void>): Promise<void> {
   const control = at.client.controlDirectory;
   const kept = join(at.root, "kept");
@@ -202,7 +202,7 @@ test("a verification names the damaged pack, and no point when another pack has 
 });
 
 for (const repaired of [false, true])
-  test(`${repaired ? "doctor" : "a save"} takes nothing for stored that is damaged in a pack that no index lists when the listed one is lost`, async (t) => {
+  test(`${repaired ? "doctor" : "a save"} stores content again when its listed pack is lost and an unlisted copy is damaged`, async (t) => {
     const at = await storedTwice(t, "unlisted");
     const { client } = at;
     spoil(await packsOf("data", at, at.sets[0]), "first blob");

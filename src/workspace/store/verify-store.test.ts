@@ -21,7 +21,7 @@ import { type CheckedPoint, type PointProofOptions, provePoints, type ProvenPoin
 
 const ID = "ab".repeat(16);
 
-/** A workspace, the control directory of its points, and what a test does to both. */
+/** A workspace with its control directory, and functions that change both. */
 class Scene {
   readonly root: string;
   readonly control: string;
@@ -115,7 +115,7 @@ function flip(file: string, at: number): void {
   fs.writeFileSync(file, bytes);
 }
 
-/** The pack in which a file's content lies, and where. */
+/** Finds the pack with a file's content, and the content's offset and length. */
 async function placeOf(
   scene: Scene,
   content: string | Uint8Array,

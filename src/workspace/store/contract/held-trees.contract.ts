@@ -11,7 +11,7 @@ import type { Client, EngineType } from "../../../contract/index.ts";
 import type { CairnError } from "../../../errors.ts";
 import { walkDigests } from "../testing-walk.ts";
 
-/** Points whose trees are read later: read-only, and believed only as far as they are what was saved. */
+/** Points with a held tree that is sealed later: read-only, and used only while the tree is unchanged. */
 export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void {
   if (!holds) return;
   clause(
@@ -30,7 +30,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
         assertFolder(treeOf(client, sequence), state, `the tree of point ${sequence}`);
       if (atomic)
         assert.throws(() => fs.writeFileSync(path.join(treeOf(client, 1), "same/kept.txt"), "no"), { code: "EROFS" });
-      // What a fork or a restore does is done to a copy.
+      // Forks and restores change a copy of the tree.
       await client.seal();
       await client.restore({ target: "head~1", ...(atomic ? { method: "exchange" } : {}) });
       fs.writeFileSync(path.join(folder, "same/kept.txt"), "written after it\n");
@@ -131,7 +131,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
       await client.undo();
       assertFolder(folder, states.get(last)!, "undone");
       await save();
-      // They go like any other point.
+      // Damaged points can be removed like others.
       await client.runCleanup((await client.previewCleanup({ retention: { keepLast: 1 } })).plan_id);
       assert.deepEqual((await client.verifyAll()).problems, []);
       assert.deepEqual(
@@ -213,7 +213,7 @@ function tamper(client: Client, { engine, sequence }: TreeOf): void {
   property("true");
 }
 
-/** Longer than the clock is in doubt. */
+/** Waits until a change gets a later time, whatever the clock's resolution. */
 function later(): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1200);
 }

@@ -10,7 +10,7 @@ import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
 import { setAttribute } from "../testing-edits.ts";
 import { walkDigests } from "../testing-walk.ts";
 
-/** What goes in comes out, with the digests that a walk of its own finds. */
+/** Restored states equal saved ones, and have the digests of an independent walk. */
 export function stateClauses({ clause, holds }: EngineClauses): void {
   clause(
     "points are saved, sealed, verified, restored and forked with the digests of an independent walk",
@@ -59,7 +59,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
       fs.writeFileSync(path.join(folder, "same/noise.log"), "noise\n");
       fs.writeFileSync(path.join(folder, "secret"), "not this time\n");
       const { save_point_id: id } = await client.save({ exclude: ["/secret"] });
-      // Rules of later do not count.
+      // Rules that change after the save do not apply.
       fs.writeFileSync(path.join(folder, ".cairnignore"), "/same/\n");
       await client.seal();
       const to = path.join(volume.root, "to");
@@ -70,12 +70,12 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
       assert.ok(fs.existsSync(path.join(to, "same/kept.txt")));
       const [point] = (await client.history(undefined, 0, { all: true })).save_points;
       assert.equal(point!.payload_root_hash, walkDigests(to).state);
-      // The same from the engine that reads at once.
+      // The engine that reads the folder at once gives the same point.
       fs.writeFileSync(path.join(folder, ".cairnignore"), "/goes/\n*.log\n");
       await client.setEngine("copy");
       const copied = await client.save({ exclude: ["/secret"] });
       assert.equal(copied.payload_root_hash, point!.payload_root_hash);
-      // What is ignored stays through a restore.
+      // A restore leaves ignored files alone.
       fs.writeFileSync(path.join(folder, "same/noise.log"), "louder\n");
       fs.rmSync(path.join(folder, "same/kept.txt"));
       await client.restore({ target: id });
@@ -105,7 +105,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
         ],
       );
       assert.equal((await client.save({ ...asked, skipUnchanged: true })).made, false);
-      // What comes later does not count.
+      // Changes after the save do not matter.
       fs.truncateSync(path.join(folder, "large"), 2);
       fs.rmSync(tag);
       await client.seal();
