@@ -149,9 +149,9 @@ export async function withPresent<T>({ found, root }: Workspace, work: (present:
 }
 
 /**
- * Restores a missing folder. Steps: intent (a link in the journal), make the folder aside, move it to its path if that
- * is free, restore. Commit: that restore's own. A kill before it removes the folder again; after it the folder is
- * recorded, then both journals go. The caller holds the workspace's lock.
+ * Restores a missing folder: journals it, makes it aside, moves it to its path if that is free, then runs `restore`,
+ * which has the commit point. A kill before that point removes the folder again; after it the folder is recorded, then
+ * both journals go. The caller holds the workspace's lock.
  */
 export async function givingBack<T>(
   workspace: Workspace,

@@ -106,7 +106,7 @@ export function isSealedWithoutRules(point: Point): boolean {
   return rules.ignore_file && !hasRules(descriptor) && isPlain;
 }
 
-/** Tells if ignore rules applied when a point was read, or if it has an ignore file. */
+/** Tells if ignore rules applied when a point was read, or if the point has an ignore file. */
 export function hasRules({ rules }: Pick<Descriptor, "rules">): boolean {
   return rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
 }

@@ -468,9 +468,9 @@ export function openControlDirectory(root: string, folder?: RawPath): FoundWorks
 }
 
 /**
- * Reads the records of a workspace again that was found earlier. Throws `conflict` if its folder was relocated (new
- * path in the details) or its control directory is another one now, `not_found` if the directory is gone,
- * `not_a_workspace` if it was released.
+ * Reads the records of an opened workspace again. Throws `conflict` if its folder was relocated (new path in the
+ * details) or its control directory is another one now, `not_found` if the directory is gone, `not_a_workspace` if the
+ * workspace was released.
  */
 export function foundAgain(then: FoundWorkspace): FoundWorkspace {
   return { ...then, controlFile: requireSameControl(then), workspace: requireStillKept(then) };
@@ -512,7 +512,7 @@ export function requireStillKept(then: FoundWorkspace): PlacedWorkspace {
   return now;
 }
 
-/** Compares paths; if both records have a path inside a mount, those and the file systems. */
+/** Compares the recorded paths; if both records have a path inside a mount, these paths and the file systems. */
 function isSamePlace({ controlFile, workspace: then }: FoundWorkspace, now: PlacedWorkspace): boolean {
   if (liesBeside(controlFile, then) || pathIs(now, Buffer.from(rawPath(then)))) return true;
   if (then.mount_path === undefined || now.mount_path === undefined) return false;

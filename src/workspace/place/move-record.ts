@@ -42,8 +42,8 @@ export async function followFolder(
 }
 
 /**
- * Records a folder's new real path. Registers the new path, then replaces the workspace's record: the commit point.
- * After a kill before it, the workspace has the old path; after it, the new one.
+ * Records a folder's new real path. Registers the new path, then replaces the workspace's record: the commit point. An
+ * earlier kill leaves the workspace at the old path, a later one at the new path.
  */
 export function moveWorkspace({ control, workspace }: Kept, from: Buffer, to: Buffer): void {
   const controlFile = readControl(control);

@@ -38,9 +38,9 @@ function ownerOf(path: string | Buffer, look: typeof lstatSync = statSync): Owne
 }
 
 /**
- * True if a control directory may keep a folder just because it lies near it. Others may write at a mount's root and
- * beside a folder in `/tmp`. So its owner must be root, this user or the folder's owner; beside the folder, also the
- * parent's owner.
+ * True if a control directory may keep a folder just because it lies near the folder. Others may write at a mount's
+ * root and beside a folder in `/tmp`, so its owner must be root, this user or the folder's owner; beside the folder,
+ * also the parent's owner.
  */
 export function isTrusted(control: string, folder: Buffer): boolean {
   const above = folder.subarray(0, Math.max(1, folder.lastIndexOf(0x2f)));

@@ -61,7 +61,7 @@ function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile 
   return { ...record, staging: staging!, target: target! };
 }
 
-/** Lists unfinished folders of ended processes. Mostly there are none, which costs one look. Skips those of other users. */
+/** Lists unfinished folders of ended processes. Mostly there are none, which costs one look. Skips other users' folders. */
 export function deadPartials(control: ControlPaths): DeadPartial[] {
   const { partials } = listPartials(control);
   const local = partials.length > 0 && filesystemKind(control.partial).place === "local";

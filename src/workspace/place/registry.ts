@@ -457,8 +457,8 @@ export function isControlDirectory(path: string): boolean {
 }
 
 /**
- * Known control directories below a folder, which no point has, also if a guard was overridden: the user's, registered
- * ones, and those directly in the folder.
+ * Known control directories below a folder: the user's, registered ones, and those directly in the folder. No point has
+ * them, even if a guard was overridden.
  */
 export function controlDirectoriesInside(folder: Buffer): string[] {
   const known = new Set([...controlsAt(folder), ...knownControls()]);
@@ -466,8 +466,8 @@ export function controlDirectoriesInside(folder: Buffer): string[] {
 }
 
 /**
- * Lists Cairn's own directories below a folder (its real path), which no point has: control directories, and this
- * user's cache, which each call changes.
+ * Lists Cairn's own directories below a folder (its real path): control directories, and this user's cache, which each
+ * call changes. No point has them.
  */
 export function ownInside(folder: Buffer): Buffer[] {
   const cache = ownCache().filter((path) => isAtOrBelow(path, folder) && !path.equals(folder));

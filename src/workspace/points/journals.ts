@@ -21,8 +21,8 @@ import { decodeSteps, encodeSteps, type Steps, type StepsFile } from "./steps.ts
 import type { Workspace } from "../open/workspace.ts";
 
 /**
- * Reads the journals of interrupted operations. Restores and cleanups write files. Others write a link whose target has
- * the data: it becomes durable with the exchange that it announces, while a file would need a sync before.
+ * Reads the journals of interrupted operations. Restores and cleanups write files. Other operations write a link with
+ * the data in its target: the link becomes durable with the exchange after it, while a file would need a sync first.
  */
 
 /** Names in the journal directory. */

@@ -12,7 +12,7 @@ export interface Revertible {
   before: SavePointId;
   /** point of the state that the operation, its undo or its redo left */
   after: SavePointId;
-  /** the entries in which these two points differ are those that the operation changed */
+  /** two points that differ in the entries that the operation changed */
   changed: { before: SavePointId; after: SavePointId };
   paths: Operation["paths"];
   keepPresent: boolean;

@@ -55,7 +55,7 @@ import {
 import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-/** Numbers at the end that may be unfinished. One writer leaves at most one; the others are for clean-ups that were killed, too. */
+/** Number of the newest claims that may be unfinished: one writer leaves at most one, and clean-ups may be killed, too. */
 const UNFINISHED_LOOK_BACK = 4;
 
 export interface DamagedPoint {
@@ -548,10 +548,7 @@ export class Points {
     removeLeftovers(this.#directory, { exclusive: true });
   }
 
-  /**
-   * Seals a point with the bytes of its seal file. Afterwards it reads like a point that was read when it was made.
-   * Durable by rename.
-   */
+  /** Seals a point with the bytes of its seal file, and returns it with its digests, ids and counts. Durable by rename. */
   seal(sequence: number, file: Uint8Array): Point {
     durableWrite(this.pathsOf(sequence).seal, file);
     return this.read(sequence);

@@ -6,7 +6,7 @@ import { type DamagedPoint, isImported, type Points } from "./points.ts";
 
 /**
  * Finds the point of a target: `latest`, `head`, `head~N` (also `HEAD`, `@`, `^`), an id, a chosen id, a unique prefix
- * of an id, a tag that only one point has, or a time, which means the newest point saved until then.
+ * of an id, a tag that only one point has, or a time (the newest point that was saved until then).
  */
 
 const MAX_CANDIDATES = 20;

@@ -316,7 +316,7 @@ export interface NotKept {
   paths: Uint8Array[];
 }
 
-/** Lists entries that are gone by the differences of two states, in pre-order, and that still lie in the folder. */
+/** Lists entries that the later of two states lacks, in pre-order, and that still lie in the folder: a rule leaves them out. */
 export async function missingButThere(
   differences: Iterable<Difference>,
   { root }: { root: Uint8Array },
@@ -341,7 +341,7 @@ export async function missingButThere(
 
 const SHOWN_NOT_KEPT = 100;
 
-/** Tells if an entry that is gone by the comparison still lies in the folder. */
+/** Tells if an entry that the later state lacks still lies in the folder. */
 export function isHidden({ path, after }: Difference, root: Uint8Array): boolean {
   if (after !== null) return false;
   const place = joinRaw(root, path);

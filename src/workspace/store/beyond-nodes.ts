@@ -12,9 +12,7 @@ export interface BeyondNodes {
   lacks: WrittenContent["lacks"];
 }
 
-/**
- * Reads the facts that nodes cannot hold from a point's manifest. If it is unreadable, files are written without holes.
- */
+/** Reads the facts that nodes cannot hold from a point's manifest. If it is unreadable, files are written without holes. */
 export async function beyondNodes(read: () => Promise<Manifest | null>): Promise<BeyondNodes> {
   let manifest: Manifest | null = null;
   const damaged: WrittenContent["damaged"] = [];

@@ -79,7 +79,10 @@ export class KeptScan {
     return touched === null ? null : unchangedIn(cache, touched);
   }
 
-  /** Counts changes from the scan that has ended: it found the folder as its cache says, or a cache called `name` was just kept. */
+  /**
+   * Counts changes from the scan that has ended. The scan found the folder as its cache says, or a cache called `name`
+   * was just kept.
+   */
   noteKept(name = this.#begun?.cache): void {
     if (this.#begun === null || name === undefined) return;
     const { mark, rules, isWhole } = this.#begun;

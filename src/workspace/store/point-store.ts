@@ -108,7 +108,7 @@ export class PointStore {
     if (files.length > 0) this.#kept.noteWritten(files);
   }
 
-  /** Records the folder as it is. */
+  /** Stores the folder's present content for a point that the caller records. */
   async stage(request: StageRequest): Promise<StagedContent> {
     // The first stat cache of a fork is of the fork's folder, also if a clone of that folder is read.
     const { signal, onWarning } = request;

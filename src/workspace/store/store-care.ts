@@ -50,7 +50,7 @@ export interface PointVerdict {
 
 export interface StoreVerification {
   problems: StoreProblem[];
-  /** problems beyond those listed */
+  /** number of further problems, which are not listed */
   more: number;
   /** one for each point, by its id as `label` */
   verdicts: PointVerdict[];

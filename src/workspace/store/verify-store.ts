@@ -55,7 +55,7 @@ export interface ProvenPoints {
   points: PointVerdict[];
   /** `point`: a label. */
   problems: StoreProblem[];
-  /** Problems beyond those listed. */
+  /** Number of further problems, which are not listed. */
   more: number;
   /** Packs that are damaged or missing, by hex name. */
   damagedPacks: string[];

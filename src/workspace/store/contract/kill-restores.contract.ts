@@ -101,10 +101,7 @@ async function killRestores(
   const { state: unsaved } = scene.now();
   cairnOk(["-C", folder, "restore", "head"]);
   assertFolder(folder, first, "restored");
-  /**
-   * Brings the folder into a state that was never saved. Returns a restore to a point of the first state that has its
-   * tree.
-   */
+  /** Brings the folder into a state that was never saved. Returns a restore to a point of the first state that has its tree. */
   const prepare = async (): Promise<string[]> => {
     const { save_point_id: id } = await client.save();
     if (isSealed) await client.seal();
