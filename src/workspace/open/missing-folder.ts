@@ -222,10 +222,7 @@ function removeEmpty(folder: Buffer): void {
   }
 }
 
-/**
- * Makes an absent folder with access only for its owner: a subvolume for an engine that needs one, or a plain folder if
- * that fails.
- */
+/** Makes an absent folder for its owner alone: a subvolume if the engine needs one and it can be made, else a plain one. */
 export async function makeHoldable({ engine }: Workspace, folder: Buffer): Promise<void> {
   if (engine.holder?.atomic === true) {
     try {

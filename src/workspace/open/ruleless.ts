@@ -93,10 +93,7 @@ function isEarlier(tree: SubvolumeInfo, than: SubvolumeInfo): boolean {
   return tree.parentUuid !== null && tree.parentUuid === than.parentUuid && tree.otransid <= than.otransid;
 }
 
-/**
- * Tells if surely no ignore file lies in a point. Unknown, so false, for a point that is sealed in part, or that has
- * its whole tree.
- */
+/** Tells if surely no ignore file lies in a point. False if unknown, as for a point with its whole tree or a partial seal. */
 export function isSealedWithoutRules(point: Point): boolean {
   const { sealed, descriptor } = point;
   const { rules, labels } = descriptor;
@@ -114,10 +111,7 @@ export function hasRules({ rules }: Pick<Descriptor, "rules">): boolean {
 /** Snapshots with an answer, by point id. The file has lines `ID UUID:TRANSACTION`, the newest last. */
 type Kept = ReadonlyMap<string, string>;
 
-/**
- * Name of the snapshot that an answer is about: another snapshot in its place has another UUID. Each call checks anew
- * that it was not written to.
- */
+/** Names the snapshot that an answer is about. Each call checks anew that the snapshot was not written to. */
 function nameOf({ uuid, otransid }: SubvolumeInfo): string {
   return `${uuid}:${otransid}`;
 }

@@ -78,10 +78,7 @@ function isStray(control: ControlPaths, name: string): boolean {
   return ![state, points, journal].some((each) => names.includes(basename(each)));
 }
 
-/**
- * All workspaces of a control directory by name; damaged ones are listed, too. Throws `damaged` if the folder of
- * workspaces is missing.
- */
+/** All workspaces by name, including damaged ones. Throws `damaged` if the folder of workspaces is missing. */
 export function listWorkspaces(control: ControlPaths): ListedWorkspace[] {
   let directories: string[];
   try {
@@ -412,10 +409,7 @@ export function writeWorkspace(control: ControlPaths, workspace: PlacedWorkspace
   durableWrite(workspacePaths(control, workspace.name).file, encodeWorkspace(workspace));
 }
 
-/**
- * True only for a directory. False also if a parent is missing or the program of a mount has ended. Throws if the
- * system cannot tell.
- */
+/** True for a directory. False if a parent is missing or a mount's program has ended. Throws if that is unknown. */
 export function isFolderThere(folder: Buffer): boolean {
   try {
     return statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
@@ -473,10 +467,7 @@ export function writeState(paths: WorkspacePaths, state: WorkspaceState): void {
   durableWrite(paths.state, encodeState(state));
 }
 
-/**
- * Writes the state like {@link writeState}, but without a sync: an earlier record repeats the operation until the file
- * system commits.
- */
+/** Writes the state without a sync: until the file system commits, an earlier record repeats the operation. */
 export function writeStateInOrder(paths: WorkspacePaths, state: WorkspaceState): void {
   orderedWrite(paths.state, encodeState(state));
 }

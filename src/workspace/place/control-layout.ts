@@ -225,10 +225,7 @@ export function requireTextAbove(root: string): void {
   requireWhole(root);
 }
 
-/**
- * Throws `unsupported` for a path in which bytes were replaced already, since it is another path. An existing name may
- * contain the character.
- */
+/** Throws `unsupported` for a new path in which bytes were replaced already. An existing path may have the character. */
 export function requireWhole(path: string, hint: Hint = ELSEWHERE): void {
   const missing = Buffer.from(path).subarray(existingAncestor(path).length);
   if (missing.includes(REPLACEMENT)) throw notText(Buffer.from(path), hint);

@@ -165,10 +165,7 @@ export function keptWorkspace(
   );
 }
 
-/**
- * Finds like {@link keptWorkspace}. If none fits and a record is unreadable, throws the problem of that record, since
- * it may be the one.
- */
+/** Finds like {@link keptWorkspace}. If none fits, throws the problem of an unreadable record, which may be the one. */
 export function requireReadable(
   listed: readonly ListedWorkspace[],
   fits: (workspace: PlacedWorkspace) => boolean,
@@ -576,10 +573,7 @@ export function isOtherFolder({ control, controlFile, workspace, folder }: Found
   return hasOtherRoot(readWorkspace(control, workspace.name) ?? workspace, folder);
 }
 
-/**
- * Before a save: records the folder and its mounts if they changed since the last save. Only warns of another inode,
- * since the path decides.
- */
+/** Before a save: records a changed folder and changed mounts. Only warns of another inode, since the path decides. */
 export function noteFolder(
   found: FoundWorkspace,
   call: { crossMounts?: boolean | undefined; onWarning?: ((message: string) => void) | undefined },

@@ -160,10 +160,7 @@ export function checkLocation(folder: Buffer, options: LocationOptions = {}): vo
   if (!allowed("nested")) refuseNested(folder, options);
 }
 
-/**
- * Throws `no_space` if the file system of a control directory (which may not exist yet) lacks room for `estimateBytes`.
- * `allow: ["space"]` overrides this.
- */
+/** Throws `no_space` if a control directory, which may not exist yet, lacks room for `estimateBytes`, unless allowed. */
 export function checkSpace(
   controlRoot: string,
   estimateBytes: number,

@@ -18,10 +18,7 @@ import { membersOf } from "../../fs/users.ts";
 import { existingAncestor } from "./room.ts";
 import type { ControlPaths } from "./control-layout.ts";
 
-/**
- * Decides by owners which control directories, records and caches to trust, and warns root before root writes into
- * another user's.
- */
+/** Decides by owners which control directories and records to trust, and warns root of writes into other users'. */
 
 interface Owner {
   uid: number;
@@ -136,10 +133,7 @@ export function warnRootOfPlaces(
   );
 }
 
-/**
- * Adds a hint to an error in this user's own control directory if another user wrote files there: the command that
- * gives them back.
- */
+/** Adds a hint to an error if another user wrote into this user's control directory: how to become the files' owner. */
 export function unlessNotOwn({ root }: ControlPaths, error: unknown): unknown {
   const isOwn = ownerOf(root)?.uid === process.geteuid?.();
   return isOwn && toCairnError(error).hint === undefined ? unlessOthersWrote([root], error) : error;
@@ -172,10 +166,7 @@ function isClosedByAnother(error: unknown, own: number): boolean {
   return false;
 }
 
-/**
- * The first owner that fits, of a path or a folder above it. `path`: the entry of that folder on the way to `place`, or
- * the place itself.
- */
+/** The first owner that fits, of a path or a folder above. `path`: the entry of that folder on the way to `place`. */
 function firstOf(place: string, fits: (uid: number) => boolean): { path: string; owner: Owner } | null {
   for (let at = place, path = place; ; path = at, at = dirname(at)) {
     const owner = ownerOf(at);

@@ -201,10 +201,7 @@ function stateDirectoryClosed(cause: CairnError): CairnError {
   );
 }
 
-/**
- * Reads the registration of exactly this real path, for root also that of its daemon; null if there is none. Throws
- * `damaged`, `newer_version`.
- */
+/** Reads the registration of this real path, for root also its daemon's; null if none. Throws `damaged`, `newer_version`. */
 export function readRegistration(folder: RawPath): Registration | null {
   const own = readFrom(fileOf("registered", folder), folder);
   const registry = own === null ? daemonsRegistry() : null;
@@ -416,10 +413,7 @@ export function lockingOf(
   return { purpose, timeoutMs: lockTimeoutMs, signal };
 }
 
-/**
- * Takes the registry's lock. A folder is looked up once more and adopted under it, so that no folder gets two control
- * directories.
- */
+/** Takes the registry's lock, under which folders are adopted, so that no folder gets two control directories. */
 export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
   requireWhole(userStateDirectory());
   try {
@@ -465,10 +459,7 @@ export function controlDirectoriesInside(folder: Buffer): string[] {
   return [...known].filter((control) => existsSync(control) && isAtOrBelow(realOrItself(control), folder)).sort();
 }
 
-/**
- * Lists Cairn's own directories below a folder (its real path): control directories, and this user's cache, which each
- * call changes. No point has them.
- */
+/** Lists control directories and this user's cache below a folder (its real path). No point has them. */
 export function ownInside(folder: Buffer): Buffer[] {
   const cache = ownCache().filter((path) => isAtOrBelow(path, folder) && !path.equals(folder));
   return [...controlDirectoriesInside(folder).map(realOrItself), ...cache];
@@ -571,10 +562,7 @@ export function ownPolynomial(): string {
   return knownPolynomial() ?? notePolynomial(formatPolynomial(randomPolynomial()));
 }
 
-/**
- * Takes over the polynomial of a repository if this user has none yet: a new machine then cuts files like the backups
- * that it restores.
- */
+/** Takes over a repository's polynomial if this user has none: a new machine cuts files like its restored backups. */
 export function learnPolynomial(polynomial: string): void {
   // The usual case. Skips the slower check of the polynomial.
   if (writtenPolynomial() === polynomial) return;
@@ -600,10 +588,7 @@ function knownPolynomial(): string | null {
   return isUsable(text) ? text : null;
 }
 
-/**
- * Best effort: without the file the next store cuts files differently. If another process writes at the same moment,
- * its polynomial counts.
- */
+/** Best effort: without the file the next store cuts files differently. A racing process's polynomial counts. */
 function notePolynomial(polynomial: string): string {
   try {
     durableMkdir(userStateDirectory());

@@ -31,10 +31,7 @@ export function hasRoom(place: RawPath, bytes: number): boolean {
   return freeBytes >= bytes + reserveBytes;
 }
 
-/**
- * Throws `no_space` if the file system of a path lacks room for `bytes` more. `guard`: name with which the caller may
- * override this, as the hint says.
- */
+/** Throws `no_space` if the file system of a path lacks room for `bytes` more. `guard`: the name that overrides this. */
 export function requireRoom(place: RawPath, bytes: number, { hint, guard }: { hint: Hint; guard?: string }): void {
   const { freeBytes, reserveBytes } = roomAt(place);
   if (freeBytes >= bytes + reserveBytes) return;

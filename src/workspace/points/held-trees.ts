@@ -140,10 +140,7 @@ export async function removeHeldTrees(
   return false;
 }
 
-/**
- * Removes the held trees of points that stay and are sealed whole. Returns paths of folders that Cairn did not make in
- * the place of a tree; they stay.
- */
+/** Removes the held trees of wholly sealed points that stay. Returns paths of foreign folders in their place, which stay. */
 export async function removeSpareTrees(points: Points, sequences: readonly number[]): Promise<string[]> {
   const foreign = sequences.filter((each) => isForeign(points, each));
   for (const sequence of sequences) if (!foreign.includes(sequence)) await removeTreeOf(points, sequence);
@@ -287,10 +284,7 @@ export function holdsMore(points: Points, point: Point): boolean {
   return isSealedInPart(point) && heldTreeProblem(points, point) === null;
 }
 
-/**
- * Returns the reason why a copy of the held tree would not be a copy of the point; null if it would be. Does not look
- * at ignore rules.
- */
+/** Returns why a copy of the held tree would not be a copy of the point, ignore rules apart; null if it would be. */
 export function whyTreeIsNotThePoint(points: Points, point: Point): string | null {
   const why = whyTreeDiffers(points, point);
   const isRotten = why === null && isMisread(points, treeOwner(points, point));
@@ -385,10 +379,7 @@ function noteOf(points: Points, owner: number): string {
   return path.join(points.pathsOf(owner).root, "tree-verification.json");
 }
 
-/**
- * Tells whether a verification found that the tree in this point's directory differs from the point. Restores then read
- * the store.
- */
+/** Tells whether a verification found this point's tree to differ from the point. Restores then read the store. */
 function isMisread(points: Points, owner: number): boolean {
   return fs.existsSync(noteOf(points, owner));
 }
@@ -454,10 +445,7 @@ export function requireAsMade(points: Points, point: Point, { scan }: { scan: Sc
 /** Most trees that wait to be removed; each of them takes room. */
 const MOST = 4;
 
-/**
- * Moves `place` into a folder named after this process, and returns the new path. After the process has ended, the next
- * one removes it.
- */
+/** Moves `place` into a folder named after this process, which a later process removes. Returns the new path. */
 export function moveAside(place: string, parent = path.dirname(place)): string {
   const aside = newWorkDirectory(parent);
   makeFolder(aside);
@@ -514,10 +502,7 @@ export class Removals {
     this.#pending.add(removal);
   }
 
-  /**
-   * Removes `place` at once, if it exists. If that fails, moves it aside with a warning. Throws `no_space`, after which
-   * the caller may remove caches.
-   */
+  /** Removes `place` at once. If that fails, moves it aside with a warning. Throws `no_space`: callers may drop caches. */
   async now(place: string, onWarning: ((message: string) => void) | undefined): Promise<void> {
     try {
       await this.#remove(place);

@@ -75,10 +75,7 @@ export function claimOf(sequence: number, bytes: Buffer | null): Claim {
   }
 }
 
-/**
- * Tells whether the seal lacks a part of the point: the user who sealed it could not read that part, and only the held
- * tree has it.
- */
+/** Tells whether the seal lacks a part that its user could not read, and that only the held tree has. */
 export function isSealedInPart({ descriptor, made }: Point): boolean {
   const lacks = ({ labels }: Descriptor): boolean => labels.some((label) => lackingAspects(label).length > 0);
   return descriptor.omitted_count > made.omitted_count || (lacks(descriptor) && !lacks(made));

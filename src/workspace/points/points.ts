@@ -130,10 +130,7 @@ export class Points {
     return (this.sequences().at(-1) ?? 0) + 1;
   }
 
-  /**
-   * Claims a number by making its directory. Throws `conflict` if another process took the lock over and claimed the
-   * number meanwhile.
-   */
+  /** Claims a number by making its directory. Throws `conflict` if another process has claimed the number meanwhile. */
   claim(sequence: number, id: SavePointId, options: { durable?: boolean } = {}): void {
     const { root, intent } = this.pathsOf(sequence);
     try {
@@ -346,10 +343,7 @@ export class Points {
     return this.#catalog.rows();
   }
 
-  /**
-   * The points whose id begins with a prefix (lower-case hex), each read and checked. Includes damaged points if the
-   * catalog has their id.
-   */
+  /** The points whose id begins with a prefix (lower-case hex), read and checked, and damaged ones with a known id. */
   withPrefix(prefix: string): (Point | DamagedPoint)[] {
     const sequences = this.sequences();
     const rows = this.#complete(sequences);

@@ -160,10 +160,7 @@ function byChosenId(points: Points, id: string): Point | null {
   return found ?? null;
 }
 
-/**
- * Like {@link byChosenId}. An id that an agent chose counts only if no person's tag is the same and no point's own id
- * begins with it.
- */
+/** Like {@link byChosenId}. An agent's id counts only if no person's tag and no start of a point's own id equals it. */
 function byOwnersChoice(points: Points, id: string): Point | null {
   const found = byChosenId(points, id);
   if (found?.descriptor.cause.kind !== "tool_call") return found;

@@ -72,10 +72,7 @@ export class EmbeddedStore {
     this.index = index;
   }
 
-  /**
-   * Opens the store of a control directory. `known`: an index of the store that was loaded earlier; only newer index
-   * files are read.
-   */
+  /** Opens a control directory's store. `known`: an earlier loaded index of the store; only newer index files are read. */
   static async open(
     control: string,
     { signal, known = null }: { signal?: AbortSignal | undefined; known?: BlobIndex | null } = {},
@@ -109,10 +106,7 @@ export class EmbeddedStore {
     return this.storage.temporaryDirectory;
   }
 
-  /**
-   * Makes packs durable, then their index files. Each file is durable before it gets its name, so a power cut leaves no
-   * torn file.
-   */
+  /** Makes packs, then their index durable: each file before it gets its name, so that a power cut leaves no torn file. */
   async publish(packs: readonly FinishedPack[]): Promise<void> {
     if (packs.length === 0) return;
     const { repository, index } = this;

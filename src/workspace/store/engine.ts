@@ -67,10 +67,7 @@ export interface StageRequest {
   passing?: boolean;
   /** the point that head names, or null */
   head: HeadContent | null;
-  /**
-   * A look reads no large file whose times, size and inode are unchanged, even a young one. Writes through a mapping
-   * may be missed.
-   */
+  /** A look reads no large file with unchanged times, size and inode, even a young one. May miss writes through mappings. */
   byTimes?: boolean;
   /** A look ends with `FoundDifference` at the first entry that differs from head without a read. Needs a stat cache of head. */
   untilDifferent?: boolean;

@@ -79,10 +79,7 @@ export class KeptScan {
     return touched === null ? null : unchangedIn(cache, touched);
   }
 
-  /**
-   * Counts changes from the scan that has ended. The scan found the folder as its cache says, or a cache called `name`
-   * was just kept.
-   */
+  /** Counts changes from the scan that has ended, which found its cache to be right, or whose cache was kept as `name`. */
   noteKept(name = this.#begun?.cache): void {
     if (this.#begun === null || name === undefined) return;
     const { mark, rules, isWhole } = this.#begun;
@@ -169,10 +166,7 @@ export class KeptScan {
   }
 }
 
-/**
- * Writes a stat cache into its file and returns the file's name; null if that fails, or another process has written a
- * later cache.
- */
+/** Writes a stat cache into its file. Returns the file's name; null if that fails or a later cache lies there. */
 function saveHeld(file: string, held: HeldCache): string | null {
   if (fileName(file) !== held.file) return null;
   try {

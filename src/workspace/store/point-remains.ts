@@ -70,10 +70,7 @@ export function liesAt(
   return found !== null && Buffer.compare(found, path) === 0;
 }
 
-/**
- * Returns a tag with the depth of the point's folder in its snapshot, whose recorded path may differ. No tag if the
- * depth cannot be read.
- */
+/** Returns a tag with the depth of a point's folder in its snapshot; no tag if the depth cannot be read. */
 export function depthTag(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree">): string[] {
   const path = pathOf(store, content);
   return path === null ? [] : [`${DEPTH_TAG}${depthOf(Buffer.from(path).toString("latin1"))}`];

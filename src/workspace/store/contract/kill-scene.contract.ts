@@ -63,10 +63,7 @@ export class KillScene {
     return save_points.map(({ save_point_id }) => save_point_id).toReversed();
   }
 
-  /**
-   * Checks the points after a killed save: those in `before`, and at most one more, with the state `wanted`. Returns
-   * the number of new points.
-   */
+  /** Checks the points after a killed save: `before`, and at most one more, with the state `wanted`. Returns 0 or 1. */
   async afterSave(before: readonly string[], wanted: Wanted, context: string): Promise<number> {
     const now = await this.ids(context);
     assert.deepEqual(now.slice(0, before.length), before, context);
