@@ -442,7 +442,4 @@ export const ABOVE_LIMITS: Readonly<Record<string, number>> = {
   'comments with "what" as a noun: verbs': 1,
   'comments with "where" for "if": verbs': 1,
   "comments with a pronoun as subject: verbs": 3,
-  'comments with "what" as a noun: workspace': 236,
-  'comments with "where" for "if": workspace': 136,
-  "comments with a pronoun as subject: workspace": 13,
 };

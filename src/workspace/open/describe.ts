@@ -17,9 +17,12 @@ import type { Point } from "../points/point-files.ts";
 import { isSameRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
 import type { Workspace } from "./workspace.ts";
 
-/** Puts together what a point's descriptor says. */
+/** Makes the descriptors and seals of points. */
 
-/** Trees do not hold everything, e.g. not which pipes are one; what cannot be known of head is not held against it. */
+/**
+ * Tells if a folder equals head. Digests are compared, too, since trees lack some facts, such as which pipes are hard
+ * links. A fact that is unknown of head counts as equal.
+ */
 export function isUnchanged(
   head: Point | null,
   { tree, meta }: Pick<ScanResult, "tree" | "meta">,
@@ -31,14 +34,14 @@ export function isUnchanged(
   return digest === null || digest === Buffer.from(meta).toString("hex");
 }
 
-/** Tells if what is staged is just what a point has, and neither of them lacks or hides anything: a restore has nothing to do. */
+/** Tells if the staged content equals a point, and neither of them lacks or ignores entries: then a restore has nothing to do. */
 export function isAsRecorded(point: Point, { scan, content }: StagedContent): boolean {
   const { complete, metadata_digest: digest } = point.descriptor;
   const isWhole = point.sealed && complete && digest !== null && scan.notes.ignoredCount === 0;
   return isWhole && leftOutOf(scan).length === 0 && isUnchanged(point, scan, rootOfContent(content));
 }
 
-/** The part of a descriptor that does not depend on what holds the content: ids, place in the history, cause. */
+/** The part of a descriptor that does not depend on the engine: ids, place in the history, cause. */
 export function pointFacts(
   workspace: Workspace,
   input: {
@@ -82,7 +85,7 @@ export function pointFacts(
   };
 }
 
-/** The part of a point that reading its tree tells. */
+/** The part of a descriptor or seal that comes from reading the tree. */
 export function sealedStateOf(
   { scan, summary, bytesStored }: StagedContent,
   more: {
@@ -121,12 +124,12 @@ export function sealedStateOf(
   };
 }
 
-/** Raw paths of databases that nobody wrote to while a point's tree was made. */
+/** Raw paths of databases to which nothing was written while a point's tree was made. */
 export function stillDatabases({ content }: Pick<Descriptor, "content">): Uint8Array[] {
   return (content.held?.still ?? []).map(rawPath);
 }
 
-/** Puts together what the seal of a point says. `parent`: the sealed point that it follows. */
+/** Makes the seal of a point. `parent`: the sealed point before it. */
 export function sealOf(
   point: Point,
   staged: StagedContent,
@@ -145,7 +148,7 @@ export function sealOf(
     sealed_at: new Date().toISOString(),
     content: { tree, snapshot_tree: snapshotTree, snapshot },
     ...read,
-    // What the capture found out cannot be seen in the tree.
+    // The tree does not show findings of the capture.
     complete: descriptor.complete && read.complete,
     labels: withLabels(descriptor.labels, read.labels),
   };
@@ -161,7 +164,7 @@ export function stateWithout(
     list.filter((each) => !isGone(rawPath(each)));
   const { rules, state_digest: before, omitted_count: count } = descriptor;
   const omitted = kept(descriptor.omitted);
-  // Of an ignore file the rules have the text.
+  // The rules contain the text of ignore files, so removed ones must go.
   const files = rules.files?.filter((each) => !isGone(joinPath(rawPath(each), Buffer.from(IGNORE_FILE))));
   return {
     state_digest: before === null ? null : without.stateDigest,
@@ -182,7 +185,7 @@ export function stateWithout(
   };
 }
 
-/** Warns of files that nobody could read as rules when the tree was taken: they hide nothing. */
+/** Warns of ignore files that were too long to be read when the tree was taken: they hid nothing. */
 export function warnOfLongRules(
   directories: readonly Uint8Array[],
   {

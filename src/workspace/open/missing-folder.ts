@@ -33,9 +33,9 @@ import type { Recovery } from "../../formats/records/control.ts";
 import { makeSubvolume } from "../../fs/linux/btrfs.ts";
 import { makePrivate } from "../../fs/owner-writes.ts";
 
-/** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
+/** Errors about a workspace's missing folder, and the journal of a restore that makes the folder again. */
 
-/** Throws `not_found` with the way back. */
+/** Throws `not_found`, with a hint that names ways to bring the folder back. */
 export function requireFolder({ found }: Workspace): void {
   if (!isFolderThere(found.folder)) throw folderIsMissing(found);
 }
@@ -46,7 +46,7 @@ function folderIsMissing(found: FoundWorkspace): CairnError {
   });
 }
 
-/** A failure of work in a folder that was there before; another one where the system failed since it has gone, as when it was unmounted. */
+/** Replaces the error of a system call by a clearer one if the workspace's folder is gone, for example unmounted. */
 export function unlessFolderIsGone(found: FoundWorkspace, error: unknown): unknown {
   const known = toCairnError(error);
   const errno = known.details?.["errno"] ?? (known.cause as NodeJS.ErrnoException | undefined)?.code;
@@ -54,7 +54,7 @@ export function unlessFolderIsGone(found: FoundWorkspace, error: unknown): unkno
   return reworded(folderIsMissing(found), { cause: error });
 }
 
-/** Says what to do about a folder that is not there. */
+/** Names ways to bring a missing folder back. */
 export function waysBack(found: FoundWorkspace): Hint {
   const quoted = shellPath(found.folder);
   const problem = whyNotThere(found);
@@ -66,7 +66,7 @@ export function waysBack(found: FoundWorkspace): Hint {
   return advice`${restore}; if you moved it: ${moved}`;
 }
 
-/** Throws `refused` where the folder may not be made again at its path. */
+/** Throws `refused` if the folder must not be made again at its path. */
 export function requirePlace(found: FoundWorkspace): void {
   const problem = whyNotThere(found);
   if (problem === null) return;
@@ -74,7 +74,7 @@ export function requirePlace(found: FoundWorkspace): void {
   throw new CairnError("refused", message, { hint: problem.hint });
 }
 
-/** Tells why a missing folder's path is no place for it; null where it is one. */
+/** Returns the reason why a missing folder must not be made at its path; null if it may. */
 function whyNotThere(found: FoundWorkspace): { reason: string; hint: Hint } | null {
   const { folder, control, workspace } = found;
   const parent = parentOf(folder);
@@ -89,7 +89,7 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: Hint } | nu
       reason: `its parent folder is missing too`,
       hint: `mount the disk that the folder was on, or: mkdir -p ${above}`,
     };
-  // Its control directory lies there, so what it lay on is there.
+  // The control directory lies beside the folder, so its disk is mounted.
   if (isBeside(control.root, folder) || isInMountOf(control, parent)) return null;
   if (isOnFileSystemOf(readWorkspace(control, workspace.name) ?? workspace, parent)) return null;
   return {
@@ -98,37 +98,36 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: Hint } | nu
   };
 }
 
-/** True for a link that leads nowhere, too. */
+/** True also for a dangling link. */
 function isAnythingThere(place: Buffer): boolean {
   try {
     return fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined;
   } catch {
-    // Something above it is no directory.
+    // A parent is no directory.
     return false;
   }
 }
 
-/** Tells if a folder lies on the file system that a workspace is known to be on. */
 function isOnFileSystemOf(recorded: PlacedWorkspace, folder: Buffer): boolean {
   const uuid = filesystemUuid(folder);
-  // Device numbers may be others after a reboot, and each subvolume has its own.
+  // Device numbers may change with a reboot, and each subvolume has its own.
   if (uuid !== null && recorded.filesystem_uuid !== undefined) return uuid === recorded.filesystem_uuid;
   return fs.statSync(folder, { bigint: true }).dev.toString() === recorded.device;
 }
 
-/** Tells a folder from one that is made at its path later. */
+/** Identifies a folder, so that one that is made at its path later differs. */
 export function identityOf(folder: Buffer): string | null {
   const facts = fs.lstatSync(folder, { bigint: true, throwIfNoEntry: false });
   return facts === undefined ? null : [facts.dev, facts.ino, facts.birthtimeNs].join(".");
 }
 
-/** From here on the folder is one that a restore has made, which goes again unless the restore is finished. */
+/** Journals that a restore makes the folder: a recovery removes it again unless the restore is finished. */
 export function announceFolder(journal: string, { aside, made }: FolderIntent): void {
   writeIntentLink(journal, FOLDER_JOURNAL, ["cairn.folder.1", aside, made ?? "-"]);
   fsyncDirectory(journal);
 }
 
-/** A folder that a restore has made is the workspace's; for a restore that can be taken back no more. */
+/** Records a folder that a restore made as the workspace's. For a restore that can no longer be rolled back. */
 export function keepAnnounced({ found, root }: Workspace): void {
   const { journal } = found.paths;
   if (!isIntentPending(journal, FOLDER_JOURNAL)) return;
@@ -136,7 +135,7 @@ export function keepAnnounced({ found, root }: Workspace): void {
   removeIntentLink(journal, FOLDER_JOURNAL);
 }
 
-/** Work that looks at what a restore would change: for a folder that is not there, an empty one stands in. */
+/** Runs `work` on the folder to find a restore's changes. If the folder is missing, an empty one takes its place. */
 export async function withPresent<T>({ found, root }: Workspace, work: (present: Buffer) => Promise<T>): Promise<T> {
   if (isFolderThere(root)) return work(root);
   requirePlace(found);
@@ -150,9 +149,9 @@ export async function withPresent<T>({ found, root }: Workspace, work: (present:
 }
 
 /**
- * Has a restore give back a folder that is not there. Intent: a link in the journal directory names what is made. Then the
- * folder is made aside, empty, takes its path where that is free, and is restored as any other. Commit: that restore's own; before it the folder goes again, after it the folder is
- * recorded as the workspace's and the link goes, before the restore's journal does. For the holder of the workspace's lock.
+ * Restores a missing folder: journals it, makes it aside, moves it to its path if that is free, then runs `restore`,
+ * which has the commit point. A kill before that point removes the folder again; after it the folder is recorded, then
+ * both journals go. The caller holds the workspace's lock.
  */
 export async function givingBack<T>(
   workspace: Workspace,
@@ -170,7 +169,7 @@ export async function givingBack<T>(
   }
 }
 
-/** Makes the folder again, empty, for its owner alone. Throws `refused` where its path is no place for it. */
+/** Makes the folder again, empty, with access only for its owner. Throws `refused` if its path does not permit that. */
 export async function makeMissing(workspace: Workspace): Promise<void> {
   const { found, root } = workspace;
   const { journal } = found.paths;
@@ -189,8 +188,8 @@ export async function makeMissing(workspace: Workspace): Promise<void> {
 }
 
 /**
- * Removes a folder that was only made, unless something was put into it, somebody else made one since, or its restore is
- * to be finished; null where there was none.
+ * Removes a folder that a restore made, unless it has entries, another process made it anew, or its restore must be
+ * finished. Null if there was no such folder.
  */
 export function takeBackFolder(workspace: Workspace): Recovery | null {
   const { found, root } = workspace;
@@ -214,7 +213,7 @@ function removeMade({ found, root }: Workspace): void {
   if (intent.made !== null && identityOf(root) === intent.made) removeEmpty(root);
 }
 
-/** Removes an empty folder. One that is in use, not empty, or where nothing may be changed stays. */
+/** Removes an empty folder. Keeps a folder that is in use, not empty or read-only. */
 function removeEmpty(folder: Buffer): void {
   try {
     fs.rmdirSync(folder);
@@ -223,7 +222,7 @@ function removeEmpty(folder: Buffer): void {
   }
 }
 
-/** Makes an absent folder, for its owner alone: what the engine holds at once, or a plain one where that cannot be made there. */
+/** Makes an absent folder for its owner alone: a subvolume if the engine needs one and it can be made, else a plain one. */
 export async function makeHoldable({ engine }: Workspace, folder: Buffer): Promise<void> {
   if (engine.holder?.atomic === true) {
     try {
@@ -231,7 +230,7 @@ export async function makeHoldable({ engine }: Workspace, folder: Buffer): Promi
       makePrivate(folder);
       return;
     } catch {
-      // A plain one will do; its points are then kept in the store.
+      // A plain folder works, too: its points are kept in the store.
     }
   }
   makeOneFolder(folder, 0o700);

@@ -9,10 +9,10 @@ import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 import fs from "node:fs";
 
-/** Number of the last recoveries that the state remembers. */
+/** Number of recoveries that the state remembers. */
 const REMEMBERED = 10;
 
-/** True when an unclean end left something to be finished; cheap, and takes no lock. */
+/** True if a killed operation left work to finish; cheap, and takes no lock. */
 export function needsRecovery(workspace: Workspace): boolean {
   return (
     isAnyJournalThere(workspace.found.paths.journal) ||
@@ -24,9 +24,9 @@ export function needsRecovery(workspace: Workspace): boolean {
 }
 
 /**
- * Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. A call that is stopped
- * leaves what was not begun to the next one: `interrupted`. `permission` where something is another user's to finish.
- * `usesPacks`: see `removeTemporaries`.
+ * Finishes or rolls back killed operations. The caller holds the workspace's lock. An aborted call leaves the rest to the next
+ * one and throws `interrupted`. Throws `permission` if only another user may finish an operation. `usesPacks`: see
+ * {@link removeTemporaries}.
  */
 export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall, usesPacks = false): Promise<void> {
   removeTemporaries(workspace, usesPacks);
@@ -41,7 +41,7 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   }
   failpoint("recovery.restored");
   const state = workspace.state();
-  // Of one instant is what one call recovered.
+  // All recoveries of one call have the same time.
   const at = new Date().toISOString();
   const all = [...state.recovered, ...recovered.map((each) => ({ at, ...each }))];
   writeState(workspace.found.paths, { ...state, recovered: all.slice(-REMEMBERED) });

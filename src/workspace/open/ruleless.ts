@@ -12,17 +12,17 @@ import { treePlace, whyTreeIsNotThePoint } from "../points/held-trees.ts";
 import { isOfAll, isSealedInPart, type Point } from "../points/point-files.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
-/** Finds out, without reading a point, that no ignore rule has a part in it. */
+/** Finds points to which no ignore rule applies, without reading them. */
 
-/** Points, up to the newest one and up to the one that is asked about, among which one is looked for whose rules are known. */
+/** Number of points, before this one and before the newest, that are searched for one without ignore rules. */
 const LOOK_BACK = 32;
 const MOST_KEPT = 256;
 const IGNORE_NAME = Buffer.from(IGNORE_FILE);
 
 /**
- * Tells if it is certain, without a walk and before a point is sealed, that its tree is what a restore gives back: no
- * ignore rule has a part in it, and no transaction of SQLite over several databases is under way, whose journals name
- * a file by its path. Only root may ask btrfs for such names; what it said is kept with the snapshot that it was said of.
+ * Tells if an unsealed point's tree can be restored as it is: surely no ignore rule applies, and no SQLite
+ * super-journal (which names files by path) lies in it. Asks btrfs for such names, which only root may, and keeps the
+ * answer per snapshot.
  */
 export async function isRuleless(workspace: Workspace, point: Point, { signal }: WorkspaceCall): Promise<boolean> {
   const { points, engine } = workspace;
@@ -30,7 +30,7 @@ export async function isRuleless(workspace: Workspace, point: Point, { signal }:
     return false;
   const tree = treePlace(points, point);
   if (whyTreeIsNotThePoint(points, point) !== null || !isSubvolume(tree)) return false;
-  // Of such a point ignore files leave nothing out.
+  // Ignore files leave nothing out of such a point.
   const isAll = isOfAll(point.descriptor);
   const isWanted = (name: Uint8Array): boolean =>
     isSuperJournalName(name) || (!isAll && Buffer.compare(name, IGNORE_NAME) === 0);
@@ -48,26 +48,26 @@ export async function isRuleless(workspace: Workspace, point: Point, { signal }:
   }
 }
 
-/** Keeps that a point is ruleless, which was just made of one that is. */
+/** Keeps the answer for a point that was just made from a point without rules. */
 export function noteRuleless(workspace: Workspace, point: Point): void {
   const tree = treePlace(workspace.points, point);
   if (isSubvolume(tree)) keep(workspace, point, inDirectory(tree, subvolumeInfo));
 }
 
-/** The transaction until which what a tree was made of had no ignore file; null where nothing tells. */
+/** The transaction until which the source of a tree had no ignore file; null if unknown. */
 function ruledOutUntil(
   { points, root }: Workspace,
   { sequence: own }: Point,
   { made, kept }: { made: SubvolumeInfo; kept: Kept },
 ): number | null {
-  // A folder that is a copy of a point's tree.
+  // The folder may be a snapshot of a point's tree.
   const folder = isSubvolume(root) ? inDirectory(root, subvolumeInfo) : null;
   const copied = folder?.uuid === made.parentUuid ? folder : null;
   let original: SubvolumeInfo | undefined;
   const known: SubvolumeInfo[] = [];
   const all = points.sequences().toReversed();
   const before = all.filter((sequence) => sequence < own).slice(0, LOOK_BACK);
-  // The nearest of which it was said is asked for first, however many points ago.
+  // Ask for the nearest point with a kept answer first, however old that point is.
   const ids: ReadonlyMap<SavePointId, number> = kept.size === 0 ? new Map() : points.ids();
   const said = [...kept.keys()].flatMap((id) => ids.get(id as SavePointId) ?? []).filter((each) => each < own);
   const nearest = said.toSorted((a, b) => b - a).slice(0, 1);
@@ -88,36 +88,30 @@ function ruledOutUntil(
   return (source === undefined ? undefined : known.find((info) => isEarlier(info, source)))?.otransid ?? null;
 }
 
-/** Tells if both were made of one subvolume, the first one before the other. */
+/** Tells if both are snapshots of one subvolume, `tree` no later than `than`. */
 function isEarlier(tree: SubvolumeInfo, than: SubvolumeInfo): boolean {
   return tree.parentUuid !== null && tree.parentUuid === than.parentUuid && tree.otransid <= than.otransid;
 }
 
-/**
- * Tells if no ignore file lies in a point. Of one that holds all of its tree, or what such a file hides, that is not
- * known.
- */
+/** Tells if surely no ignore file lies in a point. False if unknown, as for a point with its whole tree or a partial seal. */
 export function isSealedWithoutRules(point: Point): boolean {
   const { sealed, descriptor } = point;
   const { rules, labels } = descriptor;
-  // Whoever sealed it in part saw no ignore file where that user may not look.
+  // A point that is sealed in part may have an ignore file that its sealer could not see.
   if (!sealed || isSealedInPart(point)) return false;
   const isPlain = !labels.some(({ label, recovered }) => label === RULES_NOT_APPLIED || recovered === true);
   return rules.ignore_file && !hasRules(descriptor) && isPlain;
 }
 
-/** Tells if ignore rules had a part in a point that was read, or an ignore file lay there that could have had one. */
+/** Tells if ignore rules applied when a point was read, or if the point has an ignore file. */
 export function hasRules({ rules }: Pick<Descriptor, "rules">): boolean {
   return rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
 }
 
-/** By ids of points, the snapshots that were asked about. In the file one a line, `ID UUID:TRANSACTION`, the newest last. */
+/** Snapshots with an answer, by point id. The file has lines `ID UUID:TRANSACTION`, the newest last. */
 type Kept = ReadonlyMap<string, string>;
 
-/**
- * The snapshot that an answer is about: another in its place has another UUID. That it was not written to since is found out of
- * itself, each time.
- */
+/** Names the snapshot that an answer is about. Each call checks anew that the snapshot was not written to. */
 function nameOf({ uuid, otransid }: SubvolumeInfo): string {
   return `${uuid}:${otransid}`;
 }
@@ -142,9 +136,9 @@ function keep(workspace: Workspace, { descriptor }: Point, tree: SubvolumeInfo):
     makeFolder(control.cache);
     const size = fs.lstatSync(paths.ruleless, { throwIfNoEntry: false })?.size ?? 0;
     const { O_APPEND, O_CREAT, O_TRUNC, O_WRONLY } = fs.constants;
-    // A save is waited for, and a line costs it less than a file.
+    // A save waits for this, and appending a line is faster than writing a file.
     writeRegular(paths.ruleless, line, O_WRONLY | O_CREAT | (size < MOST_KEPT * line.length ? O_APPEND : O_TRUNC));
   } catch {
-    // It is asked again.
+    // The next call asks btrfs again.
   }
 }

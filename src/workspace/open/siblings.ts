@@ -8,12 +8,12 @@ import { NO_SEQUENCE, type Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import { resolveTarget } from "../points/targets.ts";
 
-/** Points of other workspaces: of the same control directory, such as forks, whose content is in the same store, and of others. */
+/** Finds points of other workspaces: of the same control directory (such as forks), which share the store, and of other ones. */
 
 const LEAST_DIGITS = 4;
 
 /**
- * Within its `run(true, …)` other workspaces are not seen. The daemon does that for agents and other users: one control
+ * Hides other workspaces within `run(true, …)`. The daemon does that for agents and other users, since one control
  * directory may keep folders of several users.
  */
 export const ownPointsOnly = new AsyncLocalStorage<boolean>();
@@ -24,7 +24,6 @@ export interface SiblingPoint {
   workspace: PlacedWorkspace;
 }
 
-/** Returns the other workspaces of the control directory that are not released. */
 function siblings(control: ControlPaths, own: string): PlacedWorkspace[] {
   return listWorkspaces(control).flatMap(({ workspace }) =>
     workspace === null || workspace.id === own || isReleased(workspace) ? [] : [workspace],
@@ -32,8 +31,8 @@ function siblings(control: ControlPaths, own: string): PlacedWorkspace[] {
 }
 
 /**
- * Finds what `target` means in the other workspaces: `NAME:POINT`, `FOLDER:POINT`, or digits of an id. Null if `target` is neither, or no
- * other workspace has it. Throws `ambiguous` if several points begin with the digits, and what `POINT` may throw.
+ * Finds `target` in the other workspaces: `NAME:POINT`, `FOLDER:POINT`, or digits of an id. Null if no other workspace
+ * has it. Throws `ambiguous` if several ids begin with the digits, and the errors of resolving `POINT`.
  */
 export function siblingPoint(control: ControlPaths, own: string, target: string): SiblingPoint | null {
   if (ownPointsOnly.getStore() === true) return null;
@@ -64,14 +63,14 @@ function pointsOf(
   return { points: new Points(paths), head: readState(paths).head };
 }
 
-/** Without the tree that the point holds: only its content in the store is read from here. */
+/** Drops the point's held tree: other workspaces read only its content in the store. */
 function asSibling(point: Point, workspace: PlacedWorkspace): SiblingPoint {
   const { held: _held, ...content } = point.descriptor.content;
   const descriptor = { ...point.descriptor, content: content as Point["descriptor"]["content"] };
   return { point: { ...point, descriptor, sequence: NO_SEQUENCE }, workspace };
 }
 
-/** The point of a workspace that was made of another workspace's point; null if there is none. */
+/** The point of a workspace that was made from another workspace's point; null if there is none. */
 export function takenOver(points: Points, id: SavePointId): Point | null {
   const isMadeOf = ({ descriptor: { cause, undo } }: Point): boolean =>
     undo && cause.kind === "adopt" && cause["from"] === id;
@@ -85,8 +84,8 @@ export interface OutsidePoint {
 }
 
 /**
- * Finds what `FOLDER:POINT` means, FOLDER being an absolute path of a workspace of another control directory; null if it means
- * nothing there, or the daemon asks. Throws what `POINT` may throw.
+ * Finds `FOLDER:POINT`, with the absolute path of a workspace of another control directory. Null if there is none, or
+ * if the daemon asks. Throws the errors of resolving `POINT`.
  */
 export function outsidePoint(control: ControlPaths, target: string): OutsidePoint | null {
   if (ownPointsOnly.getStore() !== undefined || !target.startsWith("/")) return null;
@@ -104,7 +103,7 @@ export function outsidePoint(control: ControlPaths, target: string): OutsidePoin
   return null;
 }
 
-/** True for an error that says that this workspace has no such point. */
+/** True for an error that means that this workspace has no such point. */
 export function isUnknownHere(error: unknown): boolean {
   const { code } = toCairnError(error);
   return code === "not_found" || code === "invalid_id";

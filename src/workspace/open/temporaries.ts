@@ -12,12 +12,12 @@ import { type ControlPaths, statCachePath } from "../place/control-layout.ts";
 import { hasRoom } from "../place/room.ts";
 import type { Workspace } from "./workspace.ts";
 
-/** No cache takes this long to be written. */
+/** Writing a cache never takes this long. */
 const OLD_CACHE_MS = 600_000;
 
 /**
- * Removes leftovers of killed processes under temporary names; cheap. For the holder of the workspace's lock. `usesPacks`: packs
- * that a killed save has completed stay as long as there is room, for the caller's save.
+ * Removes temporary files of killed processes; cheap. The caller holds the workspace's lock. `usesPacks`: packs that a killed
+ * save has completed stay for the caller's save, if there is room.
  */
 export function removeTemporaries({ found }: Workspace, usesPacks = false): void {
   const { control, paths, controlFile } = found;
@@ -27,17 +27,17 @@ export function removeTemporaries({ found }: Workspace, usesPacks = false): void
   );
   for (const directory of [paths.root, paths.journal]) removeLeftovers(directory, { exclusive: true });
   removeLeftovers(control.root);
-  // Whoever writes there at this moment does without what it was writing.
+  // A process that is writing a cache at this moment loses it, and goes on.
   removeLeftovers(control.cache, { exclusive: true });
   removeUnfinished(found.folder.toString("utf8"));
-  // A killed attempt to make it lies beside a self-contained control directory.
+  // A killed `init` left files beside a self-contained control directory.
   if (controlFile.self_contained) removeLeftovers(path.dirname(control.root));
   removeOldCaches(control.cache);
 }
 
 /**
- * Does what frees room, or goes back. Where there is none left for it, the spare room and then all caches are given up, which
- * can be made again, and it is done once more; so it must be repeatable. Throws what it throws, `no_space` with a way out.
+ * Runs `work`, which frees room or rolls back. If there is no room for it, deletes the spare file, then all caches, and
+ * runs it again, so `work` must be repeatable. Throws the errors of `work`, with a hint for `no_space`.
  */
 export async function makingRoom<T>(control: ControlPaths, work: () => T | Promise<T>): Promise<T> {
   for (const giveUp of [giveUpSpare, giveUpCaches]) {
@@ -58,25 +58,25 @@ export async function makingRoom<T>(control: ControlPaths, work: () => T | Promi
   }
 }
 
-/** More than the locks, records and plans of a removal take. */
+/** More bytes than the locks, records and plans of a removal need. */
 const SPARE_BYTES = 1 << 20;
 
 /**
- * Keeps some room for what frees room, as a cache that is given up for it: points that hold trees may fill a disk, and
- * then nothing that is removed from the folder makes any. Where there is little left it waits until there is more.
+ * Keeps a spare file that is deleted if a cleanup lacks room. Held trees may fill a disk, and then removing files from
+ * the folder frees nothing. Waits until there is room for it.
  */
 export function keepSpareRoom({ cache, spare }: ControlPaths): void {
   if (fs.lstatSync(spare, { throwIfNoEntry: false })?.size === SPARE_BYTES || !hasRoom(cache, SPARE_BYTES)) return;
   try {
     makeFolder(cache);
-    // Of bytes that no file system makes smaller.
+    // Random bytes, which no file system can compress.
     writeRegular(spare, randomBytes(SPARE_BYTES));
   } catch {
-    // What there is of it helps too.
+    // An incomplete file helps, too.
   }
 }
 
-/** Removes the stat cache of a workspace that is gone, and what lies beside that. */
+/** Removes the stat cache of a removed workspace, and the files beside it. */
 export function removeStatCaches(control: ControlPaths, id: WorkspaceId): void {
   const name = path.basename(statCachePath(control, id));
   for (const each of fs.readdirSync(control.cache))
@@ -85,7 +85,7 @@ export function removeStatCaches(control: ControlPaths, id: WorkspaceId): void {
 
 function giveUpSpare({ cache, spare }: ControlPaths): void {
   fs.rmSync(spare, { force: true });
-  // Some file systems give the room back with their next commit only.
+  // Some file systems free the room only with their next commit.
   fsyncDirectory(cache);
 }
 
@@ -95,7 +95,7 @@ function giveUpCaches({ cache: directory }: ControlPaths): void {
       fs.rmSync(path.join(directory, name), { recursive: true, force: true });
     fsyncDirectory(directory);
   } catch {
-    // Then the second attempt says what is missing.
+    // The second attempt reports the missing room.
   }
 }
 
@@ -107,6 +107,6 @@ function removeOldCaches(directory: string): void {
       if (Date.now() - fs.lstatSync(place).mtimeMs > OLD_CACHE_MS) fs.rmSync(place, { force: true });
     }
   } catch {
-    // Caches cost nothing but room.
+    // Old caches only cost room.
   }
 }

@@ -20,16 +20,16 @@ import { Removals } from "../points/held-trees.ts";
 import { isUnknownHere, ownPointsOnly, type OutsidePoint, outsidePoint, siblingPoint, takenOver } from "./siblings.ts";
 import { requireAgentsTags, requireChosenId, resolveTarget } from "../points/targets.ts";
 
-/** Makes the engine that a workspace's points are held by; called once per operation. */
+/** Makes the engine of a workspace's points; called once per operation. */
 export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => PointStore;
 
-/** Finishes or takes back one kind of operation that was interrupted. */
+/** Finishes or rolls back one kind of interrupted operation. */
 export type Recover = (workspace: Workspace, call: WorkspaceCall) => Promise<Recovery[] | Recovery | null>;
 
-/** Parts of which workspaces are put together. */
+/** Parts of every workspace, passed in by the library. */
 export interface WorkspaceParts {
   engine: EngineFactory;
-  /** In the order in which they must be done; each leaves the others as a kill would. */
+  /** In the order in which they must run. A stop between two of them leaves the same state as a kill. */
   recoveries: readonly Recover[];
 }
 
@@ -46,13 +46,13 @@ export class Workspace {
   readonly points: Points;
   readonly engine: PointStore;
   readonly removals: Removals;
-  /** To open another workspace of the control directory. */
+  /** For opening other workspaces of the control directory. */
   readonly parts: WorkspaceParts;
   #isRootWarned = false;
-  /** Lock of the call under way; null where it has none, or has given it back. */
+  /** Lock of the running call; null if it has none, or has released it. */
   #lock: Lock | null = null;
 
-  /** `removals`: what is still under way there outlives this. */
+  /** `removals`: they may run on after this workspace is closed. */
   constructor(found: FoundWorkspace, parts: WorkspaceParts, removals = new Removals()) {
     this.found = found;
     this.removals = removals;
@@ -75,7 +75,7 @@ export class Workspace {
   }
 
   /**
-   * The one writer's lock; waits, then fails with a retryable `busy` that names the holder. Throws too when the workspace
+   * Takes the writer's lock. Waits, then throws a retryable `busy` that names the holder. Throws too if the workspace
    * was moved, released or removed meanwhile (`requireStillKept`).
    */
   async lock(purpose: string, call: WorkspaceCall): Promise<Lock> {
@@ -94,14 +94,14 @@ export class Workspace {
   }
 
   /**
-   * False once another process has taken this call's lock over, since it slept for too long: what is under way is that one's
-   * by then, journals and claims too. True for calls without a lock.
+   * False if another process has taken over this call's lock because this process slept too long: the other process
+   * owns journals and claims now. True without a lock.
    */
   get isStillLocked(): boolean {
     return this.#lock === null || this.#lock.isReleased || this.#lock.stillHeld();
   }
 
-  /** To be asked right before what commits something. Throws a retryable `busy`. */
+  /** Call this right before a commit. Throws a retryable `busy`. */
   requireLock(): void {
     if (this.isStillLocked) return;
     throw new CairnError("busy", "this process was suspended too long, and another process took over its lock", {
@@ -109,15 +109,15 @@ export class Workspace {
     });
   }
 
-  /** Once, before this call writes among the save points; the lock does it, and who writes there without. */
+  /** Warns root once before this call writes among the save points. The lock calls this; so do writers without a lock. */
   warnRoot({ onWarning }: Pick<WorkspaceCall, "onWarning">): void {
     if (!this.#isRootWarned) warnRoot(this.found.control, onWarning);
     this.#isRootWarned = true;
   }
 
   /**
-   * A point of this workspace, or else of another workspace of the control directory, which can only be read. Throws `damaged`
-   * if the point of another workspace is not sealed: callers seal that point and try again.
+   * A point of this workspace, else of another workspace of the control directory, which is read-only here. Throws
+   * `damaged` if the point of another workspace is not sealed: the caller seals it and tries again.
    */
   resolve(target: string): Point {
     try {
@@ -132,7 +132,10 @@ export class Workspace {
     }
   }
 
-  /** The point that was made here of one with another store; `details.outside` of the error is what callers receive first. */
+  /**
+   * The point that was made here from a point with another store. Throws an error if there is none: its
+   * `details.outside` names the point that the caller receives first.
+   */
   #received(outside: OutsidePoint | null, unknown: unknown): Point {
     if (outside === null) throw unknown;
     const known = takenOver(this.points, outside.id);
@@ -143,28 +146,28 @@ export class Workspace {
     });
   }
 
-  /** A point of this workspace: one that is to be marked or removed. */
+  /** A point of this workspace, for a call that changes or removes the point. */
   resolveOwn(target: string): Point {
     return resolveTarget(this.points, target, this.state().head);
   }
 
-  /** Another workspace of the control directory by its name; null if there is none. The caller closes it. */
+  /** Another workspace of the control directory by its name; null if there is none. The caller closes the workspace. */
   sibling(name: string): Workspace | null {
     const found = workspaceNamed(this.found.control, name);
     return found === null ? null : new Workspace(found, this.parts, this.removals);
   }
 
-  /** Notes a hook of an agent, whose save made or found this point. For the holder of the lock. */
+  /** Notes the hook of an agent whose save made or found this point. The caller holds the lock. */
   noteAgent(cause: Cause | undefined, saved: { save_point_id: SavePointId; made: boolean }): void {
     noteAgentEvent(this.found.paths.agentEvents, cause, saved);
   }
 
-  /** Throws `invalid_id` for what can be no id of a caller's choice, `already_exists` for one that a point has. */
+  /** Throws `invalid_id` for an invalid chosen id, `already_exists` for one that a point has. */
   requireChosenId(id: string, isImported = false): void {
     requireChosenId(this.points, id, isImported);
   }
 
-  /** Throws `already_exists` for tags of an agent's new point by which persons know theirs. */
+  /** Throws `already_exists` if a point of a person has one of the tags of an agent's new point. */
   requireTags({ tags, cause }: { tags?: readonly string[] | undefined; cause?: { kind: string } | undefined }): void {
     if (cause?.kind === "tool_call") requireAgentsTags(this.points, tags ?? []);
   }
@@ -173,7 +176,7 @@ export class Workspace {
     return id === null ? null : this.points.byId(id);
   }
 
-  /** The point that a folder stands at which is as a point has it: of an undo point that equals the point before it, that one. */
+  /** The point at which a folder stands that equals the point `id`: for an undo point without changes the point before it. */
   standsAt(id: SavePointId): SavePointId {
     const { undo, unchanged, parent_id: parent } = this.byId(id)?.descriptor ?? {};
     return undo === true && unchanged === true && parent !== null && this.byId(parent!) !== null
@@ -181,13 +184,13 @@ export class Workspace {
       : id;
   }
 
-  /** A point's content, to be read. Throws `damaged` for one that is not sealed, which callers have tried before. */
+  /** A point's content for reading. Throws `damaged` if the point is not sealed: callers seal points first. */
   async source(point: Point): Promise<TreeSource> {
     if (!point.sealed) throw neverRead(point);
     return this.engine.source(point.descriptor.content as unknown as Parameters<PointStore["source"]>[0]);
   }
 
-  /** Reads what a point's manifest adds to its trees; null for a point without one. */
+  /** Reads a point's manifest; null if it has none. */
   async manifest(point: Point): Promise<Manifest | null> {
     return this.engine.manifest(point.descriptor.content as unknown as { tree: string });
   }
@@ -202,8 +205,8 @@ export class Workspace {
 }
 
 /**
- * Opens the other workspaces of a control directory, released ones too. Throws `damaged` if the record of one cannot be read,
- * and `permission` if there are some that the caller may not see.
+ * Opens the other workspaces of a control directory, including released ones. Throws `damaged` if a record is
+ * unreadable, and `permission` if the caller may not see other workspaces.
  */
 export function workspacesBeside({ found, parts, removals }: Workspace): Workspace[] {
   const all = listWorkspaces(found.control);
@@ -218,18 +221,18 @@ export function workspacesBeside({ found, parts, removals }: Workspace): Workspa
   });
 }
 
-/** For whoever holds the lock and can do without for now. */
+/** Tells the lock's holder that a process waits: background work then gives the lock back. */
 function noteWanted(file: string): void {
   try {
     writeRegular(file, "");
     const now = new Date();
     utimesSync(file, now, now);
   } catch {
-    // Then that takes as long as it takes.
+    // Without the note, the wait takes longer.
   }
 }
 
-/** Makes the error for a point that is not sealed; who seals and tries again knows it by its details. */
+/** Makes the error for a point that is not sealed. Callers that seal and try again recognize it by its details. */
 export function neverRead({ descriptor: { save_point_id: id, workspace_name: name } }: Point): CairnError {
   return new CairnError("damaged", `point ${id} is not sealed: its content is only in its clone, not in the store`, {
     hint: advice`run ${call("seal")}: it copies the clone into the store, or says why it cannot`,

@@ -36,7 +36,7 @@ const MODULE = JSON.stringify(new URL("adopt.ts", import.meta.url).href);
 const POPULATE =
   'engine: "copy", populate: async (staged) => { (await import("node:fs")).writeFileSync(staged.storePassword, "x"); }';
 
-test("many processes that adopt or init at once end with one id", async (context) => {
+test("processes that adopt or init at the same time all get one control directory", async (context) => {
   const directory = scratch(context);
   for (const call of [
     `adoptFolder(${JSON.stringify(join(directory, "ws"))}`,
@@ -53,7 +53,7 @@ test("many processes that adopt or init at once end with one id", async (context
   assert.deepEqual(readdirSync(join(directory, "new")).sort(), [".cairn", "main"]);
 });
 
-test("a killed adoption leaves the folder free or adopted, and the next one ends it with one directory", async (context) => {
+test("a killed adoption leaves the folder free or adopted, and the next adoption leaves one control directory", async (context) => {
   const directory = scratch(context);
   for (const name of [
     "workspace-staged",

@@ -70,7 +70,7 @@ test("an adopted folder is found at, below and through a link, and is not touche
   assert.equal(isOtherFolder(found), false);
 });
 
-test("a second adoption gives the first one back", async (context) => {
+test("a second adoption returns the workspace of the first", async (context) => {
   const directory = scratch(context);
   const first = await adopt(join(directory, "ws"));
   const second = await adopt(join(directory, "ws"), { controlDirectory: join(directory, "other") });
@@ -101,7 +101,7 @@ test("a self-contained folder is found from its root, its main and its control d
   );
 });
 
-test("init wants an absent or empty folder", async (context) => {
+test("init refuses a folder that is not empty", async (context) => {
   const directory = scratch(context);
   await assert.rejects(initSelfContained(directory, OPTIONS), hasCode("already_exists"));
   mkdirSync(join(directory, "disk", "lost+found"), { recursive: true });
@@ -117,14 +117,14 @@ test("init wants an absent or empty folder", async (context) => {
   assert.equal(existsSync(join(directory, "fresh")), false, "a failure leaves nothing");
   const odd = join(directory, "$(id)");
   mkdirSync(join(odd, "inside"), { recursive: true });
-  // The shell of whoever runs the line takes nothing in the path for its own.
+  // The hint quotes the path for the shell.
   await assert.rejects(
     initSelfContained(odd, OPTIONS),
     (error) => error instanceof CairnError && error.hint?.endsWith(`cairn init '${odd}'`) === true,
   );
 });
 
-test("a missing control directory is told and forbids a second adoption", async (context) => {
+test("a missing control directory throws an error and prevents a second adoption", async (context) => {
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));
   renameSync(found.control.root, join(directory, "away"));
@@ -140,7 +140,7 @@ test("a missing control directory is told and forbids a second adoption", async 
   assert.equal(findWorkspace(join(directory, "ws")), null);
 });
 
-test("a damaged record is named and forbids a second adoption", async (context) => {
+test("a damaged record is named and prevents a second adoption", async (context) => {
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));
   writeFileSync(found.paths.file, "{");
@@ -155,7 +155,7 @@ test("a damaged record is named and forbids a second adoption", async (context) 
   assert.equal(listRegistered()[0]!.problem?.code, "damaged");
 });
 
-test("a control directory that has lost its workspaces keeps no other folder from being adopted, and is named", async (context) => {
+test("a control directory that lost its workspaces causes a warning and does not block adoptions of other folders", async (context) => {
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));
   unregister(join(directory, "ws"));
@@ -170,7 +170,7 @@ test("a control directory that has lost its workspaces keeps no other folder fro
   assert.throws(() => listWorkspaces(found.control), hasCode("damaged"));
 });
 
-test("what a killed adoption left among the registrations goes with a later one, when it is old", async (context) => {
+test("a later adoption removes old temporary files that a killed adoption left in the registry", async (context) => {
   const directory = scratch(context);
   const registry = join(directory, "state", "cairn", "workspaces");
   mkdirSync(registry, { recursive: true });
@@ -183,7 +183,7 @@ test("what a killed adoption left among the registrations goes with a later one,
   assert.deepEqual([existsSync(old), existsSync(young)], [false, true]);
 });
 
-test("a file named like ours in a folder of somebody else is no control directory", async (context) => {
+test("a cairn.json alone does not make a folder a control directory", async (context) => {
   const directory = scratch(context);
   writeFileSync(join(directory, "ws", "cairn.json"), "not ours");
   assert.equal(findWorkspace(join(directory, "ws")), null);
@@ -191,7 +191,7 @@ test("a file named like ours in a folder of somebody else is no control director
 });
 
 test(
-  "a control directory that somebody else has put beside a folder does not keep it",
+  "another user's control directory beside a folder does not keep the folder",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   async (context) => {
     const directory = scratch(context);
@@ -213,7 +213,7 @@ test(
 );
 
 test(
-  "a place is not chosen where another user may rename it, and one that was asked for is warned of",
+  "a place that another user may rename is not chosen, and causes a warning when it was given",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   (context) => {
     const directory = scratch(context);
@@ -236,7 +236,7 @@ test(
 );
 
 test(
-  "a known folder whose control directory became another user's is not adopted anew",
+  "a registered folder is not adopted anew when its control directory belongs to another user now",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   async (context) => {
     const directory = scratch(context);
@@ -256,7 +256,7 @@ test(
   },
 );
 
-test("a link that leads nowhere beside a folder shuts nobody out of it", async (context) => {
+test("a dangling .cairn link beside a folder does not prevent its adoption", async (context) => {
   const directory = scratch(context);
   symlinkSync(".cairn", join(directory, ".cairn"));
   assert.equal(findWorkspace(join(directory, "ws")), null);
@@ -265,7 +265,7 @@ test("a link that leads nowhere beside a folder shuts nobody out of it", async (
 });
 
 test(
-  "a link of somebody else's beside a folder leads to no control directory, whoever that belongs to",
+  "another user's .cairn link beside a folder is not followed, whoever owns its target",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   async (context) => {
     const directory = scratch(context);
@@ -280,7 +280,7 @@ test(
 );
 
 test(
-  "a folder around a control directory of somebody else's is not taken for their self-contained one",
+  "a folder with another user's .cairn inside is not a self-contained workspace",
   { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
   async (context) => {
     const around = join(scratch(context), "whole");
@@ -292,7 +292,7 @@ test(
   },
 );
 
-test("another folder at the path is noticed and a released one is kept no more", async (context) => {
+test("a replaced folder at the path is noticed, and a released folder is no longer kept", async (context) => {
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));
   renameSync(join(directory, "ws"), join(directory, "old"));
@@ -328,7 +328,7 @@ test("workspaces of one control directory get unique names and keep their state"
   assert.deepEqual(readdirSync(found.control.temporary), []);
 });
 
-test("a named control directory is used, shared, and refused inside the folder", async (context) => {
+test("a given control directory is used, shared by two folders, and refused inside the folder", async (context) => {
   const directory = scratch(context);
   const controlDirectory = join(directory, "given");
   const { found } = await adopt(join(directory, "ws"), { controlDirectory });
@@ -352,7 +352,7 @@ test("a named control directory is used, shared, and refused inside the folder",
   );
 });
 
-test("names become directories and back", () => {
+test("workspace names are encoded as directory names and decoded", () => {
   for (const name of ["main", "ä b", "..", ".hidden", "a.b", "a%41", "x".repeat(60)]) {
     const directory = workspaceDirectoryName(name);
     assert.match(directory, /^[A-Za-z0-9_%-][A-Za-z0-9._%-]*$/);
@@ -367,7 +367,7 @@ test("names become directories and back", () => {
 const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;
 
 test(
-  "a folder on another file system gets its control directory at the mount's root and is found wherever that is mounted",
+  "a folder on another file system gets its control directory at the mount's root and is found at any mount point",
   { skip: unshare ? false : "needs the right to mount" },
   (context) => {
     const directory = scratch(context);
@@ -417,7 +417,7 @@ test(
   },
 );
 
-test("the choice says why and makes nothing", (context) => {
+test("choosing a control directory gives a reason and creates nothing", (context) => {
   const directory = scratch(context);
   const id = newControlId();
   const chosen = chooseControlDirectory(Buffer.from(join(directory, "ws")), { id });

@@ -59,20 +59,20 @@ import { userStateDirectory } from "../../fs/users.ts";
 export interface ChosenControl {
   readonly root: string;
   readonly where: "given" | "user-state" | "mount-root";
-  /** One sentence for a person. */
+  /** A sentence for people. */
   readonly reason: string;
 }
 
 export interface ChooseOptions {
   id: ControlId;
-  /** Absolute; goes before every rule. */
+  /** Absolute; overrides every rule. */
   controlDirectory?: string | undefined;
 }
 
 /**
- * Chooses the control directory of a folder (its real path), where no other user may rename it: as told; else under the state
- * directory when on the folder's file system, not inside; else at its mount's root when that can be written and locked; else
- * under the state directory. Makes nothing. Throws `refused`: `controlDirectory` would lie inside, or no place is left.
+ * Chooses the control directory of a folder (its real path): as given; else in the state directory if that is on the
+ * folder's file system and outside the folder; else at the mount's root if that can be written and locked; else in the
+ * state directory. Makes nothing. Throws `refused` if the place is inside, or others may rename it.
  */
 export function chooseControlDirectory(folder: RawPath, options: ChooseOptions): ChosenControl {
   const { id, controlDirectory: given } = options;
@@ -94,7 +94,7 @@ export function chooseControlDirectory(folder: RawPath, options: ChooseOptions):
     return { root: state, where: "user-state", reason: "your state directory is on the same file system" };
   const mount = mountRootOf(folder);
   const root = mount === null ? null : join(mount, MOUNT_CONTROL, id);
-  // What lies on an overlay is lost with its container, and who else may write here is in that too.
+  // Files on an overlay are lost with the container. The users who may write here share the container.
   if (root !== null && (whoMayMove(root, folder) === null || filesystemKind(existingAncestor(state)).overlay))
     return { root, where: "mount-root", reason: `it is on the folder's own file system, mounted at ${mount}` };
   if (others !== null)
@@ -110,7 +110,7 @@ export function chooseControlDirectory(folder: RawPath, options: ChooseOptions):
   return { root: state, where: "user-state", reason };
 }
 
-/** The root of a folder's mount where a control directory can be made and locked there; null where it cannot. */
+/** The root of a folder's mount if a control directory can be made and locked there; else null. */
 function mountRootOf(folder: RawPath): string | null {
   const point = mountOf(folder)?.mountPoint;
   // At the root itself the control directory would lie inside the workspace.
@@ -133,7 +133,7 @@ function isWritable(directory: Buffer): boolean {
   }
 }
 
-/** False where another user made the lock first, in a folder where everybody may write. */
+/** False if another user made the lock first, in a folder to which everybody may write. */
 function isLockable(mountControl: string): boolean {
   try {
     closeSync(openRegular(placeLock(mountControl), { flags: constants.O_RDWR }));
@@ -148,8 +148,8 @@ function placeLock(mountControl: string): string {
 }
 
 /**
- * The lock under which a control directory is made at a mount's root, where those of several users may lie; elsewhere the
- * registry's lock, which is taken first, is enough. Whoever holds them removes what is unfinished there.
+ * Takes the lock for making a control directory at a mount's root, which several users may share. Elsewhere the
+ * registry's lock, taken before, is enough. The holder may remove unfinished directories there.
  */
 export async function lockPlace({ where, root }: ChosenControl, options: AcquireOptions): Promise<Lock | undefined> {
   if (where !== "mount-root") return undefined;
@@ -158,7 +158,7 @@ export async function lockPlace({ where, root }: ChosenControl, options: Acquire
   return acquireLock(placeLock(parent), options);
 }
 
-/** Lists what is doubtful about where a folder's control directory lies, one sentence each. */
+/** Lists risks of the control directory's place, one sentence each. */
 export function controlWarnings(root: string, folder: RawPath): string[] {
   const meaning = filesystemKind(existingAncestor(root)).overlay
     ? "on an overlay: they are lost with the container; use --control-dir on a volume"
@@ -171,14 +171,14 @@ export function controlWarnings(root: string, folder: RawPath): string[] {
 }
 
 export interface AdoptFolderOptions {
-  /** Name of the control directory; the folder's name unless told. */
+  /** Name of the control directory; default: the folder's name. */
   name?: string | undefined;
   engine: string;
   /** Absolute. */
   controlDirectory?: string | undefined;
   /** Makes the store in the staged control directory. */
   populate: (staged: ControlPaths) => Promise<void>;
-  /** The guards; runs under the lock, before the first byte, and throws to refuse. */
+  /** Checks the folder under the lock, before the first write. Throws to refuse. */
   guard?: (folder: Buffer, chosen: ChosenControl | null) => void;
   lockTimeoutMs?: number | undefined;
   signal?: AbortSignal | undefined;
@@ -186,14 +186,14 @@ export interface AdoptFolderOptions {
 
 export interface Adopted {
   readonly found: FoundWorkspace;
-  /** False: it was a workspace already, perhaps since a moment ago. */
+  /** False: the folder was a workspace already, perhaps since a moment ago. */
   readonly created: boolean;
   /** The place of the control directory, in a sentence. */
   readonly reason: string;
   readonly warnings: string[];
 }
 
-/** Throws `usage` for the name of a whole that has anything but letters, digits, `-` and `_`. */
+/** Throws `usage` for a name with other characters than letters, digits, `-` and `_`. */
 export function checkPlainName(name: string): void {
   if (/^[A-Za-z0-9_-]+$/.test(name) && name.length <= MAX_NAME) return;
   throw new CairnError("usage", `not a valid workspace name: ${JSON.stringify(name.slice(0, 80))}`, {
@@ -203,15 +203,16 @@ export function checkPlainName(name: string): void {
 
 const MAX_NAME = 60;
 
-/** A name of letters, digits, `-` and `_` from any text. */
+/** Makes a name of letters, digits, `-` and `_` from any text. */
 export function plainName(text: string): string {
   const plain = text.replace(/[^A-Za-z0-9_-]+/g, "-").replace(/^-+|-+$/g, "");
   return plain.slice(0, MAX_NAME) || "workspace";
 }
 
 /**
- * Makes an existing folder a workspace, `main` of a control directory elsewhere; nothing in it moves. Any number of
- * processes at once end with one control directory. Throws what the guard throws, `not_found` for a missing folder.
+ * Makes an existing folder the workspace `main` of a new control directory elsewhere, without moving anything. If
+ * several processes race, they end with one control directory. Throws the errors of the guard, `not_found` for a
+ * missing folder.
  */
 export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): Promise<Adopted> {
   const folder = realPathOf(path);
@@ -252,7 +253,7 @@ function alreadyThere(found: FoundWorkspace): Adopted {
   return { found, created: false, reason: "it is a workspace already", warnings: [] };
 }
 
-/** Chooses a place. Without one, what is wrong with the folder itself says more than that. */
+/** Chooses a place. If there is none, an error of the guard about the folder itself comes first. */
 function choose(folder: Buffer, id: ControlId, options: AdoptFolderOptions): ChosenControl {
   try {
     return chooseControlDirectory(folder, { id, controlDirectory: options.controlDirectory });
@@ -263,8 +264,8 @@ function choose(folder: Buffer, id: ControlId, options: AdoptFolderOptions): Cho
 }
 
 /**
- * A control directory that has this folder and is not registered: left by an adoption that was killed before its end, or by a
- * release, whose points are then taken up again. One of other folders that cannot be read is only warned of.
+ * An unregistered control directory that has this folder: from a killed adoption, or from a release, whose points are
+ * then used again. Only warns of unreadable directories of other folders.
  */
 function unregistered(
   folder: Buffer,
@@ -278,7 +279,7 @@ function unregistered(
   return { left: null, warnings };
 }
 
-/** Tells if a folder that is not registered was kept, as far as the place where it would be kept now tells. */
+/** Tells if an unregistered folder was kept before, by the control directories that its adoption would search. */
 export function wasKept(folder: Buffer, chosen: ChosenControl): boolean {
   return onceKept(folder, chosen, []).next().done !== true;
 }
@@ -332,7 +333,7 @@ async function makeControl(
 ): Promise<ControlPaths> {
   const { chosen } = options;
   const name = plainName(basename(folder.toString("utf8")));
-  // Whoever makes a control directory here does it under a lock that this process holds.
+  // Every process that makes a control directory here holds a lock that this process has now.
   if (chosen.where !== "given") removeLeftovers(dirname(chosen.root), { exclusive: true });
   const { control, created } = await createControlDirectory(chosen.root, {
     id: options.id,
@@ -341,7 +342,7 @@ async function makeControl(
     selfContained: false,
     populate: async (staged) => {
       await options.populate(staged);
-      // The folder knows its place in the mount only where the control directory lies at its root.
+      // The record has a path inside the mount only if the control directory lies at the mount's root.
       const inMount = basename(dirname(chosen.root)) === MOUNT_CONTROL;
       createWorkspace(staged, { folder, name: MAIN_WORKSPACE, inMount });
     },
@@ -350,7 +351,6 @@ async function makeControl(
   return control;
 }
 
-/** Registers the workspace of a control directory that has this folder. */
 function registerFolder(folder: Buffer, control: ControlPaths): void {
   const workspace = folderKeptIn(control, folder);
   const controlFile = readControl(control);
@@ -371,9 +371,9 @@ function registerFolder(folder: Buffer, control: ControlPaths): void {
 export type InitFolderOptions = Pick<AdoptFolderOptions, "name" | "engine" | "populate" | "guard">;
 
 /**
- * The self-contained layout: `<path>/main` and `<path>/.cairn`. The path must be absent or empty. Of several
- * processes one makes it and all get it. Throws `already_exists` for a folder with other things in it, `no_daemon` for
- * one of root's daemon, `unsupported` for a path that is not UTF-8.
+ * Makes the self-contained layout, `<path>/main` and `<path>/.cairn`, in an absent or empty path. If several processes
+ * race, one makes it and all get it. Throws `already_exists` if other files lie there, `no_daemon` for a folder of
+ * root's daemon, `unsupported` for a path that is not UTF-8.
  */
 export async function initSelfContained(path: string, options: InitFolderOptions): Promise<Adopted> {
   const root = textOf(realPathOf(path));
@@ -420,28 +420,28 @@ export async function initSelfContained(path: string, options: InitFolderOptions
   }
 }
 
-/** A self-contained workspace that was released with its points kept. */
+/** A self-contained workspace that was released, with its points. */
 function releasedMain(control: ControlPaths, folder: string): PlacedWorkspace | null {
   if (!existsSync(control.file) || !existsSync(folder)) return null;
   const workspace = listWorkspaces(control).find(({ name }) => name === MAIN_WORKSPACE)?.workspace ?? null;
   return workspace !== null && isReleased(workspace) ? workspace : null;
 }
 
-/** Finishes killed releases where nobody holds the registry's lock: this layout is made without it. */
+/** Finishes killed releases if the registry's lock is free. This layout is made without that lock. */
 async function finishReleasesIfIdle(): Promise<void> {
   if (leftReleases().length === 0) return;
   try {
     using _registry = await lockRegistry({ purpose: "release", timeoutMs: 0 });
     finishReleases();
   } catch {
-    // Whoever holds it does it, or `doctor` says what is in the way.
+    // The lock's holder finishes them, or `doctor` names the problem.
   }
 }
 
-/** Makes the folder of a self-contained workspace; a subvolume where the engine needs one. */
+/** Makes the folder of a self-contained workspace, as a subvolume if the engine needs one. */
 async function makeMain(folder: string, engine: string): Promise<void> {
   if (engine !== "btrfs-snapshot") return void makeFolder(folder, 0o755);
-  // An attempt with another engine that was killed left it, and it is empty.
+  // A killed attempt with another engine left this empty folder.
   if (existsSync(folder) && !isSubvolume(folder)) rmdirSync(folder);
   try {
     await makeSubvolume(Buffer.from(folder));
@@ -451,7 +451,7 @@ async function makeMain(folder: string, engine: string): Promise<void> {
   }
 }
 
-/** Throws `already_exists` unless a folder holds no more than a file system, a killed attempt or a racing process has put there. */
+/** Throws `already_exists` unless a folder has only entries of the file system, a killed attempt or a racing process. */
 function requireFree(root: string): void {
   const own = ["lost+found", SELF_CONTAINED_CONTROL, ...ownEntries(realPathOf(root))];
   const isFree = readdirSync(root).every((name) => {
@@ -469,7 +469,7 @@ function removeIfEmpty(root: string, there: string): void {
     try {
       rmdirSync(made);
     } catch {
-      // Somebody else has put something there.
+      // The folder is not empty: another process uses it.
     }
   }
 }

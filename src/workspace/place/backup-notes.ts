@@ -5,15 +5,15 @@ import { readSmallFile, temporaryName } from "../../fs/durable.ts";
 import type { WorkspacePaths } from "./control-layout.ts";
 
 /**
- * The last backups of a workspace, for information only: what a repository holds only the repository says. So the file
- * is written without a lock and without being flushed, and one that cannot be read counts as none.
+ * The last backups of a workspace, for information only: the repository itself decides. So the file is written without
+ * a lock and without a sync, and an unreadable file counts as empty.
  */
 
 const MAX_BYTES = 4 << 20;
 const MOST = 64;
 const MOST_EARLIER = 1000;
 
-/** Newest first. */
+/** The notes, newest first; empty if the file is unreadable. */
 export function readBackupNotes(paths: WorkspacePaths): BackupNote[] {
   try {
     const bytes = readSmallFile(paths.backups, MAX_BYTES);
@@ -23,7 +23,7 @@ export function readBackupNotes(paths: WorkspacePaths): BackupNote[] {
   }
 }
 
-/** Notes the newest backup into a repository. That it cannot be written changes nothing about the backup. */
+/** Notes the newest backup into a repository. A failed write does not affect the backup. */
 export function noteBackup(paths: WorkspacePaths, note: BackupNote): void {
   const known = readBackupNotes(paths);
   const others = known.filter(({ repository_id: id }) => id !== note.repository_id);

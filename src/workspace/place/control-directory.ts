@@ -63,7 +63,7 @@ import { decodePolicy, encodePolicy, NO_POLICY, type PolicyFile } from "../../fo
 import { decodeView, encodeView, type ViewFile } from "../../formats/records/view.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 
-/** Lists the workspaces of a control directory, and makes control directories and workspaces. */
+/** Lists and creates the workspaces of a control directory. */
 
 export interface ListedWorkspace {
   readonly name: string;
@@ -71,14 +71,14 @@ export interface ListedWorkspace {
   readonly problem?: CairnError;
 }
 
-/** True for a folder among the workspaces that has nothing of one: a program that shows or copies folders left it. */
+/** True for a folder without any part of a workspace, for example one that a file manager made. */
 function isStray(control: ControlPaths, name: string): boolean {
   const { root, state, points, journal } = workspacePaths(control, name);
   const names = namesIn(root);
   return ![state, points, journal].some((each) => names.includes(basename(each)));
 }
 
-/** All workspaces of a control directory by name; a damaged one is listed and hides nothing. Throws `damaged` where they are gone. */
+/** All workspaces by name, including damaged ones. Throws `damaged` if the folder of workspaces is missing. */
 export function listWorkspaces(control: ControlPaths): ListedWorkspace[] {
   let directories: string[];
   try {
@@ -111,21 +111,20 @@ export interface NewControl {
   name: string;
   engine: string;
   selfContained: boolean;
-  /** Fills the staged directory (store, password, key) before it gets its name; whatever it leaves open must not care. */
+  /** Fills the staged directory (store, password, key) before it gets its name. Open files must survive the rename. */
   populate?: (staged: ControlPaths) => Promise<void>;
 }
 
 export interface CreatedControl {
   readonly control: ControlPaths;
   readonly file: ControlFile;
-  /** False: another process was first, and its directory is the one. */
+  /** False: another process was first, and `control` is that process's directory. */
   readonly created: boolean;
 }
 
 /**
- * Makes a control directory whole under a temporary name and then gives it its own. Of any number of processes
- * one wins, the others get its directory. Throws `already_exists` when the place holds something else, `unsupported` where
- * a name above it is not UTF-8.
+ * Makes a control directory under a temporary name, then renames it. If several processes race, one wins and all get
+ * its directory. Throws `already_exists` if other files lie there, `unsupported` if a name above is not UTF-8.
  */
 export async function createControlDirectory(root: string, options: NewControl): Promise<CreatedControl> {
   const given = controlPaths(root);
@@ -135,7 +134,7 @@ export async function createControlDirectory(root: string, options: NewControl):
   requireTextAbove(root);
   const above = dirname(root);
   durableMkdir(above, { mode: basename(above) === MOUNT_CONTROL ? 0o755 : 0o700 });
-  // The links on the way here are taken once, whoever's they are.
+  // Resolve links in the path once, whoever owns them.
   const parent = realpathSync.native(above);
   const control = controlPaths(join(parent, basename(root)));
   removeLeftovers(parent);
@@ -145,7 +144,7 @@ export async function createControlDirectory(root: string, options: NewControl):
     failpoint("control-staged");
     const made = giveName(staged, control);
     failpoint("control-named");
-    // It is recorded as it was named: the links may lead to another disk one day.
+    // Record the path as given: its links may lead to another disk one day.
     return { ...made, control: given };
   } finally {
     clearAway(staged.root);
@@ -162,7 +161,7 @@ function refuseOccupied(root: string): void {
 
 async function fillStaged(staged: ControlPaths, options: NewControl): Promise<void> {
   mkdirSync(staged.root, { mode: 0o700 });
-  // Whatever the umask took.
+  // The umask may have removed bits.
   makePrivate(staged.root);
   for (const directory of [staged.temporary, staged.cache, staged.workspaces]) mkdirSync(directory, { mode: 0o700 });
   await options.populate?.(staged);
@@ -194,21 +193,18 @@ function giveName(staged: ControlPaths, control: ControlPaths): CreatedControl {
 export interface NewWorkspace {
   /** Real path of the folder. */
   folder: RawPath;
-  /** Made unique by a number unless `exactName`. */
+  /** Gets a number if it is taken, unless `exactName` is set. */
   name: string;
   exactName?: boolean;
   origin?: NonNullable<WorkspaceFile["origin"]>;
   settings?: JsonObject;
-  /**
-   * True to know the folder by its path in its mount, too; by default where the control directory lies at that mount's
-   * root.
-   */
+  /** True: record also the path inside the mount. Default: true if the control directory lies at that mount's root. */
   inMount?: boolean;
-  /** Fresh unless told. */
+  /** Default: a new id. */
   id?: WorkspaceId;
   /** Identity of a folder that does not lie at its path yet. */
   identity?: FolderIdentity;
-  /** Puts points and state into the staged workspace before it gets its name; called again when the name was taken. */
+  /** Fills the staged workspace with points and state before it gets its name. Called again if the name was taken. */
   fill?: (staged: WorkspacePaths, workspace: PlacedWorkspace) => void;
 }
 
@@ -217,10 +213,10 @@ export interface CreatedWorkspace {
   readonly paths: WorkspacePaths;
 }
 
-/** Adds a workspace: staged, then named. Throws `already_exists` for a taken name with `exactName`. */
+/** Adds a workspace: staged, then renamed. Throws `already_exists` for a taken name with `exactName`. */
 export function createWorkspace(control: ControlPaths, options: NewWorkspace): CreatedWorkspace {
   checkWorkspaceName(options.name);
-  // The name tells whoever comes after a kill that its process is gone, and so that it may be removed.
+  // The name has this process's id: after a kill the next process sees that it may remove the folder.
   const staged = newWorkDirectory(control.temporary);
   for (const directory of [staged, join(staged, "points"), join(staged, "journal")]) durableMkdir(directory);
   durableWrite(join(staged, "state.json"), encodeState({ head: null, operations: [], recovered: [] }));
@@ -241,7 +237,7 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
   throw new CairnError("already_exists", `the workspace ${JSON.stringify(options.name)} exists already`);
 }
 
-/** The places of a workspace that still lies under another name, its caches beside the rest. */
+/** The paths of a workspace in its staging folder, with its caches beside the rest. */
 function pathsBelow(staged: string, { root: _root, ...paths }: WorkspacePaths): WorkspacePaths {
   const moved = Object.entries(paths).map(([name, place]) => [name, join(staged, basename(place))]);
   return { root: staged, ...(Object.fromEntries(moved) as Omit<WorkspacePaths, "root">) };
@@ -264,7 +260,7 @@ export type FolderIdentity = Pick<
   "path" | "path_b64" | "root_inode" | "device" | "filesystem_uuid" | "mount_path" | "mount_point"
 >;
 
-/** Path, inode, device and file system of a folder (its real path), as a workspace's file keeps them. */
+/** Path, inode, device and file system of a folder (its real path), in the form of a workspace's record. */
 function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentity {
   const facts = statSync(folder, { bigint: true });
   const uuid = filesystemUuid(folder);
@@ -280,7 +276,7 @@ function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentity {
   };
 }
 
-/** Identity of a folder that gets the path `target` later: the same one, or another name in the directory that it is in. */
+/** Identity of a folder that will get the path `target`: its present path, or another name in the same directory. */
 export function identityOnceAt(folder: Buffer, target: Buffer, inMount: boolean): FolderIdentity {
   const now = inMount ? pathInMount(folder) : null;
   const isThere = now === null || folder === target;
@@ -294,7 +290,7 @@ export function identityOnceAt(folder: Buffer, target: Buffer, inMount: boolean)
   };
 }
 
-/** A workspace's record for another folder, or for one that is another by now. */
+/** A workspace's record with another folder, or with the present identity of its folder. */
 export function withFolder(control: ControlPaths, workspace: PlacedWorkspace, folder: RawPath): PlacedWorkspace {
   const { path_b64: _path, mount_path: _mount, mount_point: _point, filesystem_uuid: _uuid, ...rest } = workspace;
   return { ...rest, ...folderIdentity(folder, isInMountOf(control, folder)) };
@@ -312,15 +308,15 @@ function workspaceRecord(control: ControlPaths, options: NewWorkspace): PlacedWo
 }
 
 /**
- * True for a folder in the mount at whose root its control directory lies: it is known by its path in there. In another
- * mount, where it may have been moved, the same path is that of another folder.
+ * True for a folder in the mount at whose root its control directory lies. Such a folder is known by its path in the
+ * mount. In another mount the same path is another folder.
  */
 export function isInMountOf(control: ControlPaths, folder: RawPath): boolean {
   if (basename(dirname(control.root)) !== MOUNT_CONTROL) return false;
   return onSameMount(folder, control.root);
 }
 
-/** A folder's path from the root of its mount, without a leading slash; null without mountinfo. */
+/** A folder's path from the root of its mount, without a leading slash; null if mountinfo is unreadable. */
 function pathInMount(folder: RawPath): Buffer | null {
   const mount = mountOf(folder);
   if (mount === null) return null;
@@ -328,15 +324,15 @@ function pathInMount(folder: RawPath): Buffer | null {
   return path.subarray(Math.min(path.length, mount.mountPoint.length === 1 ? 1 : mount.mountPoint.length + 1));
 }
 
-/** The small files of a control directory: reading and writing them. */
+/** Reads and writes the small files of a control directory. */
 
 export interface ReadOptions {
   maxBytes?: number;
-  /** The way out of a damaged file. */
+  /** Advice for a damaged file. */
   hint?: Hint;
 }
 
-/** The record that `decode` makes of a file, null where there is none. Throws what `decode` throws, with the file's path. */
+/** Reads a file and decodes it; null if there is no file. Throws the errors of `decode`, with the file's path. */
 export function readRecord<T>(path: string, decode: (bytes: Uint8Array) => T, options: ReadOptions = {}): T | null {
   const { maxBytes = 16 << 20, hint = see("doctor") } = options;
   const bytes = readSmallFile(path, maxBytes);
@@ -350,8 +346,8 @@ export function readRecord<T>(path: string, decode: (bytes: Uint8Array) => T, op
 }
 
 /**
- * Writes a record of the whole control directory durably where several processes write without a common lock. A kill leaves
- * its file among the unfinished things of processes, so that whoever comes next can tell that it may go.
+ * Writes a record of the control directory durably, without a common lock of its writers. After a kill the unfinished
+ * file lies among the temporary files of processes, and the next process removes it.
  */
 export function writeRecord(control: ControlPaths, path: string, bytes: Uint8Array): void {
   const work = newWorkDirectory(control.temporary);
@@ -368,52 +364,52 @@ export function writeRecord(control: ControlPaths, path: string, bytes: Uint8Arr
   }
 }
 
-/** The hint for a file without which doctor is not led here either. */
+/** The hint for a missing file without which doctor cannot find the workspace. */
 export function wayWithout({ store, storePassword }: ControlPaths, what = "that file"): string {
   const restic = `restic -r ${shellPath(store)} --password-file ${shellPath(storePassword)} snapshots`;
   return `put ${what} back from a copy; without it, restic can still read the store: ${restic}`;
 }
 
-/** The control directory's own file, null where there is none. Throws `damaged`, `newer_version`. */
+/** Reads `cairn.json`; null if it is missing. Throws `damaged`, `newer_version`. */
 export function readControl(control: ControlPaths): ControlFile | null {
   return readRecord(control.file, decodeControl, { hint: wayWithout(control) });
 }
 
-/** Replaces the control directory's own file durably. */
+/** Replaces `cairn.json` durably. */
 export function writeControl(control: ControlPaths, file: ControlFile): void {
   writeRecord(control, control.file, encodeControl(file));
 }
 
-/** True for a directory that has everything of a control directory but the file that makes it one. */
+/** True for a directory that has everything of a control directory except `cairn.json`. */
 export function lacksItsFile({ file, workspaces, store, storeKey }: ControlPaths): boolean {
   return [workspaces, store, storeKey].every((each) => existsSync(each)) && !existsSync(file);
 }
 
-/** The error for such a directory that keeps a folder: nothing is begun anew in its place. */
+/** The error for a control directory without `cairn.json`. No new history is begun in its place. */
 export function fileIsMissing(control: ControlPaths): CairnError {
   return new CairnError("damaged", `${control.file} is missing`, { hint: wayWithout(control) });
 }
 
-/** A workspace's file; control directories at a mount's root also know the folder by its path in that mount. */
+/** A workspace's record. Control directories at a mount's root also record the folder's path in that mount. */
 export interface PlacedWorkspace extends WorkspaceFile {
   mount_path?: RecordedPath;
   /** Mount point of the folder's file system when the folder was recorded. */
   mount_point?: RecordedPath;
-  /** File systems mounted inside at the last save that went into them, from the folder on. */
+  /** File systems mounted inside the folder at the last save that entered them, as paths below the folder. */
   mounts_inside?: RecordedPath[];
 }
 
-/** A workspace's file, null where there is none. Throws `damaged`, `newer_version`. */
+/** Reads a workspace's record; null if there is none. Throws `damaged`, `newer_version`. */
 export function readWorkspace(control: ControlPaths, name: string): PlacedWorkspace | null {
   return readRecord(workspacePaths(control, name).file, decodeWorkspace, { hint: wayWithout(control) });
 }
 
-/** Replaces a workspace's file durably, e.g. after its folder has moved. */
+/** Replaces a workspace's record durably, e.g. after its folder was moved. */
 export function writeWorkspace(control: ControlPaths, workspace: PlacedWorkspace): void {
   durableWrite(workspacePaths(control, workspace.name).file, encodeWorkspace(workspace));
 }
 
-/** False for anything but a folder, and where something above it is none or a mount's program has ended. Throws where it cannot be known. */
+/** True for a directory. False if a parent is missing or a mount's program has ended. Throws if that is unknown. */
 export function isFolderThere(folder: Buffer): boolean {
   try {
     return statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
@@ -423,7 +419,7 @@ export function isFolderThere(folder: Buffer): boolean {
   }
 }
 
-/** Records the directory at the folder's path as the workspace's folder. For the holder of the workspace's lock. */
+/** Records the directory at the folder's path as the workspace's folder. The caller holds the workspace's lock. */
 export function recordFolder({
   control,
   workspace,
@@ -436,28 +432,28 @@ export function recordFolder({
   writeWorkspace(control, withFolder(control, readWorkspace(control, workspace.name) ?? workspace, folder));
 }
 
-/** True for a control directory with the name and the place of a self-contained one of this folder. */
+/** True if `control` has the path of a self-contained control directory beside `folder`. */
 export function isBeside(control: string, folder: Buffer): boolean {
   return join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL) === control;
 }
 
-/** True for a folder that is kept no more, though its points may still lie there. */
+/** True for a released folder, whose points may still exist. */
 export function isReleased({ settings }: PlacedWorkspace): boolean {
   return settings["released_at"] !== undefined;
 }
 
-/** A workspace's record from its release on. */
+/** A workspace's record after its release. */
 export function withRelease(workspace: PlacedWorkspace): PlacedWorkspace {
   return { ...workspace, settings: { ...workspace.settings, released_at: new Date().toISOString() } };
 }
 
-/** A workspace's record once it is kept again. */
+/** A workspace's record after it is adopted again. */
 export function withoutRelease(workspace: PlacedWorkspace): PlacedWorkspace {
   const { released_at: _released, ...settings } = workspace.settings;
   return { ...workspace, settings };
 }
 
-/** Head and last restore. Throws `damaged` when the file is, or is gone. */
+/** Reads head and last restore. Throws `damaged` if the file is damaged or missing. */
 export function readState(paths: WorkspacePaths): WorkspaceState {
   const state = readRecord(paths.state, decodeState);
   if (state !== null) return state;
@@ -471,41 +467,38 @@ export function writeState(paths: WorkspacePaths, state: WorkspaceState): void {
   durableWrite(paths.state, encodeState(state));
 }
 
-/**
- * Writes the state like {@link writeState}, where what was done before says how to do it again until the file system
- * commits.
- */
+/** Writes the state without a sync: until the file system commits, an earlier record repeats the operation. */
 export function writeStateInOrder(paths: WorkspacePaths, state: WorkspaceState): void {
   orderedWrite(paths.state, encodeState(state));
 }
 
-/** The policy of a control directory; nothing set where there is no file. Throws `damaged`, `newer_version`. */
+/** Reads the policy of a control directory; {@link NO_POLICY} if there is no file. Throws `damaged`, `newer_version`. */
 export function readPolicy(control: ControlPaths): PolicyFile {
   const hint = advice`set the policy again: ${line("cleanup --clear-policy, then --set-policy", "setPolicy", { retention: word("retention"), quotaBytes: word("quotaBytes") })}`;
   return readRecord(control.policy, decodePolicy, { maxBytes: 1 << 20, hint }) ?? NO_POLICY;
 }
 
-/** Replaces the policy durably. For the holder of the control directory's lock. */
+/** Replaces the policy durably. The caller holds the control directory's lock. */
 export function writePolicy(control: ControlPaths, policy: PolicyFile): void {
   durableWrite(control.policy, encodePolicy(policy));
 }
 
-/** The repository that was kept for a workspace, null where there is none. Throws `damaged`, `newer_version`. */
+/** The repository that is set for a workspace; null if there is none. Throws `damaged`, `newer_version`. */
 export function readKeptRepository(paths: WorkspacePaths): KeptRepositoryFile | null {
   const hint = advice`set the repository again: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`;
   return readRecord(paths.repository, decodeKeptRepository, { maxBytes: 1 << 20, hint });
 }
 
-/** Keeps a repository durably, or none. For the holder of the control directory's lock. */
+/** Sets the repository durably; null removes it. The caller holds the control directory's lock. */
 export function writeKeptRepository(paths: WorkspacePaths, kept: KeptRepositoryFile | null): void {
   if (kept === null) durableRemove(paths.repository);
   else durableWrite(paths.repository, encodeKeptRepository(kept));
 }
 
-/** The leases of open views are `<id>.json` beside the folder `<id>`. */
+/** The lease of an open view is `<id>.json` beside the folder `<id>`. */
 const VIEW_ID = /^[0-9a-f]{16}$/;
 
-/** Throws `invalid_id` for a text that can be no view's id. */
+/** Throws `invalid_id` for a text that is no view's id. */
 export function leasePath(control: ControlPaths, id: string): string {
   if (VIEW_ID.test(id)) return join(control.views, `${id}.json`);
   throw new CairnError("invalid_id", `not a view: ${JSON.stringify(id.slice(0, 40))}`, {
@@ -521,14 +514,14 @@ export function removeLease(control: ControlPaths, id: string): boolean {
   return durableRemove(leasePath(control, id));
 }
 
-/** All open views, oldest first. Throws `damaged`, `newer_version` for a lease that cannot be read: nobody knows what it protects. */
+/** All open views, oldest first. Throws `damaged` or `newer_version` for an unreadable lease, since its point is unknown. */
 export function listLeases(control: ControlPaths): ViewFile[] {
   return namesIfThere(control.views)
     .filter((name) => name.endsWith(".json") && VIEW_ID.test(name.slice(0, -5)))
     .flatMap((name) => {
       const hint = "remove that file and the folder beside it";
       const lease = readRecord(join(control.views, name), decodeView, { hint });
-      // The control directory may have been moved since.
+      // The control directory may have been moved since the view was opened.
       return lease === null ? [] : [{ ...lease, path: join(control.views, name.slice(0, -5)) }];
     })
     .sort((a, b) => (a.opened_at < b.opened_at ? -1 : 1));

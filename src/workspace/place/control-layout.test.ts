@@ -6,7 +6,7 @@ import { test, type TestContext } from "node:test";
 import { adoptFolder, initSelfContained } from "./adopt.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 
-/** A folder to keep, and a link to one whose name is not UTF-8; null where no such name can be. */
+/** A folder, and a link to a folder with a name that is not UTF-8; null if the file system permits no such name. */
 function scratch(t: TestContext): { own: string; folder: string; link: string; behind: Buffer } | null {
   const own = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "cairn-text-")));
   const state = process.env["XDG_STATE_HOME"];
@@ -51,7 +51,7 @@ test("nothing is made when a control directory would lie below a name that is no
   assert.ok(!fs.existsSync(path.join(userStateDirectory(), "control")));
 });
 
-test("nothing is made when a place has lost bytes of its name", async (t) => {
+test("nothing is made when a path contains the replacement character", async (t) => {
   const place = scratch(t);
   if (place === null) return;
   const { own, folder } = place;

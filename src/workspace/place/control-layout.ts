@@ -7,12 +7,12 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { WorkspaceId } from "../../ids.ts";
 import { existingAncestor } from "./room.ts";
 
-/** Paths of everything in a control directory, all absolute. */
+/** Absolute paths of everything in a control directory. */
 
-/** The control directory's name beside a self-contained workspace, whose folder is `main`. */
+/** Name of the control directory beside the folder `main` of a self-contained workspace. */
 export const SELF_CONTAINED_CONTROL = ".cairn";
 export const MAIN_WORKSPACE = "main";
-/** At the root of a mount: holds control directories by id. */
+/** Name of the folder at a mount's root that has control directories by id. */
 export const MOUNT_CONTROL = ".cairn-control";
 
 export interface ControlPaths {
@@ -23,25 +23,25 @@ export interface ControlPaths {
   readonly store: string;
   readonly storePassword: string;
   readonly storeKey: string;
-  /** Unfinished things; whoever holds the lock may remove them. */
+  /** Unfinished files; the lock's holder may remove them. */
   readonly temporary: string;
-  /** Files that can be made again. */
+  /** Files that Cairn can make again. */
   readonly cache: string;
-  /** Room for what frees room. */
+  /** A file that is deleted if a cleanup lacks room. */
   readonly spare: string;
   readonly workspaces: string;
   readonly lock: string;
-  /** Retention and quota, where they were set. */
+  /** Retention and quota, if they are set. */
   readonly policy: string;
-  /** Cleanups that were looked at and not done. */
+  /** Cleanups that were planned and not done. */
   readonly plans: string;
-  /** Notes of what removals had to leave in the store. */
+  /** Notes of content that removals had to leave in the store. */
   readonly unfreed: string;
-  /** Views: a lease and a folder each. */
+  /** Views: each has a lease and a folder. */
   readonly views: string;
-  /** Folders that are being made elsewhere. */
+  /** Records of folders that are being made elsewhere. */
   readonly partial: string;
-  /** Leftovers of interrupted operations, for somebody to look at; nothing reads them. */
+  /** Leftovers of interrupted operations, for people; Cairn does not read them. */
   readonly kept: string;
 }
 
@@ -67,12 +67,12 @@ export function controlPaths(root: string): ControlPaths {
   };
 }
 
-/** A workspace's entries as they were last seen. */
+/** Path of a workspace's stat cache. */
 export function statCachePath(control: ControlPaths, id: WorkspaceId): string {
   return join(control.cache, `stat-${id}`);
 }
 
-/** A place of its own among what is kept; nothing is made. */
+/** Returns a new path in `kept`. Makes nothing. */
 export function newKeptPlace({ kept }: ControlPaths, operation: string): string {
   return join(kept, `${operation}-${new Date().toISOString().replaceAll(":", "")}`);
 }
@@ -82,26 +82,26 @@ export interface WorkspacePaths {
   readonly file: string;
   readonly state: string;
   readonly points: string;
-  /** Held by the one writer. */
+  /** The lock of the only writer. */
   readonly lock: string;
   readonly journal: string;
-  /** Empty; there once a point of the workspace held a tree, so that others need not look for one. */
+  /** An empty file that exists once a point of the workspace held a tree, so that other workspaces need not search for one. */
   readonly holds: string;
-  /** An earlier build's record of a folder as it was before its conversion. */
+  /** An earlier version's record of a folder before its conversion. */
   readonly original: string;
   /** The last backup into each repository; for information only. */
   readonly backups: string;
-  /** The repository that it is backed up into, where one was kept. */
+  /** The workspace's backup repository, if one is set. */
   readonly repository: string;
-  /** Log of the calls of agents' hooks, a line of JSON each; `.1` beside it is its older part. */
+  /** Log of the calls of agents' hooks, one JSON object a line; `.1` beside it has older lines. */
   readonly agentEvents: string;
-  /** Numbers and ids of all points; made again when missing. */
+  /** Numbers and ids of all points; made again if missing. */
   readonly catalog: string;
-  /** Facts about the engines for its folder. */
+  /** Results of probing engines in the folder. */
   readonly engines: string;
-  /** Its time says when somebody last waited for the workspace's lock; disposable. */
+  /** Its modification time says when a process last waited for the workspace's lock; disposable. */
   readonly wanted: string;
-  /** Points in which no ignore rule has a part; disposable. */
+  /** Points to which no ignore rule applies; disposable. */
   readonly ruleless: string;
 }
 
@@ -129,19 +129,19 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
 
 export interface PointPaths {
   readonly root: string;
-  /** Id of the point that a claim was made for; gone once the point is complete. */
+  /** Id of the point that a claim was made for; removed once the point is complete. */
   readonly intent: string;
   readonly descriptor: string;
   readonly pin: string;
   readonly tags: string;
   readonly verification: string;
-  /** what reading a held tree found out */
+  /** the result of reading a held tree */
   readonly seal: string;
   /** the held tree of a point of an engine that clones */
   readonly tree: string;
-  /** a link to no file: its text says which tree was made there */
+  /** a link without a target file: its text is the identity of the tree that was made there */
   readonly treeIdentity: string;
-  /** what the entries of that tree were cloned from; disposable */
+  /** sources of the tree's entries, if they were cloned; disposable */
   readonly origins: string;
 }
 
@@ -163,7 +163,7 @@ export function pointPaths(points: string, sequence: number): PointPaths {
 
 const MAX_SEQUENCE = 9_999_999_999;
 
-/** Ten digits, so that names sort as numbers do. */
+/** Ten digits, so that names sort like numbers. */
 export function pointDirectoryName(sequence: number): string {
   if (!Number.isSafeInteger(sequence) || sequence < 1 || sequence > MAX_SEQUENCE) {
     throw new CairnError("internal", `not a sequence number: ${sequence}`);
@@ -173,14 +173,14 @@ export function pointDirectoryName(sequence: number): string {
 
 const SEQUENCE_NAME = /^[0-9]{10}$/;
 
-/** The number behind a directory's name, 0 for any other name. */
+/** The number of a point's directory; 0 for other names. */
 export function sequenceOfName(name: string): number {
   return name.length === 10 && SEQUENCE_NAME.test(name) ? Number(name) : 0;
 }
 
 const MAX_NAME_BYTES = 60;
 
-/** Throws `usage` when a text may not be a workspace's name: empty, over 60 bytes, with control characters. */
+/** Throws `usage` for an invalid workspace name: empty, over 60 bytes, or with control characters. */
 export function checkWorkspaceName(name: string): void {
   // oxlint-disable-next-line no-control-regex
   const fits = name !== "" && Buffer.byteLength(name) <= MAX_NAME_BYTES && !/[\u0000-\u001f\u007f]/.test(name);
@@ -190,7 +190,7 @@ export function checkWorkspaceName(name: string): void {
   });
 }
 
-/** A workspace's directory: its name, with every byte but letters, digits, `-`, `_` and inner dots as `%XX`. */
+/** Name of a workspace's directory: the workspace's name, with each byte except letters, digits, `-`, `_` and inner dots as `%XX`. */
 export function workspaceDirectoryName(name: string): string {
   checkWorkspaceName(name);
   let encoded = "";
@@ -202,7 +202,7 @@ export function workspaceDirectoryName(name: string): string {
   return encoded;
 }
 
-/** The name behind a directory; null when the directory is none of ours. */
+/** Decodes the name of a workspace's directory; null for other directories. */
 export function workspaceNameOf(directory: string): string | null {
   if (!/^(?:[A-Za-z0-9_-]|%[0-9A-F]{2})(?:[A-Za-z0-9._-]|%[0-9A-F]{2})*$/.test(directory)) return null;
   const bytes = directory.replace(/%([0-9A-F]{2})/g, (_match, digits: string) =>
@@ -211,13 +211,13 @@ export function workspaceNameOf(directory: string): string | null {
   return Buffer.from(bytes, "latin1").toString("utf8");
 }
 
-/** The character that bytes which are not UTF-8 become in variables. */
+/** The character that replaces bytes that are not UTF-8 in environment variables. */
 const REPLACEMENT = "\uFFFD";
 const ELSEWHERE = advice`choose a place with a UTF-8 path: ${option("controlDirectory", "--control-dir DIR")}, or set XDG_STATE_HOME`;
 
 /**
- * Throws `unsupported` where a control directory that is to be made would lie below a name that is not UTF-8: it is reached by
- * text all the way, also by the links on it. Makes nothing.
+ * Throws `unsupported` if a new control directory would lie below a name that is not UTF-8, also by a link in its path:
+ * Cairn reaches it by text. Makes nothing.
  */
 export function requireTextAbove(root: string): void {
   const real = realpathSync.native(existingAncestor(root), "buffer");
@@ -225,13 +225,13 @@ export function requireTextAbove(root: string): void {
   requireWhole(root);
 }
 
-/** Throws `unsupported` for a path that has lost its bytes already, which would be another one. A name that has the character is there. */
+/** Throws `unsupported` for a new path in which bytes were replaced already. An existing path may have the character. */
 export function requireWhole(path: string, hint: Hint = ELSEWHERE): void {
   const missing = Buffer.from(path).subarray(existingAncestor(path).length);
   if (missing.includes(REPLACEMENT)) throw notText(Buffer.from(path), hint);
 }
 
-/** The text of a real path in which a control directory is to be made. Throws `unsupported`. */
+/** The text of a real path in which a control directory will be made. Throws `unsupported`. */
 export function textOf(real: Buffer): string {
   const hint = "choose a path in UTF-8";
   if (!isUtf8(real)) throw notText(real, hint);

@@ -11,19 +11,19 @@ import { printablePath, releaseLine, shellPath } from "../../fs/paths/safe-path.
 import { absolutePath } from "../../fs/users.ts";
 
 /**
- * Marks of the folders that root's daemon keeps, so that its users know them while the daemon is down. Their names are hashes: of
- * the folder's path, of the link to it, of its identity, by which one that was moved is known, and of each folder above it.
+ * Marks of folders that root's daemon keeps, so that its users know them while the daemon is down. File names are
+ * hashes: of the folder's path, of the link to it, of its identity (for a moved folder), and of each folder above it.
  */
 
 const MARKS = "kept";
 const MAX_MARK_BYTES = 1 << 20;
 
-/** The state directory of the daemon of all users: `CAIRN_STATE_DIR`, else `/var/lib/cairn`. */
+/** The state directory of root's daemon: `CAIRN_STATE_DIR`, else `/var/lib/cairn`. */
 export function systemStateDirectory(env = process.env): string {
   return absolutePath(env, "CAIRN_STATE_DIR") ?? "/var/lib/cairn";
 }
 
-/** The state directory of root's daemon if this process is root's and not that daemon; null for everybody else. */
+/** The state directory of root's daemon, for other processes of root; null for the daemon and other users. */
 export function stateOfOtherDaemon(): string | null {
   const state = systemStateDirectory();
   return process.geteuid?.() === 0 && process.env["XDG_STATE_HOME"] !== state ? state : null;
@@ -33,19 +33,18 @@ function nameOf(kind: "path" | "identity" | "above", value: Uint8Array | string)
   return `${createHash("sha256").update(`${kind}\n`).update(value).digest("hex")}.json`;
 }
 
-/** The folder itself, whatever its path: its subvolume, else device, inode and time of birth. Null if that cannot be told. */
+/** Identifies a folder whatever its path: its subvolume, else device, inode and birth time. Null if these are unknown. */
 function identityOf(folder: Buffer): string | null {
   try {
     if (isSubvolume(folder)) return `subvolume ${subvolumeUuid(folder)}`;
     const { dev, ino, birthtimeNs } = statSync(folder, { bigint: true });
-    // An inode is used again; a file system without times of birth cannot tell.
+    // Inode numbers are reused, so the birth time is needed.
     return birthtimeNs > 0n ? `${dev} ${ino} ${birthtimeNs}` : null;
   } catch {
     return null;
   }
 }
 
-/** Names of the marks of a folder and of the link to it. */
 function namesOf(folder: Buffer, link: string | undefined): string[] {
   const identity = identityOf(folder);
   return [
@@ -55,10 +54,10 @@ function namesOf(folder: Buffer, link: string | undefined): string[] {
   ];
 }
 
-/** Writes the marks of a folder that the daemon with this state directory keeps. Returns their names. */
+/** Writes the marks of a folder for the daemon with this state directory. Returns their names. */
 export function writeMarks(state: string, mark: DaemonMark): string[] {
   const directory = join(state, MARKS);
-  // Users look marks up, and cannot list them, whatever the umask.
+  // Users may open marks by name but not list them, whatever the umask.
   if (durableMkdir(directory, { mode: 0o711 })) chmodSync(directory, 0o711);
   const folder = Buffer.from(rawPath(mark));
   const marks = new Map(namesOf(folder, mark.link).map((name) => [name, mark]));
@@ -72,12 +71,12 @@ export function writeMarks(state: string, mark: DaemonMark): string[] {
   return [...marks.keys()];
 }
 
-/** Tells if root's daemon keeps a folder in this one (its real path), as its users know it. */
+/** Tells if root's daemon keeps a folder below this one (its real path). */
 export function isAroundDaemons(folder: Buffer): boolean {
   return readMark(systemStateDirectory(), nameOf("above", folder)) !== null;
 }
 
-/** Removes all marks but those with these names, and those of folders that are away, whose identity nobody can ask for now. */
+/** Removes all marks except those in `kept`, and those of folders that are away, whose identity is unknown now. */
 export function removeOtherMarks(
   state: string,
   kept: ReadonlySet<string>,
@@ -91,7 +90,7 @@ export function removeOtherMarks(
   }
 }
 
-/** Removes the marks of a folder that root gives up while its daemon is down. */
+/** Removes the marks of a folder that root releases while its daemon is down. */
 export function removeMarksOf(folder: Buffer): void {
   const state = stateOfOtherDaemon();
   const mark = state === null ? null : readMark(state, nameOf("path", folder));
@@ -99,7 +98,7 @@ export function removeMarksOf(folder: Buffer): void {
   for (const name of namesOf(folder, mark.link)) durableRemove(join(state!, MARKS, name));
 }
 
-/** Null also for a mark that cannot be read: it is written anew by the next start of its daemon. */
+/** Null also for an unreadable mark: the daemon's next start writes it anew. */
 function readMark(state: string, name: string): DaemonMark | null {
   try {
     const bytes = readSmallFile(join(state, MARKS, name), MAX_MARK_BYTES);
@@ -114,22 +113,22 @@ function markByIdentity(state: string, folder: Buffer): DaemonMark | null {
   return identity === null ? null : readMark(state, nameOf("identity", identity));
 }
 
-/** The path at which the daemon with this state directory keeps a folder that has another path now; null for other folders. */
+/** Returns the path at which the daemon with this state directory keeps a folder that was moved since; null for other folders. */
 export function markedElsewhere(state: string, folder: Buffer): string | null {
   const mark = readMark(state, nameOf("path", folder)) ?? markByIdentity(state, folder);
   return mark === null || folder.equals(rawPath(mark)) ? null : mark.path;
 }
 
 /**
- * Throws `no_daemon` for a folder (its real path) that root's daemon keeps: nobody else may begin a second history of it. Root
- * works on such a folder directly, and is refused one that was moved, whose records only the daemon may change.
+ * Throws `no_daemon` for a folder (its real path) that root's daemon keeps, so that nobody begins a second history.
+ * Root may use such a folder directly, unless it was moved: only the daemon may change its records then.
  */
 export function requireNotDaemons(folder: Buffer): void {
   const state = systemStateDirectory();
   if (process.env["XDG_STATE_HOME"] === state) return;
   const byPath = readMark(state, nameOf("path", folder));
   const mark = byPath ?? markByIdentity(state, folder);
-  // Root has looked in the daemon's records before: what is not there is kept no more.
+  // Root has read the daemon's registry before: a folder that is not in it is no longer kept.
   if (mark === null || (byPath !== null && process.geteuid?.() === 0)) return;
   const kept = Buffer.from(rawPath(mark));
   const shown = printablePath(folder);
@@ -144,7 +143,7 @@ export function requireNotDaemons(folder: Buffer): void {
   );
 }
 
-/** The mark of a folder that is served. */
+/** Makes the mark of a folder that the daemon serves. */
 export function markOf(
   folder: Uint8Array,
   { socket, link }: { socket: string; link?: string | undefined },

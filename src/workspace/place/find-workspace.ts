@@ -58,25 +58,25 @@ import { controlOf, listRegistered, listSelfContained, readRegistration, registe
 import { userStateDirectory } from "../../fs/users.ts";
 
 /**
- * Finds a folder's workspace: by a control directory near it (beside it, or at the root of its mount), else by the
- * registry; and checks one that was found again later.
+ * Finds a folder's workspace: by a control directory beside it or at the root of its mount, else by the registry.
+ * Checks a workspace again that was found earlier.
  */
 
 export interface FoundWorkspace {
-  /** Real path of the folder, which need not exist any more. */
+  /** Real path of the folder, which may be missing. */
   readonly folder: Buffer;
-  /** The control directory by its real path. */
+  /** The control directory at its real path. */
   readonly control: ControlPaths;
-  /** The path by which the control directory was found; absent: its real path. */
+  /** The path that led to the control directory; absent: its real path. */
   readonly recordedControl?: string;
   readonly controlFile: ControlFile;
   readonly workspace: PlacedWorkspace;
   readonly paths: WorkspacePaths;
-  /** The path that a fork will have, while it is being made. */
+  /** While a fork is made: the path that it will get. */
   readonly recordedFolder?: Buffer;
 }
 
-/** The real path; of a missing one the real path of what exists, and the rest as it is written. */
+/** The real path. If the path is missing, the real path of the existing part, with the rest as given. */
 export function realPathOf(path: RawPath): Buffer {
   const bytes = rawBytes(path);
   try {
@@ -99,20 +99,20 @@ function parentOf(path: Buffer): Buffer {
   return path.subarray(0, Math.max(1, path.lastIndexOf(0x2f)));
 }
 
-/** A control directory at its real path: where a link on the way leads later is in the hands of whoever owns that link. */
+/** Resolves a control directory to its real path now: the owner of a link in the path could change its target later. */
 export function atRealPath(control: ControlPaths): ControlPaths {
   const real = realPathOf(control.root).toString("utf8");
   return real === control.root ? control : controlPaths(real);
 }
 
-/** A control directory that was read, and a workspace of it. */
+/** A control directory that was read, and one of its workspaces. */
 interface Kept {
   readonly control: ControlPaths;
   readonly controlFile: ControlFile;
   readonly workspace: PlacedWorkspace;
 }
 
-/** `folder` absent: the one that the record names, or that lies beside a self-contained control directory. */
+/** `folder` absent: the recorded one, or `main` beside a self-contained control directory. */
 function found(kept: Kept, folder?: Buffer): FoundWorkspace {
   const { controlFile, workspace } = kept;
   const control = atRealPath(kept.control);
@@ -129,7 +129,7 @@ function found(kept: Kept, folder?: Buffer): FoundWorkspace {
   };
 }
 
-/** A workspace as results name it. */
+/** The form of a workspace in results. */
 export function workspaceRef({ folder, control, controlFile, workspace }: FoundWorkspace): WorkspaceRef {
   return {
     name: workspace.name,
@@ -140,13 +140,13 @@ export function workspaceRef({ folder, control, controlFile, workspace }: FoundW
   };
 }
 
-/** True when another directory lies at the path than the one that is recorded. */
+/** True if the directory at the path is not the recorded one. */
 function hasOtherRoot(workspace: PlacedWorkspace, folder: Buffer): boolean {
   const facts = statSync(folder, { bigint: true, throwIfNoEntry: false });
   return facts !== undefined && facts.ino.toString() !== workspace.root_inode;
 }
 
-/** True for the workspace beside a self-contained control directory, which is found by that, whatever its record says. */
+/** True for the workspace beside a self-contained control directory, which leads to the workspace whatever its record says. */
 export function liesBeside(controlFile: ControlFile, workspace: PlacedWorkspace): boolean {
   return controlFile.self_contained && workspace.name === MAIN_WORKSPACE;
 }
@@ -155,7 +155,7 @@ export function pathIs(workspace: PlacedWorkspace, folder: Buffer): boolean {
   return folder.equals(rawPath(workspace));
 }
 
-/** The first workspace that fits and is not released; null when none does. */
+/** The first workspace that fits and is not released; null if there is none. */
 export function keptWorkspace(
   listed: readonly ListedWorkspace[],
   fits: (workspace: PlacedWorkspace) => boolean,
@@ -165,10 +165,7 @@ export function keptWorkspace(
   );
 }
 
-/**
- * Finds like {@link keptWorkspace}; where none fits and a record cannot be read, that one may be it, so its problem is
- * thrown.
- */
+/** Finds like {@link keptWorkspace}. If none fits, throws the problem of an unreadable record, which may be the one. */
 export function requireReadable(
   listed: readonly ListedWorkspace[],
   fits: (workspace: PlacedWorkspace) => boolean,
@@ -179,7 +176,7 @@ export function requireReadable(
   return workspace;
 }
 
-/** The workspace that a control directory keeps at a path, or did until it was released; null when it has none there. */
+/** The workspace that a control directory keeps at a path, or kept until it was released; null if there is none. */
 export function workspaceOnceOf(control: ControlPaths, folder: Buffer): PlacedWorkspace | null {
   const there = listWorkspaces(control).flatMap(({ workspace }) =>
     workspace !== null && pathIs(workspace, folder) ? [workspace] : [],
@@ -187,32 +184,31 @@ export function workspaceOnceOf(control: ControlPaths, folder: Buffer): PlacedWo
   return there.find((workspace) => !isReleased(workspace)) ?? there[0] ?? null;
 }
 
-/** The control file, null also where a file of that name is somebody else's. */
+/** The control file; null also if another program's file has that name. */
 function controlAt(control: ControlPaths): ControlFile | null {
   return existsSync(control.workspaces) ? readControl(control) : null;
 }
 
-/** A control directory near a folder, with its workspaces. */
 interface NearControl {
   readonly control: ControlPaths;
-  /** Null where it was lost. */
+  /** Null if the file was lost. */
   readonly controlFile: ControlFile | null;
   readonly listed: readonly ListedWorkspace[];
 }
 
-/** Null for what is no control directory. */
+/** Null if the path is no control directory. */
 function readNear(control: ControlPaths): NearControl | null {
   const controlFile = controlAt(control);
   if (controlFile === null && !lacksItsFile(control)) return null;
   return { control, controlFile, listed: listWorkspaces(control) };
 }
 
-/** Control directories as they were last read, by their root. A search goes through all of a mount's, of which few have changed. */
+/** Control directories by their root, as last read. A search reads all of a mount's, and few have changed. */
 const lastRead = new Map<string, { files: readonly string[]; stamp: string; near: NearControl }>();
 const MOST_KNOWN = 10_000;
 const SETTLED_MS = 3000;
 
-/** Reads one as {@link readNear} does, unless its files are those that were read last. */
+/** Like {@link readNear}, but uses the last result if its files are unchanged. */
 function readNearAgain(root: string): NearControl | null {
   const known = lastRead.get(root);
   if (known !== undefined && stampOf(known.files).text === known.stamp) return known.near;
@@ -223,16 +219,17 @@ function readNearAgain(root: string): NearControl | null {
     return first;
   const records = first.listed.map(({ name }) => workspacePaths(control, name).file);
   const files = [control.file, control.workspaces, ...records];
-  // Read once more after it: what changes from then on has another stamp.
+  // Read again after taking the stamp: a later change has another stamp.
   const stamp = stampOf(files);
   const near = readNear(control);
-  // A name that is no workspace yet may become one, and a clock that is coarse tells two moments alike.
+  // Do not remember a directory with an entry that may become a workspace, or with files changed just now: a coarse
+  // clock may give the next change the same time.
   const isKnown = namesIn(control.workspaces).length === records.length && stamp.newest < Date.now() - SETTLED_MS;
   if (near !== null && isKnown && lastRead.size < MOST_KNOWN) lastRead.set(root, { files, stamp: stamp.text, near });
   return near;
 }
 
-/** Inode and time of each file that was read; records are replaced, never written over. */
+/** Inode and change time of each file. Records are replaced, never overwritten. */
 function stampOf(files: readonly string[]): { text: string; newest: number } {
   let [text, newest] = ["", 0];
   for (const file of files) {
@@ -243,13 +240,13 @@ function stampOf(files: readonly string[]): { text: string; newest: number } {
   return { text, newest };
 }
 
-/** Throws `damaged` where the control directory of that workspace has lost its file. */
+/** Throws `damaged` if the workspace's control directory has lost its file. */
 function foundNear({ control, controlFile }: NearControl, workspace: PlacedWorkspace, folder: Buffer): FoundWorkspace {
   if (controlFile === null) throw fileIsMissing(control);
   return found({ control, controlFile, workspace }, folder);
 }
 
-/** The workspace that a control directory beside the folder keeps there. */
+/** The workspace that a control directory beside the folder keeps at the folder's path. */
 function keptBeside(folder: Buffer): FoundWorkspace | null {
   const control = controlPaths(join(parentOf(folder).toString("utf8"), SELF_CONTAINED_CONTROL));
   if (!isTrusted(control.root, folder)) return null;
@@ -265,19 +262,19 @@ function keptBeside(folder: Buffer): FoundWorkspace | null {
   return workspace === null ? null : foundNear(near, workspace, folder);
 }
 
-/** Looks up folders; each mount's root is read once however many parents of a folder are asked for. */
+/** Looks folders up. Reads each mount's root only once, for any number of parents of a folder. */
 class Lookup {
   readonly #mounts = readMounts();
   readonly #atMounts = new Map<string, readonly NearControl[]>();
 
-  /** The workspace whose folder is exactly this real path. Throws `no_daemon` where only root's daemon can open it. */
+  /** The workspace whose folder is exactly this real path. Throws `no_daemon` if only root's daemon can open it. */
   at(folder: Buffer): FoundWorkspace | null {
     const workspace = keptBeside(folder) ?? this.#keptAtMount(folder) ?? keptByRegistry(folder);
     if (workspace === null) requireNotDaemons(folder);
     return workspace;
   }
 
-  /** The workspace that a control directory at the root of the folder's mount keeps, wherever that is mounted. */
+  /** The workspace that a control directory at the root of the folder's mount keeps, whatever the mount point. */
   #keptAtMount(folder: Buffer): FoundWorkspace | null {
     const mount = resolveMount(folder, this.#mounts);
     if (mount === null) return null;
@@ -300,7 +297,7 @@ class Lookup {
       try {
         return readNearAgain(`${directory}/${id}`) ?? [];
       } catch {
-        // Another user's cannot be read, and a damaged one of this user's is met through the registry.
+        // Another user's is unreadable. A damaged one of this user is found by the registry.
         return [];
       }
     });
@@ -316,7 +313,7 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
   const controlFile = controlAt(control);
   if (controlFile === null) throw controlIsMissing(folder, registration);
   const listed = listWorkspaces(control);
-  // The last workspace that is released takes its control directory along: without any, this folder's was lost.
+  // Releasing the last workspace removes the control directory, so an empty one has lost its workspaces.
   if (listed.length === 0)
     throw new CairnError(
       "damaged",
@@ -331,22 +328,19 @@ function keptByRegistry(folder: Buffer): FoundWorkspace | null {
       `${printablePath(folder)} had its save points in ${control.root}, where another control directory lies now`,
       { hint: waysWithoutControl(folder) },
     );
-  // Somebody with another registry may have relocated or released it.
+  // A user with another registry may have relocated or released the workspace.
   if (workspace === null || !pathIs(workspace, folder)) return null;
   return found({ control, controlFile, workspace }, folder);
 }
 
-/** The command that tells where a control directory lies now. */
+/** The command that connects a folder with a control directory that was moved. */
 export function movedControlLine(from: RawPath, to: RawPath): Hint {
   const [was, now] = [printablePath(from), printablePath(to)];
   const command = `--control-dir DIR relocate ${shellPath(from)} ${shellPath(to)}`;
   return line(command, "relocate", was, now, { controlDirectory: word("controlDirectory") });
 }
 
-/**
- * Tells of a control directory that is missing, or a part of it. Throws `permission` for one that is closed to this
- * user.
- */
+/** Makes the error for a missing or incomplete control directory. Throws `permission` if this user may not enter it. */
 function controlIsMissing(folder: Buffer, registration: Registration): CairnError {
   const root = controlOf(registration);
   const kept = `${printablePath(folder)} has its save points in ${root}`;
@@ -360,7 +354,7 @@ function controlIsMissing(folder: Buffer, registration: Registration): CairnErro
   return new CairnError("not_found", `${kept}, which is missing`, { hint: waysWithoutControl(folder) });
 }
 
-/** Takes a folder from the registry that has no save points to open any more. */
+/** The command that removes a folder from the registry if its save points are lost. */
 const forgetLine = (folder: Buffer): Hint => line(`release ${shellPath(folder)}`, "forget", printablePath(folder));
 
 function waysWithoutControl(folder: Buffer): Hint {
@@ -386,7 +380,7 @@ function nearest(folder: Buffer): FoundWorkspace | null {
   return lookup.at(Buffer.from("/"));
 }
 
-/** The main workspace of a control directory, or its only one; null when it has none. */
+/** The main workspace of a control directory, or its only one; null if it has none. */
 function mainWorkspace(control: ControlPaths): FoundWorkspace | null {
   const near = readNear(control);
   if (near === null) return null;
@@ -396,14 +390,14 @@ function mainWorkspace(control: ControlPaths): FoundWorkspace | null {
   return workspace === null ? null : found({ control, controlFile: near.controlFile, workspace });
 }
 
-/** A workspace of a control directory, also one that was released. Throws `not_found` when the directory is not there. */
+/** A workspace of a control directory, released ones included. Throws `not_found` if the control directory is gone. */
 export function workspaceIn(control: ControlPaths, workspace: PlacedWorkspace): FoundWorkspace {
   const controlFile = readControl(control);
   if (controlFile === null) throw new CairnError("not_found", `${control.root} no longer exists`);
   return found({ control, controlFile, workspace });
 }
 
-/** A workspace of an open control directory by name, null when unknown. */
+/** A workspace of a control directory by its name; null if there is none. */
 export function workspaceNamed(control: ControlPaths, name: string): FoundWorkspace | null {
   const controlFile = readControl(control);
   if (controlFile === null) return null;
@@ -412,14 +406,14 @@ export function workspaceNamed(control: ControlPaths, name: string): FoundWorksp
 }
 
 export interface FindOptions {
-  /** True: this folder, control directory or self-contained root and no other; false: the nearest folder at or above. */
+  /** True: only this folder, control directory or self-contained root; false: the nearest folder at or above. */
   exact?: boolean;
 }
 
 /**
- * The workspace that `path` means: itself a control directory, a self-contained root or a workspace's folder; unless `exact`
- * also the nearest workspace above. Null when nothing is found: only then may it be adopted. Throws `not_found` when the registry
- * knows the folder but its control directory is not there, `no_daemon` when root's daemon keeps it, `damaged`, `newer_version`.
+ * Finds the workspace of `path`: a control directory, self-contained root or workspace's folder; unless `exact`, also a
+ * path inside. Null: `path` may be adopted. Throws `not_found` if a registered control directory is gone, `no_daemon`
+ * for a folder of root's daemon, `damaged`, `newer_version`.
  */
 export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
   const real = realPathOf(path);
@@ -431,11 +425,11 @@ export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWo
   return options.exact === true ? workspaceAt(real) : nearest(real);
 }
 
-/** Whoever made a control directory that somebody merely stands in chose the folder that it names. */
+/** Throws `refused` if a control directory and its folder have different owners: the owner of the directory chose the folder. */
 function requireTrusted({ control, folder }: FoundWorkspace): void {
   let there = folder;
   while (there.length > 1 && !existsSync(there)) there = parentOf(there);
-  // A file system that gives everything to one user gives this process's files to that one too.
+  // Some file systems show one owner for all files, also for those of this process.
   if (isTrusted(control.root, there) || ownerBesidesUs(control.file) === null) return;
   throw new CairnError(
     "refused",
@@ -454,7 +448,7 @@ function selfContainedRoot(root: string): FoundWorkspace | null {
   return controlAt(control)?.self_contained === true || lacksItsFile(control) ? mainWorkspace(control) : null;
 }
 
-/** The workspace of a control directory that is named by hand (`--control-dir`). Throws `not_a_workspace`. */
+/** Finds a workspace of the control directory in `--control-dir`. Throws `not_a_workspace`. */
 export function openControlDirectory(root: string, folder?: RawPath): FoundWorkspace {
   const control = controlPaths(root);
   const controlFile = readControl(control);
@@ -471,15 +465,15 @@ export function openControlDirectory(root: string, folder?: RawPath): FoundWorks
 }
 
 /**
- * A workspace that was found earlier, with what is recorded of it now: others may have changed that. Throws `conflict` when
- * its folder lies elsewhere or its control directory is another one's (with the new path in the details, where that is known),
- * `not_found` when that is gone, `not_a_workspace` when it was released.
+ * Reads the records of an opened workspace again. Throws `conflict` if its folder was relocated (new path in the
+ * details) or its control directory is another one now, `not_found` if the directory is gone, `not_a_workspace` if the
+ * workspace was released.
  */
 export function foundAgain(then: FoundWorkspace): FoundWorkspace {
   return { ...then, controlFile: requireSameControl(then), workspace: requireStillKept(then) };
 }
 
-/** The control directory's file as it is now. Throws `conflict`, `not_found` as {@link foundAgain} does. */
+/** Reads the control directory's file again. Throws `conflict` or `not_found` like {@link foundAgain}. */
 export function requireSameControl(then: FoundWorkspace): ControlFile {
   const now = readControl(then.control);
   if (now === null) throw controlGone(then);
@@ -487,7 +481,7 @@ export function requireSameControl(then: FoundWorkspace): ControlFile {
   return now;
 }
 
-/** The workspace's record as it is now; for whoever has waited for its lock. Throws as {@link foundAgain} does. */
+/** Reads the workspace's record again, after a wait for its lock. Throws like {@link foundAgain}. */
 export function requireStillKept(then: FoundWorkspace): PlacedWorkspace {
   const { control, folder, workspace } = then;
   const now = readWorkspace(control, workspace.name);
@@ -515,7 +509,7 @@ export function requireStillKept(then: FoundWorkspace): PlacedWorkspace {
   return now;
 }
 
-/** The path decides; in the mount of its control directory, the path below the root of that mount. */
+/** Compares the recorded paths; if both records have a path inside a mount, these paths and the file systems. */
 function isSamePlace({ controlFile, workspace: then }: FoundWorkspace, now: PlacedWorkspace): boolean {
   if (liesBeside(controlFile, then) || pathIs(now, Buffer.from(rawPath(then)))) return true;
   if (then.mount_path === undefined || now.mount_path === undefined) return false;
@@ -530,16 +524,16 @@ function goOnAt(folder: string | Uint8Array): { hint: Hint; details: Record<stri
   };
 }
 
-/** Failures that one missing file of a control directory looks like when the whole directory has gone. */
+/** Error codes that a missing control directory can cause, when one of its files is read. */
 const SEEN_WITHOUT_CONTROL: readonly ErrorCode[] = ["damaged", "not_found", "conflict", "io"];
 
-/** A failure of work in a workspace; another one where its control directory has gone, as when it was unmounted. */
+/** Replaces the error of a call by a clearer one if the control directory is gone, for example unmounted. */
 export function unlessControlIsGone(then: FoundWorkspace, error: unknown): unknown {
   if (!SEEN_WITHOUT_CONTROL.includes(toCairnError(error).code)) return error;
   try {
     if (lstatSync(then.control.file, { throwIfNoEntry: false }) !== undefined) return error;
   } catch (unknown) {
-    // A file system that does not answer is there.
+    // A file system that does not answer still exists.
     if (!isMountDead(unknown)) return error;
   }
   return reworded(controlGone(then), { cause: error });
@@ -555,7 +549,7 @@ function controlReplaced(then: FoundWorkspace): CairnError {
   return withPresentPlace(then, "conflict", message);
 }
 
-/** Only the registry may know where the control directory went with its workspace. */
+/** Makes an error that names the present path if the registry has one. */
 function withPresentPlace(then: FoundWorkspace, code: "not_found" | "conflict", message: string): CairnError {
   const known = [...listRegistered(), ...listSelfContained()].find(
     ({ registration, missing }) =>
@@ -572,14 +566,14 @@ function withPresentPlace(then: FoundWorkspace, code: "not_found" | "conflict", 
   return new CairnError(code, `${message}; ${place}`, goOnAt(folder));
 }
 
-/** True when another directory lies at the folder's path than the one that is recorded now. */
+/** True if the directory at the folder's path is not the recorded one. */
 export function isOtherFolder({ control, controlFile, workspace, folder }: FoundWorkspace): boolean {
-  // The workspace beside a self-contained control directory changes its inode with every host that it moves to.
+  // The inode of a workspace beside a self-contained control directory changes with every move to another host.
   if (liesBeside(controlFile, workspace) || !hasOtherRoot(workspace, folder)) return false;
   return hasOtherRoot(readWorkspace(control, workspace.name) ?? workspace, folder);
 }
 
-/** Before a save: records the folder and its mounts if they are others than at the last one. The path decides, so a warning is all. */
+/** Before a save: records a changed folder and changed mounts. Only warns of another inode, since the path decides. */
 export function noteFolder(
   found: FoundWorkspace,
   call: { crossMounts?: boolean | undefined; onWarning?: ((message: string) => void) | undefined },
@@ -602,15 +596,15 @@ export function noteFolder(
 
 /** A kept folder that was renamed or moved within its file system. */
 export interface MovedFolder {
-  /** the path that it was kept at */
+  /** the path at which it was kept */
   readonly from: Buffer;
   /** another folder lies there now */
   readonly isReplaced: boolean;
 }
 
 /**
- * The kept folder that a folder without a workspace is, under another path: it has that one's device and inode, and is older than
- * its registration, so that the inode is not one that was used again. Null where there is none, or no time of birth to go by.
+ * Finds the kept folder that was moved to `folder`: same device and inode, and born before its registration, so that
+ * the inode is not a reused one. Null if there is none, or the file system has no birth times.
  */
 export function movedHere(folder: Buffer): MovedFolder | null {
   const facts = statSync(folder, { bigint: true });
@@ -623,47 +617,48 @@ export function movedHere(folder: Buffer): MovedFolder | null {
       const known = readWorkspace(controlPaths(controlOf(registration)), registration.workspace_name);
       if (known?.root_inode !== facts.ino.toString() || known.device !== facts.dev.toString()) continue;
     } catch {
-      // Its own commands say what is wrong with it.
+      // Commands on that workspace report its problem.
       continue;
     }
     const from = Buffer.from(rawPath(registration));
     if (missing.length > 0) return { from, isReplaced: false };
     const there = statSync(from, { bigint: true });
-    // By a bind mount one folder lies at two paths.
+    // Different inodes: otherwise a bind mount shows the same folder at two paths.
     if (there.ino !== facts.ino || there.dev !== facts.dev) return { from, isReplaced: true };
   }
   return null;
 }
 
-/** A folder whose save points another state directory of this user knows. */
+/** A folder that another state directory of this user keeps. */
 export interface KeptElsewhere {
   readonly folder: Buffer;
   readonly control: string;
 }
 
 /**
- * The workspace at a folder (its real path) or above it that another state directory of this user keeps, as processes with another
- * XDG_STATE_HOME see it; null if there is none. Its control directory must say the same: what a note says may be old.
+ * Finds the workspace at or above a folder (its real path) that another state directory of this user keeps, as
+ * processes with another XDG_STATE_HOME see it. Null if there is none. The control directory must confirm the note,
+ * which may be old.
  */
 export function keptElsewhere(folder: Buffer): KeptElsewhere | null {
   for (let at = folder; at.length > 1; at = parentOf(at)) {
     const registration = registeredElsewhere(at);
     if (registration === null) continue;
     const control = controlOf(registration);
-    // An adoption takes up what lies in this state directory and is not registered.
+    // Adoption itself continues an unregistered workspace in this state directory.
     if (isAtOrBelow(control, userStateDirectory())) continue;
     try {
       if (readControl(controlPaths(control))?.id !== registration.control_id) continue;
       const workspace = workspaceOnceOf(controlPaths(control), at);
       if (workspace !== null && !isReleased(workspace)) return { folder: at, control };
     } catch {
-      // A control directory that cannot be read is not known to keep it.
+      // An unreadable control directory cannot confirm the note.
     }
   }
   return null;
 }
 
-/** The advice for a workspace that {@link keptElsewhere} found. */
+/** The advice for a workspace of {@link keptElsewhere}. */
 export function useElsewhere({ control }: KeptElsewhere): Hint {
   return advice`name its control directory (${option({ controlDirectory: control })}), or set XDG_STATE_HOME as for its first save`;
 }

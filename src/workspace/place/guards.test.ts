@@ -23,7 +23,7 @@ function check(path: string, allow: GuardName[] = []): void {
   checkLocation(realFolder(path), { allow });
 }
 
-/** Refused, exit 7, and the hint names the flag that overrides it, or none where nothing does. */
+/** Expects `refused` with exit 7, and a hint with the overriding flag, if there is one. */
 function isRefused(guard?: GuardName): (error: unknown) => boolean {
   return (error) => {
     assert.ok(error instanceof CairnError && error.code === "refused", String(error));
@@ -34,13 +34,13 @@ function isRefused(guard?: GuardName): (error: unknown) => boolean {
   };
 }
 
-test("an ordinary folder passes", (context) => {
+test("an ordinary folder is accepted", (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "a.git"));
   check(join(directory, "a.git"));
 });
 
-test("the root and what is no directory are refused whatever is allowed", (context) => {
+test("the root and paths that are no directory are refused whatever is allowed", (context) => {
   const directory = scratch(context);
   assert.throws(() => check("/", ["home", "nested", "git", "space"]), isRefused());
   writeFileSync(join(directory, "file"), "");
@@ -52,12 +52,12 @@ test("the root and what is no directory are refused whatever is allowed", (conte
   assert.throws(() => checkLocation(Buffer.from("/.cairn/x"), { allow: ["nested"] }), isRefused());
 });
 
-test("a file system that shows what the kernel has is refused whatever is allowed", () => {
+test("folders of /proc and /sys are refused whatever is allowed", () => {
   for (const path of ["/proc", "/proc/self", "/sys", "/sys/kernel"])
     assert.throws(() => check(path, ["home", "nested", "git", "space"]), isRefused(), path);
 });
 
-test("a home directory and what holds one are refused unless allowed", (context) => {
+test("a home directory and a folder around one are refused unless allowed", (context) => {
   const directory = scratch(context);
   const home = process.env["HOME"];
   context.after(() => {
@@ -112,7 +112,7 @@ test("folders in a control directory are refused whatever is allowed, around one
   assert.throws(() => check(join(directory, "state"), []), isRefused("nested"));
 });
 
-test("what Cairn keeps in a folder is named by its real path when a link leads to the folder", (context) => {
+test("Cairn's own directories in a folder are listed by real path when the folder was given by a link", (context) => {
   const directory = scratch(context);
   const before = process.env["XDG_CACHE_HOME"];
   context.after(() => {
@@ -133,7 +133,7 @@ test("what Cairn keeps in a folder is named by its real path when a link leads t
   assert.deepEqual(inside(join(home, "cache/cairn")), []);
 });
 
-test("too little space is told with exit 8 and can be allowed", (context) => {
+test("too little space exits with 8 and can be allowed", (context) => {
   const control = join(scratch(context), "not", "yet");
   checkSpace(control, 1);
   assert.throws(
@@ -150,7 +150,7 @@ test("too little space is told with exit 8 and can be allowed", (context) => {
   checkSpace(control, Number.MAX_SAFE_INTEGER, { allow: ["space"] });
 });
 
-test("a quota that is reached says what it holds and how to raise it", () => {
+test("the error of a reached quota names the bytes in the store and the command that raises the quota", () => {
   const use = { quota: 100, usedBytes: 60, addedBytes: 41, points: 2 };
   const { code, hint } = quotaReached("/c", use);
   assert.deepEqual([code, hint?.includes("--keep-daily 14")], ["no_space", true]);
@@ -169,7 +169,7 @@ test("a quota that is reached says what it holds and how to raise it", () => {
   );
 });
 
-test("a folder that is missing since its path is not UTF-8 says so", (context) => {
+test("the error of a missing folder says if its path lost bytes that are not UTF-8", (context) => {
   const directory = scratch(context);
   const hintFor = (name: string): string | undefined => {
     try {
@@ -183,7 +183,7 @@ test("a folder that is missing since its path is not UTF-8 says so", (context) =
   assert.match(hintFor("non\uFFFDutf") ?? "", /not UTF-8/);
 });
 
-test("a folder that another state directory of this user keeps is refused while it is kept there, as are folders in it", async (context) => {
+test("a folder that another state directory of this user keeps is refused, as are folders in it", async (context) => {
   const directory = scratch(context);
   const [home, folder] = [join(directory, "home"), join(directory, "kept")];
   for (const path of [home, join(folder, "below")]) mkdirSync(path, { recursive: true });

@@ -20,11 +20,11 @@ import {
 } from "./registry.ts";
 import { existingAncestor, requireRoom } from "./room.ts";
 
-/** Checks before the first byte is written for a folder. */
+/** Checks a folder before the first byte is written for it. */
 
 export interface LocationOptions {
   allow?: readonly GuardName[] | undefined;
-  /** The control directory it has or gets; other ones inside it are what is refused. */
+  /** The control directory that the folder has or gets; other control directories inside the folder are refused. */
   control?: string | undefined;
 }
 
@@ -42,7 +42,7 @@ const NOT_UTF8 =
   "rename the folder, or name a folder above it: Cairn cannot be given a path that is not UTF-8, but the names inside a workspace may be any bytes";
 const QUOTED = "write ~ without quotes: the shell replaces only an unquoted ~ by your home directory";
 
-/** The folder's real path. Throws `not_found`, `permission`, and `refused` for what is no directory. */
+/** The folder's real path. Throws `not_found`, `permission`, and `refused` if the path is no directory. */
 export function realFolder(path: RawPath): Buffer {
   try {
     const real = realpathSync.native(rawBytes(path), "buffer");
@@ -54,7 +54,7 @@ export function realFolder(path: RawPath): Buffer {
     if ((error as NodeJS.ErrnoException).code === "ENOENT" || isMountDead(error))
       throw new CairnError("not_found", `${shown} is not there`, {
         cause: error,
-        // Node gives arguments and the current folder as text, in which such bytes are lost.
+        // Node passes arguments and the current folder as text, which loses bytes that are not UTF-8.
         ...(shown.includes("\uFFFD") ? { hint: NOT_UTF8 } : /\/~(?:\/|$)/.test(shown) ? { hint: QUOTED } : {}),
       });
     throw toCairnError(error, `look at ${shown}`);
@@ -71,14 +71,13 @@ function refuseHomes(folder: Buffer): void {
   }
 }
 
-/** File systems that show what the kernel has: reading them never ends the same way twice, and writing sets the machine. */
+/** File systems that show kernel data: each read differs, and a write changes settings of the machine. */
 const PSEUDO = new Set(
   "proc sysfs cgroup cgroup2 devtmpfs devpts debugfs tracefs securityfs configfs bpf pstore mqueue fusectl binfmt_misc efivarfs autofs rpc_pipefs hugetlbfs selinuxfs nsfs".split(
     " ",
   ),
 );
 
-/** Throws `refused` for a folder on a file system that is no place of files. */
 function refusePseudo(folder: Buffer): void {
   const type = mountOf(existingAncestor(folder))?.type;
   if (type !== undefined && PSEUDO.has(type))
@@ -100,12 +99,12 @@ function refuseInsideControl(folder: Buffer): void {
 
 const RELEASE = (folder: RawPath): Hint => advice`release that workspace first (${releaseLine(folder)})`;
 
-/** Tells whether a workspace has a point; one without any never stands in another's way. */
+/** Tells whether a workspace has a point; a workspace without one never blocks another one. */
 function hasPoints({ points }: WorkspacePaths): boolean {
   return existsSync(points) && readdirSync(points).some((name) => sequenceOfName(name) > 0);
 }
 
-/** Throws `refused` for a folder in or around another workspace, or around a control directory that is not its own. */
+/** Throws `refused` for a folder inside or around another workspace, or around a control directory other than its own. */
 function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions): void {
   const elsewhere = keptElsewhere(folder);
   if (elsewhere !== null && elsewhere.control !== own) {
@@ -123,7 +122,7 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
     if (hasPoints(workspacePaths(controlPaths(controlOf(registration)), registration.workspace_name)))
       throw refusal(folder, `the workspace ${printablePath(other)} lies in it`, "nested", RELEASE(other));
   }
-  // Root has read the daemon's records above.
+  // Root has read the daemon's records in the loop above.
   if (process.geteuid?.() !== 0 && isAroundDaemons(folder))
     throw refusal(
       folder,
@@ -133,16 +132,15 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
     );
   const state = realOrItself(userStateDirectory());
   for (const control of controlDirectoriesInside(folder)) {
-    // Whoever allows a home directory allows the state directory that lies in every home.
+    // Allowing a home directory allows its state directory, too.
     if (allow?.includes("home") === true && isAtOrBelow(realOrItself(control), state)) continue;
     if (control !== own) throw refusal(folder, `the control directory ${control} lies in it`, "nested");
   }
 }
 
 /**
- * Refuses folders that must not or should not be kept, each with the name that overrides it where one may: never `/`, `/.cairn`
- * and what lies in a control directory; homes, folders in or around another workspace or around a control directory, and `.git`
- * unless allowed. `folder` is a real path. Throws `refused`.
+ * Throws `refused` for a folder (its real path) that must not be kept, `/`, `/.cairn` and control directories, and,
+ * unless allowed by name, for homes, `.git`, and folders in or around a workspace or control directory.
  */
 export function checkLocation(folder: Buffer, options: LocationOptions = {}): void {
   const allowed = (name: GuardName): boolean => options.allow?.includes(name) === true;
@@ -162,10 +160,7 @@ export function checkLocation(folder: Buffer, options: LocationOptions = {}): vo
   if (!allowed("nested")) refuseNested(folder, options);
 }
 
-/**
- * Throws `no_space`, overridden by `--allow space`, where the file system of a control directory (which need not exist yet) has
- * no room for `estimateBytes` more.
- */
+/** Throws `no_space` if a control directory, which may not exist yet, lacks room for `estimateBytes`, unless allowed. */
 export function checkSpace(
   controlRoot: string,
   estimateBytes: number,
@@ -182,16 +177,16 @@ export interface QuotaUse {
   quota: number;
   /** Bytes in the store now. */
   usedBytes: number;
-  /** Bytes that the save is about to add at most; null for a save that was stopped when it reached the quota. */
+  /** Most bytes that the save may add; null for a save that was stopped at the quota. */
   addedBytes: number | null;
   /** Points that a cleanup could choose from. */
   points: number;
 }
 
-/** Makes the error of a save that the quota has no room for, with what to do. */
+/** Makes the error of a save that would exceed the quota, with advice. */
 export function quotaReached(controlRoot: string, { quota, usedBytes, addedBytes, points }: QuotaUse): CairnError {
   const needed = addedBytes === null ? null : usedBytes + addedBytes;
-  // A tenth more, so that the next save is not refused again.
+  // A tenth more, so that the next save fits, too.
   const size = needed === null ? "SIZE" : `${Math.ceil((needed * 1.1) / 2 ** 20)}MiB`;
   const raised = call(`cleanup --set-policy --quota ${size}`, "setPolicy", { quotaBytes: word("quotaBytes") });
   const added = addedBytes === 0 || addedBytes === null ? "" : ` and about ${formatBytes(addedBytes)} would be added`;

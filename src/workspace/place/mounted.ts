@@ -7,15 +7,15 @@ import { isAtOrBelow, printablePath } from "../../fs/paths/safe-path.ts";
 import { isFolderThere, type PlacedWorkspace, readWorkspace, recordFolder } from "./control-directory.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 
-/** Compares what is mounted with what was mounted at the last save: an empty mount point is not an empty workspace. */
+/** Compares the mounts with those at the last save: an empty mount point must not be saved as an empty workspace. */
 
 interface MountCall {
   allow?: readonly GuardName[] | undefined;
-  /** the call goes into file systems that are mounted inside */
+  /** true: the call enters file systems that are mounted inside */
   crossMounts?: boolean | undefined;
 }
 
-/** Says which disk of a workspace seems not to be mounted: its mount point is there and empty. Null if none does. */
+/** Says which disk of a workspace seems unmounted: its mount point exists and is empty. Null if there is none. */
 export function whyUnmounted(found: FoundWorkspace, crossMounts = false): string | null {
   const { control, folder, workspace } = found;
   const isEmpty = isBare(folder);
@@ -38,8 +38,8 @@ export function whyUnmounted(found: FoundWorkspace, crossMounts = false): string
 }
 
 /**
- * Throws `refused` if a disk of the workspace is not mounted, unless `allow` has `unmounted`: then the folder is recorded as
- * it lies now. For the holder of the workspace's lock.
+ * Throws `refused` if a disk of the workspace is not mounted. If `allow` has `unmounted`, records the present folder
+ * instead. The caller holds the workspace's lock.
  */
 export function requireMounted(found: FoundWorkspace, { allow, crossMounts }: MountCall): void {
   const problem = whyUnmounted(found, crossMounts);
@@ -58,12 +58,12 @@ function isBare(folder: Buffer): boolean {
     using directory = fs.opendirSync(folder);
     return directory.readSync() === null;
   } catch {
-    // What is there and cannot be listed is told by the scan.
+    // The scan reports a folder that cannot be listed.
     return false;
   }
 }
 
-/** Inodes of two file systems may be alike, and a folder that was only emptied is the one of the record. */
+/** Compares inode and file system: two file systems may have the same inode. An emptied folder is the same folder. */
 function isSameFolder(known: PlacedWorkspace, folder: Buffer): boolean {
   if (fs.statSync(folder, { bigint: true }).ino.toString() !== known.root_inode) return false;
   const uuid = filesystemUuid(folder);

@@ -21,13 +21,13 @@ import {
   unregister,
 } from "./registry.ts";
 
-/** The workspace that was kept at a folder's old path, found also when an earlier relocation was killed half way. */
+/** The workspace at a folder's old path, also if an earlier relocation was killed half way. */
 export interface Kept {
   readonly control: ControlPaths;
   readonly workspace: PlacedWorkspace;
 }
 
-/** Has the workspace with this id follow its folder, which the caller has moved, to another real path. Throws `not_found`, `damaged`. */
+/** Records the new real path of a folder that the caller has moved, for the workspace with this id. Throws `not_found`, `damaged`. */
 export async function followFolder(
   { root, id }: { root: string; id: string },
   to: Buffer,
@@ -42,8 +42,8 @@ export async function followFolder(
 }
 
 /**
- * Records that the folder lies at another real path now. The new path is registered before the workspace's record is
- * replaced, which is the commit point: killed before, the old path is the workspace's, and afterwards the new one.
+ * Records a folder's new real path. Registers the new path, then replaces the workspace's record: the commit point. An
+ * earlier kill leaves the workspace at the old path, a later one at the new path.
  */
 export function moveWorkspace({ control, workspace }: Kept, from: Buffer, to: Buffer): void {
   const controlFile = readControl(control);

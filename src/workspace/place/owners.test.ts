@@ -7,7 +7,7 @@ import { CairnError } from "../../errors.ts";
 import { controlPaths } from "./control-layout.ts";
 import { unlessNotOwn, warnRoot } from "./owners.ts";
 
-test("a failure in a control directory that cannot be asked for its owner stays what it was", (context) => {
+test("an error in a control directory with an unknown owner stays unchanged", (context) => {
   const directory = mkdtempSync(join(tmpdir(), "cairn-owner-"));
   context.after(() => rmSync(directory, { recursive: true, force: true }));
   const control = controlPaths(join(directory, "gone"));

@@ -18,14 +18,14 @@ import { membersOf } from "../../fs/users.ts";
 import { existingAncestor } from "./room.ts";
 import type { ControlPaths } from "./control-layout.ts";
 
-/** Users and the control directories, records and caches that belong to them, and what root writes into another user's. */
+/** Decides by owners which control directories and records to trust, and warns root of writes into other users'. */
 
 interface Owner {
   uid: number;
   gid: number;
 }
 
-/** The owner of a path; null where it is not there or cannot be asked. */
+/** The owner of a path; null if the path is missing or unreadable. */
 function ownerOf(path: string | Buffer, look: typeof lstatSync = statSync): Owner | null {
   try {
     return look(path);
@@ -35,21 +35,22 @@ function ownerOf(path: string | Buffer, look: typeof lstatSync = statSync): Owne
 }
 
 /**
- * True for a control directory that may keep a folder because of where it lies. Others may write at a mount's root and around a
- * folder in `/tmp`: it must be root's, this user's or the folder owner's; beside the folder, also the parent owner's.
+ * True if a control directory may keep a folder just because it lies near the folder. Others may write at a mount's
+ * root and beside a folder in `/tmp`, so its owner must be root, this user or the folder's owner; beside the folder,
+ * also the parent's owner.
  */
 export function isTrusted(control: string, folder: Buffer): boolean {
   const above = folder.subarray(0, Math.max(1, folder.lastIndexOf(0x2f)));
   const trusted = [0, process.geteuid?.(), ownerOf(folder)?.uid];
   if (Buffer.from(dirname(control)).equals(above)) trusted.push(ownerOf(above)?.uid);
-  // The owner of a link chose what it leads to.
+  // Check the link's owner, too: that user chose its target.
   const owners = [ownerOf(control, lstatSync)?.uid, ownerOf(control)?.uid];
   return owners.every((owner) => owner !== undefined && trusted.includes(owner));
 }
 
 /**
- * Says who may rename what lies above a control directory, which need not be there yet, and so lose a folder's history: anybody
- * but root, this user and the folder's owner; null where nobody may.
+ * Names a user who may rename a directory above a control directory, which need not exist yet, and so hide a folder's
+ * history: anybody except root, this user and the folder's owner. Null if there is none.
  */
 export function whoMayMove(control: string, folder: RawPath): string | null {
   const trusted = [0, process.geteuid?.(), ownerOf(rawBytes(folder))?.uid, unmappedUser()];
@@ -60,7 +61,7 @@ export function whoMayMove(control: string, folder: RawPath): string | null {
     const { uid, gid, mode } = statSync(place);
     const shown = printablePath(place);
     if (isOther(uid)) return `the user ${uid}, the owner of ${shown}, may rename its entries`;
-    // With the sticky bit only the owner of what lies there, who was asked before, and the folder's own.
+    // With the sticky bit only the owners of the entry (checked in the step before) and of the directory may rename.
     const isSticky = (mode & 0o1000) !== 0;
     if (!isSticky && (mode & 0o002) !== 0) return `every user may rename entries of ${shown}`;
     if (!isSticky && (mode & 0o020) !== 0 && membersOf(gid).some(isOther))
@@ -69,7 +70,7 @@ export function whoMayMove(control: string, folder: RawPath): string | null {
   }
 }
 
-/** The user as whom a user namespace shows everybody outside, the real root too; undefined where all are shown. */
+/** The user id that a user namespace shows for all users outside it, including the real root; undefined without such a namespace. */
 function unmappedUser(): number | undefined {
   try {
     const isWhole = /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "latin1"));
@@ -79,7 +80,7 @@ function unmappedUser(): number | undefined {
   }
 }
 
-/** Throws `permission` for a control directory that this user may not enter: a second one must not be begun beside it. */
+/** Throws `permission` for a control directory that this user may not enter. Otherwise a second one could be begun beside it. */
 export function requireOpen({ root }: ControlPaths, folder: Buffer): void {
   try {
     accessSync(root, constants.X_OK);
@@ -100,7 +101,7 @@ export function requireOpen({ root }: ControlPaths, folder: Buffer): void {
   }
 }
 
-/** Warns root before something is written into a control directory that is another user's. */
+/** Warns root before a write into another user's control directory. */
 export function warnRoot({ root }: ControlPaths, onWarning: ((message: string) => void) | undefined): void {
   const owner = process.geteuid?.() === 0 ? ownerOf(root) : null;
   if (owner === null || owner.uid === 0) return;
@@ -110,8 +111,8 @@ export function warnRoot({ root }: ControlPaths, onWarning: ((message: string) =
 }
 
 /**
- * Warns root before something is written into other users' directories, which `su` and `sudo -E` lead to by keeping HOME.
- * `instead`: what else root can do than work as that user.
+ * Warns root before a write into other users' directories, to which `su` and `sudo -E` lead by keeping HOME. `instead`:
+ * an alternative to working as that user.
  */
 export function warnRootOfPlaces(
   places: readonly string[],
@@ -132,20 +133,20 @@ export function warnRootOfPlaces(
   );
 }
 
-/** A failure in this user's own control directory, with the command that gives back what somebody else wrote in it. */
+/** Adds a hint to an error if another user wrote into this user's control directory: how to become the files' owner. */
 export function unlessNotOwn({ root }: ControlPaths, error: unknown): unknown {
   const isOwn = ownerOf(root)?.uid === process.geteuid?.();
   return isOwn && toCairnError(error).hint === undefined ? unlessOthersWrote([root], error) : error;
 }
 
-/** A failure in one of this user's own directories, with the command that gives back what somebody else wrote there. */
+/** Adds that hint to an error in one of this user's own directories. */
 export function unlessOthersWrote(places: readonly string[], error: unknown): unknown {
   const place = places.find((each) => toCairnError(error).message.includes(each));
   const hint = place === undefined ? null : hintOfOthers(place, error);
   return hint === null ? error : reworded(toCairnError(error), { hint });
 }
 
-/** The hint for a failure in a directory of this user's where somebody else's files are the reason; null where they are not. */
+/** The hint for an error in this user's directory; null if other users' files are not the reason. */
 export function hintOfOthers(place: string, error: unknown): string | null {
   const own = process.geteuid?.();
   if (own === undefined || own === 0 || !isClosedByAnother(error, own)) return null;
@@ -154,7 +155,7 @@ export function hintOfOthers(place: string, error: unknown): string | null {
   return `root or another user wrote files there that you may not use; to become their owner: ${giveBack(found.path, found.owner)}`;
 }
 
-/** True when the path that the system refused is not this user's, or lies in something that is not. */
+/** True if the path that the system refused belongs to another user, or lies in such a directory. */
 function isClosedByAnother(error: unknown, own: number): boolean {
   for (let each = error; each instanceof Error; each = each.cause) {
     const { code, path } = each as NodeJS.ErrnoException;
@@ -165,7 +166,7 @@ function isClosedByAnother(error: unknown, own: number): boolean {
   return false;
 }
 
-/** The first owner that fits, of a path and the folders above it; with the path that lies right in that folder, or is it. */
+/** The first owner that fits, of a path or a folder above. `path`: the entry of that folder on the way to `place`. */
 function firstOf(place: string, fits: (uid: number) => boolean): { path: string; owner: Owner } | null {
   for (let at = place, path = place; ; path = at, at = dirname(at)) {
     const owner = ownerOf(at);
@@ -175,8 +176,8 @@ function firstOf(place: string, fits: (uid: number) => boolean): { path: string;
 }
 
 /**
- * The user who made a record, where that is neither root nor this user; null also where the record is not there. Some file
- * systems (vfat, NFS for root) give to somebody else what this process makes; then that user counts as this one.
+ * The user who made a record, if that is neither root nor this user; null also if the record is missing. Some file
+ * systems (vfat, NFS for root) give this process's files to another user, who then counts as this one.
  */
 export function ownerBesidesUs(record: string): number | null {
   const uid = lstatSync(record, { throwIfNoEntry: false })?.uid;
@@ -194,9 +195,9 @@ export function ownerBesidesUs(record: string): number | null {
   }
 }
 
-/** The command that makes everything in a directory its owner's again, but for held trees and what is kept for people. */
+/** The command that gives all files of a directory to its owner, except held trees and the folder `kept`. */
 function giveBack(root: string, { uid, gid }: Owner): string {
-  // Whoever chose the path writes into a line that root is told to run.
+  // Quote the place: another user chose the path, and root is told to run this line.
   const place = shellPath(root);
   return `sudo find ${place} \\( -path '*/points/*/tree' -o -path '*/kept' \\) -prune -o ! -user ${uid} -execdir chown -h ${uid}:${gid} {} +`;
 }

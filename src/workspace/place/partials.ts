@@ -10,9 +10,9 @@ import { readRecord } from "./control-directory.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { ownerBesidesUs } from "./owners.ts";
 
-/** Records of folders that are being made elsewhere, also of those whose making ended unfinished. */
+/** Records of folders that are being made elsewhere, or whose making was interrupted. */
 
-/** Name of a folder until it is put in its place, before 16 hex digits. */
+/** Prefix of a folder's name until the folder is complete; 16 hex digits follow. */
 export const PARTIAL_PREFIX = ".cairn-partial-";
 const MAX_RECORD_BYTES = 1 << 20;
 const HINT = `remove that file, and the folder ${PARTIAL_PREFIX}… that it was written for`;
@@ -20,17 +20,17 @@ const HINT = `remove that file, and the folder ${PARTIAL_PREFIX}… that it was 
 export interface DeadPartial {
   file: string;
   record: PartialFile;
-  /** The folder got its name before the end. */
+  /** True: the folder got its final name before the process ended. */
   committed: boolean;
 }
 
 export interface RecordedPartials {
   readonly partials: { file: string; record: PartialFile }[];
-  /** Reasons why others cannot be read: nobody knows what they are about. */
+  /** Errors of unreadable records: their folders are unknown. */
   readonly problems: CairnError[];
 }
 
-/** All that is recorded as unfinished, also by processes that are at work. */
+/** All records of unfinished folders, also of processes that still run. */
 export function listPartials(control: ControlPaths): RecordedPartials {
   const listed: RecordedPartials = { partials: [], problems: [] };
   let names: string[];
@@ -52,7 +52,7 @@ export function listPartials(control: ControlPaths): RecordedPartials {
   return listed;
 }
 
-/** A view lies in its control directory, which may have been moved since. */
+/** Corrects the paths of a view: its control directory may have been moved since. */
 function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile {
   if (record.purpose !== "view") return record;
   const [staging, target] = [record.staging, record.target].map((place) =>
@@ -61,10 +61,7 @@ function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile 
   return { ...record, staging: staging!, target: target! };
 }
 
-/**
- * Lists folders whose making ended unfinished; mostly none, at the cost of one look. Another user's are theirs to
- * finish.
- */
+/** Lists unfinished folders of ended processes. Mostly there are none, which costs one look. Skips other users' folders. */
 export function deadPartials(control: ControlPaths): DeadPartial[] {
   const { partials } = listPartials(control);
   const local = partials.length > 0 && filesystemKind(control.partial).place === "local";
@@ -82,7 +79,7 @@ function decodeOwn(bytes: Uint8Array): PartialFile {
   return record;
 }
 
-/** Only a name that Cairn gives is ever removed. */
+/** Cairn removes a staging folder only if it has a name that Cairn gives. */
 function isStaging(record: PartialFile): boolean {
   const staging = Buffer.from(rawPath(record.staging));
   const target = Buffer.from(rawPath(record.target));

@@ -27,9 +27,9 @@ import { lacksItsFile } from "./control-directory.ts";
 import { controlPaths, MOUNT_CONTROL, requireWhole, SELF_CONTAINED_CONTROL } from "./control-layout.ts";
 
 /**
- * The user's registry. In its state directory lie five folders of small files of one form, each named by the hash of a path: folders
- * that are kept, self-contained ones that were opened (only to list them), control directories that are being removed, folders that
- * were released and have points, and, below the home directory, folders that another state directory of this user keeps.
+ * The user's registry: five folders of small files in the state directory, each file named by the hash of a path.
+ * `selfContained` only lists workspaces; `releasing` are control directories being removed; `released` folders still
+ * have points; `elsewhere`, below the home directory, are kept by another state directory.
  */
 const FOLDERS = {
   registered: "workspaces",
@@ -42,8 +42,8 @@ const FOLDERS = {
 const MAX_REGISTRATION_BYTES = 1 << 20;
 
 /**
- * The state directory that the home directory alone names. Agents and services pass HOME on to the programs that they start, but
- * often not XDG_STATE_HOME. Null if there is no such home.
+ * The state directory below HOME. Agents and services pass HOME on to the programs that they start, but often not
+ * XDG_STATE_HOME. Null if there is no home directory.
  */
 function homeState(): string | null {
   const home = knownHome();
@@ -58,7 +58,7 @@ function fileOf(kind: keyof typeof FOLDERS, path: RawPath, state = userStateDire
   return join(folderOf(kind, state), `${createHash("sha256").update(rawBytes(path)).digest("hex")}.json`);
 }
 
-/** The registry of root's daemon, for a process of root's that is not that daemon; null for others. */
+/** The registry of root's daemon, for other processes of root; null for all other processes. */
 function daemonsRegistry(): string | null {
   const state = stateOfOtherDaemon();
   return state === null ? null : join(state, "cairn");
@@ -84,7 +84,7 @@ function encoded(entry: NewRegistration): Uint8Array {
   });
 }
 
-/** Records durably which control directory keeps a folder; replaces what was recorded for that path. */
+/** Records durably which control directory keeps a folder. Replaces an earlier record of that path. */
 export function registerWorkspace(entry: NewRegistration): void {
   noteElsewhere(entry);
   durableMkdir(folderOf("registered"));
@@ -93,10 +93,10 @@ export function registerWorkspace(entry: NewRegistration): void {
   durableRemove(fileOf("released", entry.folder));
 }
 
-/** Best effort: without the note, a process that knows HOME alone may begin a second history of the folder. */
+/** Best effort: without the note, a process that has only HOME may begin a second history of the folder. */
 function noteElsewhere(entry: NewRegistration): void {
   const state = homeState();
-  // Root's daemon has marks of its own, which other users read.
+  // Root's daemon has its own marks, which all users can read.
   const isDaemon = process.env["XDG_STATE_HOME"] === systemStateDirectory();
   if (state === null || state === userStateDirectory() || isDaemon) return;
   try {
@@ -105,16 +105,16 @@ function noteElsewhere(entry: NewRegistration): void {
     for (const { file } of listIn(folderOf("elsewhere", state), MOST_LOOKED_AT).filter(isGone)) durableRemove(file);
     durableWrite(fileOf("elsewhere", entry.folder, state), encoded(entry));
   } catch {
-    // The home is read-only or another user's.
+    // The home directory is read-only or another user's.
   }
 }
 
-/** Notes of folders that are gone go a few at a time: each new note removes more of them than it adds. */
+/** Stale notes are removed a few at a time: each new note removes more of them than it adds. */
 const MOST_LOOKED_AT = 20;
 
 /**
- * Reads what this user's other state directory, as far as HOME leads to it or to a note of it, has registered for exactly this real
- * path; null for nothing, and for what cannot be read.
+ * Reads the record of this user's other state directory for exactly this real path, as far as HOME leads to it or to a
+ * note of it. Null if there is none, or if it is unreadable.
  */
 export function registeredElsewhere(folder: RawPath): Registration | null {
   const state = homeState();
@@ -125,18 +125,18 @@ export function registeredElsewhere(folder: RawPath): Registration | null {
       const registration = readFrom(fileOf(kind, folder, state), folder);
       if (registration !== null) return registration;
     } catch {
-      // A damaged note stands in nobody's way.
+      // Ignore a damaged note.
     }
   return null;
 }
 
-/** Notes where the points of a folder lie that is released, for whoever adopts it again. */
+/** Notes the control directory of a released folder, for a later adoption of the folder. */
 export function noteReleased(entry: NewRegistration): void {
   durableMkdir(folderOf("released"));
   durableWrite(fileOf("released", entry.folder), encoded(entry));
 }
 
-/** The registration that a released folder had; for root also one of its daemon. Null where none is noted or can be read. */
+/** The registration of a released folder; for root also that of its daemon. Null if there is none, or if it is unreadable. */
 export function releasedRegistration(folder: RawPath): Registration | null {
   const states = [userStateDirectory(), daemonsRegistry()].filter((each) => each !== null);
   for (const state of states)
@@ -144,14 +144,14 @@ export function releasedRegistration(folder: RawPath): Registration | null {
       const registration = readFrom(fileOf("released", folder, state), folder);
       if (registration !== null) return registration;
     } catch {
-      // It is only a note: points are looked for at the usual places, too.
+      // Ignore an unreadable note: adoption also searches the usual places for points.
     }
   return null;
 }
 
 /**
- * Notes a self-contained workspace, so that it is listed. Nothing is found by such a note: the folder may be another
- * host's, or mounted elsewhere tomorrow. Best effort: opening it once more notes it again.
+ * Notes a self-contained workspace for lists. Searches do not use the note: the folder may belong to another host or
+ * get another mount point. Best effort: opening the workspace notes it again.
  */
 export function noteSelfContained(entry: NewRegistration): void {
   const file = fileOf("selfContained", entry.folder);
@@ -159,17 +159,17 @@ export function noteSelfContained(entry: NewRegistration): void {
     const known = readSmallFile(file, MAX_REGISTRATION_BYTES);
     if (known !== null && decodeRegistration(known).workspace_id === entry.workspaceId) return;
   } catch {
-    // It is written anew.
+    // A damaged note is written anew.
   }
   try {
     makeFolder(folderOf("selfContained"));
     durableWrite(file, encoded(entry));
   } catch {
-    // Nobody may write there; then it is not listed.
+    // If the state directory is not writable, the workspace is not listed.
   }
 }
 
-/** Forgets a folder; true when it was registered or noted. The control directory stays as it is. */
+/** Removes a folder from the registry. Returns true if it was registered or noted. The control directory stays as it is. */
 export function unregister(folder: RawPath): boolean {
   const wasNoted = durableRemove(fileOf("selfContained", folder));
   const wasRegistered = durableRemove(fileOf("registered", folder));
@@ -178,7 +178,7 @@ export function unregister(folder: RawPath): boolean {
   return forgetForDaemon(folder) || wasRegistered || wasNoted;
 }
 
-/** Root gives a folder up while its daemon is down; the daemon's next start drops it from its state. */
+/** Removes a folder from the registry of root's daemon, which is down. The daemon's next start drops the folder from its state. */
 function forgetForDaemon(folder: RawPath): boolean {
   const registry = daemonsRegistry();
   if (registry === null) return false;
@@ -186,7 +186,7 @@ function forgetForDaemon(folder: RawPath): boolean {
   return durableRemove(fileOf("registered", folder, registry));
 }
 
-/** `su` and `sudo` may keep an environment that leads to somebody else's state directory. */
+/** `su` and `sudo` may keep environment variables that lead to another user's state directory. */
 function stateDirectoryClosed(cause: CairnError): CairnError {
   const from = absolutePath(process.env, "XDG_STATE_HOME") === null ? "HOME" : "XDG_STATE_HOME";
   return new CairnError(
@@ -201,10 +201,7 @@ function stateDirectoryClosed(cause: CairnError): CairnError {
   );
 }
 
-/**
- * Reads what is registered for exactly this real path, for root also by its daemon; null when nothing. Throws `damaged`,
- * `newer_version`.
- */
+/** Reads the registration of this real path, for root also its daemon's; null if none. Throws `damaged`, `newer_version`. */
 export function readRegistration(folder: RawPath): Registration | null {
   const own = readFrom(fileOf("registered", folder), folder);
   const registry = own === null ? daemonsRegistry() : null;
@@ -230,7 +227,7 @@ function readFrom(path: string, folder: RawPath): Registration | null {
       cause: error,
     });
   }
-  // A file copied to another name speaks of another folder.
+  // A file that was copied to another name is the record of another folder.
   const isOf = Buffer.from(rawPath(record)).equals(rawBytes(folder));
   return isOf && !removedWorkspaces().has(keyOf(record)) ? record : null;
 }
@@ -239,20 +236,20 @@ export interface RegistryEntry {
   /** File in the registry. */
   readonly file: string;
   readonly registration: Registration | null;
-  /** Parts that are not there (any more): the folder, its control directory, both or neither. */
+  /** Missing parts: the folder, its control directory, both or neither. */
   readonly missing: readonly ("folder" | "control")[];
-  /** The reason why there is no registration to show. */
+  /** The reason why the registration is null. */
   readonly problem?: CairnError;
 }
 
-/** Everything in the user's registry; damaged files are listed and hide nothing. */
+/** All entries of the user's registry. Damaged files are listed, too. */
 export function listRegistered(): RegistryEntry[] {
   return withoutRemoved(listIn(folderOf("registered")));
 }
 
 /**
- * Says which kept folders but `own` are not there any more, though their save points are, the first of them by name; null where all
- * are there, and where the registry cannot be listed, which whoever needs it says.
+ * Returns a warning about registered folders except `own` that are missing although their save points exist. Null if no
+ * folder is missing, or if the registry cannot be listed.
  */
 export function tellOfGone(own?: Buffer): string | null {
   let entries: RegistryEntry[];
@@ -274,13 +271,13 @@ export function tellOfGone(own?: Buffer): string | null {
 
 const SHOWN_GONE = 3;
 
-/** For root what its daemon has registered, as {@link listRegistered} lists the rest; nothing for others. */
+/** The registrations of root's daemon, for root; an empty list for others. */
 export function listDaemons(): RegistryEntry[] {
   const registry = daemonsRegistry();
   return registry === null ? [] : listIn(folderOf("registered", registry));
 }
 
-/** The self-contained workspaces that this user has opened, as {@link listRegistered} lists the others. */
+/** The self-contained workspaces that this user has opened. */
 export function listSelfContained(): RegistryEntry[] {
   return withoutRemoved(listIn(folderOf("selfContained")));
 }
@@ -324,9 +321,9 @@ export function controlOf(registration: Registration): string {
 }
 
 /**
- * Notes a control directory that is about to be removed; `control` is the temporary name that it gets for that. Returns the
- * note, which goes once the directory is gone. The caller holds the registry's lock until then: a note that the next holder
- * finds is of a process that is dead.
+ * Notes a control directory that will be removed under its temporary name `control`, and returns the note, to be
+ * removed with the directory. The caller holds the registry's lock meanwhile: a note that a later holder finds is a
+ * dead process's.
  */
 export function noteRelease(entry: NewRegistration): string {
   const file = fileOf("releasing", entry.control);
@@ -335,16 +332,16 @@ export function noteRelease(entry: NewRegistration): string {
   return file;
 }
 
-/** The note of a release that is under way or was killed. */
+/** The note of a release that is in progress or was killed. */
 export interface ReleaseNote {
   readonly folder: Buffer;
-  /** The path at which its control directory lies to be removed. */
+  /** Temporary path of the control directory that is being removed. */
   readonly place: string;
   readonly file: string;
   readonly key: string;
 }
 
-/** A copy of a self-contained workspace has the ids of the one it was made from. */
+/** Includes the path: a copy of a self-contained workspace has the ids of its original. */
 function keyOf(registration: Registration): string {
   return `${registration.workspace_id} ${Buffer.from(rawPath(registration)).toString("latin1")}`;
 }
@@ -353,29 +350,29 @@ function releaseNotes(): ReleaseNote[] {
   return listIn(folderOf("releasing")).flatMap(({ file, registration }) => {
     if (registration === null) return [];
     const place = controlOf(registration);
-    // Nothing under another name is ever removed for a note.
+    // Remove only directories with a temporary name, whatever a note says.
     if (!basename(place).startsWith(TEMPORARY_PREFIX)) return [];
     return [{ file, place, folder: Buffer.from(rawPath(registration)), key: keyOf(registration) }];
   });
 }
 
-/** Workspaces whose control directory has the name under which it is removed: their folders are kept no more. */
+/** Keys of workspaces whose control directory has its temporary name already: they are released. */
 function removedWorkspaces(): Set<string> {
   return new Set(releaseNotes().flatMap(({ place, key }) => (existsSync(place) ? [key] : [])));
 }
 
-/** The leftovers of killed releases; none while a process is at work that may be removing one. */
+/** The leftovers of killed releases; empty while a process that may be removing one is alive. */
 export function leftReleases(): ReleaseNote[] {
   try {
     const left = releaseNotes().filter(({ place }) => existsSync(place));
     return left.length === 0 || lockHolder(lockPath()) !== null ? [] : left;
   } catch {
-    // A state directory that is closed to this process is somebody else's.
+    // A state directory that is closed to this process is another user's.
     return [];
   }
 }
 
-/** Finishes all killed releases, and returns those that had left something; those that cannot be finished wait. */
+/** Finishes all killed releases. Returns those with leftovers that are gone now. Releases that cannot be finished wait. */
 export function finishReleases(): ReleaseNote[] {
   return releaseNotes().filter((note) => {
     try {
@@ -387,16 +384,15 @@ export function finishReleases(): ReleaseNote[] {
 }
 
 /**
- * Forgets the folder of a killed release and removes what is left there; true when something was. Without anything under the
- * temporary name the directory did not get it, or is gone already. For the holder of the registry's lock. Throws why something
- * stays.
+ * Finishes a killed release: unregisters the folder and removes the control directory. Returns true if the directory
+ * existed under its temporary name. The caller holds the registry's lock. Throws if a part cannot be removed.
  */
 export function finishRelease({ file, place, key }: ReleaseNote): boolean {
-  // Its file system may come back.
+  // The file system may be mounted again later.
   if (!existsSync(dirname(place))) throw new CairnError("not_found", `${dirname(place)} no longer exists`);
   const isLeft = existsSync(place);
   if (isLeft) {
-    // While its file system was away, the folder may have become another workspace, which stays registered.
+    // While the file system was unmounted, the folder may have become another workspace, which stays registered.
     for (const entry of [...listIn(folderOf("registered")), ...listIn(folderOf("selfContained"))])
       if (entry.registration !== null && keyOf(entry.registration) === key) durableRemove(entry.file);
   }
@@ -409,7 +405,7 @@ function lockPath(): string {
   return join(userStateDirectory(), "adopt.lock");
 }
 
-/** Returns how a call takes a lock. */
+/** Returns the options with which a call takes a lock. */
 export function lockingOf(
   purpose: string,
   { lockTimeoutMs, signal }: { lockTimeoutMs?: number | undefined; signal?: AbortSignal | undefined },
@@ -417,14 +413,14 @@ export function lockingOf(
   return { purpose, timeoutMs: lockTimeoutMs, signal };
 }
 
-/** The lock under which a folder is looked up once more and adopted, so that no folder gets two control directories. */
+/** Takes the registry's lock, under which folders are adopted, so that no folder gets two control directories. */
 export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
   requireWhole(userStateDirectory());
   try {
     durableMkdir(userStateDirectory());
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "permission") throw error;
-    // In containers the home directory is often one that nobody may write to.
+    // In containers the home directory is often read-only.
     throw new CairnError(error.code, error.message, {
       hint:
         hintOfOthers(userStateDirectory(), error) ??
@@ -439,7 +435,7 @@ export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> 
   }
 }
 
-/** The real path; the path itself where there is none. */
+/** The real path; the path itself if it does not exist. */
 export function realOrItself(path: string): Buffer {
   try {
     return realpathSync.native(Buffer.from(path), "buffer");
@@ -448,31 +444,27 @@ export function realOrItself(path: string): Buffer {
   }
 }
 
-/** True for a folder with a control directory's file and workspaces, or with all else of one where the file was lost. */
+/** True for a directory with `cairn.json` and workspaces, or with all other parts of a control directory if `cairn.json` was lost. */
 export function isControlDirectory(path: string): boolean {
   const control = controlPaths(path);
   return existsSync(control.workspaces) && (existsSync(control.file) || lacksItsFile(control));
 }
 
 /**
- * The control directories below a folder, as far as they are known: the user's, registered ones, and those directly
- * in it. They are never part of a point, also where a guard was overridden.
+ * Known control directories below a folder: the user's, registered ones, and those directly in the folder. No point has
+ * them, even if a guard was overridden.
  */
 export function controlDirectoriesInside(folder: Buffer): string[] {
   const known = new Set([...controlsAt(folder), ...knownControls()]);
   return [...known].filter((control) => existsSync(control) && isAtOrBelow(realOrItself(control), folder)).sort();
 }
 
-/**
- * Lists what Cairn itself keeps below a folder, by its real path: control directories, and this user's cache, which
- * each call changes. It is never part of a point.
- */
+/** Lists control directories and this user's cache below a folder (its real path). No point has them. */
 export function ownInside(folder: Buffer): Buffer[] {
   const cache = ownCache().filter((path) => isAtOrBelow(path, folder) && !path.equals(folder));
   return [...controlDirectoriesInside(folder).map(realOrItself), ...cache];
 }
 
-/** Finds this user's cache, where there is one. */
 function ownCache(): Buffer[] {
   const cache = userCacheDirectory();
   return existsSync(cache) ? [realOrItself(cache)] : [];
@@ -488,8 +480,8 @@ function knownControls(): string[] {
 }
 
 /**
- * The control directories, and the cache, on what is mounted at some places: directly at their roots, and those that are known by another
- * path of the same file system, as through a bind mount.
+ * Control directories and the cache on mounted file systems: those at their roots, and those that are known by another
+ * path of the same file system, as with bind mounts.
  */
 function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
   const all = readMounts();
@@ -514,8 +506,8 @@ function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
 }
 
 /**
- * Lists what is no part of a folder's state, by path in latin1: what Cairn keeps inside it, and what a file system keeps
- * at its own root; also of file systems mounted inside, where they are gone into.
+ * Lists paths (latin1) that are never part of a folder's state: Cairn's own directories, and entries that a file system
+ * keeps at its root. `crossMounts`: also of file systems mounted inside.
  */
 export function neverPart(root: Buffer, { crossMounts }: { crossMounts?: boolean | undefined }): string[] {
   const below = (path: Buffer): string => path.toString("latin1", root.length + 1);
@@ -527,7 +519,7 @@ export function neverPart(root: Buffer, { crossMounts }: { crossMounts?: boolean
   return [...new Set([...controls, ...controlDirectoriesOn(mounts).map(below)]), ...ownEntries(root), ...own];
 }
 
-/** Throws `unsupported` where mounts cannot be known: at each that is gone into Cairn's own is looked for. */
+/** Throws `unsupported` if the mounts are unknown: Cairn's own directories in each entered mount must be found. */
 export function requireMountsKnown(root: Buffer): void {
   const unknown = whyMountsUnknown();
   if (unknown === null) return;
@@ -535,7 +527,7 @@ export function requireMountsKnown(root: Buffer): void {
   throw new CairnError("unsupported", `mounts inside ${printablePath(root)} cannot be entered: ${reason}`, { hint });
 }
 
-/** False for a file, and for what this user may not look into. */
+/** False for a file, and for a directory that this user may not enter. */
 function isOpenDirectory(place: Buffer): boolean {
   try {
     accessSync(place, constants.X_OK);
@@ -545,7 +537,7 @@ function isOpenDirectory(place: Buffer): boolean {
   }
 }
 
-/** Control directories directly in a folder, whether registered or not. */
+/** Control directories directly in a folder, registered or not. */
 function controlsAt(folder: Buffer): string[] {
   const text = folder.toString("utf8");
   const controls = isControlDirectory(`${text}/${SELF_CONTAINED_CONTROL}`) ? [`${text}/${SELF_CONTAINED_CONTROL}`] : [];
@@ -554,25 +546,25 @@ function controlsAt(folder: Buffer): string[] {
     for (const name of readdirSync(shared))
       if (isControlDirectory(`${shared}/${name}`)) controls.push(`${shared}/${name}`);
   } catch {
-    // None there.
+    // The folder has none.
   }
   return controls;
 }
 
-/** The file in the user's state directory. */
+/** Name of the file in the user's state directory. */
 export const OWN_POLYNOMIAL = "chunker-polynomial";
 
 /**
- * The chunker polynomial by which this user's new stores and repositories cut large files, so that what several
- * workspaces hold alike is stored once in a repository. Made when there is none; in hex, as configs have it.
+ * The chunker polynomial for this user's new stores and repositories, in hex. Because all have the same one, equal
+ * content of several workspaces is stored once in a repository. Made at the first call.
  */
 export function ownPolynomial(): string {
   return knownPolynomial() ?? notePolynomial(formatPolynomial(randomPolynomial()));
 }
 
-/** Takes over a repository's, where this user has none yet: what a new machine saves is cut as what it got back. */
+/** Takes over a repository's polynomial if this user has none: a new machine cuts files like its restored backups. */
 export function learnPolynomial(polynomial: string): void {
-  // The usual case, told without asking whether it is usable.
+  // The usual case. Skips the slower check of the polynomial.
   if (writtenPolynomial() === polynomial) return;
   if (knownPolynomial() === null && isUsable(polynomial)) notePolynomial(polynomial);
 }
@@ -581,7 +573,7 @@ function polynomialFile(): string {
   return join(userStateDirectory(), OWN_POLYNOMIAL);
 }
 
-/** Reads the file; empty where it cannot be read. */
+/** Reads the file; empty if the file is unreadable. */
 function writtenPolynomial(): string {
   try {
     return readSmallFile(polynomialFile(), 100)?.toString("latin1").trim() ?? "";
@@ -590,21 +582,21 @@ function writtenPolynomial(): string {
   }
 }
 
-/** Null where there is none, or nothing of use. */
+/** Null if the file is missing or has no usable polynomial. */
 function knownPolynomial(): string | null {
   const text = writtenPolynomial();
   return isUsable(text) ? text : null;
 }
 
-/** Best effort: without it the next store is cut otherwise. What somebody else wrote at the same moment counts. */
+/** Best effort: without the file the next store cuts files differently. A racing process's polynomial counts. */
 function notePolynomial(polynomial: string): string {
   try {
     durableMkdir(userStateDirectory());
-    // What is there and of no use is replaced.
+    // Replace a file without a usable polynomial.
     const exclusive = !existsSync(polynomialFile());
     durableWrite(polynomialFile(), Buffer.from(`${polynomial}\n`), { mode: 0o600, exclusive });
   } catch {
-    // Somebody else was first, or nobody may write there.
+    // Another process was first, or the directory is not writable.
   }
   return knownPolynomial() ?? polynomial;
 }

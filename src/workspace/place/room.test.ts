@@ -9,7 +9,7 @@ import { checkSpace } from "./guards.ts";
 import { parseMountinfo } from "../../fs/linux/mounts.ts";
 import { existingAncestor, hasRoom, requireRoom, roomAt, whatMayGo } from "./room.ts";
 
-test("a save and a restore leave the same share of a small file system to others", (t) => {
+test("a save and a restore keep the same reserve free on a small file system", (t) => {
   const disk = loopFileSystem(t, "ext4", { size: 24 << 20 });
   if (disk === null) return;
   const place = join(disk.root, "not/yet");
@@ -29,14 +29,14 @@ test("a save and a restore leave the same share of a small file system to others
     );
 });
 
-test("the nearest folder that is there is found above raw names and relative ones", () => {
+test("the nearest existing folder above a path is found for raw and relative paths", () => {
   const odd = Buffer.concat([Buffer.from("/proc/self/none/"), Buffer.of(0xff), Buffer.from("/deep")]);
   assert.equal(existingAncestor(odd).toString(), "/proc/self");
   assert.equal(existingAncestor("none-here/deep").toString(), ".");
   assert.equal(existingAncestor("/").toString(), "/");
 });
 
-test("what a place lies on is told when it is memory, can be taken out, or hangs on USB", (t) => {
+test("a place in memory, on a removable disk or on USB causes a warning", (t) => {
   const system = mkdtempSync(join(tmpdir(), "cairn-sys-"));
   t.after(() => rmSync(system, { recursive: true, force: true }));
   mkdirSync(join(system, "dev/block"), { recursive: true });

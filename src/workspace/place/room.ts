@@ -6,35 +6,32 @@ import { freeSpace, type Mount, mountOf } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 
-/** The room that file systems have, how much of it is left to others, and whether they last. */
+/** Free room of file systems, the part of it that Cairn leaves to other programs, and whether a disk is permanent. */
 
-/** A path itself, or the nearest folder above it that is there. */
+/** The path itself, or the nearest existing folder above it. */
 export function existingAncestor(path: RawPath): Buffer {
   const bytes = rawBytes(path);
   if (bytes.length <= 1 || existsSync(bytes)) return bytes;
   return existingAncestor(Buffer.from(dirname(bytes.toString("latin1")), "latin1"));
 }
 
-// Below this a file system serves nobody else on the machine any more; on a small one a share of it does.
+// Free bytes that Cairn leaves to other programs; on a small file system a share.
 const RESERVE_BYTES = 16 << 20;
 const RESERVE_SHARE = 0.01;
 
-/** Bytes free on the file system of a place that need not be there yet, and how many of them are left to others. */
+/** Bytes free on the file system of a path, which may not exist yet, and the bytes of these that Cairn leaves to others. */
 export function roomAt(place: RawPath): { freeBytes: number; reserveBytes: number } {
   const { freeBytes, totalBytes } = freeSpace(existingAncestor(place));
   return { freeBytes, reserveBytes: Math.min(RESERVE_BYTES, Math.floor(totalBytes * RESERVE_SHARE)) };
 }
 
-/** Tells if the file system of a place has room for so much more. */
+/** Tells if the file system of a path has room for `bytes` more. */
 export function hasRoom(place: RawPath, bytes: number): boolean {
   const { freeBytes, reserveBytes } = roomAt(place);
   return freeBytes >= bytes + reserveBytes;
 }
 
-/**
- * Throws `no_space` when the file system of a place has no room for so much more. `guard`: by whose name the caller may
- * go on, which the hint says.
- */
+/** Throws `no_space` if the file system of a path lacks room for `bytes` more. `guard`: the name that overrides this. */
 export function requireRoom(place: RawPath, bytes: number, { hint, guard }: { hint: Hint; guard?: string }): void {
   const { freeBytes, reserveBytes } = roomAt(place);
   if (freeBytes >= bytes + reserveBytes) return;
@@ -54,10 +51,10 @@ export function requireRoom(place: RawPath, bytes: number, { hint, guard }: { hi
   );
 }
 
-/** A new store takes about 300; what failed for want of one has given some back. */
+/** A new store takes about 300 inodes. A failed attempt has given some back. */
 const FEW_INODES = 512;
 
-/** Returns an error that says so if a file system of these places ran out of inodes; any other error as it is. */
+/** Adds the number of free inodes to the error if a file system of these paths ran out of them; else returns the error unchanged. */
 export function namingInodes(places: readonly RawPath[], error: unknown): unknown {
   const problem = toCairnError(error);
   if (problem.code !== "no_space") return error;
@@ -72,7 +69,10 @@ export function namingInodes(places: readonly RawPath[], error: unknown): unknow
   return error;
 }
 
-/** Says what a folder's points, kept at a place, go with as a whole; null on an ordinary disk outside of the folder. */
+/**
+ * Returns a warning if a folder's points at `place` can be lost together: inside the folder, in memory, or on a
+ * removable disk. Null on an ordinary disk outside the folder.
+ */
 export function whatMayGo(
   place: RawPath,
   folder: RawPath,
@@ -87,17 +87,17 @@ export function whatMayGo(
   return disk === null ? null : `on the removable disk ${disk}: without that disk there are none`;
 }
 
-/** The name of a disk that can be taken out, or hangs on USB. */
+/** The name of a disk that is removable or connected by USB; null for other disks. */
 function removableDisk({ device, source }: Mount, system: string): string | null {
   try {
-    // A btrfs has a number of its own, which is no disk's.
+    // The device number of a btrfs is no disk's.
     const number = device.startsWith("0:") ? numberOf(source) : device;
     const found = realpathSync(join(system, "dev/block", number));
     const disk = existsSync(join(found, "partition")) ? dirname(found) : found;
     const isRemovable = readRegular(join(disk, "removable")).toString("latin1").trim() === "1";
     return isRemovable || /\/usb\d+\//.test(disk) ? basename(disk) : null;
   } catch {
-    // Where the kernel tells nothing of the disk, nothing is said.
+    // The kernel knows no disk for it.
     return null;
   }
 }

@@ -6,7 +6,7 @@ import { readSmallFile } from "../../fs/durable.ts";
 /** The event that `agent install` gives a hook as a check. No tool has an event of this name. */
 export const CHECK_EVENT = "InstallCheck";
 
-/** True for an event that comes before a turn or tool call, in any tool's words. */
+/** True for an event before a turn or tool call, by the names of all tools. */
 export function isBefore(event: string): boolean {
   return /^(?:UserPromptSubmit|PreToolUse|BeforeAgent|BeforeTool|prompt|before)$/.test(event);
 }
@@ -14,7 +14,7 @@ export function isBefore(event: string): boolean {
 const MOST_BYTES = 4 << 20;
 const olderPart = (log: string): string => `${log}.1`;
 
-/** Appends a hook's event to the log of a workspace. For the holder of the workspace's lock. Does nothing for other causes. */
+/** Appends a hook's event to the log of a workspace. Ignores other causes. The caller holds the workspace's lock. */
 export function noteAgentEvent(
   log: string,
   cause: Cause | undefined,

@@ -9,16 +9,16 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import { type Difference, differences } from "./tree-diff.ts";
 
 /**
- * Compares two trees of btrfs of which one was made of the other, or both of one subvolume: it tells which inodes were changed
- * since, and only those are looked at, and the names in directories that were changed.
+ * Compares two btrfs subvolumes if one is a snapshot of the other, or both are of one subvolume. btrfs tells which
+ * inodes changed, so only these and the names in changed directories are compared.
  */
 
-/** Beyond so many inodes all are looked at instead. */
+/** With more changed inodes, all entries are compared instead. */
 const MOST = 20_000;
 
 /**
- * The differences in raw pre-order; what is no difference of contents may be told as one of files. Null where btrfs does not tell
- * (only root may ask), or hard links have to be looked at as a scan does. `later` is a snapshot; `since`: {@link transactionOf} the two.
+ * Returns the differences in raw pre-order; a file with equal content may be among them. Null if btrfs does not tell
+ * (only root may ask) or hard links need a scan. `later` is a snapshot. `since`: {@link transactionOf} the two.
  */
 export async function changedSince(
   earlier: Buffer,
@@ -38,7 +38,7 @@ export async function changedSince(
   }
 }
 
-/** The transaction until which two subvolumes were one; null where they are not known to have been. */
+/** Returns the transaction until which two subvolumes were one; null if they have no known common origin. */
 export function transactionOf(earlier: Buffer, later: Buffer): number | null {
   if (!isSubvolume(earlier) || !isSubvolume(later)) return null;
   const [then, now] = [inDirectory(earlier, subvolumeInfo), inDirectory(later, subvolumeInfo)];
@@ -48,12 +48,12 @@ export function transactionOf(earlier: Buffer, later: Buffer): number | null {
   return then.parentUuid === now.uuid || isOfOne ? then.otransid : null;
 }
 
-/** Thrown at an entry that this look does not judge. */
+/** Thrown at an entry that needs a scan. */
 class Unclear extends Error {}
 
-/** Names that are to be looked at in a directory. */
+/** Names of a directory that are compared. */
 interface Looked {
-  /** its own inode was changed: names may have come and gone */
+  /** true: the directory's own inode changed, so names may have been added and removed */
   isChanged: boolean;
   children: Map<string, Looked>;
 }
@@ -99,7 +99,7 @@ class ChangedTrees {
     return this.#found;
   }
 
-  /** A directory of both. `isAll`: each entry is to be looked at. */
+  /** Compares a directory that both trees have. `isAll`: compare every entry. */
   async #directory(path: Buffer, looked: Looked, isAll: boolean): Promise<void> {
     await this.#pace();
     const names =
@@ -114,7 +114,7 @@ class ChangedTrees {
       const [was, is] = [before.node(name), after.node(name)];
       if (was === null && is === null) continue;
       const isSame = was !== null && is !== null && was.inode === is.inode;
-      // Nothing of it has been changed, and it lies where it lay.
+      // The entry is unchanged, and at the same path.
       if (!isAll && child === undefined && isSame) continue;
       const [a, b] = [was?.node ?? null, is?.node ?? null];
       const aspects = a === null || b === null ? [] : differences(a, b);
@@ -125,7 +125,7 @@ class ChangedTrees {
     }
   }
 
-  /** All that lies in a directory that only one of them has. */
+  /** Adds all entries below a directory that only one tree has. */
   async #all(path: Buffer, side: "before" | "after"): Promise<void> {
     await this.#pace();
     const tree = side === "before" ? this.#earlier : this.#later;
@@ -155,7 +155,6 @@ const TYPES: readonly [keyof fs.StatsBase<bigint>, TreeNode["type"]][] = [
   ["isSocket", "socket"],
 ];
 
-/** Entries of one directory, as nodes. */
 class Entries {
   readonly #place: Buffer;
   readonly #fd: number;
@@ -171,7 +170,7 @@ class Entries {
     fs.closeSync(this.#fd);
   }
 
-  /** Null where there is none. A file's content is one that no other has. */
+  /** Returns the node and inode of an entry; null if it is missing. The node's content equals no other file's. */
   node(name: string): { node: TreeNode; inode: bigint } | null {
     const raw = Buffer.from(name, "latin1");
     const place = joinRaw(this.#place, raw);
@@ -180,7 +179,7 @@ class Entries {
     const type = TYPES.find(([is]) => (facts[is] as () => boolean)())?.[1];
     const xattrs = attributesIn(this.#fd, raw);
     const isOdd = type === undefined || xattrs === null || facts.dev !== this.#device;
-    // Hard links are judged by all of their names.
+    // Hard links need all of their names to be compared.
     if (isOdd || (type !== "dir" && facts.nlink > 1n)) throw new Unclear();
     const seconds = facts.mtimeNs / 1_000_000_000n - (facts.mtimeNs % 1_000_000_000n < 0n ? 1n : 0n);
     const node: TreeNode = {
@@ -209,7 +208,7 @@ class Entries {
 
 const EMPTY = new Uint8Array(0);
 
-/** The entry at a place, as a node with no other's content; null where there is none, undefined where a scan has to tell. */
+/** The entry at a path, as a node whose content equals no other file's; null if there is none, undefined if a scan has to tell. */
 export function nodeAt(place: Buffer): TreeNode | null | undefined {
   const slash = place.lastIndexOf("/");
   using entries = new Entries(place.subarray(0, slash));

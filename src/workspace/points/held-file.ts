@@ -12,8 +12,8 @@ import type { Points } from "./points.ts";
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
 /**
- * Opens a file of a point that is not sealed, in the tree that it holds; null for what is no file there, for what ignore rules
- * may hide, and for what was changed since the tree was made. Throws `damaged` where the tree is gone or was changed.
+ * Opens a file in the tree of a point that is not sealed. Null if the path is no file, if ignore rules may hide it, or
+ * if it changed since the tree was made. Throws `damaged` if the tree is missing or changed.
  */
 export function openHeldFile(points: Points, point: Point, where: Uint8Array): number | null {
   const problem = heldTreeProblem(points, point);
@@ -21,23 +21,23 @@ export function openHeldFile(points: Points, point: Point, where: Uint8Array): n
   const tree = Buffer.from(treePlace(points, point));
   try {
     if (isPart(points, point, { tree, where }) !== true) return null;
-    // A seal may have the database as SQLite recovered it.
+    // A seal may have this database as SQLite recovers it from the journal.
     if (fs.existsSync(beside(joinRaw(tree, where), "-journal"))) return null;
     const fd = fs.openSync(joinRaw(tree, where), READ);
     if (fs.fstatSync(fd).isFile()) return fd;
     fs.closeSync(fd);
     return null;
   } catch (error) {
-    // A seal says what is the matter.
+    // Sealing the point reports this error.
     if (typeof (error as NodeJS.ErrnoException).code === "string") return null;
     throw error;
   }
 }
 
 /**
- * The entry of a point that is not sealed, in the tree that it holds; null where nothing lies there. A file's content is one
- * that no other entry has. Undefined where only a seal tells: of what ignore rules may hide, of hard links, and where something was
- * changed since the tree was made. Throws `damaged` where the tree is gone or was changed as a whole.
+ * Returns an entry in the tree of a point that is not sealed, with content that equals no other entry's; null if there
+ * is none. Undefined if only a seal tells: ignore rules, hard links, later changes. Throws `damaged` if the tree is
+ * missing or changed.
  */
 export function heldNode(points: Points, point: Point, where: Uint8Array): TreeNode | null | undefined {
   const problem = heldTreeProblem(points, point);
@@ -53,7 +53,7 @@ export function heldNode(points: Points, point: Point, where: Uint8Array): TreeN
   }
 }
 
-/** Tells if a path of the tree surely belongs to the point, as it was made; null where nothing lies there, undefined where that is not sure. */
+/** Returns true if the path surely belongs to the point, unchanged; null if nothing lies there; undefined if unsure. */
 function isPart(
   points: Points,
   point: Point,
@@ -79,7 +79,7 @@ function isPart(
   return true;
 }
 
-/** Null where there is none that counts. */
+/** Null if the directory has no ignore file. */
 function ignoreFileOf(tree: Buffer, directory: string): Uint8Array | null {
   const place = joinRaw(tree, Buffer.from(directory === "" ? IGNORE_FILE : `${directory}/${IGNORE_FILE}`, "latin1"));
   return fs.lstatSync(place, { throwIfNoEntry: false })?.isFile() === true ? readRegular(place) : null;

@@ -32,8 +32,8 @@ import type { StageRequest } from "../store/engine.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 
 /**
- * Points whose seals have all of them do not need their held trees; those of so many of the newest stay, as the policy
- * says, since they make going back fast. All stay where it cannot be read: none that was removed comes back.
+ * Returns how many of the newest sealed points keep their clones, for fast restores: the number in the policy. Infinity
+ * if the policy is unreadable, since a removed clone cannot come back.
  */
 export function keptTrees(control: ControlPaths, onWarning?: (message: string) => void): number {
   try {
@@ -44,29 +44,29 @@ export function keptTrees(control: ControlPaths, onWarning?: (message: string) =
   }
 }
 
-/** Name of a tree that is being removed: under its own a tree is whole, however long its removal takes. */
+/** Name of a tree while it is removed. A tree under its own name is whole. */
 const GOING = "tree-going";
-/** Name of a tree that is being made again; a kill may leave one. */
+/** Name of a tree while it is made again; a kill may leave it. */
 const COMING = "tree-coming";
 /**
- * Points between which nothing was changed share a tree. It lies with the first of them; the others' descriptors say with
- * whom, and so does this link in its place, which is never followed for what lies there.
+ * Target of the link in a point's directory if the point shares another point's tree. Points without a change between
+ * them share the first one's tree, and their descriptors name that point. The link itself is never followed.
  */
 const SHARED = /^\.\.\/(\d{10,})\/tree$/;
 
-/** The number of the point that a point's tree lies with, its own mostly. */
+/** The number of the point in whose directory a point's tree lies; mostly the point's own number. */
 export function treeOwner(points: Points, { sequence, descriptor }: Pick<Point, "sequence" | "descriptor">): number {
   const owner = descriptor.content.held?.tree_of;
   const own = fs.lstatSync(points.pathsOf(sequence).tree, { throwIfNoEntry: false });
   return owner === undefined || own?.isDirectory() === true ? sequence : owner;
 }
 
-/** Returns where the tree of a point lies, or would. */
+/** Returns the path of the point's tree, whether or not the tree exists. */
 export function treePlace(points: Points, point: Pick<Point, "sequence" | "descriptor">): string {
   return points.pathsOf(treeOwner(points, point)).tree;
 }
 
-/** As {@link treeOwner}, by what lies there, and by the descriptor only where that does not tell; null where a point holds no tree. */
+/** Like {@link treeOwner}, but first by the files in the directory, then by the descriptor. Null if a point has no tree. */
 function ownerOfTree(points: Points, sequence: number): number | null {
   const { tree } = points.pathsOf(sequence);
   const stats = fs.lstatSync(tree, { throwIfNoEntry: false });
@@ -76,7 +76,7 @@ function ownerOfTree(points: Points, sequence: number): number | null {
   return points.readOrNull(sequence)?.made.content.held?.tree_of ?? (stats === undefined ? null : sequence);
 }
 
-/** False too where that cannot be told: then the tree may be what gives the point back. */
+/** False also if the point is unreadable: then its tree may be the only copy of its content. */
 function isSealedWhole(points: Points, sequence: number): boolean {
   try {
     const point = points.read(sequence);
@@ -87,8 +87,8 @@ function isSealedWhole(points: Points, sequence: number): boolean {
 }
 
 /**
- * The points that stay while some leave, and need the tree of one of those: nothing else has all of their content. Also
- * those of which nothing tells for now with whom their trees lie. Each with the point that has the tree, null where unknown.
+ * Returns points that stay and need a leaving point's tree, since nothing else has all of their content, each with the
+ * leaving point's number. Number null: the point's link is unreadable.
  */
 export function needingTrees(points: Points, leaving: readonly number[]): Map<number, number | null> {
   const gone = new Set(leaving);
@@ -107,8 +107,8 @@ export function needingTrees(points: Points, leaving: readonly number[]): Map<nu
 }
 
 /**
- * Removes the held trees of points that are about to go, or that were never finished. A point of whose tree something cannot be removed goes aside with that, which is told of: it hinders nobody
- * there, and false is returned. Throws `no_space`.
+ * Removes the held trees of points that will be removed or were never finished. If a tree cannot be removed, moves its
+ * point aside with a warning and returns false. Throws `no_space`.
  */
 export async function removeHeldTrees(
   points: Points,
@@ -140,10 +140,7 @@ export async function removeHeldTrees(
   return false;
 }
 
-/**
- * Removes the held trees of points that are sealed whole and stay. A folder in the place of a tree that Cairn did not make
- * stays, and is returned.
- */
+/** Removes the held trees of wholly sealed points that stay. Returns paths of foreign folders in their place, which stay. */
 export async function removeSpareTrees(points: Points, sequences: readonly number[]): Promise<string[]> {
   const foreign = sequences.filter((each) => isForeign(points, each));
   for (const sequence of sequences) if (!foreign.includes(sequence)) await removeTreeOf(points, sequence);
@@ -151,8 +148,8 @@ export async function removeSpareTrees(points: Points, sequences: readonly numbe
 }
 
 /**
- * Puts a tree in the place of a sealed point's tree, which is removed first; `make` makes it at the path that it is given. A kill
- * leaves the point without a tree, which a sealed one does not need, or what the next removal of old trees removes.
+ * Replaces a sealed point's tree with a new one, which `make` makes at the path that it gets. A kill leaves the point
+ * without a tree, which a sealed point does not need, or an unfinished tree for the next removal of old trees.
  */
 export async function replaceTree(
   points: Points,
@@ -165,7 +162,7 @@ export async function replaceTree(
   await make(coming);
   failpoint("held-tree.coming");
   const identify = (place: string): void => {
-    // Whoever next holds the workspace's lock removes what a kill leaves there.
+    // After a kill the next holder of the workspace's lock removes this link.
     const staged = path.join(root, "../..", temporaryName());
     fs.symlinkSync(identityOfAgain(place), staged);
     fs.renameSync(staged, treeIdentity);
@@ -215,16 +212,16 @@ function leftTreesIn(root: string): string[] {
 export interface DropOptions {
   /** Number of the newest sealed points whose trees stay; see {@link keptTrees}. */
   keep: number;
-  /** No more than so many, so that whoever sealed one point does not wait for the trees of many. */
+  /** The most trees to remove, so that a call that sealed one point does not wait for the removal of many trees. */
   most?: number;
-  /** Gives up looking after so many points in a row that hold nothing. */
+  /** Stops after this many points in a row without a tree. */
   lookBack?: number;
   onWarning?: ((message: string) => void) | undefined;
 }
 
 /**
- * Removes the held trees that no point needs any more but for the newest ones, and what an earlier removal left. What
- * cannot be removed stays: it costs room only. For the holder of the workspace's lock.
+ * Removes the held trees of sealed points except the newest, and leftovers of earlier removals. A tree that cannot be
+ * removed only costs room. The caller holds the workspace's lock.
  */
 export async function dropOldTrees(points: Points, options: DropOptions): Promise<void> {
   const { keep, most = Infinity, lookBack = Infinity, onWarning } = options;
@@ -253,7 +250,7 @@ export async function dropOldTrees(points: Points, options: DropOptions): Promis
         else await removeLeftTrees(root);
         removed++;
       } catch (error) {
-        // Of what an earlier call could not remove that one has told, and `doctor` does.
+        // An earlier call has warned of a tree that it could not remove, and `doctor` lists the tree.
         if (going.length === 0) onWarning?.(whyLeft(path.join(root, GOING), toCairnError(error)));
       }
     }
@@ -261,12 +258,12 @@ export async function dropOldTrees(points: Points, options: DropOptions): Promis
   }
 }
 
-/** Lists what is left of trees whose removal was interrupted, or could not be done. */
+/** Lists the remains of trees whose removal was interrupted or failed. */
 export function leftTrees(points: Points): string[] {
   return points.sequences().flatMap((sequence) => leftTreesIn(points.pathsOf(sequence).root));
 }
 
-/** Says why a point that is not sealed cannot be sealed from its held tree; null where nothing speaks against it. */
+/** Returns the reason why a point cannot be sealed from its held tree; null if it can be. */
 export function heldTreeProblem(points: Points, point: Point): CairnError | null {
   const { descriptor } = point;
   const tree = treePlace(points, point);
@@ -282,26 +279,23 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
   return reason === null ? null : changedTree(tree, who, reason);
 }
 
-/** Tells whether a point's tree is there and has what its seal lacks. */
+/** Tells whether a point's tree exists and has content that the point's seal lacks. */
 export function holdsMore(points: Points, point: Point): boolean {
   return isSealedInPart(point) && heldTreeProblem(points, point) === null;
 }
 
-/**
- * Says why the held tree of a point is not, entry for entry, what the point holds, so that a copy of the tree would not
- * be a copy of the point; null where it is. Ignore rules are not looked at.
- */
+/** Returns why a copy of the held tree would not be a copy of the point, ignore rules apart; null if it would be. */
 export function whyTreeIsNotThePoint(points: Points, point: Point): string | null {
   const why = whyTreeDiffers(points, point);
   const isRotten = why === null && isMisread(points, treeOwner(points, point));
   return isRotten ? "a verification found that its clone differs from the point" : why;
 }
 
-/** Says why the held tree differs, without what a verification found by reading it. */
+/** Like {@link whyTreeIsNotThePoint}, but without the result of a verification that read the tree. */
 export function whyTreeDiffers(points: Points, point: Point): string | null {
   const { made } = point;
   if (fs.lstatSync(treePlace(points, point), { throwIfNoEntry: false }) === undefined) return "the point has no clone";
-  // What its seal lacks is in the tree.
+  // The tree has entries that the seal lacks.
   if (!made.complete || made.omitted_count > 0) return "the point left entries out";
   if (point.descriptor.labels.some(({ recovered }) => recovered === true))
     return "the point has a database as SQLite recovered it, and the clone has it unrecovered";
@@ -320,8 +314,8 @@ function whyChanged(points: Points, point: Point): string | null {
 }
 
 /**
- * Returns what was recorded of the tree that lies with a point. Earlier builds recorded nothing: their trees were made
- * between the claim and the end of the descriptor; `isCopy`: later, from a tree that the point shared.
+ * Returns the recorded identity of the tree in a point's directory, and the span in which it was made. Earlier builds
+ * recorded no identity: they made the tree between the claim and the descriptor; `isCopy`: later, from a shared tree.
  */
 function makingOf(points: Points, owner: number, isCopy: boolean): Pick<Making, "identity" | "between"> {
   const { root, descriptor, treeIdentity } = points.pathsOf(owner);
@@ -330,7 +324,7 @@ function makingOf(points: Points, owner: number, isCopy: boolean): Pick<Making, 
   return { identity: recordedIdentity(treeIdentity), between };
 }
 
-/** Tells whether a folder lies in the place of a point's tree that Cairn did not make. */
+/** Tells whether a folder that Cairn did not make lies in the place of a point's tree. */
 function isForeign(points: Points, sequence: number): boolean {
   const facts = fs.lstatSync(points.pathsOf(sequence).tree, { throwIfNoEntry: false });
   const point = facts?.isDirectory() === true ? points.readOrNull(sequence) : null;
@@ -338,26 +332,29 @@ function isForeign(points: Points, sequence: number): boolean {
   return why !== null && ![EMPTY_PLACE, CHANGED_TREE, WRITABLE_TREE].includes(why);
 }
 
-/** A point's held tree, whose files may be cloned; null where it has none that is the point. */
+/** A point's held tree, whose files may be cloned; null if it has none, or the tree differs from the point. */
 export function heldTreeOf(points: Points, point: Point): HeldTree | null {
   if (whyTreeIsNotThePoint(points, point) !== null) return null;
   return { place: treePlace(points, point), made: madeAt(points, point) };
 }
 
-/** Tells if an entry of a point's tree is as it was made. A snapshot tells of a change as a whole; each inode of another clone does. */
+/**
+ * Tells if an entry of a point's tree is unchanged since the tree was made. A btrfs snapshot is checked as a whole; in
+ * other clones the inode's change time tells.
+ */
 export function isAsMade(points: Points, point: Point, place: Buffer): boolean {
   const facts = fs.lstatSync(place, { throwIfNoEntry: false });
   if (facts === undefined || point.descriptor.effective_engine === "btrfs-snapshot") return facts !== undefined;
   return facts.ctimeMs <= latestChange(madeAt(points, point));
 }
 
-/** When the tree of a point was complete, in ms since 1970. */
+/** Time at which the tree of a point was complete, in ms since 1970. */
 function madeAt(points: Points, point: Point): number {
   const { treeIdentity } = points.pathsOf(treeOwner(points, point));
   return madeAgainAt(treeIdentity) ?? Date.parse(point.descriptor.created_at);
 }
 
-/** A tree that is not what was captured must not become what the point says was there. */
+/** The error for a changed tree. Sealing such a tree would give the point content that it never had. */
 function changedTree(tree: string, who: string, reason: string): CairnError {
   const hint =
     HINTS[reason] ??
@@ -374,23 +371,20 @@ const HINTS: Readonly<Record<string, string>> = {
     "if nothing was written to it, make it read-only, and the point is valid again: btrfs property set -ts TREE ro true",
 };
 
-/** The kind of a verification's problem: the tree that a sealed point holds reads back otherwise than the point has it. */
+/** Kind of a verification's problem: the held tree of a sealed point differs from the point when it is read. */
 export const MISREAD_TREE = "held_tree";
 
-/** Beside the tree; what shares it is told by it too. */
+/** Path of the note beside a tree. It also counts for points that share the tree. */
 function noteOf(points: Points, owner: number): string {
   return path.join(points.pathsOf(owner).root, "tree-verification.json");
 }
 
-/**
- * Tells whether a verification found the tree that lies with this point misread: points are given back from the store
- * then.
- */
+/** Tells whether a verification found this point's tree to differ from the point. Restores then read the store. */
 function isMisread(points: Points, owner: number): boolean {
   return fs.existsSync(noteOf(points, owner));
 }
 
-/** Keeps what was found when a tree was read; what an earlier reading found goes where that is nothing. */
+/** Keeps the problems that a verification found in a tree. An empty list removes the earlier note. */
 export function noteReading(points: Points, owner: number, problems: VerificationProblem[]): void {
   const note = noteOf(points, owner);
   const record = { at: new Date().toISOString(), ok: false, problems };
@@ -398,14 +392,14 @@ export function noteReading(points: Points, owner: number, problems: Verificatio
   else if (fs.existsSync(note)) durableRemove(note);
 }
 
-/** Tells whether this user can read something that a point's seal lacks. */
+/** Tells whether this user can read an entry that the point's seal lacks. */
 export function canReadMore(points: Points, point: Point): boolean {
   if (!holdsMore(points, point)) return false;
   const tree = Buffer.from(treePlace(points, point));
   return point.descriptor.omitted.some((each) => canBeRead(joinRaw(tree, rawPath(each))));
 }
 
-/** By opening it: what may be read beyond what modes say is not in what the system answers when it is asked. */
+/** Tries to open the file, since the system may grant more than the modes say. */
 function canBeRead(place: Buffer): boolean {
   try {
     fs.closeSync(fs.openSync(place, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK));
@@ -416,9 +410,9 @@ function canBeRead(place: Buffer): boolean {
 }
 
 /**
- * Returns what is known of a tree's making. All that was stored through mappings is written back before a snapshot or a
- * clone of a file is made, so that a later store moves its times. A clone's own inodes are new, and stand for those
- * that they were made from.
+ * Returns when a tree was held, for the scan that seals it. The kernel writes mapped pages back before it makes a
+ * snapshot or clone, so later writes change the file's times. In a reflink copy the inodes are new and stand for those
+ * of the sources.
  */
 export function heldAt(points: Points, { descriptor, sequence }: Point): Pick<StageRequest, "heldAt" | "clonedFrom"> {
   const { held } = descriptor.content;
@@ -430,13 +424,14 @@ export function heldAt(points: Points, { descriptor, sequence }: Point): Pick<St
   return { heldAt: at, clonedFrom: { ...origins, until: latestChange(Date.parse(descriptor.created_at)) } };
 }
 
-/** Throws `damaged` when the tree that was just read is not, or not any more, what was captured. */
+/** Throws `damaged` if the tree that was just read was changed since it was made. */
 export function requireAsMade(points: Points, point: Point, { scan }: { scan: ScanResult }): void {
   const problem = heldTreeProblem(points, point);
   if (problem !== null) throw problem;
   const { descriptor } = point;
   const tree = treePlace(points, point);
-  // A clone's inodes are no newer than the clone, so that a later change shows in each; a snapshot tells it as a whole.
+  // A clone's inodes are as old as the clone, so a later change shows in each inode. A btrfs snapshot is checked as a
+  // whole.
   if (descriptor.effective_engine === "btrfs-snapshot") return;
   const changed = changedSince(scan, tree, Date.parse(descriptor.created_at));
   if (changed !== null) {
@@ -447,10 +442,10 @@ export function requireAsMade(points: Points, point: Point, { scan }: { scan: Sc
   }
 }
 
-/** So many trees may wait to be removed; each of them takes room. */
+/** Most trees that wait to be removed; each of them takes room. */
 const MOST = 4;
 
-/** Gives what lies at a place another, in a folder named after this process, and returns that; whoever comes after its end removes it. */
+/** Moves `place` into a folder named after this process, which a later process removes. Returns the new path. */
 export function moveAside(place: string, parent = path.dirname(place)): string {
   const aside = newWorkDirectory(parent);
   makeFolder(aside);
@@ -472,15 +467,14 @@ function asideOrThere(place: string): string {
   }
 }
 
-/** Says that something stays which nothing needs, and what removes it. */
+/** Warns of a leftover tree and names the command that removes it. */
 export function whyLeft(place: string, { message }: CairnError): string {
   return `${place} could not be removed: ${message}; no point needs it any more; to remove it: sudo rm -rf ${quotedPath(place)}`;
 }
 
 /**
- * Removes trees that nothing needs any more while their owner goes on: the system forgets each entry of one that it has
- * in memory before it is gone, 0.4 s for 100 000 files. A tree lies in a folder named after this process meanwhile, which
- * whoever comes after a kill removes.
+ * Removes unneeded trees in the background: 100 000 entries take 0.4 s, since the system drops each cached entry first.
+ * Meanwhile the tree lies in a folder named after this process, which a later process removes after a kill.
  */
 export class Removals {
   readonly #remove: (place: string) => Promise<void>;
@@ -491,8 +485,8 @@ export class Removals {
   }
 
   /**
-   * Takes over what lies at `place`; waits while too many are under way. `onWarning`: why it could not be removed, which may
-   * be said after the call. What cannot be moved aside, on a full disk, is removed at once.
+   * Takes over the removal of `place`; waits if too many removals run. Calls `onWarning`, perhaps later, if the removal
+   * fails. If `place` cannot be moved aside, as on a full disk, removes it at once.
    */
   async add(place: string, onWarning: ((message: string) => void) | undefined): Promise<void> {
     while (this.#pending.size >= MOST) await Promise.race(this.#pending);
@@ -508,10 +502,7 @@ export class Removals {
     this.#pending.add(removal);
   }
 
-  /**
-   * Removes at once what lies at `place`, if anything does. What cannot be removed is moved aside and told of, so that it
-   * hinders nobody; throws `no_space`, which caches may be given up for.
-   */
+  /** Removes `place` at once. If that fails, moves it aside with a warning. Throws `no_space`: callers may drop caches. */
   async now(place: string, onWarning: ((message: string) => void) | undefined): Promise<void> {
     try {
       await this.#remove(place);
@@ -525,11 +516,11 @@ export class Removals {
 
   async #removed(doomed: string): Promise<void> {
     await this.#remove(doomed);
-    // It waits for the removal's own end in the file system.
+    // rmdir waits until the file system has finished the removal.
     await fs.promises.rmdir(path.dirname(doomed));
   }
 
-  /** Resolves when none is under way. */
+  /** Resolves when no removal runs. */
   async settled(): Promise<void> {
     while (this.#pending.size > 0) await Promise.all(this.#pending);
   }

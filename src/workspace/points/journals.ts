@@ -21,9 +21,8 @@ import { decodeSteps, encodeSteps, type Steps, type StepsFile } from "./steps.ts
 import type { Workspace } from "../open/workspace.ts";
 
 /**
- * Reads what is under way in a workspace from its journal directory. Restores and cleanups write files. The others are
- * links whose target tells it: metadata, in one transaction with the exchange that they announce, where a file would
- * have to be synced first.
+ * Reads the journals of interrupted operations. Restores and cleanups write files. Other operations write a link with
+ * the data in its target: the link becomes durable with the exchange after it, while a file would need a sync first.
  */
 
 /** Names in the journal directory. */
@@ -39,9 +38,9 @@ export const SEAL_JOURNAL = "sealing";
 /** A kind of operation that may be under way in a workspace, as its journal directory says. */
 export interface Journal {
   operation: "restore" | "cleanup" | "conversion" | "seal";
-  /** Names in the directory; the first one's going is the commit: nobody looks for the others without it. */
+  /** File names in the journal directory. Removing the first one is the commit: without it the others are ignored. */
   files: readonly [string, ...string[]];
-  /** Null where it is not there. Throws `damaged`, `newer_version`. */
+  /** Null if the journal is not there. Throws `damaged`, `newer_version`. */
   read: (directory: string) => unknown;
 }
 
@@ -59,14 +58,14 @@ export const JOURNALS: readonly Journal[] = [
   { operation: "seal", files: [SEAL_JOURNAL], read: readSealIntent },
 ];
 
-/** True when something was interrupted that a journal directory tells of; cheap. */
+/** True if a journal directory has a journal of an interrupted operation; cheap. */
 export function isAnyJournalThere(directory: string): boolean {
   return JOURNALS.some(({ files: [first] }) => isIntentPending(directory, first));
 }
 
 /**
- * Throws `permission` where another user has left a restore or conversion that only they may finish: its journal says what is
- * moved where, with which owners and modes, and root's rights do nothing because another user's file says so.
+ * Throws `permission` if another user's restore or conversion was interrupted: only that user may finish it. Its
+ * journal decides owners and modes of files, and root must not trust another user's journal.
  */
 export function requireOwnJournals({ found }: Workspace): void {
   const directory = found.paths.journal;
@@ -88,15 +87,15 @@ export function requireOwnJournals({ found }: Workspace): void {
 /** The version in the first word of a link's target. */
 const VERSION = 1;
 
-/** Stands for a copy's uuid before there is a copy. */
+/** Stands for a copy's UUID before the copy is made. */
 export const NOT_MADE = "0".repeat(32);
 
-/** True when something of that name was interrupted; cheap. */
+/** True if an operation with a journal of that name was interrupted; cheap. */
 export function isIntentPending(journal: string, name: string): boolean {
   return fs.lstatSync(path.join(journal, name), { throwIfNoEntry: false }) !== undefined;
 }
 
-/** Takes the place of an earlier one. */
+/** Writes a journal link. Replaces an earlier one. */
 export function writeIntentLink(journal: string, name: string, words: readonly unknown[]): void {
   const temporary = path.join(journal, temporaryName());
   fs.symlinkSync(words.join(":"), temporary);
@@ -107,10 +106,7 @@ export function removeIntentLink(journal: string, name: string): void {
   fs.rmSync(path.join(journal, name), { force: true });
 }
 
-/**
- * Returns what `decode` makes of the words, null where there are none. Throws `damaged`, `newer_version` where it makes
- * nothing of them.
- */
+/** Decodes the target of a journal link; null if there is no link. Throws `damaged` or `newer_version` if `decode` returns null. */
 function readIntentLink<T>(journal: string, name: string, decode: (target: string) => T | null): T | null {
   if (!isIntentPending(journal, name)) return null;
   const place = path.join(journal, name);
@@ -127,7 +123,7 @@ function readIntentLink<T>(journal: string, name: string, decode: (target: strin
   });
 }
 
-/** `restore.json` with its last member, `checksum`: the SHA-256 of the JSON text without it. */
+/** Encodes `restore.json`. Its last member, `checksum`, is the SHA-256 of the JSON text without it. */
 function encodeRestoreFile(intent: RestoreFile): Uint8Array {
   const text = Buffer.from(encodeRestore(intent)).toString("utf8").trimEnd();
   return Buffer.from(`${text.slice(0, -1)},"checksum":"${checksumOf(text)}"}\n`);
@@ -151,8 +147,8 @@ const MAX_CLEANUP_BYTES = 256 << 20;
 const HINT = advice`run ${call("doctor --repair", "doctor", { repair: true })}`;
 
 /**
- * The journal of a restore in place: `restore.json` says what is under way, `restore.steps` how. Without steps nothing in
- * the workspace has been touched; with them the restore is finished.
+ * The journal of a restore in place: `restore.json` has the plan, `restore.steps` the steps. After a kill without steps
+ * nothing in the workspace was touched. With steps the restore is finished.
  */
 export class RestoreJournal {
   readonly #intent: string;
@@ -168,7 +164,7 @@ export class RestoreJournal {
     durableWrite(this.#intent, encodeRestoreFile(intent), { mode: 0o600 });
   }
 
-  /** The commit point: from here on the restore is finished, whoever does it. */
+  /** The commit point: from here on each recovery finishes the restore. */
   commit(steps: StepsFile): void {
     durableWrite(this.#steps, encodeSteps(steps), { mode: 0o600 });
   }
@@ -185,7 +181,7 @@ export class RestoreJournal {
     return { intent, ...(found ?? { steps: null, leftOut: [] }) };
   }
 
-  /** The intent first: alone it would say that nothing was touched. Steps alone say nothing, and the next restore removes them. */
+  /** Removes the plan first: a plan alone would mean that nothing was touched. The next restore removes steps without a plan. */
   end(): void {
     durableRemove(this.#intent);
     // Becomes durable with the next intent at the latest.
@@ -193,7 +189,7 @@ export class RestoreJournal {
   }
 }
 
-/** Null where no removal is under way. Throws `damaged`, `newer_version`. */
+/** Null if no removal is in progress. Throws `damaged`, `newer_version`. */
 export function readCleanupJournal(journal: string): CleanupFile | null {
   return readRecord(path.join(journal, CLEANUP_JOURNAL), decodeCleanup, { maxBytes: MAX_CLEANUP_BYTES, hint: HINT });
 }
@@ -203,18 +199,18 @@ export function readPathsJournal(journal: string): RemovedPathsFile | null {
   return readRecord(path.join(journal, PATHS_JOURNAL), decodeRemovedPaths, { maxBytes: MAX_CLEANUP_BYTES, hint: HINT });
 }
 
-/** A restore by exchange that is under way. */
+/** A restore by exchange in progress. */
 export interface ExchangeIntent {
   target: SavePointId;
   undoId: SavePointId;
   kind: OperationKind;
   /** name of the copy's place in the control directory's temporary folder */
   staging: string;
-  /** of the copy, hex: whose it is that lies at the folder's path tells whether the exchange took place */
+  /** UUID of the copy, hex: if the folder has it, the exchange took place */
   uuid: string;
 }
 
-/** Null where none is under way. Throws `damaged`. */
+/** Null if no exchange is in progress. Throws `damaged`. */
 export function readExchangeIntent(journal: string): ExchangeIntent | null {
   return readIntentLink(journal, EXCHANGE_JOURNAL, (words) => {
     const [format, target = "", undoId = "", word, staging = "", uuid = ""] = words.split(":");
@@ -230,21 +226,21 @@ export function readExchangeIntent(journal: string): ExchangeIntent | null {
   });
 }
 
-/** A conversion that was begun, as the target of a link. */
+/** A conversion in progress, as the target of a link. */
 export interface ConvertIntent {
-  /** The name, beside the folder, of the copy and after the exchange of the original. */
+  /** Name beside the folder: of the copy, and after the exchange of the original. */
   name: string;
-  /** UUID of the copy's subvolume, 32 hex digits: where the folder has it, the exchange took place. */
+  /** UUID of the copy's subvolume, 32 hex digits: if the folder has it, the exchange took place. */
   uuid: string;
-  /** Ns since 1970: the copy was begun after it, so that what changed before is in it. */
+  /** Ns since 1970, before the copy was begun: the copy has all earlier changes. */
   since: bigint;
-  /** Ns since 1970: the copy was whole and compared before it; 0 until then. */
+  /** Ns since 1970 at which the copy was complete and compared; 0 until then. */
   made: bigint;
 }
 
 const CONVERT_WORDS = /^cairn\.convert\.1:(\.cairn-original-[0-9a-f]{16}):([0-9a-f]{32}):(\d{1,20}):(\d{1,20})$/;
 
-/** Null where there is none. Throws `damaged`. */
+/** Null if no conversion is in progress. Throws `damaged`. */
 export function readConvertIntent(journal: string): ConvertIntent | null {
   return readIntentLink(journal, CONVERT_JOURNAL, (target) => {
     const said = CONVERT_WORDS.exec(target);
@@ -254,15 +250,15 @@ export function readConvertIntent(journal: string): ConvertIntent | null {
 
 const FOLDER_WORDS = new RegExp(`^cairn\\.folder\\.1:(\\${TEMPORARY_PREFIX}[0-9a-z-]+):(-|[0-9.]+)$`);
 
-/** A folder that a restore makes, for whoever finds it unfinished. */
+/** A folder that a restore makes, for the recovery after a kill. */
 export interface FolderIntent {
-  /** the name that it is made under, beside its own */
+  /** temporary name beside the final one */
   aside: string;
-  /** what `identityOf` says of it; null until it is made */
+  /** the folder's `identityOf`; null until the folder is made */
   made: string | null;
 }
 
-/** Null where no folder is announced. Throws `damaged`. */
+/** Null if no restore makes a folder. Throws `damaged`. */
 export function readFolderIntent(journal: string): FolderIntent | null {
   return readIntentLink(journal, FOLDER_JOURNAL, (words) => {
     const [, aside, made] = FOLDER_WORDS.exec(words) ?? [];
@@ -270,7 +266,7 @@ export function readFolderIntent(journal: string): FolderIntent | null {
   });
 }
 
-/** The point that is being sealed, its id null where the link names none; null where no sealing is under way. */
+/** Returns the point that is being sealed, with id null if the link names none; null if no sealing is in progress. */
 export function readSealIntent(journal: string): { id: SavePointId | null } | null {
   return readIntentLink(journal, SEAL_JOURNAL, (words) => ({ id: isSavePointId(words) ? words : null }));
 }

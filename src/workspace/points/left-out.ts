@@ -14,7 +14,7 @@ import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { TornEntry } from "../../archive/scan/task.ts";
 import { isDiskTrouble, type NotSet } from "../../archive/write/node-writer.ts";
 
-/** Entries that a point or a restore does not have as they are or were, with the reason of each. */
+/** An entry that a point or restore lacks, or has otherwise than it was, with the reason. */
 
 export interface LeftOutEntry {
   path: Uint8Array;
@@ -42,7 +42,7 @@ const ERRNO_WORDS: Record<string, string> = {
   ESTALE: "the file server has lost it",
 };
 
-/** `permission denied (EACCES)`; what is no known name of an error stays as it is. */
+/** For example `permission denied (EACCES)`. Returns other texts unchanged. */
 function inWords(reason: string): string {
   const words = ERRNO_WORDS[reason];
   return words === undefined ? reason : `${words} (${reason})`;
@@ -67,10 +67,10 @@ function tornEntry({ path, reason, aspects }: TornEntry): LeftOutEntry {
   return { path, reason: "unreadable", detail: reason, aspects: [...aspects] };
 }
 
-/** So many are named where all of them could be any number. */
+/** Most entries that are named, since there may be any number. */
 export const SHOWN_LEFT_OUT = 100;
 
-/** Lists what a point lacks of some paths (null: of all), since its save could not read it. */
+/** Lists entries that a point lacks at or below some paths (null: all), because its save could not read them. */
 export function lackingIn(lacks: Partial<Lacking> | null, paths: readonly Uint8Array[] | null): LeftOutEntry[] {
   const chosen = new PathSelection(paths ?? [""]);
   const all: LeftOutEntry[] = [
@@ -80,10 +80,10 @@ export function lackingIn(lacks: Partial<Lacking> | null, paths: readonly Uint8A
   return all.filter(({ path }) => chosen.of(path) !== "no");
 }
 
-/** Members of a manifest about entries that are not, or not whole, in the state. */
+/** The parts of a manifest about missing and incomplete entries. */
 type Lacking = Pick<Manifest, "omitted" | "labels">;
 
-/** Entries of a point that were saved without something that they had, as their labels say. */
+/** Entries of a point that were saved only in part, by their labels. */
 export function savedWithout(labels: readonly ConsistencyLabel[]): (LeftOutEntry & { aspects: string[] })[] {
   return labels.flatMap((label) => {
     const aspects = lackingAspects(label);
@@ -93,7 +93,7 @@ export function savedWithout(labels: readonly ConsistencyLabel[]): (LeftOutEntry
   });
 }
 
-/** Lists what a point lacks that is there: its descriptor names the first of them and how many there were. */
+/** Lists entries that a point lacks or has incompletely. The descriptor names only the first ones, and their number. */
 export function leftOutOfPoint(descriptor: Descriptor): { entries: LeftOutEntry[]; count: number } {
   const { omitted, omitted_count: unreadable } = descriptor;
   const partial = savedWithout(descriptor.labels);
@@ -121,7 +121,7 @@ export function noteDamaged(
   };
 }
 
-/** Says what to do about what of a point is damaged, where something of it was left out for that. */
+/** Warns of damaged entries of a point that were left out, and names backups that have them. */
 export function warnOfDamaged(
   { found }: { found: { paths: WorkspacePaths } },
   { descriptor: { save_point_id: id } }: Point,
@@ -139,7 +139,7 @@ export function warnOfDamaged(
   );
 }
 
-/** Warns of ignore files that say nothing, or hardly what their author meant. */
+/** Warns of ignore files whose rules are not applied. */
 export function warnOfRules(
   { notes: { oddRules } }: ScanResult,
   { onWarning }: { onWarning?: ((message: string) => void) | undefined },
@@ -158,7 +158,7 @@ export function publicLeftOut({ path, reason, detail, aspects }: LeftOutEntry): 
   return { ...displayPath(path), reason, detail, ...(aspects === undefined ? {} : { aspects: aspects as Aspect[] }) };
 }
 
-/** Returns what a point lacks of the folder; null where it is whole. */
+/** Summarizes the entries that a point lacks; null if the point is complete. */
 export function incompleteOf({ descriptor }: Point): Incomplete | null {
   if (descriptor.complete) return null;
   const { entries, count } = leftOutOfPoint(descriptor);

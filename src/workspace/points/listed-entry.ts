@@ -5,7 +5,7 @@ import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 
-/** The farthest instants that a Date can say stand for those beyond. */
+/** The largest time of a Date in ms; times beyond are shown as this one. */
 const LAST_MS = 8.64e15;
 
 const KINDS: Record<TreeNode["type"], EntryKind> = {
@@ -23,7 +23,7 @@ export function kindOf(node: TreeNode): EntryKind {
   return KINDS[node.type];
 }
 
-/** Everything below a folder, one after the other, each folder before what is in it: no more is held than the folders on the way. */
+/** Yields all entries below a folder, each folder before its entries. Keeps only the folders on the current path in memory. */
 export async function* nodesBelow(
   { nodes, path, signal }: { nodes: TreeNodes; path: Uint8Array; signal: AbortSignal | undefined },
   list: (tree: Uint8Array) => Promise<TreeNodes>,
@@ -43,7 +43,7 @@ export async function* nodesBelow(
   }
 }
 
-/** An entry at a path as the library returns it. */
+/** Converts an entry to the form that the library returns. */
 export function listedEntry(node: TreeNode, name: Uint8Array): ListedEntry {
   const target = node.linktarget === undefined ? undefined : displayPath(node.linktarget);
   return {

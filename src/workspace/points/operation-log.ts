@@ -5,14 +5,14 @@ export { isReverting, type OperationKind } from "../../formats/records/control.t
 
 /** An operation that `undo` or `redo` can revert. */
 export interface Revertible {
-  /** of the operation that a person asked for: never undo or redo */
+  /** of the operation that a person asked for: neither undo nor redo */
   kind: OperationKind;
   at: string;
   /** point to go to */
   before: SavePointId;
   /** point of the state that the operation, its undo or its redo left */
   after: SavePointId;
-  /** the entries in which these two points differ are those that the operation changed */
+  /** two points that differ in the entries that the operation changed */
   changed: { before: SavePointId; after: SavePointId };
   paths: Operation["paths"];
   keepPresent: boolean;

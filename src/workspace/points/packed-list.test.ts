@@ -19,7 +19,7 @@ function textsOf(list: Iterable<Item>): string[] {
   return Array.from(list, ({ path, group, old }) => `${Buffer.from(path).toString()} ${group} ${old?.inode}`);
 }
 
-test("a packed list has what was pushed, in order, however often it is read", () => {
+test("a packed list yields all pushed items in order, any number of times", () => {
   for (const count of [0, 1, 511, 512, 513, 2000]) {
     const items = Array.from({ length: count }, (_, i) => itemAt(i));
     const list = new PackedList<Item>();
@@ -29,7 +29,7 @@ test("a packed list has what was pushed, in order, however often it is read", ()
   }
 });
 
-test("a packed list has another one's items after its own when that is appended", () => {
+test("a packed list yields an appended list's items after its own", () => {
   for (const [own, others] of [
     [3, 4],
     [700, 5],
@@ -46,7 +46,7 @@ test("a packed list has another one's items after its own when that is appended"
   }
 });
 
-test("items are found in the order of the list, from its beginning again at its end, and undefined for none", () => {
+test("inOrder finds items in list order, starts again at the end, and returns undefined for no match", () => {
   const find = inOrder([1, 2, 3, 4]);
   const found = [2, 4, 1, 3, 3, 9, 2].map((wanted) => find((each) => each === wanted));
   assert.deepEqual(found, [2, 4, 1, 3, 3, undefined, 2]);

@@ -1,18 +1,18 @@
 import { deserialize, serialize } from "node:v8";
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 
-/** Items that are read in order, as often as wanted; an array has them, too. */
+/** Items that are read in order, any number of times; an array is one. */
 export interface Listed<T> extends Iterable<T> {
   readonly length: number;
 }
 
-/** Items that are packed together; so few are never packed. */
+/** Number of items that are packed together; shorter lists stay unpacked. */
 const BLOCK = 512;
 const FASTEST = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
 /**
- * A list of plain objects that only grows and is read in order. All but the last items are kept serialized and compressed, in
- * a tenth of the memory; who reads them gets copies.
+ * A list of plain objects that only grows and is read in order. All but the last items are serialized and compressed,
+ * in a tenth of the memory. Readers get copies.
  */
 export class PackedList<T> implements Listed<T> {
   readonly #blocks: Uint8Array[] = [];
@@ -27,7 +27,7 @@ export class PackedList<T> implements Listed<T> {
     if (this.#last.push(item) === BLOCK) this.#pack();
   }
 
-  /** Adds all of another list, which is not read again. */
+  /** Adds all items of another list, which must not be used afterwards. */
   append(other: PackedList<T>): void {
     if (other.#packed > 0) {
       this.#pack();
@@ -44,14 +44,14 @@ export class PackedList<T> implements Listed<T> {
 
   #pack(): void {
     if (this.#last.length === 0) return;
-    // A copy: what is returned lies in a buffer of the greatest size that there could be.
+    // Copy the bytes: zstd returns a view of a buffer of the largest possible size.
     this.#blocks.push(Uint8Array.from(zstdCompressSync(serialize(this.#last), FASTEST)));
     this.#packed += this.#last.length;
     this.#last = [];
   }
 }
 
-/** Finds items for who asks for them in the order of the list, again and again from its beginning. */
+/** Finds items for a caller that asks in the order of the list. At the end the search begins anew. */
 export function inOrder<T>(list: Listed<T>): (fits: (item: T) => boolean) => T | undefined {
   let items = list[Symbol.iterator]();
   return (fits) => {

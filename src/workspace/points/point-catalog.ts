@@ -7,12 +7,11 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { sequenceOfName } from "../place/control-layout.ts";
 
 /**
- * Maps ids to sequence numbers, so that a prefix is found without reading every descriptor. One line of fixed width per
- * point, appended; a later line replaces an earlier one. Nothing depends on it: what it says is checked against the
- * descriptor.
+ * A cache from ids to sequence numbers, so that a prefix is found without reading all descriptors. Each point has one
+ * appended line of fixed width; later lines replace earlier ones. Callers check each row against the descriptor.
  */
 
-/** `s` an ordinary point, `n` one with an id of its maker's choice, `u` one made by a restore or undo of what was there before. */
+/** `s`: an ordinary point; `n`: a point with a chosen id; `u`: an undo point, made by a restore or undo from the state before it. */
 export type PointKind = "s" | "n" | "u";
 
 export interface CatalogRow {
@@ -20,11 +19,11 @@ export interface CatalogRow {
   readonly kind: PointKind;
 }
 
-/** Says that the number has no point any more. */
+/** Rest of the line of a number whose point was removed. */
 const REMOVED = `${"0".repeat(32)} x\n`;
 const LINE_BYTES = 46;
 const COMPACT_FROM = 1000;
-/** From so many prefixes on, one pass over all lines costs less than a search for each. */
+/** For this many prefixes or more, one pass over all lines costs less than a search for each. */
 const SEARCHES_BELOW = 16;
 
 function lineOf(sequence: number, row: CatalogRow): string {
@@ -39,7 +38,7 @@ interface ReadCatalog {
   readonly lines: number;
 }
 
-/** By file, for the whole process: each call looks at the points with an object of its own. */
+/** Catalogs by file, for the whole process: each call makes its own `PointCatalog`. */
 const catalogs = new Map<string, ReadCatalog>();
 const MOST_CATALOGS = 32;
 
@@ -58,7 +57,7 @@ export class PointCatalog {
     this.#file = file;
   }
 
-  /** All rows known, by sequence number. The file is read once. */
+  /** All known rows by sequence number. The file is read once. */
   rows(): ReadonlyMap<number, CatalogRow> {
     return this.#load();
   }
@@ -83,13 +82,13 @@ export class PointCatalog {
     return rows;
   }
 
-  /** Keeps the rows for later objects. They are not read again as long as the file has this size, inode and time. */
+  /** Keeps the rows for later catalogs, which use them as long as the file has this size, inode and time. */
   #keep({ size, ino, mtimeMs }: { size: number; ino: number; mtimeMs: number }): void {
     if (catalogs.size >= MOST_CATALOGS) catalogs.clear();
     catalogs.set(this.#file, { size, ino, mtimeMs, rows: this.#rows!, lines: this.#lines });
   }
 
-  /** A line that is wrong is noticed when its descriptor is read, so only its form is looked at. */
+  /** Checks only the form of a line: readers compare its id with the descriptor. */
   #take(rows: Map<number, CatalogRow>, text: string, start: number): void {
     const sequence = Number(text.slice(start, start + 10));
     const kind = text[start + 44];
@@ -109,12 +108,12 @@ export class PointCatalog {
     return this.#text;
   }
 
-  /** Lines in the file, whatever they say: no more points than these are known. */
+  /** Number of lines in the file: an upper limit of the known points. */
   get lines(): number {
     return Math.floor(this.#read().length / LINE_BYTES);
   }
 
-  /** Ids that begin with one of some prefixes, also of points that are gone; without reading the rows. */
+  /** Ids that begin with one of `prefixes`, including ids of removed points; without decoding rows. */
   idsWith(prefixes: readonly string[]): SavePointId[] {
     const text = this.#read();
     const ids: string[] = [];
@@ -134,14 +133,14 @@ export class PointCatalog {
     return ids.filter(isSavePointId);
   }
 
-  /** Forgets what was read, so that the next look sees what other processes wrote. */
+  /** Drops the cached rows, so that the next call sees lines of other processes. */
   refresh(): void {
     this.#rows = undefined;
     this.#text = undefined;
     this.#lines = 0;
   }
 
-  /** Adds rows; where the file cannot be written they are kept in memory. */
+  /** Adds rows. If the file cannot be written, they stay in memory only. */
   add(rows: ReadonlyMap<number, CatalogRow>): void {
     if (rows.size === 0) return;
     const known = this.#load();
@@ -154,7 +153,7 @@ export class PointCatalog {
     this.#append(text);
   }
 
-  /** Forgets numbers; before their points are removed, so that a later point with the number is never taken for them. */
+  /** Removes rows. Call this before the points are removed, so that a later point with the number is never taken for them. */
   forget(sequences: readonly number[]): void {
     const rows = this.#load();
     const known = sequences.filter((sequence) => rows.delete(sequence));
@@ -168,12 +167,12 @@ export class PointCatalog {
     try {
       const isKept = catalogs.get(this.#file)?.rows === this.#rows && isAsRead(catalogs.get(this.#file)!, this.#file);
       const size = lstatSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
-      // A torn line at the end must not swallow this one.
+      // A torn line at the end must not swallow the new one.
       this.#text = undefined;
       const { O_APPEND, O_CREAT, O_WRONLY } = constants;
       writeRegular(this.#file, size % LINE_BYTES === 0 ? text : `\n${text}`, O_WRONLY | O_APPEND | O_CREAT);
       const after = lstatSync(this.#file);
-      // Nobody else wrote in between.
+      // No other process has written in between.
       if (isKept && after.size === size + text.length) this.#keep(after);
       return true;
     } catch {
@@ -182,7 +181,7 @@ export class PointCatalog {
     }
   }
 
-  /** Writes only what is still there when most lines speak of points that are gone. For the lock's holder. */
+  /** Rewrites the file without removed points if most lines are of such points. The caller holds the lock. */
   compact(present: ReadonlySet<number>): void {
     const rows = this.#load();
     if (this.#lines < COMPACT_FROM || this.#lines < 2 * present.size) return;
@@ -202,7 +201,7 @@ export class PointCatalog {
   }
 }
 
-/** The sequence numbers in a folder of points, read again only when the folder's time says so. */
+/** The sequence numbers in a folder of points. The folder is read again only if its modification time changed. */
 
 interface Listing {
   readonly mtimeNs: bigint;
@@ -210,23 +209,23 @@ interface Listing {
   readonly sequences: readonly number[];
 }
 
-/** By directory, for the whole process: several objects look at the same points within one command. */
+/** Listings by directory, for the whole process: one command makes several `Points` of the same directory. */
 const listings = new Map<string, Listing>();
 
 // A change within one tick of the kernel's clock leaves the directory's time as it is.
 const CLOCK_TICK_NS = 20_000_000n;
-/** Nanoseconds between two times where they have whole seconds, or two as on FAT. */
+/** Largest difference between two times on a file system whose times have whole seconds, or two seconds as on FAT. */
 const COARSE_TICK_NS = 2_100_000_000n;
 
 function isCoarse(mtimeNs: bigint): boolean {
   return mtimeNs % 1_000_000_000n === 0n;
 }
 
-/** Doctor makes no empty one instead: all points would be gone for good, and what the store has of them with the next cleanup. */
+/** Doctor does not make an empty folder instead: all points would be gone, and the next cleanup would free their content. */
 const LOST =
   "put the folder back from a copy of the control directory, or move it back if you moved it: until then the store keeps the content of the save points";
 
-/** All sequence numbers that are taken, ascending. `damaged` where it alone is gone. */
+/** All sequence numbers that are taken, ascending. Throws `damaged` if only this folder is missing. */
 export function listSequences(directory: string): readonly number[] {
   try {
     const { mtimeNs, ino } = statSync(directory, { bigint: true });
@@ -247,16 +246,16 @@ export function listSequences(directory: string): readonly number[] {
   }
 }
 
-/** The next look reads the directory, whatever its time says. */
+/** Makes the next call read the directory, whatever its time says. */
 export function forgetListing(directory: string): void {
   listings.delete(directory);
 }
 
-/** Whoever claims a number holds the lock, so that nobody else adds one: the listing need not be read again. */
+/** Adds a claimed number to the listing. The lock's holder calls this, so that no other process adds one meanwhile. */
 export function addToListing(directory: string, sequence: number): void {
   const known = listings.get(directory);
   const { mtimeNs, ino } = statSync(directory, { bigint: true });
-  // With times in whole seconds another process's change can follow within this one.
+  // With times in whole seconds, another process may change the directory within the same second.
   const fits = known?.ino === ino && !isCoarse(mtimeNs) && (known.sequences.at(-1) ?? 0) < sequence;
   if (fits) listings.set(directory, { mtimeNs, ino, sequences: [...known.sequences, sequence] });
   else listings.delete(directory);

@@ -30,23 +30,23 @@ const MAX_SIDECAR_BYTES = 16 << 20;
 /** A point and the small files beside its descriptor. */
 export interface Point {
   readonly sequence: number;
-  /** With what its seal adds. */
+  /** The descriptor, completed by the point's seal. */
   readonly descriptor: Descriptor;
-  /** As it was written when the point was made; the same where there is no seal. */
+  /** The descriptor as it was written when the point was made; equals `descriptor` without a seal. */
   readonly made: Descriptor;
   /** SHA-256 of the descriptor's bytes, 64 hex digits. */
   readonly checksum: string;
-  /** False while only a held tree has its content: digests, ids and counts of the descriptor are empty then. */
+  /** False while only a held tree has the content: the descriptor's digests, ids and counts are empty then. */
   readonly sealed: boolean;
   readonly pin: PinFile | null;
-  /** The edited tags, or those it was made with. */
+  /** The edited tags, or those that the point was made with. */
   readonly tags: readonly string[];
   readonly verification: VerificationFile | null;
-  /** Sidecars that could not be read; the point itself is well. */
+  /** Errors of unreadable sidecar files; the point itself is sound. */
   readonly problems: readonly CairnError[];
 }
 
-/** A number that no point has: the tree that a point of another workspace holds is not among this workspace's points. */
+/** Number of points of another workspace: this workspace has no directory for their trees. */
 export const NO_SEQUENCE = 9_999_999_999;
 
 /** True for a point of another workspace. */
@@ -54,16 +54,16 @@ export function isSibling({ sequence }: Pick<Point, "sequence">): boolean {
   return sequence === NO_SEQUENCE;
 }
 
-/** A number that was claimed, and what for. */
+/** A claimed number, and the point that it was claimed for. */
 export interface Claim {
   readonly sequence: number;
-  /** Null where the claim says nothing. */
+  /** Null if the claim has no valid id. */
   readonly id: SavePointId | null;
-  /** Descriptor of the point that it becomes, if the tree beside it is the one that was announced. */
+  /** Descriptor of the point that the claim becomes, if the tree beside it is the announced one. */
   readonly announced: Descriptor | null;
 }
 
-/** Returns what a claim's file says. */
+/** Decodes the file of a claim. */
 export function claimOf(sequence: number, bytes: Buffer | null): Claim {
   const text = bytes?.toString("latin1") ?? "";
   if (isSavePointId(text)) return { sequence, id: text, announced: null };
@@ -75,10 +75,7 @@ export function claimOf(sequence: number, bytes: Buffer | null): Claim {
   }
 }
 
-/**
- * Tells whether its seal lacks something that is part of the point: whoever sealed it could not read that, and only the
- * held tree has it.
- */
+/** Tells whether the seal lacks a part that its user could not read, and that only the held tree has. */
 export function isSealedInPart({ descriptor, made }: Point): boolean {
   const lacks = ({ labels }: Descriptor): boolean => labels.some((label) => lackingAspects(label).length > 0);
   return descriptor.omitted_count > made.omitted_count || (lacks(descriptor) && !lacks(made));
@@ -86,7 +83,7 @@ export function isSealedInPart({ descriptor, made }: Point): boolean {
 
 const UNREADABLE_PIN: PinFile = { at: new Date(0).toISOString(), reason: "its pin file cannot be read" };
 
-/** The descriptor with what its seal adds. Throws `damaged` when there is a seal that cannot be read. */
+/** Completes a descriptor by the point's seal. Throws `damaged` if there is a seal that is unreadable. */
 function sealedOrNot(paths: PointPaths, descriptor: Descriptor, names: readonly string[]): Descriptor {
   if (descriptor.content.tree !== "" || !names.includes("seal.json")) return descriptor;
   const bytes = readSmallFile(paths.seal, MAX_DESCRIPTOR_BYTES);
@@ -118,7 +115,7 @@ function checkedDescriptor(path: string, bytes: Uint8Array, sequence: number): D
   });
 }
 
-/** A point of its descriptor's bytes and of the files beside it, of which there are those with `names`. */
+/** Makes a point from the bytes of its descriptor and from the sidecar files beside it. `names`: the files in its directory. */
 export function pointOf(
   paths: PointPaths,
   bytes: Uint8Array,
@@ -141,7 +138,7 @@ export function pointOf(
     }
   };
   const tags = sidecar<TagsFile>(paths.tags, decodeTags)?.tags ?? descriptor.tags;
-  // A pin that cannot be read still pins: the doubt is the point's benefit.
+  // An unreadable pin still pins: it is safer to keep a point than to remove it.
   const pin = sidecar<PinFile>(paths.pin, decodePin) ?? (pinIsUnreadable ? UNREADABLE_PIN : null);
   const verification = sidecar<VerificationFile>(paths.verification, decodeVerification);
   return {
@@ -157,8 +154,7 @@ export function pointOf(
   };
 }
 
-/** Message of the point that a restore makes of what was there, by which such a point is known. */
-
+/** Returns the message and cause of the undo point that an operation makes. */
 export function beforeRestore(
   kind: OperationKind,
   target: SavePointId,
@@ -170,47 +166,47 @@ export function beforeRestore(
 }
 
 /**
- * Tells whether a point holds all of its tree, whatever ignore files lie in it: what a restore displaced is held whole.
- * Earlier versions wrote of such a point too that ignore files have a part in it.
+ * Tells whether a point holds its whole tree, whatever ignore files lie in it: true for undo points with a held tree.
+ * Descriptors of earlier versions wrongly say that ignore files apply to these.
  */
 export function isOfAll({ undo, content }: Pick<Descriptor, "undo" | "content">): boolean {
   return undo && content.held !== undefined;
 }
 
-/** The rules by which a point was made, and if what was mounted inside was part of it. */
+/** The rules by which a point was made. `crossMounts`: mounted file systems were part of it. */
 export function rulesOf({ descriptor }: Point): IgnoreRecord & { crossMounts: boolean } {
   const { exclude, files, cross_mounts: crossMounts } = descriptor.rules;
   return { excludes: exclude, files: files ?? [], crossMounts: crossMounts ?? false };
 }
 
-/** The rules by which what a point stands for is read again: those of the ignore files that lie there where this is null. */
+/** The rules for reading a point's tree again; null: the rules of the ignore files in the tree. */
 export function rulesToReadBy(descriptor: Pick<Descriptor, "undo" | "content">): IgnoreRecord | null {
   return isOfAll(descriptor) ? NO_RULES : null;
 }
 
-/** The rules of a point that {@link isOfAll}. */
+/** The rules of a point for which {@link isOfAll} is true. */
 export function noRules(): IgnoreRules {
   return { ignore_file: false, exclude: [], files: [], ignored_count: 0, ignored_sample: [] };
 }
 
 /**
- * A descriptor as its file holds it: the last member, `checksum`, is the SHA-256 of all bytes before it, so that no
- * flipped bit passes for another message, parent or time.
+ * Encodes and decodes descriptor files. The last member, `checksum`, is the SHA-256 of all bytes before it, so that a
+ * flipped bit in a message, parent or time is found.
  */
 
 const HEAD = ',"checksum":"';
 const TAIL = '"}\n';
 const LENGTH = HEAD.length + 64 + TAIL.length;
 
-/** Most bytes of a descriptor: nobody reads a longer one. */
+/** Most bytes of a descriptor; a longer one is never read. */
 export const MAX_DESCRIPTOR_BYTES = 64 << 20;
 
-/** Throws `unsupported` where it would be too long to be read, as with ignore files of many megabytes: {@link isTooLong}. */
+/** Throws `unsupported` if the record would be too long to be read, as with ignore files of many megabytes: {@link isTooLong}. */
 export function encodeDescriptorFile(descriptor: Descriptor): Uint8Array {
   return bounded(descriptor, encodeDescriptor);
 }
 
-/** With its checksum; the text is asked for first. */
+/** Encodes a record with its checksum. Checks the length of the text first. */
 function bounded<T extends Pick<Descriptor, "rules">>(record: T, encode: (record: T) => Uint8Array): Uint8Array {
   requireLength(textOf(record));
   const bytes = withChecksum(encode(record));
@@ -218,7 +214,7 @@ function bounded<T extends Pick<Descriptor, "rules">>(record: T, encode: (record
   return bytes;
 }
 
-/** The text of all ignore files, which is more than any string can be at worst. */
+/** The length of all ignore files together, which may exceed the longest possible string. */
 function textOf({ rules }: Pick<Descriptor, "rules">): number {
   return (rules.files ?? []).reduce((sum, { text }) => sum + text.length, 0);
 }
@@ -244,7 +240,7 @@ export function decodeDescriptorFile(bytes: Uint8Array): Descriptor {
   return descriptor;
 }
 
-/** A seal as its file holds it, with a checksum likewise. Throws as {@link encodeDescriptorFile} does. */
+/** Encodes a seal file with its checksum. Throws like {@link encodeDescriptorFile}. */
 export function encodeSealFile(seal: SealFile): Uint8Array {
   return bounded(seal, encodeSeal);
 }
@@ -256,7 +252,7 @@ export function decodeSealFile(bytes: Uint8Array): SealFile {
   return seal;
 }
 
-/** A JSON object's bytes with the checksum as one more member. */
+/** Adds the checksum to a JSON object's bytes as its last member. */
 function withChecksum(bytes: Uint8Array): Uint8Array {
   const body = Buffer.from(bytes.subarray(0, bytes.length - 2));
   return Buffer.concat([body, Buffer.from(`${HEAD}${checksumOf(body)}${TAIL}`)]);

@@ -95,7 +95,7 @@ test("points are listed newest first and only as many as asked for", (context) =
   assert.equal(points.list({ limit: 4 }).truncated, false);
 });
 
-test("a number is claimed once and a late claim is a conflict", (context) => {
+test("a sequence number is claimed once, and a second claim throws conflict", (context) => {
   const { points } = scratch(context);
   const sequence = points.nextSequence();
   points.claim(sequence, newSavePointId());
@@ -142,7 +142,7 @@ test("a damaged descriptor is listed as damaged and hides nothing", (context) =>
   assert.equal(resolveTarget(points, "head~3", ids[3]!).sequence, 1);
 });
 
-test("a descriptor that nobody would read is not written, and its claim can be given up", (context) => {
+test("a descriptor that is too long is not written, and its claim can be abandoned", (context) => {
   const { points } = scratch(context);
   save(points);
   points.claim(2, newSavePointId());
@@ -152,7 +152,7 @@ test("a descriptor that nobody would read is not written, and its claim can be g
   assert.deepEqual(points.sequences(), [1]);
 });
 
-test("a newer descriptor is refused by name and left as it is", (context) => {
+test("a descriptor of a newer version throws newer_version and stays unchanged", (context) => {
   const { points } = scratch(context);
   save(points);
   const bytes = readFileSync(points.pathsOf(1).descriptor, "utf8").replace('"version":1', '"version":3');
@@ -177,7 +177,7 @@ test("pins, tags and verification lie beside the descriptor, whose checksum stay
   assert.equal(points.read(1).pin, null);
 });
 
-test("an unreadable pin still pins and is told", (context) => {
+test("an unreadable pin still pins its point, and is reported", (context) => {
   const { points } = scratch(context);
   save(points);
   writeFileSync(points.pathsOf(1).pin, "?");
@@ -317,19 +317,19 @@ test("a time means the newest point that was saved by then", (context) => {
     assert.throws(() => idOf(target), hasCode("invalid_id"), target);
 });
 
-test("latest passes over what restores made and is nothing without points", (context) => {
+test("latest skips undo points, and is null without points", (context) => {
   const { points } = scratch(context);
   assert.equal(points.latest(), null);
   save(points, { undo: true });
   assert.equal(points.latest(), null);
   save(points);
-  // A program's own word for what led to a save.
+  // A cause that a program chose itself.
   const id = save(points, { cause: { kind: "undo" } });
   save(points, { undo: true, cause: { kind: "restore" } });
   assert.equal(points.latest()?.descriptor.save_point_id, id);
 });
 
-test("a lost, torn or lying catalog changes no answer", (context) => {
+test("a lost, torn or wrong catalog changes no result", (context) => {
   const { points, paths } = scratch(context);
   const ids = [1, 2, 3].map(() => save(points));
   const whole = readFileSync(paths.catalog);
@@ -362,7 +362,7 @@ test("a removed point is gone and a later one with its number is not taken for i
   assert.equal(fresh.byId(first)?.sequence, 1);
 });
 
-test("a killed writer leaves no point or a whole one, and nothing else after the next look", (context) => {
+test("a killed writer leaves no point or a whole one, and the next clean-up removes the rest", (context) => {
   const { paths } = scratch(context);
   const script = (failpoint: string): string => `
     process.env.CAIRN_FAILPOINT = ${JSON.stringify(failpoint)};
@@ -388,7 +388,7 @@ test("a killed writer leaves no point or a whole one, and nothing else after the
   }
 });
 
-test("of three thousand points a list of twenty, a prefix and the latest read no more than they tell of", (context) => {
+test("listing 20 of 3000 points, finding a prefix and finding the latest read only the points that they return", (context) => {
   const { points, paths } = scratch(context);
   const descriptor = descriptorOf(1);
   let lines = "";
@@ -398,7 +398,7 @@ test("of three thousand points a list of twenty, a prefix and the latest read no
     mkdirSync(points.pathsOf(sequence).root);
     writeFileSync(
       points.pathsOf(sequence).descriptor,
-      // Whoever reads one that was not asked for tells of damage.
+      // A call that reads this point reports damage.
       sequence > 2980 ? encodeDescriptorFile({ ...descriptor, save_point_id: last, sequence }) : "damaged",
     );
     lines += `${String(sequence).padStart(10, "0")} ${last} s\n`;
@@ -417,7 +417,7 @@ test("of three thousand points a list of twenty, a prefix and the latest read no
   assert.ok(prefix < 20 && latest < 20, `${prefix} calls for a prefix, ${latest} for the latest`);
 });
 
-test("a number that another process took within one tick of the directory's clock is refused once, not for ever", (context) => {
+test("a claim succeeds after one conflict when another process claimed the number within one clock tick", (context) => {
   const { paths, points } = scratch(context);
   const past = new Date(Date.now() - 60_000 + 0.5);
   utimesSync(paths.points, past, past);
@@ -430,7 +430,7 @@ test("a number that another process took within one tick of the directory's cloc
 });
 
 test(
-  "a claim that cannot be written leaves nothing",
+  "a claim that cannot be written leaves no directory",
   { skip: spawnSync("mount", ["--version"]).error !== undefined || process.geteuid?.() !== 0 },
   (context) => {
     const { paths, points } = scratch(context);

@@ -55,12 +55,12 @@ import {
 import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-/** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
+/** Number of the newest claims that may be unfinished: one writer leaves at most one, and clean-ups may be killed, too. */
 const UNFINISHED_LOOK_BACK = 4;
 
 export interface DamagedPoint {
   readonly sequence: number;
-  /** As far as the catalog remembers it. */
+  /** Null if the catalog does not know the id. */
   readonly id: SavePointId | null;
   readonly problem: CairnError;
 }
@@ -69,18 +69,18 @@ export interface PointList {
   /** Newest first. */
   readonly points: Point[];
   readonly damaged: DamagedPoint[];
-  /** True when there are older ones that were not asked for. */
+  /** True if there are older points beyond `limit`. */
   readonly truncated: boolean;
 }
 
 export interface ListOptions {
-  /** Most points to return, damaged ones too; 0 or less is all. */
+  /** Most points to return, including damaged ones; 0 or less means all. */
   limit?: number;
-  /** Only those with a smaller sequence number. */
+  /** Only points with a smaller sequence number. */
   before?: number;
-  /** Without undo points, but for this one. */
+  /** Lists no undo points except this one; null: none. */
   savesAnd?: SavePointId | null;
-  /** Leaves out so many of the newest points that the other options list. Only the catalog is asked for them. */
+  /** Leaves out this many of the newest listed points. Reads only the catalog for them. */
   skip?: number;
 }
 
@@ -97,10 +97,10 @@ function isListed({ id, kind }: CatalogRow, { savesAnd: shown }: ListOptions): b
   return shown === undefined || kind !== "u" || id === shown;
 }
 
-// How many of the newest points are looked at directly before the catalog is loaded.
+// Number of the newest points that are read directly before the catalog is loaded.
 const DIRECT_READS = 4;
 
-/** The save points of one workspace. Reading needs no lock; whatever changes something needs the workspace's. */
+/** The save points of one workspace. Reading needs no lock; changes need the workspace's lock. */
 export class Points {
   readonly #directory: string;
   readonly #catalog: PointCatalog;
@@ -114,12 +114,12 @@ export class Points {
     return pointPaths(this.#directory, sequence);
   }
 
-  /** All sequence numbers that are taken, ascending; also claims whose point was never finished. */
+  /** All sequence numbers that are taken, ascending, including claims without a point. */
   sequences(): readonly number[] {
     return listSequences(this.#directory);
   }
 
-  /** The numbers of finished points, damaged ones too, ascending. */
+  /** The numbers of finished points, including damaged ones, ascending. */
   committed(): number[] {
     const rows = this.#catalog.rows();
     return this.sequences().filter((sequence) => rows.has(sequence) || this.isFinished(sequence));
@@ -130,17 +130,14 @@ export class Points {
     return (this.sequences().at(-1) ?? 0) + 1;
   }
 
-  /**
-   * Claims a number by making its directory. A writer that slept while another took its lock over fails here with
-   * `conflict`: it decided on the number before it slept.
-   */
+  /** Claims a number by making its directory. Throws `conflict` if another process has claimed the number meanwhile. */
   claim(sequence: number, id: SavePointId, options: { durable?: boolean } = {}): void {
     const { root, intent } = this.pathsOf(sequence);
     try {
       mkdirSync(root, { mode: 0o700 });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toCairnError(error, `claim ${root}`);
-      // The listing that this number came from is not so any more, whatever the directory's time says.
+      // The listing that this number came from is out of date, whatever the directory's time says.
       forgetListing(this.#directory);
       throw new CairnError("conflict", `another process saved meanwhile, and took the sequence number ${sequence}`, {
         hint: "save again",
@@ -158,14 +155,14 @@ export class Points {
   }
 
   /**
-   * Writes into a claim what it becomes with the file system's next commit, which makes it durable: the descriptor of a
-   * tree that is made right after this, and without which it says nothing.
+   * Writes the descriptor into a claim, right before the point's clone is made. The file system's next commit makes
+   * both durable. Without the clone the descriptor counts for nothing.
    */
   announce(descriptor: Descriptor): void {
     orderedWrite(this.pathsOf(descriptor.sequence).intent, encodeDescriptorFile(descriptor));
   }
 
-  /** Records which tree a claim's point holds. The link is durable with what follows it in the directory. */
+  /** Records the identity of the tree that a claim's point holds. The link is durable with the next file in the directory. */
   identifyTree(sequence: number): void {
     const { tree, treeIdentity } = this.pathsOf(sequence);
     rmSync(treeIdentity, { force: true });
@@ -173,7 +170,7 @@ export class Points {
     failpoint("point-tree-identified");
   }
 
-  /** Claims without a point among the last numbers, where alone they are left. */
+  /** Claims without a point among the last numbers; only these can be unfinished. */
   unfinished(): Claim[] {
     return this.sequences()
       .slice(-UNFINISHED_LOOK_BACK)
@@ -181,41 +178,41 @@ export class Points {
       .map((sequence) => claimOf(sequence, readSmallFile(this.pathsOf(sequence).intent, MAX_DESCRIPTOR_BYTES)));
   }
 
-  /** True when the number's point has its descriptor, or had it. */
+  /** True if the number's point has a descriptor, or has lost it. */
   isFinished(sequence: number): boolean {
     return existsSync(this.pathsOf(sequence).descriptor) || this.#hasLostDescriptor(sequence);
   }
 
-  /** True for a directory that tells of a point, or is known as one's, without the descriptor that says which. */
+  /** True for the directory of a point whose descriptor is gone. */
   #hasLostDescriptor(sequence: number): boolean {
     const { root } = this.pathsOf(sequence);
     const names = namesIfThere(root).filter((name) => !name.startsWith(TEMPORARY_PREFIX));
     if (names.includes("descriptor.json")) return false;
-    // A claim is empty for an instant, and so is a point whose only file is gone.
+    // A claim is empty for an instant. A point that lost its only file is empty, too: the catalog tells.
     if (names.length === 0) return existsSync(root) && this.#catalog.rows().has(sequence);
     return !names.includes("intent") || !names.every((name) => OF_A_CLAIM.test(name));
   }
 
-  /** Gives up a claim without a point; a finished point stays. */
+  /** Removes a claim without a point; a finished point stays. */
   abandon(sequence: number): void {
     const { root } = this.pathsOf(sequence);
     if (this.isFinished(sequence)) return;
     forgetListing(this.#directory);
     const staged = join(this.#directory, temporaryName());
     try {
-      // A part of a claim may look like a point that has lost its descriptor.
+      // A half-removed claim would look like a point that lost its descriptor.
       renameSync(root, staged);
     } catch {
-      // What cannot be moved is left to whoever comes later.
+      // The next writer removes a claim that could not be moved.
       return;
     }
     clearAway(staged);
   }
 
   /**
-   * The commit point of a save that was not announced: the descriptor gets its name in the claimed directory. Throws `conflict` when the claim
-   * is gone. With `keepClaim` the claim stays beside it until `settle`: a kill in between tells that head was not moved.
-   * One that was `announced` is durable in its claim already, and only gets its name.
+   * Commits a save: gives the descriptor its name in the claimed directory. Throws `conflict` if the claim is gone.
+   * `keepClaim` keeps the claim until `settle`, so that a kill in between shows that head was not moved. `announced`:
+   * the claim has the descriptor.
    */
   commit(descriptor: Descriptor, options: { keepClaim?: boolean; announced?: boolean } = {}): Point {
     const bytes = encodeDescriptorFile(descriptor);
@@ -239,21 +236,21 @@ export class Points {
     return pointOf(paths, bytes, { sequence, names: [] });
   }
 
-  /** Forgets the claim of a finished point; where its save was killed, what is beside it under temporary names too. */
+  /** Removes the claim of a finished point. `killed`: also temporary files beside it. */
   settle(sequence: number, options: { killed?: boolean } = {}): void {
     const { root, intent } = this.pathsOf(sequence);
     if (options.killed === true) removeLeftovers(root, { exclusive: true });
     rmSync(intent, { force: true });
   }
 
-  /** Finished points among the last numbers whose claim was never forgotten, ascending. */
+  /** Finished points among the last numbers that still have their claim, ascending. */
   unsettled(): number[] {
     return this.sequences()
       .slice(-UNFINISHED_LOOK_BACK)
       .filter((sequence) => existsSync(this.pathsOf(sequence).intent) && this.isFinished(sequence));
   }
 
-  /** Removes claims that were never finished, and half-removed points. Only for the holder of the workspace's lock. */
+  /** Removes unfinished claims and half-removed points. The caller holds the workspace's lock. */
   removeLeftovers(): string[] {
     const removed = removeLeftovers(this.#directory, { exclusive: true });
     const known = this.#catalog.rows();
@@ -270,7 +267,7 @@ export class Points {
     return removed;
   }
 
-  /** One point by number. Throws `not_found`, `damaged`, `newer_version`. */
+  /** Reads one point. Throws `not_found`, `damaged`, `newer_version`. */
   read(sequence: number): Point {
     const paths = this.pathsOf(sequence);
     const bytes = readSmallFile(paths.descriptor, MAX_DESCRIPTOR_BYTES);
@@ -282,7 +279,7 @@ export class Points {
     return pointOf(paths, bytes, { sequence, names: readdirSync(paths.root) });
   }
 
-  /** Reads a point; null where there is none, or nothing that can be read as one. Throws what may pass. */
+  /** Reads a point; null if it is missing or damaged. Throws errors that may be gone at the next call. */
   readOrNull(sequence: number): Point | null {
     try {
       return this.read(sequence);
@@ -293,7 +290,7 @@ export class Points {
     }
   }
 
-  /** Points newest first, reading only as many as are asked for; damaged ones are listed and hide nothing. */
+  /** Lists points, newest first. Reads only as many as needed. Damaged points are listed apart. */
   list(options: ListOptions = {}): PointList {
     const limit = options.limit ?? 0;
     const points: Point[] = [];
@@ -321,7 +318,7 @@ export class Points {
     return { points, damaged, truncated };
   }
 
-  /** Null for a claim without a descriptor, or a point that was removed meanwhile. */
+  /** Returns null for a claim without a descriptor, or a point that was removed meanwhile. */
   #tryRead(sequence: number): Point | DamagedPoint | null {
     try {
       return this.read(sequence);
@@ -332,7 +329,7 @@ export class Points {
     }
   }
 
-  /** Reads what the catalog does not know yet; afterwards it covers every healthy point of `sequences`. */
+  /** Reads points that the catalog lacks. Afterwards the catalog covers every healthy point of `sequences`. */
   #complete(sequences: readonly number[]): ReadonlyMap<number, CatalogRow> {
     const rows = this.#catalog.rows();
     const fresh = new Map<number, CatalogRow>();
@@ -346,7 +343,7 @@ export class Points {
     return this.#catalog.rows();
   }
 
-  /** The points whose id begins with a prefix (lower-case hex), each read and checked; damaged ones where the catalog remembers their id. */
+  /** The points whose id begins with a prefix (lower-case hex), read and checked, and damaged ones with a known id. */
   withPrefix(prefix: string): (Point | DamagedPoint)[] {
     const sequences = this.sequences();
     const rows = this.#complete(sequences);
@@ -363,7 +360,7 @@ export class Points {
     return fitting.length > 0 ? fitting : this.#withoutCatalog(prefix);
   }
 
-  /** The points whose chosen id begins with a text; damaged ones tell none. */
+  /** The points whose chosen id begins with `prefix`. The chosen id of a damaged point is unknown. */
   withChosenId(prefix: string): Point[] {
     const sequences = this.sequences();
     const rows = this.#complete(sequences);
@@ -386,7 +383,7 @@ export class Points {
     return points.filter((point) => point.descriptor.save_point_id.startsWith(prefix)).toReversed();
   }
 
-  /** The point with exactly this id, null when there is none. Throws its problem when it is damaged. */
+  /** The point with exactly this id; null if there is none. Throws the point's problem if it is damaged. */
   byId(id: SavePointId): Point | null {
     for (const sequence of this.sequences().slice(-DIRECT_READS).toReversed()) {
       const read = this.#tryRead(sequence);
@@ -397,7 +394,7 @@ export class Points {
     return found ?? null;
   }
 
-  /** All ids with their numbers, by sequence ascending; damaged points without a known id are absent. */
+  /** All ids with their numbers, by ascending number. Damaged points without a known id are absent. */
   ids(): ReadonlyMap<SavePointId, number> {
     const sequences = this.sequences();
     const rows = this.#complete(sequences);
@@ -415,23 +412,23 @@ export class Points {
     return sequences.find((sequence) => rows.get(sequence)?.id === id);
   }
 
-  /** Ids that begin with a prefix of some digits, damaged points' too where they are known; perhaps some of points that are gone. */
+  /** Ids that begin with one of `prefixes`, including known ids of damaged points, and perhaps of removed points. */
   idsWith(prefixes: readonly string[]): SavePointId[] {
     if (this.#catalog.lines < this.sequences().length) this.#complete(this.sequences());
     return this.#catalog.idsWith(prefixes);
   }
 
-  /** Counts the finished points, damaged ones too. */
+  /** Counts the finished points, including damaged ones. */
   count(): number {
     return this.sequences().length - this.unfinished().length;
   }
 
-  /** Sequence numbers of the finished points that no restore or undo made, ascending. */
+  /** Sequence numbers of the finished points that are no undo points, ascending. */
   saved(): number[] {
     return this.listed({ savesAnd: null });
   }
 
-  /** Sequence numbers of all points that `list` lists, damaged ones too, ascending. */
+  /** Sequence numbers of all points that `list` lists, including damaged ones, ascending. */
   listed(options: Pick<ListOptions, "savesAnd">): number[] {
     const rows = this.#catalog.rows();
     const unknown = this.sequences().filter((sequence) => !rows.has(sequence));
@@ -447,7 +444,7 @@ export class Points {
     return this.#catalog.rows().get(sequence)?.id ?? null;
   }
 
-  /** The point that `point` was based on. Where a cleanup removed that one, the newest older one; null for the first. */
+  /** The point that `point` was based on. If a cleanup removed it, the newest older point; null for the first point. */
   before({ sequence, descriptor: { parent_id: parent } }: Pick<Point, "sequence" | "descriptor">): Point | null {
     if (parent === null) return null;
     const sequences = this.sequences();
@@ -464,8 +461,8 @@ export class Points {
   }
 
   /**
-   * The newest point that no restore or undo made; null when there is none. A damaged one is passed over, and one of another
-   * program's tree for those that were saved: it may have been taken over late.
+   * The newest point that is no undo point; null if there is none. Skips damaged points. Prefers saved points to
+   * imported ones, which may be older than their number.
    */
   latest(): Point | null {
     let imported: Point | null = null;
@@ -481,7 +478,7 @@ export class Points {
     return imported;
   }
 
-  /** Removes a point durably: it is gone when its directory loses its name. False when there was none. */
+  /** Removes a point durably: the rename of its directory is the commit. Returns false if there was none. */
   remove(sequence: number): boolean {
     const staged = join(this.#directory, temporaryName());
     this.#catalog.forget([sequence]);
@@ -499,8 +496,8 @@ export class Points {
   }
 
   /**
-   * Removes points: each is gone when its directory has left. One sync for all, so after a power cut some may be
-   * back; the caller's journal knows. Absent ones are fine.
+   * Removes points by renaming their directories, with one sync for all: after a power cut some may be back, and the
+   * caller's journal names them. Ignores missing points.
    */
   removeAll(sequences: readonly number[]): number {
     const staged = join(this.#directory, temporaryName());
@@ -525,7 +522,7 @@ export class Points {
     return removed;
   }
 
-  /** Moves points, or claims, into a new folder `aside`; returns that. Durable. */
+  /** Moves points or claims durably into a new folder `aside`. Returns `aside`. */
   moveAside(sequences: readonly number[], aside: string): string {
     this.#catalog.forget(sequences);
     try {
@@ -540,18 +537,18 @@ export class Points {
     return aside;
   }
 
-  /** Removes what a killed removal left. Only for the holder of the workspace's lock. */
+  /** Removes the leftovers of a killed removal. The caller holds the workspace's lock. */
   removeMovedAway(): void {
     removeLeftovers(this.#directory, { exclusive: true });
   }
 
-  /** Seals a point, by the bytes of its seal's file: from now on it reads as if it had been read when it was made. Durable by rename. */
+  /** Seals a point with the bytes of its seal file, and returns it with its digests, ids and counts. Durable by rename. */
   seal(sequence: number, file: Uint8Array): Point {
     durableWrite(this.pathsOf(sequence).seal, file);
     return this.read(sequence);
   }
 
-  /** Replaces the record that says which content a point has: its seal if it has one, else its descriptor. Durable by rename. */
+  /** Replaces the record of a point's content: its seal if it has one, else its descriptor. Durable by rename. */
   replaceContent({ sequence, made }: Point, state: SealedState, content: SealFile["content"]): void {
     const { descriptor, seal, verification } = this.pathsOf(sequence);
     const { save_point_id } = made;
@@ -559,7 +556,7 @@ export class Points {
       this.#write(seal, encodeSealFile({ save_point_id, sealed_at: new Date().toISOString(), content, ...state }));
     else this.#write(descriptor, encodeDescriptorFile({ ...made, ...state, content: { ...made.content, ...content } }));
     failpoint("point-rewritten");
-    // It speaks of the former content.
+    // The verification is of the former content.
     rmSync(verification, { force: true });
   }
 
@@ -578,14 +575,14 @@ export class Points {
   }
 
   /**
-   * Writes a file whose unfinished rest, after a kill, lies beside the points, where the next writer removes it: nobody
-   * looks through each of them.
+   * Writes a file durably. A kill leaves its temporary file beside the points' folder, and the next writer removes the
+   * file without a search through all points.
    */
   #write(path: string, bytes: Uint8Array): void {
     durableWrite(path, bytes, { stagedIn: dirname(this.#directory) });
   }
 
-  /** Forgets what was read from the catalog, e.g. after waiting for the lock. */
+  /** Drops the cached catalog and listing, e.g. after waiting for the lock. */
   refresh(): void {
     this.#catalog.refresh();
     forgetListing(this.#directory);
@@ -595,7 +592,7 @@ export class Points {
 /** The points of one of the workspaces of a control directory. */
 export interface WorkspacePoints {
   readonly name: string;
-  /** Null where its record cannot be read. */
+  /** Null if the workspace's record cannot be read. */
   readonly workspace: PlacedWorkspace | null;
   readonly paths: WorkspacePaths;
   readonly points: Points;
@@ -609,17 +606,17 @@ export function allPoints(control: ControlPaths): WorkspacePoints[] {
   });
 }
 
-/** Names that may lie beside a save's intent when it is killed, or while what is left of it is removed. */
+/** Names that a killed save or removal may leave beside a save's intent. */
 const OF_A_CLAIM = /^(intent|origins|pin\.json|tree(-coming|-going|-identity)?)$/;
 
-/** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */
+/** True if the directory has only files that a save leaves before its commit; other files are not ours to remove. */
 function isUnfinished(root: string): boolean {
   return readdirSync(root).every(
     (name) => name.startsWith(TEMPORARY_PREFIX) || /^(intent|pin\.json|tree-identity)$/.test(name),
   );
 }
 
-/** True for a point of a tree that another program made, or whose record was lost. */
+/** True for a point of a tree that another program made, or that was made again from the store after its record was lost. */
 export function isImported({ descriptor }: Pick<Point, "descriptor">): boolean {
   return descriptor.cause["imported"] === true;
 }

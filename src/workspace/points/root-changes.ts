@@ -11,15 +11,15 @@ import type { Point } from "./point-files.ts";
 import type { DiffAspect, Difference } from "./tree-diff.ts";
 
 /**
- * Compares the workspace's own folder, which no tree holds: its mode and owner are part of what a whole restore gives
- * back, so they count as a change. Its times do not: they move with each entry that comes or goes.
+ * Compares the workspace's own folder, which no tree holds. A whole restore sets its mode and owner, so these count as
+ * a change. Its times do not count: they change with each entry that is added or removed.
  */
 
-/** The path by which the folder itself goes. */
+/** The path that stands for the folder itself. */
 const OWN_PATH: Uint8Array = new Uint8Array(0);
 const NOTHING = new Uint8Array(32);
 
-/** As a point has it. */
+/** Metadata of the folder in a point. */
 export function rootOfPoint({ descriptor }: Pick<Point, "descriptor">): RootMetadata {
   return rootOfContent(descriptor.content);
 }
@@ -36,25 +36,23 @@ export function rootOfContent(content: object): RootMetadata {
   return { mode, uid, gid, mtimeSec, mtimeNs, aclGroup: aclGroup ?? undefined };
 }
 
-/** As it is now; null where it is not there. */
+/** Present metadata of a folder; null if the folder is missing. */
 export function rootOfFolder(folder: Buffer): RootMetadata | null {
   return fs.existsSync(folder) ? rootMetadata(folder) : null;
 }
 
-/** Returns what a folder is to be set to, to be as a point has it; the access list that it has stays. */
+/** Returns the metadata to set so that a folder is like in a point. The folder keeps its access list. */
 export function rootToSet(folder: Buffer, point: Point): DirectoryFacts {
   const { uid, gid, mtimeSec, mtimeNs, ...own } = rootOfPoint(point);
   return { mode: modeToSet(own, rootMetadata(folder)), uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
 
-/** Sets a folder's own mode, owner and times; returns what could not be set. */
+/** Sets a folder's own mode, owner and times. Returns the aspects that could not be set. */
 export function setRoot(folder: Buffer, facts: DirectoryFacts): NotSet[] {
   return inDirectory(folder, (fd) => setDirectory(fd, facts));
 }
 
-/**
- * Returns what giving back one of two states would change of the other; null where nothing, or where one is not known.
- */
+/** Returns the difference that restoring `wanted` over `present` would make; null if there is none, or one of them is unknown. */
 export function rootDifference(wanted: RootMetadata | null, present: RootMetadata | null): Difference | null {
   if (wanted === null || present === null) return null;
   const aspects: DiffAspect[] = [];
@@ -72,7 +70,7 @@ export function isSameRoot(wanted: RootMetadata | null, present: RootMetadata | 
   return rootDifference(wanted, present) === null;
 }
 
-/** The counts with the folder's own change since. */
+/** Adds a change of the folder itself to the counts. */
 export function countRoot(
   changes: ChangeCounts,
   since: RootMetadata | null,

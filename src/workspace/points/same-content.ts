@@ -3,14 +3,14 @@ import { Sha256Stream } from "../../crypto/hash.ts";
 import { haveSameExtents } from "../../fs/linux/same-extents.ts";
 import type { Pacer } from "../../pacer.ts";
 
-/** Contents of files that lie on one file system, and may share it. */
+/** Compares contents of files on one file system, which may share their extents. */
 
 const PIECE = 1024 * 1024;
-/** A smaller file is sooner read than asked about. */
+/** Smaller files are faster to read than to ask about. */
 const MAY_SHARE = 128 * 1024;
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
-/** Tells if two files have the same content, by where it lies or by reading both; false too where one of them cannot be read. */
+/** Tells if two files have the same content: by their extents, else by reading both. False if one of them is unreadable. */
 export async function sameContent(a: Buffer, b: Buffer, pace: Pacer): Promise<boolean> {
   try {
     return await reading(a, async (one) =>
@@ -26,7 +26,7 @@ export async function sameContent(a: Buffer, b: Buffer, pace: Pacer): Promise<bo
   }
 }
 
-/** Tells if a file has some content, which comes in pieces of any length; false too where it cannot be read. */
+/** Tells if a file has the given content, which comes in pieces of any length. False if the file is unreadable. */
 export async function hasContent(place: Buffer, content: Iterable<Uint8Array>, pace: Pacer): Promise<boolean> {
   try {
     return await reading(place, async (fd) => {
@@ -43,7 +43,7 @@ export async function hasContent(place: Buffer, content: Iterable<Uint8Array>, p
   }
 }
 
-/** The SHA-256 of a file; null where it cannot be read. */
+/** Returns the SHA-256 of a file; null if the file is unreadable. */
 export async function contentOf(place: Buffer, pace: Pacer): Promise<Uint8Array | null> {
   try {
     return await reading(place, async (fd) => {
@@ -79,7 +79,7 @@ async function reading<T>(place: Buffer, work: (fd: number) => Promise<T>): Prom
   }
 }
 
-/** Pieces of an open file, of one length but for the last. */
+/** Pieces of an open file. All have the same length, except the last one. */
 function* piecesOf(fd: number): Generator<Uint8Array> {
   for (;;) {
     const piece = Buffer.allocUnsafe(PIECE);
@@ -89,7 +89,7 @@ function* piecesOf(fd: number): Generator<Uint8Array> {
   }
 }
 
-/** Fills a buffer from where the file was last read; the bytes that there were. */
+/** Fills a buffer from the current offset of the file. Returns the number of bytes read. */
 function readFully(fd: number, into: Buffer): number {
   let length = 0;
   for (let n = -1; n !== 0 && length < into.length; length += n)

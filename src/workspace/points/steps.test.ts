@@ -52,7 +52,7 @@ test("steps are read as they were written", () => {
   assert.deepEqual(read.leftOut, leftOut);
 });
 
-test("a step with a right checksum that is no step is damage: nothing it says is believed unseen", () => {
+test("an invalid step throws damaged even when the checksum is right", () => {
   const path = at.toString("base64");
   for (const [op, rest] of Object.entries(STEPS)) {
     assert.equal(decodeSteps(fileOf({ op, path, ...rest })).steps.length, 1);

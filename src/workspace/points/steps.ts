@@ -8,16 +8,16 @@ import { splitRaw } from "../../fs/paths/safe-path.ts";
 import type { LeftOutEntry } from "./left-out.ts";
 import { type Listed, PackedList } from "./packed-list.ts";
 
-/** Metadata to be set on an entry whose content is right. */
+/** Metadata to set on an entry whose content is already right. */
 export interface StepMetadata extends Omit<NodeMetadata, "xattrs"> {
   xattrs: { name: string; value: string }[];
-  /** attribute names to be taken away, base64 */
+  /** names of attributes to remove, base64 */
   dropXattrs: string[];
 }
 
 /**
- * One change to the workspace. A list of them is the journal of a restore: each can be done again after a kill,
- * because it tells what it wrote (`inode` of the staged entry) and what it displaces (`old`).
+ * One change of the workspace. The journal of a restore is a list of steps. Each step can be repeated after a kill:
+ * `inode` names the staged entry that it wrote, `old` the entry that it displaces.
  */
 export type Step =
   | { op: "remove"; path: Uint8Array; old: Identity; kept: number }
@@ -29,12 +29,12 @@ export type Step =
 
 export type Steps = Listed<Step>;
 
-/** Name in the staging directory of a staged entry. */
+/** Name of a staged entry in the staging directory. */
 export function stagedName(number: number): string {
   return `n${number}`;
 }
 
-/** Name in the staging directory of an entry that was displaced without a staged one to change places with. */
+/** Name in the staging directory of a displaced entry that no staged entry was exchanged with. */
 export function displacedName(number: number): string {
   return `d${number}`;
 }
@@ -54,13 +54,13 @@ export function metadataOf(node: NodeMetadata, before: NodeMetadata | null): Ste
   };
 }
 
-/** Metadata as the writer of nodes takes it. */
+/** Converts metadata to the form that the writer of nodes takes. */
 export function nodeOfMetadata({ dropXattrs: _dropXattrs, xattrs, ...metadata }: StepMetadata): NodeMetadata {
   const bytes = (base64: string): Buffer => Buffer.from(base64, "base64");
   return { ...metadata, xattrs: xattrs.map(({ name, value }) => ({ name: bytes(name), value: bytes(value) })) };
 }
 
-/** Steps that are done to the workspace, and entries that are known beforehand not to become as the target has them. */
+/** The steps of a restore, and entries that will not become like the target. */
 export interface StepsFile {
   steps: Steps;
   leftOut: readonly LeftOutEntry[];
@@ -70,8 +70,8 @@ const FORMAT = "cairn.restore-steps";
 const VERSION = 1;
 
 /**
- * Lines of JSON: format and version, what is left out, the steps in order, and one that ends them with the SHA-256 of all
- * before it. A piece is good for as long as it is wanted.
+ * Encodes JSON lines: format and version, left-out entries, the steps in order, and a last line with the SHA-256 of all
+ * lines before it. The pieces stay valid.
  */
 export function* encodeSteps({ steps, leftOut }: StepsFile): Generator<Uint8Array> {
   const left = leftOut.map((each) => ({ op: LEFT_OUT, ...each }));
@@ -100,12 +100,12 @@ function endLine(digest: Uint8Array): string {
   return `${JSON.stringify({ op: "end", sha256: Buffer.from(digest).toString("hex") })}\n`;
 }
 
-/** Throws `damaged` for anything but what was written, whole, and `newer_version`. */
+/** Decodes the steps. Throws `damaged` unless the file is exactly as written, or `newer_version`. */
 export function decodeSteps(bytes: Uint8Array): { steps: Steps; leftOut: LeftOutEntry[] } {
   const steps = new PackedList<Step>();
   const leftOut: LeftOutEntry[] = [];
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  // A file from before there were versions begins with its first step.
+  // Files from before versions were introduced begin with their first step.
   const head = text.subarray(0, 6).toString("latin1") === '{"op":' ? 0 : text.indexOf(10) + 1;
   if (head > 0 || text.length === 0) decodeRecord(text.subarray(0, head), FORMAT, VERSION);
   const lines = text.subarray(0, text.lastIndexOf(10, -2) + 1);
@@ -128,7 +128,7 @@ export function decodeSteps(bytes: Uint8Array): { steps: Steps; leftOut: LeftOut
   return { steps, leftOut };
 }
 
-/** `orRoot`: the folder itself, too. */
+/** Reads a path. `orRoot`: the folder itself is allowed, too. */
 function pathOf(fields: Fields, orRoot: boolean): Uint8Array {
   const path = fields.base64("path");
   try {
@@ -147,7 +147,7 @@ const CHECKS: Record<Step["op"], (fields: Fields) => void> = {
   rmdir: (fields) => checkIdentity(fields.object("old")),
   mkdir: () => undefined,
   put: (fields) => {
-    // It is part of a name.
+    // The number becomes a part of a file name.
     fields.integer("staged");
     checkInode(fields);
     const old = fields.objectOrNull("old");

@@ -25,7 +25,7 @@ interface Twice extends TestFolder {
   store: string;
   /** of the folder, as its points have it */
   digest: string;
-  /** files of packs, those of the first point and those of the second */
+  /** pack files of the first point and of the second point */
   sets: [string[], string[]];
 }
 
@@ -57,7 +57,7 @@ function packsIn(store: string): string[] {
   return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
 }
 
-/** Those of these packs that hold blobs of this type. */
+/** The packs of `files` that have blobs of this type. */
 async function packsOf(type: "data" | "tree", { client }: Twice, files: readonly string[]): Promise<string[]> {
   const store = await EmbeddedStore.open(client.controlDirectory);
   const found: string[] = [];
@@ -81,7 +81,7 @@ function spoil(files: readonly string[], how: (typeof WAYS)[number]): void {
   }
 }
 
-/** Work with each of both sets of packs spoilt in turn, whichever the index has chosen. What it wrote of the store goes again. */
+/** Damages one set of packs, then the other one, runs `work` each time, and restores the store afterwards. */
 async function spoilt(at: Twice, work: (name: string, files: string[]) => Promise<void>): Promise<void> {
   const control = at.client.controlDirectory;
   const kept = join(at.root, "kept");
@@ -95,7 +95,7 @@ async function spoilt(at: Twice, work: (name: string, files: string[]) => Promis
     }
 }
 
-test("doctor keeps what a killed save left when the copy that was stored again is damaged", async (t) => {
+test("doctor keeps a killed save's pack when the second copy of its content is damaged", async (t) => {
   const at = await storedTwice(t, "unlisted");
   const { client, sets } = at;
   assert.equal(sets[0].length, sets[1].length);
@@ -109,7 +109,7 @@ test("doctor keeps what a killed save left when the copy that was stored again i
 const READ_ELSEWHERE =
   /is damaged or missing: Cairn reads its blobs from other packs.*`cairn doctor --repair` repairs the store/;
 
-test("a restore, a fork and all that looks into a point read what is damaged or lost where another pack has it too", async (t) => {
+test("restore, fork, view and read use another pack's copy when a blob is damaged or lost", async (t) => {
   const at = await storedTwice(t, "listed");
   const { client, root, digest } = at;
   const warnings: string[] = [];
@@ -135,7 +135,7 @@ test("a restore, a fork and all that looks into a point read what is damaged or 
   for (const warning of warnings) assert.match(warning, READ_ELSEWHERE);
 });
 
-test("a restore in place reads what is damaged or lost where another pack has it too", async (t) => {
+test("a restore in place uses another pack's copy when a blob is damaged or lost", async (t) => {
   const at = await storedTwice(t, "listed");
   const { client, folder, digest } = at;
   await spoilt(at, async (name) => {
@@ -147,7 +147,7 @@ test("a restore in place reads what is damaged or lost where another pack has it
   });
 });
 
-test("a backup brings what is damaged or lost in the store where another pack has it too", async (t) => {
+test("a backup uses another pack's copy when a blob of the store is damaged or lost", async (t) => {
   const at = await storedTwice(t, "listed");
   const { client, library, root, digest } = at;
   await spoilt(at, async (name) => {
@@ -160,7 +160,7 @@ test("a backup brings what is damaged or lost in the store where another pack ha
   });
 });
 
-test("a verification names the damaged pack, and no point of which another has what lies in it", async (t) => {
+test("a verification names the damaged pack, and no point when another pack has copies of its blobs", async (t) => {
   const at = await storedTwice(t, "listed");
   const { client } = at;
   await spoilt(at, async (name, files) => {
@@ -202,7 +202,7 @@ test("a verification names the damaged pack, and no point of which another has w
 });
 
 for (const repaired of [false, true])
-  test(`${repaired ? "doctor" : "a save"} takes nothing for stored that is damaged in a pack that no index lists when the listed one is lost`, async (t) => {
+  test(`${repaired ? "doctor" : "a save"} stores content again when its listed pack is lost and an unlisted copy is damaged`, async (t) => {
     const at = await storedTwice(t, "unlisted");
     const { client } = at;
     spoil(await packsOf("data", at, at.sets[0]), "first blob");

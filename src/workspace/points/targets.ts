@@ -5,14 +5,14 @@ import type { Point } from "./point-files.ts";
 import { type DamagedPoint, isImported, type Points } from "./points.ts";
 
 /**
- * Resolves what a person means by a target: `latest`, `head`, `head~N` (also `HEAD`, `@`, `^`), an id, also a chosen one, a time,
- * which means the newest saved point that is not after it, a unique prefix of an id, or a tag that one point alone has.
+ * Finds the point of a target: `latest`, `head`, `head~N` (also `HEAD`, `@`, `^`), an id, a chosen id, a unique prefix
+ * of an id, a tag that only one point has, or a time (the newest point that was saved until then).
  */
 
 const MAX_CANDIDATES = 20;
-/** Fewer would take a word or a small number for an id. */
+/** With fewer digits, a word or small number could be an id. */
 const LEAST_DIGITS = 4;
-/** Digits of an id in what people read. */
+/** Digits of an id in texts for people. */
 const SHOWN_DIGITS = 8;
 
 function nothingSaved(): CairnError {
@@ -31,7 +31,7 @@ function headPoint(points: Points, head: SavePointId | null): Point {
   return point;
 }
 
-/** The point that was saved `steps` saves before head. Undo points do not count. */
+/** The point that was saved `steps` saves before head. Undo points are not counted. */
 function beforeHead(points: Points, head: SavePointId | null, steps: number): Point {
   const start = headPoint(points, head);
   if (steps === 0) return start;
@@ -51,7 +51,7 @@ const UNIT_MS: Readonly<Record<string, number>> = {
   day: 86_400_000,
   week: 604_800_000,
 };
-/** Without the plural's s, which `s ago` itself has lost. */
+/** Short names of units, without a plural s, which the pattern has removed. */
 const SHORT_UNITS: Readonly<Record<string, string>> = {
   s: "second",
   sec: "second",
@@ -64,9 +64,8 @@ const SHORT_UNITS: Readonly<Record<string, string>> = {
 };
 
 /**
- * The instant that a text means, in ms since 1970; null where it means none. `2 hours ago`, `yesterday`, `yesterday 14:00`,
- * `14:00`, `2026-11-23`, `2026-11-23 14:00`, or as RFC 3339. Of a day or a minute alone it is the last instant, or the
- * first; times without a zone are local.
+ * Converts a text to ms since 1970, or null: `2 hours ago`, `yesterday`, `yesterday 14:00`, `14:00`, `2026-11-23`,
+ * `2026-11-23 14:00`, RFC 3339. `edge`: the last or first instant of a day or minute. Times without a zone are local.
  */
 export function momentOf(text: string, now: number, edge: "first" | "last" = "last"): number | null {
   if (text.toLowerCase() === "now") return now;
@@ -91,7 +90,7 @@ export function momentOf(text: string, now: number, edge: "first" | "last" = "la
   if (year !== undefined && (date.getMonth() !== Number(month) - 1 || date.getDate() !== Number(day))) return null;
   if (relative?.toLowerCase() === "yesterday") date.setDate(date.getDate() - 1);
   if (Number(hour ?? "0") > 23 || Number(minute ?? "0") > 59 || Number(second ?? "0") > 59) return null;
-  // A minute alone is all of it, so that what a list shows as 14:00 is found by 14:00.
+  // A minute means its last second, so that 14:00 finds a point that a list shows as 14:00.
   if (edge === "first") date.setHours(Number(hour ?? "0"), Number(minute ?? "0"), Number(second ?? "0"), 0);
   else date.setHours(Number(hour ?? "23"), Number(minute ?? "59"), Number(second ?? "59"), 999);
   return validTime(date.getTime());
@@ -101,7 +100,7 @@ function validTime(time: number): number | null {
   return Number.isNaN(time) ? null : time;
 }
 
-/** The newest point that was saved at that instant or before. */
+/** The newest point that was saved at `moment` or before. */
 function notAfter(points: Points, moment: number): Point {
   const saved = points.saved().toReversed();
   let imported: Point | null = null;
@@ -109,7 +108,7 @@ function notAfter(points: Points, moment: number): Point {
     const point = points.read(sequence);
     const { created_at: at } = point.descriptor;
     if (Date.parse(at) > moment) continue;
-    // One that was taken over late stands before what it is older than.
+    // An imported point may be older than its number tells: compare the times.
     const before: string = imported?.descriptor.created_at ?? "";
     if (!isImported(point)) return at >= before ? point : imported!;
     if (at > before) imported = point;
@@ -124,7 +123,6 @@ function notAfter(points: Points, moment: number): Point {
   });
 }
 
-/** As a list of points shows it, with seconds. */
 function localTime(moment: number): string {
   const date = new Date(moment);
   return new Date(moment - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19).replace("T", " ");
@@ -136,7 +134,7 @@ function candidate(found: Point | DamagedPoint): Record<string, unknown> {
   return { save_point_id, created_at, message };
 }
 
-/** The one point whose chosen id, or whose own id in lower-case hex, begins with a prefix; null when none does. */
+/** The only point whose chosen id, or own id in lower-case hex, begins with `prefix`; null if none does. */
 function byPrefix(points: Points, prefix: string): Point | null {
   const chosen = points.withChosenId(prefix);
   const isHex = HEX.test(prefix);
@@ -156,13 +154,13 @@ function byPrefix(points: Points, prefix: string): Point | null {
   return only;
 }
 
-/** The point that has exactly this chosen id; null when none has it. An id that a point was given is no other point's. */
+/** The point with exactly this chosen id; null if there is none. A chosen id is unique. */
 function byChosenId(points: Points, id: string): Point | null {
   const [found] = points.withChosenId(id).filter(({ descriptor }) => descriptor.chosen_id === id);
   return found ?? null;
 }
 
-/** As {@link byChosenId}; an agent's counts only without a person's tag, and if no other point's own id begins so. */
+/** Like {@link byChosenId}. An agent's id counts only if no person's tag and no start of a point's own id equals it. */
 function byOwnersChoice(points: Points, id: string): Point | null {
   const found = byChosenId(points, id);
   if (found?.descriptor.cause.kind !== "tool_call") return found;
@@ -179,17 +177,17 @@ function noSuchId(prefix: string): CairnError {
   });
 }
 
-/** Points that have a tag; damaged ones tell none. */
+/** Points that have a tag. The tags of damaged points are unknown. */
 function taggedWith(points: Points, tag: string): Point[] {
   return points.list().points.filter(({ tags }) => tags.includes(tag));
 }
 
-/** True of a tag that an agent gave the point when it made the point. */
+/** True if an agent gave the point this tag when the agent made the point. */
 function isAgents({ descriptor }: Point, tag: string): boolean {
   return descriptor.cause.kind === "tool_call" && descriptor.tags.includes(tag);
 }
 
-/** Throws `usage` for tags that are none, and for those that mean something else where a target is named. */
+/** Throws `usage` for invalid tags, and for tags with another meaning as a target. */
 export function checkPointTags(tags: readonly string[]): void {
   checkTags(tags);
   const isReserved = (tag: string): boolean =>
@@ -207,7 +205,7 @@ export function checkPointTags(tags: readonly string[]): void {
   );
 }
 
-/** Throws `already_exists` for a tag of an agent's new point by which a person's point is known. */
+/** Throws `already_exists` if a point that a person made has one of the tags of an agent's new point. */
 export function requireAgentsTags(points: Points, tags: readonly string[]): void {
   for (const tag of tags) {
     const taken = taggedWith(points, tag).find((point) => !isAgents(point, tag));
@@ -225,8 +223,8 @@ const CHOSEN_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const HEX = /^[0-9a-f]{1,32}$/i;
 
 /**
- * Checks an id of a caller's choice for a new point: a word that is no time, and neither a tag nor the beginning of an id of another
- * point. `isImported`: another program made it, which may have allowed blanks and times. Throws `invalid_id`, `already_exists`.
+ * Checks a chosen id for a new point: a word that is no time, no tag and no beginning of another point's id.
+ * `isImported`: another program made the point, so blanks and times are allowed. Throws `invalid_id`, `already_exists`.
  */
 export function requireChosenId(points: Points, id: string, isImported: boolean): void {
   const isWord = isImported ? id !== "" : CHOSEN_ID.test(id) && momentOf(id, Date.now()) === null;
@@ -245,8 +243,8 @@ export function requireChosenId(points: Points, id: string, isImported: boolean)
 }
 
 /**
- * The point that a target means. `head` is the workspace's head, null when nothing was saved; `now` in ms since 1970.
- * Throws `not_found`, `ambiguous` (lists the candidates), `invalid_id`, `damaged`.
+ * Returns the point of a target. `head`: the workspace's head, null if nothing was saved; `now`: ms since 1970. Throws
+ * `not_found`, `ambiguous` (with the candidates), `invalid_id`, `damaged`.
  */
 export function resolveTarget(points: Points, target: string, head: SavePointId | null, now = Date.now()): Point {
   if (target === "latest") {
@@ -265,7 +263,7 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   const begun = HEX.test(target) && target.length >= LEAST_DIGITS ? byPrefix(points, target) : null;
   if (begun !== null) return begun;
   const all = taggedWith(points, target);
-  // What agents called so before a person did counts only without a person's.
+  // An agent's tag counts only if no point of a person has the same tag.
   const persons = all.filter((point) => !isAgents(point, target));
   const tagged = persons.length > 0 ? persons : all;
   if (tagged.length === 1) return tagged[0]!;

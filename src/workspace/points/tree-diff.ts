@@ -16,23 +16,22 @@ import { PathSelection } from "../../fs/path-selection.ts";
 
 export type DiffAspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";
 
-/** One entry that differs between two states; `before` or `after` is null where the state has none. */
+/** One entry that differs between two states. `before` or `after` is null if that state lacks the entry. */
 export interface Difference {
   /** below the root, raw bytes */
   path: Uint8Array;
   before: TreeNode | null;
   after: TreeNode | null;
-  /** what differs, for entries that both have */
+  /** kinds of differences, for entries that both states have */
   aspects: DiffAspect[];
 }
 
-/** Told of a directory that is damaged in either state: nothing below it is compared. */
+/** Called with a directory that is damaged in either state: nothing below it is compared. */
 export type OnDamagedDirectory = (path: Uint8Array, error: CairnError) => void;
 
 /**
- * Walks two states side by side, in raw pre-order, and skips every directory that both hold by the same reference.
- * A directory that only one state has comes with everything below it. Throws `damaged` where `onDamaged` is absent, and for
- * the root.
+ * Compares two states in raw pre-order, and skips directories that both have by the same reference. A directory that
+ * only one state has comes with everything below it. Throws `damaged` without `onDamaged`, and for the root.
  */
 export function* diffTrees(
   before: TreeSource,
@@ -41,7 +40,7 @@ export function* diffTrees(
 ): Generator<Difference> {
   if (Buffer.compare(before.root, after.root) === 0) return;
   const sources = { before, after };
-  // Paths can be thousands of names long, which calls within calls are not.
+  // Paths can have thousands of names: recursion would overflow the stack.
   const open: OpenPair[] = [
     { path: new Uint8Array(0), pairs: pairsOf(sources, { before: before.root, after: after.root }) },
   ];
@@ -57,7 +56,7 @@ export function* diffTrees(
   }
 }
 
-/** Null at the end of the two directories, and for those of which one cannot be read. */
+/** Null at the end of the two directories, or if one of them is unreadable. */
 function nextPair({ path, pairs }: OpenPair, onDamaged?: OnDamagedDirectory): Sides<TreeNode | null> | null {
   try {
     const { done, value } = pairs.next();
@@ -75,13 +74,13 @@ interface Sides<T> {
   after: T;
 }
 
-/** Two directories of one path, and those of their entries that were not looked at yet. */
+/** Two directories of one path, and their entries that were not compared yet. */
 interface OpenPair {
   path: Uint8Array;
   pairs: Generator<Sides<TreeNode | null>>;
 }
 
-/** The entries of two directories by name, those that are equal left out as far as that is cheap to see. */
+/** Pairs the entries of two directories by name. Leaves out equal entries if that is cheap to see. */
 function* pairsOf(sources: Sides<TreeSource>, references: Sides<Uint8Array | null>): Generator<Sides<TreeNode | null>> {
   const { before, after } = references;
   if (before !== null && after !== null) {
@@ -124,9 +123,9 @@ function* differingSlices(a: TreeSlices, b: TreeSlices): Generator<Sides<TreeNod
 
 interface EntryPair {
   path: Uint8Array;
-  /** null where there is none */
+  /** null if the entries are equal */
   difference: Difference | null;
-  /** directories that are to be gone into; null where none is */
+  /** subdirectories to compare; null if there are none */
   below: Sides<Uint8Array | null> | null;
 }
 
@@ -142,12 +141,12 @@ function entry(parent: Uint8Array, { before, after }: Sides<TreeNode | null>): E
     below.before === null
       ? below.after !== null
       : below.after === null || Buffer.compare(below.before, below.after) !== 0;
-  // Of most entries nobody asks the path.
+  // Most entries are equal, and their path is not needed.
   const path = differs || descend ? joinPath(parent, name) : name;
   return { path, difference: differs ? { path, before, after, aspects } : null, below: descend ? below : null };
 }
 
-/** The node at a path of a state; null where there is none. The root has no node. */
+/** The node at a path of a state; null if there is none. The root has no node. */
 export function findNode(source: TreeSource, path: Uint8Array): TreeNode | null {
   return new NodeFinder(source).at(path);
 }
@@ -184,7 +183,7 @@ export class NodeFinder {
   }
 }
 
-/** Lists what differs between two nodes of one name; what lies below directories is not looked at. */
+/** Lists the aspects in which two nodes of one name differ, without entries below directories. */
 export function differences(a: TreeNode, b: TreeNode): DiffAspect[] {
   const aspects: DiffAspect[] = [];
   if (a.type !== b.type) aspects.push("type");
@@ -207,7 +206,7 @@ function sameAttributes(a: TreeNode, b: TreeNode): boolean {
   return ofA.every(({ name, value }, i) => sameBytes(name, ofB[i]!.name) && sameBytes(value, ofB[i]!.value));
 }
 
-/** Those that a restore writes; other programs, and Cairn before, recorded more. */
+/** Attributes that a restore writes. Other programs and earlier versions of Cairn recorded more. */
 function writtenAttributes({ xattrs }: TreeNode): TreeNode["xattrs"] {
   return xattrs.some(({ name }) => isShadow(name)) ? xattrs.filter(({ name }) => !isShadow(name)) : xattrs;
 }
@@ -218,13 +217,13 @@ function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolea
 
 const EMPTY = new Uint8Array(0);
 
-/** Fields that the manifests of two states have for entries whose nodes cannot say them. */
+/** Fields in the manifests of two states for entries that nodes cannot describe exactly. */
 export interface ExactFields {
   before: readonly LosslessField[];
   after: readonly LosslessField[];
 }
 
-/** The differences of two states in raw pre-order, also where only their manifests tell them apart. */
+/** Lists the differences of two states in raw pre-order, including those that only their manifests show. */
 export function exactDifferences(
   before: TreeSource,
   after: TreeSource,
@@ -243,7 +242,7 @@ export function exactDifferences(
   const differing = diffTrees(before, after, onDamaged && noteDamaged);
   for (const difference of differing) found.set(key(difference.path), exact(difference, maps));
   for (const path of new Set([...maps.before.keys(), ...maps.after.keys()])) {
-    // Of what both say the same the nodes tell all.
+    // If both manifests have the same fields, the nodes show all differences.
     if (found.has(path) || isDeepStrictEqual(maps.before.get(path), maps.after.get(path))) continue;
     const raw = Buffer.from(path, "latin1");
     if (unread.chosenAt(raw) !== null) continue;
@@ -274,10 +273,7 @@ function key(path: Uint8Array): string {
   return Buffer.from(path).toString("latin1");
 }
 
-/**
- * Leaves out directories whose only difference is their times when something directly inside came or went:
- * that is what moved them.
- */
+/** Leaves out directories that differ only in their times because an entry directly inside was added or removed. */
 export function* withoutMovedTimes<T extends Difference>(all: Iterable<T> & { readonly length: number }): Generator<T> {
   const moved = new Set<string>();
   for (const { path, before, after } of all) if (before === null || after === null) moved.add(parentKey(path));
@@ -302,7 +298,7 @@ export async function countDifferences(
   return countOf(await collectPaced(diffTrees(before, after), newPacer(signal)));
 }
 
-/** Counts differences that were listed. */
+/** Counts listed differences. */
 export function countOf(listed: readonly Difference[]): ChangeCounts {
   const counts: ChangeCounts = { added: 0, modified: 0, removed: 0 };
   for (const difference of withoutMovedTimes(listed)) {
@@ -313,14 +309,14 @@ export function countOf(listed: readonly Difference[]): ChangeCounts {
   return counts;
 }
 
-/** Entries that a state lacks and that the folder has: a rule leaves them out. */
+/** Entries that a state lacks and the folder has, because a rule leaves them out. */
 export interface NotKept {
   count: number;
-  /** without what lies below them; the first 100 */
+  /** the first 100, without paths below them */
   paths: Uint8Array[];
 }
 
-/** Lists what is gone by the differences of two states, in pre-order, and lies in the folder all the same. */
+/** Lists entries that the later of two states lacks, in pre-order, and that still lie in the folder: a rule leaves them out. */
 export async function missingButThere(
   differences: Iterable<Difference>,
   { root }: { root: Uint8Array },
@@ -345,17 +341,17 @@ export async function missingButThere(
 
 const SHOWN_NOT_KEPT = 100;
 
-/** Tells of an entry that is gone if it lies in the folder all the same. */
+/** Tells if an entry that the later state lacks still lies in the folder. */
 export function isHidden({ path, after }: Difference, root: Uint8Array): boolean {
   if (after !== null) return false;
   const place = joinRaw(root, path);
   try {
     if (fs.lstatSync(place, { throwIfNoEntry: false }) === undefined) return false;
     const parent = place.subarray(0, place.lastIndexOf(0x2f));
-    // By a link in a folder's place another entry of that name may be found.
+    // If a link lies in a folder's place, the path may lead to another entry of that name.
     return fs.realpathSync.native(parent, "buffer").equals(parent);
   } catch {
-    // Nothing is found by a path that is longer than the system takes.
+    // No entry has a path that is longer than the system's limit.
     return false;
   }
 }

@@ -7,19 +7,19 @@ import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Attachments } from "./engine.ts";
 
-/** Databases that were captured before the folder is read, so that what their rows name is read after them. */
+/** Databases that were captured before the folder is read, so that files that their rows name are read later than the rows. */
 export interface CapturedFirst {
-  /** Gives each of them what was captured; captures others. */
+  /** Returns the early images of the databases in `databases`; captures other databases when asked. */
   capture: DatabaseCapture;
-  /** Raw paths of those. */
+  /** Raw paths of the databases that were captured early. */
   databases: readonly Uint8Array[];
-  /** Notes files that were there when their database was captured, are in no record, and are gone. */
+  /** Notes files that existed when their database was captured, and were removed before the scan read them. */
   noteMissing(scanned: ScanResult): void;
 }
 
 /**
- * Captures databases whose rows name files of a folder, each as an image, and lists these files. Throws `not_found` where one of both
- * is not there, `usage` for what is no database.
+ * Captures each database whose rows name files of a folder as an image, and lists these files. Throws `not_found` if
+ * the database or the folder is missing, `usage` if a file is no database.
  */
 export async function captureFirst(
   capture: DatabaseCapture,
@@ -74,7 +74,7 @@ function requireFolder(place: Uint8Array, folder: Uint8Array): void {
   throw new CairnError("not_found", `${printablePath(folder)} is not a folder here, which --with expects after the =`);
 }
 
-/** Raw paths of files, below the root. What goes meanwhile is not there. */
+/** Raw paths of files, relative to the root. Skips entries that disappear meanwhile. */
 function filesBelow(root: Uint8Array, folder: Uint8Array): Buffer[] {
   const found: Buffer[] = [];
   const waiting: Buffer[] = [Buffer.from(folder)];

@@ -4,7 +4,7 @@ import type { WrittenContent } from "./engine.ts";
 import { holesByPath, type LosslessByPath, losslessByPath } from "../../archive/write/exact-nodes.ts";
 import type { HoleList } from "../../archive/write/data-runs.ts";
 
-/** Facts that nodes cannot say of a point's entries. */
+/** Facts of a point that the nodes of trees cannot hold. */
 export interface BeyondNodes {
   holes: ReadonlyMap<string, HoleList>;
   lossless: LosslessByPath;
@@ -12,7 +12,7 @@ export interface BeyondNodes {
   lacks: WrittenContent["lacks"];
 }
 
-/** Reads them from a point's manifest; without one that can be read, files are written without holes. */
+/** Reads the facts that nodes cannot hold from a point's manifest. If it is unreadable, files are written without holes. */
 export async function beyondNodes(read: () => Promise<Manifest | null>): Promise<BeyondNodes> {
   let manifest: Manifest | null = null;
   const damaged: WrittenContent["damaged"] = [];

@@ -3,8 +3,8 @@ import { decodeRecord, encodeRecord } from "../../formats/records/record.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 
 /**
- * The index files that a stat cache relies on, in a file beside it: ids of content that it knows may have left the
- * store with any of them. What is missing or odd holds nothing.
+ * A file beside a stat cache with the names of the index files that the cache relies on. If one of them is gone,
+ * content that the cache knows may have left the store. A missing or odd file vouches for nothing.
  */
 
 const FORMAT = "cairn.cache-basis";
@@ -15,12 +15,12 @@ function placeOf(statCache: string): string {
   return `${statCache}-indexes`;
 }
 
-/** Before the stat cache is replaced: one without a basis relies on nothing, which only costs lookups. */
+/** Call this before the stat cache is replaced: a cache without a basis is not trusted, which only costs lookups. */
 export function dropCacheBasis(statCache: string): void {
   fs.rmSync(placeOf(statCache), { recursive: true, force: true });
 }
 
-/** To be written after the stat cache that relies on them. */
+/** Call this after the stat cache that relies on `indexes` is written. */
 export function writeCacheBasis(statCache: string, indexes: Iterable<string>): void {
   const place = placeOf(statCache);
   const temporary = `${place}.${process.pid}`;
@@ -28,7 +28,7 @@ export function writeCacheBasis(statCache: string, indexes: Iterable<string>): v
   fs.renameSync(temporary, place);
 }
 
-/** True when every index file that the cache relies on is still there. */
+/** True if every index file that the cache relies on still exists. */
 export function cacheBasisHolds(statCache: string, indexes: ReadonlySet<string>): boolean {
   try {
     const place = placeOf(statCache);

@@ -17,28 +17,28 @@ import {
   type StatWords,
 } from "../../archive/scan/stat-words.ts";
 
-/** Words that must be equal in a copy; inode and change time are the copy's own. */
+/** Words that are equal in a copied entry; inode and change time differ. */
 const EQUAL = [...OWNER_WORDS, ...MTIME_WORDS];
-/** A directory's size and number of links are its file system's business. */
+/** Equal in files only: each file system has its own sizes and link counts of directories. */
 const EQUAL_IN_FILES: StatWords = [[R.NLINK, STAT.NLINK], ...SIZE_WORDS];
 const OWN = [...CTIME_WORDS, ...INODE_WORDS];
 
 /**
- * A fork's folder is written from a state whose stat cache another workspace has. That cache is left beside the
- * fork's own place as a seed, at no cost; the first look at the fork takes from it what still is as it was written.
+ * A seed lets a fork use the stat cache of the workspace that it was made from. The seed is a hard link to that cache
+ * beside the path of the fork's own cache. The first scan of the fork takes over entries that are unchanged.
  */
 export interface Seed {
   /** stat cache of the workspace that the folder was written from */
   from: string;
   /** place of the folder's own cache */
   to: string;
-  /** the state (32 bytes) that was written; a cache of another one is of no use */
+  /** the state (32 bytes) that was written into the folder; a cache of another state is no use */
   tree: Uint8Array;
-  /** complete, its own times set last, and nobody knows it yet */
+  /** complete, its own times set last; no other process uses the folder yet */
   folder: Uint8Array;
 }
 
-/** Leaves a seed where there is one to be had. */
+/** Leaves a seed if the other workspace has a stat cache of that state. */
 export function leaveSeed(seed: Seed): void {
   try {
     if (!isCacheOf(seed.from, seed.tree)) return;
@@ -47,7 +47,7 @@ export function leaveSeed(seed: Seed): void {
     // The other workspace replaces its cache and never writes into it.
     fs.linkSync(seed.from, `${seed.to}${MARK}${ctimeNs}`);
   } catch {
-    // Without one the first look reads everything.
+    // Without a seed the first look reads everything.
   }
 }
 
@@ -57,8 +57,8 @@ function isCacheOf(file: string, tree: Uint8Array): boolean {
 }
 
 /**
- * Makes a workspace's stat cache from its seed, when it has one and no cache of its own. An entry that changed in any
- * way after the folder was written (its change time tells, which nobody can set) is read again.
+ * Makes a workspace's stat cache from its seed; null without a usable seed. An entry whose change time is later than
+ * the folder was written is read again; nobody can set change times.
  */
 export function takeSeed(statCache: string, folder: Uint8Array): StatCache | null {
   const seed = seedOf(statCache);
@@ -130,7 +130,7 @@ class CacheCopier {
     }
   }
 
-  /** Entries that still are as they were written get the copy's own numbers; the others keep numbers that fit nothing. */
+  /** Unchanged entries get the inode and change time of the copy. Others get inode 0, so that a scan reads them. */
   #directory(directory: number, fd: number): void {
     const { table } = this.#cache;
     const words = table.records;
@@ -150,7 +150,7 @@ class CacheCopier {
       for (const [own, of] of OWN) words[base + own] = stat[of]!;
       if (words[base + R.MODE]! >>> 12 === TYPE.DIRECTORY)
         for (const [own, of] of EQUAL_IN_FILES) words[base + own] = stat[of]!;
-      // What was young in the other folder has lain here unchanged.
+      // An entry that was young in the other folder has not changed here since.
       table.setRecordFlags(record, flags & ~FLAG.YOUNG);
     }
   }

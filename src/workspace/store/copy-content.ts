@@ -9,20 +9,20 @@ import { CREDENTIALS, labelsOf, type ScanSummary, withLabels } from "../../archi
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { CapturedLabel } from "../../archive/scan/task.ts";
 
-/** Content of a point in the store, by which it is found again; part of its descriptor. */
+/** Place of a point's content in the store; part of the point's descriptor. */
 export interface CopyContent extends PointContent {
   snapshot_tree: string;
   snapshot: string;
   root: RecordedRoot;
 }
 
-/** Returns the roots of what a point needs. */
+/** Returns the ids of the trees from which everything that a point needs can be reached. */
 export function treesOf(content: PointContent): Uint8Array[] {
   const { snapshot_tree: top } = content as Partial<CopyContent>;
   return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(content.tree, "hex")];
 }
 
-/** Head, when the folder is just as head has it, itself and all that a manifest says: then nothing need be made anew. */
+/** Returns head if the folder, its own metadata and its manifest are the same as head's; else null. Nothing new is stored then. */
 export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetadata): HeadContent | null {
   if (
     head === null ||
@@ -31,7 +31,7 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
     !head.complete
   )
     return null;
-  // What was read again may have other holes with the same content.
+  // Files that were read again may have other holes with the same content.
   if (scanned.notes.omitted.length + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
   const was = (head.content as CopyContent).root;
   const now = recordedRoot(root);
@@ -39,13 +39,13 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
   return keys.every((key) => was[key] === now[key]) ? head : null;
 }
 
-/** Sums a scan up. Files that are only called like secrets are none. */
+/** Sums a scan up. Drops files that only have the name of a secret. */
 export function summaryOf(result: ScanResult, { root }: Pick<StageRequest, "root">): ScanSummary {
   const summary = result.summarise();
   return { ...summary, secrets: realSecrets(root, summary.secrets) };
 }
 
-/** Counts of a folder that is just as head has it. */
+/** Counts of a folder that is the same as head. */
 export function summaryOfHead({ entries, bytes, labels }: HeadContent): ScanSummary {
   const databases = labels.flatMap((label) => {
     if (!isOfDatabase(label)) return [];
@@ -58,19 +58,18 @@ export function summaryOfHead({ entries, bytes, labels }: HeadContent): ScanSumm
   return { entries, bytes, holes: [], hashes: [], lossless: [], databases, secrets };
 }
 
-/** A label as a scan gives it to a database. */
 type OfDatabase = ConsistencyLabel & Pick<CapturedLabel, "label"> & { reason?: string; recovered?: boolean };
 
 function isOfDatabase(label: ConsistencyLabel): label is OfDatabase {
   return label.label === "transaction-consistent" || label.label === "crash-consistent";
 }
 
-/** Raw paths of databases that were kept still while a held tree was made. */
+/** Raw paths of databases that did not change while a held tree was made. */
 function stillOf(databases: StageRequest["databases"]): readonly Uint8Array[] {
   return typeof databases === "object" ? databases.still : [];
 }
 
-/** `known`: what was said of the tree's entries before it was read. */
+/** Returns the encoded manifest of a scan. `known`: labels that its entries got before the scan. */
 export function manifestOf(
   result: ScanResult,
   summary: ScanSummary,

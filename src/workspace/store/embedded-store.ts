@@ -23,9 +23,9 @@ import { notePacks } from "./store-files.ts";
 import { type StorePaths, storePaths } from "./store-paths.ts";
 
 /**
- * Makes the repository of a control directory that nobody uses yet. The password is 32 random bytes in hex,
- * so its key file costs next to nothing to derive; the master keys lie beside it, so opening derives nothing.
- * `chunkerPolynomial`: by which it cuts large files; absent: a new one.
+ * Makes the repository of a new control directory. The password is 32 random bytes in hex, so deriving its key is
+ * cheap. The master keys lie beside the repository, so opening it derives nothing. `chunkerPolynomial` cuts large
+ * files; absent: a new one.
  */
 export async function createEmbeddedStore(control: string, chunkerPolynomial?: string): Promise<void> {
   const paths = storePaths(control);
@@ -42,7 +42,7 @@ export async function createEmbeddedStore(control: string, chunkerPolynomial?: s
   durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(repository.keys)), { mode: 0o600 });
 }
 
-/** The chunker polynomial that a store cuts large files by. */
+/** Reads the chunker polynomial by which a store cuts large files. */
 export async function storePolynomial(control: string): Promise<string> {
   const paths = storePaths(control);
   const storage = new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
@@ -61,7 +61,7 @@ export class EmbeddedStore {
   readonly paths: StorePaths;
   readonly repository: Repository;
   index: BlobIndex;
-  /** Told of each pack once that is damaged or missing, and of which something is read from others. */
+  /** Called once for each pack that is damaged or missing if its blobs were read from other packs. */
   onWarning: ((message: string) => void) | undefined;
   #blobs: { of: BlobSource; index: BlobIndex } | null = null;
   readonly #told = new Set<string>();
@@ -72,7 +72,7 @@ export class EmbeddedStore {
     this.index = index;
   }
 
-  /** Opens the store of a control directory. `known`: an index of it that was loaded earlier; only what was added since is read. */
+  /** Opens a control directory's store. `known`: an earlier loaded index of the store; only newer index files are read. */
   static async open(
     control: string,
     { signal, known = null }: { signal?: AbortSignal | undefined; known?: BlobIndex | null } = {},
@@ -83,7 +83,7 @@ export class EmbeddedStore {
     const repository = await openRepository(paths, storage).catch((error: unknown) => {
       const failed = toCairnError(error);
       if (failed.code !== "not_found" && failed.code !== "damaged") throw error;
-      // Nobody has a copy of what lies in a control directory, and most of it can be made again.
+      // There is no other copy of a control directory's store, and doctor can make most of its files again.
       throw new CairnError("damaged", failed.message, { hint: see("doctor"), cause: error });
     });
     const isUpToDate = (await known?.refresh(repository, { signal })) === true;
@@ -91,7 +91,7 @@ export class EmbeddedStore {
     return new EmbeddedStore(paths, repository, index);
   }
 
-  /** Takes in what other processes did to the index since it was loaded. */
+  /** Reads the changes that other processes made to the index since it was loaded. */
   async refresh(signal?: AbortSignal): Promise<void> {
     if (!(await this.index.refresh(this.repository, { signal })))
       this.index = await BlobIndex.load(this.repository, this.paths.indexCache, signal);
@@ -101,12 +101,12 @@ export class EmbeddedStore {
     return this.repository.storage as LocalStorage;
   }
 
-  /** Folder of this operation's unfinished files; gone with `close`. */
+  /** Folder for this operation's unfinished files; `close` removes it. */
   get workDirectory(): string {
     return this.storage.temporaryDirectory;
   }
 
-  /** Makes packs durable and known: files, then their index, each durable before it gets its name, so that a power cut leaves no torn one. */
+  /** Makes packs, then their index durable: each file before it gets its name, so that a power cut leaves no torn file. */
   async publish(packs: readonly FinishedPack[]): Promise<void> {
     if (packs.length === 0) return;
     const { repository, index } = this;
@@ -125,7 +125,7 @@ export class EmbeddedStore {
     failpoint("store.packs-durable");
   }
 
-  /** Reads blobs by their entries; what is damaged at one place is read at another. */
+  /** Reads blobs by their index entries. A blob that is damaged in one pack is read from another one. */
   get blobs(): BlobSource {
     const { repository, index, storage } = this;
     if (this.#blobs?.index !== index) {
@@ -138,7 +138,7 @@ export class EmbeddedStore {
     return this.#blobs.of;
   }
 
-  /** A blob's plain bytes; a fresh copy. `damaged` when it is not there or not what was written. */
+  /** Returns a fresh copy of a blob's plain bytes. Throws `damaged` if the blob is missing or differs from its id. */
   read(id: Uint8Array, type: "data" | "tree"): Uint8Array {
     const entry = this.index.entryOf({ id, type });
     if (entry < 0) {
@@ -161,7 +161,7 @@ export class EmbeddedStore {
     return [...this.index.covered].every((name) => present.has(name));
   }
 
-  /** Says so once of each pack, and notes it. What was moved meanwhile is missing where it was, and that is no damage. */
+  /** Warns once of each pack, and notes the pack for doctor. A pack that another process moved meanwhile is no damage. */
   readonly onElsewhere = (pack: string): void => {
     if (this.#told.has(pack) || !this.#isCurrent()) return;
     this.#told.add(pack);
@@ -171,7 +171,7 @@ export class EmbeddedStore {
     );
   };
 
-  /** Notes a pack, of which something that was read is lost: doctor does not read packs. */
+  /** Notes a pack with lost blobs for doctor, which does not read packs. */
   readonly onUnsound = (pack: string): void => {
     if (this.#isCurrent()) notePacks(this.paths, [pack], false);
   };
@@ -180,7 +180,7 @@ export class EmbeddedStore {
     return decodeTree(this.read(id, "tree"));
   }
 
-  /** A tree of the store as a readable state. */
+  /** Shows a tree of the store as a readable state. */
   source(root: Uint8Array): TreeSource {
     return {
       root,
@@ -200,7 +200,7 @@ export class EmbeddedStore {
     const ids = Buffer.from(node.content ?? []);
     let piece: Uint8Array | undefined;
     for (let at = 0; at < ids.length; at += 32) {
-      // A hole is one piece of zeros again and again.
+      // A hole is the same blob of zeros many times.
       if (piece === undefined || ids.compare(ids, at - 32, at, at, at + 32) !== 0)
         piece = this.read(ids.subarray(at, at + 32), "data");
       yield piece;
@@ -220,14 +220,14 @@ async function openRepository(paths: StorePaths, storage: LocalStorage): Promise
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return openByPassword(paths, storage);
     if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
-    // Either the keys or what they open is damaged; the password tells.
+    // The password tells whether the keys or the repository's files are damaged.
     return openByPassword(paths, storage).catch(() => {
       throw error;
     });
   }
 }
 
-/** The master keys' file can be lost or damaged; the password file opens the repository too, and the keys are written again. */
+/** Opens the repository by the password if the file with the master keys is lost or damaged, and writes that file again. */
 async function openByPassword(paths: StorePaths, storage: LocalStorage): Promise<Repository> {
   let password: string;
   try {
@@ -246,14 +246,14 @@ async function openByPassword(paths: StorePaths, storage: LocalStorage): Promise
   try {
     durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(repository.keys)), { mode: 0o600 });
   } catch {
-    // Read-only: opening is slower, nothing else.
+    // A read-only control directory: the next call opens the store slowly again.
   }
   return repository;
 }
 
 /**
- * A repository to be looked into, wherever it lies: opened with a password file, else with what lies beside it in a
- * control directory. Writes nothing. Throws `not_found` without either, `wrong_password`.
+ * Opens any repository for reading: with a password file, else with the keys or the password beside it in a control
+ * directory. Writes nothing. Throws `not_found` if no key or password can be read, or `wrong_password`.
  */
 export async function lookIntoRepository(root: string, passwordFile?: string): Promise<Repository> {
   const storage = new LocalStorage(root, { temporaryDirectory: path.join(root, "tmp") });

@@ -12,9 +12,8 @@ import { readerClauses } from "./contract/readers.contract.ts";
 import { stateClauses } from "./contract/states.contract.ts";
 
 /**
- * What every engine owes to whoever saves with it, on a real file system of its own, with real processes. The clauses
- * lie here, beside the engines, and may use what other tests use; the few lines per engine lie in test/engines, because
- * they take minutes and `npm run ok` runs every test of src.
+ * The contract of all engines, on real file systems with real processes. The clauses lie here, beside the engines. The
+ * few lines per engine lie in test/engines: they take minutes, and `npm run ok` runs every test of src.
  */
 const CLAUSES = {
   states: stateClauses,
@@ -32,7 +31,7 @@ const CLAUSES = {
 
 export type ClauseGroup = keyof typeof CLAUSES;
 
-/** Registers all clauses, or those of some groups where the rest is the same as on another file system. */
+/** Registers all clauses, or some groups if the others give the same result as on another file system. */
 export function engineContract(subject: EngineSubject, only?: readonly ClauseGroup[]): void {
   const clauses = new EngineClauses(subject);
   for (const group of only ?? (Object.keys(CLAUSES) as ClauseGroup[])) CLAUSES[group](clauses);

@@ -22,13 +22,13 @@ import type { NotSet } from "../../archive/write/node-writer.ts";
 export type { Degradation, EngineType } from "../../contract/index.ts";
 export type { PointContent } from "./store-care.ts";
 
-/** Content of head: taken over when the folder is found to be the same. */
+/** Content of the head point. A save takes it over if the folder is unchanged. */
 export interface HeadContent {
   content: PointContent;
   entries: EntryCounts;
   bytes: number;
   complete: boolean;
-  /** hex; null until sealed. Trees do not hold all that it covers */
+  /** hex; null until sealed. Trees do not hold all metadata that the digest covers */
   metadataDigest: string | null;
   labels: readonly ConsistencyLabel[];
 }
@@ -43,123 +43,123 @@ export interface Attachments {
 export interface StageRequest {
   /** the folder's absolute path, raw bytes */
   root: Uint8Array;
-  /** the path that is recorded, where the folder only lies at its root for now */
+  /** the path to record if the folder lies at `root` only for now */
   recordedRoot?: Uint8Array;
   excludes: readonly string[];
   rules: IgnoreRecord | null;
-  /** An ignore file that is too long to be read hides nothing; absent: it is refused. */
+  /** True: an ignore file that is too long hides nothing. False or absent: the scan refuses it. */
   passesLongRules?: boolean;
   /** entries that are never part of a state, by path in latin1 */
   skip: readonly string[];
   reread: boolean;
-  /** The folder is a tree that nothing changes any more, held at or after this moment: milliseconds since 1970. */
+  /** Milliseconds since 1970. The folder is a held tree: nothing has changed it since this moment. */
   heldAt?: number;
-  /** The folder is a clone, made after `heldAt`; what is said of its entries is what their sources were then. */
+  /** The folder is a clone, made after `heldAt`. Its entries are reported as their sources were at that moment. */
   clonedFrom?: ClonedFrom;
-  /** what was found out of its entries when it was taken, and cannot be seen in it */
+  /** labels that were found when the tree was taken, and cannot be seen in it */
   labels?: readonly ConsistencyLabel[];
   /** `auto`: databases in use are captured. `copy`: databases are ordinary files. Else: databases of a held tree, recovered in a copy. */
   databases: "auto" | "copy" | (Pick<HeldAs, "folders"> & { still: readonly Uint8Array[] });
   /** databases that are captured before anything is read */
   attachments?: readonly Attachments[];
   crossMounts: boolean;
-  /** The folder is there for this one reading alone: no stat cache is kept of it. */
+  /** The folder exists for this one scan only: no stat cache of it is kept. */
   passing?: boolean;
   /** the point that head names, or null */
   head: HeadContent | null;
-  /** A look reads no large file whose times, size and inode are as they were, however young: it may miss what was stored through a mapping. */
+  /** A look reads no large file with unchanged times, size and inode, even a young one. May miss writes through mappings. */
   byTimes?: boolean;
-  /** A look ends with `FoundDifference` as soon as an entry shows, unread, that it is not head's, where the last scan was of that. */
+  /** A look ends with `FoundDifference` at the first entry that differs from head without a read. Needs a stat cache of head. */
   untilDifferent?: boolean;
-  /** tags its snapshot carries, when the engine makes one */
+  /** id in the tag of the new snapshot */
   pointId: string;
   message: string;
   /** bytes that may be stored, else `no_space` with `most_bytes` in its details; null: any number */
   mostBytes?: number | null;
-  /** another repository, which gets everything new too */
+  /** another repository, which also gets all new blobs */
   forward?: ForwardTarget | undefined;
   signal?: AbortSignal;
   onProgress?: ((progress: ScanProgress) => void) | undefined;
-  /** told what the engine has lost, which does not keep anything from being recorded */
+  /** called with warnings about content that the engine lost; the save goes on */
   onWarning?: ((message: string) => void) | undefined;
 }
 
-/** Content that is durable but belongs to no point yet; `discard` or a kill leaves only what the next clean-up takes. */
+/** Content that is durable but belongs to no point yet. After `discard` or a kill the next clean-up removes the rest. */
 export interface StagedContent {
   content: PointContent;
   scan: ScanResult;
   summary: ScanSummary;
   bytesStored: number;
-  /** tree, hex, of the state that the scan was compared with; null when there was none */
+  /** tree, hex, of the state that the scan was compared with; null if there was none */
   previousTree: string | null;
   degraded: Degradation[];
-  /** After the descriptor is in place: caches, maintenance. Never fails. */
+  /** Writes caches and does maintenance once the descriptor is in place. Never fails. */
   settled(): Promise<void>;
-  /** Instead of a descriptor: takes back what would be seen as a point's; content stays for the next clean-up. Never fails. */
+  /** Removes the snapshot if no descriptor is written; the next clean-up removes the blobs. Never fails. */
   discard(): Promise<void>;
 }
 
-/** A folder as it is, without anything having been stored. */
+/** Result of a scan that stored nothing. */
 export interface LookedAt {
   scan: ScanResult;
-  /** tree, hex, of the state that the scan was compared with; null when there was none */
+  /** tree, hex, of the state that the scan was compared with; null if there was none */
   previousTree: string | null;
 }
 
-/** State of a folder that changes are counted from: the stat cache of a scan, and the rules that it went by. */
+/** The state from which changes of a folder are counted: the stat cache of a scan, and its ignore rules. */
 export interface ScanBasis {
   cache: string;
   rules: string;
 }
 
-/** Changes of one folder, from somebody who is told of each as it is made. */
+/** Changes of one folder, reported by a watcher as they happen. */
 export interface FolderChanges {
   /** the folder's absolute path, raw bytes */
   readonly root: Uint8Array;
-  /** Takes note of all that has changed until now: what changes later is after the mark that it returns. */
+  /** Notes all changes until now. Returns a mark; later changes come after this mark. */
   mark(): number;
-  /** Changes since the state that was kept last; null where it is another one, or some may have been missed. */
+  /** Changes since the state that was kept last; null if `basis` is another state, or some changes may have been missed. */
   since(basis: ScanBasis): TouchedFolder | null;
-  /** Counts from the state that a scan which began after the mark has found. `isWhole`: it has read what was young, too. */
+  /** Counts changes from the state that a scan which began after `mark` found. `isWhole`: the scan also read young files. */
   keep(basis: ScanBasis, mark: number, isWhole: boolean): void;
-  /** The stat cache of that state, to be used by one scan after the other; null where none is in memory. */
+  /** The stat cache of that state, for one scan at a time; null if none is in memory. */
   readonly held: HeldCache | null;
-  /** Keeps a stat cache in memory. `save`, called some time later, writes it into its file: that file's name, or null. */
+  /** Keeps a stat cache in memory. `save`, called some time later, writes it into a file and returns the file's name, or null. */
   hold(held: HeldCache, save: () => string | null): void;
-  /** The index of the store as the last operation left it, for one operation; null where it has to be read. */
+  /** The store's index as the last operation left it, for one operation; null if the index must be read. */
   takeIndex(): BlobIndex | null;
   giveIndex(index: BlobIndex): void;
 }
 
 /** A stat cache in memory. */
 export interface HeldCache {
-  /** File that lay in the cache's place when this one was made: with another one there it is not the last any more. */
+  /** Name of the file at the cache's path when this cache was made. If another file lies there now, this cache is out of date. */
   file: string;
   readonly name: string;
   readonly cache: StatCache;
-  /** Index files that it relies on; null: as the file beside it says. */
+  /** Index files that the cache relies on; null: those that the file beside the stat cache lists. */
   readonly indexes: ReadonlySet<string> | null;
 }
 
 export type ChangesOf = (root: Uint8Array) => FolderChanges | null;
 
 export interface StoreFacts {
-  /** Bytes of the packs that the index knows; what a killed save left is not counted. */
+  /** Bytes of the packs that the index lists. Leftovers of a killed save are not counted. */
   bytes: number;
   repositoryId: string;
-  /** True when snapshots that are not ours lie in it; asked for, else false. */
+  /** True if the store has snapshots of other programs; false if the caller did not ask. */
   foreign: boolean;
 }
 
-/** A request to write a point: what of it, and into which folder. */
+/** A request to write a point, or some of its paths, into a folder. */
 export interface WriteRequest {
   /** an empty folder that exists, absolute, raw bytes; its own metadata is the caller's */
   target: Uint8Array;
-  /** raw paths below the root with what they are in; null: everything */
+  /** raw paths below the root, each with everything below it; null: everything */
   paths: readonly Uint8Array[] | null;
-  /** nothing may be written to: for people to look into */
+  /** files and directories get no write permission, so that people only look at them */
   readOnly?: boolean;
-  /** a held tree that should have the content too, and when it was complete (ms since 1970): what is as it was made is cloned */
+  /** a held tree with the same content, and when it was complete (ms since 1970): files unchanged since then are cloned */
   held?: HeldTree | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: (progress: { done: number; bytes: number }) => void;
@@ -169,7 +169,7 @@ export interface ShareRequest {
   pointId: string;
   /** the workspace's path; raw bytes */
   root: Uint8Array;
-  /** of a new workspace: where its stat cache will lie, and its folder until that gets its path */
+  /** of a new workspace: path of its stat cache, and its folder until the folder gets its path */
   fork?: { statCache: string; folder: Uint8Array };
 }
 
@@ -177,43 +177,43 @@ export interface WrittenContent {
   /** of all kinds, without the folder itself */
   entries: number;
   bytes: number;
-  /** what the system refused to set; the entry is there */
+  /** attributes that the system refused to set; the entries are there */
   notSet: NotSet[];
-  /** what the engine does not hold whole any more; it is not there */
+  /** paths that were not written, because their content is damaged or missing */
   damaged: { path: Uint8Array; detail: string }[];
-  /** says what the content lacks, since it could not be read; of all of it, whatever was asked for */
+  /** lists entries that the content lacks, since they could not be read: of the whole point, whichever paths were asked for */
   lacks: Pick<Manifest, "omitted" | "labels"> | null;
 }
 
-/** Place of a point's content, to be taken elsewhere as it is stored; while the store is `reading`. */
+/** Place of a point's content in the store, for copying it elsewhere while the store is `reading`. */
 export interface StoredContent {
   readonly repository: Repository;
-  /** As it is now. */
+  /** The present index. */
   readonly index: BlobIndex;
   readonly blobs: BlobSource;
-  /** told of each pack that is damaged or missing, and of which something is read from others */
+  /** called with each pack that is damaged or missing if its blobs were read from other packs */
   readonly onElsewhere: (pack: string) => void;
   /** id of the tree that the point's snapshot names: the path from `/` down to the folder, and its manifest */
   readonly snapshotTree: Uint8Array;
 }
 
-/** A repository that is none of the engine's, to be read under its lock. */
+/** A repository other than the engine's, to be read under its lock. */
 export interface ContentElsewhere {
   readonly repository: Repository;
   readonly index: BlobIndex;
   readonly near: NearPacks;
   readonly blobs: BlobSource;
-  /** told of each pack that is damaged or missing, and of which something is read from others */
+  /** called with each pack that is damaged or missing if its blobs were read from other packs */
   readonly onElsewhere: (pack: string) => void;
 }
 
 export interface ReceiveRequest {
   from: ContentElsewhere;
-  /** of the folder that was saved, 32 bytes */
+  /** of the saved folder, 32 bytes */
   tree: Uint8Array;
   rootMetadata: RootMetadata;
   manifest: Manifest;
-  /** raw paths below it with what they are in; null: everything */
+  /** raw paths below `tree`, each with everything below it; null: everything */
   paths: readonly Uint8Array[] | null;
   pointId: string;
   /** the workspace's path, raw bytes */
@@ -224,12 +224,12 @@ export interface ReceiveRequest {
 
 export interface ReceivedContent {
   content: PointContent;
-  /** of what was received */
+  /** of the received entries */
   manifest: Manifest;
   entries: EntryCounts;
   bytes: number;
   bytesStored: number;
-  /** of the whole tree, whatever of it was asked for */
+  /** of the whole tree, whichever paths were asked for */
   ignoreFiles: FoundIgnoreFile[];
 }
 
@@ -239,14 +239,14 @@ export interface StoppableCall {
 }
 
 export interface ReadingCall extends StoppableCall {
-  /** told of what is damaged, and read from where it is there too */
+  /** called with warnings about damaged packs whose blobs are read from other packs */
   onWarning?: ((message: string) => void) | undefined;
 }
 
 export interface LostRequest extends StoppableCall {
-  /** reads everything, and so finds what is there and not what was written */
+  /** True: read all packs, which also finds damaged content. False: find only missing and short packs. */
   reads?: boolean | undefined;
   onProgress?: VerifyStoreRequest["onProgress"];
-  /** told what is lost */
+  /** called with a warning about lost packs */
   onWarning?: ((message: string) => void) | undefined;
 }

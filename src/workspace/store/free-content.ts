@@ -7,42 +7,42 @@ import type { EmbeddedStore } from "./embedded-store.ts";
 import { type KeptContent, requireMarks } from "./held-bytes.ts";
 
 const TAG = "cairn:";
-/** Share of waste in a pack above which copying the rest is worth it. */
+/** A pack with a larger share of unused bytes is worth rewriting. */
 const MAX_WASTE = 0.05;
-/** Share of the free room that is spent on copies before what they replace goes. */
+/** Share of the free room that rewritten packs may use before the old packs are removed. */
 const COPY_SHARE = 0.5;
-/** Most steps in which room is made: each follows every tree. */
+/** Most sweeps of one call; each sweep follows every tree. */
 const MAX_ROUNDS = 8;
 export interface FreeRequest {
   /** ids of the points that are gone */
   pointIds: readonly string[];
-  /** what every other point of the control directory holds; asked again before anything is deleted */
+  /** content that all other points of the control directory need; asked again before each deletion */
   kept(): KeptContent;
-  /** leave nothing of it behind, whatever has to be copied for that */
+  /** leave no unneeded content behind, however much must be copied */
   thorough: boolean;
-  /** how long to wait for others that use the store */
+  /** how long to wait for other processes that use the store */
   waitMs: number;
   signal?: AbortSignal | undefined;
 }
 
-/** Content that nothing needs any more, in packs with what is needed. */
+/** Unneeded content that stays, in packs with needed content. */
 export interface LeftContent {
   bytes: number;
-  /** the room that was wanted for writing the packs anew, and is not there; null where they cannot be written for another reason */
+  /** bytes of room that rewriting the packs would need; null if they cannot be rewritten for another reason */
   needsRoom: number | null;
 }
 
 export interface Freed {
   bytesFreed: number;
-  /** others used the store: the next time gives the space back */
+  /** other processes used the store: the next cleanup frees the space */
   postponed: boolean;
-  /** what was to go and is still there; null where nothing of it is */
+  /** unneeded content that is still there; null if all is gone */
   left: LeftContent | null;
-  /** names of content (blobs, and packs that hold it) that kept points need and that is lost, as far as it was met */
+  /** names of lost blobs, and of packs that hold them, that kept points need, as far as the sweep met them */
   lost: string[];
 }
 
-/** Snapshots first, then everything that nothing needs any more. */
+/** Removes the points' snapshots, then all content that no point needs. */
 export async function freeContent(store: EmbeddedStore, request: FreeRequest): Promise<Freed> {
   const { repository, paths } = store;
   const { signal, waitMs } = request;
@@ -91,13 +91,13 @@ export async function freeContent(store: EmbeddedStore, request: FreeRequest): P
       await refreshing;
       return { bytesFreed: 0, postponed: true, left: null, lost: [] };
     }
-    // What failed first is told: the index may not be had for the same reason.
+    // Throw the first error: the refresh may fail for the same reason.
     await refreshing.catch(() => undefined);
     throw error;
   }
 }
 
-/** A file system that says nothing of its size says nothing of its room. */
+/** A size of 0 means that the file system tells no sizes: no limit. */
 function roomForCopies(repository: string): number {
   const { freeBytes, totalBytes } = freeSpace(repository);
   return totalBytes === 0 ? Number.POSITIVE_INFINITY : freeBytes * COPY_SHARE;

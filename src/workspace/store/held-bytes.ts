@@ -9,17 +9,20 @@ import type { EmbeddedStore } from "./embedded-store.ts";
 const TAG = "cairn:";
 const DAMAGED_HINT = advice`run ${call("doctor --repair", "doctor", { repair: true })}; then remove all points that are still damaged (${call("verify --all", "verifyAll")} names them) except head in one call: ${call("cleanup --only POINT…", "previewCleanup", { only: [word("POINT…")] })}. Nothing was removed`;
 
-/** Points whose share of the store is asked for together. */
+/** Points whose common share of the store is computed. */
 export type HeldGroup = readonly { id: string; content: PointContent }[];
 
-/** Content of points that nobody wants to remove. */
+/** Content of the points that are kept. */
 export interface KeptContent {
   contents: readonly PointContent[];
-  /** ids of points whose own record cannot be read (null: not even the id); only their mark in the store tells what they hold */
+  /** ids of points with an unreadable descriptor (null: the id is unknown too); only their snapshot's tag leads to their content */
   unreadable: readonly (string | null)[];
 }
 
-/** Bytes after each group, what belongs to none of them counted first. Its trees must be whole: `damaged`; of a group what is there counts. */
+/**
+ * Returns the bytes of all content outside the groups, then the total after each group. Throws `damaged` if kept
+ * content is incomplete. Of a damaged group only the content that exists counts.
+ */
 export async function heldBytes(
   store: EmbeddedStore,
   groups: readonly HeldGroup[],
@@ -39,7 +42,7 @@ export async function heldBytes(
       readTree,
       stop,
     );
-    // What a group lacks goes with it, or is kept and looked at again when the others are known that do go.
+    // A group may lack content. The group is removed with it, or kept and checked again once all removed points are known.
     requireComplete(live, { hint: DAMAGED_HINT, mayLackData: true });
     const bytes = [live.bytes];
     for (const group of groups) {
@@ -54,7 +57,7 @@ export async function heldBytes(
   });
 }
 
-/** The trees of all snapshots but those of some points. Throws `damaged` for one that cannot be read: what it needs is unknown. */
+/** Root trees of all snapshots except those of some points. Throws `damaged` if a snapshot is unreadable: its content is unknown. */
 async function snapshotTrees(
   store: EmbeddedStore,
   ask: { without: ReadonlySet<string>; unreadable: KeptContent["unreadable"]; signal?: AbortSignal },
@@ -75,7 +78,7 @@ async function snapshotTrees(
     .map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
 }
 
-/** A point whose descriptor is damaged is kept by its snapshot; without one nobody knows what it holds. */
+/** Throws `damaged` if a point with an unreadable descriptor has no snapshot either: its content is unknown then. */
 export function requireMarks(unreadable: KeptContent["unreadable"], tags: ReadonlySet<string>): void {
   const lost = unreadable.filter((id) => id === null || !tags.has(`${TAG}${id}`));
   if (lost.length === 0) return;

@@ -22,22 +22,22 @@ import { type Unchanged, unchangedIn } from "../../archive/cache/unchanged.ts";
 
 export type { WrittenFiles } from "../../archive/scan/written-files.ts";
 
-/** Keeps what the last scan of a workspace found in a file for the next one, with what it relies on in the store. */
+/** Keeps the stat cache of a workspace's last scan in a file for the next scan, with the index files that the cache relies on. */
 export class KeptScan {
   readonly file: string;
   readonly #changes: FolderChanges | null;
-  /** Moment after which the scan under way began, and the rules that it goes by; null where nobody tells changes of its folder. */
+  /** The scan under way: the mark after which it began, and its ignore rules; null if nobody reports changes of its folder. */
   #begun: { mark: number; rules: string; isWhole: boolean; cache: string } | null = null;
-  /** The cache that was loaded last, where others may have it too. */
+  /** The cache that was loaded last, if other operations may have it too. */
   #shared: StatCache | null = null;
 
-  /** `file`: the workspace's stat cache; `changes`: those of its folder, where somebody is told of them. */
+  /** `file`: the workspace's stat cache; `changes`: changes of its folder, if a watcher reports them. */
   constructor(file: string, changes: FolderChanges | null = null) {
     this.file = file;
     this.#changes = changes;
   }
 
-  /** The stat cache; a fork's first one comes from the workspace that it was made of. */
+  /** Loads the stat cache. The first one of a fork comes from the workspace that it was made from. */
   load(root: Uint8Array): StatCache | null {
     const held = this.#held();
     if (held !== null) return (this.#shared = held.cache);
@@ -60,7 +60,8 @@ export class KeptScan {
   }
 
   /**
-   * Before a scan of the folder: the directories of its cache in which nothing has changed since; null where that is not known. `trusted`: the scan may go by the cache at all.
+   * Returns the directories of the cache that are unchanged since the cached scan, or null if that is unknown. Call it
+   * before a scan. `trusted`: the scan may use the cache.
    */
   unchanged(request: StageRequest, cache: StatCache | null, trusted: boolean): Unchanged | null {
     this.#begun = null;
@@ -78,33 +79,33 @@ export class KeptScan {
     return touched === null ? null : unchangedIn(cache, touched);
   }
 
-  /** After a scan that found the folder as its cache says, or of which a cache was just kept, with this name. */
+  /** Counts changes from the scan that has ended, which found its cache to be right, or whose cache was kept as `name`. */
   noteKept(name = this.#begun?.cache): void {
     if (this.#begun === null || name === undefined) return;
     const { mark, rules, isWhole } = this.#begun;
     this.#changes!.keep({ cache: name, rules }, mark, isWhole);
   }
 
-  /** Tells the present stat cache from every other one. */
+  /** A name that differs from the names of all earlier stat caches. */
   #name(): string {
     return this.#held()?.name ?? fileName(this.file);
   }
 
-  /** Returns the files that a restore wrote since, which a scan need not read; null where there are none. */
+  /** Returns the files that a restore wrote since the last scan, which need not be read; null if there are none. */
   written(): ScanTable | null {
     return loadWrittenFiles(this.#written);
   }
 
-  /** Keeps what was written into the folder for the next scan, which keeps it as its own. */
+  /** Keeps a list of files that were just written into the folder, for the next scan. */
   noteWritten(files: WrittenFiles): void {
     try {
       keepWrittenFiles(this.#written, files);
     } catch {
-      // Then it is read.
+      // Without the list the next scan reads the files.
     }
   }
 
-  /** True when every id that the stat cache knows is in the store for certain. */
+  /** True if every id that the stat cache knows is in the store. */
   vouches(store: EmbeddedStore, cache: StatCache): boolean {
     const { epoch, covered } = store.index;
     if (hex(cache.epoch) !== epoch) return false;
@@ -113,23 +114,23 @@ export class KeptScan {
     return indexes === null ? cacheBasisHolds(this.file, covered) : [...indexes].every((name) => covered.has(name));
   }
 
-  /** Returns where a thread may write the next one meanwhile. */
+  /** Returns the path for a thread's draft of the next stat cache. */
   draftPlace(): string {
     try {
       this.#makeFolder();
     } catch {
-      // Then the draft fails too, and is no draft.
+      // The draft fails for the same reason, and the cache is written later.
     }
     return statCacheTemporary(this.file);
   }
 
-  /** Keeps a scan, from its draft where it has one; `epoch` is that of the index in which all its ids are. */
+  /** Keeps a scan as the stat cache, from its draft if it has one. `epoch`: of the index that has all its ids. */
   async keep(store: EmbeddedStore, result: ScanResult, epoch: string = store.index.epoch): Promise<void> {
     try {
       const draft = await result.draft;
       this.#makeFolder();
       if (this.#begun !== null) return this.#keepInMemory(store, result, epoch);
-      // At no moment is there a cache beside the basis of another one.
+      // Never leave a cache beside the basis of another cache.
       dropCacheBasis(this.file);
       const key = { tree: result.tree, epoch: Buffer.from(epoch, "hex") };
       if (draft === null) writeStatCache(this.file, result.table, result.old, key);
@@ -137,11 +138,11 @@ export class KeptScan {
       writeCacheBasis(this.file, store.index.covered);
       fs.rmSync(this.#written, { recursive: true, force: true });
     } catch {
-      // A cache that cannot be written is only slow.
+      // Without the cache the next scan is only slower.
     }
   }
 
-  /** For the next scan of a folder whose changes are told: its file is written later, and only makes the next start fast. */
+  /** Keeps the cache in memory for the next scan of a watched folder. The file is written later, for a fast next start. */
   #keepInMemory({ index }: EmbeddedStore, { table, old, tree }: ScanResult, epoch: string): void {
     const { file } = this;
     const key = { tree, epoch: Buffer.from(epoch, "hex") };
@@ -165,7 +166,7 @@ export class KeptScan {
   }
 }
 
-/** Writes a stat cache into its file: that file's name; null where it cannot, or somebody else has written a later one. */
+/** Writes a stat cache into its file. Returns the file's name; null if that fails or a later cache lies there. */
 function saveHeld(file: string, held: HeldCache): string | null {
   if (fileName(file) !== held.file) return null;
   try {
@@ -179,7 +180,7 @@ function saveHeld(file: string, held: HeldCache): string | null {
   }
 }
 
-/** Tells a file from every other one that lay in its place. */
+/** A name that differs for every file that lay at this path. */
 function fileName(file: string): string {
   const facts = fs.lstatSync(file, { bigint: true, throwIfNoEntry: false });
   return facts === undefined ? "none" : `${facts.ino}-${facts.size}-${facts.ctimeNs}`;

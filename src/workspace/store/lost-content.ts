@@ -14,11 +14,11 @@ import { treesOf } from "./copy-content.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
 interface DropCall extends LostRequest {
-  /** for others that use the store */
+  /** how long to wait for other processes that use the store */
   waitMs: number;
 }
 
-/** Takes packs that are missing or cut, or that are found damaged, out of the store's index, with what can be read of them kept. Returns how many. */
+/** Takes missing, cut or damaged packs out of the store's index. Readable blobs of damaged packs are kept. Returns how many packs. */
 export async function dropLostPacks(store: EmbeddedStore, options: DropCall): Promise<number> {
   const { reads, onWarning } = options;
   const lost = await (reads === true ? dropDamagedPacks(store, options) : dropShortPacks(store, options));
@@ -29,12 +29,12 @@ export async function dropLostPacks(store: EmbeddedStore, options: DropCall): Pr
   return lost;
 }
 
-/** A save is hardly kept waiting: the next one tries again. */
+/** A save waits only briefly for this: the next save tries again. */
 const FIRST_WAIT_MS = 1000;
-/** Others use the store, change it, or have put something there that this user may not read: each may be over by the next time. */
+/** Errors that may be gone at the next save: other processes use or change the store, or left a file that this user may not read. */
 const GOES_ON: ReadonlySet<string> = new Set(["busy", "stale_plan", "permission"]);
 
-/** Drops lost packs for who is about to add to the store, and goes on where others are in the way. */
+/** Drops lost packs before a save. Only warns if other processes are in the way. */
 export async function dropLostFirst(store: EmbeddedStore, call: Omit<DropCall, "reads" | "waitMs">): Promise<void> {
   if (packsNotThere(store).length === 0) return;
   try {
@@ -48,7 +48,7 @@ export async function dropLostFirst(store: EmbeddedStore, call: Omit<DropCall, "
   }
 }
 
-/** Each is asked for by its name, which is faster than listing them and what else there is. */
+/** Asking for each pack by name is faster than listing all of them. */
 function packsNotThere({ index, storage }: EmbeddedStore): string[] {
   return shortPacks(index, (pack) => storage.sizeOf("data", pack) ?? 0);
 }
@@ -60,13 +60,13 @@ async function dropShortPacks(store: EmbeddedStore, { waitMs, signal }: DropCall
   if (lost === 0) return 0;
   const damagedPacks = new Set(await damagedUnlisted(store, signal));
   const call = { waitMs, damagedPacks, ...(signal === undefined ? {} : { signal }) };
-  // On the disk too: where two index files list a blob, the next to read them may look for it in the lost pack.
+  // Rewrite the index files too: if two of them list a blob, the next reader may look for it in the lost pack.
   await runIndexRepair(repository, await planIndexRepair(repository, call), call);
   await store.refresh();
   return lost;
 }
 
-/** The index is written again from the packs, without those in which anything is damaged; all are read for it. Returns how many those were. */
+/** Reads all packs, and rewrites the index without damaged ones. Returns how many packs were damaged. */
 export async function dropDamagedPacks(store: EmbeddedStore, options: Omit<DropCall, "reads">): Promise<number> {
   const { repository, paths } = store;
   const { waitMs, signal, onProgress } = options;
@@ -90,19 +90,19 @@ export async function dropDamagedPacks(store: EmbeddedStore, options: Omit<DropC
   const repair = { ...call, damagedPacks, waitMs };
   await runIndexRepair(repository, await planIndexRepair(repository, repair), repair);
   notePacks(paths, [], true);
-  // Written by the old index: what it says is not so any more.
+  // The old index wrote this cache, which is out of date now.
   fs.rmSync(paths.indexCache, { force: true });
   await store.refresh();
   return found.length;
 }
 
-/** Returns the damaged ones of the packs that no index lists, and that a repair lists again. */
+/** Returns damaged packs that no index lists, and that a repair would list again. */
 async function damagedUnlisted({ repository }: EmbeddedStore, signal: AbortSignal | undefined): Promise<string[]> {
   const { packs } = await findUnindexed(repository, await packSizes(repository.storage), null);
   return damagedOf(packs, { repository, near: nearPacksIn(repository.storage, undefined, ""), signal });
 }
 
-/** Tells whether the index lists all that a point's trees need. Packs are not read for it, but for trees. */
+/** Tells whether the index lists everything that a point's trees need. Reads trees only. */
 export async function holdsContent(
   store: EmbeddedStore,
   content: PointContent,

@@ -11,10 +11,10 @@ import { readManifest } from "./snapshot-tree.ts";
 
 const TAG = "cairn:";
 const DEPTH_TAG = "cairn-depth:";
-/** More components than any path has. */
+/** A number above the depth of any path. */
 const MAX_DEPTH = 4096;
 
-/** Remains of a point whose descriptor is gone, in the store. */
+/** A point whose descriptor is gone, as far as the store still has it. */
 export interface PointRemains {
   id: string;
   createdAt: string;
@@ -30,7 +30,7 @@ interface Found {
   node: TreeNode;
 }
 
-/** The directories from the top of a snapshot's tree down, each the only one of its level but for `/.cairn`. */
+/** Directories from the top of a snapshot's tree down. Each is the only directory of its level, besides `/.cairn` at the top. */
 function* directoriesDown(store: EmbeddedStore, top: string): Generator<Found> {
   let tree: Uint8Array = Buffer.from(top, "hex");
   const parts: Uint8Array[] = [];
@@ -44,13 +44,13 @@ function* directoriesDown(store: EmbeddedStore, top: string): Generator<Found> {
   }
 }
 
-/** Absolute path at which a tree hangs in the tree of a snapshot, raw bytes; null when it does not. Throws `damaged`. */
+/** Returns the absolute raw path of `tree` in the snapshot tree `top`; null if it is not there. Throws `damaged`. */
 export function pathToTree(store: EmbeddedStore, top: string, tree: string): Uint8Array | null {
   for (const { path, node } of directoriesDown(store, top)) if (hex(node.subtree!) === tree) return path;
   return null;
 }
 
-/** As {@link pathToTree} of a point; null also where the trees cannot be read. */
+/** Like {@link pathToTree} for a point, but null also if a tree is unreadable. */
 function pathOf(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree">): Uint8Array | null {
   try {
     return pathToTree(store, content.snapshot_tree, content.tree);
@@ -60,7 +60,7 @@ function pathOf(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snaps
   }
 }
 
-/** True when a point's tree hangs at a path (absolute, raw bytes) in that of its snapshot. */
+/** True if a point's tree lies at `path` (absolute, raw bytes) in the tree of the point's snapshot. */
 export function liesAt(
   store: EmbeddedStore,
   content: Pick<CopyContent, "tree" | "snapshot_tree">,
@@ -70,7 +70,7 @@ export function liesAt(
   return found !== null && Buffer.compare(found, path) === 0;
 }
 
-/** The tag that says at which depth the folder lies in a snapshot whose own path may be another; none where that cannot be read. */
+/** Returns a tag with the depth of a point's folder in its snapshot; no tag if the depth cannot be read. */
 export function depthTag(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree">): string[] {
   const path = pathOf(store, content);
   return path === null ? [] : [`${DEPTH_TAG}${depthOf(Buffer.from(path).toString("latin1"))}`];
@@ -80,7 +80,7 @@ function depthOf(path: string): number {
   return path.split("/").filter((part) => part !== "").length;
 }
 
-/** The folder that a snapshot is of: at the depth that its tag tells, else at its own path; null where it is not there. */
+/** The folder of a snapshot: at the depth in its tag, else at the snapshot's own path; null if the folder is not there. */
 function folderOf(store: EmbeddedStore, { tree, paths, tags }: Snapshot): Found | null {
   const told = tags?.find((tag) => tag.startsWith(DEPTH_TAG));
   const [path = ""] = paths;
@@ -92,7 +92,7 @@ function folderOf(store: EmbeddedStore, { tree, paths, tags }: Snapshot): Found 
   return null;
 }
 
-/** Lists what the store still knows of points, by the tags of their snapshots. Those that cannot be read are absent. */
+/** Lists the points that the store still knows by the tags of their snapshots. Skips unreadable ones. */
 export async function pointRemains(
   store: EmbeddedStore,
   wanted: (id: string) => boolean,

@@ -103,7 +103,7 @@ void describe("the copy engine", () => {
     );
   });
 
-  test("nothing is stored when nothing changed, and only what changed when something did", async (t) => {
+  test("a save stores nothing when the folder is unchanged, and only changed files else", async (t) => {
     const { root, stage, control } = await setUp(t);
     for (let i = 0; i < 20; i++) fs.writeFileSync(path.join(root, `f${i}`), randomBytes(50_000));
     const first = await stage();
@@ -123,7 +123,7 @@ void describe("the copy engine", () => {
     assert.ok(fourth.bytesStored < 3000);
   });
 
-  test("a clean-up loads the index once before it and once after it, and leaves that with the store", async (t) => {
+  test("a clean-up loads the index once before and once after, and the store keeps the new index", async (t) => {
     const { root, engine, stage } = await setUp(t);
     const free = async (pointIds: string[], content: PointContent): Promise<number> => {
       const kept = (): KeptContent => ({ contents: [content], unreadable: [] });
@@ -146,7 +146,7 @@ void describe("the copy engine", () => {
     assert.equal(load.mock.callCount(), 3);
   });
 
-  test("a clean-up that fails says why, also where the index cannot be read again after it", async (t) => {
+  test("a failed clean-up throws its first error, also when the index cannot be read afterwards", async (t) => {
     const { root, engine, stage } = await setUp(t);
     fs.writeFileSync(path.join(root, "f"), "content");
     await stage();
@@ -162,7 +162,7 @@ void describe("the copy engine", () => {
     await assert.rejects(freeing, { code: "no_space", message: "what failed first" });
   });
 
-  test("a save with a lost pack goes on, and warns, beside a pack in no index that its user may not read", async (t) => {
+  test("a save with a lost pack warns and goes on when an unindexed pack is unreadable for this user", async (t) => {
     const { root, engine, stage } = await setUp(t);
     fs.writeFileSync(path.join(root, "f"), randomBytes(50_000));
     const head = headOf(await stage());
@@ -204,7 +204,7 @@ void describe("the copy engine", () => {
     assert.equal(Buffer.concat([...source.content(file!)].map((part) => Buffer.from(part))).toString(), "content");
   });
 
-  test("what a point holds is written as it was, by another process's engine too", async (t) => {
+  test("a point is written exactly as it was saved, also by another process's engine", async (t) => {
     const { root, stage, control } = await setUp(t);
     fs.mkdirSync(path.join(root, "a"));
     fs.writeFileSync(path.join(root, "a/file"), "x");
@@ -224,7 +224,7 @@ void describe("the copy engine", () => {
     assert.equal(fs.statSync(path.join(target, "a/file")).blocks, fs.statSync(path.join(root, "a/file")).blocks);
   });
 
-  test("the store opens by its password when the key file is lost, and not when both are", async (t) => {
+  test("the store opens by its password when the key file is lost, and throws when both are lost", async (t) => {
     const { control, root, stage } = await setUp(t);
     fs.writeFileSync(path.join(root, "file"), "x");
     const staged = await stage();
@@ -240,7 +240,7 @@ void describe("the copy engine", () => {
     await assert.rejects(EmbeddedStore.open(control), { code: "damaged" });
   });
 
-  test("a store that was never completed is made anew when it is asked for again", async (t) => {
+  test("an unfinished store is made anew by the next creation", async (t) => {
     const control = temporaryFolder(t);
     const paths = storePaths(control);
     await createEmbeddedStore(control);
@@ -250,7 +250,7 @@ void describe("the copy engine", () => {
     (await EmbeddedStore.open(control)).close();
   });
 
-  test("a missing blob is damage that names it when a point is read", async (t) => {
+  test("reading a point throws damaged when a blob is missing", async (t) => {
     const { control, root, stage, engine } = await setUp(t);
     fs.writeFileSync(path.join(root, "file"), "x");
     const staged = await stage();

@@ -59,23 +59,23 @@ export interface PointStoreOptions {
   holder?: TreeHolder | null;
   /** gives images of databases that are in use */
   databases?: NonNullable<ScanOptions["databases"]>["capture"] | null;
-  /** tells what changes in the workspace's folder */
+  /** reports changes of the workspace's folder */
   changes?: FolderChanges | null;
 }
 
 const CLOCK_TICK_MS = 10;
 const LOCK_WAIT_MS = 10_000;
-/** To read so much again takes less than to keep a scan of a folder of which nothing else is looked at. */
+/** Reading this many bytes again costs less than keeping a scan of a folder whose changes nobody reports. */
 const SOON_READ_BYTES = 1 << 20;
-/** Epoch of no index. */
+/** Epoch that no index has. */
 const UNKNOWN_EPOCH = "0".repeat(32);
 
 /** Keeps points in the repository inside the control directory. */
 export class PointStore {
   readonly type = "copy";
-  /** Holds whole trees for this workspace's points, where its file system can; null where points go into the store at once. */
+  /** Holds whole trees for this workspace's points; null if points go into the store at once. */
   readonly holder: TreeHolder | null;
-  /** Gives databases that are in use as they are after some transaction; null where nothing does. */
+  /** Captures databases that are in use, each in a state between two transactions; null: databases are copied as files. */
   readonly databases: NonNullable<PointStoreOptions["databases"]> | null;
   readonly #options: PointStoreOptions;
   #store: Promise<EmbeddedStore> | undefined;
@@ -89,7 +89,7 @@ export class PointStore {
     this.#kept = new KeptScan(options.statCache, options.changes ?? null);
   }
 
-  /** The store as it is now; opened once per operation, since other processes may change it between two. */
+  /** The open store, opened once per operation, since other processes may change it between two operations. */
   async store({ signal }: StoppableCall = {}): Promise<EmbeddedStore> {
     this.#store ??= EmbeddedStore.open(this.#options.control, {
       signal,
@@ -98,19 +98,19 @@ export class PointStore {
     return this.#store;
   }
 
-  /** Says that the folder is about to be looked at, so that what that needs can start meanwhile. */
+  /** Starts the threads of a scan that follows soon. */
   prepare(): void {
     prepareScan(this.#options.statCache);
   }
 
-  /** Says what was just written into the folder of content that is stored, so that nothing reads it again. */
+  /** Notes files that were just written into the folder from stored content, so that the next scan need not read them. */
   noteWritten(files: WrittenFiles): void {
     if (files.length > 0) this.#kept.noteWritten(files);
   }
 
-  /** Records the folder as it is. */
+  /** Stores the folder's present content for a point that the caller records. */
   async stage(request: StageRequest): Promise<StagedContent> {
-    // A fork's first cache is of its folder, also where a clone of that is read.
+    // The first stat cache of a fork is of the fork's folder, also if a clone of that folder is read.
     const { signal, onWarning } = request;
     await dropLostFirst(await this.store({ signal }), { signal, onWarning });
     const folder = (request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root;
@@ -133,7 +133,7 @@ export class PointStore {
     const store = await this.store({ signal });
     const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, signal });
     try {
-      // What was known before the lock may have been moved or removed since.
+      // Other processes may have moved or removed packs and index entries before this lock was taken.
       await store.refresh(signal);
       store.index.beginSession();
       return await work(store, lock);
@@ -215,7 +215,7 @@ export class PointStore {
       previousTree: cache === null ? null : hex(cache.tree),
       degraded: [],
       settled: async () => this.#settled(store, result, { cache, passing: request.passing === true }),
-      // One that stays is found as a snapshot without a point.
+      // If this fails, doctor finds the snapshot as one without a point.
       discard: async () => {
         await discardDraft(result.draft);
         await store.storage.remove("snapshots", snapshot).catch(() => undefined);
@@ -232,7 +232,7 @@ export class PointStore {
     };
   }
 
-  /** Packs, their index, then the snapshot: durable in that order. */
+  /** Publishes packs, their index, then the snapshot: durable in that order. */
   async #publish(
     work: { store: EmbeddedStore; lock: RepositoryLock; packs: ScanResult["packs"] },
     snapshot: Snapshot,
@@ -245,7 +245,7 @@ export class PointStore {
     return id;
   }
 
-  /** Keeps what is read from being moved away while `work` runs. */
+  /** Runs `work` while no other process may move or remove packs of the store. */
   async reading<T>(work: () => Promise<T>, call: ReadingCall = {}): Promise<T> {
     const store = await this.store(call);
     if (call.onWarning !== undefined) store.onWarning = call.onWarning;
@@ -255,7 +255,7 @@ export class PointStore {
     });
   }
 
-  /** Content that lies in another repository, for a point: what the store lacks is moved into it. */
+  /** Stores content from another repository for a point. Moves the blobs that the store lacks. */
   async receive(request: ReceiveRequest): Promise<ReceivedContent> {
     return this.adding(request.signal, async (store, lock) => {
       const { packs, tree, snapshotTree, ...received } = await receiveContent(request, {
@@ -276,7 +276,7 @@ export class PointStore {
     });
   }
 
-  /** Looks at any folder: everything in it is read, but for the content of files where that is not wanted, and nothing stored. */
+  /** Scans any folder without storing anything. `unread`: the content of files is not read. */
   async lookAt(
     root: Uint8Array,
     call: { onProgress?: StageRequest["onProgress"]; unread?: boolean },
@@ -298,13 +298,13 @@ export class PointStore {
   async look(request: StageRequest): Promise<LookedAt> {
     const store = await this.store();
     const cache = this.#kept.load(request.root);
-    // A large file of another size than in the cache is only known to be another than head's where the cache is of head: after
-    // a restore it is of what was there before.
+    // A large file whose size differs from the cache counts as changed without a read, but only if the cache is of
+    // head: after a restore the cache is of the state before the restore.
     const quick = cache !== null && hex(cache.tree) === request.head?.content.tree;
     const untilDifferent = quick && request.untilDifferent === true;
     const byTimes = quick && request.byTimes === true;
     const result = await scan({ ...this.#scanOptions(request, store, cache), quick, byTimes, untilDifferent });
-    // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
+    // All content is stored, so the next look need not read again the files that this one read, e.g. after a restore.
     const stored = hex(result.tree) === request.head?.content.tree;
     const isOther = cache === null || hex(cache.tree) !== hex(result.tree);
     if (
@@ -313,7 +313,7 @@ export class PointStore {
         result.notes.bytesRead >
           (this.#options.changes === null || this.#options.changes === undefined ? 0 : SOON_READ_BYTES))
     ) {
-      // Whether the store still has all of it is known only of what the old cache relied on; else each is looked up once.
+      // The old cache may vouch that the store has all ids that it lists; else each id is looked up once.
       const isVouched = cache !== null && this.#kept.vouches(store, cache);
       await this.#kept.keep(store, result, isVouched ? store.index.epoch : UNKNOWN_EPOCH);
     }
@@ -321,8 +321,8 @@ export class PointStore {
   }
 
   /**
-   * Looks at two trees, the one that was held first at first, without reading a file: two inodes that are alike count as one
-   * content.
+   * Compares two trees without reading a file: two entries with the same inode and change time count as one content.
+   * `earlier` is the tree that was held first.
    */
   async lookUnread(earlier: StageRequest, later: StageRequest): Promise<{ earlier: ScanResult; later: ScanResult }> {
     const store = await this.store();
@@ -338,16 +338,13 @@ export class PointStore {
     return { earlier: first, later: second };
   }
 
-  /** A point's content, to be read. */
+  /** A point's content for reading. */
   async source(content: PointContent): Promise<TreeSource> {
     const store = await this.store();
     return store.source(Buffer.from(content.tree, "hex"));
   }
 
-  /**
-   * Returns what a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no
-   * manifest.
-   */
+  /** Returns the holes, whole-file hashes and raw names of a point, which trees cannot hold; null if it has no manifest. */
   async manifest(content: PointContent): Promise<Manifest | null> {
     const store = await this.store();
     return readManifest(store, Buffer.from((content as CopyContent).snapshot_tree, "hex"));
@@ -360,18 +357,18 @@ export class PointStore {
     return { repository, index, blobs, onElsewhere, snapshotTree };
   }
 
-  /** Returns how much the store holds, cheaply, and which one it is. */
+  /** Returns the store's size and id without reading packs. `foreign` also reads the snapshots. */
   async storeFacts(ask: { foreign?: boolean } = {}): Promise<StoreFacts> {
     const { index, repository } = await this.store();
     const facts = { bytes: packBytes(index.table), repositoryId: repository.id, foreign: false };
     if (ask.foreign !== true) return facts;
     const { snapshots, damaged } = await repository.listSnapshots();
     const isForeign = snapshots.some(({ snapshot }) => !(snapshot.tags ?? []).some((tag) => tag.startsWith("cairn:")));
-    // One that cannot be read may be anybody's.
+    // An unreadable snapshot may be another program's.
     return { ...facts, foreign: isForeign || damaged.length > 0 };
   }
 
-  /** Returns how many bytes the store holds. It is opened only if its index files changed since it was asked last. */
+  /** Returns how many bytes the store holds. Opens the store only if its index files changed since the last call. */
   async storeBytes(): Promise<number> {
     return (await this.#size()).bytes;
   }
@@ -386,12 +383,12 @@ export class PointStore {
     return keptStoreSize(control) ?? keepStoreSize(control, (await this.store()).index);
   }
 
-  /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
+  /** Writes content into an empty folder. Nothing is synced. Throws `damaged` if the root tree cannot be read. */
   async write(content: PointContent, request: WriteRequest): Promise<WrittenContent> {
     return writeContent(await this.store(), content, request);
   }
 
-  /** Stores the content for one more point, which then holds it by itself: the first of another workspace. */
+  /** Gives stored content a snapshot of its own for the first point of another workspace. */
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
     const store = await this.store();
     const tree = (content as CopyContent).snapshot_tree as ObjectId;
@@ -402,7 +399,7 @@ export class PointStore {
       const { statCache: to, folder } = point.fork;
       leaveSeed({ from: this.#options.statCache, to, tree: Buffer.from(content.tree, "hex"), folder });
     }
-    // Whatever is changed after this has a later change time, however coarse the clock.
+    // A later change of the folder gets a later change time, however coarse the clock.
     await sleep(CLOCK_TICK_MS);
     return { ...content, snapshot };
   }
@@ -421,20 +418,17 @@ export class PointStore {
       const tag = snapshot.tags?.find((each) => pointOf.has(each));
       if (tag === undefined) continue;
       const kept = own.get(pointOf.get(tag)!) ?? null;
-      // Where its own is lost, another may stand for it.
+      // If the point's own snapshot is lost, another one may stand for it.
       if (kept === null || (present.has(kept) && id !== kept)) await storage.remove("snapshots", id);
     }
   }
 
-  /**
-   * Drops what the store has lost whole files of: it counts as absent and is stored again when it is met. Returns how
-   * many.
-   */
+  /** Drops packs with lost content from the index. A save that meets this content stores it again. Returns how many packs. */
   async dropLost(request: LostRequest): Promise<number> {
     return dropLostPacks(await this.store(request), { ...request, waitMs: LOCK_WAIT_MS });
   }
 
-  /** Tells whether the store knows where all is that a point in it needs. */
+  /** Tells whether the store's index lists everything that a point needs. */
   async holds(content: PointContent, call: StoppableCall): Promise<boolean> {
     return holdsContent(await this.store(call), content, call);
   }
@@ -486,7 +480,7 @@ export class PointStore {
     return capture === null || how === "copy" ? undefined : { capture, held: how === "auto" ? null : how };
   }
 
-  /** A snapshot of a point with this topmost tree; nothing is written. */
+  /** A snapshot of a point with this topmost tree, not yet written. */
   newSnapshot(
     request: Pick<StageRequest, "root" | "pointId">,
     tree: ObjectId,
@@ -505,7 +499,7 @@ export class PointStore {
     };
   }
 
-  /** Caches that make the next call fast; losing them costs a re-read. */
+  /** Writes the caches that make the next call fast; losing them costs a re-read. */
   async #settled(
     store: EmbeddedStore,
     result: ScanResult,
@@ -526,7 +520,7 @@ export class PointStore {
   }
 }
 
-/** Merges small index files and packs within 50 ms; what does not fit, or is not possible now, is for the next save. */
+/** Merges small index files and packs within 50 ms. The next save merges the rest. */
 async function maintain(store: EmbeddedStore): Promise<void> {
   try {
     const { damagedPacks } = await compact(store.repository, store.index);

@@ -14,7 +14,7 @@ import { snapshotTree } from "./snapshot-tree.ts";
 import { type Survey, surveyTree } from "./survey-tree.ts";
 
 export interface Received extends Omit<ReceivedContent, "content"> {
-  /** Packs that were made here, in no index yet; what was moved is in one. */
+  /** New packs that no index lists yet; the packs of moved blobs are listed. */
   packs: FinishedPack[];
   /** hex, of the workspace's root and of the snapshot */
   tree: string;
@@ -25,11 +25,11 @@ interface ReceiveWith {
   store: EmbeddedStore;
   target: NonNullable<ScanOptions["store"]>;
   adoptedAt: number;
-  /** Throws when the store's lock has ended. */
+  /** Throws if the store's lock has ended. */
   stillHeld(): Promise<void>;
 }
 
-/** Moves what the store lacks of a tree into it, and packs the trees above it; the snapshot is left to the caller. */
+/** Moves the blobs of a tree that the store lacks into it, and packs the trees above the tree. The caller writes the snapshot. */
 export async function receiveContent(request: ReceiveRequest, more: ReceiveWith): Promise<Received> {
   const { from, tree, paths, signal } = request;
   const only = paths === null ? null : new PathSelection(paths);
@@ -57,7 +57,7 @@ export async function receiveContent(request: ReceiveRequest, more: ReceiveWith)
   };
 }
 
-/** Bytes of the packs that were written. */
+/** Returns the bytes of the packs that were written. */
 async function move(request: ReceiveRequest, only: PathSelection | null, more: ReceiveWith): Promise<number> {
   const { from, tree, signal, onProgress } = request;
   const { store, target, stillHeld } = more;
@@ -79,7 +79,7 @@ async function move(request: ReceiveRequest, only: PathSelection | null, more: R
   return packBytes;
 }
 
-/** Returns what a manifest says of the entries that were chosen; their digests nobody has computed. */
+/** Returns a manifest with the chosen entries only. The digests are null, since nothing has computed them. */
 function chosenManifest(manifest: Manifest, only: PathSelection, { entries }: Survey): Manifest {
   const chosen = <T extends { path: Uint8Array }>(list: readonly T[]): T[] =>
     list.filter(({ path }) => only.chosenAt(path) !== null);

@@ -21,7 +21,7 @@ import { countEntry } from "./survey-tree.ts";
 
 /** Makes the content of points anew, without some paths. */
 
-/** Tells if a raw path is one of some removed entries or lies below one. */
+/** Tells if a raw path is a removed entry or lies below one. */
 export type IsGone = (path: Uint8Array) => boolean;
 
 /** `gone`: raw paths of removed entries. */
@@ -44,7 +44,7 @@ export function manifestWithout(manifest: Manifest, isGone: IsGone): Manifest {
     holeMaps: kept(manifest.holeMaps),
     fileHashes: kept(manifest.fileHashes),
     omitted: kept(manifest.omitted),
-    // An entry whose first name is gone is on its own.
+    // A hard link whose first name is gone becomes a file of its own.
     lossless: kept(manifest.lossless).filter(({ field, value }) => field !== "hard_link" || !isGone(value)),
   };
 }
@@ -76,8 +76,8 @@ interface Call {
 }
 
 /**
- * Finds the entries that `takes` fits: by the points' ids, raw paths without those below another one. Adds the ids (latin1) of
- * the blobs of these files to `content`. Writes nothing.
+ * Finds the entries that `takes` fits: raw paths by point id, without paths below another found path. Adds the ids
+ * (latin1) of the blobs of these files to `content`. Writes nothing.
  */
 export async function pathsInPoints(
   store: EmbeddedStore,
@@ -98,9 +98,8 @@ export async function pathsInPoints(
 }
 
 /**
- * Stores the content of points without the entries that `takes` fits, with a new snapshot for each point. Returns it by the
- * points' ids; points without such an entry are absent. The digests are computed from the new trees, which are read back. The
- * former snapshots stay.
+ * Stores points without the entries that `takes` fits, each with a new snapshot. Returns the new content by point id,
+ * only of points that had such an entry. Digests come from the new trees, which are read back. Former snapshots stay.
  */
 export async function storeWithout(
   engine: PointStore,
@@ -121,7 +120,7 @@ export async function storeWithout(
   });
 }
 
-/** The snapshot of a point; one like it if it is lost. */
+/** The snapshot of a point; a new one if that snapshot is lost. */
 async function snapshotOf(
   engine: PointStore,
   store: EmbeddedStore,
@@ -256,14 +255,13 @@ class EntryTotals {
 type Totals = Pick<StoredPoint, "entries" | "bytes">;
 const KINDS = ["files", "directories", "links", "other"] as const;
 
-/** Counts of a point without the removed entries. */
 function totalsWithout({ entries, bytes }: Totals, gone: Totals): Totals {
   const left = { ...entries };
   for (const kind of KINDS) left[kind] -= gone.entries[kind];
   return { entries: left, bytes: bytes - gone.bytes };
 }
 
-/** Adds the ids of the blobs of files at and below these entries to `content`; `read`: trees that were read before. */
+/** Adds the blob ids of files at and below `nodes` to `to.content`. Skips the trees in `to.read`. */
 function addContent(
   store: EmbeddedStore,
   nodes: readonly TreeNode[],
@@ -298,7 +296,7 @@ interface NewTop {
   add: PackedBlobs["addNew"];
 }
 
-/** Stores the trees from the top of a point's snapshot down to its folder with the folder's new tree. Returns the topmost. */
+/** Stores the trees from the top of a point's snapshot down to its folder, with the folder's new tree. Returns the top tree's id. */
 function topTree(store: EmbeddedStore, old: CopyContent, { tree, manifest, add }: NewTop): Uint8Array {
   const added = (nodes: readonly TreeNode[]): Uint8Array => {
     const bytes = encodeTree(nodes);

@@ -8,7 +8,7 @@ import { temporaryFolder, TestStore } from "./testing-store.ts";
 
 const HOLE = 40 << 20;
 
-test("a hole's pieces, which are all the same, are read once where a file is written again", async (t) => {
+test("the zero blob of a hole is read once when a sparse file is written", async (t) => {
   const store = await TestStore.create(t);
   const root = temporaryFolder(t);
   const file = fs.openSync(path.join(root, "sparse"), "w");

@@ -15,15 +15,15 @@ export interface SnapshotTreeInput {
   tree: Uint8Array;
   root: RootMetadata;
   manifest: Uint8Array;
-  /** seconds since 1970 at which the workspace was adopted: the times of everything above it */
+  /** seconds since 1970 at which the workspace was adopted: the modification time of all directories above the workspace */
   adoptedAt: number;
 }
 
 const MANIFEST_LIMIT = 512 * 1024;
 
 /**
- * The trees above a workspace, as restic's snapshots have them: one node per level of the absolute path,
- * and `/.cairn/manifest.json`. Returns the blobs and the id of the topmost tree.
+ * Makes the trees above a workspace, as restic's snapshots have them: one node per level of the absolute path, and
+ * `/.cairn/manifest.json`. Returns the blobs and the id of the topmost tree.
  */
 export function snapshotTree(input: SnapshotTreeInput): SnapshotTrees {
   const components = splitPath(input.path);
@@ -44,7 +44,7 @@ export interface SnapshotTrees {
 }
 
 export interface TreesAboveInput {
-  /** of the absolute path, the last one's the leaf's name */
+  /** of the absolute path; the last component is the leaf's name */
   components: readonly Buffer[];
   leaf: TreeNode;
   /** mode, owner and time of the folder with this path */
@@ -54,7 +54,7 @@ export interface TreesAboveInput {
   recordedAt: number;
 }
 
-/** The trees above any node, with the manifest beside it or beside what it is in. */
+/** Makes the trees above any node, with `/.cairn/manifest.json` at their top. */
 export function treesAbove(input: TreesAboveInput): SnapshotTrees {
   const { components, leaf, recordedAt, above } = input;
   const blobs: ExtraBlob[] = [];
@@ -72,7 +72,7 @@ export interface Leaf {
   node: TreeNode;
 }
 
-/** Adds the trees above nodes, none of which lies below another; returns the id of the topmost. */
+/** Adds the trees above nodes, none of which lies below another one. Returns the id of the topmost tree. */
 export function treeOver(
   blobs: ExtraBlob[],
   leaves: readonly Leaf[],
@@ -89,7 +89,7 @@ export function treeOver(
   return addTree(blobs, nodes);
 }
 
-/** The manifest of a snapshot's topmost tree; null where it has none. */
+/** Reads the manifest in a snapshot's topmost tree; null if it has none. */
 export function readManifest(store: EmbeddedStore, snapshotRoot: Uint8Array): Manifest | null {
   const directory = store
     .tree(snapshotRoot)

@@ -17,8 +17,8 @@ import { embeddedStorage } from "./embedded-store.ts";
 import { type StorePaths, storePaths } from "./store-paths.ts";
 
 /**
- * Looks whether the store can be opened: its folder, its config, the file with its master keys, the password and its key
- * files. `control`: the control directory. Any one of them that is lost can be made again from the others.
+ * Checks whether the store can be opened: its folder, config, key files, password and the file with its master keys.
+ * `control`: the control directory. Each of these, if lost, can be made again from the others.
  */
 export async function examineAccess(control: string): Promise<StoreFinding[]> {
   const paths = storePaths(control);
@@ -65,7 +65,7 @@ function modeFindings(paths: StorePaths): StoreFinding[] {
   });
 }
 
-/** Keys that were found, or why there are none. */
+/** Keys, or the reason why there are none. */
 interface Found {
   keys: MasterKeys | null;
   problem: string | null;
@@ -104,14 +104,14 @@ async function readPassword(storage: Storage, { passwordFile }: StorePaths): Pro
   }
 }
 
-/** True when these keys open the config or, where that is lost, any other encrypted file; also where there is none. */
+/** True if these keys open the config or, if that is lost, another encrypted file; also true if the store has no such file. */
 async function opensAny(storage: Storage, keys: MasterKeys): Promise<boolean> {
   let tried = 0;
   for (const kind of ["config", "snapshots", "index"] as const) {
     for (const { name } of (await storage.list(kind)).slice(0, 20)) {
       tried++;
       const sealed = await storage.load(kind, name).catch(() => null);
-      // Damaged, or encrypted with other keys: the next one tells.
+      // A file that does not open may be damaged or have other keys: the next file tells.
       if (sealed !== null && openedOrNull(keys, sealed) !== null) return true;
     }
   }
@@ -138,7 +138,7 @@ async function configFindings(storage: Storage, { repository }: StorePaths, keys
       mend: async () => {
         const id = randomBytes(32).toString("hex");
         const config = { version: 2, id, chunker_polynomial: formatPolynomial(randomPolynomial()) };
-        // Also where it is no regular file.
+        // Removes also a link or special file at this path.
         fs.rmSync(join(repository, "config"), { force: true });
         await storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
       },
@@ -146,7 +146,7 @@ async function configFindings(storage: Storage, { repository }: StorePaths, keys
   ];
 }
 
-/** Every key file can be read, and the password opens one of them: that is how restic opens the store. */
+/** Finds unreadable key files. If the password opens none, restic cannot open the store. */
 async function keyFileFindings(
   storage: Storage,
   { paths, keys, password: known }: { paths: StorePaths; keys: MasterKeys; password: FoundPassword },

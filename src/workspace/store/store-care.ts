@@ -1,11 +1,11 @@
-/** Place of a point's content, as its descriptor says it; each engine knows its own keys. */
+/** Place of a point's content in an engine, as the point's descriptor records it; each engine has its own keys. */
 export interface PointContent {
-  /** id of the workspace's root tree, hex; empty until an engine that does not read has sealed the point */
+  /** id of the workspace's root tree, hex; empty until a clone is sealed */
   tree: string;
   [key: string]: unknown;
 }
 
-/** Shapes of what is asked and answered when what holds the points is verified or mended. */
+/** Requests and results of verifying and repairing a workspace's store. */
 
 export interface PointToVerify {
   /** of the save point */
@@ -18,7 +18,7 @@ export interface PointToVerify {
 
 export interface VerifyStoreRequest {
   points: readonly PointToVerify[];
-  /** also what no point needs */
+  /** also read content that no point needs */
   everything: boolean;
   /** also hash large files as a whole */
   deep?: boolean | undefined;
@@ -29,7 +29,7 @@ export interface VerifyStoreRequest {
 export interface StoreProblem {
   /** id of the save point; null: damage that is not about one point */
   point: string | null;
-  /** relative to the workspace's root, raw bytes; null where it is about the whole */
+  /** relative to the workspace's root, raw bytes; null if the problem is about the whole point */
   path: Uint8Array | null;
   kind: string;
   detail: string;
@@ -39,9 +39,9 @@ export interface StoreProblem {
 /** Verdict of one point. */
 export interface PointVerdict {
   label: string;
-  /** Everything it needs was read and is what was saved. */
+  /** True if all content of the point was read and equals the saved content. */
   sound: boolean;
-  /** Computed from its trees; null when that was not possible. */
+  /** Computed from the point's trees; null if that was impossible. */
   stateDigest: Uint8Array | null;
   metadataDigest: Uint8Array | null;
   files: number;
@@ -50,22 +50,22 @@ export interface PointVerdict {
 
 export interface StoreVerification {
   problems: StoreProblem[];
-  /** problems beyond those listed */
+  /** number of further problems, which are not listed */
   more: number;
   /** one for each point, by its id as `label` */
   verdicts: PointVerdict[];
 }
 
-/** Something that is not as it should be with what holds the points. */
+/** A fault of the store or the clones. */
 export interface StoreFinding {
   kind: string;
   severity: "info" | "warning" | "damage";
   detail: string;
-  /** what `mend` does, for people */
+  /** describes `mend` to people */
   repair?: string;
-  /** Does it; throws when it cannot be done now. */
+  /** Does the repair. Throws if it cannot be done now. */
   mend?: () => unknown;
-  /** Equal for the same thing in a later examination; by default kind and detail. */
+  /** Equal for the same fault in a later examination; default: kind and detail. */
   key?: string;
 }
 
@@ -74,9 +74,9 @@ export interface ExamineRequest {
   points: readonly { id: string; createdAt: string; content: PointContent }[];
   /** a point, a damaged point or an unfinished save has this id; asked after the store was listed */
   known(id: string): boolean;
-  /** points whose descriptor cannot be read, and whose id nobody remembers: snapshots may be theirs */
+  /** number of points with an unreadable descriptor and a lost id: snapshots may belong to them */
   nameless: number;
-  /** points in which the last verification found damage, with its paths; "" where it names none */
+  /** points that the last verification found damaged, with the damaged paths; "" if it names no path */
   recordedDamage: readonly { id: string; paths: readonly string[] }[];
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: { done: number; total?: number; bytes: number }) => void) | undefined;

@@ -20,17 +20,17 @@ import { pathToTree } from "./point-remains.ts";
 
 const LOCK_WAIT_MS = 10_000;
 const TAG = "cairn:";
-/** Paths that are listed one by one of each point. */
+/** Most lost paths of a point that get a finding of their own. */
 const SHOWN_PATHS = 100;
 const PROGRAM = "cairn doctor";
 
 const MEND_INDEX =
   "the index is rebuilt from the packs, with all readable blobs of damaged packs. Lost blobs are stored again when a save meets the same content";
 
-/** A repair by writing the index anew; done once, for however many findings ask for it. */
+/** The repair that rewrites the index; done once, for any number of findings that ask for it. */
 type Mending = Required<Pick<StoreFinding, "repair" | "mend">>;
 
-/** The findings about an open store: index, packs, trees, snapshots, locks, caches. The content of packs is not read. */
+/** Returns findings about an open store: index, packs, trees, snapshots, locks, caches. Reads no pack's content except trees. */
 export async function examineStore(store: EmbeddedStore, request: ExamineRequest): Promise<StoreFinding[]> {
   const { repository } = store;
   const { signal, points, onProgress } = request;
@@ -62,7 +62,7 @@ export async function examineStore(store: EmbeddedStore, request: ExamineRequest
   ];
 }
 
-/** Index files, and packs that are missing, cut, in no index, or that somebody who read them noted as damaged. */
+/** Damaged index files, and packs that are missing, cut, in no index, or were damaged when read. */
 function* packFindings(store: EmbeddedStore, report: Structure, mending: Mending): Iterable<StoreFinding> {
   const damage = (kind: string, detail: string): StoreFinding => ({ kind, severity: "damage", detail, ...mending });
   const noted = new Set(notedPacks(store.paths));
@@ -94,7 +94,7 @@ function* packFindings(store: EmbeddedStore, report: Structure, mending: Mending
           const onDamaged = (pack: string): void => void damaged.push(pack);
           if ((await removeUnindexedPacks(store.repository, { waitMs: LOCK_WAIT_MS, onDamaged })) < 0)
             throw new CairnError("busy", "another process uses the store");
-          // What stays may be the only sound copy.
+          // A damaged pack that stays may have the only sound copy of a blob.
           if (damaged.length > 0) await mending.mend();
         },
       };
@@ -107,7 +107,7 @@ function* packFindings(store: EmbeddedStore, report: Structure, mending: Mending
       );
 }
 
-/** Paths of points that cannot be given back. */
+/** Paths of points that cannot be restored. */
 function* lostFindings(
   { points }: ExamineRequest,
   { problems, roots }: Structure,
@@ -124,13 +124,13 @@ function* lostFindings(
   }
   const ids = new Set(points.map(({ id }) => id));
   const trees = new Set(points.map(({ content }) => content["snapshot_tree"]));
-  // Snapshots of points have the same content, and are not named twice.
+  // A point's snapshot has the same content as the point: name the point only.
   const ofPoints = new Set(
     roots.flatMap(({ label, tree }) =>
       !ids.has(label) && trees.has(Buffer.from(tree).toString("hex")) ? [label] : [],
     ),
   );
-  // A damaged tree's pack is written anew; what a damaged index hides comes back with it.
+  // The repair rewrites the packs of damaged trees, and finds content again that a damaged index hides.
   const isMendable = problems.some(({ kind }) => ["tree_damaged", "index_damaged", "pack_unindexed"].includes(kind));
   for (const [root, paths] of byRoot) {
     if (ofPoints.has(root)) continue;
@@ -149,7 +149,7 @@ function* lostFindings(
   }
 }
 
-/** Damage that only a full read sees, but for paths that are named as lost already. Without a damaged pack there is nothing to mend. */
+/** Damage that only a full read finds, without paths that are reported as lost. Without a damaged pack there is no repair. */
 function* recordedFindings(
   { paths }: EmbeddedStore,
   { recordedDamage }: ExamineRequest,
@@ -176,7 +176,7 @@ function* recordedFindings(
   else yield { kind: "content", severity, detail: `${detail}; \`cairn verify --all\` lists it`, key: "recorded" };
 }
 
-/** Points without a snapshot, snapshots that cannot be read, and those without a point. */
+/** Points without a snapshot, unreadable snapshots, and snapshots without a point. */
 function* snapshotFindings(
   store: EmbeddedStore,
   { points, known, nameless }: ExamineRequest,
@@ -212,7 +212,7 @@ function* snapshotFindings(
       repair: "the snapshot is removed; each save point without a snapshot gets a new one",
       mend: async () => remove(name),
     };
-  // It may be what is left of a point whose descriptor is damaged.
+  // An orphan snapshot may be all that is left of a point with a damaged descriptor.
   if (nameless > 0) return;
   for (const { id, snapshot } of snapshots) {
     if (!(snapshot.tags ?? []).some((tag) => tag.startsWith(TAG) && !known(tag.slice(TAG.length)))) continue;
@@ -271,5 +271,5 @@ function* cacheFindings({ paths, repository }: EmbeddedStore): Iterable<StoreFin
   };
 }
 
-/** Begins the labels of the trees above points' folders in their snapshots. */
+/** Prefix of the labels of the trees above points' folders in their snapshots. */
 const SPINE = "snapshot of ";

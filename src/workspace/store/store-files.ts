@@ -13,15 +13,15 @@ import { packBytes } from "../../repository/packs/pack-bytes.ts";
 const SIZE_FORMAT = "cairn.store-size";
 const SIZE_VERSION = 2;
 
-/** Facts of a store that are kept beside it, so that it need not be opened for them. */
+/** Facts of a store in a file of the cache, so that the store need not be opened for them. */
 export interface StoreSize {
   /** Bytes of all packs. */
   bytes: number;
-  /** Names of packs that hold something of the index, 64 hex digits. */
+  /** Names of packs with blobs in the index, 64 hex digits. */
   packs: readonly string[];
 }
 
-/** The facts of a store as they were kept by who opened it; null where they were not, or its index files are others now. */
+/** Reads the kept facts of a store; null if there are none, or the store's index files have changed since. */
 export function keptStoreSize(control: string): StoreSize | null {
   const { repository, storeSize } = storePaths(control);
   return readDisposable(storeSize, (fd) => {
@@ -33,7 +33,7 @@ export function keptStoreSize(control: string): StoreSize | null {
   });
 }
 
-/** Returns the facts of a store by its index, and keeps them for the next call, which then need not open it. */
+/** Returns the facts of a store from its index, and keeps them for {@link keptStoreSize}. */
 export function keepStoreSize(control: string, { table, covered }: BlobIndex): StoreSize {
   const paths = storePaths(control);
   const packs = Array.from({ length: table.packCount }, (_, pack) => pack)
@@ -47,14 +47,14 @@ export function keepStoreSize(control: string, { table, covered }: BlobIndex): S
     fs.writeFileSync(temporary, encodeRecord(record, SIZE_FORMAT, SIZE_VERSION), { mode: 0o600 });
     putDisposable(temporary, paths.storeSize);
   } catch {
-    // Then the store is opened for it the next time, too.
+    // The next call opens the store again.
   }
   return size;
 }
 
 const MAX_NOTE_BYTES = 16 * 1024 * 1024;
 
-/** Packs that somebody who read them found damaged: a note for doctor, which does not read packs. Best effort. */
+/** Returns packs that were damaged when read: notes for doctor, which does not read packs. Best effort. */
 export function notedPacks({ damagedPacks }: StorePaths): string[] {
   try {
     if (fs.statSync(damagedPacks).size > MAX_NOTE_BYTES) return [];
@@ -65,7 +65,7 @@ export function notedPacks({ damagedPacks }: StorePaths): string[] {
   }
 }
 
-/** Counts packs that are not there or were noted as damaged; no pack is read. */
+/** Counts packs that are missing or noted as damaged; no pack is read. */
 export function unsoundPacks(control: string, { packs }: StoreSize): number {
   const paths = storePaths(control);
   const noted = new Set(notedPacks(paths));
@@ -78,7 +78,7 @@ export function unsoundPacks(control: string, { packs }: StoreSize): number {
   }).length;
 }
 
-/** Notes packs beside, or with `instead` in place of, those noted before. */
+/** Notes damaged packs for doctor. `instead`: the notes replace earlier ones. */
 export function notePacks(paths: StorePaths, names: readonly string[], instead: boolean): void {
   const { cache, damagedPacks } = paths;
   const before = notedPacks(paths);

@@ -5,9 +5,9 @@ export interface StorePaths {
   repository: string;
   keyFile: string;
   passwordFile: string;
-  /** Unfinished things of processes. */
+  /** Unfinished files of running processes. */
   temporary: string;
-  /** Everything in it can be made again. */
+  /** Disposable files: Cairn can make all of them again. */
   cache: string;
   indexCache: string;
   storeSize: string;

@@ -21,20 +21,20 @@ export function countEntry(counts: EntryCounts, { type }: Pick<TreeNode, "type">
   counts[KINDS[type] ?? "other"]++;
 }
 
-/** Counts of a tree, of all of it or of what is chosen. */
+/** Counts of a tree, or of its chosen entries. */
 export interface Survey {
-  /** Id of the chosen tree: the tree itself, or one with nothing else in it. */
+  /** Id of the tree itself, or of a new tree with only the chosen entries. */
   tree: Uint8Array;
-  /** The trees that had to be made for that, all others being there. */
+  /** All new trees if `tree` is a new tree; else empty. */
   blobs: ExtraBlob[];
   entries: EntryCounts;
   /** Bytes of all files, each name counted. */
   bytes: number;
-  /** Ignore files of the whole tree, whatever is chosen. */
+  /** Ignore files of the whole tree, including entries that are not chosen. */
   ignoreFiles: FoundIgnoreFile[];
 }
 
-/** Reads every directory of a tree that lies elsewhere. `damaged` when one cannot be read. */
+/** Reads every directory of a tree in another repository. Throws `damaged` if one cannot be read. */
 export async function surveyTree(
   from: ContentElsewhere,
   tree: Uint8Array,
@@ -64,7 +64,7 @@ class TreeSurvey {
     this.#pace = pace;
   }
 
-  /** Id of the directory with what is chosen in it. */
+  /** Returns the id of the directory with only its chosen entries. */
   async directory(id: Uint8Array, path: Uint8Array, wanted: "whole" | "part" | "no"): Promise<Uint8Array> {
     await this.#pace();
     const kept: TreeNode[] = [];

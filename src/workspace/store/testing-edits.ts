@@ -16,13 +16,13 @@ export function randomFrom(seed: number): () => number {
 
 const PATHS = newArena(16384);
 
-/** Makes a pipe, socket or device; true when the system lets us. */
+/** Makes a pipe, socket or device; true if the system permits it. */
 export function makeNode(at: string | Uint8Array, type: number, device: [number, number] = [0, 0]): boolean {
   putName(PATHS, 0, Buffer.from(at as string));
   return syscalls().mknod(AT_FDCWD, PATHS, 0, (type << 12) | 0o640, device[0], device[1]) === 0;
 }
 
-/** Sets an extended attribute of a path without following a link; true when the file system takes it. */
+/** Sets an extended attribute of a path without following a link; true if the file system accepts it. */
 export function setAttribute(at: string | Uint8Array, name: string | Uint8Array, value: string | Uint8Array): boolean {
   const bytes = Buffer.from(at as string);
   const slash = bytes.lastIndexOf("/");
@@ -33,12 +33,12 @@ export function setAttribute(at: string | Uint8Array, name: string | Uint8Array,
   return result === 0;
 }
 
-/** Random changes of a folder, as somebody at work makes them; every kind of change that a scan has to see. */
+/** Random changes of a folder, of every kind that a scan has to notice. */
 export class RandomEdits {
   readonly #root: string;
   readonly #random: () => number;
   #counter = 0;
-  /** what was done, newest last; for the message of a failed test */
+  /** the edits, newest last, for the message of a failed test */
   readonly log: string[] = [];
 
   constructor(root: string, random: () => number) {
@@ -68,7 +68,7 @@ export class RandomEdits {
   }
 
   #fresh(directories: readonly string[]): string {
-    // Names that sort before, between and after those that are there.
+    // Names that sort before, between and after the existing names.
     return path.join(this.#pick(directories), `${this.#pick(["a", "m", "z", "A", "é", "~"])}${this.#counter++}`);
   }
 
@@ -77,7 +77,7 @@ export class RandomEdits {
     return Buffer.alloc(length, `${this.#below(1e9)}`);
   }
 
-  /** One random change; names it in the log. */
+  /** Makes one random change, and adds it to the log. */
   edit(): void {
     const { directories, others } = this.#all();
     const kinds = ["create", "create", "mkdir", "symlink", "pipe"];
@@ -146,7 +146,7 @@ export class RandomEdits {
     else if (kind === "append") fs.appendFileSync(file, this.#bytes());
     else if (kind === "truncate") fs.truncateSync(file, this.#below(stat.size + 10_000));
     else {
-      // Same size, and the modification time set back: only the change time tells.
+      // Keep size and modification time: only the change time tells that the file changed.
       fs.writeFileSync(file, Buffer.alloc(stat.size, `${this.#below(1e9)}`));
       fs.utimesSync(file, stat.atimeMs / 1000, stat.mtimeMs / 1000);
     }

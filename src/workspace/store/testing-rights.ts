@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 
-/** What this process may do beyond the rights of its user: the kernel's bits; 0 where there is no such thing. */
+/** The kernel's capability bits of this process; 0 on a system without them. */
 function capabilities(): bigint {
   try {
     const line = /^CapEff:\s*([0-9a-f]+)$/mu.exec(fs.readFileSync("/proc/self/status", "latin1"));
@@ -12,14 +12,14 @@ function capabilities(): bigint {
   }
 }
 
-/** True when missing rights stop this process. */
+/** True if missing permissions stop this process. */
 export function rightsCount(): boolean {
   return capabilities() === 0n;
 }
 
 const DROP = ["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--"];
 
-/** Runs the tests of a file whose names match in a process whose rights count; false when this machine cannot. */
+/** Runs matching tests of a file in a process without capabilities; false if this machine cannot. */
 export function runWithoutCapabilities(file: string, names = ".*"): boolean {
   if (spawnSync("setpriv", [...DROP, "true"]).status !== 0) return false;
   const { NODE_TEST_CONTEXT: _context, ...env } = process.env;

@@ -14,14 +14,14 @@ import { losslessByPath } from "../../archive/write/exact-nodes.ts";
 import type { HoleList } from "../../archive/write/data-runs.ts";
 import { writeTree, type WriteTreeOptions, type WriteTreeResult } from "../../archive/write/write-tree.ts";
 
-/** A temporary folder of one test; `parent` to have it on another file system. */
+/** A temporary folder for one test. `parent`: a folder of another file system. */
 export function temporaryFolder(t: TestContext, parent = os.tmpdir()): string {
   const folder = fs.mkdtempSync(path.join(fs.realpathSync(parent), "cairn-engine-"));
   t.after(() => removeFolder(folder));
   return folder;
 }
 
-/** Removes a folder with directories in it that lock even their owner out, and paths of any length. */
+/** Removes a folder, also if its directories deny access to their owner or paths are very long. */
 function removeFolder(folder: string): void {
   try {
     fs.rmSync(folder, { recursive: true, force: true });
@@ -35,7 +35,7 @@ export interface Saved extends ScanResult {
   summary: ScanSummary;
 }
 
-/** A store of a test, with what a save and a restore do to it, without points and locks. */
+/** A store for a test: saves and restores without points and locks. */
 export class TestStore {
   readonly store: EmbeddedStore;
   readonly cachePath: string;
@@ -48,7 +48,7 @@ export class TestStore {
     this.work = store.paths.temporary;
   }
 
-  /** `parent` to have it on another file system. */
+  /** `parent`: a folder of another file system. */
   static async create(t: TestContext, parent?: string): Promise<TestStore> {
     const control = temporaryFolder(t, parent);
     const paths = storePaths(control);
@@ -80,7 +80,7 @@ export class TestStore {
     return scan(this.#options(root, more));
   }
 
-  /** Scans with the stat cache, stores what is new, writes the cache. */
+  /** Scans with the stat cache, stores new content, writes the cache. */
   async save(root: string | Buffer, more: Partial<ScanOptions> = {}): Promise<Saved> {
     const { store } = this;
     const { keys } = store.repository;
@@ -137,7 +137,7 @@ export function assertSame(actual: ScanResult, expected: ScanResult, message?: s
   assert.deepEqual(ids(actual), ids(expected), message);
 }
 
-/** Fails unless a written folder is what was saved. */
+/** Fails unless a written folder equals the saved one. */
 export function assertRestored(actual: ScanResult, expected: ScanResult, message?: string): void {
   assertSame(actual, expected, message);
 }

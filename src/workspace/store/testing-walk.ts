@@ -4,8 +4,8 @@ import { putName, syscalls } from "../../fs/linux/syscalls.ts";
 import { newArena } from "../../native.ts";
 
 /**
- * The two digests of a folder, by a walk of its own over node:fs: what the scan must come to, written from the
- * rules alone. Without native calls extended attributes are not seen.
+ * Computes the two digests of a folder from the rules of the format alone, with node:fs: the expected result of a scan.
+ * Extended attributes need native calls.
  */
 export function walkDigests(root: string | Buffer): { state: string; meta: string } {
   const fd = fs.openSync(root, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
@@ -40,7 +40,7 @@ function keyOf(stat: fs.BigIntStats): string {
   return `${stat.dev}:${stat.ino}`;
 }
 
-/** Paths of the members of every inode with several names, in the order of the walk. */
+/** Finds the paths of each inode with several names, in the order of the walk. */
 function findLinks(fd: number, path: Buffer, groups: Map<string, Buffer[]>): void {
   for (const name of names(fd)) {
     const at = entryPath(fd, name);
@@ -90,7 +90,7 @@ function contentOf(at: Buffer, stat: fs.BigIntStats, groups: ReadonlyMap<string,
 const NAMES = newArena(16384);
 const VALUES = newArena(256 << 10);
 
-/** Those that are digested, sorted by their names. */
+/** The attributes that belong into the digest, sorted by name. */
 function attributesOf(fd: number, name: Buffer): [Buffer, Buffer][] {
   const sys = syscalls();
   putName(NAMES, 0, name);

@@ -21,7 +21,7 @@ import { type CheckedPoint, type PointProofOptions, provePoints, type ProvenPoin
 
 const ID = "ab".repeat(16);
 
-/** A workspace, the control directory of its points, and what a test does to both. */
+/** A workspace with its control directory, and functions that change both. */
 class Scene {
   readonly root: string;
   readonly control: string;
@@ -115,7 +115,7 @@ function flip(file: string, at: number): void {
   fs.writeFileSync(file, bytes);
 }
 
-/** The pack in which a file's content lies, and where. */
+/** Finds the pack with a file's content, and the content's offset and length. */
 async function placeOf(
   scene: Scene,
   content: string | Uint8Array,
@@ -206,7 +206,7 @@ void describe("a healthy store", () => {
     assert.deepEqual((await scene.verify()).problems, []);
   });
 
-  test("is not read on when the caller stops", async (t) => {
+  test("is not read further after the caller aborts", async (t) => {
     const scene = await Scene.create(t);
     for (let i = 0; i < 40; i++) scene.write(`f${i}`, randomBytes(500_000));
     await scene.save("point");
@@ -218,7 +218,7 @@ void describe("a healthy store", () => {
     assert.deepEqual((await scene.verify({ onProgress: ({ done }) => void seen.push(done) })).problems, []);
   });
 
-  test("computes a whole-file hash itself when the manifest does not say it", async (t) => {
+  test("computes a whole-file hash when the manifest lacks it", async (t) => {
     const scene = await Scene.create(t);
     // Longer than the longest chunk: of a single one the blob's id is the whole file's hash.
     scene.write("big", randomBytes(9_000_000));
@@ -296,7 +296,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     ["the header", -30],
     ["the length of the header", -1],
   ] as const) {
-    test(`a flipped byte in ${what} of a pack: what it holds is still proven by the index`, async (t) => {
+    test(`a flipped byte in ${what} of a pack: its blobs are still proven by the index`, async (t) => {
       const scene = await twoPoints(t);
       const { file } = await placeOf(scene, kept);
       flip(file, at);
@@ -360,7 +360,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.ok(lines(result).includes("second tree shared"), lines(result).join());
   });
 
-  test("a digest that is not that of the content", async (t) => {
+  test("a recorded digest that differs from the content", async (t) => {
     const scene = await twoPoints(t);
     scene.points[0] = { ...scene.points[0]!, stateDigest: randomBytes(32) };
     scene.points[1] = { ...scene.points[1]!, metadataDigest: randomBytes(32) };
@@ -368,7 +368,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.deepEqual(lines(result), ["first digest -", "first manifest -", "second digest -", "second manifest -"]);
   });
 
-  test("damage that no point needs, only when all packs are asked for", async (t) => {
+  test("damage in unneeded content, only when all packs are verified", async (t) => {
     const scene = await twoPoints(t);
     const { file, offset } = await placeOf(scene, kept);
     flip(file, offset + 20);
@@ -412,7 +412,7 @@ void describe("damage is named with the points and paths it hurts", () => {
     assert.deepEqual(lines(await scene.verify({ deep: true })), ["- pack -", "point content dir/big"]);
   });
 
-  test("a large file whose recorded hash is another, with its path when files are hashed as a whole", async (t) => {
+  test("a large file with a wrong recorded hash, with its path, when files are hashed as a whole", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     // Longer than the longest chunk: a single one's id would be its hash.

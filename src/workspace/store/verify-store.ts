@@ -27,22 +27,22 @@ const MEND_FACTS = "run `cairn doctor --repair`, which repairs what it can; the 
 const DIFFERENT =
   "compare with another copy of the control directory; the files can be looked at with `cairn restore --to`";
 
-/** A state whose content is to be proven. */
+/** A point whose content is verified. */
 export interface CheckedPoint {
-  /** The caller's name for it; comes back in problems. */
+  /** The caller's name for the point; problems repeat it. */
   label: string;
   /** Id of the root's tree, 32 bytes. */
   tree: Uint8Array;
-  /** Id of the tree that its snapshot names, in which its manifest lies; null when it has none. */
+  /** Id of the tree that the point's snapshot names, in which its manifest lies; null if there is no snapshot. */
   snapshotTree: Uint8Array | null;
-  /** As its descriptor has them, 32 bytes each; null is not compared. */
+  /** The digests in the descriptor, 32 bytes each; null is not compared. */
   stateDigest: Uint8Array | null;
   metadataDigest: Uint8Array | null;
 }
 
 export interface PointProofOptions extends Pick<VerifyStoreRequest, "deep" | "signal" | "onProgress"> {
   keys: Repository["keys"];
-  /** Freshly loaded; nobody adds to it meanwhile. */
+  /** Freshly loaded; no other code changes it meanwhile. */
   index: BlobIndex;
   /** The repository's `data` folder. */
   packs: string;
@@ -55,7 +55,7 @@ export interface ProvenPoints {
   points: PointVerdict[];
   /** `point`: a label. */
   problems: StoreProblem[];
-  /** Problems beyond those listed. */
+  /** Number of further problems, which are not listed. */
   more: number;
   /** Packs that are damaged or missing, by hex name. */
   damagedPacks: string[];
@@ -64,8 +64,8 @@ export interface ProvenPoints {
 }
 
 /**
- * Proves points, and with `everything` every pack and the snapshots of others too. Held under a shared lock, so that
- * no clean-up takes packs away meanwhile. Throws what keeps the store from being opened.
+ * Verifies points, and with `everything` also all other packs and snapshots. A shared lock keeps clean-ups from
+ * removing packs meanwhile. Throws if the store cannot be opened.
  */
 export async function verifyStore(control: string, request: VerifyStoreRequest): Promise<StoreVerification> {
   warmThreads(VERIFY);
@@ -97,7 +97,7 @@ async function verify(store: EmbeddedStore, request: VerifyStoreRequest): Promis
   };
 }
 
-/** Index files that are not what was written. A sound one says what the index made of it earlier says. */
+/** Reads all index files and returns the damaged ones. A sound file needs no comparison with the loaded index. */
 async function readIndexFiles(repository: Repository, signal: AbortSignal | undefined): Promise<DamagedFile[]> {
   const pace = newPacer(signal);
   const damaged: DamagedFile[] = [];
@@ -114,7 +114,7 @@ async function readIndexFiles(repository: Repository, signal: AbortSignal | unde
   return damaged;
 }
 
-/** By the index at hand; what that finds wrong counts only when the index made anew from its files says the same. */
+/** Verifies with the loaded index. Problems count only if the index loaded anew from its files has them too. */
 async function proveContent(
   store: EmbeddedStore,
   request: VerifyStoreRequest,
@@ -161,7 +161,7 @@ function checkedPoint(point: PointToVerify): CheckedPoint {
   };
 }
 
-/** Snapshots that belong to none of the points: another program's, or ones that lost their point. */
+/** Snapshots of other programs, or of points that are gone. */
 function foreignPoints(snapshots: readonly ListedSnapshot[], points: readonly PointToVerify[]): CheckedPoint[] {
   const known = new Set(points.flatMap(({ id, content }) => [`cairn:${id}`, content["snapshot"]]));
   return snapshots
@@ -185,7 +185,7 @@ function indexProblem({ name, error }: DamagedFile): StoreProblem {
   };
 }
 
-/** Damaged snapshot files: of the points that are verified, or all. */
+/** Damaged snapshot files: of the verified points, or with `everything` all. */
 function damagedSnapshots(damaged: readonly DamagedFile[], request: VerifyStoreRequest): StoreProblem[] {
   const owners = new Map(request.points.map(({ id, content }) => [content["snapshot"], id]));
   return damaged.flatMap(({ name, error }): StoreProblem[] => {
@@ -207,8 +207,8 @@ function storeProblem(problem: StoreProblem, foreign: ReadonlySet<string>): Stor
 }
 
 /**
- * Proves points of a store: every pack that they need is read whole by all threads, and their digests are computed anew from
- * their trees. Damage is a result; thrown are `interrupted` and failures of the system that are not about one file of the store.
+ * Verifies points of a store: all threads read the needed packs whole, and digests are computed anew from the trees.
+ * Damage is a result. Throws `interrupted`, and system errors that are not about one file of the store.
  */
 export async function provePoints(options: PointProofOptions): Promise<ProvenPoints> {
   throwIfAborted(options.signal);
@@ -234,14 +234,14 @@ class PointProof {
   readonly #reports = new Map<number, PackReport>();
   readonly #problems: StoreProblem[] = [];
   #more = 0;
-  /** Labels of points that something is wrong with. */
+  /** Labels of points with a problem. */
   readonly #damaged = new Set<string>();
 
   constructor(options: PointProofOptions, threads: readonly Thread<VerifyWork>[]) {
     const { keys, index, packs, signal, onProgress } = options;
     this.#options = options;
     this.#threads = threads;
-    // The threads prove the same blobs at the same places.
+    // The threads check the ids of the same blobs, so this source need not.
     this.#blobs = new BlobSource({ keys, index, packs: packsToProve(packs), compares: false });
     this.#proven = new Uint8Array(new SharedArrayBuffer(Math.max(1, index.count)));
     this.#prover = new PackProver(threads, {
@@ -292,7 +292,8 @@ class PointProof {
 
   async #walkPoints(): Promise<Walked[]> {
     const walked: Walked[] = [];
-    // Of chosen paths the first name of a file may not be one: what such a point, without digests, shares with others is theirs.
+    // Points without digests have chosen paths only, perhaps without a file's first name. They come last, so that
+    // shared trees get their digests from complete points.
     const isWithout = ({ metadataDigest }: CheckedPoint): number => Number(metadataDigest === null);
     for (const point of this.#options.points.toSorted((a, b) => isWithout(a) - isWithout(b))) {
       const { tree, snapshotTree } = point;
@@ -307,7 +308,7 @@ class PointProof {
     return walked;
   }
 
-  /** Counts what could not be read where the index has it as proven where another place of it is sound. */
+  /** Counts a needed blob as proven if another pack has a sound copy of it. */
   async #proveElsewhere(): Promise<void> {
     const { index, allPacks } = this.#options;
     const lost: number[] = [];
@@ -317,7 +318,7 @@ class PointProof {
     for (const entry of lost) if (!unsound.has(entry)) this.#proven[entry] = 1;
   }
 
-  /** Whole-file hashes that no manifest says are computed, and the digests that hang on them. */
+  /** Computes whole-file hashes that no manifest has, then the digests that depend on them. */
   async #hashUnknown(walked: Walked[]): Promise<void> {
     const unknown = [...this.#walk.chunked.values()].filter((file) => file.sha256 === null);
     if (unknown.length === 0) return;
@@ -329,7 +330,7 @@ class PointProof {
       if (each.totals.state === null) each.totals = await this.#walk.folder(each.point.tree, each.facts);
   }
 
-  /** Files whose content as a whole is not what their point's manifest says, by their content. */
+  /** Files whose whole content differs from the hash in their point's manifest: a message by the content's key. */
   async #wrongFiles(): Promise<Map<string, string>> {
     const wrong = new Map<string, string>();
     const files = [...this.#walk.chunked].filter(([, file]) => file.sha256 !== null);
@@ -388,7 +389,7 @@ class PointProof {
         add(" is damaged or missing; other packs have sound copies of all its needed blobs", MEND_INDEX);
         continue;
       }
-      // Only blobs that nobody needs are damaged.
+      // Only unneeded blobs of this pack are damaged.
       if (count === 0 && allPacks !== true && (kind === "name" || kind === null)) continue;
       const effect =
         count === 0 ? "none of the checked content is lost by that" : `${count} needed blobs cannot be read from it`;
@@ -396,7 +397,7 @@ class PointProof {
     }
   }
 
-  /** Adds every path of every point that cannot be given back. `files`: see `DamageFinder`. */
+  /** Adds all paths of points that cannot be restored. `files`: see `DamageFinder`. */
   async #addPaths(files: ReadonlyMap<string, string>): Promise<void> {
     const { points, signal } = this.#options;
     const finder = new DamageFinder({ blobs: this.#blobs, damaged: this.#unproven(), files, signal });
@@ -413,7 +414,7 @@ class PointProof {
     }
   }
 
-  /** Needed blobs that were not proven anywhere. */
+  /** Needed blobs without a sound copy. */
   #unproven(): Map<number, DamagedBlob> {
     const { table } = this.#options.index;
     const reasons = new Map<number, string>();
@@ -432,7 +433,6 @@ class PointProof {
     return damaged;
   }
 
-  /** Compares what was computed with what was recorded. */
   #addDigests({ point, facts: { manifest, problem }, totals }: Walked): void {
     const { label, stateDigest, metadataDigest } = point;
     const add = (kind: string, detail: string, hint: string): void =>
@@ -446,7 +446,7 @@ class PointProof {
     for (const [what, wanted, computed, inManifest] of digests) {
       if (wanted === null) continue;
       const recorded = objectIdOf(wanted);
-      // Where none could be computed, the cause is listed already.
+      // If no digest could be computed, its cause is listed already.
       if (computed !== null && objectIdOf(computed) !== recorded)
         add(
           "digest",

@@ -8,11 +8,11 @@ import { makeFirst } from "../../../../test/fixtures/two-states.ts";
 import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
 import { KEPT_TREES } from "../../../formats/records/policy.ts";
 
-/** What nobody keeps any more goes, with all that belonged to it, and nothing else does. */
+/** Cleanups and releases remove points with everything that belongs to them, and nothing else. */
 export function cleanupClauses(clauses: EngineClauses): void {
   const { clause, holds, atomic } = clauses;
   clause(
-    "points are cleaned up, and the workspace released, with nothing left of them",
+    "a cleanup and a release leave nothing of the removed points",
     async (place) => {
       const { client, folder, volume, engine } = place;
       const states: ReturnType<typeof readFolder>[] = [];
@@ -24,7 +24,7 @@ export function cleanupClauses(clauses: EngineClauses): void {
       const trees = (): number => [...Array(30).keys()].filter((i) => fs.existsSync(treeOf(client, i))).length;
       const ids = async (): Promise<string[]> =>
         (await client.history(undefined, 0, { all: true })).save_points.map(({ save_point_id: id }) => id);
-      /** Exactly those that are listed go, the newest stay. */
+      /** Runs a cleanup and checks that it removes exactly the listed points and keeps the newest `count`. */
       const keep = async (count: number): Promise<void> => {
         const before = await ids();
         const plan = await client.previewCleanup({ retention: { keepLast: count } });
@@ -33,7 +33,7 @@ export function cleanupClauses(clauses: EngineClauses): void {
         assert.deepEqual(await ids(), before.slice(0, count));
       };
       assert.equal(trees(), holds ? 14 : 0, "not sealed, they are all there is");
-      // What goes needs no seal.
+      // Removed points need no seal.
       await keep(12);
       await client.seal();
       assert.equal(trees(), holds ? KEPT_TREES : 0, "sealed, only the newest stay");
@@ -60,7 +60,7 @@ export function cleanupClauses(clauses: EngineClauses): void {
   );
 
   clause(
-    "a workspace that is released leaves the others of its control directory whole, and goes with its points alone",
+    "a release removes the points of one workspace and leaves the others of its control directory whole",
     async (place) => {
       const { client, volume } = place;
       await client.save();
@@ -82,14 +82,14 @@ export function cleanupClauses(clauses: EngineClauses): void {
 
   if (!holds) return;
   clause(
-    "of so many sealed points as the policy says the trees stay, all where it cannot be read",
+    "as many sealed points keep their trees as the policy says, and all when the policy is unreadable",
     async ({ client, folder, volume }) => {
       const turn = path.join(folder, "turn");
       const saveTurn = async (number: number): Promise<void> => {
         fs.writeFileSync(turn, `turn ${number}\n`);
         await client.save();
       };
-      /** The numbers of the points whose trees are there. */
+      /** Numbers of the points that have their tree. */
       const trees = (): number[] => [...Array(30).keys()].filter((i) => fs.existsSync(treeOf(client, i)));
       await client.setPolicy({ keptTrees: KEPT_TREES + 2 });
       for (let i = 1; i <= KEPT_TREES + 4; i++) await saveTurn(i);
@@ -103,7 +103,7 @@ export function cleanupClauses(clauses: EngineClauses): void {
         ...(atomic ? { method: "exchange" } : {}),
       });
       assert.deepEqual([oldest.method, fs.readFileSync(turn, "utf8")], [atomic ? "exchange" : "entries", "turn 3\n"]);
-      // Points that are sealed one by one let go of more than came, each time.
+      // Each seal of a single point removes more trees than were added.
       await client.setPolicy({ keptTrees: 2 });
       for (let i = 14; trees().length > 2 + 1; i++) {
         await saveTurn(i);

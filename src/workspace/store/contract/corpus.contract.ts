@@ -10,11 +10,11 @@ import { cairnLibrary } from "../../../../test/fixtures/work.ts";
 import type { Client, EngineType } from "../../../contract/index.ts";
 import { walkDigests } from "../testing-walk.ts";
 
-/** The digest of a state is one, whatever it went through: save, restore, fork, other engines, other file systems. */
+/** A state keeps its digests through save, restore and fork, on all engines and file systems. */
 export function corpusClauses({ clause, subject, atomic }: EngineClauses): void {
   let missing: string[] = [];
   clause(
-    "everything that a folder can hold has one pair of digests when it is saved, restored, forked and taken over by every other engine",
+    "every kind of entry keeps its digests through save, restore, fork and a conversion to every other engine",
     async ({ client, folder, volume, engine }, t) => {
       assert.deepEqual(missing, volume.kind === "juicefs" ? missing : [], "the file system takes all of it");
       const wanted = { state: readFolder(folder), ranges: dataRanges(folder), digests: walkDigests(folder) };
@@ -22,7 +22,7 @@ export function corpusClauses({ clause, subject, atomic }: EngineClauses): void 
         assertFolder(at, wanted.state, context);
         if (volume.kind !== "juicefs") assert.deepEqual(dataRanges(at), wanted.ranges, `${context}: holes`);
       };
-      /** The folder, saved once more, has the digests of the walk. */
+      /** Saves the folder again and checks that the point has the digests of the walk. */
       const save = async (by: Client, context: string): Promise<string> => {
         const { save_point_id: id } = await by.save({ message: context });
         await by.seal();
@@ -72,7 +72,7 @@ export function corpusClauses({ clause, subject, atomic }: EngineClauses): void 
         await save(client, `back from ${other}`);
       }
 
-      // Out of this control directory, to a file system where only the store works.
+      // Fork to a file system on which only the engine `copy` works.
       const beyond = loopFileSystem(t, "ext4");
       assert.ok(beyond !== null);
       const alone = path.join(beyond.root, "alone");
@@ -88,7 +88,7 @@ export function corpusClauses({ clause, subject, atomic }: EngineClauses): void 
   );
 }
 
-/** The engines that work on a file system beside one. */
+/** All other engines that work on a file system. */
 function enginesOn(kind: HeldKind, than: EngineType): EngineType[] {
   const clones: Partial<Record<HeldKind, EngineType>> = {
     btrfs: "reflink-copy",
@@ -99,7 +99,7 @@ function enginesOn(kind: HeldKind, than: EngineType): EngineType[] {
   return all.filter((each) => each !== undefined && each !== than) as EngineType[];
 }
 
-/** Changes something of every kind. */
+/** Changes entries of every kind. */
 function disturb(folder: string): void {
   const at = (name: string): string => path.join(folder, name);
   for (const name of ["names", "links", "kinds"]) fs.rmSync(at(name), { recursive: true });

@@ -11,10 +11,10 @@ import { untilFree } from "../../../../test/fixtures/room.ts";
 import { makeFirst, makeSecond } from "../../../../test/fixtures/two-states.ts";
 import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
 
-/** When there is no room: told as such, nothing half done, and a way out. */
+/** On a full disk calls fail with `no_space`, leave nothing half done, and work again when there is room. */
 export function fullDiskClauses({ clause }: EngineClauses): void {
   clause(
-    "a save, a restore and a fork on a full disk fail with what is missing, leave nothing, and work again when there is room",
+    "a save, a restore and a fork on a full disk fail with no_space, leave nothing, and work again when there is room",
     async (place) => {
       const { client, folder, volume } = place;
       const first = readFolder(folder);
@@ -36,7 +36,7 @@ export function fullDiskClauses({ clause }: EngineClauses): void {
         if (done.status === 0) assertFolder(fork, first, "forked");
         else assert.equal(fs.existsSync(fork), false, "no half of a fork");
       }
-      // Whatever became of these: points are whole, nothing is left, and there is a way out.
+      // Whether or not these calls failed: points are whole, no leftovers remain, and freeing space helps.
       const meanwhile = cairn(["status", "-C", folder]);
       assert.ok(meanwhile.status === 0 || meanwhile.status === 8, meanwhile.stdout);
       fs.rmSync(filler, { recursive: true });
@@ -68,7 +68,7 @@ export function fullDiskClauses({ clause }: EngineClauses): void {
   );
 }
 
-/** Writes until there is no room, in ever smaller pieces. */
+/** Fills the disk with ever smaller files. */
 function fill(place: string): void {
   fs.mkdirSync(place);
   for (let size = 8 << 20, n = 0; size >= 512; size >>= 2) {

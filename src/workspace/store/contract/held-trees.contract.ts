@@ -11,11 +11,11 @@ import type { Client, EngineType } from "../../../contract/index.ts";
 import type { CairnError } from "../../../errors.ts";
 import { walkDigests } from "../testing-walk.ts";
 
-/** Points whose trees are read later: read-only, and believed only as far as they are what was saved. */
+/** Points with a held tree that is sealed later: read-only, and used only while the tree is unchanged. */
 export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void {
   if (!holds) return;
   clause(
-    "a held tree is the folder as it was saved, in one with the descriptor, and stays so",
+    "a held tree equals the saved folder, also after a restore of its point",
     async (place) => {
       const { client, folder } = place;
       const first = readFolder(folder);
@@ -30,7 +30,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
         assertFolder(treeOf(client, sequence), state, `the tree of point ${sequence}`);
       if (atomic)
         assert.throws(() => fs.writeFileSync(path.join(treeOf(client, 1), "same/kept.txt"), "no"), { code: "EROFS" });
-      // What a fork or a restore does is done to a copy.
+      // Forks and restores change a copy of the tree.
       await client.seal();
       await client.restore({ target: "head~1", ...(atomic ? { method: "exchange" } : {}) });
       fs.writeFileSync(path.join(folder, "same/kept.txt"), "written after it\n");
@@ -42,7 +42,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "doctor finds points that are not sealed yet in order, and verify seals and proves them",
+    "doctor calls unsealed points healthy, and verify seals and verifies them",
     async ({ client, folder }) => {
       await client.save();
       makeSecond(folder);
@@ -75,7 +75,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "a held tree that is gone or was changed is named, and keeps nobody from the others",
+    "a held tree that is missing or changed is named, and other points stay usable",
     async (place) => {
       const { client, folder, volume, engine } = place;
       const states = new Map<string, ReturnType<typeof readFolder>>();
@@ -131,7 +131,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
       await client.undo();
       assertFolder(folder, states.get(last)!, "undone");
       await save();
-      // They go like any other point.
+      // Damaged points can be removed like others.
       await client.runCleanup((await client.previewCleanup({ retention: { keepLast: 1 } })).plan_id);
       assert.deepEqual((await client.verifyAll()).problems, []);
       assert.deepEqual(
@@ -144,7 +144,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "a head whose tree is gone is named, and the next save goes on without it",
+    "a head with a missing tree is named in an error, and the next save succeeds",
     async ({ client, folder, engine }) => {
       await client.save();
       const { save_point_id: head } = await client.save();
@@ -166,7 +166,7 @@ export function heldTreeClauses({ clause, holds, atomic }: EngineClauses): void 
   );
 
   clause(
-    "a held tree that was changed after its point was sealed gives nothing back",
+    "a held tree that was changed after sealing is not used for restores",
     async ({ client, folder, volume, engine }) => {
       const state = readFolder(folder);
       const { save_point_id: id } = await client.save();
@@ -213,7 +213,7 @@ function tamper(client: Client, { engine, sequence }: TreeOf): void {
   property("true");
 }
 
-/** Longer than the clock is in doubt. */
+/** Waits until a change gets a later time, whatever the clock's resolution. */
 function later(): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1200);
 }

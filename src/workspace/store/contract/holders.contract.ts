@@ -21,10 +21,10 @@ const HOLDERS = [
   },
 ];
 
-/** Processes that are at work in the folder are named, and what they hold stays theirs. */
+/** A restore names processes that work in the folder, and leaves their open files alone. */
 export function holderClauses({ clause, atomic }: EngineClauses): void {
   clause(
-    "a restore goes entry by entry when a process works in the folder or has a file of it open, and the process is named",
+    "a restore goes entry by entry and names the process that works in the folder or has a file of it open",
     async ({ client, folder }, t) => {
       const first = readFolder(folder);
       const { save_point_id: target } = await client.save();
@@ -65,7 +65,7 @@ export function holderClauses({ clause, atomic }: EngineClauses): void {
   );
 
   clause(
-    "a file that a process has open for writing is whole in a point, and what it writes later in the next",
+    "a file that a process has open for writing is whole in a point, and later writes are in the next point",
     async ({ client, folder, volume }, t) => {
       const { end } = await hold(
         t,
@@ -93,7 +93,7 @@ export function holderClauses({ clause, atomic }: EngineClauses): void {
   );
 }
 
-/** What a call says of holders; asked again where it had no time to look at every process. */
+/** Returns the holders that a call reports. Calls again if there was no time to look at every process. */
 async function holdersSeen(look: () => Promise<{ holders: Holder[] }>, isWanted: boolean): Promise<Holder[]> {
   for (let i = 0; i < 50; i++) {
     const { holders } = await look();
@@ -108,7 +108,7 @@ interface Held {
   end(): Promise<void>;
 }
 
-/** A shell that says `r` when it holds what it holds, and goes on once it is told to. */
+/** Starts a shell that prints `r` when it holds its file or folder, and goes on when `end` is called. */
 async function hold(t: TestContext, script: string, folder: string): Promise<Held> {
   const child = spawn("sh", ["-c", script, "sh", folder], { stdio: ["pipe", "pipe", "inherit"] });
   t.after(() => child.kill());

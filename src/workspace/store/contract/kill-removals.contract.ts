@@ -9,8 +9,8 @@ import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
 import { anyPass, killClause, KillScene, passesToKill } from "./kill-scene.contract.ts";
 
 /**
- * Clean-ups and releases that are killed: the same code for each engine, but for the trees. The store's part, with no
- * trees at all, is killed step by step in test/crash/cleanup.test.ts.
+ * Kills cleanups and releases. Their code is the same for all engines, except for trees. The store's part, without
+ * trees, is killed step by step in test/crash/cleanup.test.ts.
  */
 export function killRemovalClauses(clauses: EngineClauses): void {
   const { holds, thorough, subject } = clauses;
@@ -18,7 +18,7 @@ export function killRemovalClauses(clauses: EngineClauses): void {
 
   killClause(
     clauses,
-    "a cleanup that is killed at any step has removed nothing or exactly what was listed",
+    "a cleanup that is killed at any step removes no point or exactly the listed points",
     async (scene) => {
       const { client, folder } = scene.place;
       for (let i = 0; i < 4; i++) await scene.save();
@@ -29,7 +29,7 @@ export function killRemovalClauses(clauses: EngineClauses): void {
       const names = passesOf(await run());
       assert.ok(names.includes("cleanup.trees-removed"), names.join(" "));
       const outcomes = new Set<number>();
-      // The store's own steps are not repeated where trees are looked at.
+      // Do not repeat the store's own steps for engines with trees.
       const own =
         thorough && holds
           ? /^(?!remove\.|free\.|sweep\.)/
@@ -38,19 +38,19 @@ export function killRemovalClauses(clauses: EngineClauses): void {
         for (let i = 0; i < 3; i++) await scene.save();
         const before = await scene.ids(title);
         const args = await run();
-        // Not sealed, and none of those that go.
+        // A point that is not sealed, and that the cleanup does not remove.
         const young = await scene.save();
         const kills = [killAt(args, pass)];
         if (pass % 2 === 0) kills.push(killAt([holds ? "seal" : "save", "-C", folder], anyPass(holds ? 20 : 6)));
         const where = `cleanup killed at ${kills.join(", then ")}`;
-        // Whoever comes next finishes it, or finds nothing to be finished.
+        // The next call finishes the cleanup, if there is something to finish.
         const last = await scene.save();
         const now = await scene.ids(where);
         const listed = now.filter((id) => before.includes(id));
         assert.deepEqual(listed, listed.length === before.length ? before : before.slice(-3), where);
         const since = now.slice(listed.length);
         if (holds) assert.deepEqual(since, [young, last], where);
-        // A save that was killed may have made its point.
+        // The killed save may have made its point.
         else if (since.length === 3) scene.same(since[1]!, young);
         assert.deepEqual([since[0], since.at(-1)], [young, last], where);
         outcomes.add(listed.length);
@@ -80,7 +80,7 @@ export function killRemovalClauses(clauses: EngineClauses): void {
       };
       const gone = ({ place: { folder, client } }: KillScene, context: string): void => {
         assert.equal(fs.existsSync(client.controlDirectory), false, context);
-        // Where the kernel's locks are not trusted, a lock is a file with a number.
+        // If the kernel's locks are not trusted, a lock is a file with a number.
         const left = fs
           .readdirSync(path.dirname(client.controlDirectory))
           .map((name) => name.replace(/\.owner-\d+$/, ""));

@@ -12,15 +12,15 @@ import { walkDigests } from "../testing-walk.ts";
 import { anyPass, killClause, type KillScene, passesToKill } from "./kill-scene.contract.ts";
 
 /**
- * Restores and forks that are killed. Exchanging trees is killed at every step, entry by entry and forking where the
- * engine has a part in it: the rest is step by step in test/crash/restore.test.ts and test/crash/fork.test.ts.
+ * Kills restores and forks: exchanges at every step, other restores and forks at the engine's own steps. The other
+ * steps are killed one by one in test/crash/restore.test.ts and test/crash/fork.test.ts.
  */
 export function killRestoreClauses(clauses: EngineClauses): void {
   const { atomic, holds } = clauses;
   for (const method of atomic ? (["exchange", "entries"] as const) : (["entries"] as const)) {
     killClause(
       clauses,
-      `a restore by ${method} that is killed at any step, and again while it is finished, ends in the old or the new state, and nothing is lost`,
+      `a restore by ${method} that is killed at any step, and again during recovery, ends in the old or the new state and loses nothing`,
       async (scene) => killRestores(scene, { method, isSealed: true, thorough: method === "exchange" }),
     );
   }
@@ -101,7 +101,7 @@ async function killRestores(
   const { state: unsaved } = scene.now();
   cairnOk(["-C", folder, "restore", "head"]);
   assertFolder(folder, first, "restored");
-  /** The folder as it was never saved, and a restore to a point of the first state that still holds its tree. */
+  /** Brings the folder into a state that was never saved. Returns a restore to a point of the first state that has its tree. */
   const prepare = async (): Promise<string[]> => {
     const { save_point_id: id } = await client.save();
     if (isSealed) await client.seal();
@@ -117,7 +117,7 @@ async function killRestores(
     const restore = await prepare();
     const { save_points: old } = await client.history(undefined, 0, { all: true });
     const killed = [killAt(restore, pass)];
-    // Whatever comes next finishes or takes back; killed too, the one after it does.
+    // The next call finishes the restore or rolls it back. If that call is killed too, the one after it does.
     if (pass % 2 === 0) killed.push(killAt(["-C", folder, "save"], anyPass(6)));
     const where = `killed at ${killed.join(" and ")}`;
     await client.save({ message: "next" });

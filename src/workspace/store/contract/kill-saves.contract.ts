@@ -6,7 +6,7 @@ import { assertHeldTidy } from "../../../../test/fixtures/held-place.ts";
 import { leftoversOf, resticCheck } from "../../../../test/fixtures/work.ts";
 import { anyPass, killClause, passesToKill } from "./kill-scene.contract.ts";
 
-/** Saves and seals that are killed. A save is each engine's own code, so each is killed at every step of it. */
+/** Kills saves and seals. A save is each engine's own code, so each engine's save is killed at every step. */
 export function killSaveClauses(clauses: EngineClauses): void {
   const { holds, thorough } = clauses;
   const title = "killed";
@@ -35,7 +35,7 @@ export function killSaveClauses(clauses: EngineClauses): void {
           const kills = [killAt(["save", folder, "-m", "killed"], pass)];
           const first = `round ${round}: save killed at ${kills[0]}`;
           outcomes.add(await scene.afterSave(before, wanted, first));
-          // What recovers is killed too, once or twice.
+          // Kill the recovering call, too, once or twice.
           const again = round > 0 ? 1 + (pass % 4 === 1 ? 1 : 0) : Number(pass % 3 === 0);
           for (let i = 0; i < again; i++) {
             const meanwhile = await scene.ids(first);
@@ -59,30 +59,34 @@ export function killSaveClauses(clauses: EngineClauses): void {
   );
 
   if (!holds) return;
-  killClause(clauses, "sealing that is killed at any step is done again, and stores nothing twice", async (scene) => {
-    const { client, folder } = scene.place;
-    // More than the trees that are kept, so that old ones go.
-    for (let i = 0; i < 8; i++) await scene.save();
-    await client.seal();
-    for (let i = 0; i < 2; i++) await scene.save();
-    const names = passesOf(["seal", "-C", folder]);
-    for (const name of ["seal.staged", "seal.committed", "held-tree.gone"])
-      assert.ok(names.includes(name), names.join(" "));
-    const own = /^held-tree\.|^seal\.(?:staged|committed)$/;
-    for (const pass of passesToKill(names, { thorough, own })) {
-      const before = await scene.ids(title);
-      const added = [await scene.save(), await scene.save()];
-      const kills = [killAt(["seal", "-C", folder], pass)];
-      if (pass % 2 === 0) kills.push(killAt(["seal", "-C", folder], anyPass(names.length)));
-      if (pass % 3 === 0) kills.push(killAt(["status", "-C", folder], anyPass(names.length)));
-      const where = `seal killed at ${kills.join(", then ")}`;
-      assert.deepEqual(await scene.ids(where), [...before, ...added], where);
-      assert.equal((await client.history()).head, added[1], where);
-      await scene.check(where, pass % 3 === 0 ? 1 : 0);
-      if (pass % 6 !== 0) continue;
-      resticCheck(client, where);
-      await scene.keepLast(9);
-    }
-    await scene.check(title, 5);
-  });
+  killClause(
+    clauses,
+    "a seal that is killed at any step is repeated by the next call, and stores nothing twice",
+    async (scene) => {
+      const { client, folder } = scene.place;
+      // More points than the number of kept trees, so that old trees are removed.
+      for (let i = 0; i < 8; i++) await scene.save();
+      await client.seal();
+      for (let i = 0; i < 2; i++) await scene.save();
+      const names = passesOf(["seal", "-C", folder]);
+      for (const name of ["seal.staged", "seal.committed", "held-tree.gone"])
+        assert.ok(names.includes(name), names.join(" "));
+      const own = /^held-tree\.|^seal\.(?:staged|committed)$/;
+      for (const pass of passesToKill(names, { thorough, own })) {
+        const before = await scene.ids(title);
+        const added = [await scene.save(), await scene.save()];
+        const kills = [killAt(["seal", "-C", folder], pass)];
+        if (pass % 2 === 0) kills.push(killAt(["seal", "-C", folder], anyPass(names.length)));
+        if (pass % 3 === 0) kills.push(killAt(["status", "-C", folder], anyPass(names.length)));
+        const where = `seal killed at ${kills.join(", then ")}`;
+        assert.deepEqual(await scene.ids(where), [...before, ...added], where);
+        assert.equal((await client.history()).head, added[1], where);
+        await scene.check(where, pass % 3 === 0 ? 1 : 0);
+        if (pass % 6 !== 0) continue;
+        resticCheck(client, where);
+        await scene.keepLast(9);
+      }
+      await scene.check(title, 5);
+    },
+  );
 }

@@ -11,17 +11,15 @@ import { makeFirst, makeSecond } from "../../../../test/fixtures/two-states.ts";
 import { walkDigests } from "../testing-walk.ts";
 
 /**
- * What the kills have in common. A command in a process of its own is killed at its n-th failpoint; everything else,
- * what comes next and the checks, is done by the library in this process: the same code without the start of a
- * process. Steps that are the same code for each engine are killed for the engines that are `thorough`; the others
- * are killed at those that their own means have a part in. `CAIRN_TEST_LONG` kills all of them at all.
+ * A killed command runs in its own process. Later calls and checks use the library in this process. Steps of common
+ * code are killed for `thorough` engines only, an engine's own steps always; `CAIRN_TEST_LONG` kills all.
  */
 export interface Wanted {
   state: FolderState;
   digest: string;
 }
 
-/** What the points of a workspace should hold, by id. */
+/** A workspace, with the expected state of each point by its id. */
 export class KillScene {
   readonly place: EnginePlace;
   readonly #known = new Map<string, Wanted>();
@@ -46,7 +44,7 @@ export class KillScene {
     this.#known.set(id, wanted);
   }
 
-  /** A point holds what another does. */
+  /** Expects the same state of both points. */
   same(id: string, as: string): void {
     this.set(id, this.#known.get(as)!);
   }
@@ -58,14 +56,14 @@ export class KillScene {
     return id;
   }
 
-  /** Oldest first. */
+  /** Ids of all points, oldest first. */
   async ids(context: string): Promise<string[]> {
     const { save_points, damaged } = await this.place.client.history(undefined, 0, { all: true });
     assert.deepEqual(damaged, [], context);
     return save_points.map(({ save_point_id }) => save_point_id).toReversed();
   }
 
-  /** After a kill: `before`, or one more, which is what was there. */
+  /** Checks the points after a killed save: `before`, and at most one more, with the state `wanted`. Returns 0 or 1. */
   async afterSave(before: readonly string[], wanted: Wanted, context: string): Promise<number> {
     const now = await this.ids(context);
     assert.deepEqual(now.slice(0, before.length), before, context);
@@ -76,8 +74,8 @@ export class KillScene {
   }
 
   /**
-   * Seals all there is: each point has the digest that a walk found and nothing else is there. Where so many are to be
-   * restored, and the first of all, every point is proven too.
+   * Seals all points, and checks their digests and that no leftovers exist. If `restored` is not 0, also verifies all
+   * points and restores the first and `restored` random ones.
    */
   async check(context: string, restored: number): Promise<void> {
     const { client, volume } = this.place;
@@ -89,7 +87,7 @@ export class KillScene {
       assert.ok(wanted !== undefined, `${context}: nobody knows ${id}`);
       assert.deepEqual([digest, complete], [wanted.digest, true], `${context}: ${id}`);
     }
-    // A lock that a kill left in the store goes with the next call that reads there.
+    // The next call that reads the store removes a lock of a killed process.
     if (points.length > 0) await client.show(points[0]!.save_point_id);
     assertHeldTidy(this.place, context);
     if (restored === 0) return;
@@ -103,7 +101,7 @@ export class KillScene {
     }
   }
 
-  /** Points that were looked at already only make the next looks longer. */
+  /** Removes older points, which would only slow the next checks down. */
   async keepLast(count: number): Promise<void> {
     const { client } = this.place;
     const { plan_id: plan } = await client.previewCleanup({ retention: { keepLast: count } });
@@ -136,8 +134,8 @@ export function killClause(
 }
 
 /**
- * At which passes to kill, 1-based: of all, so many, where the engine is thorough; else some of the first of each name
- * that the engine's own means have a part in, and the last of all.
+ * Numbers of the passes at which to kill, from 1: for thorough engines a sample of all; else a sample of the first pass
+ * of each of the engine's own steps, and the last pass.
  */
 export function passesToKill(names: readonly string[], how: { thorough: boolean; own: RegExp }): number[] {
   if (how.thorough || LONG) return chosenPasses(names);
@@ -147,7 +145,7 @@ export function passesToKill(names: readonly string[], how: { thorough: boolean;
   return someOf([...new Set([...passes, names.length])].toSorted((a, b) => a - b));
 }
 
-/** A random pass of a command that makes about so many. */
+/** The number of a random pass of a command with about `count` passes. */
 export function anyPass(count: number): number {
   return 1 + Math.floor(random() * count);
 }

@@ -11,10 +11,10 @@ import { makeFirst, makeSecond, makeUnsaved } from "../../../../test/fixtures/tw
 import type { CairnError } from "../../../errors.ts";
 import { walkDigests } from "../testing-walk.ts";
 
-/** A point is what was there when it was made; a call is done or it is not; the folder is always there. */
+/** A point equals the folder at the time of the save. A call is done or not done. The folder always exists. */
 export function momentClauses({ clause, holds, atomic }: EngineClauses): void {
   clause(
-    "what is written after a save is in no earlier point, also when that is sealed later",
+    "writes after a save are not in that point, also when the point is sealed later",
     async ({ client, folder, volume }) => {
       const before = { state: readFolder(folder), digest: walkDigests(folder).state };
       const open = fs.openSync(path.join(folder, "same/updated.txt"), "r+");
@@ -36,10 +36,10 @@ export function momentClauses({ clause, holds, atomic }: EngineClauses): void {
     { fill: makeFirst },
   );
 
-  // What is synced before its writer goes on is part of one moment even where a file is named.
+  // Writes that are synced before the next write belong to one moment, also if the file is named as changing.
   for (const sync of atomic ? [false, true] : [false])
     clause(
-      `a point names what may be half written when others write${sync ? " and sync" : ""}, and is one moment of the rest where the engine says so`,
+      `a point names files that may be half written when others write${sync ? " and sync" : ""}, and has the other files of one moment when the engine is atomic`,
       async (place, t) => {
         const { client, folder, volume } = place;
         // Two files with the same number, one after the other, each replaced whole.
@@ -66,7 +66,7 @@ for (let i = 1; ; i++) {
           const to = path.join(volume.root, `to-${id}`);
           await client.restore({ target: id, to });
           const numbers = ["first", "second"].map((name) => {
-            // A folder that is named may lack names.
+            // A folder that is named as changing may lack entries.
             if (!fs.existsSync(path.join(to, name)))
               return assert.ok(named.includes(name) || named.includes(""), `${name} is not there`);
             const [number, ...others] = new Set(fs.readFileSync(path.join(to, name), "utf8").trim().split(" "));
@@ -85,7 +85,7 @@ for (let i = 1; ; i++) {
     );
 
   clause(
-    "a save that is stopped leaves the old points or one more, and nothing else",
+    "an aborted save leaves the old points or one more, and nothing else",
     async (place) => {
       const { client, folder } = place;
       await client.save();
@@ -121,7 +121,7 @@ for (let i = 1; ; i++) {
   );
 
   clause(
-    "a restore that is stopped leaves the folder as it was or as it was to be",
+    "an aborted restore leaves the folder unchanged or fully restored",
     async (place) => {
       const { client, folder } = place;
       const first = readFolder(folder);
@@ -152,7 +152,7 @@ for (let i = 1; ; i++) {
   );
 
   clause(
-    "a restore leaves no moment in which the folder's path, or what stays the same in it, is not there",
+    "during a restore the folder's path and its unchanged entries always exist",
     async ({ client, folder }, t) => {
       const method = atomic ? "exchange" : "entries";
       const points = [await client.save()];

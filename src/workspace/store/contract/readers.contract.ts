@@ -14,10 +14,10 @@ import { Workspace } from "../../open/workspace.ts";
 import { PointStore } from "../point-store.ts";
 import { walkDigests } from "../testing-walk.ts";
 
-/** Several at once: who looks sees whole points, and nobody's work is lost. */
+/** Several processes at once: readers see whole points, and no point is lost. */
 export function readerClauses({ clause, holds }: EngineClauses): void {
   clause(
-    "processes that save, seal and look at once lose nothing",
+    "processes that save, seal and read at the same time lose no point",
     async (place) => {
       const { client, folder } = place;
       await client.save();
@@ -95,7 +95,7 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
   );
 
   clause(
-    "a view stays as its point is and cannot be written to, whatever becomes of the folder and the other points",
+    "a view stays equal to its point and read-only, whatever happens to the folder and other points",
     async (place) => {
       const { client, folder } = place;
       const { save_point_id: id } = await client.save();
@@ -114,7 +114,7 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
       const plan = await client.previewCleanup({ retention: { keepLast: 1 } });
       assert.equal((await client.runCleanup(plan.plan_id)).removed.includes(id), false, "it is looked into");
       assert.deepEqual(shownOf(readFolder(view.path)), shownOf(contents));
-      // What somebody with every right does to it is in no point.
+      // Writes into the view by root are in no point.
       fs.writeFileSync(path.join(view.path, "same/kept.txt"), "written into the view\n");
       await client.closeView(view.view_id);
       assert.equal(fs.existsSync(view.path), false);
@@ -132,13 +132,13 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
 
 function unsealedClauses(clause: EngineClauses["clause"]): void {
   clause(
-    "a point that another process saves while all are verified is no damage, and is read when it is asked for",
+    "a point that another process saves during verify --all is not reported as damage, and can be read",
     async ({ client, folder }) => {
       await client.save();
       await client.seal();
       fs.writeFileSync(path.join(folder, "later"), "later\n");
       await client.save();
-      // As after the call has sealed what there was.
+      // The same state as after `verify --all` has sealed the points that existed.
       const workspace = new Workspace(findWorkspace(folder)!, {
         engine: (found, options) => new PointStore({ ...options, control: found.control.root }),
         recoveries: [],

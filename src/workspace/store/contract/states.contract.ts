@@ -10,10 +10,10 @@ import { cairnLibrary, resticCheck } from "../../../../test/fixtures/work.ts";
 import { setAttribute } from "../testing-edits.ts";
 import { walkDigests } from "../testing-walk.ts";
 
-/** What goes in comes out, with the digests that a walk of its own finds. */
+/** Restored states equal saved ones, and have the digests of an independent walk. */
 export function stateClauses({ clause, holds }: EngineClauses): void {
   clause(
-    "points are saved, sealed, proven, given back and forked with the digests that a walk finds",
+    "points are saved, sealed, verified, restored and forked with the digests of an independent walk",
     async (place) => {
       const { client, folder, volume, engine } = place;
       const first = { state: readFolder(folder), digests: walkDigests(folder) };
@@ -53,13 +53,13 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
   );
 
   clause(
-    "ignore files and exclusions are obeyed as they were when a point was saved, also when it is sealed later",
+    "ignore files and exclusions apply as of the save, also when the point is sealed later",
     async ({ client, folder, volume }) => {
       fs.writeFileSync(path.join(folder, ".cairnignore"), "/goes/\n*.log\n");
       fs.writeFileSync(path.join(folder, "same/noise.log"), "noise\n");
       fs.writeFileSync(path.join(folder, "secret"), "not this time\n");
       const { save_point_id: id } = await client.save({ exclude: ["/secret"] });
-      // Rules of later do not count.
+      // Rules that change after the save do not apply.
       fs.writeFileSync(path.join(folder, ".cairnignore"), "/same/\n");
       await client.seal();
       const to = path.join(volume.root, "to");
@@ -70,12 +70,12 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
       assert.ok(fs.existsSync(path.join(to, "same/kept.txt")));
       const [point] = (await client.history(undefined, 0, { all: true })).save_points;
       assert.equal(point!.payload_root_hash, walkDigests(to).state);
-      // The same from the engine that reads at once.
+      // The engine that reads the folder at once gives the same point.
       fs.writeFileSync(path.join(folder, ".cairnignore"), "/goes/\n*.log\n");
       await client.setEngine("copy");
       const copied = await client.save({ exclude: ["/secret"] });
       assert.equal(copied.payload_root_hash, point!.payload_root_hash);
-      // What is ignored stays through a restore.
+      // A restore leaves ignored files alone.
       fs.writeFileSync(path.join(folder, "same/noise.log"), "louder\n");
       fs.rmSync(path.join(folder, "same/kept.txt"));
       await client.restore({ target: id });
@@ -87,7 +87,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
   );
 
   clause(
-    "caches and large files that a save was told to leave out are in no point, also when it is sealed later, and stay",
+    "caches and large files that a save excludes are in no point, also when it is sealed later, and stay in the folder",
     async ({ client, folder, volume }) => {
       const tag = path.join(folder, "cache/CACHEDIR.TAG");
       fs.mkdirSync(path.join(folder, "cache/deep"), { recursive: true });
@@ -105,7 +105,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
         ],
       );
       assert.equal((await client.save({ ...asked, skipUnchanged: true })).made, false);
-      // What comes later does not count.
+      // Changes after the save do not matter.
       fs.truncateSync(path.join(folder, "large"), 2);
       fs.rmSync(tag);
       await client.seal();
@@ -128,29 +128,26 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
     { fill: makeFirst },
   );
 
-  clause(
-    "a folder with nothing in it, and one from which everything went, are states like any other",
-    async (place) => {
-      const { client, folder } = place;
-      const empty = { state: readFolder(folder), digest: walkDigests(folder).state };
-      const { save_point_id: nothing } = await client.save();
-      makeFirst(folder);
-      const full = readFolder(folder);
-      const { save_point_id: everything } = await client.save();
-      await client.restore({ target: nothing });
-      assertFolder(folder, empty.state, "nothing");
-      await client.save();
-      await client.restore({ target: everything });
-      assertFolder(folder, full, "everything");
-      await client.seal();
-      const { save_points: points } = await client.history(undefined, 0, { all: true });
-      assert.equal(points.at(-1)!.payload_root_hash, empty.digest);
-      assert.deepEqual((await client.verifyAll()).problems, []);
-      assertHeldTidy(place, "empty");
-    },
-  );
+  clause("an empty folder and an emptied one can be saved and restored", async (place) => {
+    const { client, folder } = place;
+    const empty = { state: readFolder(folder), digest: walkDigests(folder).state };
+    const { save_point_id: nothing } = await client.save();
+    makeFirst(folder);
+    const full = readFolder(folder);
+    const { save_point_id: everything } = await client.save();
+    await client.restore({ target: nothing });
+    assertFolder(folder, empty.state, "nothing");
+    await client.save();
+    await client.restore({ target: everything });
+    assertFolder(folder, full, "everything");
+    await client.seal();
+    const { save_points: points } = await client.history(undefined, 0, { all: true });
+    assert.equal(points.at(-1)!.payload_root_hash, empty.digest);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    assertHeldTidy(place, "empty");
+  });
 
-  clause("hard links that are made or taken apart are counted alike by status, save and diff", async (place) => {
+  clause("status, save and diff count new and broken hard links alike", async (place) => {
     const { client, folder, holds } = { ...place, holds: place.client.engineType !== "copy" };
     const at = (name: string): string => path.join(folder, name);
     for (const name of ["first", "second", "beside"]) fs.mkdirSync(at(name));
@@ -218,7 +215,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
     }
   });
 
-  clause("the folder's own mode and owner are told, saved and given back when they change alone", async (place) => {
+  clause("a change of the folder's own mode or owner alone is reported, saved and restored", async (place) => {
     const { client, folder } = place;
     const ownFacts = (): unknown => {
       const { mode, uid, gid } = fs.statSync(folder);
@@ -268,7 +265,7 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
   });
 
   clause(
-    "attributes that change alone are seen, kept and given back, also where no time of their entry moves with them",
+    "a change of attributes alone is detected, saved and restored, also when no time of the entry changes",
     async ({ client, folder }) => {
       for (const name of ["moded/time", "goes"]) setAttribute(path.join(folder, name), "user.note", "first");
       const first = readFolder(folder);
