@@ -353,7 +353,7 @@ export function packFolder(folder: string): PackFiles {
 
 /**
  * Opens packs of a folder for a prover: any error that keeps a pack from being read counts as damage, except a lack of
- * memory or descriptors.
+ * resources, e.g. of file descriptors.
  */
 export function packsToProve(folder: string): PackFiles {
   return {
