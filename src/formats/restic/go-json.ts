@@ -6,7 +6,7 @@ import type { ByteWriter } from "../bytes.ts";
  * first passes through strconv.Quote so that any bytes survive.
  */
 
-/** 1 where a byte stands for itself in a quoted name and in a JSON string. */
+/** 1 for a byte that needs no escape in a quoted name or a JSON string. */
 export const PLAIN = new Uint8Array(256);
 for (let c = 0x20; c < 0x7f; c++) PLAIN[c] = 1;
 for (const c of '"\\<>&') PLAIN[c.charCodeAt(0)] = 0;
