@@ -4,10 +4,10 @@ import { type GrantedThread, type KindOfWork, type Thread, type Work, WorkerThre
 
 /**
  * Keeps the worker threads of this process. They start on demand and never keep the process alive. Their number is
- * limited; callers wait in line. Local work never waits for work that waits for another machine.
- * Rules against deadlocks:
+ * limited; callers wait in line. Local work never waits for work that waits for another machine. Rules against deadlocks:
+ *
  * - Take threads last and give them back first: while you have some, take no more, take no lock and await no other
- * call.
+ *   call.
  * - Only a scan's draft keeps one thread longer; the draft ends by itself.
  */
 

@@ -39,7 +39,7 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-/** One worker thread, which answers one request at a time. It keeps the process alive only during a request. */
+/** One worker thread, which answers one request at a time and keeps the process alive only during a request. */
 export class WorkerThread implements GrantedThread {
   readonly #worker: Worker;
   readonly #ready = Promise.withResolvers<void>();

@@ -3,7 +3,7 @@ import { CairnError } from "../../errors.ts";
 /** Refuses paths inside a bundle that could lead an unpacking program astray. */
 
 const DRIVE = /^[A-Za-z]:/;
-// oxlint-disable-next-line no-control-regex -- these are what is looked for
+// oxlint-disable-next-line no-control-regex -- the pattern finds control characters
 const CONTROL = /[\u0000-\u001f\u007f]/;
 const MOST_BYTES = 4096;
 const MOST_NAMES = 256;

@@ -3,7 +3,7 @@ import { Fields } from "../fields.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, recordPath, type RecordedPath } from "./record.ts";
 
 /**
- * The descriptor of a save point. It is written once; only a removal of paths from the point replaces it. Its checksum,
+ * The descriptor of a save point: written once, and replaced only by a removal of paths from the point. Its checksum,
  * the SHA-256 of the file's bytes, is kept outside.
  */
 
@@ -122,7 +122,7 @@ export interface Descriptor {
   created_at: string;
   message: string;
   tags: string[];
-  /** The id that the caller chose, beside `save_point_id`. It is also the first tag, for older programs. */
+  /** The id that the caller chose, beside `save_point_id`; also the first tag, for older programs. */
   chosen_id?: string;
   engine: string;
   effective_engine: string;

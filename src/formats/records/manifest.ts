@@ -4,8 +4,8 @@ import { Fields, type JsonObject } from "../fields.ts";
 import { checkPath, checkVersion, decodeRecord } from "./record.ts";
 
 /**
- * `/.cairn/manifest.json` of a snapshot: facts for which restic's trees have no field. It has no time and no id, so
- * that equal states have equal manifests. Lists are in raw pre-order of their paths.
+ * `/.cairn/manifest.json` of a snapshot: facts for which restic's trees have no field. The manifest has no time and no
+ * id, so that equal states have equal manifests. Lists are in raw pre-order of their paths.
  */
 
 const FORMAT = "cairn.manifest";

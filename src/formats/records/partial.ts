@@ -31,8 +31,8 @@ export interface PartialFile {
   /** Mode of the target after the entries were moved. */
   mode?: number;
   /**
-   * Folders without write permission for their owner, with their modes. They are opened for the move, and get the modes
-   * back.
+   * Folders without write permission for their owner, with their modes. The move opens these folders, then restores the
+   * modes.
    */
   closed?: { path: string; path_b64?: string; mode: number }[];
   /** True: the target was complete, and is being removed. */

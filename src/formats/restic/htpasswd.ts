@@ -37,7 +37,7 @@ const OTHER_SCHEMES: readonly { begins: RegExp; name: string }[] = [
   { begins: /^\{SSHA\}/, name: "salted SHA-1" },
 ];
 
-/** True for a valid user name. It may also be a folder's name. */
+/** True for a valid user name, which may also be a folder's name. */
 function isUserName(name: string): boolean {
   return USER.test(name);
 }

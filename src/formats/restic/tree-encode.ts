@@ -4,8 +4,8 @@ import { MAX_TIME_LENGTH, putTime } from "../go-time.ts";
 import { goModeOf, type NodeAttribute, type TreeNode } from "./tree-node.ts";
 
 /**
- * Encodes restic trees byte for byte like Go. This runs once for every entry of every changed directory, so it copies
- * prepared pieces instead of joining strings.
+ * Encodes restic trees byte for byte like Go. The encoder runs once for every entry of every changed directory, so it
+ * copies prepared pieces instead of joining strings.
  */
 
 /** Returns bytes that are copied into many nodes. */

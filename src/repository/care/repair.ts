@@ -238,7 +238,7 @@ async function eachAsBefore(
     );
 }
 
-/** Returns a `stale_plan` error; `what` says what has changed. */
+/** Returns a `stale_plan` error with a message that names the change. */
 function stale(what: string, cause?: CairnError): CairnError {
   return new CairnError("stale_plan", what, { hint: "plan the repair again", cause });
 }

@@ -7,7 +7,7 @@ import { capacityOf, BlobTable } from "./blob-table.ts";
 import { OtherPlaces } from "./other-places.ts";
 
 /**
- * The file of the index cache, `docs/formats/index-cache.md`: an image of a blob table. It is read straight into shared
+ * The file of the index cache, `docs/formats/index-cache.md`: an image of a blob table, read straight into shared
  * memory. A damaged or foreign file counts as absent, never as an error.
  */
 

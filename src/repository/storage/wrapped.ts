@@ -20,7 +20,7 @@ export interface AskedCall<Call extends StorageCall = StorageCall> {
 export type RunCall<T, Call extends StorageCall> = (call: Call | undefined) => Promise<T>;
 
 /**
- * A storage around another storage, to which it passes all calls. It has an optional method only if the inner storage
+ * A storage around another storage, to which it passes all calls. An optional method exists only if the inner storage
  * has it.
  */
 export class WrappedStorage implements Storage {

@@ -25,7 +25,7 @@ export interface ForwardTask {
   style: PackStyle;
   /** While so many packs wait for their upload, no new one is started: they use disk space. */
   mostWaiting: number;
-  /** Index of the other repository. It grows meanwhile, so a blob may be sent twice. */
+  /** Index of the other repository. The index grows meanwhile, so a blob may be sent twice. */
   index: SharedIndex;
   /** folder of unfinished packs; exists */
   directory: string;

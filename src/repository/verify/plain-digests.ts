@@ -107,7 +107,7 @@ export class PlainDigester {
   }
 
   /**
-   * Returns the encoded entries. They are a copy if they wait for digests of children; otherwise valid until the next
+   * Returns the encoded entries: a copy if the entries wait for digests of children; otherwise valid until the next
    * `begin`.
    */
   end(): { node: PlainNode; subtrees: Uint8Array } {

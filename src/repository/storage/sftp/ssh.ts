@@ -28,7 +28,7 @@ const LAST_WORDS_MS = 200;
 /** Milliseconds for the program to exit after its input was closed. */
 const GOODBYE_MS = 2000;
 
-/** A process of the user's own `ssh -s HOST sftp`. It keeps this process alive only after `ref`. */
+/** A process of the user's own `ssh -s HOST sftp`; keeps this process alive only after `ref`. */
 export class SshProcess {
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #pipes: readonly Socket[];
