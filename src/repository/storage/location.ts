@@ -8,7 +8,7 @@ import type { Storage } from "./storage.ts";
  */
 
 export interface OpenStorageOptions {
-  /** True: creates what an empty repository needs, if the storage has folders or the like. Default false. */
+  /** True: the storage creates the folders or other things that a new repository needs. Default false. */
   create?: boolean;
   /** Environment variables with credentials and settings of a storage. Default: those of the process. */
   env?: Readonly<Record<string, string | undefined>>;
