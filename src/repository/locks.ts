@@ -319,7 +319,6 @@ function excluding(others: readonly HeldLock[], exclusive: boolean): HeldLock | 
   return exclusive ? others[0] : others.find(({ lock }) => lock === null || lock.exclusive);
 }
 
-/** The file of a lock that is not placed yet. */
 interface SealedLock {
   readonly name: ObjectId;
   readonly sealed: Uint8Array;

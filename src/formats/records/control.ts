@@ -114,7 +114,6 @@ export interface VerificationFile {
   problems: VerificationProblem[];
 }
 
-/** A kind of file: its format name, and the check of its fields. */
 interface RecordKind {
   format: string;
   /** Absent: {@link VERSION}. */

@@ -25,7 +25,6 @@ export interface Htpasswd {
 export const MAX_HTPASSWD_BYTES = 4 << 20;
 
 const USER = /^[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,127}$/;
-/** The most memory of one login attempt: 256 MiB. */
 const MAX_SCRYPT_BYTES = 256 << 20;
 
 /** About one second of work. */

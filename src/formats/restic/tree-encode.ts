@@ -77,7 +77,6 @@ function appendText(w: ByteWriter, key: string, value: string): void {
   w.u8(0x22);
 }
 
-/** Copies a short piece to `at`. Returns the position after it. */
 function put(to: Uint8Array, at: number, from: Uint8Array): number {
   const n = from.length;
   for (let i = 0; i < n; i++) to[at + i] = from[i]!;

@@ -92,7 +92,6 @@ export const NODE_TYPES: readonly NodeType[] = [
   "irregular",
 ];
 
-/** Go's FileMode bits by type. */
 const TYPE_BITS: Record<NodeType, number> = {
   file: 0,
   dir: 0x80000000,

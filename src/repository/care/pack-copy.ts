@@ -213,7 +213,6 @@ export class PackCopier {
   }
 }
 
-/** Returns the range from the first run to the end of the last one. */
 function reachOf(pack: string, runs: readonly Run[]): WantedRange {
   const { offset } = runs[0]!;
   const end = runs.reduce((most, run) => Math.max(most, run.offset + run.length), 0);

@@ -107,7 +107,6 @@ export async function removeStoredAgain(
   return { removed, damagedPacks: [...damagedPacks] };
 }
 
-/** Names of the packs in which the index has these entries. */
 function packsOf(index: BlobIndex, entries: Iterable<number>): string[] {
   return [...new Set([...entries].map((entry) => objectIdOf(index.place(entry).pack)))];
 }

@@ -38,7 +38,6 @@ export interface FetchOptions {
 }
 
 const NO_PACK = "0".repeat(64);
-/** Default of concurrent requests. */
 const CONNECTIONS = 16;
 /** The most bytes of one request, so that a large pack needs little memory and few packs use many connections. */
 const MAX_RANGE = 8 * 1024 * 1024;

@@ -245,7 +245,6 @@ export class LocalStorage implements Storage {
     return removed;
   }
 
-  /** Returns the group that shares the repository, or false. */
   #sharedBy(): number | false {
     this.#group ??= sharingGroup(this.location);
     return this.#group ?? false;

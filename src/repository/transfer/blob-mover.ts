@@ -151,7 +151,6 @@ export class BlobMover {
     return null;
   }
 
-  /** Writes the blob that was decoded last. */
   #write(entry: number): void {
     const { table } = this.#options.from.index;
     const writer = this.#writers[table.typeOf(entry) === TREE_BLOB ? 1 : 0];

@@ -191,7 +191,6 @@ export class RestStorage implements Storage {
     return found;
   }
 
-  /** Sends one request and throws unless it succeeds. */
   async #call<T = void>(
     request: Parameters<RestConnection["exchange"]>[0],
     read?: (answer: IncomingMessage) => Promise<T>,

@@ -313,7 +313,6 @@ export async function openS3Storage(rest: string, options: OpenStorageOptions = 
   }
 }
 
-/** The operation and signal of a HEAD request. */
 interface Look {
   readonly doing: string;
   readonly signal: AbortSignal | undefined;

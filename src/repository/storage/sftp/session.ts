@@ -91,7 +91,6 @@ function readFacts(answer: AnswerReader): SftpFacts {
   return { size, mode, mtime };
 }
 
-/** State that all callers of one session share. */
 interface Shared {
   readonly wire: SftpWire;
   readonly extensions: ReadonlySet<string>;

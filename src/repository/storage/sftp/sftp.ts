@@ -450,7 +450,6 @@ export class SftpStorage implements Storage {
   }
 }
 
-/** The begin of messages, and the signal of the call. */
 interface Doing {
   readonly doing: string;
   readonly signal: AbortSignal | undefined;
