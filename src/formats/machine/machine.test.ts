@@ -62,7 +62,7 @@ const HOSTILE = [
   "a,b=c",
 ];
 
-test("whatever a member is made, a machine is read whole or the member is named", () => {
+test("with any hostile value a machine is decoded correctly, or the error names the member", () => {
   const spoil = (at: unknown, path: string[]): void => {
     if (typeof at !== "object" || at === null) return;
     for (const key of Object.keys(at)) {

@@ -75,7 +75,7 @@ test("a map that leads out of its files, ends too soon or goes on too long is da
   assert.throws(() => decodeMap(Buffer.alloc(20, 0xff), OF), isDamage);
 });
 
-test("a manifest is read as it was written, and each flipped or missing byte of it is damage", () => {
+test("a manifest reads back equal, and each flipped or missing byte is damage", () => {
   const bytes = Buffer.from(encodePagesManifest(MANIFEST, sha256));
   const read = decodePagesManifest(bytes, sha256);
   assert.ok(Buffer.from(read.path).equals(MANIFEST.path));

@@ -158,7 +158,7 @@ describe("sweep", () => {
     });
   });
 
-  test("frees what only removed snapshots needed and leaves the rest whole for restic", async () => {
+  test("frees content that only removed snapshots needed, and restic finds the rest whole", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const keep = randomFiles(5, 4000, "k");
@@ -198,7 +198,7 @@ describe("sweep", () => {
     });
   });
 
-  test("says how much stays although nothing needs it when rewriting would not pay", async () => {
+  test("reports the dead bytes that stay because rewriting would not pay", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const keep = randomFiles(5, 4000, "k");
@@ -301,7 +301,7 @@ describe("sweep", () => {
       });
     });
 
-  test("it is put off while another one writes, and the next run converges", async () => {
+  test("is postponed while another program writes, and the next run converges", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const keep = randomFiles(4, 3000, "k");
@@ -325,7 +325,7 @@ describe("sweep", () => {
     });
   });
 
-  test("a pack is left alone and named when what is needed of it is damaged", async () => {
+  test("keeps and names a pack if a needed blob in it is damaged", async () => {
     await withRepository(async (fixture) => {
       const { pack, keep } = await halfDead(fixture, "k3");
       const result = await runSweep(fixture.repository, optionsOf(fixture));
@@ -335,7 +335,7 @@ describe("sweep", () => {
     });
   });
 
-  test("another copy of what is damaged stays, be it in a pack that no index lists", async () => {
+  test("keeps other copies of a damaged blob, also in unindexed packs", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const keep = randomFiles(4, 3000, "k");
@@ -372,7 +372,7 @@ describe("sweep", () => {
   });
 
   for (const how of ["cut", "gone"] as const)
-    test(`a pack stays when the other one that has its content is ${how}`, async () => {
+    test(`keeps a pack if the other pack with its content is ${how}`, async () => {
       await withRepository(async (fixture) => {
         const { repository, storage } = fixture;
         const keep = randomFiles(4, 3000, "k");
@@ -411,7 +411,7 @@ describe("sweep", () => {
     });
   });
 
-  test("a pack is copied when only what nothing needs of it is damaged", async () => {
+  test("copies a pack if only dead blobs in it are damaged", async () => {
     await withRepository(async (fixture) => {
       const { pack } = await halfDead(fixture, "a3");
       const result = await runSweep(fixture.repository, optionsOf(fixture));
@@ -421,7 +421,7 @@ describe("sweep", () => {
     });
   });
 
-  test("packs in no index are removed, but not while another one writes", async () => {
+  test("removes unindexed packs, but not while another program writes", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(2, 100));
       await fixture.storage.save("data", "ab".repeat(32), Buffer.alloc(100));
@@ -468,7 +468,7 @@ describe("sweep", () => {
   });
 
   test(
-    "after restic forgot and pruned, the cached index notices what is gone",
+    "the cached index notices that restic has pruned",
     { skip: !resticInstalled },
     async () => {
       await withRepository(async (fixture) => {
