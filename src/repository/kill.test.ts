@@ -133,7 +133,7 @@ describe("killed at any step", () => {
     });
   });
 
-  test("a repair can be run again until it is done", async () => {
+  test("a repair can be repeated until it is complete", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const lost = randomFiles(3, 900, "n");

@@ -18,7 +18,7 @@ test("a thread that has not answered refuses a second request and is not usable"
   assert.equal(thread.usable, true);
 });
 
-test("a thread can be asked on when a request could not be sent", async (t) => {
+test("a thread takes further requests after one that could not be sent", async (t) => {
   const thread = new WorkerThread("verify");
   t.after(() => thread.end());
   await thread.started();

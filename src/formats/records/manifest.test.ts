@@ -76,7 +76,7 @@ test("a manifest reads back equal for any paths", () => {
   );
 });
 
-test("the lists may be given as generators", () => {
+test("encodeManifest takes generators as lists", () => {
   function* hashes() {
     for (let i = 0; i < 3; i++) yield { path: Buffer.from(String(i)), sha256: new Uint8Array(32), size: i };
   }
@@ -97,7 +97,7 @@ test("a newer manifest is read if its minimum reader allows, and its new members
   assert.throws(() => decodeManifest(text({ format: "cairn.pin" })), { code: "damaged" });
 });
 
-test("holes that overlap, touch, fall or are no numbers are damage that names them", () => {
+test("holes that overlap, touch, descend or are no numbers are damage that names the field", () => {
   for (const holes of [
     "[[0,1],[1,1]]",
     "[[5,1],[0,1]]",

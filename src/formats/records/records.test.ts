@@ -161,7 +161,7 @@ test("acl_group of a descriptor is an integer from 0 to 7", () => {
     assert.throws(() => decodeDescriptor(withBits(wrong)), { code: "damaged" }, JSON.stringify(wrong));
 });
 
-test("a newer descriptor is refused by name, another format is damage", () => {
+test("a newer descriptor is newer_version, and another format is damage", () => {
   const value = parse(encodeDescriptor(descriptor));
   const text = (more: object) => Buffer.from(JSON.stringify({ ...value, ...more }));
   assert.throws(() => decodeDescriptor(text({ version: 3 })), { code: "newer_version" });

@@ -332,7 +332,7 @@ test("nodes of a large tree are made on each access and own their bytes", () => 
   assert.deepEqual(plain(kept), plain(wanted[7]!));
 });
 
-test("a node is found by its name, and two trees are gone through by their names, with few nodes at once", () => {
+test("nodeNamed and pairsByName make few nodes of large trees", () => {
   const all = largeTree(3000);
   const [before, after] = [all.filter((_, i) => i % 3 > 0), all.filter((_, i) => i % 3 < 2)].map((nodes) =>
     decodeNodes(Uint8Array.from(encode(nodes))),
@@ -348,7 +348,7 @@ test("a node is found by its name, and two trees are gone through by their names
   assert.deepEqual(pairs, all.map(sides));
 });
 
-test("a large tree with damage in its last node is refused before any node is seen", () => {
+test("a large tree with damage in its last node is refused before any node is returned", () => {
   const bytes = Buffer.from(encode(largeTree(3000)));
   bytes.write("x", bytes.lastIndexOf('"type"'));
   assert.throws(() => decodeNodes(bytes), { code: "damaged" });

@@ -223,7 +223,7 @@ describe("compaction", () => {
     });
   });
 
-  test("a signal stops it, and the reading of an index, before anything is changed", async () => {
+  test("an abort ends a compaction, and the reading of an index, before any change", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const archive = new TestArchive(fixture);

@@ -81,7 +81,7 @@ test("copy copies nothing if one blob is damaged, or the pack is short or missin
   });
 });
 
-test("nothing of a pack is copied when a sector of it cannot be read any more, and the packs beside it are", async (t) => {
+test("copy copies nothing of a pack with a bad sector, and other packs whole", async (t) => {
   await withRepository(async (fixture) => {
     const packs = await savedPacks(fixture);
     const [data, tree] = ["data", "tree"].map((type) => packs.find(({ blobs }) => blobs[0]!.type === type)!);

@@ -88,7 +88,7 @@ describe("marking", () => {
     });
   });
 
-  test("a root, a tree or a blob that cannot be followed makes it incomplete and is named", async () => {
+  test("a missing root, tree or blob makes the set incomplete and is named", async () => {
     await withRepository(async (fixture) => {
       const { tree } = await new TestArchive(fixture).save(randomFiles(2, 100));
       const index = await BlobIndex.load(fixture.repository, null);
@@ -125,7 +125,7 @@ describe("marking", () => {
 });
 
 describe("sweep", () => {
-  test("deletes nothing once its lock was taken away", async () => {
+  test("removes nothing after its lock was removed", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const { snapshot } = await new TestArchive(fixture).save(randomFiles(2, 500, "a"));
@@ -143,7 +143,7 @@ describe("sweep", () => {
     });
   });
 
-  test("clears old unfinished files also when there is nothing to free", async () => {
+  test("removes old unfinished files even if there is nothing to free", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(2, 500));
       const [old, young] = ["old", "young"].map((name) => join(fixture.temporary, name)) as [string, string];
@@ -261,7 +261,7 @@ describe("sweep", () => {
     });
   });
 
-  test("a save that needs dead content before the delete stops it, and the next try keeps it", async () => {
+  test("a save that needs dead content before the removal stops the sweep, and the next attempt keeps the content", async () => {
     await withRepository(async (fixture) => {
       const a = await new TestArchive(fixture).save(randomFiles(3, 1000));
       await removeSnapshots(fixture.repository, [a.snapshot]);
@@ -467,26 +467,22 @@ describe("sweep", () => {
     });
   });
 
-  test(
-    "the cached index notices that restic has pruned",
-    { skip: !resticInstalled },
-    async () => {
-      await withRepository(async (fixture) => {
-        const archive = new TestArchive(fixture);
-        const cache = join(fixture.folder, "cache");
-        const keep = randomFiles(2, 3000, "k");
-        const a = await archive.save({ ...keep, ...randomFiles(4, 3000, "a") });
-        await archive.save(keep);
-        const before = await BlobIndex.load(fixture.repository, cache);
-        restic(fixture.path, ["forget", a.snapshot, "--prune", "--max-unused", "0"]);
-        assert.equal(await before.refresh(fixture.repository), false);
-        const after = await BlobIndex.load(fixture.repository, cache);
-        assert.notEqual(after.epoch, before.epoch);
-        assert.equal(after.count, 4);
-        await archive.save(randomFiles(2, 100, "z"));
-        resticCheck(fixture.path);
-        assert.equal((await runSweep(fixture.repository, optionsOf(fixture))).removedPacks, 0);
-      });
-    },
-  );
+  test("the cached index notices that restic has pruned", { skip: !resticInstalled }, async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const cache = join(fixture.folder, "cache");
+      const keep = randomFiles(2, 3000, "k");
+      const a = await archive.save({ ...keep, ...randomFiles(4, 3000, "a") });
+      await archive.save(keep);
+      const before = await BlobIndex.load(fixture.repository, cache);
+      restic(fixture.path, ["forget", a.snapshot, "--prune", "--max-unused", "0"]);
+      assert.equal(await before.refresh(fixture.repository), false);
+      const after = await BlobIndex.load(fixture.repository, cache);
+      assert.notEqual(after.epoch, before.epoch);
+      assert.equal(after.count, 4);
+      await archive.save(randomFiles(2, 100, "z"));
+      resticCheck(fixture.path);
+      assert.equal((await runSweep(fixture.repository, optionsOf(fixture))).removedPacks, 0);
+    });
+  });
 });

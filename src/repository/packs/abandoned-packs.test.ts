@@ -67,7 +67,7 @@ test("a save uses complete packs of a dead writer, and publishes the packs that 
   assert.equal(claims(options.index, used!), true, "after the session the blobs are as unknown as before");
 });
 
-test("a session that begins again, as a scan does that needs more room, keeps the packs that it was given", async () => {
+test("beginSession without packs keeps the packs of the previous session", async () => {
   using scratch = testPacks();
   const [pack] = packsIn(deadDirectory(scratch), scratch, [[1]]);
   const { index, ...options } = optionsOf(scratch);
@@ -125,7 +125,7 @@ test("cut, changed and empty packs, packs with other keys, and folders are not u
   assert.ok(!existsSync(dead));
 });
 
-test("packs of a writer that lives stay its own", async () => {
+test("packs of a running writer are not used", async () => {
   using scratch = testPacks();
   const living = newWorkDirectory(scratch.directory);
   mkdirSync(living);
@@ -160,7 +160,7 @@ test("an aborted save leaves its complete packs, and the packs of dead writers, 
   assert.deepEqual(readdirSync(scratch.directory), [basename(options.directory)]);
 });
 
-test("a save for which there is no room beside packs of a dead writer begins again without them", async () => {
+test("a save without room beside packs of a dead writer removes them and starts again", async () => {
   using scratch = testPacks();
   const [pack] = packsIn(deadDirectory(scratch), scratch, [[1]]);
   const { index, ...options } = optionsOf(scratch);

@@ -65,7 +65,7 @@ function kernelOver(polynomial: string, bytes: Uint8Array) {
   };
 }
 
-test("kernel and TypeScript give the vectors", () => {
+test("the kernel and the TypeScript scanner cut the vectors as recorded", () => {
   const { cases } = JSON.parse(
     readFileSync(new URL("../../../test/vectors/chunker.json", import.meta.url), "utf8"),
   ) as {

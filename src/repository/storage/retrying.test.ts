@@ -146,7 +146,7 @@ test("retrying storage tries longer once the storage has answered, with a final 
   assert.equal(counting.count("list"), 14);
 });
 
-test("retrying storage tries few times again once a call was given up, until the storage answers", async () => {
+test("after a failed call a retrying storage makes fewer attempts until the storage answers", async () => {
   const { faulty, counting, storage } = patient();
   await storage.list("index");
   faulty.arm({ operation: "save", fault: "fail", times: 10 });

@@ -148,7 +148,7 @@ export function storageContract(
       });
     });
 
-    test("a file that is there is saved again, from memory or from a file that is gone then", async () => {
+    test("an existing file can be saved again, from memory or from a file, which is then gone", async () => {
       await within(async (storage, folder) => {
         const bytes = randomBytes(3000);
         const name = nameOf(bytes);

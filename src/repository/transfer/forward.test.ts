@@ -93,7 +93,7 @@ test("one forwarder completes the unfinished packs of other threads", (t) => {
   assert.ok(!existsSync(tails[0]!.path));
 });
 
-test("a place that cannot be written ends the forwarding and nothing else", (t) => {
+test("a folder that cannot be written ends only the forwarding", (t) => {
   const { packs, forwarder, add } = scene(t, { directory: "/nowhere/at/all" });
   for (let i = 0; i < 3; i++) add(randomBytes(300_000));
   assert.deepEqual(forwarder.takeTails(), []);
@@ -109,7 +109,7 @@ test("abort leaves no file", (t) => {
   assert.deepEqual([readdirSync(task.directory), packs], [[], []]);
 });
 
-test("a place that goes away ends the forwarding and nothing else", (t) => {
+test("a folder that disappears ends only the forwarding", (t) => {
   const { task, packs, forwarder, add } = scene(t);
   const other = new BlobForwarder(task, () => assert.fail("it has nothing that is complete"));
   const bytes = randomBytes(500);

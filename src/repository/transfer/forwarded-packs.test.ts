@@ -70,7 +70,7 @@ async function scene(t: TestContext): Promise<Scene> {
   };
 }
 
-test("nothing is indexed any more once the forwarding was given up", async (t) => {
+test("nothing is indexed after the forwarding was aborted", async (t) => {
   const { storage, packs, pack, indexed } = await scene(t);
   pack();
   // An index is due when it arrives.

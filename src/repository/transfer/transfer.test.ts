@@ -142,7 +142,7 @@ test("a tree that the source does not have is damage", async () => {
   });
 });
 
-test("a transfer that was cut off goes on from its last index", async () => {
+test("an interrupted transfer continues from its last index", async () => {
   await withFolder(async (folder) => {
     const [from, to] = [await local(folder, "from"), await local(folder, "to")];
     const { tree } = await new TestArchive(from).save(randomFiles(8, 17 * 1024 * 1024));

@@ -126,7 +126,7 @@ describe("check", () => {
     });
   });
 
-  test("each damaged object names every root that it costs something when there are more paths than are listed", async () => {
+  test("a damaged object names every affected root even if not all paths are listed", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const many = randomFiles(1100, 400, "a");
@@ -176,7 +176,7 @@ describe("check", () => {
   });
 });
 
-test("a storage that is away is no damage", async () => {
+test("an unreachable storage is not reported as damage", async () => {
   await withRepository(async (fixture) => {
     await new TestArchive(fixture).save(randomFiles(2, 100));
     const away = new CairnError("io", "the line is dead");
@@ -416,7 +416,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a repair whose lock has gone writes no index and removes nothing", async () => {
+  test("a repair whose lock was removed writes no index and removes nothing", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(4, 3000));
       const { name } = await largest(fixture);
@@ -444,7 +444,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a backup that ends while a repair is planned loses nothing to it", async () => {
+  test("a backup that ends during the planning of a repair loses nothing", async () => {
     await withRepository(async (fixture) => {
       const { storage, repository } = fixture;
       await new TestArchive(fixture).save(randomFiles(2, 1000, "a"));
@@ -477,7 +477,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a plan is refused once a pack that was to get an entry is gone", async () => {
+  test("a plan is refused if a pack to be indexed is gone", async () => {
     await withRepository(async (fixture) => {
       const { storage, repository } = fixture;
       await new TestArchive(fixture).save(randomFiles(2, 1000, "a"));

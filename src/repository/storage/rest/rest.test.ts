@@ -247,7 +247,7 @@ describe("a server that misbehaves", () => {
     });
   });
 
-  test("https for a server without TLS is final at once, in words that can be read", async () => {
+  test("https for a server without TLS is a permanent error with a readable message", async () => {
     const { port } = server.address() as AddressInfo;
     const secure = new RestStorage(`https://127.0.0.1:${port}/`);
     const told: unknown[] = [];
@@ -275,7 +275,7 @@ describe("a server that misbehaves", () => {
     await eventually("the connection is gone", async () => (await open()) === before);
   });
 
-  test("every status has its error", async () => {
+  test("each HTTP status becomes the right error code", async () => {
     const wanted: Record<number, string> = {
       301: "unsupported",
       401: "permission",
@@ -357,7 +357,7 @@ describe("a server that misbehaves", () => {
     await saving;
   });
 
-  test("silence is an error, before the answer and within it", async () => {
+  test("a silent server is an error, before the answer and within it", async () => {
     const impatient = new RestStorage(storage.location, { silenceMs: 300 });
     answer = () => undefined;
     await assert.rejects(impatient.load("index", name), coded("io", /no data for/));
@@ -424,7 +424,7 @@ describe("a server that misbehaves", () => {
     assert.deepEqual(await storage.list("data"), []);
   });
 
-  test("a kept connection that it ended is not an error of the next request", async () => {
+  test("a kept connection that the server closed does not fail the next request", async () => {
     let requests = 0;
     answer = (request, response) => {
       requests += 1;

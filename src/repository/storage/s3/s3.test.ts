@@ -75,7 +75,7 @@ describe("requests", () => {
     assert.equal(server.count("PUT"), 3);
   });
 
-  test("no more connections are open than allowed, however many calls there are", async () => {
+  test("many calls open no more connections than allowed", async () => {
     const { server, storage } = await pair({}, { connections: 3 });
     const sockets = new Set<unknown>();
     server.faults.push((_request, answer) => {
@@ -266,7 +266,7 @@ describe("errors", () => {
     assert.equal(server.count("PUT"), 3);
   });
 
-  test("a server that is not there is io", async () => {
+  test("a server that does not exist is io", async () => {
     const { server, storage } = await pair();
     await server.stop();
     await assert.rejects(storage.list("data"), coded("io", /ECONNREFUSED/));

@@ -244,7 +244,7 @@ test("with retries a connection that is cut in the middle of a save and of a loa
   }
 });
 
-test("a transfer that is stopped ends at once, and a lock can still be taken away", async (t) => {
+test("an abort ends a transfer at once, and a lock can still be removed", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const stop = new AbortController();
@@ -277,7 +277,7 @@ test("an abort does not end the writing of a key, but a later call", async (t) =
   assert.deepEqual(await storage.list("keys"), [{ name: key.name, size: 100 }]);
 });
 
-test("a server that went away and came back is connected to again", async (t) => {
+test("a restarted server is connected to again", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   const storage = await openSftpStorage(server.location("repo"), { create: true, env: server.env });

@@ -111,7 +111,7 @@ test("calls to a silent server end when all their callers have aborted, but comm
   server.freeze(false);
 });
 
-test("a storage that is closed while it connects is so at once", async (t) => {
+test("closing a storage ends connecting at once", async (t) => {
   const { port, come } = await silentServer(t);
   const server = await sshServer(t);
   if (server === null) return;
