@@ -195,8 +195,8 @@ function take(packs: Map<string, ListedPack>, { id, blobs, fileSize: size }: Ind
 }
 
 /**
- * Of each blob type the smallest packs that one run can read; none of a type that has fewer than two. Skips packs that
- * other index files list, or that are listed in two ways.
+ * Chooses, for each blob type, the smallest packs that one run can read; none if a type has fewer than two. Skips packs
+ * that other index files list, or that are listed in two ways.
  */
 function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex): ListedPack[] {
   const isAlone = ({ id, listings, times }: ListedPack): boolean => listings.size === 1 && index.listings(id) === times;

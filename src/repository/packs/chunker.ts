@@ -65,7 +65,7 @@ function kernelScanner(gear: Uint8Array, memory: ChunkMemory): Scanner {
   return { reset: kernel.reset, scan: (at, end, strict) => kernel.scan(at, end, strict ? 1 : 0) };
 }
 
-/** The same scan in TypeScript, in two 32-bit halves. Tests compare the kernel with it, byte for byte. */
+/** Scans in TypeScript, in two 32-bit halves. Tests compare the kernel with this class, byte for byte. */
 class PlainScanner implements Scanner {
   readonly #bytes: Uint8Array;
   readonly #low = new Uint32Array(256);
