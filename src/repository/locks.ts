@@ -26,7 +26,7 @@ export interface LockOptions {
   onWarning?: ((message: string) => void) | undefined;
 }
 
-/** Options of callers that choose between shared and exclusive themselves. */
+/** Options for waiting for a lock. The called function chooses between a shared and an exclusive lock. */
 export type LockCall = Omit<LockOptions, "exclusive">;
 
 /** Outcome of removing a lock. `kept`: this user is not allowed to remove it. */
