@@ -142,7 +142,7 @@ export interface Descriptor {
   bytes_stored: number;
   unchanged: boolean;
   labels: ConsistencyLabel[];
-  /** At most the first 1000. */
+  /** The first omitted entries, at most 1000. */
   omitted: OmittedEntry[];
   omitted_count: number;
   rules: IgnoreRules;

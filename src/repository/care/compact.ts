@@ -15,7 +15,7 @@ import { removeStoredAgain } from "./unindexed-packs.ts";
 export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
   /** Milliseconds. Files that do not fit into the budget are left for the next run. Default 50. */
   budgetMs?: number;
-  /** So many index files of one size class are merged into one. Default 24. */
+  /** Number of index files of one size class that starts a merge. Default 24. */
   trigger?: number;
   /** A folder for fetched packs and new packs. Required if the repository is not local. */
   work?: WorkDirectory;

@@ -86,7 +86,7 @@ export class BlobReader {
     return decoder.pieces(this.#sealed, 0, place);
   }
 
-  /** See `BlobDecoder`. */
+  /** Returns the last plaintext if it is large, which the caller then owns; see `BlobDecoder.handOver`. */
   handOver(): Uint8Array | null {
     return this.#decoder.handOver();
   }

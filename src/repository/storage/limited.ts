@@ -36,7 +36,7 @@ export interface Pace {
   download(bytes: number, signal?: AbortSignal): Promise<void>;
 }
 
-/** So many seconds' worth of bytes may go at once. */
+/** Bytes worth so many seconds may go at once after a pause. */
 const BURST_SECONDS = 0.25;
 
 /**

@@ -30,7 +30,7 @@ export function labelOfAll(kind: FileKind): string {
 
 /**
  * Returns the error for an existing repository without one of its folders. A missing folder must not count as empty: a
- * prune would remove the content that its files need.
+ * prune would remove content that is still needed.
  */
 export function missingFolder(kind: FileKind, listing = ""): CairnError {
   const rebuild = advice`make the folder and run ${call("backup repair index", "repair", { what: "index" })}, which rebuilds the index from the packs`;

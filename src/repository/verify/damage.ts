@@ -40,7 +40,7 @@ const NONE: Damages = { list: [], more: 0 };
 
 export interface DamageFinderOptions {
   readonly blobs: BlobSource;
-  /** By index entry. */
+  /** Damaged blobs, by index entry. */
   readonly damaged: ReadonlyMap<number, DamagedBlob>;
   /** Reasons why a whole file is damaged, by its content (latin1 of its blob ids). */
   readonly files?: ReadonlyMap<string, string> | undefined;

@@ -10,7 +10,7 @@ import { CONTROL_WORDS, type PackReport, V, VERIFY, type VerifyTask, type Verify
 
 export interface PackProverOptions {
   readonly keys: MasterKeys;
-  /** Must not grow meanwhile. */
+  /** The index must not grow during the proof. */
   readonly index: BlobIndex;
   /** A folder with the layout of a repository's `data`. */
   readonly folder: string;
