@@ -19,7 +19,7 @@ function code(wanted: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === wanted;
 }
 
-test("a secret is opened by each of those it is for, and by nobody else", async () => {
+test("each recipient of a secret can decrypt it, and other identities cannot", async () => {
   const file = Buffer.from(await encryptForRecipients("correct horse", [ALICE.recipient, BOB.recipient]));
   assert.ok(isAgeFile(file));
   for (const { identity } of [ALICE, BOB]) {
@@ -47,7 +47,7 @@ test("every flip and every cut of a file is an error with a code", async () => {
   }
 });
 
-test("what is no recipient or no identity is said, and a secret key is never repeated", async () => {
+test("an invalid recipient or identity is an error whose message never has a secret key", async () => {
   for (const recipient of ["", "age1qqqq", "bob", ALICE.identity, `${ALICE.recipient}x`])
     await assert.rejects(encryptForRecipients("x", [recipient]), (error: Error) => {
       assert.ok(!`${error.message} ${(error as CairnError).hint}`.includes("AGE-SECRET-KEY-1"));

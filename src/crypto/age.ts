@@ -1,26 +1,26 @@
 import { advice, CairnError, option } from "../errors.ts";
 
 /**
- * Short secrets that are encrypted for people's keys, as files of age (age-encryption.org/v1), which the program `age` reads and
- * writes too. The package is loaded when there is one to be read or written.
+ * Short secrets encrypted for people's keys, as files of age (age-encryption.org/v1), which the program `age` reads and
+ * writes too. The package is loaded on first use.
  */
 
 const BINARY_START = "age-encryption.org/v1\n";
 const ARMOR_START = "-----BEGIN AGE ENCRYPTED FILE-----";
 
-/** Tells whether bytes are such a file, with or without armor. */
+/** Tells whether bytes are an age file, with or without armor. */
 export function isAgeFile(bytes: Uint8Array): boolean {
   const start = Buffer.from(bytes.subarray(0, 256)).toString("latin1");
   return start.startsWith(BINARY_START) || start.trimStart().startsWith(ARMOR_START);
 }
 
-/** An armored file that each of these recipients (`age1…`) can decrypt alone. Throws `usage` for one that is none. */
+/** Returns an armored file that each recipient (`age1…`) can decrypt alone. Throws `usage` for an invalid recipient. */
 export async function encryptForRecipients(secret: string, recipients: readonly string[]): Promise<string> {
   if (recipients.length === 0) throw new CairnError("usage", "no age recipient was given to encrypt for");
   const { Encrypter, armor } = await import("age-encryption");
   const encrypter = new Encrypter();
   for (const recipient of recipients) {
-    // A secret key that was given by mistake is in no message.
+    // No message repeats the text: it may be a secret key, given by mistake.
     const hint = "a recipient begins with age1; `age-keygen -y FILE` prints the recipient of an identity file";
     if (!recipient.startsWith("age1"))
       throw new CairnError("usage", "the given text is not an age recipient", { hint });
@@ -37,9 +37,8 @@ export async function encryptForRecipients(secret: string, recipients: readonly 
 }
 
 /**
- * Decrypts such a file by identities as `age-keygen` writes them: a line each, besides comments. Throws
- * `wrong_password` when it was encrypted for others, `damaged` when it is not what was written, `unsupported` for
- * identities of other kinds.
+ * Decrypts an age file with identities in the form of `age-keygen`: one a line, with comments. Throws `wrong_password`
+ * if it is encrypted for others, `damaged` if it is damaged, `unsupported` for other kinds of identities.
  */
 export async function decryptWithIdentities(file: Uint8Array, identities: string): Promise<Uint8Array> {
   const { Decrypter, armor } = await import("age-encryption");

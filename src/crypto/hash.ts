@@ -1,6 +1,6 @@
 import { createHash, hash } from "node:crypto";
 
-/** The 32 bytes of SHA-256. */
+/** Returns the 32 bytes of SHA-256. */
 export function sha256(bytes: Uint8Array): Uint8Array {
   return hash("sha256", bytes, "buffer");
 }
@@ -13,7 +13,7 @@ export class Sha256Stream {
     this.#hash.update(bytes);
   }
 
-  /** The 32 bytes; the stream is used up. */
+  /** Returns the 32 bytes. The stream cannot be used again. */
   digest(): Uint8Array {
     return this.#hash.digest();
   }

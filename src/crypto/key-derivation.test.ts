@@ -14,7 +14,7 @@ test("deriveKeys gives RFC 7914's scrypt vector when asked with its parameters",
   );
 });
 
-test("deriveKeys refuses parameters when they ask for too much or are nonsense", async () => {
+test("deriveKeys refuses scrypt parameters that are invalid or too large", async () => {
   for (const parameters of [
     { N: 2 ** 30, r: 8, p: 1 },
     { N: 1000, r: 8, p: 1 },

@@ -10,7 +10,7 @@ export interface ScryptParameters {
   readonly p: number;
 }
 
-/** Parameters of new keys: 32 MiB, as restic's own, and about 0.2 s. */
+/** Parameters of new keys: 32 MiB, as in restic, and about 0.2 s. */
 export const DEFAULT_SCRYPT: ScryptParameters = { N: 32_768, r: 8, p: 2 };
 
 const MAX_MEMORY = 1024 * 1024 * 1024;
@@ -32,14 +32,14 @@ function checkParameters({ N, r, p }: ScryptParameters): void {
   }
 }
 
-/** 64 bytes cut the way restic does: 32 for AES-256, 16 for the nonce, 16 for Poly1305. */
+/** Splits 64 bytes as restic does: 32 for AES-256, 16 for the nonce, 16 for Poly1305. */
 export function splitKeys(bytes: Uint8Array): MasterKeys {
   if (bytes.length !== 64) throw new CairnError("internal", `a master key has 64 bytes, this one ${bytes.length}`);
   const copy = new Uint8Array(bytes);
   return { encrypt: copy.subarray(0, 32), macK: copy.subarray(32, 48), macR: copy.subarray(48, 64) };
 }
 
-/** The keys that a password opens a key file with. `damaged` when the parameters are nonsense. */
+/** Derives the keys that open a key file from a password. Throws `damaged` if the parameters are out of bounds. */
 export function deriveKeys(
   password: Uint8Array | string,
   salt: Uint8Array,
@@ -55,7 +55,7 @@ export function deriveKeys(
   });
 }
 
-/** Fresh master keys from the kernel's generator, `macR` clamped as restic's are. */
+/** Returns new master keys from the kernel's generator, with `macR` clamped as in restic. */
 export function newMasterKeys(): MasterKeys {
   const arena = newArena(64);
   primitives().fillRandom(arena, 0, 64);

@@ -6,11 +6,11 @@ import { givesKnownAnswers, knownKeys, primitives, type Primitives } from "./pri
 
 const proven = primitives();
 
-test("the known answers are given", () => {
+test("this Node's libcrypto passes the self-test", () => {
   assert.ok(givesKnownAnswers(proven));
 });
 
-test("known answers fail when one result is wrong", () => {
+test("the self-test fails if one result is wrong", () => {
   const wrongHash: Primitives = {
     ...proven,
     sha256: (_source, _offset, _length, target, at) => void target.bytes.fill(1, at, at + 32),
@@ -23,7 +23,7 @@ test("known answers fail when one result is wrong", () => {
   assert.equal(givesKnownAnswers(noRandom), false);
 });
 
-test("a ciphertext is what AES-256-CTR of node:crypto gives over a carrying counter, at every length and offset", () => {
+test("ciphertexts equal those of AES-256-CTR in node:crypto, with a carrying counter, at every length and offset", () => {
   const iv = Buffer.from("0102030405060708ffffffffffffffff", "hex");
   const plain = Buffer.from(Array.from({ length: 700 }, (_, index) => (index * 31) & 0xff));
   const counter = newArena(16);

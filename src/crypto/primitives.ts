@@ -2,23 +2,23 @@ import { CairnError } from "../errors.ts";
 import { bindNative, newArena } from "../native.ts";
 import type { Arena, NativeFunction } from "../native.ts";
 
-/** The three secrets of a repository, exactly restic's: AES-256 key, AES-128 key of the nonce, Poly1305 key. */
+/** The three secret keys of a repository, exactly as in restic: AES-256 key, AES-128 key for nonces, Poly1305 key. */
 export interface MasterKeys {
   readonly encrypt: Uint8Array;
   readonly macK: Uint8Array;
   readonly macR: Uint8Array;
 }
 
-/** The native calls that encryption is made of. Hot paths: arguments are positional so that a call allocates nothing. */
+/** The native calls for encryption. Positional arguments, so that a call on a hot path allocates nothing. */
 export interface Primitives {
-  /** Bytes from the kernel's generator, never from a pool in this process. */
+  /** Fills with bytes from the kernel's generator, never from a pool in this process. */
   fillRandom(target: Arena, offset: number, length: number): void;
-  /** SHA-256 of `length` bytes; 32 bytes go to `target`. */
+  /** Writes the SHA-256 of `length` bytes, 32 bytes, to `target`. */
   sha256(source: Arena, offset: number, length: number, target: Arena, targetOffset: number): void;
   newCipher(keys: MasterKeys): MessageCipher;
 }
 
-/** The calls of a cipher; a test may give others. */
+/** The calls of a cipher; a test may replace them. */
 export type MessageCipher = Pick<NativeCipher, "counter" | "nonces" | "authenticate">;
 
 const SIGNATURES = {
@@ -49,18 +49,18 @@ const released = new FinalizationRegistry<() => void>((release) => release());
 
 const CLAMP = [0xff, 0xff, 0xff, 0x0f, 0xfc, 0xff, 0xff, 0x0f, 0xfc, 0xff, 0xff, 0x0f, 0xfc, 0xff, 0xff, 0x0f];
 
-/** Poly1305's `r` with the bits cleared that the algorithm wants clear. Returns a copy. */
+/** Returns a copy of Poly1305's `r` with the bits cleared that the algorithm requires to be 0. */
 export function clampR(r: Uint8Array): Uint8Array {
   return r.map((byte, index) => byte & CLAMP[index]!);
 }
 
-/** Everything of one cipher that native code reads or writes, in one arena that lives as long as the cipher. */
+/** Offsets in the arena that native code of one cipher uses; the arena lives as long as the cipher. */
 const ONE_TIME_KEY = 0;
 const OUT_LENGTH = 32;
 const POLY_CONTEXT = 64;
 const MAX_UPDATE = 0x4000_0000;
 
-/** The ciphers of one set of keys, with contexts that are reused. Not to be shared between threads. */
+/** The ciphers of one set of keys, with reused contexts. Do not share it between threads. */
 class NativeCipher {
   readonly #calls: Calls;
   readonly #scratch: Arena;
@@ -183,13 +183,13 @@ function nativePrimitives(calls: Calls): Primitives {
 
 const COUNT = 100;
 
-/** Key bytes 0, 1, 2 … (`macR` clamped by whoever uses it). */
+/** Returns the key bytes 0, 1, 2 …; the cipher clamps `macR`. */
 export function knownKeys(): MasterKeys {
   const bytes = Uint8Array.from({ length: 64 }, (_, index) => index);
   return { encrypt: bytes.slice(0, 32), macK: bytes.slice(32, 48), macR: bytes.slice(48, 64) };
 }
 
-/** 100 bytes 7·i + 1 sealed under `knownKeys` with this IV, whose counter carries through three bytes. */
+/** 100 bytes 7·i + 1, sealed with `knownKeys` and this IV, whose counter carries through three bytes. */
 const IV = Buffer.from("f0f1f2f3f4f5f6f7f8f9fafb00fffffe", "hex");
 const EXPECTED = {
   sha256: "4303a0db0805657f94896cbe70712284dd3d74b1324a92b677b792b63b5d7538",
@@ -198,7 +198,7 @@ const EXPECTED = {
   mac: "3dad7d4aa948c9386ce782150936710e",
 };
 
-/** True when the implementation gives the published answers: a wrong symbol or layout must never seal anything. */
+/** True if the implementation computes the published values. A wrong symbol or layout must never seal data. */
 export function givesKnownAnswers(candidate: Primitives): boolean {
   const data = newArena(COUNT + 16);
   const out = newArena(64);
@@ -217,7 +217,7 @@ export function givesKnownAnswers(candidate: Primitives): boolean {
   return out.bytes.subarray(0, 32).some((byte) => byte !== 0);
 }
 
-/** Binds what Node exports of libcrypto, and tries known answers. */
+/** Binds Node's exports of libcrypto and tests them with known answers. */
 function provenPrimitives(): Primitives {
   const calls: Partial<Calls> = {};
   for (const [name, signature] of Object.entries(SIGNATURES)) {
@@ -233,12 +233,15 @@ function provenPrimitives(): Primitives {
 
 let chosen: Primitives | undefined;
 
-/** Returns what this thread encrypts and hashes with; known answers are tried once. Throws `unsupported` for a missing symbol or a wrong answer. */
+/**
+ * Returns this thread's functions for encryption and hashes, tested once with known answers. Throws `unsupported` if a
+ * symbol is missing or an answer is wrong.
+ */
 export function primitives(): Primitives {
   return (chosen ??= provenPrimitives());
 }
 
-/** SHA-256 of `length` bytes at `offset` of an arena; 32 bytes are written to `target`. Allocates nothing. */
+/** Writes the SHA-256 of `length` bytes at `offset` of an arena, 32 bytes, to `target`. Allocates nothing. */
 export function hashAt(source: Arena, offset: number, length: number, target: Arena, targetOffset: number): void {
   primitives().sha256(source, offset, length, target, targetOffset);
 }

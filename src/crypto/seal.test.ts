@@ -43,7 +43,7 @@ function counterOf(sealed: Buffer): bigint {
   return BigInt(`0x${sealed.subarray(0, 16).toString("hex")}`);
 }
 
-test("a message opens to what was sealed, with an IV of its own each time", () => {
+test("openMessage returns the sealed plaintext, and each seal has a new IV", () => {
   const keys = newMasterKeys();
   const plain = Buffer.from("one two three");
   const first = sealMessage(keys, plain);
@@ -54,7 +54,7 @@ test("a message opens to what was sealed, with an IV of its own each time", () =
   assert.deepEqual(Buffer.from(openMessage(keys, second)), plain);
 });
 
-test("a message is refused when any byte is flipped, it is cut, or the keys are others", () => {
+test("openMessage refuses a message with a flipped byte, a cut message, and other keys", () => {
   const keys = newMasterKeys();
   const sealed = sealMessage(keys, Buffer.from("secret"));
   const damaged = (bytes: Uint8Array) => assert.throws(() => openMessage(keys, bytes), { code: "damaged" });
@@ -118,7 +118,7 @@ test("counters carry through all four low bytes and never out of them", () => {
   }
 });
 
-test("counter ranges within a stage are disjoint whatever the lengths", () => {
+test("counter ranges within a stage are disjoint for any lengths", () => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 1, maxLength: 40 }), (lengths) => {
       const stage = new StageSealer(knownKeys(), 64 * 1024);

@@ -10,7 +10,7 @@ export const SEAL_OVERHEAD = 32;
 const IV_LENGTH = 16;
 const MAC_LENGTH = 16;
 const BLOCK = 16;
-/** A stage holds fewer blocks than this, so that no blob's counter carries out of its last four bytes. */
+/** A stage has fewer blocks, so that no blob's counter carries out of its last four bytes. */
 const MAX_BLOCKS = 2 ** 31;
 
 function fault(message: string): CairnError {
@@ -24,7 +24,7 @@ function sameMac(a: Uint8Array, aOffset: number, b: Uint8Array, bOffset: number)
   return difference === 0;
 }
 
-/** IV ‖ ciphertext ‖ MAC of one message, with an IV of its own from the kernel. The message must not be empty. */
+/** Returns IV ‖ ciphertext ‖ MAC of one message, with a random IV from the kernel. The message must not be empty. */
 export function sealMessage(keys: MasterKeys, plain: Uint8Array): Uint8Array {
   if (plain.length === 0) throw fault("an empty message is never sealed");
   const using = primitives();
@@ -40,7 +40,7 @@ export function sealMessage(keys: MasterKeys, plain: Uint8Array): Uint8Array {
   return sealed.bytes;
 }
 
-/** The plaintext of a sealed message of any IV. `damaged` when it is too short or other bytes were read than were written. */
+/** Decrypts a sealed message. Throws `damaged` if it is too short or its MAC is wrong. */
 export function openMessage(keys: MasterKeys, sealed: Uint8Array): Uint8Array {
   const arena = newArena(sealed.length);
   arena.bytes.set(sealed);
@@ -49,8 +49,7 @@ export function openMessage(keys: MasterKeys, sealed: Uint8Array): Uint8Array {
 }
 
 /**
- * Decrypts a message; null for what is damaged or encrypted with other keys. Throws what else fails, as for want of
- * memory.
+ * Decrypts a message; null if it is damaged or encrypted with other keys. Throws other errors, e.g. a lack of memory.
  */
 export function openedOrNull(keys: MasterKeys, sealed: Uint8Array): Uint8Array | null {
   try {
@@ -62,18 +61,18 @@ export function openedOrNull(keys: MasterKeys, sealed: Uint8Array): Uint8Array |
   }
 }
 
-/** Opens sealed blobs that lie in arenas, with reused contexts. One per thread. */
+/** Decrypts sealed blobs in arenas, with reused contexts. One per thread. */
 export class BlobOpener {
   readonly #cipher: MessageCipher;
-  /** Nonce of the blob at hand, then the MAC it should have. */
+  /** Nonce of the current blob, then its expected MAC. */
   readonly #scratch = newArena(IV_LENGTH + MAC_LENGTH);
 
-  /** `using` is for tests: the implementation of this thread otherwise. */
+  /** `using` is for tests; default: this thread's implementation. */
   constructor(keys: MasterKeys, using: Primitives = primitives()) {
     this.#cipher = using.newCipher(keys);
   }
 
-  /** True when the `length` bytes at `offset` carry the right MAC. Nothing is decrypted. */
+  /** True if the `length` bytes at `offset` have a valid MAC. Decrypts nothing. */
   verify(sealed: Arena, offset: number, length: number): boolean {
     if (length < SEAL_OVERHEAD) return false;
     const scratch = this.#scratch;
@@ -84,14 +83,16 @@ export class BlobOpener {
     return sameMac(scratch.bytes, IV_LENGTH, from, offset + length - MAC_LENGTH);
   }
 
-  /** Decrypts what `verify` has accepted; `target` may be `sealed` itself. Returns the plaintext's length. */
+  /** Decrypts a blob that `verify` accepted. `target` may be `sealed` itself. Returns the plaintext's length. */
   decrypt(sealed: Arena, offset: number, length: number, target: Arena, targetOffset: number): number {
     const plain = length - SEAL_OVERHEAD;
     this.#cipher.counter(sealed, offset, sealed, offset + IV_LENGTH, target, targetOffset, plain);
     return plain;
   }
 
-  /** Both steps: `damaged` when the MAC is wrong, and nothing is written then. Returns the plaintext's length. */
+  /**
+   * Verifies and decrypts. Throws `damaged`, and writes nothing, if the MAC is wrong. Returns the plaintext's length.
+   */
   open(sealed: Arena, offset: number, length: number, target: Arena, targetOffset: number): number {
     if (!this.verify(sealed, offset, length)) {
       throw new CairnError(
@@ -118,9 +119,9 @@ function wordsOf(arena: Arena): Uint32Array {
 }
 
 /**
- * Encrypts many blobs with one AES-CTR pass. A stage has one random base, and the IV of a blob is base + offset / 16. A blob is
- * written at `reserve()`'s offset and announced with `commit()`; `seal()` encrypts all, adds IVs and MACs and moves them back
- * to back. 16 bytes before each blob and at least 16 after it are kept free for that.
+ * Encrypts many blobs with one AES-CTR pass. A stage has one random base; a blob's IV is base + offset / 16. Write a
+ * blob at `reserve()`'s offset, then call `commit()`. `seal()` encrypts all, adds IVs and MACs in the free 16 bytes
+ * before and after each blob, and moves the blobs together.
  */
 export class StageSealer {
   readonly #primitives: Primitives;
@@ -138,7 +139,7 @@ export class StageSealer {
   #reserved = 0;
   #usable = true;
 
-  /** `using` is for tests: the implementation of this thread otherwise. */
+  /** `using` is for tests; default: this thread's implementation. */
   constructor(keys: MasterKeys, capacity: number, using: Primitives = primitives()) {
     this.#primitives = using;
     this.#cipher = using.newCipher(keys);
@@ -148,7 +149,7 @@ export class StageSealer {
     this.#nonceWords = wordsOf(this.#nonces);
   }
 
-  /** Memory that blobs are written into. It may change with `reserve`. */
+  /** Memory for the blobs. `reserve` may replace it. */
   get arena(): Arena {
     return this.#arena;
   }
@@ -162,12 +163,15 @@ export class StageSealer {
     return this.#sealedBytes;
   }
 
-  /** Bytes of the stage in use. */
+  /** Bytes of the stage that are in use. */
   get used(): number {
     return this.#next - BLOCK;
   }
 
-  /** The offset for a blob of up to `length` bytes, or -1 when the stage must be sealed first. A blob larger than the stage makes it grow. */
+  /**
+   * Returns the offset for a blob of up to `length` bytes, or -1 if the stage must be sealed first. The stage grows for
+   * a blob that is larger.
+   */
   reserve(length: number): number {
     if (this.#next + length + BLOCK > this.#arena.bytes.length) {
       if (this.#count > 0) return -1;
@@ -180,11 +184,11 @@ export class StageSealer {
     return this.#next;
   }
 
-  /** Announces that the blob at the reserved offset has `length` bytes. */
+  /** Adds the blob at the reserved offset, with `length` bytes. */
   commit(length: number): void {
     if (!this.#usable) throw fault("a stage that failed is never sealed again");
     if (length < 1) throw fault("an empty blob is never sealed");
-    // Without a reservation of its own the place may still hold sealed bytes, which are never sealed again.
+    // Without a new reservation the place may hold sealed bytes, which must never be sealed again.
     if (length > this.#reserved) throw fault("a blob is longer than was reserved for it");
     this.#reserved = 0;
     const offset = this.#next;
@@ -209,14 +213,14 @@ export class StageSealer {
     this.#nonceWords = wordsOf(this.#nonces);
   }
 
-  /** Length of the sealed blob number `index` of the stage. */
+  /** Returns the length of the sealed blob number `index` of the stage. */
   sealedLength(index: number): number {
     return this.#lengths[index]! + SEAL_OVERHEAD;
   }
 
   /**
-   * Seals everything committed and empties the stage. Returns the number of sealed bytes, which lie back
-   * to back at the start of the arena until the next `reserve`. After an error the stage is unusable.
+   * Seals all committed blobs and empties the stage. Returns the number of sealed bytes, which lie at the start of the
+   * arena until the next `reserve`. After an error the stage is unusable.
    */
   seal(): number {
     if (!this.#usable) throw fault("a stage that failed is never sealed again");
@@ -237,7 +241,10 @@ export class StageSealer {
     return length;
   }
 
-  /** IVs of all blobs into the nonce arena; the conditions of the rule are checked here. Returns the end of the last blob. */
+  /**
+   * Writes the IVs of all blobs into the nonce arena, and checks the conditions of the sealing rule. Returns the end of
+   * the last blob.
+   */
   #writeCounters(): number {
     const base = this.#base.bytes;
     if ((base[12]! & 0x80) !== 0) throw fault("the base's counter may overflow");
@@ -253,7 +260,10 @@ export class StageSealer {
     return free * BLOCK;
   }
 
-  /** IVs before their blobs, where the counter pass has left noise. Whole words: both sides are 16-byte aligned. */
+  /**
+   * Writes the IVs before their blobs, over bytes that the counter pass has changed. Whole words: both sides are
+   * 16-byte aligned.
+   */
   #writeIvs(): void {
     const from = this.#nonceWords;
     const to = this.#arenaWords;

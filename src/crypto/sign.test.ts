@@ -14,7 +14,7 @@ test("a signature holds for its bytes and its key alone", () => {
   assert.deepEqual(signingKeyOf(key.secret).publicKey, key.publicKey);
 });
 
-test("ed25519 gives what RFC 8032 says", () => {
+test("ed25519 keys and signatures equal the vectors of RFC 8032", () => {
   const secret = Buffer.from("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60", "hex");
   const key = signingKeyOf(secret);
   const publicKey = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";

@@ -7,7 +7,7 @@ const PRIVATE_PREFIX = Buffer.from("302e020100300506032b657004220420", "hex");
 const PUBLIC_PREFIX = Buffer.from("302a300506032b6570032100", "hex");
 
 export interface SigningKey {
-  /** 32 bytes; whoever has them can sign. */
+  /** 32 bytes. Anyone who has them can sign. */
   readonly secret: Uint8Array;
   /** 32 bytes. */
   readonly publicKey: Uint8Array;
@@ -18,7 +18,7 @@ export function newSigningKey(): SigningKey {
   return signingKeyOf(privateKey.export({ format: "der", type: "pkcs8" }).subarray(PRIVATE_PREFIX.length));
 }
 
-/** The key with these 32 secret bytes. Throws `damaged` for any other number. */
+/** Returns the key with these 32 secret bytes. Throws `damaged` for another length. */
 export function signingKeyOf(secret: Uint8Array): SigningKey {
   if (secret.length !== 32) throw new CairnError("damaged", `a signing key has 32 bytes, this one ${secret.length}`);
   const publicDer = createPublicKey(privateKeyOf(secret)).export({ format: "der", type: "spki" });
@@ -29,7 +29,7 @@ export function signBytes(key: SigningKey, bytes: Uint8Array): Uint8Array {
   return sign(null, bytes, privateKeyOf(key.secret));
 }
 
-/** True when the signature is that key's over exactly these bytes; false for anything else, however malformed. */
+/** True if the signature is by this key over exactly these bytes. False also for malformed input. */
 export function isSignedBy(publicKey: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
   if (publicKey.length !== 32 || signature.length !== 64) return false;
   try {

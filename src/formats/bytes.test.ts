@@ -23,7 +23,7 @@ test("integers of every width read back equal", () => {
   );
 });
 
-test("decimal, hex, ascii and text write what Node writes", () => {
+test("decimal, hex and text write the same bytes as Node", () => {
   fc.assert(
     fc.property(fc.maxSafeInteger().map(Math.abs), fc.uint8Array(), fc.string({ unit: "binary" }), (n, bytes, text) => {
       const w = new ByteWriter(1);
@@ -56,7 +56,7 @@ test("appendRange copies short and long ranges, and reset keeps the memory", () 
   assert.equal(w.length, 1);
 });
 
-test("what grows byte by byte is copied as often as its size doubles", () => {
+test("a ByteWriter that grows byte by byte is copied only when its size doubles", () => {
   const w = new ByteWriter(16);
   const places = new Set<Uint8Array>();
   for (let i = 0; i < 1 << 16; i++) {
@@ -66,7 +66,7 @@ test("what grows byte by byte is copied as often as its size doubles", () => {
   assert.equal(places.size, 13);
 });
 
-test("a read past the end is damage that says what was wanted", () => {
+test("a read past the end is damage, and the message has the wanted and the actual bytes", () => {
   const r = new ByteReader(new Uint8Array(3), "the file");
   assert.throws(() => r.u32(), /the file: wanted 4 bytes at 0, found 3/);
   assert.throws(() => r.take(4), { code: "damaged" });
@@ -81,7 +81,7 @@ test("compareBytes orders as Buffer.compare does", () => {
   );
 });
 
-test("a path below a directory has one slash between, none where either is the root, and is a copy", () => {
+test("joinPath puts one slash between two parts, none if either is empty, and returns a copy", () => {
   const name = Buffer.from("name");
   const joined = ["a/b", "", "a"].map((directory) => joinPath(Buffer.from(directory), name).toString());
   assert.deepEqual(joined, ["a/b/name", "name", "a/name"]);

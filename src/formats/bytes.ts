@@ -25,7 +25,7 @@ export class ByteWriter {
     this.bytes = new Uint8Array(Math.max(16, capacity));
   }
 
-  /** Forgets the content, keeps the memory. */
+  /** Drops the content, keeps the memory. */
   reset(): void {
     this.length = 0;
   }
@@ -136,12 +136,12 @@ export class ByteWriter {
     this.length = putDecimal(this.bytes, this.length, v);
   }
 
-  /** The bytes written so far; valid until the next write. */
+  /** Returns the bytes written so far; valid until the next write. */
   view(): Uint8Array {
     return this.bytes.subarray(0, this.length);
   }
 
-  /** A copy of the bytes written so far. */
+  /** Returns a copy of the bytes written so far. */
   copy(): Uint8Array {
     return this.bytes.slice(0, this.length);
   }
@@ -156,7 +156,7 @@ export function put32(b: Uint8Array, p: number, v: number): number {
   return p + 4;
 }
 
-/** Writes a signed 64-bit integer, a safe one, at `p`; returns the position after it. */
+/** Writes a safe integer as signed 64 bits at `p`; returns the position after it. */
 export function put64(b: Uint8Array, p: number, v: number): number {
   const high = Math.floor(v / 0x100000000);
   return put32(b, put32(b, p, v - high * 0x100000000), high);
@@ -189,30 +189,30 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
   return a.length - b.length;
 }
 
-/** A name or a path as text of a character a byte: for keys of maps, and to be cut and compared. */
+/** Returns bytes of a name or path as text, one character a byte: for keys of maps, and for cutting and comparing. */
 export function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
-/** A raw path below a directory; either is empty where it is the root of the other. A copy. */
+/** Joins a raw path and its directory into a new buffer. Either may be empty. */
 export function joinPath(directory: Uint8Array, path: Uint8Array): Buffer {
   if (directory.length === 0) return Buffer.from(path);
   return path.length === 0 ? Buffer.from(directory) : Buffer.concat([directory, SLASH, path]);
 }
 
-/** Two digits a byte, in lower case. */
+/** Returns two lower-case digits for each byte. */
 export function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
 }
 
-/** Reads back what ByteWriter wrote; every read is bounded and throws `damaged` past the end. */
+/** Reads the format of `ByteWriter`. Every read is bounded and throws `damaged` past the end. */
 export class ByteReader {
   readonly bytes: Uint8Array;
   position: number;
   readonly #view: DataView;
   readonly #what: string;
 
-  /** `what` names the file or record in error messages. */
+  /** The second parameter names the file or record in error messages. */
   constructor(bytes: Uint8Array, what: string) {
     this.bytes = bytes;
     this.position = 0;
@@ -256,7 +256,7 @@ export class ByteReader {
     return this.#view.getBigInt64(this.#take(8), true);
   }
 
-  /** A view (no copy) of the next `n` bytes. */
+  /** Returns a view (no copy) of the next `n` bytes. */
   take(n: number): Uint8Array {
     const at = this.#take(n);
     return this.bytes.subarray(at, at + n);

@@ -2,8 +2,8 @@ import { compareBytes, put32, put64, type ByteWriter } from "./bytes.ts";
 import type { NodeAttribute } from "./restic/tree-node.ts";
 
 /**
- * The canonical bytes of the state digest and of the metadata digest, version 1. A node is the SHA-256 of
- * what these functions write for one directory; the digest of a workspace is the node of its root.
+ * Version 1 of the canonical bytes of the state digest and of the metadata digest. A node is the SHA-256 of the bytes
+ * of one directory. A workspace's digest is the node of its root.
  */
 
 export interface DigestEntry {
@@ -12,11 +12,11 @@ export interface DigestEntry {
   name: Uint8Array;
   /** Permission bits with setuid, setgid and sticky. */
   mode: number;
-  /** Bytes of a file. */
+  /** Bytes of a file; 0 for other types. */
   size: number;
   /** SHA-256 of a file's content, 32 bytes. */
   contentHash?: Uint8Array;
-  /** Node of a directory in the digest that is being made: its state node or its metadata node. */
+  /** Node of a directory: its state node in a state digest, its metadata node in a metadata digest. */
   node?: Uint8Array;
   /** Raw target of a link. */
   target?: Uint8Array;
@@ -28,8 +28,8 @@ export interface DigestEntry {
   gid: number;
   xattrs: readonly NodeAttribute[];
   /**
-   * For each member, also the first, of a hard-link group with two or more members in the recorded tree: the path
-   * from the root, without a leading slash, of the member that comes first in raw pre-order.
+   * For each member of a hard-link group with two or more members in the tree, including the first: the path of the
+   * first member in raw pre-order, from the root, without a leading slash.
    */
   linkedTo?: Uint8Array;
 }
@@ -131,7 +131,7 @@ function appendAttributes(w: ByteWriter, attributes: readonly NodeAttribute[]): 
 const PREFIXES = [Buffer.from("user."), Buffer.from("system.posix_acl_")];
 const CAPABILITY = Buffer.from("security.capability");
 
-/** True for the attributes that the metadata digest covers; others are recorded only. */
+/** True for attributes that the metadata digest covers. Other attributes are only recorded. */
 export function isDigestedAttribute(name: Uint8Array): boolean {
   if (compareBytes(name, CAPABILITY) === 0) return true;
   return PREFIXES.some(

@@ -2,8 +2,8 @@ import { CairnError } from "../errors.ts";
 import { parseTime } from "./go-time.ts";
 
 /**
- * Reads the members of one JSON object of a file, each with its type and bounds; whatever is wrong is
- * `damaged` and names the file and the field. Members that were not asked for are handed out by `rest`.
+ * Reads the members of one JSON object of a file, each with its type and bounds. A wrong member is `damaged`, and the
+ * message names file and field. `rest` returns the members that were not read.
  */
 
 const MAX_JSON_BYTES = 256 * 1024 * 1024;
@@ -12,7 +12,7 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 export type JsonObject = Record<string, unknown>;
 
-/** The value of UTF-8 JSON bytes; throws `damaged`, naming `what`. */
+/** Parses UTF-8 JSON. Throws `damaged`; the message begins with the second parameter. */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   if (bytes.length > MAX_JSON_BYTES) throw new CairnError("damaged", `${what}: too long, with ${bytes.length} bytes`);
   try {
@@ -40,19 +40,19 @@ export class Fields {
     return Object.hasOwn(this.#members, key) ? this.#members[key] : undefined;
   }
 
-  /** The error for a field: what was wanted there. */
+  /** Returns the error for a field with another value than `wanted`. */
   wrong(key: string, wanted: string): CairnError {
     const state = Object.hasOwn(this.#members, key) ? "is not" : "is missing; expected";
     return new CairnError("damaged", `${this.what}: field ${JSON.stringify(key)} ${state} ${wanted}`);
   }
 
-  /** True when the member exists and is not null. */
+  /** True if the member exists and is not null. */
   has(key: string): boolean {
     const value = this.#get(key);
     return value !== undefined && value !== null;
   }
 
-  /** True when the member is exactly this text. */
+  /** True if the member is exactly this text. */
   isText(key: string, text: string): boolean {
     return this.#get(key) === text;
   }
@@ -93,12 +93,12 @@ export class Fields {
     return value;
   }
 
-  /** An integer from 0 to `max`; 0 when it is absent. */
+  /** An integer from 0 to `max`; 0 if absent. */
   optionalInteger(key: string, max = Number.MAX_SAFE_INTEGER): number {
     return this.has(key) ? this.integer(key, max) : 0;
   }
 
-  /** Lower-case hex of exactly `digits` digits. */
+  /** Exactly `digits` lower-case hex digits. */
   hex(key: string, digits: number): string {
     const value = this.#get(key);
     if (typeof value !== "string" || value.length !== digits || !isHex(value)) {
@@ -118,7 +118,7 @@ export class Fields {
     return value;
   }
 
-  /** An RFC 3339 time, as it stands. */
+  /** An RFC 3339 time; returns its text unchanged. */
   time(key: string): string {
     const value = this.text(key, 64);
     if (parseTime(value) === null) throw this.wrong(key, "a time in RFC 3339");
@@ -139,7 +139,7 @@ export class Fields {
     });
   }
 
-  /** A list of texts; null and absent are the empty list, as Go writes it. */
+  /** A list of texts. Null and absent mean an empty list, as in Go. */
   textsOrNone(key: string): string[] {
     return this.has(key) ? this.texts(key) : [];
   }
@@ -155,7 +155,7 @@ export class Fields {
     return this.#get(key) === null ? null : this.object(key);
   }
 
-  /** Throws `newer_version` for a file of any version but this one, with what was found. */
+  /** Throws `newer_version`, with the version found, if the file has another version. */
   requireVersion(wanted: number): void {
     const found = this.#get("version");
     if (found === wanted) return;
@@ -167,14 +167,14 @@ export class Fields {
     );
   }
 
-  /** The members that nobody asked for: written again unchanged. Empty when there are none. */
+  /** Returns the members that were not read, to be written back unchanged. */
   rest(): JsonObject {
     const asked = new Set(this.#asked);
     return Object.fromEntries(Object.entries(this.#members).filter(([key]) => !asked.has(key)));
   }
 }
 
-/** JSON text with the characters escaped that Go's encoder escapes; only strings can hold them. */
+/** Returns JSON with the escapes of Go's encoder. Only strings can contain the escaped characters. */
 export function goJsonText(value: unknown): string {
   return JSON.stringify(value).replace(
     /[<>&\u2028\u2029]/g,
@@ -182,7 +182,7 @@ export function goJsonText(value: unknown): string {
   );
 }
 
-/** A loop: thousands of descriptors are read, and a regular expression is interpreted at first. */
+/** A loop is faster than a regular expression, which V8 first interprets: thousands of descriptors are read. */
 function isHex(text: string): boolean {
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);

@@ -1,6 +1,6 @@
 /**
- * Times as Go's time.Time writes them to JSON: RFC 3339 with nanoseconds, trailing zeros trimmed.
- * Written in UTC; read with any zone.
+ * Times in the JSON of Go's time.Time: RFC 3339 with nanoseconds, without trailing zeros. Written in UTC; read with any
+ * zone.
  */
 
 /** 0000-01-01T00:00:00Z, the first second that a node can hold. */
@@ -20,7 +20,7 @@ export interface Instant {
 const dateText = new Uint8Array(11);
 let dateDay = Number.NaN;
 
-/** Proleptic Gregorian date of a day number counted from 1970-01-01, into `dateText` as `YYYY-MM-DDT`. */
+/** Writes the proleptic Gregorian date of a day, counted from 1970-01-01, into `dateText` as `YYYY-MM-DDT`. */
 function formatDay(day: number): void {
   const shifted = day + 719468;
   const era = Math.floor(shifted / 146097);
@@ -49,8 +49,8 @@ function dayNumber(year: number, month: number, day: number): number {
 }
 
 /**
- * Writes a time at `p` and returns the position after it; the caller has reserved MAX_TIME_LENGTH.
- * Times outside the years 0 to 9999 become the first or last instant of those.
+ * Writes a time at `p` and returns the position after it. The caller has reserved MAX_TIME_LENGTH. A time outside the
+ * years 0 to 9999 becomes the first or last instant of these years.
  */
 export function putTime(b: Uint8Array, at: number, seconds: number, nanoseconds: number): number {
   if (seconds > MAX_SECONDS) return putTime(b, at, MAX_SECONDS, 999999999);
@@ -95,7 +95,7 @@ function putFraction(b: Uint8Array, at: number, nanoseconds: number): number {
   return at + digits + 1;
 }
 
-/** The text of a time. */
+/** Returns the text of a time. */
 export function formatTime(seconds: number, nanoseconds: number): string {
   const b = new Uint8Array(MAX_TIME_LENGTH);
   return Buffer.from(b.buffer, 0, putTime(b, 0, seconds, nanoseconds)).toString("latin1");
@@ -127,7 +127,7 @@ function twoDigits(text: string, at: number): number {
   return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : Number.NaN;
 }
 
-/** Seconds of a zone `Z`, `+hh:mm` or `-hh:mm` that is the whole rest of the text; NaN when it is none. */
+/** Returns the seconds of a zone `Z`, `+hh:mm` or `-hh:mm` that is the rest of the text; NaN if it is invalid. */
 function parseZone(text: string, at: number): number {
   const sign = text[at];
   if (sign === "Z" || sign === "z") return at + 1 === text.length ? 0 : Number.NaN;
@@ -138,7 +138,7 @@ function parseZone(text: string, at: number): number {
   return (sign === "-" ? -1 : 1) * (hours * 3600 + minutes * 60);
 }
 
-/** Reads an RFC 3339 time with up to nine digits of fraction (more are cut off); null when it is none. */
+/** Reads an RFC 3339 time. Cuts off digits after the ninth of the fraction. Returns null if the text is invalid. */
 export function parseTime(text: string): Instant | null {
   const day = parseDay(text);
   const hour = twoDigits(text, 11);

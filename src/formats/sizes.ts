@@ -1,6 +1,6 @@
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
-/** Bytes as a person reads them, `0 B`, `1.5 KiB`, `310 MiB`: three digits at most. */
+/** Formats bytes for people: `0 B`, `1.5 KiB`, `310 MiB`; at most three digits. */
 export function formatBytes(bytes: number): string {
   let value = Math.abs(bytes);
   let unit = 0;
@@ -12,12 +12,12 @@ export function formatBytes(bytes: number): string {
   return `${bytes < 0 ? "-" : ""}${Number(value.toFixed(digits))} ${UNITS[unit]}`;
 }
 
-/** `1,200,000`. Intl would do it and take 40 ms to load. */
+/** Formats a number as `1,200,000`. Intl would take 40 ms to load. */
 export function formatCount(count: number): string {
   return String(count).replace(/\B(?=(?:\d{3})+$)/g, ",");
 }
 
-/** `1 file`, `1,200 files`, `3 entries`. */
+/** Returns `1 file`, `1,200 files`, `3 entries`. */
 export function plural(count: number, word: string): string {
   if (count === 1) return `1 ${word}`;
   const many = /[^aeiou]y$/.test(word) ? `${word.slice(0, -1)}ies` : `${word}s`;

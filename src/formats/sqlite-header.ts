@@ -2,40 +2,40 @@ import { latin1 } from "./bytes.ts";
 
 /** Layout of SQLite's database files, as far as a capture needs it: https://www.sqlite.org/fileformat.html */
 
-/** Labels of a point that only databases have. */
+/** Consistency labels that only databases have. */
 export const DATABASE_LABELS: ReadonlySet<string> = new Set([
   "transaction-consistent",
   "crash-consistent",
   "torn-possible",
 ]);
 
-/** Bytes that each begins with. */
+/** The first bytes of every database. */
 export const MAGIC = Buffer.from("SQLite format 3\0", "latin1");
 /** Bytes of the header at the start of the first page. */
 export const HEADER_BYTES = 100;
-/** Offset of the bytes that SQLite locks and never writes; the page that they lie in has no content. */
+/** Offset of the bytes that SQLite locks and never writes. Their page has no content. */
 export const LOCK_BYTE_OFFSET = 0x4000_0000;
-/** Endings of the files that belong to a database: write-ahead log, its index, rollback journal. */
+/** Suffixes of a database's other files: write-ahead log, its index, rollback journal. */
 export const SIDECARS = ["-wal", "-shm", "-journal"] as const;
-/** Endings of those that hold what its own file does not have yet, or not any more. The index of a log is made anew. */
+/** Suffixes of the files whose content the database needs. The index of a log can be rebuilt. */
 export const LOGS = ["-wal", "-journal"] as const;
-/** The first version without an error by which two connections could damage a database when its log began anew. */
+/** The first version without an error in which two connections damage a database when the log restarts. */
 export const SAFE_WAL_VERSION = 3_051_003;
 
 export interface DatabaseHeader {
   /** Bytes, a power of two from 512 to 65536. */
   page_size: number;
-  /** By the header; null where a program that did not keep it wrote last. */
+  /** From the header; null if the last writer was a program that does not maintain it. */
   pages: number | null;
   journal_mode: "wal" | "rollback";
   change_counter: number;
   user_version: number;
   application_id: number;
-  /** Version of the SQLite that wrote last, as 3051003 for 3.51.3. */
+  /** Version of the SQLite that wrote last, e.g. 3051003 for 3.51.3. */
   written_by: number;
 }
 
-/** The facts of a header; null where it is none. */
+/** Returns the facts of a header; null if it is not SQLite's. */
 export function parseHeader(bytes: Buffer): DatabaseHeader | null {
   if (bytes.length < HEADER_BYTES || !bytes.subarray(0, MAGIC.length).equals(MAGIC)) return null;
   const stored = bytes.readUInt16BE(16);
@@ -54,35 +54,35 @@ export function parseHeader(bytes: Buffer): DatabaseHeader | null {
   };
 }
 
-/** Bytes of a log by which SQLite knows it. */
+/** Bytes at the begin of a log that identify it. */
 export const LOG_MAGIC_BYTES = 8;
 const LOG_MAGIC = /^(?:377f068[23]|d9d505f920a163d7)/;
 
-/** True for the beginning of a `-wal` or `-journal` that SQLite applies to the database beside it. */
+/** True for the first bytes of a `-wal` or `-journal` that SQLite would apply to its database. */
 export function isLog(bytes: Buffer): boolean {
   return bytes.length >= LOG_MAGIC_BYTES && LOG_MAGIC.test(bytes.toString("hex", 0, LOG_MAGIC_BYTES));
 }
 
-/** The path of a file that belongs to a database. */
+/** Returns the path of a database's file with this suffix. */
 export function beside(database: Uint8Array, ending: string): Buffer {
   return Buffer.concat([database, Buffer.from(ending)]);
 }
 
-/** The path of the database that a file belongs to by its name; null where it is named otherwise. */
+/** Returns the path of the database for one of its other files; null if the name has no such suffix. */
 export function besideWhich(path: Uint8Array): Uint8Array | null {
   const ending = SIDECARS.find((each) => latin1(path).endsWith(each));
   return ending === undefined ? null : path.subarray(0, path.length - ending.length);
 }
 
-/** The least page; every database is a multiple of it. */
+/** The smallest page size; every database is a multiple of it. */
 const LEAST_PAGE = 512;
 
-/** True for a size that a database may have. */
+/** True if a database may have this size. */
 export function mayBeDatabase({ size }: { size: number }): boolean {
   return size > 0 && size % LEAST_PAGE === 0;
 }
 
-/** The place of the page without content in a file of so many bytes; null where it is smaller. */
+/** Returns the range of the page without content; null if the file ends before it. */
 export function lockPage(pageSize: number, bytes: number): { from: number; to: number } | null {
   return bytes > LOCK_BYTE_OFFSET ? { from: LOCK_BYTE_OFFSET, to: LOCK_BYTE_OFFSET + pageSize } : null;
 }

@@ -38,8 +38,8 @@ function lose(faulty: FaultyStorage, kind: FileKind, name: string, times: number
 
 const damaged = { code: "damaged" };
 
-describe("what is listed and not there", () => {
-  test("a snapshot is damaged, and nothing is freed, when it is listed and cannot be had", async () => {
+describe("files that are listed but missing", () => {
+  test("a listed but missing snapshot is damaged, and nothing is freed", async () => {
     await withFaults(async ({ other, faulty, ...fixture }) => {
       const archive = new TestArchive(fixture);
       const { snapshot } = await archive.save({ a: randomBytes(100) });
@@ -59,7 +59,7 @@ describe("what is listed and not there", () => {
     });
   });
 
-  test("a snapshot that is not there for a moment is read, and one that is removed meanwhile is neither", async () => {
+  test("a snapshot that is missing for a moment is read, and a removed snapshot is skipped", async () => {
     await withFaults(async ({ other, faulty, storage, ...fixture }) => {
       const archive = new TestArchive(fixture);
       const { snapshot } = await archive.save({ a: randomBytes(100) });
@@ -77,7 +77,7 @@ describe("what is listed and not there", () => {
     });
   });
 
-  test("an index file is damaged, and the rest is checked, when it is listed and cannot be had", async () => {
+  test("a listed but missing index file is damaged, and the other files are checked", async () => {
     await withFaults(async ({ other, faulty, ...fixture }) => {
       await new TestArchive(fixture).save({ a: randomBytes(100) });
       const [{ name } = { name: "" }] = await fixture.storage.list("index");
@@ -95,7 +95,7 @@ describe("what is listed and not there", () => {
     });
   });
 
-  test("a lock that is listed and cannot be had counts as held by somebody unknown", async () => {
+  test("a listed but missing lock counts as held by an unknown process", async () => {
     await withFaults(async ({ repository, other, faulty }) => {
       const held = await acquireLock(repository, { exclusive: true });
       const [{ name } = { name: "" }] = await faulty.list("locks");
@@ -111,7 +111,7 @@ describe("what is listed and not there", () => {
     });
   });
 
-  test("a lock that its holder places anew while others look is seen", async () => {
+  test("a lock that its holder refreshes while others read the locks is seen", async () => {
     await withFaults(async ({ repository, other, faulty }) => {
       const lock = { exclusive: true, hostname: "elsewhere", username: "u", pid: 1, uid: 0, gid: 0 };
       const place = async (): Promise<string> =>

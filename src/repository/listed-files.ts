@@ -2,19 +2,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, toCairnError } from "../errors.ts";
 import { type FileKind, labelOf, type Storage } from "./storage/storage.ts";
 
-/** Pauses in milliseconds before a file is asked for again that is listed and not there: a list may be late. */
+/** Pauses in milliseconds before a listed file that was not found is read again: the list may be out of date. */
 export const LISTED_AGAIN_MS = [0, 50, 200, 800];
 
 /**
- * Loads files of a kind that a list has named. One that is not there any more is `not_found`, as somebody has removed it;
- * one that a new list names all the same is `damaged`: the storage has it, or will have it again, and does not give it.
+ * Loads files that a list names. Throws `not_found` if a file was removed, and `damaged` if a fresh list still names a
+ * missing file: the storage does not return a file that it says it has.
  */
 export class ListedFiles {
   readonly #storage: Storage;
   readonly #kind: FileKind;
-  /** The last list that was asked for here, and when. */
+  /** The newest list, and the time at which it was asked for. */
   #list: { at: number; names: Promise<ReadonlySet<string>> } | null = null;
-  /** Until then it is waited: for all files together, counted from the first that was not given. */
+  /** End of the waiting for all files together, counted from the first file that was not found. */
   #until: number | null = null;
 
   constructor(storage: Storage, kind: FileKind) {
@@ -39,7 +39,7 @@ export class ListedFiles {
     }
   }
 
-  /** Tells whether a file may still come: one that a fresh list does not name will not. */
+  /** Tells whether a fresh list names the file. If not, waiting is useless. */
   async #isListed(name: string, lookedFor: number): Promise<boolean> {
     if (this.#list !== null && !(await this.#list.names).has(name)) return false;
     if (this.#list === null || lookedFor >= this.#list.at) {

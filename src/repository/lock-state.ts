@@ -9,31 +9,31 @@ import { filesystemKind } from "../fs/linux/mounts.ts";
 import { LISTED_AGAIN_MS } from "./listed-files.ts";
 import type { Repository } from "./repository.ts";
 
-/** Finds out which locks lie in a repository, and which of them count no more. Nothing here changes anything. */
+/** Finds the locks in a repository, and the dead and stale ones among them. Nothing here changes anything. */
 
-/** restic takes a lock for stale after as long. */
+/** A lock of this age is stale, as in restic. */
 const STALE_MS = 30 * 60_000;
-/** A lock that cannot be read is read again after these pauses: it may be on its way, or the way here be bad. */
+/** Pauses before an unreadable lock is read again: it may be half uploaded, or a transfer may have failed. */
 const AGAIN_MS = [50, 200, 800];
 const OWNER_KEY = "cairn_owner";
 
 export interface HeldLock {
   readonly id: string;
-  /** Null: it cannot be read, so what it excludes is not known. */
+  /** Null if the lock is unreadable; it may exclude anything. */
   readonly lock: LockFile | null;
 }
 
 export interface LockLook {
   readonly held: HeldLock[];
-  /** Their process is gone, or they are too old to count. */
+  /** Ids of locks whose process is gone or that are too old to count. */
   readonly dead: string[];
-  /** True when the lock that is not looked at is there. */
+  /** True if the lock `except` exists. */
   readonly hasExcepted: boolean;
 }
 
 /**
- * Returns members of a lock file beside restic's, by which the same machine tells for certain whether the process is
- * there.
+ * Returns Cairn's members of a lock file, which restic ignores. They let the same machine tell for certain whether the
+ * lock's process runs.
  */
 export function ownerMembers(): NonNullable<LockFile["extra"]> {
   const { bootId, machineId, pidNamespace, startTime } = thisProcess();
@@ -43,15 +43,15 @@ export function ownerMembers(): NonNullable<LockFile["extra"]> {
 }
 
 export interface LookOptions {
-  /** A lock that is not looked at. */
+  /** Id of a lock that is skipped, usually the caller's own. */
   except?: string;
-  /** Says of locks of this very process whether they are held; undefined: it is none of them. */
+  /** Tells whether this process holds a lock. Undefined: the lock is not of this process. */
   ours?: (id: string) => boolean | undefined;
 }
 
 /**
- * Reads every lock there is. Where one is gone when it is read, all are looked at anew: its holder may have placed another
- * before. One that is listed all the same counts as held.
+ * Reads every lock. If a listed lock is gone when it is read, all locks are read again: its holder may have placed
+ * another one first. A lock that stays listed but missing counts as held.
  */
 export async function lookAtLocks(repository: Repository, options: LookOptions = {}): Promise<LockLook> {
   let before: ReadonlySet<string> = new Set();
@@ -68,10 +68,10 @@ export async function lookAtLocks(repository: Repository, options: LookOptions =
   }
 }
 
-/** Locks that this process saw held, by repository: a list that lacks one is no proof that it is gone. */
+/** Locks that this process saw held, by repository. A list may lack a lock that still exists. */
 const seenHeld = new Map<string, Set<string>>();
 
-/** `gone`: names that were listed and not there. */
+/** `gone`: names that were listed but not found. */
 async function lookOnce(repository: Repository, options: LookOptions): Promise<{ look: LockLook; gone: string[] }> {
   const listed = new Set((await repository.storage.list("locks")).map(({ name }) => name));
   const seen = seenHeld.get(repository.id) ?? new Set();
@@ -96,7 +96,7 @@ async function lookOnce(repository: Repository, options: LookOptions): Promise<{
   return { look, gone };
 }
 
-/** Null when it cannot be read, undefined when it is not there any more. */
+/** Returns null if the lock is unreadable, and undefined if it is gone. */
 async function readLock(repository: Repository, name: string): Promise<LockFile | null | undefined> {
   for (let attempt = 0; ; attempt++) {
     try {
@@ -113,22 +113,22 @@ async function readLock(repository: Repository, name: string): Promise<LockFile 
 }
 
 function isDead(repository: Repository, id: string, lock: LockFile | null): boolean {
-  // After it was read again; there a living one is never seen in part.
+  // The lock was read several times. In a store, or before the last boot, no living lock is unreadable.
   if (lock === null) return repository.storage.isStore === true || isLeftover(repository, id);
   const placedAt = Date.parse(lock.time);
   if (Number.isFinite(placedAt) && Date.now() - placedAt > STALE_MS) return true;
   if (lock.pid <= 0) return false;
   const owner = ownerOf(lock);
-  // Another boot may be another machine of the same name, that writes here over a network or through a server.
+  // Another boot id may be another machine of the same name that writes here through a network or server.
   if (owner !== null)
     return livenessOf(isOnLocalDisk(repository, id) ? owner : { ...owner, machine_id: "" }, false) === "dead";
-  // restic's own rule, which has no more to go by than the host's name.
+  // Without an owner record only restic's own rule remains, which goes by the host's name.
   if (lock.hostname !== hostname()) return false;
-  // Whether its process only inherited the number cannot be told: when it started is known after boot alone, not by the clock.
+  // Another process may have got the same pid. The lock has no start time that could tell.
   return !pidIsAlive({ pid: lock.pid, start_time: "" });
 }
 
-/** Tells whether a lock file is what a power cut left: a living lock appears whole or not at all. */
+/** Tells whether a lock file was left by a power cut. A living lock appears whole or not at all. */
 function isLeftover(repository: Repository, id: string): boolean {
   const path = repository.storage.localPath?.("locks", id);
   const written = path === undefined ? undefined : lstatSync(path, { throwIfNoEntry: false })?.mtimeMs;
@@ -156,7 +156,7 @@ function ownerOf({ extra, hostname: host, pid }: LockFile): OwnerFacts | null {
 
 let booted: number | null | undefined;
 
-/** Milliseconds since 1970; null where the kernel does not say. */
+/** Milliseconds since 1970 of the last boot; null if the kernel does not say. */
 function bootTime(): number | null {
   if (booted === undefined) {
     try {

@@ -49,7 +49,7 @@ async function gonePid(): Promise<number> {
 }
 
 describe("locks", () => {
-  test("shared locks go together and exclude an exclusive one, and the other way round", async () => {
+  test("shared locks allow each other, and exclude and are excluded by an exclusive lock", async () => {
     await withRepository(async ({ repository }) => {
       const a = await acquireLock(repository, { exclusive: false });
       const b = await acquireLock(repository, { exclusive: false });
@@ -67,7 +67,7 @@ describe("locks", () => {
     });
   });
 
-  test("who stops in the pause after their lock is placed far away waits for no end of it", async (t) => {
+  test("an abort during the pause after placing a remote lock returns at once", async (t) => {
     const storage = new CountingStorage(new MemoryStorage());
     const repository = await Repository.create(storage, { password: "password" });
     const { setTimeout: pause } = timers;
@@ -90,7 +90,7 @@ describe("locks", () => {
     assert.deepEqual(await storage.list("locks"), []);
   });
 
-  test("a waiting one goes on when the holder releases", async () => {
+  test("a waiting lock is acquired when the holder releases its lock", async () => {
     await withRepository(async ({ repository }) => {
       const a = await acquireLock(repository, { exclusive: true });
       setTimeout(() => void a.release(), 60);
@@ -99,7 +99,7 @@ describe("locks", () => {
     });
   });
 
-  test("several that want it exclusively at once get it one after the other", async () => {
+  test("several concurrent callers get an exclusive lock one after the other", async () => {
     await withRepository(async ({ repository }) => {
       let inside = 0;
       await Promise.all(
@@ -114,7 +114,7 @@ describe("locks", () => {
     });
   });
 
-  test("locks of the dead are removed, of the living and of other hosts kept", async () => {
+  test("locks of dead processes are removed; locks of running processes and other hosts stay", async () => {
     await withRepository(async ({ repository, path }) => {
       const gone = await gonePid();
       await repository.saveUnpacked("locks", lockOf({ pid: gone }));
@@ -147,7 +147,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock of another boot counts as dead only where it can be of no other machine", async () => {
+  test("a lock of another boot counts as dead only if it cannot be of another machine", async () => {
     await withRepository(async (fixture) => {
       const self = thisProcess();
       const owner = {
@@ -189,7 +189,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock that stays unreadable keeps others out until somebody says otherwise", async () => {
+  test("an unreadable lock excludes others until a user removes it", async () => {
     await withRepository(async ({ repository, path, storage }) => {
       writeFileSync(join(path, "locks", "ab".repeat(32)), "half of a lock");
       await assert.rejects(
@@ -204,7 +204,7 @@ describe("locks", () => {
     });
   });
 
-  test("what was done under a lock is done, also where the lock cannot be taken away", async () => {
+  test("work under a lock succeeds even if the lock cannot be removed, which is a warning", async () => {
     await withRepository(async ({ repository, storage }) => {
       const remove = storage.remove.bind(storage);
       const warnings: string[] = [];
@@ -223,7 +223,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock that may not be removed counts as there, and is told", async () => {
+  test("a lock without the permission to remove it is a warning, and does not count as removed", async () => {
     await withRepository(async ({ repository, storage }) => {
       const remove = storage.remove.bind(storage);
       storage.remove = async () => Promise.reject(new CairnError("permission", "nothing is removed here"));
@@ -249,7 +249,7 @@ describe("locks", () => {
     });
   });
 
-  test("recheck asks for its own lock only when a list does not name it, as one that is late does", async () => {
+  test("recheck asks for its own lock only if the list lacks it", async () => {
     await withRepository(async ({ repository, storage }) => {
       const late = new FaultyStorage(storage);
       await withLock(repository.over(late), { exclusive: false }, async (lock) => {
@@ -263,7 +263,7 @@ describe("locks", () => {
     });
   });
 
-  test("recheck waits for a rival that looks around and gives up, and tells when its own lock is gone", async () => {
+  test("recheck waits for a rival that gives up, and throws busy if its own lock is gone", async () => {
     await withRepository(async ({ repository, storage }) => {
       const lock = await acquireLock(repository, { exclusive: false });
       const rival = await repository.saveUnpacked("locks", lockOf({ hostname: "elsewhere" }));
@@ -275,7 +275,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock that lapsed while its process was asleep is not placed anew", async (t) => {
+  test("a lock that ended while its process slept is not refreshed", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
       const lock = await acquireLock(repository, { exclusive: false });
@@ -312,7 +312,7 @@ describe("locks", () => {
     });
   });
 
-  test("a shared lock far away reads no lock of its own when it is placed before the first list is answered", async () => {
+  test("acquiring a remote shared lock does not read its own lock file if the list already has it", async () => {
     await withRepository(async ({ repository, storage }) => {
       const away = new CountingStorage(storage);
       delete away.localPath;
@@ -328,7 +328,7 @@ describe("locks", () => {
     });
   });
 
-  test("work under a shared lock that was gone before it ended is busy, under an exclusive one it is done", async () => {
+  test("work whose shared lock was removed before its end is busy; with an exclusive lock it succeeds", async () => {
     await withRepository(async ({ repository, storage }) => {
       const removing = async (exclusive: boolean): Promise<string> =>
         withLock(repository, { exclusive }, async ({ id }) => {
@@ -380,7 +380,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock that was removed by others stays lost when it is refreshed", async (t) => {
+  test("a lock that another program removed stays lost after a refresh", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
       const lock = await acquireLock(repository, { exclusive: false });
@@ -394,7 +394,7 @@ describe("locks", () => {
     });
   });
 
-  test("a lock that is refreshed while it is looked at stays held", async (t) => {
+  test("a lock that is refreshed during recheck stays held", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
       const lock = await acquireLock(repository, { exclusive: true });
@@ -437,7 +437,7 @@ describe("locks", () => {
       });
   });
 
-  test("work that failed says why, also where its lock cannot be taken away", async () => {
+  test("the error of failed work is thrown even if the lock cannot be removed", async () => {
     await withRepository(async ({ repository, storage }) => {
       const remove = storage.remove.bind(storage);
       const failing = withLock(repository, { exclusive: true }, async () => {

@@ -7,48 +7,51 @@ import type { ObjectId } from "../ids.ts";
 import { lookAtLocks, ownerMembers, type HeldLock } from "./lock-state.ts";
 import type { Repository } from "./repository.ts";
 
-/** restic's locks: one sealed file each, shared or exclusive; placed first, then looked around. */
+/** restic's locks: one sealed file each, shared or exclusive. A lock is placed first, then the other locks are read. */
 
 const REFRESH_MS = 5 * 60_000;
-/** A lock that could not be refreshed for so long may be taken for stale by others soon. */
+/** After so long without a refresh, others may soon take a lock for stale. */
 const LOST_MS = 25 * 60_000;
-/** One that placed its lock later looks around, finds ours and gives up; restic does so after 0.2 s. */
+/** A rival that placed its lock later finds ours and gives up within this time; restic does so after 0.2 s. */
 const RIVAL_MS = 2000;
-/** Between placing and looking around, for storages that list late; a local disk does not. */
+/** The pause between placing a lock and reading the others. Remote storages may list late; a local disk does not. */
 const SETTLE_MS = 200;
 
 export interface LockOptions {
   exclusive: boolean;
-  /** Milliseconds to wait for others before `busy`; default 0. */
+  /** Milliseconds to wait for others before `busy`. Default 0. */
   waitMs?: number;
   signal?: AbortSignal | undefined;
-  /** Told when the lock cannot be taken away once the work is done. */
+  /** Gets a warning if the lock cannot be removed after the work. */
   onWarning?: ((message: string) => void) | undefined;
 }
 
-/** Options of waiting for a lock, and who is told of it. */
+/** Options for waiting for a lock. The called function chooses between a shared and an exclusive lock. */
 export type LockCall = Omit<LockOptions, "exclusive">;
 
-/** Outcome of removing a lock; `kept`: this user may not remove it. */
+/** Outcome of removing a lock. `kept`: this user is not allowed to remove it. */
 type Dropped = "removed" | "absent" | "kept";
 
-/** Locks that this process holds, and those that it gave back and that could not be taken away. */
+/** `mine`: locks that this process holds. `leftBehind`: released locks whose file could not be removed. */
 const mine = new Set<string>();
 const leftBehind = new Set<string>();
-/** Removals under way: what this process removes twice at once is removed by nobody else. */
+/**
+ * Removals that are running, by lock. A second caller waits for the first, because "absent" then means a removal by
+ * another process.
+ */
 const leaving = new Map<string, Promise<Dropped>>();
 
-/** A lock that is held; `release` it in a finally block. Refreshed every five minutes by itself. */
+/** A held lock, refreshed every five minutes. Call `release` in a finally block. */
 export class RepositoryLock {
   readonly exclusive: boolean;
   readonly #repository: Repository;
   readonly #onWarning: LockOptions["onWarning"];
   #id: ObjectId;
-  /** By its own file, which others go by: placing it and looking around may have taken long. */
+  /** The time in the lock's file, which others compare; placing the lock may have taken long. */
   #sealedAt: Instant;
   #released = false;
   #releasing: Promise<void> | null = null;
-  /** Others may have taken this lock for stale, or removed it: what was done under it may be undone. */
+  /** True once others may have taken this lock for stale or have removed it: they may undo the work. */
   #lost = false;
   #refreshing: Promise<void> = Promise.resolve();
   readonly #timer: NodeJS.Timeout;
@@ -68,8 +71,8 @@ export class RepositoryLock {
   }
 
   /**
-   * Looks around again, before what others could have made wrong is committed. `busy` when this lock is gone, and when for two
-   * seconds another one excludes it, or the list of locks lacks it and so may lack others.
+   * Reads the locks again before a commit. Throws `busy` if this lock is gone, or if for two seconds another lock
+   * excludes it or the list of locks lacks it: such a list may lack other locks too.
    */
   async recheck(): Promise<void> {
     let until: number | undefined;
@@ -78,9 +81,9 @@ export class RepositoryLock {
       this.requireHeld();
       const own = this.#id;
       const { others, isListed } = await lookAround(this.#repository, own);
-      // A list may be late.
+      // The list of locks may be out of date.
       if (!isListed && !(await this.#repository.storage.exists("locks", own))) {
-        // A refresh took it away, and placed another before.
+        // A refresh placed a new lock and removed this one.
         if (own !== this.#id) continue;
         throw new CairnError(
           "busy",
@@ -95,10 +98,7 @@ export class RepositoryLock {
     }
   }
 
-  /**
-   * Throws `busy` when this lock may have ended, by what is known without asking the storage. For loops that remove
-   * things.
-   */
+  /** Throws `busy` if this lock may have ended, without asking the storage. For loops that remove files. */
   requireHeld(): void {
     if (this.#released) throw new CairnError("internal", "the repository's lock was released before its work was done");
     if (!this.#hasLapsed()) return;
@@ -108,14 +108,17 @@ export class RepositoryLock {
     );
   }
 
-  /** Never fails: what was done under the lock is done. One that stays is told, and taken away by the next look around. */
+  /**
+   * Releases the lock. Never fails, because the work is done. If the file cannot be removed, warns; the next reading of
+   * the locks removes it.
+   */
   async release(): Promise<void> {
     return (this.#releasing ??= this.#release());
   }
 
   async #release(): Promise<void> {
     this.#released = true;
-    // The work is done: how long the lock itself takes from here on does not matter to it.
+    // Remember now whether the lock lasted: the time of the release itself does not count.
     this.#hasLapsed();
     clearInterval(this.#timer);
     await this.#refreshing;
@@ -124,14 +127,14 @@ export class RepositoryLock {
     try {
       const dropped = await dropLock(this.#repository, this.#id);
       if (dropped === "kept") warn("this user may not remove it");
-      // One that is this old by now may have been taken for a dead one, after the work.
+      // An old lock may have been removed as stale after the work was done.
       if (dropped === "absent" && !this.#isOld()) this.#lost = true;
     } catch (error) {
       warn(toCairnError(error).message);
     }
   }
 
-  /** Once it is released: throws `busy` where it had ended before, however well the work went. */
+  /** Throws `busy` if the lock had ended before the work did. Call it after `release`. */
   requireLasted(): void {
     if (!this.#lost) return;
     throw new CairnError(
@@ -143,7 +146,7 @@ export class RepositoryLock {
     );
   }
 
-  /** Once true it stays so: a process that was asleep must not go on as if it had been there all the time. */
+  /** Stays true once it is true: a process that slept must not go on as if its lock had lasted. */
   #hasLapsed(): boolean {
     this.#lost ||= this.#isOld();
     return this.#lost;
@@ -153,7 +156,9 @@ export class RepositoryLock {
     return msSince(this.#sealedAt) > LOST_MS;
   }
 
-  /** A new file, then the old one away, so that there is always one. A lock that has ended is not placed anew. */
+  /**
+   * Places a new lock file, then removes the old one, so that one always exists. Does not renew a lock that has ended.
+   */
   async #refresh(): Promise<void> {
     try {
       if (this.#hasLapsed()) return;
@@ -165,12 +170,12 @@ export class RepositoryLock {
       this.#sealedAt = own.sealedAt;
       if ((await dropLock(this.#repository, old)) === "absent") this.#lost = true;
     } catch {
-      // Tried again in five minutes; recheck tells when it has become too late.
+      // The next refresh is in five minutes; `recheck` throws if that is too late.
     }
   }
 }
 
-/** One moment by two clocks, in milliseconds: the second goes on while the machine sleeps, and nobody sets it. */
+/** One moment on two clocks, in milliseconds. `up` goes on while the machine sleeps, and nobody can set it. */
 interface Instant {
   wall: number;
   up: number;
@@ -180,12 +185,12 @@ function now(): Instant {
   return { wall: Date.now(), up: uptimeMs() };
 }
 
-/** By the clock that says more. */
+/** Returns the larger of the two clocks' differences. */
 function msSince({ wall, up }: Instant): number {
   return Math.max(Date.now() - wall, uptimeMs() - up);
 }
 
-/** Always 0 where the system does not tell. */
+/** Returns 0 if the system does not tell. */
 function uptimeMs(): number {
   try {
     return os.uptime() * 1000;
@@ -195,20 +200,20 @@ function uptimeMs(): number {
 }
 
 /**
- * Waits until nothing excludes it, places a lock and looks around again. Dead and stale locks are removed on the way.
- * `busy` with the holder when `waitMs` is over.
+ * Waits until no lock excludes this one, places a lock and reads the others again. Removes dead and stale locks. Throws
+ * `busy`, which names the holder, after `waitMs`.
  */
 export async function acquireLock(repository: Repository, options: LockOptions): Promise<RepositoryLock> {
   const until = Date.now() + (options.waitMs ?? 0);
   const isFar = repository.storage.localPath === undefined;
   const woken = options.signal === undefined ? {} : { signal: options.signal };
-  // Woken by an abort it says so.
+  // An abort ends the pause and throws.
   const pause = async (ms: number): Promise<void> => {
     await sleep(ms, undefined, woken).catch(() => throwIfAborted(options.signal));
   };
   for (let attempt = 0; ; attempt++) {
     throwIfAborted(options.signal);
-    // Named before anybody looks around: it may be there by the time that a list is answered.
+    // Chosen before the locks are read: a late list may have the new lock already.
     const own = await sealLock(repository, options.exclusive);
     let isListed = false;
     const rivalOf = async (): Promise<HeldLock | undefined> => {
@@ -218,7 +223,8 @@ export async function acquireLock(repository: Repository, options: LockOptions):
     };
     const before = rivalOf();
     before.catch(() => undefined);
-    // A shared lock is in nobody's way for a moment: far away it is placed before the answer, once.
+    // A shared lock blocks others only for a moment. On a remote storage the first attempt places it without waiting
+    // for the list.
     const isEager = attempt === 0 && !options.exclusive && isFar;
     let rival = isEager ? undefined : await before;
     if (rival === undefined) {
@@ -230,7 +236,7 @@ export async function acquireLock(repository: Repository, options: LockOptions):
           if (isFar) await pause(SETTLE_MS);
           rival = await rivalOf();
         }
-        // What is done under an exclusive lock trusts that the list has all others.
+        // An exclusive lock relies on a complete list of locks.
         const listedBy = Date.now() + RIVAL_MS;
         while (options.exclusive && rival === undefined && !isListed) {
           if (Date.now() >= listedBy) throw shortList(repository);
@@ -244,12 +250,12 @@ export async function acquireLock(repository: Repository, options: LockOptions):
       if (rival === undefined) return new RepositoryLock(repository, own, options);
     }
     if (Date.now() >= until) throw busy(repository, rival);
-    // Two that met while placing must not meet again.
+    // Two rivals that met must not meet again: the pause is random.
     await pause(Math.min(10 + Math.random() * 20 * 2 ** Math.min(attempt, 4), Math.max(1, until - Date.now())));
   }
 }
 
-/** Runs `work` under a lock and releases it whatever happens. `busy` when a shared one had ended before what was done under it. */
+/** Runs `work` under a lock and always releases it. Throws `busy` if a shared lock ended before the work did. */
 export async function withLock<T>(
   repository: Repository,
   options: LockOptions,
@@ -262,15 +268,14 @@ export async function withLock<T>(
   } finally {
     await lock.release();
   }
-  // What is removed under an exclusive one is gone, whoever came meanwhile.
+  // An exclusive lock is for removals, which cannot be undone.
   if (!options.exclusive) lock.requireLasted();
   return result;
 }
 
 /**
- * Under a shared lock, or without one where nothing can be written, as on a read-only or full file system: then it can
- * only be hoped that nobody cleans up. A pack that goes meanwhile is noticed, since its bytes are not there or not its own.
- * `over` gives it back while the work goes on, once nothing more is read.
+ * Runs `work` under a shared lock, or without a lock if the storage is read-only or full. Without a lock a clean-up may
+ * remove packs; reading them then fails. `work` may call `over` to release the lock early, after its last read.
  */
 export async function whileReading<T>(
   repository: Repository,
@@ -290,7 +295,7 @@ export async function whileReading<T>(
   }
 }
 
-/** Removes locks whose process is gone or that are 30 minutes old. Returns how many. */
+/** Removes locks whose process is gone or that are 30 minutes old. Returns the number. */
 export async function removeDeadLocks(repository: Repository): Promise<number> {
   let removed = 0;
   for (const id of (await lookAtLocks(repository, { ours })).dead)
@@ -298,7 +303,7 @@ export async function removeDeadLocks(repository: Repository): Promise<number> {
   return removed;
 }
 
-/** All locks but one's own, and whether that is among them; dead ones are removed on the way. */
+/** Returns all locks except `own`, and whether `own` is listed. Removes dead ones. */
 async function lookAround(repository: Repository, own: string): Promise<{ others: HeldLock[]; isListed: boolean }> {
   const { held, dead, hasExcepted } = await lookAtLocks(repository, { except: own, ours });
   for (const id of dead) await dropLock(repository, id);
@@ -314,11 +319,10 @@ function excluding(others: readonly HeldLock[], exclusive: boolean): HeldLock | 
   return exclusive ? others[0] : others.find(({ lock }) => lock === null || lock.exclusive);
 }
 
-/** The file of a lock that is not placed yet. */
 interface SealedLock {
   readonly name: ObjectId;
   readonly sealed: Uint8Array;
-  /** Its time. */
+  /** The time that the lock's file states. */
   readonly sealedAt: Instant;
 }
 
@@ -340,10 +344,10 @@ async function sealLock(repository: Repository, exclusive: boolean): Promise<Sea
 async function placeLock(repository: Repository, { name, sealed }: SealedLock): Promise<ObjectId> {
   mine.add(name);
   try {
-    // Never durable: after a power cut its process is gone anyway.
+    // Not durable: a power cut ends the lock's process too.
     await repository.storage.save("locks", name, sealed, { durable: false });
   } catch (error) {
-    // It may be there all the same.
+    // The lock may have been placed in spite of the error.
     await dropLock(repository, name).catch(() => undefined);
     throw error;
   }
@@ -355,7 +359,7 @@ async function dropLock(repository: Repository, id: string): Promise<Dropped> {
     try {
       return await other;
     } catch {
-      // It failed another call, which may have been stopped; this one asks by itself.
+      // The removal failed for another caller, who may have aborted it; this call tries again.
     }
   }
   const removal = removeLock(repository, id).finally(() => leaving.delete(id));
@@ -364,7 +368,7 @@ async function dropLock(repository: Repository, id: string): Promise<Dropped> {
 }
 
 async function removeLock(repository: Repository, id: string): Promise<Dropped> {
-  // Until it is gone: where that fails, the next look around takes it away.
+  // Stays marked until the file is gone: after a failure the next reading of the locks removes it.
   leftBehind.add(id);
   mine.delete(id);
   let dropped: Dropped = "removed";
@@ -380,7 +384,7 @@ async function removeLock(repository: Repository, id: string): Promise<Dropped> 
   return dropped;
 }
 
-/** A list that lacks a lock of this process may lack those of others. */
+/** A list that lacks a lock of this process may lack locks of others. */
 function shortList({ storage }: Repository): CairnError {
   return new CairnError(
     "busy",

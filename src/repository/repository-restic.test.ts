@@ -26,7 +26,7 @@ describe("a repository with real restic", { skip: resticInstalled ? false : "res
     });
   });
 
-  test("restic checks and restores what is written, and backs up into the same repository", async () => {
+  test("restic checks and restores a repository of Cairn, and backs up into it", async () => {
     await withRepository(async (fixture) => {
       const files = { a: Buffer.from("hello"), b: randomBytes(50_000), empty: Buffer.alloc(0) };
       await new TestArchive(fixture).save(files);

@@ -16,7 +16,7 @@ function coded(code: string): (error: unknown) => boolean {
 }
 
 describe("polynomials", () => {
-  test("known irreducible ones are accepted and products refused", () => {
+  test("isIrreducible accepts a known irreducible polynomial and refuses products", () => {
     assert.equal(isIrreducible(0x3da3358b4dc173n), true);
     assert.equal(isIrreducible(0x3da3358b4dc171n), false);
     assert.equal(isIrreducible(0x3da3358b4dc172n), false);
@@ -28,13 +28,13 @@ describe("polynomials", () => {
     assert.equal(isIrreducible(composite), false);
   });
 
-  test("random ones have degree 53", () => {
+  test("random polynomials have degree 53", () => {
     for (let i = 0; i < 3; i++) assert.equal(randomPolynomial() >> 53n, 1n);
   });
 });
 
 describe("repository", () => {
-  test("opening says what keeps key files from being read when that is not damage", async () => {
+  test("open throws the error that keeps key files from being read, e.g. permission", async () => {
     await withRepository(async ({ repository, storage }) => {
       const second = await repository.addKey("second");
       const closed = new Set((await storage.list("keys")).map(({ name }) => name));
@@ -56,7 +56,7 @@ describe("repository", () => {
     });
   });
 
-  test("opening says what helps when the only key file is damaged, or gone", async () => {
+  test("open has a hint if the only key file is damaged or missing", async () => {
     await withRepository(async ({ storage }) => {
       const [key] = await storage.list("keys");
       const load = storage.load.bind(storage);
@@ -72,7 +72,7 @@ describe("repository", () => {
     });
   });
 
-  test("a created one opens by keys and by password, and refuses a wrong password", async () => {
+  test("a created repository opens by keys and by password, and refuses a wrong password", async () => {
     await withRepository(async ({ repository, storage }) => {
       const byKeys = await Repository.open(storage, { keys: repository.keys });
       const byPassword = await Repository.open(storage, { password: PASSWORD });
@@ -86,7 +86,7 @@ describe("repository", () => {
     });
   });
 
-  test("open says what is missing or damaged", async () => {
+  test("open throws not_found without a config, and damaged for a damaged key file or config", async () => {
     await assert.rejects(Repository.open(new MemoryStorage(), { password: "x" }), coded("not_found"));
     await withRepository(async ({ repository, storage, path }) => {
       const [key] = readdirSync(join(path, "keys"));
@@ -137,7 +137,7 @@ describe("repository", () => {
     assert.deepEqual(await storage.list("keys"), []);
   });
 
-  test("of several creations at once one wins, and its key stays", async () => {
+  test("of several concurrent creations one wins, and only its key stays", async () => {
     const storage = new MemoryStorage();
     const create = async (): Promise<Repository> =>
       Repository.create(storage, { password: "x", replaceUnfinished: true });
@@ -167,7 +167,7 @@ describe("repository", () => {
     });
   });
 
-  test("snapshots are listed and a damaged one is named beside the others", async () => {
+  test("listSnapshots returns readable snapshots, and the damaged ones by name", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const first = await archive.save({ a: Buffer.from("one") });
@@ -185,7 +185,7 @@ describe("repository", () => {
     });
   });
 
-  test("a load that fails when its list was given up already is nobody's error", async () => {
+  test("a load that fails after its list was aborted causes no unhandled rejection", async () => {
     const storage = new FaultyStorage(new MemoryStorage());
     const repository = await Repository.create(storage, { password: PASSWORD });
     await repository.saveUnpacked("snapshots", Buffer.from("{}"));

@@ -26,32 +26,32 @@ import { labelOf, mayBeDone, type SaveOptions, type Storage, type StoredFile } f
 import { SeenSnapshots } from "./seen-snapshots.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
 
-/** For a password that is 32 random bytes: guessing is hopeless at any cost, so the cost is small. */
+/** For a password of 32 random bytes: nobody can guess it, so a cheap key derivation is enough. */
 const CHEAP_SCRYPT: ScryptParameters = { N: 1024, r: 8, p: 1 };
 
-/** restic reads larger index files, but keeps its own below this. */
+/** The most bytes of an index file. restic reads larger ones, but writes none. */
 const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;
 const MAX_KEYS = 1000;
-/** Files on their way at once: of snapshots each is small, of an index some are of 8 MiB. */
+/** Files that are loaded at the same time from a remote storage. Snapshots are small; index files have up to 8 MiB. */
 const LOADS = { snapshots: 16, index: 8, locks: 8 } as const;
 
 /** The id of a snapshot that is in no repository. */
 const NO_SNAPSHOT = "0".repeat(64);
 
-/** Kinds of files that hold what was stored. */
+/** Kinds of files that hold saved content. */
 export const CONTENT_KINDS = ["snapshots", "index", "data"] as const;
 
 export type UnpackedKind = "index" | "snapshots" | "locks";
 
 export interface CreateOptions {
-  /** Opens the repository with this password; one key file is written. */
+  /** The password that opens the new repository; one key file is written. */
   password: Uint8Array | string;
   kdf?: ScryptParameters;
-  /** Master keys to use; fresh ones by default. */
+  /** Master keys of the new repository; default: new ones. */
   keys?: MasterKeys;
-  /** Lower-case hex; a fresh irreducible one by default. */
+  /** Lower-case hex; default: a new irreducible one. */
   chunkerPolynomial?: string;
-  /** True: key files of a place that is empty else are leftovers of a creation that was killed; they go once this one is done. */
+  /** True: if the place has only key files, they are leftovers of a killed creation, and are removed at the end. */
   replaceUnfinished?: boolean;
   signal?: AbortSignal | undefined;
 }
@@ -66,11 +66,11 @@ export interface ListedSnapshot {
 /** A pack whose index is to be written. */
 export interface NewPack {
   readonly id: Uint8Array;
-  /** The plain bytes of its header. */
+  /** The plain bytes of the pack's header. */
   readonly header: Uint8Array;
 }
 
-/** A file that is there and cannot be used. */
+/** A file that exists but cannot be used. */
 export interface DamagedFile {
   readonly name: string;
   readonly error: CairnError;
@@ -79,11 +79,11 @@ export interface DamagedFile {
 /** The snapshots of a repository. */
 export interface SnapshotListing {
   readonly snapshots: readonly ListedSnapshot[];
-  /** Those that are there and cannot be read. */
+  /** Snapshots that exist but cannot be read. */
   readonly damaged: readonly DamagedFile[];
 }
 
-/** An open repository: its keys, its config and its sealed files. Knows nothing of what the blobs mean. */
+/** An open repository: its keys, its config and its sealed files. Does not interpret blobs. */
 export class Repository {
   readonly storage: Storage;
   readonly keys: MasterKeys;
@@ -92,11 +92,14 @@ export class Repository {
   readonly version: 1 | 2;
   /** Lower-case hex. */
   readonly chunkerPolynomial: string;
-  /** Name of the key file that it was made with, or that a password opened it with; null where it was opened by its keys. */
+  /**
+   * Name of the key file that a password opened or that was written at creation; null if the repository was opened by
+   * its keys.
+   */
   readonly keyName: string | null;
-  /** Form of the packs that this process makes. */
+  /** The form of packs that this process writes. */
   style: PackStyle;
-  /** The memory of snapshots that a list may lack; null for a store, whose points are a second list. */
+  /** Remembers snapshots, because a list may lack some. Null for a store, whose points are a second list. */
   seen: SeenSnapshots | null = null;
   readonly #config: RepositoryConfig;
 
@@ -111,7 +114,7 @@ export class Repository {
     this.#config = config;
   }
 
-  /** Returns this repository by way of another storage of its files, e.g. one that ends with a signal. */
+  /** Returns the same repository on another storage of its files, e.g. one whose calls end with a signal. */
   over(storage: Storage): Repository {
     const repository = new Repository(storage, this.keys, this.#config, this.keyName);
     repository.style = this.style;
@@ -124,7 +127,7 @@ export class Repository {
     this.seen = new SeenSnapshots(path);
   }
 
-  /** To be called before anything but locks is removed. `refused` where the repository's config forbids that. */
+  /** Call it before you remove files other than locks. Throws `refused` if the repository's config forbids removals. */
   requireRemovals(): void {
     if (this.#config.append_only !== true) return;
     throw new CairnError(
@@ -137,8 +140,8 @@ export class Repository {
   }
 
   /**
-   * To be called before anything is written in the place of what is removed afterwards. Throws as `requireRemovals` does, and
-   * `permission` where the storage lets nothing but locks go: it is asked to remove a snapshot that is nowhere.
+   * Call it before you write replacements of files that are removed afterwards. Throws as `requireRemovals` does. Tries
+   * to remove a snapshot that does not exist, and throws `permission` if the storage forbids removals.
    */
   async tryRemoval(): Promise<void> {
     this.requireRemovals();
@@ -155,8 +158,8 @@ export class Repository {
   }
 
   /**
-   * Writes a key file, then the config, which is the commit point: of several at once one wins, and only that one removes
-   * the key files that were there before. `already_exists` when there is a config, or what a lost one has left.
+   * Writes a key file, then the config, which is the commit point: of several creations one wins, and removes the
+   * leftover key files. Throws `already_exists` if there is a config, or files of a repository that lost its config.
    */
   static async create(storage: Storage, options: CreateOptions): Promise<Repository> {
     if (await storage.exists("config", "config")) {
@@ -173,7 +176,7 @@ export class Repository {
     try {
       await storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
     } catch (error) {
-      // Another one was faster; after any other failure the config may be there all the same.
+      // Another creation won; the new key file is useless. After any other failure the config may exist.
       if (error instanceof CairnError && error.code === "already_exists") await removeQuietly(storage, key);
       throw error;
     }
@@ -182,21 +185,21 @@ export class Repository {
     return new Repository(storage, keys, config, key);
   }
 
-  /** Opens with the master keys (no key derivation) or with a password that fits one of the key files. */
+  /** Opens a repository with its master keys (no key derivation) or with a password of one of its key files. */
   static async open(storage: Storage, options: OpenOptions): Promise<Repository> {
-    // Asked for at once, where each is a round trip.
+    // Listed while the config is loaded: on a remote storage each is a round trip.
     const names = "keys" in options ? Promise.resolve([]) : storage.list("keys");
     names.catch(() => undefined);
     let sealed: Uint8Array;
     try {
       sealed = await storage.load("config", "config");
     } catch (error) {
-      // One with a hint knows more than that the file is absent: there is no bucket.
+      // An error with a hint says more, e.g. that the bucket does not exist.
       if (!(error instanceof CairnError) || error.code !== "not_found" || error.hint !== undefined) throw error;
       throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, { cause: error });
     }
     const keyFiles = await names.catch((error: unknown): StoredFile[] => {
-      // A folder that is gone holds none, and more is said of that than that it is gone.
+      // A missing folder has no key files; the error for that is thrown below.
       if (error instanceof CairnError && error.details?.["missing_folder"] === "keys") return [];
       throw error;
     });
@@ -214,7 +217,10 @@ export class Repository {
     return new Repository(storage, keys, decodeConfig(plain), found?.name ?? null);
   }
 
-  /** Writes one more key file; the password then opens the repository, here and in restic. `signal`: until it is written. */
+  /**
+   * Writes another key file; the password then opens the repository, in restic too. `signal` counts until the file is
+   * written.
+   */
   async addKey(
     password: Uint8Array | string,
     kdf: ScryptParameters = CHEAP_SCRYPT,
@@ -245,7 +251,7 @@ export class Repository {
     return name;
   }
 
-  /** The bytes of such a file and the name that it will have. */
+  /** Returns the sealed bytes of a file and its future name. */
   async sealUnpacked(json: Uint8Array): Promise<{ name: ObjectId; sealed: Uint8Array }> {
     const plain = this.version === 1 ? json : await packPlain(json);
     const sealed = sealMessage(this.keys, plain);
@@ -253,7 +259,10 @@ export class Repository {
     return { name: objectIdOf(sha256(sealed)), sealed };
   }
 
-  /** The JSON bytes of a sealed file. `damaged` when its name, its seal or its frame is wrong, or a sector of it cannot be read. */
+  /**
+   * Returns the JSON bytes of a sealed file. Throws `damaged` if its name, seal or zstd frame is wrong, or a sector is
+   * unreadable.
+   */
   async loadUnpacked(kind: UnpackedKind, name: string): Promise<Uint8Array> {
     return this.#opened(kind, name, await this.#load(async () => this.storage.load(kind, name)));
   }
@@ -289,7 +298,7 @@ export class Repository {
 
   async saveSnapshot(snapshot: Snapshot, options?: SaveOptions): Promise<ObjectId> {
     const { name, sealed } = await this.sealUnpacked(encodeSnapshot(snapshot));
-    // First: after a kill a list may lack what was saved.
+    // Remembered before it is saved: after a kill a list may lack the saved snapshot.
     this.seen?.made(name, snapshot);
     failpoint("repository.snapshot-seen");
     try {
@@ -306,9 +315,8 @@ export class Repository {
   }
 
   /**
-   * Loads files of a kind that a list named in turn: the caller awaits each before it asks for the next. Where each is a
-   * request of its own, some that follow are on their way already, and wait as they are stored. One that is listed and
-   * not there when it is read is `damaged`.
+   * Loads listed files in turn; the caller awaits each before it takes the next. From a remote storage some following
+   * files are loaded ahead, still sealed. A file that is listed but missing is `damaged`.
    */
   *loadInTurn(kind: UnpackedKind, names: Iterable<string>): Generator<{ name: string; json: Promise<Uint8Array> }> {
     const ahead = this.storage.localPath === undefined ? LOADS[kind] : 1;
@@ -317,13 +325,13 @@ export class Repository {
     const next = (): { name: string; json: Promise<Uint8Array> } => {
       const { name, sealed } = coming.shift()!;
       const json = sealed.then((bytes) => this.#opened(kind, name, bytes));
-      // The caller may pause before it awaits this one, or stop there.
+      // The caller may pause before it awaits this promise, or never await it.
       json.catch(() => undefined);
       return { name, json };
     };
     for (const name of names) {
       const sealed = this.#load(async () => listed.load(name));
-      // Whoever stops before its turn does not ask what became of it.
+      // If the caller stops early, nobody awaits this promise.
       sealed.catch(() => undefined);
       coming.push({ name, sealed });
       if (coming.length >= ahead) yield next();
@@ -332,8 +340,8 @@ export class Repository {
   }
 
   /**
-   * Every snapshot that can be read, in no order, and the damaged ones by name. One that vanishes meanwhile is neither.
-   * `onNamed` is called once it is known which there are.
+   * Returns every readable snapshot, in no order, and the damaged ones. Skips snapshots that vanish meanwhile. Calls
+   * `onNamed` once the names are known.
    */
   async listSnapshots(
     signal?: AbortSignal,
@@ -362,19 +370,20 @@ export class Repository {
   }
 
   /**
-   * Writes the index of these packs, several files when one would pass 8 MiB. `after`: what has to be done before the
-   * first is written, while which it is made. `durable: false` leaves flushing to the caller's `storage.sync(["index"])`.
+   * Writes the index of these packs, in several files if one would exceed 8 MiB. The first file is written after
+   * `after` has resolved, but prepared meanwhile. `durable: false` leaves flushing to the caller's
+   * `storage.sync(["index"])`.
    */
   async saveIndex(
     packs: readonly NewPack[],
     options: SaveOptions & { after?: Promise<unknown> } = {},
   ): Promise<ObjectId[]> {
     const { after, ...save } = options;
-    // It may fail while nobody waits for it yet.
+    // The promise may reject before anyone awaits it.
     after?.catch(() => undefined);
     const names: ObjectId[] = [];
     const text = new IndexText(MAX_INDEX_BYTES, packs);
-    // One file after the other: two in hand would double what a large save needs at its peak.
+    // One file after the other: two in memory would double the peak of a large save.
     const write = async (): Promise<void> => {
       const json = text.finish();
       if (json.length === 0) return;
@@ -407,7 +416,10 @@ function snapshotFrom(id: string, json: Uint8Array): Snapshot {
   }
 }
 
-/** Key files without a config; `already_exists` where they may be those of a repository whose config was lost, or where there is content. */
+/**
+ * Returns key files without a config. Throws `already_exists` if they may belong to a repository that lost its config,
+ * or if there is content.
+ */
 async function leftoverKeys(storage: Storage, mayBeThere: boolean): Promise<string[]> {
   const names = (await storage.list("keys")).map((file) => file.name);
   if (names.length > 0 && !mayBeThere)
@@ -429,14 +441,17 @@ async function removeQuietly(storage: Storage, key: string): Promise<void> {
 }
 
 /**
- * The master keys that one of the key files gives for a password. `wrong_password`; when no key file can be read `damaged`,
- * or what keeps them from being read, as `permission`.
+ * Returns the master keys from a key file that the password opens. Throws `wrong_password`. If no key file can be read,
+ * throws `damaged` or the error of reading, e.g. `permission`.
  */
 export async function keysFromPassword(storage: Storage, password: Uint8Array | string): Promise<MasterKeys> {
   return (await findKey(storage, password, { names: await storage.list("keys"), right: () => true })).keys;
 }
 
-/** A key file that the password opens; of several the one that is `right`: a killed creation may have left one. */
+/**
+ * A key file that the password opens. If there are several, prefers the one whose keys are `right`: a killed creation
+ * may have left another.
+ */
 interface FoundKey {
   readonly name: string;
   readonly keys: MasterKeys;
@@ -448,7 +463,7 @@ async function findKey(
   { names, right }: { names: readonly StoredFile[]; right: (keys: MasterKeys) => boolean },
 ): Promise<FoundKey> {
   let damaged: unknown;
-  // Of those nobody knows what is in them: they say nothing against the repository or the password.
+  // An unreadable key file proves nothing against the password.
   let unread: CairnError | null = null;
   let tried = 0;
   let wrong: FoundKey | null = null;
@@ -496,7 +511,7 @@ async function findKey(
   });
 }
 
-/** A sector that cannot be read is damage of what lies in it. */
+/** Turns the error of an unreadable sector into `damaged`. */
 function unlessWorn(error: unknown): CairnError {
   const known = toCairnError(error);
   return isBadSector(known) ? new CairnError("damaged", known.message, { cause: error }) : known;

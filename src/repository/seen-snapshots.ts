@@ -19,7 +19,7 @@ export interface SeenSnapshot {
   readonly missed_at?: string;
 }
 
-/** A snapshot that this host saw before, did not forget itself, and misses now. */
+/** A snapshot that this host saw before, did not remove itself, and misses now. */
 export interface MissingSnapshot {
   readonly id: string;
   readonly tree: string;
@@ -30,8 +30,8 @@ export interface MissingSnapshot {
 }
 
 /**
- * The snapshots that this host saw last in a repository, in a file of its cache. A prune compares a new list with them. Nothing
- * here fails: without the file the memory of this process is used, and a file that cannot be read counts as empty.
+ * The snapshots that this host last saw in a repository, in a file of its cache. A prune compares a new list with them.
+ * Never fails: without the file only this process remembers, and an unreadable file counts as empty.
  */
 export class SeenSnapshots {
   readonly #path: string | null;
@@ -41,7 +41,7 @@ export class SeenSnapshots {
     this.#path = path;
   }
 
-  /** Takes in a list. `ids` has all that it named, also those that cannot be read. */
+  /** Compares a list with the remembered snapshots. `ids` has all listed names, also of unreadable snapshots. */
   listed(ids: Iterable<string>, snapshots: Iterable<{ id: string; snapshot: Snapshot }>): void {
     const present = new Set(ids);
     this.#change((seen) => {
@@ -49,13 +49,13 @@ export class SeenSnapshots {
       const now = new Date().toISOString();
       for (const [id, { missed_at: missed, ...known }] of seen) {
         if (present.has(id)) seen.set(id, known);
-        // A clock that was set back since starts the 24 hours anew.
+        // If the clock was set back since, the 24 hours start again.
         else if (missed === undefined || missed > now) seen.set(id, { ...known, missed_at: now });
       }
     });
   }
 
-  /** Takes in a snapshot that this process is about to save. */
+  /** Remembers a snapshot that this process is about to save. */
   made(id: string, { tree, time }: Snapshot): void {
     this.#change((seen) => void seen.set(id, { tree, time }));
   }
@@ -67,7 +67,7 @@ export class SeenSnapshots {
     });
   }
 
-  /** Snapshots that the last list lacked. */
+  /** Returns the snapshots that the last list lacked. */
   missing(): MissingSnapshot[] {
     const now = Date.now();
     return [...this.#read()].flatMap(([id, { tree, time, missed_at: missedAt }]) =>
@@ -89,7 +89,7 @@ export class SeenSnapshots {
       makeFolder(dirname(this.#path));
       orderedWrite(this.#path, Buffer.from(after));
     } catch {
-      // Without a cache this process alone remembers.
+      // Without a cache only this process remembers.
     }
   }
 
@@ -109,7 +109,7 @@ function encode(seen: ReadonlyMap<string, SeenSnapshot>): string {
 
 const ID = /^[0-9a-f]{64}$/;
 
-/** Throws for a text of another form or version. */
+/** Throws if the text has another form or version. */
 function decode(text: string): Map<string, SeenSnapshot> {
   const { version, snapshots } = JSON.parse(text) as { version: unknown; snapshots: Record<string, SeenSnapshot> };
   const entries = Object.entries(snapshots);

@@ -6,7 +6,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 const COMPRESSED = 2;
 const BRACE = 0x7b;
 const BRACKET = 0x5b;
-/** No index, snapshot or lock that a sane writer makes comes near it. */
+/** Far more than the index, snapshot or lock of any program. */
 const MAX_PLAIN = 1024 * 1024 * 1024;
 const USUAL_RATIO = 4;
 const SMALLEST_PIECE = 16 * 1024;
@@ -15,7 +15,7 @@ const ASYNC_FROM = 256 * 1024;
 const PARAMETERS = { [constants.ZSTD_c_compressionLevel]: 1 };
 
 export async function packPlain(json: Uint8Array): Promise<Uint8Array> {
-  // Mostly less comes out, in one piece: else each would go from thread to thread, and be joined to the others.
+  // Large enough for one piece in most cases: further pieces would go from thread to thread and be joined.
   const options = { params: PARAMETERS, chunkSize: SMALLEST_PIECE + (json.length >> 1) };
   const frame =
     json.length < ASYNC_FROM
@@ -29,14 +29,14 @@ export async function packPlain(json: Uint8Array): Promise<Uint8Array> {
   return packed;
 }
 
-/** The JSON bytes, `damaged` for anything else. */
+/** Returns the JSON bytes. Throws `damaged` if the plaintext has no known format. */
 export function unpackPlain(plain: Uint8Array): Uint8Array {
   const first = plain[0];
   if (first === BRACE || first === BRACKET) return plain;
   if (first !== COMPRESSED)
     throw new CairnError("damaged", `the plaintext begins with byte ${first ?? "none"}, which no known format has`);
   try {
-    // Mostly one piece holds it all, and none has to be joined to others.
+    // Large enough for one piece in most cases: further pieces would be joined.
     const chunkSize = Math.min(LARGEST_PIECE, Math.max(SMALLEST_PIECE, plain.length * USUAL_RATIO));
     return zstdDecompressSync(plain.subarray(1), { maxOutputLength: MAX_PLAIN, chunkSize });
   } catch (error) {

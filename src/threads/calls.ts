@@ -2,13 +2,16 @@ import { parentPort, type Worker } from "node:worker_threads";
 import { CairnError, toCairnError } from "../errors.ts";
 import { type Failure, failureOf } from "./serve.ts";
 
-/** Functions that a worker thread of its own runs, any number at a time. Inputs and results are cloned. */
+/** Functions that a dedicated worker thread runs, any number at a time. Inputs and results are cloned. */
 export type ThreadFunctions = Readonly<Record<string, (input: never, signal: AbortSignal) => Promise<unknown>>>;
 
 type Question = { number: number; name: string; input: unknown } | { number: number; stop: true };
 type Answer = { number: number } & ({ value: unknown } | { failure: Failure });
 
-/** Calls the functions of a worker thread, which the first call starts. The thread keeps the process alive only while it is called. */
+/**
+ * Calls functions in a worker thread, which the first call starts. The thread keeps the process alive only during
+ * calls.
+ */
 export class ThreadCalls<F extends ThreadFunctions> {
   readonly #start: () => Worker;
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
@@ -19,7 +22,10 @@ export class ThreadCalls<F extends ThreadFunctions> {
     this.#start = start;
   }
 
-  /** Throws what the function throws, or why the thread ended. An abort reaches the function; its answer is waited for. */
+  /**
+   * Throws the function's error, or the reason why the thread ended. An abort is passed to the function, whose answer
+   * is awaited.
+   */
   async call<N extends keyof F & string>(
     name: N,
     input: Parameters<F[N]>[0],
@@ -44,7 +50,7 @@ export class ThreadCalls<F extends ThreadFunctions> {
     }
   }
 
-  /** Ends the thread once all calls were answered. */
+  /** Ends the thread after all calls are answered. */
   async end(): Promise<void> {
     await Promise.allSettled([...this.#waiting.values()].map(async ({ promise }) => promise));
     await this.#worker?.terminate();
@@ -60,7 +66,7 @@ export class ThreadCalls<F extends ThreadFunctions> {
     });
     const lose = (error: Error): void => {
       if (this.#worker !== worker) return;
-      // The next call starts another one.
+      // The next call starts a new thread.
       this.#worker = null;
       for (const { reject } of this.#waiting.values()) reject(error);
     };
@@ -70,7 +76,7 @@ export class ThreadCalls<F extends ThreadFunctions> {
   }
 }
 
-/** In a worker thread: answers the calls of {@link ThreadCalls}. */
+/** Answers the calls of {@link ThreadCalls}. Runs in the worker thread. */
 export function answerCalls(functions: ThreadFunctions): void {
   const port = parentPort!;
   const post = (answer: Answer): void => port.postMessage(answer);

@@ -1,25 +1,22 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { adviceOf, type ErrorCode, type Hint, toCairnError } from "../errors.ts";
 
-/**
- * Data that a thread is started with: the folder of compiled code, and the work whose code it loads without being
- * asked.
- */
+/** Start data of a thread: the folder of the compile cache, and the kind of work whose code it loads at once. */
 export interface ThreadStart {
   compileCache: string | null;
   work: string;
 }
 
-/** A request of a kind of work. */
+/** A request for a kind of work. */
 export interface ThreadRequest {
   work: string;
   request: unknown;
 }
 
-/** A message of a thread: that it can be asked, once; an event while it works; or the end of a request. */
+/** A message of a thread: ready for requests (once), an event during work, or the end of a request. */
 export type ThreadMessage = { ready: true } | { event: unknown } | { reply: unknown } | { failure: Failure };
 
-/** An error as one thread tells it to another. */
+/** An error in the form in which threads send it. */
 export interface Failure {
   code: ErrorCode;
   message: string;
@@ -37,15 +34,15 @@ interface Runner {
   handle(request: never): unknown;
 }
 
-/** Kinds of work by name: what loads their code. `tell` posts an event. */
+/** By name, a function that loads the code of a kind of work. `tell` posts an event. */
 export type KindsOfWork = Readonly<Record<string, () => Promise<new (tell: (event: unknown) => void) => Runner>>>;
 
-/** Work that takes so long has run most of what such work runs, milliseconds. */
+/** Milliseconds. Longer work has run, and so compiled, most of its code. */
 const LONG_MS = 20;
 
 /**
- * Answers what a worker thread is asked: a request at a time, then its reply. Each kind of work is loaded when it is first
- * asked for. `onWorked`: called after each piece of work that was not short.
+ * Answers the requests to a worker thread, one after the other. Loads each kind of work at its first request. Calls
+ * `onWorked` after each request that took long.
  */
 export async function serve(kinds: KindsOfWork, onWorked: () => void): Promise<void> {
   const port = parentPort;

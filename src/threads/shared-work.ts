@@ -1,9 +1,9 @@
-/** From this on what is left of a directory is worth another thread's waking, by {@link workOf}: less is done before that has begun. */
+/** Waking another thread pays if a directory has at least so much work left, as {@link workOf} counts it. */
 export const WORTH_SHARING = 128;
-/** Content that takes as long to read or write as a small file takes beside its content. */
+/** Bytes of content that take as long as the other work for a small file. */
 const BYTES_OF_ONE = 64 * 1024;
 
-/** Returns how much work it is to read or write files, counted in small ones. */
+/** Returns the work of reading or writing files, counted in small files. */
 export function workOf(files: number, bytes: number): number {
   return files + bytes / BYTES_OF_ONE;
 }

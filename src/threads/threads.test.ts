@@ -25,7 +25,7 @@ function threadsOfProcess(): number {
   return Number(/^Threads:\s+(\d+)$/mu.exec(fs.readFileSync("/proc/self/status", "utf8"))![1]);
 }
 
-test("threads are had in the order of asking, and never more than a few at once, when many ask", async () => {
+test("many callers get threads in the order of their calls, and never more than a few at once", async () => {
   // Started beforehand: how long that takes is another matter.
   giveBackThreads(await takeThreads({ ...verify, count: 64 }));
   const order: number[] = [];
@@ -49,7 +49,7 @@ test("threads are had in the order of asking, and never more than a few at once,
   );
 });
 
-test("who wants more than there may be has what is free, and waits for no more than others do", async () => {
+test("a caller that wants too many threads gets the free ones, and waits for no more than other callers", async () => {
   const all = await takeThreads({ ...verify, count: 64 });
   assert.ok(all.length >= 4 && all.length <= 8, `${all.length}`);
   const many = takeThreads({ ...verify, count: 64 });
@@ -63,7 +63,7 @@ test("who wants more than there may be has what is free, and waits for no more t
   giveBackThreads(all);
 });
 
-test("what waits for another machine keeps nobody else from threads, when it has or wants all that there are", async () => {
+test("work that waits for another machine does not block local work from getting threads", async () => {
   const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
   const far = (): { begun: Promise<readonly GrantedThread[]>; done: Promise<void> } => {
     const { promise: begun, resolve: begin } = Promise.withResolvers<readonly GrantedThread[]>();
@@ -94,7 +94,7 @@ test("threads are given back when the work fails", async () => {
   giveBackThreads(await takeThreads(verify));
 });
 
-test("who waits in line is stopped at once, and those behind it are not held up, when its caller stops", async () => {
+test("an abort ends waiting for threads at once, and the next callers are not delayed", async () => {
   const all = await takeThreads({ ...verify, count: 64 });
   const stopper = new AbortController();
   const stopped = takeThreads({ ...verify, signal: stopper.signal });
@@ -107,7 +107,7 @@ test("who waits in line is stopped at once, and those behind it are not held up,
   giveBackThreads(all);
 });
 
-test("who is stopped while threads are started for it has none, and keeps none", async () => {
+test("a caller that aborts while its threads start gets none, and keeps none", async () => {
   const stopper = new AbortController();
   const stopped = takeThreads({ ...verify, count: 64, signal: stopper.signal });
   stopper.abort();
@@ -118,7 +118,7 @@ test("who is stopped while threads are started for it has none, and keeps none",
 });
 
 test(
-  "threads beyond those of one operation end when nobody has wanted them for a while",
+  "idle threads beyond those of one operation end after a while",
   { skip: process.platform === "linux" ? false : "only Linux says how many threads a process has" },
   async () => {
     // Those of both lines are all that there can be, so that none is idle beside them.
@@ -169,11 +169,11 @@ function takenWithDescriptors(free: number): string {
   return execFileSync("sh", args, { encoding: "utf8" }).trim();
 }
 
-test("one thread does when the system lets no second one start", () => {
+test("takeThreads returns one thread if the system starts no second one", () => {
   const said = Array.from({ length: 10 }, (_, i) => takenWithDescriptors(5 + i));
   assert.ok(said.includes("1 1") || said.includes("1 2"), said.join(", "));
 });
 
-test("it is said that no thread can be started when the system lets none", () => {
+test("takeThreads throws io if the system starts no thread", () => {
   assert.equal(takenWithDescriptors(1), "CairnError io true no worker thread can be started");
 });

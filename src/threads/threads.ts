@@ -3,38 +3,38 @@ import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { type GrantedThread, type KindOfWork, type Thread, type Work, WorkerThread } from "./worker-thread.ts";
 
 /**
- * Keeps the worker threads of this process: started when first wanted, never keeping the process alive. There is a most
- * of them, and who wants more waits in line; nothing local ever waits for another machine. Rules that keep them from
- * waiting for each other:
- * - Threads are taken last and given back first: whoever has some asks for no more, takes no lock and waits for no
- * other call before.
- * - Only a scan's draft keeps one thread longer, which ends by itself.
+ * Keeps the worker threads of this process. They start on demand and never keep the process alive. Their number is
+ * limited; callers wait in line. Local work never waits for work that waits for another machine. Rules against deadlocks:
+ *
+ * - Take threads last and give them back first: while you have some, take no more, take no lock and await no other
+ *   call.
+ * - Only a scan's draft keeps one thread longer; the draft ends by itself.
  */
 
-/** Threads of one operation; no result depends on it. */
+/** Number of threads of one operation; no result depends on it. */
 const THREADS = 2;
-/** So many of each line: two operations go on at once on any machine, on large ones four. */
+/** Threads in each line: two operations run at the same time on any machine, four on large ones. */
 const MOST = Math.max(2 * THREADS, Math.min(4 * THREADS, os.availableParallelism()));
-/** Milliseconds for which threads beyond those of one operation are kept. */
+/** Milliseconds after which idle threads beyond those of one operation end. */
 const IDLE_MS = 2000;
 
 const idle: WorkerThread[] = [];
 let ending: NodeJS.Timeout | undefined;
 
 export interface ThreadsWanted<W extends Work> {
-  /** what they will be asked for */
+  /** the kind of work */
   kind: KindOfWork<W>;
-  /** at most so many; default as many as any operation has */
+  /** the most threads; default: as for any operation */
   count?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/** A line of those who want threads, in the order of asking, and how many are had. */
+/** Callers that wait for threads, in the order of their calls, and the number of threads in use. */
 class Line {
   readonly #waiting: { readonly count: number; go(granted: number): void }[] = [];
   #taken = 0;
 
-  /** Threads that are in use, or are being started for it. */
+  /** Number of threads in use, or being started. */
   get taken(): number {
     return this.#taken;
   }
@@ -52,7 +52,7 @@ class Line {
     for (const result of await Promise.allSettled(wanted)) if (result.status === "rejected") failure = result.reason;
     this.#release(granted - threads.length);
     if (threads.length === 0) throw toCairnError(failure);
-    // Whoever has them hears only of what is stopped from then on.
+    // The work hears only of aborts that come after this line.
     if (signal?.aborted === true) this.giveBack(threads);
     throwIfAborted(signal);
     return threads as GrantedThread[] as Thread<W>[];
@@ -76,7 +76,7 @@ class Line {
     this.#waiting.push(place);
     const stop = (): void => {
       const at = this.#waiting.indexOf(place);
-      // Its turn has come already.
+      // The caller has already got threads.
       if (at < 0) return;
       this.#waiting.splice(at, 1);
       reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
@@ -93,7 +93,8 @@ class Line {
   }
 
   /**
-   * Gives threads to the next in line: it waits for no more than others have, and gets of the rest what is free then.
+   * Gives threads to the next callers in line. A caller waits for at most `THREADS` free threads, and gets up to
+   * `count` if more are free.
    */
   #next(): void {
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
@@ -107,13 +108,13 @@ class Line {
   }
 }
 
-/** Line of work on this machine: work that waits for another machine may take hours, so it has a line of its own. */
+/** The line of local work. Work that waits for another machine may take hours, so it has its own line. */
 const near = new Line();
 const far = new Line();
 
 /**
- * Runs work with threads of its own, which are given back whatever becomes of it. `isFar`: it waits for another machine
- * while it has them. Throws what `takeThreads` and the work do.
+ * Runs work with threads, which are always given back. `isFar`: the work waits for another machine. Throws errors of
+ * `takeThreads` and of the work.
  */
 export async function withThreads<W extends Work, T>(
   { isFar = false, ...wanted }: ThreadsWanted<W> & { isFar?: boolean },
@@ -129,8 +130,8 @@ export async function withThreads<W extends Work, T>(
 }
 
 /**
- * Threads for one piece of work that waits for no other machine, in the order of asking; give them back. Where the system
- * does not let all of them start those that did are all, at least one. Throws `interrupted`, `io`.
+ * Returns threads for local work, in the order of the calls; give them back. If the system starts only some of them,
+ * returns these, at least one. Throws `interrupted`, `io`.
  */
 export async function takeThreads<W extends Work>(wanted: ThreadsWanted<W>): Promise<Thread<W>[]> {
   return near.take(wanted);
@@ -140,21 +141,21 @@ export function giveBackThreads(threads: readonly GrantedThread[]): void {
   near.giveBack(threads);
 }
 
-/** True when threads wait from an earlier operation. */
+/** True if threads of an earlier operation are idle. */
 export function threadsAreWarm(): boolean {
   return idle.length >= THREADS;
 }
 
-/** Starts the threads, so that their start overlaps with other work, and has them load what a kind of work needs. */
+/** Starts the threads early, so that they load the code of a kind of work while other work goes on. */
 export function warmThreads(kind: string): void {
   try {
     while (idle.length < THREADS && idle.length + near.taken < MOST) idle.push(new WorkerThread(kind));
   } catch {
-    // Whoever takes threads is told.
+    // The caller of `takeThreads` gets the error.
   }
 }
 
-/** One that still runs. */
+/** Returns an idle thread that still runs. */
 function takeIdle(): WorkerThread | undefined {
   let thread = idle.pop();
   while (thread?.usable === false) thread = idle.pop();
@@ -166,7 +167,10 @@ function endIdle(): void {
   while (idle.length > THREADS) idle.pop()!.end();
 }
 
-/** The values of settled calls; throws what failed first in earnest, rather than what was stopped because of it. */
+/**
+ * Returns the values of settled calls. If some failed, throws the first error other than `interrupted`, which may only
+ * be a consequence.
+ */
 export function firstFailure<T>(settled: readonly PromiseSettledResult<T>[]): T[] {
   const reasons = settled.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
   if (reasons.length > 0)

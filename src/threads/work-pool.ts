@@ -1,6 +1,6 @@
 import { CairnError } from "../errors.ts";
 
-/** Words of the shared memory before the bytes of the paths that wait. */
+/** Words of the shared memory; the bytes of the waiting paths follow. */
 const W = {
   LOCK: 0,
   IDLE: 1,
@@ -17,8 +17,8 @@ const POOL_BYTES = 1 << 20;
 const WAIT_MS = 20;
 
 /**
- * Directories that wait to be worked on, shared by the threads of one operation. Each thread keeps a stack of its own
- * and gives the older half away when another has nothing to do, so a directory belongs to one thread at a time.
+ * Directories that wait for work, shared by the threads of one operation. Each thread has its own stack, and gives the
+ * older half away if another thread is idle. So each directory belongs to one thread at a time.
  */
 export class WorkPool {
   readonly shared: SharedArrayBuffer;
@@ -32,7 +32,7 @@ export class WorkPool {
     this.#bytes = new Uint8Array(shared, W.WORDS * 4);
   }
 
-  /** A pool for so many threads that holds one directory: the root. */
+  /** Makes a pool for so many threads, with one directory: the root. */
   static create(threads: number): WorkPool {
     const pool = new WorkPool(new SharedArrayBuffer(W.WORDS * 4 + POOL_BYTES));
     pool.#words[W.THREADS] = threads;
@@ -40,7 +40,7 @@ export class WorkPool {
     return pool;
   }
 
-  /** Has every thread end its work with `interrupted` at its next look. */
+  /** Makes every thread end its work with `interrupted` at its next check. */
   stop(): void {
     Atomics.store(this.#words, W.STOP, 1);
     this.#signal();
@@ -50,7 +50,7 @@ export class WorkPool {
     if (Atomics.load(this.#words, W.STOP) !== 0) throw new CairnError("interrupted", "the work was stopped");
   }
 
-  /** Entries that all threads have done. */
+  /** Number of entries that all threads have done. */
   get progress(): number {
     return Atomics.load(this.#words, W.PROGRESS);
   }
@@ -59,12 +59,14 @@ export class WorkPool {
     Atomics.add(this.#words, W.PROGRESS, entries);
   }
 
-  /** One more directory for this thread. */
+  /** Adds a directory to this thread's stack. */
   push(path: Uint8Array): void {
     this.#stack.push(path);
   }
 
-  /** Gives half of what waits here away when another thread is idle. Call it between directories and within long ones. */
+  /**
+   * Gives half of this thread's stack away if another thread is idle. Call it between directories and within long ones.
+   */
   share(): void {
     if (this.#stack.length < 2 || Atomics.load(this.#words, W.IDLE) === 0) return;
     if (Atomics.load(this.#words, W.COUNT) > 0) return;
@@ -77,7 +79,7 @@ export class WorkPool {
     this.#signal();
   }
 
-  /** The next directory; null when none is left anywhere. Throws `interrupted`. */
+  /** Returns the next directory; null if no thread has any left. Throws `interrupted`. */
   take(): Uint8Array | null {
     const own = this.#stack.pop();
     this.checkStop();
@@ -119,7 +121,7 @@ export class WorkPool {
     }
   }
 
-  /** Puts a path on top: its bytes, then their number. False when there is no room. */
+  /** Pushes a path: its bytes, then its length. Returns false if there is no room. */
   #put(path: Uint8Array): boolean {
     const used = this.#words[W.USED]!;
     const end = used + path.length;

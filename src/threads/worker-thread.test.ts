@@ -7,7 +7,7 @@ import { build } from "esbuild";
 import type { CairnError } from "../errors.ts";
 import { WorkerThread } from "./worker-thread.ts";
 
-test("a thread that has not answered yet is not asked again, and is not to be used, when somebody asks it", async (t) => {
+test("a thread that has not answered refuses a second request and is not usable", async (t) => {
   const thread = new WorkerThread("verify");
   t.after(() => thread.end());
   await thread.started();
@@ -18,7 +18,7 @@ test("a thread that has not answered yet is not asked again, and is not to be us
   assert.equal(thread.usable, true);
 });
 
-test("a thread can be asked on when a request could not be sent", async (t) => {
+test("a thread takes further requests after one that could not be sent", async (t) => {
   const thread = new WorkerThread("verify");
   t.after(() => thread.end());
   await thread.started();
@@ -27,7 +27,7 @@ test("a thread can be asked on when a request could not be sent", async (t) => {
   assert.equal(await thread.ask({ kind: "verify-end" }), null);
 });
 
-test("a program that a bundler made one file of is told so, and not to try again, when it wants a thread", async (t) => {
+test("a program bundled into one file gets an unsupported error for threads", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-bundled-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const outfile = join(folder, "program.mjs");

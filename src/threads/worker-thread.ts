@@ -4,34 +4,31 @@ import { Worker } from "node:worker_threads";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { ThreadMessage, ThreadRequest, ThreadStart } from "./serve.ts";
 
-/**
- * A kind of work that threads do: what they are asked, what they answer to each request by its kind, and what they tell
- * while they work.
- */
+/** A kind of work for threads: requests, replies by the kind of request, and events during the work. */
 export interface Work {
   readonly requests: { readonly kind: string };
   readonly replies: object;
   readonly events: unknown;
 }
 
-/** The name that a kind of work is registered by in `src/thread-main.ts`. */
+/** The name of a kind of work, registered in `src/thread-main.ts`. */
 export type KindOfWork<W extends Work> = string & { readonly of?: W };
 
 type ReplyTo<W extends Work, R extends W["requests"]> = W["replies"][R["kind"] & keyof W["replies"]];
 
-/** A thread that somebody has. */
+/** A thread that a caller has taken. */
 export interface GrantedThread {
-  /** False for one that has ended, or whose reply is still to come. */
+  /** False if the thread has ended, or has not answered yet. */
   readonly usable: boolean;
 }
 
-/** A thread as the kind of work sees it that has it. */
+/** A thread with the types of its kind of work. */
 export interface Thread<W extends Work> extends GrantedThread {
   onEvent: ((event: W["events"]) => void) | null;
   ask<R extends W["requests"]>(request: R): Promise<ReplyTo<W, R>>;
 }
 
-/** The folder that this process keeps compiled code in; threads do not take that over by themselves. */
+/** The folder of this process's compile cache. Threads do not inherit it. */
 function compileCacheFolder(): string | null {
   const folder = getCompileCacheDir();
   return folder === undefined ? null : path.dirname(folder);
@@ -42,18 +39,18 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-/** One worker thread: a request at a time, then its reply. It keeps no process from ending but while it is asked. */
+/** One worker thread, which answers one request at a time and keeps the process alive only during a request. */
 export class WorkerThread implements GrantedThread {
   readonly #worker: Worker;
   readonly #ready = Promise.withResolvers<void>();
   #isReady = false;
   #waiting: Waiting | null = null;
   #end: CairnError | null = null;
-  /** Work that it is asked for now. */
+  /** The current kind of work. */
   work: string;
   onEvent: ((event: unknown) => void) | null = null;
 
-  /** `work`: what it will be asked for first, whose code it loads by itself. Throws what `started` does. */
+  /** `work`: the first kind of work, whose code the thread loads at once. Throws as `started` does. */
   constructor(work: string) {
     this.work = work;
     try {
@@ -61,26 +58,26 @@ export class WorkerThread implements GrantedThread {
     } catch (error) {
       throw notStarted(error);
     }
-    // Told to whoever takes it.
+    // `started` passes the error to the caller.
     this.#ready.promise.catch(() => undefined);
   }
 
   #start(work: string): Worker {
     const worker = new Worker(new URL("../thread-worker.ts", import.meta.url), {
       resourceLimits: { maxYoungGenerationSizeMb: 3 },
-      // What Node was started with need not be possible here, as `--input-type` is not.
+      // Options of this Node process may be invalid for a thread, e.g. `--input-type`.
       execArgv: [],
       workerData: { compileCache: compileCacheFolder(), work } satisfies ThreadStart,
     });
     worker.on("message", (message: ThreadMessage) => this.#message(message));
     worker.on("error", (error) => this.#lost(toCairnError(error, "a worker thread")));
     worker.on("exit", () => this.#lost(new CairnError("internal", "a worker thread ended by itself")));
-    // Listening for messages holds the process, so this comes after it.
+    // Adding a message listener references the thread, so unref comes last.
     worker.unref();
     return worker;
   }
 
-  /** Resolves once it can be asked. Throws `io` when the system has no thread to give, or no descriptors for one. */
+  /** Resolves once the thread is ready. Throws `io` if the system has no threads or file descriptors left. */
   async started(): Promise<void> {
     if (this.#isReady) return;
     this.#worker.ref();
@@ -93,7 +90,7 @@ export class WorkerThread implements GrantedThread {
 
   async ask(request: { readonly kind: string }): Promise<unknown> {
     if (this.#end !== null) throw this.#end;
-    // Replies have no numbers: the next one is taken for that of whoever asked last.
+    // Replies have no numbers: with two requests, the first reply would go to the second caller.
     if (this.#waiting !== null)
       throw new CairnError("internal", "a worker thread got a request before it had answered the previous one");
     this.#worker.postMessage({ work: this.work, request } satisfies ThreadRequest);
@@ -131,7 +128,7 @@ export class WorkerThread implements GrantedThread {
 
 function notStarted(error: unknown): CairnError {
   const failure = toCairnError(error);
-  // No thread would ever start.
+  // No other thread could start either.
   if (failure.code === "unsupported") return failure;
   return new CairnError("io", `no worker thread can be started: ${failure.message}`, {
     hint: "let the process have more open files and threads (`ulimit -n`, `ulimit -u`), or have it do less at once",

@@ -9,12 +9,12 @@ const ENVELOPE_VERSION = 1;
 
 export type Kind = "workspace" | "vm";
 
-/** A file of the directory. */
+/** A file of the export directory. */
 export interface EnvelopeFile {
-  /** Path below the directory; raw bytes as latin1, so that any name has one text. */
+  /** Path below the directory; raw bytes as latin1, so that any name is a text. */
   name: string;
   size: number;
-  /** Bytes that it takes on the disk; fewer than its size where it has holes. */
+  /** Bytes on the disk; fewer than `size` for a file with holes. */
   allocated: number;
   sha256: string;
   role: string;
@@ -24,14 +24,14 @@ export interface EnvelopeFile {
 export interface EnvelopeEntry {
   name: string;
   kind: "directory" | "symlink" | "fifo" | "socket" | "device";
-  /** The place that a link names, as latin1. */
+  /** The target of a link, as latin1. */
   target?: string;
 }
 
 export interface Envelope {
   kind: Kind;
   config: JsonObject & { id: string; name: string };
-  /** Digest of a workspace's state, by which a copy is proven once more. */
+  /** State digest of a workspace, to verify a copy. */
   stateDigest: string | null;
   files: EnvelopeFile[];
   entries: EnvelopeEntry[];
@@ -39,7 +39,7 @@ export interface Envelope {
 
 const ENTRY_KINDS = ["directory", "symlink", "fifo", "socket", "device"] as const;
 
-/** Names that are not ASCII are said in base64 as well, since JSON has no bytes. */
+/** A name that is not UTF-8 is also given in base64, since JSON has no bytes. */
 function named(name: string): JsonObject {
   const bytes = Buffer.from(name, "latin1");
   const text = bytes.toString("utf8");
@@ -62,7 +62,7 @@ export function encodeEnvelope({ kind, config, stateDigest, files, entries }: En
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }
 
-/** Throws `damaged` with what is wrong, `newer_version` for any version but 1. */
+/** Throws `damaged` with the wrong field, `newer_version` for any version but 1. */
 export function decodeEnvelope(bytes: Uint8Array): Envelope {
   const fields = new Fields(parseJson(bytes, ENVELOPE), ENVELOPE);
   fields.requireVersion(ENVELOPE_VERSION);
@@ -98,7 +98,7 @@ export function decodeEnvelope(bytes: Uint8Array): Envelope {
   };
 }
 
-/** A path within the directory. Throws `damaged` for one that leads out of it. */
+/** Returns a path within the directory. Throws `damaged` if it leads out of it. */
 function nameOf(fields: Fields): string {
   const text = fields.text("name", 1 << 16);
   const name = fields.has("name_b64")

@@ -30,7 +30,7 @@ const SAVED: SavedMachine = {
   devices: ["machine pc-q35-7.2"],
 };
 
-test("a saved machine is read as it was written, and unknown members are passed over", () => {
+test("a saved machine reads back equal, and unknown members are ignored", () => {
   const bytes = encodeSaved(SAVED);
   assert.deepEqual(decodeSaved(bytes), SAVED);
   const more = { ...(JSON.parse(Buffer.from(bytes).toString()) as object), more: 1 };
@@ -62,7 +62,7 @@ const HOSTILE = [
   "a,b=c",
 ];
 
-test("whatever a member is made, a machine is read whole or the member is named", () => {
+test("with any hostile value a machine is decoded correctly, or the error names the member", () => {
   const spoil = (at: unknown, path: string[]): void => {
     if (typeof at !== "object" || at === null) return;
     for (const key of Object.keys(at)) {

@@ -2,25 +2,25 @@ import { Fields, parseJson } from "../fields.ts";
 
 /** The description of a virtual machine: docs/formats/machine.md. */
 
-/** File that describes a saved machine, beside its memory and disks. */
+/** The file that describes a saved machine, beside its memory and disks. */
 export const SIDECAR = "cairn-machine.json";
 export const MACHINE_VERSION = 1;
 
 export interface Disk {
   /** Bytes that the guest sees. */
   size: number;
-  /** SHA-256 of the image below its overlay; null: the overlay is all of it. */
+  /** SHA-256 of the image below the overlay; null if the overlay has the whole disk. */
   base: string | null;
 }
 
 export interface Nic {
   network: "user" | "tap";
-  /** Name of a tap that the user made. */
+  /** Name of a tap that the user created. */
   tap: string | null;
   mac: string;
 }
 
-/** All by which a guest's state depends on the machine that it ran on. */
+/** The hardware on which a guest's saved state depends. */
 export interface Hardware {
   /** A versioned machine type of QEMU. */
   machine: string;
@@ -29,7 +29,7 @@ export interface Hardware {
   cpus: number;
   /** Bytes. */
   memory: number;
-  /** SHA-256 of a kernel that is booted directly, and of its initramfs. */
+  /** SHA-256 of a directly booted kernel, and of its initramfs. */
   kernel: string | null;
   initrd: string | null;
   append: string;
@@ -37,11 +37,11 @@ export interface Hardware {
   nics: Nic[];
 }
 
-/** Words of its user. */
+/** Texts that the user chose. */
 export interface MachineNames {
   name: string;
   description: string;
-  /** Path of the image it was made from, as it was given. */
+  /** Path of the image from which the machine was made, as given. */
   image: string;
 }
 
@@ -49,14 +49,14 @@ export interface MachineNames {
 export interface SavedMachine extends MachineNames {
   /** Lineage key of this state. */
   id: string;
-  /** Version of the QEMU that saved it. */
+  /** Version of the QEMU that saved the state. */
   hypervisorVersion: string;
-  /** False: it was saved when it did not run, and has disks alone. */
+  /** False: the machine was saved while it did not run; it has only disks. */
   hasMemory: boolean;
-  /** True: its guest had network devices with other addresses than these. */
+  /** True: the guest had network devices with other addresses. */
   foreignNics: boolean;
   hardware: Hardware;
-  /** Devices with their addresses, as they were attached. */
+  /** Devices with their addresses at the time of the save. */
   devices: string[];
 }
 
@@ -66,13 +66,13 @@ export const DEVICES = "devices";
 export const BLOBS = "blobs";
 export const diskFile = (index: number): string => `disk-${index}.qcow2`;
 
-/** Every image, kernel and initramfs that a machine is made of, once. */
+/** Returns the hashes of all images, kernels and initramfs of a machine, each once. */
 export function blobsOf({ kernel, initrd, disks }: Hardware): string[] {
   const all = [kernel, initrd, ...disks.map(({ base }) => base)];
   return [...new Set(all.filter((each) => each !== null))];
 }
 
-/** Names of all files of a saved state but its description. */
+/** Returns the names of all files of a saved state except its description. */
 export function filesOf({ hardware, hasMemory }: SavedMachine): string[] {
   return [
     ...(hasMemory ? [MEMORY, DEVICES] : []),
@@ -81,7 +81,7 @@ export function filesOf({ hardware, hasMemory }: SavedMachine): string[] {
   ];
 }
 
-/** The role of a saved state's file in an envelope. */
+/** Returns the role of a saved state's file in an envelope. */
 export function roleOf(name: string): string {
   if (name === MEMORY || name === DEVICES) return name;
   if (name === SIDECAR) return "config";
@@ -93,10 +93,10 @@ const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/;
 const TAP = /^[A-Za-z0-9._-]{1,15}$/;
 
 export const isTapName = (name: string): boolean => TAP.test(name);
-/** True for what a machine may be called. */
+/** True for a valid name of a machine. */
 export const isMachineName = (name: string): boolean => NAME.test(name);
 
-/** Throws `damaged` with the field that is wrong. */
+/** Throws `damaged` with the wrong field. */
 export function decodeHardware(fields: Fields): Hardware {
   const matching = (from: Fields, key: string, form: RegExp, wanted: string): string => {
     const value = from.text(key, 4096);
@@ -145,7 +145,7 @@ export function encodeSaved(saved: SavedMachine): Uint8Array {
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }
 
-/** Throws `damaged` with the field that is wrong, `newer_version` for any version but 1. */
+/** Throws `damaged` with the wrong field, `newer_version` for any version but 1. */
 export function decodeSaved(bytes: Uint8Array): SavedMachine {
   const fields = new Fields(parseJson(bytes, SIDECAR), SIDECAR);
   fields.requireVersion(MACHINE_VERSION);

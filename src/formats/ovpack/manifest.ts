@@ -4,17 +4,17 @@ import { checkMemberPath, isSha256 } from "./member-path.ts";
 
 /** The manifest of a bundle in its three layouts: docs/formats/ovpack.md. */
 
-/** Told apart by where the manifest lies, B and C by their number. */
+/** The place of the manifest tells A from B and C, the version B from C. */
 export type Layout = "A" | "B" | "C";
 
 export const KIND = "openviking.ovpack";
-/** Place of the manifest below the bundle's root, by layout. */
+/** Path of the manifest below the bundle's root, by layout. */
 export const MANIFEST_A = "_._ovpack_manifest.json";
 export const MANIFEST_BC = "_ovpack/manifest.json";
 export const RECORDS = "_ovpack/index_records.jsonl";
 export const DENSE = "_ovpack/dense.f32";
 export const VERSIONS: Readonly<Record<Layout, number>> = { A: 2, B: 2, C: 3 };
-/** Scopes that OpenViking has no more since 0.4, which reads layout C alone. */
+/** Scopes that OpenViking dropped with 0.4, which reads only layout C. */
 export const OLD_SCOPES: ReadonlySet<string> = new Set(["agent", "session"]);
 export const MAX_MANIFEST_BYTES = 256 << 20;
 
@@ -31,7 +31,7 @@ export interface DirectoryEntry {
   path: string;
 }
 
-/** A file inside a bundle that is no content. */
+/** A file inside a bundle that is not content. */
 export interface IndexFile {
   count: number;
   sha256: string;
@@ -48,16 +48,19 @@ export interface Manifest {
   /** Layouts B and C. */
   records: IndexFile | null;
   dense: (IndexFile & { dimensions: number }) | null;
-  /** All that the file says, with members that this program does not know. */
+  /** The parsed file, including members that this program does not know. */
   value: JsonObject;
 }
 
-/** An error of a bundle: damage, with the facts by which a client finds the place. */
+/** Returns an error about a bundle: `damaged`, with details that name the place. */
 export function badBundle(message: string, details: Record<string, unknown> = {}): CairnError {
   return new CairnError("damaged", message, { details });
 }
 
-/** Reads a manifest that lies where the layout has it. Throws `damaged` with the field, `newer_version`, `unsupported` for version 1. */
+/**
+ * Decodes a manifest from the place of layout A, or of B and C. Throws `damaged` with the field, `newer_version`, or
+ * `unsupported` for version 1.
+ */
 export function decodeManifest(bytes: Uint8Array, where: "A" | "BC"): Manifest {
   if (bytes.length > MAX_MANIFEST_BYTES) throw badBundle("the manifest is too large", { actual: bytes.length });
   const value = parseJson(bytes, "the manifest");
@@ -174,7 +177,7 @@ function wrong(field: string, expected: string, actual: unknown): CairnError {
   return badBundle(`the manifest's ${field} must be ${expected}`, { field, expected, actual: actual ?? null });
 }
 
-/** Orders paths by code points, as UTF-8 has them; UTF-16 has another order beyond U+FFFF. */
+/** Orders paths by code points, like UTF-8; UTF-16 orders characters beyond U+FFFF differently. */
 export function byCodePoint(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

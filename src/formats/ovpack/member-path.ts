@@ -1,9 +1,9 @@
 import { CairnError } from "../../errors.ts";
 
-/** Paths inside a bundle: what no program that unpacks one may be led by. */
+/** Refuses paths inside a bundle that could lead an unpacking program astray. */
 
 const DRIVE = /^[A-Za-z]:/;
-// oxlint-disable-next-line no-control-regex -- these are what is looked for
+// oxlint-disable-next-line no-control-regex -- the pattern finds control characters
 const CONTROL = /[\u0000-\u001f\u007f]/;
 const MOST_BYTES = 4096;
 const MOST_NAMES = 256;
@@ -12,7 +12,7 @@ export function isSha256(value: unknown): value is string {
   return typeof value === "string" && /^[0-9a-fA-F]{64}$/.test(value);
 }
 
-/** Throws `damaged` for a path that leads out of its root, or is written in a way that programs read differently. */
+/** Throws `damaged` for a path that leads out of its root, or that programs may read differently. */
 export function checkMemberPath(path: string, details: Record<string, unknown> = { path }): void {
   const why = whyUnsafe(path);
   if (why !== null)
@@ -35,7 +35,7 @@ function whyUnsafe(path: string): string | null {
   return null;
 }
 
-/** The path of layout A's member for a path: a dot at the beginning of a name is written `_._`. */
+/** Returns the member of layout A for a path: a leading dot of a name becomes `_._`. */
 export function toLayoutA(path: string): string {
   return path
     .split("/")
@@ -43,7 +43,7 @@ export function toLayoutA(path: string): string {
     .join("/");
 }
 
-/** The path that a member of layout A stands for. */
+/** Returns the path for a member of layout A. */
 export function fromLayoutA(path: string): string {
   return path
     .split("/")

@@ -7,17 +7,17 @@ export interface IndexRecord {
   record_id: string;
   path: string;
   kind: "file" | "directory";
-  /** 0 an abstract, 1 an overview, 2 the content. */
+  /** 0: abstract, 1: overview, 2: content. */
   level: number;
   text?: string | null;
   scalars?: JsonObject | null;
-  /** Layout C: to whom it belongs, below `viking://user/`. */
+  /** Layout C: the owner, a name below `viking://user/`. */
   user_id?: string;
-  /** Place of its vector, in floats. */
+  /** Position of the vector, in floats. */
   vector?: { dense: { offset: number; dimensions: number } } | null;
 }
 
-/** Throws `damaged` with `at` and the field that is wrong. */
+/** Throws `damaged` with `at` and the wrong field. */
 export function checkRecord(
   value: unknown,
   { kinds, at }: { kinds: ReadonlyMap<string, string>; at: Record<string, unknown> },
@@ -40,10 +40,10 @@ export function checkRecord(
   return value as unknown as IndexRecord;
 }
 
-/** Characters that end a line for some readers of text, though not of records. */
+/** Characters that some readers of text take for a line end. */
 const LINE_ENDS = /[\u0085\u2028\u2029]/g;
 
-/** One line of the file of records, with its end. */
+/** Returns one line of the file of records, with its line end. */
 export function encodeRecord(record: object): string {
   const line = JSON.stringify(sorted(record));
   return `${line.replace(LINE_ENDS, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`)}\n`;
@@ -57,7 +57,7 @@ export function decodeRecord(line: Uint8Array, at: Record<string, unknown>): unk
   }
 }
 
-/** The records that layout A has in its manifest, by path. Throws `damaged`. */
+/** Returns the records in the manifest of layout A, by path. Throws `damaged`. */
 export function inlineRecords(vectors: unknown, kinds: ReadonlyMap<string, string>): IndexRecord[] {
   if (vectors === undefined || vectors === null) return [];
   if (!isObject(vectors)) throw badBundle("the manifest's vectors are not an object", { field: "vectors" });
@@ -75,19 +75,19 @@ export function inlineRecords(vectors: unknown, kinds: ReadonlyMap<string, strin
   return records;
 }
 
-/** The name of the record at a place, from 0. */
+/** Returns the id of the record at a position, from 0. */
 export function recordId(index: number): string {
   return `r${String(index + 1).padStart(6, "0")}`;
 }
 
 const MOST_NESTED = 200;
 
-/** A value whose objects have their members in the order of their names, at every depth. */
+/** Returns a copy in which all objects have their members sorted by name. */
 export function sorted(value: unknown, depth = 0): unknown {
   if (depth > MOST_NESTED) throw badBundle("the manifest is nested too deeply", { field: "manifest" });
   if (Array.isArray(value)) return value.map((each) => sorted(each, depth + 1));
   if (!isObject(value)) return value;
   const names = Object.keys(value).toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
-  // A member called __proto__ is one like any other.
+  // A member called __proto__ must stay an ordinary member.
   return Object.fromEntries(names.map((name) => [name, sorted(value[name], depth + 1)]));
 }

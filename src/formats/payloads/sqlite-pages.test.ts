@@ -54,13 +54,13 @@ const MANIFEST: PagesManifest = {
 const OF = { pages: PAGES, pageSize: 4096, files: FILES };
 const isDamage = (error: unknown): boolean => error instanceof CairnError && error.code === "damaged";
 
-test("a map is read as it was written, and short", () => {
+test("a map reads back equal, and is short", () => {
   const bytes = encodeMap(RUNS);
   assert.deepEqual(decodeMap(bytes, OF), RUNS);
   assert.ok(bytes.length < RUNS.length * 5);
 });
 
-test("a map that leads out of its files, ends too soon or goes on too long is damaged", () => {
+test("a map with a run outside its file, too few pages or too many is damaged", () => {
   const bytes = encodeMap(RUNS);
   for (let end = 0; end < bytes.length; end++) assert.throws(() => decodeMap(bytes.subarray(0, end), OF), isDamage);
   for (const wrong of [
@@ -75,7 +75,7 @@ test("a map that leads out of its files, ends too soon or goes on too long is da
   assert.throws(() => decodeMap(Buffer.alloc(20, 0xff), OF), isDamage);
 });
 
-test("a manifest is read as it was written, and each flipped or missing byte of it is damage", () => {
+test("a manifest reads back equal, and each flipped or missing byte is damage", () => {
   const bytes = Buffer.from(encodePagesManifest(MANIFEST, sha256));
   const read = decodePagesManifest(bytes, sha256);
   assert.ok(Buffer.from(read.path).equals(MANIFEST.path));

@@ -19,46 +19,46 @@ const FORMAT = "cairn.sqlite-pages";
 const VERSION = 1;
 /** Databases of more bytes are stored page by page. */
 export const PAGED_ABOVE = 64 * 1024 * 1024;
-/** Bytes of the blobs that a database is cut into in a store: a multiple of every size of its pages. */
+/** Bytes of the blobs into which a store cuts a database: a multiple of every page size. */
 export const DATABASE_BLOB_BYTES = 64 * 1024;
-/** Bytes of SHA-256 that are kept of a page. */
+/** Bytes of SHA-256 that are kept for a page. */
 export const PAGE_HASH_BYTES = 16;
-/** Databases of more pages are plain files: the hashes of all pages are held at once. */
+/** Databases with more pages are plain files, because the hashes of all pages are in memory at once. */
 export const MOST_PAGES = 2 ** 27;
-/** Files of the folder of a file of pages. */
+/** Names of the files in a database's folders. */
 export const PAGES_NAME = "pages";
 export const HASHES_NAME = "hashes";
 export const MANIFEST_NAME = "manifest.json";
 export const MAP_NAME = "map";
-/** In a run: the page is zeros, and lies in no file. */
+/** The file number of a run of zeros, which lie in no file. */
 export const NO_FILE = 0;
 
-/** Tells whether a file of these many blobs of a store may be a database that backups store page by page. */
+/** Tells whether a file with so many blobs in a store may be a database that backups store page by page. */
 export function mayBePaged(size: number, blobs: number): boolean {
   return size > PAGED_ABOVE && blobs === Math.ceil(size / DATABASE_BLOB_BYTES);
 }
 
 /** A file of pages, and the digest of the file of their hashes. */
 export interface PageFile {
-  /** of the folder of both */
+  /** name of the folder of the pages and their hashes */
   name: string;
   pages: number;
   /** SHA-256 of the file of its pages' hashes, hex. */
   hashes: string;
 }
 
-/** Pages that follow each other in the database and in a file. */
+/** Pages that follow each other in the database and in a file of pages. */
 export interface PageRun {
   count: number;
-  /** {@link NO_FILE}, or the place of the file in the manifest's list from 1 on. */
+  /** {@link NO_FILE}, or the position in the manifest's list of files, from 1. */
   file: number;
-  /** First page in the file, from 0 on. */
+  /** First page in the file, from 0. */
   at: number;
 }
 
 /** The manifest of a database in a snapshot. */
 export interface PagesManifest {
-  /** From the folder that was saved on, raw. */
+  /** Raw path, from the saved folder on. */
   path: Uint8Array;
   pageSize: number;
   pages: number;
@@ -66,16 +66,18 @@ export interface PagesManifest {
   sha256: string;
   map: string;
   files: PageFile[];
-  /** The entry as its folder's tree would have it, without content. */
+  /** The entry as in its folder's tree, without content. */
   node: TreeNode;
 }
 
-/** Name of the folder of a database's n-th file of pages, from 1 on. */
+/** Returns the name of the folder of a database's n-th file of pages, from 1. */
 export function pagesName(n: number): string {
   return n === 1 ? "base" : `delta-${String(n - 1).padStart(4, "0")}`;
 }
 
-/** The manifest's bytes: a line of JSON, and one with the SHA-256 of that, which `sha256` computes. */
+/**
+ * Returns the manifest's bytes: a line of JSON, and a line with the SHA-256 of the first. `sha256` computes the hash.
+ */
 export function encodePagesManifest(manifest: PagesManifest, sha256: (bytes: Uint8Array) => Uint8Array): Uint8Array {
   const { path, pageSize, pages, files, node } = manifest;
   const value = {
@@ -92,7 +94,7 @@ export function encodePagesManifest(manifest: PagesManifest, sha256: (bytes: Uin
   return Buffer.concat([line, Buffer.from(`${hex(sha256(line))}\n`)]);
 }
 
-/** Reads it. Throws `damaged`, or `newer_version`. */
+/** Reads a manifest. Throws `damaged`, or `newer_version`. */
 export function decodePagesManifest(bytes: Uint8Array, sha256: (bytes: Uint8Array) => Uint8Array): PagesManifest {
   const end = bytes.indexOf(0x0a) + 1;
   const line = bytes.subarray(0, end);
@@ -123,7 +125,7 @@ function readFile(element: unknown, label: string): PageFile {
   return { name, pages: fields.integer("pages", 0xffff_fffe), hashes: fields.hex("hashes", 64) };
 }
 
-/** A map's bytes: of each run its length, its file, and how far from the end of the last run in that file it begins. */
+/** Encodes a map. Each run has its length, its file, and its distance from the end of the file's previous run. */
 export function encodeMap(runs: Iterable<PageRun>): Uint8Array {
   const w = new ByteWriter(4096);
   const ends: number[] = [];
@@ -138,7 +140,7 @@ export function encodeMap(runs: Iterable<PageRun>): Uint8Array {
   return w.copy();
 }
 
-/** Reads a map of so many pages in these files. Throws `damaged`. */
+/** Reads a map of `pages` pages in these files. Throws `damaged`. */
 export function decodeMap(
   bytes: Uint8Array,
   { pages, pageSize, files }: Pick<PagesManifest, "pages" | "pageSize" | "files">,

@@ -36,7 +36,7 @@ function paxOf(node: Partial<TreeNode>, path = "f"): string[] {
   return records;
 }
 
-test("what the old fields hold needs no pax header, and what they cannot has one", () => {
+test("only values that do not fit into the old tar fields get a pax header", () => {
   assert.deepEqual(paxOf({}), []);
   assert.deepEqual(paxOf({ size: 9 * 2 ** 30, uid: 3_000_000 }), ["size=9663676416", "uid=3000000"]);
   assert.deepEqual(paxOf({ user: "ü".repeat(20) }), [`uname=${"ü".repeat(20)}`]);
@@ -53,7 +53,7 @@ test("what the old fields hold needs no pax header, and what they cannot has one
   assert.deepEqual(paxOf({ xattrs }), ["SCHILY.xattr.user.a%3Db%25=x\ny"]);
 });
 
-test("a record's length counts its own digits, also where they become more", () => {
+test("the length of a pax record counts its own digits, also at 100 and 1000", () => {
   for (let length = 101; length < 1100; length++)
     assert.deepEqual(paxOf({}, "n".repeat(length)), [`path=${"n".repeat(length)}`]);
 });
@@ -72,7 +72,7 @@ test("a header's sum is that of its bytes with spaces in its place", () => {
   );
 });
 
-test("only what is the same file becomes a link of one that came before", () => {
+test("only another name of the same file becomes a hard link", () => {
   const links = new TarLinks();
   const linked = { ...FILE, links: 2, inode: 7n, content: new Uint8Array(32) };
   assert.equal(links.before(Buffer.from("a"), linked), null);

@@ -1,11 +1,11 @@
 import { canBeOne, linkedInode, type NodeType, type TreeNode } from "../restic/tree.ts";
 
-/** Tar archives in the pax format of POSIX, as GNU tar, bsdtar and restic read and write them. */
+/** Tar archives in the pax format of POSIX, as used by GNU tar, bsdtar and restic. */
 
 const BLOCK = 512;
 const NAME_BYTES = 100;
 const OWNER_BYTES = 31;
-/** Most that octal digits of a field can say. */
+/** The largest number in 7 octal digits, and in 11. */
 const MOST_OF_7 = 0o7777777;
 const MOST_OF_11 = 0o77777777777;
 const TYPES: Partial<Record<NodeType, string>> = {
@@ -22,16 +22,16 @@ const NOTHING = new Uint8Array(0);
 /** The two blocks of zeros that end an archive. */
 export const TAR_END = new Uint8Array(2 * BLOCK);
 
-/** Returns the zeros that follow so many bytes of a file's content. */
+/** Returns the zeros after a file's content of so many bytes. */
 export function tarPadding(size: number): Uint8Array {
   return TAR_END.subarray(0, (BLOCK - (size % BLOCK)) % BLOCK);
 }
 
-/** Remembers the names of files that have several, so that later ones become hard links of the first. */
+/** Remembers files with several names, so that later names become hard links to the first. */
 export class TarLinks {
   readonly #first = new Map<string, { path: Uint8Array; node: TreeNode }>();
 
-  /** Path of the name of the same file that came before; null where there is none, or it is not what this one is. */
+  /** Returns the path of an earlier name of the same file. Null if there is none, or if the earlier entry differs. */
   before(path: Uint8Array, node: TreeNode): Uint8Array | null {
     const group = node.type === "file" ? linkedInode(node) : null;
     if (group === null) return null;
@@ -42,8 +42,9 @@ export class TarLinks {
 }
 
 /**
- * The header of an entry, all that comes before a file's content: null for a socket, which no archive has. `linkTo`: path of
- * the entry that it is another name of. What the fields of old cannot say is in a pax header before it.
+ * Returns the header of an entry, i.e. all bytes before a file's content; null for a socket, which archives cannot
+ * hold. `linkTo`: path of the entry to which this one is a hard link. Values that do not fit into the old fields are in
+ * a pax header before it.
  */
 export function tarHeader(path: Uint8Array, node: TreeNode, linkTo: Uint8Array | null): Uint8Array | null {
   const type = linkTo === null ? TYPES[node.type] : "1";
@@ -62,7 +63,7 @@ export function tarHeader(path: Uint8Array, node: TreeNode, linkTo: Uint8Array |
   if (group.length > OWNER_BYTES) add("gname", group);
   const { mtimeSec: seconds, mtimeNs } = node;
   if (mtimeNs !== 0 || seconds < 0 || seconds > MOST_OF_11) add("mtime", timeOf(seconds, mtimeNs));
-  // As GNU tar has them, which reads and writes the two that would end a name as URLs do.
+  // Escapes % and = as GNU tar does: a = would end the name.
   const escaped = (text: string): string => text.replaceAll("%", "%25").replaceAll("=", "%3D");
   if (linkTo === null)
     for (const { name: attribute, value } of node.xattrs)
@@ -145,7 +146,7 @@ function block(fields: Fields): Buffer {
   return header;
 }
 
-/** `LENGTH KEY=VALUE` and a line break; the length counts its own digits. */
+/** Returns `LENGTH KEY=VALUE` and a line break. The length counts its own digits too. */
 function record(key: string | Uint8Array, value: string | Uint8Array): Buffer {
   const parts = [
     Buffer.from(" "),
@@ -160,7 +161,7 @@ function record(key: string | Uint8Array, value: string | Uint8Array): Buffer {
   return Buffer.concat([Buffer.from(String(whole)), ...parts]);
 }
 
-/** Seconds with a fraction; of a time before 1970 the nanoseconds count upwards all the same. */
+/** Formats seconds with a fraction. The nanoseconds count upwards even before 1970. */
 function timeOf(seconds: number, nanoseconds: number): string {
   const isBefore = seconds < 0 && nanoseconds > 0;
   const [whole, rest] = isBefore ? [seconds + 1, 1e9 - nanoseconds] : [seconds, nanoseconds];
@@ -168,7 +169,7 @@ function timeOf(seconds: number, nanoseconds: number): string {
   return `${isBefore && whole === 0 ? "-" : ""}${whole}${fraction}`;
 }
 
-/** Major and minor number of Linux' 64 bits. */
+/** Splits Linux' 64-bit device number into major and minor. */
 function deviceOf(device: bigint): { major: number; minor: number } {
   return {
     major: Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn & 0xffffffffn)) & MOST_OF_7,

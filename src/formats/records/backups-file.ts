@@ -2,7 +2,7 @@ import type { SavePointId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
-/** `backups.json` of a workspace: the newest backup that was made of it into each repository. For information only. */
+/** `backups.json` of a workspace: the newest backup of the workspace in each repository. For information only. */
 export interface BackupsFile {
   /** Newest first. */
   backups: BackupNote[];
@@ -10,13 +10,13 @@ export interface BackupsFile {
 
 export interface BackupNote {
   repository_id: string;
-  /** Never with a secret in it. */
+  /** Without secrets. */
   location: string;
   snapshot_id: string;
   save_point_id: SavePointId;
-  /** Points that were backed up there before, newest first; their snapshots may be forgotten since. */
+  /** Points that were backed up there before, newest first. Their snapshots may have been removed since. */
   earlier?: SavePointId[];
-  /** When its snapshot was written. */
+  /** Time at which the snapshot was written. */
   at: string;
 }
 

@@ -3,40 +3,43 @@ import { Fields } from "../fields.ts";
 import { checkRules, type RetentionRules } from "./policy.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
 
-/** A cleanup that was looked at, and one that is under way. All decoders throw `damaged`, naming the field, or `newer_version`. */
+/** Records of planned and running cleanups. All decoders throw `damaged`, naming the field, or `newer_version`. */
 
 export interface PlannedDrop {
   id: SavePointId;
   sequence: number;
-  /** Checksum of its descriptor: SHA-256 of its bytes in hex. */
+  /** SHA-256 of the descriptor's bytes, in hex. */
   checksum: string;
 }
 
-/** `journal/cleanup.json`: what is being removed. Written, the removal is decided: whoever comes next finishes it. */
+/**
+ * `journal/cleanup.json`: the points of a running removal. Writing it is the commit: the next holder of the lock
+ * finishes the removal.
+ */
 export interface CleanupFile {
   plan_id: string;
   drop: PlannedDrop[];
-  /** Nothing of it may be left in a pack. */
+  /** True: none of the content may stay in a pack. */
   thorough: boolean;
 }
 
-/** A plan as it is kept until it is run: `plans/<id>.json`. */
+/** `plans/<id>.json`: a cleanup plan that waits to be run. */
 export interface CleanupPlanFile {
   plan_id: string;
   created_at: string;
   workspace_id: WorkspaceId;
   workspace_name: string;
-  /** Null: exactly these points were asked for. */
+  /** Null: the caller named the points. */
   rules: RetentionRules | null;
   drop: PlannedDrop[];
   bytes: number;
 }
 
-/** `unfreed/<id>.json`: what a removal had to leave in the store, for the next that frees. */
+/** `unfreed/<id>.json`: content that a removal left in the store. The next operation that frees space removes it. */
 export interface UnfreedFile {
-  /** Their marks in the store may be left too. */
+  /** Points whose marks in the store may also be left. */
   points: SavePointId[];
-  /** As in the journal. */
+  /** As in `CleanupFile`. */
   thorough: boolean;
 }
 

@@ -6,28 +6,28 @@ import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath
 
 const VERSION = 1;
 
-/** `cairn.json`: what makes a directory a control directory. */
+/** `cairn.json`: a directory with this file is a control directory. */
 export interface ControlFile {
   id: ControlId;
   name: string;
   created_at: string;
   engine: string;
-  /** The workspace `main` and this directory lie side by side. */
+  /** True: the workspace `main` and this directory lie side by side. */
   self_contained: boolean;
 }
 
 export interface WorkspaceFile extends RecordedPath {
   id: WorkspaceId;
   name: string;
-  /** Decimal digits: inode numbers go beyond 2⁵³. */
+  /** Decimal digits, because inode numbers may exceed 2⁵³. */
   root_inode: string;
   /** Decimal digits of st_dev. */
   device: string;
   filesystem_uuid?: string;
   registered_at: string;
-  /** Point and workspace that a fork came from. */
+  /** Point and workspace of which this workspace is a fork. */
   origin?: { save_point_id: SavePointId; workspace_id: WorkspaceId };
-  /** Path at which it lay before it was relocated. */
+  /** The path before the workspace was relocated. */
   relocated_from?: RecordedPath;
   settings: JsonObject;
 }
@@ -42,24 +42,24 @@ export interface Operation {
   /** Point of the state before the operation; `restored_to` if the operation changed nothing. */
   undo_id: SavePointId;
   restored_to: SavePointId;
-  /** Null when the whole workspace was restored. */
+  /** Null if the whole workspace was restored. */
   paths: RecordedPath[] | null;
-  /** Entries that the target does not have stayed. */
+  /** True: entries that the target lacks were kept. */
   keep_present?: boolean;
 }
 
-/** Record of how something that an earlier unclean end left behind was finished. */
+/** The result of a recovery after a kill. */
 export interface Recovery {
   operation: string;
   outcome: "completed" | "rolled_back";
   detail: string;
-  /** Paths that stayed as they were. */
+  /** Paths that the recovery did not change. */
   kept: RecordedPath[];
-  /** All that is not as it should be, and why; absent where nothing is. */
+  /** The paths that are not as intended, and the reasons; absent if there are none. */
   incomplete?: { count: number; left_out: (RecordedPath & { reason: string; detail: string; aspects?: string[] })[] };
 }
 
-/** A recovery with its instant, as far as whoever wrote it said it. */
+/** A recovery with its time. Further members depend on the operation. */
 export interface RecoveredEntry {
   at: string;
   detail: string;
@@ -75,14 +75,14 @@ export interface WorkspaceState {
 
 export const MOST_OPERATIONS = 200;
 
-/** True if an operation brings back what an earlier one changed. */
+/** True if an operation reverts the changes of an earlier one. */
 export function isReverting(kind: OperationKind): boolean {
   return kind === "undo" || kind === "redo";
 }
 
 /**
- * Returns the state with one more operation; the same state if the operation was recorded before a kill, or is the same
- * restore again and changed nothing again.
+ * Returns the state with one more operation. Returns the same state if the operation was recorded before a kill, or
+ * repeats the last restore without a change.
  */
 export function withOperation(state: WorkspaceState, operation: Operation): WorkspaceState {
   const { operations } = state;
@@ -114,7 +114,6 @@ export interface VerificationFile {
   problems: VerificationProblem[];
 }
 
-/** One kind of file: its name, and the check of its fields. */
 interface RecordKind {
   format: string;
   /** Absent: {@link VERSION}. */
@@ -226,7 +225,7 @@ const VERIFICATION: RecordKind = {
   },
 };
 
-/** All decoders throw `damaged`, naming the field, or `newer_version`; all encoders `internal`. */
+/** All decoders throw `damaged`, naming the field, or `newer_version`; all encoders throw `internal`. */
 export function encodeControl(record: ControlFile): Uint8Array {
   return encode(record, CONTROL);
 }
@@ -247,7 +246,7 @@ export function encodeState(record: WorkspaceState): Uint8Array {
   return encode(record, STATE);
 }
 
-/** Also of version 1, which had the last restore alone. */
+/** Also reads version 1, which had only the last restore. */
 export function decodeState(bytes: Uint8Array): WorkspaceState {
   const { value, fields } = decodeRecord(bytes, STATE.format, STATE.version!);
   if (fields.integer("version", 2, 1) === 1) {

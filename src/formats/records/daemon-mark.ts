@@ -1,10 +1,12 @@
 import { checkPath, decodeRecord, encodeRecord, type RecordedPath } from "./record.ts";
 
-/** A folder that root's daemon keeps, for users who cannot read the daemon's records. Layout: docs/formats/daemon-state.md. */
+/**
+ * Marks a folder of root's daemon for users who cannot read the daemon's records. Layout: docs/formats/daemon-state.md.
+ */
 export interface DaemonMark extends RecordedPath {
   /** The daemon's socket. */
   socket: string;
-  /** The path that is a link to the folder. */
+  /** The path of a link to the folder. */
   link?: string;
 }
 

@@ -21,12 +21,12 @@ function state(schedules: object): Uint8Array {
   return encodeDaemonState({ backend, paths, workspaces: [], schedules } as never);
 }
 
-test("what is done by the clock is kept with members of a later version, and a state without it is read", () => {
+test("scheduled runs keep members of a later version, and a state without runs is read", () => {
   assert.deepEqual(decodeDaemonState(state({ runs: [RUN] })).schedules.runs, [RUN]);
   assert.equal(decodeDaemonState(state({ cleanup_at: null })).schedules.runs, undefined);
 });
 
-test("a record of what is done by the clock that is not one is damage, which names the field", () => {
+test("an invalid record of a scheduled run is damage that names the field", () => {
   for (const [wrong, field] of [
     [{ ...RUN, since: "soon" }, "since"],
     [{ ...RUN, ran_at: 3 }, "ran_at"],

@@ -6,8 +6,8 @@ const FORMAT = "cairn.daemon-state";
 const VERSION = 1;
 
 /**
- * `btrfs-base`: folders are subvolumes of a btrfs, where they lie; `btrfs-loop`: they are moved into a btrfs in an image
- * file; `plain`: the engine of each is what its place offers.
+ * `btrfs-base`: folders are subvolumes of a btrfs, in their places. `btrfs-loop`: folders are moved into a btrfs in an
+ * image file. `plain`: each folder uses the engine that its file system offers.
  */
 export const BACKENDS = ["btrfs-base", "btrfs-loop", "plain"] as const;
 export type BackendType = (typeof BACKENDS)[number];
@@ -17,86 +17,89 @@ export interface DaemonState {
   backend: {
     type: BackendType;
     selection_method: SelectionMethod;
-    /** When it was chosen. */
+    /** Time of the selection. */
     selected_at: string;
     /** UUID of the file system below `data_root`; null for `plain`. */
     filesystem_uuid: string | null;
   };
   paths: {
-    /** The folder below which workspaces lie with a btrfs backend; null for `plain`. */
+    /** The folder that holds the workspaces of a btrfs backend; null for `plain`. */
     data_root: string | null;
     loop_image: LoopImage | null;
   };
   workspaces: ServedWorkspace[];
-  /** Folders that are being moved onto the image, or back; absent: none. */
+  /** Folders that are being moved onto the image or back; absent if none. */
   moves?: FolderMove[];
-  /** Snapshots that were taken over from ws-ckpt, by their workspace there; absent: none. */
+  /** Snapshots that were migrated from ws-ckpt, by their ws-ckpt workspace; absent if none. */
   migrated?: { id: string; snapshots: string[] }[];
   schedules: {
-    /** One of each thing that is done by the clock; absent: none. */
+    /** The times of each scheduled job; absent if none. */
     runs?: ScheduledRun[];
-    /** Jobs that fail or are late, while the configuration names an alarm; absent: none. */
+    /** Jobs that fail or are late, if the configuration has an alarm; absent if none. */
     alarms?: RaisedAlarm[];
   };
 }
 
-/** Things that are done by the clock. */
+/** Kinds of scheduled jobs. */
 export const SCHEDULED = ["cleanup", "backup", "verify", "restore-check", "prune"] as const;
 
-/** The last times of one thing that is done by the clock. */
+/** The last times of one scheduled job. */
 export interface ScheduledRun {
-  /** One of `SCHEDULED`, or what a later version does. */
+  /** One of `SCHEDULED`, or a kind of a later version. */
   kind: string;
-  /** Location of the repository, never with a secret in it; null: none has a part in it. */
+  /** Location of the repository, without secrets; null if the job uses none. */
   repository: string | null;
-  /** Id of the workspace; null: of none by itself. */
+  /** Id of the workspace; null if the job is not about a single one. */
   workspace: string | null;
-  /** When it was first asked for. */
+  /** Time at which the job was first configured. */
   since: string;
-  /** When the last run ended that was not stopped. */
+  /** End of the last run that was not aborted. */
   ran_at: string | null;
-  /** When the last run ended that was good. */
+  /** End of the last successful run. */
   good_at: string | null;
-  /** Failure of the last run; null: it was good, or there was none. */
+  /** Error of the last run; null if it succeeded, or if there was none. */
   error: string | null;
-  /** Code and hint of `error`; absent: it has none. */
+  /** Code and hint of `error`; absent if it has none. */
   code?: string;
   hint?: string;
-  /** Times at which a verification read each part of the packs last, or was first asked to. */
+  /** Times at which each part of the packs was last verified, or first due to be. */
   parts_read_at?: string[];
 }
 
-/** One job that fails or is late, and whether its alarm was called. */
+/** A job that fails or is late, and whether the alarm was called. */
 export interface RaisedAlarm {
   /** `save`, `backup`, `proof`, or another kind of run. */
   what: string;
-  /** Id of the workspace; null: of none by itself. */
+  /** Id of the workspace; null if the job is not about a single one. */
   workspace: string | null;
   repository: string | null;
-  /** `well` only until the alarm was called. */
+  /** `well` stays only until the alarm was called. */
   state: "failed" | "late" | "well";
   since: string;
-  /** True: the alarm was called for this state. */
+  /** True if the alarm was called for this state. */
   told: boolean;
 }
 
 export interface LoopImage {
   path: string;
   bytes: number;
-  /** The device when it was mounted last; only to be read by people. */
+  /** The device of the last mount; for people only. */
   last_device: string | null;
-  /** The mount point of an image that ws-ckpt made, which stays at its path; absent: it is this daemon's own. */
+  /** The mount point of an image that ws-ckpt made, which stays in its place; absent for the daemon's own image. */
   mount?: string;
 }
 
-/** A folder whose path becomes a link to the target, or the other way round. Texts: such a path is UTF-8. */
+/**
+ * A folder that is replaced by a link to `target`, or a link that is replaced by the folder. The paths are texts: only
+ * UTF-8 paths are moved.
+ */
 export interface FolderMove {
   path: string;
   target: string;
-  /** Beside the path: the link or the copy before they change places, the original after it. */
+  /** A path beside `path`. Before the exchange it holds the link or the copy, after it the original. */
   aside: string;
   back: boolean;
-  /** The folder's inode before it was moved, as text; empty for the way back. */
+  /** The folder's inode before the move, as text; empty on the way back. */
   inode: string;
 }
 
@@ -105,29 +108,29 @@ export interface ServedWorkspace extends RecordedPath {
   registered_at: string;
   origin_backend: BackendType;
   control_directory: string;
-  /** The folder's owner when it was registered; absent: not known, so that root alone may act on it. */
+  /** The folder's owner at registration; absent if unknown: then only root may act on it. */
   owner_uid?: number;
-  /** UUID of the folder's subvolume when it was registered; null for a plain folder. */
+  /** UUID of the folder's subvolume at registration; null for a plain folder. */
   subvolume_uuid: string | null;
-  /** Points when they were last counted. */
+  /** Number of points at the last count. */
   points: number;
-  /** When a save by the clock found the folder equal to its newest point, or made it so. */
+  /** Time at which a scheduled save last succeeded, with or without changes. */
   saved_at?: string;
-  /** The last save by the clock that failed; absent: a later one was good. */
+  /** The last failure of a scheduled save; absent after a success. */
   save_failed?: { at: string; code: string; message: string; hint: string | null };
-  /** The path that is a link to the folder, where it was moved onto the image. */
+  /** The path of a link to the folder, if the folder was moved onto the image. */
   link?: string;
-  /** Absent: it is kept. Else it is being given up, and the next start finishes that. */
+  /** Present while the daemon gives the folder up; the next start finishes that. */
   releasing?: { delete_points: boolean };
 }
 
-/** Encodes it to be read by people too, one member a line. */
+/** Encodes one member a line, for people too. */
 export function encodeDaemonState(state: DaemonState): Uint8Array {
   const { format: _format, version: _version, ...members } = state as DaemonState & Record<string, unknown>;
   return Buffer.from(`${JSON.stringify({ format: FORMAT, version: VERSION, ...members }, null, 2)}\n`, "utf8");
 }
 
-/** Members that a later writer added are kept, at any depth. Throws `damaged` naming the field, or `newer_version`. */
+/** Keeps members of later versions, at any depth. Throws `damaged`, naming the field, or `newer_version`. */
 export function decodeDaemonState(bytes: Uint8Array): DaemonState {
   const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
   const backend = fields.object("backend");

@@ -3,19 +3,19 @@ import { Fields } from "../fields.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, recordPath, type RecordedPath } from "./record.ts";
 
 /**
- * The descriptor of a save point: written once. Only a removal of paths from the point replaces it. Its checksum is the SHA-256 of the file's bytes and
- * therefore not inside.
+ * The descriptor of a save point: written once, and replaced only by a removal of paths from the point. Its checksum,
+ * the SHA-256 of the file's bytes, is kept outside.
  */
 
 const DESCRIPTOR_FORMAT = "cairn.descriptor";
-/** Version of points that hold a tree; the others say 1, which earlier programs read too. */
+/** Version of points that hold a tree. Other points have version 1, which older programs can read. */
 const DESCRIPTOR_VERSION = 2;
-/** Omitted entries beyond these are only counted. */
+/** The most omitted entries in the list; further ones are only counted. */
 export const MAX_OMITTED = 1000;
 
-/** Cause of the point; any further fields belong to whoever caused it. */
+/** The cause of the point. The causing operation may add fields. */
 export interface Cause {
-  /** `save`, `restore`, `undo`, `run`, `schedule`, `fork`, `backup`, `tool` or a word of the caller's. */
+  /** `save`, `restore`, `undo`, `run`, `schedule`, `fork`, `backup`, `tool` or a word of the caller. */
   kind: string;
   [key: string]: unknown;
 }
@@ -30,41 +30,41 @@ export interface RootMetadata {
   mtime_sec: number;
   mtime_ns: number;
   /**
-   * Permission bits that the access list of the root gave its group: `mode` has the mask of the list in their place.
-   * Absent where it had none.
+   * The group's permissions in the access list of the root; `mode` has the list's mask instead. Absent if the root has
+   * no list.
    */
   acl_group?: number;
 }
 
-/** A whole tree that a point holds: beside its descriptor, under the name `tree`, or with another point. */
+/** A whole tree that a point holds: in `tree` beside its descriptor, or shared with another point. */
 export interface HeldTree {
-  /** The engine that made it. */
+  /** The engine that made the tree. */
   engine: string;
-  /** When it was begun: what the tree holds was so then or later. UTC with milliseconds. */
+  /** Time before the tree was made: its content is from this time or later. UTC with milliseconds. */
   at: string;
   /**
-   * When an entry of the tree was changed last, in ms since 1970, where the descriptor was written before the tree was
-   * made: a tree with another time is not the one it speaks of.
+   * Time of the last change of an entry in the tree, in ms since 1970. Present if the descriptor was written before the
+   * tree was made: a tree with another time is not this descriptor's.
    */
   last_change?: number;
   /**
-   * The sequence number of an earlier point whose tree is this one's too, unless there is a tree beside this descriptor.
-   * Nothing was changed between the two.
+   * Sequence number of an earlier point whose tree this point shares, unless a tree lies beside this descriptor.
+   * Nothing changed between both points.
    */
   tree_of?: number;
-  /** SQLite databases that nobody wrote to while the tree was made. */
+  /** SQLite databases that no process wrote while the tree was made. */
   still?: RecordedPath[];
 }
 
 export interface DescriptorContent {
-  /** The tree blob of the workspace's root; "" in a point that holds a tree and is not sealed yet. */
+  /** The tree blob of the workspace's root; "" if the point holds a tree and is not sealed yet. */
   tree: ObjectId | "";
-  /** The tree that the snapshot names: the path from `/` down to the workspace; "" likewise. */
+  /** The snapshot's tree, with the path from `/` down to the workspace; "" as for `tree`. */
   snapshot_tree: ObjectId | "";
-  /** For information; a lost snapshot is written again. */
+  /** For information only: a lost snapshot is written again. */
   snapshot: ObjectId | null;
   root: RootMetadata;
-  /** Absent in a point whose content is in the store from the start. */
+  /** Absent if the content was put into the store from the start. */
   held?: HeldTree;
 }
 
@@ -75,16 +75,13 @@ export interface EntryCounts {
   other: number;
 }
 
-/** Label of an entry that was not read whole and at rest. */
+/** Label of an entry that may be inconsistent: it was not read whole, or changed meanwhile. */
 export interface ConsistencyLabel extends RecordedPath {
   label: string;
   [key: string]: unknown;
 }
 
-/**
- * Returns what a point lacks of an entry that it has otherwise, e.g. `["xattrs"]`; empty where a label says nothing of
- * the kind.
- */
+/** Returns the aspects of an entry that the point lacks, e.g. `["xattrs"]`; empty if the label names none. */
 export function lackingAspects({ aspects }: ConsistencyLabel): string[] {
   return Array.isArray(aspects) ? aspects.map(String) : [];
 }
@@ -94,14 +91,14 @@ export interface OmittedEntry extends RecordedPath {
 }
 
 export interface IgnoreRules {
-  /** True where `.cairnignore` files were obeyed. */
+  /** True if `.cairnignore` files were applied. */
   ignore_file: boolean;
   exclude: string[];
-  /** Ignore files that were in force: the directory each lay in, and its text. */
+  /** The ignore files that were applied: their directories and texts. */
   files?: (RecordedPath & { text: string; text_b64?: string })[];
   ignored_count: number;
   ignored_sample: RecordedPath[];
-  /** File systems that were mounted inside were gone into. */
+  /** True: the save entered file systems that were mounted inside. */
   cross_mounts?: boolean;
 }
 
@@ -109,9 +106,9 @@ export interface IgnoreRules {
 export interface Rewriting {
   /** RFC 3339 */
   at: string;
-  /** The entries that were removed, each with everything below it; the first 1000 at most. */
+  /** The removed entries, each with everything below it; at most the first 1000. */
   paths: RecordedPath[];
-  /** The state digest before, 64 hex digits; null if it was not known. */
+  /** The state digest before the removal, 64 hex digits; null if unknown. */
   digest_before: string | null;
 }
 
@@ -119,13 +116,13 @@ export interface Descriptor {
   save_point_id: SavePointId;
   workspace_id: WorkspaceId;
   workspace_name: string;
-  /** Place in the workspace's order, from 1. */
+  /** Position in the workspace's order, from 1. */
   sequence: number;
   /** `2026-11-20T09:15:19.123Z` */
   created_at: string;
   message: string;
   tags: string[];
-  /** The id that its maker chose beside `save_point_id`; it is the first tag, too, for earlier programs. */
+  /** The id that the caller chose, beside `save_point_id`; also the first tag, for older programs. */
   chosen_id?: string;
   engine: string;
   effective_engine: string;
@@ -136,7 +133,7 @@ export interface Descriptor {
   content: DescriptorContent;
   state_digest: string | null;
   metadata_digest: string | null;
-  /** False when entries were omitted. */
+  /** False if entries were omitted. */
   complete: boolean;
   entries: EntryCounts;
   /** Bytes of all files. */
@@ -145,17 +142,17 @@ export interface Descriptor {
   bytes_stored: number;
   unchanged: boolean;
   labels: ConsistencyLabel[];
-  /** At most the first 1000. */
+  /** The first omitted entries, at most 1000. */
   omitted: OmittedEntry[];
   omitted_count: number;
   rules: IgnoreRules;
   /** Removals of paths from the point after it was made, oldest first. */
   rewritten?: Rewriting[];
-  /** Made by a restore or an undo, of what was there before. */
+  /** True: a restore or an undo made the point, to keep the state before it. */
   undo: boolean;
 }
 
-/** Returns entries that were left out as a descriptor lists them, in the order of their paths. */
+/** Returns the list and number of omitted entries for a descriptor, in the order of their paths. */
 export function omittedOf(
   entries: readonly { path: Uint8Array; reason: string }[],
 ): Pick<Descriptor, "omitted" | "omitted_count"> {
@@ -163,7 +160,7 @@ export function omittedOf(
   return { omitted, omitted_count: entries.length };
 }
 
-/** The bytes of a descriptor, which read back equal. Throws `internal` when a field has no possible value. */
+/** Encodes a descriptor and reads it back. Throws `internal` if a field has an impossible value. */
 export function encodeDescriptor(descriptor: Descriptor): Uint8Array {
   return encodeChecked(
     descriptor,
@@ -172,7 +169,7 @@ export function encodeDescriptor(descriptor: Descriptor): Uint8Array {
   );
 }
 
-/** Reads a descriptor; unknown fields stay. Throws `damaged`, naming the field, or `newer_version`. */
+/** Decodes a descriptor; unknown fields stay. Throws `damaged`, naming the field, or `newer_version`. */
 export function decodeDescriptor(bytes: Uint8Array): Descriptor {
   const { value, fields } = decodeRecord(bytes, DESCRIPTOR_FORMAT, DESCRIPTOR_VERSION);
   checkIdentity(fields);
@@ -182,7 +179,7 @@ export function decodeDescriptor(bytes: Uint8Array): Descriptor {
   return value as unknown as Descriptor;
 }
 
-/** Checks what sealing finds out: digests, counts, what was left out, rules. */
+/** Checks the fields that sealing fills: digests, counts, omitted entries, rules. */
 export function checkState(fields: Fields): void {
   fields.hexOrNull("state_digest", 64);
   fields.hexOrNull("metadata_digest", 64);
@@ -251,7 +248,7 @@ function checkHeld(held: Fields): void {
   if (held.has("tree_of")) held.integer("tree_of", Number.MAX_SAFE_INTEGER, 1);
 }
 
-/** Checks the ids by which the store knows the content. */
+/** Checks the ids of the content in the store. */
 export function checkTrees(content: Fields): void {
   content.hex("tree", 64);
   content.hex("snapshot_tree", 64);

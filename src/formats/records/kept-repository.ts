@@ -1,7 +1,7 @@
 import { checkRetention, type StoredRetention } from "./policy.ts";
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
-/** `repository.json` of a workspace: the repository that it is backed up into. It never has a password in it. */
+/** `repository.json` of a workspace: its repository for backups. Never has a password. */
 export interface KeptRepositoryFile {
   repository: string;
   /** Absolute. */
@@ -14,7 +14,10 @@ export interface KeptRepositoryFile {
   on_failure?: string | null;
   /** End of the last good backup with `kept`. Older versions wrote it only while `on_failure` was set. */
   good_at?: string;
-  /** When backups began to fail. Absent: the alarm was not called, or was called again when they were well. */
+  /**
+   * Time of the first failure of backups. Absent if the alarm was not called, or if the alarm was told that backups
+   * work again.
+   */
   failing_since?: string;
 }
 

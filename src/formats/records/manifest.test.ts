@@ -76,20 +76,20 @@ test("a manifest reads back equal for any paths", () => {
   );
 });
 
-test("the lists may be given as generators", () => {
+test("encodeManifest takes generators as lists", () => {
   function* hashes() {
     for (let i = 0; i < 3; i++) yield { path: Buffer.from(String(i)), sha256: new Uint8Array(32), size: i };
   }
   assert.equal(decodeManifest(encode({ ...sample, fileHashes: hashes() })).fileHashes.length, 3);
 });
 
-test("equal labels give equal bytes whatever the order of their keys", () => {
+test("equal labels give equal bytes with any order of their keys", () => {
   const one = encode({ ...sample, labels: [{ path: "p", label: "torn", a: 1 }] });
   const other = encode({ ...sample, labels: [{ a: 1, label: "torn", path: "p" }] });
   assert.deepEqual(one, other);
 });
 
-test("a manifest of a newer version is read while its minimum reader is ours, with what is new kept apart", () => {
+test("a newer manifest is read if its minimum reader allows, and its new members are in extra", () => {
   const value = JSON.parse(Buffer.from(encode(sample)).toString()) as Record<string, unknown>;
   const text = (more: object) => Buffer.from(JSON.stringify({ ...value, ...more }));
   assert.deepEqual(decodeManifest(text({ version: 9, later: [1] })).extra, { later: [1] });
@@ -97,7 +97,7 @@ test("a manifest of a newer version is read while its minimum reader is ours, wi
   assert.throws(() => decodeManifest(text({ format: "cairn.pin" })), { code: "damaged" });
 });
 
-test("holes that overlap, touch, fall or are no numbers are damage that names them", () => {
+test("holes that overlap, touch, descend or are no numbers are damage that names the field", () => {
   for (const holes of [
     "[[0,1],[1,1]]",
     "[[5,1],[0,1]]",

@@ -4,15 +4,15 @@ import { Fields, type JsonObject } from "../fields.ts";
 import { checkPath, checkVersion, decodeRecord } from "./record.ts";
 
 /**
- * `/.cairn/manifest.json` of a snapshot: what a restic tree has no field for. It holds no time and no id, so that
- * equal states have equal manifests; lists stand in raw pre-order of their paths.
+ * `/.cairn/manifest.json` of a snapshot: facts for which restic's trees have no field. The manifest has no time and no
+ * id, so that equal states have equal manifests. Lists are in raw pre-order of their paths.
  */
 
 const FORMAT = "cairn.manifest";
 const VERSION = 1;
 const MINIMUM_READER = 1;
 
-/** Holes of a file: offset and length in bytes, rising, not touching. */
+/** Holes of a file: offset and length in bytes, ascending, with data between them. */
 export interface HoleMap {
   path: Uint8Array;
   holes: readonly (readonly [number, number])[];
@@ -25,7 +25,7 @@ export interface FileHash {
   size: number;
 }
 
-/** Reason of an omitted entry that was there, and that somebody had taken out of a snapshot. */
+/** The reason of an omitted entry that was saved, but later removed from the snapshot. */
 export const TAKEN_OUT = "taken out of the snapshot after it was made";
 
 export interface ManifestOmission {
@@ -34,8 +34,8 @@ export interface ManifestOmission {
 }
 
 /**
- * A field that nodes cannot say. `linktarget`: the raw target; `xattr_name`: the raw name of the attribute at `index`
- * in the node; `hard_link`: the path of the group's first member; `mtime`: `seconds.nanoseconds` in ASCII.
+ * A field that nodes cannot hold. `linktarget`: the raw target. `xattr_name`: the raw name of the attribute at `index`
+ * in the node. `hard_link`: the path of the group's first member. `mtime`: `seconds.nanoseconds` in ASCII.
  */
 export interface LosslessField {
   path: Uint8Array;
@@ -46,9 +46,9 @@ export interface LosslessField {
 
 /** Treatment of file systems that were mounted inside the folder. */
 export interface ManifestMounts {
-  /** They were gone into. */
+  /** True if the save entered them. */
   entered: boolean;
-  /** Places of those that were left out; nobody saw what lies below a mount. */
+  /** Paths of skipped mounts. The entries below a mount point are hidden and unknown. */
   leftOut: Uint8Array[];
 }
 
@@ -62,9 +62,9 @@ export interface ManifestInput {
   fileHashes: Iterable<FileHash>;
   omitted: Iterable<ManifestOmission>;
   lossless: Iterable<LosslessField>;
-  /** Absent where nothing was mounted inside. */
+  /** Absent if nothing was mounted inside. */
   mounts?: ManifestMounts | undefined;
-  /** Members of a later writer, kept as they are. */
+  /** Members of a later version, written unchanged. */
   extra?: JsonObject;
 }
 
@@ -78,9 +78,9 @@ export interface Manifest {
   fileHashes: FileHash[];
   omitted: ManifestOmission[];
   lossless: LosslessField[];
-  /** Absent where nothing was mounted inside. */
+  /** Absent if nothing was mounted inside. */
   mounts?: ManifestMounts | undefined;
-  /** Members of a later writer. */
+  /** Members of a later version. */
   extra: JsonObject;
 }
 
@@ -88,7 +88,7 @@ function base64(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
 }
 
-/** `"path":"…"`, or `"path_b64":"…"` where the path is not UTF-8. */
+/** Returns `"path":"…"`, or `"path_b64":"…"` if the path is not UTF-8. */
 function pathMember(path: Uint8Array): string {
   const raw = Buffer.from(path.buffer, path.byteOffset, path.byteLength);
   const text = raw.toString("utf8");
@@ -132,7 +132,7 @@ function mountsText({ entered, leftOut }: ManifestMounts): string {
   return `{"entered":${entered},"left_out":[${leftOut.map((path) => `{${pathMember(path)}}`).join(",")}]}`;
 }
 
-/** Appends the manifest's bytes. Equal input gives equal bytes; the lists are read once, in order. */
+/** Appends the manifest's bytes. Equal input gives equal bytes. Reads the lists once, in order. */
 export function encodeManifest(w: ByteWriter, manifest: ManifestInput): void {
   const { files, directories, links, other } = manifest.entries;
   const head = {
@@ -215,7 +215,10 @@ function readMounts(fields: Fields): ManifestMounts {
   };
 }
 
-/** Reads a manifest. Throws `damaged`, naming the field, or `newer_version` when `minimum_reader` is above ours. */
+/**
+ * Decodes a manifest. Throws `damaged`, naming the field, or `newer_version` if `minimum_reader` is above this
+ * program's version.
+ */
 export function decodeManifest(bytes: Uint8Array): Manifest {
   const { fields } = decodeRecord(bytes, FORMAT, Number.MAX_SAFE_INTEGER);
   checkVersion(fields, "minimum_reader", VERSION);

@@ -2,7 +2,7 @@ import type { ControlId, SavePointId, WorkspaceId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
 
-/** The process that is at work, as in a lock: what tells whether it still is. */
+/** The process that does the work, identified as in a lock, so that others can tell whether it still runs. */
 export interface PartialOwner {
   host: string;
   machine_id: string;
@@ -12,27 +12,30 @@ export interface PartialOwner {
   start_time: string;
 }
 
-/** `partial/<id>.json`: a folder that is being made elsewhere, or a view's that is being taken away. */
+/** `partial/<id>.json`: a folder that is being made elsewhere, or the folder of a view that is being removed. */
 export interface PartialFile {
   purpose: "fork" | "restore" | "view";
   staging: RecordedPath;
   target: RecordedPath;
   owner: PartialOwner;
-  /** The inode number of the folder that was made, where it lasts: another that lies there is nobody's to remove. */
+  /** Inode number of the new folder, if the file system keeps it. A folder with another inode must not be removed. */
   inode?: string;
-  /** Content that is being written, in a word of the caller's: whoever is about to write the same may go on with it. */
+  /** A name for the content that is being written: a later call that writes the same content may continue the work. */
   content?: string;
-  /** Workspace that a fork makes beside the folder, to be taken back with it. */
+  /** The workspace that a fork creates for the folder; a recovery removes both. */
   workspace?: { id: WorkspaceId; point: SavePointId; inode: string };
-  /** A control directory that a fork makes for itself. */
+  /** The control directory that a fork creates for itself. */
   control?: { path: string; id: ControlId };
-  /** The entries are on their way into the target. */
+  /** True: the entries are being moved into the target. */
   moving?: true;
-  /** Mode of the target once the entries are in it. */
+  /** Mode of the target after the entries were moved. */
   mode?: number;
-  /** Folders among them that their owner may not write to, which have to be opened to be moved, with the modes that they get back. */
+  /**
+   * Folders without write permission for their owner, with their modes. The move opens these folders, then restores the
+   * modes.
+   */
   closed?: { path: string; path_b64?: string; mode: number }[];
-  /** The target was whole, and is being taken away. */
+  /** True: the target was complete, and is being removed. */
   closing?: true;
 }
 

@@ -1,10 +1,10 @@
 import { Fields, type JsonObject } from "../fields.ts";
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
-/** So many, or all that there are. */
+/** A number, or all. */
 export type KeepCount = number | "unlimited";
 
-/** Rules of a cleanup without rules of its own; members as restic calls them. Spans like `30d`, `1y6m`. */
+/** Rules for cleanups without their own rules. Members have restic's names; spans look like `30d`, `1y6m`. */
 export interface StoredRetention {
   keep_undo?: { count?: number; within?: string };
   keep_last?: KeepCount;
@@ -19,13 +19,13 @@ export interface StoredRetention {
   keep_within_weekly?: string;
   keep_within_monthly?: string;
   keep_within_yearly?: string;
-  /** Each is a tag, or several with commas between; see `splitTags`. */
+  /** Each is a tag, or several tags with commas between them; see `splitTags`. */
   keep_tags?: string[];
   max_bytes?: number;
   max_age?: string;
 }
 
-/** Rules in the words of programs. */
+/** Rules with the names that the library uses. */
 export interface RetentionRules {
   keepUndo?: { count?: number; within?: string };
   keepLast?: KeepCount;
@@ -64,7 +64,7 @@ const NAMES: Readonly<Record<keyof StoredRetention, keyof RetentionRules>> = {
   max_age: "maxAge",
 };
 
-/** Rules as `policy.json` has them. */
+/** Returns rules with the names of `policy.json`. */
 export function storedRetention(rules: RetentionRules): StoredRetention {
   return renamed(
     rules,
@@ -72,7 +72,7 @@ export function storedRetention(rules: RetentionRules): StoredRetention {
   );
 }
 
-/** The other way round; members that this version does not know are left out. */
+/** Returns rules with the library's names. Drops members that this version does not know. */
 export function retentionOf(stored: StoredRetention): RetentionRules {
   return renamed(stored, Object.entries(NAMES));
 }
@@ -86,17 +86,17 @@ function renamed(members: object, names: readonly (readonly [from: string, to: s
 
 /** `policy.json` of a control directory. */
 export interface PolicyFile {
-  /** Null: never set, everything is kept. */
+  /** Null: not set; everything is kept. */
   retention: StoredRetention | null;
-  /** Null: a share of the file system. */
+  /** Null: not set; a share of the file system. */
   quota_bytes: number | null;
-  /** Number of a workspace's newest sealed points whose held trees stay. Null: {@link KEPT_TREES}. */
+  /** The newest sealed points of a workspace whose held trees are kept. Null: {@link KEPT_TREES}. */
   kept_trees: number | null;
 }
 
-/** A policy in which nothing is set. */
+/** A policy without settings. */
 export const NO_POLICY: PolicyFile = { retention: null, quota_bytes: null, kept_trees: null };
-/** Enough to go back in an instant to what was just done; many snapshots make btrfs slow. */
+/** Enough to go back at once to recent points; many snapshots make btrfs slow. */
 export const KEPT_TREES = 8;
 export const MAX_KEPT_TREES = 10_000;
 
@@ -119,12 +119,12 @@ function isSpan(text: string): boolean {
   return SPAN.test(text);
 }
 
-/** Throws `damaged`, naming the member, when a retention has a value that none can have. */
+/** Throws `damaged`, naming the member, if a rule has an invalid value. */
 export function checkRules(rules: RetentionRules): void {
   checkRetention(new Fields(storedRetention(rules), "retention"));
 }
 
-/** Throws `damaged`, naming the member, where stored rules have a value that none can have. */
+/** Throws `damaged`, naming the member, if a stored rule has an invalid value. */
 export function checkRetention(fields: Fields): void {
   for (const key of COUNTS) if (!fields.isText(key, "unlimited")) fields.optionalInteger(key);
   fields.optionalInteger("max_bytes");
@@ -140,7 +140,7 @@ function checkSpan(fields: Fields, key: string): void {
   if (fields.has(key) && !isSpan(fields.text(key))) throw fields.wrong(key, "a span such as 30d, 2w or 1y6m");
 }
 
-/** The bytes of a policy, which read back equal. */
+/** Encodes a policy and reads it back. */
 export function encodePolicy(policy: PolicyFile): Uint8Array {
   return encodeChecked(policy, (value) => encodeRecord(value, FORMAT, VERSION), decodePolicy);
 }

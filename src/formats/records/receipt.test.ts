@@ -27,7 +27,7 @@ test("a receipt reads back as it was written", () => {
   assert.deepEqual([publicKey.length, signature.length], [32, 64]);
 });
 
-test("a receipt says where it was read from, or is older than that choice", () => {
+test("read_from of a receipt is disk, memory or absent", () => {
   const { read_from: _, ...older } = BODY;
   assert.equal(decodeReceiptBody(encodeReceiptBody(older)).read_from, undefined);
   assert.throws(() => encodeReceiptBody({ ...BODY, read_from: "tape" as "disk" }), /read_from/);

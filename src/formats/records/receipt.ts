@@ -3,8 +3,8 @@ import { Fields, parseJson } from "../fields.ts";
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
 /**
- * A receipt: that a snapshot was restored, read again from where it was written, and found to be what was saved. The file is
- * `{body_b64, public_key, signature}`; the signature is over the exact bytes of the body, which is a record of its own.
+ * A receipt states that a snapshot was restored, read back and found equal to the saved state. The file is `{body_b64,
+ * public_key, signature}`. The signature covers the exact bytes of the body, which is a record.
  */
 
 const FORMAT = "cairn.receipt";
@@ -16,22 +16,27 @@ export interface ReceiptBody {
   repository_id: string;
   snapshot_id: string;
   save_point_id: string | null;
-  /** State digest of what was read back; the one that was recorded. 64 hex digits. */
+  /** State digest of the restored content, equal to the recorded one. 64 hex digits. */
   state_digest: string;
-  /** Metadata digest, where the whole of it could be set. */
+  /** Metadata digest; null if not all metadata could be set. */
   metadata_digest: string | null;
   metadata_equal: boolean;
-  /** Past what the system held of it in memory, or out of that too. Absent where it was written before there was a choice: the disk. */
+  /**
+   * `disk`: read past the page cache. `memory`: may come from the page cache. Absent in older receipts, which always
+   * read from disk.
+   */
   read_from?: "disk" | "memory";
-  /** Entries whose owner, mode or attributes could not be set; none is missing or has other content. */
+  /** Entries whose owner, mode or attributes could not be set. Their content is complete. */
   left_out: number;
-  /** SQLite databases of it, each as SQLite found it when it was read back. Absent in older ones, which did not look. */
+  /**
+   * The restored SQLite databases, with the result of SQLite's check. Absent in older receipts, which did not check.
+   */
   databases?: ReceiptDatabase[];
   host: string;
-  /** The folder that it was restored into. */
+  /** The folder into which the snapshot was restored. */
   target: string;
   program: string;
-  /** SHA-256 of the receipt file before this one, of the same key; null for the first. */
+  /** SHA-256 of the previous receipt file of the same key; null for the first. */
   previous: string | null;
 }
 
@@ -41,9 +46,12 @@ export interface ReceiptDatabase {
   pages: number | null;
   sha256: string;
   check: string | null;
-  /** Number of things that are wrong with it, as they were when it was saved. */
+  /** Number of problems in the database; they were the same when it was saved. */
   problems: number;
-  /** SHA-256 of the statements that make the schema, and the rows of all tables together; null where it was not opened. */
+  /**
+   * SHA-256 of the statements that create the schema, and the number of rows of all tables; null if the database was
+   * not opened.
+   */
   schema_sha256: string | null;
   rows: number | null;
   label: string | null;
@@ -52,7 +60,7 @@ export interface ReceiptDatabase {
 
 export interface SignedReceipt {
   readonly body: ReceiptBody;
-  /** Bytes that the signature is over. */
+  /** The signed bytes. */
   readonly bodyBytes: Uint8Array;
   /** 32 bytes. */
   readonly publicKey: Uint8Array;
@@ -60,7 +68,7 @@ export interface SignedReceipt {
   readonly signature: Uint8Array;
 }
 
-/** The body's bytes. Throws `internal` when a field has no possible value. */
+/** Returns the body's bytes. Throws `internal` if a field has an impossible value. */
 export function encodeReceiptBody(body: ReceiptBody): Uint8Array {
   return encodeChecked(body, (value) => encodeRecord(value, FORMAT, VERSION), decodeReceiptBody);
 }
@@ -97,7 +105,7 @@ export function encodeReceipt(bodyBytes: Uint8Array, publicKey: Uint8Array, sign
   return Buffer.from(`${JSON.stringify(members)}\n`, "utf8");
 }
 
-/** The parts of a receipt's file; whether the signature is right is another question. Throws `damaged`, `newer_version`. */
+/** Returns the parts of a receipt's file; does not check the signature. Throws `damaged`, `newer_version`. */
 export function decodeReceipt(bytes: Uint8Array): SignedReceipt {
   const fields = new Fields(parseJson(bytes, "receipt"), "receipt");
   const bodyBytes = fields.base64("body_b64");

@@ -2,8 +2,8 @@ import { CairnError } from "../../errors.ts";
 import { Fields, parseJson, type JsonObject } from "../fields.ts";
 
 /**
- * Small JSON files of our own: `{format, version, …}` and a final newline. Decoding checks the known fields and
- * hands out the parsed object itself, so that fields of a later writer survive a rewrite at any depth.
+ * Cairn's small JSON files: `{format, version, …}` and a final newline. Decoding checks the known fields and returns
+ * the parsed object itself, so that fields of a later version survive a rewrite, at any depth.
  */
 
 /** A parsed record of a known format and version, and its fields to check. */
@@ -13,8 +13,8 @@ export interface RawRecord {
 }
 
 /**
- * Parses a record. Throws `damaged` when it is no JSON object or has another format, `newer_version` when its
- * version is above `version`.
+ * Parses a record. Throws `damaged` if it is no JSON object or has another format, `newer_version` if its version is
+ * above `version`.
  */
 export function decodeRecord(bytes: Uint8Array, format: string, version: number): RawRecord {
   const value = parseJson(bytes, format);
@@ -25,7 +25,7 @@ export function decodeRecord(bytes: Uint8Array, format: string, version: number)
   return { value: value as JsonObject, fields };
 }
 
-/** Throws `newer_version` when the integer field is above what this program knows. */
+/** Throws `newer_version` if the integer field is above `known`. */
 export function checkVersion(fields: Fields, key: string, known: number): number {
   const version = fields.integer(key, Number.MAX_SAFE_INTEGER, 1);
   if (version <= known) return version;
@@ -34,15 +34,13 @@ export function checkVersion(fields: Fields, key: string, known: number): number
   });
 }
 
-/** The bytes of a record: format and version first, then the members as they come. */
+/** Returns the bytes of a record: format and version first, then the other members in their order. */
 export function encodeRecord(value: object, format: string, version: number): Uint8Array {
   const { format: _format, version: _version, ...members } = value as JsonObject;
   return Buffer.from(`${JSON.stringify({ format, version, ...members })}\n`, "utf8");
 }
 
-/**
- * Encodes a record and reads it back, so that nothing is written that could not be read. Throws `internal`.
- */
+/** Encodes a record and reads it back, so that no unreadable record is written. Throws `internal`. */
 export function encodeChecked<T extends object>(
   value: T,
   encode: (value: T) => Uint8Array,
@@ -59,7 +57,7 @@ export function encodeChecked<T extends object>(
   return bytes;
 }
 
-/** A path as records hold it: text, and the raw bytes in base64 beside it where they are no UTF-8. */
+/** A path in a record: text, and the raw bytes in base64 if they are not UTF-8. */
 export interface RecordedPath {
   path: string;
   path_b64?: string;
@@ -72,7 +70,7 @@ export function recordPath(raw: Uint8Array): RecordedPath {
   return Buffer.from(text, "utf8").equals(path) ? { path: text } : { path: text, path_b64: path.toString("base64") };
 }
 
-/** The raw bytes of a recorded path. */
+/** Returns the raw bytes of a recorded path. */
 export function rawPath(recorded: RecordedPath): Uint8Array {
   return recorded.path_b64 === undefined
     ? Buffer.from(recorded.path, "utf8")

@@ -150,7 +150,7 @@ test("each field of a descriptor that is missing or of another type is damage th
   }
 });
 
-test("what an access list says of a folder's group is three bits, where it is said", () => {
+test("acl_group of a descriptor is an integer from 0 to 7", () => {
   const withBits = (bits: unknown): Uint8Array => {
     const value = parse(encodeDescriptor(descriptor)) as { content: { root: object } };
     value.content.root = { ...value.content.root, acl_group: bits };
@@ -161,7 +161,7 @@ test("what an access list says of a folder's group is three bits, where it is sa
     assert.throws(() => decodeDescriptor(withBits(wrong)), { code: "damaged" }, JSON.stringify(wrong));
 });
 
-test("a newer descriptor is refused by name, another format is damage", () => {
+test("a newer descriptor is newer_version, and another format is damage", () => {
   const value = parse(encodeDescriptor(descriptor));
   const text = (more: object) => Buffer.from(JSON.stringify({ ...value, ...more }));
   assert.throws(() => decodeDescriptor(text({ version: 3 })), { code: "newer_version" });
@@ -171,7 +171,7 @@ test("a newer descriptor is refused by name, another format is damage", () => {
   assert.throws(() => decodeDescriptor(text({ format: "cairn.pin" })), /format/);
 });
 
-test("encodeDescriptor refuses what could not be read back", () => {
+test("encodeDescriptor refuses a descriptor that decodeDescriptor would refuse", () => {
   const wrong: Partial<Descriptor>[] = [
     { bytes: Number.NaN },
     { sequence: 0 },
@@ -183,7 +183,7 @@ test("encodeDescriptor refuses what could not be read back", () => {
   for (const more of wrong) assert.throws(() => encodeDescriptor({ ...descriptor, ...more }), { code: "internal" });
 });
 
-test("a descriptor lists the first of what was left out, and counts all", () => {
+test("a descriptor lists the first omitted entries, and counts all", () => {
   const entries = Array.from({ length: MAX_OMITTED + 5 }, (_, i) => ({
     path: Buffer.from(`f${10_000 + i}`),
     reason: "r",
@@ -308,7 +308,7 @@ const files = {
 >;
 
 for (const [name, { encode, decode, record, newest = 1 }] of Object.entries(files)) {
-  test(`the ${name} file reads back equal, keeps unknown fields and names what is wrong`, () => {
+  test(`the ${name} file reads back equal, keeps unknown fields, and errors name the field`, () => {
     const bytes = encode(record);
     assert.deepEqual(withoutHead(decode(bytes)), record);
     const more = Buffer.from(`${JSON.stringify({ ...parse(bytes), later: { x: 1 } })}\n`);

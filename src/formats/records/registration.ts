@@ -2,7 +2,7 @@ import type { ControlId, WorkspaceId } from "../../ids.ts";
 import { Fields } from "../fields.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
 
-/** An entry of a user's registry: which control directory keeps the points of a folder. */
+/** An entry of a user's registry: a folder, and the control directory that keeps its points. */
 export interface Registration extends RecordedPath {
   /** Absolute path of the control directory. */
   control: RecordedPath;
@@ -15,7 +15,7 @@ export interface Registration extends RecordedPath {
 const FORMAT = "cairn.registration";
 const VERSION = 1;
 
-/** The bytes of a registration, which read back equal. */
+/** Encodes a registration and reads it back. */
 export function encodeRegistration(record: Registration): Uint8Array {
   return encodeChecked(record, (value) => encodeRecord(value, FORMAT, VERSION), decodeRegistration);
 }

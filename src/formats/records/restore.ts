@@ -3,7 +3,7 @@ import { Fields } from "../fields.ts";
 import { OPERATION_KINDS, type OperationKind } from "./control.ts";
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
 
-/** Metadata that a directory is set to beside its extended attributes. */
+/** Metadata to set on a directory, besides its extended attributes. */
 export interface DirectoryFacts {
   mode: number;
   uid: number;
@@ -13,12 +13,12 @@ export interface DirectoryFacts {
 }
 
 /**
- * A directory inside the folder between which and its surroundings nothing can be renamed: something is mounted there,
- * or it is a subvolume. What changes below it is staged in it. With what it was before anything was made in it.
+ * A mount point or subvolume inside the folder: nothing can be renamed across its boundary, so changes below it are
+ * staged inside it. The facts are from before staging.
  */
 export type PlaceApart = RecordedPath & DirectoryFacts;
 
-/** `journal/restore.json`: a restore in place that is under way. Its file holds a checksum besides. */
+/** `journal/restore.json`: a running restore in place. The file also has a checksum. */
 export interface RestoreFile {
   target: SavePointId;
   undo_id: SavePointId;
@@ -27,7 +27,7 @@ export interface RestoreFile {
   keep_present?: boolean;
   /** absolute */
   staging: string;
-  /** places that have a staging directory of their own, of the same name */
+  /** places with a staging directory of their own, which has the same name */
   apart?: PlaceApart[];
   root: DirectoryFacts | null;
   at: string;
@@ -35,8 +35,8 @@ export interface RestoreFile {
 
 const FORMAT = "cairn.restore";
 /**
- * 1 knows no places apart. 3: the steps beside it may begin with a format line; older readers, which know none, are told
- * by this file that they are too old, and do not take those for damage. 4: kinds besides restore and undo.
+ * Version 1 has no places apart. 3: the steps file may begin with a format line; older programs must refuse it as
+ * newer, not as damaged. 4: kinds other than restore and undo.
  */
 const VERSION = 4;
 

@@ -60,7 +60,7 @@ const seal: SealFile = {
   rules: { ignore_file: true, exclude: ["y"], ignored_count: 2, ignored_sample: [{ path: "y" }] },
 };
 
-test("a descriptor that holds a tree says version 2, reads back, and one with ids says version 1", () => {
+test("a descriptor has version 2 if it holds a tree without ids, and else version 1", () => {
   const bytes = encodeDescriptor(held);
   assert.match(Buffer.from(bytes).toString(), /^\{"format":"cairn\.descriptor","version":2,/);
   const {
@@ -73,7 +73,7 @@ test("a descriptor that holds a tree says version 2, reads back, and one with id
   assert.match(Buffer.from(encodeDescriptor({ ...held, content })).toString(), /"version":1,/);
 });
 
-test("an empty tree is damage when no tree is held, and when only one of the ids is empty", () => {
+test("an empty tree id is damage without a held tree, or if the other id is not empty", () => {
   const broken = (more: object): (() => void) => {
     const text = JSON.stringify({ ...JSON.parse(Buffer.from(encodeDescriptor(held)).toString()), ...more });
     return () => decodeDescriptor(Buffer.from(text));
@@ -85,7 +85,7 @@ test("an empty tree is damage when no tree is held, and when only one of the ids
   assert.throws(broken({ content: { ...held.content, held: { engine: "" } } }), { code: "damaged" });
 });
 
-test("a seal fills what reading finds out and leaves the rest as it was written", () => {
+test("a seal replaces the sealed fields of a descriptor, and no others", () => {
   const sealed = sealedDescriptor(held, decodeSeal(encodeSeal(seal)));
   const { save_point_id: _id, sealed_at: _at, content, ...state } = seal;
   assert.deepEqual(sealed, { ...held, ...state, content: { ...held.content, ...content } });

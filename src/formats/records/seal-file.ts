@@ -2,14 +2,14 @@ import { type Descriptor, type DescriptorContent, checkState, checkTrees } from 
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
 /**
- * Record of what sealing found out about a point that was made without being read: `seal.json` beside its descriptor,
- * which stays as it was written.
+ * `seal.json` beside a descriptor: the facts that sealing found about a point that was made without being read. The
+ * descriptor stays as it was written.
  */
 
 const FORMAT = "cairn.seal";
 const VERSION = 1;
 
-/** The members of a descriptor that only reading the tree can fill. */
+/** The members of a descriptor that need a reading of the tree. */
 export type SealedState = Pick<
   Descriptor,
   | "state_digest"
@@ -32,7 +32,7 @@ export interface SealFile extends SealedState {
   content: Pick<DescriptorContent, "tree" | "snapshot_tree" | "snapshot">;
 }
 
-/** The bytes of a seal, which read back equal. Throws `internal` when a field has no possible value. */
+/** Encodes a seal and reads it back. Throws `internal` if a field has an impossible value. */
 export function encodeSeal(seal: SealFile): Uint8Array {
   return encodeChecked(seal, (value) => encodeRecord(value, FORMAT, VERSION), decodeSeal);
 }
@@ -47,7 +47,7 @@ export function decodeSeal(bytes: Uint8Array): SealFile {
   return value as unknown as SealFile;
 }
 
-/** The descriptor as it would be had the point been read when it was made. */
+/** Returns the descriptor as if the point had been read when it was made. */
 export function sealedDescriptor(descriptor: Descriptor, seal: SealFile): Descriptor {
   const { content, sealed_at: _at, save_point_id: _id, ...state } = seal;
   const {

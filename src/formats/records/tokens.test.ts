@@ -18,7 +18,7 @@ const token: KeptToken = {
   ],
 };
 
-test("tokens are read as they were written, with the members of a later writer", () => {
+test("tokens read back equal, including members of a later version", () => {
   const file = {
     later: 1,
     tokens: [

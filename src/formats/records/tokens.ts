@@ -5,30 +5,33 @@ import { checkPath, decodeRecord, encodeRecord, type RecordedPath } from "./reco
 const FORMAT = "cairn.tokens";
 const VERSION = 1;
 
-/** `agent`: may do what cannot lose anything, in the workspaces that it names; `person`: all that its maker may. */
+/**
+ * `agent`: may make calls that cannot lose data, in the workspaces that the token names. `person`: may make all calls
+ * of its maker.
+ */
 export const TOKEN_KINDS = ["agent", "person"] as const;
 export type TokenKind = (typeof TOKEN_KINDS)[number];
 
 export interface TokenWorkspace extends RecordedPath {
-  /** It counts; the path is for people, as it was when the workspace was named. */
+  /** The workspace's id, which decides. The path is the one at the time of naming, for people. */
   id: string;
-  /** It was made with the token, and added to it. */
+  /** True: a call with the token created the workspace as a fork. */
   fork?: boolean;
 }
 
 export interface KeptToken {
   id: string;
-  /** In its maker's words; may be empty. */
+  /** A name that the maker chose; may be empty. */
   name: string;
   kind: TokenKind;
-  /** The user for whom it acts: its maker. */
+  /** The user for whom the token acts: its maker. */
   uid: number;
   gid: number;
   /** SHA-256 of the secret, in hex. */
   secret_sha256: string;
   created_at: string;
   expires_at: string;
-  /** Null: all of its maker's. */
+  /** Null: all workspaces of its maker. */
   workspaces: TokenWorkspace[] | null;
 }
 
@@ -40,7 +43,7 @@ export function encodeTokens(file: TokensFile): Uint8Array {
   return encodeRecord(file, FORMAT, VERSION);
 }
 
-/** Members that a later writer added are kept, at any depth. Throws `damaged` naming the field, or `newer_version`. */
+/** Keeps members of later versions, at any depth. Throws `damaged`, naming the field, or `newer_version`. */
 export function decodeTokens(bytes: Uint8Array): TokensFile {
   const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
   fields.list("tokens", (element, label) => {
@@ -53,7 +56,7 @@ export function decodeTokens(bytes: Uint8Array): TokensFile {
     token.hex("secret_sha256", 64);
     for (const key of ["created_at", "expires_at"]) token.time(key);
     if (!token.isNull("workspaces")) token.list("workspaces", checkWorkspace);
-    // Null would be everything.
+    // Null would give the agent all workspaces.
     else if (kind === "agent") throw token.wrong("workspaces", "a list");
   });
   return value as unknown as TokensFile;

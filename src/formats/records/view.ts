@@ -1,7 +1,7 @@
 import type { SavePointId, WorkspaceId } from "../../ids.ts";
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
-/** `views/<id>.json`: a view that is open, beside its folder. It stays until it is closed, whatever becomes of its process. */
+/** `views/<id>.json`: an open view. The record stays until the view is closed, even if its process ends. */
 export interface ViewFile {
   view_id: string;
   save_point_id: SavePointId;

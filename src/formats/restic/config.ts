@@ -3,13 +3,13 @@ import { Fields, goJsonText, parseJson, type JsonObject } from "../fields.ts";
 
 /** The config of a repository; sealed without compression and without a version byte. */
 export interface RepositoryConfig {
-  /** 1 or 2; new ones are 2. */
+  /** 1 or 2; new repositories have 2. */
   version: number;
   /** 64 hex digits. */
   id: string;
   /** An irreducible polynomial over GF(2) of degree 53, in hex. */
   chunker_polynomial: string;
-  /** rustic's: nothing is ever removed but locks. */
+  /** rustic's setting: true forbids removals except of locks. */
   append_only?: boolean;
   extra?: JsonObject;
 }
@@ -20,7 +20,7 @@ export function encodeConfig(config: RepositoryConfig): Uint8Array {
   return Buffer.from(goJsonText({ version, id, chunker_polynomial, ...more, ...extra }), "utf8");
 }
 
-/** Throws `damaged` naming the field, or `newer_version`. Whether the polynomial is irreducible is not checked. */
+/** Throws `damaged`, naming the field, or `newer_version`. Does not check whether the polynomial is irreducible. */
 export function decodeConfig(bytes: Uint8Array): RepositoryConfig {
   const fields = new Fields(parseJson(bytes, "config"), "config");
   const version = fields.integer("version", 0xffffffff, 1);

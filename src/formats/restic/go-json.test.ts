@@ -68,7 +68,7 @@ test("unquoteGoName gives any bytes back that appendGoName wrote", () => {
   );
 });
 
-test("unquoteGoName reads octal escapes and refuses what Go refuses", () => {
+test("unquoteGoName reads octal escapes and refuses the same texts as Go", () => {
   assert.deepEqual(Buffer.from(unquoteGoName("\\101\\x41\\u0041\\U00000041")!).toString(), "AAAA");
   const bad = [
     "\\",
@@ -110,7 +110,7 @@ test("formatTime clamps times outside the years 0 to 9999", () => {
   assert.equal(formatTime(MIN_SECONDS - 1, 999), "0000-01-01T00:00:00Z");
 });
 
-test("parseTime reads zones and refuses what is no time", () => {
+test("parseTime reads zones and refuses invalid times", () => {
   assert.deepEqual(parseTime("2024-02-29T12:00:00.5+01:30"), { seconds: 1709202600, nanoseconds: 500000000 });
   assert.deepEqual(parseTime("1969-12-31T23:59:59-00:01"), { seconds: 59, nanoseconds: 0 });
   const bad = [

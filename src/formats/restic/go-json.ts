@@ -2,11 +2,11 @@ import { isPrintable } from "./go-printable.ts";
 import type { ByteWriter } from "../bytes.ts";
 
 /**
- * Text as Go writes it, byte for byte: encoding/json strings (with its escapes for HTML) and file
- * names, which restic passes through strconv.Quote first so that any bytes survive.
+ * Text in Go's encoding, byte for byte: encoding/json strings (with escapes for HTML) and file names, which restic
+ * first passes through strconv.Quote so that any bytes survive.
  */
 
-/** 1 where a byte stands for itself in a quoted name and in a JSON string. */
+/** 1 for a byte that needs no escape in a quoted name or a JSON string. */
 export const PLAIN = new Uint8Array(256);
 for (let c = 0x20; c < 0x7f; c++) PLAIN[c] = 1;
 for (const c of '"\\<>&') PLAIN[c.charCodeAt(0)] = 0;
@@ -16,8 +16,8 @@ const BACKSLASH = 0x5c;
 const LETTERS = "abtnvfr";
 
 /**
- * Decodes one UTF-8 sequence as Go does. Returns code point × 8 + length, or -1 where the bytes at
- * `i` are no valid sequence (surrogates and overlong forms are none).
+ * Decodes one UTF-8 sequence as Go does. Returns code point × 8 + length, or -1 if the bytes at `i` are no valid
+ * sequence. Surrogates and overlong forms are invalid.
  */
 export function decodeRune(b: Uint8Array, i: number, end: number): number {
   const c = b[i]!;
@@ -50,7 +50,7 @@ function appendUnicodeEscape(w: ByteWriter, rune: number): void {
   w.ascii(rune.toString(16).padStart(4, "0"));
 }
 
-/** Appends a file name: strconv.Quote without its quotes, then as the inside of a JSON string. */
+/** Appends a file name: quoted as by strconv.Quote, but without the quotes, then escaped for a JSON string. */
 export function appendGoName(w: ByteWriter, name: Uint8Array): void {
   const n = name.length;
   w.reserve(n);
@@ -90,7 +90,7 @@ function appendOddName(w: ByteWriter, name: Uint8Array): void {
   }
 }
 
-/** Every byte value in order, so that one can be written with `hex`. */
+/** All byte values in order, to write a single one with `hex`. */
 const HEX_SOURCE = Uint8Array.from({ length: 256 }, (_, i) => i);
 
 function appendNameByte(w: ByteWriter, c: number): void {
@@ -106,8 +106,8 @@ function appendNameByte(w: ByteWriter, c: number): void {
 }
 
 /**
- * Appends bytes as the inside of a Go JSON string: each byte that is not UTF-8 becomes `\ufffd`,
- * so this loses what is not text. Backspace and form feed are written short, as Go does since 1.22.
+ * Appends the inside of a Go JSON string. Each byte that is not UTF-8 becomes `\ufffd`, so such bytes are lost.
+ * Backspace and form feed have short escapes, as in Go since 1.22.
  */
 export function appendGoString(w: ByteWriter, value: Uint8Array): void {
   if (isPlain(value)) {
@@ -145,7 +145,7 @@ function appendStringByte(w: ByteWriter, c: number): void {
   else appendUnicodeEscape(w, c);
 }
 
-/** Appends a string as the inside of a Go JSON string. */
+/** Appends text as the inside of a Go JSON string. */
 export function appendGoText(w: ByteWriter, text: string): void {
   appendGoString(w, Buffer.from(text, "utf8"));
 }
@@ -205,7 +205,7 @@ function unquoteEscape(text: string, at: number, out: number[]): number {
   return at + 4;
 }
 
-/** The bytes of a name that went through strconv.Quote (JSON escapes already removed); null when it is none. */
+/** Decodes a name in the form of strconv.Quote, after the removal of JSON escapes; null if it is invalid. */
 export function unquoteGoName(text: string): Uint8Array | null {
   if (!text.includes("\\")) return text.includes('"') || text.includes("\n") ? null : Buffer.from(text, "utf8");
   const out: number[] = [];

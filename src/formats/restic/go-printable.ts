@@ -1,7 +1,7 @@
 /**
- * Tells which characters Go's strconv.Quote leaves as they are, fixed at Unicode 15.0, the version of Go since 1.21:
- * names must be written the same way for ever. Lengths in base 36 of the runs from U+0080 on, alternately not printable
- * and printable; what follows the last run is not printable.
+ * The characters that Go's strconv.Quote does not escape, fixed at Unicode 15.0 (Go 1.21): names must be encoded alike
+ * forever. Lengths in base 36 of the runs from U+0080, alternately unprintable and printable; all later characters are
+ * unprintable.
  */
 const RUNS =
   "x c 1 ju 2 6 4 7 1 1 1 k 1 b1 1 12 2 1e 2 3 1 1j 8 r 4 6 h m 1 5c 1 1c 2 1n 2 2t e 1n 2 1d 2 f 1 s 2 1 1 b 5 " +

@@ -19,7 +19,7 @@ test("users with either form of password are read, blank lines and remarks are n
   assert.equal(encodeHtpasswdLine("bob", bob), SHA);
 });
 
-test("a line that is not understood names its place and form, no secret, and leaves the others", () => {
+test("an invalid line is a problem with its number and form, without secrets, and other lines are read", () => {
   const hash = "N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
   const lines: [string, RegExp][] = [
     [`a:$2y$05$${hash}x`, /bcrypt/],

@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
 
-/** Proof that a user of a repository server is it: docs/formats/htpasswd.md. */
+/** A stored password hash of a user of a repository server: docs/formats/htpasswd.md. */
 export type PasswordProof =
   | { readonly scheme: "sha1"; readonly hash: Uint8Array }
   /** `$2y$05$…`, 60 characters. */
@@ -17,18 +17,17 @@ export type PasswordProof =
 
 export interface Htpasswd {
   readonly users: ReadonlyMap<string, PasswordProof>;
-  /** Lines that are not understood, without what is secret in them. */
+  /** Invalid lines, without secrets. */
   readonly problems: readonly string[];
 }
 
-/** Longest file that is read. */
+/** Longest file that is read, in bytes. */
 export const MAX_HTPASSWD_BYTES = 4 << 20;
 
 const USER = /^[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,127}$/;
-/** Most memory of one attempt to log in: 256 MiB. */
 const MAX_SCRYPT_BYTES = 256 << 20;
 
-/** Some second of work. */
+/** About one second of work. */
 const MAX_BCRYPT_COST = 14;
 
 const OTHER_SCHEMES: readonly { begins: RegExp; name: string }[] = [
@@ -37,12 +36,12 @@ const OTHER_SCHEMES: readonly { begins: RegExp; name: string }[] = [
   { begins: /^\{SSHA\}/, name: "salted SHA-1" },
 ];
 
-/** True for a name that a user may have: it may be a folder's name too. */
+/** True for a valid user name, which may also be a folder's name. */
 function isUserName(name: string): boolean {
   return USER.test(name);
 }
 
-/** The users of an htpasswd file. Never throws: a line that is not understood is a problem, and its user is not known. */
+/** Returns the users of an htpasswd file. Never throws: an invalid line becomes a problem, and its user is unknown. */
 export function decodeHtpasswd(text: string): Htpasswd {
   const users = new Map<string, PasswordProof>();
   const problems: string[] = [];
@@ -62,7 +61,7 @@ export function decodeHtpasswd(text: string): Htpasswd {
   return { users, problems };
 }
 
-/** A line of the file, without the line break. */
+/** Returns a line of the file, without the line break. */
 export function encodeHtpasswdLine(user: string, proof: PasswordProof): string {
   if (!isUserName(user))
     throw new CairnError(
@@ -110,7 +109,7 @@ function decodeScrypt(text: string): PasswordProof {
   return { scheme: "scrypt", ln, r, p, salt, hash };
 }
 
-/** Null where it is not the exact form. */
+/** Returns null unless the text is exact base64 without padding. */
 function fromBase64(text: string): Uint8Array | null {
   const bytes = Buffer.from(text, "base64");
   return bytes.length > 0 && bare(bytes) === text ? bytes : null;

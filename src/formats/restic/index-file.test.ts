@@ -89,7 +89,7 @@ test("packs that are written, from entries or from header bytes, read back equal
   );
 });
 
-test("a pack header gives offsets back to back, and refuses what cannot be", () => {
+test("a pack header gives offsets back to back, and impossible values are damage", () => {
   const id = idOf(1);
   const plain = header([
     { id, type: "data", length: 100, uncompressedLength: 0 },

@@ -6,7 +6,7 @@ import { decodePackHeader, type BlobType, type IndexBlob, type PackHeaderEntry }
 
 export type { IndexBlob } from "./pack-header.ts";
 
-/** Packs end below 4 GiB, whoever wrote them. */
+/** Packs end below 4 GiB, with any writer. */
 export const MAX_PACK_SIZE = 0xffffffff;
 
 /** Collects packs into the JSON of one index file, as bytes. */
@@ -15,7 +15,7 @@ export class IndexWriter {
   #blobs = 0;
   #packs = 0;
 
-  /** Adds a pack: its id (32 bytes) and its blobs, or its plain header. Those without an offset lie back to back. */
+  /** Adds a pack: its id (32 bytes) and its blobs, or its plain header. Blobs without an offset lie back to back. */
   addPack(packId: Uint8Array, entries: readonly (PackHeaderEntry & { offset?: number })[] | Uint8Array): void {
     const blobs: readonly (PackHeaderEntry & { offset?: number })[] =
       entries instanceof Uint8Array ? decodePackHeader(entries) : entries;
@@ -57,7 +57,7 @@ export class IndexWriter {
     return this.#packs;
   }
 
-  /** The plain bytes of the index file; `extra` holds members of other writers. */
+  /** Returns the plain bytes of the index file. `extra` holds members of other writers. */
   finish(supersedes: readonly ObjectId[] = [], extra: JsonObject = {}): Uint8Array {
     const w = new ByteWriter(this.byteLength + supersedes.length * 68 + 64);
     w.u8(0x7b);
@@ -83,8 +83,8 @@ export interface DecodedIndex {
 }
 
 /**
- * Packs that rustic's prune has marked: out of use, kept for a while for who may still need them, and then removed by it.
- * An entry that is none is nobody's.
+ * Returns the packs that rustic's prune has marked: rustic keeps them for a while, then removes them. Skips invalid
+ * entries.
  */
 export function markedPacks(extra: JsonObject): string[] {
   const entries = extra["packs_to_delete"];
@@ -97,14 +97,17 @@ export function markedPacks(extra: JsonObject): string[] {
 
 export type OnPack = (packId: Uint8Array, blobs: IndexBlob[]) => void;
 
-/** A pack of an index file, and which of the file's blobs are in it. */
+/** A pack of an index file, with the range of its blobs in the columns. */
 export interface PackRange {
   readonly id: Uint8Array;
   readonly from: number;
   readonly to: number;
 }
 
-/** The blobs of an index file in columns, in its order: of large indexes, objects would take more memory than the entries. */
+/**
+ * The blobs of an index file in columns, in the file's order: objects for a large index would take more memory than the
+ * entries.
+ */
 export class IndexColumns {
   packs: PackRange[] = [];
   count = 0;
@@ -118,7 +121,7 @@ export class IndexColumns {
     return this.trees.length;
   }
 
-  /** Empties it and makes room for so many blobs; memory that is there is used again. */
+  /** Removes all blobs and makes room for `capacity` blobs; reuses memory if possible. */
   reset(capacity: number): void {
     this.packs = [];
     this.count = 0;
@@ -130,7 +133,7 @@ export class IndexColumns {
     this.trees = new Uint8Array(capacity);
   }
 
-  /** The blobs of a pack as objects; their ids are views. */
+  /** Returns the blobs of a pack as objects; their ids are views. */
   blobsOf({ from, to }: PackRange): IndexBlob[] {
     const blobs: IndexBlob[] = [];
     for (let at = from; at < to; at++)
@@ -159,7 +162,7 @@ const TREE = literal(',"type":"tree","offset":');
 const LENGTH = literal(',"length":');
 const UNCOMPRESSED = literal(',"uncompressed_length":');
 
-/** Thrown and caught in this file: these bytes need the general decoder. */
+/** Thrown and caught in this file: the bytes need the general decoder. */
 const UNUSUAL = new Error("unusual");
 
 function must(condition: boolean): void {
@@ -191,7 +194,7 @@ function scanBlob(cursor: JsonCursor, to: IndexColumns): void {
   to.count = at + 1;
 }
 
-/** A blob takes at least this many bytes of JSON: bounds the memory that is reserved for them. */
+/** The fewest JSON bytes of a blob: limits the reserved memory. */
 const LEAST_BLOB_TEXT = 100;
 
 function scanPacks(cursor: JsonCursor, to: IndexColumns): void {
@@ -222,7 +225,7 @@ function scanSupersedes(cursor: JsonCursor): ObjectId[] {
   return ids;
 }
 
-/** The usual encoding; null when it is any other. */
+/** Decodes the usual encoding; null if the encoding is another. */
 function decodeUsual(bytes: Uint8Array, to: IndexColumns): DecodedIndex | null {
   to.reset(((bytes.length / LEAST_BLOB_TEXT) | 0) + 1);
   try {
@@ -263,8 +266,8 @@ function readPack(element: unknown, label: string): { id: Uint8Array; blobs: Ind
 }
 
 /**
- * Reads an index file's plain bytes and hands out its packs; blobs are in the file's order, not sorted.
- * Nothing is handed out when the file is damaged. Ids own their bytes.
+ * Decodes an index file's plain bytes and calls `onPack` with each pack; blobs are in the file's order. Calls nothing
+ * if the file is damaged. Ids own their bytes.
  */
 export function decodeIndex(bytes: Uint8Array, onPack: OnPack): DecodedIndex {
   const columns = new IndexColumns();
@@ -274,7 +277,7 @@ export function decodeIndex(bytes: Uint8Array, onPack: OnPack): DecodedIndex {
   return usual;
 }
 
-/** Decodes into columns, which are emptied first. After an error their content means nothing. */
+/** Decodes into columns, after emptying them. After an error their content is undefined. */
 export function decodeIndexColumns(bytes: Uint8Array, to: IndexColumns): DecodedIndex {
   const usual = decodeUsual(bytes, to);
   if (usual !== null) return usual;
@@ -298,7 +301,7 @@ export function decodeIndexColumns(bytes: Uint8Array, to: IndexColumns): Decoded
 
 function decodeUnusual(bytes: Uint8Array, onPack: OnPack): DecodedIndex {
   const value = parseJson(bytes, "index");
-  // The oldest encoding is the bare list of packs.
+  // The oldest encoding is a bare list of packs.
   const fields = new Fields(Array.isArray(value) ? { packs: value } : value, "index");
   const packs = fields.has("packs") ? fields.list("packs", readPack) : [];
   const supersedes = fields.textsOrNone("supersedes").map((text) => {

@@ -1,25 +1,28 @@
 /**
- * A position in JSON bytes for decoders that know what comes next. Every method answers "not this"
- * without throwing; the caller then falls back to a slower decoder that takes any valid JSON.
+ * A position in JSON bytes, for decoders that expect a certain encoding. No method throws: a caller that finds another
+ * encoding uses a slower decoder for any valid JSON.
  */
 
-/** Value of a hex digit by its ASCII code; 255 for anything else. Upper case is none: restic writes lower. */
+/**
+ * Value of a hex digit by its ASCII code; 255 for other codes. Upper-case digits count as invalid, since restic writes
+ * lower case.
+ */
 const HEX_VALUES: Uint8Array = new Uint8Array(256).fill(255);
 for (let i = 0; i < 16; i++) HEX_VALUES[i.toString(16).charCodeAt(0)] = i;
 
 export class JsonCursor {
   bytes: Uint8Array;
   position = 0;
-  /** First byte of the content that `string` last found. */
+  /** First byte of the string that `string` read last. */
   start = 0;
-  /** True when that content has escapes or bytes beyond ASCII. */
+  /** True if that string has escapes or bytes beyond ASCII. */
   odd = false;
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
   }
 
-  /** Steps over a literal when it is what comes next. */
+  /** Skips a literal. Returns false, without a step, if other bytes follow. */
   accept(literal: Uint8Array): boolean {
     const b = this.bytes;
     const p = this.position;
@@ -29,14 +32,14 @@ export class JsonCursor {
     return true;
   }
 
-  /** Steps over one byte when it is what comes next. */
+  /** Skips one byte. Returns false, without a step, if another byte follows. */
   acceptByte(value: number): boolean {
     if (this.bytes[this.position] !== value) return false;
     this.position++;
     return true;
   }
 
-  /** A non-negative integer of at most 15 digits, or -1. */
+  /** Reads a non-negative integer of at most 15 digits; -1 if none follows. */
   integer(): number {
     const b = this.bytes;
     const start = this.position;
@@ -53,8 +56,8 @@ export class JsonCursor {
   }
 
   /**
-   * Steps over the rest of a string whose opening quote has been passed. Returns the end of its
-   * content (from `start`), or -1 when it does not end or holds a control character.
+   * Skips the rest of a string after its opening quote. Returns the end of its content (from `start`), or -1 if the
+   * string does not end or has a control character.
    */
   string(): number {
     const b = this.bytes;
@@ -77,7 +80,7 @@ export class JsonCursor {
     return -1;
   }
 
-  /** Reads a quoted id of 64 hex digits into `to` at `at`; false when it is none. */
+  /** Reads a quoted id of 64 hex digits into `to` at `at`; false if none follows. */
   id(to: Uint8Array, at: number): boolean {
     const b = this.bytes;
     let p = this.position;

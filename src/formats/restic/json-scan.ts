@@ -1,13 +1,16 @@
 import { CairnError } from "../../errors.ts";
 
 /**
- * JSON with the source text of every value at hand: integers beyond 2⁵³ keep their digits, and what is
- * not understood can be written again as it stood.
+ * JSON with the source text of every value: integers beyond 2⁵³ keep their digits, and unknown members can be written
+ * back unchanged.
  */
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** The text of UTF-8 bytes that are one valid JSON value; throws `damaged`, naming `what`. */
+/**
+ * Returns the text of UTF-8 bytes that are one valid JSON value. Throws `damaged`; the message begins with the second
+ * parameter.
+ */
 export function jsonText(bytes: Uint8Array, what: string): string {
   let text: string;
   try {
@@ -23,7 +26,7 @@ function isSpace(code: number): boolean {
   return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
 }
 
-/** Position after the string whose opening quote is at `at`. */
+/** Returns the position after the string whose opening quote is at `at`. */
 function skipString(text: string, at: number): number {
   for (let i = at + 1; i < text.length; i++) {
     const code = text.charCodeAt(i);
@@ -39,7 +42,7 @@ function skipSpace(text: string, at: number): number {
   return i;
 }
 
-/** Position after the value that starts at `at`; the text is known to be valid JSON. */
+/** Returns the position after the value that starts at `at`. The text must be valid JSON. */
 function skipValue(text: string, at: number): number {
   const code = text.charCodeAt(at);
   if (code === 0x22) return skipString(text, at);
@@ -65,8 +68,8 @@ function skipValue(text: string, at: number): number {
 }
 
 /**
- * The members of a valid JSON object: key to source text of the value, in order; the last of equal
- * keys counts. Null when the value is no object.
+ * Returns the members of a valid JSON object: key → source text of the value, in order. Of equal keys the last counts.
+ * Null if the value is no object.
  */
 export function jsonMembers(text: string): Map<string, string> | null {
   let i = skipSpace(text, 0);
@@ -85,7 +88,7 @@ export function jsonMembers(text: string): Map<string, string> | null {
   return members;
 }
 
-/** The source texts of the elements of a valid JSON array; null when the value is none. */
+/** Returns the source texts of the elements of a valid JSON array; null if the value is no array. */
 export function jsonElements(text: string): string[] | null {
   let i = skipSpace(text, 0);
   if (text[i] !== "[") return null;

@@ -1,8 +1,8 @@
 import { Fields, goJsonText, parseJson, type JsonObject } from "../fields.ts";
 
-/** A key file: the master key sealed with what scrypt makes of a password. */
+/** A key file: the master keys, sealed with a key that scrypt derives from a password. */
 export interface KeyFile {
-  /** Null where its writer did not say; rustic does only when told to. */
+  /** Null if the file does not have it; rustic writes it only on request. */
   created: string | null;
   username: string;
   hostname: string;
@@ -17,7 +17,7 @@ export interface KeyFile {
   extra?: JsonObject;
 }
 
-/** The three keys of a repository as they stand inside `data`: 32, 16 and 16 bytes. */
+/** The three keys of a repository, as inside `data`: 32, 16 and 16 bytes. */
 export interface MasterKeyParts {
   encrypt: Uint8Array;
   macK: Uint8Array;
@@ -26,9 +26,9 @@ export interface MasterKeyParts {
 
 const SALT_SIZE = 64;
 const MAX_DATA = 64 * 1024;
-/** scrypt needs 128 · N · r bytes: 1 GiB at most. */
+/** scrypt needs 128 · N · r bytes; the limit is 1 GiB. */
 const MAX_MEMORY = 2 ** 30;
-/** N · r · p: the work; restic's own keys have 2¹⁸ to 2²¹. */
+/** Limit of N · r · p, the work; restic's own keys have 2¹⁸ to 2²¹. */
 const MAX_WORK = 2 ** 28;
 
 function base64(bytes: Uint8Array): string {
@@ -43,7 +43,9 @@ export function encodeKeyFile(key: KeyFile): Uint8Array {
   return Buffer.from(goJsonText({ ...when, username, hostname, kdf, N, r, p, salt, data, ...extra }), "utf8");
 }
 
-/** Throws `damaged` naming the field; scrypt's parameters are bounded, so a hostile file cannot take the machine. */
+/**
+ * Throws `damaged`, naming the field. Limits scrypt's parameters, so that a hostile file cannot exhaust the machine.
+ */
 export function decodeKeyFile(bytes: Uint8Array): KeyFile {
   const fields = new Fields(parseJson(bytes, "key file"), "key file");
   if (fields.text("kdf") !== "scrypt") throw fields.wrong("kdf", "scrypt");
@@ -68,13 +70,13 @@ export function decodeKeyFile(bytes: Uint8Array): KeyFile {
   return key;
 }
 
-/** The JSON that a key file seals. */
+/** Returns the JSON that a key file seals. */
 export function encodeMasterKeys(keys: MasterKeyParts): Uint8Array {
   const mac = { k: base64(keys.macK), r: base64(keys.macR) };
   return Buffer.from(JSON.stringify({ mac, encrypt: base64(keys.encrypt) }), "utf8");
 }
 
-/** Throws `damaged`; messages never hold key bytes. */
+/** Throws `damaged`. Messages have no key bytes. */
 export function decodeMasterKeys(bytes: Uint8Array): MasterKeyParts {
   const fields = new Fields(parseJson(bytes, "master key"), "master key");
   const mac = fields.object("mac");

@@ -12,7 +12,7 @@ const ORIGINAL: OriginalFile = {
   going: false,
 };
 
-test("a kept original's record reads back as it was written, with what a later version added", () => {
+test("the record of an original reads back equal, including members of a later version", () => {
   const later = { ...ORIGINAL, reason: "of a later version" };
   const {
     format: _format,
@@ -22,7 +22,7 @@ test("a kept original's record reads back as it was written, with what a later v
   assert.deepEqual(read, later);
 });
 
-test("a kept original's record that is cut or wrong is damage", () => {
+test("the record of an original is damage if it is cut or wrong", () => {
   everyCutIsDamage(decodeOriginal, encodeOriginal(ORIGINAL), { optionalTail: 1 });
   for (const wrong of [
     { inode: "-1" },

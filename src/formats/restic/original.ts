@@ -1,15 +1,17 @@
 import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "../records/record.ts";
 
-/** `original.json` of a workspace: the folder as it was before its conversion, kept until the first point after that. */
+/**
+ * `original.json` of a workspace: the folder before its conversion, kept until the first point after the conversion.
+ */
 export interface OriginalFile extends RecordedPath {
-  /** Decimal digits: what else lies at the path is not it. */
+  /** Decimal digits. A folder with another inode at the path is not the original. */
   inode: string;
-  /** Decimal digits, ns since 1970: what of it changed at or after that moment is in the converted folder no more. */
+  /** Decimal digits, ns since 1970. Changes to the original from this time on are missing in the converted folder. */
   unchanged_since: string;
-  /** Highest sequence number when it was recorded: a point with a larger one lets it go. */
+  /** Highest sequence number at the time of recording. A point with a higher one allows the removal of the original. */
   after: number;
   at: string;
-  /** Its removal has begun. */
+  /** True: the removal has begun. */
   going: boolean;
 }
 

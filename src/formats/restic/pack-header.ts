@@ -9,9 +9,9 @@ export interface PackHeaderEntry {
   /** SHA-256 of the plain content, 32 bytes. */
   id: Uint8Array;
   type: BlobType;
-  /** Stored length, with its seal. */
+  /** Stored length, including the seal. */
   length: number;
-  /** 0 when it is stored without compression. */
+  /** 0 if the blob is not compressed. */
   uncompressedLength: number;
 }
 
@@ -22,12 +22,12 @@ export interface IndexBlob extends PackHeaderEntry {
 
 export const PLAIN_ENTRY_SIZE = 37;
 export const COMPRESSED_ENTRY_SIZE = 41;
-/** IV and MAC: the least that a sealed blob can be. */
+/** Bytes of IV and MAC: the least length of a sealed blob. */
 const SEAL_SIZE = 32;
 /** Bytes of a pack file without blobs: its sealed header and the length field. */
 export const EMPTY_PACK_SIZE = SEAL_SIZE + 4;
 
-/** Bytes by which a pack file is longer for a blob: itself and its entry in the header. */
+/** Returns the bytes that a blob adds to a pack file: its own, and its header entry. */
 export function sizeInPack(length: number, uncompressedLength: number): number {
   return length + (uncompressedLength > 0 ? COMPRESSED_ENTRY_SIZE : PLAIN_ENTRY_SIZE);
 }
@@ -41,7 +41,7 @@ export function encodeHeaderEntry(w: ByteWriter, entry: PackHeaderEntry): void {
   w.append(entry.id);
 }
 
-/** The blobs of an opened (plain) header with their offsets; ids are views into it. Throws `damaged`. */
+/** Returns the blobs of a decrypted header with their offsets. Ids are views of `plain`. Throws `damaged`. */
 export function decodePackHeader(plain: Uint8Array): IndexBlob[] {
   const reader = new ByteReader(plain, "pack header");
   const blobs: IndexBlob[] = [];
@@ -61,7 +61,7 @@ export function decodePackHeader(plain: Uint8Array): IndexBlob[] {
   return blobs;
 }
 
-/** Sums the bytes before compression of the blobs of a header that this process has written. */
+/** Returns the uncompressed bytes of the blobs in a header that this process has written. */
 export function plainBytesOf(plain: Uint8Array): number {
   const view = new DataView(plain.buffer, plain.byteOffset, plain.byteLength);
   let bytes = 0;

@@ -4,7 +4,7 @@ import { formerPassword, passwordOfFile, trimPassword } from "./password-bytes.t
 
 const latin1 = (text: string): Buffer => Buffer.from(text, "latin1");
 
-test("a password that is no UTF-8 stays as it is when white space at both ends goes", () => {
+test("trimming white space leaves the bytes of a password that is not UTF-8", () => {
   const cases: [string, string][] = [
     ["gehe\xefm-p\xe4ss\r\n", "gehe\xefm-p\xe4ss"],
     ["\xfe\x80\x41\xe4\xc3\x28\x99", "\xfe\x80\x41\xe4\xc3\x28\x99"],
@@ -33,7 +33,7 @@ test("a password file with a byte order mark is read as restic reads it", () => 
   assert.equal(read(cut), "\ufffdx\ufffd");
 });
 
-test("what a password was taken for before is told only where that was another", () => {
+test("formerPassword returns the former password only if it differs", () => {
   const former = (text: string): string | null => formerPassword(latin1(text), passwordOfFile(latin1(text)));
   assert.equal(former("secret \n"), null);
   assert.equal(former("p\xc3\xa4ss\n"), null);

@@ -1,6 +1,6 @@
 /**
- * Returns what of a file or of a command's output is the password, as restic takes it. It is bytes: text would make one
- * and the same of all that is no UTF-8, and other passwords would open what it opens.
+ * Extracts the password from a file or a command's output, as restic does. A password is bytes: as text, all invalid
+ * UTF-8 would become equal, and wrong passwords would fit.
  */
 
 /** Unicode's white space, the same as Go's `unicode.IsSpace`. */
@@ -10,12 +10,15 @@ const WHITE = Array.from(
 );
 const UTF8_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 
-/** The password in a file: without a byte order mark, UTF-16 that has one as UTF-8, without white space at both ends. */
+/**
+ * Returns the password in a file: removes a byte order mark, converts UTF-16 with a mark to UTF-8, removes white space
+ * at both ends.
+ */
 export function passwordOfFile(bytes: Uint8Array): Uint8Array {
   return trimPassword(withoutMark(Buffer.from(bytes)));
 }
 
-/** Without white space at both ends. */
+/** Removes white space at both ends. */
 export function trimPassword(bytes: Uint8Array): Uint8Array {
   let rest = Buffer.from(bytes);
   for (let white = at(rest, 0); white > 0; white = at(rest, 0)) rest = rest.subarray(white);
@@ -24,8 +27,8 @@ export function trimPassword(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * The text that Cairn took a password for before 2026-12, from all that the file or command gave; null where it is the same.
- * Only for opening what was made with it.
+ * Returns the password that Cairn derived before 2026-12 from the whole file or output; null if it is the same. Only
+ * for opening repositories made with it.
  */
 export function formerPassword(all: Uint8Array, password: Uint8Array): string | null {
   const text = Buffer.from(all).toString("utf8").trim();
@@ -42,7 +45,7 @@ function withoutMark(bytes: Buffer): Buffer {
   return Buffer.from((isLittle ? units : units.swap16()).toString("utf16le") + half);
 }
 
-/** Counts the bytes of white space that begin there. */
+/** Returns the length of the white space character at `offset`, in bytes; 0 if there is none. */
 function at(bytes: Buffer, offset: number, of: readonly Buffer[] = WHITE): number {
   const found = of.find((each) => bytes.subarray(offset, offset + each.length).equals(each));
   return found?.length ?? 0;

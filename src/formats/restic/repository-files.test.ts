@@ -97,7 +97,7 @@ test("decodeConfig refuses a newer format by name and keeps unknown members", ()
   assert.throws(() => decodeConfig(encodeConfig({ ...config, chunker_polynomial: "xyz" })), /chunker_polynomial/);
 });
 
-test("decodeKeyFile bounds what scrypt is asked to do", () => {
+test("decodeKeyFile limits the parameters of scrypt", () => {
   const key = decodeKeyFile(golden("key.json"));
   for (const wrong of [
     { N: 3 },

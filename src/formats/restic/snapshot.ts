@@ -2,9 +2,9 @@ import { CairnError } from "../../errors.ts";
 import type { ObjectId } from "../../ids.ts";
 import { Fields, goJsonText, parseJson, type JsonObject } from "../fields.ts";
 
-/** A restic snapshot, with restic's own field names. Its tree holds the path from the root, one node a level. */
+/** A restic snapshot, with restic's field names. Its tree has the path from the root, one node a level. */
 export interface Snapshot {
-  /** RFC 3339, up to nanoseconds; of the state, not of the upload. */
+  /** RFC 3339, up to nanoseconds; the time of the saved state, not of the upload. */
   time: string;
   parent?: ObjectId;
   tree: ObjectId;
@@ -18,11 +18,11 @@ export interface Snapshot {
   original?: ObjectId;
   program_version?: string;
   summary?: JsonObject;
-  /** Members of other writers, kept as they are. */
+  /** Members of other writers, written back unchanged. */
   extra?: JsonObject;
 }
 
-/** The JSON bytes of a snapshot, in Go's order: empty members are left out. */
+/** Returns the JSON bytes of a snapshot, in Go's order. Omits empty members. */
 export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
   const { extra, ...s } = snapshot;
   const members: JsonObject = { time: s.time, parent: s.parent, tree: s.tree, paths: s.paths };
@@ -36,7 +36,7 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
   return Buffer.from(goJsonText({ ...members, ...tail, ...extra }), "utf8");
 }
 
-/** Reads a snapshot of any writer; throws `damaged`, naming the field. */
+/** Reads a snapshot of any writer. Throws `damaged`, naming the field. */
 export function decodeSnapshot(bytes: Uint8Array): Snapshot {
   const fields = new Fields(parseJson(bytes, "snapshot"), "snapshot");
   const snapshot: Snapshot = {
@@ -59,7 +59,7 @@ export function decodeSnapshot(bytes: Uint8Array): Snapshot {
   return snapshot;
 }
 
-/** The tags of one word as restic takes them: commas between, white space around each is not part of it, none is empty. */
+/** Splits tags at commas as restic does: removes white space around each, and drops empty ones. */
 export function splitTags(text: string): string[] {
   return text
     .split(",")
@@ -69,10 +69,13 @@ export function splitTags(text: string): string[] {
 
 const MAX_TAG_LENGTH = 1000;
 
-/** Control characters, and those that nobody sees: two names that differ by them alone look alike. */
+/** Control and other invisible characters: two names that differ only by them look alike. */
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
 
-/** Throws `usage` for a tag that is empty, has white space at an end or characters that nobody sees, or more than 1000. */
+/**
+ * Throws `usage` for a tag that is empty, has white space at an end, an invisible character, or more than 1000
+ * characters.
+ */
 export function checkTags(tags: readonly string[]): void {
   const wrong = tags.find(
     (each) => each === "" || each.trim() !== each || each.length > MAX_TAG_LENGTH || UNSEEN.test(each),

@@ -16,7 +16,7 @@ function literal(text: string): Uint8Array {
   return Buffer.from(text, "latin1");
 }
 
-// What stands between the values of a tree, in restic's order.
+// The bytes between the values of a tree, in restic's order.
 const BEGIN = literal('{"nodes":[');
 const END = literal("]}\n");
 const NAME = literal('{"name":"');
@@ -49,15 +49,15 @@ const NOTHING = new Uint8Array(0);
 const NO_ATTRIBUTES: readonly NodeAttribute[] = [];
 
 /**
- * Goes through a tree of restic's own encoding (keys in its order, no white space, as Cairn and restic write it) entry by
- * entry, without an object for any. After each `next` its fields describe one entry. To be used again for other trees.
+ * Reads a tree in restic's own encoding (fixed order of keys, no white space, as Cairn and restic write it) entry by
+ * entry, without an object for each. After each `next` the fields describe one entry. Reusable for other trees.
  */
 export class TreeCursor extends JsonCursor {
-  /** False once something else was met: what was read so far is to be thrown away, and `decodeTree` reads it. */
+  /** False after another encoding was met: drop everything read so far, and use `decodeTree`. */
   usual = true;
-  /** Offset of the entry. */
+  /** Offset of the current entry. */
   entryStart = 0;
-  /** Raw name, from `nameStart` to `nameEnd` of it. */
+  /** The raw name is `names` from `nameStart` to `nameEnd`. */
   names: Uint8Array = NOTHING;
   nameStart = 0;
   nameEnd = 0;
@@ -70,28 +70,31 @@ export class TreeCursor extends JsonCursor {
   gid = 0;
   size = 0;
   links = 0;
-  /** Raw target of a link, likewise. */
+  /** The raw target of a link is `targets` from `targetStart` to `targetEnd`. */
   targets: Uint8Array = NOTHING;
   targetStart = 0;
   targetEnd = 0;
   xattrs: readonly NodeAttribute[] = NO_ATTRIBUTES;
-  /** Ids of a file's blobs back to back, or of a directory's tree; grows, so not to be kept. */
+  /**
+   * Ids of a file's blobs back to back, or of a directory's tree. Do not keep a reference: it is replaced when it
+   * grows.
+   */
   ids = new Uint8Array(32 * 16);
-  /** Number of them that belong to this entry. */
+  /** Number of ids that belong to this entry. */
   idCount = 0;
-  /** Seconds since 1970 of the time that was read last, and what goes beyond them. */
+  /** The time that was read last: seconds since 1970, and nanoseconds. */
   seconds = 0;
   nanoseconds = 0;
-  /** The day of that time as `YYYY-MM-DDT`, which is nearly always the next one's too. */
+  /** The day of the last time as `YYYY-MM-DDT`: the next time is mostly of the same day. */
   #day = new Uint8Array(DAY_BYTES);
   /** Seconds of that day's midnight. */
   #daySeconds = 0;
   #goMode = 0;
   #user = "";
   #group = "";
-  /** The bytes of the last owner, from uid to group, which are nearly always the next one's too. */
+  /** The bytes of the last owner, from uid to group: the next entry mostly has the same owner. */
   #owner: Uint8Array = NOTHING;
-  /** Offset of its digits, as of those below; 0: absent. */
+  /** Offset of the number's first digit; 0: absent. */
   #inode = 0;
   #deviceId = 0;
   #device = 0;
@@ -99,7 +102,7 @@ export class TreeCursor extends JsonCursor {
   #mtime = 0;
   #atime = 0;
   #ctime = 0;
-  /** True where all three are one, written as ours are. */
+  /** True if all three times are equal, and in the form that Cairn writes. */
   #isOneTime = true;
   #isFirst = true;
 
@@ -107,14 +110,14 @@ export class TreeCursor extends JsonCursor {
     super(NOTHING);
   }
 
-  /** Goes to the start of a tree. */
+  /** Moves to the start of a tree. */
   open(bytes: Uint8Array): void {
     this.bytes = bytes;
     this.#seek(0);
     this.usual = this.accept(BEGIN);
   }
 
-  /** Goes to an entry of it that was met before, and reads that. */
+  /** Moves to an entry that was read before, and returns its node. */
   read(entryStart: number): TreeNode {
     this.#seek(entryStart);
     this.next();
@@ -128,7 +131,7 @@ export class TreeCursor extends JsonCursor {
     this.nameStart = this.nameEnd = 0;
   }
 
-  /** Reads the next entry. False at the end, or where `usual` has become false. */
+  /** Reads the next entry. Returns false at the end, and after `usual` has become false. */
   next(): boolean {
     if (!this.usual) return false;
     if (this.accept(END)) return this.position === this.bytes.length ? false : this.#unusual();
@@ -141,12 +144,12 @@ export class TreeCursor extends JsonCursor {
     );
   }
 
-  /** True where a file says that it has other names. */
+  /** True if a file has hard links. */
   get hasOtherNames(): boolean {
     return this.links > 1 && this.#inode > 0 && this.bytes[this.#inode] !== 0x30;
   }
 
-  /** The entry as a node that owns its bytes. */
+  /** Returns the entry as a node that owns its bytes. */
   node(): TreeNode {
     const { type, mode, mtimeSec, mtimeNs, uid, gid, size, links, xattrs, idCount, targetStart, targetEnd } = this;
     const length = this.nameEnd - this.nameStart;
@@ -206,7 +209,7 @@ export class TreeCursor extends JsonCursor {
     return isEntryName(this.names, this.nameStart, this.nameEnd) && this.#rises(before, from, to);
   }
 
-  /** True when the name comes after the one before. */
+  /** True if the name is greater than the previous name. */
   #rises(before: Uint8Array, from: number, to: number): boolean {
     const { names, nameStart } = this;
     const length = this.nameEnd - nameStart;
@@ -218,7 +221,7 @@ export class TreeCursor extends JsonCursor {
     return length > to - from;
   }
 
-  /** The string just entered, without escapes; null where it is none. */
+  /** Returns the current string without escapes; null if it is invalid. */
   #oddText(end: number): string | null {
     const raw = this.bytes.subarray(this.start, end);
     if (!isUtf8(raw)) return null;
@@ -229,7 +232,7 @@ export class TreeCursor extends JsonCursor {
     }
   }
 
-  /** Steps over the rest of a string; its text, or null where it is none. */
+  /** Skips the rest of a string. Returns its text, or null if it is invalid. */
   #text(): string | null {
     const end = this.string();
     if (end < 0) return null;
@@ -274,7 +277,7 @@ export class TreeCursor extends JsonCursor {
     return sameCtime || this.time() || this.#otherTime();
   }
 
-  /** Steps over a time that is not written as ours are. */
+  /** Reads a time in another form than Cairn writes. */
   #otherTime(): boolean {
     const end = this.string();
     const instant = end < 0 || this.odd ? null : parseTime(this.#slice(this.start, end));
@@ -289,7 +292,7 @@ export class TreeCursor extends JsonCursor {
     const start = this.position;
     if (owner.length > 0 && this.accept(owner)) {
       const next = this.bytes[this.position + 2];
-      // Not where one owner is the beginning of another's text.
+      // The text of the last owner may be only the beginning of this one.
       if (this.bytes[this.position] === COMMA && next !== 0x75 && next !== 0x67) return true;
       this.position = start;
     }
@@ -317,7 +320,10 @@ export class TreeCursor extends JsonCursor {
     return this.#inode >= 0 && this.#deviceId >= 0 && this.size >= 0 && this.links >= 0;
   }
 
-  /** Steps over an unsigned 64-bit integer of this key. Returns where it begins; 0 where there is none, -1 where it is none. */
+  /**
+   * Skips an unsigned 64-bit integer with this key. Returns its offset; 0 if the key is absent, -1 if the number is
+   * invalid.
+   */
   #digits(key: Uint8Array): number {
     if (!this.accept(key)) return 0;
     const b = this.bytes;
@@ -383,7 +389,7 @@ export class TreeCursor extends JsonCursor {
     do {
       if (!this.accept(NAME)) return false;
       const name = this.#text();
-      // The string's own closing quote begins what separates name and value.
+      // The separator of name and value begins with the string's closing quote.
       this.position--;
       if (name === null || !this.accept(VALUE)) return false;
       const value = this.#base64();
@@ -393,7 +399,7 @@ export class TreeCursor extends JsonCursor {
     return this.acceptByte(0x5d);
   }
 
-  /** Content is a file's and a tree a directory's, and neither is without. */
+  /** A file must have content and a directory a subtree; other types have neither. */
   #content(): boolean {
     if (!this.accept(CONTENT)) return false;
     const isList = this.acceptByte(0x5b);
@@ -419,7 +425,9 @@ export class TreeCursor extends JsonCursor {
     return this.id(this.ids, at);
   }
 
-  /** Steps over a time in UTC with trailing zeros trimmed, and its closing quote. False, and no step, for any other. */
+  /**
+   * Reads a time in UTC without trailing zeros, and its closing quote. Returns false, without a step, for another form.
+   */
   time(): boolean {
     const b = this.bytes;
     let p = this.position;
@@ -446,7 +454,7 @@ export class TreeCursor extends JsonCursor {
     return true;
   }
 
-  /** Steps over `length` bytes when they are those at `from`. */
+  /** Skips `length` bytes if they equal the bytes at `from`. */
   same(from: number, length: number): boolean {
     const b = this.bytes;
     const p = this.position;
@@ -474,7 +482,7 @@ export class TreeCursor extends JsonCursor {
   }
 }
 
-/** Two digits as a number; 255 when they are none. */
+/** Returns two digits as a number; 255 if they are no digits. */
 function pair(b: Uint8Array, p: number): number {
   const tens = b[p]! - 48;
   const ones = b[p + 1]! - 48;

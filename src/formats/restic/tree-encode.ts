@@ -4,11 +4,11 @@ import { MAX_TIME_LENGTH, putTime } from "../go-time.ts";
 import { goModeOf, type NodeAttribute, type TreeNode } from "./tree-node.ts";
 
 /**
- * Writes restic trees with the bytes that Go's encoder would write. This runs once for every entry of
- * every changed directory, so it copies prepared pieces byte by byte instead of joining strings.
+ * Encodes restic trees byte for byte like Go. The encoder runs once for every entry of every changed directory, so it
+ * copies prepared pieces instead of joining strings.
  */
 
-/** Bytes that are copied into many nodes. */
+/** Returns bytes that are copied into many nodes. */
 function piece(text: string): Uint8Array {
   return Buffer.from(text, "utf8");
 }
@@ -27,7 +27,7 @@ let kindType = "";
 let kindMode = -1;
 let kind: Uint8Array = piece("");
 
-/** `","type":"file","mode":420,"mtime":"`, from the end of the name to the first time. */
+/** Returns the part from the end of the name to the first time: `","type":"file","mode":420,"mtime":"`. */
 export function kindPiece(type: TreeNode["type"], mode: number): Uint8Array {
   if (type === kindType && mode === kindMode) return kind;
   const key = `${type}${mode}`;
@@ -52,7 +52,7 @@ let ownerUser = "";
 let ownerGroup = "";
 let owner: Uint8Array = piece("");
 
-/** `","uid":0,"gid":0,"user":"root","group":"root"`, from the end of the last time. */
+/** Returns the part after the last time: `","uid":0,"gid":0,"user":"root","group":"root"`. */
 export function ownerPiece(scratch: ByteWriter, node: Pick<TreeNode, "uid" | "gid" | "user" | "group">): Uint8Array {
   if (node.uid === ownerUid && node.gid === ownerGid && node.user === ownerUser && node.group === ownerGroup) {
     return owner;
@@ -77,7 +77,6 @@ function appendText(w: ByteWriter, key: string, value: string): void {
   w.u8(0x22);
 }
 
-/** Copies a short piece to `at`; returns the position after it. */
 function put(to: Uint8Array, at: number, from: Uint8Array): number {
   const n = from.length;
   for (let i = 0; i < n; i++) to[at + i] = from[i]!;
@@ -94,7 +93,7 @@ export function endTree(w: ByteWriter): void {
   w.ascii("]}\n");
 }
 
-/** Appends a node, with a comma when it is not the first. The caller appends in byte order of names. */
+/** Appends a node, with a comma unless it is the first. The caller appends nodes in byte order of their names. */
 export function appendNode(w: ByteWriter, node: TreeNode): void {
   w.reserve(8);
   if (w.bytes[w.length - 1] !== 0x5b) w.bytes[w.length++] = 0x2c;
@@ -151,7 +150,7 @@ function appendTarget(w: ByteWriter, target: Uint8Array): void {
   w.ascii(',"linktarget":"');
   appendGoString(w, target);
   w.u8(0x22);
-  // restic since 0.16 keeps the raw bytes beside the text that cannot hold them; older ones skip the key.
+  // restic since 0.16 also keeps the raw bytes of a target that is not valid text; older versions ignore the key.
   if (!isText(target)) w.ascii(`,"linktarget_raw":"${base64(target)}"`);
 }
 
@@ -202,7 +201,7 @@ function appendContent(w: ByteWriter, node: TreeNode): void {
   w.length = putId(w.bytes, p, node.subtree, 0);
 }
 
-/** Writes a quoted id of 32 bytes at `p`; returns the position after it. */
+/** Writes a quoted id of 32 bytes at `p`. Returns the position after it. */
 function putId(b: Uint8Array, at: number, ids: Uint8Array, from: number): number {
   let p = at;
   b[p++] = 0x22;

@@ -15,7 +15,7 @@ import {
   type TreeNodes,
 } from "./tree-node.ts";
 
-/** Reads any valid JSON that is a restic tree, whoever wrote it, and says what is wrong with the rest. */
+/** Decodes any valid JSON of a restic tree, from any writer. Errors name the invalid node and member. */
 
 const KNOWN = new Set(
   (
@@ -28,7 +28,7 @@ function damaged(what: string): CairnError {
   return new CairnError("damaged", `tree: ${what}`);
 }
 
-/** The members of one node, with what to call it in messages. */
+/** The members of one node, and the node's label for messages. */
 class Members {
   readonly label: string;
   readonly #sources: Map<string, string>;
@@ -38,7 +38,7 @@ class Members {
     this.label = label;
   }
 
-  /** Source text; null members count as absent, as in Go. */
+  /** Returns the source text. Null members count as absent, as in Go. */
   source(key: string): string | undefined {
     const source = this.#sources.get(key);
     return source === "null" ? undefined : source;
@@ -51,7 +51,7 @@ class Members {
     return JSON.parse(source) as string;
   }
 
-  /** An unsigned integer up to `max`, from its source text. */
+  /** Reads an unsigned integer up to `max` from its source text. */
   big(key: string, max: bigint): bigint {
     const source = this.source(key);
     if (source === undefined) return 0n;
@@ -85,7 +85,7 @@ function idBytes(hex: string, label: string): Uint8Array {
   return Buffer.from(hex, "hex");
 }
 
-/** Time that Go writes where there is none, as rustic's nodes have for the folders above what it saves. */
+/** Go's text of a missing time. rustic writes it for the folders above the saved one. */
 const NO_TIME = "0001-01-01T00:00:00Z";
 const NEVER: Instant = { seconds: 0, nanoseconds: 0 };
 
@@ -133,7 +133,7 @@ function readContent(members: Members, node: TreeNode): void {
     if (elements === null) throw damaged(`${members.label}: content is not a list`);
     const ids = new Uint8Array(elements.length * 32);
     elements.forEach((element, i) => ids.set(idBytes(element.slice(1, -1), `${members.label}: content`), i * 32));
-    // Other types hold no data; a list there is ignored, as restic does.
+    // Other types have no content; a list there is ignored, as in restic.
     if (node.type === "file") node.content = ids;
   }
   const subtree = members.source("subtree");
@@ -176,7 +176,7 @@ function readNode(source: string, index: number): TreeNode {
   return node;
 }
 
-/** The nodes of any valid encoding, sorted by name; throws `damaged`. */
+/** Decodes the nodes of any valid encoding, sorted by name. Throws `damaged`. */
 export function decodeGeneralTree(bytes: Uint8Array): TreeNodes {
   const members = jsonMembers(jsonText(bytes, "tree"));
   const source = members?.get("nodes");

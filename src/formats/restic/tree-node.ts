@@ -10,15 +10,15 @@ export interface NodeAttribute {
 }
 
 /**
- * Members that only other programs write into a node: kept so that such a tree is written again with the same bytes.
- * Absent on every node of our own.
+ * Members that only other programs write into a node, kept so that such a tree is encoded with the same bytes. Absent
+ * in Cairn's own nodes.
  */
 export interface ForeignNode {
-  /** The three times as they stood in the file, zone and all. */
+  /** The texts of the three times in the file, with their zones. */
   mtime: string;
   atime: string;
   ctime: string;
-  /** Go's FileMode, where it is not what type and mode give. */
+  /** Go's FileMode, if it differs from the one that type and mode give. */
   goMode?: number;
   /** Source text of the value of `generic_attributes`. */
   genericAttributes?: string;
@@ -54,20 +54,20 @@ export interface TreeNode {
   foreign?: ForeignNode;
 }
 
-/** Members of a node that are set on an entry whose content is right. */
+/** Members of a node that can be set on an entry with the right content. */
 export type NodeMetadata = Pick<TreeNode, "type" | "mode" | "uid" | "gid" | "mtimeSec" | "mtimeNs" | "xattrs">;
 
 /**
- * Returns a key that the names of one file share: an inode's number alone is another file's too on another device.
- * Begins with a slash, as no path below a root does; null where nothing says that there are other names.
+ * Returns a key that all names of one file share: device and inode, since an inode number alone is not unique. Begins
+ * with a slash, as no path below a root does. Null if the node has no hard links.
  */
 export function linkedInode({ links, inode, deviceId }: TreeNode): string | null {
   return links > 1 && inode !== 0n ? `/${deviceId}/${inode}` : null;
 }
 
 /**
- * Tells whether two names of one inode can be one entry, by what is recorded of each: a file that was written to while
- * its names were saved has another content under each, and the number of one that went may be another entry's.
+ * Tells whether two names of one inode can be hard links of one entry. A file that changed while its names were saved
+ * has different content under each, and the inode of a deleted file may be used again.
  */
 export function canBeOne(a: TreeNode, b: TreeNode): boolean {
   return (
@@ -92,7 +92,6 @@ export const NODE_TYPES: readonly NodeType[] = [
   "irregular",
 ];
 
-/** Go's FileMode bits by type. */
 const TYPE_BITS: Record<NodeType, number> = {
   file: 0,
   dir: 0x80000000,
@@ -108,7 +107,7 @@ const SETUID = 0x00800000;
 const SETGID = 0x00400000;
 const STICKY = 0x00100000;
 
-/** Go's FileMode (an unsigned 32-bit number) of a type and Unix permission bits. */
+/** Returns Go's FileMode (an unsigned 32-bit number) for a type and Unix permission bits. */
 export function goModeOf(type: NodeType, mode: number): number {
   let bits = TYPE_BITS[type] + (mode & 0o777);
   if ((mode & 0o4000) !== 0) bits += SETUID;
@@ -117,7 +116,7 @@ export function goModeOf(type: NodeType, mode: number): number {
   return bits;
 }
 
-/** Unix permission bits of Go's FileMode; the type bits are left to the node's own type. */
+/** Returns the Unix permission bits of Go's FileMode. The node's type stands for the type bits. */
 export function unixModeOf(goMode: number): number {
   return (
     (goMode & 0o777) |
@@ -127,7 +126,7 @@ export function unixModeOf(goMode: number): number {
   );
 }
 
-/** The type of a node from its Unix st_mode. */
+/** Returns the type of a node for a Unix st_mode. */
 export function nodeTypeOf(stMode: number): NodeType {
   switch (stMode & 0o170000) {
     case 0o100000:
@@ -149,7 +148,7 @@ export function nodeTypeOf(stMode: number): NodeType {
   }
 }
 
-/** True when a name can be an entry of a directory: these bytes, or those from `start` to `end` of them. */
+/** True for a valid name of a directory entry: the bytes from `start` to `end`. */
 export function isEntryName(bytes: Uint8Array, start = 0, end: number = bytes.length): boolean {
   const n = end - start;
   if (n === 0) return false;
@@ -157,7 +156,10 @@ export function isEntryName(bytes: Uint8Array, start = 0, end: number = bytes.le
   return !(bytes[start] === 0x2e && (n === 1 || (n === 2 && bytes[start + 1] === 0x2e)));
 }
 
-/** Nodes of a tree, sorted by raw name, each made when it is asked for: of a large tree none is kept. An array of nodes is one, too. */
+/**
+ * Nodes of a tree, sorted by raw name. Each is made on access, so that a large tree is never in memory as objects. An
+ * array of nodes fits too.
+ */
 export interface TreeNodes extends Iterable<TreeNode> {
   readonly length: number;
   at(index: number): TreeNode | undefined;

@@ -23,7 +23,7 @@ function tree(count: number, odd: number): Uint8Array {
   return encodeTree(nodes);
 }
 
-test("references are the ids that the nodes of a tree name when it is plain and when it is not", () => {
+test("references are the ids in a tree's nodes, for plain and unusual trees", () => {
   const references = new TreeReferences();
   for (const [count, odd] of [
     [300, -1],

@@ -1,7 +1,7 @@
 import { TreeCursor } from "./tree-cursor.ts";
 import { decodeTree } from "./tree.ts";
 
-/** Ids back to back in memory that is used again. */
+/** Ids back to back, in reused memory. */
 class IdList {
   #bytes = new Uint8Array(32 * 64);
   #length = 0;
@@ -26,14 +26,11 @@ class IdList {
   }
 }
 
-/**
- * Reads what trees name, without an object for each entry: for walks that follow them and want nothing else. To be used
- * again for other trees.
- */
+/** Reads the ids that trees refer to, without an object for each entry. Reusable for other trees. */
 export class TreeReferences {
-  /** Ids of the last tree's subtrees, 32 bytes each, in its order; good until the next one is read. */
+  /** Ids of the last tree's subtrees, 32 bytes each, in the tree's order; valid until the next `read`. */
   subtrees: Uint8Array = new Uint8Array(0);
-  /** Ids of its files' blobs, likewise. */
+  /** Ids of the last tree's data blobs, in the same form. */
   blobs: Uint8Array = new Uint8Array(0);
   readonly #cursor = new TreeCursor();
   readonly #subtrees = new IdList();

@@ -1,8 +1,8 @@
 import { decodeTree, type TreeNode } from "./tree.ts";
 
 /**
- * A tree blob cut into its nodes without reading them: two trees that are mostly equal are compared by their bytes,
- * and only what differs is decoded.
+ * Cuts a tree blob into its nodes without decoding them: two trees that are mostly equal are compared by bytes, and
+ * only different nodes are decoded.
  */
 
 const HEAD = Buffer.from('{"nodes":[');
@@ -15,11 +15,11 @@ const BACKSLASH = 0x5c;
 
 export interface TreeSlices {
   bytes: Buffer;
-  /** where each node begins, and one past the last node's separator */
+  /** begin of each node, and one past the last node's separator */
   starts: number[];
 }
 
-/** Null when the bytes are not laid out as our own trees are; they must be decoded whole then. */
+/** Returns null if the bytes are not in Cairn's encoding; then decode the whole tree. */
 export function sliceTree(tree: Uint8Array): TreeSlices | null {
   const bytes = Buffer.from(tree.buffer, tree.byteOffset, tree.byteLength);
   const end = bytes.length - TAIL.length;
@@ -35,7 +35,7 @@ export function sliceTree(tree: Uint8Array): TreeSlices | null {
   for (let at = HEAD.length; ;) {
     at = bytes.indexOf(NEXT, at + 1);
     if (at < 0 || at >= end) break;
-    // The same bytes come between two attributes of one node; only a node goes on with its type.
+    // Two attributes of one node have the same bytes between them; only a node continues with its type.
     const close = closingQuote(bytes, at + NEXT.length);
     if (bytes.compare(TYPE, 0, TYPE.length, close + 1, close + 1 + TYPE.length) === 0) starts.push(at + 2);
   }
@@ -49,12 +49,12 @@ function closingQuote(bytes: Uint8Array, from: number): number {
   return at;
 }
 
-/** One node of a cut tree. */
+/** Decodes one node of a cut tree. */
 export function nodeOfSlice({ bytes, starts }: TreeSlices, index: number): TreeNode {
   return decodeTree(Buffer.concat([HEAD, bytes.subarray(starts[index]!, starts[index + 1]! - 1), TAIL])).at(0)!;
 }
 
-/** True when two nodes are the same bytes. */
+/** True if two nodes have the same bytes. */
 export function sameSlice(a: TreeSlices, i: number, b: TreeSlices, j: number): boolean {
   return a.bytes.compare(b.bytes, b.starts[j]!, b.starts[j + 1]! - 1, a.starts[i]!, a.starts[i + 1]! - 1) === 0;
 }

@@ -75,7 +75,7 @@ function node(more: Partial<TreeNode> = {}): TreeNode {
   return { ...base, ...rest, ...more };
 }
 
-test("a tree of restic's reads as what the operating system said", () => {
+test("a tree of restic decodes to the attributes that the operating system reported", () => {
   const all = JSON.parse(readFileSync(new URL("odd.entries.json", GOLDEN), "utf8")) as GoldenEntry[];
   // restic backs up no sockets.
   const entries = all.filter((entry) => entry.type !== "socket");
@@ -207,7 +207,7 @@ test("a canonical node has no foreign part, and other writers' times, modes and 
   assert.equal(Buffer.from(encode(nodes)).toString("utf8"), text);
 });
 
-test("a node without times, as rustic has them above what it saves, is of 1970 and written as Go would", () => {
+test("a node of rustic without times is of 1970, and is encoded as in Go", () => {
   const node = '{"name":"tmp","type":"dir","mode":493,"content":null,"subtree":"' + "ab".repeat(32) + '"}';
   const zero = "0001-01-01T00:00:00Z";
   const times = `"mode":493,"mtime":"${zero}","atime":"${zero}","ctime":"${zero}","uid":0,"gid":0,`;
@@ -287,7 +287,7 @@ test("decodeTree never fails otherwise than with damage", () => {
   nonsenseIsDamage(decodeTree);
 });
 
-test("both decoders agree about damaged canonical bytes wherever the fast one answers", () => {
+test("if the fast decoder accepts damaged canonical bytes, both decoders agree", () => {
   const encoded = Uint8Array.from(
     encode([node({ content: new Uint8Array(32), mtimeNs: 10 }), node({ name: Buffer.from("o") })]),
   );
@@ -315,7 +315,7 @@ function largeTree(count: number): TreeNode[] {
   }).toSorted((a, b) => compareBytes(a.name, b.name));
 }
 
-test("a large tree is never held as nodes: each is made when it is asked for, and belongs to whoever asked", () => {
+test("nodes of a large tree are made on each access and own their bytes", () => {
   const wanted = largeTree(3000);
   const bytes = Uint8Array.from(encode(wanted));
   const nodes = decodeNodes(bytes);
@@ -332,7 +332,7 @@ test("a large tree is never held as nodes: each is made when it is asked for, an
   assert.deepEqual(plain(kept), plain(wanted[7]!));
 });
 
-test("a node is found by its name, and two trees are gone through by their names, with few nodes at once", () => {
+test("nodeNamed and pairsByName make few nodes of large trees", () => {
   const all = largeTree(3000);
   const [before, after] = [all.filter((_, i) => i % 3 > 0), all.filter((_, i) => i % 3 < 2)].map((nodes) =>
     decodeNodes(Uint8Array.from(encode(nodes))),
@@ -348,7 +348,7 @@ test("a node is found by its name, and two trees are gone through by their names
   assert.deepEqual(pairs, all.map(sides));
 });
 
-test("a large tree with damage in its last node is refused before any node is seen", () => {
+test("a large tree with damage in its last node is refused before any node is returned", () => {
   const bytes = Buffer.from(encode(largeTree(3000)));
   bytes.write("x", bytes.lastIndexOf('"type"'));
   assert.throws(() => decodeNodes(bytes), { code: "damaged" });

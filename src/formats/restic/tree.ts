@@ -8,10 +8,10 @@ export { appendNode, beginTree, endTree } from "./tree-encode.ts";
 export { canBeOne, goModeOf, isEntryName, linkedInode, nodeTypeOf, unixModeOf } from "./tree-node.ts";
 export type { ForeignNode, NodeAttribute, NodeMetadata, NodePair, NodeType, TreeNode, TreeNodes } from "./tree-node.ts";
 
-/** Bytes of a tree up to which all its nodes are made at once. */
+/** Up to so many bytes of a tree, all its nodes are made at once. */
 const SMALL = 256 * 1024;
 
-/** Nodes that are made one by one, by `read` and their place in the order of names. */
+/** Nodes that `read` makes one by one, by their position in the order of names. */
 export class ReadNodes implements TreeNodes {
   readonly length: number;
   readonly #read: (index: number) => TreeNode;
@@ -36,14 +36,15 @@ export class ReadNodes implements TreeNodes {
 }
 
 /**
- * The nodes of a restic tree blob, sorted by raw name, whoever wrote it. They own their bytes, but a large tree is to be left
- * as it is while they are read. Throws `damaged` for what is no tree, a name that no directory can hold, or one that occurs twice.
+ * Decodes a restic tree blob of any writer; nodes are sorted by raw name. Nodes own their bytes, but the bytes of a
+ * large tree must stay unchanged while they are read. Throws `damaged` if it is no tree, or has an invalid or repeated
+ * name.
  */
 export function decodeTree(bytes: Uint8Array): TreeNodes {
   return decodeUsualTree(bytes) ?? decodeGeneralTree(bytes);
 }
 
-/** The nodes of a tree in restic's own encoding; null when it is encoded in any other way. */
+/** Decodes a tree in restic's own encoding. Returns null if the encoding is another. */
 export function decodeUsualTree(bytes: Uint8Array): TreeNodes | null {
   const cursor = new TreeCursor();
   const nodes: TreeNode[] = [];
@@ -57,7 +58,7 @@ export function decodeUsualTree(bytes: Uint8Array): TreeNodes | null {
   return bytes.length <= SMALL ? nodes : new ReadNodes(starts.length, (i) => cursor.read(starts[i]!));
 }
 
-/** The node of a raw name; a few nodes are read for it. */
+/** Returns the node with a raw name, by a binary search. */
 export function nodeNamed(nodes: TreeNodes, name: Uint8Array): TreeNode | undefined {
   let [low, high] = [0, nodes.length];
   while (low < high) {
@@ -71,7 +72,7 @@ export function nodeNamed(nodes: TreeNodes, name: Uint8Array): TreeNode | undefi
   return undefined;
 }
 
-/** The nodes of two trees by their names, each null where its tree has none of that name. */
+/** Yields the nodes of two trees by name; null stands for a missing node. */
 export function* pairsByName(before: TreeNodes, after: TreeNodes): Generator<NodePair> {
   let [i, j] = [0, 0];
   let [old, now] = [before.at(0), after.at(0)];
@@ -83,7 +84,7 @@ export function* pairsByName(before: TreeNodes, after: TreeNodes): Generator<Nod
   }
 }
 
-/** The bytes of a tree of these nodes, which come sorted by raw name. For the few trees of which that is all there is. */
+/** Encodes nodes, which are sorted by raw name. For trees that are small and rare. */
 export function encodeTree(nodes: Iterable<TreeNode>): Uint8Array {
   const w = new ByteWriter();
   beginTree(w);

@@ -78,7 +78,7 @@ describe("compaction", () => {
     });
   });
 
-  test("it does nothing below the trigger, and is put off while another one writes", async () => {
+  test("does nothing below the trigger, and is postponed while another program writes", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const archive = new TestArchive(fixture);
@@ -97,7 +97,7 @@ describe("compaction", () => {
     });
   });
 
-  test("packs in no index go where their content is stored again, and stay where it is missing or rustic has marked them", async () => {
+  test("removes an unindexed pack if its content is stored elsewhere, and keeps packs that rustic has marked", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const again = randomFiles(2, 100, "again");
@@ -126,7 +126,7 @@ describe("compaction", () => {
     });
   });
 
-  test("a pack in no index stays when a pack that has its content too was cut", async () => {
+  test("keeps an unindexed pack if the indexed pack with the same content was cut", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       // Too much to be merged.
@@ -149,7 +149,7 @@ describe("compaction", () => {
     });
   });
 
-  test("a pack in no index stays when one that has its content too cannot be copied", async () => {
+  test("keeps an unindexed pack if the indexed pack with the same content is damaged", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const again = randomFiles(3, 2000, "again");
@@ -175,7 +175,7 @@ describe("compaction", () => {
     });
   });
 
-  test("it passes over an index file, or a pack in no index, that the disk cannot read any more, and a pack of others", async () => {
+  test("skips an unreadable index file, an unreadable unindexed pack, and a pack without permission", async () => {
     const cause = Object.assign(new Error(), { code: "EIO" });
     const sector = new CairnError("io", "bad sector", { cause });
     const closed = new CairnError("permission", "this user may not read it");
@@ -207,7 +207,7 @@ describe("compaction", () => {
       });
   });
 
-  test("with its time over it merges two index files and no pack, and the next one the rest", async () => {
+  test("without time left it merges two index files and no pack, and the next run merges the rest", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const archive = new TestArchive(fixture);
@@ -223,7 +223,7 @@ describe("compaction", () => {
     });
   });
 
-  test("a signal stops it, and the reading of an index, before anything is changed", async () => {
+  test("an abort ends a compaction, and the reading of an index, before any change", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const archive = new TestArchive(fixture);

@@ -13,11 +13,11 @@ import { removeIndexes, removePack, writeIndexOf } from "./replaced-files.ts";
 import { removeStoredAgain } from "./unindexed-packs.ts";
 
 export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
-  /** Milliseconds; what does not fit is left for the next time. Default 50. */
+  /** Milliseconds. Files that do not fit into the budget are left for the next run. Default 50. */
   budgetMs?: number;
-  /** So many index files of one size class are merged into one. Default 24. */
+  /** Number of index files of one size class that starts a merge. Default 24. */
   trigger?: number;
-  /** A folder for the packs that are brought and written; needed where the repository is not a local one. */
+  /** A folder for fetched packs and new packs. Required if the repository is not local. */
   work?: WorkDirectory;
 }
 
@@ -25,11 +25,11 @@ export interface CompactResult {
   readonly mergedIndexes: number;
   readonly mergedPacks: number;
   readonly newPacks: number;
-  /** Packs in no index, all of whose content is stored elsewhere, that were removed on the way. */
+  /** Packs in no index whose content is all stored elsewhere; this run removed them. */
   readonly removedUnindexed: number;
-  /** Names of packs that turned out to be damaged where that was looked at. */
+  /** Names of packs that this run read and found damaged. */
   readonly damagedPacks: readonly string[];
-  /** True when others used the repository: nothing was done. */
+  /** True if another program used the repository: the run changed nothing. */
   readonly postponed: boolean;
 }
 
@@ -42,9 +42,9 @@ const NOTHING: CompactResult = {
   postponed: false,
 };
 
-/** Bytes on disk at which each size class of index files ends; larger ones, of which two exceed the budget, are left. */
+/** Upper ends of the size classes of index files, in bytes. Larger files are left: two of them exceed the budget. */
 const CLASS_ENDS = [4 * 1024, 64 * 1024, 256 * 1024];
-/** Bytes of index files, and of packs, that one run reads: about what the budget allows. */
+/** Bytes of index files, and of packs, that one run reads: about as many as the default budget allows. */
 const MAX_INDEX_BYTES = 768 * 1024;
 const MAX_PACK_BYTES = 6 * 1024 * 1024;
 
@@ -76,7 +76,7 @@ export async function compact(
     failpoint("compact.locked");
     return await merge(repository, index, { names: chosen, options, lock });
   } catch (error) {
-    // Another one was faster: its result is as good.
+    // Another process was faster: its result is as good.
     if (toCairnError(error).code === "not_found") return NOTHING;
     throw error;
   } finally {
@@ -84,7 +84,7 @@ export async function compact(
   }
 }
 
-/** The smaller half of the decision: names of index files of the first class that is full. */
+/** Names of the smallest index files of the first full size class; empty if no class is full. */
 function chooseIndexes(files: readonly StoredFile[], trigger: number): string[] {
   let start = 0;
   for (const end of CLASS_ENDS) {
@@ -113,7 +113,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   const { budgetMs: budget = 50, signal, work: directory } = work.options;
   const started = performance.now();
   const left = (share = 1): number => budget * share - (performance.now() - started);
-  // Another one compacted or swept since the index was loaded: its result is as good.
+  // Another process compacted or swept since the index was loaded: its result is as good.
   if (!(await index.refresh(repository))) return NOTHING;
   const names: string[] = [];
   const packs = new Map<string, ListedPack>();
@@ -124,7 +124,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
       if (!tellsOfDamage(toCairnError(error))) throw error;
       return null;
     });
-    // One that is damaged or gone stays as it is.
+    // An index file that is damaged or gone stays as it is.
     if (file === null || file.foreign || file.packs.some((pack) => !pack.isContiguous)) continue;
     names.push(name);
     for (const pack of file.packs) take(packs, pack);
@@ -136,7 +136,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
     for (const pack of mergeable(packs, index)) {
       throwIfAborted(signal);
       if (left(0.7) < 0) break;
-      // One that is damaged or gone stays listed as it was, for check to name.
+      // A pack that is damaged or gone stays listed, so that check names it.
       if (await copier.copy(pack.name, pack.blobs)) merged.add(pack);
       else damagedPacks.push(pack.name);
     }
@@ -150,7 +150,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   const how = { doing: "compact", lock: work.lock } as const;
   await removeIndexes(repository, names, how);
   for (const { name, size } of merged) {
-    // A larger one holds what no index lists, and may be the only one that does.
+    // A pack of another size may hold blobs that no index lists, perhaps their only copy.
     if (stored.get(name) !== size) continue;
     await removePack(repository, name, how);
     stored.delete(name);
@@ -161,7 +161,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   for (const name of names) index.uncover(name);
   for (const name of newNames) index.cover(name);
   let removedUnindexed = 0;
-  // What no index lists may hold what is damaged.
+  // A pack in no index may have the only sound copy of a damaged blob.
   if (damagedPacks.length === 0) {
     const remove = async (name: string): Promise<void> => void (await removePack(repository, name, how));
     const found = await removeStoredAgain(repository, index, { stored, work: directory, leftMs: left(), remove });
@@ -180,9 +180,9 @@ interface ListedPack {
   readonly name: string;
   readonly blobs: readonly IndexBlob[];
   readonly size: number;
-  /** All that is listed of it, each differently, by its key; mostly only its blobs. */
+  /** The different lists of blobs that the index files give for this pack, by `listingKey`; mostly one. */
   readonly listings: Map<number, readonly IndexBlob[]>;
-  /** Number of the chosen index files that list it. */
+  /** Number of the chosen index files that list this pack. */
   times: number;
 }
 
@@ -194,7 +194,10 @@ function take(packs: Map<string, ListedPack>, { id, blobs, fileSize: size }: Ind
   packs.set(name, pack);
 }
 
-/** Small packs that no other index file lists, nor two differently, of each type the smallest, as many as one run reads; none where they are fewer than two. */
+/**
+ * Chooses, for each blob type, the smallest packs that one run can read; none if a type has fewer than two. Skips packs
+ * that other index files list, or that are listed in two ways.
+ */
 function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex): ListedPack[] {
   const isAlone = ({ id, listings, times }: ListedPack): boolean => listings.size === 1 && index.listings(id) === times;
   const small = [...packs.values()].filter((pack) => pack.size < SMALL_PACK && isAlone(pack));

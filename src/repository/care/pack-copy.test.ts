@@ -29,7 +29,7 @@ function sealedBytes({ storage }: Fixture, { id, blobs }: { id: Uint8Array; blob
   );
 }
 
-test("blobs of any size are in new packs as they were sealed, when they are copied", async () => {
+test("copied blobs of any size have the same sealed bytes in the new packs", async () => {
   await withRepository(async (fixture) => {
     const { repository, storage } = fixture;
     const packs = await savedPacks(fixture);
@@ -52,7 +52,7 @@ test("blobs of any size are in new packs as they were sealed, when they are copi
   });
 });
 
-test("nothing of a pack is copied when one wanted blob is damaged, or the pack is short or gone", async () => {
+test("copy copies nothing if one blob is damaged, or the pack is short or missing", async () => {
   await withRepository(async (fixture) => {
     const [data] = (await savedPacks(fixture)).filter(({ blobs }) => blobs[0]!.type === "data");
     const name = objectIdOf(data!.id);
@@ -81,7 +81,7 @@ test("nothing of a pack is copied when one wanted blob is damaged, or the pack i
   });
 });
 
-test("nothing of a pack is copied when a sector of it cannot be read any more, and the packs beside it are", async (t) => {
+test("copy copies nothing of a pack with a bad sector, and other packs whole", async (t) => {
   await withRepository(async (fixture) => {
     const packs = await savedPacks(fixture);
     const [data, tree] = ["data", "tree"].map((type) => packs.find(({ blobs }) => blobs[0]!.type === type)!);
@@ -102,7 +102,7 @@ test("nothing of a pack is copied when a sector of it cannot be read any more, a
   });
 });
 
-test("blobs that lie where others should are not copied, though they are sealed as those are", async () => {
+test("copy refuses sound blobs that do not match the listed ids", async () => {
   await withRepository(async (fixture) => {
     const packs: IndexedPack[] = [];
     for (const prefix of ["a", "b"]) {
@@ -122,7 +122,7 @@ test("blobs that lie where others should are not copied, though they are sealed 
   });
 });
 
-test("packs of a far repository are copied through the work directory, where nothing of them stays", async () => {
+test("packs of a remote repository are copied through the work directory, which is empty afterwards", async () => {
   await withRepository(async (fixture) => {
     const packs = await savedPacks(fixture);
     const far = await Repository.open(new FaultyStorage(fixture.storage), { password: PASSWORD });

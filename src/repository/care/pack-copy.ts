@@ -13,18 +13,18 @@ import { writerOptions } from "../packs/pack-style.ts";
 import { type FinishedPack, PackWriter } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 
-/** Packs below so many bytes are merged, and rewritten for any dead blob: what many small saves make. */
+/** Packs below so many bytes are merged, and rewritten for any dead blob. Many small saves make such packs. */
 export const SMALL_PACK = 1024 * 1024;
-/** Blobs that lie back to back are read at once, up to so many bytes; a larger one alone. */
+/** Adjacent blobs are read together, up to so many bytes; a larger blob alone. */
 const WINDOW = 1024 * 1024;
 const MAC_LENGTH = SEAL_OVERHEAD / 2;
 
-/** A folder of this machine for what is fetched and for unfinished packs; made when it is asked for. */
+/** Returns a local folder for fetched packs and unfinished packs. The folder is made by the first call. */
 export type WorkDirectory = () => string;
 
 /**
- * Copies what `run` hands to the copier, and returns the new packs: saved, but not flushed. Where it fails nothing unfinished
- * is left. `work` is needed where the repository is not a local one.
+ * Copies the blobs that `run` gives to the copier. Returns the new packs: saved, but not flushed. An error leaves no
+ * unfinished files. `work` is required if the repository is not local.
  */
 export async function copyingPacks(
   repository: Repository,
@@ -41,17 +41,17 @@ export async function copyingPacks(
   }
 }
 
-/** Blobs of one type that lie back to back. */
+/** Adjacent blobs of one type in a pack. */
 interface Run {
   readonly type: BlobType;
   readonly offset: number;
   length: number;
   readonly blobs: IndexBlob[];
-  /** The MACs of the blobs that were proven, back to back. */
+  /** The MACs of the proven blobs, back to back. */
   macs: Uint8Array;
 }
 
-/** Tools that only copying needs: who copies nothing makes no folder. */
+/** Made when the first blob is copied, so that a copier without work makes no folder. */
 interface Tools {
   readonly near: NearPacks;
   readonly writers: Readonly<Record<BlobType, PackWriter>>;
@@ -59,30 +59,30 @@ interface Tools {
 }
 
 /**
- * Copies sealed blobs as they are into new packs, one open pack a type, of packs of any size in little memory. The bytes
- * keep their seal, so copying them again is a retry and never a second use of a nonce. Packs are saved without flushing:
- * call `storage.sync(["data"])` before an index names them. After an error only `abort` may be called.
+ * Copies sealed blobs as they are into new packs, with one open pack a type and little memory. The bytes keep their
+ * seal, so a second copy is a retry and never a second use of a nonce. Packs are saved without flushing: call
+ * `storage.sync(["data"])` before an index names them. After an error only `abort` may be called.
  */
 export class PackCopier {
-  /** Saved, but not flushed. */
+  /** Saved packs, not flushed. */
   readonly packs: FinishedPack[] = [];
   readonly #repository: Repository;
   readonly #work: WorkDirectory | undefined;
   #tools: Tools | null = null;
   readonly #copied = new Set<string>();
-  /** Closed, and not saved yet. */
+  /** Closed packs that are not saved yet. */
   #closed: FinishedPack[] = [];
   #window: Arena = newArena(0);
 
-  /** See `copyingPacks`. */
+  /** `work` as in `copyingPacks`. */
   constructor(repository: Repository, work?: WorkDirectory) {
     this.#repository = repository;
     this.#work = work;
   }
 
   /**
-   * Copies these blobs of a pack (64 hex digits), sorted by offset; those that were copied already are skipped. False, and
-   * nothing is copied, when the pack is not there, or one of them cannot be read or is not what its id says.
+   * Copies blobs of a pack (64 hex digits), sorted by offset; skips blobs that were copied before. Returns false, and
+   * copies nothing, if the pack is missing or one of the blobs is unreadable or does not match its id.
    */
   async copy(pack: string, blobs: readonly IndexBlob[]): Promise<boolean> {
     const runs = runsOf(blobs.filter((blob) => !this.#copied.has(keyOf(blob))));
@@ -90,10 +90,11 @@ export class PackCopier {
     if (runs.length === 0) return true;
     const { near, writers, decoder } = this.#ready();
     const isCopied = await near.reading(reachOf(pack, runs), (descriptor) => {
-      // All are proven before the first is written.
+      // All blobs are proven before the first is written.
       if (!runs.every((run) => this.#read(descriptor, run) && this.#isProven(decoder, run))) return false;
       for (const run of runs) {
-        // Opening has changed what was in the window. One nonce and MAC are of one message.
+        // Decoding overwrote the window, so it is read again. A second read may differ: no nonce may get a second
+        // message.
         if (!this.#read(descriptor, run) || !this.#isSame(decoder, run)) throw readOtherwise(pack);
         for (const blob of run.blobs) this.#copied.add(keyOf(blob));
         writers[run.type].addSealed(this.#window.bytes.subarray(0, run.length), run.blobs);
@@ -113,7 +114,7 @@ export class PackCopier {
     await this.#saveClosed();
   }
 
-  /** Closes what is open, and gives its memory back. All new packs are in `packs` then. */
+  /** Saves the open packs and frees the window. `packs` then has all new packs. */
   async finish(): Promise<FinishedPack[]> {
     this.#tools?.writers.data.finish();
     this.#tools?.writers.tree.finish();
@@ -123,7 +124,7 @@ export class PackCopier {
     return this.packs;
   }
 
-  /** Gives up: removes what is unfinished. Packs that were saved stay, in no index. */
+  /** Removes unfinished packs. Saved packs stay, in no index. */
   abort(): void {
     this.#tools?.writers.data.abort();
     this.#tools?.writers.tree.abort();
@@ -156,7 +157,7 @@ export class PackCopier {
     });
   }
 
-  /** Leaves a run's bytes in the window. False when they cannot be read. */
+  /** Reads the run into the window. Returns false if the file is damaged or short. */
   #read(descriptor: number, { offset, length }: Run): boolean {
     if (length > this.#window.bytes.length || this.#window.bytes.length > 16 * WINDOW)
       this.#window = newArena(Math.max(WINDOW, length));
@@ -169,7 +170,10 @@ export class PackCopier {
     }
   }
 
-  /** Opens the window and tells whether it has what the ids say: any blob of the repository has a right MAC. */
+  /**
+   * Decodes the window and compares each blob with its id. A right MAC alone proves nothing: any blob of the repository
+   * has one.
+   */
   #isProven(decoder: BlobDecoder, run: Run): boolean {
     const { offset, blobs } = run;
     run.macs = this.#macsOf(run);
@@ -182,7 +186,7 @@ export class PackCopier {
     });
   }
 
-  /** Tells whether the window is encrypted as it was when it was proven. */
+  /** Tells whether the window has the same sealed bytes as when the run was proven. */
   #isSame(decoder: BlobDecoder, run: Run): boolean {
     const { offset, blobs } = run;
     return (
@@ -209,7 +213,6 @@ export class PackCopier {
   }
 }
 
-/** The part of a pack that holds these runs, the first of which begins it. */
 function reachOf(pack: string, runs: readonly Run[]): WantedRange {
   const { offset } = runs[0]!;
   const end = runs.reduce((most, run) => Math.max(most, run.offset + run.length), 0);
@@ -224,7 +227,7 @@ function keyOf({ type, id }: PackHeaderEntry): string {
   return `${type}${Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1")}`;
 }
 
-/** Null when one of the blobs cannot lie where it is said to. */
+/** Returns null if a blob's lengths or place are impossible. */
 function runsOf(blobs: readonly IndexBlob[]): Run[] | null {
   const runs: Run[] = [];
   for (const blob of blobs) {

@@ -88,7 +88,7 @@ describe("marking", () => {
     });
   });
 
-  test("a root, a tree or a blob that cannot be followed makes it incomplete and is named", async () => {
+  test("a missing root, tree or blob makes the set incomplete and is named", async () => {
     await withRepository(async (fixture) => {
       const { tree } = await new TestArchive(fixture).save(randomFiles(2, 100));
       const index = await BlobIndex.load(fixture.repository, null);
@@ -125,7 +125,7 @@ describe("marking", () => {
 });
 
 describe("sweep", () => {
-  test("deletes nothing once its lock was taken away", async () => {
+  test("removes nothing after its lock was removed", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const { snapshot } = await new TestArchive(fixture).save(randomFiles(2, 500, "a"));
@@ -143,7 +143,7 @@ describe("sweep", () => {
     });
   });
 
-  test("clears old unfinished files also when there is nothing to free", async () => {
+  test("removes old unfinished files even if there is nothing to free", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(2, 500));
       const [old, young] = ["old", "young"].map((name) => join(fixture.temporary, name)) as [string, string];
@@ -158,7 +158,7 @@ describe("sweep", () => {
     });
   });
 
-  test("frees what only removed snapshots needed and leaves the rest whole for restic", async () => {
+  test("frees content that only removed snapshots needed, and restic finds the rest whole", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const keep = randomFiles(5, 4000, "k");
@@ -198,7 +198,7 @@ describe("sweep", () => {
     });
   });
 
-  test("says how much stays although nothing needs it when rewriting would not pay", async () => {
+  test("reports the dead bytes that stay because rewriting would not pay", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const keep = randomFiles(5, 4000, "k");
@@ -261,7 +261,7 @@ describe("sweep", () => {
     });
   });
 
-  test("a save that needs dead content before the delete stops it, and the next try keeps it", async () => {
+  test("a save that needs dead content before the removal stops the sweep, and the next attempt keeps the content", async () => {
     await withRepository(async (fixture) => {
       const a = await new TestArchive(fixture).save(randomFiles(3, 1000));
       await removeSnapshots(fixture.repository, [a.snapshot]);
@@ -301,7 +301,7 @@ describe("sweep", () => {
       });
     });
 
-  test("it is put off while another one writes, and the next run converges", async () => {
+  test("is postponed while another program writes, and the next run converges", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const keep = randomFiles(4, 3000, "k");
@@ -325,7 +325,7 @@ describe("sweep", () => {
     });
   });
 
-  test("a pack is left alone and named when what is needed of it is damaged", async () => {
+  test("keeps and names a pack if a needed blob in it is damaged", async () => {
     await withRepository(async (fixture) => {
       const { pack, keep } = await halfDead(fixture, "k3");
       const result = await runSweep(fixture.repository, optionsOf(fixture));
@@ -335,7 +335,7 @@ describe("sweep", () => {
     });
   });
 
-  test("another copy of what is damaged stays, be it in a pack that no index lists", async () => {
+  test("keeps other copies of a damaged blob, also in unindexed packs", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const keep = randomFiles(4, 3000, "k");
@@ -372,7 +372,7 @@ describe("sweep", () => {
   });
 
   for (const how of ["cut", "gone"] as const)
-    test(`a pack stays when the other one that has its content is ${how}`, async () => {
+    test(`keeps a pack if the other pack with its content is ${how}`, async () => {
       await withRepository(async (fixture) => {
         const { repository, storage } = fixture;
         const keep = randomFiles(4, 3000, "k");
@@ -411,7 +411,7 @@ describe("sweep", () => {
     });
   });
 
-  test("a pack is copied when only what nothing needs of it is damaged", async () => {
+  test("copies a pack if only dead blobs in it are damaged", async () => {
     await withRepository(async (fixture) => {
       const { pack } = await halfDead(fixture, "a3");
       const result = await runSweep(fixture.repository, optionsOf(fixture));
@@ -421,7 +421,7 @@ describe("sweep", () => {
     });
   });
 
-  test("packs in no index are removed, but not while another one writes", async () => {
+  test("removes unindexed packs, but not while another program writes", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(2, 100));
       await fixture.storage.save("data", "ab".repeat(32), Buffer.alloc(100));
@@ -467,26 +467,22 @@ describe("sweep", () => {
     });
   });
 
-  test(
-    "after restic forgot and pruned, the cached index notices what is gone",
-    { skip: !resticInstalled },
-    async () => {
-      await withRepository(async (fixture) => {
-        const archive = new TestArchive(fixture);
-        const cache = join(fixture.folder, "cache");
-        const keep = randomFiles(2, 3000, "k");
-        const a = await archive.save({ ...keep, ...randomFiles(4, 3000, "a") });
-        await archive.save(keep);
-        const before = await BlobIndex.load(fixture.repository, cache);
-        restic(fixture.path, ["forget", a.snapshot, "--prune", "--max-unused", "0"]);
-        assert.equal(await before.refresh(fixture.repository), false);
-        const after = await BlobIndex.load(fixture.repository, cache);
-        assert.notEqual(after.epoch, before.epoch);
-        assert.equal(after.count, 4);
-        await archive.save(randomFiles(2, 100, "z"));
-        resticCheck(fixture.path);
-        assert.equal((await runSweep(fixture.repository, optionsOf(fixture))).removedPacks, 0);
-      });
-    },
-  );
+  test("the cached index notices that restic has pruned", { skip: !resticInstalled }, async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const cache = join(fixture.folder, "cache");
+      const keep = randomFiles(2, 3000, "k");
+      const a = await archive.save({ ...keep, ...randomFiles(4, 3000, "a") });
+      await archive.save(keep);
+      const before = await BlobIndex.load(fixture.repository, cache);
+      restic(fixture.path, ["forget", a.snapshot, "--prune", "--max-unused", "0"]);
+      assert.equal(await before.refresh(fixture.repository), false);
+      const after = await BlobIndex.load(fixture.repository, cache);
+      assert.notEqual(after.epoch, before.epoch);
+      assert.equal(after.count, 4);
+      await archive.save(randomFiles(2, 100, "z"));
+      resticCheck(fixture.path);
+      assert.equal((await runSweep(fixture.repository, optionsOf(fixture))).removedPacks, 0);
+    });
+  });
 });

@@ -25,23 +25,26 @@ export interface SweepResult {
   removedPacks: number;
   repackedPacks: number;
   newPacks: number;
-  /** Files in no index that were removed. */
+  /** Number of removed packs that no index listed. */
   removedUnindexed: number;
   replacedIndexes: number;
   bytesFreed: number;
-  /** Bytes that nothing needs and that stay, because writing their packs anew would not pay, or cannot be done. */
+  /** Bytes of dead blobs that stay, because rewriting their packs would not pay or is not possible. */
   unusedBytes: number;
-  /** Packs that stay for want of room (`roomForCopies`). */
+  /** Packs that stay because `roomForCopies` has no room for their copies. */
   crowded: CrowdedPacks | null;
-  /** True when others used the repository: new packs and index are written, the old ones go next time. */
+  /**
+   * True if another program used the repository: new packs and index files are written, the next run removes the old
+   * ones.
+   */
   postponed: boolean;
-  /** Packs that were left alone because what is needed of them is not what was written. */
+  /** Packs that were left alone because a needed blob in them is damaged. */
   damagedPacks: string[];
-  /** Ids of what is needed and in no index (`mayLackData`). */
+  /** Ids of needed blobs that no index lists; only with `mayLackData`. */
   lacking: string[];
-  /** As it is afterwards; null where the sweep was put off. */
+  /** The index after the sweep; null if the sweep was postponed. */
   index: BlobIndex | null;
-  /** As in the plan. */
+  /** As in `SweepPlan`. */
   missing: readonly MissingSnapshot[];
   unlisted: readonly string[];
 }
@@ -49,8 +52,8 @@ export interface SweepResult {
 const ATTEMPTS = 3;
 
 /**
- * Removes these snapshots under an exclusive lock; `busy` when others hold it longer than `waitMs`. Absent ones are fine.
- * `confirm` is asked under the lock, before the first goes: it throws when they must not go any more.
+ * Removes snapshots under an exclusive lock. Throws `busy` if others hold the lock longer than `waitMs`. Absent
+ * snapshots are skipped. Under the lock `confirm` runs before the first removal; it throws to prevent the removals.
  */
 export async function removeSnapshots(
   repository: Repository,
@@ -83,14 +86,16 @@ export async function removeSnapshots(
   });
 }
 
-/** A snapshot in another's place. `made`: it is there already, by this id. */
+/** Replaces the snapshot `old` by `snapshot`. `made` is the new snapshot's id if it is already stored. */
 export interface Replacement {
   old: string;
   snapshot: Snapshot;
   made: ObjectId | null;
 }
 
-/** Stores each under an id of its own before the one whose place it takes goes; for who holds an exclusive lock. The new ids. */
+/**
+ * Stores each new snapshot before it removes the old one, and returns the new ids. The caller holds an exclusive lock.
+ */
 export async function replaceSnapshots(
   repository: Repository,
   replacements: readonly Replacement[],
@@ -103,7 +108,8 @@ export async function replaceSnapshots(
       const id = made ?? (await repository.saveSnapshot(snapshot));
       failpoint("replace.snapshot-written");
       await removeFile(repository, "snapshots", old).catch(async (error: unknown) => {
-        // Others' files may have to stay where our own may go. Any other failure may have removed it all the same.
+        // Removing another user's files may be forbidden while our own may be removed. After any other error `old` may
+        // be gone all the same.
         if (made === null && toCairnError(error).code === "permission")
           await removeFile(repository, "snapshots", id).catch(() => undefined);
         throw error;
@@ -129,9 +135,9 @@ export async function previewSweep(repository: Repository, options: SweepOptions
 }
 
 /**
- * Frees what no root needs. Marks, copies and indexes under a shared lock; deletes under an exclusive one that is
- * held only for that, after looking for roots and index files that came meanwhile. Killed anywhere, the repository
- * is whole and the next run finishes it.
+ * Frees blobs that no root needs. Marks, copies and indexes under a shared lock, then deletes under a short exclusive
+ * lock, after checking for new roots and index files. A kill anywhere leaves a whole repository, and the next run
+ * finishes the sweep.
  */
 export async function runSweep(repository: Repository, options: SweepOptions): Promise<SweepResult> {
   await repository.tryRemoval();
@@ -155,10 +161,10 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
   for (let attempt = 1; ; attempt++) {
     throwIfAborted(options.signal);
     const outcome = await sweepOnce(repository, context);
-    // What is cached is behind by now: a kill before this costs the next one a rebuild.
+    // The cached index is out of date by now. A kill before this line costs the next call a rebuild.
     if (outcome === "done") total.index = await BlobIndex.load(repository, options.cachePath);
     if (total.index !== null) {
-      // What counts no more is not named again.
+      // A snapshot that counts no more is not reported again.
       repository.seen?.forgot(
         total.missing.filter(({ counts }) => options.instant === true || !counts).map(({ id }) => id),
       );
@@ -168,7 +174,7 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
   }
 }
 
-/** One try, with what it needed in memory gone afterwards. Where nothing was to be done, its index is in `total`. */
+/** Runs one attempt and frees its memory afterwards. If there is nothing to do, the index is put into `total`. */
 async function sweepOnce(repository: Repository, context: SweepContext): Promise<Outcome | "nothing"> {
   const { options, total, trees } = context;
   const lock = await acquireLock(repository, { ...options, exclusive: false });
@@ -197,20 +203,20 @@ interface Staged {
   readonly plan: SweepPlan;
   readonly copied: FinishedPack[];
   readonly newIndexes: string[];
-  /** Packs that go once the old index files are gone. */
+  /** Sizes of packs that are removed after the old index files, by name. */
   readonly doomed: Map<string, number>;
-  /** Files in no index that go with them. */
+  /** Packs in no index that are removed too. */
   readonly unindexed: SweepPlan["unindexed"];
 }
 
 interface SweepContext {
   options: SweepOptions;
   total: SweepResult;
-  /** Packs of trees, for all attempts. */
+  /** Packs of trees; all attempts share them. */
   trees: NearPacks;
 }
 
-/** New packs and new index files, durable, beside the old ones. Null when there is nothing to do. */
+/** Writes new packs and index files, durable, beside the old ones. Returns null if there is nothing to do. */
 async function stage(
   repository: Repository,
   plan: SweepPlan,
@@ -222,7 +228,7 @@ async function stage(
   const writer = new IndexFileWriter(repository);
   const repacking = new Set(repack.map((facts) => facts.name));
   const done = new Set<string>();
-  /** Entries that are needed, in packs from which they could not be copied. */
+  /** Needed entries in packs from which they could not be copied. */
   const doubtful = new EntrySet(plan.index.count);
   const failed: string[] = [];
   const pace = newPacer(context.options.signal);
@@ -241,7 +247,7 @@ async function stage(
           }
         }
         if (doomed.has(packName)) continue;
-        // What an index file lists that stays needs no second entry, unless it is another one.
+        // A blob in an index file that stays needs no second entry, unless the files list the pack differently.
         const { split, indexes } = plan.packs.get(packName)!;
         if (split || indexes.every((other) => affected.has(other))) await writer.add(pack.id, pack.blobs);
       }
@@ -251,11 +257,11 @@ async function stage(
   if (failed.length > 0) await spareCopies(repository, plan, { doomed, doubtful, writer });
   await context.lock.recheck();
   const newIndexes = await writeIndexOf(repository, copied, { doing: "sweep", writer });
-  // One of them may hold what is damaged: a repair tells.
+  // A pack in no index may have a sound copy of a blob that could not be copied: a repair finds it.
   return { plan, copied, newIndexes, doomed, unindexed: failed.length > 0 ? [] : unindexed };
 }
 
-/** Packs stay, and stay listed, that hold another copy of what may be damaged where it is read from. */
+/** Keeps packs, and their entries, that hold another copy of a blob that could not be copied. */
 async function spareCopies(
   repository: Repository,
   { index, affected }: SweepPlan,
@@ -277,7 +283,7 @@ async function spareCopies(
   }
 }
 
-/** Returns the blobs of an indexed pack that are needed and read from there. */
+/** Returns the blobs of an indexed pack that are needed and that the index reads from this pack. */
 function liveBlobs(pack: IndexedPack, { index, live }: SweepPlan): IndexBlob[] {
   return pack.blobs.filter((blob) => {
     const entry = index.entryOf(blob);
@@ -306,7 +312,7 @@ async function commit(repository: Repository, staged: Staged, context: SweepCont
   }
 }
 
-/** True when a save finished since the plan was made: it may need what was dead then. */
+/** True if a save finished since the plan was made: the save may need blobs that were dead in the plan. */
 async function hasChanged(
   repository: Repository,
   { plan, newIndexes }: Staged,

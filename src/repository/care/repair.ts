@@ -20,29 +20,29 @@ import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 import { type PackSizes, packSizes } from "../storage/storage.ts";
 
-/** A repair of the index, planned: printed first, then run. */
+/** A plan to repair the index: shown first, then run. */
 export interface IndexRepairPlan {
-  /** Packs that get an entry from their own header. */
+  /** Packs that get index entries from their own header. */
   readonly add: { name: string; blobs: IndexBlob[] }[];
   /**
-   * Packs whose entries go: what can still be read of them is copied, unless they get an entry from their own header; the
-   * rest counts as absent and is stored again when seen again.
+   * Packs whose entries are removed. Their readable blobs are copied, unless `add` lists the pack too. The rest counts
+   * as absent, so that the next save of the same content stores it again.
    */
   readonly drop: { name: string; blobs: number; reason: string }[];
   /** Index files that cannot be read. */
   readonly damagedIndexes: string[];
-  /** Index files that are written anew without what is dropped. */
+  /** Index files that are rewritten without the dropped packs. */
   readonly rewrite: string[];
-  /** Pack files that no index lists and whose header cannot be read; left alone. */
+  /** Packs that no index lists and whose header cannot be read; left alone. */
   readonly unreadable: { name: string; reason: string }[];
-  /** Facts that a run must find unchanged: the index files there were. */
+  /** Names of the index files when the plan was made. A run throws if they have changed. */
   readonly basis: string[];
 }
 
 export interface RepairOptions extends LockCall {
-  /** Packs that are known to be damaged from a full read, beside those whose size is wrong. */
+  /** Packs that a full read found damaged, in addition to packs of a wrong size. */
   damagedPacks?: ReadonlySet<string>;
-  /** A folder for packs that sound content is copied to; needed where the repository is not a local one. */
+  /** A folder for packs that sound content is copied to. Required if the repository is not local. */
   work?: WorkDirectory;
 }
 
@@ -51,9 +51,9 @@ export interface RepairResult {
   readonly droppedPacks: number;
   readonly removedIndexes: number;
   readonly newIndexes: number;
-  /** Blobs copied out of damaged or cut packs. */
+  /** Number of blobs that were copied out of damaged or cut packs. */
   readonly savedBlobs: number;
-  /** Ids of blobs of dropped packs that are in no other. */
+  /** Ids of blobs of dropped packs that no other pack has. */
   readonly lostBlobs: string[];
 }
 
@@ -61,7 +61,7 @@ const NO_PACKS: PackSizes = new Map();
 
 /** Compares index files with pack files; nothing is changed. */
 export async function planIndexRepair(repository: Repository, options: RepairOptions = {}): Promise<IndexRepairPlan> {
-  // The index before the packs: a backup beside us writes them the other way round, so that what is indexed is there.
+  // Lists index files before packs: a backup that runs meanwhile writes packs first, so each indexed pack is found.
   const basis = (await repository.storage.list("index")).map((file) => file.name).sort();
   const stored = await packSizes(repository.storage);
   const add: IndexRepairPlan["add"] = [];
@@ -92,7 +92,8 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
     const blobs = drop.has(name) ? null : await headerOrNull(repository, name, stored.get(name)!);
     if (blobs !== null) drop.set(name, { name, blobs: blobs.length, reason: "the index lists only a part of it" });
   }
-  // Where one of a pack's entries goes, all go: what stayed would name a pack that is taken apart, or a part of one.
+  // If one entry of a pack is dropped, all are. An entry that stayed would name a pack that the repair takes apart, or
+  // list only a part of it.
   const isDropped = (name: string): boolean => drop.has(name);
   const marked = new Set([...marks.values()].flat());
   if ([...drop.keys()].some((name) => listed.has(name) || marked.has(name))) {
@@ -103,7 +104,7 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
     });
     if (unread !== undefined) throw unread.error;
   }
-  // With a file that is written anew its marks go, and what they were on is in use again.
+  // Rewriting an index file drops its deletion marks, so the marked packs are in use again.
   for (const [file, names] of marks) if (!rewrite.has(file)) for (const name of names) listed.add(name);
   for (const [name, size] of stored) {
     if (listed.has(name) && !drop.has(name)) continue;
@@ -131,9 +132,9 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
 }
 
 /**
- * Runs a plan under an exclusive lock: new index files durable first, then the old ones go. Pack files stay, except
- * damaged or cut ones whose readable blobs were copied. `stale_plan` when an index file came or went since, or
- * cannot be read any more, or a pack that was to get an entry went.
+ * Runs a plan under an exclusive lock: writes new index files durably, then removes the old ones. Packs stay, except
+ * damaged or cut ones whose readable blobs were copied. Throws `stale_plan` if index files changed or became
+ * unreadable, or a pack of `add` changed.
  */
 export async function runIndexRepair(
   repository: Repository,
@@ -160,7 +161,7 @@ export async function runIndexRepair(
     for (const name of [...plan.rewrite, ...plan.damagedIndexes]) untouched.delete(name);
     await eachAsBefore(repository, untouched, (file) => {
       if (lost.size > 0) for (const { blobs } of file.packs) keep(blobs);
-      // What an index file names that stays is somebody's.
+      // A pack that an untouched index file names is in use.
       for (const { id } of file.packs) done.delete(objectIdOf(id));
       for (const name of file.marked) done.delete(name);
     });
@@ -169,7 +170,7 @@ export async function runIndexRepair(
       if (lost.size > 0) keep(blobs);
       await writer.add(pack, blobs);
     };
-    // An index of a repair that slept through its lock would name packs that others have removed.
+    // A repair that slept through the end of its lock would index packs that others have removed.
     await lock.recheck();
     await eachAsBefore(repository, plan.rewrite, async (file) => {
       for (const pack of file.packs) if (!dropped.has(objectIdOf(pack.id))) await list(pack.id, pack.blobs);
@@ -203,21 +204,27 @@ export async function runIndexRepair(
   });
 }
 
-/** Throws `stale_plan` for files that could not be read when the repair was planned, and can be now. */
+/** Throws `stale_plan` if a damaged index file of the plan can be read now. */
 async function requireDamaged(repository: Repository, plan: IndexRepairPlan): Promise<void> {
   await eachIndexFile(repository, plan.damagedIndexes, ({ name }) => {
     throw stale(`index file ${name.slice(0, 8)} could not be read when the repair was planned, but can be now`);
   });
 }
 
-/** No index file tells of a pack that none lists: a clean-up may have taken it since, and nothing asks for a pack again that an index names. */
+/**
+ * Throws `stale_plan` if a pack of `add` is gone or has changed. No index lists these packs, so a clean-up may have
+ * removed them; an entry for a missing pack would keep its content from being stored again.
+ */
 function requireThere(packs: IndexRepairPlan["add"], stored: PackSizes): void {
   for (const { name, blobs } of packs)
     if (stored.get(name) !== packSizeOf(blobs))
       throw stale(`pack ${name.slice(0, 8)} has changed since the repair was planned`);
 }
 
-/** Index files that could be read when the repair was planned: what cannot be read of one now must not go with it, nor what it names. */
+/**
+ * Reads index files that were readable when the repair was planned. Throws `stale_plan` if one is not readable now: its
+ * entries would be lost.
+ */
 async function eachAsBefore(
   repository: Repository,
   names: Iterable<string>,
@@ -231,12 +238,12 @@ async function eachAsBefore(
     );
 }
 
-/** Makes the error for a plan that was made of what is not so any more. */
+/** Returns a `stale_plan` error with a message that names the change. */
 function stale(what: string, cause?: CairnError): CairnError {
   return new CairnError("stale_plan", what, { hint: "plan the repair again", cause });
 }
 
-/** Null where a pack's header cannot be read any more. */
+/** Returns null if the pack's header is damaged or gone. */
 async function headerOrNull(repository: Repository, name: string, size: number): Promise<IndexBlob[] | null> {
   try {
     return await loadPackHeader(repository, name, size);
@@ -259,7 +266,7 @@ interface Salvage {
   readonly copied: FinishedPack[];
   /** Ids of blobs that could not be copied; another pack may have them. */
   readonly lost: Set<string>;
-  /** Damaged packs of which everything readable has been copied. */
+  /** Damaged packs whose readable blobs are all copied. */
   readonly done: Set<string>;
 }
 
@@ -279,7 +286,7 @@ async function salvageAll(
       for (const { id } of blobs) lost.add(objectIdOf(id));
       return;
     }
-    // Its entries go with what is not copied: a storage that says both must not have them go.
+    // Blobs that are not copied lose their entries. The storage contradicts itself here, so its answer must not decide.
     if (found === "gone")
       throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, but was not found when it was read`);
     for (const blob of blobs) {
@@ -306,7 +313,7 @@ async function salvageAll(
         if (isNew(name, blobs)) await salvage(copier, name, blobs);
       }
     });
-    // In no index: what a repair that was killed has left, or what was damaged together with its index.
+    // Packs in no index: left by a killed repair, or damaged together with their index file.
     for (const [name, size] of stored)
       if (wanted.has(name) && !indexed.has(name))
         await salvage(copier, name, await loadPackHeader(repository, name, size));
@@ -314,7 +321,7 @@ async function salvageAll(
   return { copied, lost, done };
 }
 
-/** A pack's bytes; `unreadable` where a sector of it cannot be read: its blobs may be, one by one. */
+/** Returns a pack's bytes. `unreadable`: a part cannot be read, but single blobs may be readable. */
 async function loadWhole(repository: Repository, pack: string): Promise<Uint8Array | "gone" | "unreadable"> {
   try {
     return await repository.storage.load("data", pack);
@@ -325,7 +332,10 @@ async function loadWhole(repository: Repository, pack: string): Promise<Uint8Arr
   }
 }
 
-/** Reads a blob alone: what was wrong may have been the way here, and its file goes afterwards. False when it is lost. */
+/**
+ * Reads one blob again: the first error may have come from the transport, and the pack is removed afterwards. False if
+ * the blob is lost.
+ */
 async function copyAgain(
   repository: Repository,
   copier: PackCopier,
@@ -345,7 +355,10 @@ async function copyAgain(
   return true;
 }
 
-/** Whatever is no damage, as a want of memory, is thrown: what is not sound goes with its pack. */
+/**
+ * False if the sealed blob is damaged. Throws other errors, such as a lack of memory, because unsound blobs are removed
+ * with their pack.
+ */
 function isSound(repository: Repository, sealed: Uint8Array, blob: IndexBlob): boolean {
   const plain = openedOrNull(repository.keys, sealed);
   if (plain === null) return false;

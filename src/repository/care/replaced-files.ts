@@ -7,12 +7,17 @@ import type { RepositoryLock } from "../locks.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 
-/** The order in which a sweep and a compaction put new packs and index files in the place of old ones. */
+/**
+ * A sweep and a compaction share this order: new packs, new index files, then removal of old index files and old packs.
+ */
 
-/** The begin of the names of its failpoints. */
+/** The prefix of the failpoint names. */
 export type Replacing = "sweep" | "compact";
 
-/** Makes new packs durable, then the index of them and of what the writer has. Returns the names of its files. */
+/**
+ * Flushes the new packs, then writes an index of these packs and of the entries in `writer`. Returns the index files'
+ * names.
+ */
 export async function writeIndexOf(
   repository: Repository,
   copied: readonly FinishedPack[],
@@ -27,7 +32,7 @@ export async function writeIndexOf(
   return names;
 }
 
-/** Removes index files, durably, under a lock that may end meanwhile. Returns how many were there. */
+/** Removes index files durably; stops if the lock ends. Returns how many existed. */
 export async function removeIndexes(
   repository: Repository,
   names: Iterable<string>,
@@ -35,7 +40,7 @@ export async function removeIndexes(
 ): Promise<number> {
   let removed = 0;
   for (const name of names) {
-    // Who was asleep for long may find others at work: what is left over goes next time.
+    // After a long sleep the lock may have ended and others may be at work. The next run removes the rest.
     lock.requireHeld();
     if (await removeFile(repository, "index", name)) removed++;
     failpoint(`${doing}.index-removed`);
@@ -45,20 +50,20 @@ export async function removeIndexes(
   return removed;
 }
 
-/** Removes a pack that no index file lists any more. False when it was not there any more. */
+/** Removes a pack that no index file lists any more. Returns false if the pack was already gone. */
 export async function removePack(
   repository: Repository,
   name: string,
   { doing, lock }: { doing: Replacing; lock: RepositoryLock },
 ): Promise<boolean> {
-  // What the lock guarded may be needed again once it has ended.
+  // After the lock has ended, others may need the pack again.
   lock.requireHeld();
   const wasThere = await removeFile(repository, "data", name);
   failpoint(`${doing}.pack-removed`);
   return wasThere;
 }
 
-/** False when it was not there any more. */
+/** Removes a file of the repository. Returns false if the file was already gone. */
 export async function removeFile(
   repository: Repository,
   kind: "snapshots" | "index" | "data",

@@ -102,7 +102,7 @@ describe("repair of the index", () => {
     "in a part that is not its beginning": (pack) => [part(pack, 3)],
   };
   for (const [how, partsOf] of Object.entries(cases))
-    test(`a sound pack stays, and is listed whole once, when it is listed ${how}`, async () => {
+    test(`a sound pack stays, and is listed once and whole, if it was listed ${how}`, async () => {
       await withRepository(async (fixture) => {
         const { pack, rest } = await sixFiles(fixture);
         const parts = partsOf(pack);
@@ -123,7 +123,7 @@ describe("repair of the index", () => {
       });
     });
 
-  test("what is sound of a damaged pack is saved from all its entries when two index files list it in parts", async () => {
+  test("all sound blobs of a damaged pack are saved if two index files list it in parts", async () => {
     await withRepository(async (fixture) => {
       const { pack, rest } = await sixFiles(fixture);
       await indexAs(fixture, [[...rest, part(pack, 0, 3)], [part(pack, 3)]]);
@@ -140,7 +140,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a damaged pack stays when an index file names it that is not written anew", async () => {
+  test("a damaged pack stays if an index file that is not rewritten lists it", async () => {
     await withRepository(async (fixture) => {
       const { pack, rest } = await sixFiles(fixture);
       const [first] = await indexAs(fixture, [[...rest, pack], [pack]]);
@@ -152,7 +152,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a part of a pack stays where it was when its index file is written anew and its header cannot be read", async () => {
+  test("a partly listed pack stays listed if its header is unreadable and its index file is rewritten", async () => {
     await withRepository(async (fixture) => {
       const { pack, rest } = await sixFiles(fixture);
       await new TestArchive(fixture).save(randomFiles(7, 3000, "lost"));
@@ -176,7 +176,7 @@ describe("sweep", () => {
     roots: async () => [],
   });
 
-  test("what only one index file lists of a pack stays listed when that file is written anew", async () => {
+  test("blobs that only one index file lists stay listed after a rewrite of that file", async () => {
     await withRepository(async (fixture) => {
       const { pack, rest } = await sixFiles(fixture);
       const { snapshot } = await new TestArchive(fixture).save(randomFiles(2, 3000, "dead"));
@@ -198,7 +198,7 @@ describe("sweep", () => {
     });
   });
 
-  test("a pack stays listed as it was when all index files that list it, each differently, are written anew", async () => {
+  test("different listings of a pack all stay if all their index files are rewritten", async () => {
     await withRepository(async (fixture) => {
       const { pack, rest } = await sixFiles(fixture);
       const known = new Set([pack, ...rest].map(({ id }) => objectIdOf(id)));
@@ -223,7 +223,7 @@ describe("sweep", () => {
     });
   });
 
-  test("a pack stays that holds more than is listed of it while something lacks", async () => {
+  test("a pack with unlisted blobs stays while needed blobs are missing", async () => {
     await withRepository(async (fixture) => {
       const { repository } = fixture;
       const files = randomFiles(6, 3000, "k");
@@ -242,7 +242,7 @@ describe("sweep", () => {
   });
 
   for (const order of ["first", "last"])
-    test(`a pack stays when what one index file lists of it, which is read ${order}, is needed by nothing`, async () => {
+    test(`a pack stays if only the listing that is read ${order} has no needed blobs`, async () => {
       await withRepository(async (fixture) => {
         const dead = randomFiles(1, 50_000, "a");
         const keep = randomFiles(2, 3000, "k");
@@ -286,7 +286,7 @@ describe("compaction", () => {
   });
 
   for (const order of ["first", "last"])
-    test(`keeps all that is listed of a pack when a part of it is listed too, and read ${order}`, async () => {
+    test(`keeps both listings of a pack if the partial one is read ${order}`, async () => {
       await withRepository(async (fixture) => {
         const { repository } = fixture;
         const { pack, rest, files } = await sixFiles(fixture);

@@ -18,96 +18,108 @@ import { strikeNamed } from "../verify/unindexed-packs.ts";
 import { headerToDrop, packSizeOf } from "../packs/pack-read.ts";
 
 export interface SweepOptions extends LockCall {
-  /** The index cache; null for none. */
+  /** Path of the index cache; null for no cache. */
   cachePath: string | null;
-  /** The index as it was loaded before: read again only where one of its files has gone. Moved entries stay moved in it. */
+  /**
+   * An index that was loaded before. Loaded anew only if one of its index files is gone. The sweep changes the
+   * preferred places in it.
+   */
   index?: BlobIndex | undefined;
-  /** Root trees (32 bytes each) that are needed beside those of the repository's own snapshots. Asked again under the lock. */
+  /**
+   * Returns root trees (32 bytes each) that are needed in addition to those of the snapshots. Called again under the
+   * exclusive lock.
+   */
   roots(): Promise<Uint8Array[]>;
-  /** Told how many trees were marked, now and then. */
+  /** Called now and then with the number of marked trees. */
   onTree?: (done: number) => void;
-  /** See `BlobSourceOptions`; of trees. */
+  /** See `BlobSourceOptions`; called for packs of trees. */
   onElsewhere?: (pack: string) => void;
-  /** Says what to do about content that is needed and damaged. */
+  /** Says how to go on if needed content is damaged. */
   hint?: Hint;
-  /** Ids of snapshots that do not count, because they will be removed. */
+  /** Ids of snapshots whose trees are not kept, because the caller will remove these snapshots. */
   withoutSnapshots?: ReadonlySet<string>;
-  /** Says what may be done about snapshots that cannot be read. */
+  /** Says how to go on if snapshots cannot be read. */
   unreadableHint?: (files: readonly DamagedFile[]) => Hint;
-  /** True: a repository with packs and without a snapshot may be emptied. */
+  /** True: a repository that has packs but no snapshot may be emptied. */
   mayBeEmpty?: boolean;
-  /** True: a snapshot that is missing counts no more, however short it has been missing. */
+  /** True: a missing snapshot counts no more, even if it is missing only since today. */
   instant?: boolean;
-  /** A pack is rewritten when more than this share of it is dead; default 0.2. */
+  /** A pack is rewritten if more than this share of it is dead. Default 0.2. */
   maxWaste?: number;
-  /** Packs below so many bytes are rewritten for any dead blob; default `SMALL_PACK`. */
+  /** A pack below so many bytes is rewritten for any dead blob. Default `SMALL_PACK`. */
   smallPack?: number;
-  /** Bytes that may be written into new packs before old ones go; asked for each plan. Default: any number. */
+  /**
+   * Returns the bytes that may be written into new packs before old ones are removed; called for each plan. Default:
+   * unlimited.
+   */
   roomForCopies?: () => number;
-  /** Roots may need data that no index lists: what is listed is freed all the same, but no pack that is in no index. */
+  /** True: roots may need blobs that no index lists. Indexed packs are freed all the same; packs in no index stay. */
   mayLackData?: boolean;
-  /** A folder for the packs that are brought and copied; needed where the repository is not a local one. */
+  /** A folder for fetched and copied packs. Required if the repository is not local. */
   work?: WorkDirectory;
-  /** Milliseconds to wait for the exclusive lock before the deletes are put off; default 0. */
+  /** Milliseconds to wait for the exclusive lock before the removals are postponed. Default 0. */
   waitMs?: number;
 }
 
 /** A pack as the index files state it. */
 export interface PackFacts {
   readonly name: string;
-  /** Bytes of the file; -1 when it is missing. */
+  /** Bytes of the file; -1 if the file is missing. */
   readonly size: number;
-  /** Missing, or shorter than what is listed of it: nothing of it counts as there. */
+  /** True if the file is missing or shorter than its entries: none of its blobs counts as stored. */
   isShort: boolean;
-  /** Longer than what is listed of it, by whichever index file. */
+  /** True if the file is longer than the entries of any index file say. */
   isLong: boolean;
-  /** Number of the first index file that lists it. */
+  /** `listingKey` of the first index file that lists this pack. */
   readonly listing: number;
-  /** Listed differently by several index files: left alone, until a repair lists it once. */
+  /** True if index files list different blobs of this pack: left alone until a repair lists the pack once. */
   split: boolean;
-  /** Sealed bytes of all its blobs; of a split pack for each index file. */
+  /** Sealed bytes of all its blobs; of a split pack the sum over its different listings. */
   blobBytes: number;
-  /** Sealed bytes of the blobs that are needed from this pack. */
+  /** Sealed bytes of the needed blobs that are read from this pack. */
   liveBytes: number;
-  /** Index files that list it. */
+  /** Names of the index files that list this pack. */
   readonly indexes: string[];
-  /** Listed in an index file that is not ours to rewrite, or split. */
+  /** True if a foreign index file lists this pack, or if it is split: the sweep leaves it. */
   frozen: boolean;
 }
 
-/** Packs that are left as they are, because there is no room for copies of what is needed of them. */
+/** Packs that are left as they are, because there is no room for copies of their needed blobs. */
 export interface CrowdedPacks {
-  /** Bytes of what nothing needs in them. */
+  /** Bytes of dead blobs in these packs. */
   readonly unusedBytes: number;
-  /** The most that has to be written for one of them. */
+  /** Bytes of the largest copy: the room that one more run needs at least. */
   readonly copyBytes: number;
 }
 
 export interface SweepPlan {
   readonly index: BlobIndex;
   readonly live: LiveSet;
-  /** Packs without anything that is needed. */
+  /** Packs without needed blobs. */
   readonly remove: PackFacts[];
-  /** Packs of which the needed blobs are copied elsewhere. */
+  /** Packs whose needed blobs are copied into new packs. */
   readonly repack: PackFacts[];
-  /** Files in no index: what a killed writer left. */
+  /** Packs in no index, left by killed writers. */
   readonly unindexed: { name: string; size: number }[];
   /** Names of all index files that were read. */
   readonly indexFiles: ReadonlySet<string>;
-  /** Those that list a pack that goes. */
+  /** Names of the index files that list a removed or repacked pack. */
   readonly affected: ReadonlySet<string>;
   readonly packs: ReadonlyMap<string, PackFacts>;
-  /** Bytes that the run will free, new packs subtracted. */
+  /** Bytes that the run will free, minus the bytes of new packs. */
   readonly bytesFreed: number;
-  /** Bytes that nothing needs and that stay, because rewriting their packs would not pay, or cannot be done. */
+  /** Bytes of dead blobs that stay, because rewriting their packs would not pay or is not possible. */
   readonly unusedBytes: number;
-  /** Packs that stay because of what is needed of them no copy is sound. */
+  /** Names of packs that stay because a needed blob in them is sound nowhere. */
   readonly unsound: readonly string[];
-  /** Null where there is room for all copies. */
+  /** Null if there is room for all copies. */
   readonly crowded: CrowdedPacks | null;
   /** Snapshots that this host saw before and misses now. */
   readonly missing: readonly MissingSnapshot[];
-  /** Ids of missing snapshots that are there: the list of snapshots is short, so nothing may be removed. */
+  /**
+   * Ids of missing snapshots that exist but are not listed: the list of snapshots is incomplete, so nothing may be
+   * removed.
+   */
   readonly unlisted: readonly string[];
 }
 
@@ -119,12 +131,12 @@ export interface Roots {
   readonly unlisted: readonly string[];
 }
 
-/** Packs in no index that are asked for at once what lies in them: each answer of a far storage takes its time. */
+/** Headers of unindexed packs that are read at the same time: a remote storage answers slowly. */
 const LOOKS_AT_ONCE = 16;
 
 /**
- * The root trees of all snapshots that count, and of the caller, and what is missing. `damaged` when a snapshot cannot be read.
- * A missing snapshot is asked for by its name: a server may have it and not list it.
+ * Returns the root trees of all snapshots that count and of the caller, and the missing snapshots. Throws `damaged` if
+ * a snapshot is unreadable. Asks for each missing snapshot by name: a server may have it and not list it.
  */
 export async function rootsOf(repository: Repository, options: SweepOptions): Promise<Roots> {
   const { storage, seen } = repository;
@@ -141,7 +153,7 @@ export async function rootsOf(repository: Repository, options: SweepOptions): Pr
   return { trees, missing, unlisted };
 }
 
-/** Throws `refused`: of packs without a snapshot, the list may be short, or the snapshots lost. */
+/** Throws `refused` for packs without a snapshot: the list may be incomplete, or the snapshots lost. */
 export function refuseEmpty({ location }: Storage, missing: readonly MissingSnapshot[]): never {
   const before =
     missing.length === 0
@@ -157,13 +169,13 @@ export function refuseEmpty({ location }: Storage, missing: readonly MissingSnap
   );
 }
 
-/** The first of missing snapshots, for messages. */
+/** Names up to 20 missing snapshots, for messages. */
 export function namesOfMissing(missing: readonly MissingSnapshot[]): string {
   const shown = missing.slice(0, 20).map(({ id, time }) => `${id.slice(0, 8)} of ${time.slice(0, 16)}`);
   return [...shown, ...(missing.length > shown.length ? [`${missing.length - shown.length} more`] : [])].join(", ");
 }
 
-/** Throws `damaged` when a snapshot that counts cannot be read: what it needs is unknown. */
+/** Throws `damaged` if a snapshot that counts cannot be read, because the blobs that it needs are unknown. */
 export function requireReadable(
   damaged: readonly DamagedFile[],
   { withoutSnapshots, unreadableHint }: Pick<SweepOptions, "withoutSnapshots" | "unreadableHint">,
@@ -181,7 +193,7 @@ export function requireReadable(
   );
 }
 
-/** Throws `damaged` when an index file cannot be read: what only it lists seems to be in no index. */
+/** Throws `damaged` if an index file cannot be read, because packs that only this file lists seem to be in no index. */
 export function requireWholeIndex({ damaged }: BlobIndex): void {
   const [first] = damaged;
   if (first === undefined) return;
@@ -193,11 +205,11 @@ export function requireWholeIndex({ damaged }: BlobIndex): void {
 }
 
 /**
- * Plans a sweep. The caller holds a shared lock while it runs and while a run follows from it. `trees`: packs of trees.
- * Throws `damaged`, so that nothing is removed, when an index file, a snapshot or a needed tree cannot be read.
+ * Plans a sweep. The caller holds a shared lock for the plan and for a run that follows. `trees` reads the packs of
+ * trees. Throws `damaged`, so that nothing is removed, if an index file, a snapshot or a needed tree is unreadable.
  */
 export async function planSweep(repository: Repository, options: SweepOptions, trees: NearPacks): Promise<SweepPlan> {
-  // Snapshots before the index, the index before the packs: what a save adds meanwhile is then known or not needed yet.
+  // Snapshots before index files before packs: anything that a save adds meanwhile is either known or not needed yet.
   const roots = await rootsOf(repository, options);
   const { missing, unlisted } = roots;
   const index = await currentIndex(repository, options);
@@ -219,9 +231,9 @@ export async function planSweep(repository: Repository, options: SweepOptions, t
 }
 
 /**
- * Marks all that these roots need. Trees that are damaged or lost where the index has them, and sound at another place, are read
- * there, which the index prefers from then on; their entries are `sound`. `damaged` where one is sound nowhere. `gone`: ids of what
- * missing snapshots needed and no index lists, since another host has pruned or an index file is missing too.
+ * Marks all entries that the roots need. A tree that is unreadable at its preferred place is read from another; `sound`
+ * has such entries, and `index` prefers the sound place from then on. Throws `damaged` if no place is sound. `gone`:
+ * ids of blobs that only missing snapshots need and that no index lists.
  */
 export async function markAll(
   { keys }: Repository,
@@ -243,7 +255,7 @@ export async function markAll(
   return { sound: preferFound(index, blobs), gone: new Set(gone) };
 }
 
-/** The index reads from now on from where a source has found what was not sound. Returns the entries. */
+/** Makes the index prefer the sound places that a source found. Returns these entries. */
 function preferFound(index: BlobIndex, { elsewhere }: BlobSource): ReadonlySet<number> {
   for (const [entry, { place }] of elsewhere) index.prefer(entry, place);
   return new Set(elsewhere.keys());
@@ -292,7 +304,7 @@ function newFacts(name: string, size: number, listing: number): PackFacts {
   return { ...facts, isShort: false, isLong: false, split: false, frozen: false };
 }
 
-/** Adds the blobs of a pack; each place of a needed one counts. */
+/** Adds the blobs of one listing of a pack. A needed blob counts at each of its places. */
 function addBlobs(
   facts: PackFacts,
   blobs: IndexedPack["blobs"],
@@ -310,8 +322,8 @@ function addBlobs(
 }
 
 /**
- * Chooses one place for each blob in several packs: one in a pack that is kept whole, so that an interrupted run is
- * finished by the next one instead of copying again.
+ * Prefers, for each blob in several packs, a pack that is kept whole. So the next run finishes an interrupted run and
+ * copies nothing twice.
  */
 function choosePlaces(
   index: BlobIndex,
@@ -324,7 +336,7 @@ function choosePlaces(
     return facts.liveBytes === facts.blobBytes ? 2 : 1;
   };
   for (const entry of new Set(index.inSeveralPlaces())) {
-    // It was read where it is, after it could not be read elsewhere.
+    // The preferred place was proven after another place could not be read.
     if (!live.has(entry) || sound.has(entry)) continue;
     let best = index.place(entry);
     for (const place of index.others(entry)) if (rank(place) > rank(best)) best = place;
@@ -332,22 +344,22 @@ function choosePlaces(
   }
 }
 
-/** Packs that a plan would have go, by name. */
+/** Packs that a plan removes, by name. */
 interface Going {
   readonly packs: ReadonlySet<string>;
-  /** Those of them of which what is needed is proven when it is copied. */
+  /** Packs of `packs` that are copied first; copying proves their needed blobs. */
   readonly copied: ReadonlySet<string>;
   readonly unindexed: readonly { name: string; size: number }[];
 }
 
 /**
- * Proves what stays of blobs that lie in several packs, before others of them go: where the index has one it may be damaged,
- * and the place that goes may be the only sound one.
+ * Proves blobs that lie in several packs, before one of these packs is removed: the place that stays may be damaged,
+ * and the removed place the only sound one.
  */
 class KeptPlaces {
   /** Names of packs with blobs that are sound at none of their places. */
   readonly unsound = new Set<string>();
-  /** Names of packs in no index that this user may not look into. */
+  /** Names of packs in no index that this user cannot read. */
   readonly closed = new Set<string>();
   readonly #repository: Repository;
   readonly #index: BlobIndex;
@@ -355,7 +367,7 @@ class KeptPlaces {
   readonly #gone: ReadonlySet<string>;
   readonly #options: SweepOptions;
   readonly #proven: EntrySet;
-  /** By names of packs in no index: entries of what is needed and in them too. */
+  /** The needed entries that also lie in a pack in no index, by the pack's name. */
   readonly #beside = new Map<string, readonly number[]>();
 
   constructor(
@@ -376,8 +388,8 @@ class KeptPlaces {
   }
 
   /**
-   * To be called again until it is false. True where other packs are to go than these: the index prefers sound places now, or
-   * more packs are unsound or closed.
+   * Call again until it returns false. True means that the plan must be made again: the index prefers other places now,
+   * or more packs are unsound or closed.
    */
   async change(going: Going): Promise<boolean> {
     const known = this.unsound.size + this.closed.size;
@@ -418,7 +430,7 @@ class KeptPlaces {
     });
   }
 
-  /** Entries that are kept at a place of which nobody knows whether it is sound, while another one goes. */
+  /** Entries whose kept place is not proven yet, while another place is removed. */
   #toProve({ packs, copied, unindexed }: Going): number[] {
     const { table } = this.#index;
     const names = Array.from({ length: table.packCount }, (_, pack) => objectIdOf(table.packId(pack)));
@@ -447,7 +459,7 @@ function indexIsShort(pack: string): CairnError {
   );
 }
 
-/** Live bytes again, each blob now counted once, where it is read from. */
+/** Counts live bytes again: each blob once, in the pack that it is read from. */
 function countLive(
   index: BlobIndex,
   { live, packs, hint }: { live: LiveSet; packs: Map<string, PackFacts>; hint: Hint | undefined },
@@ -489,7 +501,7 @@ function decide(
   let unusedBytes = 0;
   for (const facts of from.packs.values()) {
     const waste = wasteOf(facts);
-    // What lacks may lie in a pack that is listed in part.
+    // If needed blobs are in no index, they may lie in the unlisted part of a pack.
     if (facts.frozen || unsound.has(facts.name) || (facts.isLong && !from.live.complete)) unusedBytes += waste;
     else if (facts.liveBytes === 0) {
       remove.push(facts);
@@ -499,7 +511,7 @@ function decide(
   }
   const unindexed: { name: string; size: number }[] = [];
   for (const [name, size] of from.unindexed) {
-    // What lacks may lie in a pack that is in no index, or what is damaged.
+    // Needed blobs that are in no index, or are damaged elsewhere, may lie in such a pack.
     if (!from.live.complete || unsound.size > 0 || closed.has(name)) {
       unusedBytes += size;
       continue;
@@ -531,12 +543,15 @@ function wasteOf({ split, blobBytes, size, liveBytes }: PackFacts): number {
   return Math.max(0, (split ? Math.min(blobBytes, size) : blobBytes) - liveBytes);
 }
 
-/** Returns the bytes that copying a pack writes: what is needed, and a header no longer than its own. */
+/** Returns the bytes that copying a pack writes: its needed blobs, and a header no longer than the old one. */
 function copyBytesOf(facts: PackFacts): number {
   return Math.max(facts.liveBytes, facts.size - wasteOf(facts));
 }
 
-/** All, or as many as there is room for, those first that make the most of it. Where other files go, room is made by them first. */
+/**
+ * Returns all wasteful packs, or those with the least copying for each freed byte that fit into `room`. If other files
+ * are removed, the next run has more room, so nothing is copied now.
+ */
 function chooseRepack(
   wasteful: PackFacts[],
   { room, isMadeFirst }: { room: number; isMadeFirst: boolean },

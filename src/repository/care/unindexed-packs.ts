@@ -12,13 +12,13 @@ import { lostPacks, nearPacksIn } from "../read/near-packs.ts";
 import type { WorkDirectory } from "./pack-copy.ts";
 import { removeFile } from "./replaced-files.ts";
 
-/** A timer takes no more milliseconds. */
+/** The most milliseconds that a timer takes. */
 const LONGEST_MS = 2 ** 31 - 1;
 
 /**
- * Removes packs that are in no index, under the exclusive lock, and returns how many; -1 when the lock was refused.
- * What an index lists too is read at its place first: where that is damaged the pack stays, and `onDamaged` is told its
- * name. Throws `damaged`, with nothing removed, when an index file cannot be read. For local repositories.
+ * Removes packs that no index lists, under an exclusive lock; returns the number, or -1 if the lock was refused. Reads
+ * indexed copies of their blobs first: if one is damaged, the pack stays and `onDamaged` gets the damaged pack's name.
+ * Throws `damaged`, with nothing removed, if an index file is unreadable. For local repositories.
  */
 export async function removeUnindexedPacks(
   repository: Repository,
@@ -65,8 +65,8 @@ export async function removeUnindexedPacks(
 }
 
 /**
- * Removes packs of a killed writer, as far as `leftMs` goes, of which all is stored in packs that are there, and was read there.
- * Others stay: with a lost index file or a damaged pack they have what is missing. Returns how many went, and which packs are damaged.
+ * Removes packs of a killed writer whose blobs are all stored in indexed packs and were read there. Stops after
+ * `leftMs`. Other packs stay: they may replace a lost index file or a damaged pack.
  */
 export async function removeStoredAgain(
   repository: Repository,
@@ -77,14 +77,14 @@ export async function removeStoredAgain(
   const damagedPacks = new Set<string>();
   let removed = 0;
   if (packs.size === 0 || damaged.length > 0 || from.leftMs <= 0) return { removed, damagedPacks: [] };
-  // Of a cut one nothing counts as there.
+  // A blob in a cut pack does not count as stored.
   const cut = new Set(lostPacks(index, from.stored));
   const near = nearPacksIn(repository.storage, from.work, "stored-again");
   const until = performance.now() + from.leftMs;
   const time = AbortSignal.timeout(Math.min(Math.ceil(from.leftMs), LONGEST_MS));
   const source = new BlobSource({ keys: repository.keys, index, packs: near, signal: time });
   try {
-    // The most of them in the time that there is.
+    // The smallest first: most packs in the given time.
     for (const [name, size] of [...packs].toSorted((a, b) => a[1] - b[1])) {
       if (performance.now() > until) break;
       const blobs = await headerToDrop(repository, name, size);
@@ -99,7 +99,7 @@ export async function removeStoredAgain(
       removed++;
     }
   } catch (error) {
-    // The rest is for the next one.
+    // The time is over: the next run removes the rest.
     if (toCairnError(error).code !== "interrupted") throw error;
   } finally {
     source.close();
@@ -107,7 +107,6 @@ export async function removeStoredAgain(
   return { removed, damagedPacks: [...damagedPacks] };
 }
 
-/** Names of the packs in which the index has these entries. */
 function packsOf(index: BlobIndex, entries: Iterable<number>): string[] {
   return [...new Set([...entries].map((entry) => objectIdOf(index.place(entry).pack)))];
 }

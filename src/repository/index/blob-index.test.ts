@@ -84,7 +84,7 @@ describe("blob index", () => {
     });
   });
 
-  test("a table grows to any size and addPackHeader equals what the index file says", async () => {
+  test("a table grows to any size, and addPackHeader adds the same places as the index file", async () => {
     await withRepository(async ({ repository }) => {
       const packs = [fakeHeader(9000, "x"), fakeHeader(9000, "y")];
       const own = new BlobIndex();
@@ -101,7 +101,7 @@ describe("blob index", () => {
     });
   });
 
-  test("room for all index files is made at once when they are alike, whatever sizes the storage lists", async (t) => {
+  test("memory for similar index files is reserved at once, with any sizes in the storage's list", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       for (let i = 0; i < 8; i++) await repository.saveIndex([fakeHeader(4000, `many-${i}`)]);
       const make = t.mock.method(BlobTable, "make");
@@ -116,7 +116,7 @@ describe("blob index", () => {
     });
   });
 
-  test("index files of another machine are asked for beside each other", async () => {
+  test("remote index files are loaded concurrently", async () => {
     await withRepository(async ({ repository, storage }) => {
       for (let i = 0; i < 20; i++) await repository.saveIndex([fakeHeader(10, `far-${i}`)]);
       const far = new CountingStorage(storage);
@@ -229,7 +229,7 @@ describe("blob index", () => {
     });
   });
 
-  test("refresh reads what came and tells when something that was known is gone", async () => {
+  test("refresh reads new index files, and returns false if a known one is gone", async () => {
     await withRepository(async ({ repository, storage }) => {
       const [a] = await repository.saveIndex([fakeHeader(10, "a")]);
       const index = await BlobIndex.load(repository, null);
@@ -241,7 +241,7 @@ describe("blob index", () => {
     });
   });
 
-  test("a damaged index file is named once when it is read again", async () => {
+  test("a damaged index file is listed once after a second read", async () => {
     await withRepository(async ({ repository, path }) => {
       const [bad] = await repository.saveIndex([fakeHeader(10, "a")]);
       writeFileSync(join(path, "index", bad!), "x");
@@ -254,7 +254,7 @@ describe("blob index", () => {
     });
   });
 
-  test("a damaged index file is named and the others still count", async () => {
+  test("a damaged index file is listed, and the others are read", async () => {
     await withRepository(async ({ repository, folder, path }) => {
       await repository.saveIndex([fakeHeader(10, "a")]);
       const [bad] = await repository.saveIndex([fakeHeader(10, "b")]);
@@ -272,7 +272,7 @@ describe("blob index", () => {
     });
   });
 
-  test("claim is true once for what is neither stored nor claimed, data and trees apart", async () => {
+  test("claim is true once for a blob that is neither stored nor claimed, separately for data and trees", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(3, 100);
       await new TestArchive(fixture).save(files);

@@ -32,12 +32,12 @@ export interface BlobPlaceOf {
   readonly offset: number;
   /** Sealed bytes in the pack. */
   readonly length: number;
-  /** 0 = stored plain. */
+  /** 0 if the blob is not compressed. */
   readonly uncompressedLength: number;
   readonly type: "data" | "tree";
 }
 
-/** Memory with which another thread can use the index; `postMessage` passes it without a copy. */
+/** Memory through which another thread uses the index; `postMessage` passes it without a copy. */
 export interface SharedIndex {
   readonly table: SharedArrayBuffer;
   readonly others: SharedArrayBuffer;
@@ -46,27 +46,27 @@ export interface SharedIndex {
 
 /** The cache is rewritten when this many index files are not in it. */
 const CACHE_EVERY = 16;
-/** Decoding so many entries costs about as much as reading one more file. */
+/** Decoding so many entries takes about as long as reading one more file. */
 const BLOBS_LIKE_A_FILE = 200;
 const LIST_AGAIN = 8;
-/** Sizes in a listing are not proven: room is made for so many entries at most before they are read. */
+/** A listing may state wrong sizes: at most so many entries get memory before they are read. */
 const MOST_EXPECTED = capacityOf(2 ** 24);
 
 /**
- * Every blob of a repository and where it lies, in all places where it does. Made by `load`; other threads use it through
- * `fromShared`. One thread adds; any thread looks up and claims, where it is no matter that it may miss what is there while another adds.
+ * Every blob of a repository with all its places. `load` makes it; other threads use `fromShared`. One thread adds; any
+ * thread may look up and claim, but may miss entries that are being added.
  */
 export class BlobIndex {
-  /** Index files that cannot be read: what only they list counts as absent. */
+  /** Unreadable index files. Blobs that only they list count as absent. */
   damaged: DamagedFile[] = [];
   /** Names of the index files whose entries are in the table. */
   readonly covered = new Set<string>();
-  /** True where what lies in some packs was passed over. */
+  /** True if the blobs of some packs were left out (`without`). */
   isPartial = false;
   #table: BlobTable;
   #others: OtherPlaces;
   #session: ClaimTable | null;
-  /** Packs that the session began with, and which of its entries their blobs have. */
+  /** The packs that the session began with, and the range of each one's claimed blobs. */
   #given: { pack: FinishedPack; from: number; to: number }[] = [];
   #epoch: Uint8Array = randomBytes(16);
   #packNumbers: Map<string, number> | null = null;
@@ -88,9 +88,9 @@ export class BlobIndex {
   }
 
   /**
-   * Reads the cache at `cachePath` (null: none) and every index file that it does not cover. Where covered files
-   * vanished, all are read again. Damaged index files are listed in `damaged` and do not stop it. Writing the cache
-   * again is best effort. Stopped between two index files.
+   * Reads the cache at `cachePath` (null: none) and all index files that it does not cover. If a covered file vanished,
+   * reads all again. Damaged files are listed in `damaged`. Writing the cache is best effort. `signal` stops between
+   * two files.
    */
   static async load(repository: Repository, cachePath: string | null, signal?: AbortSignal): Promise<BlobIndex> {
     for (let attempt = 1; ; attempt++) {
@@ -103,8 +103,8 @@ export class BlobIndex {
   }
 
   /**
-   * Makes an index without what lies in these packs only, for a writer that stores it again. Entries have other numbers
-   * there.
+   * Returns an index without the blobs that lie only in these packs, for a writer that stores them again. Its entry
+   * numbers differ.
    */
   without(packs: ReadonlySet<string>): BlobIndex {
     const index = new BlobIndex(BlobTable.make(slotsFor(this.count)));
@@ -130,7 +130,7 @@ export class BlobIndex {
     return { table: this.#table.buffer, others: this.#others.buffer, session: this.#session?.buffer ?? null };
   }
 
-  /** Entry numbers are below it. */
+  /** Number of entries; entry numbers are smaller. */
   get count(): number {
     return this.#table.count;
   }
@@ -140,19 +140,19 @@ export class BlobIndex {
   }
 
   /**
-   * 32 hex digits that stay the same while ids are only added, whoever adds or moves them. Ids remembered with
-   * an equal epoch are in this index; with another one each must be looked up before it is used.
+   * 32 hex digits, unchanged as long as no id leaves the index. Ids remembered with the same epoch are in this index;
+   * with another epoch, look each up before use.
    */
   get epoch(): string {
     return Buffer.from(this.#epoch).toString("hex");
   }
 
-  /** Entry number of the id at `offset`, or -1. `type`: 0 data, 1 tree, absent: either. No allocation. */
+  /** Returns the entry number of the id at `offset`, or -1. `type`: 0 data, 1 tree, absent: either. No allocation. */
   lookup(bytes: Uint8Array, offset: number, type: number = -1): number {
     return this.#table.lookup(bytes, offset, type);
   }
 
-  /** Entry number of a blob as pack headers and index files list it, or -1. */
+  /** Returns the entry number of a blob from a pack header or index file, or -1. */
   entryOf({ id, type }: Pick<IndexBlob, "id" | "type">): number {
     return this.#table.lookup(id, 0, blobTypeOf(type));
   }
@@ -163,7 +163,7 @@ export class BlobIndex {
     return this.#placeOf(entry, table.numbersOf(entry));
   }
 
-  /** Returns further places of an entry: packs of saves that ran at the same time, or that were stored again. */
+  /** Returns further places of an entry: packs of simultaneous saves, or of content that was stored again. */
   others(entry: number): BlobPlaceOf[] {
     if (this.#others.count === 0) return [];
     const { packRefs, packOf, offsetOf } = this.#table;
@@ -173,7 +173,7 @@ export class BlobIndex {
       .map((place) => this.#placeOf(entry, place));
   }
 
-  /** Entries that lie in several places; one may come again. */
+  /** Yields entries with several places; may repeat an entry. */
   *inSeveralPlaces(): Generator<number> {
     yield* this.#others.entries();
   }
@@ -182,19 +182,19 @@ export class BlobIndex {
     return { pack: this.#table.packId(pack), ...place, type: blobTypeName(this.#table.typeOf(entry)) };
   }
 
-  /** The 32 bytes of an entry's id, a view. */
+  /** Returns a view of the 32 bytes of an entry's id. */
   idOf(entry: number): Uint8Array {
     return this.#table.ids.subarray(entry * 32, entry * 32 + 32);
   }
 
-  /** The columns themselves, for loops over all entries; read only. */
+  /** The columns, for loops over all entries. Do not write. */
   get table(): BlobTable {
     return this.#table;
   }
 
   /**
-   * Begins a save: from now on `claim` works, also in threads that get `shared` after this. `given`: packs in no index whose
-   * blobs nobody has to store again; those that the session before began with if absent.
+   * Starts a save: `claim` works from now on, also in threads that get `shared` afterwards. `given`: packs in no index
+   * whose blobs need not be stored again; default: the packs of the previous session.
    */
   beginSession(given: readonly FinishedPack[] = this.#given.map(({ pack }) => pack)): void {
     const session = ClaimTable.make(
@@ -216,26 +216,26 @@ export class BlobIndex {
     return this.#given.filter(({ from, to }) => this.#session?.isWanted(from, to) === true).map(({ pack }) => pack);
   }
 
-  /** Ends it, once no thread has anything to claim: the collector would leave its memory to itself. */
+  /** Ends the session after all claims. Frees its memory at once, since the garbage collector would do so late. */
   endSession(): void {
     if (this.#session !== null) dropPages(this.#session.buffer);
     this.#session = null;
     this.#given = [];
   }
 
-  /** True when the blob is neither known nor claimed: this caller, and only this one, stores it. Any thread. */
+  /** True if the blob is neither in the index nor claimed: this caller alone stores it. For any thread. */
   claim(bytes: Uint8Array, offset: number, type: BlobType = DATA_BLOB): boolean {
     if (this.#table.lookup(bytes, offset, type) >= 0) return false;
     if (this.#session === null) throw new CairnError("internal", "claim needs beginSession first");
     return this.#session.claim(bytes, offset, type);
   }
 
-  /** Adds a pack's blobs, as one index file lists them; those known elsewhere stay there. Entry numbers never change. */
+  /** Adds a pack's blobs from an index file. Known blobs keep their place. Entry numbers never change. */
   addColumns(columns: IndexColumns, { id: packId, from, to }: PackRange): void {
     this.#room(to - from);
     const pack = this.#packNumber(packId);
     this.#table.packRefs[pack]!++;
-    // One pair of objects for all, as below.
+    // One pair of objects for all blobs, as below.
     const id = { bytes: columns.ids, offset: 0, type: DATA_BLOB as BlobType };
     const place = { pack, offset: 0, length: 0, uncompressedLength: 0 };
     for (let at = from; at < to; at++) {
@@ -249,15 +249,15 @@ export class BlobIndex {
   }
 
   /**
-   * Adds the blobs of a pack of this process from the plain bytes of its header; lengths are taken from there. `replace`:
-   * those known elsewhere are from now on read from this pack.
+   * Adds the blobs of a pack of this process from the plain bytes of its header. `replace`: known blobs are read from
+   * this pack from now on.
    */
   addPackHeader(packId: Uint8Array, header: Uint8Array, replace = false): void {
     this.#room(Math.ceil(header.length / 37));
     const pack = this.#packNumber(packId);
     this.#table.packRefs[pack]!++;
     const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
-    // One pair of objects for all: this runs once for each blob of a first save.
+    // One pair of objects for all blobs: this runs once for each blob of a first save.
     const id = { bytes: header, offset: 0, type: DATA_BLOB as BlobType };
     const place = { pack, offset: 0, length: 0, uncompressedLength: 0 };
     for (let at = 0; at < header.length; at = id.offset + 32) {
@@ -277,7 +277,7 @@ export class BlobIndex {
     return uncompressedLength === 0 ? length - SEAL_OVERHEAD : uncompressedLength;
   }
 
-  /** Adds packs of this process, which index files of these names list now. */
+  /** Adds packs of this process, and the names of the index files that list them. */
   addIndexed(packs: readonly FinishedPack[], indexNames: readonly string[]): void {
     const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
     this.#room(blobs);
@@ -285,7 +285,7 @@ export class BlobIndex {
     for (const name of indexNames) this.cover(name, blobs / indexNames.length);
   }
 
-  /** True when another one knows each blob that this one knows. */
+  /** True if `other` has all blobs of this index. */
   isWithin(other: BlobIndex): boolean {
     return holdsAll(other, this.#table);
   }
@@ -295,7 +295,7 @@ export class BlobIndex {
     this.#room(blobs);
   }
 
-  /** From now on this entry is read from this one of its other places, and the one that it had is among those. */
+  /** Makes another place of an entry the preferred one; the previous place stays as a further one. */
   prefer(entry: number, { pack, offset }: Pick<BlobPlaceOf, "pack" | "offset">): void {
     const number = this.#packNumber(pack);
     const place = this.#others.of(entry).find((each) => each.pack === number && each.offset === offset);
@@ -309,31 +309,31 @@ export class BlobIndex {
     return this.#table.packRefs[this.numberOf(packId)] ?? 0;
   }
 
-  /** Number of a pack in the table; -1 where it is in none. */
+  /** Returns the number of a pack in the table; -1 if the table does not have it. */
   numberOf(packId: Uint8Array): number {
     this.#packNumbers ??= packNumbersOf(this.#table);
     return this.#packNumbers.get(keyOf(packId)) ?? -1;
   }
 
-  /** Says that so many index files that listed this pack are gone. */
+  /** Records that so many index files that listed this pack are gone. */
   unlist(packId: Uint8Array, times = 1): void {
     const number = this.numberOf(packId);
     if (number >= 0) this.#table.packRefs[number] = Math.max(0, this.#table.packRefs[number]! - times);
   }
 
-  /** Says that an index file of this process, with so many blobs, is in the table already. */
+  /** Records that an index file of this process is in the table. `blobs`: the number of its blobs. */
   cover(indexName: string, blobs = 0): void {
     if (this.covered.has(indexName)) return;
     this.covered.add(indexName);
     this.#uncached += 1 + Math.floor(blobs / BLOBS_LIKE_A_FILE);
   }
 
-  /** Says that an index file is gone and all its entries are in other covered ones. */
+  /** Records that an index file is gone, and that other files list all its entries. */
   uncover(indexName: string): void {
     if (this.covered.delete(indexName)) this.#uncached += CACHE_EVERY;
   }
 
-  /** Writes the cache when enough has changed since, or always with `force`. Best effort; true when written. */
+  /** Writes the cache if enough has changed, or always with `force`. Best effort; returns true if it was written. */
   saveCache(force = false): boolean {
     if (this.#cache === null || (!force && this.#uncached < CACHE_EVERY)) return false;
     if (force && this.#uncached === 0) return false;
@@ -349,7 +349,7 @@ export class BlobIndex {
     return true;
   }
 
-  /** The other places in packs that are still listed, by the numbers that those have in a table. */
+  /** Returns the further places in packs that are still listed, with the pack numbers of `table`. */
   #othersFor(table: BlobTable): OtherPlaces {
     if (this.#others.count === 0) return this.#others;
     const { packRefs } = this.#table;
@@ -388,9 +388,8 @@ export class BlobIndex {
   }
 
   /**
-   * To be called once a lock is held, where the index was loaded before: reads index files that came meanwhile.
-   * False when one that is covered is gone, or vanishes: then what is known here may have been removed, and only `load` helps.
-   * `files`: as they are listed since then.
+   * Reads new index files. Call it under a lock if the index was loaded before. Returns false if a covered file is
+   * gone: known blobs may have been removed, so use `load`. `files`: a list made under the lock.
    */
   async refresh(
     repository: Repository,
@@ -424,17 +423,17 @@ export class BlobIndex {
   }
 }
 
-/** True when the index reads this blob from this very place. */
+/** True if the index reads this blob from this place. */
 export function isPlacedAt({ table }: BlobIndex, entry: number, packId: Uint8Array, blob: IndexBlob): boolean {
   return table.offsetOf[entry] === blob.offset && Buffer.compare(table.packId(table.packOf[entry]!), packId) === 0;
 }
 
-/** An index file was replaced between the listing and the reading. */
+/** True if an index file was replaced between listing and reading. */
 function hasVanished(error: unknown): boolean {
   return error instanceof CairnError && error.code === "not_found";
 }
 
-/** Compaction moves blobs to new packs; the old ones keep their numbers until the table is written anew. */
+/** Tells whether the table should be compacted: compaction of packs leaves numbers of removed packs. */
 function mostPacksAreGone(table: BlobTable): boolean {
   let gone = 0;
   for (let pack = 0; pack < table.packCount; pack++) if (table.packRefs[pack] === 0) gone++;
@@ -501,8 +500,8 @@ async function readIndexes(repository: Repository, index: BlobIndex, { files, si
 }
 
 /**
- * Decoded whole before the first entry is added: a damaged file adds nothing. With this one, so many files like it are to
- * come: room for all is made at once, because a table that grows is there twice for a while.
+ * Decodes the whole file before it adds the first entry: a damaged file adds nothing. `files`: how many files of this
+ * size are left. Reserves memory for all of them, since growing copies the table.
  */
 function readIndexInto(
   index: BlobIndex,

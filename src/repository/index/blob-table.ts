@@ -30,12 +30,12 @@ const MAX_SLOTS = 2 ** 27;
 const ENTRY_MASK = 0x07ffffff;
 const PRINT_MASK = ~ENTRY_MASK;
 
-/** Entries a table of so many slots takes: three quarters. */
+/** Entries that fit into a table of so many slots: three quarters. */
 export function capacityOf(slots: number): number {
   return (slots >>> 2) * 3;
 }
 
-/** The least power of two of slots for so many entries. */
+/** Slots for so many entries: a power of two. */
 export function slotsFor(entries: number): number {
   let slots = MIN_SLOTS;
   while (capacityOf(slots) < entries) slots *= 2;
@@ -53,9 +53,9 @@ export interface BlobPlaceNumbers {
 }
 
 /**
- * Says where every blob lies: a hash table with typed columns in one SharedArrayBuffer, 49 bytes an entry and 5.4–10.7
- * for its slots. Any number of threads look up while one adds: they may miss an entry then, and never find a wrong one.
- * Growing makes a new buffer.
+ * A hash table with typed columns that has the place of every blob, in one SharedArrayBuffer: 49 bytes an entry, and
+ * 5.4–10.7 for its slots. Many threads may look up while one adds: a lookup may miss a new entry, but never returns a
+ * wrong one. Growing makes a new buffer.
  */
 export class BlobTable {
   readonly buffer: SharedArrayBuffer;
@@ -104,7 +104,7 @@ export class BlobTable {
     return HEADER_WORDS * 4 + slots * 4 + capacityOf(slots) * (20 + 32 + 32 + 1);
   }
 
-  /** An empty table with so many slots (a power of two). */
+  /** Makes an empty table with so many slots (a power of two). */
   static make(slots: number): BlobTable {
     const table = new BlobTable(new SharedArrayBuffer(BlobTable.bytesFor(slots)), slots);
     table.header[W_MAGIC] = MAGIC;
@@ -112,7 +112,7 @@ export class BlobTable {
     return table;
   }
 
-  /** The table that another thread made. */
+  /** Opens the table that another thread made. */
   static over(buffer: SharedArrayBuffer): BlobTable {
     const header = new Int32Array(buffer, 0, HEADER_WORDS);
     const slots = header[W_SLOTS]!;
@@ -130,7 +130,7 @@ export class BlobTable {
     return this.packOf.length;
   }
 
-  /** Entries: their numbers are below it. */
+  /** Number of entries; entry numbers are smaller. */
   get count(): number {
     return this.header[W_COUNT]!;
   }
@@ -139,15 +139,15 @@ export class BlobTable {
     return this.header[W_PACKS]!;
   }
 
-  /** For one who fills the columns in place from a file. */
+  /** Sets the counts after the caller has filled the columns from a file. */
   setCounts(count: number, packs: number): void {
     this.header[W_COUNT] = count;
     this.header[W_PACKS] = packs;
   }
 
   /**
-   * Entry number of the 32-byte id at `offset`, or -1. `type` limits to data (0) or tree (1) blobs:
-   * the same bytes may be stored as both. No allocation.
+   * Returns the entry number of the 32-byte id at `offset`, or -1. `type` limits the lookup to data (0) or tree (1)
+   * blobs: the same bytes may be stored as both. No allocation.
    */
   lookup(bytes: Uint8Array, offset: number, type: number = -1): number {
     const slots = this.slots;
@@ -182,8 +182,8 @@ export class BlobTable {
   }
 
   /**
-   * Adds a blob. One that is known keeps its place unless `replace`.
-   * Returns its entry number, or -1 when the table is full (the caller grows it and adds again).
+   * Adds a blob. A known blob keeps its place unless `replace` is true. Returns the entry number, or -1 if the table is
+   * full: the caller grows the table and adds the blob again.
    */
   add(id: { bytes: Uint8Array; offset: number; type: BlobType }, place: BlobPlaceNumbers, replace = false): number {
     let entry = this.lookup(id.bytes, id.offset, id.type);
@@ -201,7 +201,7 @@ export class BlobTable {
     return entry;
   }
 
-  /** Number of a new pack; the caller knows that it is new and that there is room. */
+  /** Adds a pack and returns its number. The caller knows that the pack is new and that there is room. */
   addPack(id: Uint8Array): number {
     const number = this.packCount;
     if (number >= this.capacity) throw new CairnError("internal", "the blob table has no room for another pack");
@@ -224,12 +224,12 @@ export class BlobTable {
     };
   }
 
-  /** Moves an entry that is known. */
+  /** Gives a known entry another place. */
   replace(entry: number, place: BlobPlaceNumbers): void {
     this.#place(entry, this.typeOf(entry), place);
   }
 
-  /** A table with room for `entries`; every entry and every pack keeps its number. */
+  /** Returns a table with room for `entries`. Entries and packs keep their numbers. */
   regrown(entries: number): BlobTable {
     const table = BlobTable.make(slotsFor(Math.max(entries, this.count, this.packCount)));
     const { count, packCount } = this;
@@ -242,7 +242,7 @@ export class BlobTable {
     return table;
   }
 
-  /** As small as can be, without the packs that nothing names: those of the others change their numbers. */
+  /** Returns a compact copy. Drops packs that no index file lists and no entry names, and renumbers the rest. */
   compacted(): BlobTable {
     const { count } = this;
     const table = BlobTable.make(slotsFor(count));
@@ -261,7 +261,7 @@ export class BlobTable {
     return table;
   }
 
-  /** All but the numbers of their packs. */
+  /** Copies all columns of entries except the pack numbers. */
   #copyEntries(to: BlobTable): void {
     const { count } = this;
     to.ids.set(this.ids.subarray(0, count * 32));

@@ -24,7 +24,7 @@ test("claims beyond the table's room are granted rather than refused", () => {
   assert.equal(table.claim(idOf(20), 0, 0), true);
 });
 
-test("a table tells which of its first entries were claimed again, also by another view of its memory", () => {
+test("isWanted tells which given entries were claimed again, also through another view of the memory", () => {
   const table = ClaimTable.make(1 << 18, 3);
   for (let i = 0; i < 3; i++) assert.equal(table.claim(idOf(i), 0, 0), true);
   assert.equal(table.claim(idOf(0), 0, 0), false);
@@ -92,7 +92,7 @@ test("the blob table finds, keeps and replaces, data and trees apart", () => {
   assert.equal(table.lookup(idOf(1), 0, 0), entry);
 });
 
-test("a grown table has every entry, and a compacted one too, without packs that nothing names", () => {
+test("a grown table and its compact copy have all entries, and the copy drops unused packs", () => {
   let table = BlobTable.make(slotsFor(0));
   table.addPack(idOf(-2));
   const pack = table.addPack(idOf(-1));

@@ -6,7 +6,7 @@ const W_MAGIC = 0;
 const W_NEXT = 1;
 const W_ENTRIES = 2;
 const W_GIVEN = 3;
-/** Slots looked at on one level before the next one is tried. */
+/** Slots to check on one level before the next level. */
 const WINDOW = 16;
 const LEVELS = [2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24];
 /** A slot: entry number + 1 (25 bits), six bits of the id, and the top bit for trees. */
@@ -15,9 +15,9 @@ const PRINT_MASK = 0x7e000000;
 const TREE_BIT = 0x80000000 | 0;
 
 /**
- * Tells the threads of one save which blobs another has taken on, without locks: a digest is written into an entry of
- * its own, then published by one compare-and-swap on a slot. Slots are never emptied, so exactly one of two threads
- * with one digest wins. 36–40 bytes a blob; only touched pages are committed.
+ * Tells the threads of one save which blobs another thread stores, without locks: a digest is written into its own
+ * entry, then published by one compare-and-swap on a slot. Slots are never emptied, so exactly one of two threads with
+ * one digest wins. 36–40 bytes a blob; only touched pages are committed.
  */
 export class ClaimTable {
   readonly buffer: SharedArrayBuffer;
@@ -42,7 +42,10 @@ export class ClaimTable {
     this.#wanted = new Uint8Array(buffer, at + entries * 32, given);
   }
 
-  /** `entries`: blobs that one save may claim; beyond them content may be stored twice, never lost. `given`: see `isWanted`. */
+  /**
+   * `entries`: the most blobs that one save may claim; further ones may be stored twice, but are never lost. `given`:
+   * see `isWanted`.
+   */
   static make(entries = 2 ** 24, given = 0): ClaimTable {
     const slots = LEVELS.reduce((sum, count) => sum + count, 0);
     const table = new ClaimTable(
@@ -62,12 +65,12 @@ export class ClaimTable {
     return new ClaimTable(buffer, header[W_ENTRIES]!, header[W_GIVEN]!);
   }
 
-  /** Entries taken so far; a lost race may have left one unused. */
+  /** Number of entries; a lost race may have left one unused. */
   get count(): number {
     return Math.min(Atomics.load(this.#header, W_NEXT), this.#entries);
   }
 
-  /** True for exactly one caller per id and type (0 data, 1 tree): that one stores the blob. */
+  /** True for exactly one caller for an id and type (0 data, 1 tree); this caller stores the blob. */
   claim(bytes: Uint8Array, offset: number, type: number): boolean {
     const hash = wordAt(bytes, offset);
     const tag = (wordAt(bytes, offset + 4) & PRINT_MASK) | (type === 1 ? TREE_BIT : 0);
@@ -95,17 +98,17 @@ export class ClaimTable {
     return true;
   }
 
-  /** Says that nothing was claimed again so far. */
+  /** Forgets all second claims so far. */
   forgetWanted(): void {
     this.#wanted.fill(0);
   }
 
-  /** Tells if a blob of one of these entries was claimed again; known of the first `given` entries. */
+  /** Tells whether a blob of one of these entries was claimed a second time. Only for the first `given` entries. */
   isWanted(from: number, to: number): boolean {
     return this.#wanted.subarray(from, to).includes(1);
   }
 
-  /** The entry of a lost race is used for the next claim of this thread. */
+  /** Writes a digest into an entry. After a lost race the thread's next claim uses the same entry. */
   #write(bytes: Uint8Array, offset: number): number {
     if (this.#spare < 0) {
       const entry = Atomics.add(this.#header, W_NEXT, 1);
@@ -129,7 +132,7 @@ export class ClaimTable {
   }
 }
 
-/** Four bytes of a digest as a number to choose a slot by. */
+/** Returns four bytes of a digest as a number, to choose a slot. */
 export function wordAt(bytes: Uint8Array, offset: number): number {
   return bytes[offset]! | (bytes[offset + 1]! << 8) | (bytes[offset + 2]! << 16) | (bytes[offset + 3]! << 24);
 }

@@ -1,9 +1,9 @@
 import type { BlobIndex } from "./blob-index.ts";
 
-/** The entries that an index has when this is made, by the pack that it reads them from. */
+/** The index entries at the time of construction, by the pack that the index reads them from. */
 export class EntriesByPack {
   readonly #index: BlobIndex;
-  /** Those of pack `n` are from `#begins[n]` to `#begins[n + 1]`. */
+  /** Entries of pack `n` lie from `#begins[n]` to `#begins[n + 1]`. */
   readonly #entries: Uint32Array;
   readonly #begins: Uint32Array;
 
@@ -19,7 +19,7 @@ export class EntriesByPack {
     this.#begins = begins;
   }
 
-  /** Those of a pack (64 hex digits), in no order. */
+  /** Returns the entries of a pack (64 hex digits), in no order. */
   of(pack: string): Uint32Array {
     const number = this.#index.numberOf(Buffer.from(pack, "hex"));
     return number < 0 ? new Uint32Array(0) : this.#entries.subarray(this.#begins[number], this.#begins[number + 1]);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { EntrySet } from "./entry-set.ts";
 
-test("a set of entries has what was added once, also beyond the count it was made for", () => {
+test("an EntrySet has the added entries, also beyond its initial count", () => {
   const set = new EntrySet(9);
   assert.deepEqual(
     [0, 7, 8, 8, 1000, 1000].map((entry) => set.add(entry)),

@@ -1,8 +1,8 @@
-/** Entries of an index by their numbers, a bit each. */
+/** A set of entry numbers of an index, one bit each. */
 export class EntrySet {
   #bits: Uint8Array;
 
-  /** `count`: entries that the index has; room for more is made when they are added. */
+  /** `count`: number of index entries. The set grows if later entries are added. */
   constructor(count: number) {
     this.#bits = new Uint8Array((count >>> 3) + 1);
   }
@@ -17,7 +17,7 @@ export class EntrySet {
     return (this.#bits[entry >>> 3]! & (1 << (entry & 7))) !== 0;
   }
 
-  /** True when it was not in it before. */
+  /** Returns true if the entry is new in the set. */
   add(entry: number): boolean {
     const at = entry >>> 3;
     if (at >= this.#bits.length) {

@@ -7,8 +7,8 @@ import { capacityOf, BlobTable } from "./blob-table.ts";
 import { OtherPlaces } from "./other-places.ts";
 
 /**
- * The disposable on-disk image of a blob table: `docs/formats/index-cache.md`. Read straight into the shared
- * buffer; anything that is not exactly right makes it absent, never an error.
+ * The file of the index cache, `docs/formats/index-cache.md`: an image of a blob table, read straight into shared
+ * memory. A damaged or foreign file counts as absent, never as an error.
  */
 
 export const INDEX_CACHE_MAGIC = "CAIRNIX";
@@ -20,7 +20,7 @@ const MAX_COVERED = 1_000_000;
 
 export interface IndexCacheContent {
   table: BlobTable;
-  /** Beside the places in the table. */
+  /** Further places of blobs, beside those in the table. */
   others: OtherPlaces;
   /** 16 random bytes that change whenever an id may have left the index. */
   epoch: Uint8Array;
@@ -30,7 +30,7 @@ export interface IndexCacheContent {
 
 let counter = 0;
 
-/** Writes the image beside its place and renames it in. Not flushed: a torn one is found by its checksum. */
+/** Writes the image to a temporary file and renames it. Not flushed: the checksum shows a torn file. */
 export function writeIndexCache(path: string, repositoryId: string, content: IndexCacheContent): void {
   const { table, others, covered } = content;
   const names = Buffer.alloc(covered.size * 32);
@@ -64,7 +64,7 @@ export function writeIndexCache(path: string, repositoryId: string, content: Ind
   }
 }
 
-/** The image at `path` when it is whole and of this repository, else null. */
+/** Returns the image at `path`, or null if it is damaged or of another repository. */
 export function readIndexCache(path: string, repositoryId: string): IndexCacheContent | null {
   let fd: number;
   try {

@@ -34,7 +34,7 @@ test("a listed pack is not contiguous when there is a gap, or two blobs overlap"
   assert.equal(listed().isContiguous, true);
 });
 
-test("index files written anew say all that the old ones said, and what two said alike once", async () => {
+test("rewritten index files have all listings of the old ones, and equal listings once", async () => {
   await withRepository(async ({ repository }) => {
     const parts = [listed([0, 100], [100, 60]), listed([160, 40], [300, 50]), listed([100, 60], [0, 100])];
     const writer = new IndexFileWriter(repository);
@@ -58,7 +58,7 @@ test("index files written anew say all that the old ones said, and what two said
   });
 });
 
-test("a listing's key is another as soon as one thing is, and the same in another order", () => {
+test("listingKey changes with any member of a blob, and not with the order", () => {
   const { blobs } = listed([0, 100], [100, 60]);
   const key = listingKey(blobs);
   assert.equal(listingKey(blobs.toReversed()), key);

@@ -15,13 +15,16 @@ import type { BlobIndex } from "./blob-index.ts";
 import { wordAt } from "./claim-table.ts";
 import type { DamagedFile, Repository } from "../repository.ts";
 
-/** Reading all index files in turn, and writing a few new ones in place of some of them. */
+/** This file reads index files in turn, and writes new ones that replace some of them. */
 
 const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;
-/** More JSON than any entry needs. */
+/** An upper limit of the JSON bytes of one entry. */
 const BYTES_PER_BLOB = 190;
 
-/** A pack as one index file lists it: of large indexes, an object for each blob would take longer than all that is done with them. */
+/**
+ * A pack as one index file lists it. The blobs stay in columns: one object for each blob of a large index would take
+ * longer than all work with them.
+ */
 export class IndexedPack {
   readonly id: Uint8Array;
   readonly #columns: IndexColumns;
@@ -37,12 +40,12 @@ export class IndexedPack {
     return this.#range.to - this.#range.from;
   }
 
-  /** Sorted by offset; made anew each time. */
+  /** Blobs sorted by offset; a new array each time. */
   get blobs(): IndexBlob[] {
     return this.#columns.blobsOf(this.#range).sort((a, b) => a.offset - b.offset);
   }
 
-  /** Bytes that the file must have for these blobs, its header included. */
+  /** Bytes of the pack file that has just these blobs, its header included. */
   get fileSize(): number {
     const { lengths, plainLengths } = this.#columns;
     let size = EMPTY_PACK_SIZE;
@@ -50,12 +53,12 @@ export class IndexedPack {
     return size;
   }
 
-  /** True when the blobs lie back to back from the start, so that a rewritten index says the same. */
+  /** True if the blobs lie back to back from the start, so that an index written from them states the same places. */
   get isContiguous(): boolean {
     const { offsets, lengths } = this.#columns;
     let end = 0;
     for (let at = this.#range.from; at < this.#range.to; at++) {
-      // What is not listed in the file's order may still lie so.
+      // The index may list blobs in another order than they lie.
       if (offsets[at] !== end) return isContiguous(this.blobs);
       end += lengths[at]!;
     }
@@ -70,18 +73,21 @@ export class IndexedPack {
 export interface IndexFileContent {
   readonly name: string;
   readonly packs: IndexedPack[];
-  /** Members of other writers (rustic's `packs_to_delete`); such a file is not rewritten by us. */
+  /**
+   * True if the file has members of other writers, such as rustic's `packs_to_delete`. Cairn does not rewrite such a
+   * file.
+   */
   readonly foreign: boolean;
-  /** Names of packs that rustic will remove, or take back: listed, but not to be read. */
+  /** Names of packs that rustic has marked for removal: listed, but not to be read. */
   readonly marked: readonly string[];
 }
 
-/** One index file, decoded. `damaged` or `not_found` when it is not what it was or not there. */
+/** Loads and decodes an index file. Throws `damaged` or `not_found`. */
 export async function loadIndexFile(repository: Repository, name: string): Promise<IndexFileContent> {
   return contentOf(name, await repository.loadUnpacked("index", name));
 }
 
-/** Names of the index files that there are. */
+/** Names of the index files in a local repository; empty if the repository is not local. */
 export function indexFilesHere({ storage }: Repository): string[] {
   const folder = storage.localPath?.("index", "0".repeat(64));
   return folder === undefined ? [] : readdirSync(dirname(folder)).filter((name) => /^[0-9a-f]{64}$/.test(name));
@@ -94,7 +100,7 @@ function contentOf(name: string, json: Uint8Array): IndexFileContent {
   return { name, packs, foreign: Object.keys(extra).length > 0, marked: markedPacks(extra) };
 }
 
-/** Calls `each` for every index file of the list in turn; damaged ones are returned. One that vanished is `not_found`. */
+/** Calls `each` for every index file in turn. Returns the damaged files. Throws `not_found` if a file vanished. */
 export async function eachIndexFile(
   repository: Repository,
   names: Iterable<string>,
@@ -128,8 +134,8 @@ function isContiguous(blobs: readonly IndexBlob[]): boolean {
 }
 
 /**
- * A number that is the same for the same blobs at the same places, in whatever order, and else another. A pack is listed
- * twice by whoever was killed while writing its index anew, and in two parts by restic before 0.10.
+ * Returns a number that is equal for the same blobs at the same places, in any order. A kill during a rewrite of the
+ * index leaves a pack listed twice, and restic before 0.10 lists a pack in two parts.
  */
 export function listingKey(blobs: readonly IndexBlob[]): number {
   let low = 0;
@@ -143,7 +149,10 @@ export function listingKey(blobs: readonly IndexBlob[]): number {
   return high * 2 ** 32 + low;
 }
 
-/** Collects packs into as many index files as they need, each as often as it is listed differently. Saved without flushing. */
+/**
+ * Collects packs into as many index files as they need, and skips a pack that was added with the same blobs before.
+ * Saves without flushing.
+ */
 export class IndexFileWriter {
   readonly names: ObjectId[] = [];
   readonly #repository: Repository;

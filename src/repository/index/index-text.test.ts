@@ -26,7 +26,7 @@ function written(packs: readonly { id: Uint8Array; header: Uint8Array }[]): stri
   return Buffer.from(writer.finish()).toString();
 }
 
-test("index text equals what the index writer of formats makes", () => {
+test("IndexText writes the same bytes as IndexWriter", () => {
   const packs = [1, 2, 300].map(packOf);
   const text = new IndexText(1 << 20, packs);
   for (const { id, header } of packs) assert.ok(text.add(id, header));
@@ -34,7 +34,7 @@ test("index text equals what the index writer of formats makes", () => {
   assert.equal(text.finish().length, 0);
 });
 
-test("index text goes on in another file when one would pass its limit, and none is split", () => {
+test("IndexText starts another file at the limit, and never splits a pack", () => {
   const packs = [40, 40, 500, 1, 40].map(packOf);
   const limit = written(packs.slice(0, 2)).length;
   const text = new IndexText(limit, packs);

@@ -3,8 +3,8 @@ import { COMPRESSED_ENTRY_SIZE, PLAIN_ENTRY_SIZE } from "../../formats/restic/pa
 import { giveBack } from "../../native.ts";
 
 /**
- * Writes the bytes that formats/index-file writes, straight from a pack's plain header and several times faster: for
- * the index of a first save, which stands between the last byte stored and the commit.
+ * Writes the same bytes as `formats/index-file`, straight from a pack's plain header and several times faster. The
+ * index of a first save delays its commit.
  */
 
 const FILE_HEAD = ascii('{"packs":[');
@@ -17,16 +17,19 @@ const DATA = ascii('","type":"data","offset":');
 const TREE = ascii('","type":"tree","offset":');
 const LENGTH = ascii(',"length":');
 const PLAIN_LENGTH = ascii(',"uncompressed_length":');
-/** More bytes than any entry takes: 64 of hex, the words and three numbers of ten digits. */
+/** An upper limit of the bytes of an entry: 64 hex digits, words and three numbers of ten digits. */
 const MOST = 192;
 
-/** The text of index files, one after the other in the same memory. */
+/** Makes the texts of index files, one after the other in the same memory. */
 export class IndexText {
   readonly #limit: number;
   readonly #bytes: Uint8Array;
   #end = 0;
 
-  /** `limit`: bytes that a file has at most, unless one pack alone needs more; `packs`: all that will come, for the room. */
+  /**
+   * `limit`: most bytes of a file, unless one pack alone needs more. `packs`: all packs that will be added, to reserve
+   * memory.
+   */
   constructor(limit: number, packs: readonly { readonly header: Uint8Array }[]) {
     this.#limit = limit;
     let all = 0;
@@ -40,8 +43,8 @@ export class IndexText {
   }
 
   /**
-   * Adds a pack's entry; `header` is valid: it comes from this process. False when the file would pass its limit by it:
-   * then it belongs to the next.
+   * Adds a pack's entry. `header` comes from this process, so it is valid. Returns false, and adds nothing, if the file
+   * would exceed its limit: the pack belongs into the next file.
    */
   add(packId: Uint8Array, header: Uint8Array): boolean {
     const isFirst = this.#end === 0;
@@ -52,25 +55,27 @@ export class IndexText {
     return true;
   }
 
-  /** The whole file; empty where nothing was added. The next `add` begins another one and writes over it. */
+  /**
+   * Returns the whole file; empty if nothing was added. The next `add` begins another file and overwrites these bytes.
+   */
   finish(): Uint8Array {
     const end = this.#end === 0 ? 0 : put(this.#bytes, this.#end, FILE_TAIL, 0);
     this.#end = 0;
     return this.#bytes.subarray(0, end);
   }
 
-  /** To be called last: what `finish` returned is empty then. */
+  /** Frees the memory. Call it last: the bytes that `finish` returned become empty. */
   release(): void {
     giveBack(this.#bytes);
   }
 }
 
-/** The most that a pack's entry takes. */
+/** An upper limit of the bytes of a pack's entry. */
 function roomOf(header: Uint8Array): number {
   return 128 + Math.ceil(header.length / PLAIN_ENTRY_SIZE) * MOST;
 }
 
-/** JSON of one pack's entry. Returns where it ends. */
+/** Writes the JSON of one pack's entry. Returns the position after it. */
 function putPack(out: Uint8Array, start: number, packId: Uint8Array, header: Uint8Array): number {
   let p = put(out, start, HEAD, 0);
   p = putHex(out, p, packId, 0);
@@ -123,7 +128,7 @@ function putHex(out: Uint8Array, at: number, bytes: Uint8Array, from: number): n
   return at;
 }
 
-/** An integer below 2³² in decimal digits. */
+/** Writes an integer below 2³² in decimal digits. Returns the position after it. */
 function putNumber(out: Uint8Array, at: number, value: number): number {
   let digits = 1;
   for (let bound = 10; value >= bound; bound *= 10) digits++;

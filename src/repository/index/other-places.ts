@@ -7,13 +7,16 @@ const W_COUNT = 0;
 const NONE = 0;
 
 /**
- * Further places of blobs beside those of the table: rows in shared memory, none in most repositories. One thread adds;
- * any thread that got the buffer afterwards looks up.
+ * Further places of blobs, beside the one in the table, as rows in shared memory. Most repositories have none. One
+ * thread adds; threads that get the buffer afterwards look up.
  */
 export class OtherPlaces {
   #buffer: SharedArrayBuffer;
   #words: Uint32Array;
-  /** By entry the number of its last row, counted from 1, and by row that of the one before it; made when they are asked for. */
+  /**
+   * `#last[entry]` is the entry's newest row (from 1); `#before[row - 1]` links to the row before it. Both are made by
+   * the first lookup.
+   */
   #last = new Uint32Array(0);
   #before = new Uint32Array(0);
   #linked = 0;
@@ -31,12 +34,12 @@ export class OtherPlaces {
     return this.#words[W_COUNT]!;
   }
 
-  /** The rows as bytes; to be filled from a file after `reserve`. */
+  /** The rows as bytes. To load a file, call `reserve`, then fill them. */
   get rows(): Uint8Array {
     return new Uint8Array(this.#buffer, HEADER_WORDS * 4, this.count * ROW * 4);
   }
 
-  /** Makes this many rows, which the caller fills in through `rows`. */
+  /** Makes so many rows; the caller fills them through `rows`. */
   reserve(rows: number): void {
     this.#grow(rows);
     this.#words[W_COUNT] = rows;
@@ -49,7 +52,7 @@ export class OtherPlaces {
     this.#words[W_COUNT] = row + 1;
   }
 
-  /** The places of an entry, the one that was added last first. */
+  /** Returns the places of an entry, the newest first. */
   of(entry: number): BlobPlaceNumbers[] {
     this.#link();
     const places: BlobPlaceNumbers[] = [];
@@ -58,12 +61,12 @@ export class OtherPlaces {
     return places;
   }
 
-  /** Every entry that has a place here; one that has several comes several times. */
+  /** Yields the entry of each row; an entry with several places comes several times. */
   *entries(): Generator<number> {
     for (let row = 0; row < this.count; row++) yield this.#words[HEADER_WORDS + row * ROW]!;
   }
 
-  /** A copy with the numbers that packs have in another table; those for which it gives a negative one are left out. */
+  /** Returns a copy with other pack numbers. Drops the rows for which `packNumber` returns a negative number. */
   renumbered(packNumber: (pack: number) => number): OtherPlaces {
     const copy = new OtherPlaces();
     for (let row = 0; row < this.count; row++) {

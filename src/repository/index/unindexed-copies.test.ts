@@ -92,7 +92,7 @@ describe("a pack in no index, of whose content the listed copy is damaged,", () 
     });
   });
 
-  test("stays when packs in no index are removed, and the damaged one is told", async () => {
+  test("stays when unindexed packs are removed, and onDamaged gets the damaged pack", async () => {
     await withRepository(async (fixture) => {
       const there = await leftBesideDamage(fixture, "listed");
       const told: string[] = [];
@@ -118,7 +118,7 @@ describe("many packs in no index", () => {
     });
   }
 
-  test("are asked for at once by a sweep, as answers of far storages take their time", async () => {
+  test("are read concurrently by a sweep", async () => {
     await withMany(async (storage, options) => {
       const repository = await Repository.open(storage, { password: PASSWORD });
       const before = storage.rounds;

@@ -40,7 +40,7 @@ function optionsOf(scratch: TestPacks, more: Partial<AbandonedPacksOptions> = {}
 const claims = (index: BlobIndex, pack: FinishedPack): boolean => index.claim(pack.header, pack.header.length - 32);
 const namesOf = (packs: readonly FinishedPack[]): string[] => packs.map(({ id }) => objectIdOf(id)).toSorted();
 
-test("a save takes over complete packs of a dead writer, and publishes those that have something of it", async () => {
+test("a save uses complete packs of a dead writer, and publishes the packs that have its content", async () => {
   using scratch = testPacks();
   const dead = deadDirectory(scratch);
   const [used, unused] = packsIn(dead, scratch, [[1, 2], [3]]);
@@ -67,7 +67,7 @@ test("a save takes over complete packs of a dead writer, and publishes those tha
   assert.equal(claims(options.index, used!), true, "after the session the blobs are as unknown as before");
 });
 
-test("a session that begins again, as a scan does that needs more room, keeps the packs that it was given", async () => {
+test("beginSession without packs keeps the packs of the previous session", async () => {
   using scratch = testPacks();
   const [pack] = packsIn(deadDirectory(scratch), scratch, [[1]]);
   const { index, ...options } = optionsOf(scratch);
@@ -81,7 +81,7 @@ test("a session that begins again, as a scan does that needs more room, keeps th
   });
 });
 
-test("what two dead writers have both stored is taken once, and what the index has is not taken", async () => {
+test("a pack of two dead writers is used once, and a pack with indexed content is not used", async () => {
   using scratch = testPacks();
   const first = packsIn(deadDirectory(scratch), scratch, [[1, 2]]);
   const second = packsIn(deadDirectory(scratch), scratch, [[1, 2]]);
@@ -95,7 +95,7 @@ test("what two dead writers have both stored is taken once, and what the index h
   });
 });
 
-test("packs that are cut, changed, empty, sealed with other keys, or no files are not taken, and go", async () => {
+test("cut, changed and empty packs, packs with other keys, and folders are not used, and are removed", async () => {
   using scratch = testPacks();
   const dead = deadDirectory(scratch);
   const [cut, flipped, flippedHeader, zeroed, sound] = packsIn(dead, scratch, [[1], [2], [3], [4], [5]]);
@@ -125,7 +125,7 @@ test("packs that are cut, changed, empty, sealed with other keys, or no files ar
   assert.ok(!existsSync(dead));
 });
 
-test("packs of a writer that lives stay its own", async () => {
+test("packs of a running writer are not used", async () => {
   using scratch = testPacks();
   const living = newWorkDirectory(scratch.directory);
   mkdirSync(living);
@@ -138,7 +138,7 @@ test("packs of a writer that lives stay its own", async () => {
   assert.ok(existsSync(pack!.path));
 });
 
-test("a save that is stopped leaves its complete packs, and those that it took over, for the next one", async () => {
+test("an aborted save leaves its complete packs, and the packs of dead writers, for the next save", async () => {
   using scratch = testPacks();
   const [taken] = packsIn(deadDirectory(scratch), scratch, [[1]]);
   const stopping = new AbortController();
@@ -160,7 +160,7 @@ test("a save that is stopped leaves its complete packs, and those that it took o
   assert.deepEqual(readdirSync(scratch.directory), [basename(options.directory)]);
 });
 
-test("a save for which there is no room beside packs of a dead writer begins again without them", async () => {
+test("a save without room beside packs of a dead writer removes them and starts again", async () => {
   using scratch = testPacks();
   const [pack] = packsIn(deadDirectory(scratch), scratch, [[1]]);
   const { index, ...options } = optionsOf(scratch);

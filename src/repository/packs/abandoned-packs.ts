@@ -16,22 +16,22 @@ import { readPackHeader } from "./pack-read.ts";
 import { COMPLETE_PACK, type FinishedPack } from "./pack-writer.ts";
 
 /**
- * Packs that a writer has completed and not published, since it was killed or stopped. They lie in its work directory, in no
- * repository. The next save from the same store takes them over, so that it stores less.
+ * Packs that a killed or aborted writer completed but did not publish. They lie in the writer's work directory, in no
+ * repository. The next save from the same store uses them, so that it stores less.
  */
 
 export interface AbandonedPacksOptions {
   readonly keys: MasterKeys;
-  /** In a session (`beginSession`). */
+  /** An index in a session (`beginSession`). */
   readonly index: BlobIndex;
   /** The folder of all work directories of the store. */
   readonly parent: string;
-  /** The caller's own work directory, which is made when it is needed. */
+  /** The caller's own work directory; made when needed. */
   readonly directory: string;
   readonly signal: AbortSignal | undefined;
 }
 
-/** Tells if there is a pack in a work directory that a save could take over. */
+/** Tells whether a work directory has a complete pack, which a save could use. */
 export function holdsCompletePack(directory: string): boolean {
   return namesIn(directory).some((name) => COMPLETE_PACK.test(name));
 }
@@ -87,7 +87,7 @@ async function takeAbandoned({ parent, directory, keys, signal }: AbandonedPacks
   return packs;
 }
 
-/** False if another process was faster, or this user may not have the file. */
+/** Returns false if another process was faster, or if this user cannot move the file. */
 function moved(from: string, to: string): boolean {
   try {
     makeFolder(dirname(to));
@@ -98,7 +98,7 @@ function moved(from: string, to: string): boolean {
   }
 }
 
-/** Reads a whole file. Null unless it is the pack of this id: after a power cut it may lack bytes that were never flushed. */
+/** Reads a whole file. Returns null unless the file is the pack with this id: after a power cut it may lack bytes. */
 function provenPack(path: string, id: string, keys: MasterKeys): FinishedPack | null {
   let descriptor = -1;
   try {

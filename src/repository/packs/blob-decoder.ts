@@ -8,13 +8,13 @@ import { Decompressor, MAX_PLAIN_LENGTH } from "./compression.ts";
 
 const IV_LENGTH = SEAL_OVERHEAD / 2;
 const ID_LENGTH = 32;
-/** Beyond this a blob is large, and an arena is given back after use, so that one huge blob does not stay in memory. */
+/** Larger blobs count as large: their arena is freed after use, so that one huge blob does not keep its memory. */
 const KEEP = 16 * 1024 * 1024;
 const LEAST = 1024 * 1024;
 const OTHER_LENGTH = "it does not decompress to its stated length";
 const OTHER_CONTENT = "its content does not match its SHA-256";
 
-/** Says why a stated place cannot be one, or null. Checked before any memory is reserved for it. */
+/** Returns the reason why a blob's lengths are impossible, or null. Call it before you reserve memory for the blob. */
 export function placeProblem(length: number, uncompressedLength: number): string | null {
   if (!(length > SEAL_OVERHEAD && length <= MAX_PLAIN_LENGTH + SEAL_OVERHEAD))
     return `stored length ${length} is out of bounds`;
@@ -26,17 +26,17 @@ export function placeProblem(length: number, uncompressedLength: number): string
 /** Lengths of a blob as a pack lists them. */
 export interface StoredLengths {
   readonly length: number;
-  /** 0 when stored as it is. */
+  /** 0 if the blob is not compressed. */
   readonly uncompressedLength: number;
 }
 
-/** Tells if a blob is decompressed piece by piece where its plaintext need not be one. */
+/** Tells whether a blob is large enough to be decompressed piece by piece, if the caller allows it. */
 export function isInPieces({ uncompressedLength }: StoredLengths): boolean {
   return uncompressedLength > KEEP;
 }
 
 /**
- * Sealed bytes to plaintext with reused contexts and memory. `contentProblem` leaves its result in `arena`,
+ * Decrypts and decompresses blobs with reused contexts and memory. `contentProblem` leaves the plaintext in `arena`,
  * `offset`, `length`, valid until the next call.
  */
 export class BlobDecoder {
@@ -57,14 +57,14 @@ export class BlobDecoder {
     return this.#arena;
   }
 
-  /** Tells whether the encrypted blob carries the right MAC. */
+  /** Tells whether the encrypted blob has a valid MAC. */
   authentic(sealed: Arena, at: number, length: number): boolean {
     return this.#opener.verify(sealed, at, length);
   }
 
   /**
-   * Says why an encrypted blob at `at` of an arena is not what was written; `found`: bytes that were read into it, below 0 where
-   * the disk cannot read them. Null: its MAC is right, and `contentProblem` may be asked.
+   * Returns the reason why the encrypted blob at `at` is damaged, or null if its MAC is valid; then call
+   * `contentProblem`. `found`: bytes that were read into the arena, negative if the disk could not read them.
    */
   storedProblem(
     sealed: Arena,
@@ -78,16 +78,16 @@ export class BlobDecoder {
     return this.authentic(sealed, at, length) ? null : "its MAC does not match its bytes";
   }
 
-  /** Decodes what `storedProblem` has accepted and says why it is not the blob of this id; without one that is not compared. */
+  /**
+   * Decodes a blob that `storedProblem` accepted. Returns the reason why it does not match `id`, or null. Without `id`
+   * nothing is compared.
+   */
   contentProblem(sealed: Arena, at: number, lengths: StoredLengths, id: Uint8Array | undefined): string | null {
     if (!this.#decode(sealed, at, lengths.length, lengths.uncompressedLength)) return OTHER_LENGTH;
     return id === undefined || this.#matches(id) ? null : OTHER_CONTENT;
   }
 
-  /**
-   * Says what `contentProblem` does, and leaves no plaintext: what is large is not decoded as a whole where that can be
-   * avoided.
-   */
+  /** Like `contentProblem`, but keeps no plaintext. Decodes a large blob piece by piece if possible. */
   proofProblem(sealed: Arena, at: number, lengths: StoredLengths, id: Uint8Array): string | null {
     if (lengths.uncompressedLength <= KEEP) return this.contentProblem(sealed, at, lengths, id);
     const stored = this.#opener.decrypt(sealed, at, lengths.length, sealed, at + IV_LENGTH);
@@ -100,14 +100,17 @@ export class BlobDecoder {
       : OTHER_LENGTH;
   }
 
-  /** Decrypts a large blob and says what `contentProblem` does; null: `pieces` yields its plaintext, which is never in memory as a whole. */
+  /**
+   * Decrypts a large blob and checks it like `contentProblem`. If it returns null, `pieces` yields the plaintext, which
+   * is never in memory as a whole.
+   */
   piecesProblem(sealed: Arena, at: number, lengths: StoredLengths, id: Uint8Array): string | null {
     this.#opener.decrypt(sealed, at, lengths.length, sealed, at + IV_LENGTH);
     const problem = this.#problemInPieces(sealed, at, lengths, id);
     return problem === OTHER_LENGTH ? `${problem}, or needs more memory than a large blob may use` : problem;
   }
 
-  /** Yields the plaintext of what `piecesProblem` has accepted. Nothing else is decoded meanwhile. */
+  /** Yields the plaintext of a blob that `piecesProblem` accepted. Decode nothing else until it is done. */
   pieces(sealed: Arena, at: number, { length, uncompressedLength }: StoredLengths): Generator<Uint8Array, boolean> {
     return this.#decompressor.inPieces(sealed, at + IV_LENGTH, length - SEAL_OVERHEAD, {
       window: this.#plain,
@@ -124,7 +127,9 @@ export class BlobDecoder {
     return Buffer.compare(hash.digest(), id) === 0 ? null : OTHER_CONTENT;
   }
 
-  /** The plaintext that was decoded last, where it is large: it is the caller's then. Null: it is to be copied. */
+  /**
+   * Returns the plaintext of a large blob, which the caller then owns. Null for a smaller one: the caller copies it.
+   */
   handOver(): Uint8Array | null {
     if (this.#arena !== this.#plain || this.length <= KEEP) return null;
     const plain = this.#plain.bytes.subarray(0, this.length);
@@ -133,7 +138,7 @@ export class BlobDecoder {
     return plain;
   }
 
-  /** Decrypts in place and decompresses. False when the zstd frame is broken or of another length. */
+  /** Decrypts in place and decompresses. Returns false if the zstd frame is broken or has another length. */
   #decode(sealed: Arena, at: number, length: number, uncompressedLength: number): boolean {
     const stored = this.#opener.decrypt(sealed, at, length, sealed, at + IV_LENGTH);
     if (uncompressedLength === 0) {

@@ -44,7 +44,7 @@ function verifyFile(scratch: TestPacks, path: string, size: number) {
   }
 }
 
-test("view and readWindow give what was stored", () => {
+test("view and readWindow return the stored content", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, MIXED);
   const reader = scratch.reader();
@@ -102,7 +102,7 @@ test("impossible places are damaged, not a reservation of memory", () => {
   reader.close();
 });
 
-test("damage names pack, blob and offset, and the other blobs of the window still come", () => {
+test("an error of damage names pack, blob and offset, and the other blobs of the window are read", () => {
   using scratch = testPacks();
   const places = fillPacks(scratch, [textBlob(1, 1000), textBlob(2, 1000), textBlob(3, 1000)]);
   const [pack] = scratch.packs;
@@ -134,7 +134,7 @@ test("damage names pack, blob and offset, and the other blobs of the window stil
   reader.close();
 });
 
-test("a blob with another content than its id is damaged, unless that is left to somebody else", () => {
+test("a blob that does not match its id is damaged, unless isComparedLater is set", () => {
   using scratch = testPacks();
   const [place] = fillPacks(scratch, [textBlob(1, 1000)]);
   const other = { ...place!, id: new Uint8Array(32) };
@@ -223,7 +223,7 @@ test("every cut of a pack is found, also when the file is shorter than was state
   }
 });
 
-test("a header is refused when the keys are others", () => {
+test("readPackHeader refuses a header of other keys", () => {
   using scratch = testPacks();
   using other = testPacks();
   fillPacks(scratch, [textBlob(1, 200)]);
@@ -290,7 +290,7 @@ test("a large blob is handed over without a copy, and is proven without being he
   assert.match(problemOf({}, 1000)!, /stated length/);
 });
 
-test("a large blob is read in pieces, none of which is yielded where it is another one", () => {
+test("a large blob is read in pieces, and a blob with another id or length yields none", () => {
   using scratch = testPacks();
   const large = textBlob(7, 20_000_000);
   const [place, small] = fillPacks(scratch, [large, MIXED[0]!]) as [NamedPlace, NamedPlace];

@@ -7,18 +7,17 @@ import type { Arena } from "../../native.ts";
 import { BlobDecoder, isInPieces, placeProblem } from "./blob-decoder.ts";
 import { readSectors } from "./pack-read.ts";
 
-/** Place of a blob. */
 export interface BlobPlace {
-  /** 32 bytes: the pack's id. */
+  /** The pack's id, 32 bytes. */
   readonly pack: Uint8Array;
   readonly offset: number;
   /** Sealed bytes. */
   readonly length: number;
-  /** 0 when stored as it is. */
+  /** 0 if the blob is not compressed. */
   readonly uncompressedLength: number;
-  /** 32 bytes: the blob's id. When present, what was read is compared with it. */
+  /** The blob's id, 32 bytes. If given, the plaintext is compared with it. */
   readonly id?: Uint8Array;
-  /** True leaves that to somebody else, who reads the same or what becomes of it: then the id only names it. */
+  /** True: the caller compares the plaintext with the id, so that the reader only names the id in errors. */
   readonly isComparedLater?: boolean;
 }
 
@@ -32,7 +31,7 @@ type EachBlob = (index: number, arena: Arena, offset: number, length: number) =>
 type EachDamage = (index: number, error: CairnError) => void;
 
 const WINDOW = 1024 * 1024;
-/** Unwanted bytes between two blobs that are cheaper to read than a second call. */
+/** Reading so many unwanted bytes between two blobs is cheaper than a second call. */
 const GAP = 16 * 1024;
 const MAX_OPEN = 64;
 
@@ -57,7 +56,9 @@ export class BlobReader {
     this.#decoder = new BlobDecoder(options.keys);
   }
 
-  /** The plaintext where it was decoded, good until the next call. Errors: damaged {pack, blob, offset}, and what `openPack` throws. */
+  /**
+   * Returns the plaintext, valid until the next call. Errors: `damaged` {pack, blob, offset}, and errors of `openPack`.
+   */
   view(place: BlobPlace): Uint8Array {
     const isPlace = placeProblem(place.length, place.uncompressedLength) === null;
     const found = isPlace ? this.#fill(place, place.length) : 0;
@@ -70,7 +71,10 @@ export class BlobReader {
     return arena.bytes.subarray(offset, offset + length);
   }
 
-  /** Returns the plaintext in pieces, of a large one compared with its id before the first: to be used up before the next call. Errors as above. */
+  /**
+   * Returns the plaintext in pieces, valid until the next call. A large blob is compared with its id before its first
+   * piece. Errors as of `view`.
+   */
   pieces(place: BlobPlace & Required<Pick<BlobPlace, "id">>): Iterable<Uint8Array> {
     if (!isInPieces(place)) return [this.view(place)];
     const isPlace = placeProblem(place.length, place.uncompressedLength) === null;
@@ -82,27 +86,26 @@ export class BlobReader {
     return decoder.pieces(this.#sealed, 0, place);
   }
 
-  /** See `BlobDecoder`. */
+  /** Returns the last plaintext if it is large, which the caller then owns; see `BlobDecoder.handOver`. */
   handOver(): Uint8Array | null {
     return this.#decoder.handOver();
   }
 
   /**
-   * Reads many blobs of one pack, sorted by offset, joining neighbours into reads of up to 1 MiB.
-   * `each` gets every plaintext in order; it is valid during the call only. A damaged blob goes to
-   * `onDamage` and the others follow, or is thrown where there is no `onDamage`.
+   * Reads many blobs of one pack, sorted by offset, and joins neighbours into reads of up to 1 MiB. `each` gets every
+   * plaintext in order, valid during the call. `onDamage` gets damaged blobs; without it, the first one is thrown.
    */
   readWindow(places: readonly BlobPlace[], each: EachBlob, onDamage?: EachDamage): void {
     for (let from = 0; from < places.length;) {
       const to = windowEnd(places, from);
-      // A bad sector is of one of them.
+      // A bad sector belongs to one of the blobs: read them one by one.
       if (!this.#readJoined(places, { from, to, each, onDamage }))
         for (let at = from; at < to; at++) this.#readJoined(places, { from: at, to: at + 1, each, onDamage });
       from = to;
     }
   }
 
-  /** False, and nothing is done, where several cannot be read at once. */
+  /** Returns false, and calls nothing, if several blobs cannot be read at once. */
   #readJoined(
     places: readonly BlobPlace[],
     window: { from: number; to: number; each: EachBlob; onDamage: EachDamage | undefined },
@@ -130,12 +133,12 @@ export class BlobReader {
     return true;
   }
 
-  /** Reads a blob's bytes and returns how many there were; -1 where the disk cannot read some of them. */
+  /** Reads a blob's bytes and returns the number read; -1 if the disk cannot read some of them. */
   #fill(place: BlobPlace, length: number): number {
     if (!(place.offset >= 0)) throw damage(place, "its offset is out of bounds");
     const descriptor = this.#descriptor(place.pack);
     const room = this.#sealed.bytes.length;
-    // No memory is taken for more than there is.
+    // Do not reserve memory for more bytes than the file has.
     if (length > room && place.offset + length > fstatSync(descriptor).size) return 0;
     if (length > room || room > 16 * WINDOW) this.#sealed = newArena(Math.max(WINDOW, length));
     return readSectors(descriptor, place.offset, length, this.#sealed, 0);
@@ -165,7 +168,7 @@ export class BlobReader {
     }
   }
 
-  /** Closes all packs, and gives back what a large blob took. The reader may be used again. */
+  /** Closes all packs, and frees the memory of a large blob. The reader may be used again. */
   close(): void {
     const large = this.#decoder.handOver();
     if (large !== null) giveBack(large);

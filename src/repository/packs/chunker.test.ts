@@ -65,7 +65,7 @@ function kernelOver(polynomial: string, bytes: Uint8Array) {
   };
 }
 
-test("kernel and TypeScript give the vectors", () => {
+test("the kernel and the TypeScript scanner cut the vectors as recorded", () => {
   const { cases } = JSON.parse(
     readFileSync(new URL("../../../test/vectors/chunker.json", import.meta.url), "utf8"),
   ) as {
@@ -93,7 +93,7 @@ test("kernel and TypeScript give the vectors", () => {
   }
 });
 
-test("cuts are the same whatever the feed sizes, in the kernel and in TypeScript", () => {
+test("cuts are the same for any feed sizes, in the kernel and in TypeScript", () => {
   const bytes = lcg(7, 5_000_000);
   const { chunker, range } = kernelOver(POLYNOMIAL, bytes);
   const plain = new Chunker(POLYNOMIAL, bytes);

@@ -8,11 +8,11 @@ export type ChunkMemory = SharedMemory;
 
 /** Files up to this size are one blob; no chunk but a file's last is smaller. */
 export const MIN_CHUNK = 512 * 1024;
-/** From here on a chunk is cut more readily. */
+/** From this size on the looser mask applies, which cuts sooner. */
 const NORMAL_CHUNK = 1024 * 1024;
 export const MAX_CHUNK = 8 * 1024 * 1024;
 
-/** Offset of the caller's bytes in a chunk memory; what lies before belongs to the kernel. */
+/** Offset of the caller's bytes in a chunk memory; the kernel owns the bytes before it. */
 export const CHUNK_DATA_START = 65_536;
 const GEAR_BYTES = 256 * 8;
 
@@ -21,8 +21,8 @@ const STRICT_MASK = 0x7ffffe00;
 const LOOSE_MASK = 0x7fffe000;
 
 /**
- * 256 u64 little-endian: HKDF-SHA256 without salt, info `cairn.gear.v1`, over the polynomial's lower-case
- * hex digits as ASCII, exactly as the config has them. `damaged` when it is not that.
+ * Returns 256 u64 little-endian: HKDF-SHA256 without salt, info `cairn.gear.v1`, over the polynomial's lower-case hex
+ * digits as ASCII, exactly as the config has them. Throws `damaged` if they are no such digits.
  */
 export function gearTable(polynomial: string): Uint8Array {
   if (!/^[0-9a-f]{1,16}$/.test(polynomial)) {
@@ -36,15 +36,15 @@ export function gearTable(polynomial: string): Uint8Array {
   );
 }
 
-/** A shared memory with room for `bytes` bytes from `CHUNK_DATA_START` on, for files to be read into. One polynomial per memory. */
+/** Returns a shared memory with room for `bytes` bytes of files after `CHUNK_DATA_START`. One polynomial per memory. */
 export function newChunkMemory(bytes: number): ChunkMemory {
   return newSharedMemory(CHUNK_DATA_START + Math.max(bytes, 1));
 }
 
-/** One hash over ranges of a buffer; keeps its value from range to range. */
+/** A rolling hash over ranges of a buffer; keeps its value from range to range. */
 interface Scanner {
   reset(): void;
-  /** Position after the first byte where the mask's bits are all zero, or 0. */
+  /** Returns the position after the first byte at which all bits of the mask are zero, or 0. */
   scan(at: number, end: number, strict: boolean): number;
 }
 
@@ -65,7 +65,7 @@ function kernelScanner(gear: Uint8Array, memory: ChunkMemory): Scanner {
   return { reset: kernel.reset, scan: (at, end, strict) => kernel.scan(at, end, strict ? 1 : 0) };
 }
 
-/** Scans in TypeScript, in two 32-bit halves: the oracle of the kernel, byte for byte. */
+/** Scans in TypeScript, in two 32-bit halves. Tests compare the kernel with this class, byte for byte. */
 class PlainScanner implements Scanner {
   readonly #bytes: Uint8Array;
   readonly #low = new Uint32Array(256);
@@ -106,15 +106,15 @@ class PlainScanner implements Scanner {
 }
 
 /**
- * Content-defined cuts (docs/formats/chunking.md). Where the cuts fall depends on the bytes of the file
- * and the polynomial only, never on how they are fed.
+ * Content-defined cuts (docs/formats/chunking.md). The cuts depend on the bytes of the file and the polynomial only,
+ * not on the ranges in which the bytes are given.
  */
 export class Chunker {
   readonly #scanner: Scanner;
-  /** Bytes of the present chunk that were given. */
+  /** Bytes of the current chunk that were given so far. */
   #length = 0;
 
-  /** Over a memory of `newChunkMemory` with the WebAssembly kernel, or over plain bytes in TypeScript. */
+  /** Uses the WebAssembly kernel for a memory of `newChunkMemory`, and TypeScript for plain bytes. */
   constructor(polynomial: string, bytes: ChunkMemory | Uint8Array) {
     const gear = gearTable(polynomial);
     this.#scanner = bytes instanceof Uint8Array ? new PlainScanner(gear, bytes) : kernelScanner(gear, bytes);
@@ -127,9 +127,9 @@ export class Chunker {
   }
 
   /**
-   * Takes the file's next bytes, which lie at [start, end) of the memory. Returns the offset where the
-   * chunk ends (start < cut ≤ end); go on with cut(thatOffset, end, …). -1: all were taken, more are
-   * needed; with `eof` the rest is the last chunk, and -1 means that there is none.
+   * Takes the file's next bytes, at [start, end) of the memory. Returns the end of a chunk (start < cut ≤ end);
+   * continue with cut(thatEnd, end, …). Returns -1 if it took all bytes and needs more; with `eof` -1 means that no
+   * bytes are left.
    */
   cut(start: number, end: number, eof: boolean): number {
     let at = start + Math.min(end - start, Math.max(0, MIN_CHUNK - this.#length));

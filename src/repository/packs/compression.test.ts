@@ -11,7 +11,7 @@ function arenaOf(bytes: Uint8Array) {
   return arena;
 }
 
-test("compress and decompress give back what was given, at several levels and sizes", () => {
+test("decompress returns the compressed bytes, at several levels and sizes", () => {
   for (const level of [1, 3, 9]) {
     const compressor = new Compressor(level);
     const decompressor = new Decompressor();
@@ -28,7 +28,7 @@ test("compress and decompress give back what was given, at several levels and si
   }
 });
 
-test("compress gives 0 when nothing is gained, there is no room, or it is off", () => {
+test("compress returns 0 if nothing is gained, there is no room, or compression is off", () => {
   const target = newArena(5000);
   assert.equal(new Compressor().compress(arenaOf(noiseBlob(1, 4096)), 0, 4096, target, 0, 5000), 0);
   assert.equal(new Compressor().compress(arenaOf(Buffer.from("a")), 0, 1, target, 0, 5000), 0);
@@ -40,7 +40,7 @@ test("a level that zstd does not have is refused", () => {
   for (const level of [-1, 20, 1.5, Number.NaN]) assert.throws(() => new Compressor(level), { code: "usage" });
 });
 
-test("decompress refuses a frame when its length is not the stated one", () => {
+test("decompress refuses a frame of another length than stated", () => {
   const plain = textBlob(3, 1000);
   const frame = arenaOf(zstdCompressSync(plain));
   const target = newArena(3000);
@@ -50,7 +50,7 @@ test("decompress refuses a frame when its length is not the stated one", () => {
   for (const wrong of [999, 1001, 0, 1, 3001]) assert.equal(into(wrong), false, String(wrong));
 });
 
-test("decompress refuses a frame when it is cut or flipped, and never writes past the stated length", () => {
+test("decompress refuses a cut frame, and never writes past the stated length", () => {
   const plain = textBlob(4, 400);
   const frame = zstdCompressSync(plain);
   const decompressor = new Decompressor();
@@ -72,7 +72,7 @@ test("a bomb is stopped at the stated length", () => {
   assert.equal(new Decompressor().decompress(frame, 0, frame.bytes.length, newArena(4096), 0, 4096), false);
 });
 
-test("a blob is compressed as closely as level 3 does when its length is that of a file in one blob, and never less closely than asked for", () => {
+test("blobs of 16 to 512 KiB are compressed at level 3 or the configured level, whichever is higher", () => {
   const sizeAt = (level: number, length: number): number =>
     new Compressor(level).compress(arenaOf(textBlob(5, length)), 0, length, newArena(length), 0, length);
   const plainSize = (level: number, length: number): number =>

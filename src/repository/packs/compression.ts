@@ -3,14 +3,17 @@ import { CairnError } from "../../errors.ts";
 import { bindNative, bindNativeLater, newArena } from "../../native.ts";
 import type { Arena, NativeFunction } from "../../native.ts";
 
-/** zstd level; 0 stores everything as it is. */
+/** zstd level; 0 turns compression off. */
 export type CompressionLevel = number;
 export const DEFAULT_LEVEL: CompressionLevel = 1;
 
-/** Bytes of files that are one blob and not small: there level 3 saves a twentieth, for a sixth of the time that compressing them takes. */
+/**
+ * Sizes of files that are one blob but not small: level 3 saves a twentieth of their bytes, for a sixth of the
+ * compression time.
+ */
 const CLOSER = { level: 3, above: 16 * 1024, upTo: 512 * 1024 } as const;
 
-/** A stated plain length beyond this is not believed: larger blobs are written by nobody. */
+/** A longer stated plain length is refused: no program writes such blobs. */
 export const MAX_PLAIN_LENGTH = 1024 * 1024 * 1024;
 
 const SIGNATURES = {
@@ -33,7 +36,7 @@ type Calls = Record<keyof typeof SIGNATURES, NativeFunction>;
 
 let bound: Calls | undefined;
 
-/** Binds what Node exports of libzstd. Throws `unsupported` for a missing symbol. */
+/** Binds Node's exports of libzstd. Throws `unsupported` if a symbol is missing. */
 function zstdCalls(): Calls {
   bound ??= Object.fromEntries(
     Object.entries(SIGNATURES).map(([name, signature]) => {
@@ -51,13 +54,13 @@ const SESSION = 1;
 
 const released = new FinalizationRegistry<() => void>((release) => release());
 
-/** zstd with a context of its own, which is reused. One per thread. */
+/** zstd with a reused context. One per thread. */
 export class Compressor {
   readonly #calls = zstdCalls();
   readonly #contexts = new Map<CompressionLevel, number>();
   readonly level: CompressionLevel;
 
-  /** `level`: the least; blobs of some lengths are compressed more closely than by the lowest. */
+  /** `level`: the lowest level. Blobs of some lengths are compressed at level 3 at least. */
   constructor(level: CompressionLevel = DEFAULT_LEVEL) {
     if (!Number.isInteger(level) || level < 0 || level > 19) {
       throw new CairnError("usage", `compression level must be 0 (off) to 19, not ${level}`);
@@ -80,8 +83,8 @@ export class Compressor {
   }
 
   /**
-   * Compresses `length` bytes into at most `room` bytes of `target`. Returns the size, or 0 when it
-   * would not be smaller than the source (or compression is off): store it as it is then.
+   * Compresses `length` bytes into at most `room` bytes of `target`. Returns the size, or 0 if the result would not be
+   * smaller than the source or compression is off: then store the source.
    */
   compress(source: Arena, offset: number, length: number, target: Arena, targetOffset: number, room: number): number {
     if (this.level === 0 || length < 2) return 0;
@@ -96,7 +99,7 @@ export class Compressor {
   }
 }
 
-/** Decompresses into exactly the length that was stated. One per thread. */
+/** Decompresses into exactly the stated length. One per thread. */
 export class Decompressor {
   readonly #calls = zstdCalls();
   readonly #context: number;
@@ -108,7 +111,7 @@ export class Decompressor {
     released.register(this, () => calls.freeDecompressor(context));
   }
 
-  /** Decompresses to `expected` bytes at `targetOffset`. False when the data is broken or of another length. */
+  /** Decompresses to `expected` bytes at `targetOffset`. Returns false if the data is broken or of another length. */
   decompress(
     source: Arena,
     offset: number,
@@ -129,15 +132,15 @@ export class Decompressor {
     );
   }
 
-  /** Tells whether compressed data can be as much as stated, by what its own frames say; no memory is taken for it. */
+  /** Tells whether compressed data can have the stated plain length, by its frame headers. Reserves no memory. */
   canHold(source: Arena, offset: number, length: number, expected: number): boolean {
     const most = mostOf()?.(source.address + offset, length) ?? expected;
     return most >= expected;
   }
 
   /**
-   * Decompresses piece by piece into all of `window`, and yields each. Returns false as above, and if the data cannot be
-   * decompressed in little memory. Nothing else is decompressed meanwhile.
+   * Decompresses piece by piece, each into all of `window`, and yields each. Returns false if the data is broken, has
+   * another length or needs much memory. Decompress nothing else until it is done.
    */
   *inPieces(
     source: Arena,
@@ -167,7 +170,7 @@ export class Decompressor {
       if (state < 0 || left < 0) return false;
       yield window.bytes.subarray(0, count);
       if (state === 0) return left === 0 && Number(read![0]) === length;
-      // More is wanted than there is.
+      // The decompressor wants more input than there is.
       if (count < room && read![0] === before) return false;
     }
   }

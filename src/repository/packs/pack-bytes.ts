@@ -1,13 +1,13 @@
 import type { BlobTable } from "../index/blob-table.ts";
 
-/** Bytes of a pack beside its blobs and entries: the MAC and nonce of its header, and the header's length. */
+/** Bytes of a pack beside its blobs and entries: the seal of its header, and the header's length. */
 const PACK_OVERHEAD = 32 + 4;
 const ENTRY_BYTES = 37;
 const COMPRESSED_ENTRY_BYTES = 41;
 
 /**
- * Bytes of all packs that an index lists, computed from its columns: 5 ms for a million blobs, where asking the file
- * system for the size of each of 20 000 packs takes a hundred. A blob that two packs hold counts once.
+ * Returns the bytes of all packs that an index lists, computed from its columns: 5 ms for a million blobs. Asking the
+ * file system for 20 000 packs takes 100 ms. A blob in two packs counts once.
  */
 export function packBytes(table: BlobTable): number {
   const { count, lengthOf, plainOf } = table;

@@ -14,10 +14,10 @@ import { bindNativeLater, newArena } from "../../native.ts";
 import type { Arena } from "../../native.ts";
 import type { Repository } from "../repository.ts";
 
-/** A pack's header as opened: its blobs, and where they end. */
+/** The decrypted header of a pack: its blobs and their end. */
 export interface PackHeader {
   readonly blobs: IndexBlob[];
-  /** Offset at which the encrypted header begins, and the last blob must end. */
+  /** Offset of the encrypted header, which is the end of the last blob. */
   readonly dataLength: number;
   /** The sealed header and its length field, as they are in the file. */
   readonly trailer: Uint8Array;
@@ -29,7 +29,7 @@ const nativePread = bindNativeLater(
   "int64_t pread64(int descriptor, uint64_t target, uint64_t length, int64_t offset)",
 );
 
-/** Reads up to `length` bytes at `position` of a file into an arena. Returns how many there were. */
+/** Reads up to `length` bytes at `position` of a file into an arena. Returns the number read. */
 export function readAt(
   descriptor: number,
   position: number,
@@ -40,7 +40,7 @@ export function readAt(
   let done = 0;
   while (done < length) {
     let count = nativePread()?.(descriptor, target.address + targetOffset + done, length - done, position + done) ?? -1;
-    // The second way also turns a failed native call into the error it was.
+    // Reading through Node also gives the error of a failed native call.
     if (count < 0)
       count = readThroughNode(
         descriptor,
@@ -53,7 +53,7 @@ export function readAt(
   return done;
 }
 
-/** Reads like `readAt`; -1 where the disk cannot read some of it. */
+/** Reads like `readAt`; returns -1 if the disk cannot read some of the bytes. */
 export function readSectors(...read: Parameters<typeof readAt>): number {
   try {
     return readAt(...read);
@@ -84,7 +84,9 @@ function headerLength(size: number, field: Uint8Array): number {
   return length;
 }
 
-/** Reads and opens the header of a pack of `size` bytes. `damaged` when it does not fit its file or keys. */
+/**
+ * Reads and decrypts the header of a pack of `size` bytes. Throws `damaged` if it does not fit the file or the keys.
+ */
 export function readPackHeader(descriptor: number, size: number, keys: MasterKeys): PackHeader {
   const field = newArena(4);
   if (size < 4 + SEAL_OVERHEAD || readAt(descriptor, size - 4, 4, field, 0) < 4)
@@ -108,10 +110,10 @@ export function packSizeOf(entries: readonly PackHeaderEntry[]): number {
   return size;
 }
 
-/** A header from far away that is not one is loaded so often in all: the way here may have changed it. */
+/** Loads of a damaged header from a remote storage: the transfer may have damaged it. */
 const MOST_LOADS = 3;
 
-/** Loads the blobs of a stored pack from its own header. `damaged` when it is not one. */
+/** Loads the list of blobs from a stored pack's own header. Throws `damaged` if the header is invalid. */
 export async function loadPackHeader(repository: Repository, name: string, size: number): Promise<IndexBlob[]> {
   for (let left = repository.storage.localPath === undefined ? MOST_LOADS : 1; ; left--) {
     try {
@@ -124,7 +126,7 @@ export async function loadPackHeader(repository: Repository, name: string, size:
 
 async function loadHeader({ storage, keys }: Repository, name: string, size: number): Promise<IndexBlob[]> {
   if (size < 4 + SEAL_OVERHEAD) throw damaged(`a file of ${size} bytes is too short for one`);
-  // No index file that lists it could be read.
+  // An index file that lists such a pack would be refused.
   if (size > MAX_PACK_SIZE) throw damaged(`a file of ${size} bytes is larger than a pack can be`);
   const load = (offset: number, length: number): Promise<Uint8Array> => storage.load("data", name, { offset, length });
   const length = headerLength(size, await load(size - 4, 4));
@@ -134,8 +136,8 @@ async function loadHeader({ storage, keys }: Repository, name: string, size: num
 }
 
 /**
- * Returns what lies in a pack that is to go; nothing where it is no pack, or cannot be read. `closed` where this user
- * may not read it.
+ * Returns the blobs of a pack that is about to be removed; none if the file is no pack or is damaged. Returns `closed`
+ * if this user may not read it.
  */
 export async function headerToDrop(
   repository: Repository,

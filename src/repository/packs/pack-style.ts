@@ -1,12 +1,12 @@
 import type { BlobType } from "../../formats/restic/pack-header.ts";
 import type { CompressionLevel } from "./compression.ts";
 
-/** Restic's words for how closely content is compressed. */
+/** restic's names of compression levels. */
 export type Compression = "auto" | "off" | "fastest" | "better" | "max";
 
-/** Form of new packs of a repository. */
+/** The form of a repository's new packs. */
 export interface PackStyle {
-  /** Version 1 knows no compression. */
+  /** Version 1 has no compression. */
   readonly version: 1 | 2;
   /** Default `auto`. */
   readonly compression?: Compression | undefined;
@@ -14,10 +14,12 @@ export interface PackStyle {
   readonly packSize?: number | undefined;
 }
 
-/** Levels: of 48 MB of programs and texts level 1 leaves 36 %, 7 leaves 32, 15 leaves 31 for seven times the time of 7. */
+/**
+ * Level 1 reduces 48 MB of programs and texts to 36 %, level 7 to 32 %, level 15 to 31 % in seven times the time of 7.
+ */
 const LEVELS: Readonly<Partial<Record<Compression, CompressionLevel>>> = { better: 7, max: 15 };
 
-/** Options of the pack writer of a style; as restic does, `off` compresses trees all the same. */
+/** Returns the pack writer's options for a style. `off` still compresses trees, as in restic. */
 export function writerOptions(
   { version, compression = "auto", packSize }: PackStyle,
   type: BlobType,
@@ -26,7 +28,7 @@ export function writerOptions(
   return { ...(level === undefined ? {} : { level }), ...(packSize === undefined ? {} : { packSize }) };
 }
 
-/** False where a frame of another repository or of a store can be taken as it is. */
+/** False if compressed blobs of a store or another repository can be copied as they are. */
 export function isCompressedAnew({ version, compression = "auto" }: PackStyle): boolean {
   return version === 1 || compression === "off" || compression in LEVELS;
 }

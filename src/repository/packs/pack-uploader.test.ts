@@ -75,7 +75,7 @@ test("an index is written after 30 seconds, however few packs there are, and non
 });
 
 for (const how of ["fails", "is given up"] as const)
-  test(`what still waits is not uploaded once it ${how}`, async (t) => {
+  test(`waiting packs are not uploaded once an uploader ${how}`, async (t) => {
     const storage = new FaultyStorage(new MemoryStorage());
     const { uploader, directory, pack } = await uploading(t, storage);
     if (how === "fails") storage.arm({ operation: "saveFile", fault: "fail" });

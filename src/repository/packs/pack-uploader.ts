@@ -10,18 +10,18 @@ import { clearAway } from "../../fs/remove-all.ts";
 
 export interface PackUploaderOptions {
   repository: Repository;
-  /** Kept in step with what is indexed. */
+  /** Gets the blobs of each pack as soon as an index file lists the pack. */
   index: BlobIndex;
   /**
-   * Called before each index: throws when the lock under which the packs came has ended, since a clean-up may have taken
-   * them meanwhile. An index that named them would pass their content for stored, to every later backup too.
+   * Called before each index file is written. Throws if the lock has ended, since a clean-up may have removed the
+   * packs: an index file that names them would make every later backup skip their content.
    */
   stillHeld?: (() => Promise<void>) | undefined;
-  /** Uploads at once; default 4. */
+  /** Concurrent uploads; default 4. */
   connections?: number | undefined;
   /** An index is written at the latest after so many packs; default 64. */
   packsPerIndex?: number;
-  /** … and at the latest so long after the last one, in milliseconds; default 30 000. */
+  /** An index is written at the latest so many milliseconds after the previous one; default 30 000. */
   indexEveryMs?: number;
 }
 
@@ -36,27 +36,26 @@ const PACKS_PER_INDEX = 64;
 const INDEX_EVERY_MS = 30_000;
 
 /**
- * Takes finished packs to a repository: uploaded as they come, and made known by an index every 64 packs or 30 seconds,
- * so that whoever repeats a transfer that was killed finds what was there by then. An index is written only when all
- * packs in it are durable.
+ * Uploads finished packs, and writes an index every 64 packs or 30 seconds. So a repeated transfer after a kill skips
+ * everything indexed so far. An index is written only after all its packs are durable.
  */
 export class PackUploader {
   readonly #options: PackUploaderOptions;
   readonly #pending = new Set<Promise<void>>();
-  /** Uploaded or on their way, in no index yet. */
+  /** Packs that are uploaded or being uploaded, but in no index yet. */
   #unindexed: FinishedPack[] = [];
-  /** Uploads begin in the order of the calls. */
+  /** Uploads start in the order of the calls. */
   readonly #slots: Slots;
   #lastIndex = Date.now();
   #failure: { readonly error: unknown } | null = null;
   packs = 0;
   indexes = 0;
-  /** Bytes of packs that have arrived. */
+  /** Bytes of uploaded packs. */
   bytes = 0;
-  /** In the packs that were handed over. */
+  /** Counts of all packs that were added. */
   readonly added: BlobCounts = { blobs: 0, bytes: 0 };
   readonly #acknowledged: BlobCounts = { blobs: 0, bytes: 0 };
-  /** Bytes of packs on their way that have reached the other machine. */
+  /** Bytes that were sent so far, of packs whose upload is not done. */
   readonly #sent = new Map<FinishedPack, number>();
 
   constructor(options: PackUploaderOptions) {
@@ -64,13 +63,13 @@ export class PackUploader {
     this.#slots = new Slots(options.connections ?? CONNECTIONS);
   }
 
-  /** In the packs that the storage has acknowledged, with the bytes of others that have reached it. */
+  /** Counts of the packs that the storage has acknowledged, plus the sent bytes of unfinished uploads. */
   get arrived(): Readonly<BlobCounts> {
     const { blobs, bytes } = this.#acknowledged;
     return { blobs, bytes: [...this.#sent.values()].reduce((sum, sent) => sum + sent, bytes) };
   }
 
-  /** Begins an upload; resolves when it has ended, however it did. See `settle`. */
+  /** Starts an upload. The promise resolves when the upload has ended; `settle` throws its error. */
   add(pack: FinishedPack): Promise<void> {
     this.#unindexed.push(pack);
     count(this.added, pack);
@@ -80,7 +79,7 @@ export class PackUploader {
   }
 
   async #upload(pack: FinishedPack): Promise<void> {
-    // Nothing is indexed any more, and where one fails after many tries the others would too.
+    // After a failure nothing is indexed any more, so an upload would be wasted.
     if (this.#failure !== null) return;
     const { storage } = this.#options.repository;
     try {
@@ -96,14 +95,14 @@ export class PackUploader {
     }
   }
 
-  /** Waits until more may be added; writes an index when one is due. Throws what an upload failed with. */
+  /** Waits until another pack may be added, and writes an index if one is due. Throws the error of a failed upload. */
   async settle(): Promise<void> {
     const connections = this.#options.connections ?? CONNECTIONS;
     while (this.#pending.size >= connections) await Promise.race(this.#pending);
     await this.indexIfDue();
   }
 
-  /** Writes an index when one is due. Throws what an upload failed with. */
+  /** Writes an index if one is due. Throws the error of a failed upload. */
   async indexIfDue(): Promise<void> {
     this.#check();
     const { packsPerIndex = PACKS_PER_INDEX, indexEveryMs = INDEX_EVERY_MS } = this.#options;
@@ -111,7 +110,10 @@ export class PackUploader {
     if (isDue && this.#unindexed.length > 0) await this.checkpoint();
   }
 
-  /** Waits for all uploads that were begun and writes the index of their packs; others may be added meanwhile. One at a time. */
+  /**
+   * Waits for all started uploads and writes the index of their packs. Packs may be added meanwhile. One call at a
+   * time.
+   */
   async checkpoint(): Promise<void> {
     const { repository, index, stillHeld } = this.#options;
     const packs = [...this.#unindexed];
@@ -132,7 +134,7 @@ export class PackUploader {
     failpoint("transfer.index-written");
   }
 
-  /** Gives up: waits for what is on its way and removes what has not left. No index is begun afterwards. */
+  /** Waits for running uploads and removes the packs that were not uploaded. Starts no index afterwards. */
   async abort(): Promise<void> {
     this.#failure ??= { error: new CairnError("interrupted", "the uploads were given up") };
     await Promise.allSettled(this.#pending);

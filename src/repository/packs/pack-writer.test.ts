@@ -39,7 +39,7 @@ test("a pack has blobs, sealed header and its length back to back, and its SHA-2
   assert.equal(last.offset + last.length, file.length - 4 - headerLength);
 });
 
-test("tree packs say so in every entry, compressed or not", () => {
+test("every entry of a tree pack has the type tree, compressed or not", () => {
   using scratch = testPacks();
   const writer = scratch.writer({ type: "tree" });
   addBlob(writer, textBlob(1, 3000));
@@ -93,7 +93,7 @@ test("an empty blob is refused and nothing is written when nothing was added", (
   assert.deepEqual(readdirSync(scratch.directory), []);
 });
 
-test("tails of several writers become one pack that holds every blob", () => {
+test("tails of several writers become one pack with every blob", () => {
   using scratch = testPacks();
   const plains: Buffer[] = [];
   const tails = [];

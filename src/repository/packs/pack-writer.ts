@@ -14,10 +14,13 @@ import { Compressor, DEFAULT_LEVEL } from "./compression.ts";
 import type { CompressionLevel } from "./compression.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 
-/** The name of a complete pack in its writer's folder: `pack-` and its SHA-256. That of an unfinished pack is shorter. */
+/**
+ * The name of a complete pack in its writer's folder: `pack-` and its SHA-256. The name of an unfinished pack is
+ * shorter.
+ */
 export const COMPLETE_PACK = /^pack-([0-9a-f]{64})$/;
 
-/** A complete pack file under a temporary name; its write-back has been started, not awaited. */
+/** A complete pack file under a temporary name. Its write-back has been started, but not awaited. */
 export interface FinishedPack {
   /** 32 bytes: SHA-256 of the file, its name in the repository. */
   readonly id: Uint8Array;
@@ -30,7 +33,7 @@ export interface FinishedPack {
   readonly blobs: number;
 }
 
-/** An unfinished pack: sealed blobs back to back in a closed file, no header yet. */
+/** An unfinished pack: sealed blobs back to back in a closed file, without a header. */
 export interface PackTail {
   readonly path: string;
   readonly type: BlobType;
@@ -39,7 +42,7 @@ export interface PackTail {
   readonly blobs: number;
 }
 
-/** A blob's bytes as they are sealed. */
+/** The bytes of a blob before encryption: compressed, or plain. */
 export interface StoredBytes {
   arena: Arena;
   offset: number;
@@ -48,7 +51,7 @@ export interface StoredBytes {
   plainLength: number;
 }
 
-/** A blob as it lies in another pack. */
+/** A sealed blob of another pack. */
 export type SealedBlob = Pick<PackHeaderEntry, "id" | "length" | "uncompressedLength">;
 
 export interface PackWriterOptions {
@@ -56,12 +59,15 @@ export interface PackWriterOptions {
   readonly keys: MasterKeys;
   /** Folder of temporary files; must exist. */
   readonly directory: string;
-  /** A pack is closed once it reaches this many bytes; 16 MiB. */
+  /** A pack is closed once it has so many bytes; default 16 MiB. */
   readonly packSize?: number;
   readonly level?: CompressionLevel;
-  /** Called synchronously with each blob that `add` has compressed, before it is sealed; `stored` is good until it returns. */
+  /**
+   * Called synchronously with each blob that `add` has compressed, before encryption. `stored` is valid during the
+   * call.
+   */
   onStored?(id: Uint8Array, idOffset: number, stored: StoredBytes): void;
-  /** Called synchronously with each complete pack; the file is the receiver's from then on. */
+  /** Called synchronously with each complete pack; the receiver owns the file from then on. */
   onPack(pack: FinishedPack): void;
 }
 
@@ -69,7 +75,7 @@ const DEFAULT_PACK_SIZE = 16 * 1024 * 1024;
 const STAGE_SIZE = 256 * 1024;
 const STAGE_ROOM = 1024 * 1024;
 const COPY_SIZE = 1024 * 1024;
-/** Keeps the header far below the 16 MiB that restic accepts, however small the blobs. */
+/** Keeps the header far below restic's limit of 16 MiB, even with tiny blobs. */
 const MAX_BLOBS = 65_536;
 const SYNC_FILE_RANGE_WRITE = 2;
 
@@ -88,7 +94,7 @@ export class PackWriter {
   readonly #compressor: Compressor;
   readonly #stage: StageSealer;
   readonly #header = new ByteWriter(COMPRESSED_ENTRY_SIZE * 4096);
-  /** One for all blobs. */
+  /** One object for all blobs. */
   readonly #stored: StoredBytes;
   #hash = new Sha256Stream();
   #descriptor = -1;
@@ -109,14 +115,14 @@ export class PackWriter {
     this.#stored = { arena: this.#stage.arena, offset: 0, length: 0, plainLength: 0 };
   }
 
-  /** True between two packs. */
+  /** True if no pack is open. */
   get isEmpty(): boolean {
     return this.#blobs === 0;
   }
 
   /**
-   * Stores the blob of `length` ≥ 1 bytes at `offset` of `plain`, whose SHA-256 is the 32 bytes at
-   * `idOffset` of `id`. Both are copied. Errors: no_space, io and what else the file system reports.
+   * Stores the blob of `length` ≥ 1 bytes at `offset` of `plain`, whose SHA-256 is the 32 bytes at `idOffset` of `id`.
+   * Copies both. Errors: no_space, io and other errors of the file system.
    */
   add(id: Uint8Array, plain: Arena, offset: number, length: number, idOffset = 0): void {
     const at = this.#reserve(length);
@@ -140,8 +146,8 @@ export class PackWriter {
   }
 
   /**
-   * Stores a blob as it is stored elsewhere, e.g. as a zstd frame. The caller knows that its plaintext has this id. Errors
-   * as of `add`.
+   * Stores a blob in the form of another storage, e.g. as a zstd frame. The caller knows that its plaintext has this
+   * id. Errors as of `add`.
    */
   addStored(id: Uint8Array, idOffset: number, { arena, offset, length, plainLength }: StoredBytes): void {
     const at = this.#reserve(length);
@@ -150,8 +156,8 @@ export class PackWriter {
   }
 
   /**
-   * Stores blobs that lie back to back in `sealed`, as they are: sealed with these keys, which the caller has proven.
-   * Copied again, the same bytes are no second use of a nonce. Errors as of `add`.
+   * Stores blobs that lie back to back in `sealed`, unchanged. The caller has proven that they are sealed with these
+   * keys. Copying the same bytes is no second use of a nonce. Errors as of `add`.
    */
   addSealed(sealed: Uint8Array, blobs: readonly SealedBlob[]): void {
     this.#flush();
@@ -165,7 +171,7 @@ export class PackWriter {
     if (this.#length >= this.#packSize) this.#finishPack();
   }
 
-  /** A place in the stage for so many bytes. */
+  /** Returns the offset in the stage for so many bytes. */
   #reserve(length: number): number {
     if (this.#failed) throw new CairnError("internal", "a pack writer that failed was used again");
     if (length < 1) throw new CairnError("internal", "an empty blob is never stored");
@@ -175,7 +181,7 @@ export class PackWriter {
     return this.#stage.reserve(length);
   }
 
-  /** Takes what lies at the stage's reserved place; `plainLength` 0: it is not compressed. */
+  /** Adds the blob at the stage's reserved offset. `plainLength` 0: the blob is not compressed. */
   #append(id: Uint8Array, idOffset: number, stored: number, plainLength: number): void {
     this.#stage.commit(stored);
     this.#appendEntry(id, idOffset, stored + SEAL_OVERHEAD, plainLength);
@@ -197,12 +203,15 @@ export class PackWriter {
     this.#blobs += 1;
   }
 
-  /** Seals the rest and closes the pack, if there is one. */
+  /** Seals the remaining blobs and completes the pack, if one is open. */
   finish(): void {
     this.#finishPack();
   }
 
-  /** Seals the rest and hands the unfinished pack over, for another writer's `appendTail`. Null when there is nothing. */
+  /**
+   * Seals the remaining blobs and returns the unfinished pack, for another writer's `appendTail`. Null if no pack is
+   * open.
+   */
   takeTail(): PackTail | null {
     this.#flush();
     if (this.#blobs === 0) return null;
@@ -218,7 +227,9 @@ export class PackWriter {
     return tail;
   }
 
-  /** Copies another writer's sealed blobs into the current pack and removes its file, which stays after an error. */
+  /**
+   * Copies another writer's sealed blobs into the current pack and removes their file; after an error the file stays.
+   */
   appendTail(tail: PackTail): void {
     if (tail.type !== this.#options.type)
       throw new CairnError("internal", `a ${tail.type} tail does not go into a ${this.#options.type} pack`);
@@ -249,7 +260,7 @@ export class PackWriter {
     unlinkSync(tail.path);
   }
 
-  /** Gives up: removes the unfinished file where it can. Packs and tails already handed over belong to their receivers. */
+  /** Removes the unfinished file if possible. Finished packs and tails belong to their receivers. */
   abort(): void {
     this.#failed = true;
     if (this.#descriptor < 0) return;
@@ -262,11 +273,11 @@ export class PackWriter {
         unlinkSync(this.#path);
       }
     } catch {
-      // What has failed before is what counts.
+      // The earlier error counts.
     }
   }
 
-  /** Seals the stage and writes it behind what is in the file. */
+  /** Seals the stage and appends it to the file. */
   #flush(): void {
     if (this.#failed) throw new CairnError("internal", "a pack writer that failed was used again");
     if (this.#stage.count === 0) return;
@@ -296,7 +307,7 @@ export class PackWriter {
     syncFileRange()?.(this.#descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
     closeSync(this.#descriptor);
     const id = this.#hash.digest();
-    // After a kill the name tells that the file is complete, and the SHA-256 that it must have.
+    // After a kill the name tells that the file is complete, and its expected SHA-256.
     const path = join(this.#options.directory, `pack-${hex(id)}`);
     renameSync(this.#path, path);
     return {
@@ -324,7 +335,7 @@ export class PackWriter {
     this.#descriptor = openSync(this.#path, "wx", 0o600);
   }
 
-  /** Writes all bytes at the end of the file and adds them to the running hash. */
+  /** Appends all bytes to the file and to the running hash. */
   #write(bytes: Uint8Array): void {
     for (let done = 0; done < bytes.length;)
       done += writeSync(this.#descriptor, bytes, done, bytes.length - done, this.#length + done);
@@ -332,7 +343,7 @@ export class PackWriter {
     this.#length += bytes.length;
   }
 
-  /** A stage is sealed once: whatever fails leaves the writer good for `abort()` only. */
+  /** A stage is sealed only once: after any error only `abort()` may be called. */
   #guard<Result>(work: () => Result): Result {
     try {
       return work();

@@ -7,15 +7,15 @@ import { writerOptions } from "./pack-style.ts";
 import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
 import { type FinishedPack, PackWriter } from "./pack-writer.ts";
 
-/** New blobs on their way into a repository: packed as they come, uploaded, and made known by an index. */
+/** Takes new blobs for a repository: packs, uploads and indexes them. */
 export class PackedBlobs {
   readonly #writers: Readonly<Record<BlobType, PackWriter>>;
   readonly #uploader: PackUploader;
   readonly #index: BlobIndex;
-  /** By `addNew`: the index does not have them before they are finished. */
+  /** Keys of blobs added by `addNew`. The index gets them only later. */
   readonly #added = new Set<string>();
 
-  /** `directory`: for unfinished packs; made when absent. */
+  /** `directory` holds unfinished packs; created if missing. */
   constructor(options: PackUploaderOptions & { directory: string }) {
     const { directory, repository, index } = options;
     makeFolder(directory);
@@ -33,7 +33,7 @@ export class PackedBlobs {
     this.#writers = { data: writer("data"), tree: writer("tree") };
   }
 
-  /** Packs that have arrived, and their bytes. */
+  /** Number of uploaded packs, and their bytes. */
   get packs(): number {
     return this.#uploader.packs;
   }
@@ -42,17 +42,17 @@ export class PackedBlobs {
     return this.#uploader.bytes;
   }
 
-  /** About so many sealed bytes have not reached the repository. */
+  /** Sealed bytes that are not uploaded yet, approximately. */
   get waiting(): number {
     return this.#writers.data.storedBytes + this.#writers.tree.storedBytes - this.#uploader.arrived.bytes;
   }
 
-  /** `length` ≥ 1 bytes at `offset`, copied, under their id. */
+  /** Adds `length` ≥ 1 bytes at `offset` under their id; copies them. */
   add(type: BlobType, id: Uint8Array, plain: Arena, offset: number, length: number): void {
     this.#writers[type].add(id, plain, offset, length);
   }
 
-  /** Adds a blob from bytes anywhere, unless the index has it or it was added here before. */
+  /** Adds a blob unless the index has it or it was added here before. */
   addNew(type: BlobType, id: Uint8Array, bytes: Uint8Array): void {
     const key = `${type} ${objectIdOf(id)}`;
     if (this.#added.has(key) || this.#index.entryOf({ id, type }) >= 0) return;
@@ -60,7 +60,10 @@ export class PackedBlobs {
     this.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
   }
 
-  /** Takes a pack that somebody else has written of blobs that the index lacks; resolves when it is uploaded, or has failed. */
+  /**
+   * Uploads a finished pack of another writer, whose blobs the index lacks. Resolves when the upload is done or has
+   * failed.
+   */
   async take(pack: FinishedPack): Promise<void> {
     await this.#uploader.add(pack);
   }
@@ -70,14 +73,14 @@ export class PackedBlobs {
     await this.#uploader.settle();
   }
 
-  /** Makes all that was added so far durable and indexed; more may follow. */
+  /** Makes everything that was added so far durable and indexed. More may follow. */
   async finish(): Promise<void> {
     this.#writers.data.finish();
     this.#writers.tree.finish();
     await this.#uploader.checkpoint();
   }
 
-  /** Gives up; what was indexed stays. */
+  /** Removes everything that is not indexed yet. */
   async abort(): Promise<void> {
     this.#writers.data.abort();
     this.#writers.tree.abort();

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 
-/** Polynomials over GF(2), bit i of the number being the coefficient of x^i. */
+/** Polynomials over GF(2): bit i of the number is the coefficient of x^i. */
 
 const DEGREE = 53;
 
@@ -25,7 +25,7 @@ export function isIrreducible(polynomial: bigint): boolean {
   return power === 2n;
 }
 
-/** Tells whether these hex digits of a config are a polynomial that content can be cut by. */
+/** Tells whether these hex digits of a config are a polynomial that the chunker can use. */
 export function isUsable(polynomial: string): boolean {
   return /^[0-9a-f]{1,16}$/.test(polynomial) && isIrreducible(BigInt(`0x${polynomial}`));
 }

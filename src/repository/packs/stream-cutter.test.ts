@@ -28,7 +28,7 @@ function cut(content: Uint8Array, feed: (turn: number) => number): { lengths: nu
   return { lengths, ids: objectIdOf(sha256) + Buffer.from(ids).toString("hex"), sha256: objectIdOf(sha256) };
 }
 
-test("a stream is cut in the same places however it comes, far beyond the memory that it is cut in", () => {
+test("a stream larger than the cutter's memory is cut at the same places in any feed sizes", () => {
   const content = noiseBlob(7, 40 * 1024 * 1024);
   const whole = cut(content, () => content.length);
   assert.ok(whole.lengths.length > 20);
@@ -42,7 +42,7 @@ test("a stream is cut in the same places however it comes, far beyond the memory
     assert.deepEqual(cut(content, feed), whole);
 });
 
-test("what has no place to cut is cut at the greatest length, and what is short is one piece", () => {
+test("content without cut points is cut at the maximum length, and short content is one piece", () => {
   assert.deepEqual(cut(new Uint8Array(2 * MAX_CHUNK + 5), () => 1_000_003).lengths, [MAX_CHUNK, MAX_CHUNK, 5]);
   assert.deepEqual(cut(noiseBlob(1, MIN_CHUNK), () => 1000).lengths, [MIN_CHUNK]);
   assert.deepEqual(cut(new Uint8Array(0), () => 1).lengths, []);

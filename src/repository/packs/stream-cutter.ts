@@ -9,7 +9,7 @@ export interface StreamCutterOptions {
   onPiece(id: Uint8Array, plain: Arena, offset: number, length: number): void;
 }
 
-/** Content that went through a cutter. */
+/** The result of a cutter. */
 export interface CutContent {
   /** Ids of the pieces in order, 32 bytes each. */
   ids: Uint8Array;
@@ -18,10 +18,10 @@ export interface CutContent {
   sha256: Uint8Array;
 }
 
-/** Room for the longest piece, and for as much again before the uncut rest has to be moved. */
+/** Twice the longest piece, so that the uncut rest is moved rarely. */
 const ROOM = 2 * MAX_CHUNK;
 
-/** Cuts bytes that come one after another into pieces as files are cut, in memory of a fixed size. */
+/** Cuts a stream of bytes into the same pieces as a file, in memory of a fixed size. */
 export class StreamCutter {
   readonly #options: StreamCutterOptions;
   readonly #chunker: Chunker;
@@ -29,7 +29,7 @@ export class StreamCutter {
   readonly #id = newArena(32);
   readonly #whole = new Sha256Stream();
   readonly #ids: Uint8Array[] = [];
-  /** Offsets: where the uncut rest begins, how far the chunker has seen it, and where it ends. */
+  /** Offsets of the uncut rest: its begin, the end of the part that the chunker has seen, and its end. */
   #start = CHUNK_DATA_START;
   #seen = CHUNK_DATA_START;
   #end = CHUNK_DATA_START;
@@ -59,7 +59,7 @@ export class StreamCutter {
     }
   }
 
-  /** The rest is the last piece. To be called once. */
+  /** Cuts the rest as the last piece. Call it once. */
   finish(): CutContent {
     this.#cut(true);
     return { ids: Buffer.concat(this.#ids), size: this.size, sha256: this.#whole.digest() };

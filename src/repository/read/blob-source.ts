@@ -13,51 +13,54 @@ import type { ListTree } from "../trees/walk-trees.ts";
 
 export interface BlobSourceOptions {
   readonly keys: MasterKeys;
-  /** Says where blobs lie. Nobody else moves its entries. */
+  /** The places of blobs. No other code may move its entries meanwhile. */
   readonly index: BlobIndex;
-  /** Packs of this machine; of `NearPacks` that are not, what is read is brought first. */
+  /** The pack files. Blobs of a remote `NearPacks` are fetched before they are read. */
   readonly packs: PackFiles;
-  /** False: ids are compared by somebody else, who reads the same or what becomes of it. */
+  /** False: the caller compares the plaintexts with their ids. */
   readonly compares?: boolean;
-  /** Bytes of far packs by name, each of which is then brought whole with its first tree. Absent: up to the last blob that is listed. */
+  /**
+   * Sizes of remote packs, by name: the first tree of a pack fetches the whole pack. Absent: the pack up to its last
+   * indexed blob.
+   */
   readonly sizes?: ReadonlyMap<string, number> | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Told once of each pack that is damaged or missing, and of which something is read from others. */
+  /** Called once for each damaged or missing pack with a blob that was read from another pack. */
   readonly onElsewhere?: ((pack: string) => void) | undefined;
-  /** Told once of each pack that is damaged, and of which something that was read is sound nowhere. */
+  /** Called once for each damaged pack with a blob that is sound nowhere. */
   readonly onUnsound?: ((pack: string) => void) | undefined;
 }
 
-/** A blob that is damaged or missing where the index has it, and sound at another place. */
+/** A blob that is damaged or missing at the place in the index, but sound at another place. */
 export interface Elsewhere {
   readonly place: BlobPlaceOf;
-  /** The error at the place that the index has. */
+  /** The error at the place in the index. */
   readonly error: CairnError;
 }
 
 type EachBlob = (index: number, arena: Arena, offset: number, length: number) => void;
 type EachDamage = (index: number, error: CairnError) => void;
 
-/** With a far pack of trees so much of others is brought that are read after it. */
+/** The most bytes of other tree packs that are fetched ahead, together with one. */
 const BYTES_AHEAD = 32 * 1024 * 1024;
 const PACKS_AHEAD = 64;
-/** So much is brought at once of what is proven, from far away. */
+/** Bytes that `prove` fetches at once from a remote storage. */
 const BATCH_BYTES = 32 * 1024 * 1024;
 
 /**
- * Reads blobs of a repository by their entries, wherever it lies; what is damaged or missing at one place is read at the next
- * one that the index has. One per thread. Errors: `damaged` for what is sound nowhere, and what keeps a pack from being read.
+ * Reads blobs of a repository by their entries. If a blob is damaged or missing at one place, reads the next place that
+ * the index has. One per thread. Errors: `damaged` if no place is sound, and errors of opening packs.
  */
 export class BlobSource {
   readonly #options: BlobSourceOptions;
   readonly #index: BlobIndex;
   readonly #reader: BlobReader;
-  /** Null where all packs are here. */
+  /** Null if all packs are local. */
   readonly #far: NearPacks | null;
   readonly #elsewhere = new Map<number, Elsewhere>();
   readonly #told = new Set<string>();
   readonly #unsound = new Set<string>();
-  /** Far packs that are not there, by name, with what was said of them. */
+  /** The errors of missing remote packs, by name. */
   readonly #missing = new Map<string, CairnError>();
   #ends: ReadonlyMap<string, number> | undefined;
   /** Trees that are in no pack, by id. */
@@ -77,27 +80,27 @@ export class BlobSource {
     return this.#index;
   }
 
-  /** Returns what was read so far from other places than those of the index, by entry. */
+  /** Returns the blobs that were read from another place than the index has, by entry. */
   get elsewhere(): ReadonlyMap<number, Elsewhere> {
     return this.#elsewhere;
   }
 
-  /** Has `listTree` and whoever asks `lent` find a tree that is in no pack. */
+  /** Lets `listTree` and `lent` return a tree that is in no pack. */
   lend(id: string, tree: Uint8Array): void {
     this.#lent.set(id, tree);
   }
 
-  /** Forgets one. */
+  /** Removes a tree that was lent. */
   takeBack(id: string): void {
     this.#lent.delete(id);
   }
 
-  /** The bytes of such a tree. */
+  /** Returns the bytes of a tree that was lent. */
   lent(id: Uint8Array): Uint8Array | undefined {
     return this.#lent.size === 0 ? undefined : this.#lent.get(objectIdOf(id));
   }
 
-  /** A blob's plaintext out of packs that are here, where it was decoded: good until the next call. */
+  /** Returns a blob's plaintext from local packs, in the decoder's memory: valid until the next call. */
   view(entry: number, compares = this.#options.compares): Uint8Array {
     const place = this.#placeOf(entry, compares);
     try {
@@ -107,7 +110,10 @@ export class BlobSource {
     }
   }
 
-  /** Returns a blob's plaintext in pieces, so that no large one is in memory. The caller uses them up before the next call. */
+  /**
+   * Returns a blob's plaintext in pieces, so that no large blob is in memory as a whole. Use them up before the next
+   * call.
+   */
   pieces(entry: number, compares = this.#options.compares): Iterable<Uint8Array> {
     const read = (place: BlobPlace & { id: Uint8Array }): Iterable<Uint8Array> => this.#reader.pieces(place);
     try {
@@ -117,7 +123,7 @@ export class BlobSource {
     }
   }
 
-  /** Tells if `pieces` yields more than one. */
+  /** Tells whether `pieces` yields more than one piece. */
   isInPieces(entry: number): boolean {
     return isInPieces(this.#index.place(entry));
   }
@@ -127,12 +133,12 @@ export class BlobSource {
     return this.own(this.view(entry));
   }
 
-  /** Returns what was viewed last in memory of its own, without copying what is large. */
+  /** Returns the plaintext of the last view in memory of its own. Does not copy a large one. */
   own(plain: Uint8Array): Uint8Array {
     return this.#reader.handOver() ?? new Uint8Array(plain);
   }
 
-  /** Returns the blob with this id likewise. Throws `damaged` also where the index does not know it. */
+  /** Returns a copy of the blob with this id. Throws `damaged` also if the index does not have it. */
   readId(id: Uint8Array, type: BlobType): Uint8Array {
     const entry = this.#index.lookup(id, 0, type);
     if (entry >= 0) return this.read(entry);
@@ -143,14 +149,17 @@ export class BlobSource {
     return new CairnError("damaged", `the index does not know blob ${objectIdOf(id).slice(0, 12)}`);
   }
 
-  /** A tree's plaintext in memory of its own. Far packs of trees are brought whole, since the neighbours of a tree follow. */
+  /**
+   * Returns a tree's plaintext in memory of its own. Remote packs of trees are fetched whole, since the neighbours of a
+   * tree follow.
+   */
   readonly readTree: ReadTree = (entry, next) =>
     this.#far === null ? this.read(entry) : this.#brought(entry, next).then((plain) => this.own(plain));
 
-  /** Returns a tree's plaintext where it was decoded, good until the next call. */
+  /** Returns a tree's plaintext in the decoder's memory, valid until the next call. */
   readonly viewTree: ReadTree = (entry, next) => (this.#far === null ? this.view(entry) : this.#brought(entry, next));
 
-  /** The nodes of a tree by its id; see `walkTrees`. */
+  /** Returns the nodes of a tree by its id; see `walkTrees`. */
   readonly listTree: ListTree = (id, next) => {
     const entryOf = (tree: Uint8Array): number => this.#index.lookup(tree, 0, TREE_BLOB);
     const lent = this.lent(id);
@@ -164,14 +173,14 @@ export class BlobSource {
     return read instanceof Uint8Array ? decodeTree(read) : read.then(decodeTree);
   };
 
-  /** Any blob's plaintext in memory of its own; of a far pack nothing else is brought. */
+  /** Returns any blob's plaintext in memory of its own. Fetches only this blob of a remote pack. */
   async readBlob(entry: number): Promise<Uint8Array> {
     return this.#far === null ? this.read(entry) : this.own(await this.#brought(entry, null));
   }
 
   /**
-   * Reads many blobs of one pack that is here, sorted by offset. `each` gets every plaintext, which is good during the call;
-   * those that are read from other packs come last. `onDamage` is told of one that is sound nowhere.
+   * Reads many blobs of one local pack, sorted by offset. `each` gets every plaintext, valid during the call; blobs
+   * that are read from other packs come last. `onDamage` gets blobs that are sound nowhere.
    */
   readWindow(
     entries: readonly number[],
@@ -208,8 +217,8 @@ export class BlobSource {
   }
 
   /**
-   * Reads all of these, also at their other places where they are not sound at the first. Returns those that are sound nowhere.
-   * What is brought from far away is dropped again.
+   * Reads all these entries, at their other places too if the first is not sound. Returns the entries that are sound
+   * nowhere. Drops fetched packs afterwards.
    */
   async prove(entries: Iterable<number>): Promise<Set<number>> {
     const unsound = new Set<number>();
@@ -241,7 +250,7 @@ export class BlobSource {
     return unsound;
   }
 
-  /** Closes all packs, and gives back what a large blob took. The source may be used again. */
+  /** Closes all packs, and frees the memory of a large blob. The source may be used again. */
   close(): void {
     this.#reader.close();
   }
@@ -251,7 +260,7 @@ export class BlobSource {
     return { ...place, id: this.#index.idOf(entry), isComparedLater: !compares };
   }
 
-  /** The error of a place that is not sound; thrown is what says nothing of it. */
+  /** Returns an error that tells of damage at a place. Throws any other error. */
   #damage(error: unknown): CairnError {
     const known = toCairnError(error);
     if (!tellsOfDamage(known)) throw known;
@@ -260,12 +269,14 @@ export class BlobSource {
     return known;
   }
 
-  /** Throws `error`, which tells of the place that the index has, where no other one that is here is sound. */
+  /**
+   * Views the entry at another local place. Throws `error`, the error of the first place, if no other place is sound.
+   */
   #viewElsewhere(entry: number, error: CairnError): Uint8Array {
     return this.#readElsewhere(entry, error, (place) => this.#reader.view(place));
   }
 
-  /** Returns what `read` returns of the first other place that is sound; throws `error` as `#viewElsewhere` does. */
+  /** Returns the result of `read` at the first other place that is sound. Throws `error` as `#viewElsewhere` does. */
   #readElsewhere<T>(entry: number, error: CairnError, read: (place: BlobPlace & { id: Uint8Array }) => T): T {
     for (const place of this.#index.others(entry)) {
       try {
@@ -290,7 +301,10 @@ export class BlobSource {
     this.#options.onElsewhere?.(pack);
   }
 
-  /** Brings a blob from far away, of a tree (`next`) its whole pack and others that are read after it, and views it. */
+  /**
+   * Fetches and views a blob. With `next` the blob is a tree: its whole pack is fetched, and packs of the trees that
+   * follow.
+   */
   async #brought(entry: number, next: Parameters<ReadTree>[1] | null): Promise<Uint8Array> {
     let failure: CairnError | null = null;
     for (const place of [this.#placeOf(entry, this.#options.compares), ...this.#index.others(entry)]) {
@@ -312,19 +326,19 @@ export class BlobSource {
   async #fetchTree(place: BlobPlace, next: () => Iterable<number> = () => []): Promise<void> {
     const own = this.#whole(place.pack, place.offset + place.length);
     if (this.#far!.has(own)) return;
-    // What is wrong with another pack is told to who reads it.
+    // An error of another pack comes up when that pack is read.
     await this.#fetch([own, ...this.#ahead(own.pack, next)], true);
     try {
       await this.#fetch([own]);
     } catch (error) {
       const known = toCairnError(error);
-      // The pack may be cut behind it.
+      // The pack may be cut after this tree.
       if (known.code !== "damaged" || known.details?.["missing_pack"] !== undefined) throw known;
       await this.#fetch([rangeOf(place)]);
     }
   }
 
-  /** Those of the packs that are not here, each once. */
+  /** Packs of the next trees that are not local yet, each once. */
   #ahead(own: string, next: () => Iterable<number>): WantedRange[] {
     const ranges = new Map<string, WantedRange>();
     let bytes = 0;
@@ -343,7 +357,7 @@ export class BlobSource {
     return { pack, offset: 0, length: Math.max(this.#ends.get(pack) ?? 0, least) };
   }
 
-  /** A pack that is brought lies in another file than one of its name that was dropped. */
+  /** The reader is closed first: a fetched pack may replace a dropped file of the same name. */
   async #fetch(ranges: readonly WantedRange[], lenient = false): Promise<void> {
     const wanted = ranges.filter((range) => !this.#far!.has(range));
     if (wanted.length === 0) return;
@@ -351,7 +365,7 @@ export class BlobSource {
     await this.#far!.fetch(wanted, { lenient, signal: this.#options.signal });
   }
 
-  /** In few requests; what is not there is met when it is read. */
+  /** Fetches these places in few requests. A missing pack is noticed when it is read. */
   async #bring(places: readonly BlobPlaceOf[]): Promise<void> {
     if (this.#far === null || places.length === 0) return;
     const wanted: WantedRange[] = [];
@@ -380,7 +394,7 @@ function rangeOf({ pack, offset, length }: Pick<BlobPlace, "pack" | "offset" | "
   return { pack: objectIdOf(pack), offset, length };
 }
 
-/** Returns, by a pack's name, where the last blob ends that any entry has a place for in it. */
+/** Returns the end of the last blob in each pack, by the pack's name. Counts all places of all entries. */
 function endsOf(index: BlobIndex): ReadonlyMap<string, number> {
   const ends = new Map<string, number>();
   for (const [number, end] of packEnds(index).entries()) ends.set(objectIdOf(index.table.packId(number)), end);

@@ -16,12 +16,12 @@ import type { LeftPacks } from "../transfer/left-packs.ts";
 import { concurrently } from "../storage/concurrently.ts";
 import type { ByteRange, PackSizes, Storage } from "../storage/storage.ts";
 
-/** Opens packs by their names (64 hex digits) for reading. `damaged` for one that is not there. */
+/** Opens packs by their names (64 hex digits) for reading. Throws `damaged` if a pack is missing. */
 export interface PackFiles {
   open(pack: string): number;
 }
 
-/** A part of a pack that is wanted. */
+/** A part of a pack to fetch. */
 export interface WantedRange extends ByteRange {
   /** 64 hex digits. */
   readonly pack: string;
@@ -29,42 +29,44 @@ export interface WantedRange extends ByteRange {
 
 export interface FetchOptions {
   signal?: AbortSignal | undefined;
-  /** Ranges asked for at once; default 16. */
+  /** Concurrent requests; default 16. */
   atOnce?: number | undefined;
-  /** True: a pack that is not there is passed over, and whoever reads it meets that. */
+  /** True: a missing pack is skipped here, and its readers get the error. */
   lenient?: boolean;
-  /** A range, or a piece of one, that is there now or was passed over. They come in any order. */
+  /** Called for each range, or piece of a range, that is local now or was skipped. In any order. */
   onRange?: ((range: WantedRange) => void) | undefined;
 }
 
 const NO_PACK = "0".repeat(64);
-/** Ranges asked for at once. */
 const CONNECTIONS = 16;
-/** So much is asked for with one request, so that a pack of any size takes little memory and few packs many connections. */
+/** The most bytes of one request, so that a large pack needs little memory and few packs use many connections. */
 const MAX_RANGE = 8 * 1024 * 1024;
-/** So much of a pack that is read by itself is asked for before more is. */
+/** `reading` fetches a pack in parts of so many bytes. */
 const TURN = 32 * 1024 * 1024;
-/** So often a reader that is not content is given a pack that comes from far away. */
+/** Attempts of a reader that refuses a fetched pack: the transfer may have damaged it. */
 const MOST_READINGS = 3;
-/** Unwanted bytes of a pack that cost less than a second request. */
+/** Fetching so many unwanted bytes of a pack costs less than a second request. */
 const REMOTE_GAP = 256 * 1024;
 
 /**
- * A repository's packs as files of this machine, for readers that are synchronous: those of a local repository where
- * they are, those of any other fetched into a folder, whole or in part. A part lies at its own offset.
+ * A repository's packs as local files, for synchronous readers. Packs of a local repository are read in place; others
+ * are fetched into a folder, whole or in parts. A part lies at its own offset.
  */
 export class NearPacks implements PackFiles {
-  /** In the layout of a repository's `data`. */
+  /** Has the layout of a repository's `data`. */
   readonly folder: string;
   readonly #storage: Storage;
   readonly #isLocal: boolean;
-  /** Ranges that were fetched of each pack. */
+  /** The fetched ranges of each pack. */
   readonly #here = new Map<string, ByteRange[]>();
   readonly #left: LeftPacks | null;
-  /** Says what blobs are in what comes, and opens them; null: nobody has told. */
+  /** Checks the MACs of fetched blobs; null before `compareWith`. */
   #blobs: { readonly index: BlobIndex; readonly opener: BlobOpener; entries: EntriesByPack | null } | null = null;
 
-  /** `directory`: where fetched packs lie; made when it is needed, removed by whoever owns it. `left`: where one is looked for first. */
+  /**
+   * `directory`: for fetched packs; made when needed, removed by its owner. `left`: packs of an earlier run, which are
+   * used first.
+   */
   constructor(storage: Storage, directory: string, left: LeftPacks | null = null) {
     const own = storage.localPath?.("data", NO_PACK);
     this.#storage = storage;
@@ -73,12 +75,12 @@ export class NearPacks implements PackFiles {
     this.folder = own === undefined ? join(directory, "data") : dirname(dirname(own));
   }
 
-  /** True when nothing ever needs to be fetched. */
+  /** True if packs are never fetched. */
   get isLocal(): boolean {
     return this.#isLocal;
   }
 
-  /** From now on the MAC of each blob that the index has now is looked at as it comes from far away, and what is wrong is asked for again. */
+  /** Checks from now on the MACs of all fetched blobs that the index has now, and fetches damaged ones again. */
   compareWith(index: BlobIndex, keys: MasterKeys): void {
     if (!this.#isLocal) this.#blobs = { index, opener: new BlobOpener(keys), entries: null };
   }
@@ -88,8 +90,8 @@ export class NearPacks implements PackFiles {
   }
 
   /**
-   * Brings what of these ranges is not here yet, in their order as far as several at once have one. `damaged` for a pack
-   * that is missing or ends before a range. After an error nothing more is asked for.
+   * Fetches the parts of these ranges that are not local yet, in order but several at once. Throws `damaged` if a pack
+   * is missing or ends before a range; no request starts after an error.
    */
   async fetch(wanted: Iterable<WantedRange>, options: FetchOptions = {}): Promise<void> {
     if (this.#isLocal) return;
@@ -108,9 +110,9 @@ export class NearPacks implements PackFiles {
   }
 
   /**
-   * Hands `read` a descriptor of a pack that is near as far as this range reaches; closes it and drops what was fetched. False,
-   * and nothing is read, when the pack is not there or ends before the range. `read` says whether what it reads is sound; what
-   * came from far away and is not comes twice more.
+   * Gives `read` a descriptor of a pack that is local up to the end of this range, then closes it and drops the pack.
+   * Returns false if the pack is missing or shorter. `read` tells whether the bytes are sound; if not, a remote pack is
+   * fetched up to twice more.
    */
   async reading(range: WantedRange, read: (descriptor: number) => boolean, signal?: AbortSignal): Promise<boolean> {
     for (let left = this.#isLocal ? 1 : MOST_READINGS; left > 0; left--) {
@@ -127,13 +129,13 @@ export class NearPacks implements PackFiles {
     return false;
   }
 
-  /** Removes what was fetched of a pack. */
+  /** Removes the fetched parts of a pack. */
   drop(pack: string): void {
     if (this.#isLocal || !this.#here.delete(pack)) return;
     rmSync(packPath(this.folder, pack), { force: true });
   }
 
-  /** -1 when the pack is not there or ends before the range. */
+  /** Returns -1 if the pack is missing or ends before the range. */
   async #openedWith({ pack, offset, length }: WantedRange, signal: AbortSignal | undefined): Promise<number> {
     try {
       for (let done = 0; done < length; done += TURN)
@@ -145,12 +147,12 @@ export class NearPacks implements PackFiles {
     }
   }
 
-  /** True when nothing of a range has to be fetched. */
+  /** True if no part of a range has to be fetched. */
   has(range: WantedRange): boolean {
     return this.#isLocal || this.#missing(range).length === 0;
   }
 
-  /** The parts of a range that are not here. */
+  /** The parts of a range that are not local. */
   #missing({ pack, offset, length }: WantedRange): WantedRange[] {
     const end = offset + length;
     const missing: WantedRange[] = [];
@@ -195,7 +197,7 @@ export class NearPacks implements PackFiles {
     const path = this.#placeFor(pack);
     const here = this.#here.get(pack) ?? [];
     try {
-      // Nobody reads a part before it is recorded here, so it may grow in place.
+      // Nobody reads a part before it is recorded here, so the file may grow in place.
       const descriptor = openSync(path, here.length === 0 ? "w" : "r+", 0o600);
       this.#here.set(pack, here);
       try {
@@ -211,7 +213,7 @@ export class NearPacks implements PackFiles {
     failpoint("near-packs.brought");
   }
 
-  /** Pieces that end where a blob does. */
+  /** Cuts a range into pieces that end at the end of a blob. */
   #cut({ pack, offset, length }: WantedRange): WantedRange[] {
     const parts: WantedRange[] = [];
     const end = offset + length;
@@ -226,7 +228,10 @@ export class NearPacks implements PackFiles {
     return parts;
   }
 
-  /** Tells of bytes of a pack from an offset on whether all blobs that lie whole in them carry the right MAC. */
+  /**
+   * Returns a function that checks the MACs of all blobs that lie entirely in the given bytes, which begin at offset
+   * `from` of the pack.
+   */
   #judgeOf(pack: string, from: number): (bytes: Uint8Array) => boolean {
     return (bytes) => {
       const sealed = arenaOver(bytes);
@@ -259,7 +264,10 @@ export class NearPacks implements PackFiles {
   }
 }
 
-/** A storage's packs, those of a far one in a folder of this name of a work directory, which is only made for them. */
+/**
+ * Returns a storage's packs. Packs of a remote storage are fetched into the folder `name` of the work directory, which
+ * is made only for them.
+ */
 export function nearPacksIn(storage: Storage, work: (() => string) | undefined, name: string): NearPacks {
   if (storage.localPath !== undefined) return new NearPacks(storage, "");
   if (work === undefined)
@@ -281,7 +289,7 @@ function addRange(ranges: ByteRange[], added: ByteRange): void {
   ranges.push({ offset, length });
 }
 
-/** Returns, by pack number, where the last blob of each pack of an index ends. */
+/** Returns the end of the last blob of each pack of an index, by pack number. */
 export function packEnds(index: BlobIndex): Float64Array {
   const { packCount, count, packOf, offsetOf, lengthOf } = index.table;
   const ends = new Float64Array(packCount);
@@ -293,12 +301,12 @@ export function packEnds(index: BlobIndex): Float64Array {
   return ends;
 }
 
-/** Packs of an index that a storage does not have, or not whole, by name. */
+/** Returns the names of indexed packs that a storage lacks or has only in part. */
 export function lostPacks(index: BlobIndex, stored: PackSizes): string[] {
   return shortPacks(index, (pack) => stored.get(pack) ?? 0);
 }
 
-/** Packs of an index that end before what lies in them, by name. `sizeOf`: bytes that there are of one. */
+/** Returns the names of indexed packs that are shorter than their blobs need. `sizeOf`: bytes of a pack's file. */
 export function shortPacks(index: BlobIndex, sizeOf: (pack: string) => number): string[] {
   const short: string[] = [];
   for (const [number, end] of packEnds(index).entries()) {
@@ -308,7 +316,10 @@ export function shortPacks(index: BlobIndex, sizeOf: (pack: string) => number): 
   return short;
 }
 
-/** Tells of entries whose packs a storage does not have, or that lie beyond their ends there, at each of their places. */
+/**
+ * Returns a function that tells whether an entry is lost: at each of its places the storage lacks the pack, or the pack
+ * ends before the blob.
+ */
 export function lostEntries(index: BlobIndex, stored: PackSizes): (entry: number) => boolean {
   const sizeOf = Float64Array.from(
     { length: index.packCount },
@@ -323,7 +334,7 @@ export function lostEntries(index: BlobIndex, stored: PackSizes): (entry: number
   };
 }
 
-/** Joins what lies close together in one pack; ranges come sorted. */
+/** Adds a range to sorted ranges; joins it with the last one if both lie close together in one pack. */
 export function addWanted<Range extends WantedRange>(ranges: Range[], range: Range): void {
   const last = ranges.at(-1);
   const end = last === undefined ? 0 : last.offset + last.length;
@@ -334,12 +345,15 @@ export function addWanted<Range extends WantedRange>(ranges: Range[], range: Ran
   ranges[ranges.length - 1] = { ...last, length: range.offset + range.length - last.offset };
 }
 
-/** The packs in a folder that has the layout of a repository's `data`. */
+/** Opens the packs in a folder that has the layout of a repository's `data`. */
 export function packFolder(folder: string): PackFiles {
   return { open: (pack) => openPackIn(folder, pack, folder) };
 }
 
-/** Opens packs of a folder for a prover, which takes whatever keeps a pack from being read for damage of it. */
+/**
+ * Opens packs of a folder for a prover: any error that keeps a pack from being read counts as damage, except a lack of
+ * resources, e.g. of file descriptors.
+ */
 export function packsToProve(folder: string): PackFiles {
   return {
     open: (pack) => {

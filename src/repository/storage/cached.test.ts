@@ -19,7 +19,7 @@ storageContract("cached", (folder) => {
   return cached;
 });
 
-test("a snapshot is loaded once, and again when what is kept is not what it was", async () => {
+test("a snapshot is loaded once, and again if the kept file is damaged", async () => {
   await withFolder(async (folder) => {
     const inner = new CountingStorage(new MemoryStorage());
     await inner.save("snapshots", NAME, BYTES);
@@ -35,7 +35,7 @@ test("a snapshot is loaded once, and again when what is kept is not what it was"
   });
 });
 
-test("what the storage has no more is not kept, and what is damaged there never is", async () => {
+test("the cache drops snapshots that the storage no longer has, and never keeps damaged ones", async () => {
   await withFolder(async (folder) => {
     const inner = new MemoryStorage();
     const cached = new CachedStorage(inner);

@@ -16,17 +16,17 @@ import {
 import { WrappedStorage } from "./wrapped.ts";
 
 /**
- * Keeps snapshots' files of a storage that is far away on this machine, as they are there: sealed. They are many, small, read
- * all by every backup, and never change; what is here is compared with its name, which is its digest, before it is believed.
- * Whether one is still there the storage alone says. Nothing here may fail: a cache that cannot be used is done without.
+ * Keeps the sealed files of a remote storage's snapshots on this machine: every backup reads all of them, and they
+ * never change. A kept file is compared with its name, its digest. Only the storage tells which exist. A cache that
+ * cannot be used is skipped without an error.
  */
 export class CachedStorage extends WrappedStorage {
-  /** The folder of the kept files; null until it is known. */
+  /** The folder of the kept files; null without a cache. */
   #directory: string | null = null;
-  /** Above 0 nothing that is kept is believed. */
+  /** Above 0 the kept files are not used. */
   #bypassed = 0;
 
-  /** Keeps files in this folder from now on; the folder belongs to this repository alone. */
+  /** Keeps files in this folder from now on. Only this repository may use the folder. */
   keepIn(directory: string): void {
     try {
       makeFolder(directory);
@@ -36,7 +36,7 @@ export class CachedStorage extends WrappedStorage {
     }
   }
 
-  /** Runs work that has to see what the storage itself gives. */
+  /** Runs work that must read from the storage itself. */
   async withoutCache<T>(work: () => Promise<T>): Promise<T> {
     this.#bypassed++;
     try {
@@ -96,7 +96,7 @@ export class CachedStorage extends WrappedStorage {
     if (this.#directory !== null && isFileName("snapshots", name)) rmSync(join(this.#directory, name), { force: true });
   }
 
-  /** Removes kept files that the storage does not have any more. */
+  /** Removes kept files that the storage no longer has. */
   #forgetOthers(files: readonly StoredFile[]): void {
     if (this.#directory === null) return;
     const present = new Set(files.map(({ name }) => name));

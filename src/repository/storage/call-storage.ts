@@ -2,8 +2,8 @@ import type { Storage, StorageCall } from "./storage.ts";
 import { type AskedCall, type RunCall, WrappedStorage } from "./wrapped.ts";
 
 /**
- * A storage as it is for one operation: each call is made with its signal and tells it of retries. Connections, limits and
- * caches are those of the storage, for all operations together, and so is closing it.
+ * A storage for one operation: each call gets the operation's signal and reports its retries. Connections, limits,
+ * caches and closing stay with the inner storage, which other operations share.
  */
 export class CallStorage extends WrappedStorage {
   readonly #call: StorageCall;

@@ -1,6 +1,6 @@
 /**
- * Calls `work` for 0 to `count - 1`, so many at once. After a failure no further one begins; it is thrown when those under
- * way are over, so that nobody uses a handle that was closed.
+ * Calls `work` for 0 to `count - 1`, `atOnce` at a time. After a failure no further call starts; the error is thrown
+ * when the running calls are over, so that none uses a closed handle.
  */
 export async function concurrently(
   count: number,

@@ -11,15 +11,15 @@ import type { SaveOptions } from "./storage.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 
 export interface HttpConnectionOptions {
-  /** Requests at once; more wait. Default 5. */
+  /** Concurrent requests; more wait. Default 5. */
   connections?: number | undefined;
-  /** A connection on which nothing moves for so long is given up, milliseconds. Default two minutes. */
+  /** A connection without any data for so many milliseconds is closed. Default two minutes. */
   silenceMs?: number | undefined;
-  /** PEM file with the certificates that vouch for the server, instead of the usual ones. */
+  /** PEM file with the CA certificates of the server, instead of the system's. */
   caFile?: string | undefined;
 }
 
-/** The bytes of a request's body: in memory, or `size` bytes from the beginning of a file. */
+/** A request's body: bytes in memory, or the first `size` bytes of a file. */
 export type HttpBody = Uint8Array | FileBody;
 
 interface FileBody extends Pick<SaveOptions, "onSent"> {
@@ -29,19 +29,19 @@ interface FileBody extends Pick<SaveOptions, "onSent"> {
 
 export interface HttpRequest {
   readonly method: "GET" | "HEAD" | "POST" | "PUT" | "DELETE";
-  /** Path and query, encoded for the wire. */
+  /** Path and query, percent-encoded. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: HttpBody | undefined;
   /** The begin of messages: `cannot read pack 1a2b3c4d`. */
   readonly doing: string;
-  /** Ends it with `interrupted`. What decides something or cleans up has none. */
+  /** Ends the request with `interrupted`. Commits and clean-ups have no signal. */
   readonly signal?: AbortSignal | undefined;
 }
 
 export const CONNECTIONS = 5;
 const SILENCE_MS = 120_000;
-/** Shorter than most servers keep one, so that they seldom end it at the moment when we ask. */
+/** Shorter than most servers keep an idle connection, so that a server seldom closes one just when it is used. */
 const IDLE_MS = 15_000;
 const CHUNK_BYTES = 256 << 10;
 const SENT_EVERY_MS = 200;
@@ -49,7 +49,7 @@ const TIOCOUTQ = 0x5411;
 const VOUCHERS_HINT =
   "set RESTIC_CACERT to a PEM file with the CA certificates of the server (for a bucket also AWS_CA_BUNDLE, which comes first)";
 
-/** Requests to one server over a bounded number of connections that are kept. Every failure is a CairnError. */
+/** Requests to one server over a limited number of kept connections. Every failure is a CairnError. */
 export class HttpConnection {
   readonly #origin: URL;
   readonly #location: string;
@@ -57,7 +57,7 @@ export class HttpConnection {
   readonly #silenceMs: number;
   #wasReached = false;
 
-  /** `location` stands in messages instead of the address. */
+  /** `location` replaces the address in messages. */
   constructor(origin: URL, location: string, options: HttpConnectionOptions = {}) {
     this.#origin = origin;
     this.#location = location;
@@ -66,14 +66,14 @@ export class HttpConnection {
     const kept = { keepAlive: true, maxSockets, scheduling: "lifo", timeout: IDLE_MS } as const;
     this.#agent =
       origin.protocol === "https:"
-        ? // Said outright: an environment variable could switch the check of certificates off otherwise.
+        ? // Set explicitly: otherwise an environment variable could turn the check of certificates off.
           new SecureAgent({ ...kept, rejectUnauthorized: true, secureContext: secureContext(options.caFile) })
         : new PlainAgent(kept);
   }
 
   /**
-   * Sends a request and hands its answer, of any status, to `read`, which reads its body as far as it wants it.
-   * A connection that the server had ended just then is made anew once, for requests that change nothing.
+   * Sends a request and gives the answer, of any status, to `read`, which reads as much of the body as it needs. If the
+   * server had just closed the connection, a GET or HEAD is sent once more.
    */
   async exchange<T>(request: HttpRequest, read: (answer: IncomingMessage) => Promise<T>): Promise<T> {
     const { signal } = request;
@@ -94,7 +94,7 @@ export class HttpConnection {
     }
   }
 
-  /** Ends the connections, those in use too. One that is made for a later request ends with that. */
+  /** Closes the connections, also those in use. A later request opens its own connection and closes it. */
   close(): void {
     this.#agent.maxFreeSockets = 0;
     this.#agent.destroy();
@@ -126,7 +126,7 @@ export class HttpConnection {
       answered = true;
       resolve(answer);
     });
-    // Also after the answer has come: a server that refuses early may close while we still send.
+    // Can also come after the answer: a server that refuses early may close while the body is being sent.
     sent.on("error", reject);
     sent.on("timeout", () =>
       fail(new CairnError("io", `${request.doing} at ${this.#location}: no data for ${this.#silenceMs / 1000} s`)),
@@ -142,10 +142,10 @@ export class HttpConnection {
     if (error instanceof CairnError)
       return error.message.startsWith(doing) ? error : reworded(error, { message: `${text}: ${error.message}` });
     const code = (error as NodeJS.ErrnoException).code ?? "";
-    // Where several addresses of a host were tried, there is only a code.
+    // If several addresses of a host were tried, the error has only a code.
     const message = (error instanceof Error ? error.message : String(error)) || code;
     if (/CERT|SELF_SIGNED|UNABLE_TO_|_CRL|INVALID_CA|INVALID_PURPOSE|HOSTNAME_MISMATCH/.test(code)) {
-      // Node's own advice is for whoever starts Node.
+      // Node's advice is for the person who starts Node.
       const problem = message.replace(/; [^;]*--use-system-ca.*$/, "");
       return new CairnError("refused", `${text}: ${problem} (the server's certificate)`, {
         ...(/SELF_SIGNED|UNABLE_TO_|INVALID_CA|UNTRUSTED/.test(code) ? { hint: VOUCHERS_HINT } : {}),
@@ -153,9 +153,9 @@ export class HttpConnection {
       });
     }
     if (code === "EPROTO" || code.startsWith("ERR_SSL")) {
-      // OpenSSL's words stand between numbers and the places of its sources.
+      // Keeps OpenSSL's words; drops its numbers and source places.
       const reason = /:SSL routines:[^:]*:([^:]+):/.exec(message)?.[1] ?? message;
-      // What has answered before has TLS that works: this passes.
+      // A server that answered before has working TLS: the problem is temporary.
       return new CairnError(
         this.#wasReached ? "io" : "unsupported",
         `${text}: no TLS connection with the server: ${reason}`,
@@ -165,7 +165,7 @@ export class HttpConnection {
         },
       );
     }
-    // An error of the parser carries the bytes that it could not read.
+    // A parser error holds the bytes that it could not parse; they must not reach a log.
     const cause = code.startsWith("HPE_") ? new Error(message) : error;
     return new CairnError("io", `${text}: ${message}`, { cause });
   }
@@ -174,16 +174,16 @@ export class HttpConnection {
 interface Sent {
   request: ClientRequest;
   answer: Promise<IncomingMessage>;
-  /** Gives the error by which this side ended the request. */
+  /** Returns the error with which this side ended the request. */
   failure(): unknown;
   answered(): boolean;
 }
 
-/** A secret of fewer characters may be part of a word. */
+/** A secret of fewer characters may also be part of a word. */
 const SHORT = 8;
 const IN_WORD = /[\p{L}\p{N}]/u;
 
-/** A server's text with `***` in place of secrets: of a short one only where it is no part of a word. */
+/** Replaces secrets in a server's text by `***`; short secrets only if they are not part of a word. */
 export function withoutSecrets(text: string, secrets: readonly string[]): string {
   return secrets
     .filter((secret) => secret !== "")
@@ -216,7 +216,7 @@ function secureContext(caFile: string | undefined): SecureContext {
   throw new CairnError("usage", `${caFile} has no certificate in PEM form`);
 }
 
-/** Bytes that lie in the kernel and have not reached the other side of a connection. */
+/** Bytes in the kernel that the other side of a connection has not acknowledged. */
 function unsentIn(socket: Socket | null): number {
   const { fd = -1 } = (socket as unknown as { _handle?: { fd?: number } } | null)?._handle ?? {};
   const answer = newArena(4);
@@ -246,7 +246,10 @@ async function sendFile(sent: ClientRequest, body: FileBody): Promise<void> {
   sent.end();
 }
 
-/** A kept connection that the server had ended just then: the request was not seen, and asking again changes nothing. */
+/**
+ * True if the server had just closed a kept connection: it did not see the request, and sending it again changes
+ * nothing.
+ */
 function isStale(request: HttpRequest, sent: Sent, error: unknown): boolean {
   if (!sent.request.reusedSocket || sent.answered() || (request.method !== "GET" && request.method !== "HEAD"))
     return false;

@@ -29,7 +29,7 @@ storageContract(
   () => new LimitedStorage(new MemoryStorage(), { calls: 2, uploadRate: 1e9, downloadRate: 1e9 }),
 );
 
-test("a token bucket lets bytes through at its rate, whatever the size of the pieces", async () => {
+test("a token bucket keeps its rate for pieces of any size", async () => {
   for (const piece of [100, 1000, 25_000]) {
     const clock = timers();
     const bucket = new TokenBucket(1000, clock);
@@ -57,7 +57,7 @@ test("a token bucket serves callers in their order", async () => {
   assert.deepEqual(order, [1, 2, 3]);
 });
 
-test("a token bucket lets nobody wait who was stopped, and holds up nobody who comes later", async () => {
+test("an aborted caller of a token bucket waits no longer, and later callers are not delayed", async () => {
   const stop = new AbortController();
   const bucket = new TokenBucket(1);
   await bucket.take(1_000_000);
@@ -70,7 +70,7 @@ test("a token bucket lets nobody wait who was stopped, and holds up nobody who c
   await bucket.take(1, stop.signal);
 });
 
-test("who stops behind somebody else's wait in a token bucket waits no longer and takes nothing", async () => {
+test("a caller that aborts while another waits in a token bucket returns at once and takes nothing", async () => {
   const stop = new AbortController();
   const gate = Promise.withResolvers<void>();
   const clock = { at: 0 };
@@ -88,7 +88,7 @@ test("who stops behind somebody else's wait in a token bucket waits no longer an
   assert.ok(clock.at < 2000, `${clock.at} ms were waited for`);
 });
 
-test("limited storage paces what is sent and what is received apart", async () => {
+test("limited storage limits uploads and downloads separately", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-limited-"));
   try {
     const clock = timers();
@@ -105,7 +105,7 @@ test("limited storage paces what is sent and what is received apart", async () =
   }
 });
 
-test("limited storage keeps to its number of calls at once, failed ones too", async () => {
+test("limited storage never runs more calls at once than allowed, also after failures", async () => {
   let under = 0;
   let most = 0;
   const slow = new MemoryStorage();
@@ -124,7 +124,7 @@ test("limited storage keeps to its number of calls at once, failed ones too", as
   assert.equal(most, 3);
 });
 
-test("limited storage begins nothing for one who stopped while they waited, but what decides, and others go on", async () => {
+test("limited storage drops waiting calls of an aborted caller except commits, and other callers go on", async () => {
   const stop = new AbortController();
   const gate = Promise.withResolvers<void>();
   const slow = new MemoryStorage();

@@ -13,11 +13,11 @@ import {
 import { type AskedCall, type RunCall, WrappedStorage } from "./wrapped.ts";
 
 export interface Limits {
-  /** Bytes a second to the storage; absent: as fast as it goes. */
+  /** Bytes a second to the storage; absent: unlimited. */
   uploadRate?: number | undefined;
-  /** Bytes a second from the storage. */
+  /** Bytes a second from the storage; absent: unlimited. */
   downloadRate?: number | undefined;
-  /** Calls under way at once; further ones wait their turn. */
+  /** Concurrent calls; further ones wait. */
   calls?: number | undefined;
 }
 
@@ -28,20 +28,20 @@ export interface LimitTimers {
 }
 
 /**
- * Told of bytes before they are sent and after they came; it takes its time where there is a limit. A signal ends waiting with
- * `interrupted`; whose has fired already is let through.
+ * Called before bytes are sent and after they are received; delays the caller to keep a rate. A signal that fires
+ * meanwhile ends the delay with `interrupted`. With a signal that fired before there is no delay.
  */
 export interface Pace {
   upload(bytes: number, signal?: AbortSignal): Promise<void>;
   download(bytes: number, signal?: AbortSignal): Promise<void>;
 }
 
-/** A quarter of a second's worth may go at once. */
+/** Bytes worth so many seconds may go at once after a pause. */
 const BURST_SECONDS = 0.25;
 
 /**
- * Lets bytes through at a rate. What is taken may be more than there is: the debt is waited for by whoever comes next,
- * so that the rate holds on average however large the pieces are.
+ * A token bucket for bytes. A call may take more bytes than there are; the next call waits for the debt, so that the
+ * average rate holds for pieces of any size.
  */
 export class TokenBucket {
   readonly #rate: number;
@@ -60,7 +60,7 @@ export class TokenBucket {
     this.#at = this.#now();
   }
 
-  /** Waits until nothing is owed and takes `bytes`; one after the other, in the order of the calls. A signal as for a `Pace`. */
+  /** Waits until there is no debt, then takes `bytes`. Calls take turns. Signals as for a `Pace`. */
   async take(bytes: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted === true) return;
     const turn = this.#queue.then(() => this.#pay(bytes, signal));
@@ -74,7 +74,7 @@ export class TokenBucket {
 
   async #pay(bytes: number, signal: AbortSignal | undefined): Promise<void> {
     this.#fill();
-    // Nobody waits any more for who has stopped.
+    // An aborted caller waits no longer.
     while (this.#tokens < 0 && signal?.aborted !== true) {
       await this.#sleep(Math.ceil((-this.#tokens / this.#rate) * 1000), signal);
       this.#fill();
@@ -89,7 +89,7 @@ export class TokenBucket {
   }
 }
 
-/** A pace for a storage that sends and receives in pieces by itself, so that no whole file goes at once. */
+/** Returns a pace for a storage that sends and receives in pieces, so that no whole file goes at once. */
 export function paceOf(limits: Limits, timers: LimitTimers = {}): Pace {
   const bucket = (rate: number | undefined): TokenBucket | null =>
     rate === undefined ? null : new TokenBucket(rate, timers);
@@ -100,7 +100,7 @@ export function paceOf(limits: Limits, timers: LimitTimers = {}): Pace {
   };
 }
 
-/** At most so many at once; the others wait in the order in which they came. */
+/** Runs at most `count` pieces of work at once. Others wait in the order of their calls. */
 export class Slots {
   #free: number;
   readonly #waiting: (() => void)[] = [];
@@ -123,9 +123,8 @@ export class Slots {
 }
 
 /**
- * Bounds the calls under way at once and the bytes a second each way. Bytes are counted by whole files: for storages
- * that take a `Pace` themselves, give it to them and only `calls` to this. Locks are small and have to be refreshed in
- * time: they wait for nothing, and count for nothing.
+ * Limits concurrent calls and bytes a second. Counts bytes by whole files; give a storage that takes a `Pace` the pace
+ * instead, and only `calls` to this class. Locks are small and must be refreshed in time: they are not limited.
  */
 export class LimitedStorage extends WrappedStorage {
   readonly #pace: Pace;
@@ -163,7 +162,7 @@ export class LimitedStorage extends WrappedStorage {
     return this.#inTurn(asked, () => run(asked.call));
   }
 
-  /** Nothing is begun for one who stopped while they waited, but what decides. */
+  /** Starts no work for a caller that aborted while it waited, except for commits. */
   async #inTurn<T>({ operation, kind, call }: AskedCall, work: () => Promise<T>): Promise<T> {
     const signal = isCutOff(operation, kind) ? signalOf(call) : undefined;
     if (kind === "locks") return work();
@@ -174,12 +173,12 @@ export class LimitedStorage extends WrappedStorage {
   }
 }
 
-/** 0 for a file that is not there: the storage itself says so. */
+/** Returns 0 if the file is missing: the storage then throws. */
 function sizeOf(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
 
 async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  // Woken by an abort, its caller says so.
+  // An abort ends the pause; the caller throws.
   await sleepFor(ms, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
 }

@@ -37,9 +37,12 @@ import {
 const fsyncAsync = promisify(fsync);
 
 export interface LocalStorageOptions {
-  /** Folder of unfinished files, on the same file system and outside the repository. Made when absent. */
+  /** Folder of unfinished files, on the same file system and outside the repository. Created if missing. */
   temporaryDirectory: string;
-  /** True: what this user may not use is told with the line that opens it; of a store those tell who know what it lies in. */
+  /**
+   * True: an error for missing rights has a hint with a command that opens the repository. False for a store, whose
+   * owner adds the hint.
+   */
   tellsWhatOpens?: boolean;
   isStore?: boolean;
 }
@@ -47,8 +50,8 @@ export interface LocalStorageOptions {
 let counter = 0;
 
 /**
- * A repository in restic's default layout in a folder of this machine. Files are 0600, folders 0700, but where a group
- * shares it (sharing.ts).
+ * A repository in restic's default layout in a local folder. Files have mode 0600, folders 0700, unless a group shares
+ * the repository (sharing.ts).
  */
 export class LocalStorage implements Storage {
   readonly location: string;
@@ -57,7 +60,7 @@ export class LocalStorage implements Storage {
   readonly #unsyncedFiles = new Map<FileKind, Set<string>>();
   readonly #unsyncedDirectories = new Map<FileKind, Set<string>>();
   readonly #tellsWhatOpens: boolean;
-  /** Null before there is a `config`. */
+  /** The sharing group; false if none. Null until a `config` exists. */
   #group: number | false | null = null;
 
   constructor(root: string, options: LocalStorageOptions) {
@@ -67,7 +70,7 @@ export class LocalStorage implements Storage {
     this.#tellsWhatOpens = options.tellsWhatOpens === true;
   }
 
-  /** Makes the folders of an empty repository, the 256 below `data` too. Existing ones are kept. */
+  /** Makes the folders of an empty repository, including the 256 below `data`. Existing ones are kept. */
   static create(root: string, options: LocalStorageOptions): LocalStorage {
     try {
       makeFolder(root);
@@ -124,8 +127,8 @@ export class LocalStorage implements Storage {
   }
 
   /**
-   * Takes files over durably, as `saveFile` does with one. All are flushed, which may take long, before the first is moved:
-   * a kill meanwhile moves none of them.
+   * Moves several files into the repository durably. All are flushed, which may take long, before the first is moved: a
+   * kill meanwhile moves none.
    */
   async saveFiles(kind: FileKind, files: readonly { name: string; path: string }[]): Promise<void> {
     const folders = new Set<string>();
@@ -184,7 +187,7 @@ export class LocalStorage implements Storage {
     return this.sizeOf(kind, name) !== null;
   }
 
-  /** Null for a file that is not there. */
+  /** Returns null if the file is missing. */
   sizeOf(kind: FileKind, name: string): number | null {
     return sizeOf(this.localPath(kind, name));
   }
@@ -206,7 +209,7 @@ export class LocalStorage implements Storage {
     for (const kind of kinds) {
       const files = this.#unsyncedFiles.get(kind);
       const directories = this.#unsyncedDirectories.get(kind);
-      // What is saved while this runs is for the next one.
+      // Files saved from here on are left for the next `sync`.
       const [ownFiles, ownDirectories] = [[...(files ?? [])], [...(directories ?? [])]];
       try {
         await Promise.all(ownFiles.map(syncIfPresent));
@@ -219,7 +222,7 @@ export class LocalStorage implements Storage {
     }
   }
 
-  /** Removes unfinished files that are older than `ageMs`; a writer that lives has younger ones. Best effort. */
+  /** Removes unfinished files that are older than `ageMs`; those of running writers are younger. Best effort. */
   clearTemporaries(ageMs: number): number {
     let removed = 0;
     let names: string[] = [];
@@ -242,7 +245,6 @@ export class LocalStorage implements Storage {
     return removed;
   }
 
-  /** The group that shares the repository; false where none does. */
   #sharedBy(): number | false {
     this.#group ??= sharingGroup(this.location);
     return this.#group ?? false;
@@ -265,7 +267,7 @@ export class LocalStorage implements Storage {
     }
   }
 
-  /** Gives a file the mode that its group needs, and flushes it, before it gets its name. */
+  /** Sets the mode for the sharing group, and flushes, before the file gets its name. */
   async #finish(path: string, durable: boolean): Promise<void> {
     const fd = openRegular(path, { flags: constants.O_RDWR });
     try {
@@ -378,12 +380,12 @@ function listFolder(kind: FileKind, folder: string, found: StoredFile[]): void {
     throw error;
   }
   for (const name of names) {
-    // Looked for by its name, one that lies in another folder would not be found.
+    // Skip a file in a wrong folder: a lookup by its name would not find it.
     if (name.startsWith(basename(folder))) pushFile(kind, folder, { name, found });
   }
 }
 
-/** Kinds of which a folder, link or pipe in a file's place is listed: reading it then says what is damaged. */
+/** Kinds for which a folder, link or pipe in the place of a file is listed: reading it then reports the damage. */
 const DAMAGE_IS_LISTED: ReadonlySet<FileKind> = new Set(["keys", "snapshots", "index"]);
 
 function pushFile(kind: FileKind, folder: string, to: { name: string; found: StoredFile[] }): void {
@@ -393,13 +395,13 @@ function pushFile(kind: FileKind, folder: string, to: { name: string; found: Sto
   to.found.push({ name: to.name, size: facts.isFile() ? facts.size : 0 });
 }
 
-/** Null for what is no regular file. */
+/** Returns null if the path is no regular file. */
 function sizeOf(path: string): number | null {
   const facts = lstatSync(path, { throwIfNoEntry: false });
   return facts?.isFile() === true ? facts.size : null;
 }
 
-/** Flushes a file; one that was removed meanwhile needs no flush. */
+/** Flushes a file; a file that was removed meanwhile needs no flush. */
 async function syncIfPresent(path: string): Promise<void> {
   try {
     await syncFile(path);

@@ -15,7 +15,7 @@ test("splitLocation cuts at the first colon when there is a scheme", () => {
   assert.deepEqual(splitLocation("SFTP:user@host:/x"), { scheme: "sftp", rest: "user@host:/x" });
 });
 
-test("splitLocation says usage when nothing is named", () => {
+test("splitLocation throws usage for an empty location", () => {
   for (const location of ["", "local:"])
     assert.throws(
       () => splitLocation(location),
@@ -23,7 +23,7 @@ test("splitLocation says usage when nothing is named", () => {
     );
 });
 
-test("splitLocation says usage when another machine is named without a scheme", () => {
+test("splitLocation throws usage for another machine without a scheme", () => {
   for (const location of ["user@host:/srv/b", "user@host:b"])
     assert.throws(() => splitLocation(location), { code: "usage", hint: new RegExp(`sftp:${location}`) });
   assert.deepEqual(splitLocation("./user@host:b"), { scheme: "local", rest: "./user@host:b" });

@@ -8,18 +8,18 @@ import type { Storage } from "./storage.ts";
  */
 
 export interface OpenStorageOptions {
-  /** True: what an empty repository needs is made where the storage has such things (folders, a bucket's prefix). Default false. */
+  /** True: the storage creates the folders or other things that a new repository needs. Default false. */
   create?: boolean;
-  /** Environment with the credentials and settings of a storage; default: the process's own. */
+  /** Environment variables with credentials and settings of a storage. Default: those of the process. */
   env?: Readonly<Record<string, string | undefined>>;
-  /** Relative paths begin here; default: the current folder. */
+  /** Relative paths start here. Default: the current folder. */
   cwd?: string;
-  /** Ends what is done to open it. A call of the storage has a signal of its own. */
+  /** Aborts the opening. Calls of the open storage have their own signals. */
   signal?: AbortSignal | undefined;
   limits?: Limits | undefined;
 }
 
-/** Opens where a repository lies; `usage` for a location that cannot be one. Whoever opens it closes it. */
+/** Opens the storage at a location. Throws `usage` if the location is invalid. The caller closes the storage. */
 export type StorageFactory = (location: string, options?: OpenStorageOptions) => Promise<Storage>;
 
 export interface SplitLocation {
@@ -29,11 +29,14 @@ export interface SplitLocation {
   readonly rest: string;
 }
 
-/** `user@host:path`, as other programs take it for another machine. */
+/** `user@host:path`, the form of scp and rsync for another machine. */
 const ELSEWHERE = /^[^/:\s]+@[^/:\s]+:/;
 const SCHEME = /^([A-Za-z][A-Za-z0-9+.-]*):(.*)$/s;
 
-/** Splits a location. A path that has a colon in it is written `./a:b` or `local:a:b`. `usage` when it is empty, or names another machine without a scheme. */
+/**
+ * Splits a location. A path with a colon is written `./a:b` or `local:a:b`. Throws `usage` if the location is empty, or
+ * names another machine without a scheme.
+ */
 export function splitLocation(location: string): SplitLocation {
   const match = /^[./~]/.test(location) ? null : SCHEME.exec(location);
   if (ELSEWHERE.test(location))
@@ -48,7 +51,7 @@ export function splitLocation(location: string): SplitLocation {
   });
 }
 
-/** Ways to some services that restic has a storage for. */
+/** Advice for services of other restic storages. */
 const BY_S3: Readonly<Record<string, string>> = {
   b2: "Backblaze B2 speaks S3: s3:https://s3.REGION.backblazeb2.com/BUCKET/PATH",
   gs: "Google Cloud Storage speaks S3: s3:https://storage.googleapis.com/BUCKET/PATH with an HMAC key",
@@ -57,7 +60,7 @@ const BY_S3: Readonly<Record<string, string>> = {
 const BY_RCLONE =
   "for a storage that rclone supports, run `rclone serve restic REMOTE:PATH` and name rest:http://127.0.0.1:8080/";
 
-/** The error for a scheme that nobody serves. `known` are those that are served. */
+/** Returns the error for an unknown scheme. `known` are the supported schemes. */
 export function unknownScheme(scheme: string, known: readonly string[]): CairnError {
   const isWeb = scheme === "http" || scheme === "https";
   const way = isWeb

@@ -73,7 +73,7 @@ test("retrying storage calls again after a failure that may pass, with pauses th
   assert.equal(events.length, 8);
 });
 
-test("retrying storage tells each caller once what several calls fail by at one time, and other problems beside it", async () => {
+test("retrying storage reports a problem of several calls once to each caller, and each further problem", async () => {
   const refused = new Error("connect ECONNREFUSED 127.0.0.1:9");
   const failing = (doing: string, cause: Error) => async (): Promise<never> => {
     throw new CairnError("io", `${doing}: ${cause.message}`, { cause });
@@ -121,7 +121,7 @@ test("retrying storage lets errors that do not pass through at once", async () =
   assert.deepEqual(pauses, []);
 });
 
-test("retrying storage gives up after its attempts and after its time, and says so", async () => {
+test("retrying storage gives up after its attempts or its time, and the error has both", async () => {
   const few = patient({ attempts: 3 });
   few.faulty.arm({ operation: "load", fault: "fail", times: 100 });
   await assert.rejects(few.storage.load("data", NAME), (error: CairnError) => {
@@ -146,7 +146,7 @@ test("retrying storage tries longer once the storage has answered, with a final 
   assert.equal(counting.count("list"), 14);
 });
 
-test("retrying storage tries few times again once a call was given up, until the storage answers", async () => {
+test("after a failed call a retrying storage makes fewer attempts until the storage answers", async () => {
   const { faulty, counting, storage } = patient();
   await storage.list("index");
   faulty.arm({ operation: "save", fault: "fail", times: 10 });
@@ -174,7 +174,7 @@ test("retrying storage waits as long as the storage asks for", async () => {
   assert.deepEqual(pauses, [7000]);
 });
 
-test("retrying storage says io where bytes come otherwise each time, and gives those that come again", async () => {
+test("retrying storage throws io if three loads differ, and returns bytes that came twice", async () => {
   const bytes = Buffer.from("as it was written");
   const name = createHash("sha256").update(bytes).digest("hex");
   const [one, two, three] = ["as it Was", "as It was", "As it was"].map((text) => Buffer.from(text));
@@ -194,7 +194,7 @@ test("retrying storage says io where bytes come otherwise each time, and gives t
   assert.match(told.pop()!, /is damaged there/);
 });
 
-test("retrying storage takes a late success for one", async () => {
+test("retrying storage treats a late success as success", async () => {
   const { faulty, storage, memory } = patient();
   faulty.arm({ operation: "save", fault: "late_success" });
   await storage.save("config", "config", BYTES);
@@ -206,7 +206,7 @@ test("retrying storage takes a late success for one", async () => {
   assert.equal(await memory.exists("data", NAME), false);
 });
 
-test("retrying storage says already_exists when the config there is not ours, also after a failure", async () => {
+test("retrying storage throws already_exists if another config exists, also after a failed attempt", async () => {
   const { faulty, storage, memory } = patient();
   await memory.save("config", "config", Buffer.from("somebody else's"));
   await assert.rejects(storage.save("config", "config", BYTES), coded("already_exists"));
@@ -232,7 +232,7 @@ test("retrying storage finds the file that was taken over although the call fail
   }
 });
 
-test("retrying storage ends its pause when it is stopped, and lets a lock be taken away after that", async () => {
+test("an abort ends the pause of a retrying storage, and a lock can be removed afterwards", async () => {
   const stop = new AbortController();
   const faulty = new FaultyStorage(new MemoryStorage(), [{ operation: "load", fault: "fail", times: 100 }]);
   const counting = new CountingStorage(faulty);
@@ -248,7 +248,7 @@ test("retrying storage ends its pause when it is stopped, and lets a lock be tak
   await storage.remove("locks", NAME);
 });
 
-test("retrying storage takes a lock away for one who has stopped as often as it may in their time, and nothing else", async () => {
+test("after an abort a retrying storage repeats only the removal of a lock, within the grace period", async () => {
   const stop = new AbortController();
   const { memory, faulty, counting, storage, pauses } = patient({}, stop.signal);
   const asked = (): number[] => [counting.count("remove", "locks"), counting.count("remove", "keys")];
@@ -277,7 +277,7 @@ test("retrying storage takes a lock away for one who has stopped as often as it 
   );
 });
 
-test("retrying storage takes a lock away for one who stops in the pause before another try", async () => {
+test("retrying storage removes a lock even if the caller aborts between two attempts", async () => {
   const stop = new AbortController();
   const { memory, faulty, storage } = patient({ sleep: async () => stop.abort() }, stop.signal);
   await memory.save("locks", NAME, BYTES);
@@ -286,7 +286,7 @@ test("retrying storage takes a lock away for one who stops in the pause before a
   assert.deepEqual(await memory.list("locks"), []);
 });
 
-test("retrying storage leaves a transfer alone when it is stopped, and lets what decides end", async () => {
+test("an abort ends reads and transfers of packs at once, and lets commits finish", async () => {
   const stop = new AbortController();
   const gate = Promise.withResolvers<void>();
   const slow = new MemoryStorage();
@@ -306,7 +306,7 @@ test("retrying storage leaves a transfer alone when it is stopped, and lets what
   await storage.save("data", "cd".repeat(32), BYTES);
 });
 
-test("retrying storage says that it does not know when what decides has no answer in time, or fails, once it is stopped", async () => {
+test("after an abort a commit without an answer, or with a failure, is reported as undecided", async () => {
   const stop = new AbortController();
   const silent = new MemoryStorage();
   silent.save = () => new Promise(() => undefined);
@@ -329,7 +329,7 @@ test("retrying storage says that it does not know when what decides has no answe
   await assert.rejects(failing.save("keys", NAME, BYTES), unknown);
 });
 
-test("retrying storage stops the calls of whoever stops, and those of others go on", async () => {
+test("an abort ends only the calls of its caller", async () => {
   const stop = new AbortController();
   const gate = Promise.withResolvers<void>();
   const slow = new MemoryStorage();
@@ -349,7 +349,7 @@ test("retrying storage stops the calls of whoever stops, and those of others go 
   assert.deepEqual([await going, await nobodys], [[], []]);
 });
 
-test("retrying storage that is closed ends what is under way, and lets nothing begin but what decides", async () => {
+test("closing a retrying storage ends running calls, and refuses new ones except commits", async () => {
   let asked = 0;
   const away = Object.assign<Storage, Partial<Storage>>(new MemoryStorage(), {
     list: async (): Promise<never> => {

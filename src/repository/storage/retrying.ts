@@ -16,39 +16,37 @@ import {
 import { type AskedCall, type RunCall, WrappedStorage } from "./wrapped.ts";
 
 export interface RetryOptions {
-  /** Attempts of one call, the first included. Default 10. */
+  /** Attempts of one call, including the first. Default 10. */
   attempts?: number;
   /**
-   * Attempts of one call while the storage has not answered yet, or not since a call was given up: a wrong address
-   * looks like a server that is away. Default 4, which takes some seconds.
+   * Attempts of one call before the storage has answered for the first time, or since a call failed for good: a wrong
+   * address looks like a server that is down. Default 4, which takes some seconds.
    */
   firstAttempts?: number;
-  /** No attempt begins later than this after a call did, milliseconds. Default 15 minutes. */
+  /** No attempt starts later than so many milliseconds after its call. Default 15 minutes. */
   totalMs?: number;
-  /** Longest pause before the second attempt; doubled for each further one. Default 500 ms. */
+  /** Longest pause before the second attempt, in milliseconds; doubled for each further one. Default 500. */
   firstDelayMs?: number;
-  /** No pause is longer, milliseconds. Default 60 s. */
+  /** Longest pause of all, in milliseconds. Default 60 000. */
   maxDelayMs?: number;
-  /**
-   * Milliseconds that a deciding call may go on after its caller has stopped; then nobody waits for it. Default 10 s.
-   */
+  /** Milliseconds for which a commit may go on after its caller has aborted; then the call ends. Default 10 000. */
   graceMs?: number;
-  /** Clock (milliseconds, never going back), pause and random number (0 to 1), which tests replace. */
+  /** Clock (milliseconds, never going back), pause and random number (0 to 1), for tests. */
   now?: () => number;
   sleep?: (ms: number, signal?: AbortSignal) => Promise<void>;
   random?: () => number;
 }
 
 const GRACE_MS = 10_000;
-/** Bytes that are not what was written are asked for so often in all, before that counts. */
+/** Wrong bytes are loaded so many times in all before they count as damage. */
 const MOST_LOADS = 3;
 
-/** Time by `now` at which nobody waits any longer for a call whose caller has stopped; null before the stop. */
+/** End of the grace period, by `now`, of a call whose caller has aborted; null before the abort. */
 interface Grace {
   endsAt: number | null;
 }
 
-/** Commands that tell whether a file of a kind is there. */
+/** For each kind of file, a command that shows whether such a file exists. */
 const TELLS: Readonly<Record<FileKind, Hint>> = {
   config: advice`run ${call("backup list", "list")} to see whether there is a repository; if not, create it again`,
   keys: advice`run ${call("backup key list", "keys")} to see which keys there are`,
@@ -58,7 +56,7 @@ const TELLS: Readonly<Record<FileKind, Hint>> = {
   data: advice`run ${call("backup verify", "verify")} to see whether the pack is there`,
 };
 
-/** Looks whether a failed call did its work all the same, before the call is made again. */
+/** Checks before another attempt whether the failed one did its work after all. */
 type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
 
 interface Work<T, Call extends StorageCall> {
@@ -67,17 +65,20 @@ interface Work<T, Call extends StorageCall> {
 }
 
 /**
- * Makes calls again that failed with a `retryable` error (`io`, `busy`), after pauses that double, or last `retryAfterMs` of its details.
- * Late success counts: a file gone at its second removal, a `config` with our own bytes. What `isRight` denies of a load is loaded twice
- * more: `io` where it is otherwise each time, else it is returned.
+ * Repeats calls that failed with a `retryable` error (`io`, `busy`), after doubling pauses of at least `retryAfterMs`
+ * of the error. A file gone at its second removal, or a `config` with our own bytes, counts as success. Bytes that
+ * `isRight` refuses are loaded twice more; throws `io` if they differ each time.
  */
 export class RetryingStorage extends WrappedStorage {
   readonly #options: RetryOptions;
   #hasAnswered = false;
-  /** Caller → problem → end of the pause that the caller was last told of, by `now`. */
+  /** Caller → problem → end of the pause that was last reported to the caller, by `now`. */
   readonly #told = new WeakMap<NonNullable<StorageCall["onRetry"]>, Map<string, number>>();
   readonly #closing = new AbortController();
-  /** Signal of a caller → what fires with it or with closing; made once, since of many calls each would leave one to be collected. */
+  /**
+   * Signal of a caller → a signal that fires with it or on closing. Made once a caller: one for each call would pile
+   * up.
+   */
   readonly #ends = new WeakMap<AbortSignal, AbortSignal>();
 
   constructor(inner: Storage, options: RetryOptions = {}) {
@@ -176,7 +177,7 @@ export class RetryingStorage extends WrappedStorage {
         const spent = this.#now() - begun;
         const most = this.#hasAnswered ? attempts : Math.min(attempts, firstAttempts);
         if (attempt >= most || spent + delayMs > totalMs) {
-          // Else whoever takes a lock away next would wait as long again.
+          // Otherwise the removal of a lock, which follows, would wait just as long.
           this.#hasAnswered = false;
           throw givenUp(error, attempt, spent);
         }
@@ -205,7 +206,7 @@ export class RetryingStorage extends WrappedStorage {
     return either;
   }
 
-  /** Tells a caller once of a problem for which several of its calls wait. */
+  /** Reports a problem only once to a caller of which several calls wait. */
   #tell({ operation, kind, call }: AskedCall, failure: Pick<RetryEvent, "attempt" | "delayMs" | "error">): void {
     const onRetry = call?.onRetry;
     if (onRetry === undefined) return;
@@ -244,13 +245,13 @@ export class RetryingStorage extends WrappedStorage {
   }
 
   /**
-   * Makes the error of a call that had no answer when its caller stopped: by `failure`, or because nobody waited any
-   * longer.
+   * Returns the error of a call without an answer whose caller aborted. `failure`: the error of its last attempt; null:
+   * the call is still running.
    */
   #stopped(asked: AskedCall, failure: CairnError | null): CairnError {
     const { operation, kind, name } = asked;
     const by = this.#closing.signal.aborted ? "the repository was closed" : "stopped by the caller";
-    // A storage that is busy has done nothing.
+    // A busy storage has done nothing.
     if (isCutOff(operation, kind) || name === undefined || failure?.code === "busy")
       return new CairnError("interrupted", by, { cause: failure ?? undefined });
     const done = operation === "remove" ? "removed from" : "written to";
@@ -271,14 +272,14 @@ export class RetryingStorage extends WrappedStorage {
   }
 }
 
-/** Names the problem; it is equal for all calls that fail by it. */
+/** Returns the same text for all calls that fail by the same problem. */
 function problemOf({ cause, code, message, details }: CairnError): string {
   if (cause instanceof Error) return cause.message;
   const status = details?.["httpStatus"];
   return typeof status === "number" ? `${code} ${status}` : message;
 }
 
-/** Compares a file with the digest that is its name. */
+/** Returns a function that compares a file with the digest that is its name. */
 function isNamed(name: string): (bytes: Uint8Array) => boolean {
   return (bytes) => objectIdOf(sha256(bytes)) === name;
 }
@@ -298,6 +299,6 @@ function givenUp(error: CairnError, attempts: number, spentMs: number): CairnErr
 }
 
 async function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  // Woken by an abort, its caller says so.
+  // An abort ends the pause; the caller throws.
   await sleepFor(ms, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
 }

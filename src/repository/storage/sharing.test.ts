@@ -55,7 +55,7 @@ const OPEN = {
   [`data/cd/${CD}`]: "640",
 };
 
-test("local storage opens what it makes to the group when the group may read config", async (t) => {
+test("local storage gives new files and folders to the group if the group may read config", async (t) => {
   const usual = process.umask(0o077);
   t.after(() => process.umask(usual));
   const root = folderFor(t);
@@ -65,7 +65,7 @@ test("local storage opens what it makes to the group when the group may read con
   assert.equal(statSync(join(root, "tmp")).mode & 0o7777, 0o2770);
 });
 
-test("local storage saves when the file system lets nobody change modes, whatever config's says", async (t) => {
+test("local storage saves on a file system without modes", async (t) => {
   const root = folderFor(t);
   const within = { temporaryDirectory: join(root, "tmp") };
   await openToGroup(root, LocalStorage.create(root, within));
@@ -81,7 +81,7 @@ test("local storage saves when the file system lets nobody change modes, whateve
   assert.equal((await modesOfNew(root, new LocalStorage(root, within)))[`data/ab/${AB}`], "600");
 });
 
-test("what somebody of the group puts in the place of a new folder gets neither its group nor its mode", async (t) => {
+test("a link in the place of a new folder gets neither its group nor its mode", async (t) => {
   const root = folderFor(t);
   const within = { temporaryDirectory: join(root, "tmp") };
   await openToGroup(root, LocalStorage.create(root, within));
@@ -125,7 +125,7 @@ async function sharedOver(
   return { root, storage: await open(false) };
 }
 
-test("sftp storage opens what it makes to the group when the group may read config", async (t) => {
+test("sftp storage gives new files and folders to the group if the group may read config", async (t) => {
   const made = await sharedOver(t, ["-u", "077"]);
   if (made !== null) assert.deepEqual(await modesOfNew(made.root, made.storage), OPEN);
 });
@@ -137,7 +137,7 @@ test("sftp storage saves with the modes that the server gives when it changes no
   assert.deepEqual([modes[`data/ab/${AB}`], modes["data/ab"]], ["640", "2700"]);
 });
 
-test("what a user may not use of a repository is told with what opens it when its config tells whose it is", (t) => {
+test("hintOfClosed returns a command that gives access, by the owner and mode of config", (t) => {
   const root = folderFor(t);
   assert.equal(hintOfClosed(root), undefined);
   mkdirSync(root);
@@ -149,7 +149,7 @@ test("what a user may not use of a repository is told with what opens it when it
 });
 
 test(
-  "what is made gets the group of config when the folder around has no bit that says so",
+  "new files and folders get the group of config if the parent folder is not setgid",
   { skip: process.geteuid?.() === 0 ? false : "only root is in any group" },
   async (t) => {
     const root = folderFor(t);

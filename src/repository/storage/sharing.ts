@@ -14,27 +14,27 @@ import { dirname, join } from "node:path";
 import { shellPath } from "../../fs/paths/safe-path.ts";
 
 /**
- * The bit of `config` that shares a repository with its group, as in restic: then the group may read each new file, and
- * has in each new folder the rights that it has in the one around.
+ * The mode bit of `config` that shares a repository with its group, as in restic: the group may read each new file, and
+ * a new folder gets the group rights of its parent.
  */
 const GROUP_READS = 0o040;
-/** Mode of a file that a group shares; nobody writes into a file that has its name. */
+/** Mode of a shared file. Nobody writes into a file under its final name. */
 export const SHARED_FILE = 0o640;
 const OWN_FOLDER = 0o700;
-/** Rights of the group in a folder, and the bit by which new entries belong to the group too. */
+/** Rights of the group in a folder, and the setgid bit, which gives new entries the same group. */
 const OF_GROUP = 0o2070;
 
-/** True for the mode of a `config` that shares with the group. */
+/** True if this mode of `config` shares the repository with its group. */
 export function tellsOfGroup(mode: number): boolean {
   return (mode & GROUP_READS) !== 0;
 }
 
-/** The mode of a folder of a shared repository, by that of the one around it. */
+/** Returns the mode of a folder in a shared repository; `around` is the mode of its parent. */
 export function sharedFolder(around: number): number {
   return OWN_FOLDER | (around & OF_GROUP);
 }
 
-/** The group that shares the repository in this folder; false where none does, null where there is no repository yet. */
+/** Returns the gid of the group that shares the repository; false if none does, null if there is no `config` yet. */
 export function sharingGroup(root: string): number | false | null {
   const facts = lstatSync(join(root, "config"), { throwIfNoEntry: false });
   if (facts === undefined) return null;
@@ -42,8 +42,8 @@ export function sharingGroup(root: string): number | false | null {
 }
 
 /**
- * Makes one folder of a repository; one that is there is kept. Its group, where another is the sharing one, and the mode that
- * the umask takes from it are given right after: who is killed in between leaves one that the group cannot use.
+ * Makes one folder of a repository; keeps an existing one. Then sets the sharing group and the mode bits that the umask
+ * removed. A kill between both leaves a folder that the group cannot use.
  */
 export function makeRepositoryFolder(path: string, group: number | false | null): void {
   const isShared = typeof group === "number";
@@ -55,7 +55,7 @@ export function makeRepositoryFolder(path: string, group: number | false | null)
     return;
   }
   if (!isShared) return;
-  // Others of the group may have put a link there.
+  // Another member of the group may have replaced the folder with a link.
   const descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
     if (fstatSync(descriptor).gid !== group) whereModesAreKept(() => fchownSync(descriptor, -1, group));
@@ -66,16 +66,16 @@ export function makeRepositoryFolder(path: string, group: number | false | null)
   }
 }
 
-/** Opens a file to the group before it gets its name: it does not lie in the folder that would give it its group. */
+/** Gives a file to the group before it gets its name: its temporary folder may have another group. */
 export function openFileToGroup(descriptor: number, group: number): void {
   if (fstatSync(descriptor).gid !== group) whereModesAreKept(() => fchownSync(descriptor, -1, group));
   whereModesAreKept(() => fchmodSync(descriptor, SHARED_FILE));
 }
 
-/** Errors of file systems that have one mode for all entries (FAT, many network ones). */
+/** Errors of file systems that have one mode for all entries (FAT, many network file systems). */
 const NO_MODES: ReadonlySet<string> = new Set(["EPERM", "EACCES", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
 
-/** True of the error of a change of modes on such a one: nothing more can be done, nor has to be. */
+/** True if a change of modes failed because the file system has none: the error can be ignored. */
 export function keepsNoModes(error: unknown): boolean {
   return NO_MODES.has((error as NodeJS.ErrnoException).code ?? "");
 }
@@ -88,7 +88,9 @@ function whereModesAreKept(change: () => void): void {
   }
 }
 
-/** Says how to open a repository that this user may not use whole, as far as its `config` tells. */
+/**
+ * Returns a command that makes a repository accessible for this user, as far as the owner and mode of `config` tell.
+ */
 export function hintOfClosed(root: string): string | undefined {
   let facts: Stats;
   try {

@@ -54,7 +54,7 @@ export function storageContract(
       });
     });
 
-    test("a message calls one file by the word for one", async () => {
+    test("messages use the singular for one file", async () => {
       await within(async (storage) => {
         const absent = "ab".repeat(32);
         const words = { keys: "key", locks: "lock", snapshots: "snapshot", index: "index", data: "pack" } as const;
@@ -81,7 +81,7 @@ export function storageContract(
       });
     });
 
-    test("a repository that lacks another of its folders is damaged, and no empty one", async () => {
+    test("listing a missing folder other than locks is damaged", async () => {
       await within(async (storage, folder) => {
         const lacking = async (kind: FileKind): Promise<void> => {
           if (!existsSync(join(rootIn(folder), kind))) return;
@@ -105,7 +105,7 @@ export function storageContract(
       });
     });
 
-    test("list names what was saved with its size, and no more once removed", async () => {
+    test("list returns saved files with their sizes, and no removed ones", async () => {
       await within(async (storage) => {
         const wanted = new Map<string, number>();
         for (let i = 0; i < 20; i++) {
@@ -121,7 +121,7 @@ export function storageContract(
       });
     });
 
-    test("config is created once; other files may be written again", async () => {
+    test("a config cannot be overwritten; other files can", async () => {
       await within(async (storage) => {
         assert.deepEqual(await storage.list("config"), []);
         await storage.save("config", "config", Buffer.from("one"));
@@ -148,7 +148,7 @@ export function storageContract(
       });
     });
 
-    test("a file that is there is saved again, from memory or from a file that is gone then", async () => {
+    test("an existing file can be saved again, from memory or from a file, which is then gone", async () => {
       await within(async (storage, folder) => {
         const bytes = randomBytes(3000);
         const name = nameOf(bytes);
@@ -166,7 +166,7 @@ export function storageContract(
       });
     });
 
-    test("many calls at once do not get in each other's way", async () => {
+    test("many concurrent calls work", async () => {
       await within(async (storage) => {
         const files = Array.from({ length: 24 }, (_, i) => randomBytes(1000 + i));
         await Promise.all(files.map((bytes) => storage.save("data", nameOf(bytes), bytes, { durable: false })));

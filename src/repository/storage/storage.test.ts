@@ -55,7 +55,7 @@ test("local storage keeps restic's layout, private modes and no leftovers", asyn
   }
 });
 
-test("local storage takes several files over, and none of them if one cannot be flushed", async () => {
+test("local storage moves several files in, and none if one cannot be flushed", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
   try {
     const storage = local(folder);
@@ -92,7 +92,7 @@ test("local storage makes a missing data folder again and hides foreign files wh
   }
 });
 
-test("local storage keeps to the contract where the file system makes no links and syncs no folders", async (t) => {
+test("local storage works on a file system without hard links and fsync of folders", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
   const refuse = (code: string): never => {
     throw Object.assign(new Error(`${code}: a fault of the test`), { code });
@@ -131,7 +131,7 @@ test("clearTemporaries removes only old unfinished files", () => {
   }
 });
 
-test("faulty storage strikes as told, then behaves", async () => {
+test("faulty storage injects the armed faults, then works normally", async () => {
   const storage = new FaultyStorage(new MemoryStorage());
   const bytes = Buffer.from("0123456789");
   await storage.save("data", NAME, bytes);

@@ -1,9 +1,9 @@
 import { advice, CairnError, call } from "../../errors.ts";
 
-/** The kinds of files of a repository; all but `config` are named by the SHA-256 of their bytes. */
+/** The kinds of files of a repository. The name of a file is the SHA-256 of its bytes, except for `config`. */
 export type FileKind = "config" | "keys" | "locks" | "snapshots" | "index" | "data";
 
-/** The kinds that are folders of files. */
+/** The kinds that have a folder of files. */
 export const FOLDER_KINDS: readonly FileKind[] = ["keys", "locks", "snapshots", "index", "data"];
 
 export const FILE_KINDS: readonly FileKind[] = ["config", ...FOLDER_KINDS];
@@ -17,18 +17,21 @@ const ONE_OF: Readonly<Record<FileKind, string>> = {
   data: "pack",
 };
 
-/** Names a file in messages: `pack 1a2b3c4d`, `config`. */
+/** Names a file for messages: `pack 1a2b3c4d`, `config`. */
 export function labelOf(kind: FileKind, name: string): string {
   return kind === "config" ? ONE_OF.config : `${ONE_OF[kind]} ${name.slice(0, 8)}`;
 }
 
-/** All files of a kind, for messages: `packs`, `config`. */
+/** Names all files of a kind for messages: `packs`, `config`. */
 export function labelOfAll(kind: FileKind): string {
   if (kind === "config") return ONE_OF.config;
   return kind === "index" ? "indexes" : `${ONE_OF[kind]}s`;
 }
 
-/** A repository that is there lacks a folder: were it taken for an empty one, a prune would remove what it led to. */
+/**
+ * Returns the error for an existing repository without one of its folders. A missing folder must not count as empty: a
+ * prune would remove content that is still needed.
+ */
 export function missingFolder(kind: FileKind, listing = ""): CairnError {
   const rebuild = advice`make the folder and run ${call("backup repair index", "repair", { what: "index" })}, which rebuilds the index from the packs`;
   return new CairnError("damaged", `${listing}the repository has no folder ${kind}`, {
@@ -43,7 +46,7 @@ export function missingFolder(kind: FileKind, listing = ""): CairnError {
 /** Hint for a full disk or quota of another machine. */
 export const FULL_HINT = "make room there and run the command again: content that is already stored is used";
 
-/** A living writer touches its unfinished files more often. */
+/** Milliseconds after which an unfinished file is a leftover. A running writer touches its files more often. */
 export const STALE_TEMPORARY_MS = 60 * 60_000;
 
 export interface StoredFile {
@@ -54,51 +57,54 @@ export interface StoredFile {
 
 export type StorageOperation = "save" | "saveFile" | "load" | "list" | "exists" | "remove" | "sync";
 
-/** A call that failed and is to be made again. */
+/** A failed call that is about to be repeated. */
 export interface RetryEvent {
   readonly operation: StorageOperation;
   readonly kind: FileKind;
-  /** Number of the attempt that failed, from 1. */
+  /** Number of the failed attempt, from 1. */
   readonly attempt: number;
-  /** Pause until the next attempt, milliseconds. */
+  /** Pause until the next attempt, in milliseconds. */
   readonly delayMs: number;
   readonly error: CairnError;
 }
 
-/** The caller of a storage. Calls for different callers run at once, and each caller may stop alone. */
+/** The caller of a storage. Calls of different callers run concurrently, and each caller may abort alone. */
 export interface StorageCall {
   /**
-   * Ends the call with `interrupted` when it fires meanwhile. One that begins later is made all the same, so that whoever was
-   * stopped can end what was decided, and take their lock away.
+   * Ends a running call with `interrupted`. A call that starts after the abort runs all the same, so that an aborted
+   * caller can finish a commit and remove its lock.
    */
   signal?: AbortSignal | undefined;
-  /** Told before a pause, so that a long one does not look like a hang; of several for one problem at a time only before the first. */
+  /**
+   * Called before a pause, so that a long one does not look like a hang. Of several calls that wait for one problem,
+   * only the first reports it.
+   */
   onRetry?: ((event: RetryEvent) => void) | undefined;
   /**
-   * Tells of loaded bytes whether they are what was written. Where others come from far away they are asked for twice more, since
-   * the way here may have changed them. Absent: a whole file is compared with its name, a part of one with nothing.
+   * Tells whether loaded bytes are sound. If not, a remote storage loads them up to twice more, since the transfer may
+   * have changed them. Absent: a whole file is compared with its name, a range is not checked.
    */
   isRight?: ((bytes: Uint8Array) => boolean) | undefined;
-  /** Told where bytes were not what was written: on the way here, or in the repository. */
+  /** Gets a message about wrong bytes: damaged in the transfer, or in the repository. */
   onWrong?: ((message: string) => void) | undefined;
 }
 
-/** Gives the signal of a call that begins now; a signal that fired before does not end it. */
+/** Returns the signal for a call that starts now; a signal that has fired is ignored. */
 export function signalOf(call: StorageCall | undefined): AbortSignal | undefined {
   return call?.signal?.aborted === true ? undefined : call?.signal;
 }
 
 export interface SaveOptions extends StorageCall {
-  /** False: the bytes may still be lost in a power cut until `sync` of that kind returns. Default true. */
+  /** False: a power cut may lose the bytes until `sync` of this kind returns. Default true. */
   durable?: boolean;
   /**
-   * Told now and then how many bytes of a file that `saveFile` sends have reached the other machine; it begins anew where the call is
-   * made again. Nothing is told by storages of this machine.
+   * Called now and then with the number of bytes of `saveFile` that have reached the other machine. A repeated call
+   * starts again from 0. Local storages do not call it.
    */
   onSent?: ((bytes: number) => void) | undefined;
 }
 
-/** Bytes `offset` to `offset + length` of a file; both in bytes. */
+/** Bytes `offset` to `offset + length` of a file. */
 export interface ByteRange {
   offset: number;
   length: number;
@@ -110,7 +116,7 @@ export interface ByteRange {
  * - `save` and `saveFile` are atomic: a reader sees no file or the whole file, also after a kill. A file that exists is
  *   replaced by the same bytes (names are digests), except `config`: `already_exists`.
  * - Saved with `durable: false`, a file is visible at once, survives a kill of the process, and survives a power cut
- *   only after `sync` of its kind. `sync` covers what this object saved or removed.
+ *   only after `sync` of its kind. `sync` covers the files that this object saved or removed.
  * - The caller decides the order; nothing is reordered or written behind.
  * - `load` of a range that is not wholly inside the file is `damaged`; of an absent file `not_found`.
  * - `list` names only files with a valid name (64 hex digits, or `config`). A repository without a folder for locks has
@@ -122,68 +128,71 @@ export interface ByteRange {
  *   `save` the file may be there all the same (a late success): saving again is always right.
  */
 export interface Storage {
-  /** The location as messages name it: a path or an address, never with a secret. */
+  /** The location for messages: a path or an address, without secrets. */
   readonly location: string;
-  /** A folder of this machine from which `saveFile` only renames; absent where there is none. */
+  /** A local folder from which `saveFile` only renames; absent if the storage has none. */
   readonly temporaryDirectory?: string;
-  /** True: a control directory's store. Whoever writes there renames, so that no file is ever seen in part. */
+  /** True: the store of a control directory. All writers rename there, so a file is never seen in part. */
   readonly isStore?: boolean;
   save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void>;
-  /** Takes over the file at `temporaryPath` (same file system preferred): it is gone from there afterwards. */
+  /** Moves the file at `temporaryPath` into the storage, best on the same file system. Afterwards the path is gone. */
   saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void>;
   load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array>;
   list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]>;
   exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean>;
   remove(kind: FileKind, name: string, call?: StorageCall): Promise<void>;
   sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void>;
-  /** The path of the file where it is an ordinary local one, for synchronous readers in worker threads. */
+  /** Returns the path of a file for synchronous readers. Only local storages have this method. */
   localPath?(kind: FileKind, name: string): string;
-  /** Removes unfinished files of killed writers that are older than `ageMs`. Best effort; returns how many. */
+  /** Removes unfinished files of killed writers that are older than `ageMs`. Best effort; returns the number. */
   clearTemporaries?(ageMs: number, call?: StorageCall): number | Promise<number>;
-  /** Gives connections back, those of calls under way too; only who holds a lock may still take it away. Absent where there is nothing to close. */
+  /**
+   * Closes the connections, also those in use; afterwards a lock can still be removed. Absent if there is nothing to
+   * close.
+   */
   close?(): Promise<void>;
 }
 
-/** Bytes of each pack that a storage has, by name. */
+/** Bytes of each stored pack, by name. */
 export type PackSizes = ReadonlyMap<string, number>;
 
 export async function packSizes(storage: Storage): Promise<Map<string, number>> {
   return new Map((await storage.list("data")).map(({ name, size }) => [name, size]));
 }
 
-/** Kinds whose folder is made with the first file in it: those below `data` where they are missing, and rustic makes none for locks. */
+/**
+ * Kinds whose folder is made with its first file: missing folders below `data`, and that of locks, which rustic does
+ * not make.
+ */
 export function comesWithFolder(kind: FileKind): boolean {
   return kind === "data" || kind === "locks";
 }
 
-/**
- * True when a write or a removal of this kind changes what a repository holds: packs count only once an index lists
- * them.
- */
+/** True if writes and removals of this kind are commits. Packs are not: they count only once an index lists them. */
 export function decides(kind: FileKind): boolean {
   return kind !== "data";
 }
 
 const LOOKS: ReadonlySet<StorageOperation> = new Set(["load", "list", "exists"]);
 
-/** Gives the signal that ends a write or a removal that begins now; none where it decides. */
+/** Returns the signal for a write or removal that starts now; none for a commit. */
 export function signalOfWrite(kind: FileKind, call: StorageCall | undefined): AbortSignal | undefined {
   return decides(kind) ? undefined : signalOf(call);
 }
 
-/** True for a call that decides nothing and may be cut once its caller stops. */
+/** True for a call that an abort may end at once: reads, and writes that are not commits. */
 export function isCutOff(operation: StorageOperation, kind: FileKind): boolean {
   return LOOKS.has(operation) || !decides(kind);
 }
 
-/** True when a write or a removal that failed with this may have been done all the same. */
+/** True if a write or removal with this error may have taken effect. */
 export function mayBeDone(error: CairnError): boolean {
   return error.retryable || error.details?.["undecided"] === true;
 }
 
 const NAME = /^[0-9a-f]{64}$/;
 
-/** True for a name that a file of this kind may have. Checked before a name is used in a path. */
+/** True for a valid file name of this kind. Checked before the name is used in a path. */
 export function isFileName(kind: FileKind, name: string): boolean {
   return kind === "config" ? name === "config" : NAME.test(name);
 }

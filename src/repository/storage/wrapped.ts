@@ -8,7 +8,7 @@ import type {
   StoredFile,
 } from "./storage.ts";
 
-/** A call: its operation, its file or the whole kind, and its caller. */
+/** A call: its operation, its file or kind of files, and its caller. */
 export interface AskedCall<Call extends StorageCall = StorageCall> {
   readonly operation: StorageOperation;
   readonly kind: FileKind;
@@ -16,10 +16,13 @@ export interface AskedCall<Call extends StorageCall = StorageCall> {
   readonly call: Call | undefined;
 }
 
-/** Makes a call of the storage inside. */
+/** Runs a call on the inner storage. */
 export type RunCall<T, Call extends StorageCall> = (call: Call | undefined) => Promise<T>;
 
-/** A storage around a storage. It passes everything on as it is; what only some have is there where the inner one has it. */
+/**
+ * A storage around another storage, to which it passes all calls. An optional method exists only if the inner storage
+ * has it.
+ */
 export class WrappedStorage implements Storage {
   protected readonly inner: Storage;
   readonly temporaryDirectory?: string;
@@ -39,7 +42,7 @@ export class WrappedStorage implements Storage {
     return this.inner.location;
   }
 
-  /** Passes a call on; one that changes all calls does it here. */
+  /** Passes a call on. Subclasses that change all calls override this method. */
   protected through<T, Call extends StorageCall>(asked: AskedCall<Call>, run: RunCall<T, Call>): Promise<T> {
     return run(asked.call);
   }

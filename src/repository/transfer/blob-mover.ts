@@ -17,21 +17,21 @@ export interface BlobMoverOptions {
   to: { keys: MasterKeys; style: PackStyle };
   /** Folder of unfinished packs; must exist. */
   directory: string;
-  /** Called synchronously; the file is the receiver's from then on. */
+  /** Called synchronously with each finished pack, which the receiver then owns. */
   onPack(pack: FinishedPack): void;
-  /** Told of each pack that is damaged or missing, and of which something is taken from others; several times. */
+  /** Called for each damaged or missing pack with a blob that was read from another pack; may repeat a pack. */
   onElsewhere?: ((pack: string) => void) | undefined;
 }
 
 const WINDOW = 1024 * 1024;
-/** Unwanted bytes between two blobs that are cheaper to read than a second call. */
+/** Reading so many unwanted bytes between two blobs is cheaper than a second call. */
 const GAP = 16 * 1024;
 const IV_LENGTH = SEAL_OVERHEAD / 2;
 
 /**
- * Takes blobs out of one repository's packs into packs for another: opened with the one's keys, decompressed and
- * compared with their ids, and what was stored sealed with the other's keys. Nothing is cut anew, nor compressed unless the
- * other's style wants it. What is damaged is taken from another pack that has it and is here. Synchronous, one per thread.
+ * Copies blobs of one repository into packs of another. Decrypts, decompresses and compares each with its id, then
+ * seals the stored form with the other keys; compresses anew only if the other style needs it. A damaged blob is read
+ * from another local pack. Synchronous, one per thread.
  */
 export class BlobMover {
   readonly #options: BlobMoverOptions;
@@ -60,9 +60,9 @@ export class BlobMover {
   }
 
   /**
-   * Moves the next run of entries that one read fetches, beginning at `at`; entries are sorted by pack and offset.
-   * Returns the place after what was moved. `damaged` when the first is sound nowhere: nothing of it is written, and it may be
-   * tried again; after any other error only `abort` may be called.
+   * Moves the run of entries from `at` on that one read fetches. Entries are sorted by pack and offset. Returns the
+   * position after the run. Throws `damaged` if the first is sound nowhere: nothing is written, and it may be tried
+   * again. After other errors only `abort` may be called.
    */
   moveSome(entries: Uint32Array, at: number): number {
     const { table } = this.#options.from.index;
@@ -91,7 +91,7 @@ export class BlobMover {
     const read = (bytes: number): number => readSectors(descriptor, start, bytes, this.#room(bytes), 0);
     let found = read(end - start);
     if (found < 0 && to > at + 1) {
-      // A bad sector is of one of them.
+      // A bad sector belongs to one of the blobs: read them one by one.
       to = at + 1;
       found = read(table.lengthOf[first]!);
     }
@@ -99,14 +99,16 @@ export class BlobMover {
       const entry = entries[next]!;
       const problem = this.#decode(entry, offsetOf[entry]! - start, lengthOf[entry]!, plainOf[entry]!, found);
       if (problem === null) this.#write(entry);
-      // The next run begins with it.
+      // The next run starts with the damaged entry.
       else if (next > at) return next;
       else return this.#moveOther(entry, this.#damage(entry, problem), at);
     }
     return to;
   }
 
-  /** Moves one that is not sound where the index has it from the first of its other places where it is; returns what is after it. */
+  /**
+   * Moves an entry from its first other place that is sound. Returns the position after it; throws `error` if none is.
+   */
   #moveOther(entry: number, error: CairnError, at: number): number {
     const { index, packs } = this.#options.from;
     for (const { pack, offset, length, uncompressedLength } of index.others(entry)) {
@@ -132,7 +134,7 @@ export class BlobMover {
     throw error;
   }
 
-  /** Leaves a blob of the window, in which there are `found` bytes, in the decoder; what is wrong with it, or null. */
+  /** Decodes a blob of the window, which has `found` bytes. Returns the problem, or null. */
   #decode(entry: number, at: number, length: number, plainLength: number, found: number): string | null {
     const lengths = { length, uncompressedLength: plainLength };
     const id = this.#options.from.index.idOf(entry);
@@ -141,7 +143,7 @@ export class BlobMover {
       this.#decoder.contentProblem(this.#window, at, lengths, id);
     if (problem !== null) return problem;
     const frame = this.#frame;
-    // It lies decrypted where it was sealed.
+    // The blob was decrypted in place.
     frame.arena = this.#window;
     frame.offset = at + IV_LENGTH;
     frame.length = length - SEAL_OVERHEAD;
@@ -149,7 +151,6 @@ export class BlobMover {
     return null;
   }
 
-  /** Writes what was decoded last. */
   #write(entry: number): void {
     const { table } = this.#options.from.index;
     const writer = this.#writers[table.typeOf(entry) === TREE_BLOB ? 1 : 0];
@@ -195,13 +196,13 @@ export class BlobMover {
     );
   }
 
-  /** Closes the packs that are open. */
+  /** Completes the open packs. */
   finish(): void {
     this.#close();
     for (const writer of this.#writers) writer.finish();
   }
 
-  /** Gives up: removes unfinished files. Packs that were handed over belong to their receiver. */
+  /** Removes unfinished files. Finished packs belong to their receiver. */
   abort(): void {
     this.#close();
     for (const writer of this.#writers) writer.abort();

@@ -4,28 +4,30 @@ import { type PackStyle, writerOptions } from "../packs/pack-style.ts";
 import { type FinishedPack, type PackTail, PackWriter, type StoredBytes } from "../packs/pack-writer.ts";
 
 /**
- * Another repository, which gets what a save stores anew, sealed with its own keys in the same pass. Nothing waits for it:
- * what finds no room on the way, or fails, is left to the transfer that follows.
+ * Another repository that gets the new blobs of a save in the same pass, sealed with its own keys. The save never waits
+ * for it: blobs that find no room, or fail, are left to the transfer that follows.
  */
 export interface ForwardTarget {
   readonly task: ForwardTask;
-  /** Threads of the save; default as many as any operation has. */
+  /** Number of threads of the save; default: as for any operation. */
   readonly jobs: number | undefined;
-  /** Takes over a pack that a thread has finished; `current`: about where in the folder its content is from. Never throws. */
+  /**
+   * Takes a pack that a thread has finished. `current`: the path whose content is in it, approximately. Never throws.
+   */
   onPack(pack: FinishedPack, current: string): void;
-  /** Called once nothing more comes. Never throws. */
+  /** Called after the last pack. Never throws. */
   onEnd(): void;
 }
 
-/** A task that every thread that forwards gets. */
+/** A task for every thread that forwards. */
 export interface ForwardTask {
   keys: MasterKeys;
   style: PackStyle;
-  /** While so many packs wait no other is begun: they take room on a disk. */
+  /** While so many packs wait for their upload, no new one is started: they use disk space. */
   mostWaiting: number;
-  /** Index of the other repository; it grows meanwhile, so that a blob may go there twice. */
+  /** Index of the other repository. The index grows meanwhile, so a blob may be sent twice. */
   index: SharedIndex;
-  /** where unfinished packs lie; there already */
+  /** folder of unfinished packs; exists */
   directory: string;
   /** words as in {@link F} */
   control: SharedArrayBuffer;
@@ -33,10 +35,10 @@ export interface ForwardTask {
 
 /** Words of the control block. */
 export const F = {
-  /** packs that are finished and have not arrived; whoever takes them counts down */
+  /** finished packs that are not uploaded; the uploader counts down */
   WAITING: 0,
   STOP: 1,
-  /** blobs that found no room, and KiB of them */
+  /** blobs that found no room, and their KiB */
   LEFT: 2,
   LEFT_KIB: 3,
 } as const;
@@ -44,7 +46,7 @@ export const FORWARD_WORDS = 4;
 
 type BlobKind = "data" | "tree";
 
-/** The part of a thread that forwards: packs of its own for the other repository. A failure ends the forwarding only. */
+/** Forwards the blobs of one thread into packs for the other repository. A failure ends only the forwarding. */
 export class BlobForwarder {
   readonly #task: ForwardTask;
   readonly #tell: (pack: FinishedPack) => void;
@@ -52,7 +54,7 @@ export class BlobForwarder {
   readonly #control: Int32Array;
   readonly #writers: Readonly<Record<BlobKind, PackWriter>>;
   #failed = false;
-  /** bytes */
+  /** bytes that are not in `LEFT_KIB` yet */
   #uncounted = 0;
 
   constructor(task: ForwardTask, tell: (pack: FinishedPack) => void) {
@@ -72,7 +74,7 @@ export class BlobForwarder {
     return new PackWriter({ type, keys, directory, onPack, ...writerOptions(style, type) });
   }
 
-  /** A blob as it was stored, unless the other repository has it. */
+  /** Adds a blob as it was stored, unless the other repository has it. */
   add(type: BlobKind, id: Uint8Array, idOffset: number, stored: StoredBytes): void {
     if (this.#failed) return;
     const writer = this.#writers[type];
@@ -92,7 +94,7 @@ export class BlobForwarder {
     return Atomics.load(this.#control, F.STOP) === 0 && Atomics.load(this.#control, F.WAITING) < this.#task.mostWaiting;
   }
 
-  /** The unfinished packs, for another thread's `finish`. */
+  /** Returns the unfinished packs, for another thread's `finish`. */
   takeTails(): PackTail[] {
     const tails: PackTail[] = [];
     this.#attempt(() => {
@@ -104,7 +106,7 @@ export class BlobForwarder {
     return tails;
   }
 
-  /** Takes other threads' unfinished packs in, and completes all. */
+  /** Adds other threads' unfinished packs, and completes all packs. */
   finish(tails: readonly PackTail[]): void {
     this.#attempt(() => {
       for (const tail of tails) this.#writers[tail.type].appendTail(tail);
@@ -117,7 +119,7 @@ export class BlobForwarder {
     for (const writer of Object.values(this.#writers)) writer.abort();
   }
 
-  /** The disk that the packs lie on may be full, and that is no reason for a save to fail. */
+  /** Ends the forwarding after an error, e.g. of a full disk: the save must not fail by it. */
   #attempt(work: () => void): void {
     if (this.#failed) return;
     try {

@@ -9,20 +9,20 @@ import { type BlobCounts, PackUploader, type PackUploaderOptions } from "../pack
 import type { FinishedPack } from "../packs/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
-/** Counts of blobs that came by being forwarded. */
+/** Counts of forwarded blobs. */
 export interface ForwardedSize {
   dataBlobs: number;
   treeBlobs: number;
   /** Bytes of the blobs' plaintexts. */
   plainBytes: number;
   packs: number;
-  /** Bytes of the packs. */
+  /** Bytes of the pack files. */
   packBytes: number;
 }
 
-/** As many threads forward as packs are uploaded at once, where that is said. */
+/** Options. `connections` is also the number of threads that forward. */
 export interface ForwardedPacksOptions extends PackUploaderOptions {
-  /** Below it are unfinished packs, on the repository's own file system where it is local; made when absent. */
+  /** For unfinished packs; on the repository's own file system if that is local. Made if missing. */
   directory: string;
 }
 
@@ -35,8 +35,8 @@ export const NOTHING_FORWARDED: Readonly<ForwardedSize> = {
 };
 
 /**
- * Takes what a save forwards into a repository: uploaded as it comes, indexed as a transfer's packs are. A failure stops
- * the forwarding and is told by `finish`; the save knows nothing of it.
+ * Uploads and indexes packs that a save forwards. A failure stops the forwarding and is thrown by `finish`; the save
+ * does not notice it.
  */
 export class ForwardedPacks implements ForwardTarget {
   readonly task: ForwardTask;
@@ -44,7 +44,7 @@ export class ForwardedPacks implements ForwardTarget {
   readonly size: ForwardedSize = { ...NOTHING_FORWARDED };
   readonly #control: Int32Array;
   readonly #uploader: PackUploader;
-  /** With where in the folder their content is from, the first first. */
+  /** Packs that are being uploaded, oldest first, with the path whose content is in them. */
   readonly #underWay = new Map<FinishedPack, string>();
   #indexing: Promise<void> | null = null;
   #ending: Promise<void> | null = null;
@@ -67,7 +67,7 @@ export class ForwardedPacks implements ForwardTarget {
     };
   }
 
-  /** Null where nothing is taken as the save stores it. */
+  /** Returns null if the repository's style needs blobs that are compressed anew. */
   static orNull(options: ForwardedPacksOptions): ForwardedPacks | null {
     return isCompressedAnew(options.repository.style) ? null : new ForwardedPacks(options);
   }
@@ -87,7 +87,10 @@ export class ForwardedPacks implements ForwardTarget {
     });
   }
 
-  /** The part that has reached the repository, of all that it lacked when it came by; what found no room follows later. */
+  /**
+   * Counts of uploaded blobs, and of all new blobs so far, including those that found no room. `current` is the path
+   * whose content is being uploaded.
+   */
   get arrived(): { done: Readonly<BlobCounts>; total: Readonly<BlobCounts>; current: string | null } {
     const { added, arrived } = this.#uploader;
     const left = { blobs: this.#control[F.LEFT]!, bytes: this.#control[F.LEFT_KIB]! * 1024 };
@@ -109,12 +112,12 @@ export class ForwardedPacks implements ForwardTarget {
     Atomics.store(this.#control, F.STOP, 1);
   }
 
-  /** Begins to make what came durable and indexed, while the save does so with its own. */
+  /** Starts to make the packs durable and indexed, while the save does the same with its own. */
   onEnd(): void {
     this.#ending ??= this.#checkpoint();
   }
 
-  /** After an index that is under way: of two flushes at once one alone is told that the disk has failed. */
+  /** Waits for a running index first: of two flushes at once only one gets the error of a failed disk. */
   async #checkpoint(): Promise<void> {
     try {
       await this.#indexing;
@@ -124,20 +127,20 @@ export class ForwardedPacks implements ForwardTarget {
     }
   }
 
-  /** All that came is durable and indexed afterwards. Throws what any of it failed with. */
+  /** Makes all packs durable and indexed. Throws the first error of the forwarding. */
   async finish(): Promise<void> {
     this.onEnd();
     await this.#ending;
     if (this.#failure !== null) throw this.#failure.error;
   }
 
-  /** Gives up what is not indexed. Nothing is written to the repository afterwards. */
+  /** Removes everything that is not indexed. Afterwards nothing is written to the repository. */
   async abort(): Promise<void> {
     await this.#uploader.abort();
     await Promise.all([this.#ending, this.#indexing]);
   }
 
-  /** To be called last: removes what threads that failed have left. Never throws. */
+  /** Removes the leftovers of failed threads. Call it last. Never throws. */
   clear(): void {
     clearAway(this.task.directory);
   }

@@ -8,13 +8,13 @@ import { openRegular } from "../../fs/regular-file.ts";
 export interface LeftPacksOptions {
   readonly keys: MasterKeys;
   readonly index: BlobIndex;
-  /** Packs that are there, by name. */
+  /** Names of the packs that an earlier run left. */
   readonly names: ReadonlySet<string>;
-  /** Moves one to a path; false where it is not there any more. */
+  /** Moves a pack to a path; false if the pack is gone. */
   take(pack: string, to: string): boolean;
 }
 
-/** Packs, whole or in part, that somebody had fetched who did not come to the end. Only blobs count that are proven to be what the index says. */
+/** Packs, whole or in part, that an interrupted run had fetched. Only blobs that match the index are used. */
 export class LeftPacks {
   readonly #options: LeftPacksOptions;
   #entries: EntriesByPack | null = null;
@@ -23,7 +23,7 @@ export class LeftPacks {
     this.#options = options;
   }
 
-  /** Moves a pack to a path, and returns where in it there are sound blobs, in their order; none where it is not there. */
+  /** Moves a pack to a path. Returns the ranges of its sound blobs, in order; none if the pack is gone. */
   take(pack: string, to: string): ByteRange[] {
     const { names, take, keys, index } = this.#options;
     if (!names.has(pack) || !take(pack, to)) return [];

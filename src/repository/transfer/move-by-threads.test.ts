@@ -9,7 +9,7 @@ import { temporaryFolder, TestStore } from "../../workspace/store/testing-store.
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { moveByThreads } from "./move-by-threads.ts";
 
-test("threads are had for other work when transfers wait for a server that does not answer", async (t) => {
+test("other work gets threads while transfers wait for a server that does not answer", async (t) => {
   const saves = await TestStore.create(t);
   const root = temporaryFolder(t);
   fs.writeFileSync(path.join(root, "file"), randomBytes(100_000));

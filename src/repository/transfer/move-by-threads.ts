@@ -7,9 +7,9 @@ import { CONTROL_WORDS, mostWaiting, T, TRANSFER, type TransferTask, type Transf
 
 const PROGRESS_MS = 50;
 
-/** Moves blobs by all threads, each with packs of its own; the source's packs are local. See `runTransfer`. */
+/** Moves blobs by all threads, each with its own packs. The source's packs are local. See `runTransfer`. */
 export const moveByThreads: MoveBlobs = async (job) => {
-  // A backup often follows the save of what it transfers.
+  // A backup often follows a save, whose memory is free now.
   trimMemory();
   const isFar = job.to.repository.storage.localPath === undefined;
   await withThreads({ kind: TRANSFER, count: job.jobs, isFar, signal: job.signal }, async (threads) =>
@@ -42,7 +42,7 @@ async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): P
   };
   let telling: Promise<void> | null = null;
   const tell = (): void => {
-    // An index that is being written takes its time.
+    // Writing an index takes time: skip the calls meanwhile.
     telling ??= job
       .onMoved(control[T.BLOBS_DONE]!, control[T.KIB_DONE]! * 1024)
       .catch(fail)
@@ -78,7 +78,7 @@ async function moveBy(threads: readonly Thread<TransferWork>[], job: MoveJob): P
   }
 }
 
-/** Returns where the entries of each pack begin, and where the last ones end. */
+/** Returns the begin of each pack's entries, and the end of the last ones. */
 function groupsOf(entries: Uint32Array, packOf: Uint32Array): Uint32Array {
   const starts: number[] = [];
   for (let at = 0; at < entries.length; at++)

@@ -10,18 +10,18 @@ export interface PackFetchOptions {
   near: NearPacks;
   plan: TransferPlan;
   signal: AbortSignal;
-  /** Sealed bytes that are here by now, with small gaps between blobs. */
+  /** Called with the sealed bytes fetched so far, including small gaps between blobs. */
   onBytes?: ((bytes: number) => void) | undefined;
 }
 
 /**
- * Brings what a plan lists while others work with what has come, pack by pack in the order in which the plan's walk met
- * them. What the repository does not hold is passed over: whoever reads it meets that.
+ * Fetches the blobs of a plan while others work with the packs that have arrived, in the order in which the plan's walk
+ * met the packs. Skips missing packs: their readers get the error.
  */
 export class PackFetch {
-  /** By number of a pack: 1 where nothing more of it is to come. Other threads look at it by `Atomics`. */
+  /** By pack number: 1 if no more of the pack will come. Other threads read it with `Atomics`. */
   readonly here: Uint8Array;
-  /** Rejects with the first failure. */
+  /** Rejects with the first error. */
   readonly done: Promise<void>;
   readonly #waiting = new Map<number, PromiseWithResolvers<void>>();
   #failure: CairnError | null = null;
@@ -52,7 +52,7 @@ export class PackFetch {
         throw this.#end(told(toCairnError(error), lacking));
       },
     );
-    // Told to whoever waits for a pack, too.
+    // Waiters for a pack get the same error.
     this.done.catch(() => undefined);
   }
 
@@ -60,7 +60,7 @@ export class PackFetch {
     return this.#isOver;
   }
 
-  /** Resolves when nothing more of these packs is to come; rejects when the fetching has failed before. */
+  /** Resolves when these packs are fetched; rejects if the fetching has failed before. */
   async until(packs: readonly number[]): Promise<void> {
     for (const pack of packs) {
       if (this.here[pack] === 1) continue;
@@ -86,7 +86,7 @@ export class PackFetch {
   }
 }
 
-/** With what the failure costs: files whose content was still to come, one a pack. */
+/** Adds to an error the files whose content was not fetched, one for each pack. */
 function told(error: CairnError, files: readonly (string | undefined)[]): CairnError {
   const known = files.filter((file) => file !== undefined);
   if (error.code === "interrupted" || known.length === 0) return error;
@@ -98,11 +98,14 @@ function told(error: CairnError, files: readonly (string | undefined)[]): CairnE
 }
 
 interface NumberedRange extends WantedRange {
-  /** Number of the pack in the index. */
+  /** The pack's number in the index. */
   readonly number: number;
 }
 
-/** Joins what is wanted of each pack; packs by their first use, those of trees first. A plan's entries come by pack. */
+/**
+ * Joins the wanted ranges of each pack. Packs come in the order of their first use, packs of trees first. The plan's
+ * entries are sorted by pack.
+ */
 function inOrder({ table }: BlobIndex, plan: TransferPlan): NumberedRange[] {
   const byPack = new Map<number, NumberedRange[]>();
   for (const entry of plan.entries) {

@@ -10,29 +10,29 @@ import { EntrySet } from "../index/entry-set.ts";
 import { type ReadTree, treesAhead } from "../trees/live.ts";
 
 export interface PlanTransferOptions {
-  /** Trees whose content shall be in the target, 32 bytes each. */
+  /** Root trees, 32 bytes each, whose content the target must have. */
   roots: readonly Uint8Array[];
-  /** Entries of each root that are wanted, with the trees that lead to them; absent: everything. */
+  /** The wanted entries of each root; the trees that lead to them are transferred too. Absent: all entries. */
   only?: PathSelection | undefined;
-  /** False: without the trees that only lead there. */
+  /** False: omits the trees that only lead to wanted entries. */
   leading?: boolean;
-  /** True: what the source does not hold, or cannot be read, is passed over. */
+  /** True: skips blobs that the source lacks and trees that cannot be read. */
   lenient?: boolean;
-  /** A tree that is known to be in the target with all that it needs; where a root has the same below, it is not walked. */
+  /** A tree that the target has completely. A subtree that a root shares with it, at the same path, is not walked. */
   known?: Uint8Array | undefined;
-  /** Entries of the source that were looked at before, with all below them, and are passed over; more are added. */
+  /** Source entries that were walked before, with everything below: they are skipped. The walk adds its own. */
   seen?: EntrySet | undefined;
-  /** Content of the source that its storage has lost: `damaged` where the target lacks it. */
+  /** True for content that the source's storage has lost: throws `damaged` if the target lacks it. */
   isLost?: ((entry: number) => boolean) | undefined;
-  /** Gives trees that are used until it is called again. */
+  /** Reads a tree, which is valid until the next call. */
   readTree: ReadTree;
   signal?: AbortSignal | undefined;
   onTree?: ((trees: number) => void) | undefined;
 }
 
-/** Content that the target lacks, as entries of the source's index. */
+/** The blobs that the target lacks, as entries of the source's index. */
 export interface TransferPlan {
-  /** By kind (data, then trees), pack and offset. */
+  /** Sorted by type (data, then trees), pack and offset. */
   readonly entries: Uint32Array;
   readonly dataBlobs: number;
   readonly treeBlobs: number;
@@ -41,7 +41,7 @@ export interface TransferPlan {
   /** Bytes of the blobs' plaintexts. */
   readonly plainBytes: number;
   readonly treesWalked: number;
-  /** By number of a source's pack: one of the files that it is opened for, its path from the root in latin1. For people. */
+  /** By number of a source pack: the path of one of the files that need it, from the root, in latin1. For messages. */
   readonly files: ReadonlyMap<number, string>;
 }
 
@@ -56,9 +56,9 @@ export const NOTHING_TO_MOVE: TransferPlan = {
 };
 
 /**
- * Walks trees of one repository and finds what another lacks of them. Each tree is walked once, also one that the target
- * has: that a tree is there says nothing of what is below it after a transfer that was killed. `damaged` when the source
- * does not hold something that a tree names.
+ * Walks trees of one repository and finds the blobs that another lacks. Walks each tree once, even one that the target
+ * has: after a killed transfer its subtrees may be missing. Throws `damaged` if the source lacks a blob that a tree
+ * names.
  */
 export async function planTransfer(
   from: BlobIndex,
@@ -72,11 +72,11 @@ export async function planTransfer(
 
 interface Step {
   readonly tree: Uint8Array;
-  /** The tree at the same place below the known one. */
+  /** The tree at the same path below the known tree. */
   readonly beside: Uint8Array | null;
-  /** From the root, in latin1. */
+  /** Path from the root, in latin1. */
   readonly path: string;
-  /** True where only some of it is wanted. */
+  /** True if only some entries of the tree are wanted. */
   readonly isPartial: boolean;
 }
 
@@ -84,9 +84,9 @@ class TransferWalk {
   readonly #from: BlobIndex;
   readonly #to: BlobIndex;
   readonly #options: PlanTransferOptions;
-  /** Entries of the source that were looked at, with all below them. */
+  /** Source entries that were walked, with everything below. */
   readonly #seen: EntrySet;
-  /** Trees that were looked at in part. */
+  /** Trees that were walked in part. */
   readonly #partial = new Set<number>();
   readonly #wanted: number[] = [];
   readonly #files = new Map<number, string>();
@@ -111,7 +111,7 @@ class TransferWalk {
       if (step.isPartial ? this.#seen.has(entry) : !this.#seen.add(entry)) continue;
       if (!step.isPartial || this.#options.leading !== false) {
         if (!this.#partial.has(entry) && this.#to.lookup(step.tree, 0, TREE_BLOB) < 0) this.#wanted.push(entry);
-        // It may be wanted of another place too, whole or in part.
+        // The tree may also be wanted at another path, whole or in part.
         if (step.isPartial) this.#partial.add(entry);
       }
       await pace();
@@ -146,7 +146,10 @@ class TransferWalk {
     }
   }
 
-  /** Goes through a tree without making nodes of it; false when it has entries for which that does not do: all are gone through again. */
+  /**
+   * Walks a tree without making nodes. Returns false if the tree has unusual entries: then the caller walks the tree
+   * again.
+   */
   #plain(tree: Uint8Array, step: Step, stack: Step[]): boolean {
     const cursor = this.#cursor;
     const name = (): Uint8Array => cursor.names.subarray(cursor.nameStart, cursor.nameEnd);
@@ -160,7 +163,7 @@ class TransferWalk {
     return cursor.usual;
   }
 
-  /** `of`: the file that names the blob; its path is made where it is needed, which for most files it is not. */
+  /** `of`: the file that has the blob. Its path is made only when needed, which is rare. */
   #data(ids: Uint8Array, at: number, of: { step: Step; name: () => Uint8Array }): void {
     const data = this.#require(ids, at, DATA_BLOB, of.step.tree);
     if (data < 0) return;
@@ -177,7 +180,7 @@ class TransferWalk {
     return this.#options.readTree(entry, () => treesAhead(stack, entryOf));
   }
 
-  /** Null when the source does not have that tree any more: then all below is walked. */
+  /** Returns null if the source no longer has this tree: then everything below is walked. */
   async #besides(tree: Uint8Array): Promise<Map<string, Uint8Array> | null> {
     const entry = this.#from.lookup(tree, 0, TREE_BLOB);
     if (entry < 0) return null;
@@ -197,7 +200,7 @@ class TransferWalk {
     throw error;
   }
 
-  /** Below 0 only where that is no matter. */
+  /** Returns -1 only if `lenient` allows it. */
   #require(bytes: Uint8Array, at: number, type: typeof DATA_BLOB | typeof TREE_BLOB, tree: Uint8Array | null): number {
     const entry = this.#from.lookup(bytes, at, type);
     if (entry >= 0 || this.#options.lenient === true) return entry;

@@ -6,7 +6,7 @@ import { T, type TransferEvent, type TransferTask, type TransferWork } from "./t
 
 const WAIT_MS = 20;
 
-/** The part of a thread that moves blobs: groups of entries one after the other, until there are no more. */
+/** Moves blobs in one thread: takes groups of entries until none is left. */
 export class TransferRunner {
   readonly #tell: (event: TransferEvent) => void;
 
@@ -63,7 +63,7 @@ export class TransferRunner {
   }
 }
 
-/** While too many packs wait to be taken away. Throws `interrupted` once the transfer is stopped. */
+/** Waits while too many packs wait for their upload. Throws `interrupted` once the transfer is stopped. */
 function waitForRoom(control: Int32Array, most: number): void {
   for (;;) {
     if (Atomics.load(control, T.STOP) !== 0) throw new CairnError("interrupted", "the transfer was stopped");

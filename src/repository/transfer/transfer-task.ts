@@ -4,7 +4,7 @@ import type { SharedIndex } from "../index/blob-index.ts";
 import type { PackStyle } from "../packs/pack-style.ts";
 import type { FinishedPack } from "../packs/pack-writer.ts";
 
-/** Work of threads that move blobs into packs for another repository. */
+/** Messages of threads that move blobs into packs for another repository. */
 export interface TransferWork {
   requests: { kind: "transfer-move"; task: TransferTask };
   replies: { "transfer-move": null };
@@ -12,17 +12,17 @@ export interface TransferWork {
 }
 export const TRANSFER = "transfer" as KindOfWork<TransferWork>;
 
-/** A task that every thread that moves blobs into packs for another repository gets. */
+/** The task that every moving thread gets. */
 export interface TransferTask {
   from: { keys: MasterKeys; index: SharedIndex; packs: string };
   to: { keys: MasterKeys; style: PackStyle };
-  /** where unfinished packs go; there already */
+  /** folder of unfinished packs; exists */
   directory: string;
   /** See `mostWaiting`. */
   mostWaiting: number;
   /** entries of the source's index, by pack and offset */
   entries: SharedArrayBuffer;
-  /** where each group of entries begins, and where the last one ends; a group is of one pack */
+  /** begin of each group of entries, and the end of the last one; a group is of one pack */
   groups: SharedArrayBuffer;
   /** words as in {@link T} */
   control: SharedArrayBuffer;
@@ -30,23 +30,23 @@ export interface TransferTask {
 
 /** Words of the control block that the main thread shares with the threads that move blobs. */
 export const T = {
-  /** next group to be taken */
+  /** number of the next group */
   NEXT: 0,
   STOP: 1,
-  /** packs that are finished and have not arrived; the main thread counts down */
+  /** finished packs that are not uploaded; the main thread counts down */
   WAITING: 2,
   BLOBS_DONE: 3,
   KIB_DONE: 4,
 } as const;
 export const CONTROL_WORDS = 5;
 
-/** Finished packs that wait to be taken away, at most about so many: they take room on a disk. `jobs`: uploads at once. */
+/** Returns the most packs that may wait for their upload: they use disk space. `jobs`: concurrent uploads. */
 export function mostWaiting(jobs = 4): number {
   return Math.max(8, 2 * jobs);
 }
 
 /**
- * A pack that a thread has finished: the file is the main thread's from then on; or the name of one of the source that is
- * damaged or missing, and of which something was taken from others.
+ * `pack`: a finished pack, which the main thread then owns. `elsewhere`: the name of a damaged or missing source pack,
+ * a blob of which was read from another pack.
  */
 export type TransferEvent = { pack: FinishedPack } | { elsewhere: string };

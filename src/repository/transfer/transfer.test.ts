@@ -86,7 +86,7 @@ test("a plan names every blob once and the file that each pack begins with, also
   });
 });
 
-test("a transfer brings what the target lacks, the next one nothing", async () => {
+test("a transfer moves the blobs that the target lacks, and the next one moves none", async () => {
   await withFolder(async (folder) => {
     const [from, to] = [await local(folder, "from"), await local(folder, "to")];
     const archive = new TestArchive(from);
@@ -134,7 +134,7 @@ test("a blob that is damaged in the source is not passed on", async () => {
   });
 });
 
-test("a tree that names what the source does not have is damage", async () => {
+test("a tree that the source does not have is damage", async () => {
   await withFolder(async (folder) => {
     const [from, to] = [await local(folder, "from"), await local(folder, "to")];
     const absent = Buffer.alloc(32, 7);
@@ -142,7 +142,7 @@ test("a tree that names what the source does not have is damage", async () => {
   });
 });
 
-test("a transfer that was cut off goes on from its last index", async () => {
+test("an interrupted transfer continues from its last index", async () => {
   await withFolder(async (folder) => {
     const [from, to] = [await local(folder, "from"), await local(folder, "to")];
     const { tree } = await new TestArchive(from).save(randomFiles(8, 17 * 1024 * 1024));
@@ -166,7 +166,7 @@ test("a transfer that was cut off goes on from its last index", async () => {
   });
 });
 
-test("a transfer ends with what an upload failed with, and can be repeated", async () => {
+test("a transfer throws the error of a failed upload, and can be repeated", async () => {
   await withFolder(async (folder) => {
     const [from, to] = [await local(folder, "from"), await local(folder, "to")];
     const { tree } = await new TestArchive(from).save(randomFiles(10, 2000));

@@ -11,55 +11,55 @@ import type { FinishedPack } from "../packs/pack-writer.ts";
 import type { Repository } from "../repository.ts";
 import type { TransferPlan } from "./transfer-plan.ts";
 
-/** One side of a transfer. The index is up to date under a lock that is held as long as the transfer runs. */
+/** One side of a transfer. The caller loads the index under a lock and holds the lock during the transfer. */
 export interface TransferSide {
   readonly repository: Repository;
   readonly index: BlobIndex;
 }
 
-/** Blobs and their sealed bytes in the source: moved into packs, and all of them. */
+/** Blobs and their sealed bytes in the source: moved so far, and in total. */
 export interface TransferProgress {
   done: number;
   total: number;
   bytes: number;
   totalBytes: number;
-  /** See `PackUploader`; its bytes are those of the target. */
+  /** See `PackUploader`; bytes are those in the target. */
   arrived: Readonly<BlobCounts>;
 }
 
-/** Blobs to be moved by somebody else: all of them, out of local packs. */
+/** Blobs for other threads to move, all out of local packs. */
 export interface MoveJob {
   readonly from: TransferSide;
   readonly to: TransferSide;
-  /** By pack and offset. */
+  /** Sorted by pack and offset. */
   readonly entries: Uint32Array;
   /** The folder of the source's packs. */
   readonly packs: string;
   readonly directory: string;
   readonly signal: AbortSignal | undefined;
-  /** Threads, and packs on their way at once; see `TransferOptions`. */
+  /** Number of threads, and of concurrent uploads; see `TransferOptions`. */
   readonly jobs: number | undefined;
-  /** Takes a finished pack away; resolves when it has arrived. */
+  /** Uploads a finished pack; resolves when the upload has ended. */
   onPack(pack: FinishedPack): Promise<void>;
   /** See `TransferOptions`. */
   onElsewhere?: ((pack: string) => void) | undefined;
-  /** To be called now and then; what it throws ends the job. */
+  /** Call it now and then. If it throws, the job ends. */
   onMoved(blobs: number, bytes: number): Promise<void>;
 }
 
 export type MoveBlobs = (job: MoveJob) => Promise<void>;
 
 export interface TransferOptions {
-  /** Moves many blobs of local packs; absent: this thread does. */
+  /** Moves many blobs of local packs by threads. Absent: this thread moves them. */
   move?: MoveBlobs | undefined;
-  /** For unfinished packs, on the target's file system where that is local. Made when absent. */
+  /** For unfinished packs, on the target's file system if that is local. Created if missing. */
   directory: string;
-  /** The source's packs as local files. */
+  /** The source's packs, as local files. */
   near: NearPacks;
-  /** Threads, and uploads at once; default as many as any operation has, and 4. */
+  /** Number of threads, and of concurrent uploads. Default: as many threads as other operations have, and 4 uploads. */
   jobs?: number | undefined;
   uploads?: Pick<PackUploaderOptions, "connections" | "packsPerIndex" | "indexEveryMs" | "stillHeld">;
-  /** Told of each pack of the source that is damaged or missing, and of which something is read from others; several times. */
+  /** Called for each damaged or missing source pack with a blob that was read from another pack; may repeat a pack. */
   onElsewhere?: ((pack: string) => void) | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: TransferProgress) => void) | undefined;
@@ -72,15 +72,15 @@ export interface TransferResult {
   packBytes: number;
 }
 
-/** From so many bytes on it pays to start threads. */
+/** Starting threads pays from so many bytes on. */
 const MANY_BYTES = 24 * 1024 * 1024;
-/** Bytes that are fetched ahead of what is moved, from a source that is not local. */
+/** Bytes that are fetched ahead from a remote source. */
 const AHEAD = 64 * 1024 * 1024;
 
 /**
- * Puts what a plan lists into the target: packs, and their index at the latest every 64 packs or 30 seconds. It writes
- * no snapshot, so a kill leaves packs that the next clean-up removes or the next transfer finds. Throws `damaged`,
- * passing nothing of it on, when something of the source is not what its id says.
+ * Moves the blobs of a plan into the target: packs, and an index at least every 64 packs or 30 seconds. Writes no
+ * snapshot: after a kill the next transfer uses the packs, or a clean-up removes them. Throws `damaged`, and passes
+ * nothing on, if a blob does not match its id.
  */
 export async function runTransfer(
   from: TransferSide,
@@ -139,7 +139,7 @@ interface MoveHere {
   moved: BlobCounts;
 }
 
-/** On this thread, from packs that are brought a few at a time where they are not local. */
+/** Moves the blobs on this thread. Remote packs are fetched a few at a time. */
 async function moveHere({ from, to, plan, options, uploader, moved }: MoveHere): Promise<void> {
   const { directory, near, signal } = options;
   const { entries } = plan;
@@ -183,7 +183,7 @@ async function moveHere({ from, to, plan, options, uploader, moved }: MoveHere):
   }
 }
 
-/** Brings one entry from all of its places, as far as they are there. Returns their packs. */
+/** Fetches all places of one entry, except missing ones. Returns their packs. */
 async function bringPlaces(
   index: BlobIndex,
   near: NearPacks,
@@ -196,8 +196,8 @@ async function bringPlaces(
 }
 
 /**
- * Makes the entries from `at` on local, as many as are fetched at once. Returns where they end, and their packs. What is not
- * there is met when it is moved.
+ * Fetches the entries from `at` on, as many as are fetched at once. Returns their end and their packs. A missing pack
+ * is noticed when its blobs are moved.
  */
 async function fetchAhead(
   { index }: TransferSide,
@@ -214,7 +214,7 @@ async function fetchAhead(
   for (; to < entries.length; to++) {
     const entry = entries[to]!;
     const pack = objectIdOf(table.packId(table.packOf[entry]!));
-    // Whole packs only, so that one can be dropped once it was passed.
+    // Whole packs only, so that a pack can be dropped after its last entry.
     if (bytes >= AHEAD && !packs.has(pack)) break;
     packs.add(pack);
     bytes += table.lengthOf[entry]!;

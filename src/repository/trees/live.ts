@@ -9,15 +9,18 @@ import { DATA_BLOB, TREE_BLOB } from "../index/blob-table.ts";
 import { EntrySet } from "../index/entry-set.ts";
 
 /**
- * The plaintext of a tree by its entry, see `BlobSource`. Marking uses it until it asks for the next. `next`: entries of trees
- * that will be read after it, soonest first; for those who bring packs from far away, which takes no longer for several at once.
+ * Returns the plaintext of a tree, which is valid until the next call; see `BlobSource`. `next`: entries of the trees
+ * that will be read afterwards, soonest first, so that remote packs can be fetched together.
  */
 export type ReadTree = (entry: number, next?: () => Iterable<number>) => Uint8Array | Promise<Uint8Array>;
 
-/** So many of the trees that a walk has still to read are told to who reads them. */
+/** The most following trees that a walk announces to its reader. */
 const TREES_AHEAD = 4096;
 
-/** `next` of a walk that reads trees from the end of a list; those that the index does not know are passed over. */
+/**
+ * Yields the entries of the trees that a walk will read next, from the end of its stack. Skips trees that the index
+ * does not know.
+ */
 export function* treesAhead<T>(stack: readonly T[], entryOf: (step: T) => number): Generator<number> {
   const end = Math.max(0, stack.length - TREES_AHEAD);
   for (let at = stack.length - 1; at >= end; at--) {
@@ -30,7 +33,7 @@ export interface MarkProblem {
   readonly kind: "missing_tree" | "missing_data" | "damaged_tree";
   /** Id of the blob. */
   readonly id: ObjectId;
-  /** The tree that names it; absent for a root. */
+  /** The tree that refers to the blob; absent for a root. */
   readonly tree?: ObjectId;
   readonly detail: string;
 }
@@ -43,8 +46,8 @@ export interface MarkOptions {
 const MAX_PROBLEMS = 10_000;
 
 /**
- * Marks which entries of an index are reachable, a bit an entry, from any number of roots, one after the other; a tree
- * that was walked is not walked again. Incomplete as soon as one thing could not be followed.
+ * Marks the entries of an index that are reachable from any number of roots. Walks each tree once. Incomplete as soon
+ * as one tree or blob is missing or unreadable.
  */
 export class LiveSet {
   readonly problems: MarkProblem[] = [];
@@ -52,7 +55,7 @@ export class LiveSet {
   readonly #index: BlobIndex;
   readonly #references = new TreeReferences();
   readonly #marked: EntrySet;
-  /** Roots that are done, so that marking again from a longer list costs what is new. */
+  /** Roots that are done, so that marking a longer list costs only the new ones. */
   readonly #roots = new Set<string>();
   #trees = 0;
   #size = 0;
@@ -67,17 +70,20 @@ export class LiveSet {
     return this.problems.length === 0;
   }
 
-  /** The first problem that hides what else is needed: of a tree. What lacks of data is known, and is nothing that the index lists. */
+  /**
+   * The first problem of a tree, which hides everything below it. A missing data blob hides nothing: the index does not
+   * list it.
+   */
   get untraced(): MarkProblem | undefined {
     return this.#untraced;
   }
 
-  /** Entries marked so far. */
+  /** Number of marked entries. */
   get size(): number {
     return this.#size;
   }
 
-  /** Sealed bytes of the entries marked so far. */
+  /** Sealed bytes of the marked entries. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -86,12 +92,14 @@ export class LiveSet {
     return this.#marked.has(entry);
   }
 
-  /** Trees walked so far. */
+  /** Number of walked trees. */
   get trees(): number {
     return this.#trees;
   }
 
-  /** Takes over what another walk has followed to the end: a byte for each entry, of a tree also all that it names. */
+  /**
+   * Adopts the result of another complete walk: a byte for each entry, 1 for a tree whose content was walked entirely.
+   */
   adopt(followed: Uint8Array): void {
     for (let entry = 0; entry < followed.length; entry++) {
       if (followed[entry] !== 1 || !this.#set(entry)) continue;
@@ -99,7 +107,7 @@ export class LiveSet {
     }
   }
 
-  /** Marks all that is reachable from these root trees (32 bytes each). */
+  /** Marks all entries that are reachable from these root trees (32 bytes each). */
   async mark(roots: Iterable<Uint8Array>, readTree: ReadTree, options: MarkOptions = {}): Promise<void> {
     const stack: number[] = [];
     for (const root of roots) {
@@ -119,7 +127,10 @@ export class LiveSet {
     }
   }
 
-  /** Marks what is still there of these roots. Returns the ids of what is in no index; the set stays as complete as it was. */
+  /**
+   * Marks the entries of these roots that still exist. Returns the ids of missing blobs, which do not make the set
+   * incomplete.
+   */
   async markRest(roots: Iterable<Uint8Array>, readTree: ReadTree, options: MarkOptions = {}): Promise<ObjectId[]> {
     const known = this.problems.length;
     const untraced = this.#untraced;
@@ -156,7 +167,7 @@ export class LiveSet {
     }
   }
 
-  /** True when it was not set before. */
+  /** Returns true if the entry was not marked before. */
   #set(entry: number): boolean {
     if (!this.#marked.add(entry)) return false;
     this.#size++;
@@ -175,7 +186,10 @@ export class LiveSet {
   }
 }
 
-/** Throws `damaged`, naming the first problems, when something could not be followed; with `mayLackData` only for trees. */
+/**
+ * Throws `damaged`, which names the first problems, if the set is incomplete. With `mayLackData` only problems of trees
+ * count.
+ */
 export function requireComplete(
   live: LiveSet,
   {

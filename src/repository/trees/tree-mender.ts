@@ -9,58 +9,60 @@ import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import { EntrySet } from "../index/entry-set.ts";
 import type { ReadTree } from "./live.ts";
 
-/** An entry that cannot be had any more: a file some of whose content is lost, or a directory whose tree is; or one that is to go. */
+/**
+ * An entry that a mended tree omits: a file with lost content, a directory with a lost tree, or an entry to take out.
+ */
 export interface LostEntry {
-  /** Raw bytes, relative to the tree; empty: the tree itself. */
+  /** Raw path bytes, relative to the tree; empty: the tree itself. */
   readonly path: Uint8Array;
   readonly kind: "file" | "directory";
   readonly detail: string;
-  /** It was there, and was to go. */
+  /** True if the entry was intact and was to be taken out. */
   readonly isTakenOut?: true;
 }
 
-/** A tree without what is lost. */
+/** A tree without its lost entries. */
 export interface MendedTree {
-  /** Id of the mended tree, unchanged where nothing is lost; null: nothing is left of it. */
+  /** Id of the mended tree, unchanged if nothing is lost; null if nothing is left. */
   readonly tree: Uint8Array | null;
   readonly lost: readonly LostEntry[];
 }
 
-/** Entries that are to go though they are whole, by their paths from the topmost tree, in latin1. */
+/** Entries to take out although they are intact, by their paths from the root tree, in latin1. */
 export interface TakenEntries {
   fits(path: string): boolean;
-  /** Tells whether the answer for the tree at this path holds wherever the tree lies. */
+  /** True if the result for the tree at this path is the same at any other path. */
   isAnywhere(at: string): boolean;
 }
 
 export interface TreeMenderOptions {
   readonly index: BlobIndex;
   readonly readTree: ReadTree;
-  /** Each new tree, trees below it first; one may come again. */
+  /** Called for each new tree, subtrees first; may repeat a tree. */
   onTree(id: Uint8Array, bytes: Uint8Array): void;
   readonly takesOut?: TakenEntries | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** So many are remembered; further ones are worth reading some trees again. */
+/** The most remembered results; beyond, some trees are read again. */
 const MOST_PLACES = 200_000;
 const NOTHING: readonly LostEntry[] = [];
 const ITSELF = new Uint8Array(0);
 
 /**
- * Writes trees anew without the entries of which the index lacks something, and without those that are to go. An entry goes as a whole: part of a file would
- * be another file. What is sound keeps its id. Every tree is read once, however many snapshots share it; where it matters
- * where it lies, once for each place, as far as those are remembered.
+ * Rewrites trees without entries of which the index lacks a blob, and without entries to take out. Omits a file as a
+ * whole: part of it would be another file. Intact trees keep their ids. Reads each tree once, or once a path if the
+ * path matters.
  */
 export class TreeMender {
   readonly #options: TreeMenderOptions;
   readonly #pace: Pacer;
-  /** Trees that are sound with all below them. */
+  /** Trees that are intact with everything below. */
   readonly #sound: EntrySet;
   readonly #mended = new Map<number, MendedTree>();
-  /** Mended trees by path and id, where it matters where a tree lies. Null: nothing of it goes. */
+  /** Mended trees by entry and path, if the path matters. Null: the tree is intact. */
   readonly #mendedAt = new Map<string, MendedTree | null>();
-  /** Ids of blobs that the index does not know. */
+  /** Ids of blobs that the index does not have. */
   readonly missing = new Set<ObjectId>();
 
   constructor(options: TreeMenderOptions) {
@@ -70,8 +72,8 @@ export class TreeMender {
   }
 
   /**
-   * `at`: the tree's path, in latin1. Throws `damaged` for a tree that the index knows and that cannot be read: whether it is
-   * lost is not known.
+   * `at`: the tree's path, in latin1. Throws `damaged` if a tree of the index cannot be read: its content may not be
+   * lost.
    */
   async mend(tree: Uint8Array, at = ""): Promise<MendedTree> {
     await this.#pace();
@@ -132,7 +134,10 @@ export class TreeMender {
     return { tree: id, lost };
   }
 
-  /** The nodes; or why whoever wrote the tree wrote none, which no other copy of it would change. */
+  /**
+   * Returns the nodes, or the reason why the tree is invalid: its writer wrote it so, and another copy would be the
+   * same.
+   */
   async #nodes(entry: number): Promise<TreeNodes | string> {
     const { readTree } = this.#options;
     let bytes: Uint8Array;

@@ -4,45 +4,48 @@ import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { newPacer } from "../../pacer.ts";
 
 /**
- * The nodes of a tree by its id; `damaged` for one that cannot be read. `next`: trees that will be read after it, soonest first,
- * for those who bring packs from far away.
+ * Returns the nodes of a tree by its id. Throws `damaged` if it cannot be read. `next`: trees that will be read
+ * afterwards, soonest first, so that remote packs can be fetched together.
  */
 export type ListTree = (id: Uint8Array, next?: () => Iterable<Uint8Array>) => TreeNodes | Promise<TreeNodes>;
 
-/** A tree on the way of a walk. */
+/** A tree that a walk has reached. */
 export interface TreeAt {
   readonly id: Uint8Array;
-  /** From the root of the walk, in latin1; empty for that. */
+  /** Path from the root of the walk, in latin1; empty for the root. */
   readonly path: string;
 }
 
 export interface TreeVisitor<R> {
-  /** The result of a tree that is not to be read; undefined: it is read. */
+  /** Returns the result of a tree that need not be read; undefined: the walk reads it. */
   known?(tree: TreeAt): R | undefined;
-  /** Tells whether the walk goes into a node that has a tree; absent: into all. */
+  /** Tells whether the walk enters the tree of a node. Absent: it enters all. */
   enters?(node: TreeNode, path: string): boolean;
-  /** The result of a tree that is damaged; absent: that is thrown. */
+  /** Returns the result of a damaged tree. Absent: the walk throws. */
   unread?(tree: TreeAt, error: CairnError): R;
-  /** The result of a tree when all below it is done, from its nodes, each with the result of its tree where that was gone into. */
+  /**
+   * Returns the result of a tree after everything below it, from its nodes and the results of the trees that were
+   * entered.
+   */
   done(tree: TreeAt, nodes: Iterable<NodeAndBelow<R>>): R;
 }
 
 type NodeAndBelow<R> = readonly [TreeNode, R | undefined];
 
-/** Nodes that are looked at before signals and other callers are let in. */
+/** Nodes between two pauses for signals and other callers. */
 const MANY = 1024;
 
 interface Frame<R> extends TreeAt {
   readonly nodes: TreeNodes;
-  /** Places of those nodes that are gone into. */
+  /** Positions of the nodes that the walk enters. */
   readonly folders: readonly number[];
-  /** Their results, as far as they are done. */
+  /** Results of the entered nodes that are done. */
   readonly below: R[];
 }
 
 /**
- * Walks a tree and all below it in the order of names, and returns the result that its visitor makes of it, from below. Paths
- * can be thousands of names long. Throws what the visitor and the reading of trees do, and `interrupted`.
+ * Walks a tree and everything below it in the order of names; returns the visitor's result for the root. Paths may be
+ * thousands of names long. Throws errors of the visitor and of reading, and `interrupted`.
  */
 export async function walkTrees<R extends {} | null>(
   root: Uint8Array,
@@ -56,7 +59,7 @@ export async function walkTrees<R extends {} | null>(
     for (const { nodes, folders, below } of open.toReversed())
       for (let at = below.length + 1; at < folders.length; at++) yield nodes.at(folders[at]!)!.subtree!;
   };
-  /** Undefined where it is open now. */
+  /** Returns undefined if the tree is open now. */
   const enter = async (id: Uint8Array, path: string): Promise<R | undefined> => {
     await pace();
     const known = visitor.known?.({ id, path });
@@ -101,7 +104,7 @@ function* withBelow<R>({ nodes, folders, below }: Frame<R>): Generator<NodeAndBe
   for (const node of nodes) yield [node, folders[folder] === at++ ? below[folder++] : undefined];
 }
 
-/** The path of an entry of a directory, both from the root of a walk, in latin1. */
+/** Returns the path of an entry in a directory, in latin1, from the root of a walk. */
 export function pathIn(directory: string, name: Uint8Array): string {
   return directory === "" ? latin1(name) : `${directory}/${latin1(name)}`;
 }

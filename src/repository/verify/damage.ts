@@ -7,32 +7,32 @@ import { EntrySet } from "../index/entry-set.ts";
 import { type TreeAt, walkTrees } from "../trees/walk-trees.ts";
 import type { Consequence, Structure } from "./structure.ts";
 
-/** So many paths are kept of each tree; beyond that each object to blame has still one. */
+/** The most paths that are kept of each tree; beyond that, one path for each further object to blame. */
 const MAX_PATHS = 10_000;
-/** Most consequences of a problem; where there are more, each root has some. */
+/** The most paths for one problem. If there are more, each root has some. */
 const MAX_CONSEQUENCES = 1000;
 
-/** A blob that can be read nowhere. */
+/** A blob that is unreadable at all its places. */
 export interface DamagedBlob {
   readonly why: string;
-  /** Name of the pack that is to blame; absent where it is the blob itself. */
+  /** Name of the pack to blame; absent if the blob itself is to blame. */
   readonly pack?: string;
 }
 
-/** A path that cannot be given back as it was. */
+/** A path that cannot be restored as it was. */
 export interface Damage {
-  /** From the tree that was looked into, in latin1; empty for that. */
+  /** Path from the examined tree, in latin1; empty for the tree itself. */
   readonly path: string;
   readonly kind: "tree" | "content";
   readonly detail: string;
-  /** Hex id of the blob to blame; empty where none is. */
+  /** Hex id of the blob to blame; empty if there is none. */
   readonly object: string;
   readonly pack?: string | undefined;
 }
 
 export interface Damages {
   readonly list: readonly Damage[];
-  /** Further ones that are not in the list. */
+  /** Number of paths that are not in the list. */
   readonly more: number;
 }
 
@@ -40,14 +40,14 @@ const NONE: Damages = { list: [], more: 0 };
 
 export interface DamageFinderOptions {
   readonly blobs: BlobSource;
-  /** By entry. */
+  /** Damaged blobs, by index entry. */
   readonly damaged: ReadonlyMap<number, DamagedBlob>;
-  /** Damage of files as a whole, by their content (latin1 of their ids). */
+  /** Reasons why a whole file is damaged, by its content (latin1 of its blob ids). */
   readonly files?: ReadonlyMap<string, string> | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Finds the paths that damage takes away. Each tree is looked into once, however many roots share it. */
+/** Finds the paths that damage affects. Examines each tree once, even if several roots share it. */
 export class DamageFinder {
   readonly #options: DamageFinderOptions;
   readonly #index: BlobIndex;
@@ -60,7 +60,7 @@ export class DamageFinder {
     this.#sound = new EntrySet(this.#index.count);
   }
 
-  /** All paths at and below a tree. `except`: a tree that is not looked into. */
+  /** Returns the damaged paths of a tree and everything below. `except`: a tree that is skipped. */
   async below(tree: Uint8Array, except: Uint8Array | null = null): Promise<Damages> {
     return walkTrees<Damages>(
       tree,
@@ -141,8 +141,9 @@ function treeDamage(detail: string, object: string, pack?: string): Damages {
 }
 
 /**
- * Fills `consequences` of the problems whose blobs a root needs: up to 1000 paths of each, and at least one of each root.
- * Problems of missing and cut packs get those of their blobs. `sound`: entries that are damaged in one pack only.
+ * Fills `consequences` of the problems whose blobs a root needs: up to 1000 paths of each, and at least one of each
+ * root. Problems of missing and cut packs get the paths of their blobs. `sound`: entries that are damaged in only one
+ * of their packs.
  */
 export async function explain(
   { problems, roots, blobs, lost }: Pick<Structure, "problems" | "roots" | "blobs" | "lost">,

@@ -9,19 +9,19 @@ import { NodeDigester, type NodeFacts } from "./node-digests.ts";
 import { isPlain, NOTHING, PlainDigester, type PlainNode } from "./plain-digests.ts";
 import type { FolderFacts } from "./folder-facts.ts";
 
-/** Marks of a tree whose digests cannot be told. */
+/** Marks of a tree without digests. */
 const UNREADABLE = -1;
 const UNHASHED = -2;
 
 const EMPTY = new Uint8Array(0);
-/** Bytes of a tree from which on its encoded entries are not kept where they need not wait for others. */
+/** The encoded entries of a tree of so many bytes are hashed at once and not kept, if all are files. */
 const LARGE = 1024 * 1024;
 
-/** Milliseconds that the event loop may wait. */
+/** The most milliseconds between two turns of the event loop. */
 const SLICE_MS = 20;
 
 export interface TreeTotals {
-  /** 32 bytes each; null when a tree below cannot be read, or a file's whole hash is not known yet */
+  /** 32 bytes each; null if a tree below cannot be read, or a file's whole hash is not known yet */
   state: Uint8Array | null;
   meta: Uint8Array | null;
   files: number;
@@ -31,37 +31,37 @@ export interface TreeTotals {
 /** A file of several blobs. */
 export interface ChunkedFile {
   content: Uint8Array;
-  /** as the manifest has it; null when it does not say */
+  /** from the manifest; null if the manifest does not have it */
   sha256: Uint8Array | null;
 }
 
 export interface DigestWalkOptions {
   blobs: BlobSource;
-  /** called with every pack number as soon as something in it is needed */
+  /** called with each pack number when the first blob in the pack is needed */
   onPack(pack: number): void;
   signal?: AbortSignal | undefined;
 }
 
-/** A directory whose children come first. */
+/** A directory that waits for its subdirectories. */
 interface Frame {
   entry: number;
   path: string;
-  /** where its digests come from: all its nodes, or what was encoded of plain ones already */
+  /** source of the digests: all nodes, or the encoded entries of a plain tree */
   content: TreeNodes | PlainNode;
-  /** ids of its subtrees back to back, and their names */
+  /** ids of the subtrees back to back, and their names */
   subtrees: Uint8Array;
   names: string[];
-  /** slots of those that are done */
+  /** slots of the finished subtrees */
   children: number[];
   files: number;
   bytes: number;
-  /** False: its digests hold for this path of this point only. */
+  /** False: the digests are valid only for this path of this point. */
   remember: boolean;
 }
 
 /**
- * Walks the trees of points in raw pre-order: marks what they need, and computes their digests bottom-up.
- * A tree that several points share is read once.
+ * Walks the trees of points in raw pre-order: marks the needed entries, and computes digests bottom-up. A tree that
+ * several points share is read once.
  */
 export class DigestWalk {
   readonly #blobs: BlobSource;
@@ -70,19 +70,19 @@ export class DigestWalk {
   readonly #digester = new NodeDigester();
   readonly #plainDigester = new PlainDigester();
   readonly #cursor = new TreeCursor();
-  /** A byte for each entry of the index; of a tree also all that it names is needed. */
+  /** A byte for each index entry: 1 if needed. For a tree, everything below it is needed too. */
   readonly needed: Uint8Array;
   readonly #packSeen: Uint8Array;
-  /** For each entry: 0 unknown, a slot from 1, or why there is none. */
+  /** For each index entry: 0 unknown, a slot from 1, or UNREADABLE or UNHASHED. */
   readonly #slotOf: Int32Array;
   #digests = new Uint8Array(64 * 1024);
   #totals = new Float64Array(2 * 1024);
   #slots = 1;
-  /** Path of the first member of each hard-link group, by its number. */
+  /** Path of the first member of each hard-link group, by the group's inode. */
   readonly #firstMembers = new Map<string, Buffer>();
   /** Files of several blobs, by their content. */
   readonly chunked = new Map<string, ChunkedFile>();
-  /** True when a blob is not in the index, or a file's size is not that of its blobs. */
+  /** True if a blob is missing from the index, or a file's size differs from that of its blobs. */
   suspicious = false;
   #folder!: FolderFacts;
   #only: Uint8Array | null = null;
@@ -97,7 +97,7 @@ export class DigestWalk {
     this.#packSeen = new Uint8Array(this.#index.packCount);
   }
 
-  /** Walks the tree of a point's root; `only`: name of the one entry of it that belongs to the point. */
+  /** Walks the root tree of a point. `only`: name of the only entry of the root that belongs to the point. */
   async folder(tree: Uint8Array, facts: FolderFacts, only: Uint8Array | null = null): Promise<TreeTotals> {
     this.#folder = facts;
     this.#only = only;
@@ -118,7 +118,7 @@ export class DigestWalk {
     };
   }
 
-  /** Marks what a tree needs down to those that were walked. Nothing is digested. */
+  /** Marks the entries that a tree needs. Does not enter trees that were walked before; computes no digests. */
   async mark(tree: Uint8Array): Promise<void> {
     const spoil = (): null => {
       this.suspicious = true;
@@ -145,7 +145,7 @@ export class DigestWalk {
     );
   }
 
-  /** Forgets what depended on hashes that were unknown. */
+  /** Forgets trees without digests because of an unknown file hash, so that they are tried again. */
   forgetUnhashed(): void {
     const slots = this.#slotOf;
     for (let entry = 0; entry < slots.length; entry++) if (slots[entry] === UNHASHED) slots[entry] = 0;
@@ -161,7 +161,7 @@ export class DigestWalk {
     this.#resumeAt = performance.now() + SLICE_MS;
   }
 
-  /** The slot of a tree that is done; null when it was put on the stack. */
+  /** Returns the slot of a finished tree; null if the tree was put on the stack. */
   #enter(id: Uint8Array, path: string, stack: Frame[]): number | null {
     const entry = this.#index.lookup(id, 0, TREE_BLOB);
     if (entry < 0) {
@@ -194,7 +194,7 @@ export class DigestWalk {
     return slot;
   }
 
-  /** Goes through a tree without making nodes of it; null when it has entries for which that does not do. */
+  /** Digests a tree without making nodes; null if it has unusual entries. */
   #plain(tree: Uint8Array, place: Pick<Frame, "entry" | "path" | "remember">): Frame | null {
     const cursor = this.#cursor;
     const names: string[] = [];
@@ -221,7 +221,7 @@ export class DigestWalk {
     return { ...place, content: node, subtrees, names, children: [], files, bytes };
   }
 
-  /** Counts the entries of a tree; 0 where there are directories among them. */
+  /** Counts the entries of a tree; 0 if it has directories. */
   #countFlat(tree: Uint8Array): number {
     const cursor = this.#cursor;
     let count = 0;
@@ -266,7 +266,7 @@ export class DigestWalk {
     return this.#chunkedFile(cursor.ids.subarray(0, cursor.idCount * 32), cursor.size, pathOf(directory, name));
   }
 
-  /** Notes a file of several blobs; the hash of its whole content, when it is known. */
+  /** Notes a file of several blobs. Returns the hash of its whole content if known. */
   #chunkedFile(content: Uint8Array, size: number, path: string): Uint8Array | null {
     const key = latin1(content);
     const recorded = this.#folder.hashes.get(path);
@@ -304,7 +304,7 @@ export class DigestWalk {
     this.#options.onPack(pack);
   }
 
-  /** Goes on with the topmost directory; its slot when that has finished it. */
+  /** Continues with the topmost directory. Returns its slot if it is finished. */
   #step(stack: Frame[]): number | null {
     const frame = stack[stack.length - 1]!;
     while (frame.children.length < frame.names.length) {
@@ -313,7 +313,7 @@ export class DigestWalk {
       const slot = this.#enter(frame.subtrees.subarray(n * 32, n * 32 + 32), path, stack);
       if (slot === null) return null;
       frame.children.push(slot);
-      // Directories without any in them are done at once: a thousand of them are not one step.
+      // Directories without subdirectories finish at once: thousands of them must not take one turn.
       if (performance.now() >= this.#resumeAt && frame.children.length < frame.names.length) return null;
     }
     stack.pop();

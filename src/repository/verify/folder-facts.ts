@@ -5,17 +5,20 @@ import { decodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import type { BlobSource } from "../read/blob-source.ts";
 
-/** Facts that the trees of a folder do not say, by path relative to it (latin1 of the raw bytes). */
+/** Facts of a folder that its trees do not have, by relative path (latin1 of the raw bytes). */
 export interface FolderFacts {
   manifest: Manifest | null;
-  /** why there is none, when one was to be expected; null when there is none at all */
+  /** the reason why a manifest cannot be used; null if there is no manifest, or no problem */
   problem: string | null;
-  /** whole-file hashes of files that were cut into several blobs */
+  /** whole-file hashes of files that consist of several blobs */
   hashes: ReadonlyMap<string, { sha256: Uint8Array; size: number }>;
   overrides: ReadonlyMap<string, LosslessField[]>;
-  /** Directories above an override: what their trees say is not all there is to say, so no digest of theirs is shared. */
+  /** Directories above an override. Their digests are not shared, since they depend on more than their trees. */
   special: ReadonlySet<string>;
-  /** Files that the trees lack, by the path of their directory, which is `special`; the content of each is its SHA-256. */
+  /**
+   * Files that the trees lack, by the path of their directory, which is in `special`. The content id of each is its
+   * SHA-256.
+   */
   added?: ReadonlyMap<string, readonly TreeNode[]>;
 }
 
@@ -27,7 +30,7 @@ export const NO_FACTS: FolderFacts = {
   special: new Set(),
 };
 
-/** Reads `/.cairn/manifest.json` of a snapshot's tree. Never throws for damage. */
+/** Reads `/.cairn/manifest.json` of a snapshot's tree. Returns damage as `problem`. */
 export function readFacts(blobs: BlobSource, snapshotTree: Uint8Array): FolderFacts {
   let manifest: Manifest;
   try {
@@ -40,7 +43,7 @@ export function readFacts(blobs: BlobSource, snapshotTree: Uint8Array): FolderFa
   return factsOf(manifest);
 }
 
-/** Returns what a manifest says of its folder. */
+/** Returns the facts that a manifest has of its folder. */
 export function factsOf(manifest: Manifest): FolderFacts {
   const overrides = new Map<string, LosslessField[]>();
   const special = new Set<string>();

@@ -3,14 +3,14 @@ import { type Arena, arenaOver } from "../../native.ts";
 import { Sha256Stream } from "../../crypto/hash.ts";
 import { hashAt } from "../../crypto/primitives.ts";
 
-/** From so many bytes on they are hashed as they come, where nobody wants them whole. */
+/** From so many bytes on `letGo` hashes and drops them. */
 const PART = 1 << 20;
 
-/** Bytes that are written to be hashed, again and again; their arena is made anew only when the writer has grown. */
+/** A writer whose bytes are hashed, for repeated use. Its arena is renewed only after the writer has grown. */
 export class HashedWriter {
   readonly writer = new ByteWriter(64 * 1024);
   #arena: Arena | undefined;
-  /** The hash of what was written and let go. */
+  /** The running hash of the dropped bytes. */
   #hash: Sha256Stream | null = null;
 
   arena(): Arena {
@@ -18,7 +18,7 @@ export class HashedWriter {
     return this.#arena;
   }
 
-  /** Lets go of what was written so far, where it is much: only its hash will be asked for. */
+  /** Hashes and drops the written bytes if there are many: afterwards only the hash is available. */
   letGo(): void {
     if (this.writer.length < PART) return;
     this.#hash ??= new Sha256Stream();
@@ -26,7 +26,7 @@ export class HashedWriter {
     this.writer.reset();
   }
 
-  /** Writes the SHA-256 of all that was written, 32 bytes, at `offset` of `target`. */
+  /** Writes the SHA-256 of all written bytes at `offset` of `target`: 32 bytes. */
   hash(target: Arena, offset: number): void {
     if (this.#hash === null) return hashAt(this.arena(), 0, this.writer.length, target, offset);
     this.#hash.update(this.writer.view());

@@ -12,7 +12,7 @@ import type { LosslessField } from "../../formats/records/manifest.ts";
 import type { NodeType, TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { newArena } from "../../native.ts";
 
-/** Digests of one directory from the nodes of its tree. */
+/** Computes the digests of one directory from the nodes of its tree. */
 
 const DIGEST_TYPE: Record<NodeType, DigestEntry["type"] | null> = {
   file: "f",
@@ -27,15 +27,15 @@ const DIGEST_TYPE: Record<NodeType, DigestEntry["type"] | null> = {
 const EMPTY = new Uint8Array(0);
 const NOTHING = sha256(EMPTY);
 
-/** Facts that the nodes of a directory do not say themselves. */
+/** Facts that the nodes of a directory do not have themselves. */
 export interface NodeFacts {
   /** state digest then metadata digest, 64 bytes, of the n-th directory among the nodes */
   child(n: number): Uint8Array;
-  /** whole-file hash of the n-th node, a file of several blobs; null when nobody knows it */
+  /** whole-file hash of a file of several blobs; null if it is unknown */
   fileHash(node: TreeNode): Uint8Array | null;
-  /** first member of the node's hard-link group, when it has one */
+  /** path of the first member of the node's hard-link group; undefined if the node has no links */
   linkedTo(node: TreeNode): Uint8Array | undefined;
-  /** what the manifest says of the node; undefined for nearly all */
+  /** the manifest's corrections for the node; undefined for nearly all */
   lossless(node: TreeNode): readonly LosslessField[] | undefined;
 }
 
@@ -44,7 +44,9 @@ export class NodeDigester {
   readonly #meta = new HashedWriter();
   readonly #result = newArena(64);
 
-  /** State digest and metadata digest, 64 bytes, valid until the next call; null when a file's hash is not known. */
+  /**
+   * Returns state digest and metadata digest, 64 bytes, valid until the next call; null if a file's hash is unknown.
+   */
   digest(nodes: TreeNodes, facts: NodeFacts): Uint8Array | null {
     const state = this.#state.writer;
     const meta = this.#meta.writer;

@@ -10,14 +10,14 @@ import { CONTROL_WORDS, type PackReport, V, VERIFY, type VerifyTask, type Verify
 
 export interface PackProverOptions {
   readonly keys: MasterKeys;
-  /** Nobody adds to it meanwhile. */
+  /** The index must not grow during the proof. */
   readonly index: BlobIndex;
-  /** A folder in the layout of a repository's `data`. */
+  /** A folder with the layout of a repository's `data`. */
   readonly folder: string;
-  /** A byte for each entry of the index, in shared memory: 1 once the blob was proven at exactly the place that the index has. */
+  /** A byte for each index entry, in shared memory: 1 once the blob was proven at its place in the index. */
   readonly proven: Uint8Array;
   readonly signal?: AbortSignal | undefined;
-  /** Told now and then how far it is. */
+  /** Called now and then with the progress. */
   readonly onProgress?: ((done: ProvenSoFar) => void) | undefined;
 }
 
@@ -31,8 +31,8 @@ export interface ProvenSoFar {
 const PROGRESS_MS = 100;
 
 /**
- * Reads whole packs by threads as soon as they are wanted: names, headers, MACs, lengths and hashes of every byte. Damage is a
- * result. `close` is to be called whatever happens, before the threads are given back.
+ * Reads whole packs by threads as soon as they are wanted, and checks names, headers, MACs, lengths and hashes of every
+ * byte. Damage is a result. Always call `close`, before the threads are given back.
  */
 export class PackProver {
   readonly #threads: readonly Thread<VerifyWork>[];
@@ -60,7 +60,7 @@ export class PackProver {
       control: this.#control.buffer as SharedArrayBuffer,
       proven: proven.buffer as SharedArrayBuffer,
     });
-    // Told to who waits for the end.
+    // `end` throws the error.
     this.#reports.catch(() => undefined);
   }
 
@@ -69,7 +69,7 @@ export class PackProver {
     return { packs: packs!, blobs: blobs!, bytes: kib! * 1024 };
   }
 
-  /** Has a pack read, by its number in the index; once. */
+  /** Queues a pack by its number in the index, once. */
   want(pack: number): void {
     if (this.#queued[pack] === 1) return;
     this.#queued[pack] = 1;
@@ -78,7 +78,7 @@ export class PackProver {
     this.#wake();
   }
 
-  /** Ends the proof and returns what is wrong with the packs; to be called when no more is wanted. */
+  /** Waits for all queued packs and returns the reports about damaged ones. Call it after the last `want`. */
   async end(): Promise<PackReport[]> {
     this.#set(V.CLOSED);
     const reports = await this.#reports;
@@ -121,9 +121,9 @@ export class PackProver {
 
 export interface PacksToProve extends Omit<PackProverOptions, "folder" | "proven"> {
   readonly near: NearPacks;
-  /** Those that the index lists. */
+  /** Packs of the index, with their sizes. */
   readonly packs: readonly StoredFile[];
-  /** Threads, and packs that are brought at once; default as many as any operation has, and as many as come at once. */
+  /** Number of threads, and of concurrent requests; each has a default. */
   readonly jobs?: number | undefined;
 }
 
@@ -133,19 +133,19 @@ export interface ProvenPacks extends ProvenSoFar {
   readonly proven: Uint8Array;
 }
 
-/** Bytes of packs that are brought at once from a storage that is not local, while those before are proven. */
+/** Bytes of packs that are fetched at once from a remote storage, while the packs before are proven. */
 const BATCH_BYTES = 64 * 1024 * 1024;
 
-/** Packs that came from far away and are damaged elsewhere than in blobs are proven so often in all: the way here may have changed them. */
+/** Attempts to prove a remote pack that is damaged outside its blobs: the transfer may have damaged it. */
 const MOST_PROOFS = 3;
 
-/** Proves these packs by all threads; from a storage that is not local a few at a time. */
+/** Proves these packs by all threads; fetches remote packs a few at a time. */
 export async function provePacks(options: PacksToProve): Promise<ProvenPacks> {
   const { near, index } = options;
   const proven = new Uint8Array(new SharedArrayBuffer(Math.max(1, index.count)));
   let { reports, ...done } = await proveOnce(options, proven);
   for (let left = near.isLocal ? 1 : MOST_PROOFS; left > 1; left--) {
-    // Blobs have come again already where they were wrong.
+    // Damaged blobs were already fetched again.
     const unsure = reports.filter(
       ({ kind, blobs }) => blobs.length === 0 && kind !== "missing" && kind !== "unreadable",
     );
@@ -210,7 +210,7 @@ async function proveOnce(
   return { reports, packs, blobs, bytes };
 }
 
-/** Says why blobs of a pack were not proven, by what is wrong with it as a whole; null where nothing is. */
+/** Returns the problem of a whole pack as the reason why its blobs were not proven; null if there is none. */
 export function wholePackDamage(report: Pick<PackReport, "kind" | "message"> | undefined, name: string): string | null {
   if (report?.kind === "missing") return `its pack ${name} is missing`;
   if (report?.kind === "unreadable") return `its pack ${name} cannot be read: ${report.message}`;
@@ -232,7 +232,7 @@ function batchesOf(packs: readonly StoredFile[]): StoredFile[][] {
   return batches;
 }
 
-/** Makes packs local; returns those that cannot be had, with the reason of each. */
+/** Makes packs local. Returns the reasons of the packs that cannot be fetched. */
 async function bringPacks(
   packs: readonly StoredFile[],
   near: NearPacks,
@@ -240,7 +240,7 @@ async function bringPacks(
 ): Promise<Map<string, string>> {
   const lost = new Map<string, string>();
   const range = ({ name, size }: StoredFile): WantedRange => ({ pack: name, offset: 0, length: size });
-  /** The reason why these are not all here. */
+  /** Returns the reason why a pack cannot be fetched, or null. */
   const fetch = async (wanted: readonly StoredFile[]): Promise<string | null> => {
     throwIfAborted(how.signal);
     try {

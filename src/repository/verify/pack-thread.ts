@@ -12,7 +12,7 @@ import { type PackReport, V, type VerifyRequest, type VerifyTask } from "./verif
 
 const WAIT_MS = 50;
 
-/** The part of one thread: proves packs one after the other, as the main thread asks for them. */
+/** Proves packs in one thread, one after the other, from the main thread's queue. */
 class PackThread {
   readonly #task: VerifyTask;
   readonly #index: BlobIndex;
@@ -21,9 +21,9 @@ class PackThread {
   readonly #control: Int32Array;
   readonly #queue: Int32Array;
   readonly #proven: Uint8Array;
-  /** The pack that is being read. */
+  /** Number of the pack that is being read. */
   #number = 0;
-  /** bytes */
+  /** bytes that are not in `KIB_DONE` yet */
   #uncounted = 0;
   #reader: BlobReader | undefined;
 
@@ -37,7 +37,7 @@ class PackThread {
     this.#proven = new Uint8Array(task.proven);
   }
 
-  /** Takes packs until the queue is closed and empty. Damage is in the outcome; only a stop is thrown. */
+  /** Takes packs until the queue is closed and empty. Returns reports of damage; throws only if it is stopped. */
   packs(): PackReport[] {
     const reports: PackReport[] = [];
     for (let at = this.#take(); at >= 0; at = this.#take()) {
@@ -48,13 +48,13 @@ class PackThread {
     return reports;
   }
 
-  /** A filled place of the queue that is now this thread's; -1 when none will come. */
+  /** Takes a position of the queue and waits until it is filled. Returns -1 if the queue is closed. */
   #take(): number {
     const control = this.#control;
     const at = Atomics.add(control, V.NEXT, 1);
     for (;;) {
       this.#checkStop();
-      // In this order: what was queued before the closing is seen.
+      // Read in this order, so that no pack queued before the closing is missed.
       const signal = Atomics.load(control, V.SIGNAL);
       const closed = Atomics.load(control, V.CLOSED);
       if (at < Atomics.load(control, V.COUNT)) return at;
@@ -93,19 +93,22 @@ class PackThread {
     }
   }
 
-  /** One function for all packs: what calls another one each time is never compiled well. */
+  /** One function for all packs: V8 optimizes a call of always the same function better. */
   readonly #onBlob = (blob: IndexBlob): void => {
     const entry = this.#entryAt(this.#number, blob);
     if (entry >= 0) this.#proven[entry] = 1;
     Atomics.add(this.#control, V.BLOBS_DONE, 1);
-    // Small ones count too, once they are a KiB together.
+    // Small blobs count once they add up to a KiB.
     this.#uncounted += blob.length;
     Atomics.add(this.#control, V.KIB_DONE, Math.floor(this.#uncounted / 1024));
     this.#uncounted %= 1024;
     this.#checkStop();
   };
 
-  /** The entry that is read from exactly there, or -1: the index reads the blob elsewhere, or does not know it. */
+  /**
+   * Returns the entry that the index reads from this place; -1 if the index reads the blob from another place, or does
+   * not have it.
+   */
   #entryAt(pack: number, blob: IndexBlob): number {
     const { table } = this.#index;
     const entry = this.#index.entryOf(blob);
@@ -119,7 +122,7 @@ class PackThread {
     for (const { kind, message, blob } of problems) {
       const entry = blob === undefined ? -1 : this.#entryAt(pack, blob);
       if (entry >= 0) report.blobs.push({ entry, message });
-      // A name that is wrong because of what else was found says nothing more.
+      // A wrong name follows from other damage, so it is reported only without that.
       if (kind !== "blob" && (report.kind === null || report.kind === "name")) {
         report.kind = kind;
         report.message = message;
@@ -129,7 +132,7 @@ class PackThread {
     return report;
   }
 
-  /** Without a header the index still says where the blobs lie. */
+  /** Without a header, the index tells the places of the blobs. */
   #byIndex(report: PackReport): void {
     const { table } = this.#index;
     const entries: number[] = [];
@@ -152,7 +155,7 @@ class PackThread {
     return (this.#reader ??= new BlobReader({ keys: this.#task.keys, openPack: (pack) => this.#files.open(pack) }));
   }
 
-  /** SHA-256 of a file's blobs one after the other; null when one of them cannot be read. */
+  /** Returns the SHA-256 of a file's blobs, one after the other; null if one of them cannot be read. */
   hashFile(content: Uint8Array): Uint8Array | null {
     const hash = new Sha256Stream();
     const reader = this.#blobReader();
@@ -180,7 +183,7 @@ function reasonOf(error: CairnError): string {
   return typeof error.details?.["reason"] === "string" ? error.details["reason"] : error.message;
 }
 
-/** Carries out what a verifying thread is asked. */
+/** Handles the requests to a verifying thread. */
 export class VerifyRunner {
   #thread: PackThread | null = null;
 

@@ -8,28 +8,33 @@ import { BlobDecoder } from "../packs/blob-decoder.ts";
 import { readAt, readPackHeader } from "../packs/pack-read.ts";
 import type { PackHeader } from "../packs/pack-read.ts";
 
-/** One thing that is wrong with a pack. */
+/** A problem of a pack. */
 export interface PackProblem {
-  /** `name`: the file's SHA-256 is not its name · `header`: the blobs cannot be known · `blob`: one of them is damaged · `size`: the file is shorter than stated. */
+  /**
+   * `name`: the file's SHA-256 is not its name · `header`: the list of blobs is unreadable · `blob`: a blob is damaged
+   * · `size`: the file is shorter than stated.
+   */
   readonly kind: "name" | "header" | "blob" | "size";
   readonly message: string;
-  /** For `blob`. */
+  /** The damaged blob; only for `blob`. */
   readonly blob?: IndexBlob;
 }
 
 export interface PackToVerify {
-  /** Open for reading; stays open. */
+  /** Open for reading; the verifier does not close it. */
   readonly descriptor: number;
   readonly size: number;
-  /** 32 bytes: the name it should have. */
+  /** 32 bytes: the expected SHA-256. */
   readonly id: Uint8Array;
-  /** Called for every healthy blob in file order; the plaintext is valid during the call only, and there only of blobs up to 16 MiB. */
+  /**
+   * Called for every sound blob in file order. The plaintext is valid during the call; blobs above 16 MiB have none.
+   */
   onBlob?(blob: IndexBlob, arena: Arena, offset: number, length: number): void;
 }
 
 const WINDOW = 1024 * 1024;
 
-/** Reads packs whole and proves every byte of them. Contexts and memory are reused; one per thread. */
+/** Reads whole packs and checks every byte. Reuses contexts and memory; one per thread. */
 export class PackVerifier {
   readonly #keys: MasterKeys;
   readonly #decoder: BlobDecoder;
@@ -41,9 +46,9 @@ export class PackVerifier {
   }
 
   /**
-   * Reads the pack once: SHA-256 of the file against its name, header against the file, and of each blob
-   * the MAC, the decompressed length and the SHA-256. Returns all problems, an empty list for a sound
-   * pack. Errors: only those of the file system.
+   * Reads the pack once. Compares the file's SHA-256 with its name, the header with the file, and checks MAC,
+   * decompressed length and SHA-256 of each blob. Returns all problems; none for a sound pack. Throws only errors of
+   * the file system.
    */
   verify(pack: PackToVerify): PackProblem[] {
     const problems: PackProblem[] = [];
@@ -87,7 +92,7 @@ export class PackVerifier {
     return at;
   }
 
-  /** Blobs in windows of up to 1 MiB; a larger blob is a window of its own. Returns where reading ended. */
+  /** Reads blobs in windows of up to 1 MiB; a larger blob is a window of its own. Returns the end of the bytes read. */
   #verifyBlobs(pack: PackToVerify, header: PackHeader, hash: Sha256Stream, problems: PackProblem[]): number {
     const { blobs } = header;
     for (let from = 0; from < blobs.length;) {
@@ -127,7 +132,7 @@ export class PackVerifier {
   }
 }
 
-/** Returns the end of a window that begins with a blob: one that is larger is a window of its own. */
+/** Returns the end of the window that starts with the blob `from`. A larger blob is a window of its own. */
 function windowEnd(blobs: readonly IndexBlob[], from: number): number {
   const end = blobs[from]!.offset + WINDOW;
   let to = from + 1;

@@ -26,7 +26,7 @@ function nodes(count: number): TreeNode[] {
   });
 }
 
-test("both ways to the digests of a directory give the same when its entries are plain", () => {
+test("PlainDigester and NodeDigester give equal digests for plain entries", () => {
   const plain = new PlainDigester();
   const general = new NodeDigester();
   const cursor = new TreeCursor();

@@ -5,47 +5,50 @@ import { beginMetadataNode, beginStateNode } from "../../formats/digest.ts";
 import type { TreeCursor } from "../../formats/restic/tree-cursor.ts";
 import { newArena } from "../../native.ts";
 
-/** The bytes of both digests of a directory, with gaps where the digests of its children go. */
+/** The bytes of both digests of a directory, with gaps for the digests of its children. */
 export interface PlainNode {
   state: Uint8Array;
   meta: Uint8Array;
   /** for each child the offset of its gap in `state`, then in `meta` */
   gaps: number[];
-  /** the two are the digests */
+  /** true if `state` and `meta` are the digests themselves */
   isHashed: boolean;
 }
 
-/** Hash of an empty file. */
+/** SHA-256 of an empty file. */
 export const NOTHING = sha256(new Uint8Array(0));
 const F = 0x66;
 const D = 0x64;
 const L = 0x6c;
-/** Tells whether an entry is one of which this makes the digests: a file without other names, a directory or a link, without attributes. */
+/**
+ * True for the entries that `PlainDigester` can encode: files without hard links, directories and links, without
+ * attributes.
+ */
 export function isPlain({ type, hasOtherNames, xattrs }: TreeCursor): boolean {
   if (xattrs.length > 0) return false;
   return type === "file" ? !hasOtherNames : type === "dir" || type === "symlink";
 }
 
-/** Sizes of the parts of an entry that are always there, with room to spare. */
+/** An upper limit of the fixed parts of an entry. */
 const ROOM = 128;
-/** Entries that are hashed as they come are so many bytes at a time. */
+/** With `begin(count)`, encoded entries are hashed in parts of so many bytes. */
 const PART = 64 * 1024;
 
 /**
- * Encodes directories of plain entries for both digests straight from the bytes of their trees: the same bytes as
- * `appendStateEntry` and `appendMetadataEntry` write, without an object an entry. A test holds them together.
+ * Encodes directories of plain entries for both digests, straight from the bytes of their trees. Writes the same bytes
+ * as `appendStateEntry` and `appendMetadataEntry`, without an object for each entry; a test compares them.
  */
 export class PlainDigester {
   readonly #state = new HashedWriter();
   readonly #meta = new HashedWriter();
   readonly #result = newArena(64);
-  /** Hashes for both digests, of entries that are hashed as they come; null where those are kept. */
+  /** Running hashes of both digests; null if the encoded entries are kept. */
   #hashes: [Sha256Stream, Sha256Stream] | null = null;
   #count = 0;
   #gaps: number[] = [];
   #subtrees = new Uint8Array(32 * 64);
 
-  /** `count`: number of entries that will be added, none of which is a directory; they are not kept then. Else 0. */
+  /** `count`: the number of entries that will be added, none a directory: they are hashed and not kept. 0: unknown. */
   begin(count = 0): void {
     this.#hashes = count === 0 ? null : [new Sha256Stream(), new Sha256Stream()];
     this.#count = 0;
@@ -56,7 +59,7 @@ export class PlainDigester {
     beginMetadataNode(this.#meta.writer, count);
   }
 
-  /** Appends the entry at which the cursor stands. `hash`: of a file's whole content, 32 bytes at its start. */
+  /** Appends the cursor's current entry. `hash`: SHA-256 of a file's whole content in its first 32 bytes. */
   add(cursor: TreeCursor, hash: Uint8Array): void {
     const state = this.#state.writer;
     const meta = this.#meta.writer;
@@ -103,7 +106,10 @@ export class PlainDigester {
     for (let i = 0; i < 32; i++) this.#subtrees[at + i] = ids[i]!;
   }
 
-  /** Returns what was encoded; copied where it has to wait for children, else valid until the next `begin`. */
+  /**
+   * Returns the encoded entries: a copy if the entries wait for digests of children; otherwise valid until the next
+   * `begin`.
+   */
   end(): { node: PlainNode; subtrees: Uint8Array } {
     const gaps = this.#gaps;
     const hashes = this.#hashes;
@@ -121,7 +127,10 @@ export class PlainDigester {
     };
   }
 
-  /** State digest and metadata digest, 64 bytes, valid until the next call. `child`: the same of the n-th child. */
+  /**
+   * Returns state digest and metadata digest, 64 bytes, valid until the next call. `child` returns both digests of the
+   * n-th child.
+   */
   digest(node: PlainNode, child: (n: number) => Uint8Array): Uint8Array {
     const { gaps, state, meta, isHashed } = node;
     const result = this.#result;
@@ -146,7 +155,7 @@ export class PlainDigester {
   }
 }
 
-/** Offsets of the count of entries, which is known last. */
+/** Offsets of the number of entries, which is written last. */
 const STATE_COUNT = countOffset(beginStateNode);
 const META_COUNT = countOffset(beginMetadataNode);
 
@@ -156,7 +165,7 @@ function countOffset(begin: (writer: ByteWriter, count: number) => void): number
   return writer.length - 4;
 }
 
-/** Type, name, mode. */
+/** Appends type, name and mode. */
 function addHead(w: ByteWriter, type: number, cursor: TreeCursor): void {
   const b = w.bytes;
   const { nameStart, nameEnd, names } = cursor;

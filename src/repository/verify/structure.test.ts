@@ -104,7 +104,7 @@ describe("check", () => {
     });
   });
 
-  test("a cut pack costs what lies beyond its end, and nothing where only its header is gone", async () => {
+  test("a cut pack affects the blobs beyond its end, and none if only its header is cut", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(3, 5000, "a"));
       const pack = await largest(fixture);
@@ -126,7 +126,7 @@ describe("check", () => {
     });
   });
 
-  test("each damaged object names every root that it costs something when there are more paths than are listed", async () => {
+  test("a damaged object names every affected root even if not all paths are listed", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const many = randomFiles(1100, 400, "a");
@@ -176,7 +176,7 @@ describe("check", () => {
   });
 });
 
-test("a storage that is away is no damage", async () => {
+test("an unreachable storage is not reported as damage", async () => {
   await withRepository(async (fixture) => {
     await new TestArchive(fixture).save(randomFiles(2, 100));
     const away = new CairnError("io", "the line is dead");
@@ -256,7 +256,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("what a lost pack held is named but for what another pack has too", async () => {
+  test("a repair names the blobs of a lost pack except those that another pack has", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 5000, "a");
       await new TestArchive(fixture).save(files);
@@ -279,7 +279,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("what can be read of a damaged pack is copied and the rest named", async () => {
+  test("a repair copies the readable blobs of a damaged pack, and names the others", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 3000);
       await new TestArchive(fixture).save(files);
@@ -303,7 +303,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a damaged pack stays when there is no memory to see what of it is sound", async (t) => {
+  test("a repair keeps a damaged pack if memory for checking its blobs is lacking", async (t) => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(4, 3000));
       const pack = await largest(fixture);
@@ -340,7 +340,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("what can be read of a pack that was cut is copied too", async () => {
+  test("a repair copies the readable blobs of a cut pack", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 3000);
       await new TestArchive(fixture).save(files);
@@ -356,7 +356,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("what was only read wrongly is not taken for lost", async () => {
+  test("a repair loses no blob by a single wrong read", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(4, 3000));
       const pack = await largest(fixture);
@@ -372,7 +372,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("an index file with a bad sector is a damaged one, and a repair makes good what it said", async () => {
+  test("an index file with a bad sector is damaged, and a repair restores its entries", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(2, 3000, "a"));
       const [index] = await fixture.storage.list("index");
@@ -394,7 +394,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("what can be read beside a bad sector is saved", async () => {
+  test("a repair saves the readable blobs of a pack with a bad sector", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 3000);
       await new TestArchive(fixture).save(files);
@@ -416,7 +416,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a repair whose lock has gone writes no index and removes nothing", async () => {
+  test("a repair whose lock was removed writes no index and removes nothing", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(4, 3000));
       const { name } = await largest(fixture);
@@ -444,7 +444,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a backup that ends while a repair is planned loses nothing to it", async () => {
+  test("a backup that ends during the planning of a repair loses nothing", async () => {
     await withRepository(async (fixture) => {
       const { storage, repository } = fixture;
       await new TestArchive(fixture).save(randomFiles(2, 1000, "a"));
@@ -477,7 +477,7 @@ describe("repair of the index", () => {
     });
   });
 
-  test("a plan is refused once a pack that was to get an entry is gone", async () => {
+  test("a plan is refused if a pack to be indexed is gone", async () => {
     await withRepository(async (fixture) => {
       const { storage, repository } = fixture;
       await new TestArchive(fixture).save(randomFiles(2, 1000, "a"));

@@ -27,7 +27,7 @@ export type CheckProblemKind =
   | "tree_missing"
   | "tree_damaged";
 
-/** A path that cannot be had from a root any more, fully or in part. */
+/** A path that can no longer be restored from a root, fully or in part. */
 export interface Consequence {
   /** The root's label. */
   readonly root: string;
@@ -40,9 +40,9 @@ export interface CheckProblem {
   /** Name of the file, or hex id of the blob. */
   readonly object: string;
   readonly detail: string;
-  /** `note`: nothing is lost, e.g. a pack that a killed writer left. */
+  /** `note`: nothing is lost, e.g. a killed writer left the pack. */
   readonly severity: "damage" | "note";
-  /** The paths that it costs. */
+  /** The paths that the problem affects. */
   consequences?: Consequence[];
 }
 
@@ -51,32 +51,32 @@ export interface CheckRoot {
   readonly tree: Uint8Array;
 }
 
-/** Findings in a repository's files, but for the content of packs. */
+/** Findings in a repository's files, without the content of packs. */
 export interface Structure {
   readonly problems: CheckProblem[];
-  /** Built from the index files alone, without the cache. */
+  /** Built from the index files, without the cache. */
   readonly index: BlobIndex;
-  /** Reads by it; to be closed by the caller. */
+  /** Reads with `index`; the caller closes it. */
   readonly blobs: BlobSource;
-  /** Packs that are there, largest first: what a full read goes through. */
+  /** Existing packs, largest first, for a full read. */
   readonly packs: StoredFile[];
-  /** Entries whose pack is missing, or ends before them, at each of their places. */
+  /** Entries without a whole copy: at each of their places the pack is missing or too short. */
   readonly lost: ReadonlySet<number>;
-  /** Snapshots and the caller's roots. */
+  /** Roots from snapshots and from the caller. */
   readonly roots: CheckRoot[];
   readonly snapshots: number;
 }
 
 export interface StructureOptions extends Pick<BlobSourceOptions, "packs" | "onElsewhere" | "signal"> {
-  /** Trees that are needed beside those of the repository's own snapshots. */
+  /** Roots in addition to the repository's own snapshots. */
   roots?: readonly CheckRoot[];
-  /** Tells whether a snapshot counts; default all. */
+  /** Tells whether a snapshot counts; default: all do. */
   isChosen?: ((listed: ListedSnapshot) => boolean) | undefined;
 }
 
 /**
- * Reads everything but packs: keys and snapshots and index files decode, and packs are there with the size that the index
- * implies. Never throws for damage: all of it is in `problems`.
+ * Reads all files but packs: decodes keys, snapshots and index files, and compares the sizes of packs with the index.
+ * Returns all damage in `problems`.
  */
 export async function readStructure(repository: Repository, options: StructureOptions): Promise<Structure> {
   const problems: CheckProblem[] = [];
@@ -94,8 +94,8 @@ export async function readStructure(repository: Repository, options: StructureOp
 }
 
 /**
- * Marks all that the roots need; trees that cannot be read and what the index does not know become problems. `followed`: a byte
- * for each entry that another walk found needed, each tree with all that it names.
+ * Marks all entries that the roots need. Adds problems for unreadable trees and missing blobs. `followed`: a byte for
+ * each entry, 1 if another walk found it needed and walked it entirely.
  */
 export async function followRoots(
   { problems, roots, index, blobs }: Structure,
@@ -116,8 +116,8 @@ export async function followRoots(
 const KIND_OF = { missing_data: "blob_missing", missing_tree: "tree_missing", damaged_tree: "tree_damaged" } as const;
 
 /**
- * Checks everything but the content of packs, and that all which the roots need is indexed. The caller holds a shared lock, so
- * that nothing is moved meanwhile; saves may go on (`roots` must be older than the call). `explain` tells what damage costs.
+ * Checks everything but the content of packs, and that the index has all blobs of the roots. The caller holds a shared
+ * lock; saves may go on if `roots` are older than this call. `explain` adds the affected paths.
  */
 export async function checkStructure(repository: Repository, options: StructureOptions): Promise<Structure> {
   const structure = await readStructure(repository, options);
@@ -125,7 +125,9 @@ export async function checkStructure(repository: Repository, options: StructureO
   return structure;
 }
 
-/** Problems of packs that were read whole, and of what the index places in them and was not found there. */
+/**
+ * Returns problems of packs after a full read, including blobs that the index places in them but that were not found.
+ */
 export function packProblems(
   { index, lost }: Structure,
   packs: readonly StoredFile[],
@@ -143,7 +145,7 @@ export function packProblems(
     if (kind !== null) problems.push(damage(kind === "missing" ? "pack_missing" : "pack_damaged", name, message));
     for (const { entry, message: why } of blobs) {
       named.add(entry);
-      // Its pack is known to end before it.
+      // The pack is known to end before the blob.
       if (lost.has(entry)) continue;
       problems.push(damage("blob_damaged", idOf(entry), `in pack ${name} at ${table.offsetOf[entry]}: ${why}`));
     }
@@ -162,7 +164,9 @@ export function packProblems(
   return problems;
 }
 
-/** Says of blobs that are damaged in one pack where they are sound. Returns their ids. */
+/**
+ * Adds to problems of blobs that are damaged in one pack the name of a pack with a sound copy. Returns the blobs' ids.
+ */
 export async function nameSoundPlaces({ index, blobs, problems }: Structure): Promise<Set<string>> {
   const idOf = (entry: number): string => objectIdOf(index.idOf(entry));
   const damaged = problems.filter(({ kind }) => kind === "blob_damaged" || kind === "tree_damaged");
@@ -208,7 +212,7 @@ async function checkKeys(repository: Repository, problems: CheckProblem[]): Prom
 
 interface ShortPack {
   readonly pack: IndexedPack;
-  /** bytes that are there; 0 where there is no file */
+  /** bytes of the file; 0 if it is missing */
   readonly size: number;
 }
 
@@ -217,7 +221,7 @@ async function checkPacks(
   problems: CheckProblem[],
   { packs: files, signal, onElsewhere }: StructureOptions,
 ): Promise<Pick<Structure, "index" | "blobs" | "packs" | "lost">> {
-  // Index files before packs, as a save that runs meanwhile writes them in the other order.
+  // Index files before packs: a save that runs meanwhile writes them in the other order.
   const names = (await repository.storage.list("index")).map((file) => file.name);
   const stored = await packSizes(repository.storage);
   const index = new BlobIndex();
@@ -279,7 +283,9 @@ function statePack(
     });
 }
 
-/** Adds entries that are only in packs that are not there, or not to their end, so that what they break can be told; returns those that are lost. */
+/**
+ * Adds entries of missing or short packs to the index, so that the affected paths are found. Returns the lost entries.
+ */
 function addShort(index: BlobIndex, packs: readonly ShortPack[]): Set<number> {
   const from = index.count;
   for (const { pack } of packs) pack.addTo(index);

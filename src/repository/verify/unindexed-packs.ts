@@ -7,18 +7,18 @@ import { PackVerifier } from "./pack-verifier.ts";
 import type { DamagedFile, Repository } from "../repository.ts";
 import type { PackSizes } from "../storage/storage.ts";
 
-/** Pack files in no index: what a killed writer left. Here alone is said which these are. */
+/** Packs that no index lists: killed writers left them. */
 
 export interface UnindexedPacks {
-  /** Bytes by name. */
+  /** Bytes of each pack, by name. */
   readonly packs: PackSizes;
-  /** Index files that cannot be read: what only they name is among the packs. */
+  /** Unreadable index files: packs that only they list are among `packs`. */
   readonly damaged: readonly DamagedFile[];
 }
 
 /**
- * Takes out of `packs` (by name) those that an index file names; what all of them leave is in no index. Packs that
- * rustic has marked are named as well: it removes them, or takes them back into use.
+ * Removes from `packs` (by name) all packs that an index file lists. After all index files the rest is in no index.
+ * Packs that rustic has marked count as listed: rustic removes them or uses them again.
  */
 export function strikeNamed(packs: Map<string, number>, file: IndexFileContent): void {
   for (const pack of file.packs) packs.delete(objectIdOf(pack.id));
@@ -26,8 +26,8 @@ export function strikeNamed(packs: Map<string, number>, file: IndexFileContent):
 }
 
 /**
- * Finds the pack files that are in no index. Where `index` lists all of them, as it mostly does, no index file is read;
- * what is marked it does not know.
+ * Finds packs that no index lists. If `index` lists all stored packs, as usual, no index file is read. `index` does not
+ * have marked packs.
  */
 export async function findUnindexed(
   repository: Repository,
@@ -43,8 +43,8 @@ export async function findUnindexed(
 }
 
 /**
- * Those of these packs in no index that are not what their names say, all of which are read. Listed again as they are, their
- * damage would pass for content.
+ * Reads these unindexed packs and returns those that do not match their names. Indexing them would present damage as
+ * content.
  */
 export async function damagedOf(
   packs: PackSizes,

@@ -7,7 +7,7 @@ export type VerifyRequest =
   | { kind: "verify-file"; content: Uint8Array }
   | { kind: "verify-end" };
 
-/** Work of threads that verify packs. */
+/** Messages of threads that verify packs. */
 export interface VerifyWork {
   requests: VerifyRequest;
   replies: { "verify-packs": PackReport[]; "verify-file": Uint8Array | null; "verify-end": null };
@@ -15,7 +15,7 @@ export interface VerifyWork {
 }
 export const VERIFY = "verify" as KindOfWork<VerifyWork>;
 
-/** A task that every thread that verifies packs gets. */
+/** The task that every verifying thread gets. */
 export interface VerifyTask {
   keys: MasterKeys;
   index: SharedIndex;
@@ -25,20 +25,20 @@ export interface VerifyTask {
   queue: SharedArrayBuffer;
   /** words as in {@link V} */
   control: SharedArrayBuffer;
-  /** a byte for each entry of the index, set once the blob was proven at exactly that place */
+  /** a byte for each index entry, set once the blob was proven at the place in the index */
   proven: SharedArrayBuffer;
 }
 
 /** Words of the control block that the main thread shares with the threads that verify packs. */
 export const V = {
-  /** next place in the queue to be taken */
+  /** next position of the queue */
   NEXT: 0,
-  /** places that are filled */
+  /** number of filled positions */
   COUNT: 1,
-  /** 1: nothing more will be queued */
+  /** 1: no more packs will be queued */
   CLOSED: 2,
   STOP: 3,
-  /** counts what sleepers want to know */
+  /** counts changes that wake waiting threads */
   SIGNAL: 4,
   BLOBS_DONE: 5,
   KIB_DONE: 6,
@@ -46,16 +46,16 @@ export const V = {
 } as const;
 export const CONTROL_WORDS = 8;
 
-/** Report of what is wrong with one pack file. Packs without a report are sound to the last byte. */
+/** The damage of one pack. Packs without a report are sound. */
 export interface PackReport {
   /** its number in the index */
   pack: number;
   /**
-   * `missing`: no such file · `unreadable`: the system refuses · `name`: its SHA-256 is not its name ·
-   * `header`: its own list of blobs cannot be read · `size`: it ends early; null when only blobs of it are damaged
+   * `missing`: no such file · `unreadable`: an error of the system · `name`: its SHA-256 is not its name · `header`:
+   * its list of blobs is unreadable · `size`: it is too short; null: only blobs are damaged
    */
   kind: "missing" | "unreadable" | "name" | "header" | "size" | null;
   message: string;
-  /** entries of the index whose blob in this pack is damaged, and why */
+  /** index entries whose blob in this pack is damaged, with the reason */
   blobs: { entry: number; message: string }[];
 }

@@ -4,27 +4,27 @@ import { FULL_HINT } from "../storage.ts";
 import { HttpConnection, type HttpBody, type HttpConnectionOptions, withoutSecrets } from "../http-connection.ts";
 
 export interface RestOptions extends HttpConnectionOptions {
-  /** Instead of those in the address. */
+  /** Replace the user and password of the address. */
   user?: string;
   password?: string;
 }
 
 export interface RestRequest {
   method: "GET" | "HEAD" | "POST" | "DELETE";
-  /** Below the repository's address. */
+  /** Relative to the repository's address. */
   path: string;
   headers?: Record<string, string>;
   body?: HttpBody;
   /** The begin of messages: `cannot read pack 1a2b3c4d`. */
   doing: string;
-  /** Ends it with `interrupted`. What decides has none. */
+  /** Ends the request with `interrupted`. Commits have no signal. */
   signal?: AbortSignal | undefined;
 }
 
 const REASON_BYTES = 512;
 const DRAIN_BYTES = 64 << 10;
 
-/** The address of a repository without what is secret in it, and its parts. Throws `usage`. */
+/** Splits the address of a repository; `location` has no secrets. Throws `usage`. */
 export function parseRestAddress(address: string): { url: URL; user: string; password: string; location: string } {
   const text = address.startsWith("rest:") ? address.slice(5) : address;
   const wrong = (why: string): CairnError =>
@@ -35,7 +35,7 @@ export function parseRestAddress(address: string): { url: URL; user: string; pas
   try {
     url = new URL(text);
   } catch {
-    // The text may have a password in it, so it is not repeated.
+    // The text may contain a password, so the message does not repeat it.
     throw wrong("cannot be understood");
   }
   if (url.protocol !== "http:" && url.protocol !== "https:") throw wrong("must begin with http:// or https://");
@@ -53,7 +53,7 @@ export function parseRestAddress(address: string): { url: URL; user: string; pas
   return { url, user, password, location: `rest:${url.href}` };
 }
 
-/** Requests to a REST server for restic. Every failure is a CairnError without a secret in it. */
+/** Requests to a REST server for restic. Every failure is a CairnError without secrets. */
 export class RestConnection {
   readonly location: string;
   readonly #http: HttpConnection;
@@ -75,7 +75,7 @@ export class RestConnection {
     this.#http = new HttpConnection(given.url, given.location, options);
   }
 
-  /** Sends a request and hands its answer, of any status, to `read`, which need not read the answer's body. */
+  /** Sends a request and gives the answer, of any status, to `read`, which need not read the body. */
   async exchange<T>(request: RestRequest, read: (answer: IncomingMessage) => Promise<T>): Promise<T> {
     const { body } = request;
     const headers: Record<string, string> = { ...this.#headers, ...request.headers };
@@ -90,7 +90,7 @@ export class RestConnection {
     });
   }
 
-  /** The error that an answer stands for. Reads a short reason from its body. */
+  /** Returns the error for an answer. Reads a short reason from its body. */
   async failure(answer: IncomingMessage, doing: string): Promise<CairnError> {
     const status = answer.statusCode ?? 0;
     const reason = await this.#reason(answer);
@@ -104,7 +104,7 @@ export class RestConnection {
     return new CairnError(code, text, hint === undefined ? { details } : { details, hint });
   }
 
-  /** Ends the connections, those in use too. */
+  /** Closes the connections, also those in use. */
   close(): void {
     this.#http.close();
   }
@@ -128,7 +128,7 @@ export class RestConnection {
   }
 }
 
-/** A connection is kept when its answer was read to the end; more than a little is not worth that. */
+/** A connection is kept only if the answer is read to its end. If much is left, a new connection is cheaper. */
 async function drain(answer: IncomingMessage): Promise<void> {
   if (answer.readableEnded || answer.destroyed) return;
   let size = 0;
@@ -152,7 +152,7 @@ function meaningOf(status: number): { code: ErrorCode; hint?: string } {
   if (status === 416) return { code: "damaged" };
   if (status === 423 || status === 429 || status === 503) return { code: "busy" };
   if (status === 507) return { code: "no_space", hint: FULL_HINT };
-  // 400 to an upload: other bytes arrived than were sent, or they were cut on the way.
+  // 400 to an upload: the server received other bytes than were sent, or fewer.
   if (status === 400 || status === 408 || status >= 500) return { code: "io" };
   if (status >= 300 && status < 400) {
     return { code: "unsupported", hint: "use the address to which the server redirects; redirects are not followed" };

@@ -105,7 +105,7 @@ function coded(code: string, pattern?: RegExp): (error: unknown) => boolean {
 }
 
 test(
-  "a certificate that nobody vouches for is refused, whatever the environment says",
+  "an untrusted certificate is refused, even with NODE_TLS_REJECT_UNAUTHORIZED=0",
   { skip: tls === null && "openssl is not installed" },
   async () => {
     const { caFile: _, ...without } = alice as { caFile: string; user: string; password: string };
@@ -129,7 +129,7 @@ test("users and passwords that the server does not know are refused, and another
   await assert.rejects(storageAt(server, "", alice), coded("permission", /not yours/));
 });
 
-test("no secret is in the location, in errors or in what an address cannot be", async () => {
+test("neither locations nor errors have secrets, and invalid addresses throw usage", async () => {
   const address = "rest:http://alice:s3cret@127.0.0.1:1/repo";
   const storage = new RestStorage(address);
   assert.equal(storage.location, "rest:http://127.0.0.1:1/repo/");
@@ -138,7 +138,7 @@ test("no secret is in the location, in errors or in what an address cannot be", 
     assert.throws(() => new RestStorage(wrong), coded("usage"));
 });
 
-test("a file that is there with another size is replaced when it is saved again", async () => {
+test("a save replaces an existing file of another size", async () => {
   const storage = await storageAt(await plain, "replaced");
   const bytes = randomBytes(1000);
   const name = nameOf(bytes);
@@ -148,7 +148,7 @@ test("a file that is there with another size is replaced when it is saved again"
   assert.deepEqual(Buffer.from(await storage.load("data", name)), bytes);
 });
 
-test("the server keeps nothing of an upload whose bytes are not those of its name", async () => {
+test("the server keeps nothing of an upload that does not match its name", async () => {
   const storage = await storageAt(await plain, "digest");
   await assert.rejects(
     storage.save("data", "ab".repeat(32), randomBytes(100)),
@@ -199,7 +199,7 @@ test("as many requests are under way as connections are allowed, five at least",
   }
 });
 
-test("a caller that stops interrupts what is under way, but nothing that decides, and what comes is done", async () => {
+test("an abort ends running reads but not commits, and later calls run", async () => {
   const stop = new AbortController();
   const storage = new CallStorage(await storageAt(await plain, "stopped"), { signal: stop.signal });
   const bytes = randomBytes(10);
@@ -239,7 +239,7 @@ describe("a server that misbehaves", () => {
     answer = (_, response) => void response.writeHead(code, headers).end(text);
   };
 
-  test("a full disk is told with what to do", async () => {
+  test("a full disk of the server has a hint", async () => {
     status(507);
     await assert.rejects(storage.save("index", name, Buffer.from("x")), (error: CairnError) => {
       assert.equal(error.hint, "make room there and run the command again: content that is already stored is used");
@@ -247,7 +247,7 @@ describe("a server that misbehaves", () => {
     });
   });
 
-  test("https for a server without TLS is final at once, in words that can be read", async () => {
+  test("https for a server without TLS is a permanent error with a readable message", async () => {
     const { port } = server.address() as AddressInfo;
     const secure = new RestStorage(`https://127.0.0.1:${port}/`);
     const told: unknown[] = [];
@@ -275,7 +275,7 @@ describe("a server that misbehaves", () => {
     await eventually("the connection is gone", async () => (await open()) === before);
   });
 
-  test("every status has its error", async () => {
+  test("each HTTP status becomes the right error code", async () => {
     const wanted: Record<number, string> = {
       301: "unsupported",
       401: "permission",
@@ -299,7 +299,7 @@ describe("a server that misbehaves", () => {
     }
   });
 
-  test("what it says is told without the secrets in it, and how long to wait", async () => {
+  test("an error has the server's text without secrets, and its retry-after time", async () => {
     status(503, { "content-type": "text/plain", "retry-after": "7" }, "no s3cret for \u001b[31mYWxpY2U6czNjcmV0\nmore");
     await assert.rejects(storage.list("index"), (error) => {
       coded("busy", /no \*\*\* for \?\[31m\*\*\*\)/)(error);
@@ -308,7 +308,7 @@ describe("a server that misbehaves", () => {
     });
   });
 
-  test("a short secret is no part of a word, and a long one is hidden wherever it stands", () => {
+  test("withoutSecrets hides long secrets everywhere, and short ones only as whole words", () => {
     const text = "not known, no=no; xs3cret-tokenx";
     assert.equal(withoutSecrets(text, ["no", "", "s3cret-token"]), "not known, ***=***; x***x");
   });
@@ -328,7 +328,7 @@ describe("a server that misbehaves", () => {
     await assert.rejects(storage.load("index", name), coded("unsupported", /does not tell the file's size/));
   });
 
-  test("memory is taken for what comes, not for what is announced", async () => {
+  test("memory is reserved for received bytes, not for the announced length", async () => {
     answer = (_, response) => {
       response.writeHead(200, { "content-length": String(1 << 30) });
       response.write("little");
@@ -339,7 +339,7 @@ describe("a server that misbehaves", () => {
     assert.ok(process.memoryUsage().arrayBuffers < before + (16 << 20));
   });
 
-  test("bytes of a file count as sent once they have reached the other machine, whatever waits here", async () => {
+  test("onSent counts only bytes that have reached the other machine", async () => {
     const bytes = randomBytes(16 << 20);
     const path = join(root, "large");
     writeFileSync(path, bytes);
@@ -357,7 +357,7 @@ describe("a server that misbehaves", () => {
     await saving;
   });
 
-  test("silence is an error, before the answer and within it", async () => {
+  test("a silent server is an error, before the answer and within it", async () => {
     const impatient = new RestStorage(storage.location, { silenceMs: 300 });
     answer = () => undefined;
     await assert.rejects(impatient.load("index", name), coded("io", /no data for/));
@@ -370,7 +370,7 @@ describe("a server that misbehaves", () => {
     await impatient.close();
   });
 
-  test("parts other than those asked for are never taken", async () => {
+  test("a range of the wrong position or length is refused", async () => {
     const range = { offset: 10, length: 5 };
     status(206, { "content-range": "bytes 0-4/100" }, "01234");
     await assert.rejects(storage.load("index", name, range), coded("unsupported"));
@@ -385,7 +385,7 @@ describe("a server that misbehaves", () => {
     await assert.rejects(storage.load("index", name, { offset: 20, length: 7 }), coded("damaged"));
   });
 
-  test("lists of either version are read and hostile ones refused", async () => {
+  test("lists of both protocol versions are read, and invalid lists are refused", async () => {
     const v2 = { "content-type": "application/vnd.x.restic.rest.v2" };
     status(
       200,
@@ -424,7 +424,7 @@ describe("a server that misbehaves", () => {
     assert.deepEqual(await storage.list("data"), []);
   });
 
-  test("a kept connection that it ended is not an error of the next request", async () => {
+  test("a kept connection that the server closed does not fail the next request", async () => {
     let requests = 0;
     answer = (request, response) => {
       requests += 1;
@@ -459,7 +459,7 @@ describe("a server that misbehaves", () => {
     await few.close();
   });
 
-  test("an early refusal of a large upload is told as what it is", async () => {
+  test("an early refusal of a large upload is reported with the server's reason", async () => {
     answer = (request, response) => {
       request.pause();
       if (request.method === "HEAD") response.writeHead(404).end();

@@ -22,20 +22,17 @@ import {
 } from "../storage.ts";
 
 const LIST_V2 = "application/vnd.x.restic.rest.v2";
-/**
- * Limits of what a server can make this process hold: a whole file, and the text of a list (some two million files).
- */
+/** Limits of an answer in memory: a whole file, and the text of a list (some two million files). */
 const MAX_FILE_BYTES = 1 << 30;
 const MAX_LIST_BYTES = 256 << 20;
-/** An answer up to this long gets its memory at once; a longer one as it comes. */
+/** Memory for an answer up to this long is reserved at once; for a longer one piece by piece. */
 const AT_ONCE = 64 << 20;
 const SIZES_AT_ONCE = 8;
 
 /**
- * A repository on a REST server for restic, version 1 or 2 of the protocol, e.g. `cairn serve-repository`.
- *
- * The server makes a file durable before it answers, so `durable` and `sync` change nothing. It refuses to overwrite:
- * a file that is there already is taken for saved when its size is right, and is replaced when it is not.
+ * A repository on a REST server for restic, protocol version 1 or 2, e.g. `cairn serve-repository`. The server flushes
+ * before it answers, so `durable` and `sync` change nothing. The server refuses to overwrite: an existing file of the
+ * right size counts as saved; one of another size is replaced.
  */
 export class RestStorage implements Storage {
   readonly #connection: RestConnection;
@@ -44,7 +41,7 @@ export class RestStorage implements Storage {
     this.#connection = new RestConnection(address, options);
   }
 
-  /** Asks the server for the folders of a repository, which may be there already. */
+  /** Asks the server to create the folders of a repository; existing ones are kept. */
   static async create(address: string, options: RestOptions = {}, call?: StorageCall): Promise<RestStorage> {
     const storage = new RestStorage(address, options);
     const doing = "cannot make the repository's folders";
@@ -138,9 +135,9 @@ export class RestStorage implements Storage {
     const { body, signal } = content;
     const path = pathOf(kind, name);
     const doing = `cannot write ${labelOf(kind, name)}`;
-    // Some servers overwrite a config, and there is no second chance to ask.
+    // Some servers overwrite a config, so its absence is checked first.
     if (kind === "config" && (await this.#size(kind, name, signal)) !== null) throw this.#taken();
-    // What a write that decides comes to is found out although its caller stops.
+    // The outcome of a commit is found out even if the caller aborts.
     const within = decides(kind) ? undefined : signal;
     for (let replaced = false; ; replaced = true) {
       const refusal = await this.#connection.exchange(
@@ -151,7 +148,7 @@ export class RestStorage implements Storage {
       const status = refusal.details?.["httpStatus"];
       if (status !== 403 && status !== 409 && status !== 412) throw refusal;
       const size = await this.#size(kind, name, within).catch((error: CairnError) => {
-        // Whether the file is there is known only when the server says so.
+        // Only a definite answer of the server tells whether the file exists.
         throw error.retryable || error.code === "interrupted" ? error : refusal;
       });
       if (size === null || replaced) throw refusal;
@@ -165,7 +162,7 @@ export class RestStorage implements Storage {
     return new CairnError("already_exists", `there is a repository at ${this.location} already`);
   }
 
-  /** Bytes, or null where there is no such file. */
+  /** Returns the bytes of a file, or null if there is no such file. */
   async #size(kind: FileKind, name: string, signal: AbortSignal | undefined): Promise<number | null> {
     const doing = `cannot look at ${labelOf(kind, name)}`;
     return this.#connection.exchange({ method: "HEAD", path: pathOf(kind, name), doing, signal }, async (answer) => {
@@ -178,7 +175,7 @@ export class RestStorage implements Storage {
     });
   }
 
-  /** Version 1 of the protocol lists names alone. */
+  /** Version 1 of the protocol lists only names. */
   async #sizes(kind: FileKind, entries: readonly unknown[], signal: AbortSignal | undefined): Promise<StoredFile[]> {
     const names = entries.filter((name): name is string => typeof name === "string" && isFileName(kind, name));
     const found: StoredFile[] = [];
@@ -186,7 +183,7 @@ export class RestStorage implements Storage {
     const ask = async (): Promise<void> => {
       for (let name = names[next++]; name !== undefined; name = names[next++]) {
         const size = await this.#size(kind, name, signal);
-        // A pack without a size is none; of the others it is not needed, and what is listed is not to be passed over.
+        // A pack without a size is none. Other files are listed even without one, since no listed file may be skipped.
         if (size !== null || kind !== "data") found.push({ name, size: size ?? 0 });
       }
     };
@@ -194,7 +191,6 @@ export class RestStorage implements Storage {
     return found;
   }
 
-  /** Makes one request and throws unless it succeeds. */
   async #call<T = void>(
     request: Parameters<RestConnection["exchange"]>[0],
     read?: (answer: IncomingMessage) => Promise<T>,
@@ -246,7 +242,7 @@ function lengthOf(answer: IncomingMessage): number | null {
   return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : null;
 }
 
-/** The whole size that `Content-Range` tells, or null. */
+/** Returns the whole size that `Content-Range` states, or null. */
 function sizeInRange(answer: IncomingMessage): number | null {
   const match = /^bytes (?:\*|\d+-\d+)\/(\d{1,15})$/.exec(answer.headers["content-range"] ?? "");
   return match === null ? null : Number(match[1]);
@@ -273,7 +269,7 @@ async function readWhole(answer: IncomingMessage): Promise<Uint8Array> {
 async function readRange(answer: IncomingMessage, range: ByteRange): Promise<Uint8Array> {
   const { offset, length } = range;
   if (answer.statusCode === 200) {
-    // A server that knows no ranges sends the whole file.
+    // A server without range support sends the whole file.
     const size = lengthOf(answer);
     if (size !== null && size < offset + length) throw beyond(range, size);
     return readBytes(answer, { skip: offset, length, short: () => beyond(range, null) });
@@ -288,11 +284,11 @@ async function readRange(answer: IncomingMessage, range: ByteRange): Promise<Uin
 interface Part {
   skip: number;
   length: number | null;
-  /** The error for an answer that ends before. */
+  /** Returns the error for an answer that ends early. */
   short?: () => CairnError;
 }
 
-/** `length` bytes behind the first `skip`; null: all there are. Fewer are an error. */
+/** Returns `length` bytes after the first `skip`; null: all bytes. Throws if there are fewer. */
 async function readBytes(answer: IncomingMessage, part: Part): Promise<Uint8Array> {
   const { length } = part;
   const memory = length !== null && length <= AT_ONCE ? Buffer.allocUnsafeSlow(length) : null;
@@ -328,7 +324,7 @@ async function readText(answer: IncomingMessage): Promise<string> {
   return Buffer.concat(pieces).toString("utf8");
 }
 
-/** `damaged` where the answer calls itself a list, else `unsupported`: any web server answers with something. */
+/** Throws `damaged` if the answer claims to be a list, else `unsupported`: any web server may answer something. */
 function parseList(text: string, version: number, doing: string): unknown[] {
   const wrong = (what: string, cause?: unknown): CairnError => {
     if (version === 2) return new CairnError("damaged", `${doing}: the server's list is ${what}`, { cause });
@@ -341,7 +337,7 @@ function parseList(text: string, version: number, doing: string): unknown[] {
   } catch (error) {
     throw wrong("not JSON", error);
   }
-  // Go writes an empty list as null.
+  // Go encodes an empty list as null.
   if (entries === null) return [];
   if (!Array.isArray(entries)) throw wrong("not a list");
   return entries;

@@ -43,7 +43,7 @@ test("the environment comes before the profile, and both keys belong together", 
   assert.throws(() => findS3Settings({ HOME, AWS_SECRET_ACCESS_KEY: "S" }), coded("usage"));
 });
 
-test("what surrounds credentials is cut off, and what no header can have is refused without repeating it", () => {
+test("credentials are trimmed, and characters that are invalid in a header are a usage error", () => {
   const env = { HOME, AWS_ACCESS_KEY_ID: "E\n", AWS_SECRET_ACCESS_KEY: " S ", AWS_SESSION_TOKEN: "T\r\n" };
   const { credentials } = findS3Settings(env);
   assert.deepEqual(credentials, { accessKeyId: "E", secretAccessKey: "S", sessionToken: "T" });
@@ -73,7 +73,7 @@ test("the region is the environment's, then the profile's", () => {
   assert.equal(findS3Region({ HOME, AWS_PROFILE: "absent" }), null);
 });
 
-test("a file of profiles is read line by line, whatever stands in it", () => {
+test("a file of profiles with invalid lines is read line by line", () => {
   const profiles = parseProfiles("x=1\n[a]\n;no=1\nK = v # w\n[a]\nl=2\n[__proto__]\nm=3\n[broken\nn=4\n");
   assert.deepEqual([...profiles.keys()], ["a", "__proto__"]);
   assert.deepEqual(

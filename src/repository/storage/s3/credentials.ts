@@ -12,7 +12,7 @@ export interface S3Credentials {
 
 export interface S3Settings {
   readonly credentials: S3Credentials;
-  /** Null where nobody has said one. */
+  /** Null if neither the environment nor a profile has a region. */
   readonly region: string | null;
 }
 
@@ -21,9 +21,9 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const MAX_FILE_BYTES = 1 << 20;
 
 /**
- * Credentials and region as AWS's own tools look for them: the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
- * `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_DEFAULT_REGION`), then the profile `AWS_PROFILE` in `~/.aws/credentials` and
- * `~/.aws/config` (`AWS_SHARED_CREDENTIALS_FILE`, `AWS_CONFIG_FILE`). `permission` when there are none.
+ * Finds credentials and region as AWS's tools do: in the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+ * `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_DEFAULT_REGION`), then in the profile `AWS_PROFILE` of `~/.aws/credentials`
+ * and `~/.aws/config`. Throws `permission` if there are none.
  */
 export function findS3Settings(env: Environment): S3Settings {
   const { profile, credentialsFile } = sourcesOf(env);
@@ -36,7 +36,7 @@ export function findS3Settings(env: Environment): S3Settings {
   });
 }
 
-/** The region that the environment or the profile says; null when neither does. */
+/** Returns the region of the environment or the profile, or null. */
 export function findS3Region(env: Environment): string | null {
   const said = env["AWS_REGION"] || env["AWS_DEFAULT_REGION"];
   if (said !== undefined && said !== "") return said;
@@ -77,14 +77,14 @@ function fromProfile(section: ReadonlyMap<string, string> | undefined, file: str
   return withToken({ accessKeyId, secretAccessKey }, section?.get("aws_session_token"));
 }
 
-/** Spaces and line ends around them come with files and secrets of containers, and belong to none. */
+/** Removes spaces and line ends around the keys, which often come with files and container secrets. */
 function withToken(keys: { accessKeyId: string; secretAccessKey: string }, token: string | undefined): S3Credentials {
   const [accessKeyId, secretAccessKey] = [keys.accessKeyId.trim(), keys.secretAccessKey.trim()];
   const sessionToken = token?.trim() ?? "";
   return { accessKeyId, secretAccessKey, ...(sessionToken === "" ? {} : { sessionToken }) };
 }
 
-/** Throws `usage` for what cannot stand in a request's header; whoever sends it would repeat it in the error. */
+/** Throws `usage` for characters that are invalid in a header. The HTTP client's own error would contain the secret. */
 export function checkCredentials(credentials: S3Credentials): void {
   for (const [name, value] of Object.entries(credentials)) {
     if (value === "" || /[^\x21-\x7e]/.test(value))
@@ -107,12 +107,12 @@ function readProfiles(file: string): Map<string, Map<string, string>> | null {
   return parseProfiles(text);
 }
 
-/** The sections of an INI file as AWS's tools write it: `[name]`, `key = value`, `#` and `;` at the beginning of a line. */
+/** Parses an INI file of AWS's tools: `[name]`, `key = value`, `#` and `;` at the beginning of a line. */
 export function parseProfiles(text: string): Map<string, Map<string, string>> {
   const profiles = new Map<string, Map<string, string>>();
   let section: Map<string, string> | null = null;
   for (const line of text.replace(/^\uFEFF/, "").split(/\r?\n/)) {
-    // An indented line belongs to the setting above it and is none of ours.
+    // An indented line belongs to the setting above it, which is none of ours.
     if (line === "" || /^[#;\s]/.test(line)) continue;
     const name = /^\[([^\]]*)\]/.exec(line)?.[1]?.trim().replaceAll(/\s+/g, " ");
     if (name !== undefined) {

@@ -12,11 +12,11 @@ export interface S3Answer {
   readonly body: Buffer;
 }
 
-/** The error in an answer: S3's own code and words, empty where it has none. */
+/** The error in an answer: S3's own code and message, empty if the answer has none. */
 export interface S3Failure {
   readonly code: string;
   readonly message: string;
-  /** The region that the server wants to be asked for, where it says one. */
+  /** The region that the server asks for, or null. */
   readonly region: string | null;
 }
 
@@ -28,7 +28,7 @@ interface Meaning {
 const CREDENTIALS =
   "the server does not know the credentials, or they lack the right; choose others with AWS_PROFILE or AWS_ACCESS_KEY_ID";
 
-/** Meanings of S3's own codes that say more than the status. */
+/** Meanings of S3's own codes that say more than the HTTP status. */
 const BY_CODE: Readonly<Record<string, Meaning>> = {
   NoSuchBucket: { code: "not_found", hint: "create the bucket first, or correct its name in the address" },
   NoSuchKey: { code: "not_found" },
@@ -36,7 +36,7 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
     code: "usage",
     hint: "correct the bucket's name in the address (3 to 63 of a-z, 0-9, - and .)",
   },
-  // Somebody swept it away as a leftover: all of it is sent again.
+  // Another program removed the upload as a leftover; the whole file is sent again.
   NoSuchUpload: { code: "io" },
   PreconditionFailed: { code: "already_exists" },
   ConditionalRequestConflict: { code: "io" },
@@ -58,7 +58,7 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   XMinioStorageFull: { code: "no_space", hint: FULL_HINT },
   ExpiredToken: { code: "permission", hint: "the session token has expired: fetch new credentials" },
   InvalidToken: { code: "permission", hint: "the session token is not valid: fetch new credentials" },
-  // MinIO's word for it.
+  // MinIO's name of the same error.
   InvalidTokenId: { code: "permission", hint: "the session token is not valid: fetch new credentials" },
   TokenRefreshRequired: { code: "permission", hint: "the session token has expired: fetch new credentials" },
   InvalidAccessKeyId: { code: "permission", hint: CREDENTIALS },
@@ -70,13 +70,13 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   InvalidObjectState: { code: "unsupported", hint: "the file lies in an archive (Glacier): restore it there first" },
 };
 
-/** Hint for servers that do not look for the bucket in the host's name: these take the first part of the key for it. */
+/** Hint for servers that ignore the bucket in the host's name and take the first part of the key for the bucket. */
 export const BY_PATH_HINT = "if the server does not find buckets by host name, set CAIRN_S3_ADDRESSING=path";
 
 const WRONG_REGION =
   /^(?:PermanentRedirect|TemporaryRedirect|Redirect|AuthorizationHeaderMalformed|IllegalLocationConstraintException|InvalidRegion)$/;
 
-/** S3's code and message of an answer; what cannot be read is left out. */
+/** Returns S3's code and message of an answer; empty if the answer is not readable. */
 export function failureOf(answer: S3Answer): S3Failure {
   let code = "";
   let message = "";
@@ -89,7 +89,7 @@ export function failureOf(answer: S3Answer): S3Failure {
       region ??= textOf(root, "Region") ?? undefined;
     }
   } catch {
-    // Proxies answer in HTML; the status says what there is to say.
+    // Proxies answer in HTML; then the status has to do.
   }
   return {
     code: /^[A-Za-z0-9.]{1,64}$/.test(code) ? code : "",
@@ -98,26 +98,26 @@ export function failureOf(answer: S3Answer): S3Failure {
   };
 }
 
-/** True when the answer says that another region is to be asked, or signed for. */
+/** True if the server asks for another region, in the address or in the signature. */
 export function isWrongRegion(answer: S3Answer, failure: S3Failure): boolean {
   if (WRONG_REGION.test(failure.code)) return true;
-  // An answer to HEAD has no body, and then only the header tells.
+  // An answer to HEAD has no body; only the header names the region.
   return failure.code === "" && [301, 307, 400].includes(answer.status) && failure.region !== null;
 }
 
 export interface FailureContext {
-  /** `cannot read pack 1a2b3c4d`. */
+  /** The begin of messages: `cannot read pack 1a2b3c4d`. */
   readonly doing: string;
   readonly location: string;
   readonly region: string;
   readonly addressing: S3Addressing;
-  /** Texts that must not stand in a message, wherever they came from. */
+  /** Texts that must not appear in a message. */
   readonly secrets: readonly string[];
   /** Milliseconds since 1970 by this machine's clock. */
   readonly now: number;
 }
 
-/** The error that an answer stands for. `retryable` ones may pass by themselves. */
+/** Returns the error for an answer. `retryable` errors may be temporary. */
 export function errorOfAnswer(answer: S3Answer, context: FailureContext): CairnError {
   const failure = failureOf(answer);
   const where = `${context.doing} at ${context.location}`;

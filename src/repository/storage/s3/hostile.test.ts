@@ -39,7 +39,7 @@ describe("answers that lie", () => {
     assert.deepEqual(Buffer.from(await storage.load("data", NAME, { offset: 0, length: 5000 })), BYTES);
   });
 
-  test("a part that is said to be one is taken for it, also when the answer is as for the whole", async () => {
+  test("a range with status 200 is accepted if Content-Range states its position", async () => {
     const storage = await answering((answer) => {
       answer.writeHead(200, { "content-range": "bytes 10-29/5000" });
       answer.end(BYTES.subarray(10, 30));
@@ -49,7 +49,7 @@ describe("answers that lie", () => {
     await assert.rejects(storage.load("data", NAME, { offset: 11, length: 20 }), coded("io", /other bytes/));
   });
 
-  test("a length that nobody could hold is refused before anything is held", async () => {
+  test("a huge announced length is refused before memory is reserved", async () => {
     const storage = await answering((answer) => {
       answer.writeHead(200, { "content-length": String(2 ** 50) });
       answer.write("x");
@@ -89,7 +89,7 @@ describe("answers that lie", () => {
     assert.ok(sent < 64 << 20);
   });
 
-  test("files of others and folders are not listed", async () => {
+  test("foreign files and folders are not listed", async () => {
     const { server, storage } = await pair();
     await storage.save("data", NAME, BYTES);
     const root = PREFIX;
@@ -103,7 +103,7 @@ describe("answers that lie", () => {
     assert.deepEqual(await storage.list("data"), [{ name: NAME, size: 5000 }]);
   });
 
-  test("a config that somebody wrote meanwhile is not taken for ours where conditions are ignored", async () => {
+  test("creating a config fails if another one replaced it on a server without conditional writes", async () => {
     const { server, storage } = await pair({ conditional: "ignored" });
     assert.equal(await storage.conditionalWrites(), false);
     const theirs = Buffer.from("theirs");

@@ -8,29 +8,29 @@ export interface ListedObject {
   readonly size: number;
 }
 
-/** An upload in parts that was begun and neither completed nor aborted. */
+/** An upload in parts that was neither completed nor aborted. */
 export interface OpenUpload {
   readonly key: string;
   readonly uploadId: string;
-  /** Milliseconds since 1970 by the server's clock; null where it cannot be read. */
+  /** Milliseconds since 1970 by the server's clock; null if its time cannot be parsed. */
   readonly begun: number | null;
 }
 
 /** A page has at most a thousand entries of some 3 KiB at worst. */
 const PAGE_BYTES = 8 << 20;
 const MAX_OBJECTS = 20_000_000;
-/** Pages without any entry are allowed, but a server that sends nothing else goes nowhere. */
+/** Empty pages are allowed, but after so many in a row the list counts as broken. */
 const MAX_EMPTY_PAGES = 100;
 
-/** The files to be listed, and the caller. */
+/** The objects to list, and the caller. */
 export interface Listing {
-  /** Keys begin with it. */
+  /** Only keys with this prefix are listed. */
   readonly prefix: string;
   readonly doing: string;
   readonly signal: AbortSignal | undefined;
 }
 
-/** Every object, page by page. `io` when the server's pages make no sense. */
+/** Yields all objects, page by page. Throws `io` if the pages are inconsistent. */
 export async function* listObjects(
   requests: S3Requests,
   { prefix, doing, signal }: Listing,
@@ -62,7 +62,7 @@ export async function* listObjects(
   }
 }
 
-/** Uploads in parts that are not complete, and what time it is for the server. */
+/** Returns the unfinished uploads in parts, and the server's current time. */
 export async function listUploads(
   requests: S3Requests,
   { prefix, doing, signal }: Listing,
@@ -72,7 +72,7 @@ export async function listUploads(
   let marker: Record<string, string> = {};
   const pages = new Pages(requests.location, doing);
   for (;;) {
-    // Without an encoding: radosgw uses the one it is asked for and does not say so in this list.
+    // Without an encoding: radosgw encodes if asked, but does not say so in this list.
     const query = { ...marker, prefix, uploads: "" };
     const sent = { method: "GET", key: null, query, limit: PAGE_BYTES, doing, signal } as const;
     const { body, headers } = await requests.send(sent);
@@ -94,7 +94,7 @@ export async function listUploads(
   }
 }
 
-/** Watches that pages lead somewhere. */
+/** Throws if a list does not come to an end. */
 class Pages {
   readonly #location: string;
   readonly #doing: string;
@@ -134,7 +134,7 @@ function readPage(body: Uint8Array, name: string, doing: string): XmlElement {
   );
 }
 
-/** Keys are asked for in percent-encoding, because XML cannot hold each of them; servers may answer without. */
+/** Keys are requested in percent-encoding, because XML cannot hold every key. A server may ignore the request. */
 function keyDecoder(root: XmlElement): (text: string) => string | null {
   if (textOf(root, "EncodingType") !== "url") return (text) => text;
   return (text) => {

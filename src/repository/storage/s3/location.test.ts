@@ -21,7 +21,7 @@ test("locations are read in each form that restic has", () => {
   }
 });
 
-test("what is no location is refused, and a password in it is not repeated", () => {
+test("invalid locations are refused, and errors do not repeat a password", () => {
   for (const text of [
     "bucket",
     "https://host",
@@ -48,7 +48,7 @@ test("what is no location is refused, and a password in it is not repeated", () 
   }
 });
 
-test("buckets are asked for by host name where that is usual and possible", () => {
+test("addressing by host name is the default only for services that need it and buckets that allow it", () => {
   const style = (text: string): string => defaultAddressing(parseS3Location(text));
   assert.equal(style("s3.eu-west-1.amazonaws.com/bucket"), "host");
   assert.equal(style("s3.amazonaws.com/with.dots"), "path");
@@ -57,7 +57,7 @@ test("buckets are asked for by host name where that is usual and possible", () =
   assert.equal(style("notamazonaws.com/bucket"), "path");
 });
 
-test("regions are known by the host's name where it tells one", () => {
+test("regionOfHost finds the region in a host's name, or returns null", () => {
   assert.equal(regionOfHost("s3.eu-west-1.amazonaws.com"), "eu-west-1");
   assert.equal(regionOfHost("s3-us-gov-west-1.amazonaws.com"), "us-gov-west-1");
   assert.equal(regionOfHost("s3.dualstack.ap-south-1.amazonaws.com"), "ap-south-1");

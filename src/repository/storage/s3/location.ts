@@ -2,29 +2,29 @@ import { isIP } from "node:net";
 import { posix } from "node:path";
 import { CairnError } from "../../../errors.ts";
 
-/** `path`: the bucket is the first part of the path. `host`: it is the first label of the host's name. */
+/** `path`: the bucket is the first part of the path. `host`: the bucket is the first label of the host's name. */
 export type S3Addressing = "path" | "host";
 
 export interface S3Place {
   /** The server's address, e.g. `https://s3.example.org:9000/`; without bucket, path, user and password. */
   readonly endpoint: URL;
   readonly bucket: string;
-  /** The begin of all keys, without a slash at either end; may be empty. */
+  /** The prefix of all keys, without a slash at either end; may be empty. */
   readonly prefix: string;
 }
 
 const BUCKET = /^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/;
-/** Names of buckets that are allowed as a label of a host's name by other servers and by certificates. */
+/** Bucket names that are valid as a label of a host's name. */
 const LABEL = /^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/;
-/** Services that serve buckets by host name alone, or soon will. */
+/** Services that accept the bucket only in the host's name, or soon will. */
 const HOST_STYLE = /(?:^|\.)(?:amazonaws\.com(?:\.cn)?|aliyuncs\.com)$/;
-/** A key has at most 1024 bytes, and our names some 80. */
+/** A key has at most 1024 bytes, of which Cairn's names take some 80. */
 const MAX_PREFIX_BYTES = 900;
 
 /**
  * Parses the text after `s3:` in restic's forms: `https://host[:port]/bucket[/prefix]`, `http://…`,
- * `host[:port]/bucket[/prefix]`, `//host/…` (both with TLS). Throws `usage` for anything else, without a password that
- * is in it.
+ * `host[:port]/bucket[/prefix]`, `//host/…` (the last two with TLS). Throws `usage` for other texts; the message has no
+ * password of the text.
  */
 export function parseS3Location(rest: string): S3Place {
   const url = /^https?:\/\//i.exec(rest);
@@ -49,7 +49,7 @@ export function parseS3Location(rest: string): S3Place {
   return { endpoint, bucket, prefix: cleanPrefix(parts.join("/")) };
 }
 
-/** Cleans the prefix as restic does: `a//b/./c/` is `a/b/c`. */
+/** Cleans the prefix as restic does: `a//b/./c/` becomes `a/b/c`. */
 function cleanPrefix(text: string): string {
   const prefix = text === "" ? "" : posix.normalize(text).replace(/^\/+|\/+$/g, "");
   if (prefix === "" || prefix === ".") return "";
@@ -72,15 +72,12 @@ export function s3LocationOf(place: S3Place): string {
   return `s3:${place.endpoint.origin}/${path}`;
 }
 
-/**
- * Chooses how a server is asked where no setting says it: by host name where the service takes nothing else, by path
- * elsewhere.
- */
+/** Returns the default: `host` for services that accept nothing else, `path` for all others. */
 export function defaultAddressing(place: S3Place): S3Addressing {
   return HOST_STYLE.test(place.endpoint.hostname) && LABEL.test(place.bucket) ? "host" : "path";
 }
 
-/** The region that a host's name tells as AWS and others name theirs, e.g. `s3.eu-west-1.amazonaws.com`. */
+/** Returns the region in a host's name, e.g. of `s3.eu-west-1.amazonaws.com`, or null. */
 export function regionOfHost(hostname: string): string | null {
   const match = /(?:^|\.)s3[.-](?:dualstack\.)?([a-z]{2,}(?:-[a-z]+)+-\d{1,3})\./.exec(hostname);
   return match?.[1] ?? null;
@@ -106,7 +103,7 @@ export class S3Addresses {
     this.#base = addressing === "host" ? "/" : `/${encodePart(place.bucket)}`;
   }
 
-  /** Path and query of an object, or of the bucket when there is no key. Both are encoded as signatures have them. */
+  /** Returns path and query of an object, or of the bucket if `key` is null, encoded as in signatures. */
   pathOf(key: string | null, query: Readonly<Record<string, string>> = {}): string {
     const base = key === null ? this.#base : `${this.#base}/${key.split("/").map(encodePart).join("/")}`;
     const pairs = Object.entries(query).map(([name, value]) => `${encodePart(name)}=${encodePart(value)}`);

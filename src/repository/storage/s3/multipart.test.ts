@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { errorReply } from "./testing-s3-server.ts";
 import { BYTES, coded, KEY, NAME, pair, PLACE, PREFIX, temporary } from "./testing-s3-storage.ts";
 
-test("four parts of an upload are in memory at most, and nothing is completed that is not what its name says", async () => {
+test("an upload holds at most four parts in memory, and is not completed if it does not match its name", async () => {
   const { server, storage } = await pair({}, { multipart: { above: 10, partSize: 100 } });
   const held: ServerResponse[] = [];
   const four = Promise.withResolvers<void>();
@@ -28,7 +28,7 @@ test("four parts of an upload are in memory at most, and nothing is completed th
   assert.deepEqual([server.objects.size, server.uploads.size], [0, 0]);
 });
 
-test("a caller that stops is told so, and its upload in parts is aborted all the same", async () => {
+test("after an abort the call is interrupted, and its upload in parts is aborted on the server", async () => {
   const stop = new AbortController();
   const { server, storage } = await pair({}, { multipart: { above: 10, partSize: 1000 } });
   server.faults.push((request) => {
@@ -57,7 +57,7 @@ test("an upload whose end fails with status 200 is an error and is aborted", asy
   assert.deepEqual(server.objects.get(`${PREFIX}/data/${NAME.slice(0, 2)}/${NAME}`), BYTES);
 });
 
-test("leftovers of killed writers are removed when they are old by the server's clock", async () => {
+test("leftovers of killed writers are removed once they are old by the server's clock", async () => {
   const { server, storage } = await pair();
   const key = (name: string): string => `${PREFIX}/data/${name.slice(0, 2)}/${name}`;
   const begun = (hours: number): Date => new Date(Date.now() - hours * 3_600_000);
@@ -80,7 +80,7 @@ await (await S3Storage.open(options)).saveFile("data", name, file);
 `;
 
 for (const step of ["s3.upload-begun", "s3.parts-sent", "s3.upload-completed"]) {
-  test(`a kill at ${step} leaves the whole file or none, and what it leaves is swept away`, async () => {
+  test(`a kill at ${step} leaves the whole file or none, and clearTemporaries removes its leftovers`, async () => {
     const { server, storage } = await pair();
     const file = temporary(BYTES);
     const address = `${server.address}/${PLACE}`;

@@ -18,7 +18,7 @@ export interface MultipartFile extends Pick<SaveOptions, "onSent"> {
 }
 
 const MAX_PARTS = 10_000;
-/** Parts under way at once; each is held in memory. */
+/** Concurrent parts; each is held in memory. */
 const PARTS_AT_ONCE = 4;
 
 interface Upload extends MultipartFile {
@@ -52,7 +52,7 @@ export async function uploadInParts(
   }
 }
 
-/** Ends an upload and frees its parts. Succeeds when it is gone already. */
+/** Aborts an upload and frees its parts. Succeeds if the upload is already gone. */
 export async function abortUpload(requests: S3Requests, upload: { key: string; id: string }): Promise<void> {
   await requests.send({
     method: "DELETE",
@@ -71,7 +71,7 @@ async function begin(requests: S3Requests, file: MultipartFile): Promise<string>
   throw new CairnError("io", `${doing} at ${requests.location}: the server began an upload without an id`);
 }
 
-/** The tags of the parts in order. Reads one part after the other, so that the whole file is hashed on the way. */
+/** Sends the parts and returns their tags in order. Reads them one after the other, to hash the whole file. */
 async function sendParts(requests: S3Requests, upload: Upload): Promise<string[]> {
   const tags: string[] = [];
   const whole = createHash("sha256");
@@ -147,7 +147,7 @@ async function complete(requests: S3Requests, upload: Upload, tags: readonly str
   const body = Buffer.from(`<CompleteMultipartUpload>${parts.join("")}</CompleteMultipartUpload>`);
   const { key, doing, signal } = upload;
   const answer = await requests.send({ method: "POST", key, query: { uploadId: upload.id }, body, doing, signal });
-  // The status comes before the work is done: an error afterwards can only stand in the body.
+  // The server sends the status before it has joined the parts: a later error comes in the body.
   if (parseXml(answer.body, doing).name === "Error") throw requests.errorOf({ ...answer, status: 500 }, doing);
 }
 

@@ -15,14 +15,14 @@ export interface S3Request {
   readonly query?: Readonly<Record<string, string>>;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: HttpBody;
-  /** Digest of the body, lower-case hex; needed for a file. The server checks the body against it. */
+  /** Digest of the body, lower-case hex; required for a file. The server checks the body against it. */
   readonly sha256?: string;
-  /** Longest body of a good answer that is taken, bytes. Default 64 KiB. */
+  /** Most bytes of a successful answer's body. Default 64 KiB. */
   readonly limit?: number;
-  /** Statuses beside 2xx that the caller understands; all others throw. */
+  /** Statuses other than 2xx that the caller handles; all others throw. */
   readonly accept?: readonly number[];
   readonly doing: string;
-  /** Ends it with `interrupted`. What decides something or cleans up has none. */
+  /** Ends the request with `interrupted`. Commits and clean-ups have no signal. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -30,18 +30,18 @@ export interface S3RequestsOptions extends HttpConnectionOptions {
   readonly place: S3Place;
   /** Null: requests are not signed. */
   readonly credentials: S3Credentials | null;
-  /** Null: that of the host's name, else `us-east-1` until the server says another. */
+  /** Null: the region in the host's name, else `us-east-1` until the server names another. */
   readonly region: string | null;
   readonly addressing: S3Addressing;
 }
 
 const EMPTY_SHA256 = createHash("sha256").digest("hex");
 const SMALL_ANSWER = 64 << 10;
-/** An answer up to this long gets its memory at once; a longer one as it comes. */
+/** Memory for an answer up to this long is reserved at once; for a longer one piece by piece. */
 const AT_ONCE = 64 << 20;
 export const CONNECTIONS = 16;
 
-/** Signed requests to one bucket. Answers are read whole, within bounds; errors are CairnErrors without secrets. */
+/** Signed requests to one bucket. Answers are read whole, up to a limit; errors are CairnErrors without secrets. */
 export class S3Requests {
   readonly location: string;
   readonly connections: number;
@@ -49,10 +49,10 @@ export class S3Requests {
   readonly #options: S3RequestsOptions;
   readonly #addresses: S3Addresses;
   readonly #http: HttpConnection;
-  /** A request is signed when its turn has come: a signature is good for minutes only. */
+  /** A request is signed only when it is sent: a signature is valid for minutes. */
   readonly #slots: Slots;
   readonly #keys = new Map<string, ArrayBuffer>();
-  /** True when nobody has said one: then that of the server is taken. */
+  /** True if no region was given: then the server's region is used. */
   readonly #regionIsGuessed: boolean;
   #region: string;
 
@@ -72,7 +72,7 @@ export class S3Requests {
     this.#region = region ?? "us-east-1";
   }
 
-  /** Loads what signs requests. Nothing is asked of the server. */
+  /** Loads the code that signs requests. Sends nothing. */
   static async open(options: S3RequestsOptions): Promise<S3Requests> {
     if (options.credentials !== null) checkCredentials(options.credentials);
     if (options.region !== null && !/^[A-Za-z0-9-]{1,64}$/.test(options.region))
@@ -81,12 +81,12 @@ export class S3Requests {
     return new S3Requests(options, signer);
   }
 
-  /** The answer to a request, when its status is 2xx or one that the caller accepts. */
+  /** Returns the answer to a request. Throws unless its status is 2xx or in `accept`. */
   async send(request: S3Request): Promise<S3Answer> {
     let { answer, region } = await this.#ask(request);
     if (answer.status >= 300 && this.#regionIsGuessed) {
       const failure = failureOf(answer);
-      // Others that went out beside it may have learned the region meanwhile.
+      // A concurrent request may have learned the region meanwhile.
       if (isWrongRegion(answer, failure) && failure.region !== null && failure.region !== region) {
         this.#region = failure.region;
         ({ answer, region } = await this.#ask(request));
@@ -96,7 +96,7 @@ export class S3Requests {
     throw this.errorOf(answer, request.doing, region);
   }
 
-  /** The error that an answer stands for, also one that `send` accepted. */
+  /** Returns the error for an answer, also for one that `send` accepted. */
   errorOf(answer: S3Answer, doing: string, region = this.#region): CairnError {
     const { credentials, addressing } = this.#options;
     const secrets = [credentials?.secretAccessKey, credentials?.sessionToken].filter((text) => text !== undefined);
@@ -108,13 +108,13 @@ export class S3Requests {
     this.#http.close();
   }
 
-  /** `region`: the one that it was signed for. */
+  /** `region`: the region in the signature. */
   async #ask(request: S3Request): Promise<{ answer: S3Answer; region: string }> {
     return this.#slots.run(async () => {
       const path = this.#addresses.pathOf(request.key, request.query);
       const region = this.#region;
       const headers = await this.#headers(request, path, region);
-      // Stopped while it waited for its turn or was signed.
+      // The caller may have aborted while the request waited or was signed.
       throwIfAborted(request.signal);
       const { method, body, doing, signal } = request;
       try {
@@ -154,7 +154,7 @@ export class S3Requests {
   async #read(answer: IncomingMessage, request: S3Request): Promise<S3Answer> {
     const status = answer.statusCode ?? 0;
     const good = status >= 200 && status < 300;
-    // All of a file although a part was wanted: the caller says what that means.
+    // The server sent the whole file instead of the range: the caller decides.
     const unasked = status === 200 && request.headers?.["range"] !== undefined;
     const whole = good && !unasked && request.method !== "HEAD";
     const body = await readBody(answer, { limit: good ? (request.limit ?? SMALL_ANSWER) : SMALL_ANSWER, whole });
@@ -163,7 +163,7 @@ export class S3Requests {
   }
 }
 
-/** With what to do where no host has the bucket in its name. */
+/** Adds a hint if no host has the bucket in its name. */
 function withByPath(error: unknown): unknown {
   if (!(error instanceof CairnError) || (error.cause as NodeJS.ErrnoException | undefined)?.code !== "ENOTFOUND")
     return error;
@@ -181,7 +181,7 @@ function hashOf(request: S3Request): string {
   throw new CairnError("internal", "the body of a request is a file and its hash is not given");
 }
 
-/** The body, or what is wrong with it. One that is not wanted whole is cut at the limit. */
+/** Returns the body, or a text with the problem. Cuts the body at the limit unless `whole`. */
 async function readBody(answer: IncomingMessage, wanted: { limit: number; whole: boolean }): Promise<Buffer | string> {
   const { limit, whole } = wanted;
   const said = answer.headers["content-length"];

@@ -42,7 +42,7 @@ storageContract("s3 in parts and pages", async () => {
 });
 
 describe("requests", () => {
-  test("a saved file costs one request that writes, a load one that reads", async () => {
+  test("a save takes one PUT request, and a load one GET request", async () => {
     const { server, storage } = await pair();
     await storage.save("data", NAME, BYTES);
     await storage.saveFile("index", NAME, temporary(BYTES));
@@ -58,7 +58,7 @@ describe("requests", () => {
     assert.equal(first?.headers["content-length"], "5000");
   });
 
-  test("a config that may not be overwritten costs one more request once conditions were tried out", async () => {
+  test("each save of a config takes one request after the test of conditional writes", async () => {
     const { server, storage } = await pair();
     assert.equal(await storage.conditionalWrites(), true);
     assert.deepEqual([...server.objects.keys()], [], "nothing stays of the trial");
@@ -75,7 +75,7 @@ describe("requests", () => {
     assert.equal(server.count("PUT"), 3);
   });
 
-  test("no more connections are open than allowed, however many calls there are", async () => {
+  test("many calls open no more connections than allowed", async () => {
     const { server, storage } = await pair({}, { connections: 3 });
     const sockets = new Set<unknown>();
     server.faults.push((_request, answer) => {
@@ -88,7 +88,7 @@ describe("requests", () => {
     assert.ok(sockets.size <= 3, String(sockets.size));
   });
 
-  test("no bytes at all are asked for beyond the end as others are", async () => {
+  test("an empty range beyond the end is damaged, like any other range", async () => {
     const { storage } = await pair();
     await storage.save("data", NAME, BYTES);
     assert.equal((await storage.load("data", NAME, { offset: 5000, length: 0 })).length, 0);
@@ -112,7 +112,7 @@ describe("requests", () => {
     }
   });
 
-  test("the region that the server names is used when nobody has said one, and named when somebody has", async () => {
+  test("the server's region is used if none was given; otherwise the error names it", async () => {
     const { server, storage } = await pair({ region: "eu-far-7" });
     await storage.save("data", NAME, BYTES);
     await storage.load("data", NAME);
@@ -137,7 +137,7 @@ describe("requests", () => {
     assert.equal(server.seen.length, 6);
   });
 
-  test("who was stopped takes the lock away all the same", async () => {
+  test("a lock is removed even if the caller aborts", async () => {
     const stop = new AbortController();
     const storage = new CallStorage((await pair()).storage, { signal: stop.signal });
     await storage.save("locks", NAME, BYTES);
@@ -149,7 +149,7 @@ describe("requests", () => {
     assert.deepEqual(await storage.list("locks"), []);
   });
 
-  test("many calls under one signal are no leak of its listeners", async () => {
+  test("many calls with one signal do not leak listeners", async () => {
     const warnings: Error[] = [];
     const note = (warning: Error): void => void warnings.push(warning);
     process.on("warning", note);
@@ -196,7 +196,7 @@ describe("errors", () => {
     });
   }
 
-  test("a bucket that is not there is told when a repository in it is opened", async () => {
+  test("opening a repository in a missing bucket throws not_found with a hint", async () => {
     const { server } = await pair();
     const place = { ...parseS3Location(`${server.address}/r`), bucket: "nobucket" };
     const storage = await S3Storage.open({ place, credentials: KEY });
@@ -234,7 +234,7 @@ describe("errors", () => {
     await assert.rejects(nowhere.load("data", NAME), coded("io", /CAIRN_S3_ADDRESSING=path/));
   });
 
-  test("what the server repeats of a request is not repeated to the user", async () => {
+  test("secrets in the server's text are hidden in errors", async () => {
     const { server, storage } = await pair();
     server.fail("GET", errorReply(400, "InvalidRequest", `token ${KEY.sessionToken} of ${KEY.secretAccessKey}`));
     await assert.rejects(storage.load("data", NAME), coded("unsupported", /token \*\*\* of \*\*\*/));
@@ -256,7 +256,7 @@ describe("errors", () => {
     );
   });
 
-  test("what passes by itself is tried again by the wrapper, no sooner than the server wants", async () => {
+  test("temporary errors are retried, no sooner than retry-after", async () => {
     const { server, storage } = await pair();
     const delays: number[] = [];
     const retrying = new RetryingStorage(storage, { sleep: async (ms) => void delays.push(ms) });
@@ -266,7 +266,7 @@ describe("errors", () => {
     assert.equal(server.count("PUT"), 3);
   });
 
-  test("a server that is not there is io", async () => {
+  test("a server that does not exist is io", async () => {
     const { server, storage } = await pair();
     await server.stop();
     await assert.rejects(storage.list("data"), coded("io", /ECONNREFUSED/));
@@ -280,7 +280,7 @@ describe("errors", () => {
   });
 });
 
-test("a trial of conditions that fails for a moment is made again when it is needed", async () => {
+test("a failed test of conditional writes is repeated at the first save of a config", async () => {
   const { server } = await pair();
   server.fail("PUT", errorReply(503, "SlowDown", "later"));
   const env = { AWS_ACCESS_KEY_ID: KEY.accessKeyId, AWS_SECRET_ACCESS_KEY: KEY.secretAccessKey, HOME: SCRATCH };
@@ -294,14 +294,14 @@ test("a trial of conditions that fails for a moment is made again when it is nee
   await assert.rejects(open(), coded("not_found", /bucket/));
 });
 
-test("that nothing may be removed is told also of what is not there", async () => {
+test("removing a missing file throws permission if removals are forbidden", async () => {
   const { server, storage } = await pair();
   await assert.rejects(storage.remove("snapshots", NAME), coded("not_found"));
   server.fail("DELETE", errorReply(403, "AccessDenied", "no"));
   await assert.rejects(storage.remove("snapshots", NAME), coded("permission"));
 });
 
-test("a location is opened with what the environment says", async () => {
+test("openS3Storage takes credentials from the environment", async () => {
   const { server } = await pair();
   const env = {
     AWS_ACCESS_KEY_ID: KEY.accessKeyId,

@@ -27,36 +27,39 @@ import { readRegular } from "../../../fs/regular-file.ts";
 
 export interface S3Options {
   readonly place: S3Place;
-  /** Null asks as nobody: nothing is signed. */
+  /** Null: requests are anonymous and not signed. */
   readonly credentials: S3Credentials | null;
-  /** Default: that of an AWS host's name, else `us-east-1` until the server says another. */
+  /** Default: the region of an AWS host's name, else `us-east-1` until the server names another. */
   readonly region?: string | null | undefined;
   readonly addressing?: S3Addressing | undefined;
-  /** Requests at once; more wait. Default 16. */
+  /** Concurrent requests; more wait. Default 16. */
   readonly connections?: number | undefined;
-  /** A connection on which nothing moves for so long is given up, milliseconds. Default two minutes. */
+  /** A connection without any data for so many milliseconds is closed. Default two minutes. */
   readonly silenceMs?: number | undefined;
-  /** PEM file with the certificates that vouch for the server, instead of the usual ones. */
+  /** PEM file with the CA certificates of the server, instead of the system's. */
   readonly caFile?: string | undefined;
-  /** Larger files go in parts. Default 64 MiB in parts of 16 MiB; S3 wants at least 5 MiB a part. */
+  /**
+   * Files above `above` bytes are uploaded in parts. Default 64 MiB in parts of 16 MiB; S3 requires at least 5 MiB a
+   * part.
+   */
   readonly multipart?: { readonly above: number; readonly partSize: number } | undefined;
 }
 
 const MULTIPART = { above: 64 << 20, partSize: 16 << 20 } as const;
-/** A whole file is held in memory: larger ones are read by ranges. */
+/** A whole file is held in memory; larger files are read by ranges. */
 const MAX_WHOLE_BYTES = 1 << 30;
 
 /**
- * Keeps a repository in a bucket of S3 or of a server like it, with restic's keys. A file is durable when its request
- * is answered; the server checks the bytes against the name. `config` is made with `If-None-Match: *` where the server
- * honours it; elsewhere two creations at the same moment can both succeed, and the later config stands.
+ * A repository in a bucket of S3 or a compatible server, with restic's keys. A file is durable when its request is
+ * answered; the server checks its bytes. `config` is created with `If-None-Match: *` if the server supports that;
+ * otherwise two creations at once may both succeed, and the later config stays.
  */
 export class S3Storage implements Storage {
   readonly #requests: S3Requests;
   readonly #prefix: string;
   readonly #multipart: { readonly above: number; readonly partSize: number };
   #conditional: Promise<boolean> | null = null;
-  /** Buckets with object lock want it; the server says so. */
+  /** True once the server has demanded Content-MD5, as buckets with object lock do. */
   #contentMd5 = false;
 
   private constructor(requests: S3Requests, options: S3Options) {
@@ -65,7 +68,7 @@ export class S3Storage implements Storage {
     this.#multipart = options.multipart ?? MULTIPART;
   }
 
-  /** Loads what it takes to sign; the server is not asked yet. */
+  /** Loads the code that signs requests. Sends nothing. */
   static async open(options: S3Options): Promise<S3Storage> {
     const addressing = options.addressing ?? defaultAddressing(options.place);
     const requests = await S3Requests.open({ ...options, addressing, region: options.region ?? null });
@@ -147,16 +150,17 @@ export class S3Storage implements Storage {
   async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
     const key = this.#key(kind, name);
     const doing = `cannot remove ${labelOf(kind, name)}`;
-    // Who is stopped while a lock is looked at takes it away all the same.
+    // The removal of a lock goes on after an abort.
     const size = await this.#size(key, { doing, signal: kind === "locks" ? undefined : signalOf(call) });
-    // S3 calls the removal of what is not there a success; whether it may be removed is told of that, too.
+    // S3 reports success for a missing object. The request is sent anyway: its answer shows whether removals are
+    // allowed.
     await this.#requests.send({ method: "DELETE", key, doing, signal: signalOfWrite(kind, call) });
     if (size === null) throw new CairnError("not_found", `${doing} at ${this.location}: there is no such file`);
   }
 
   async sync(): Promise<void> {}
 
-  /** Aborts uploads in parts that were begun more than `ageMs` ago by the server's clock. Best effort. */
+  /** Aborts unfinished uploads that started more than `ageMs` ago by the server's clock. Best effort. */
   async clearTemporaries(ageMs: number, call?: StorageCall): Promise<number> {
     let removed = 0;
     try {
@@ -177,7 +181,7 @@ export class S3Storage implements Storage {
     this.#requests.close();
   }
 
-  /** True when the server refuses to overwrite where it is asked to: found out once, by writing a small object twice. */
+  /** True if the server refuses to overwrite an object on request. Tested once, by writing a small object twice. */
   async conditionalWrites(call?: StorageCall): Promise<boolean> {
     this.#conditional ??= this.#probe(signalOf(call));
     try {
@@ -197,7 +201,7 @@ export class S3Storage implements Storage {
       return (await this.#put({ key, body, headers: { "if-none-match": "*" }, accept, doing, signal })).status;
     };
     const [first, second] = [await put(), await put()];
-    // Failing to remove it costs an object of some bytes that nobody looks at.
+    // If the removal fails, an unused object of some bytes stays.
     await this.#requests.send({ method: "DELETE", key, accept: [403, 404], doing }).catch(() => null);
     return first < 300 && second === 412;
   }
@@ -245,10 +249,10 @@ export class S3Storage implements Storage {
 
   #checkRange(answer: S3Answer, range: ByteRange, doing: string): void {
     const { offset, length } = range;
-    // A server that knows no ranges sends all of it, and all of it may be what was wanted.
+    // A server without range support sends the whole file; that is right if the whole file was requested.
     if (answer.status === 200 && offset === 0 && answer.body.length === length) return;
     const sent = rangeOf(answer);
-    // Some send what was asked for and say which part it is, but as if it were the whole.
+    // Some servers send the range and its position, but with the status of a whole file.
     if (sent === null)
       throw new CairnError(
         "unsupported",
@@ -259,7 +263,7 @@ export class S3Storage implements Storage {
       throw new CairnError("io", `${doing} at ${this.location}: the server returned other bytes than were requested`);
   }
 
-  /** Bytes, or null where there is no such object. */
+  /** Returns the bytes of an object, or null if it does not exist. */
   async #size(key: string, { doing, signal }: Look): Promise<number | null> {
     const answer = await this.#requests.send({ method: "HEAD", key, accept: [404], doing, signal });
     if (answer.status === 404) return null;
@@ -282,9 +286,9 @@ export class S3Storage implements Storage {
 }
 
 /**
- * Opens the location after `s3:`. Credentials and region come from the environment and AWS's own files, certificates
- * from `AWS_CA_BUNDLE` or `RESTIC_CACERT`; `CAIRN_S3_ADDRESSING` (`path`, `host`) and `CAIRN_S3_ANONYMOUS=1` add what
- * these lack. With `create`, the server's way to make a new file is tried at once.
+ * Opens the location after `s3:`. Credentials and region come from the environment and AWS's files, certificates from
+ * `AWS_CA_BUNDLE` or `RESTIC_CACERT`; see also `CAIRN_S3_ADDRESSING` (`path`, `host`) and `CAIRN_S3_ANONYMOUS=1`. With
+ * `create` it tests at once whether conditional writes work.
  */
 export async function openS3Storage(rest: string, options: OpenStorageOptions = {}): Promise<S3Storage> {
   const env = options.env ?? process.env;
@@ -309,18 +313,17 @@ export async function openS3Storage(rest: string, options: OpenStorageOptions = 
   }
 }
 
-/** At an object, and what for. */
 interface Look {
   readonly doing: string;
   readonly signal: AbortSignal | undefined;
 }
 
-/** Ignores an error that may pass: an early try is made again when it is needed. */
+/** Ignores a temporary error: this early test is repeated when its result is needed. */
 function unlessItMayPass(error: unknown): void {
   if (!(error instanceof CairnError) || !error.retryable) throw error;
 }
 
-/** The bytes that an answer holds, and of how many; null where it does not say. */
+/** Returns the position of an answer's bytes and the whole size; null if the answer states neither. */
 function rangeOf(answer: S3Answer): { first: number | null; total: number | null } | null {
   const match = /^bytes (?:(\d{1,15})-\d{1,15}|\*)\/(\d{1,15}|\*)$/.exec(answer.headers["content-range"] ?? "");
   if (match === null) return null;

@@ -28,7 +28,7 @@ test("elements, text and entities are read, attributes and comments are not", ()
   assert.deepEqual([textOf(root, "E"), textOf(root, "None")], ["", null]);
 });
 
-test("what is not a small document of elements is refused", () => {
+test("parseXml refuses invalid documents, and other XML than elements and text", () => {
   for (const text of [
     "",
     "text",

@@ -20,9 +20,9 @@ const ENTITY = /&([^;&]{0,10})(;?)/g;
 const NAMED: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
 
 /**
- * The root element of a small XML document: elements, text, the five named entities and character references.
- * Whatever else XML has (document types above all), too much or too deep is refused with `io`: another answer may come.
- * `doing` begins the message.
+ * Parses a small XML document: elements, text, the five named entities and character references. Refuses other XML
+ * (above all document types), too many or too deep elements with `io`, since another answer may be right. `doing`
+ * begins the message.
  */
 export function parseXml(bytes: Uint8Array, doing = "cannot read an answer"): XmlElement {
   try {
@@ -122,12 +122,12 @@ function broken(why: string): CairnError {
   return new CairnError("io", why);
 }
 
-/** The children of that name. */
+/** Returns the children with this name. */
 export function childrenOf(element: XmlElement, name: string): XmlElement[] {
   return element.children.filter((child) => child.name === name);
 }
 
-/** The text of the first child of that name; null when there is none. */
+/** Returns the text of the first child with this name, or null. */
 export function textOf(element: XmlElement, name: string): string | null {
   return element.children.find((child) => child.name === name)?.text ?? null;
 }
@@ -140,7 +140,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
   "'": "&apos;",
 };
 
-/** Text as the content of an element. */
+/** Escapes text as the content of an element. */
 export function escapeXml(text: string): string {
   return text.replaceAll(/[&<>"']/g, (character) => ESCAPES[character]!);
 }

@@ -4,24 +4,24 @@ import { FSYNC, isDirectory, type SftpHandle, type SftpSession } from "./session
 import { SFTP_STATUS, statusOf } from "./wire.ts";
 import type { ByteRange, SaveOptions } from "../storage.ts";
 
-/** Work that takes several SFTP requests. */
+/** Operations that take several SFTP requests. */
 
-/** Pieces of one file under way at once. */
+/** Pieces of one file that are transferred at the same time. */
 const PIECES = 32;
-/** Up to here the bytes of a range are made room for before it is known that the file has them. */
+/** Memory for a range up to this long is reserved before the file's size is checked. */
 const TRUSTED_LENGTH = 4 << 20;
-/** A file up to this long gets its memory at once; a longer one as it comes. */
+/** Memory for a file up to this long is reserved at once; for a longer one piece by piece. */
 const AT_ONCE = 64 << 20;
-/** No file of a repository is larger; a server that says so is not to be believed. */
+/** No file of a repository is larger. A larger size counts as damage. */
 const LARGEST_FILE = 1 << 30;
 
-/** The source of the bytes of a file that is saved. */
+/** The bytes of a file to save. */
 export interface ByteSource {
   readonly size: number;
   read(position: number, length: number): Promise<Buffer>;
 }
 
-/** Asked before bytes are sent and after they came; takes its time where there is a limit. */
+/** Called before bytes are sent and after they are received; delays the caller to keep a rate. */
 export type Paced = (bytes: number) => Promise<void>;
 
 export function sourceOf(bytes: Uint8Array): ByteSource {
@@ -29,7 +29,7 @@ export function sourceOf(bytes: Uint8Array): ByteSource {
   return { size: bytes.length, read: async (position, length) => whole.subarray(position, position + length) };
 }
 
-/** Writes all of it from position 0. */
+/** Writes the whole source from position 0. */
 export async function writeAll(
   session: SftpSession,
   handle: SftpHandle,
@@ -47,7 +47,7 @@ export async function writeAll(
   });
 }
 
-/** The bytes of a range; `damaged` when the file ends before. */
+/** Returns the bytes of a range. Throws `damaged` if the file ends before. */
 export async function readRange(
   session: SftpSession,
   handle: SftpHandle,
@@ -64,7 +64,7 @@ export async function readRange(
   return target;
 }
 
-/** All bytes of a file; a small one together with its size. */
+/** Returns all bytes of a file. Asks for its size and first piece at the same time. */
 export async function readWhole(session: SftpSession, handle: SftpHandle, paced: Paced): Promise<Uint8Array> {
   const head = Buffer.allocUnsafeSlow(session.readSize);
   const [size, came] = await Promise.all([session.size(handle), readPiece(session, handle, head, 0)]);
@@ -83,7 +83,7 @@ export async function readWhole(session: SftpSession, handle: SftpHandle, paced:
   return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
 }
 
-/** Fills the target with what is in the file from `position` on. */
+/** Fills `target` with the file's bytes from `position` on. */
 async function readInto(
   session: SftpSession,
   handle: SftpHandle,
@@ -99,7 +99,7 @@ async function readInto(
   });
 }
 
-/** A server may give less than was asked for; only 0 bytes mean the end. */
+/** Reads until `target` is full or the file ends: a server may return fewer bytes than requested. */
 async function readPiece(session: SftpSession, handle: SftpHandle, target: Buffer, position: number): Promise<number> {
   for (let done = 0; ;) {
     const came = done === target.length ? 0 : await session.read(handle, target.subarray(done), position + done);
@@ -113,7 +113,7 @@ function outside(range: ByteRange, size?: number): CairnError {
   return new CairnError("damaged", size === undefined ? wanted : `the file has ${size} bytes; ${wanted}`);
 }
 
-/** Does nothing when what it is about is gone. */
+/** Runs `work` and ignores `not_found`. */
 export async function ifThere(work: () => Promise<void>): Promise<void> {
   try {
     await work();
@@ -122,7 +122,7 @@ export async function ifThere(work: () => Promise<void>): Promise<void> {
   }
 }
 
-/** Makes a folder; keeps one that is there. Throws `already_exists` where something else has its name. */
+/** Makes a folder; keeps an existing one. Throws `already_exists` if another kind of file has its name. */
 export async function makeFolder(session: SftpSession, path: string): Promise<void> {
   try {
     await session.makeDirectory(path);
@@ -135,8 +135,8 @@ export async function makeFolder(session: SftpSession, path: string): Promise<vo
 }
 
 /**
- * Gives the group what it is to have of a repository that it shares (sharing.ts), where the server's umask has taken it. One
- * that refuses, with whatever number, has its own way with modes.
+ * Gives the group its rights in a shared repository (sharing.ts), since the server's umask may have removed them.
+ * Ignores a refusal of the server: it manages modes in its own way.
  */
 export async function openToGroup(session: SftpSession, path: string, mode: number): Promise<void> {
   try {
@@ -146,10 +146,10 @@ export async function openToGroup(session: SftpSession, path: string, mode: numb
   }
 }
 
-/** Never replaces: `already_exists` for a name that is taken, which the server does not tell from other failures. */
+/** Renames without replacing. Throws `already_exists` if the name is taken, which the server's status does not tell. */
 export async function renameNew(session: SftpSession, temporary: string, path: string): Promise<void> {
   const taken = async (): Promise<boolean> => (await session.statIfThere(path)) !== null;
-  // Some servers replace what is there.
+  // Some servers replace an existing file.
   if (!(await taken())) {
     try {
       await session.rename(temporary, path);
@@ -162,8 +162,8 @@ export async function renameNew(session: SftpSession, temporary: string, path: s
 }
 
 /**
- * Replaces a file on a server that cannot do so at once: a file with the same bytes stays, so that it is never gone for
- * a moment; one with other bytes is damaged and is removed first.
+ * Replaces a file on a server without an atomic replacement. An existing file with the same bytes stays, so that it
+ * never disappears; one with other bytes is damaged and is removed first.
  */
 export async function renameWithout(
   session: SftpSession,
@@ -191,7 +191,7 @@ async function isSame(session: SftpSession, path: string, source: ByteSource): P
   }
 }
 
-/** `damaged` when the server has lost what it had taken, e.g. because it went down in between. */
+/** Flushes a saved file. Throws `damaged` if the server has lost it, e.g. in a crash of the server. */
 export async function flush(session: SftpSession, path: string, size: number): Promise<void> {
   if (!session.has(FSYNC)) return;
   const lost = (found: string): CairnError =>

@@ -21,7 +21,7 @@ test("locations of both forms are read as restic reads them", () => {
   }
 });
 
-test("what is printed is read the same", () => {
+test("a printed location parses to the same location", () => {
   for (const text of [
     "me@host:/srv/repo",
     "host:repo",
@@ -35,7 +35,7 @@ test("what is printed is read the same", () => {
   }
 });
 
-test("what is no location of SFTP is a usage error that repeats no password", () => {
+test("invalid locations are usage errors without the password", () => {
   const wrong = [
     "",
     "host",

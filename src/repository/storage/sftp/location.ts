@@ -2,11 +2,11 @@ import { posix } from "node:path";
 import { CairnError } from "../../../errors.ts";
 
 export interface SftpLocation {
-  /** The host as it was given: a name, an alias of `~/.ssh/config`, an address (IPv6 without brackets). */
+  /** The host as given: a name, an alias of `~/.ssh/config`, or an address (IPv6 without brackets). */
   readonly host: string;
   readonly user: string | undefined;
   readonly port: number | undefined;
-  /** Relative paths begin in the folder in which the server puts the user. */
+  /** A relative path begins in the folder in which the server starts the session. */
   readonly path: string;
 }
 
@@ -14,25 +14,25 @@ const EXAMPLES =
   "sftp:user@host:/srv/backups or sftp://user@host:2222//srv/backups; one slash after the host is a path in the user's home";
 
 /**
- * Characters that OpenSSH refuses in a name and its older versions pass on: a name must not become an option or a part
- * of a ProxyCommand.
+ * Characters that OpenSSH refuses in a name, but older versions accept: a name must not become an option or a part of a
+ * ProxyCommand.
  */
 const UNSAFE_HOST = /^-|[\s\0-\x1f\x7f'`"$\\;&<>|(){}]/;
 const UNSAFE_USER = /(?:^|\s)-|[\0-\x1f\x7f'`";&<>|(){}]|\\$/;
 
-/** Matches `password@host:` in the rest of `user:password@host:path` after the first colon. */
+/** Matches `password@host:` in `user:password@host:path` after the first colon. */
 const AS_PASSWORD = /^[^/]*@[^/:@]+:/;
 
 /**
- * Parses the text after `sftp:` as restic does: `[user@]host:path`, or `//[user@]host[:port]/path`, where a path from
- * the root has two slashes. Throws `usage` for anything else, and for a password in it.
+ * Parses the text after `sftp:` as restic does: `[user@]host:path`, or `//[user@]host[:port]/path`, with two slashes
+ * before an absolute path. Throws `usage` for other texts, and for a password.
  */
 export function parseSftpLocation(rest: string): SftpLocation {
   return rest.startsWith("//") ? ofUrl(rest.slice(2)) : ofCopyForm(rest);
 }
 
 function ofCopyForm(rest: string): SftpLocation {
-  // The host of an address in brackets has colons in it. Else the first one ends the host: behind it an @ is the path's.
+  // An address in brackets has colons. Otherwise the first colon ends the host; an @ after it belongs to the path.
   const match = /^(?:([^:]*)@)?(\[[^\]]*\]|[^:@]*):(.*)$/s.exec(rest);
   if (match === null) throw notOne(rest, "a colon between host and path");
   const [, user, host, path] = match;
@@ -104,7 +104,7 @@ function notOne(rest: string, wanted: string): CairnError {
   });
 }
 
-/** The location as messages name it; never with a secret in it. */
+/** Returns the location for messages, without secrets. */
 export function printSftpLocation(location: SftpLocation): string {
   const host = location.host.includes(":") ? `[${location.host}]` : location.host;
   if (location.port === undefined) {

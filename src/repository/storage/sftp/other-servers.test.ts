@@ -45,7 +45,7 @@ test("a server without extensions that reads in small pieces and describes nothi
   assert.deepEqual(readdirSync(join(folder, "repo/index")), []);
 });
 
-test("a file that is said to be larger than it is, or than any, is damaged and takes no memory", async (t) => {
+test("a file with a wrong or huge stated size is damaged, and no memory is reserved for it", async (t) => {
   for (const size of [1 << 20, 1 << 30, 2 ** 40, 2 ** 52]) {
     const { storage } = await serve(t, { size }, Buffer.alloc(200_000));
     const before = process.memoryUsage().arrayBuffers;
@@ -54,14 +54,14 @@ test("a file that is said to be larger than it is, or than any, is damaged and t
   }
 });
 
-test("a file that is larger than what is made room for at once comes whole", async (t) => {
+test("a file above 64 MiB is loaded whole", async (t) => {
   const bytes = Buffer.alloc(65 << 20, "not the same everywhere ");
   bytes.fill("the end", bytes.length - (2 << 20));
   const { storage } = await serve(t, {}, bytes);
   assert.ok(bytes.equals(await storage.load("index", NAME)));
 });
 
-test("an answer that is not one to what was asked ends the connection", async (t) => {
+test("an answer that does not fit the request ends the connection", async (t) => {
   const packets = {
     "names instead of a handle": "00000009" + "68" + "00000001" + "00000000",
     "more names than there are bytes": "00000009" + "68" + "00000001" + "ffffffff",

@@ -1,17 +1,17 @@
 import { CairnError, throwIfAborted } from "../../../errors.ts";
 import type { SftpSession } from "./session.ts";
 
-/** Ends the session with `interrupted` when the signal fires, also later. `mayAsk`: no other session is open. */
+/** Opens a session. The signal ends it with `interrupted`, also later. `mayAsk`: no other session is open. */
 export type Connect = (how: { signal: AbortSignal; mayAsk: boolean }) => Promise<SftpSession>;
 
 /**
- * A few sessions, each a process here and one on the server, which answers one request of it after the other. A further one
- * is opened beside the work when all are busy, so that nobody waits for it. After a break the next call connects again.
+ * A few sessions, each with a process here and one on the server, which answers one request after the other. If all are
+ * busy, another is opened in the background. After a lost connection the next call connects again.
  */
 export class SftpPool {
   readonly #connect: Connect;
   readonly #sessions: number;
-  /** Fewer once the server refused a further one. */
+  /** Lower than `#sessions` once the server refused another session. */
   #most: number;
   #lines: Line[] = [];
   #growing: Line | null = null;
@@ -25,8 +25,8 @@ export class SftpPool {
   }
 
   /**
-   * Runs the work with a session; several may share one. Once the signal fires the work's next request is `interrupted`; the
-   * one under way is so too, with the session, when nobody else is at work on that.
+   * Runs the work with a session that others may share. After an abort the next request of the work is `interrupted`.
+   * The running request is interrupted too, by closing the session, unless others use the session.
    */
   async run<T>(work: (session: SftpSession) => Promise<T>, signal?: AbortSignal): Promise<T> {
     throwIfAborted(signal);
@@ -40,14 +40,17 @@ export class SftpPool {
     }
   }
 
-  /** Ends all sessions, also those that are being made; calls under way fail. One that is made for a later call ends with that. */
+  /**
+   * Ends all sessions, also those that are opening; running calls fail. A later call opens its own session and closes
+   * it.
+   */
   close(): void {
     this.#isClosed = true;
     for (const line of this.#lines) line.close();
     this.#growing?.close();
   }
 
-  /** The least used session. */
+  /** Returns the least used session. */
   #take(): Line {
     this.#lines = this.#lines.filter((line) => !line.hasEnded);
     const [first = this.#first(), ...others] = this.#lines;
@@ -56,7 +59,7 @@ export class SftpPool {
     return line;
   }
 
-  /** Everybody waits for it, and for its failure. */
+  /** Opens the first session. All callers wait for it and get its error. */
   #first(): Line {
     this.#most = this.#sessions;
     const line = new Line((signal) => this.#opened(signal, true));
@@ -74,7 +77,7 @@ export class SftpPool {
         if (this.#isClosed) line.close();
       },
       () => {
-        // A server may allow fewer, one at least.
+        // The server may allow fewer sessions, but at least one.
         this.#growing = null;
         this.#most = Math.max(1, this.#lines.length);
       },
@@ -87,20 +90,20 @@ export class SftpPool {
       this.#wasConnected = true;
       return session;
     } catch (error) {
-      // A name that was found before is one of a network that is away.
+      // The host's name was found before: the network must be down.
       if (!this.#wasConnected || !(error instanceof CairnError) || error.code !== "usage") throw error;
       throw new CairnError("io", error.message, { cause: error });
     }
   }
 }
 
-/** A session, or one that is being made, and how many use it. */
+/** A session that is open or opening, and the number of its users. */
 class Line {
   readonly opening: Promise<SftpSession>;
   readonly #ending = new AbortController();
   #session: SftpSession | null = null;
   #hasFailed = false;
-  /** At work, and those whose caller stopped meanwhile. */
+  /** Users at work, and users whose caller has aborted. */
   #going = 0;
   #stopped = 0;
 
@@ -120,7 +123,7 @@ class Line {
     return this.#session !== null;
   }
 
-  /** True when it cannot be used any more. */
+  /** True if the session can no longer be used. */
   get hasEnded(): boolean {
     return this.#hasFailed || this.#ending.signal.aborted || (this.#session?.failure ?? null) !== null;
   }
@@ -129,7 +132,7 @@ class Line {
     return this.#going + this.#stopped;
   }
 
-  /** Counts one more, until what it gives is called. */
+  /** Counts one more user, until the returned function is called. */
   enter(signal: AbortSignal | undefined): () => void {
     let hasStopped = false;
     const stop = (): void => {
@@ -148,13 +151,13 @@ class Line {
     };
   }
 
-  /** Says goodbye; ends connecting. */
+  /** Ends the session, or the connecting. */
   close(): void {
     if (this.#session === null) this.#ending.abort();
     else this.#session.end();
   }
 
-  /** Cuts the session when all who wait for an answer have stopped. */
+  /** Cuts the session once every user that waits for an answer has aborted. */
   #stopIfLeft(): void {
     if (this.#going === 0 && this.#stopped > 0) this.#ending.abort();
   }

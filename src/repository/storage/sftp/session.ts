@@ -18,26 +18,26 @@ export const POSIX_RENAME = "posix-rename@openssh.com";
 const STATVFS = "statvfs@openssh.com";
 const LIMITS = "limits@openssh.com";
 
-/** Flags of an opened file: for reading; for writing a file that must not be there yet. */
+/** Flags of opened files: for reading; for creating a new file. */
 const TO_READ = 0x01;
 const TO_WRITE_NEW = 0x02 | 0x08 | 0x20;
 
-/** Read or written by one request where the server says that it takes so much; all take the least. */
+/** Bytes of one read or write: 128 KiB if the server states that it allows so many; 32 KiB work with every server. */
 const CHUNK = 128 * 1024;
 const LEAST_CHUNK = 32 * 1024;
-/** Chunks under way in one session: twice the window that OpenSSH gives one. */
+/** Concurrent reads and writes in one session: twice OpenSSH's window. */
 const TRANSFERS_IN_FLIGHT = 32;
-/** Requests without content. */
+/** Concurrent requests without content. */
 const REQUESTS_IN_FLIGHT = 128;
 
 export type SftpHandle = Buffer;
 
-/** A file as the server describes it; undefined where it does not. */
+/** The attributes of a file; undefined if the server omits one. */
 export interface SftpFacts {
   readonly size: number | undefined;
-  /** With the bits of its type. */
+  /** File type and permissions. */
   readonly mode: number | undefined;
-  /** Seconds. */
+  /** Seconds since 1970. */
   readonly mtime: number | undefined;
 }
 
@@ -63,7 +63,7 @@ const ENTRIES: Wanted<SftpEntry[]> = {
     const found: SftpEntry[] = [];
     for (let left = answer.u32(); left > 0; left--) {
       const name = answer.bytes().toString();
-      // As `ls -l` prints it.
+      // A line like that of `ls -l`.
       answer.bytes();
       const facts = readFacts(answer);
       if (name !== "." && name !== "..") found.push({ name, facts });
@@ -72,7 +72,7 @@ const ENTRIES: Wanted<SftpEntry[]> = {
   },
 };
 
-/** Flags of attributes; those of what is made have a mode only. */
+/** Flags of attributes. New files and folders are sent with a mode only. */
 const WITH_SIZE = 1;
 const WITH_OWNER = 2;
 const WITH_MODE = 4;
@@ -91,17 +91,16 @@ function readFacts(answer: AnswerReader): SftpFacts {
   return { size, mode, mtime };
 }
 
-/** State that all callers of one session share. */
 interface Shared {
   readonly wire: SftpWire;
   readonly extensions: ReadonlySet<string>;
   readonly transfers: Slots;
   readonly requests: Slots;
-  /** Bytes of one request. */
+  /** Bytes of one read or write. */
   readonly sizes: { read: number; write: number };
 }
 
-/** An SFTP session with a bounded number of requests in flight. The server answers one after the other. */
+/** An SFTP session with a limited number of concurrent requests. The server answers one after the other. */
 export class SftpSession {
   readonly #shared: Shared;
   readonly #signal: AbortSignal | undefined;
@@ -112,8 +111,9 @@ export class SftpSession {
   }
 
   /**
-   * Starts `ssh`. Throws `refused` for a host key that is not known or was changed, `permission` when the server does not let
-   * the user in, `unsupported` without SFTP there or `ssh` here, `io` for what may pass, `interrupted` when the signal fires.
+   * Starts `ssh`. Throws `refused` for an unknown or changed host key, `permission` if the server rejects the user,
+   * `unsupported` without SFTP on the server or `ssh` here, `io` for temporary errors, `interrupted` if the signal
+   * fires.
    */
   static async open(target: SshTarget, options: SftpWireOptions = {}): Promise<SftpSession> {
     const sizes = { read: LEAST_CHUNK, write: LEAST_CHUNK };
@@ -133,12 +133,12 @@ export class SftpSession {
     Object.assign(this.#shared.sizes, { read: within(reads!), write: within(writes!) });
   }
 
-  /** Gives this session to a caller with a signal: once it fires, the caller's next request is `interrupted`. */
+  /** Returns this session for a caller with a signal: after an abort the caller's next request is `interrupted`. */
   until(signal: AbortSignal | undefined): SftpSession {
     return new SftpSession(this.#shared, signal);
   }
 
-  /** Null while it can be used. */
+  /** Null while the session works. */
   get failure(): CairnError | null {
     return this.#shared.wire.failure;
   }
@@ -151,12 +151,12 @@ export class SftpSession {
     return this.#shared.sizes.write;
   }
 
-  /** True when the server has an extension, e.g. `fsync@openssh.com`. */
+  /** True if the server has an extension, e.g. `fsync@openssh.com`. */
   has(extension: string): boolean {
     return this.#shared.extensions.has(extension);
   }
 
-  /** Says goodbye; what waits fails. */
+  /** Ends the session. Requests without an answer fail. */
   end(): void {
     this.#shared.wire.close();
   }
@@ -165,7 +165,7 @@ export class SftpSession {
     return this.#ask(`open ${path}`, [REQUEST.open, path, TO_READ, 0], HANDLE);
   }
 
-  /** A new file to be written; fails when one is there. */
+  /** Creates a file for writing. Fails if it exists. */
   async create(path: string, mode = 0o600): Promise<SftpHandle> {
     return this.#ask(`open ${path}`, [REQUEST.open, path, TO_WRITE_NEW, WITH_MODE, mode], HANDLE);
   }
@@ -174,7 +174,7 @@ export class SftpSession {
     await this.#ask("close a file", [REQUEST.close, handle], DONE);
   }
 
-  /** At most `readSize` bytes into the target; how many came, 0 at the end of the file. */
+  /** Reads at most `readSize` bytes into the target. Returns the number read, 0 at the end of the file. */
   async read(handle: SftpHandle, target: Buffer, position: number): Promise<number> {
     const read = (answer: AnswerReader): number => {
       const bytes = answer.bytes();
@@ -190,7 +190,7 @@ export class SftpSession {
     }
   }
 
-  /** At most `writeSize` bytes. */
+  /** Writes at most `writeSize` bytes. */
   async write(handle: SftpHandle, bytes: Buffer, position: number): Promise<void> {
     await this.#ask("write", [REQUEST.write, handle, BigInt(position), bytes], DONE, this.#shared.transfers);
   }
@@ -203,7 +203,7 @@ export class SftpSession {
     return this.#ask(`look at ${path}`, [REQUEST.stat, path], FACTS);
   }
 
-  /** Null when nothing is there. */
+  /** Returns null if the file does not exist. */
   async statIfThere(path: string): Promise<SftpFacts | null> {
     try {
       return await this.stat(path);
@@ -213,7 +213,7 @@ export class SftpSession {
     }
   }
 
-  /** Gives the size of an open file, bytes. */
+  /** Returns the size of an open file in bytes. */
   async size(handle: SftpHandle): Promise<number> {
     const read = (answer: AnswerReader): number => {
       const { size } = readFacts(answer);
@@ -227,7 +227,7 @@ export class SftpSession {
     await this.#ask(`make the folder ${path}`, [REQUEST.mkdir, path, WITH_MODE, 0o700], DONE);
   }
 
-  /** The permission bits of what is there, whatever the server takes from those that it is made with. */
+  /** Sets the permission bits of a file. The mode at its creation is reduced by the server's umask; this one is not. */
   async changeMode(path: string, mode: number): Promise<void> {
     await this.#ask(`change the mode of ${path}`, [REQUEST.setstat, path, WITH_MODE, mode], DONE);
   }
@@ -236,24 +236,24 @@ export class SftpSession {
     await this.#ask(`remove ${path}`, [REQUEST.remove, path], DONE);
   }
 
-  /** Fails when `to` exists; by OpenSSH's server also when two try it at once. */
+  /** Fails if `to` exists. On OpenSSH's server this holds even for two renames at once. */
   async rename(from: string, to: string): Promise<void> {
     await this.#ask(`rename to ${to}`, [REQUEST.rename, from, to], DONE);
   }
 
-  /** Replaces what is at `to`, at once. */
+  /** Renames atomically; replaces an existing file. */
   async renameOver(from: string, to: string): Promise<void> {
     await this.#ask(`rename to ${to}`, [REQUEST.extended, POSIX_RENAME, from, to], DONE);
   }
 
-  /** Entries of a folder without `.` and `..`; of links, the links themselves. */
+  /** Lists a folder without `.` and `..`. Describes links, not their targets. */
   async list(path: string): Promise<SftpEntry[]> {
     const handle = await this.#ask(`list ${path}`, [REQUEST.opendir, path], HANDLE);
     const found: SftpEntry[] = [];
     const read = (): Promise<SftpEntry[]> => this.#ask(`list ${path}`, [REQUEST.readdir, handle], ENTRIES);
     try {
       for (let isOver = false; !isOver;) {
-        // The end is an answer of its own; most folders are told whole by the first.
+        // The end has an answer of its own. Most folders fit into one answer, so the request after it is sent at once.
         for (const part of await Promise.allSettled([read(), read()])) {
           if (part.status === "fulfilled") for (const entry of part.value) found.push(entry);
           else if (statusOf(part.reason) === SFTP_STATUS.endOfFile) isOver = true;
@@ -266,14 +266,17 @@ export class SftpSession {
     return found;
   }
 
-  /** Nobody waits for it, nor does a signal end it: what was read is read, and a connection that breaks closes everything. */
+  /**
+   * Closes a file without waiting, and regardless of the signal: the bytes were read, and a lost connection closes all
+   * files.
+   */
   closeLater(handle: SftpHandle): void {
     this.until(undefined)
       .close(handle)
       .catch(() => undefined);
   }
 
-  /** Free bytes for this user, and whether nothing can be written; null where the server cannot tell. */
+  /** Returns the free bytes for this user, and whether the file system is read-only; null if the server cannot tell. */
   async room(path: string): Promise<{ free: number; readOnly: boolean } | null> {
     if (!this.has(STATVFS)) return null;
     const read = (answer: AnswerReader): { free: number; readOnly: boolean } => {

@@ -157,7 +157,7 @@ test("a server that refuses a second session serves many calls at once", async (
   assert.ok(loaded.every((bytes, i) => files[i]!.bytes.equals(bytes)));
 });
 
-test("a damaged file is replaced when it is saved again, also where the server cannot rename over it", async (t) => {
+test("a save replaces a damaged file, also on a server without an atomic replacement", async (t) => {
   for (const server of [shared, bare]) {
     const made = await make(t, { server });
     if (made === null) return;
@@ -182,7 +182,7 @@ test("a damaged file is replaced when it is saved again, also where the server c
   }
 });
 
-test("of two that create a repository at once one is told that there is one", async (t) => {
+test("of two concurrent creations of a repository one throws already_exists", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const config = join(made.root, "config");
@@ -244,7 +244,7 @@ test("with retries a connection that is cut in the middle of a save and of a loa
   }
 });
 
-test("a transfer that is stopped ends at once, and a lock can still be taken away", async (t) => {
+test("an abort ends a transfer at once, and a lock can still be removed", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const stop = new AbortController();
@@ -262,7 +262,7 @@ test("a transfer that is stopped ends at once, and a lock can still be taken awa
   assert.equal(await storage.exists("data", name), false);
 });
 
-test("a key that is being written is written although the caller stops, and other calls end then", async (t) => {
+test("an abort does not end the writing of a key, but a later call", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const stop = new AbortController();
@@ -277,7 +277,7 @@ test("a key that is being written is written although the caller stops, and othe
   assert.deepEqual(await storage.list("keys"), [{ name: key.name, size: 100 }]);
 });
 
-test("a server that went away and came back is connected to again", async (t) => {
+test("a restarted server is connected to again", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   const storage = await openSftpStorage(server.location("repo"), { create: true, env: server.env });
@@ -293,7 +293,7 @@ test("a server that went away and came back is connected to again", async (t) =>
   await storage.close();
 });
 
-test("a server that says nothing any more is given up", async (t) => {
+test("a server that stops answering is io, and the next call connects again", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   const root = join(server.folder, "repo");
@@ -350,7 +350,7 @@ test("a durable file is flushed before it gets its name and after", async (t) =>
 });
 
 for (const kind of ["ext4", "xfs", "btrfs"] as const) {
-  test(`what a call promised outlasts a power cut of the server on ${kind}`, async (t) => {
+  test(`durable and synced files survive a power cut of the server on ${kind}`, async (t) => {
     if ("reason" in shared) return void t.skip(shared.reason);
     const disk = loopFileSystem(t, kind);
     if (disk === null) return;
@@ -368,7 +368,7 @@ for (const kind of ["ext4", "xfs", "btrfs"] as const) {
   });
 }
 
-test("a server that lets nothing be written says permission", async (t) => {
+test("writing to a read-only server throws permission", async (t) => {
   const server = await sshServer(t, { sftpArguments: ["-R"] });
   if (server === null) return;
   const rest = server.location("repo");
@@ -384,7 +384,7 @@ test("a server that lets nothing be written says permission", async (t) => {
   assert.deepEqual(await storage.list("index"), [{ name, size: 10 }]);
 });
 
-test("an account that may not remove leaves one file of all its locks, and no lock", async (t) => {
+test("a user without the right to remove files leaves one file for all its locks, and no lock", async (t) => {
   const server = await sshServer(t, { sftpArguments: ["-P", "remove"] });
   if (server === null) return;
   const storage = await openSftpStorage(server.location("repo"), { create: true, env: server.env });
@@ -401,7 +401,7 @@ test("an account that may not remove leaves one file of all its locks, and no lo
   await assert.rejects(storage.remove("index", name), coded("permission"));
 });
 
-test("a repository at or below what is no folder is already_exists", async (t) => {
+test("creating a repository at or below a file throws already_exists", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   writeFileSync(join(server.folder, "file"), "");
@@ -415,7 +415,7 @@ test("a repository at or below what is no folder is already_exists", async (t) =
     );
 });
 
-test("sync says damaged when the server has lost what it had taken", async (t) => {
+test("sync throws damaged if the server has lost a saved file", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;
@@ -429,7 +429,7 @@ test("sync says damaged when the server has lost what it had taken", async (t) =
   }
 });
 
-test("unfinished files are cleared by the server's clock and only when they are old", async (t) => {
+test("clearTemporaries removes unfinished files that are old by the server's clock", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;
@@ -447,7 +447,7 @@ test("unfinished files are cleared by the server's clock and only when they are 
   assert.deepEqual(readdirSync(root).toSorted(), ["data", "index", "keys", "locks", "snapshots"]);
 });
 
-test("lists pass over what is no file and follow links to files", async (t) => {
+test("lists skip entries that are no files, and follow links to files", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;

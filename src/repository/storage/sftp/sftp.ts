@@ -43,8 +43,8 @@ import {
 } from "../storage.ts";
 
 /**
- * Opens an SFTP repository by what follows `sftp:` in its location; nothing is asked of the server before the first call,
- * except to create it. `CAIRN_SSH_COMMAND` names another program than `ssh`, as a shell reads it.
+ * Opens an SFTP repository from the text after `sftp:` in its location. Connects at the first call, or now if `create`
+ * is set. `CAIRN_SSH_COMMAND` is a shell command that replaces `ssh`.
  */
 export async function openSftpStorage(
   rest: string,
@@ -64,38 +64,41 @@ export async function openSftpStorage(
 }
 
 export interface SftpStorageOptions {
-  /** The location as messages name it. */
+  /** The location for messages. */
   readonly location: string;
-  /** Called for the first call and again after a break. */
+  /** Called for the first call, and again after a lost connection. */
   readonly connect: Connect;
-  /** Calls that the server works on at once; more share a session. Default 4: each is a process here and one there. */
+  /**
+   * Number of sessions, i.e. of calls that the server works on at once; more calls share a session. Default 4. Each
+   * needs a process here and one there.
+   */
   readonly sessions?: number | undefined;
-  /** Asked piece by piece. */
+  /** Limits the bytes a second, piece by piece. */
   readonly pace?: Pace | undefined;
 }
 
-/** The name of what is left of a released lock; it is no name of a lock. */
+/** The name to which a released lock is renamed if it cannot be removed; not a valid name of a lock. */
 const RELEASED = "released";
 const DATA_FOLDERS = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
 const TEMPORARY = /-cairn-temp-[0-9a-f]{16}$/;
-/** Short requests under way at once, over all sessions. */
+/** Concurrent short requests, over all sessions. */
 const AT_ONCE = 128;
 
 /**
- * Keeps a repository in restic's default layout on an SFTP server. OpenSSH's server flushes a file before and after it
- * gets its name; one without `fsync@openssh.com` promises nothing, and a removal is durable with the next file. A
- * broken connection is `io`, and the next call connects again.
+ * A repository in restic's default layout on an SFTP server. OpenSSH's server flushes a file before and after its
+ * rename. Without `fsync@openssh.com` nothing is promised, and a removal is durable with the next file. A lost
+ * connection is `io`; the next call connects again.
  */
 export class SftpStorage implements Storage {
   readonly location: string;
   readonly #root: string;
   readonly #pool: SftpPool;
   readonly #pace: Pace;
-  /** Path → size of what was saved and not flushed. */
+  /** Path → size of saved files that are not flushed. */
   readonly #unsynced = new Map<FileKind, Map<string, number>>();
-  /** Path → time of the last write by the server's clock, in seconds, of unfinished files that a list came across. */
+  /** Path → modification time by the server's clock, in seconds, of unfinished files seen in lists. */
   readonly #leftovers = new Map<string, number>();
-  /** Null before there is a `config`. */
+  /** True if a group shares the repository. Null if unknown, or without a `config`. */
   #shared: Promise<boolean | null> | null = null;
 
   constructor(root: string, options: SftpStorageOptions) {
@@ -105,7 +108,7 @@ export class SftpStorage implements Storage {
     this.#pace = options.pace ?? paceOf({});
   }
 
-  /** Makes the folders of an empty repository, the 256 below `data` too. Existing ones are kept. */
+  /** Makes the folders of an empty repository, including the 256 below `data`. Existing ones are kept. */
   static async create(root: string, options: SftpStorageOptions, call?: StorageCall): Promise<SftpStorage> {
     const storage = new SftpStorage(root, options);
     const how = { doing: "cannot make the repository's folders", signal: signalOf(call) };
@@ -155,7 +158,7 @@ export class SftpStorage implements Storage {
       if (kind !== "locks") await this.#pace.download(bytes, signal);
     };
     return this.#call({ doing: `cannot read ${labelOf(kind, name)}`, signal }, async (session) => {
-      // On its way with the rest, it costs no wait of its own later.
+      // Asked together with the config, so that later calls need not wait.
       if (kind === "config") this.#isShared(session).catch(() => undefined);
       const handle = await session.open(path);
       try {
@@ -191,7 +194,7 @@ export class SftpStorage implements Storage {
     return found;
   }
 
-  /** Lists a folder; one for locks may be absent, as rustic makes it. */
+  /** Lists a folder. The folder of locks may be missing, as in repositories of rustic. */
   async #inFolder(kind: FileKind, how: Doing, list: (session: SftpSession) => Promise<void>): Promise<void> {
     await this.#call(how, async (session) => {
       try {
@@ -217,7 +220,7 @@ export class SftpStorage implements Storage {
     await this.#call(how, (session) =>
       this.#explaining(session, 0, async () => {
         await session.remove(path).catch(async (error: unknown) => {
-          // An account that may not remove may mostly rename: one file is left of all its locks.
+          // A user without the right to remove may often rename: all its released locks become one file.
           if (kind !== "locks" || statusOf(error) !== SFTP_STATUS.permissionDenied || !session.has(POSIX_RENAME))
             throw error;
           await session.renameOver(path, posix.join(posix.dirname(path), RELEASED)).catch(() => {
@@ -242,7 +245,7 @@ export class SftpStorage implements Storage {
     }
   }
 
-  /** Removes unfinished files that a list came across; the server's own clock measures their age. */
+  /** Removes unfinished files that were seen in lists; measures their age by the server's clock. */
   async clearTemporaries(ageMs: number, call?: StorageCall): Promise<number> {
     let removed = 0;
     try {
@@ -264,8 +267,8 @@ export class SftpStorage implements Storage {
   }
 
   /**
-   * temporary name in the file's own folder → bytes → flushed → renamed ● → flushed again. The rename is the commit: a
-   * kill or a break before it leaves an unfinished file that no list shows, after it the whole file.
+   * Temporary file in the same folder → bytes → flush → rename ● → flush. The rename is the commit: a kill or a lost
+   * connection before it leaves an unfinished file that no list shows, after it the whole file.
    */
   async #save(kind: FileKind, name: string, what: { source: ByteSource; options: SaveOptions }): Promise<void> {
     const path = this.#path(kind, name);
@@ -288,7 +291,7 @@ export class SftpStorage implements Storage {
         failpoint("sftp.written");
         if (durable) await session.sync(handle);
         else {
-          // The last word of a file system that takes writes on trust.
+          // Some file systems report a failed write only when the file is closed.
           const written = handle;
           handle = null;
           await session.close(written);
@@ -328,7 +331,7 @@ export class SftpStorage implements Storage {
     }
   }
 
-  /** Asked once, by whoever comes first. */
+  /** Tells whether a group shares the repository. The first caller asks the server. */
   async #isShared(session: SftpSession): Promise<boolean> {
     this.#shared ??= session
       .statIfThere(this.#path("config", "config"))
@@ -368,7 +371,7 @@ export class SftpStorage implements Storage {
     for (const { name, facts } of await session.list(into.folder)) {
       const path = posix.join(into.folder, name);
       if (TEMPORARY.test(name) && facts.mtime !== undefined) this.#leftovers.set(path, facts.mtime);
-      // Looked for by its name, one that lies in another folder would not be found.
+      // Skip a file in a wrong folder: a lookup by its name would not find it.
       if (!isFileName(kind, name) || this.#path(kind, name) !== path) continue;
       const looked = needsLook(facts) ? await session.statIfThere(path) : facts;
       if (isFile(looked)) into.found.push({ name, size: looked.size ?? 0 });
@@ -390,7 +393,7 @@ export class SftpStorage implements Storage {
     await concurrently(missing.length, AT_ONCE, (index) => makeFolder(session, posix.join(data, missing[index]!)));
   }
 
-  /** Seconds, by a file that is made for it. */
+  /** Returns the server's time in seconds, from a file that it creates and removes. */
   async #serverTime(session: SftpSession): Promise<number> {
     const path = posix.join(this.#root, `clock-cairn-temp-${randomBytes(8).toString("hex")}`);
     session.closeLater(await session.create(path));
@@ -408,12 +411,12 @@ export class SftpStorage implements Storage {
   }
 
   /**
-   * A plain failure of what needs `bytes` there, with what the file system says: most servers have no number for one that
-   * is full or read-only, and without it that is tried again and again.
+   * Explains a plain failure of work that needs `bytes` on the server, by the state of the file system: most servers
+   * have no status for a full or read-only disk, and a plain failure is retried.
    */
   async #explained(session: SftpSession, error: unknown, bytes: number): Promise<unknown> {
     if (statusOf(error) !== SFTP_STATUS.failure) return error;
-    // Before it is made, the repository's folder has the file system of one above it.
+    // A missing repository folder will be on the file system of the folder above it.
     let room = await session.room(this.#root);
     for (let folder = this.#root; room === null && folder !== posix.dirname(folder);)
       room = await session.room((folder = posix.dirname(folder)));
@@ -447,13 +450,12 @@ export class SftpStorage implements Storage {
   }
 }
 
-/** The begin of messages, and the signal that ends the call. */
 interface Doing {
   readonly doing: string;
   readonly signal: AbortSignal | undefined;
 }
 
-/** Links and what a server does not describe are looked at. */
+/** True for a link, or if the server omitted type or size: these files need a stat. */
 function needsLook({ mode = 0, size }: SftpFacts): boolean {
   return (mode & 0o170000) === 0 || (mode & 0o170000) === 0o120000 || size === undefined;
 }

@@ -32,7 +32,7 @@ async function listBy(server: SshServer, command: string, env = process.env): Pr
   }
 }
 
-test("a host whose key is not known is refused, and so is one whose key has changed", async (t) => {
+test("a host with an unknown or changed key is refused", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const hosts = join(server.folder, "other_hosts");
@@ -65,7 +65,7 @@ test("a key that the server does not know is permission, and is not tried again"
   assert.equal(readFileSync(counted, "utf8"), "x\n");
 });
 
-test("an agent's key is used, and nothing is said of it once the agent has ended", async (t) => {
+test("an agent's key is used, and a missing agent causes no message", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const SSH_AUTH_SOCK = join(server.folder, "agent");
@@ -91,7 +91,7 @@ test("an agent's key is used, and nothing is said of it once the agent has ended
   });
 });
 
-test("without ssh an error says so, with what to install", async (t) => {
+test("without ssh the error has a hint to install it", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const hint = /install OpenSSH's client/;
@@ -126,7 +126,7 @@ test("a host or user that could be an option or a command is refused", async () 
     await assert.rejects(openSftpStorage(location), { code: "usage" }, location);
 });
 
-test("what goes wrong before the session is told by its kind", async (t) => {
+test("messages of ssh before the session are mapped to error codes", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const told = async (line: string): Promise<string> =>
@@ -143,7 +143,7 @@ test("what goes wrong before the session is told by its kind", async (t) => {
   assert.equal(await told("/x/config: line 1: Bad configuration option: foo"), "usage");
 });
 
-test("a server that is away or speaks something else is an error that may pass", async (t) => {
+test("a server that is down or speaks another protocol is a retryable error", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;
   assert.deepEqual(await listBy(server, server.command()), []);
@@ -155,7 +155,7 @@ test("a server that is away or speaks something else is an error that may pass",
   await assert.rejects(SftpSession.open(target), { code: "io" });
 });
 
-test("a server that lets nobody in for long is given up, and a slow one is waited for", async (t) => {
+test("connecting ends after its time limit, and waits for a slow server", async (t) => {
   const server = sharedServer(t);
   if (server === null) return;
   const silent = createServer();

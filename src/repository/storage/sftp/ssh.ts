@@ -5,17 +5,17 @@ import { CairnError, type ErrorCode } from "../../../errors.ts";
 import { withPipes } from "../../../fs/child-pipes.ts";
 import { printablePath } from "../../../fs/paths/safe-path.ts";
 
-/** A server, and the program that reaches it. */
+/** A server, and the program that connects to it. */
 export interface SshTarget {
   readonly host: string;
   readonly user: string | undefined;
   readonly port: number | undefined;
-  /** The program and its first words, as a shell reads them; default `ssh`. */
+  /** A shell command that replaces `ssh`. */
   readonly command?: string | undefined;
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
 }
 
-/** Receives what the server sends, and why the program ended. */
+/** Receives the bytes of the server, and the reason for the program's end. */
 export interface SshReader {
   data(chunk: Buffer): void;
   end(error: CairnError): void;
@@ -23,17 +23,20 @@ export interface SshReader {
 
 const MOST_SAID = 4000;
 const LAST_LINES = 3;
-/** The last words come within this after the end, where something that the program started holds the stream open. */
+/** Milliseconds to wait for the last messages after the exit, if a child of the program keeps the stream open. */
 const LAST_WORDS_MS = 200;
-/** Time for the program to end by itself once its input has ended. */
+/** Milliseconds for the program to exit after its input was closed. */
 const GOODBYE_MS = 2000;
 
-/** The user's own `ssh -s HOST sftp`. It keeps this process alive only after `ref`. */
+/** A process of the user's own `ssh -s HOST sftp`; keeps this process alive only after `ref`. */
 export class SshProcess {
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #pipes: readonly Socket[];
 
-  /** Throws `io` when no descriptors are left. `mayAsk`: it may ask at the terminal for a password or about a host key. */
+  /**
+   * Throws `io` if no file descriptors are left. `mayAsk`: `ssh` may ask at the terminal for a password or about a host
+   * key.
+   */
   constructor(target: SshTarget, reader: SshReader, { mayAsk }: { mayAsk: boolean }) {
     const { host, user, port, env = process.env, command = "ssh" } = target;
     const words = [
@@ -44,7 +47,7 @@ export class SshProcess {
       host,
       "sftp",
     ];
-    // Ctrl-C is for us: a lock is taken away over this connection after it.
+    // Ctrl-C must not end ssh: afterwards a lock is removed over this connection.
     const script = `trap "" INT; exec ${command} "$@"`;
     this.#child = withPipes(spawn("/bin/sh", ["-c", script, "sh", ...words], { env }), "ssh");
     const { stdin, stdout, stderr } = this.#child;
@@ -52,7 +55,7 @@ export class SshProcess {
     let said = "";
     stderr.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(-MOST_SAID)));
     stdout.on("data", (chunk: Buffer) => reader.data(chunk));
-    // One that has ended takes nothing any more; its end says why.
+    // Writing to an ended program fails; the reader gets the reason.
     stdin.on("error", () => undefined);
     const end = (status: number | null, signal: string | null): void => {
       this.#destroy();
@@ -76,13 +79,13 @@ export class SshProcess {
     for (const each of [this.#child, ...this.#pipes]) each.unref();
   }
 
-  /** Ends its input, so that it says goodbye. */
+  /** Closes the program's input, so that it exits by itself. */
   close(): void {
     this.#child.stdin.end();
     setTimeout(() => this.kill(), GOODBYE_MS).unref();
   }
 
-  /** Ends it at once, and in any case a little later. */
+  /** Ends the program at once, by SIGKILL if it does not react. */
   kill(): void {
     this.#destroy();
     this.#child.kill();
@@ -102,7 +105,7 @@ interface Ended {
 
 const INSTALL = "install OpenSSH's client, or name another program in CAIRN_SSH_COMMAND";
 
-/** Meanings of the last lines of OpenSSH's client, with a hint each; any other end may pass. */
+/** Meanings of the last messages of OpenSSH's client, each with a hint. Any other end counts as temporary. */
 const MEANINGS: readonly (readonly [RegExp, ErrorCode, (at: string) => string])[] = [
   [
     /host key verification failed/i,

@@ -58,7 +58,7 @@ async function turns(): Promise<void> {
   for (let i = 0; i < 50; i++) await setImmediate();
 }
 
-test("one of two callers that stops ends alone, and the other's transfer goes on in the same connection", async (t) => {
+test("an abort ends only its own call, and another caller's transfer continues in the same connection", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { server, storage, atPiece } = made;
@@ -81,7 +81,7 @@ test("one of two callers that stops ends alone, and the other's transfer goes on
   assert.deepEqual(readdirSync(folder), [], "its unfinished file is gone");
 });
 
-test("what waits for a silent server ends when all who wait have stopped, and what decides is waited for", async (t) => {
+test("calls to a silent server end when all their callers have aborted, but commits are awaited", async (t) => {
   const made = await make(t);
   if (made === null) return;
   const { server, storage } = made;
@@ -111,7 +111,7 @@ test("what waits for a silent server ends when all who wait have stopped, and wh
   server.freeze(false);
 });
 
-test("a storage that is closed while it connects is so at once", async (t) => {
+test("closing a storage ends connecting at once", async (t) => {
   const { port, come } = await silentServer(t);
   const server = await sshServer(t);
   if (server === null) return;
@@ -133,7 +133,7 @@ test("a connection that is made for a call after closing ends with that", async 
   await eventually("the later one is gone", () => server.connections() === 0);
 });
 
-test("connecting ends when it is stopped before anything is sent", async (t) => {
+test("an abort ends connecting before anything is sent", async (t) => {
   const { port } = await silentServer(t);
   const target = { host: "127.0.0.1", user: "me", port };
   const stop = new AbortController();
@@ -153,7 +153,7 @@ test("a repository whose folders cannot be made leaves no connection", async (t)
   await eventually("the connection is gone", () => server.connections() === 0);
 });
 
-test("an ssh that is stopped leaves no process and no open files, whatever it has started", async (t) => {
+test("an aborted ssh leaves no process and no open files, even if it has started children", async (t) => {
   // What goes on behind it holds the ends of its pipes.
   const CAIRN_SSH_COMMAND = `sh -c 'sleep 5 & exec sleep 60'`;
   const storage = await openSftpStorage("//behind/x", { env: { ...process.env, CAIRN_SSH_COMMAND } });
@@ -173,7 +173,7 @@ test("an ssh that is stopped leaves no process and no open files, whatever it ha
   await eventually("no process is left, nor a zombie", () => children() === "");
 });
 
-test("the end of ssh is told although something that it started goes on", async () => {
+test("the end of ssh is noticed even if a child of it keeps running", async () => {
   const command = `sh -c 'sleep 60 >/dev/null & echo no way >&2; exit 255'`;
   const begun = performance.now();
   const opening = SftpSession.open({ host: "behind", user: undefined, port: undefined, command });

@@ -3,7 +3,7 @@ import { SshProcess, type SshTarget } from "./ssh.ts";
 
 /** Packets of SFTP version 3 (draft-ietf-secsh-filexfer-02) over the pipes of one `ssh`. */
 
-/** Requests by their numbers; those of INIT and EXTENDED differ in what they begin with. */
+/** Types of requests. INIT and EXTENDED begin with other fields than the rest. */
 export const REQUEST = {
   init: 1,
   open: 3,
@@ -31,35 +31,38 @@ export const ANSWER = {
   extended: 201,
 } as const;
 
-/** Numbers of a status. */
+/** Codes of a status answer. */
 export const SFTP_STATUS = { ok: 0, endOfFile: 1, noSuchFile: 2, permissionDenied: 3, failure: 4 } as const;
 
-/** Everything that the protocol has no number for (disk full, exists already, …) is a plain failure, which may pass. */
+/**
+ * SFTP has no code for other errors, e.g. a full disk or an existing file: they arrive as a plain failure, which is
+ * `io`.
+ */
 const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = { 2: "not_found", 3: "permission", 8: "unsupported" };
 
 const VERSION = 3;
-/** OpenSSH's own bound for a packet. */
+/** OpenSSH's limit for a packet. */
 const LONGEST_PACKET = 256 * 1024;
 const CONNECT_MS = 30_000;
-/** Somebody may have to look up a password first; servers wait as long by default. */
+/** Longer, since a person may have to look up a password; servers wait as long by default. */
 const ASKING_MS = 120_000;
 const SILENCE_MS = 120_000;
 
 export interface SftpWireOptions {
-  /** Ends it with `interrupted` when it fires, also later. */
+  /** Ends the session with `interrupted` when it fires, also later. */
   readonly signal?: AbortSignal | undefined;
-  /** `ssh` may ask at the terminal. Default false. */
+  /** True: `ssh` may ask at the terminal. Default false. */
   readonly mayAsk?: boolean | undefined;
-  /** Time limit for opening the session, milliseconds. Default 30 s, and 2 minutes where `ssh` may ask. */
+  /** Milliseconds to open the session. Default 30 s, or 2 minutes if `ssh` may ask. */
   readonly connectTimeoutMs?: number | undefined;
-  /** Without any answer while one is waited for, milliseconds; then the session counts as broken. Default 2 minutes. */
+  /** Milliseconds without any answer after which the session counts as lost. Default 2 minutes. */
   readonly silenceMs?: number | undefined;
 }
 
-/** Bytes, and texts in UTF-8, go with their length before them, numbers as 4 bytes, big ones as 8. */
+/** A field of a request. Bytes and UTF-8 texts are sent with their length, numbers as 4 bytes, bigints as 8. */
 export type Field = string | Uint8Array | number | bigint;
 
-/** Reads the fields of an answer; throws where it ends before one. */
+/** Reads the fields of an answer. Throws if the answer ends too early. */
 export class AnswerReader {
   readonly #bytes: Buffer;
   #at = 0;
@@ -82,7 +85,7 @@ export class AnswerReader {
     return Number(this.#bytes.readBigUInt64BE(this.#at - 8));
   }
 
-  /** A view that holds until the reader's function returns. */
+  /** Returns a view that is valid until the reading function returns. */
   bytes(): Buffer {
     const length = this.u32();
     if (length > this.#bytes.length - this.#at) throw new RangeError("it ends before");
@@ -91,7 +94,7 @@ export class AnswerReader {
   }
 }
 
-/** The type that an answer must have, and the reader of its fields. */
+/** The expected type of an answer, and a function that reads its fields. */
 export interface Wanted<T> {
   readonly type: number;
   readonly read: (answer: AnswerReader) => T;
@@ -105,21 +108,21 @@ interface Waiting {
 }
 
 /**
- * One `ssh` and its SFTP session. Once it breaks, everything that waits fails with an error that may pass, and a new
- * one has to be opened. It keeps this process alive only while an answer is waited for.
+ * One `ssh` and its SFTP session. When the connection is lost, all waiting calls fail with a retryable error, and a new
+ * session must be opened. Keeps this process alive only while an answer is awaited.
  */
 export class SftpWire {
   readonly #name: string;
   readonly #silenceMs: number;
   readonly #ssh: SshProcess;
   readonly #waiting = new Map<number, Waiting>();
-  /** Names of the server's extensions, once it has said its version. */
+  /** Names of the server's extensions, once the server has sent its version. */
   readonly #version = Promise.withResolvers<ReadonlySet<string>>();
   #isOpen = false;
   #failure: CairnError | null = null;
   #silence: NodeJS.Timeout | null = null;
   #lastId = 0;
-  /** The packet that is coming, with its length before it, and how much of it has come. */
+  /** The incoming packet with its length field, and the number of bytes received so far. */
   readonly #packet = Buffer.allocUnsafeSlow(4 + LONGEST_PACKET);
   #filled = 0;
 
@@ -130,7 +133,7 @@ export class SftpWire {
     this.#ssh = new SshProcess(target, reader, { mayAsk });
   }
 
-  /** The session and the names of the server's extensions. */
+  /** Opens a session. Also returns the names of the server's extensions. */
   static async open(
     target: SshTarget,
     options: SftpWireOptions,
@@ -154,12 +157,14 @@ export class SftpWire {
     }
   }
 
-  /** Null while it can be used. */
+  /** Null while the session works. */
   get failure(): CairnError | null {
     return this.#failure;
   }
 
-  /** Sends a request and waits for its answer; fails when the session breaks first, or when the server is silent for too long. */
+  /**
+   * Sends a request and waits for its answer. Fails if the session is lost, or if the server is silent for too long.
+   */
   ask<T>(doing: string, [type, ...fields]: readonly [number, ...Field[]], wanted: Wanted<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.#failure !== null) {
@@ -180,7 +185,7 @@ export class SftpWire {
     });
   }
 
-  /** Says goodbye; what waits fails. */
+  /** Ends the session. Requests without an answer fail. */
   close(): void {
     if (this.#break(new CairnError("io", `the connection to ${this.#name} was closed`))) this.#ssh.close();
   }
@@ -189,12 +194,12 @@ export class SftpWire {
     if (this.#break(new CairnError(code, message, hint === undefined ? {} : { hint }))) this.#ssh.kill();
   }
 
-  /** Breaks the session. The error of an open session may pass, whatever it says. */
+  /** Ends the session with an error. If the session was open, the error counts as temporary. */
   #ended(error: CairnError): void {
     this.#break(this.#isOpen ? new CairnError("io", error.message, { cause: error }) : error);
   }
 
-  /** False when it is broken already. */
+  /** Returns false if the session has already ended. */
   #break(failure: CairnError): boolean {
     if (this.#failure !== null) return false;
     this.#failure = failure;
@@ -227,7 +232,7 @@ export class SftpWire {
     this.#ssh.write(packet);
   }
 
-  /** Takes what has come of packets, which are read where they are whole. */
+  /** Collects received bytes and reads each complete packet. */
   #take(chunk: Buffer): void {
     for (let at = 0; at < chunk.length && this.#failure === null;) {
       const wanted = this.#filled < 4 ? 4 : 4 + this.#packet.readUInt32BE(0);
@@ -264,7 +269,7 @@ export class SftpWire {
       else if (type === wanted.type) resolve(wanted.read(answer));
       else return this.#failFormat();
     } catch {
-      // What comes next cannot be trusted either.
+      // The bytes after an invalid answer cannot be trusted either.
       return this.#failFormat();
     }
     this.#waiting.delete(id);
@@ -293,14 +298,14 @@ export class SftpWire {
 }
 
 function statusError(doing: string, status: number, answer: AnswerReader): CairnError {
-  // Some servers leave the message out.
+  // Some servers omit the message.
   const message = answer.isAtEnd ? `status ${status}` : answer.bytes().toString();
   return new CairnError(CODE_OF_STATUS[status] ?? "io", `cannot ${doing}: ${message}`, {
     details: { sftpStatus: status },
   });
 }
 
-/** The number in the server's answer; undefined for other errors. */
+/** Returns the status code of the server's answer; undefined for other errors. */
 export function statusOf(error: unknown): number | undefined {
   const status = error instanceof CairnError ? error.details?.["sftpStatus"] : undefined;
   return typeof status === "number" ? status : undefined;
