@@ -117,7 +117,7 @@ async function render(folders: readonly FolderState[], style: Style, now: number
         : style.green(`installed (${each.installed.join(", ")})`),
       each.installed.length === 0 ? "" : trustWords(each.trusted),
       each.last_hook === null
-        ? "no hook yet"
+        ? `no hook yet${each.checked_at === null ? "" : `, checked ${formatAge(each.checked_at, now)}`}`
         : `last hook ${formatAge(each.last_hook.at, now)} (${printable(each.last_hook.event)})`,
       each.last_point === null
         ? ""
