@@ -92,7 +92,7 @@ class FindWalk {
   readonly #reader: BlobSource;
   readonly #fits: Fits;
   readonly #signal: AbortSignal | undefined;
-  /** By path and tree: what was found below. */
+  /** By path and tree: the hits below it. */
   readonly #known = new Map<string, Hit[]>();
   #damaged: Omit<DamagedInBackup, "snapshot_id">[] = [];
 

@@ -29,11 +29,11 @@ export interface BackupScene extends TestFolder {
   library: CairnLibrary;
   repository: BackupRepository;
   options: RepositoryOptions;
-  /** Of the repository, absolute. */
+  /** Absolute path of the repository. */
   place: string;
 }
 
-/** What was opened last as `faulty:/path`, which fails as it is told (`retried:`: and is asked again), and as `far:/path`. */
+/** The storages opened last: `faulty:/path` fails on demand (`retried:` repeats its calls), `far:/path` counts its calls. */
 export const opened: { faulty: FaultyStorage | null; far: CountingStorage | null } = { faulty: null, far: null };
 /** Faults of each `faulty:` and `retried:` that is opened. */
 export const faults: Fault[] = [];
@@ -96,14 +96,14 @@ export function damagePack(place: string, at: (size: number) => number, pick: "l
   return path.slice(-64);
 }
 
-/** What a snapshot is made anew with. */
+/** Tools for making a changed snapshot. */
 interface Rewriting {
   reader: BlobSource;
-  /** Of the snapshot as it is. */
+  /** Nodes of the unchanged snapshot's top tree. */
   top: TreeNode[];
   /** Adds a blob, under an id of its own content unless told otherwise. */
   add(type: "data" | "tree", bytes: Uint8Array, id?: Uint8Array): Uint8Array;
-  /** Adds a tree in which one node has other parts. */
+  /** Adds a tree in which one node has changed fields. */
   put(nodes: readonly TreeNode[], name: string, part: Partial<TreeNode>): Uint8Array;
 }
 
@@ -149,7 +149,7 @@ export async function withManifest(
   });
 }
 
-/** A snapshot in which the node at a path from the topmost tree has other parts; returns its id. */
+/** A snapshot in which the node at a path from the topmost tree has changed fields; returns its id. */
 export async function withNode(
   opened: OpenedRepository,
   snapshotId: string,
@@ -168,8 +168,8 @@ export async function withNode(
 }
 
 /**
- * A snapshot in which the tree of a folder, sealed as it should be, is not what its id says: each folder in it is that
- * folder again. `path` is the folder's from the topmost tree. Returns the snapshot's id and the tree's.
+ * A snapshot in which the sealed tree of a folder does not match its id: each folder in it is that folder again.
+ * `path`: the folder's, from the topmost tree. Returns the snapshot's id and the tree's.
  */
 export async function withTreeOfItself(
   opened: OpenedRepository,
@@ -185,7 +185,7 @@ export async function withTreeOfItself(
   return { snapshot, tree: objectIdOf(id) };
 }
 
-/** A snapshot in which the one piece of a file, sealed as it should be and as long, is not what its id says. Returns its id. */
+/** A snapshot in which the one piece of a file, sealed and of the right length, does not match its id. Returns its id. */
 export async function withAnotherPiece(
   opened: OpenedRepository,
   snapshotId: string,
@@ -233,7 +233,7 @@ export function spoil(files: readonly string[], how: "lost" | "first blob" | "al
   }
 }
 
-/** Flips a byte of a blob where it lies. */
+/** Flips a byte of a stored blob. */
 export async function damageBlob(at: BackupScene, id: string): Promise<void> {
   const { file, offset } = await placeOf(at, id);
   const bytes = readFileSync(file);

@@ -39,7 +39,8 @@ export function streamPath(filename: string): Buffer[] {
     throw new CairnError("usage", `${JSON.stringify(filename.slice(0, 300))} cannot be the name of a file`, {
       hint: "for example db.sql or dumps/db.sql",
     });
-  // What an argument that is not UTF-8 has become; the paths of snapshots are texts, which cannot hold its bytes.
+  // The character that replaces invalid UTF-8 of an argument; the paths of snapshots are texts, which cannot hold its
+  // bytes.
   if (!filename.isWellFormed() || filename.includes(REPLACEMENT))
     throw new CairnError(
       "usage",

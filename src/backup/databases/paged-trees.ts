@@ -14,7 +14,7 @@ import type { FileContent, PagedDatabase, StoreBlob } from "./page-store.ts";
 const PRIVATE = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
 
 /**
- * The trees of a point's snapshot as a repository gets them: without the entries of databases, which lie below
+ * The trees of a point's snapshot for a repository: without the entries of databases, which lie below
  * `/.cairn/databases` instead.
  */
 export class PagedTrees {
@@ -22,7 +22,7 @@ export class PagedTrees {
   readonly tree: Uint8Array;
   /** Files in `/.cairn`, and their bytes. */
   readonly own: { files: number; bytes: number };
-  /** The point's trees that have entries of databases, by id, with the names of those that bring nothing. */
+  /** The point's trees that have entries of databases, by id, with the names of entries whose content is not transferred. */
   readonly #replaced: ReadonlyMap<string, ReadonlySet<string>>;
 
   private constructor(tree: Uint8Array, own: PagedTrees["own"], replaced: Map<string, ReadonlySet<string>>) {
@@ -31,7 +31,7 @@ export class PagedTrees {
     this.#replaced = replaced;
   }
 
-  /** Makes them. `top`: the snapshot's tree; `lead`: names of the folders from there to the one that was saved. */
+  /** Makes the trees. `top`: the snapshot's tree; `lead`: names of the folders from `top` to the saved folder. */
   static async make(
     blobs: BlobSource,
     { top, lead, databases }: { top: Uint8Array; lead: readonly string[]; databases: readonly PagedDatabase[] },
@@ -95,7 +95,7 @@ export class PagedTrees {
     return new PagedTrees(await without(top, gone, 0), own, replaced);
   }
 
-  /** Gives a store's trees to a plan, without the entries whose content is not to come. */
+  /** Returns a function that reads a store's trees for a plan, without the entries whose content is not transferred. */
   readTree({ index, viewTree }: BlobSource): ReadTree {
     const replaced = (bytes: Uint8Array, names: ReadonlySet<string>): Uint8Array =>
       encodeTree([...decodeTree(bytes)].filter((node) => !names.has(nameOf(node))));

@@ -12,7 +12,7 @@ import { folderName, readDatabase, type StoredDatabase } from "./stored-database
 
 const NOTHING = new Uint8Array(0);
 
-/** A database and where it belongs, by a path from a folder on. */
+/** A database and its place, a path relative to a folder. */
 export interface PlacedDatabase {
   path: Uint8Array;
   database: StoredDatabase;
@@ -26,8 +26,8 @@ interface LentTree {
 }
 
 /**
- * The trees of a snapshot with the entries of databases that lie elsewhere in it. They are in no pack; the content that an
- * entry names is no blob, but the SHA-256 of the whole database.
+ * The trees of a snapshot, with the entries of databases that lie elsewhere in it. No pack holds these trees; instead
+ * of blobs an entry names the SHA-256 of the whole database.
  */
 export class PlacedDatabases {
   /** The root with all of them. */
@@ -46,8 +46,8 @@ export class PlacedDatabases {
   }
 
   /**
-   * Reads those below a snapshot's `/.cairn/databases`. `root`: of the folder that was saved; `hashes`: of its manifest. One that
-   * cannot be read lies at its path all the same, and what opens it says why.
+   * Reads the databases below a snapshot's `/.cairn/databases`. `root`: tree of the saved folder; `hashes`: from its
+   * manifest. An unreadable database still gets its entry; opening it throws the reason.
    */
   static async read(
     reader: BlobSource,
@@ -99,7 +99,7 @@ export class PlacedDatabases {
     for (const [id, { bytes }] of this.#trees) reader.lend(id, bytes);
   }
 
-  /** Has a reader forget them, which reads one snapshot after the other. */
+  /** Removes these trees from a reader that goes on to another snapshot. */
   takeBackFrom(reader: BlobSource): void {
     for (const id of this.#trees.keys()) reader.takeBack(id);
   }
@@ -138,7 +138,7 @@ export function isUnreadable(error: unknown): error is CairnError {
   return error instanceof CairnError && (error.code === "damaged" || error.code === "newer_version");
 }
 
-/** Stands for a database that cannot be read: a file of which only size and digest are known. */
+/** Stands for an unreadable database: a file of which only size and digest are known. */
 function unreadable({ path, size, sha256: digest }: FileHash, error: CairnError): StoredDatabase {
   const name = Buffer.from(latin1(path).split("/").at(-1)!, "latin1");
   const node = fileNode(name, { mode: 0o600, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 }, { size, content: NOTHING });

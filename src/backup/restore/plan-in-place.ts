@@ -15,7 +15,7 @@ import { storedRoot } from "../open/content.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
 import { unknownIn } from "../../workspace/restore/prepare.ts";
 
-/** Says what a restore would change. Nothing is saved, and no point is made. */
+/** Plans a restore in place. Saves nothing and makes no point. */
 export async function planInPlace(
   workspace: Workspace,
   wanted: WantedInPlace,
