@@ -1,10 +1,9 @@
 import { CairnError } from "../../errors.ts";
 
 /**
- * The flat table of a tree's entries, in shared memory: what a scan fills from several threads,
- * what the stat cache file holds (docs/formats/stat-cache.md), and what trees are built from.
- *
- * A record is 32 words of 32 bits, a directory 40. 64-bit values take two words, low first.
+ * The flat table of a tree's entries, in shared memory: several threads of a scan fill it, the stat cache file holds it
+ * (docs/formats/stat-cache.md), and trees are built from it. A record is 32 words of 32 bits, a directory 40. 64-bit
+ * values take two words, low first.
  */
 export const RECORD_WORDS = 32;
 export const DIRECTORY_WORDS = 40;
@@ -47,13 +46,13 @@ export const FLAG = {
   TORN: 8,
   /** content is a list of chunks in the extras, not one blob named by HASH */
   CHUNKED: 16,
-  /** it may have extended attributes that could not be read; TORN, too */
+  /** some extended attributes could not be read; with TORN */
   UNREAD: 32,
   /** begins as a SQLite database does */
   DATABASE: 64,
   /** a database, or its log or journal, read while there was more in these than in its own file: read again next time */
   LIVE: 128,
-  /** its name may be that of a file with credentials */
+  /** its name suggests a file with credentials */
   SECRET: 256,
   /** a database without a log or journal that SQLite has not found whole */
   UNCHECKED: 512,
@@ -76,7 +75,7 @@ export const D = {
   META: 24,
   DONE: 32,
   IGNORED: 33,
-  /** while it is scanned: where the text of its ignore file lies in the extras, plus one; 0 where none was read */
+  /** during a scan: place of its ignore file's text in the extras, plus one; 0 if none was read */
   RULES: 34,
 } as const;
 
@@ -91,13 +90,13 @@ export const DIRECTORY_FLAG = {
   /** some entry is a member of a hard-link group */
   LINKED: 16,
   DIFFERS: 32,
-  /** its own times vouch for the names in it being those of the previous table */
+  /** its times prove that its names are still those of the previous table */
   LISTED: 64,
   /** each record has the name of the record at its place in the previous table */
   ALIGNED: 128,
   /** a name that was listed in it was gone when it was looked at: to be listed again */
   MOVED: 256,
-  /** it was gone when it was to be read; OMITTED, too */
+  /** it was removed before it was read; with OMITTED */
   GONE: 512,
 } as const;
 
@@ -122,7 +121,7 @@ export const C = {
   /** content that was read, in KiB, for progress */
   KIB_DONE: 12,
   YOUNG: 13,
-  /** 1: a scan that was to end there has met an entry that is not the one before */
+  /** 1: a scan with `untilDifferent` has met an entry that differs */
   DIFFERS: 14,
   WORDS: 64,
 } as const;
@@ -238,7 +237,7 @@ export class ScanTable {
     Atomics.and(this.directoryState, directory * DIRECTORY_WORDS + D.FLAGS, ~flags);
   }
 
-  /** Queues a job; whoever waits for one is to be told. */
+  /** Queues a job. The caller wakes threads that wait for one. */
   addJob(directory: number, start: number, count: number): void {
     const { control, jobs } = this;
     Atomics.add(control, C.PENDING, 1);
@@ -286,8 +285,8 @@ export class ScanTable {
   }
 
   /**
-   * The numbers of directories by those that they have in the table that the scan started from, as records of that one name
-   * them. `parent`: only of what is directly in that directory.
+   * The numbers of directories by their numbers in the table that the scan started from. `parent`: only directories
+   * directly inside.
    */
   numbersByOld(parent?: number): Map<number, number> {
     const { directories, control } = this;
@@ -348,8 +347,8 @@ export class ScanTable {
   }
 
   /**
-   * Copies consecutive records of another table as {@link copyRecord} does; in a few large steps where their names lie
-   * side by side, as a stat cache has them.
+   * Copies consecutive records of another table as {@link copyRecord} does; in a few large steps if their names are
+   * contiguous, as in a stat cache.
    */
   copyRecords(from: ScanTable, source: number, target: number, count: number): void {
     const old = from.records;

@@ -20,13 +20,13 @@ export interface NodeWriters {
   metadata: ByteWriter;
 }
 
-// Where things lie in the kernel's memory; the kernel has the same numbers.
+// Addresses in the kernel's memory; the kernel has the same numbers.
 const HEX = 0x100;
 const DIGIT_PAIRS = 0x300;
 const PLAIN_BYTES = 0x400;
 const OWNER = 0x600;
 const OWNER_BYTES = 256;
-/** For each mode its piece, address << 8 | length; 0 where there is none yet. */
+/** For each mode its piece, address << 8 | length; 0 if none is known yet. */
 const KIND_TABLE = 0x2000;
 const KINDS = 0x6000;
 const KIND_BYTES = 64;
@@ -119,7 +119,7 @@ export class PlainFiles {
     this.#bytes.set(from.names.subarray(low, high), NAMES);
   }
 
-  /** Tells the kernel an owner or a mode that it did not know; true where it can go on with the file. */
+  /** Tells the kernel an unknown owner or mode; true if it can go on with the file. */
   #learn(from: ScanTable, record: number): boolean {
     const words = from.records;
     const base = record * RECORD_WORDS;

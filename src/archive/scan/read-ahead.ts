@@ -29,7 +29,7 @@ export class ReadAhead {
     this.#next = work.from;
   }
 
-  /** The open file of a name, for the caller to close; undefined where there is none. `to`: those from there on are not wanted. */
+  /** The open file of a name, for the caller to close; undefined if none is open. `to`: names from here on are not needed. */
   take(at: number, to: number): number | undefined {
     const end = Math.min(at + AHEAD, to);
     while (this.#next < end) this.#open(this.#next++);
@@ -38,7 +38,7 @@ export class ReadAhead {
     return fd;
   }
 
-  /** Closes what nobody took. */
+  /** Closes the files that were not taken. */
   [Symbol.dispose](): void {
     for (const fd of this.#opened.values()) this.#thread.sys.close(fd);
     this.#opened.clear();

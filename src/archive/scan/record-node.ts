@@ -12,10 +12,10 @@ export interface LinkGroup {
   first: Uint8Array;
 }
 
-/** Groups by what {@link linkKey} gives for their members. */
+/** Groups by the {@link linkKey} of their members. */
 export type LinkGroups = ReadonlyMap<string, LinkGroup>;
 
-/** Words that are equal in the records of an inode's names, those that tell it from others first. */
+/** Words that are equal in all records of an inode; the most selective first. */
 const OF_INODE = [R.DEVICE, R.INO, R.INO + 1];
 const OF_NAMES = [
   R.MODE,

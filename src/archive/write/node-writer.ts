@@ -37,13 +37,13 @@ interface FilePart {
 }
 
 const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
-/** Also room for the target of a link, of which no system takes more. */
+/** Also room for a link's target; no system takes a longer one. */
 const VALUE_BYTES = 128 * 1024;
 /** Linux takes no longer names and values of attributes. */
 const ATTRIBUTE_NAME_BYTES = 255;
 const ATTRIBUTE_BYTES = 64 * 1024;
 const REFUSED = "the system refuses it";
-/** Failures of the file system by minus errno, which no right would help against. */
+/** Failures of the file system by minus errno, which no additional right would avoid. */
 const DISK_TROUBLES: Readonly<Record<number, string>> = {
   [EIO]: "the disk could not write it (EIO)",
   [ENOSPC]: "the file system has no room for it (ENOSPC)",
@@ -68,8 +68,8 @@ const ACCESS_ACL = Buffer.from("system.posix_acl_access");
 const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
 
 /**
- * Makes entries from nodes inside a held directory; one per thread. Owner, mode, attributes and times are set
- * exactly; what the system refuses is noted, and the entry is kept.
+ * Makes entries from nodes inside a held directory; one per thread. Sets owner, mode, attributes and times exactly.
+ * Notes metadata that the system refuses, and keeps the entry.
  */
 export class NodeWriter {
   readonly sys: Syscalls = syscalls();
@@ -91,9 +91,9 @@ export class NodeWriter {
   #rounds: boolean | null = null;
 
   /**
-   * `within`: a descriptor of the one directory in and below which all is made; it tells what new entries inherit.
-   * `newBits`: permission bits that a new file there is sure to have when it is made with them. `sparse`: blocks of zeros
-   * become holes in files that have none recorded.
+   * `within`: a descriptor of the directory in which everything is made; it shows what new entries inherit. `newBits`:
+   * permission bits that new files there certainly get. `sparse`: blocks of zeros become holes in files without
+   * recorded holes.
    */
   constructor(options: { readOnly?: boolean; within?: number; newBits?: number; sparse?: boolean } = {}) {
     this.#readOnly = options.readOnly ?? false;
@@ -105,15 +105,15 @@ export class NodeWriter {
   #bequeaths(directory: number): boolean {
     const { words } = this.#stat;
     if (this.sys.fstat(directory, this.#stat) < 0 || words[STAT.MODE]! & SETGID) return true;
-    // macOS, and some mounts elsewhere, give what is made in a directory the directory's group.
+    // macOS, and some mounts elsewhere, give new entries the directory's group.
     if (words[STAT.GID] !== this.#gid) return true;
     putName(this.#name, 0, DEFAULT_ACL);
     return this.sys.fgetxattr(directory, this.#name, 0, this.#value, 0) >= 0;
   }
 
   /**
-   * Creates a file and fills it; the pieces follow each other. Throws when it cannot be created or written; of one that
-   * the file system cannot hold nothing stays.
+   * Creates a file and fills it with consecutive pieces. Throws if it cannot be created or written. Leaves no partial
+   * file if the file system cannot hold it.
    */
   file(
     dirfd: number,
@@ -192,8 +192,8 @@ export class NodeWriter {
   }
 
   /**
-   * The mode that a file is to have, where it can be made with it: that spares a call for each. Null where it cannot, is
-   * not the owner's yet, or has attributes, which only who may write can set.
+   * The file's final mode, if it can be made with it, which saves a call per file. Null if the mode is not possible at
+   * creation, the file gets another owner, or it has attributes, which can only be set while it is writable.
    */
   firstMode(node: TreeNode): number | null {
     const mode = this.#modeOf(node);
@@ -240,9 +240,9 @@ export class NodeWriter {
   }
 
   /**
-   * Owner, attributes, mode and times of a file that was written, in this order: a new owner takes special bits away,
-   * a mode without the right to write keeps attributes from being set, and everything changes times. `made`: the mode
-   * that it was made with, where that is its own.
+   * Sets owner, attributes, mode and times of a written file, in this order: a new owner clears special bits, a
+   * read-only mode keeps attributes from being set, and everything changes times. `made`: the mode at creation, if it
+   * is final.
    */
   finishFile(fd: number, node: TreeNode, path: Uint8Array, made: number | null = null): void {
     if (this.#inherits) this.#disinherit(fd, node);
@@ -270,7 +270,7 @@ export class NodeWriter {
     const given =
       aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0 ? modeFor(this.#stat.words, node, mode) : mode;
     if ((given !== made && !this.#isSet(this.sys.fchmod(fd, given))) || given !== mode) aspects.push("mode");
-    // The other way round for an entry that was there before and could not be written to.
+    // Mode first, then attributes, for an existing entry that was not writable.
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
     if (!this.#isSet(this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
@@ -292,7 +292,7 @@ export class NodeWriter {
     }
   }
 
-  /** Sets attributes; those that were refused. */
+  /** Sets attributes. Returns the refused ones. */
   #setAttributes(fd: number, attributes: TreeNode["xattrs"]): TreeNode["xattrs"] {
     if (attributes.length === 0) return attributes;
     return attributes.filter((attribute) => {
@@ -305,7 +305,7 @@ export class NodeWriter {
     });
   }
 
-  /** Makes an entry, or one more name of it; false, and that is noted, where the file system cannot hold such a one. */
+  /** Makes an entry, or another name of it. If the file system cannot hold it, notes that and returns false. */
   holds(path: Uint8Array, aspect: "type" | "links", make: () => void): boolean {
     try {
       make();
@@ -316,7 +316,7 @@ export class NodeWriter {
     }
   }
 
-  /** Notes that the file system cannot hold an entry, where that is what making it failed with; throws any other failure again. */
+  /** Notes that the file system cannot hold an entry, if `error` says so; rethrows any other error. */
   notHeld(path: Uint8Array, aspect: "type" | "links", error: unknown): void {
     const why = whyNotHeld(error, aspect === "links" ? "link" : "hold");
     if (why === null) throw error;
@@ -347,7 +347,7 @@ export class NodeWriter {
     if (this.#inherits) this.disinheritDirectory(dirfd, place.name);
   }
 
-  /** Takes access lists off a directory that was just made: they came from where it lies, and would go on to all below. */
+  /** Removes inherited access lists from a new directory, which would pass them on to everything below. */
   disinheritDirectory(dirfd: number, name: Uint8Array): void {
     putName(this.#name, 0, name);
     const fd = this.sys.open(dirfd, this.#name, 0, DIRECTORY, 0);
@@ -356,7 +356,10 @@ export class NodeWriter {
     this.sys.close(fd);
   }
 
-  /** A link, pipe, socket or device with its metadata; false, and that is noted, where the file system cannot hold it or the system refuses it. */
+  /**
+   * Makes a link, pipe, socket or device with its metadata. If the file system cannot hold it or the system refuses it,
+   * notes that and returns false.
+   */
   special(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): boolean {
     const why = node.type === "symlink" ? whyNoLink(node.linktarget ?? NO_BYTES) : null;
     if (why !== null) {
@@ -390,7 +393,7 @@ export class NodeWriter {
     return this.sys.mknod(dirfd, this.#name, 0, (type << 12) | 0o600, major, minor);
   }
 
-  /** Owner, mode, attributes and times of what is not opened: links, pipes, devices; also of directories and files by name. */
+  /** Sets owner, mode, attributes and times by name: of links, pipes and devices, which are not opened; also of directories and files. */
   metadataByName(dirfd: number, node: NodeMetadata, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     let aspects: NotSet["aspects"] = [];
@@ -402,7 +405,7 @@ export class NodeWriter {
       node.type !== "dir" &&
       !node.xattrs.some(({ name }) => ACCESS_ACL.equals(name))
     ) {
-      // A list that says no more than the mode takes a longer one away; it is refused where there are none.
+      // A minimal list replaces a longer one; the call fails if the file system has no access lists.
       this.sys.lsetxattr(dirfd, this.#name, 0, ACCESS_ACL, minimalAccessList(node.mode));
     }
     const set = (attribute: NodeAttribute): boolean =>
@@ -434,12 +437,12 @@ export class NodeWriter {
     return errno === "" ? REFUSED : errno;
   }
 
-  /** True while it is not known that the file system keeps such a time as it is. */
+  /** True until the file system is known to keep such a time exactly. */
   #mayRound({ mtimeSec }: Pick<TreeNode, "mtimeSec">): boolean {
     return this.#rounds !== false || mtimeSec !== (mtimeSec | 0);
   }
 
-  /** Compares the time of `node` with the time that the file system kept, which `stat` has just read. */
+  /** True if the file system kept another time than `node`'s; `stat` has just read it. */
   #isRounded({ mtimeSec, mtimeNs }: Pick<TreeNode, "mtimeSec" | "mtimeNs">): boolean {
     const { words } = this.#stat;
     const isRounded = signedWide(words, STAT.MTIME) !== mtimeSec || words[STAT.MTIME_NS] !== mtimeNs;
@@ -458,7 +461,7 @@ export class NodeWriter {
     this.#finish(fd, (this.#readOnly ? { ...node, mode: 0o555 } : node) as TreeNode, path);
   }
 
-  /** True where owners are set: what is only looked at belongs to whoever looks. */
+  /** True if owners are set: a read-only tree belongs to the user who looks at it. */
   get #mayOwn(): boolean {
     return !this.#readOnly || this.#uid === 0;
   }
@@ -472,18 +475,15 @@ export class NodeWriter {
   }
 }
 
-/**
- * Says that the file system cannot hold or link an entry, where that is what making it failed with; null for any other
- * failure.
- */
+/** Says that the file system cannot hold or link an entry, if `error` means that; null for any other error. */
 export function whyNotHeld(error: unknown, doing: "hold" | "link" = "hold"): string | null {
   const errno = error instanceof CairnError ? error.details?.["errno"] : undefined;
   return isNotHeld(errno) ? `the file system cannot ${doing} it: ${String(errno)}` : null;
 }
 
 /**
- * The mode of an entry whose owner could not be set: a file does not get the bits that let it run as its owner or group
- * where that is another one than was saved, as whoever restores it did not ask for a program that runs as themselves.
+ * The mode of an entry whose owner could not be set: a file loses its setuid or setgid bit if its owner or group
+ * differs from the saved one, so that no program runs as the restoring user by mistake.
  */
 function modeFor(words: Uint32Array, { uid, gid }: Pick<TreeNode, "uid" | "gid">, mode: number): number {
   if (((words[STAT.MODE]! >>> 12) & 15) !== TYPE.FILE) return mode;
@@ -496,7 +496,7 @@ export function isAnother(path: Uint8Array): string {
   return `its saved state differs from that of ${quotedPath(path)}, a hard link to the same file`;
 }
 
-/** Those of what was refused that are not right already, by the stat words of the entry: another's may be. */
+/** The refused aspects that are really wrong, by the entry's stat words; other aspects may be right already. */
 export function whatDiffers(
   words: Uint32Array,
   wanted: Pick<TreeNode, "uid" | "gid" | "mode" | "mtimeSec" | "mtimeNs">,
@@ -510,7 +510,7 @@ export function whatDiffers(
   return refused.filter((aspect) => isRight[aspect] !== true);
 }
 
-/** Says why no system that is known here has such an attribute; null where one may. Other systems' are longer. */
+/** Says why no known system can hold an attribute; null if one may. */
 function whyImpossible({ name, value }: NodeAttribute): string | null {
   if (name.includes(0)) return "an attribute has a NUL in its name";
   if (name.length > ATTRIBUTE_NAME_BYTES) return `an attribute has a name of ${name.length} bytes: ${TOO_LONG}`;
@@ -518,7 +518,7 @@ function whyImpossible({ name, value }: NodeAttribute): string | null {
   return null;
 }
 
-/** Says why no link leads to such a target on any system that is known here; null where one may. */
+/** Says why no known system can hold such a link target; null if one may. */
 function whyNoLink(target: Uint8Array): string | null {
   if (target.length === 0) return "a symlink without a target cannot be made";
   if (target.includes(0)) return "a symlink with a NUL in its target cannot be made";
@@ -533,7 +533,7 @@ function whyNotSet(refused: TreeNode["xattrs"]): string | null {
   return refused.map(whyImpossible).find((why) => why !== null) ?? null;
 }
 
-/** Permission bits that let everybody read and nobody write. */
+/** Permission bits that let every user read and none write. */
 function readable(mode: number): number {
   return 0o444 | (mode & 0o111);
 }
@@ -550,8 +550,8 @@ function minimalAccessList(mode: number): Uint8Array {
 }
 
 /**
- * Sets the metadata of an open directory, its modification time last; attributes that are not named stay. Returns what
- * could not be set, under the path that it goes by.
+ * Sets the metadata of an open directory, its modification time last; keeps attributes that are not named. Returns the
+ * metadata that could not be set, under `path`.
  */
 export function setDirectory(
   fd: number,

@@ -32,25 +32,25 @@ export interface WriteTreeOptions {
   /** an empty folder that exists, absolute, raw bytes */
   target: Uint8Array;
   tree: Uint8Array;
-  /** raw paths with what they are in; null or absent: everything */
+  /** raw paths with their parents; null or absent: everything */
   paths?: readonly Uint8Array[] | null;
-  /** where packs are still being brought; absent: all are there */
+  /** given if packs are still being fetched; absent: all are there */
   arrivals?: PackArrivals | undefined;
   /**
-   * Each piece of content is compared with its id. Default true; false where all that is written is read again and
-   * compared as a whole: then only those of files that their owner may not read.
+   * Compares each piece of content with its id. Default true; false if the written folder is read again and compared as
+   * a whole: then only files that their owner may not read.
    */
   comparesPieces?: boolean;
   /** modes without the right to write, nothing set that only the owner may */
   readOnly?: boolean;
-  /** the folder is not empty: it holds what one that was killed has written of the same */
+  /** the folder holds files of a killed restore of the same content */
   resumes?: boolean;
-  /** a held tree whose files are cloned where they are as they were made */
+  /** a held tree whose files are cloned if they have not changed */
   held?: HeldTree | undefined;
   holes: ReadonlyMap<string, HoleList>;
   /** blocks of zeros become holes in files that have none recorded */
   sparse?: boolean;
-  /** what the manifest says of entries whose nodes cannot */
+  /** the manifest's facts of entries that nodes cannot hold */
   lossless?: LosslessByPath;
   /** a piece of content by its id, for the few files that this thread writes itself */
   read(id: Uint8Array): Uint8Array;
@@ -58,9 +58,9 @@ export interface WriteTreeOptions {
   jobs?: number | undefined;
   signal?: AbortSignal;
   onProgress?: (progress: { done: number; bytes: number }) => void;
-  /** told of each pack that is damaged or missing, and of which something is read from others; several times */
+  /** called with each damaged or missing pack whose content is read from another pack; several times */
   onElsewhere?: ((pack: string) => void) | undefined;
-  /** told of each pack of which something that was to be written is damaged; several times */
+  /** called with each pack in which content to be written is damaged; several times */
   onUnsound?: ((pack: string) => void) | undefined;
 }
 
@@ -69,7 +69,7 @@ export interface WriteTreeResult {
   entries: number;
   files: number;
   bytes: number;
-  /** of these, what was there already */
+  /** of these, bytes that existed already */
   keptBytes: number;
   notSet: NotSet[];
   damaged: { path: Uint8Array; detail: string }[];
@@ -77,7 +77,7 @@ export interface WriteTreeResult {
 
 /** Packs on their way: a directory, and a run of a large file, is written once all that it needs is there. */
 export interface PackArrivals {
-  /** by number of a pack in the index: 1 where nothing more of it is to come; in shared memory */
+  /** by number of a pack in the index: 1 if nothing more of it is fetched; in shared memory */
   readonly here: Uint8Array;
   /** resolves when nothing more of these is to come */
   until(packs: readonly number[]): Promise<void>;
@@ -322,7 +322,7 @@ class TreeWriting {
     this.#add({ kind: "finish", file: entry.file });
   }
 
-  /** Hard links, then directories that nobody else works in any more. */
+  /** Makes hard links, then finishes directories in which no thread works any more. */
   #finish(): void {
     if (this.#linked.length === 0 && this.#closed.length === 0) return;
     const { target, readOnly, sparse, resumes, held, holes, read, index } = this.#options;

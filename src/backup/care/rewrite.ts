@@ -207,7 +207,7 @@ class SnapshotRewriter {
     return broken;
   }
 
-  /** Returns an error if the rewriting would drop a database that is stored page by page and is not known to other programs. */
+  /** Returns an error if the rewriting would remove a database that is stored page by page, which is not supported. */
   async #whyNot({ snapshot }: ListedSnapshot, lost: readonly LostEntry[]): Promise<CairnError | null> {
     const { takesOut } = this.#rewriting;
     const content = await snapshotContent(this.#session.reader, snapshot).catch((error: unknown) => {
