@@ -43,7 +43,7 @@ const SMALLEST_PAGE = 512;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
-/** Counts and lists of what was cloned, and what not. */
+/** Counts and lists of cloned and omitted entries. */
 export interface CloneTreeResult {
   /** of all kinds, without the folder itself */
   entries: number;
@@ -70,15 +70,15 @@ export interface CloneTreeResult {
   logs: Uint8Array[];
   /** other file systems, left out */
   mounts: Uint8Array[];
-  /** what the system refused to set; the entry is there */
+  /** metadata that the system refused to set; the entry exists */
   notSet: NotSet[];
-  /** what the entries were cloned from, as `OriginList` has it; empty where it was not asked for */
+  /** sources of the entries, as `OriginList` has them; empty if not requested */
   origins: Uint32Array[];
 }
 
 /** Result of one thread. */
 export interface CloneOutcome extends CloneTreeResult {
-  /** directories that are complete but for their metadata, which would lock their owner out */
+  /** directories that are complete except for metadata that would lock their owner out */
   closed: { path: Uint8Array; stat: Uint32Array }[];
   /** directories that vanished or were closed to us after they were made */
   gone: Uint8Array[];
@@ -112,7 +112,7 @@ export interface DirectoryPair {
 export class EntryCloner {
   readonly sys: Syscalls = syscalls();
   readonly out: CloneOutcome = newOutcome();
-  /** names of the present directory that were gone, and those of files that have several, in latin1 */
+  /** vanished names of the present directory, and names of files with hard links, in latin1 */
   readonly gone = new Set<string>();
   readonly linked = new Set<string>();
   readonly #task: CloneTask;
@@ -122,7 +122,7 @@ export class EntryCloner {
   readonly #stat: StatBuffer = newStatBuffer();
   readonly #after: StatBuffer = newStatBuffer();
   readonly #made: StatBuffer = newStatBuffer();
-  /** the target before this thread listed anything: what is changed from then on has no earlier time */
+  /** the target before this thread listed anything: changes from then on have no earlier time */
   readonly #began: StatBuffer = newStatBuffer();
   readonly #origins: OriginList | null;
   readonly #list: Arena = newArena(64 * 1024);
@@ -147,7 +147,7 @@ export class EntryCloner {
     this.#origins = task.origins ? new OriginList() : null;
   }
 
-  /** Returns what was done so far. */
+  /** Returns the result so far. */
   outcome(): CloneOutcome {
     if (this.#origins !== null) this.out.origins = [this.#origins.take()];
     return this.out;
@@ -192,7 +192,7 @@ export class EntryCloner {
   #openSource(dirfd: number, names: Arena, name: number): number {
     const fd = this.sys.open(dirfd, names, name, READ | this.#noAtime, 0);
     if (fd !== EPERM || this.#noAtime === 0) return fd;
-    // Somebody else's file.
+    // The file belongs to another user.
     const again = this.sys.open(dirfd, names, name, READ, 0);
     if (again >= 0) this.#noAtime = 0;
     return again;
@@ -229,8 +229,8 @@ export class EntryCloner {
   }
 
   /**
-   * Returns the slot of an inode; where nothing tells it from one that had its number before, the time of its last
-   * change does.
+   * Returns the slot of an inode. If the file system has no generations, the change time tells reused inode numbers
+   * apart.
    */
   #slot(generation: number | null): number {
     const { words } = this.#stat;
@@ -300,19 +300,19 @@ export class EntryCloner {
     return read === MAGIC.length && MAGIC.equals(this.#value.bytes.subarray(0, MAGIC.length));
   }
 
-  /** Notes why a file is copied that was to be cloned. Throws where no file could be. */
+  /** Notes why a file is copied instead of cloned. Throws if no file can be cloned. */
   #noteRefusal(result: number, pair: DirectoryPair, path: () => string): void {
     if (cloneAnswer(result) === "full") throw syscallError(result, `cannot clone ${path()}`);
     if (isOtherFileSystem(result) && this.#device() === pair.device) throw otherFileSystem();
     this.out.refusal ??= errnoName(-result);
   }
 
-  /** Notes what an open entry was cloned from: stat words of the source, which it still had when that was done. */
+  /** Notes the source of an open entry, with the stat words that the source still had after the copy. */
   madeFrom(to: number, source: Uint32Array): void {
     if (this.#origins !== null && this.sys.fstat(to, this.#made) >= 0) this.#origins.add(this.#made.words, source);
   }
 
-  /** Notes the source of what is not opened, unless the name stands for something else by now. */
+  /** Notes the source of an entry that is not opened, unless the name now means another entry. */
   #madeByName(pair: DirectoryPair, names: Arena, name: number): void {
     if (this.#origins === null || this.sys.stat(pair.from, names, name, this.#after) < 0) return;
     const before = this.#stat.words;
@@ -356,7 +356,7 @@ export class EntryCloner {
     return deviceOf(this.#stat);
   }
 
-  /** The final mode where a new file can have it at once: that spares a call. */
+  /** The final mode, if a new file can be created with it: that saves a call. */
   #createdMode(attributes: boolean): number {
     const { words } = this.#stat;
     const mode = words[STAT.MODE]! & 0o7777;
@@ -371,7 +371,10 @@ export class EntryCloner {
     this.#apply({ from, to, listed, mode: -1 }, words, path);
   }
 
-  /** In the order in which none undoes another. `listed`: length of the source's attribute names; `mode`: what it has. */
+  /**
+   * Sets metadata in an order in which no step undoes another. `listed`: length of the source's attribute names;
+   * `mode`: the entry's present mode.
+   */
   #apply(
     entry: { from: number; to: number; listed: number; mode: number },
     words: Uint32Array,
@@ -394,7 +397,7 @@ export class EntryCloner {
     if (aspects.length > 0) this.#note(path, sys.fstat(to, this.#made), { words, aspects });
   }
 
-  /** Notes what was refused of a made entry, looked at into `#made`, and is not as the source's stat words have it. */
+  /** Notes refused metadata of a made entry that differs from the source's stat words. Uses the entry's stat in `#made`. */
   #note(path: () => Uint8Array, known: number, refused: { words: Uint32Array; aspects: NotSet["aspects"] }): void {
     const { words } = refused;
     const [uid, gid, mode] = [words[STAT.UID]!, words[STAT.GID]!, words[STAT.MODE]! & 0o7777];
@@ -413,7 +416,7 @@ export class EntryCloner {
     return result >= 0;
   }
 
-  /** `listed`: length of the source's names, or why there are none; false where the target lacks some. */
+  /** `listed`: length of the source's attribute names, or minus errno. False if the target lacks some. */
   #attributes(from: number, to: number, listed: number): boolean {
     let all = listed > 0 || HAS_NO_ATTRIBUTE.has(listed);
     for (let at = 0; at < listed; at = this.#list.bytes.indexOf(0, at) + 1) {
@@ -428,13 +431,13 @@ export class EntryCloner {
     return all;
   }
 
-  /** A link, pipe, socket or device; or whatever the name has become. */
+  /** Clones a link, pipe, socket or device; or notes that the name now has another kind of entry. */
   other(pair: DirectoryPair, names: Arena, name: number): void {
     const known = this.sys.stat(pair.from, names, name, this.#stat);
     if (known < 0) return this.omit(pair, names, name, known);
     const { words } = this.#stat;
     const type = words[STAT.MODE]! >>> 12;
-    // It was something else when it was listed, and is neither for long.
+    // The entry is being replaced: it had another kind when it was listed.
     if (type === TYPE.FILE || type === TYPE.DIRECTORY)
       return void this.out.omitted.push({ path: this.pathOf(pair.path, names, name), reason: "it is being replaced" });
     if (words[STAT.NLINK]! < 2) return void this.#special(pair, names, name);
@@ -480,7 +483,7 @@ export class EntryCloner {
     return true;
   }
 
-  /** Like `metadata`, for what is not opened. */
+  /** Like `metadata`, for entries that are not opened. */
   #metadataByName(pair: DirectoryPair, names: Arena, name: number, link: boolean): void {
     const { sys } = this;
     const { words } = this.#stat;

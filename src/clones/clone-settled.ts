@@ -15,9 +15,8 @@ export interface ClonedTree extends Captured {
 }
 
 /**
- * Clones a folder to a place that does not exist or is an empty directory (absolute, raw bytes): what waits to be
- * written is written before and after. On failure nothing is left there, the place itself included; unless there was
- * something before.
+ * Clones a folder to a place that does not exist or is an empty directory (absolute, raw bytes). Flushes pending writes
+ * before and after. On failure removes the clone, and also the place unless it existed before.
  */
 export async function cloneSettled(
   from: Uint8Array,
@@ -46,7 +45,7 @@ export async function cloneSettled(
   }
 }
 
-/** Says what a clone lacks of the folder without anything in it telling; null where it has all. */
+/** Says why a clone is incomplete, which no entry in it shows; null if it is complete. */
 export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null {
   const [unread] = omitted;
   if (unread !== undefined)

@@ -33,11 +33,11 @@ import { WorkPool } from "../threads/work-pool.ts";
 export interface CloneTreeOptions {
   /** the folder, absolute, raw bytes */
   from: Uint8Array;
-  /** where the clone comes: does not exist, or is an empty directory; absolute, raw bytes */
+  /** place of the clone: does not exist, or is an empty directory; absolute, raw bytes */
   to: Uint8Array;
   /** files in more pieces than this are copied, since cloning them is slow and keeps them so */
   extentLimit?: number;
-  /** note what each entry is cloned from, for {@link CloneTreeResult.origins} */
+  /** note the source of each entry, for {@link CloneTreeResult.origins} */
   origins?: boolean;
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number) => void) | undefined;
@@ -48,7 +48,7 @@ const PROGRESS_MS = 100;
 
 /**
  * Clones a folder's whole tree to another place on the same file system: content shared, metadata copied exactly,
- * nothing synced. On failure what was made so far stays, for `removeTree`. Throws `unsupported` (nothing is left then),
+ * nothing synced. On failure the partial clone stays, for `removeTree`. Throws `unsupported` (nothing is left then),
  * `no_space`, `already_exists`, `interrupted`, `not_found`, `refused` for a place inside the folder.
  */
 export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeResult> {
@@ -94,7 +94,7 @@ async function fill(
   try {
     const asked = await Promise.allSettled(
       threads.map(async (thread) =>
-        // Where one has ended by itself, the other would wait for it.
+        // If one thread has died, the others would wait for it.
         thread.ask({ kind: "clone-tree", task }).finally(() => {
           if (!thread.usable) pool.stop();
         }),
@@ -113,7 +113,7 @@ async function fill(
   }
 }
 
-/** The number of inodes in use where the folder lies; 0 where the file system does not say. */
+/** The number of inodes in use on the folder's file system; 0 if it does not report them. */
 function checkSource(from: Buffer): number {
   try {
     const { files, ffree } = fs.statfsSync(from);
@@ -142,7 +142,7 @@ function prepare(to: Buffer): boolean {
       putName(name, 0, Buffer.from(list));
       sys.fremovexattr(fd, name, 0);
     }
-    // A group of the parent's would pass on to what is made in it on some mounts.
+    // On some mounts new entries would inherit the parent's group.
     sys.fchown(fd, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
     sys.fchmod(fd, 0o700);
   } finally {
@@ -182,7 +182,7 @@ function probe(from: Uint8Array, to: Buffer): void {
   }
 }
 
-/** A directory is no file to clone, but where it lies is looked at first by Linux, which also clones from one subvolume to another. */
+/** A directory cannot be cloned, but Linux checks its file system first, and allows clones between subvolumes. */
 function checkSameFileSystem(from: Uint8Array, file: number): void {
   const source = openDirectory(Buffer.from(from));
   const isOther = isOtherFileSystem(cloneFile(source, file));
@@ -205,8 +205,8 @@ function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {
 }
 
 /**
- * Does what is left when all directories are filled: those that vanished, those that lock their owner out, the root
- * itself.
+ * Finishes a filled clone: removes directories that vanished from the source, sets metadata that locks the owner out,
+ * then the root's.
  */
 function finish(task: CloneTask, pool: WorkPool, { outcome, began }: { outcome: CloneOutcome; began: number }): void {
   const sys = syscalls();
@@ -258,16 +258,15 @@ interface Sides {
   from: number;
   target: number;
   root: Uint8Array;
-  /** what is not meant to be in the clone, by path in latin1 */
+  /** entries that are left out of the clone on purpose, by path in latin1 */
   passedOver: ReadonlySet<string>;
   /** when the clone was begun, in milliseconds since 1970 */
   began: number;
 }
 
 /**
- * Directories of the source that have a directory which the clone has not, and which is older or has an older one in it,
- * among those in which one was gone when it was to be cloned: it has got another name. One that was removed, or made
- * meanwhile, is no matter.
+ * Returns source directories that have a child directory missing in the clone, if that child, or one in it, existed
+ * before the clone began: it is a renamed one of the vanished directories. A removed or new directory is no loss.
  */
 export function renamedAway(sys: Syscalls, gone: readonly Uint8Array[], sides: Sides): Uint8Array[] {
   const { from, target } = sides;
@@ -312,10 +311,10 @@ function lacksOne(
   });
 }
 
-/** So many directories are looked at for one that is older; temporary ones are small. */
+/** Number of directories to look at for an old one; temporary trees are small. */
 const LOOKED_AT = 10_000;
 
-/** Tells whether a directory, or one in it, was there before a moment; true as well where nothing tells. */
+/** True if a directory, or one in it, existed before a moment; also if that cannot be told. */
 function holdsOlder(place: Buffer, moment: number): boolean {
   const places = [place];
   try {

@@ -19,11 +19,11 @@ import {
 } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 
-/** Facts that tell a copy of a tree that somebody else made from the tree itself, without reading a file. */
+/** Facts that tell a copy made by another program from its source tree, without reading a file. */
 export interface TreeComparison {
   /** of all kinds, without the folder itself */
   entries: number;
-  /** Raw paths of what differs because the folder was changed since; where names came or went the directory's and theirs. */
+  /** Raw paths that differ because the folder changed since; for added or removed names, their paths and the directory's. */
   changed: Uint8Array[];
   /** The first difference that no change since explains. */
   unlike: { path: Uint8Array; what: string } | null;
@@ -45,7 +45,7 @@ export interface CompareCall {
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 /** The clock that times of files are taken from lags by a tick. */
 const TICK_MS = 20;
-/** JuiceFS leaves a directory's times alone where they would move by less than 100 ms. */
+/** JuiceFS does not update a directory's times for a change within 100 ms. */
 const NAMES_TICK_MS = 120;
 /** So long nothing else gets a turn in this process. */
 const TURN_MS = 20;
@@ -140,7 +140,7 @@ class TreeComparer {
     try {
       for (const side of sides) {
         side.fd = openBelow(this.#sys, side.root, path, DIRECTORY, this.#path);
-        // What it was when its name was compared is no more; its parent's times have moved.
+        // The entry that was compared by name is gone; its parent's times have changed.
         if (side.fd === ENOENT && side === this.#from) return this.#isChanged(path);
         if (side.fd < 0) throw syscallError(side.fd, `cannot open the directory ${quotedPath(path)}`);
         const listed = side.listing.read(this.#sys, side.fd);
@@ -217,7 +217,7 @@ class TreeComparer {
     const [a, b] = [this.#from.stat.words, this.#copy.stat.words];
     const what = differenceOf(a, b) ?? this.#attributesDiffer(names, name);
     if (what === null) {
-      // The copy has the time of the last change too, where that is kept; else a late change can be one of the two.
+      // If the copy keeps the change time, an equal time proves that no later change caused the difference.
       if (this.#isRecent() && !sameTime(a, b, STAT.CTIME)) this.#isChanged(path);
       return true;
     }
@@ -264,7 +264,7 @@ class TreeComparer {
   }
 }
 
-/** By what two entries differ, null where by nothing; of directories the size and the links are the file system's own. */
+/** Names the first difference of two entries; null if they are equal. Ignores size and links of directories, which depend on the file system. */
 function differenceOf(a: Uint32Array, b: Uint32Array): string | null {
   const same = (...words: number[]): boolean => words.every((word) => a[word] === b[word]);
   const type = a[STAT.MODE]! >>> 12;

@@ -26,7 +26,7 @@ export async function removeHeldTree(place: string | Buffer): Promise<void> {
   await (isSubvolume(place) ? removeSnapshot : removeTree)(Buffer.from(place));
 }
 
-/** Removes a snapshot with the subvolumes inside it; nothing there is fine. Throws `refused` for what is no subvolume. */
+/** Removes a snapshot with the subvolumes inside it; does nothing if there is none. Throws `refused` if the entry is not a subvolume. */
 export async function removeSnapshot(place: Buffer): Promise<void> {
   const stats = fs.lstatSync(place, { throwIfNoEntry: false });
   if (stats === undefined) return;
@@ -38,7 +38,7 @@ export async function removeSnapshot(place: Buffer): Promise<void> {
   await held(parentOf(place), (parent) => removeSubvolume(parent, nameOf(place)));
 }
 
-/** Removes a subvolume of a held directory with those inside it, read-only or not. */
+/** Removes a subvolume of a held directory with the subvolumes inside it, read-only or not. */
 async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> {
   for (let round = 0; ; round++) {
     try {
@@ -82,8 +82,8 @@ async function removeNested(fd: number): Promise<void> {
 }
 
 /**
- * An ordinary user without `user_subvol_rm_allowed` may still remove what is his own entry by entry, and the empty
- * subvolume like a directory. False where he may not.
+ * An ordinary user without `user_subvol_rm_allowed` may still remove own entries one by one, and then the empty
+ * subvolume like a directory. False if that fails.
  */
 async function removeEntries(parent: number, name: Uint8Array): Promise<boolean> {
   const pace = newPacer(undefined);
@@ -135,7 +135,7 @@ export function named(name: Uint8Array): Arena {
   return arena;
 }
 
-/** The error's name that the system gave; undefined where it gave none. */
+/** The name of the system's error; undefined if the error has none. */
 export function errnoOf(error: unknown): string | undefined {
   if (!(error instanceof CairnError)) return undefined;
   return (error.details?.["errno"] ?? (error.cause as { code?: unknown } | undefined)?.code) as string | undefined;
