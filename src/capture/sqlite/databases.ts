@@ -27,7 +27,7 @@ const HOLDERS_BUDGET_MS = 2_000;
 export type ListedDatabase = Omit<FoundDatabase, "path"> &
   DisplayedPath & { holders: Pick<Holder, "pid" | "command">[] };
 
-/** Databases at or below a path, and what could not be looked at. */
+/** Databases at or below a path, and the entries that could not be read. */
 export interface DatabaseListing {
   databases: ListedDatabase[];
   unread: (DisplayedPath & { detail: string })[];
@@ -63,13 +63,13 @@ export interface CaptureOptions extends Call {
   checkpoint?: boolean | undefined;
   /** Have SQLite check all of the image. */
   integrityCheck?: boolean | undefined;
-  /** Replace what is at the image's place. */
+  /** Replace an existing file at the image's path. */
   overwrite?: boolean | undefined;
 }
 
 /**
- * Writes an image of a database to a file, which has its name when it is whole and durable. Throws `not_found`,
- * `already_exists` where the name is taken.
+ * Writes an image of a database to a file, which gets its name when it is whole and durable. Throws `not_found`,
+ * `already_exists` if the name is taken.
  */
 export async function captureDatabase(
   place: string,
@@ -124,7 +124,7 @@ export interface RestoreOptions extends Call {
   integrityCheck?: boolean | undefined;
   /** Facts that its capture answered. */
   expected?: StageRequest["expected"];
-  /** Write into the database that is there, so that whoever has it open sees the restored content. */
+  /** Write into the existing database, so that programs that have it open see the restored content. */
   throughSqlite?: boolean | undefined;
 }
 
@@ -133,13 +133,13 @@ export interface RestoredDatabaseFile extends Omit<Staged, "warnings"> {
   path: string;
   through_sqlite: boolean;
   duration_ms: number;
-  /** Folder in which the old database lies with its sidecars; null where there was none, or it was written into. */
+  /** Folder of the old database with its sidecars; null if there was none, or if it was written into. */
   kept: string | null;
 }
 
 /**
- * Puts an image in the place of a database once it is proven; the old one is kept beside it. Throws `refused` where a
- * process has it open, `damaged` where the image is; all is as it was then.
+ * Replaces a database by a proven image; keeps the old one beside it. Throws `refused` if a process has it open,
+ * `damaged` if the image is; then nothing is changed.
  */
 export async function restoreDatabase(image: string, options: RestoreOptions): Promise<RestoredDatabaseFile> {
   const started = performance.now();
@@ -193,7 +193,7 @@ function giveLooks(
   }
 }
 
-/** Gives work an empty folder beside where its result will lie, and a process; both are gone when it ends. */
+/** Gives the work a process, and an empty folder beside its future result; both are removed at the end. */
 async function staged<T>(folder: string, work: (sqlite: DatabaseProcess, stage: string) => Promise<T>): Promise<T> {
   const stage = path.join(folder, `${temporaryName()}${STAGE}`);
   try {

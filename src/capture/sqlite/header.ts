@@ -17,13 +17,13 @@ export function isDatabase(fd: number): boolean {
   return fs.readSync(fd, head, 0, head.length, 0) === head.length && head.equals(MAGIC);
 }
 
-/** Reads an open file's header; null where it is no database. */
+/** Reads an open file's header; null if it is no database. */
 export function readHeader(fd: number): DatabaseHeader | null {
   const bytes = Buffer.alloc(HEADER_BYTES);
   return fs.readSync(fd, bytes, 0, HEADER_BYTES, 0) === HEADER_BYTES ? parseHeader(bytes) : null;
 }
 
-/** True for an open file that begins as a log does which SQLite applies to the database beside it. */
+/** True for an open file that begins like a log which SQLite applies to the database beside it. */
 function beginsAsLog(fd: number): boolean {
   const bytes = Buffer.alloc(LOG_MAGIC_BYTES);
   return fs.readSync(fd, bytes, 0, LOG_MAGIC_BYTES, 0) === LOG_MAGIC_BYTES && isLog(bytes);
@@ -35,7 +35,7 @@ export function logsBeside(place: Uint8Array): (typeof LOGS)[number][] {
 }
 
 function startsAsLog(place: Buffer): boolean {
-  // As a rule none is there.
+  // Usually there is no log.
   if (!fs.existsSync(place)) return false;
   try {
     return inFile(place, beginsAsLog);
@@ -45,7 +45,7 @@ function startsAsLog(place: Buffer): boolean {
   }
 }
 
-/** Opens a regular file for a look. Throws what the system says. */
+/** Opens a regular file for a short read. Throws the system's error. */
 export function inFile<T>(place: Uint8Array, read: (fd: number) => T): T {
   const fd = openRegular(Buffer.from(place));
   try {

@@ -10,7 +10,7 @@ const IDLE_MS = 10_000;
 /** Locks are given back so much before the process that has them is ended. */
 const MARGIN_MS = 50;
 
-/** A database that can be read, and the image of it, where its own file will not do. */
+/** A readable database, with an image if its own file is not enough. */
 interface HeldDatabase extends Omit<Held, "isImage"> {
   image: string | null;
   release: () => Promise<boolean>;
@@ -20,7 +20,7 @@ interface HeldDatabase extends Omit<Held, "isImage"> {
 export class LiveDatabases {
   #sqlite: DatabaseProcess | null = null;
 
-  /** As the scan's port has it. `scratch`: a folder for images. */
+  /** Implements the scan's port. `scratch`: a folder for images. */
   async hold(
     database: Uint8Array,
     { signal, how, scratch }: { signal?: AbortSignal | undefined; how: HoldRequest["how"]; scratch: string },
@@ -51,7 +51,7 @@ export class LiveDatabases {
     }
   }
 
-  /** As the scan's port has it. */
+  /** Implements the scan's port. */
   async check(database: Uint8Array, { signal }: { signal?: AbortSignal | undefined }): Promise<string | null> {
     const sqlite = (this.#sqlite ??= await newProcess());
     try {
@@ -62,7 +62,7 @@ export class LiveDatabases {
     }
   }
 
-  /** As the scan's port has it. */
+  /** Implements the scan's port. */
   async still(
     databases: readonly Uint8Array[],
     { budgetMs, signal }: { budgetMs: number; signal?: AbortSignal | undefined },

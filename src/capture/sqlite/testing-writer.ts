@@ -57,7 +57,7 @@ export function commit(database: DatabaseSync, n: number): void {
     COMMIT`);
 }
 
-/** What each table of a database holds, by which the commits in it are known. */
+/** The rows of each table, which identify the database's commits. */
 export function stateOf(database: DatabaseSync): { one: number[]; two: number[] } {
   const read = (table: string): number[] =>
     database
@@ -75,7 +75,7 @@ export class Writer {
     this.child = child;
   }
 
-  /** `more`: the second database, and the mode of journals, where the database's own file does not say it. */
+  /** `more`: the second database, and the journal mode, if the database's own file does not record it. */
   static async start(
     context: TestContext,
     file: string,

@@ -15,7 +15,7 @@ import { blobFile, machinesIn, type OperationOptions, sharedFile } from "./machi
 
 /** Files that machines share: images, kernels, memory that clones map. Each lies once, by its digest, and never changes. */
 
-/** Copies files into a folder, with their holes; content is shared where the file system can, unless told not to. */
+/** Copies files into a folder, with their holes; shares content if the file system can and `shared` is not false. */
 export async function copyFiles(
   files: readonly string[],
   into: string,
@@ -26,7 +26,7 @@ export async function copyFiles(
   await runTool("cp", [...how, "--", ...files, into], { signal });
 }
 
-/** Keeps a copy of a file; its digest. Where it has to be a certain one, another is `damaged`. */
+/** Keeps a copy of a file and returns its digest. Throws `damaged` if it differs from the given digest. */
 export async function addBlob(
   root: string,
   file: string,
@@ -38,7 +38,7 @@ export async function addBlob(
   return await keep(root, signal, digest, async (copy) => copyFiles([file], copy, { signal }));
 }
 
-/** Keeps a disk image in QEMU's own format, whatever of the two it has; its digest. Throws `refused` for one that needs other files. */
+/** Keeps a raw or qcow2 disk image as qcow2 and returns its digest. Throws `refused` for an image that needs other files. */
 export async function addImage(root: string, image: string, signal: AbortSignal | undefined): Promise<string> {
   const header = readHeader(image, true);
   if (header === null) refuseOtherFormats(image);
@@ -81,7 +81,7 @@ async function keep(
     if (wanted !== undefined && sha256 !== wanted)
       throw new CairnError("damaged", `a file with the digest ${wanted} has another content`);
     fsyncFile(copy);
-    // QEMU opens what it maps for writing, though nothing is written.
+    // QEMU opens mapped files for writing, although it writes nothing.
     chmodSync(copy, 0o600);
     renameSync(copy, blobFile(root, sha256));
     fsyncDirectory(sharedFile(root, "blobs"));
@@ -97,7 +97,10 @@ export async function shareBlobs(root: string, { signal, lockTimeoutMs }: Operat
   return await acquireLock(sharedFile(root, "blobs.lock"), { shared: true, purpose, signal, timeoutMs: lockTimeoutMs });
 }
 
-/** Removes what no machine of a folder needs; later, where somebody adds files. A machine that is not readable keeps everything. */
+/**
+ * Removes blobs that no machine of a folder needs; leaves that to a later call while another process adds files. An
+ * unreadable machine keeps all blobs.
+ */
 export async function removeUnusedBlobs(root: string): Promise<void> {
   let lock: Lock;
   try {
@@ -116,7 +119,7 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
       const { hardware, mapped } = machine.read();
       for (const each of [...blobsOf(hardware), ...(mapped === null ? [] : [mapped])]) used.add(each);
     } catch {
-      // Nobody knows what it needs.
+      // The blobs that an unreadable machine needs are not known.
       return;
     }
   }

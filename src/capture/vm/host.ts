@@ -23,8 +23,8 @@ const PROBE_SECONDS = 3;
 const INSTALL = "apt-get install qemu-system-x86 qemu-utils coreutils";
 
 /**
- * Looks at this machine's QEMU once: the answer is kept in the folder of machines until the program or the boot is another, since
- * asking takes longer than a clone. Throws `not_found` where QEMU is not installed.
+ * Examines this machine's QEMU once, since that takes longer than a clone. The folder of machines keeps the result
+ * until the program or the boot changes. Throws `not_found` if QEMU is not installed.
  */
 export async function hostOf(root: string): Promise<Host> {
   const program = programOf(PROGRAM);
@@ -53,7 +53,7 @@ function readKept(file: string, stamp: string, program: string): Host | null {
       accelerator: fields.isText("accelerator", "kvm") ? "kvm" : "tcg",
     };
   } catch {
-    // What is not whole is asked again.
+    // An incomplete file is ignored, and QEMU is examined again.
     return null;
   }
 }
@@ -76,8 +76,8 @@ const RESET = "ea00fe00f0";
 const FIRMWARE_SIZE = 64 << 10;
 
 /**
- * True when a processor under KVM boots: it goes into long mode, and ends QEMU with a status of its own. That the device can be
- * opened says nothing: nested ones have been seen that never come so far.
+ * True if a processor boots under KVM: it enters long mode and ends QEMU with a status of its own. Opening the device
+ * proves nothing: some nested ones never come that far.
  */
 async function kvmWorks(program: string): Promise<boolean> {
   const folder = mkdtempSync(join(tmpdir(), "cairn-kvm-"));

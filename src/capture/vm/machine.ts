@@ -14,7 +14,7 @@ import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 
-/** Machines of one folder: where each lies, and its record. */
+/** Machines of one folder: their paths and records. */
 
 const RECORD = "machine.json";
 const RECORD_LIMIT = 4 << 20;
@@ -52,7 +52,7 @@ export class Machine {
   readonly root: string;
   readonly name: string;
 
-  /** Throws `usage` for what no machine is called. */
+  /** Throws `usage` if `name` is not valid. */
   constructor(root: string, name: string) {
     if (!isMachineName(name))
       throw new CairnError("usage", `${JSON.stringify(name.slice(0, 80))} is not a valid name of a machine`, {
@@ -62,7 +62,7 @@ export class Machine {
     this.name = name;
   }
 
-  /** A machine of a folder, by the folder's real path where it is there. */
+  /** A machine of a folder, by the folder's real path if it exists. */
   static in(root: string, name: string): Machine {
     return new Machine(existsSync(root) ? realpathSync(root) : root, name);
   }
@@ -102,7 +102,7 @@ export class Machine {
     );
   }
 
-  /** Throws `not_found` where there is no such machine, `damaged`, `newer_version`. */
+  /** Throws `not_found` if there is no such machine, `damaged`, `newer_version`. */
   read(): MachineRecord {
     const bytes = this.exists() ? readSmallFile(join(this.folder, RECORD), RECORD_LIMIT) : null;
     if (bytes !== null) return decodeRecord(bytes, `${RECORD} of ${this.name}`);
@@ -116,7 +116,7 @@ export class Machine {
   }
 }
 
-/** Folder of what machines share, below their folder; no machine has such a name. */
+/** Folder of the machines' shared files, below their folder; no machine has this name. */
 export const SHARED = ".shared";
 
 /** Path of something that machines share: a lock, a cache. */
@@ -129,13 +129,13 @@ export function blobFile(root: string, digest: string): string {
   return sharedFile(root, join("blobs", digest));
 }
 
-/** The real path of the folder of machines, which is made when it is absent. */
+/** The real path of the folder of machines, which is created if absent. */
 export function machinesFolder(root: string): string {
   makeFolder(join(root, SHARED, "blobs"));
   return realpathSync(root);
 }
 
-/** Every machine of a folder, by name; also one whose record is not whole. */
+/** Every machine of a folder, by name; also machines with an unreadable record. */
 export function machinesIn(root: string): Machine[] {
   if (!existsSync(root)) return [];
   const real = realpathSync(root);
@@ -163,7 +163,7 @@ export function encodeRecord({ createdAt, foreignNics, ...rest }: MachineRecord)
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }
 
-/** Throws `damaged`, `newer_version` with what is wrong in `what`. */
+/** `what` names the record in messages. Throws `damaged`, `newer_version`. */
 export function decodeRecord(bytes: Uint8Array, what: string): MachineRecord {
   const fields = new Fields(parseJson(bytes, what), what);
   fields.requireVersion(MACHINE_VERSION);

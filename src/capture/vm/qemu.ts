@@ -14,9 +14,9 @@ import { Qmp } from "./qmp.ts";
 const START_MS = 15_000;
 const END_MS = 10_000;
 const QUIT_MS = 2000;
-/** For whatever moves a state, and waits for disks. */
+/** Time limit for migrations and for waits on disks. */
 export const MOVE_MS = 120_000;
-/** Bytes of room with which a write that failed has failed for want of it. */
+/** If less space than this is left, a failed write has failed for lack of it. */
 export const LITTLE_ROOM = 16 << 20;
 /** Address of the first disk on the bus; each has its own, and so has each port of a network device. */
 const [FIRST_DISK, FIRST_PORT] = [3, 16];
@@ -39,13 +39,13 @@ const hex = (value: number): string => `0x${value.toString(16)}`;
 export interface Start {
   /** Folder with its files; QEMU works there. */
   folder: string;
-  /** It waits for a saved state, and runs nothing before it is told to. */
+  /** Waits for a saved state, and runs nothing before `cont`. */
   incoming: boolean;
   /** SHA-256 of the file that is mapped privately; null: a file `memory` in the folder, shared. */
   mapped: string | null;
 }
 
-/** The arguments of QEMU. Files are named relative to its folder, which is one level below the machine's. */
+/** The arguments of QEMU. Paths are relative to QEMU's folder, which is one level below the machine's. */
 function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped }: Start): string[] {
   const { hardware, generation } = record;
   const { disks, nics, kernel, initrd, append } = hardware;
@@ -67,7 +67,7 @@ function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped
   ].flat();
 }
 
-/** An overlay's own header names nothing: what lies below it is said here. */
+/** An overlay's own header names no base, so the arguments do. */
 function diskArguments(index: number, base: string | null): string[] {
   const node = (value: object): string[] => ["-blockdev", JSON.stringify(value)];
   const below = base === null ? null : `base${index}`;
@@ -103,8 +103,8 @@ export function nicDevice(
 }
 
 /**
- * Starts QEMU and waits until it can be spoken to. It goes on when this process ends. What it says is in `qemu.log` of its
- * folder. Throws `io` with that when it ends at once.
+ * Starts QEMU and waits until it accepts commands. QEMU keeps running when this process ends, and writes its messages
+ * to `qemu.log` of its folder. Throws `io` with these if it ends at once.
  */
 export async function startQemu(host: Host, machine: Machine, record: MachineRecord, start: Start): Promise<Qmp> {
   const { folder } = start;
@@ -152,7 +152,7 @@ function saidIn(folder: string): string {
   }
 }
 
-/** Does some work with a QEMU, which ends when that fails; the error has QEMU's own words too. */
+/** Runs work with a QEMU, and ends QEMU if the work fails; the error includes QEMU's messages. */
 export async function orEnded<T>(folder: string, qmp: Qmp, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -177,28 +177,28 @@ export async function runningIn(folder: string, deadlineMs = 5000): Promise<Qmp 
   }
 }
 
-/** Ends the QEMU of a folder at once, and waits until it is gone. The guest is not asked. Throws `io`. */
+/** Kills the QEMU of a folder, and waits until it has ended. The guest is not asked. Throws `io`. */
 export async function endQemu(folder: string): Promise<void> {
   const pid = processIn(folder);
   if (pid === null) return;
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // It has just ended.
+    // QEMU has just ended.
   }
   await waitUntilGone(folder, END_MS);
   if (processIn(folder) !== null) throw new CairnError("io", `QEMU, process ${pid}, does not end`);
   rmSync(join(folder, PID_FILE), { force: true });
 }
 
-/** Ends the QEMU of a folder; one that answers writes first what it holds of its disks. Throws `io`. */
+/** Ends the QEMU of a folder; if it responds, it flushes its disks first. Throws `io`. */
 export async function quitQemu(folder: string): Promise<void> {
   try {
     using qmp = await runningIn(folder, QUIT_MS);
     await qmp?.run("quit", undefined, QUIT_MS);
     await waitUntilGone(folder, QUIT_MS);
   } catch {
-    // It ends all the same.
+    // QEMU is killed below.
   }
   await endQemu(folder);
 }
@@ -236,7 +236,7 @@ export async function resume(qmp: Qmp): Promise<void> {
 
 const UNDER_WAY = new Set(["setup", "active", "pre-switchover", "device", "cancelling", "wait-unplug"]);
 
-/** Ends what a command that was killed or has given up began to move: it would stop the guest when it is done. */
+/** Cancels a migration that a killed or failed command started: it would stop the guest at its end. */
 async function cancelMigration(qmp: Qmp): Promise<void> {
   const isUnderWay = async (): Promise<boolean> => {
     const { status } = (await qmp.run("query-migrate")) as { status?: string };
@@ -277,7 +277,7 @@ export async function migrated(qmp: Qmp, deadlineMs = MOVE_MS, onLate?: () => Pr
   }
 }
 
-/** Says what is moved besides devices: all memory, or none that lies in a shared file. */
+/** Sets the content of a migration: devices with all memory, or without memory in shared files. */
 export async function setMigration(qmp: Qmp, ignoreShared: boolean): Promise<void> {
   const capabilities = [{ capability: "x-ignore-shared", state: ignoreShared }];
   await qmp.run("migrate-set-capabilities", { capabilities });

@@ -19,7 +19,7 @@ interface Waiting {
 const LINE = 16 << 20;
 const ANSWER_MS = 10_000;
 
-/** A connection to one QEMU, which has one at a time. To be closed. */
+/** A connection to one QEMU, which accepts one at a time. To be closed. */
 export class Qmp {
   readonly #socket: net.Socket;
   readonly #waiting: Waiting[] = [];
@@ -37,8 +37,8 @@ export class Qmp {
   }
 
   /**
-   * Connects and agrees on the protocol. Until the deadline it tries again while nobody listens, or while somebody else is
-   * connected, unless `isGone` says that there is nobody to wait for. Throws `io`, `busy`.
+   * Connects and agrees on the protocol. Retries until the deadline while no QEMU listens or another client is
+   * connected, unless `isGone` says that QEMU has ended. Throws `io`, `busy`.
    */
   static async connect(
     path: string,
@@ -113,7 +113,7 @@ export class Qmp {
     const late = new CairnError("io", `QEMU did not answer ${command} within ${Math.ceil(deadlineMs)} ms`, {
       details: { late: true },
     });
-    // Whatever it says later would be taken for the answer to the next.
+    // A late answer would be taken for the answer to the next command.
     const timer = setTimeout(() => this.#end(late), deadlineMs);
     try {
       return await promise;

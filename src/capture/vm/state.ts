@@ -62,7 +62,7 @@ const COPY_MS = 300_000;
 
 export interface Taken {
   saved: SavedMachine;
-  /** Time in which the guest did not run; 0 for one that did not run before. */
+  /** Time for which the guest was stopped; 0 if it did not run before. */
   pausedMs: number;
 }
 
@@ -74,9 +74,9 @@ interface Take {
 }
 
 /**
- * Takes the state of a machine into an empty folder. A guest that runs is paused while its devices, memory and disks are
- * copied, and runs again whatever happens. Memory is copied as it lies in a shared file; what is mapped privately is moved by
- * QEMU while the guest runs, and made such a file afterwards.
+ * Takes the state of a machine into an empty folder. Pauses a running guest while its devices, memory and disks are
+ * copied; it runs again in any case. Copies memory from its shared file; privately mapped memory is migrated by QEMU
+ * while the guest runs, and made a shared file afterwards.
  */
 export async function takeState(host: Host, machine: Machine, record: MachineRecord, take: Take): Promise<Taken> {
   const { hardware, name, description, image } = record;
@@ -146,7 +146,7 @@ async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<voi
   }
 }
 
-/** Moves and copies all that has to be of one moment; the milliseconds in which the guest did not run. */
+/** Migrates and copies everything that must be of one moment. Returns the milliseconds for which the guest was stopped. */
 async function pausedFor(
   machine: Machine,
   { hardware, mapped }: MachineRecord,
@@ -177,7 +177,7 @@ async function pausedFor(
       );
     });
   } catch (error) {
-    // Where it cannot be told, the process beside tells it once this one gives the machine free.
+    // If this fails, the watcher process resumes the guest once this process releases the machine.
     await resume(qmp).catch(() => undefined);
     throw error;
   }
@@ -201,8 +201,8 @@ async function makeShared(host: Host, machine: Machine, record: MachineRecord, f
 }
 
 /**
- * Puts a taken state in the place of the one that was saved last. Its description goes first and comes last: without it a
- * folder is no saved machine.
+ * Replaces the last saved state by a taken one. Removes its description first and writes the new one last: without it
+ * the folder is no saved machine.
  */
 export async function giveState(machine: Machine, { saved }: Taken, from: string): Promise<void> {
   await flushFileSystem(from);
@@ -255,7 +255,7 @@ function checkDisks(folder: string, { disks }: Hardware): void {
   for (const [i, { size }] of disks.entries()) checkDisk(join(folder, diskFile(i)), size);
 }
 
-/** Throws `refused` with what differs where this QEMU is not one that can take a state. */
+/** Throws `refused` with the differences if this QEMU cannot load a state. */
 export function checkFits(host: Host, saved: SavedMachine): void {
   if (!saved.hasMemory) return;
   const series = (version: string): string => version.split(".").slice(0, 2).join(".");
@@ -275,13 +275,13 @@ export function checkFits(host: Host, saved: SavedMachine): void {
   });
 }
 
-/** Words of Linux's own log, which are in its memory if it was built to hear that it is a clone (CONFIG_VMGENID). */
+/** Words of Linux's own log, which are in its memory if the kernel was built to detect cloning (CONFIG_VMGENID). */
 const RESEEDS = Buffer.from("crng reseeded due to virtual machine fork");
 const PIECE = 1 << 20;
 
 /**
- * Searches the memory of a saved guest for a kernel that draws fresh randomness when its generation id changes. False: each
- * clone of that memory draws the same random numbers as the others. Throws as `openRegular` does.
+ * Searches the memory of a saved guest for a kernel that draws fresh randomness when its generation id changes. False:
+ * all clones of that memory draw the same random numbers. Throws as `openRegular` does.
  */
 export async function reseedsClones(memory: string, pace: Pacer): Promise<boolean> {
   const fd = openRegular(memory);
@@ -310,8 +310,8 @@ export interface Bring {
 }
 
 /**
- * Puts the files of a state into a folder of a machine, which QEMU can be started in; the digest of what it is to map as its
- * memory, or null.
+ * Puts the files of a state into a new folder of a machine, in which QEMU can be started. Returns the digest of the
+ * memory to map, or null.
  */
 export async function bringState(
   machine: Machine,
@@ -322,7 +322,7 @@ export async function bringState(
     await addBlob(machine.root, join(from, BLOBS, digest), { digest, signal });
   mkdirSync(into, { mode: 0o700 });
   const own = [...saved.hardware.disks.map((_, i) => diskFile(i)), ...(saved.hasMemory ? [DEVICES] : [])];
-  // A second QEMU, which mapped memory needs when it is saved, cannot have the same tap.
+  // A machine with mapped memory needs a second QEMU when it is saved, which cannot use the same tap.
   const isMapped = saved.hasMemory && nics.every(({ network }) => network === "user");
   if (saved.hasMemory && !isMapped) own.push(MEMORY);
   await copyFiles(
@@ -330,7 +330,7 @@ export async function bringState(
     into,
     { signal },
   );
-  // Whoever may write to the source may have exchanged one since it was looked at.
+  // A user with write access to the source may have exchanged a file since it was checked.
   checkDisks(into, saved.hardware);
   return isMapped ? await addBlob(machine.root, join(from, MEMORY), { digest: memory, signal }) : null;
 }
@@ -345,14 +345,14 @@ export async function loadState(host: Host, machine: Machine, record: MachineRec
     const status = await statusOf(qmp);
     if (status !== "paused" && status !== "prelaunch")
       throw new CairnError("io", `the machine has loaded its state, but its status is ${status}`);
-    // What it had of another machine's network sends nothing.
+    // Network devices of another machine must not send anything.
     if (record.foreignNics)
       for (const i of record.hardware.nics.keys()) await qmp.run("set_link", { name: `nic${i}`, up: false });
   });
   return qmp;
 }
 
-/** Gives a running guest network devices with addresses of its own, once it lets go of those that it has; false when it does not. */
+/** Gives a running guest network devices with its own addresses, once it has released the present ones; false if it does not release them. */
 export async function renewNics(qmp: Qmp, { nics }: Hardware): Promise<boolean> {
   const plugged = async (): Promise<Set<string>> => {
     const found = (await qmp.run("qom-list", { path: "/machine/peripheral" })) as { name: string }[];
@@ -364,7 +364,7 @@ export async function renewNics(qmp: Qmp, { nics }: Hardware): Promise<boolean> 
   const gone = present.map(async (name) =>
     qmp.event(({ event, data }) => event === "DEVICE_DELETED" && data?.["device"] === name, RELEASE_MS),
   );
-  // One that was asked before is asked again, which it may take ill.
+  // QEMU may refuse to unplug a device that it was asked to unplug before.
   for (const name of present) await qmp.run("device_del", { id: name }).catch(() => undefined);
   await Promise.all(gone);
   const left = await plugged();
@@ -372,7 +372,7 @@ export async function renewNics(qmp: Qmp, { nics }: Hardware): Promise<boolean> 
   return present.every((name) => !left.has(name));
 }
 
-/** A fresh generation, by which a guest knows that it is another than it was. */
+/** A fresh generation id, from which a guest learns that it was cloned or restored. */
 export const newGeneration = (): string => randomUUID();
 
 /** A fresh address of a network device, in QEMU's own range. */
