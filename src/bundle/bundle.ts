@@ -46,7 +46,7 @@ export class Bundle implements AsyncDisposable {
     this.#index = parts.index;
   }
 
-  /** Throws `damaged` with the facts of what does not fit, `newer_version`, `unsupported`, `not_found`. */
+  /** Throws `damaged` with the facts of the mismatch, `newer_version`, `unsupported`, `not_found`. */
   static async open(path: string): Promise<Bundle> {
     const zip = await ZipFile.open(path);
     try {
@@ -87,13 +87,13 @@ export class Bundle implements AsyncDisposable {
     }
   }
 
-  /** The bytes of all vectors, as they lie in the file; none where there are no vectors. */
+  /** The bytes of all vectors, in the file's order; empty if there are no vectors. */
   dense(): AsyncIterable<Buffer> {
     const member = this.#index.get(DENSE);
     return member === undefined ? none() : this.#zip.read(member);
   }
 
-  /** Reads all that is in it and compares it with what the manifest says. Throws `damaged` at the first thing that differs. */
+  /** Reads the whole bundle and compares it with its manifest. Throws `damaged` at the first difference. */
   async verify({ signal, onBytes }: BundleCall = {}): Promise<{ files: number; bytes: number; records: number }> {
     const { files, content_sha256: expected, dense } = this.manifest;
     const actual = contentHash(files);
@@ -224,7 +224,7 @@ interface FoundManifest {
   member: Member;
 }
 
-/** The one manifest, which tells the layout by its place. */
+/** The one manifest; its place tells the layout. */
 function manifestOf(members: readonly Member[]): FoundManifest {
   const found = members.flatMap((member): FoundManifest[] => {
     const slash = member.path.indexOf("/");
@@ -248,7 +248,7 @@ interface Parts {
   index: Map<string, Member>;
 }
 
-/** Sorts the members by what they are. Throws `damaged` for one that lies outside of root and layout. */
+/** Sorts the members by kind. Throws `damaged` for a member outside of the root or the layout. */
 function partsOf(members: readonly Member[], root: string, { layout }: Manifest): Parts {
   const parts: Parts = { content: new Map(), directories: new Set([""]), index: new Map() };
   for (const member of members) {

@@ -12,7 +12,7 @@ export interface ConvertOptions extends BundleCall {
   withoutVectors?: boolean | undefined;
   /** Paths of the bundle that the new one has not, with all below them. */
   leaveOut?: readonly string[] | undefined;
-  /** User whose sessions those of `viking://session` become, as OpenViking has them since 0.4. */
+  /** User who gets the sessions of `viking://session`, as in OpenViking since 0.4. */
   sessionsTo?: string | undefined;
 }
 
@@ -65,7 +65,7 @@ function asItIs(path: string): string {
   return path;
 }
 
-/** Scopes of a backup that OpenViking has no more, and in which nothing lies. */
+/** Scopes of a backup that OpenViking no longer has, if they are empty. */
 function emptyScopes(facts: JsonObject, entries: readonly JsonObject[]): string[] {
   if ((facts["root"] as Root).scope !== "root") return [];
   const isEmpty = (scope: string): boolean => !entries.some(({ path }) => (path as string).startsWith(`${scope}/`));

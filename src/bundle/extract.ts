@@ -45,7 +45,10 @@ function requireFree(target: string): void {
   });
 }
 
-/** The entries at or below some paths, and these paths without a slash at their end; all entries without any. Throws `not_found` for a path that is not in it. */
+/**
+ * The entries at or below some paths, and these paths without a trailing slash; without paths all entries. Throws
+ * `not_found` for a path that the bundle lacks.
+ */
 export function chosenEntries(
   { manifest: { files, directories } }: Bundle,
   given: readonly string[] | undefined,
@@ -118,7 +121,7 @@ export interface BundleDifference {
   changed: string[];
 }
 
-/** Compares what two manifests list; no content is read. */
+/** Compares the entries of two manifests; reads no content. */
 export function diffBundles(one: Bundle, other: Bundle): BundleDifference {
   const facts = ({ manifest }: Bundle): Map<string, string> =>
     new Map([

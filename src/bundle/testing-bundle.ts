@@ -16,7 +16,7 @@ import {
 import { contentHash } from "./bundle.ts";
 import { toLayoutA } from "../formats/ovpack/member-path.ts";
 
-/** Bundles as other programs write them, for tests, which may spoil any part. Test only. */
+/** Bundles as other programs write them; a test may spoil any part. Test only. */
 
 export interface Parts {
   name: string;

@@ -24,7 +24,7 @@ export const MOST_32 = 0xffff_ffff;
 const LEVEL = 5;
 const deflate = promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.deflateRaw);
 
-/** Deflates content, or leaves it as it is where that gains nothing. */
+/** Deflates content, or stores it if that gains nothing. */
 export async function pack(bytes: Buffer): Promise<Packed> {
   const crc = zlib.crc32(bytes);
   // One piece of output: each further one would cost a turn through the pool of threads.
@@ -79,7 +79,7 @@ export class ZipWriter implements Disposable {
     this.#listed.push(entry);
   }
 
-  /** Adds content of any length; `size` is about what it will have. */
+  /** Adds content of any length; `size` is the expected length. */
   async addPieces(path: string, pieces: AsyncIterable<Buffer>, size: number): Promise<void> {
     const iterator = pieces[Symbol.asyncIterator]();
     const first = (await iterator.next()).value as Buffer | undefined;
@@ -150,7 +150,7 @@ export class ZipWriter implements Disposable {
 export async function* deflated(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const stream = zlib.createDeflateRaw({ level: LEVEL, chunkSize: 256 << 10 });
   const fed = pipeline(Readable.from(pieces), stream);
-  // It is met where the output is read.
+  // The reader of the output gets this error.
   fed.catch(() => undefined);
   try {
     for await (const piece of stream) yield piece as Buffer;
@@ -164,7 +164,7 @@ function flagsOf(name: Buffer): number {
   return name.some((byte) => byte > 0x7e) ? UTF8 : 0;
 }
 
-/** A size as a field of four bytes says it; one that has no room there is in the extra field. */
+/** A size for a field of four bytes; a larger size is in the extra field. */
 export function clamped(size: number): number {
   return Math.min(size, MOST_32);
 }
@@ -211,7 +211,7 @@ function listHeader({ name: path, isDirectory, at, method, packedSize, size, crc
   return head;
 }
 
-/** The extra field by which sizes and places have eight bytes. */
+/** The extra field with sizes and offsets of eight bytes. */
 export function extraOf(values: readonly number[]): Buffer {
   const extra = Buffer.alloc(4 + 8 * values.length);
   extra.writeUInt16LE(1, 0);
