@@ -11,9 +11,9 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 import { factsAt } from "./tree.ts";
 
 /**
- * One change of a store's files and index. Steps: files are staged below `change/new`; `plan.json` is the commit; places that
- * are replaced move to `change/old`, staged ones to their place; the index is renewed; `change` goes. A kill before the
- * commit leaves the old state, one after it a plan that the next opening carries out: each step may be done twice.
+ * One change of a store's files and index. Steps: files are staged below `change/new`; `plan.json` is the commit;
+ * replaced places move to `change/old`, staged ones to their place; the index is renewed; `change` goes. A kill before
+ * the commit leaves the old state, a kill after it a plan that the next opening carries out: steps may be repeated.
  */
 export interface Plan {
   /** Places that go, with all below them, before anything new comes; out of the index too. */
@@ -31,7 +31,7 @@ export class ChangePlace {
     this.#root = join(control, "change");
   }
 
-  /** Place at which a file or directory is staged. */
+  /** Path at which a file or directory is staged. */
   staged(path: string): string {
     return join(this.#root, "new", path);
   }
@@ -71,7 +71,7 @@ export class ChangePlace {
     removeAll(this.#root);
   }
 
-  /** Decides it: from here on it is carried out, by whoever opens the store next if not by this call. */
+  /** Commits the change: from here on it is carried out, by this call or by the next process that opens the store. */
   async commit(plan: Plan, renew: (plan: Plan) => void): Promise<void> {
     for (const path of plan.replaced) this.#requireMovable(path);
     this.#requirePlaceable("", new Set(plan.replaced));
@@ -82,7 +82,7 @@ export class ChangePlace {
     await this.#carryOut(plan, renew);
   }
 
-  /** Carries out a change that was decided and not finished, and forgets one that was not decided. */
+  /** Carries out a committed but unfinished change, and drops an uncommitted one. */
   async recover(renew: (plan: Plan) => void): Promise<void> {
     removeAll(this.#done);
     if (this.isDecided) await this.#carryOut(parseJson(readRegular(this.#plan), this.#plan) as Plan, renew);
@@ -104,7 +104,7 @@ export class ChangePlace {
     removeAll(this.#done);
   }
 
-  /** Once: what is at the place afterwards is new. */
+  /** Moves each place only once: afterwards the new entry is there. */
   #putAway(path: string, old: string): void {
     if (factsAt(old) !== undefined) return;
     // An empty directory is the mark of a place that had nothing.
@@ -113,7 +113,7 @@ export class ChangePlace {
     else renameSync(place, old);
   }
 
-  /** Moves what is staged to its place: a directory whole where nothing is there, else what is in it; a file over a file. */
+  /** Moves staged entries to their place: a directory as a whole if its place is free, else its entries one by one; a file over a file. */
   #place(path: string): void {
     const from = join(this.#root, "new", path);
     for (const { name, isDirectory } of entriesOf(from)) {

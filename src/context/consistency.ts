@@ -66,7 +66,7 @@ export function compareWithIndex(
   return { expected, rows: rows.size, missing, orphaned: others.filter((row) => !isBrought(row)), stale, unembedded };
 }
 
-/** Says what is missing on either side, by name. */
+/** Lists the entries that the files or the index lack, by name. */
 export function checkConsistency(store: ContextStore, path: string): Consistency {
   const { expected, rows, missing, orphaned, stale, unembedded } = compareWithIndex(store, path);
   const named = (all: readonly { path: string; level: number }[]): Difference[] =>

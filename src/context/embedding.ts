@@ -22,7 +22,7 @@ export const EMBEDDED_DIMENSIONS = 256;
 /** The variable that has an endpoint's key: it is written down nowhere. */
 export const KEY_VARIABLE = "CAIRN_EMBEDDING_KEY";
 
-/** Settings that made vectors, as bundles have them. OpenViking compares `input` too, which is `multimodal` there unless told otherwise. */
+/** The settings that made vectors, as bundles record them. OpenViking also compares `input`, by default `multimodal` there. */
 export function embeddingFacts({ provider, model, dimensions }: EmbeddingConfig): JsonObject {
   const isOwn = provider === "embedded";
   return { provider: isOwn ? "cairn" : provider, model, input: isOwn ? "text" : "multimodal", dimensions };

@@ -101,7 +101,7 @@ async function pack(store: ContextStore, { root, of, manifest }: ToPack, options
   return await store.reading(async () => packHeld(store, { root, of, manifest }, options), options);
 }
 
-/** While nobody changes the store. */
+/** Requires that no process changes the store meanwhile. */
 async function packHeld(store: ContextStore, { root, of, manifest }: ToPack, options: ExportOptions): Promise<Written> {
   const { to, layout = layoutFor(store, of), includeVectors = false, ...call } = options;
   if (includeVectors) requireWhole(store, of);
@@ -133,7 +133,7 @@ async function packHeld(store: ContextStore, { root, of, manifest }: ToPack, opt
   return await writeBundle(to, { layout, manifest: base, entries, records, vectors }, call);
 }
 
-/** A snapshot of vectors has them all. Throws `usage` with what is missing. */
+/** A snapshot of vectors must be complete. Throws `usage` with the missing entries. */
 function requireWhole(store: ContextStore, of: readonly string[]): void {
   if (store.lacksModel && store.index.pending(1).length > 0)
     throw modelMissing("packing vectors, some of which are not made yet,");

@@ -15,7 +15,7 @@ import { invalidUri, isControlName, joined, noSuch, parseUri, toUri } from "./ur
 export interface AddOptions extends StoreCall {
   /** A file or a folder; or bytes, of a file. */
   from: string | Buffer;
-  /** False: `already_exists` where something is there. */
+  /** False: `already_exists` if an entry exists. */
   overwrite?: boolean | undefined;
   /** Short text of a directory, which becomes its level 0. */
   abstract?: string | undefined;
@@ -37,7 +37,7 @@ interface LeftOut {
   reason: "rule" | "special";
 }
 
-/** Left out of a folder: what version control and package managers keep there, and files that hold credentials by their name. */
+/** Left out of a folder: data of version control and package managers, and files whose names suggest credentials. */
 const NEVER_ADDED = [".git", ".hg", ".svn", ".jj", "node_modules", ...SECRET_PATTERNS];
 
 /** Puts a file or a folder's content at a place. All or nothing. */
@@ -108,7 +108,7 @@ function filesToAdd(from: string): ToAdd {
   return { isDirectory: false, entries: () => [{ path: "", isDirectory: false, size: facts.size, source: "" }] };
 }
 
-/** Tells what of a folder is left out, and lists it. */
+/** Returns a filter that leaves entries of a folder out, and lists them in `leftOut`. */
 function leaverOut(folder: string, leftOut: LeftOut[]): (path: string, entry: Dirent) => boolean {
   const known = new Map<string, IgnoreRules>();
   const rulesIn = (directory: string): IgnoreRules => {
@@ -142,7 +142,7 @@ function latin1(text: string): string {
   return Buffer.from(text).toString("latin1");
 }
 
-/** A place below a scope, which somebody may change. */
+/** A changeable path: one below a scope. */
 function changeable(uri: string): string {
   const path = parseUri(uri);
   if (!path.includes("/")) throw invalidUri(uri, "is not a path below a scope");
@@ -173,11 +173,11 @@ export interface Listed {
   uri: string;
   kind: "file" | "directory";
   size: number;
-  /** Empty where there is none. */
+  /** Empty if it has none. */
   abstract: string;
 }
 
-/** Lists a directory; `recursive`: and below. The names of levels and other hidden ones only where `all`. */
+/** Lists a directory; `recursive`: everything below it. `all`: also files of levels and other hidden ones. */
 export function listFiles(
   store: ContextStore,
   uri: string,

@@ -30,9 +30,9 @@ export type VectorMode = "auto" | "recompute" | "require";
 export interface ImportOptions extends BundleCall {
   onConflict?: OnConflict | undefined;
   vectorMode?: VectorMode | undefined;
-  /** Only these paths of the bundle, and what lies below them. */
+  /** Only these paths of the bundle, with everything below them. */
   paths?: readonly string[] | undefined;
-  /** Says what would be done, once all of it was checked. */
+  /** Return the planned result after all checks, without a change. */
   dryRun?: boolean | undefined;
 }
 
@@ -65,7 +65,7 @@ export async function importBundle(
   return await bring(store, bundle, { ...options, root, exact: true });
 }
 
-/** Brings back all scopes of a backup; what only the store has stays, unless `exact`. */
+/** Restores all scopes of a backup; entries that only the store has stay, unless `exact`. */
 export async function restoreBackup(
   store: ContextStore,
   bundle: Bundle,
@@ -134,7 +134,7 @@ function importRoot(manifest: Manifest, parent: string): string {
   return target;
 }
 
-/** Facts that follow from where something lies are the ones that do. */
+/** Requires that scope and users in the manifest match the paths. */
 function requireOwn({ root, value }: Manifest, source: string): void {
   const scope = source === "" ? "root" : scopeOf(source);
   if (root.scope !== scope)
@@ -153,7 +153,7 @@ function requireOwn({ root, value }: Manifest, source: string): void {
     require(user, path as string, kind === "directory", `entries[${index}].user_id`);
 }
 
-/** The scopes that a backup says it has, and those that it has, are the same. */
+/** Requires that a backup's list of scopes matches its entries. */
 function requireScopes({ scopes, files, directories }: Manifest): void {
   const first = new Set([...files, ...directories].flatMap(({ path }) => (path === "" ? [] : [scopeOf(path)])));
   const unknown = [...first].filter((name) => !isScope(name));
@@ -185,7 +185,7 @@ function requireImportable({ files, directories }: Manifest, target: (path: stri
 interface Bring extends ImportOptions {
   /** Path of the store that the bundle's root becomes. */
   root: string;
-  /** True: a place that is there goes whole; false: what comes is written into it. */
+  /** True: an existing place is replaced as a whole; false: the bundle's entries are written into it. */
   exact: boolean;
 }
 
@@ -193,7 +193,7 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
   const { root, exact, onConflict = "fail", dryRun = false } = options;
   const { files, directories, paths } = chosenEntries(bundle, options.paths);
   const chosen = paths?.map((path) => joined(root, path));
-  // Places at which something may be in the way.
+  // Places whose existing entries may conflict.
   const roots = chosen ?? (root === "" ? bundle.manifest.scopes : [root]);
   const isReplacing = exact || chosen !== undefined;
   const vectors = vectorsOf(store, bundle, options);
@@ -244,7 +244,7 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
   }, options);
 }
 
-/** Places that are a file where a directory comes, or the other way round. */
+/** Places with a file instead of a directory, or the reverse. */
 function clashing(
   store: ContextStore,
   { root, files, directories }: Pick<Manifest, "files" | "directories"> & { root: string },
@@ -257,11 +257,11 @@ function clashing(
     ...files.map(({ path }) => ({ path: joined(root, path), isDirectory: false })),
     ...directories.map(({ path }) => ({ path: joined(root, path), isDirectory: true })),
   ];
-  // A place below such a file is absent, and is not among them.
+  // A place below such a file does not exist, so it is not listed.
   return places.flatMap(({ path, isDirectory }) => (path !== "" && isOther(path, isDirectory) ? [path] : []));
 }
 
-/** An empty directory is in nobody's way. Throws `conflict` for a parent that is a file. */
+/** An empty directory is no conflict. Throws `conflict` if a parent is a file. */
 function isTaken(store: ContextStore, path: string): boolean {
   const place = store.placeOf(path);
   const facts = factsAt(place);
@@ -269,8 +269,8 @@ function isTaken(store: ContextStore, path: string): boolean {
 }
 
 /**
- * Vectors of a bundle are used where they were made as this store makes its own. Throws `usage` where they are required and do
- * not fit, `unsupported` if they are to be made anew and the store lacks its model.
+ * Uses a bundle's vectors if they were made with this store's settings. Throws `usage` if they are required and do not
+ * fit, `unsupported` if they must be made anew and the store lacks its model.
  */
 function vectorsOf(
   store: ContextStore,
@@ -306,7 +306,7 @@ function whyNotCarried({ embedding }: ContextStore, { dense, value }: Manifest):
   return other === undefined ? null : `they were made with another ${other}`;
 }
 
-/** Rows of the index for entries of a bundle: what its records tell, then a row for each file that has none. */
+/** Rows of the index for entries of a bundle: first from its records, then a row for each file without a record. */
 async function* rowsOf(
   bundle: Bundle,
   {

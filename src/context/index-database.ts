@@ -20,9 +20,9 @@ export interface IndexRow {
   isOwnAbstract: boolean;
   /** A directory's text that came without a file of it. */
   text: string | null;
-  /** Length and time of the file when it was read, by which a later change is seen; null until then. */
+  /** Size and time of the file when it was read, which show a later change; null before the first read. */
   source: string | null;
-  /** Digest of what was read; null until then. */
+  /** Digest of the content read; null before the first read. */
   digest: string | null;
   createdAt: string;
   updatedAt: string;
@@ -60,7 +60,7 @@ const PAGE = 500;
 export class ContextIndex implements Disposable {
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, ReturnType<DatabaseSync["prepare"]>>();
-  /** Length of a vector; null where there are none. */
+  /** Length of a vector; null if the index has none. */
   readonly dimensions: number | null;
 
   private constructor(db: DatabaseSync, dimensions: number | null) {
@@ -68,7 +68,7 @@ export class ContextIndex implements Disposable {
     this.dimensions = dimensions;
   }
 
-  /** Opens the database, or makes it. Throws `newer_version`, `damaged`, `unsupported` where vectors cannot be had on this machine. */
+  /** Opens the database, or creates it. Throws `newer_version`, `damaged`, `unsupported` if this machine cannot use vectors. */
   static open(path: string, dimensions: number | null): ContextIndex {
     const db = new DatabaseSync(path, { allowExtension: dimensions !== null, timeout: BUSY_MS });
     try {
@@ -107,7 +107,7 @@ export class ContextIndex implements Disposable {
     return this.dimensions === null ? 1 : 0;
   }
 
-  /** Puts a row in the place of the one with its path and level, which loses words and vector. */
+  /** Replaces the row of a path and level, with its words and vector. */
   put(row: NewRow, now: string): number {
     const old = this.#get("SELECT id, created_at FROM records WHERE path = ? AND level = ?", row.path, row.level);
     if (old !== undefined) this.#forget([old["id"] as number]);
@@ -204,7 +204,7 @@ export class ContextIndex implements Disposable {
     return found === undefined ? null : rowOf(found);
   }
 
-  /** Rows whose file was not read yet, with `any` those without a vector too; in the order that they came in. */
+  /** Rows whose file was not read yet, with `any` also rows without a vector; oldest first. */
   pending(limit: number, lacking: "words" | "any" = "any"): IndexRow[] {
     const isVector = lacking === "any" && this.dimensions !== null;
     const lacks = isVector ? "source IS NULL OR has_vector = 0" : "source IS NULL";
@@ -218,13 +218,13 @@ export class ContextIndex implements Disposable {
     return new Float32Array(bytes.buffer);
   }
 
-  /** Counts a use of what a search found. */
+  /** Counts a use of rows that a search found. */
   countUse(ids: readonly number[]): void {
     const sql = "UPDATE records SET active_count = active_count + 1 WHERE id IN (SELECT value FROM json_each(?))";
     this.#run(sql, JSON.stringify(ids));
   }
 
-  /** Rows in which some of the words are, best first. */
+  /** Rows that contain some of the words, best first. */
   searchWords(words: readonly string[], path: string, limit: number): Hit[] {
     if (words.length === 0) return [];
     const match = words
@@ -266,7 +266,7 @@ export class ContextIndex implements Disposable {
   }
 }
 
-/** A place and what lies below it: names sort right behind `PATH/`, up to the character after the slash. */
+/** A place and everything below it: such names sort right behind `PATH/`, up to the character after the slash. */
 const WITHIN = "(path = ? OR (path >= ? AND path < ?))";
 
 function within(path: string): [string, string, string] {
@@ -336,7 +336,7 @@ function bytesOf(vector: Float32Array): Uint8Array {
 
 function loadVectors(db: DatabaseSync): void {
   try {
-    // Loaded only where there are vectors; the package has a library for each platform that it knows.
+    // Loaded only if there are vectors; the package has a library for each supported platform.
     const { load } = createRequire(import.meta.url)("sqlite-vec") as { load: (db: DatabaseSync) => void };
     load(db);
   } catch (error) {
@@ -347,7 +347,7 @@ function loadVectors(db: DatabaseSync): void {
   }
 }
 
-/** A failure of SQLite's by its own code: what may be tried again is told apart. */
+/** Translates a failure of SQLite by its code; a failure that may be retried gets its own code. */
 function toFailure(error: unknown): unknown {
   const { errcode, message } = error as { errcode?: number; message: string };
   if (errcode === undefined) return error;

@@ -11,8 +11,8 @@ const HOW_TO_ADD = `install it: npm install -g ${PACKAGE}; beside the library: n
 export const MODEL_WARNING = `the package ${PACKAGE} is not installed, so the store makes no vectors and is searched by words; ${HOW_TO_ADD}`;
 
 /**
- * Returns the path of the embedded model's table, or null if the package of the model is not installed where `from`, the URL
- * of a file of this program, finds packages.
+ * Returns the path of the embedded model's table, or null if the model's package is not installed. `from`: the URL of a
+ * file of this program, from which packages are resolved.
  */
 export function findModel(from: string = import.meta.url): string | null {
   try {

@@ -93,7 +93,7 @@ export function backupParts(files: Record<string, string>, more: ForeignParts = 
   };
 }
 
-/** Puts a content hash in that fits entries which a test has changed. */
+/** Sets the content hash that fits entries changed by a test. */
 export function mendHash(manifest: Record<string, unknown>): void {
   const files = (manifest["entries"] as FileEntry[]).filter(({ kind }) => kind === "file");
   manifest["content_sha256"] = contentHash(files);

@@ -9,14 +9,14 @@ import { openRegular } from "../fs/regular-file.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { contextTypeOf, isSession, joined, nameOf, SCOPES } from "./uri.ts";
 
-/** Files of a context store, and what of them is indexed. */
+/** Files of a context store, and the rules of which are indexed. */
 
 export interface TreeEntry {
   /** Path below the store's folder. */
   path: string;
   isDirectory: boolean;
   size: number;
-  /** Length and time, by which a change is seen. */
+  /** Size and time, which show a change. */
   source: string;
 }
 
@@ -27,8 +27,8 @@ export const OVERVIEW = ".overview.md";
 type Skip = (path: string, entry: Dirent) => boolean;
 
 /**
- * The folder's own entry and all below it that `skip` does not leave out, directories before what is in them, by code point.
- * Throws `unsupported` for what is neither file nor directory.
+ * The folder's own entry and everything below it except skipped entries, directories before their entries, by code
+ * point. Throws `unsupported` for an entry that is neither file nor directory.
  */
 export function* treeOf(folder: string, path: string, skip?: Skip): Generator<TreeEntry> {
   const found = entryAt(folder, path);
@@ -37,7 +37,7 @@ export function* treeOf(folder: string, path: string, skip?: Skip): Generator<Tr
   if (found.isDirectory) yield* below(folder, path, { skip });
 }
 
-/** A place and what lies in it; at the root all scopes that are there. */
+/** A place and its direct entries; at the root all existing scopes. */
 export function* childrenOf(folder: string, path: string): Generator<TreeEntry> {
   if (path === "") {
     for (const scope of SCOPES) {
@@ -51,7 +51,7 @@ export function* childrenOf(folder: string, path: string): Generator<TreeEntry> 
   if (found?.isDirectory === true) yield* below(folder, path, { isDeep: false });
 }
 
-/** A place and all below it; at the root all scopes, which are all that a store has. */
+/** A place and everything below it; at the root all scopes, which hold all content of a store. */
 export function* entriesOf(folder: string, path: string): Generator<TreeEntry> {
   for (const at of path === "" ? SCOPES : [path]) yield* treeOf(folder, at);
 }
@@ -81,7 +81,7 @@ function* below(
   }
 }
 
-/** Undefined where nothing is, also where a file is in the place of a folder above it. */
+/** Undefined if nothing exists at `place`, also if a parent is a file. */
 export function factsAt(place: string): BigIntStats | undefined {
   try {
     return lstatSync(place, { throwIfNoEntry: false, bigint: true });
@@ -91,7 +91,7 @@ export function factsAt(place: string): BigIntStats | undefined {
   }
 }
 
-/** Null where nothing is there. */
+/** Null if nothing exists at the path. */
 export function entryAt(folder: string, path: string): TreeEntry | null {
   const facts = factsAt(join(folder, path));
   if (facts === undefined) return null;
@@ -118,7 +118,7 @@ export interface Level {
   name: string;
 }
 
-/** The level that a file stands for: its directory's abstract or overview, or its own content; null for what is not indexed. */
+/** The level of a file: its directory's abstract or overview, or its own content; null if the file is not indexed. */
 export function levelOf(path: string): Level | null {
   if (isSession(path) || !path.includes("/")) return null;
   const name = nameOf(path);
