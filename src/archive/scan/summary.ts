@@ -392,8 +392,8 @@ export const RULES_NOT_APPLIED = "rules-not-applied";
 const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so Cairn does not apply it and saves all files`;
 
 /**
- * Returns labels for databases, for entries that were not whole and at rest when they were read, and for entries whose
- * rules or names were too long.
+ * Returns labels for databases, entries that were not read whole and at rest, ignore files that are too long, and files
+ * with credentials.
  */
 export function labelsOf(
   { torn, longRules, captured }: Pick<ScanNotes, "torn" | "longRules" | "captured">,
