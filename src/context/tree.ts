@@ -148,7 +148,7 @@ const TEXT_LENGTH = 2000;
 const BEGINNING = 8192;
 
 export interface ReadText {
-  /** For the search by words: UTF-8; empty for what is no text. */
+  /** UTF-8 for the word index; empty if the file is not text. */
   words: Buffer;
   /** Its beginning. */
   body: string;
@@ -156,7 +156,7 @@ export interface ReadText {
   digest: string;
 }
 
-/** The beginning of a file as text; null where none is there. What cannot be read has no text, and keeps no other file from being indexed. */
+/** The beginning of a file as text; null if there is no file. An unreadable file has no text, and does not keep other files from being indexed. */
 export function readHead(place: string): ReadText | null {
   let fd: number;
   try {
@@ -164,7 +164,7 @@ export function readHead(place: string): ReadText | null {
   } catch (error) {
     const { code = "" } = error as NodeJS.ErrnoException;
     if (OF_THE_MACHINE.has(code)) throw toCairnError(error, `read ${printablePath(place)}`);
-    // It counts as changed until it can be read.
+    // The file counts as changed until it can be read.
     return factsAt(place)?.isFile() === true ? { words: NO_WORDS, body: "", source: "unread", digest: "" } : null;
   }
   try {
@@ -181,7 +181,7 @@ export function readHead(place: string): ReadText | null {
 
 const NO_WORDS = Buffer.alloc(0);
 
-/** The bytes without a character that was cut at their end; none of what is no text. */
+/** The bytes without a truncated character at their end; empty if they are not text. */
 function textIn(bytes: Buffer): Buffer {
   if (bytes.includes(0)) return NO_WORDS;
   for (let end = bytes.length; end >= Math.max(0, bytes.length - 3); end--)

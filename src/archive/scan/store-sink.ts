@@ -17,7 +17,7 @@ export interface ScanStore {
   index: BlobIndex;
   directory: string;
   level: CompressionLevel;
-  /** where everything new goes too */
+  /** receives all new content too */
   forward?: ForwardTarget | undefined;
   /** bytes that may be stored, else `no_space` with `most_bytes` in its details; null or absent: any number */
   mostBytes?: number | null;
@@ -25,7 +25,7 @@ export interface ScanStore {
   taker?: PackTaker | undefined;
 }
 
-/** Whoever takes packs from a scan while it goes on. */
+/** Takes packs from a scan while it goes on. */
 export interface PackTaker {
   readonly style: PackStyle;
   /** one word: packs that were handed over and are still to be taken in; beyond a few threads wait */
@@ -36,10 +36,10 @@ export interface PackTaker {
 export interface StoreSinkTask {
   keys: MasterKeys;
   index: SharedIndex;
-  /** where unfinished packs lie */
+  /** folder of unfinished packs */
   directory: string;
   level: CompressionLevel;
-  /** where everything new goes too */
+  /** receives all new content too */
   forward: ForwardTask | null;
   taker: Pick<PackTaker, "style" | "waiting"> | null;
   /** bytes that all threads may store, and one 64-bit word with how many they have; absent: any number */
@@ -54,7 +54,7 @@ export interface ThreadPacks {
   forwardTails: PackTail[];
 }
 
-/** A thread has finished a pack for the other repository, or for a taker: the file is the main thread's from then on. */
+/** A thread has finished a pack for the other repository, or for a taker: the main thread owns the file from then on. */
 export type ForwardEvent = { forwarded: FinishedPack } | { stored: FinishedPack };
 
 /** A thread waits while so many of the packs that a taker was given are not taken in. */
@@ -88,11 +88,11 @@ export class StoreSink implements ContentSink {
   #tree: PackWriter | undefined;
   #packs: FinishedPack[] = [];
   readonly #forwarder: BlobForwarder | null;
-  /** True while something is stored that is not forwarded. */
+  /** True while content is stored that is not forwarded. */
   #stays = false;
   readonly #tell: ((event: ForwardEvent) => void) | undefined;
 
-  /** `tell`: wanted where it forwards, or has a taker */
+  /** `tell`: needed if the scan forwards, or has a taker. */
   constructor(task: StoreSinkTask, tell?: (event: ForwardEvent) => void) {
     this.#tell = tell;
     this.#index = BlobIndex.fromShared(task.index);
@@ -171,7 +171,7 @@ export class StoreSink implements ContentSink {
     this.#stays = false;
   }
 
-  /** Hands over what is complete, and the unfinished packs as tails unless they stay for `finish`. */
+  /** Hands over the complete packs, and the unfinished ones as tails unless they stay for `finish`. */
   takePacks(keepTails: boolean): ThreadPacks {
     const writers = keepTails ? [] : [this.#data, this.#tree];
     const forwardTails = keepTails ? [] : (this.#forwarder?.takeTails() ?? []);
@@ -191,7 +191,7 @@ export class StoreSink implements ContentSink {
     return this.#taken([], []);
   }
 
-  /** Gives up: removes all packs that were not handed over; `leavesPacks`: the unfinished ones only. */
+  /** Gives up: removes all packs that were not handed over; `leavesPacks`: only the unfinished ones. */
   abort(leavesPacks: boolean): void {
     this.#data?.abort();
     this.#tree?.abort();

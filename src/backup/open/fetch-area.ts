@@ -20,13 +20,12 @@ const FOLDER = "fetched";
  * Names of folders of restores that have ended without coming to their end. A killed one leaves its folder as it was.
  */
 const LEFT = /^left-[0-9a-f]{16}$/;
-/** Milliseconds for which left packs are used; then any restore from a far repository removes them. */
+/** Milliseconds for which leftover packs are used; then any restore from a far repository removes them. */
 const KEPT_MS = 24 * 3600 * 1000;
 
 /**
- * A folder for the packs that a restore fetches. When the restore is killed, stopped or cut off they stay; the next
- * restore from the same repository begins with those of them that it needs and proves, and removes the rest when it is
- * done.
+ * A folder for the packs that a restore fetches. The packs stay if the restore is killed, stopped or cut off; the next
+ * restore from the same repository starts with those that it needs and proves, and removes the rest when it is done.
  */
 export class FetchArea {
   readonly #parent: string;
@@ -41,8 +40,8 @@ export class FetchArea {
   }
 
   /**
-   * Runs a restore with such an area; with none where packs are local or nothing can be kept. `usesLeft`: whether it may
-   * begin with what others have left.
+   * Runs a restore with such an area; without one if packs are local or no folder can be made. `usesLeft`: use
+   * leftovers of earlier restores.
    */
   static async during<T>(
     access: OpenRepository,
@@ -79,7 +78,7 @@ export class FetchArea {
     return new NearPacks(access.storage, this.#directory, left);
   }
 
-  /** Throws `no_space` when so many bytes have no room here, beside those of a target on the same file system. */
+  /** Throws `no_space` if there is no room here for `bytes`, and for those of a target on the same file system. */
   async requireRoom(bytes: number, target: { folder: Buffer; bytes: number }): Promise<void> {
     let needed = bytes;
     for (const folder of [this.#directory, ...this.#left]) needed -= await takenBytes(Buffer.from(folder));
