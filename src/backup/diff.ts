@@ -104,7 +104,7 @@ class DiffWalk {
     if (this.#stack.length > 0) await this.#trees(from, to, "");
   }
 
-  /** Their roots are the last of the stack. */
+  /** Compares two trees whose roots are the last of the stack. */
   async #trees(from: Side | undefined, to: Side | undefined, path: string): Promise<void> {
     if (this.entries.length > LIMIT) return;
     await this.#pace();

@@ -103,7 +103,7 @@ export async function changePassword(
   return listKeys(access);
 }
 
-/** Takes the new key file back if the old one is there for sure: a removal may have happened and its answer been lost. */
+/** Removes the new key file if the old one certainly still exists: a removal may have succeeded although its answer was lost. */
 async function afterRefusal(
   access: OpenRepository,
   { old, name, error }: { old: string; name: string; error: unknown },

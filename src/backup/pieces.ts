@@ -8,7 +8,7 @@ import type { PlacedDatabases } from "./databases/placed-databases.ts";
 import { DatabasePages } from "./databases/stored-database.ts";
 import type { Session } from "./open/session.ts";
 
-/** So much of a file far away is brought at once, and lies here. */
+/** Bytes of a far file that are fetched at once and kept here. */
 const WINDOW_BYTES = 32 * 1024 * 1024;
 
 /** Reads a file's content in proven pieces. `content`: ids of its blobs, 32 bytes each, or the id that stands for a database. */

@@ -98,7 +98,7 @@ interface FoundPlace {
   saved: SnapshotContent;
   /** relative to the saved folder */
   path: Uint8Array;
-  /** Null for all that was saved. */
+  /** Null for the whole saved folder. */
   node: TreeNode | null;
 }
 

@@ -70,7 +70,7 @@ interface Sizes {
 
 /** Files of a tree that have other names, here or elsewhere in a snapshot. */
 interface LinkedFiles {
-  /** Numbers that the names of one file have in common, and its size. */
+  /** Numbers that the names of one file share, with its size. */
   own: [string, number][];
   below: LinkedFiles[];
 }
@@ -138,7 +138,7 @@ class SelectionWalk {
   }
 }
 
-/** Sums the bytes of all that lie below, each file once. */
+/** Sums the bytes of everything below, each file once. */
 function linkedBytes(top: LinkedFiles | null): number {
   const files = new Map<string, number>();
   const [open, seen] = [top === null ? [] : [top], new Set<LinkedFiles>()];

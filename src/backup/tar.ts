@@ -16,7 +16,7 @@ import type { Session } from "./open/session.ts";
 /** Files whose content is fetched at once are at most this many, or hold about this many bytes. */
 const BATCH_FILES = 1000;
 const BATCH_BYTES = 32 * 1024 * 1024;
-/** All that is handed over at once is as long at least. */
+/** Least length of a piece that is handed over. */
 const PIECE_BYTES = 256 * 1024;
 const NOTHING = new Uint8Array(0);
 
@@ -24,7 +24,7 @@ interface FoundPlace {
   saved: SnapshotContent;
   /** raw, relative to the root of the saved folder */
   path: Uint8Array;
-  /** null for all that was saved */
+  /** null for the whole saved folder */
   node: TreeNode | null;
 }
 

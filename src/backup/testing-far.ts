@@ -23,7 +23,7 @@ import { nameOf, readBlob, readNodes } from "./databases/nodes.ts";
 import { makeRepository } from "./testing-repository.ts";
 import { nearPacks } from "./open/session.ts";
 
-/** Workspaces and repositories of a test; `far:/path` is a local repository that looks as if it lay elsewhere. */
+/** Workspaces and repositories of a test; `far:/path` is a local repository that claims to be remote. */
 
 export interface BackupScene extends TestFolder {
   library: CairnLibrary;
@@ -101,13 +101,13 @@ interface Rewriting {
   reader: BlobSource;
   /** Nodes of the unchanged snapshot's top tree. */
   top: TreeNode[];
-  /** Adds a blob, under an id of its own content unless told otherwise. */
+  /** Adds a blob, under the id of its content unless another is given. */
   add(type: "data" | "tree", bytes: Uint8Array, id?: Uint8Array): Uint8Array;
   /** Adds a tree in which one node has changed fields. */
   put(nodes: readonly TreeNode[], name: string, part: Partial<TreeNode>): Uint8Array;
 }
 
-/** A snapshot as another one with another topmost tree, whole and indexed; returns its id. */
+/** A copy of a snapshot with another topmost tree, whole and indexed; returns its id. */
 async function rewritten(
   { access }: OpenedRepository,
   snapshotId: string,
@@ -199,8 +199,8 @@ export async function withAnotherPiece(
 }
 
 /**
- * Two backups of the folder that hold each blob twice, as two at the same time make them: the second does not know the
- * first one's index files. Returns the packs of each.
+ * Two backups of the folder that hold each blob twice, like two simultaneous ones: the second does not know the index
+ * files of the first. Returns the packs of each.
  */
 export async function storedTwice({ client, repository, place, root }: BackupScene): Promise<[string[], string[]]> {
   await client.createBackup(repository, { save: true });
@@ -219,7 +219,7 @@ function packFiles(place: string): string[] {
   return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
 }
 
-/** Loses packs, or gives them other bytes from 20 on: in the first blob of each, or in all of them. */
+/** Loses packs, or overwrites bytes from offset 20: in the first blob of each pack, or in all. */
 export function spoil(files: readonly string[], how: "lost" | "first blob" | "all blobs"): void {
   for (const file of files) {
     if (how === "lost") rmSync(file);

@@ -18,7 +18,7 @@ import { fromLayoutA } from "../formats/ovpack/member-path.ts";
 import { checkRecord, decodeRecord, type IndexRecord, inlineRecords } from "../formats/ovpack/records.ts";
 import { type Member, ZipFile } from "./zip-file.ts";
 
-/** Told how far a check is, in bytes of content. */
+/** Options of a check; `onBytes` gets the content bytes read so far. */
 export interface BundleCall {
   signal?: AbortSignal | undefined;
   onBytes?: ((done: number) => void) | undefined;
@@ -27,15 +27,15 @@ export interface BundleCall {
 /** Most paths of each kind that an error lists. */
 const MOST_LISTED = 100;
 const MAX_LINE = 16 << 20;
-/** Bytes that a manifest may have for each member; in layout A the records are in it too. */
+/** Bytes that a manifest may have for each member; in layout A it also has the records. */
 const MANIFEST_BYTES = { A: 64 << 10, BC: 16 << 10 } as const;
 const LEVELS = 3;
 
-/** An open bundle, whose manifest was read and compared with the members of the zip: nothing of the content was read. */
+/** An open bundle. Its manifest was read and compared with the members of the zip; no content was read. */
 export class Bundle implements AsyncDisposable {
   readonly manifest: Manifest;
   readonly #zip: ZipFile;
-  /** Members of the content by the path that an entry has. */
+  /** Members of the content by their entries' paths. */
   readonly #content: ReadonlyMap<string, Member>;
   readonly #index: ReadonlyMap<string, Member>;
 
@@ -70,7 +70,7 @@ export class Bundle implements AsyncDisposable {
     }
   }
 
-  /** The content of a file; its hash is the caller's to check, its length is checked here. */
+  /** The content of a file. Checks its length; the caller checks its hash. */
   read({ path }: FileEntry): AsyncIterable<Buffer> {
     return this.#zip.read(this.#content.get(path)!);
   }
@@ -119,7 +119,7 @@ export class Bundle implements AsyncDisposable {
     return { files: files.length, bytes, records: count };
   }
 
-  /** Number of records, and the places of the vectors that they name, in floats. */
+  /** Number of records, and the offsets of their vectors, in floats. */
   async #checkRecords(
     signal: AbortSignal | undefined,
   ): Promise<{ count: number; vectors: { offset: number; dimensions: number }[] }> {
@@ -332,7 +332,7 @@ async function hashOf(pieces: AsyncIterable<Buffer>, signal: AbortSignal | undef
 
 async function* none(): AsyncGenerator<Buffer> {}
 
-/** Lines that end with a line feed alone: other characters that end lines elsewhere belong to a record. */
+/** Lines separated by line feeds only: other line separators belong to a record. */
 async function* linesOf(pieces: AsyncIterable<Buffer>, hash: Hash | undefined): AsyncGenerator<Buffer> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const piece of pieces) {

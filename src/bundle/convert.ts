@@ -10,7 +10,7 @@ export interface ConvertOptions extends BundleCall {
   to: string;
   layout: Layout;
   withoutVectors?: boolean | undefined;
-  /** Paths of the bundle that the new one has not, with all below them. */
+  /** Paths to leave out of the new bundle, with everything below them. */
   leaveOut?: readonly string[] | undefined;
   /** User who gets the sessions of `viking://session`, as in OpenViking since 0.4. */
   sessionsTo?: string | undefined;
@@ -18,7 +18,7 @@ export interface ConvertOptions extends BundleCall {
 
 type Root = JsonObject & { name: string; uri: string; scope: string };
 
-/** Writes the content of a bundle in another layout; members that this program does not know are kept. All of it is checked first. */
+/** Writes the content of a bundle in another layout after a full check; keeps unknown members. */
 export async function convertBundle(
   bundle: Bundle,
   { to, layout, withoutVectors = false, leaveOut = [], sessionsTo, ...options }: ConvertOptions,
@@ -79,7 +79,7 @@ interface Content {
 
 const SCHEME = "viking://";
 
-/** The content with `viking://session/ID` as `viking://user/USER/sessions/ID`. Throws `conflict` if a session is there already. */
+/** The content with `viking://session/ID` as `viking://user/USER/sessions/ID`. Throws `conflict` if a session exists already. */
 function withSessionsOf(user: string, { manifest, entries }: Content): Content & { place: (path: string) => string } {
   checkMemberPath(user);
   if (user.includes("/")) throw new CairnError("usage", `${JSON.stringify(user)} is not a user name`);

@@ -12,7 +12,7 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 import { unfinishedBeside } from "../fs/work-directory.ts";
 import type { Bundle, BundleCall } from "./bundle.ts";
 
-/** Steps: all of the bundle is checked; files are written below a temporary name beside the target; the rename is the commit. */
+/** Steps: the whole bundle is checked; files are written below a temporary name beside the target; the rename is the commit. */
 export async function extractBundle(
   bundle: Bundle,
   { to, paths, ...call }: BundleCall & { to: string; paths?: readonly string[] | undefined },
@@ -54,7 +54,7 @@ export function chosenEntries(
   given: readonly string[] | undefined,
 ): Pick<Bundle["manifest"], "files" | "directories"> & { paths?: string[] } {
   if (given === undefined) return { files, directories };
-  // `inspect` shows directories with a slash.
+  // `inspect` prints directories with a trailing slash.
   const paths = given.map((path) => path.replace(/\/+$/, ""));
   const known = new Set([...files, ...directories].map(({ path }) => path));
   for (const path of paths)
@@ -68,7 +68,7 @@ export function chosenEntries(
   return { files: files.filter(isIn), directories: directories.filter(isIn), paths };
 }
 
-/** Writes entries to new places, whose folders are made; each file is compared with its hash once more. The caller flushes. Answers the bytes. */
+/** Writes entries to new places and makes their folders; compares each file with its hash again. The caller flushes. Returns the number of bytes. */
 export async function unpack(
   bundle: Bundle,
   entries: BundleCall & {

@@ -88,7 +88,7 @@ export async function writeZip(file: string, { members, manifest, manifestPath }
   await pipeline(zip.outputStream, createWriteStream(file));
 }
 
-/** All that comes of it, as a list. */
+/** All items as a list. */
 export async function listOf<T>(all: AsyncIterable<T>): Promise<T[]> {
   const list: T[] = [];
   for await (const each of all) list.push(each);

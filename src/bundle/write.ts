@@ -30,14 +30,14 @@ export interface EntryToPack {
   path: string;
   /** Absent: a directory. */
   file?: { size: number; read: () => AsyncIterable<Buffer> };
-  /** Members of its entry that this program does not know. */
+  /** Unknown members of its entry. */
   more?: JsonObject;
 }
 
 export interface Vectors {
   count: number;
   dimensions: number;
-  /** Provider, model and settings that made them. */
+  /** Provider, model and settings that made the vectors. */
   embedding: JsonObject;
   read: () => AsyncIterable<Buffer>;
 }
@@ -51,7 +51,7 @@ export interface BundleContent {
   vectors: Vectors | null;
 }
 
-/** Files of at most so many bytes are packed whole, several at once. */
+/** Files of at most this many bytes are packed whole, several at once. */
 const WHOLE = 4 << 20;
 const AHEAD = 8;
 
@@ -157,7 +157,7 @@ async function writeEntries(
   const prepare = (at: number): void => {
     const file = entries[at]?.file;
     const whole = file === undefined || file.size > WHOLE ? null : readWhole(file.read());
-    // Its failure is met when its turn comes.
+    // The loop handles the failure when it awaits this file.
     whole?.catch(() => undefined);
     ready[at] = whole;
   };

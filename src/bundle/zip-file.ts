@@ -17,12 +17,12 @@ export interface ZipBounds {
 }
 
 export const BOUNDS: ZipBounds = { members: 2_000_000, bytes: 2 ** 42, ratio: 2_000 };
-/** Below so many bytes a part may be as dense as it likes: a page of spaces is no bomb. */
+/** A member below this size may have any ratio: a page of spaces is no zip bomb. */
 const SMALL = 1 << 20;
 
 /** A member of a zip whose headers were compared. */
 export interface Member {
-  /** Without the slash at the end of a directory's. */
+  /** Without a directory's trailing slash. */
   path: string;
   isDirectory: boolean;
   size: number;
@@ -42,7 +42,7 @@ const LOCAL_BYTES = 30;
 const LOCAL_MAGIC = 0x04034b50;
 const LINK = 0o120_000;
 const TYPE = 0o170_000;
-/** Parts of at most so many bytes are unpacked in one call. */
+/** Members of at most this many bytes are unpacked in one call. */
 const WHOLE = 4 << 20;
 const PIECE = 1 << 20;
 
@@ -168,7 +168,7 @@ export class ZipFile implements AsyncDisposable {
   }
 }
 
-/** Damage has a code of zlib; a disk that fails has its own. */
+/** Damage has an error code of zlib; a failing disk has its own. */
 function cannotUnpack({ path }: Member, error: Error): Error {
   if (error instanceof CairnError) return error;
   const { code = "" } = error as NodeJS.ErrnoException;

@@ -17,7 +17,7 @@ export interface Packed {
 export const STORED = 0;
 export const DEFLATED = 8;
 export const UTF8 = 1 << 11;
-/** 1980-01-01 00:00, the first time that a zip can say: equal content gives equal bytes. */
+/** 1980-01-01 00:00, the first time that a zip can hold: equal content gives equal bytes. */
 const DATE = 0x21;
 export const MADE_BY_UNIX = 3 << 8;
 export const MOST_32 = 0xffff_ffff;
@@ -27,7 +27,7 @@ const deflate = promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.deflateRaw);
 /** Deflates content, or stores it if that gains nothing. */
 export async function pack(bytes: Buffer): Promise<Packed> {
   const crc = zlib.crc32(bytes);
-  // One piece of output: each further one would cost a turn through the pool of threads.
+  // One output chunk: each further one would cost a turn through the thread pool.
   const chunkSize = Math.max(64, bytes.length + (bytes.length >> 8) + 64);
   const packed = bytes.length === 0 ? bytes : await deflate(bytes, { level: LEVEL, chunkSize });
   return packed.length < bytes.length
@@ -45,7 +45,7 @@ interface Listed {
   crc: number;
 }
 
-/** Writes a new zip from its beginning to its end; the same members in the same order give the same bytes. */
+/** Writes a new zip from start to end; the same members in the same order give the same bytes. */
 export class ZipWriter implements Disposable {
   readonly #fd: number;
   readonly #path: string;
@@ -169,7 +169,7 @@ export function clamped(size: number): number {
   return Math.min(size, MOST_32);
 }
 
-/** `isLong`: sizes have eight bytes each, whether they need them or not. */
+/** `isLong`: sizes have eight bytes each, even if they are small. */
 function localHeader({ name: path, method, packedSize, size, crc }: Listed, isLong = false): Buffer {
   const name = Buffer.from(path);
   const head = Buffer.alloc(30 + name.length + (isLong ? 20 : 0));
@@ -220,7 +220,7 @@ export function extraOf(values: readonly number[]): Buffer {
   return extra;
 }
 
-/** The end of a zip: the place of the list of members, and how many there are. */
+/** The end of a zip: the place and length of the list of members. */
 export function endOf({ count, from, bytes }: { count: number; from: number; bytes: number }): Buffer {
   const isLong = count >= 0xffff || from >= MOST_32 || bytes >= MOST_32;
   const end = Buffer.alloc(22);

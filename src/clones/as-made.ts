@@ -28,7 +28,7 @@ export interface Making {
   readonly last_change?: number | undefined;
 }
 
-/** Names a tree for good: a subvolume by UUID and the transaction that made it, another folder by inode and time of birth. */
+/** The lasting identity of a tree: a subvolume's UUID and the transaction that made it, another folder's inode and birth time. */
 export function identityOfTree(place: string): string {
   if (isSubvolume(place)) {
     const { uuid, otransid } = inDirectory(place, subvolumeInfo);
@@ -38,12 +38,12 @@ export function identityOfTree(place: string): string {
   return `folder:${ino}:${birthtimeNs}`;
 }
 
-/** Returns the identity that was recorded in a link when a tree was made; null if none was. */
+/** Returns the identity recorded in a link when a tree was made; null if there is none. */
 export function recordedIdentity(link: string): string | null {
   return recorded(link)?.[0] ?? null;
 }
 
-/** Returns when the tree was made again without some of its entries, in ms since 1970; null if it is the first one of its point. */
+/** Returns when the tree was made again without some of its entries, in ms since 1970; null if it is the original. */
 export function madeAgainAt(link: string): number | null {
   const again = recorded(link)?.[1];
   return again === undefined ? null : Number(again);

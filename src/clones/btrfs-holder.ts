@@ -24,9 +24,9 @@ import { errnoOf, held, named, NO_LINK, removeSnapshot } from "./remove-held.ts"
 import { filesChangedAfter } from "./walk-entries.ts";
 
 const NEW_FILE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
-/** The clock of inodes moves so often at the least: of two writes within it only the first changes a time. */
+/** The clock of inodes ticks at least this often: of two writes within a tick only the first changes a time. */
 const TICK_MS = 10;
-/** So many snapshots are made while others write into the folder. */
+/** Number of snapshots to try while other processes write into the folder. */
 const ATTEMPTS = 3;
 
 /**
@@ -88,7 +88,7 @@ async function comeToRest(source: number): Promise<number | null> {
   for (const wait of [true, false]) {
     const { changed } = subvolumeInfo(source);
     const since = Date.now() - changed;
-    // One from the future is of a clock that was put back.
+    // A time in the future comes from a clock that was set back.
     if (since > TICK_MS || since < -TICK_MS) return changed;
     if (wait) await setTimeout(TICK_MS - since + 1);
   }

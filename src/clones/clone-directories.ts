@@ -22,7 +22,7 @@ import { CloneLinks, type CloneTask } from "./clone-links.ts";
 import { WorkPool } from "../threads/work-pool.ts";
 
 const FILE = 8;
-/** Entries between two looks at whether to stop, or whether another thread waits. */
+/** Entries between two checks for an abort and for waiting threads. */
 const BATCH = 32;
 /** How often a directory with vanished names is listed again, each time to clone its new entries. */
 const LISTINGS = 3;
@@ -100,7 +100,7 @@ export class DirectoryCloner {
     out.gone.push(path);
   }
 
-  /** The directories in a directory first, so that another thread has something to do. */
+  /** Queues the subdirectories first, so that other threads have work. */
   #all(pair: DirectoryPair): void {
     const { names } = this.#listing;
     const offsets = this.#wanted(pair.path);
@@ -178,7 +178,7 @@ export class DirectoryCloner {
   }
 }
 
-/** Work of a directory's cloner for {@link CloneAgain}. */
+/** Callbacks of a directory's cloner for {@link CloneAgain}. */
 interface AgainWork {
   entries: EntryCloner;
   listing: DirectoryListing;
@@ -196,7 +196,7 @@ class CloneAgain {
   readonly #dot = newArena(8);
   /** inodes by name, of entries that are cloned or will not be: a mount, or an unreadable entry */
   readonly #settled = new Map<string, bigint>();
-  /** inodes of names that were gone */
+  /** inodes of names that had vanished */
   #lost = new Set<bigint>();
   #isTorn = false;
 
@@ -237,7 +237,7 @@ class CloneAgain {
     this.#isTorn = true;
   }
 
-  /** Names that are not settled, or stand for something that was lost. */
+  /** Names that are not settled, or that belong to a lost entry. */
   #list(): number[] {
     const { listing, entries } = this.#work;
     const { sys } = entries;

@@ -38,7 +38,7 @@ const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NO
 const CREATE = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 const O_NOATIME = fs.constants.O_NOATIME ?? 0;
 const PIECE = 1024 * 1024;
-/** Databases are so many bytes, or a multiple of them. */
+/** The size of a database is a multiple of this. */
 const SMALLEST_PAGE = 512;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
@@ -64,8 +64,8 @@ export interface CloneTreeResult {
   /** files that changed again while they were cloned once more; they are there */
   torn: Uint8Array[];
   /**
-   * logs and journals of SQLite databases, by their names, that have something in them or had until just now; and databases
-   * that were changed after the clone was begun: their journal may have come and gone unseen
+   * logs and journals of SQLite databases, by name, that are not empty or just were; and databases that changed after
+   * the clone began: their journal may have come and gone unseen
    */
   logs: Uint8Array[];
   /** other file systems, left out */
@@ -80,13 +80,13 @@ export interface CloneTreeResult {
 export interface CloneOutcome extends CloneTreeResult {
   /** directories that are complete except for metadata that would lock their owner out */
   closed: { path: Uint8Array; stat: Uint32Array }[];
-  /** directories that vanished or were closed to us after they were made */
+  /** directories that vanished or became inaccessible after they were made */
   gone: Uint8Array[];
-  /** An entry was removed after its origin was noted: its inode may be another one's. */
+  /** An entry was removed after its origin was noted: its inode may have been reused. */
   isUnsure: boolean;
 }
 
-/** Nearly every name has another last letter. */
+/** Nearly all names have another last letter. */
 function isLogName(bytes: Uint8Array, name: number): boolean {
   const end = bytes.indexOf(0, name);
   if (bytes[end - 1] !== 0x6c) return false;
@@ -104,7 +104,7 @@ export interface DirectoryPair {
   path: Uint8Array;
   from: number;
   to: number;
-  /** device of the source, to tell files of another file system */
+  /** device of the source, to detect files of another file system */
   device: number;
 }
 
@@ -128,13 +128,13 @@ export class EntryCloner {
   readonly #list: Arena = newArena(64 * 1024);
   readonly #value: Arena = newArena(128 * 1024);
   readonly #path: Arena = newArena(8192);
-  /** Failure of the file system while metadata of the present entry was set. */
+  /** Failure of the file system while it set metadata of the present entry. */
   #trouble: string | null = null;
   readonly #noName: Arena = newArena(1);
   readonly #uid = process.geteuid?.() ?? 0;
   readonly #gid = process.getegid?.() ?? 0;
   #noAtime = O_NOATIME;
-  /** directory that the last link was made from */
+  /** directory of the last link's first name */
   #firstDirectory: Uint8Array | null = null;
   #firstFd = -1;
 
@@ -202,7 +202,7 @@ export class EntryCloner {
     const path = this.pathOf(pair.path, names, name);
     if (result === ENOENT) {
       this.gone.add(nameOf(path));
-      // Its database may have been cloned before the transaction ended.
+      // The log's database may have been cloned before its transaction ended.
       if (isLogName(names.bytes, name)) this.out.logs.push(path);
     } else this.out.omitted.push({ path, reason: faultOfEntry(result) });
   }
@@ -219,7 +219,7 @@ export class EntryCloner {
     let made = false;
     const settledBefore = this.out.omitted.length;
     try {
-      // A group that changes is told as torn at once: others may link to it from now on.
+      // A changing group counts as torn at once: other names may link to it from now on.
       if (!this.#make(pair, names, name, from)) this.out.torn.push(path);
       made = this.out.omitted.length === settledBefore;
     } finally {
@@ -254,7 +254,7 @@ export class EntryCloner {
     this.out.entries++;
   }
 
-  /** Makes the entry of an open file that `#stat` describes; false when it changed meanwhile. */
+  /** Makes the entry of an open file that `#stat` describes; false if the file changed meanwhile. */
   #make(pair: DirectoryPair, names: Arena, name: number, from: number): boolean {
     const { sys } = this;
     const listed = sys.flistxattr(from, this.#list);
@@ -330,7 +330,7 @@ export class EntryCloner {
     if (how === "copied") this.out.copied++;
   }
 
-  /** Fills a file; minus errno when the source cannot be read. Throws when the target cannot be written. */
+  /** Fills a file; minus errno if the source cannot be read. Throws if the target cannot be written. */
   #content(
     pair: DirectoryPair,
     names: Arena,
@@ -541,8 +541,8 @@ export function deviceOf({ words }: StatBuffer): number {
 let buffer: Arena | undefined;
 
 /**
- * Copies the content of an open file into an empty one, holes left out: 0, or minus errno when the source cannot be
- * read. Throws when the target cannot be written. For files that the file system does not clone.
+ * Copies the content of an open file into an empty one, without its holes: 0, or minus errno if the source cannot be
+ * read. Throws if the target cannot be written. For files that the file system does not clone.
  */
 function copyContent(
   sys: Syscalls,

@@ -78,7 +78,7 @@ export class CloneLinks {
         Atomics.store(this.#slots, at, STATE.FAILED);
         return slot;
       }
-      // Its numbers are being written.
+      // Another thread is writing the slot's numbers.
       while (Atomics.load(this.#slots, at) === STATE.NAMED);
       if (
         this.#slots[at + S.INODE] === (low | 0) &&
@@ -92,8 +92,8 @@ export class CloneLinks {
   }
 
   /**
-   * True when the caller is to make the entry, and to tell the outcome by `made`; false when it is there: link to `first`.
-   * Waits while another thread makes it; `checkStop` may throw meanwhile.
+   * True if the caller must make the entry and report the outcome by `made`; false if it exists: link to `first`. Waits
+   * while another thread makes it; `checkStop` may throw meanwhile.
    */
   claim(slot: number, checkStop: () => void): boolean {
     const at = slot * SLOT;
@@ -118,7 +118,7 @@ export class CloneLinks {
     Atomics.notify(this.#slots, at);
   }
 
-  /** Path of the member that was made. */
+  /** Path of the group's first member. */
   first(slot: number): Uint8Array {
     const word = this.#slots[slot * SLOT + S.PATH]!;
     return this.#bytes.slice(word * 4 + 4, word * 4 + 4 + this.#paths[word]!);

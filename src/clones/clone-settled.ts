@@ -9,7 +9,7 @@ import { cloneTree } from "./clone-tree.ts";
 import type { Captured, HolderCall } from "./holder.ts";
 import { removeTree } from "./remove-tree.ts";
 
-/** A capture or copy with all that was found on the way. */
+/** A capture or copy with all findings. */
 export interface ClonedTree extends Captured {
   result: CloneTreeResult;
 }
@@ -24,7 +24,7 @@ export async function cloneSettled(
   call: HolderCall & { origins?: boolean },
 ): Promise<ClonedTree> {
   try {
-    // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
+    // Otherwise cloning would flush pending content file by file, which is slower.
     await flushFileSystem(Buffer.from(from));
     const { signal, onProgress, origins } = call;
     const result = await cloneTree({ from, to, signal, onProgress, origins: origins ?? false });

@@ -35,7 +35,7 @@ export interface CloneTreeOptions {
   from: Uint8Array;
   /** place of the clone: does not exist, or is an empty directory; absolute, raw bytes */
   to: Uint8Array;
-  /** files in more pieces than this are copied, since cloning them is slow and keeps them so */
+  /** files in more pieces than this are copied: cloning them is slow and keeps them fragmented */
   extentLimit?: number;
   /** note the source of each entry, for {@link CloneTreeResult.origins} */
   origins?: boolean;
@@ -68,7 +68,7 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
   return withThreads({ kind: CLONE, signal: options.signal }, async (threads) => fill(options, inodes, threads));
 }
 
-/** Clones into the place that was made, by these threads. */
+/** Clones into the prepared place with these threads. */
 async function fill(
   options: CloneTreeOptions,
   inodes: number,
@@ -123,7 +123,7 @@ function checkSource(from: Buffer): number {
   }
 }
 
-/** Makes the target, or takes an empty one, and gives it nothing to pass on; true when it was made. */
+/** Makes the target, or takes an empty one, without inheritable access lists; true if it was made. */
 function prepare(to: Buffer): boolean {
   let made = true;
   try {
@@ -151,7 +151,7 @@ function prepare(to: Buffer): boolean {
   return made;
 }
 
-/** Clones a file inside the target, and takes it away. Throws `unsupported` when that does not work, or not from there. */
+/** Clones a file inside the target, then removes it. Throws `unsupported` if cloning does not work there, or not from the source. */
 function probe(from: Uint8Array, to: Buffer): void {
   const sys = syscalls();
   const names = ["a", "b"].map((name) => Buffer.from(`.probe-${randomBytes(8).toString("hex")}${name}`));
@@ -161,7 +161,7 @@ function probe(from: Uint8Array, to: Buffer): void {
   try {
     const source = fs.openSync(places[0]!, "wx+", 0o600);
     fds.push(source);
-    // A hole, since content would have to reach the disk first.
+    // A hole: content would have to be written to the disk first.
     fs.ftruncateSync(source, 65_536);
     const arena = newArena(64);
     putName(arena, 0, names[1]!);
@@ -238,7 +238,7 @@ function finish(task: CloneTask, pool: WorkPool, { outcome, began }: { outcome: 
   }
 }
 
-/** Takes away a directory whose source vanished after it was made; the one it is in keeps its mode and times. */
+/** Removes a directory whose source vanished after it was made; its parent keeps its mode and times. */
 function removeEmpty(sys: Syscalls, target: number, directory: Uint8Array): void {
   const arena = newArena(8192);
   const slash = directory.lastIndexOf(47);
@@ -252,7 +252,7 @@ function removeEmpty(sys: Syscalls, target: number, directory: Uint8Array): void
   }
 }
 
-/** The two sides of a clone when all is cloned. */
+/** The two sides of a finished clone. */
 interface Sides {
   /** open, and the source's path */
   from: number;

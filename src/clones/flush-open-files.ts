@@ -38,7 +38,7 @@ async function flush(root: number, path: Uint8Array): Promise<boolean> {
   const fd = isRegular(root, path) ? openBelow(syscalls(), root, path, WRITE, newArena(8192)) : -1;
   if (fd < 0) return false;
   try {
-    // Through a descriptor that can write: another would have nothing to hand on.
+    // Needs a writable descriptor: on others the file system has nothing to flush.
     await sync(fd);
     return true;
   } catch {
@@ -48,7 +48,7 @@ async function flush(root: number, path: Uint8Array): Promise<boolean> {
   }
 }
 
-/** A pipe that is opened and closed again would be noticed at its other end. */
+/** Opening and closing a pipe would be noticed at its other end. */
 function isRegular(root: number, path: Uint8Array): boolean {
   const sys = syscalls();
   const directory = openBelow(sys, root, path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0)), READ, newArena(8192));

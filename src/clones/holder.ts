@@ -3,7 +3,7 @@ import type { Degradation, EngineType } from "../contract/index.ts";
 /** A clone driver: it holds whole trees as copies that share their content until one of them is written to. */
 export interface TreeHolder {
   readonly type: Exclude<EngineType, "copy">;
-  /** True when a capture is one moment of the whole tree. */
+  /** True if a capture is one moment of the whole tree. */
   readonly atomic: boolean;
   /** Announces a capture, so that preparations can start meanwhile. */
   prepare?(): void;
@@ -34,7 +34,7 @@ export interface TreeHolder {
 export interface HolderCall {
   /** Checked between steps; a running call to the file system is not interrupted, but its result is removed. */
   signal?: AbortSignal | undefined;
-  /** Told how many entries are done, by holders that go from entry to entry. */
+  /** Called with the number of finished entries, by holders that go entry by entry. */
   onProgress?: ((done: number) => void) | undefined;
   /** A folder on the same file system for trials; without it, behaviour that needs a trial is not used. */
   temporary?: string | undefined;
@@ -47,14 +47,14 @@ export interface HolderCall {
 }
 
 export interface Captured {
-  /** Parts of the tree that are not held as they were, or not by this driver's own means. */
+  /** Parts of the tree that are not held exactly, or not by this driver's own means. */
   degraded: Degradation[];
   /**
    * Raw paths of mounts and nested subvolumes, as far as known: their content is not in the tree, and the tree's own
    * entries at these paths are not the folder's.
    */
   apart: readonly Uint8Array[];
-  /** Raw paths of files that were changed while they were held. */
+  /** Raw paths of files that changed during the capture. */
   torn: readonly Uint8Array[];
   /**
    * Raw paths of logs and journals of SQLite databases that are or were just in use, and of databases that changed

@@ -5,7 +5,7 @@ import { CairnError, type ErrorCode, throwIfAborted } from "../errors.ts";
 import { findProgram, withPipes } from "../fs/child-pipes.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 
-/** The one place that starts JuiceFS's own program. */
+/** The only place that starts JuiceFS's own program. */
 
 export const JUICEFS_MISSING = {
   reason: "the program juicefs is not in any folder of PATH",
@@ -19,7 +19,7 @@ const DRAIN_MS = 200;
 const MOST_SAID = 16_384;
 const MOST_SHOWN = 400;
 
-/** Meanings of its messages; anything else keeps the folder from being held this way, and no more. */
+/** Error codes by the program's messages; any other message means that the folder cannot be held this way. */
 const MEANINGS: readonly (readonly [said: RegExp, code: ErrorCode])[] = [
   [/no space left on device|quota exceeded/i, "no_space"],
   [/permission denied|operation not permitted/i, "permission"],
@@ -99,7 +99,7 @@ async function runToEnd(call: JuicefsCall, words: readonly string[]): Promise<En
   let late = false;
   const kill = (): void => {
     child.kill("SIGKILL");
-    // A process that hangs in a call to the file system ends when that does.
+    // A process that hangs in a call to the file system ends when the call returns.
     setTimeout(() => end({}), DRAIN_MS).unref();
   };
   const timer = setTimeout(() => {
@@ -116,7 +116,7 @@ async function runToEnd(call: JuicefsCall, words: readonly string[]): Promise<En
     ended.resolve({ code: null, signal: null, error: null, said, late, ...how });
   };
   child.once("error", (error) => {
-    // A signal that could not be sent comes here too.
+    // A failed kill is reported here too.
     if (child.pid === undefined) end({ error: error.message });
   });
   child.once("close", (code, signal) => end({ code, signal }));

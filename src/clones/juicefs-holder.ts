@@ -24,7 +24,7 @@ import { newArena } from "../native.ts";
 import { removeTree } from "./remove-tree.ts";
 
 export interface JuicefsOptions {
-  /** absolute path of the program; the one on the search path unless told */
+  /** absolute path of the program; default: the one on the search path */
   program?: string;
   /** how long one clone may take, in milliseconds */
   limitMs?: number;
@@ -32,7 +32,7 @@ export interface JuicefsOptions {
 
 /** A folder that changes during each attempt is not tried again; the differences are reported. */
 const ATTEMPTS = 2;
-/** So that nothing from before the first of them explains a difference in the second. */
+/** Separates two attempts, so that a change before the first cannot explain a difference in the second. */
 const PAUSE_MS = 150;
 
 /**

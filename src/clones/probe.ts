@@ -42,8 +42,8 @@ export interface Probe {
 }
 
 /**
- * Tells whether a driver can hold the trees of `folder` in `place`, by doing it there, in a temporary folder that is
- * gone afterwards. Throws `interrupted`, and nothing else for a folder that exists.
+ * Tests whether a driver can hold the trees of `folder` in `place`, in a temporary folder that is removed afterwards.
+ * Throws only `interrupted` for a folder that exists.
  */
 export async function probeHolder(type: TreeHolder["type"], probe: Probe): Promise<ProbeAnswer> {
   const { folder, place } = probe;
@@ -102,7 +102,7 @@ function answerOf(error: unknown): ProbeAnswer {
   };
 }
 
-/** A snapshot may be made from one mount of a file system to another; files are cloned within one. */
+/** A snapshot can cross mounts of one file system; files are cloned within one mount. */
 function whyApart(type: TreeHolder["type"], folder: Buffer, place: string): string | null {
   const [of, points] = [mountOf(folder), mountOf(place)];
   // Used if there is no list of mounts.
@@ -215,7 +215,7 @@ function probeReflink(work: string): ProbeAnswer {
         hint: "use btrfs, or xfs that was made with reflink=1",
       };
     sys.fstat(source, after);
-    // Each file would count as changed while it was cloned.
+    // Otherwise each file would count as changed while it was cloned.
     if (!sameContentStat(before.words, after.words)) return { reason: "cloning a file changes the file's times" };
     sys.utimens(clone, newArena(1), 0, EXACT_TIME.seconds, EXACT_TIME.nanoseconds);
     const isExact = fs.fstatSync(clone, { bigint: true }).mtimeNs === EXACT_TIME.all;

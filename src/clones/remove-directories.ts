@@ -25,7 +25,7 @@ export interface RemoveOutcome {
   emptied: Uint8Array[];
 }
 
-/** Removes all that is no directory, on one thread, until no directory is left anywhere that was not looked into. */
+/** Removes all entries except directories, on one thread, until every directory was visited. */
 export class DirectoryRemover {
   readonly #sys: Syscalls = syscalls();
   readonly #pool: WorkPool;

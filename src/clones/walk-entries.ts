@@ -22,7 +22,7 @@ const APPEND_ONLY = 0x20;
 const BILLION = 1_000_000_000n;
 const OWNER_LISTS = 0o500;
 
-/** An entry that a walk meets; only good until the next. */
+/** An entry that a walk visits; only valid until the next. */
 export interface WalkedEntry {
   /** below the root, raw bytes */
   path(): Buffer;
@@ -149,7 +149,7 @@ function changeTime(stat: Uint32Array): bigint {
   return BigInt(signedWide(stat, STAT.CTIME)) * BILLION + BigInt(stat[STAT.CTIME_NS]!);
 }
 
-/** Entries of a folder that cannot be cloned as a whole and then be removed. */
+/** Entries that keep a folder from being cloned as a whole and then removed. */
 export interface Obstacles {
   /** subvolumes inside */
   subvolumes: Buffer[];

@@ -16,9 +16,9 @@ import { factsAt } from "./tree.ts";
  * the commit leaves the old state, a kill after it a plan that the next opening carries out: steps may be repeated.
  */
 export interface Plan {
-  /** Places that go, with all below them, before anything new comes; out of the index too. */
+  /** Places that are removed, with everything below, before new entries are placed; also from the index. */
   replaced: string[];
-  /** Rows of the index that come, as lines of `change/records.jsonl`. */
+  /** Set if rows for the index are in `change/records.jsonl`. */
   hasRecords: boolean;
 }
 
@@ -44,7 +44,7 @@ export class ChangePlace {
     return join(this.#root, "dense.f32");
   }
 
-  /** A change that is over, until it is removed. */
+  /** A finished change, until it is removed. */
   get #done(): string {
     return `${this.#root}.done`;
   }
@@ -53,19 +53,19 @@ export class ChangePlace {
     return join(this.#root, "plan.json");
   }
 
-  /** A change waits to be carried out. */
+  /** True if a committed change waits to be carried out. */
   get isDecided(): boolean {
     return existsSync(this.#plan);
   }
 
-  /** An empty place for a new change. */
+  /** Makes an empty place for a new change. */
   begin(): void {
     this.discard();
     mkdirSync(join(this.#root, "new"), { recursive: true });
     mkdirSync(join(this.#root, "old"));
   }
 
-  /** Leaves the store as it is. */
+  /** Drops the change; the store stays as it is. */
   discard(): void {
     if (this.isDecided) throw new CairnError("internal", "a change that was committed cannot be discarded");
     removeAll(this.#root);
@@ -97,7 +97,7 @@ export class ChangePlace {
     failpoint("context-change.placed");
     renew(plan);
     failpoint("context-change.renewed");
-    // The plan goes with its directory's name: half a removal is no plan.
+    // The rename invalidates the plan in one step: half a removal leaves no plan.
     renameSync(this.#root, this.#done);
     fsyncDirectory(dirname(this.#root));
     failpoint("context-change.closed");
@@ -107,7 +107,7 @@ export class ChangePlace {
   /** Moves each place only once: afterwards the new entry is there. */
   #putAway(path: string, old: string): void {
     if (factsAt(old) !== undefined) return;
-    // An empty directory is the mark of a place that had nothing.
+    // An empty directory marks a place that had no entry.
     const place = join(this.#folder, path);
     if (factsAt(place) === undefined) mkdirSync(old);
     else renameSync(place, old);
@@ -129,7 +129,7 @@ export class ChangePlace {
     }
   }
 
-  /** Sees to it that no move of a decided change fails: same file system, and the right to write. */
+  /** Checks before the commit that no move can fail: same file system, and the right to write. */
   #requirePlaceable(path: string, replaced: ReadonlySet<string>): void {
     for (const { name, isDirectory } of entriesOf(join(this.#root, "new", path))) {
       const at = join(path, name);
@@ -150,7 +150,7 @@ export class ChangePlace {
     }
   }
 
-  /** A directory that moves is written to as well: its way to the folder above changes. */
+  /** Moving a directory also needs write access to it, because its `..` changes. */
   #requireMovable(path: string): void {
     const own = statSync(this.#root).dev;
     for (const place of [dirname(join(this.#folder, path)), join(this.#folder, path)]) {

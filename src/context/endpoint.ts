@@ -88,6 +88,6 @@ export class Endpoint implements Embedder {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // Nothing is kept open.
+    // An endpoint keeps no connection open.
   }
 }

@@ -38,14 +38,14 @@ export interface ImportOptions extends BundleCall {
 
 export interface Imported {
   uri: string;
-  /** Something was there, and `skip` was asked for. */
+  /** True if the place existed and `skip` was given. */
   skipped: boolean;
   files: number;
   directories: number;
   bytes: number;
-  /** Maker of its vectors. */
+  /** Source of the vectors. */
   vectors: "bundle" | "model" | "none";
-  /** Places that were there, and are replaced or written into. */
+  /** Existing places that are replaced or written into. */
   replaced: string[];
   is_merged: boolean;
 }
@@ -53,7 +53,7 @@ export interface Imported {
 export const BACKUP_NAME = "openviking-backup";
 export const BACKUP_TYPE = "backup";
 
-/** Brings the subtree of a bundle below a place. All of the bundle is checked before anything is written. */
+/** Imports the subtree of a bundle below a place. Checks the whole bundle before anything is written. */
 export async function importBundle(
   store: ContextStore,
   bundle: Bundle,
@@ -99,7 +99,7 @@ function parseRoot(uri: string): string {
   }
 }
 
-/** Path of a bundle's root in the store: below the parent, by its own name. */
+/** Path of a bundle's root in the store: below the parent, with its own name. */
 function importRoot(manifest: Manifest, parent: string): string {
   const { name, uri } = manifest.root;
   if (isBackup(manifest))
@@ -169,7 +169,7 @@ function requireScopes({ scopes, files, directories }: Manifest): void {
     });
 }
 
-/** Control files are made by a store for itself. */
+/** Refuses control files, which a store makes for itself. */
 function requireImportable({ files, directories }: Manifest, target: (path: string) => string): void {
   for (const { path, kind } of [...files, ...directories]) {
     const place = target(path);
@@ -177,13 +177,13 @@ function requireImportable({ files, directories }: Manifest, target: (path: stri
     if (kind === "directory" && (nameOf(path) === ABSTRACT || nameOf(path) === OVERVIEW))
       throw badBundle(`${path} is a directory, but its name is reserved for a file`, { path });
     if (isControlName(place)) throw badBundle(`${path} is a control file, which a bundle must not contain`, { path });
-    // A path within bounds in the bundle may be beyond them below its parent.
+    // A valid path of the bundle may be too long or deep below its parent.
     parseUri(toUri(place));
   }
 }
 
 interface Bring extends ImportOptions {
-  /** Path of the store that the bundle's root becomes. */
+  /** Path in the store for the bundle's root. */
   root: string;
   /** True: an existing place is replaced as a whole; false: the bundle's entries are written into it. */
   exact: boolean;
@@ -282,7 +282,7 @@ function vectorsOf(
   if (vectorMode === "recompute" && store.lacksModel) throw modelMissing("making the vectors of the bundle anew");
   if (vectorMode === "recompute") return "model";
   const why = whyNotCarried(store, manifest);
-  // OpenViking 0.3 leaves some out; they are made anew, unless all are required.
+  // OpenViking 0.3 leaves some vectors out; these are made anew, unless all are required.
   const isWhole = manifest.dense?.count === manifest.records?.count;
   if (why === null && (isWhole || vectorMode === "auto")) return "bundle";
   if (vectorMode === "auto") return store.lacksModel ? "none" : "model";
@@ -300,7 +300,7 @@ function whyNotCarried({ embedding }: ContextStore, { dense, value }: Manifest):
   const made = index.dense?.embedding;
   if (!isObject(made)) return "the bundle does not say which model made them";
   const own: Record<string, unknown> = embeddingFacts(embedding);
-  // Texts have the same vectors whether a model is given images too (`input`).
+  // Vectors of texts do not depend on whether a model also accepts images (`input`).
   const fields = ["provider", "model", "query_param", "document_param", "dimensions"];
   const other = fields.find((field) => (made[field] ?? null) !== (own[field] ?? null));
   return other === undefined ? null : `they were made with another ${other}`;
@@ -330,7 +330,7 @@ async function* rowsOf(
     const isOfDirectory = record.kind === "directory" && record.level < 2 && wanted.has(record.path);
     if (path === "" || isSession(path) || !(hasFile || isOfDirectory)) continue;
     levels.delete(key);
-    // The file of a level has its text.
+    // The file of a level has the text itself.
     const text = hasFile || typeof record.text !== "string" || record.text === "" ? {} : { text: record.text };
     yield {
       ...toldBy(record, path),

@@ -16,9 +16,9 @@ export interface IndexRow {
   description: string | null;
   tags: string | null;
   abstract: string;
-  /** The abstract came with it; else it is taken from the file. */
+  /** True if the abstract came with the entry; else it is taken from the file. */
   isOwnAbstract: boolean;
-  /** A directory's text that came without a file of it. */
+  /** A directory's text that came without its file. */
   text: string | null;
   /** Size and time of the file when it was read, which show a later change; null before the first read. */
   source: string | null;
@@ -30,11 +30,11 @@ export interface IndexRow {
   hasVector: boolean;
 }
 
-/** A row as it is put in; words and vector follow when its file was read. */
+/** A row before its file is read; words and vector follow. */
 export type NewRow = Pick<IndexRow, "path" | "level" | "isDirectory" | "contextType" | "name"> &
   Partial<Pick<IndexRow, "type" | "description" | "tags" | "abstract" | "text">>;
 
-/** Words of a file for the search by words. */
+/** Words of a file for the word index. */
 export interface ReadRow {
   id: number;
   abstract: string;
@@ -102,7 +102,7 @@ export class ContextIndex implements Disposable {
     }
   }
 
-  /** 1 in a store without vectors: the list of unfinished rows would have all of them for ever. */
+  /** 1 in a store without vectors, whose rows would otherwise all count as unfinished for ever. */
   get #withoutVector(): number {
     return this.dimensions === null ? 1 : 0;
   }
@@ -132,7 +132,7 @@ export class ContextIndex implements Disposable {
     return Number(lastInsertRowid);
   }
 
-  /** Adds the words of a row whose file was read; nothing for a row that has gone. */
+  /** Adds the words of a row whose file was read; does nothing if the row is gone. */
   setWords({ id, abstract, isOwnAbstract, words, source, digest }: ReadRow): void {
     const row = this.#get("SELECT name, tags FROM records WHERE id = ?", id) as
       | { name: string; tags: string | null }
@@ -145,7 +145,7 @@ export class ContextIndex implements Disposable {
     this.#run(insert, id, `${row.name} ${row.tags ?? ""}`, abstract, words);
   }
 
-  /** Nothing for a row that has gone. */
+  /** Does nothing if the row is gone. */
   setVector(id: number, vector: Float32Array): void {
     if (this.#get("SELECT 1 FROM records WHERE id = ?", id) === undefined) return;
     this.#run("DELETE FROM vectors WHERE rowid = ?", BigInt(id));
@@ -153,14 +153,14 @@ export class ContextIndex implements Disposable {
     this.#run("UPDATE records SET has_vector = 1 WHERE id = ?", id);
   }
 
-  /** Takes a place, and all below it, out of the index. */
+  /** Removes a place, and everything below it, from the index. */
   removeWithin(path: string): number {
     const ids = this.#all(`SELECT id FROM records WHERE ${WITHIN}`, ...within(path)).map(({ id }) => id as number);
     this.#forget(ids);
     return ids.length;
   }
 
-  /** Takes one level of a place out. */
+  /** Removes one level of a place. */
   removeLevel(path: string, level: number): void {
     const found = this.#get("SELECT id FROM records WHERE path = ? AND level = ?", path, level);
     if (found !== undefined) this.#forget([found["id"] as number]);
@@ -178,15 +178,15 @@ export class ContextIndex implements Disposable {
     }
   }
 
-  /** The file behind a row is to be read again. */
+  /** Marks the file behind a row to be read again. */
   markStale(id: number): void {
     this.#run("UPDATE records SET source = NULL, has_vector = ? WHERE id = ?", this.#withoutVector, id);
   }
 
-  /** Rows of a place and all below it, by path and level; a page at a time, so that no reading stands open between two of them. */
+  /** Rows of a place and everything below it, by path and level; a page at a time, so that no query stays open in between. */
   *rows(path: string): Generator<IndexRow> {
     const [, first, end] = within(path);
-    // One range of the index by path and level: with a choice of ranges SQLite sorts all rows for each page.
+    // One range by path and level: with alternative ranges SQLite sorts all rows for each page.
     const sql = `SELECT * FROM records WHERE (path, level) > (?, ?) AND path < ? AND (+path = ? OR +path >= ?)
       ORDER BY path, level LIMIT ${PAGE}`;
     let last: [string, number] = [path, -1];
@@ -238,7 +238,7 @@ export class ContextIndex implements Disposable {
     return this.#all(sql, match, ...(path === "" ? [] : within(path)), limit) as unknown as Hit[];
   }
 
-  /** Rows whose vectors are nearest, best first. */
+  /** Rows with the nearest vectors, best first. */
   searchVectors(vector: Float32Array, path: string, limit: number): Hit[] {
     const where = path === "" ? "" : `AND rowid IN (SELECT id FROM records WHERE ${WITHIN})`;
     const sql = `SELECT rowid AS id, 1 - distance AS score FROM vectors WHERE embedding MATCH ? AND k = ? ${where} ORDER BY distance`;

@@ -4,7 +4,7 @@ import type { Embedder, EmbeddingConfig } from "./embedding.ts";
 
 /** An optional package: its download is three times as large as the rest. */
 const PACKAGE = "cairnstate-model";
-/** Another model's table gets another name: a package that has only that is as good as none. */
+/** A new model's table gets a new name: a package that has only an older table counts as absent. */
 const TABLE = `${PACKAGE}/static-minilm-256.zst`;
 
 const HOW_TO_ADD = `install it: npm install -g ${PACKAGE}; beside the library: npm install ${PACKAGE}`;

@@ -80,7 +80,7 @@ function wordsOf(query: string): string[] {
   return telling.length > 0 ? telling : words;
 }
 
-/** A cosine, and up to 1 more for words by their weight: ranks alone would count a word that is everywhere as much as a name. */
+/** A cosine, and up to 1 more for words by their weight: ranks alone would give a frequent word the weight of a name. */
 function joined(words: readonly Hit[], vectors: readonly Hit[], asked: number): Hit[] {
   const scores = new Map<number, number>(vectors.map(({ id, score }) => [id, score]));
   for (const { id, score } of words) {

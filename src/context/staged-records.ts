@@ -10,7 +10,7 @@ import type { Level } from "./tree.ts";
 /** A row, and the place of its vector in the staged vectors, in floats. */
 export type StagedRow = NewRow & { vectorAt?: { offset: number; dimensions: number } };
 
-/** The row that a level has by itself. */
+/** The row of a level without a file's content. */
 export function rowOf({ path, level, isDirectory, contextType, name }: Level): StagedRow {
   return { path, level, isDirectory, contextType, name };
 }
@@ -18,7 +18,7 @@ export function rowOf({ path, level, isDirectory, contextType, name }: Level): S
 const LINES = 100;
 const PIECE = 1 << 20;
 
-/** Writes the rows; all that is staged is flushed as one, by the commit. */
+/** Writes the rows; the commit flushes all staged files at once. */
 export async function stageRecords(
   changes: ChangePlace,
   rows: Iterable<StagedRow> | AsyncIterable<StagedRow>,

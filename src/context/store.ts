@@ -22,7 +22,7 @@ const VERSION = 1;
 /** Rows that are read and given vectors in one transaction. */
 const BATCH = 64;
 const LOCK_MS = 10_000;
-/** Source of a row whose text came in a bundle's records. */
+/** Source of a row whose text came from a bundle's records. */
 export const NO_FILE = "none";
 
 interface Filled {
@@ -42,7 +42,7 @@ export class ContextStore implements AsyncDisposable {
   readonly index: ContextIndex;
   readonly #control: string;
   readonly #changes: ChangePlace;
-  /** Milliseconds to wait for others. */
+  /** Milliseconds to wait for other processes. */
   readonly lockMs: number;
   #embedder: Embedder | null | undefined;
 
@@ -84,7 +84,7 @@ export class ContextStore implements AsyncDisposable {
     return await ContextStore.open(root);
   }
 
-  /** The store whose folder is at or above a place; a change that was decided is carried out first. Throws `not_found`, `damaged`, `newer_version`. */
+  /** The store whose folder is at or above a place; first carries out a committed change. Throws `not_found`, `damaged`, `newer_version`. */
   static async open(place: string, lockMs: number = LOCK_MS): Promise<ContextStore> {
     const folder = folderAbove(place);
     const store = new ContextStore(folder, readConfig(join(folder, CONTROL, "store.json")), lockMs);
@@ -140,7 +140,7 @@ export class ContextStore implements AsyncDisposable {
     this.index.transaction(() => {
       for (const path of plan.replaced) {
         this.index.removeWithin(path);
-        // A file of a level has its row at its directory.
+        // The file of a level belongs to its directory's row.
         const level = levelOf(path);
         if (level !== null && level.level < 2) this.index.removeLevel(level.path, level.level);
       }
@@ -182,7 +182,7 @@ export class ContextStore implements AsyncDisposable {
         failure = toCairnError(error);
       }
       failpoint("context-index.read");
-      // No lock is held meanwhile: a row that changes has another id, and is read again.
+      // No lock is held meanwhile: a row that changes gets another id, and is read again.
       this.index.transaction(() => {
         for (const each of read) if (each !== null) this.index.setWords({ ...each, id: each.row.id });
         for (const [at, vector] of made.entries()) this.index.setVector(wanting[at]!.row.id, vector);
@@ -220,7 +220,7 @@ export class ContextStore implements AsyncDisposable {
   /** Null if the file has vanished. */
   #read(row: IndexRow): (Omit<ReadRow, "id"> & { row: IndexRow; text: string }) | null {
     const head = readHead(join(this.folder, fileOf(row.path, row.level)));
-    // A bundle may have a directory's text in its records alone.
+    // A bundle may have a directory's text only in its records.
     const own = row.isDirectory ? (row.text ?? row.abstract) : "";
     if (head === null && own === "") return null;
     const given = Buffer.from(own);

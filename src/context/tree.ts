@@ -23,7 +23,7 @@ export interface TreeEntry {
 export const ABSTRACT = ".abstract.md";
 export const OVERVIEW = ".overview.md";
 
-/** True for an entry that a walk leaves out, with all below it. */
+/** True for an entry that a walk skips, with everything below it. */
 type Skip = (path: string, entry: Dirent) => boolean;
 
 /**
@@ -108,7 +108,7 @@ function sourceOf({ size, mtimeNs }: BigIntStats): string {
   return `${size}:${mtimeNs}`;
 }
 
-/** A level of an entry that belongs into the index, and the file that its text is read from. */
+/** An indexed level of an entry, and the file of its text. */
 export interface Level {
   path: string;
   level: number;
@@ -128,23 +128,23 @@ export function levelOf(path: string): Level | null {
   return { path: of, level, isDirectory: level < 2, file: path, contextType: contextTypeOf(of), name: nameOf(of) };
 }
 
-/** One text for each level of each entry, to find it by. */
+/** A unique key for each level of each entry. */
 export function levelKey({ path, level }: { path: string; level: number }): string {
   return `${level} ${path}`;
 }
 
-/** The file that a row's text comes from. */
+/** The file of a row's text. */
 export function fileOf(path: string, level: number): string {
   return level === 2 ? path : joined(path, level === 0 ? ABSTRACT : OVERVIEW);
 }
 
-/** Failures that are no fault of a file. */
+/** Errors of the machine, not of a file. */
 const OF_THE_MACHINE = new Set(["EMFILE", "ENFILE", "EIO", "ENOMEM"]);
-/** Bytes of a file that are read for the search by words. */
+/** Bytes of a file that are read for the word index. */
 const HEAD = 64 << 10;
 const ABSTRACT_LENGTH = 256;
 const TEXT_LENGTH = 2000;
-/** Bytes of a text that abstracts and vectors are made of. */
+/** Bytes of a text that abstracts and vectors are made from. */
 const BEGINNING = 8192;
 
 export interface ReadText {
@@ -189,19 +189,19 @@ function textIn(bytes: Buffer): Buffer {
   return NO_WORDS;
 }
 
-/** The beginning of a text, as much as abstracts and vectors are made of. */
+/** The beginning of a text, for abstracts and vectors. */
 export function beginningOf(words: Buffer): string {
   return words.toString("utf8", 0, BEGINNING).replace(/\ufffd+$/, "");
 }
 
-/** An abstract from a text's beginning, for a file that has none: its first heading and paragraph. */
+/** Makes an abstract from a text's beginning, for a file without one: its first heading and paragraph. */
 export function excerptOf(body: string): string {
   const lines = body.split("\n").map((line) => line.replace(/^[#>*\-\s]+/, "").trim());
   const text = lines.filter((line) => line !== "" && !/^[-=`~]{3,}$/.test(line)).join(" ");
   return cut(text, ABSTRACT_LENGTH);
 }
 
-/** The text that a vector is made of. */
+/** The text from which a vector is made. */
 export function textToEmbed({ name, abstract, body }: { name: string; abstract: string; body: string }): string {
   const words = name.replace(/\.[A-Za-z0-9]{1,5}$/, "").replaceAll(/[_\-.]+/g, " ");
   const head = body.startsWith(abstract) ? "" : abstract;

@@ -73,13 +73,13 @@ export function joined(root: string, below: string): string {
   return `${root}/${below}`;
 }
 
-/** Sessions are files only: nothing of them is indexed. */
+/** Sessions are files only, without index rows. */
 export function isSession(path: string): boolean {
   const [scope, , kind] = path.split("/");
   return scope === "session" || (scope === "user" && kind === "sessions");
 }
 
-/** The kind of directory that a path of a structured scope lies in: the name below a user, or below an agent. */
+/** The kind of directory around a path of a structured scope: the name below a user, or below an agent. */
 function kindOf(path: string): string {
   const [scope, first = "", second = ""] = path.split("/");
   if (scope === "user") return second;

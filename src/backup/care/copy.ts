@@ -54,7 +54,7 @@ async function copyBetween(
   const { access: to } = target;
   const lost = await lostIn(to, target.index, options.onWarning);
   const index = indexWithout(to, { index: target.index, lost }, options);
-  // A copy that is there may have lost content since, and a repair have taken that out of the index.
+  // A copy made earlier may have lost content since, and a repair may have taken it out of the index.
   const known = readKnownTrees(to.cache, index);
   const unproven = wanted.filter(({ snapshot }) => !known.has(snapshot.tree));
   const { added, lacking } = await bring(unproven, { source, target, index, options });
@@ -87,7 +87,6 @@ async function copyBetween(
 interface Bringing {
   source: Session;
   target: Session;
-  /** The target's. */
   index: BlobIndex;
   options: CopyBackupsOptions;
 }
@@ -168,7 +167,7 @@ function isDamaged(error: unknown): error is CairnError {
   return error instanceof CairnError && error.code === "damaged";
 }
 
-/** A look around takes as long as a snapshot's file; who stood still since the last one looks again. */
+/** Looking for locks takes as long as writing a snapshot's file. A process that was suspended since the last look looks again. */
 const LOOK_EVERY_MS = 1000;
 
 /** Writes the snapshots' own files, once all that they need is there. */
@@ -184,7 +183,7 @@ async function saveCopies(
       await lock.recheck();
       lookedAt = performance.now();
     }
-    // Its parent is another one there, if it is there at all.
+    // In the target the parent has another id, or does not exist.
     const { parent: _parent, ...rest } = snapshot;
     if (signal?.aborted === true)
       throw new CairnError("interrupted", `stopped by the caller; ${plural(copied.length, "snapshot")} copied`, {

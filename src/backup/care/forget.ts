@@ -84,7 +84,7 @@ async function prunableIndex(
   return index;
 }
 
-/** A prune that fails all the same does not hide that the snapshots are gone. */
+/** If the prune fails, the error still says that the snapshots are gone. */
 async function pruneAfter(
   access: OpenRepository,
   options: ForgetBackupsOptions,

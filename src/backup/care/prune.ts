@@ -9,7 +9,7 @@ import { warnOfOthers } from "../open/session.ts";
 import { lockCall, type OpenRepository } from "../open/open-repository.ts";
 
 const MAX_UNUSED = 0.05;
-/** One merge takes a bounded number of small files; so many are done in turn. */
+/** One merge takes a bounded number of small files; at most this many merges run in turn. */
 const MERGES = 64;
 const MERGE_BUDGET_MS = 10_000;
 const MERGE_FROM = 8;
@@ -97,7 +97,7 @@ function missingOf(
   }));
 }
 
-/** Names snapshots that this host saw before and that are not listed now. */
+/** Warns of snapshots that this host knew and that are no longer listed. */
 function warnOfMissing(
   { location }: OpenRepository,
   { missing, unlisted }: Pick<SweepPlan, "missing" | "unlisted">,

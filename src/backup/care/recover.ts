@@ -20,7 +20,7 @@ import type { OpenRepository } from "../open/open-repository.ts";
 import { nameOf, readNodes } from "../databases/nodes.ts";
 import { mending } from "./known-losses.ts";
 
-/** The path that the snapshot says it was made of, as restic's does. */
+/** The path that restic's `recover` gives its snapshots. */
 const GATHERED = "/recover";
 const NAME_DIGITS = 8;
 
@@ -68,7 +68,7 @@ async function gather(session: Session, options: RecoverBackupsOptions): Promise
       await blobs?.settle();
     }
     if (whole.size === 0) return { gathered: null, unreadable };
-    // Nothing tells when it was saved, and it is to be no `latest` for being found today.
+    // The time of the save is not known; the snapshot must not become `latest` because it was found today.
     const time = new Date(Math.min(newest * 1000, Date.now())).toISOString();
     const names = namesOf([...whole.keys()]);
     const user = currentUser();
@@ -106,7 +106,7 @@ async function gather(session: Session, options: RecoverBackupsOptions): Promise
   }
 }
 
-/** Trees that no snapshot that can be read leads to, and no other such tree; by id. */
+/** By id, the trees that no readable snapshot and no other such tree leads to. */
 async function lostRoots(
   { index, reader, snapshots }: Session,
   { signal, onProgress }: RecoverBackupsOptions,
@@ -150,7 +150,7 @@ async function lostRoots(
   return { roots: [...roots.values()].toSorted(compareBytes), unreadable };
 }
 
-/** True of a directory that is called by the beginning of its tree's id. */
+/** True for a directory named by the beginning of its tree's id. */
 function isGathered(node: TreeNode): boolean {
   const { subtree, name } = node;
   return subtree !== undefined && name.length >= NAME_DIGITS && objectIdOf(subtree).startsWith(nameOf(node));

@@ -83,7 +83,7 @@ export async function rewriteBackups(
 
 interface Rewriting {
   choice: SnapshotChoice;
-  /** A new snapshot has this one beside the tags of the one whose place it takes. */
+  /** Tag that a new snapshot gets beside the tags of the snapshot it replaces. */
   tag: string;
   /** Null: only lost entries go. */
   takesOut: TakesOut | null;
@@ -157,7 +157,7 @@ class SnapshotRewriter {
   readonly #session: Session;
   readonly #rewriting: Rewriting;
   readonly #options: CallOptions;
-  /** Null: nothing is written. */
+  /** Null in a dry run, which writes nothing. */
   readonly #blobs: PackedBlobs | null;
   readonly #unreadable: UnreadableSnapshot[] = [];
   readonly #menders = new Map<string, TreeMender>();
@@ -232,7 +232,7 @@ class SnapshotRewriter {
     );
   }
 
-  /** One for all snapshots whose trees begin alike: each tree is read once by it. */
+  /** Returns one mender for all snapshots with the same path prefix, so that each tree is read once. */
   async #menderOf(snapshot: Snapshot): Promise<TreeMender> {
     const { index, reader } = this.#session;
     const { takesOut } = this.#rewriting;
@@ -291,7 +291,7 @@ class SnapshotRewriter {
     return rewritten;
   }
 
-  /** The snapshot that takes its place: made before by a call that was killed, or now. */
+  /** Returns the snapshot that replaces `listed`: one made by a killed call, or a new one. */
   async #save({ listed }: Broken, top: Uint8Array, made: Map<string, ObjectId>): Promise<ObjectId> {
     const { id, snapshot } = listed;
     const now = new Date().toISOString();
@@ -301,12 +301,12 @@ class SnapshotRewriter {
       original: snapshot.original ?? id,
       tags: [...new Set([...(snapshot.tags ?? []), this.#rewriting.tag])],
       program_version: PROGRAM,
-      // The counts of the old one are not true of it.
+      // The old snapshot's counts do not fit the new tree.
       summary: { backup_start: now, backup_end: now },
     };
     const identity = identityOf(rewritten);
     const before = made.get(identity);
-    // Another like it gets one of its own.
+    // An identical snapshot gets a replacement of its own.
     made.delete(identity);
     if (before !== undefined) return before;
     const newId = await this.#session.access.repository.saveSnapshot(rewritten);

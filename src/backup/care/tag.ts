@@ -53,7 +53,6 @@ interface Change {
   snapshot: Snapshot;
 }
 
-/** Throws `usage`. */
 function editOf({
   add = [],
   remove = [],

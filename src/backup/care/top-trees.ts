@@ -36,7 +36,7 @@ interface TopTreesParts {
   session: Session;
   signal: AbortSignal | undefined;
   blobs: PackedBlobs;
-  /** Told of a snapshot that stays as it is. */
+  /** Called with each snapshot that stays as it is. */
   leave(id: string, error: CairnError): void;
 }
 
@@ -87,7 +87,7 @@ export class TopTrees {
       return nodes.length === 0 || isRecordsAlone ? null : mended.tree;
     }
     if (!mayBeOurs) return mended.tree;
-    // The manifest, or the folder that it is in.
+    // The manifest or its folder is lost.
     const records = mended.lost
       .filter(({ path }) => [".cairn", ".cairn/manifest.json"].includes(latin1(path)))
       .map((each) => ({
@@ -161,7 +161,7 @@ const LOST_MANIFEST: Manifest = {
 
 interface RepairedContent {
   reader: BlobSource;
-  /** Manifest of a snapshot that lacks something, and the folder's tree as it is now; entries are lost relative to that. */
+  /** Manifest of a snapshot that lacks entries, and the folder's present tree; paths of lost entries are relative to it. */
   content: Pick<SnapshotContent, "root" | "placed"> & { manifest: Manifest };
   lost: readonly LostEntry[];
 }

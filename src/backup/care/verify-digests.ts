@@ -43,7 +43,7 @@ export interface ProvenDigests {
 export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDigests> {
   const { access, structure, near, options } = what;
   const { index, blobs: reader } = structure;
-  // Trees that are not their ids could also lead back to themselves.
+  // A tree that does not match its id could lead back to itself.
   const blobs = new BlobSource({ keys: access.repository.keys, index, packs: packsToProve(near.folder) });
   const walk = new DigestWalk({ blobs, onPack: () => undefined, signal: options.signal });
   const findings: DigestFinding[] = [];

@@ -127,7 +127,7 @@ async function chosenIds(access: OpenRepository, options: VerifyBackupOptions): 
   return new Set(chosenSnapshots(listing, options).map(({ id }) => id));
 }
 
-/** A part depends on nothing but the packs' names. */
+/** The choice of a part depends only on the packs' names. */
 function partOf(packs: StoredFile[], subset: VerifyBackupOptions["subset"]): StoredFile[] {
   if (subset === undefined) return packs;
   return packs.filter(({ name }) => Number.parseInt(name.slice(0, 8), 16) % subset.of === subset.part - 1);

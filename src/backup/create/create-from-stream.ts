@@ -205,7 +205,7 @@ async function* stoppable(
   try {
     for (;;) {
       throwIfAborted(signal);
-      // A race with one promise for all pieces would keep every one of them.
+      // One shared promise in a race would keep every piece in memory.
       const { promise, resolve, reject } = Promise.withResolvers<IteratorResult<Uint8Array>>();
       giveUp = () => reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
       pieces.next().then(resolve, (error: unknown) => reject(readFailure(error)));
@@ -215,7 +215,7 @@ async function* stoppable(
     }
   } finally {
     signal?.removeEventListener("abort", stop);
-    // Not awaited: of a stream that stands still it may never come.
+    // Not awaited: on a stream that stands still it may never resolve.
     pieces.return?.().then(undefined, () => undefined);
   }
 }

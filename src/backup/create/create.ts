@@ -176,7 +176,7 @@ class BackupOfPoint {
     this.#tree = this.#paged?.tree ?? this.#tree;
     const unchanged = parent?.snapshot.tree === this.#tree;
     const known = readKnownTrees(access.cache, index);
-    // The save has just looked up or stored all that its new point needs: the store's index lists it.
+    // The save has just found or stored all content of its new point, so the store's index lists everything.
     const isThere = forwarded?.isNewPoint === true && stored.index.isWithin(index);
     const plan = isThere ? NOTHING_TO_MOVE : await this.#plan(known, parent);
     const size = forwarded?.packs?.size;

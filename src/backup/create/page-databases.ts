@@ -34,11 +34,11 @@ interface PagingParts {
   jobs: number | undefined;
 }
 
-/** Large databases of a point on their way into a repository, page by page, and the trees of the snapshot without them. */
+/** Stores large databases of a point in a repository page by page, and makes the snapshot's trees without them. */
 export class PagedContent {
   readonly trees: PagedTrees;
   readonly databases: readonly PagedDatabase[];
-  /** Size of all that was stored anew; `finish` completes it. */
+  /** Size of all newly stored content; `finish` completes it. */
   readonly added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
   readonly #blobs: PackedBlobs | null;
 
@@ -99,7 +99,7 @@ export class PagedContent {
     return hex(this.trees.tree) as ObjectId;
   }
 
-  /** All that was stored anew is durable and indexed then. */
+  /** Afterwards all newly stored content is durable and indexed. */
   async finish(): Promise<void> {
     if (this.#blobs === null) return;
     await this.#blobs.finish();
@@ -141,7 +141,7 @@ async function leadTo({ blobs, snapshotTree }: StoredContent, [path = ""]: reado
   return names;
 }
 
-/** The databases of the snapshot before, by their paths. */
+/** The databases of the previous snapshot, by their paths. */
 async function beforeOf({ session, workspace, parent }: PagingParts): Promise<Map<string, BeforeDatabase>> {
   const known = new Map<string, BeforeDatabase>();
   if (parent === null) return known;

@@ -65,7 +65,7 @@ export function partsToScan(paths: readonly string[]): {
 
 function lookAt(path: string): Stats | null {
   const found = statSync(path, { throwIfNoEntry: false });
-  // A link that leads nowhere is kept, too.
+  // A dangling link is saved too.
   return found ?? lstatSync(path, { throwIfNoEntry: false }) ?? null;
 }
 
@@ -75,7 +75,7 @@ function realPlace(path: string): Buffer {
   return joinRaw(realPathOf(parentOf(place)), nameOf(place));
 }
 
-/** Rules that leave out everything in a folder but entries of these names. */
+/** Rules that leave out all entries of a folder except these names. */
 function onlyThese(names: readonly Buffer[]): IgnoreRecord {
   return { excludes: ["/*", ...names.map((name) => `!/${patternOfPath(name)}`)], files: [] };
 }

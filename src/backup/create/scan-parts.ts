@@ -23,10 +23,10 @@ import type { Session } from "../open/session.ts";
 
 /** Folder below a repository's caches: the last scan of each folder. */
 const FOLDER = "scanned";
-/** Says of no index that it has all; each id is looked up then. */
+/** Matches no index, so that each id is looked up. */
 const NO_EPOCH = Buffer.alloc(16);
 
-/** Folders that were read into a repository. The names of the leaves lie in memory that is given back with it. */
+/** Folders that were read into a repository. The leaves' names are in memory that is released with it. */
 export interface ScannedParts extends AsyncDisposable {
   leaves: Leaf[];
   leftOut: LeftOutEntry[];
@@ -118,7 +118,7 @@ function keep(place: string, { table, old, tree }: ScanResult): void {
     makeFolder(join(place, ".."));
     writeStatCache(place, table, old, { tree, epoch: NO_EPOCH });
   } catch {
-    // Without it everything is read again.
+    // Without the cache everything is read again.
   }
 }
 
@@ -160,7 +160,7 @@ function add(
   }
 }
 
-/** Takes the packs of scans to a repository; the first that cannot be taken there ends them. */
+/** Uploads the packs of scans; the first failed upload ends the scans. */
 class PackTaking {
   readonly style: Session["access"]["repository"]["style"];
   readonly waiting = new SharedArrayBuffer(4);

@@ -43,7 +43,7 @@ export class Uploading {
     };
   }
 
-  /** The snapshot is there. */
+  /** Counts the saved snapshot as uploaded. */
   saved(): void {
     const { blobs, bytes } = this.#arrived;
     this.#report?.({ phase: "uploading", done: blobs + 1, total: blobs + 1, bytes, total_bytes: bytes });
@@ -55,7 +55,7 @@ function progressOf(done: BlobCounts, total: BlobCounts): Progress {
   return { phase: "uploading", ...counts, bytes: Math.min(done.bytes, total.bytes), total_bytes: total.bytes };
 }
 
-/** Returns the file that a transfer is at, for people: data comes first, pack by pack. */
+/** Returns the file whose data a transfer sends now, for people: data comes first, pack by pack. */
 export function fileUnderWay(
   { entries, dataBlobs, files }: TransferPlan,
   packOf: Uint32Array,

@@ -17,7 +17,7 @@ export async function readNodes(
   return decodeTree(await readBlob(reader, tree, TREE_BLOB, stack));
 }
 
-/** The node of a raw name in a tree; nothing else of it is kept. Errors as above. */
+/** The node of a raw name in a tree; keeps nothing else of the tree. Throws as `readNodes` does. */
 export async function nodeIn(reader: BlobSource, tree: Uint8Array, name: Uint8Array): Promise<TreeNode | undefined> {
   const bytes = reader.lent(tree) ?? (await reader.viewTree(entryOf(reader, tree, TREE_BLOB)));
   return nodeNamed(decodeTree(bytes), name);

@@ -30,22 +30,22 @@ import { blobStarts, DatabasePages, folderName, pageHash, type StoredDatabase } 
 export const PAGED = { above: PAGED_ABOVE };
 const MOST_DELTAS = 30;
 const FULL = `the database had ${MOST_DELTAS} files of changed pages`;
-/** Bytes of a blob of changed pages, and of other files that are made. */
+/** Bytes of a blob of changed pages, and of other new files. */
 const PIECE = 1024 * 1024;
 
-/** A database in a repository, and the way it came there. */
+/** A database in a repository, and how it was stored. */
 export interface PagedDatabase {
   path: Uint8Array;
   pages: number;
   pageSize: number;
-  /** Pages that the snapshot before does not have. */
+  /** Number of pages that the previous snapshot lacks. */
   changed: number;
-  /** `base`: all of it was stored; `delta`: changed pages; `same`: nothing. */
+  /** `base`: the whole database was stored; `delta`: changed pages; `same`: nothing. */
   stored: "base" | "delta" | "same";
   /** Reason for a new base if an earlier snapshot has the database; else null. */
   reason: string | null;
   name: string;
-  /** Files of its folder. */
+  /** Files of the database's folder, by name. */
   files: ReadonlyMap<string, FileContent>;
   folders: readonly PagesFolder[];
 }
@@ -55,7 +55,7 @@ export interface PagesFolder {
   name: string;
   pages: FileContent;
   hashes: FileContent;
-  /** The folder as the snapshot before has it; null for a new one. */
+  /** The folder's node in the previous snapshot; null for a new folder. */
   kept: TreeNode | null;
 }
 
@@ -82,7 +82,7 @@ export interface BeforeDatabase {
 /** Takes a new blob. */
 export type StoreBlob = (type: "data" | "tree", id: Uint8Array, bytes: Uint8Array) => Promise<void>;
 
-/** Finds the databases of a point that are stored page by page, among the files of several blobs that its manifest lists. */
+/** Finds the databases of a point to be stored page by page, among the manifest's files of several blobs. */
 export async function largeDatabases(
   blobs: BlobSource,
   root: Uint8Array,
@@ -252,7 +252,7 @@ class PageStore {
     return changed;
   }
 
-  /** All of it, by the blobs that the point has; `isHashed`: all hashes are known. */
+  /** Stores the whole database, from the point's blobs; `isHashed`: all page hashes are known. */
   async #base(reason: string | null, isHashed = false): Promise<PagedDatabase | null> {
     const { node } = this.#database;
     const none = new Uint8Array(0);
@@ -366,7 +366,7 @@ class PageStore {
   }
 }
 
-/** Changed pages on their way into blobs. */
+/** Collects changed pages into blobs. */
 class DeltaPages {
   readonly #store: StoreBlob;
   readonly #piece = Buffer.alloc(PIECE);
@@ -401,7 +401,7 @@ class DeltaPages {
   }
 }
 
-/** The folders of pages of a database in the snapshot before. */
+/** The database's folders of pages in the previous snapshot. */
 function keptFolders({ manifest, files, folders }: StoredDatabase): PagesFolder[] {
   return manifest.files.map(({ name }) => ({
     name,

@@ -18,7 +18,7 @@ const PRIVATE = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
  * `/.cairn/databases` instead.
  */
 export class PagedTrees {
-  /** Id of the topmost one. */
+  /** Id of the topmost tree. */
   readonly tree: Uint8Array;
   /** Files in `/.cairn`, and their bytes. */
   readonly own: { files: number; bytes: number };
@@ -80,7 +80,7 @@ export class PagedTrees {
           nodes.push({ ...node, subtree: await without(node.subtree!, inside, depth + 1) });
         else if (!inside[0]!.isBase) dropped.add(nameOf(node));
       }
-      // The same tree may lie elsewhere too, and bring something there.
+      // An equal tree may exist elsewhere, with other entries to be left out.
       const before = replaced.get(hex(tree));
       replaced.set(
         hex(tree),
@@ -107,7 +107,7 @@ export class PagedTrees {
     };
   }
 
-  /** A plan without the trees that the snapshot has others for. */
+  /** Removes trees from a plan that the snapshot replaces by others. */
   withoutReplaced(plan: TransferPlan, index: BlobIndex): TransferPlan {
     const isReplaced = (entry: number): boolean =>
       index.table.typeOf(entry) === TREE_BLOB && this.#replaced.has(hex(index.idOf(entry)));

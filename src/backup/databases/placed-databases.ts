@@ -20,7 +20,7 @@ export interface PlacedDatabase {
 
 interface LentTree {
   bytes: Uint8Array;
-  /** The tree of the folder as the snapshot has it. */
+  /** The folder's tree as the snapshot stores it. */
   stored: Uint8Array;
   databases: readonly PlacedDatabase[];
 }
@@ -30,7 +30,7 @@ interface LentTree {
  * of blobs an entry names the SHA-256 of the whole database.
  */
 export class PlacedDatabases {
-  /** The root with all of them. */
+  /** The root tree with the entries of all databases. */
   readonly root: Uint8Array;
   /** Databases that cannot be read and whose paths are not known, by the names of their folders below `/.cairn/databases`. */
   readonly damaged: readonly { name: string; error: CairnError }[];
@@ -56,7 +56,7 @@ export class PlacedDatabases {
     const damaged: { name: string; error: CairnError }[] = [];
     const trees = new Map<string, LentTree>();
     const given = new Map<string, StoredDatabase>();
-    /** `name`: of its folder; null: of any. */
+    /** `name`: of the database's folder; null: any folder. */
     const leave = async (name: string | null, error: unknown): Promise<void> => {
       if (!isUnreadable(error)) throw error;
       let isKnown = false;
@@ -94,7 +94,7 @@ export class PlacedDatabases {
     return placed;
   }
 
-  /** Has a reader give these trees. */
+  /** Makes a reader return these trees. */
   lendTo(reader: BlobSource): void {
     for (const [id, { bytes }] of this.#trees) reader.lend(id, bytes);
   }
@@ -104,7 +104,7 @@ export class PlacedDatabases {
     for (const id of this.#trees.keys()) reader.takeBack(id);
   }
 
-  /** The tree that the snapshot has in the place of one of these, or of itself. */
+  /** The stored tree behind one of these trees; any other tree itself. */
   storedTree(tree: Uint8Array): Uint8Array {
     return this.#trees.get(hex(tree))?.stored ?? tree;
   }
@@ -133,7 +133,7 @@ export class PlacedDatabases {
   }
 }
 
-/** True of the error of a database that is left out, while all else is there. */
+/** True for the error of a database that alone is left out. */
 export function isUnreadable(error: unknown): error is CairnError {
   return error instanceof CairnError && (error.code === "damaged" || error.code === "newer_version");
 }
@@ -146,7 +146,7 @@ function unreadable({ path, size, sha256: digest }: FileHash, error: CairnError)
   return { manifest, files: new Map(), folders: new Map(), error };
 }
 
-/** Tells if a path leads to a place for a database: no link is followed to it, and nothing else lies there. */
+/** True if no entry is at a path and no link leads to it. */
 async function isFree(reader: BlobSource, root: Uint8Array, path: Uint8Array): Promise<boolean> {
   const parts = latin1(path).split("/");
   let tree = root;

@@ -23,7 +23,7 @@ import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { addWanted, type NearPacks, type WantedRange } from "../../repository/read/near-packs.ts";
 import { nameOf, readBlob, readNodes } from "./nodes.ts";
 
-/** So much of a database is read before it is handed on. */
+/** Bytes of a database that are read before they are handed on. */
 const PIECE = 1024 * 1024;
 /** Packs of this many pieces are fetched from far away at once. */
 const PIECES_AHEAD = 32;
@@ -49,7 +49,7 @@ export function folderName(path: Uint8Array): string {
   return `${base.slice(0, 80)}-${hex(sha256(path)).slice(0, 16)}`;
 }
 
-/** The hash that is kept of a page. */
+/** The stored hash of a page. */
 export function pageHash(page: Uint8Array): Uint8Array {
   return sha256(page).subarray(0, PAGE_HASH_BYTES);
 }
@@ -302,7 +302,7 @@ class OpenPages {
     return this.#starts.at(-1) === this.pages * this.#pageSize;
   }
 
-  /** Tells files with other pages or other hashes apart. */
+  /** Distinguishes files with other pages or other hashes. */
   get key(): string {
     return hex(sha256(Buffer.concat([sha256(this.hashes), this.#content])));
   }

@@ -19,7 +19,7 @@ const MAX_MANIFEST_BYTES = 1024 * 1024 * 1024;
 
 /** The content of a snapshot of any program. */
 export interface SnapshotContent {
-  /** id of the tree of the folder that was saved; of a snapshot of other programs the topmost one. */
+  /** id of the saved folder's tree; in a snapshot of another program, of the topmost tree */
   readonly root: Uint8Array;
   /** Name of the one entry of `root` that was saved, if that is a file; null: all entries. */
   readonly only: Uint8Array | null;
@@ -29,7 +29,7 @@ export interface SnapshotContent {
   readonly manifest: Manifest | null;
   /** Why the manifest cannot be read. Entries are listed then, but without the facts that only the manifest has. */
   readonly manifestDamage: CairnError | null;
-  /** Databases that lie elsewhere in the snapshot; `root` is a tree with their entries then. */
+  /** Databases stored elsewhere in the snapshot; then `root` is a tree with their entries. */
   readonly placed?: PlacedDatabases;
   /** Raw path of a folder inside the saved one: relative to it, and whole. Absent: the whole saved folder. */
   readonly part?: { readonly path: Uint8Array; readonly whole: Uint8Array };
@@ -38,7 +38,7 @@ export interface SnapshotContent {
 /** The fields of a snapshot that say how to read its content. */
 type ToldBy = Pick<Snapshot, "tree" | "paths" | "tags" | "program_version" | "original">;
 
-/** Finds the saved folder and the manifest of a snapshot. `damaged` when the trees above them cannot be read. */
+/** Finds the saved folder and the manifest of a snapshot. Throws `damaged` if the trees above them cannot be read. */
 export async function snapshotContent(reader: BlobSource, snapshot: ToldBy): Promise<SnapshotContent> {
   const top = Buffer.from(snapshot.tree, "hex");
   const other = { root: top, only: null, node: null, manifest: null, manifestDamage: null };

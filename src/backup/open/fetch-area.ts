@@ -16,9 +16,7 @@ import type { OpenRepository } from "./open-repository.ts";
 
 /** Below the folder of a repository's caches. */
 const FOLDER = "fetched";
-/**
- * Names of folders of restores that have ended without coming to their end. A killed one leaves its folder as it was.
- */
+/** Names of folders of restores that were stopped. A killed restore leaves its folder under its old name. */
 const LEFT = /^left-[0-9a-f]{16}$/;
 /** Milliseconds for which leftover packs are used; then any restore from a far repository removes them. */
 const KEPT_MS = 24 * 3600 * 1000;
@@ -30,7 +28,7 @@ const KEPT_MS = 24 * 3600 * 1000;
 export class FetchArea {
   readonly #parent: string;
   readonly #directory: string;
-  /** Folders of restores that are over. */
+  /** Folders of restores that have ended. */
   readonly #left: readonly string[];
 
   private constructor(parent: string, left: readonly string[]) {
@@ -106,7 +104,7 @@ export class FetchArea {
     for (const folder of [this.#directory, ...this.#left]) removeAll(folder);
   }
 
-  /** Keeps the packs after an error that may go well the next time; a full disk gets its room back. */
+  /** Keeps the packs after an error that a retry may avoid; frees the space of a full disk. */
   #giveUp(error: unknown): void {
     const goesOn = error instanceof CairnError && (error.retryable || error.code === "interrupted");
     if (!goesOn) return removeAll(this.#directory);
@@ -129,8 +127,7 @@ function packsIn(folder: string): string[] {
 }
 
 /**
- * Removes old folders of all repositories whose caches lie in a folder: a restore that never comes back leaves nothing
- * for good.
+ * Removes old folders of all repositories below the caches: a restore that is never repeated leaves nothing for good.
  */
 function removeOld(repositories: string): void {
   for (const repository of namesIn(repositories))

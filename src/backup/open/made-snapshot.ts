@@ -16,7 +16,7 @@ import { nameOf, readNodes } from "../databases/nodes.ts";
 
 const NAME = "known-trees.json";
 const MOST = 1000;
-/** The cache of so many blobs is written in a moment; of more it is written now and then. */
+/** A cache of at most this many blobs is written each time; a larger one now and then. */
 const FEW_BLOBS = 300_000;
 /** With more index files the list of their names takes longer than the walk it spares. */
 const MOST_INDEXES = 20_000;
@@ -41,7 +41,7 @@ export interface SnapshotParts {
   bytes: number;
 }
 
-/** A snapshot of a backup that ends now, as it is written. */
+/** The snapshot of a backup that ends now. */
 export function madeSnapshot(parts: SnapshotParts): Snapshot {
   const { time, tree, origin, parent, excludes, tags, started, added } = parts;
   return {

@@ -22,9 +22,9 @@ import type { CallOptions, InitRepositoryOptions, RepositoryInfo, RepositoryOpti
 import { clearAway } from "../../fs/remove-all.ts";
 
 const LOCK_WAIT_MS = 10_000;
-/** The work that threads begin a call with. */
+/** Work that the threads of a call begin with. */
 const WORK = { verify: VERIFY, restore: WRITE };
-/** Tells programs that copy homes that this is a cache, as https://bford.info/cachedir/ has it. */
+/** Tells backup programs that this is a cache, as https://bford.info/cachedir/ defines. */
 const CACHE_TAG =
   "Signature: 8a477f597d28d172789f06886806bc55\n# Cairn's cache: all that lies here can be made again.\n";
 
@@ -48,7 +48,7 @@ interface Shared {
  * (`during`), with its signal and its warnings.
  */
 export class OpenRepository {
-  /** Never has a secret in it. */
+  /** Contains no secret. */
   readonly location: string;
   readonly repository: Repository;
   /** Folder of this user for files that can be made again. */
@@ -120,7 +120,7 @@ export class OpenRepository {
     warnRootOfPlaces(places, "with HOME, XDG_STATE_HOME and XDG_CACHE_HOME of root's own (sudo -H)", onWarning);
     const cache = join(userCacheDirectory(env), "repositories", repository.id);
     const { keyName } = repository;
-    // The signal that it was opened with ends with that.
+    // The signal of the opening ends with the opening.
     const within = repository.over(new CallStorage(storage, storageCall({ onWarning })));
     within.style = { version: repository.version, compression, packSize };
     within.rememberIn(join(cache, "seen-snapshots"));
@@ -163,7 +163,7 @@ export class OpenRepository {
     return this.repository.storage;
   }
 
-  /** Its index as it is now; on a machine that cannot write a cache it is read anew each time. */
+  /** The present index; a machine that cannot write a cache reads it anew each time. */
   async index(signal?: AbortSignal): Promise<BlobIndex> {
     return BlobIndex.load(this.repository, this.indexCache(), signal);
   }
@@ -204,7 +204,7 @@ export class OpenRepository {
     return made;
   }
 
-  /** Works under a lock that others honour, restic too; root is warned once before it changes another user's repository. */
+  /** Works under a lock that other programs honour, restic too. Warns root once before it changes another user's repository. */
   async locked<T>(exclusive: boolean, options: CallOptions, work: (lock: RepositoryLock) => Promise<T>): Promise<T> {
     const { location, localPath } = this.storage;
     if (!this.#shared.isRootWarned && localPath !== undefined) {
@@ -270,7 +270,7 @@ function storageOptions({ env, signal, limits }: RepositoryOptions): OpenStorage
   return { signal, env, limits: limits && { uploadRate, downloadRate, calls } };
 }
 
-/** The calls of a storage that a call of the library makes. */
+/** A call's options for the storage. */
 function storageCall({ signal, onWarning }: Pick<LockCall, "signal" | "onWarning">): StorageCall {
   const told = new Set<string>();
   return {

@@ -37,7 +37,7 @@ const MEANS_SOMETHING = /[\\^$.*+?()[\]{}|/]/;
 const ANY = "[^/]*";
 const DIRECTORIES = `(?:/${ANY})*`;
 
-/** The part of a snapshot that was asked for. */
+/** The requested part of a snapshot. */
 export interface ChosenPaths {
   /** Raw paths below the saved folder, each with everything below it; null: everything. */
   readonly paths: Uint8Array[] | null;
@@ -104,7 +104,7 @@ async function sidecarsIn(reader: BlobSource, saved: Whole, path: Uint8Array): P
 
 /** The raw path below the saved folder for a typed path, which is relative to that folder or whole. Throws `usage`. */
 export function pathBelow(saved: Whole, savedPaths: readonly string[], typed: string | Uint8Array): Buffer {
-  // A file that was saved alone is found by the name that it was given, from its root on, too.
+  // A file saved alone is also found by the name given at the save.
   const given = Buffer.concat([Buffer.of(SLASH), rawBytes(typed)]);
   const isWhole = saved.only !== null && given.equals(Buffer.from(savedPaths[0] ?? ""));
   const bytes = isWhole ? given : rawBytes(typed);
@@ -128,7 +128,7 @@ function baseOf({ node, only, part }: Whole, [path = "/"]: readonly string[]): B
 export interface Fitting {
   /** Tests a path from the saved folder, with a leading slash, in latin1. */
   fits: Fits;
-  /** Tells of a path from the topmost tree on; only patterns that begin with a slash do. */
+  /** Tests a path from the topmost tree; only patterns with a leading slash can fit. */
   fitsWhole: Fits;
   /** True if only the last name of a path counts. */
   isName: boolean;
@@ -163,7 +163,7 @@ class ChoosingWalk {
     this.#by = by;
   }
 
-  /** The topmost entries in a directory that are chosen whole; `isWhole`: it is itself, `chosen`: something above is. */
+  /** The topmost entries of a directory that are chosen whole. `isWhole`: the directory is chosen itself; `chosen`: a parent is. */
   async directory(saved: Saved, path: string, chosen: boolean): Promise<{ chosen: string[]; isWhole: boolean }> {
     const { named, include, exclude } = this.#by;
     const found: string[] = [];
@@ -320,7 +320,7 @@ function manifestBelow(manifest: Manifest, folder: Buffer): Manifest {
     holeMaps: moved(manifest.holeMaps),
     fileHashes: moved(manifest.fileHashes),
     omitted: moved(manifest.omitted),
-    // Names of one entry have one value, wherever the first of them lies.
+    // All names of one file share one value, even if its first name is elsewhere.
     lossless: moved(manifest.lossless),
     mounts: undefined,
   };
@@ -343,7 +343,7 @@ export function pathMatcher(pattern: string, ignoreCase: boolean): (path: string
   return (path) => expression.test(NON_ASCII.test(path) ? Buffer.from(path, "latin1").toString("utf8") : path);
 }
 
-/** The source of an expression for a slash and one part. */
+/** A regular expression for a slash and one part of a pattern. */
 function partOf(part: string, pattern: string): string {
   if (part === "**") return DIRECTORIES;
   const characters = Array.from(part);

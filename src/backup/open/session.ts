@@ -37,7 +37,7 @@ export class Session implements SnapshotListing {
   readonly lock: RepositoryLock | null;
   /** Releases the lock. To be called once the repository is no longer read, so that other processes need not wait. */
   readonly readNoMore: () => void;
-  /** Packs are fetched into it; null: into the work folder of this process. */
+  /** Packs are fetched into this area; null: into the work folder of this process. */
   readonly area: FetchArea | null;
   /** Called with each damaged or missing pack whose content is read from other packs. */
   readonly onElsewhere: (pack: string) => void;
@@ -185,7 +185,7 @@ async function readAhead<T>(
   try {
     return await work(current);
   } finally {
-    // Nothing goes on behind the back of who asked for it.
+    // The reads must end before the caller continues.
     await ahead;
   }
 }

@@ -98,12 +98,12 @@ export function restoredSnapshot({ id, snapshot }: ListedSnapshot): RestoredSnap
   return { snapshot_id: id, created_at: snapshot.time, hostname: snapshot.hostname };
 }
 
-/** Tells of a time, in milliseconds, that a wrong clock gave. Another machine's clock, or its zone, may be some hours ahead. */
+/** True if a wrong clock gave this time (ms). Another machine's clock, or its zone, may be some hours ahead. */
 export function isFuture(time: number): boolean {
   return time > Date.now() + DAY_MS;
 }
 
-/** The snapshots, oldest first; of equal times by id, so that the order is always the same. */
+/** The snapshots, oldest first; equal times by id, so that the order never varies. */
 export function inOrder(snapshots: readonly ListedSnapshot[]): ListedSnapshot[] {
   const moments = momentsOf(snapshots);
   const byTime = (a: ListedSnapshot, b: ListedSnapshot): number => {
@@ -162,7 +162,7 @@ export function timeAfter(time: string, parent: ListedSnapshot | null, onWarning
   return time;
 }
 
-/** Warns of snapshots that a wrong clock has dated in the future. Other programs take the last of them for the latest. */
+/** Warns of snapshots that a wrong clock dated in the future. Other programs take the last of them for the latest. */
 function warnOfDates(snapshots: readonly ListedSnapshot[], onWarning: CallOptions["onWarning"]): void {
   const wrong = snapshots.filter(({ snapshot }) => isFuture(Date.parse(snapshot.time)));
   const [first] = wrong;
@@ -261,7 +261,7 @@ function shortNames(names: readonly string[]): string {
   return `${names.length === 1 ? "snapshot" : "snapshots"} ${shown.join(", ")}${more}`;
 }
 
-/** Says of snapshots that cannot be read that the call goes on without them. */
+/** Warns of unreadable snapshots, which the call skips. */
 export function warnOfUnreadable(
   { location }: OpenRepository,
   damaged: readonly DamagedFile[],
@@ -288,7 +288,7 @@ export async function listBackups(access: OpenRepository, options: ListBackupsOp
   };
 }
 
-/** The newest of each host and paths. */
+/** The newest snapshots of each host and paths. */
 function newestOfEach(sorted: readonly ListedSnapshot[], most: number): ListedSnapshot[] {
   const seen = new Map<string, number>();
   return sorted
@@ -351,7 +351,7 @@ function requireTaken(named: readonly ListedSnapshot[], choice: SnapshotChoice):
   });
 }
 
-/** A filter with a mistake in it is no reason to say nothing. */
+/** Warns if a filter takes no snapshot: the filter may have a mistake. */
 export function warnOfNone(
   { snapshots }: SnapshotListing,
   chosen: readonly ListedSnapshot[],
@@ -371,7 +371,7 @@ function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilte
   const { snapshots, damaged } = listing;
   const taken = takenBy(listing, filter);
   if (taken.length > 0 || snapshots.length === 0 || damaged.length > 0) return { ...listing, snapshots: taken };
-  // A path may be meant without being given: the folder's own.
+  // Without a path the folder's own may be meant.
   const { hosts = [], paths = [], tags = [] } = filter;
   const isOfPath = paths.length === 1 && hosts.length + tags.length === 0;
   const wanted = isOfPath ? `of ${paths[0]}` : "fits the filter";
@@ -391,7 +391,7 @@ export function chosenSnapshot(
   return found;
 }
 
-/** Warns of a latest snapshot that a wrong clock has dated in the future: it stays the newest until then. `all`: oldest first. */
+/** Warns if the latest snapshot is dated in the future by a wrong clock: it stays the newest until then. `all`: oldest first. */
 export function warnOfFuture(
   all: readonly ListedSnapshot[],
   { id, snapshot }: ListedSnapshot,
@@ -406,7 +406,7 @@ export function warnOfFuture(
   );
 }
 
-/** True of a snapshot that a filter names; a filter that names nothing takes all. */
+/** True if a filter takes a snapshot; an empty filter takes all. */
 export function isChosen(snapshot: Snapshot, { hosts = [], paths = [], tags = [] }: SnapshotFilter): boolean {
   if (hosts.length > 0 && !hosts.includes(snapshot.hostname)) return false;
   if (!paths.every((path) => snapshot.paths.includes(path))) return false;

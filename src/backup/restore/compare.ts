@@ -28,7 +28,7 @@ export interface Written {
   content: Pick<SnapshotContent, "root" | "manifest" | "placed">;
   /** raw paths; null: everything */
   chosen: readonly Uint8Array[] | null;
-  /** lost, or listed as they are, with all below; raw paths */
+  /** entries that are lost, or listed as different, with everything below; raw paths */
   lost: readonly Uint8Array[];
   notSet: readonly { path: Uint8Array; aspects: readonly string[] }[];
   /** places where entries may exist that the restore did not write */
@@ -40,7 +40,7 @@ export interface Compared {
   wrong: Uint8Array[];
   /** entries that differ unexpectedly only in mode or other names, which not every file system keeps */
   unlike: LeftOut[];
-  /** files whose content nothing tells any more: the repository has lost it since it was written */
+  /** files whose content cannot be compared any more: the repository has lost it since the restore */
   untold: number;
 }
 
@@ -58,7 +58,7 @@ class Comparison {
   readonly #written: Written;
   readonly #chosen: PathSelection | null;
   readonly #lost: PathSelection;
-  /** Not made, with all below. */
+  /** Entries that were not made, with everything below. */
   readonly #notMade: ReadonlySet<string>;
   readonly #noMode: ReadonlySet<string>;
   readonly #noLinks: ReadonlySet<string>;
@@ -211,7 +211,7 @@ function inodeOf(node: TreeNode, path: Uint8Array): string {
   return linkedInode(node) ?? latin1(path);
 }
 
-/** SHA-256 of a file: one blob's name is, of several only a manifest says it. */
+/** SHA-256 of a file: the id of its only blob; for several blobs only a manifest records it. */
 function hashOf({ content }: TreeNode, recorded: Uint8Array | undefined): Uint8Array | undefined {
   return content?.length === 32 ? content : recorded;
 }

@@ -29,7 +29,7 @@ export async function countEntries(
   /** By hard-link group, one node for each different content under its names. */
   const linked = new Map<string, TreeNode[]>();
   let linkedBytes = 0;
-  /** Returns the bytes that the pieces of a file hold; the size in its node if the index lacks a piece. */
+  /** Returns the size of a file's pieces; the node's size if the index lacks a piece. */
   const sizeOf = ({ content, size }: TreeNode): number => {
     let held = 0;
     for (let at = 0; at < (content?.length ?? 0); at += 32) {

@@ -60,7 +60,7 @@ export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; 
 
 export const GIVE_OVERWRITE = advice`name a new or an empty folder, or give ${option({ overwrite: "if-changed" })}`;
 
-/** Tells if a target (its real path) is a folder with something in it, unfinished restores aside. */
+/** True if a target (its real path) is a folder with entries other than unfinished restores. */
 export function hasEntries(target: Buffer, left: readonly DeadPartial[]): boolean {
   return lstatSync(target, { throwIfNoEntry: false })?.isDirectory() === true && !isFree(target, left);
 }

@@ -32,7 +32,7 @@ type Asked = Pick<RestoreBackupOptions, "jobs" | "receipt" | "prove" | "proveFro
   keepPresent?: boolean;
 };
 
-/** Asks before anything is read whether the proof and the receipt that are wanted can be. Throws `usage`. */
+/** Checks before anything is read that the requested proof and receipt are possible. Throws `usage`. */
 export function checkProof(asked: Asked, target: Buffer): void {
   checkJobs(asked);
   if (asked.prove === false && asked.proveFrom !== undefined)
@@ -77,14 +77,14 @@ export function isToBeProven({ prove, proveFrom }: Asked, isWhole: boolean): boo
   return prove ?? (proveFrom !== undefined || isWhole);
 }
 
-/** A folder as it is read again. */
+/** The result of reading a folder again. */
 interface FoundAgain {
   found: ScanResult;
   state: string;
   /** Null if the state digest differs from the recorded one, or none is recorded. */
   proof: Omit<RestoreProof, "receipt" | "databases"> | null;
   from: ProofSource;
-  /** Entries that are there and could not be read: the digests lack them. */
+  /** Entries that exist but could not be read: the digests lack them. */
   notRead: LeftOut[];
 }
 
@@ -184,7 +184,7 @@ export async function proveNewFolder(what: Filled, folder: Buffer, { written, le
   append(leftOut, notRead);
   const { omitted } = found.notes;
   const wrongly = omitted.find((each) => !isRefusal(each));
-  // Without the right to read something neither disk nor memory are in doubt.
+  // A missing right to read says nothing about disk or memory.
   if (wrongly !== undefined)
     throw otherwise(
       what,
@@ -201,7 +201,7 @@ export async function proveNewFolder(what: Filled, folder: Buffer, { written, le
       notSet: written.notSet,
       others: "nowhere",
     });
-  // Others may have the repository since it was written: the trees are read under a lock of their own.
+  // Other processes may have used the repository since the write: the trees are read under a new lock.
   const { wrong, unlike, untold } = isCompared
     ? await compare(session)
     : await reading(access, { ...options, area: session.area }, compare);
@@ -334,7 +334,7 @@ export async function signed(
     );
     return { ...proof, receipt };
   } catch (error) {
-    // The folder is in place and proven all the same.
+    // The folder is in place and proven in any case.
     const { message, hint } = toCairnError(unlessOthersWrote([userStateDirectory()], error));
     options.onWarning?.(`no receipt was written: ${message}${hint === undefined ? "" : `; ${hint}`}`);
     return { ...proof, receipt: null };

@@ -39,7 +39,7 @@ function keyFile(): string {
   return join(userStateDirectory(), "receipt-key");
 }
 
-/** This user's signing key; made when there is none. 0600. */
+/** This user's signing key; made if there is none. Mode 0600. */
 function ownKey(): SigningKey {
   const bytes = readSmallFile(keyFile(), MAX_BYTES);
   if (bytes !== null) return signingKeyOf(Buffer.from(bytes.toString("latin1").trim(), "base64"));
@@ -156,7 +156,7 @@ export async function verifyReceipt(path: string, options: VerifyReceiptOptions)
   return { path: file, trusted: isTrusted, public_key: shown, receipt: { ...body }, rewritten, sha256: read.sha256 };
 }
 
-/** Looks for the point of a receipt in this user's workspaces: it may lack paths by now that it had when it was restored. */
+/** Looks for the point of a receipt in this user's workspaces: paths may have been removed from it since the restore. */
 function rewrittenSince({ save_point_id: id, state_digest: digest }: ReceiptBody): VerifyReceiptResult["rewritten"] {
   if (id === null) return null;
   const registered = [...listRegistered(), ...listDaemons(), ...listSelfContained()];
@@ -184,7 +184,7 @@ function rewritingsOf(control: ControlPaths, id: SavePointId): readonly Rewritin
   }
 }
 
-/** The public half of this user's own key; null when there is none. */
+/** The public half of this user's own key; null if there is none. */
 function pinnedKey(): Uint8Array | null {
   const bytes = readSmallFile(keyFile(), MAX_BYTES);
   if (bytes === null) return null;

@@ -45,7 +45,7 @@ async function knownPoint(
   { wanted: { listed, content, chosen }, call }: Receiving,
 ): Promise<Point | null> {
   const tree = Buffer.from(content.root).toString("hex");
-  // Trees without databases are none of a point's.
+  // A tree with entries of databases belongs to no point.
   const isOf = ({ descriptor }: Point): boolean =>
     content.placed === undefined
       ? descriptor.content.tree === tree

@@ -37,7 +37,7 @@ export async function restoreBackupInPlace(
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
   const found = await reading(access, call, async (session) => {
-    // Another folder's newest is hardly meant.
+    // The newest snapshot of another folder is hardly meant.
     const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
     const wanted = await wantedInPlace(session, workspace.root, { ...options, latestOf });
     checkReceiptOf(options, { ...wanted, isWhole: wanted.chosen.paths === null });

@@ -66,7 +66,7 @@ export async function restoreBackup(
     checkReceiptOf(options, { listed, content, isWhole });
     const isProven = isToBeProven(options, isWhole && !isOver);
     const recorded = paths === null && !isOver ? (content.manifest?.stateDigest ?? null) : null;
-    // A piece with a right seal is another one than it should be next to never: a digest of the whole tells of it, too.
+    // A sealed piece almost never has the wrong content, and a digest of the whole would show it.
     const comparesPieces = !isProven || recorded === null;
     const parts = { access, session, listed, content, paths, chosen: paths, options, target };
     const over = isOver ? await planOver(parts) : null;

@@ -12,7 +12,7 @@ import { newStatBuffer, openDirectory, putName, STAT, syscallError, syscalls, TY
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 
-/** A database that was restored, out of the tree that it was in. */
+/** A restored database, taken out of its tree. */
 export interface RestoredDatabase {
   /** Below the folder, raw bytes. */
   path: Buffer;
@@ -50,7 +50,7 @@ export async function* restoredDatabases(
   }
 }
 
-/** One directory is held at a time. */
+/** Walks directories; holds one open at a time. */
 class DatabaseWalk {
   readonly #sys = syscalls();
   readonly #names = newArena(8192);

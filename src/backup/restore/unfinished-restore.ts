@@ -29,7 +29,7 @@ function settle(dead: DeadPartial, onWarning: ((message: string) => void) | unde
   if (left !== null) onWarning?.(left);
 }
 
-/** Restores of repositories belong to no workspace: they are recorded with the user's own state. */
+/** Restores of repositories belong to no workspace: their records are in the user's own state. */
 function records(): ReturnType<typeof controlPaths> {
   return controlPaths(userStateDirectory());
 }

@@ -13,7 +13,7 @@ import { type ChosenPaths, chosenPaths, contentOf } from "../open/paths.ts";
 import type { Session } from "../open/session.ts";
 import { chosenSnapshot, isRecovered, pointOf } from "../open/snapshots.ts";
 
-/** A snapshot of a folder, and the part of it that is wanted. */
+/** A snapshot of a folder, and the part of it to restore. */
 export interface WantedInPlace {
   listed: ListedSnapshot;
   content: SnapshotContent & { node: TreeNode; manifest: Manifest };
@@ -68,7 +68,7 @@ function onlyElsewhere({ id }: ListedSnapshot, why: string): CairnError {
   });
 }
 
-/** Throws `refused` for a folder of a snapshot of one around the workspace: it would make another one of it below itself. */
+/** Throws `refused` for a folder of a snapshot of a parent of the workspace: the restore would make another workspace below itself. */
 function requireOwnPlace({ id }: ListedSnapshot, { path, whole }: Part, folder: Buffer): void {
   const place = joinPath(folder, path);
   if (!isAtOrBelow(whole, folder) || place.equals(whole)) return;

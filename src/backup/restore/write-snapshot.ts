@@ -57,7 +57,7 @@ export class SnapshotWriter {
     return chosenDatabases(this.#parts.content, this.paths);
   }
 
-  /** Counts entries and the bytes of their content, none of trees that cannot be read. */
+  /** Counts entries and the bytes of their content; nothing of unreadable trees. */
   async counted(): Promise<CountedEntries> {
     const { content, options, session } = this.#parts;
     return countEntries(session.reader, { root: content.root, paths: this.paths, signal: options.signal });
@@ -156,7 +156,7 @@ export class SnapshotWriter {
     return wanted.some((range) => near.has(range));
   }
 
-  /** A failure of one ends both: nothing is fetched into a folder that is given up. */
+  /** A failure of one ends both: nothing more is fetched for a folder that is given up. */
   async #fetchAndWrite(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<WriteTreeResult> {
     const { session, options } = this.#parts;
     const { near, index } = session;

@@ -21,10 +21,10 @@ export interface DirectoryCall {
   onFile?: ((done: number) => void) | undefined;
 }
 
-/** Files that need not be read, since they were before and nothing has changed them. */
+/** Files that need not be read, because they were read before and have not changed. */
 export interface KnownFiles {
   has(name: string, sha256: string): boolean;
-  /** Takes note of a file that was read, and is right. */
+  /** Records that a file was read and matches. */
   isRight(name: string): void;
 }
 

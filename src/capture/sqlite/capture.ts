@@ -31,7 +31,7 @@ const TRIES = 20;
 /** Pages that a backup copies between two turns. */
 const BACKUP_PAGES = 4_096;
 
-/** The tree of a database that lies in its own place: a super-journal is looked for at its absolute path. */
+/** The tree of a database in its own place: its super-journal is at its absolute path. */
 const ROOT = new Uint8Array();
 const BEGIN = "BEGIN; SELECT count(*) FROM sqlite_schema";
 const TOO_LONG = `SQLite opens no path of more than ${MOST_PATH_BYTES} bytes`;
@@ -58,18 +58,18 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
   }
 }
 
-/** A request to make a database that is in use readable for another process. */
+/** A request to make a database in use readable for another process. */
 export interface HoldRequest extends Pick<CaptureRequest, "path" | "stage"> {
   /** `own`: the database's own file is enough; `image`: makes an image; else the tree of one moment that the database is in. */
   how: "own" | "image" | Pick<RecoverRequest, "tree" | "folders">;
 }
 
-/** A database that is read until {@link release}; `looks` tells whether it was changed. */
+/** A database that is read until {@link release}; `looks` shows whether it changed. */
 let pinned: { database: DatabaseSync | null; fd: number; looks: () => string; before: string } | null = null;
 
 /**
- * True if there is a log or journal that no process has in use: SQLite's own locks tell, in every namespace. To open such a
- * database would write the log back and remove it, though it may be another database's.
+ * True if there is a log or journal that no process uses, by SQLite's own locks, which work across namespaces. Opening
+ * such a database would apply the log and remove it, though the log may be another database's.
  */
 function isLeftBehind(fd: number, path: Uint8Array): boolean {
   const isUnlocked = (): boolean => kernelLockState(fd) === "none";
@@ -99,7 +99,7 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
       return heldCopy(await plainCopy(fd, request, { header, reason: whatFailed(error) }));
     }
   } finally {
-    // Closing it gives up all locks of this process on the file.
+    // Closing the descriptor releases all locks of this process on the file.
     if (pinned?.fd !== fd) fs.closeSync(fd);
   }
 }
@@ -214,7 +214,7 @@ function whatFailed(error: unknown): string {
   return `SQLite cannot read it: ${message}`;
 }
 
-/** The way an image came to be, before it was looked into. */
+/** How an image was made, before its content was examined. */
 interface Made {
   method: Method;
   heldMs: number;
@@ -299,7 +299,8 @@ async function isPinnedOnEmptyWal(database: DatabaseSync, path: Uint8Array): Pro
   try {
     for (let tries = 0; tries < TRIES; tries++) {
       if (tries > 0) await sleep(Math.min(PAUSE_MS, FIRST_PAUSE_MS * 2 ** tries));
-      // Most of the log without keeping a writer waiting; the rest, and cutting it, does.
+      // A passive checkpoint writes most of the log back without delaying a writer; the rest, and truncating the log,
+      // may delay one.
       database.exec("PRAGMA wal_checkpoint(PASSIVE)");
       failpoint("database.checkpointed");
       try {

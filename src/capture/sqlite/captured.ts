@@ -10,9 +10,9 @@ export interface CaptureRequest {
   path: Uint8Array;
   /** An empty folder for the image, which is named `image` there. */
   stage: string;
-  /** False: nothing is written to the database, its log neither. */
+  /** False: nothing is written to the database or its log. */
   checkpoint: boolean;
-  /** Have SQLite check all of the image. */
+  /** Have SQLite check the whole image. */
   integrityCheck: boolean;
 }
 
@@ -41,5 +41,5 @@ export interface Captured {
   sidecars: (typeof SIDECARS)[number][];
 }
 
-/** A database that can be read: its own file until it is released, or the image in the request's folder. */
+/** A readable database: its own file until it is released, or the image in the request's folder. */
 export type Held = Pick<Captured, "label" | "reason" | "sidecars"> & { isImage: boolean };

@@ -19,7 +19,7 @@ interface Call {
   onWarning?: ((message: string) => void) | undefined;
 }
 
-/** Folders of unfinished images end so. */
+/** Folders of unfinished images have this ending. */
 const STAGE = ".database";
 const HOLDERS_BUDGET_MS = 2_000;
 
@@ -33,7 +33,7 @@ export interface DatabaseListing {
   unread: (DisplayedPath & { detail: string })[];
 }
 
-/** Lists the databases at or below a path. Nothing is written, and SQLite opens none. Throws `not_found`. */
+/** Lists the databases at or below a path. Writes nothing, and opens no database with SQLite. Throws `not_found`. */
 export async function listDatabases(place: string, { signal, onWarning }: Call = {}): Promise<DatabaseListing> {
   const root = realPath(place);
   const folder = statSync(root).isDirectory() ? root : path.dirname(root);
@@ -59,9 +59,9 @@ export async function listDatabases(place: string, { signal, onWarning }: Call =
 export interface CaptureOptions extends Call {
   /** The image's path. */
   to: string;
-  /** False: nothing is written to the database, its log neither. */
+  /** False: nothing is written to the database or its log. */
   checkpoint?: boolean | undefined;
-  /** Have SQLite check all of the image. */
+  /** Have SQLite check the whole image. */
   integrityCheck?: boolean | undefined;
   /** Replace an existing file at the image's path. */
   overwrite?: boolean | undefined;
@@ -101,7 +101,7 @@ export async function captureDatabase(
   });
 }
 
-/** A log that lies there already would be applied to the image. */
+/** SQLite would apply an existing log to the new image. */
 function refuseTaken(to: string, overwrite: boolean): void {
   const taken = [...(overwrite ? [] : [""]), ...SIDECARS].map((ending) => `${to}${ending}`).find(isThere);
   if (taken === undefined) return;
@@ -122,13 +122,13 @@ export interface RestoreOptions extends Call {
   to: string;
   /** Have SQLite check all of it, not only its structure. */
   integrityCheck?: boolean | undefined;
-  /** Facts that its capture answered. */
+  /** Facts recorded by the capture. */
   expected?: StageRequest["expected"];
   /** Write into the existing database, so that programs that have it open see the restored content. */
   throughSqlite?: boolean | undefined;
 }
 
-/** A database that was restored, as it was proven before it got its place. */
+/** A restored database, as it was proven before it got its place. */
 export interface RestoredDatabaseFile extends Omit<Staged, "warnings"> {
   path: string;
   through_sqlite: boolean;
@@ -175,7 +175,7 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
   });
 }
 
-/** The database's users may go on to read and write it. */
+/** Gives the database its old owner and mode, so that its users can still read and write it. */
 function giveLooks(
   file: string,
   { mode, uid, gid }: { mode: number; uid: number; gid: number },

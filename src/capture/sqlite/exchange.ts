@@ -17,7 +17,7 @@ import { holdOrRefuse, THROUGH } from "./quiet-database.ts";
  */
 const ENDINGS = ["", ...SIDECARS];
 const WORK = ".cairn-restore-";
-/** Beginning of the name that the new file has in the folder, and the old one when they have changed places. */
+/** Prefix of the new file's name in the folder; of the old file's after the exchange. */
 const NEW = "new-";
 
 /**

@@ -22,8 +22,8 @@ export interface Finds {
 }
 
 /**
- * Looks at every regular file at or below a path, with SQLite at none. Links are not followed, and other file systems not
- * entered, but for subvolumes of the same kind.
+ * Reads every regular file at or below a path, without SQLite. Follows no link, and enters no other file system except
+ * subvolumes of the same kind.
  */
 export function find(place: Uint8Array): Finds {
   const root = Buffer.from(place);

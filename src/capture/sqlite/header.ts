@@ -11,7 +11,7 @@ import {
   parseHeader,
 } from "../../formats/sqlite-header.ts";
 
-/** True for an open file that begins as SQLite's databases do. */
+/** True for an open file that begins like a SQLite database. */
 export function isDatabase(fd: number): boolean {
   const head = Buffer.alloc(MAGIC.length);
   return fs.readSync(fd, head, 0, head.length, 0) === head.length && head.equals(MAGIC);
@@ -40,7 +40,7 @@ function startsAsLog(place: Buffer): boolean {
   try {
     return inFile(place, beginsAsLog);
   } catch {
-    // SQLite, run by the same user, cannot read it either.
+    // SQLite, as the same user, could not read it either.
     return false;
   }
 }

@@ -6,8 +6,8 @@ import { kernelLocksAvailable, releaseKernelLock, tryKernelLock } from "../../fs
 import { readHeader } from "./header.ts";
 
 /**
- * Keeps programs from writing to databases, by SQLite's own locks and without a connection, so that nothing is written
- * and no log is checkpointed: on the byte of a log's index that a writer locks, or as a reader of a database without a log.
+ * Blocks writes to databases with SQLite's own locks and without a connection, so that nothing is written and no log is
+ * checkpointed: on a writer's byte of a log's index, or as a reader of a database without a log.
  */
 
 /** Bytes that SQLite locks: https://www.sqlite.org/walformat.html#locks and the pending and shared locks of `os.h`. */
@@ -43,7 +43,7 @@ export async function holdStill({ databases, budgetMs }: StillRequest): Promise<
   return [];
 }
 
-/** Gives the locks back; false if they were given back before. */
+/** Releases the locks; false if they were released before. */
 export function letGo(): boolean {
   if (locked === null) return false;
   clearTimeout(locked.timer);
@@ -52,7 +52,7 @@ export function letGo(): boolean {
   return true;
 }
 
-/** Null while a program writes to one of them. Opened files go to `fds`. */
+/** Null while a program writes to one of the databases. Opened files go to `fds`. */
 function lockAll(databases: readonly Uint8Array[], fds: number[]): number[] | null {
   const held: number[] = [];
   for (const [i, path] of databases.entries()) {

@@ -58,13 +58,13 @@ export function applyLog(file: Buffer): void {
   }
 }
 
-/** An error of SQLite as `damaged`; any other as it is. */
+/** Turns an error of SQLite into `damaged`; returns any other error unchanged. */
 export function sqliteError(error: unknown, doing: string): unknown {
   if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") return error;
   return new CairnError("damaged", `${doing}: ${(error as Error).message}`, { cause: error });
 }
 
-/** One number that SQLite answers. */
+/** Runs a statement that returns one number. */
 export function ask(database: DatabaseSync, statement: string): number {
   return Number(Object.values(database.prepare(statement).get() ?? {})[0]);
 }
@@ -138,7 +138,7 @@ export function warningOf(unchecked: readonly string[]): string[] {
   ];
 }
 
-/** Copies the first bytes of an open file into an empty one; zeros become holes. Another task gets its turn after each piece. */
+/** Copies the first bytes of an open file into an empty one; zeros become holes. Lets other tasks run after each piece. */
 export async function copyBytes(from: number, to: number, bytes: number): Promise<void> {
   const room = Buffer.allocUnsafe(Math.min(CHUNK, Math.max(bytes, 1)));
   for (let at = 0; at < bytes;) {
@@ -179,7 +179,7 @@ async function hashRange(fd: number, hash: Hash, { from, to }: { from: number; t
   }
 }
 
-/** Facts of a database, as SQLite finds it. */
+/** Facts of a database, found by SQLite. */
 export interface DatabaseProof {
   bytes: number;
   /** Null if it cannot be opened. */
@@ -188,7 +188,7 @@ export interface DatabaseProof {
   /** Hash of the file, without the page at the lock byte. */
   sha256: string;
   check: "quick_check" | "integrity_check";
-  /** Things that are wrong with it; empty when nothing is. */
+  /** Problems that SQLite found; empty if there are none. */
   problems: string[];
   statistics: Statistics | null;
   duration_ms: number;
@@ -211,7 +211,7 @@ export function check(path: Uint8Array): string | null {
   }
 }
 
-/** Says in a label that SQLite found a database damaged. */
+/** Words a problem that SQLite found for a label. */
 export function damageOf(problem: string): string {
   return `SQLite finds it damaged: ${problem}`;
 }

@@ -25,7 +25,7 @@ export interface InUse {
 
 const ENDINGS = ["", ...SIDECARS];
 const HOLDERS_BUDGET_MS = 2_000;
-/** A program that only reads the file, as a search index does, closes it soon. */
+/** A program that only reads the file, such as a search index, closes it soon. */
 const TRIES = 5;
 const PAUSE_MS = 40;
 
@@ -96,7 +96,7 @@ function endAll(leased: readonly number[]): void {
   }
 }
 
-/** Takes the leases that there are. */
+/** Takes a lease on each existing file. */
 function leaseAll(place: Uint8Array, leased: number[]): "quiet" | InUse | "open elsewhere" {
   const own = ownDescriptors();
   let isUnknown = false;
@@ -119,7 +119,7 @@ function leaseAll(place: Uint8Array, leased: number[]): "quiet" | InUse | "open 
     if (lease === "open elsewhere" || isLocked) return "open elsewhere";
     isUnknown ||= lease === "unknown";
   }
-  // A lease of a network file system tells nothing of other hosts.
+  // A network file system's lease says nothing about other hosts.
   const { place: kind } = filesystemKind(parentOf(Buffer.from(place)));
   if (!isUnknown && (kind === "local" || kind === "memory")) return "quiet";
   const { users, unknown } = usersOf(place, false);
@@ -166,13 +166,13 @@ export function databasesAmong(places: Iterable<Uint8Array>): Uint8Array[] {
   let own: ReturnType<typeof ownDescriptors> | null = null;
   return [...places].filter((place) => {
     const facts = fs.lstatSync(Buffer.from(place), { bigint: true, throwIfNoEntry: false });
-    // Who has the log of a removed one open writes to it on.
+    // A program that has the log of a removed database open keeps writing to it.
     if (facts === undefined) return fs.existsSync(beside(place, "-shm")) || logsBeside(place).length > 0;
     if (!facts.isFile()) return false;
     own ??= ownDescriptors();
     const open = own.get(`${facts.dev}:${facts.ino}`);
     try {
-      // Read by the descriptor that there is: to close another one would give up this process's locks.
+      // Uses the descriptor that is open already: closing another one would release this process's locks.
       const header = open === undefined ? inFile(place, readHeader) : readHeader(open);
       return header !== null || logsBeside(place).length > 0;
     } catch (error) {
@@ -183,7 +183,7 @@ export function databasesAmong(places: Iterable<Uint8Array>): Uint8Array[] {
   });
 }
 
-/** Tells people who has a database open, in the words that follow its name. */
+/** Tells people who has a database open, in words that follow the database's name. */
 export function inWords({ users, unknown }: InUse): string {
   if (unknown.length > 0) return `may be open, and Cairn cannot find out: ${unknown.join("; ")}`;
   if (users.length === 0) return "is open in a process that Cairn cannot see, of another user or in another container";

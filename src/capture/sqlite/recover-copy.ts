@@ -26,8 +26,8 @@ export interface RecoverRequest {
 }
 
 /**
- * Has SQLite recover a copy of a database with its log or journal, and check the copy. The copy is the image to be stored
- * if the journal names a super-journal: SQLite would look for that at a path that means nothing elsewhere.
+ * Lets SQLite recover a copy of a database with its log or journal, and check the copy. The copy is stored as an image
+ * if the journal names a super-journal, since that path means nothing elsewhere.
  */
 export function recoverCopy(request: RecoverRequest): Held {
   const { path, stage } = request;
@@ -103,7 +103,7 @@ function trailerOf(fd: number, size: number): JournalTrailer | null {
   return first[0] === 0 ? null : parseTrailer(tail);
 }
 
-/** Null, too, if the journal goes meanwhile, with the transaction that it belongs to. */
+/** Null, too, if the journal vanishes meanwhile because its transaction ended. */
 function trailerBeside(path: Uint8Array): JournalTrailer | null {
   if ((sizeOf(path, "-journal") ?? 0) === 0) return null;
   let fd: number | null = null;
@@ -126,7 +126,7 @@ export async function whyNotInPlace(path: Uint8Array): Promise<string | null> {
   for (let tries = 1; ; tries++) {
     const trailer = trailerBeside(path);
     if (trailer === null || isSuperJournal(trailer.superJournal)) return null;
-    // A program that is just committing removes the journal soon.
+    // A program that is committing removes the journal soon.
     if (tries === TRIES)
       return `its journal names ${printablePath(trailer.superJournal)}, which does not exist, so SQLite would discard the journal`;
     await sleep(PAUSE_MS);
@@ -134,8 +134,9 @@ export async function whyNotInPlace(path: Uint8Array): Promise<string | null> {
 }
 
 /**
- * Tells if a tree has a super-journal; null if the super-journal belongs elsewhere. A program in a container knows the
- * folder by another path: below the directories of the journal each end of the path is looked for, and has to list the journal.
+ * Tells if a tree has a super-journal; null if its path is outside the tree. A program in a container knows the folder
+ * by another path: looks for each end of the path below the journal's directories, and requires that the file lists the
+ * journal.
  */
 function isInTree(
   superJournal: Buffer,

@@ -28,7 +28,7 @@ export interface StageRequest {
   stage: string;
   /** Have SQLite check all of it, not only its structure. */
   integrityCheck: boolean;
-  /** Facts that were recorded when it was captured. */
+  /** Facts recorded by the capture. */
   expected?: { sha256?: string; statistics?: Statistics };
 }
 
@@ -44,7 +44,7 @@ export interface Staged {
   warnings: string[];
 }
 
-/** Milliseconds between two tries to write into a database that is being written to, and how many there are. */
+/** Milliseconds between two tries to write into a busy database, and the number of tries. */
 const PAUSE_MS = 100;
 const TRIES = 100;
 const ALL_PAGES = 0x7fff_ffff;

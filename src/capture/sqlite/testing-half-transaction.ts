@@ -1,4 +1,4 @@
-/** Databases as a crash leaves them while a transaction over all of them is committed. Test only. */
+/** Databases as a crash leaves them during the commit of a transaction over all of them. Test only. */
 import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -12,7 +12,7 @@ export interface HalfTransaction {
   superJournal?: string;
   /** The folder's path as the program sees it; default: the folder itself. */
   seenAs?: string;
-  /** `before`: the super-journal is there; `after`: it is removed, so that the transaction is committed. */
+  /** `before`: the super-journal exists; `after`: it is removed, so that the transaction is committed. */
   moment: "before" | "after";
   mode?: "delete" | "truncate" | "persist";
   pageSize?: (i: number) => number;

@@ -14,7 +14,7 @@ const PADDING = 500;
 
 export type JournalMode = "wal" | "delete" | "truncate" | "persist";
 
-/** Makes the database as it is after no commit; `second` gets the second table. */
+/** Makes the database before any commit; `second` gets the second table. */
 export function makeDatabase(file: string, mode: JournalMode, pageSize = 4096, second?: string): void {
   if (second !== undefined) {
     for (const [place, tables] of [
@@ -41,7 +41,7 @@ function fillDatabase(
   database.close();
 }
 
-/** The numbers in each table after so many commits. */
+/** The numbers in each table after this many commits. */
 export function stateAfter(commits: number): number[] {
   const rows = Array.from({ length: ROWS }, () => 0);
   for (let n = Math.max(1, commits - ROWS + 1); n <= commits; n++) rows[n % ROWS] = n;
@@ -67,7 +67,7 @@ export function stateOf(database: DatabaseSync): { one: number[]; two: number[] 
   return { one: read("one"), two: read("two") };
 }
 
-/** A process that commits until it is ended. */
+/** A process that commits until it is stopped. */
 export class Writer {
   readonly child: ChildProcess;
 
@@ -91,14 +91,14 @@ export class Writer {
     return new Writer(child);
   }
 
-  /** How many commits it has made. */
+  /** Number of commits so far. */
   async commits(): Promise<number> {
     const heard = once(this.child, "message");
     this.child.send("how many");
     return Number((await heard)[0]);
   }
 
-  /** Ends it after the commit that is under way. */
+  /** Stops it after the current commit. */
   async stop(): Promise<void> {
     const ended = once(this.child, "exit");
     this.child.send("stop");

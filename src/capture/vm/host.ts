@@ -65,7 +65,7 @@ export function programOf(name: string): string {
   throw new CairnError("not_found", `${name} is not installed`, { hint: INSTALL });
 }
 
-/** Code of the firmware that probes KVM, and that at the reset vector: tools/kvm-probe.s. */
+/** Machine code of the firmware that probes KVM, and of its reset vector: tools/kvm-probe.s. */
 const PROBE = [
   "fa31c08ec02666c7060010032000002666c7060020033000002666c7060030830000002e660f0116a0fe66b820000000",
   "0f22e066b8001000000f22d866b9800000c00f32660d000100000f300f20c0660d010000800f22c066ea60fe0f000800",
@@ -90,7 +90,7 @@ async function kvmWorks(program: string): Promise<boolean> {
     const machine = ["-nodefaults", "-no-user-config", "-machine", "pc,accel=kvm", "-m", "16", "-display", "none"];
     const args = [...machine, "-bios", file, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"];
     return await new Promise((resolve) => {
-      // coreutils' timeout ends a QEMU that hangs also if this process is killed meanwhile.
+      // timeout(1) kills a hanging QEMU even if this process is killed meanwhile.
       const child = execFile(programOf("timeout"), ["-s", "KILL", String(PROBE_SECONDS), program, ...args]);
       child.once("error", () => resolve(false)).once("exit", (status) => resolve(status === 0x15 * 2 + 1));
     });

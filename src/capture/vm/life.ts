@@ -133,7 +133,7 @@ export async function ownNics(machine: Machine, record: MachineRecord): Promise<
   return own;
 }
 
-/** Takes a machine's name away in one step, then all of it. Its QEMU has no time to write. */
+/** Removes a machine's name in one step, then its files. Its QEMU has no time to write. */
 async function removeFolder(machine: Machine): Promise<void> {
   await endQemu(machine.live);
   const gone = sharedFile(machine.root, temporaryName());
@@ -155,7 +155,10 @@ function failed(machine: Machine, record: MachineRecord, why: string): MachineRe
   return broken;
 }
 
-/** Makes a new machine in a folder of machines, whose files `fill` makes in its folder `live` and has on the disk. Its record becomes valid last. Throws `already_exists`. */
+/**
+ * Makes a new machine in a folder of machines. `fill` writes its files into the folder `live` and flushes them. The
+ * record becomes valid last. Throws `already_exists`.
+ */
 export async function makeMachine(
   root: string,
   record: MachineRecord,
@@ -180,13 +183,13 @@ export async function makeMachine(
   return made;
 }
 
-/** Has the files of a folder on the disk. */
+/** Flushes the files of a folder to the disk. */
 export async function flushFiles(folder: string): Promise<void> {
   const flush = async (name: string): Promise<void> => {
     await using file = await open(join(folder, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     await file.sync();
   };
-  // Sockets have nothing to flush, and a pid or log is of this run alone.
+  // Sockets have no content, and pid file and log matter only to this run.
   const names = readdirSync(folder).filter((name) => /\.qcow2$|^(?:devices|memory)$/.test(name));
   await Promise.all(names.map(flush));
   fsyncDirectory(folder);
@@ -241,14 +244,14 @@ export interface NewMachine extends Omit<MachineNames, "image"> {
   cpus: number;
   memory: number;
   cpu: string;
-  /** Path of a disk image that its first disk begins as. */
+  /** Path of the disk image that the first disk starts as. */
   image: string | null;
-  /** Bytes of each disk; the first at least as large as the image, null: as large as that. */
+  /** Size of each disk in bytes. The first must be at least the image's size; null: exactly that size. */
   disks: readonly (number | null)[];
   kernel: string | null;
   initrd: string | null;
   append: string;
-  /** `user`, or the name of a tap that is there. */
+  /** `user`, or the name of an existing tap. */
   nics: readonly string[];
 }
 
@@ -278,7 +281,7 @@ export function newRecord(names: MachineNames, hardware: Hardware): MachineRecor
 
 const SECTOR = 512;
 
-/** Throws `usage` for a record that could not be read again. */
+/** Throws `usage` for a record that could not be decoded again. */
 function requireReadable(record: MachineRecord): void {
   try {
     decodeRecord(encodeRecord(record), "the machine");
@@ -287,7 +290,7 @@ function requireReadable(record: MachineRecord): void {
   }
 }
 
-/** Makes a machine of an image, a kernel, or both. Steps: its name and a record that says so; its files; the record that counts. */
+/** Makes a machine of an image, a kernel, or both. Steps: its name with a record in state `creating`; its files; the final record. */
 export async function createMachine(
   root: string,
   host: Host,
@@ -353,7 +356,7 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });
 }
 
-/** Ends a machine: its guest is asked to, and its power is taken after the deadline. False: its guest did not end by itself. */
+/** Stops a machine: asks its guest to shut down, and ends QEMU after the deadline. False: the guest did not shut down by itself. */
 export async function stopMachine(machine: Machine, deadlineMs: number, signal?: AbortSignal): Promise<boolean> {
   using qmp = await runningIn(machine.live);
   if (qmp === null) return true;
@@ -366,7 +369,7 @@ export async function stopMachine(machine: Machine, deadlineMs: number, signal?:
 
 /** Removes a stopped machine, and blobs that only it needed. */
 export async function removeMachine(machine: Machine, { signal, lockTimeoutMs }: OperationOptions): Promise<void> {
-  // A maker of the same name waits, and finds it free.
+  // Another process that creates this name waits, and finds the name free.
   using _names = await acquireLock(sharedFile(machine.root, "names.lock"), {
     purpose: "vm rm",
     signal,
@@ -382,7 +385,7 @@ export interface Seen {
   machine: Machine;
   record: MachineRecord;
   pid: number | null;
-  /** An operation under way, in words; null: none. */
+  /** The running operation, in words; null: none. */
   operation: string | null;
 }
 
@@ -457,7 +460,7 @@ export async function swapState(
     await endQemu(machine.old);
     removeAll(machine.old);
   } catch {
-    // The next operation on the machine does it.
+    // The next operation on the machine removes the old set.
   }
   return loaded;
 }

@@ -9,7 +9,7 @@ import type { Host } from "./host.ts";
 import { type Machine, type MachineRecord, PID_FILE, processIn, SHARED } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
 
-/** Processes of QEMU: how each is started, spoken to and ended. */
+/** Processes of QEMU: starting, commands, ending. */
 
 const START_MS = 15_000;
 const END_MS = 10_000;
@@ -18,10 +18,10 @@ const QUIT_MS = 2000;
 export const MOVE_MS = 120_000;
 /** If less space than this is left, a failed write has failed for lack of it. */
 export const LITTLE_ROOM = 16 << 20;
-/** Address of the first disk on the bus; each has its own, and so has each port of a network device. */
+/** Bus address of the first disk and of the first network port; each device has its own. */
 const [FIRST_DISK, FIRST_PORT] = [3, 16];
 
-/** Devices with their addresses, and all else that a saved state depends on: equal lists take the same state. */
+/** Devices with their addresses, and everything else that a saved state depends on: equal lists accept the same state. */
 export function devicesOf({ machine, cpu, cpus, memory, disks, nics }: Hardware): string[] {
   return [
     `machine ${machine}`,
@@ -37,11 +37,11 @@ export function devicesOf({ machine, cpu, cpus, memory, disks, nics }: Hardware)
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
 export interface Start {
-  /** Folder with its files; QEMU works there. */
+  /** Folder of its files; QEMU's working directory. */
   folder: string;
   /** Waits for a saved state, and runs nothing before `cont`. */
   incoming: boolean;
-  /** SHA-256 of the file that is mapped privately; null: a file `memory` in the folder, shared. */
+  /** SHA-256 of the memory file that is mapped privately; null: a shared file `memory` in the folder. */
   mapped: string | null;
 }
 
@@ -93,7 +93,7 @@ function nicArguments({ nics }: Hardware, index: number): string[] {
   return ["-device", port, "-netdev", backend, "-device", device];
 }
 
-/** A network device as QEMU is told of it, at its start and later. */
+/** A network device as QEMU's arguments and commands describe it. */
 export function nicDevice(
   { nics }: Pick<Hardware, "nics">,
   index: number,
@@ -131,7 +131,7 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
   child.unref();
   try {
     const isGone = (): boolean => gone;
-    // The kernel takes paths of 107 bytes at most; by the process any folder's is short.
+    // The kernel limits socket paths to 107 bytes; a path below `/proc/PID/cwd` is always short.
     return await Qmp.connect(`/proc/${child.pid}/cwd/qmp.sock`, { deadlineMs: START_MS, isGone });
   } catch (error) {
     child.kill("SIGKILL");
@@ -164,7 +164,7 @@ export async function orEnded<T>(folder: string, qmp: Qmp, work: () => Promise<T
   }
 }
 
-/** A connection to the QEMU that works in a folder; null when none does. Throws `io`, `busy`. */
+/** A connection to the QEMU that works in a folder; null if none does. Throws `io`, `busy`. */
 export async function runningIn(folder: string, deadlineMs = 5000): Promise<Qmp | null> {
   const pid = processIn(folder);
   if (pid === null) return null;
@@ -203,7 +203,7 @@ export async function quitQemu(folder: string): Promise<void> {
   await endQemu(folder);
 }
 
-/** Waits for the end of a folder's QEMU; true when it came in time. */
+/** Waits for the end of a folder's QEMU; true if it ended in time. */
 export async function waitUntilGone(folder: string, deadlineMs: number, signal?: AbortSignal): Promise<boolean> {
   const end = performance.now() + deadlineMs;
   while (processIn(folder) !== null) {
@@ -214,15 +214,15 @@ export async function waitUntilGone(folder: string, deadlineMs: number, signal?:
   return true;
 }
 
-/** Asks for the guest's state; QEMU's own word for it. */
+/** Asks for the guest's status, in QEMU's words. */
 export async function statusOf(qmp: Qmp): Promise<string> {
   const { status } = (await qmp.run("query-status")) as { status?: string };
   return status ?? "unknown";
 }
 
 /**
- * Lets the guest run; a state that is being moved stays. Throws `io` when it still waits for its state, or does not run after
- * that.
+ * Resumes the guest, but not during a migration. Throws `io` if QEMU still waits for its state, or if the guest does
+ * not run afterwards.
  */
 export async function resume(qmp: Qmp): Promise<void> {
   if ((await statusOf(qmp)) === "inmigrate")
@@ -251,7 +251,7 @@ async function cancelMigration(qmp: Qmp): Promise<void> {
   }
 }
 
-/** Waits for the end of a migration. Throws `io` when it fails, or does not end in time; an absent status is no success. */
+/** Waits for the end of a migration. Throws `io` if it fails or does not end in time; a missing status is no success. */
 export async function migrated(qmp: Qmp, deadlineMs = MOVE_MS, onLate?: () => Promise<unknown>): Promise<void> {
   const started = performance.now();
   let late = onLate;

@@ -15,7 +15,7 @@ interface Waiting {
   reject(error: CairnError): void;
 }
 
-/** Most that QEMU is believed to say in one line. */
+/** Longest line that is accepted from QEMU. */
 const LINE = 16 << 20;
 const ANSWER_MS = 10_000;
 
@@ -23,7 +23,7 @@ const ANSWER_MS = 10_000;
 export class Qmp {
   readonly #socket: net.Socket;
   readonly #waiting: Waiting[] = [];
-  /** Each is told of events, and null once there are no more. */
+  /** Called with each event, and with null at the end of the connection. */
   readonly #listeners = new Set<(event: QmpEvent | null) => void>();
   #text = "";
   #ended: CairnError | null = null;
@@ -50,7 +50,7 @@ export class Qmp {
       if (socket !== null) {
         const qmp = new Qmp(socket);
         try {
-          // The greeting comes first; its answer is the first that is waited for.
+          // The greeting is the first message, so its answer is awaited first.
           await qmp.#answer("greeting", Math.max(1, end - performance.now()));
           await qmp.run("qmp_capabilities");
           return qmp;
@@ -70,7 +70,7 @@ export class Qmp {
     }
   }
 
-  /** Has QEMU carry out a command; its answer. Throws `io` with its words, or when it says nothing in time. */
+  /** Runs a command and returns QEMU's answer. Throws `io` with QEMU's message, or if no answer comes in time. */
   async run(command: string, given?: Record<string, unknown>, deadlineMs = ANSWER_MS): Promise<unknown> {
     if (this.#ended !== null) throw this.#ended;
     this.#socket.write(
@@ -79,13 +79,13 @@ export class Qmp {
     return await this.#answer(command, deadlineMs);
   }
 
-  /** Tells of events until it is disposed of. */
+  /** Calls `listener` with events until disposed. */
   listen(listener: (event: QmpEvent | null) => void): Disposable {
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
   }
 
-  /** Waits for an event; null when it did not come in time, or QEMU ended. Call it before the command that leads to it is sent. */
+  /** Waits for an event; null if it does not come in time, or if QEMU ends. Call it before sending the command that causes the event. */
   async event(fits: (event: QmpEvent) => boolean, deadlineMs: number): Promise<QmpEvent | null> {
     const { promise, resolve } = Promise.withResolvers<QmpEvent | null>();
     using _listening = this.listen((event) => {

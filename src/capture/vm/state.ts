@@ -54,10 +54,10 @@ import {
 } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
 
-/** A machine's state: taken into a folder, and brought back from one. */
+/** A machine's state: taking it into a folder, and bringing it back. */
 
 const RELEASE_MS = 5000;
-/** Longest that a guest waits for the copy of its memory and disks. */
+/** Longest time that a guest is paused for the copy of its memory and disks. */
 const COPY_MS = 300_000;
 
 export interface Taken {
@@ -117,20 +117,20 @@ const disksOf = (machine: Machine, { disks }: Hardware): string[] =>
   disks.map((_, i) => join(machine.live, diskFile(i)));
 const STREAM = "stream";
 
-/** Names a file for QEMU to write a state to. The name is given last: QEMU does not hear of a shell that fails at the end. */
+/** Names a file for QEMU to write a state to. A shell renames the file at the end, since QEMU does not notice a shell that fails then. */
 function toFile(folder: string, name: string): { uri: string } {
   const file = `../${basename(folder)}/${name}`;
   return { uri: `exec:cat > ${file}.part && mv ${file}.part ${file}` };
 }
 
-/** Moves the state of devices, and of memory unless that lies in a shared file, into a file. Throws `io`, `no_space`. */
+/** Migrates the state of devices, and of memory unless it is in a shared file, into a file. Throws `io`, `no_space`. */
 async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<void> {
   const name = isShared ? DEVICES : STREAM;
   await setMigration(qmp, isShared);
   await qmp.run("migrate", toFile(folder, name), MOVE_MS);
   failpoint("vm-save.moving");
   try {
-    // A guest that writes faster than is copied is paused after a while, so that it ends.
+    // A guest that writes faster than it is copied is paused after a while, so that the migration ends.
     await migrated(qmp, MOVE_MS, async () => qmp.run("stop", undefined, MOVE_MS));
     const end = performance.now() + RELEASE_MS;
     while (!existsSync(join(folder, name))) {
@@ -166,7 +166,7 @@ async function pausedFor(
     failpoint("vm-save.paused");
     const late = AbortSignal.timeout(COPY_MS);
     const within = AbortSignal.any([late, ...(signal === undefined ? [] : [signal])]);
-    // The disks are QEMU's no longer once its state has moved, until the guest runs again.
+    // After the migration QEMU does not use the disks until the guest runs again.
     const copies = [copyFiles(disksOf(machine, hardware), into, { signal: within })];
     if (isShared) copies.push(copyFiles([join(machine.live, MEMORY)], into, { shared: false, signal: within }));
     await Promise.all(copies).catch((error: unknown) => {
@@ -185,7 +185,7 @@ async function pausedFor(
   return Number.isNaN(since) ? 0 : performance.now() - since;
 }
 
-/** Makes a file of memory of a stream: a second QEMU, whose memory is a shared file, takes it in and runs nothing. */
+/** Turns a migrated stream into a memory file: a second QEMU with shared memory loads it and runs nothing. */
 async function makeShared(host: Host, machine: Machine, record: MachineRecord, folder: string): Promise<void> {
   const qmp = await startQemu(host, machine, record, { folder, incoming: true, mapped: null });
   await orEnded(folder, qmp, async () => {
@@ -212,9 +212,9 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
   const wanted = filesOf(saved);
   for (const name of wanted) {
     const source = join(from, name);
-    // A blob that lies there already was not copied.
+    // A blob that exists already was not copied.
     if (name.startsWith(`${BLOBS}/`) && !existsSync(source)) continue;
-    // A guest's memory and disks have its secrets.
+    // A guest's memory and disks contain secrets.
     chmodSync(source, 0o600);
     renameSync(source, join(machine.saved, name));
   }
@@ -225,13 +225,13 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
   fsyncDirectory(machine.saved);
 }
 
-/** The description of the saved machine whose files lie in a folder; null for any other folder. Throws `damaged`, `newer_version`. */
+/** The description of the saved machine in a folder; null for any other folder. Throws `damaged`, `newer_version`. */
 export function savedIn(folder: string): SavedMachine | null {
   const bytes = readSmallFile(join(folder, SIDECAR), 4 << 20);
   return bytes === null ? null : decodeSaved(bytes);
 }
 
-/** The state that lies in a folder; its files are there, its disks lead nowhere. Throws as `savedIn` does, `usage`, `refused`. */
+/** The saved state in a folder: its files exist, and its disks name no other files. Throws as `savedIn` does, `usage`, `refused`. */
 export function readState(folder: string): SavedMachine {
   const saved = savedIn(folder);
   if (saved === null)
@@ -287,7 +287,7 @@ export async function reseedsClones(memory: string, pace: Pacer): Promise<boolea
   const fd = openRegular(memory);
   try {
     const piece = Buffer.allocUnsafe(PIECE + RESEEDS.length);
-    // Two reads overlap, so that words on the border of both are found.
+    // Two reads overlap, so that a match across their border is found.
     for (let at = 0, length = 1; length > 0; at += PIECE) {
       length = readSync(fd, piece, 0, piece.length, at);
       if (piece.subarray(0, length).includes(RESEEDS)) return true;
@@ -304,7 +304,7 @@ export interface Bring {
   into: string;
   /** SHA-256 of its memory. */
   memory: string;
-  /** Network devices that the machine is to have. */
+  /** Network devices that the machine gets. */
   nics: readonly Nic[];
   signal?: AbortSignal | undefined;
 }
@@ -335,7 +335,7 @@ export async function bringState(
   return isMapped ? await addBlob(machine.root, join(from, MEMORY), { digest: memory, signal }) : null;
 }
 
-/** Starts QEMU with a state, and has it wait: it is whole and does not run. */
+/** Starts QEMU with a state, loaded but paused. */
 export async function loadState(host: Host, machine: Machine, record: MachineRecord, folder: string): Promise<Qmp> {
   const qmp = await startQemu(host, machine, record, { folder, incoming: true, mapped: record.mapped });
   await orEnded(folder, qmp, async () => {

@@ -17,7 +17,7 @@ export class Watcher {
       fork(program, [machine.root, machine.name], {
         detached: true,
         execArgv: ["--disable-warning=ExperimentalWarning"],
-        // A failpoint is for the process that is killed.
+        // A failpoint is meant for the main process only.
         env: { PATH: process.env["PATH"] },
         stdio: ["ignore", "ignore", "ignore", "ipc"],
       }),
