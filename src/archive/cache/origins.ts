@@ -48,7 +48,7 @@ export class OriginList {
     for (const [own, of] of SIZE) this.#words[base + own] = source[of]!;
   }
 
-  /** All records so far, side by side. */
+  /** All records so far, back to back. */
   take(): Uint32Array {
     return this.#words.slice(0, this.#count * RECORD_WORDS);
   }
@@ -147,7 +147,7 @@ function slotsOf(words: Uint32Array): SharedArrayBuffer {
   return shared;
 }
 
-/** Spread widely: XFS numbers inodes alike in each of its groups, and side by side. */
+/** Hashes widely: XFS numbers inodes alike in each allocation group, and consecutively. */
 function slotOf(low: number, high: number): number {
   const mixed = Math.imul(low ^ Math.imul(high, 0x85ebca6b), 0x9e3779b1);
   return mixed ^ (mixed >>> 15);

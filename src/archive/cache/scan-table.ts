@@ -13,7 +13,7 @@ export const R = {
   NAME: 0,
   /** name length (16 bits) | flags << 16 */
   NAME_FLAGS: 1,
-  /** st_mode, type included; 0 for an entry that vanished while it was looked at */
+  /** st_mode with the type; 0 for an entry that vanished during the scan */
   MODE: 2,
   UID: 3,
   GID: 4,
@@ -48,13 +48,13 @@ export const FLAG = {
   CHUNKED: 16,
   /** some extended attributes could not be read; with TORN */
   UNREAD: 32,
-  /** begins as a SQLite database does */
+  /** begins like a SQLite database */
   DATABASE: 64,
-  /** a database, or its log or journal, read while there was more in these than in its own file: read again next time */
+  /** a database, its log or its journal, read while the log or journal was not empty: read again next time */
   LIVE: 128,
   /** its name suggests a file with credentials */
   SECRET: 256,
-  /** a database without a log or journal that SQLite has not found whole */
+  /** a database without a log or journal that SQLite has not checked successfully */
   UNCHECKED: 512,
 } as const;
 
@@ -80,21 +80,21 @@ export const D = {
 } as const;
 
 export const DIRECTORY_FLAG = {
-  /** every entry is as the previous table has it; FIRST and COUNT refer to that table */
+  /** every entry equals the previous table's; FIRST and COUNT refer to that table */
   SAME: 1,
   OMITTED: 2,
   /** an ignore file lies in it */
   IGNORE_FILE: 4,
-  /** tree and digests were taken over from the previous table */
+  /** tree and digests were taken from the previous table */
   REUSED: 8,
   /** some entry is a member of a hard-link group */
   LINKED: 16,
   DIFFERS: 32,
   /** its times prove that its names are still those of the previous table */
   LISTED: 64,
-  /** each record has the name of the record at its place in the previous table */
+  /** each record has the name of the record at the same position in the previous table */
   ALIGNED: 128,
-  /** a name that was listed in it was gone when it was looked at: to be listed again */
+  /** a listed name had vanished when it was read: list again */
   MOVED: 256,
   /** it was removed before it was read; with OMITTED */
   GONE: 512,
@@ -187,7 +187,7 @@ export class ScanTable {
   readonly names: Buffer;
   readonly extras: Buffer;
   readonly jobs: Int32Array;
-  /** A byte for each record: 1 unless it is a file, or something like it, as the previous table has it. */
+  /** A byte for each record: 0 if it is a plain entry, unchanged in the previous table; else 1. */
   readonly touched: Uint8Array;
 
   constructor(buffers: TableBuffers) {
@@ -210,7 +210,7 @@ export class ScanTable {
     return start;
   }
 
-  /** Reserves consecutive records; the number of the first. */
+  /** Reserves consecutive records and returns the number of the first. */
   takeRecords(count: number): number {
     return this.#take(C.RECORDS, count, this.buffers.capacity.records);
   }
@@ -227,12 +227,12 @@ export class ScanTable {
     return this.#take(C.EXTRAS, length, this.buffers.capacity.extras);
   }
 
-  /** Sets a flag of a directory; safe beside other threads. */
+  /** Sets a flag of a directory; safe with concurrent threads. */
   addDirectoryFlag(directory: number, flag: number): void {
     Atomics.or(this.directoryState, directory * DIRECTORY_WORDS + D.FLAGS, flag);
   }
 
-  /** Takes flags of a directory back; safe beside other threads. */
+  /** Clears flags of a directory; safe with concurrent threads. */
   clearDirectoryFlags(directory: number, flags: number): void {
     Atomics.and(this.directoryState, directory * DIRECTORY_WORDS + D.FLAGS, ~flags);
   }
@@ -264,7 +264,7 @@ export class ScanTable {
     this.records[at] = (this.records[at]! & 0xffff) | (flags << 16);
   }
 
-  /** Leaves a record without an entry: it vanished, or has another one. */
+  /** Marks a record as empty: its entry vanished or has another record. */
   noRecord(record: number): void {
     this.touched[record] = 1;
     this.records[record * RECORD_WORDS + R.MODE] = 0;
@@ -307,7 +307,7 @@ export class ScanTable {
     return this.names.subarray(start, start + this.directories[base + D.PATH_LENGTH]!);
   }
 
-  /** The value of one tag in a record's extras, or null. With several of one tag, all of them by {@link extrasOf}. */
+  /** The value of a tag in a record's extras, or null. For several values of one tag, see {@link extrasOf}. */
   extra(record: number, tag: number): Buffer | null {
     for (const item of this.extrasOf(record)) if (item.tag === tag) return item.value;
     return null;

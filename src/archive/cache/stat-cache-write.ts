@@ -48,7 +48,7 @@ interface Tables {
 /** Receives a table section after section; sections of words come before those of bytes. */
 interface Sections {
   readonly words: Uint32Array;
-  /** Room for words, at most {@link RECORDS_AT_ONCE} records; the returned index is of `words`. */
+  /** Reserves room for words of at most {@link RECORDS_AT_ONCE} records; returns an index into `words`. */
   take(count: number): number;
   bytes(source: Buffer, start: number, end: number): void;
 }
@@ -60,7 +60,7 @@ class MemorySections implements Sections {
   #bytes = Buffer.alloc(0);
   #used = 0;
 
-  /** Begins a section of so many bytes. */
+  /** Begins a section of `bytes` bytes. */
   begin(bytes: number): void {
     const buffer = new SharedArrayBuffer(Math.max(bytes, 4));
     this.buffers.push(buffer);
@@ -112,7 +112,7 @@ class FileSections implements Sections {
 
   bytes(source: Buffer, start: number, end: number): void {
     if (end - start <= SHORT && this.#used + end - start <= BUFFER_BYTES) {
-      // A call costs more than a name has bytes.
+      // A call of `set` would cost more than copying the few bytes of a name.
       for (let from = start; from < end; from++) this.#buffer[this.#used++] = source[from]!;
       return;
     }

@@ -114,7 +114,7 @@ export function statCacheOf({ table, old }: { table: ScanTable; old: ScanTable |
   return { ...key, table: tableOver(counts, buffers), directories: counts.directories, records: counts.records };
 }
 
-/** A cache's sections, written under a temporary name; nothing is known of it until it is finished. */
+/** A cache's sections, written under a temporary name and invalid until finished. */
 export interface StatCacheDraft {
   readonly temporary: string;
   readonly counts: SectionCounts;

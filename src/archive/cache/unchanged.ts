@@ -4,9 +4,9 @@ import { IGNORE_FILE } from "../../fs/ignore.ts";
 import type { StatCache } from "./stat-cache.ts";
 
 export interface TouchedDirectory {
-  /** Entries that may have changed, by their names as latin1; no other name is or was in it. Null: the names may be others. */
+  /** Entries that may have changed, by their names as latin1; the set of names is unchanged otherwise. Null: names may have been added or removed. */
   names: ReadonlySet<string> | null;
-  /** All that lies below may have changed. */
+  /** Everything below may have changed. */
   deep: boolean;
 }
 
@@ -14,9 +14,9 @@ export interface TouchedDirectory {
 export interface TouchedFolder {
   /** Directories with possible changes, by their paths below the root as latin1. */
   directories: ReadonlyMap<string, TouchedDirectory>;
-  /** Low 32 bits of the numbers of inodes that may have changed, or have got another name. */
+  /** Low 32 bits of the numbers of inodes that may have changed or been renamed. */
   inodes: readonly number[];
-  /** Files that were young when they were read may have changed without having been told of. */
+  /** Files that were young when they were read may have changed without an event. */
   young: boolean;
 }
 
@@ -27,13 +27,13 @@ const LOOKED_AT = DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.IGNORE_FILE | DIRECTOR
 export const LOOK = {
   /** as without a cache */
   WHOLE: 0,
-  /** not at all: its entries are as their records say */
+  /** not at all: its entries equal their records */
   NONE: 1,
   /** only some entries; the names are those of the records */
   SOME: 2,
 } as const;
 
-/** Parts of a folder that are known not to have changed. All of it is in shared memory. */
+/** Parts of a folder that are known to be unchanged. All in shared memory. */
 export interface Unchanged {
   /** One of {@link LOOK} for each directory of the cache. */
   directories: Uint8Array;
@@ -41,7 +41,7 @@ export interface Unchanged {
   records: Uint8Array;
   /** Number of entries to make room for. */
   lookedAt: number;
-  /** Young files are looked at in any case. */
+  /** Young files are read in any case. */
   young: boolean;
 }
 
@@ -109,7 +109,7 @@ export type Unmarked = Omit<Unchanged, "lookedAt">;
 /** Numbers of inodes, looked for in many records. */
 class Inodes {
   readonly #all: ReadonlySet<number>;
-  /** 1 for the low 16 bits of each: most records end there. */
+  /** 1 for the low 16 bits of each inode: rules most records out. */
   readonly #low = new Uint8Array(1 << 16);
 
   constructor(inodes: readonly number[]) {

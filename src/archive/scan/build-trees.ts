@@ -92,7 +92,7 @@ class TreeBuilder {
     return flags & DIRECTORY_FLAG.SAME ? this.#newOfOld.get(sub)! : sub;
   }
 
-  /** Takes tree and digests of an unchanged subtree over; false when it must be encoded. */
+  /** Takes tree and digests of an unchanged subtree over; false if it must be encoded. */
   #reuse(directory: number, flags: number): boolean {
     const { table, old, task, sink } = this.#thread;
     if ((flags & DIRECTORY_FLAG.SAME) === 0) return false;

@@ -23,7 +23,7 @@ export class SharedPart {
   readonly #directory: number;
   readonly #part: DirectoryPart;
   readonly #readBefore: number;
-  /** The position of the first entry that was given away, or the end. */
+  /** The position of the first entry given away, or the end. */
   end: number;
 
   constructor(thread: ScanThread, directory: number, part: DirectoryPart) {
@@ -34,7 +34,7 @@ export class SharedPart {
     this.end = part.to;
   }
 
-  /** Before the entry at a position is looked at: whether a thread waits, and the rest takes long enough to be worth telling it. */
+  /** Called before reading the entry at a position: gives work away if a thread waits and the rest is worth it. */
   look(at: number): void {
     const left = this.end - at;
     if (left < 2 || !isWaitedFor(this.#thread)) return;
@@ -83,7 +83,7 @@ export function putNames(table: ScanTable, { names, from, to, start, arena: { by
   }
 }
 
-/** A name that lies NUL-terminated in an arena. */
+/** A NUL-terminated name of an arena. */
 export function nameAt(arena: Arena, at: number): Uint8Array {
   return arena.bytes.slice(at, arena.bytes.indexOf(0, at));
 }

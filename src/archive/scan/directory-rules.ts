@@ -13,9 +13,9 @@ export function rulesOfTask(task: Pick<ScanTask, "excludes" | "rules">): IgnoreR
   return task.rules === null ? IgnoreRules.fromExcludes(task.excludes) : IgnoreRules.fromRecord(task.rules);
 }
 
-/** The ignore rules of a scan's directories, as one thread learns them. */
+/** The ignore rules of a scan's directories, read by one thread as needed. */
 export class DirectoryRules {
-  /** False when nothing in any directory can be ignored. */
+  /** False if no rule can apply in any directory. */
   readonly any: boolean;
   readonly #thread: ScanThread;
   readonly #top: IgnoreRules;
@@ -79,7 +79,7 @@ export class DirectoryRules {
     return text;
   }
 
-  /** Returns why it could not be read as text. */
+  /** Returns the rules' bytes, or why they cannot be read as text. */
   #read(dirfd: number): Uint8Array | string {
     const { sys, paths, stat2 } = this.#thread;
     Buffer.from(paths.bytes.buffer, paths.bytes.byteOffset).write(`${IGNORE_FILE}\0`, 0, "latin1");
@@ -94,7 +94,7 @@ export class DirectoryRules {
     }
   }
 
-  /** The content of an ignore file, of a longer one so much that it is refused; or why it cannot be read. */
+  /** The content of an ignore file, of a too long one only the part that shows this; or why it cannot be read. */
   #content(fd: number): Uint8Array | string {
     const { sys, content } = this.#thread;
     const parts: Uint8Array[] = [];

@@ -4,7 +4,7 @@ import type { TreeNode } from "../../formats/restic/tree.ts";
 import { nodeOfRecord } from "./record-node.ts";
 import type { ScanResult } from "./scan.ts";
 
-/** Words that lstat gave of an entry when it was saved: enough to see whether it is still that entry, unchanged. */
+/** Facts of lstat when an entry was saved, which show whether it is still the same, unchanged entry. */
 export interface Identity {
   /** decimal digits */
   inode: string;
@@ -82,7 +82,7 @@ export class RecordFinder {
     return directory;
   }
 
-  /** True when ignore rules hid something in this directory or below. */
+  /** True if ignore rules hid an entry in this directory or below. */
   hidesIgnored(path: Uint8Array): boolean {
     const start = this.directory(Buffer.from(path));
     if (start === null) return false;

@@ -19,7 +19,7 @@ const RING_BYTES = 24 * 1024 * 1024;
 export const READ_BYTES = 2 * 1024 * 1024;
 /** How far a file that is only hashed is prefetched. */
 const FETCHED_BYTES = 8 * 1024 * 1024;
-/** A hole is passed over from this size on. */
+/** Holes of at least this size are skipped. */
 const LEAST_HOLE = 64 * 1024;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
@@ -62,7 +62,7 @@ export class ChunkQueues {
     return this.#queues[owner]!;
   }
 
-  /** Works on one waiting chunk of any thread; false when there was none. */
+  /** Works on one waiting chunk of any thread; false if there was none. */
   help(): boolean {
     for (let i = 0; i < this.#queues.length; i++)
       if (this.helpOne((this.#thread.thread + i) % this.#queues.length)) return true;
@@ -75,7 +75,7 @@ export class ChunkQueues {
     if (taken >= Atomics.load(queue, 0)) return false;
     if (Atomics.compareExchange(queue, 1, taken, taken + 1) !== taken) return false;
     const slot = HEAD + (taken % SLOTS) * SLOT_WORDS;
-    // Its id was known when it was published.
+    // A chunk of zeros had its id when it was published.
     if (Atomics.load(queue, slot) === DONE) return true;
     Atomics.store(queue, slot, TAKEN);
     const id = this.store(this.#rings[owner]!, queue[slot + 1]!, queue[slot + 2]!, queue[slot + STAYS] === 1);
@@ -133,7 +133,7 @@ export class HoleAwareReading {
     return this.#file.isSparse ? this.#knownTo : this.#file.size;
   }
 
-  /** At most `length` bytes into memory at `offset`: how many, 0 at the end, or minus errno. */
+  /** Reads at most `length` bytes into memory at `offset`; returns the number, 0 at the end, or minus errno. */
   read(memory: Arena, offset: number, length: number): number {
     const hole = Math.min(length, this.#hole());
     this.wasHole = hole > 0;
@@ -143,7 +143,7 @@ export class HoleAwareReading {
     return n;
   }
 
-  /** Bytes from the position on that are a hole worth passing over. */
+  /** Bytes from the position on that are a hole large enough to skip. */
   #hole(): number {
     const { fd, size, isSparse } = this.#file;
     if (!isSparse || this.position < this.#knownTo || this.position >= size) return 0;
@@ -194,13 +194,13 @@ export class RingReading {
   readonly #ids: Uint8Array[] = [];
   start = CHUNK_DATA_START;
   end = CHUNK_DATA_START;
-  /** up to here the chunker has seen the bytes */
+  /** the chunker has seen the bytes up to here */
   given = CHUNK_DATA_START;
   /** the chunks are stored but not forwarded */
   stays = false;
   /** zeros of a hole begin here and reach to the end */
   #zerosFrom = CHUNK_DATA_START;
-  /** ids of chunks that are a hole's, by their length: there are many of one length */
+  /** ids of chunks of zeros, by length: many have the same length */
   readonly #zeros = new Map<number, Uint8Array>();
 
   constructor(thread: ScanThread, queues: ChunkQueues) {
@@ -225,7 +225,7 @@ export class RingReading {
     while (this.#overlaps(this.end, length)) this.#help();
   }
 
-  /** So many bytes came at the end. */
+  /** Adds bytes that were read at the end. */
   advance(length: number, isHole: boolean): void {
     this.end += length;
     if (!isHole) this.#zerosFrom = this.end;
@@ -253,7 +253,7 @@ export class RingReading {
     this.#collect();
   }
 
-  /** All chunks done; their ids in order. */
+  /** Waits for all chunks and returns their ids in order. */
   drain(): Uint8Array {
     while (this.#collected < Atomics.load(this.#queue, 0)) this.#help();
     return Buffer.concat(this.#ids);

@@ -31,7 +31,7 @@ export function findLinkGroups(
   return groups;
 }
 
-/** Calls `visit` for every record of the state that is no directory and has several names. */
+/** Calls `visit` for every record of the state with hard links, except directories. */
 function eachLinked(
   table: ScanTable,
   old: ScanTable | null,
@@ -61,8 +61,8 @@ function eachLinked(
 }
 
 /**
- * Tells whether an entry may have other names than it had in the state that a scan started from. Each name's record
- * changes when an inode loses or gets one, and with it its directory.
+ * True if an entry may have other hard links than in the earlier state. The record of each name changes when its inode
+ * gains or loses a name, and so does the name's directory.
  */
 export function mayDifferInLinks({ table, old }: { table: ScanTable; old: ScanTable | null }): boolean {
   if (old === null) return false;
@@ -152,7 +152,7 @@ function settle(table: ScanTable, { root, notes }: { root: Uint8Array; notes: Sc
   const looked = names.map((name) => ({ name, birth: birthOf(root, name) }));
   const present = looked.filter(({ birth }) => birth !== null);
   if (new Set(present.map(({ name }) => name.key)).size < 2) return;
-  // An inode with a number that was free once more is younger than all that was found of the one before.
+  // A reused inode number belongs to a file that was created after all readings of the old file.
   const isOne = present.every(({ name, birth }) => birth! < changeTime(name));
   const last = lastOf(present.map(({ name }) => name));
   if (isOne && last !== null && present.every(({ name }) => name.from === table)) {
@@ -164,7 +164,7 @@ function settle(table: ScanTable, { root, notes }: { root: Uint8Array; notes: Sc
       notes.torn.push({ path: name.path, reason: "changed between the reads of its hard links" });
 }
 
-/** When the inode was made that a name stands for, in nanoseconds since 1970; null when it stands for another one by now. */
+/** Birth time of the inode that a name has, in nanoseconds since 1970; null if the name now has another inode. */
 function birthOf(root: Uint8Array, { from, record, path }: Name): bigint | null {
   const at = record * RECORD_WORDS + R.INO;
   try {
@@ -175,7 +175,7 @@ function birthOf(root: Uint8Array, { from, record, path }: Name): bigint | null 
   }
 }
 
-/** Later than anything: nothing is sure of the file. */
+/** Later than any time: the record of the file is certainly not final. */
 const NEVER = 2n ** 64n;
 
 function changeTime({ from: { records: words }, record }: Name): bigint {

@@ -74,7 +74,7 @@ export class PlainFiles {
     this.#bytes.set(PLAIN, PLAIN_BYTES);
   }
 
-  /** Appends records from `first` on; returns the first that is no such file or whose name needs escapes, or `end`. */
+  /** Appends records from `first` on; returns the first record that is not such a file or whose name needs escapes, or `end`. */
   append(from: ScanTable, { first, end }: { first: number; end: number }, writers: NodeWriters): number {
     let record = first;
     while (record < end) {
@@ -98,7 +98,7 @@ export class PlainFiles {
     return stopped;
   }
 
-  /** Takes as many records as there is room for; none when their names are too far apart. */
+  /** Loads as many records as fit; none if their names are too far apart. */
   #load(from: ScanTable, first: number, end: number): void {
     const last = Math.min(end, first + BATCH);
     const { records } = from;

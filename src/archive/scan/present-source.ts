@@ -7,7 +7,7 @@ import { linkKey, nodeOfRecord } from "./record-node.ts";
 import type { ScanResult } from "./scan.ts";
 import { compareNames } from "./summary.ts";
 
-/** A scanned folder as a readable state, without anything having been stored. Its files are read from the folder itself. */
+/** A scanned folder as a readable state, without storing anything. Files are read from the folder itself. */
 export function presentSource(result: ScanResult): TreeSource {
   const directories = new ScannedDirectories(result);
   return {
@@ -52,7 +52,7 @@ export function presentAndPrevious(result: ScanResult): { present: TreeSource; p
 
 interface Place {
   directory: number;
-  /** whose records these are */
+  /** the table of these records */
   from: ScanTable;
   /** the entries that are part of the state, in raw name order */
   records: number[];
@@ -136,7 +136,7 @@ function* differingOf(
   }
 }
 
-/** True when two records surely describe the same state: of two plain files that agree in everything a state holds. */
+/** True if two records certainly describe the same state: two plain files with equal words. */
 function saySame(a: { table: ScanTable; record: number }, b: { table: ScanTable; record: number }): boolean {
   const [x, y] = [a.record * RECORD_WORDS, b.record * RECORD_WORDS];
   const [words, others] = [a.table.records, b.table.records];

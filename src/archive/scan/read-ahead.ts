@@ -6,11 +6,11 @@ import type { ScanThread } from "./scan-thread.ts";
 
 /** Files of a directory that are on their way from the disk while others are read. */
 const AHEAD = 32;
-/** So much of each is asked for; of a longer one the rest is while it is read. */
+/** Bytes of each file that are prefetched; a longer file's rest is while it is read. */
 const FIRST_BYTES = 4 * 1024 * 1024;
 const REGULAR = 0x8000;
 
-/** Opens the files of a directory before they are read, so that the disk need not be waited for at each. */
+/** Opens the files of a directory ahead, so that reading each need not wait for the disk. */
 export class ReadAhead {
   readonly #thread: ScanThread;
   readonly #reader: EntryReader;

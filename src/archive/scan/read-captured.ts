@@ -29,7 +29,7 @@ export function readCaptured(thread: ScanThread, { directory, name, held }: Capt
       const at = table.records[record * RECORD_WORDS]!;
       const content = contentOf(held, ending);
       try {
-        // Without a name it ended with the transaction that it belonged to.
+        // A log or journal without a name was removed at the end of its transaction.
         if (sys.stat(dirfd, names, at, stat) < 0) table.noRecord(record);
         else {
           table.touched[record] = 1;

@@ -38,13 +38,13 @@ import { SINGLE_BLOB_LIMIT } from "./task.ts";
 import { writtenRecord } from "./written-files.ts";
 
 const YOUNG_SECONDS = 60;
-/** Few young files are settled (written back) before they are read, so that they need no second reading. */
+/** Only this many young files are flushed before they are read, so that they need no second reading. */
 const SETTLE_LIMIT = 64;
 /** The first byte of a SQLite database. */
 const FIRST_OF_MAGIC = 0x53;
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const O_NOATIME = fs.constants.O_NOATIME ?? 0;
-/** A file without a name, in the directory that is given; Linux only. */
+/** An unnamed file in a given directory; Linux only. */
 const O_TMPFILE = 0x400000 | fs.constants.O_DIRECTORY;
 
 export interface Extra {
@@ -54,7 +54,7 @@ export interface Extra {
 
 const UNCHANGED = [...MTIME_WORDS, ...CTIME_WORDS, ...INODE_WORDS];
 
-/** An entry by its name in a held directory, the record to fill, and the record it had before (-1: none). */
+/** An entry by its name in a held directory, the record to fill, and its previous record (-1: none). */
 export interface EntryToRead {
   dirfd: number;
   names: Arena;
@@ -71,15 +71,15 @@ export interface EntryToRead {
 }
 
 /**
- * Reads one entry that the cache does not vouch for, and fills its record: content hashed and
- * handed to the sink, link target, attributes, holes. `thread.stat` holds its stat result.
+ * Reads one entry without a valid record, and fills its record: content hashed and handed to the sink, link target,
+ * attributes, holes. `thread.stat` holds its stat result.
  */
 export class EntryReader {
   readonly #thread: ScanThread;
   readonly #records: Arena;
   readonly #digest: Arena = newArena(32);
   readonly queues: ChunkQueues;
-  /** Made when the first large file comes: most scans have none. */
+  /** Made for the first large file: most scans have none. */
   #chunker: Chunker | undefined;
   #noAtime = O_NOATIME;
   #extras: Extra[] = [];
@@ -108,7 +108,7 @@ export class EntryReader {
     else if (type === TYPE.FILE && (this.#leftUnread(entry) || this.#takenOnTrust(entry))) this.#ownAttributes(entry);
     else if (type === TYPE.FILE) this.#readFile(entry);
     else {
-      // Something else has come to lie there.
+      // The name now has another entry.
       if (entry.opened !== undefined) this.#thread.sys.close(entry.opened);
       if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words, this.#thread.task.heldAt)) this.#flags |= FLAG.YOUNG;
       if (type !== TYPE.LINK || this.#readLink(entry)) this.#ownAttributes(entry);
@@ -142,7 +142,7 @@ export class EntryReader {
     return true;
   }
 
-  /** Tells whether an entry whose record is right as far as stat tells has the attributes that were recorded. */
+  /** True if an entry with a matching stat has the recorded attributes. */
   sameAttributes(dirfd: number, names: Arena, name: number, oldRecord: number): boolean {
     const { old } = this.#thread;
     this.#extras = [];
@@ -170,7 +170,7 @@ export class EntryReader {
     return !task.devicesInMemory.includes(deviceWord(stat.words));
   }
 
-  /** The content of a small file into the thread's buffer; bytes read, or minus errno. */
+  /** Reads a small file into the thread's buffer; returns the bytes read, or minus errno. */
   #readAll(fd: number, size: number): number {
     const { content, sys } = this.#thread;
     let length = 0;
@@ -265,7 +265,7 @@ export class EntryReader {
     const { sys } = this.#thread;
     const fd = sys.open(dirfd, names, name, OPEN_FLAGS | this.#noAtime, 0);
     if (fd !== EPERM || this.#noAtime === 0) return fd;
-    // Only a file's owner may ask for that.
+    // Only a file's owner may use O_NOATIME.
     return sys.open(dirfd, names, name, OPEN_FLAGS, 0);
   }
 
@@ -390,7 +390,7 @@ export class EntryReader {
     return clone;
   }
 
-  /** Has `thread.stat` describe the content of another open file; that. */
+  /** Sets `thread.stat` to the content of another open file, and returns its descriptor. */
   #asImage(image: number): number {
     const { sys, stat2 } = this.#thread;
     if (sys.fstat(image, stat2) >= 0) this.#takeSize();
@@ -425,7 +425,7 @@ export class EntryReader {
     const name = table.recordName(record);
     const live = isLive ?? this.databases.isLive(dirfd, name);
     if (live) this.#flags |= FLAG.LIVE;
-    // A transaction that was under way when it was read may have ended before its journal was looked for.
+    // A running transaction may have ended after the read and before the look for its journal.
     else if (
       isLive === undefined &&
       sys.fstat(source, stat2) === 0 &&
@@ -445,7 +445,7 @@ export class EntryReader {
     this.#thread.noteTorn(path, "changed while it was read");
   }
 
-  /** Reads and stores the content; 1 when the length was as stated, 0 when not, or minus errno. */
+  /** Reads and stores the content; 1 if the length matches the stat, 0 if not, or minus errno. */
   #content(fd: number, stat: StatBuffer, record: number): number {
     const thread = this.#thread;
     const size = wide(stat.words, STAT.SIZE);

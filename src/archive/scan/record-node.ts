@@ -46,12 +46,12 @@ export function linkKey(from: ScanTable, record: number): string {
   return from.recordFlags(record) & FLAG.EXTRAS ? key + extrasKey(from, record) : key;
 }
 
-/** The part of a key that is the inode's. */
+/** The part of a key that names the inode. */
 export function inodeOfKey(key: string): string {
   return key.slice(0, INODE_CHARACTERS);
 }
 
-/** Holes and chunks say no more than the content. */
+/** Holes and chunks add nothing to the content. */
 function extrasKey(from: ScanTable, record: number): string {
   const told = from.extrasOf(record).filter(({ tag }) => tag === EXTRA.XATTR || tag === EXTRA.LINK_TARGET);
   return told.map(({ tag, value }) => `${tag}:${value.length}:${value.toString("latin1")}`).join("");
@@ -97,7 +97,7 @@ function deviceNumber(major: number, minor: number): bigint {
   return low | (BigInt(minor >>> 8) << 20n) | (BigInt(major >>> 12) << 44n);
 }
 
-/** The node that stands for a record in a tree. `subtree` is the tree of a directory. */
+/** The node of a record in a tree. `subtree`: the tree of a directory. */
 export function nodeOfRecord(
   from: ScanTable,
   record: number,

@@ -77,7 +77,7 @@ class DirectoryScanner {
     }
   }
 
-  /** Takes a share of the waiting jobs: up to 16, fewer when few wait. */
+  /** Takes a share of the waiting jobs: up to 16, fewer if few wait. */
   #takeJobs(): boolean {
     const { control, jobs } = this.#thread.table;
     for (;;) {
@@ -87,7 +87,7 @@ class DirectoryScanner {
       const count = Math.max(1, Math.min(16, waiting >> 2));
       if (Atomics.compareExchange(control, C.NEXT_JOB, next, next + count) !== next) continue;
       for (let job = next; job < next + count; job++) {
-        // Its writer has reserved the place and is about to fill it.
+        // Another thread has reserved the place and is about to fill it.
         while (Atomics.load(jobs, job * 4 + 3) === 0);
         const [directory, start, count] = [jobs[job * 4]!, jobs[job * 4 + 1]!, jobs[job * 4 + 2]!];
         if (this.#thread.isSpent) this.#thread.addJob(directory, start, count);
@@ -239,7 +239,7 @@ class DirectoryScanner {
     } else this.#newRecord(directory, fd, entry);
   }
 
-  /** Names that are part of the state: neither ignored nor staged by a restore. `again`: by the rules of its first listing. */
+  /** Names that are part of the state: neither ignored nor a restore's staging names. `again`: by the rules of the first listing. */
   #filter(directory: number, fd: number, again = false): Names {
     const { listing, table } = this.#thread;
     if (directory !== 0 && !this.#rules.any && this.#skip.size === 0) return listing.offsets;
@@ -280,7 +280,7 @@ class DirectoryScanner {
     const oldDirectory = table.directories[base + D.OLD]! - 1;
     const oldBase = oldDirectory * DIRECTORY_WORDS;
     let position = 0;
-    // A directory that could not be read then has no digests to take over.
+    // A directory that could not be read in the previous scan has no digests to reuse.
     if (old !== null && oldDirectory >= 0 && (old.directories[oldBase + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) === 0) {
       const first = old.directories[oldBase + D.FIRST]!;
       const count = old.directories[oldBase + D.COUNT]!;
@@ -314,7 +314,7 @@ class DirectoryScanner {
     Atomics.add(this.#thread.table.control, C.FILES_DONE, entries);
   }
 
-  /** True when the entry is as the old record says; its directory is queued or its links noted then. */
+  /** True if the entry equals the old record; then queues its directory or notes its links. */
   #sameEntry(
     directory: number,
     fd: number,
@@ -340,7 +340,7 @@ class DirectoryScanner {
     const words = old!.records;
     const base = oldRecord * RECORD_WORDS;
     if (!sameStat(words, base, stat.words)) return false;
-    // A device need not keep its number.
+    // A device's number may change between mounts.
     if (words[base + R.NLINK]! > 1) words[base + R.DEVICE] = deviceWord(stat.words);
     const type = words[base + R.MODE]! >>> 12;
     const flags = words[base + R.NAME_FLAGS]! >>> 16;
@@ -387,7 +387,7 @@ class DirectoryScanner {
     return false;
   }
 
-  /** Takes over a record that was copied into this scan's table because the old one is vouched for. */
+  /** Takes over a valid old record that was copied into this scan's table. */
   #takenOver(directory: number, oldRecord: number, record: number): void {
     const { table } = this.#thread;
     const base = record * RECORD_WORDS;
@@ -463,16 +463,14 @@ class DirectoryScanner {
     return shared.end;
   }
 
-  /**
-   * Tells whether the content of the file that `thread.stat` describes is too much for this thread, and would be read.
-   */
+  /** True if the content of the file in `thread.stat` has to be read and exceeds this thread's limit. */
   #leaves(shared: SharedPart, at: number, oldRecord: number): boolean {
     if (!this.#reader.readsContent(oldRecord)) return false;
     if (this.#thread.task.untilDifferent && !this.#mayBeSame(oldRecord)) this.#thread.endAtDifference();
     return shared.leaves(at);
   }
 
-  /** A name that was listed and cannot be looked at. */
+  /** Handles a listed name that cannot be read. */
   #unreadable(directory: number, record: number, result: number, name: Uint8Array): void {
     this.#thread.table.noRecord(record);
     if (result === ENOENT) this.#thread.noteMoved(directory);
@@ -493,7 +491,7 @@ class DirectoryScanner {
     const at = table.takeNames(length + 1);
     table.names.set(arena.bytes.subarray(name, name + length), at);
     table.touched[record] = 1;
-    // The old record may stand here.
+    // The old record may have been copied here.
     table.records.fill(0, base, base + RECORD_WORDS);
     table.records[base] = at;
     table.records[base + R.NAME_FLAGS] = length;
@@ -572,7 +570,7 @@ class DirectoryScanner {
       this.#thread.addJob(directory, start + i, Math.min(PART, names.length - i));
   }
 
-  /** One part of a long listing, on whichever thread took it. */
+  /** One part of a long listing, on the thread that took it. */
   #part(directory: number, start: number, count: number): void {
     const { table, sys } = this.#thread;
     const fd = this.#thread.openDirectory(directory);
@@ -648,7 +646,7 @@ class DirectoryAgain {
     }
   }
 
-  /** True when one of the inodes is there under a name that has no record. */
+  /** True if one of the inodes exists under a name without a record. */
   hasAny(inodes: ReadonlySet<bigint>): boolean {
     return this.#names.some((name, at) => !this.#known.has(at) && inodes.has(this.#thread.listing.inodeOf(name)));
   }
@@ -704,7 +702,7 @@ class DirectoryAgain {
     return gone;
   }
 
-  /** Records of entries that were read, in the order of their names. */
+  /** Records of entries read before, in the order of their names. */
   *#present(): Generator<Known> {
     const { table, old } = this.#thread;
     const base = this.#directory * DIRECTORY_WORDS;
@@ -776,7 +774,7 @@ class DirectoryAgain {
       this.#thread.table.addDirectoryFlag(this.#child(known), DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.GONE);
   }
 
-  /** The number of a directory by its record. */
+  /** The number of a directory, by its record. */
   #child({ from, record }: Known): number {
     const { table } = this.#thread;
     const sub = from.records[record * RECORD_WORDS + R.SUB]!;

@@ -19,7 +19,7 @@ export class ScanMemory {
   readonly #uses: Promise<unknown>[] = [];
   readonly #done = new Set<TableBuffers>();
 
-  /** Returns an empty table with room for so many entries. */
+  /** Returns an empty table with room for this many entries. */
   table(entries: number): TableBuffers {
     const at = empty.findIndex(({ capacity }) => capacity.records === entries);
     return at < 0 ? allocateTable(entries) : empty.splice(at, 1)[0]!;
@@ -30,7 +30,7 @@ export class ScanMemory {
     this.#done.add(table);
   }
 
-  /** All that a scan's threads read and write. */
+  /** Registers all memory that a scan's threads use. */
   hold({ table, old, written, rings }: Pick<ScanTask, "table" | "old" | "written" | "rings">): void {
     for (const tables of [table, old, written])
       for (const buffer of Object.values(tables ?? {})) if (buffer instanceof SharedArrayBuffer) this.#held.add(buffer);

@@ -93,11 +93,11 @@ export class ScanRunner {
 /** Carries out the phases of a scan: a worker thread, or the main thread. */
 export interface Scanner {
   ask(request: ScanRequest): Promise<ScanReply>;
-  /** Called while something is asked. */
+  /** Called with events during a request. */
   onEvent: ((event: ForwardEvent) => void) | null;
 }
 
-/** A tree up to this many entries is scanned faster than a worker thread starts. */
+/** A tree of at most this many entries is scanned faster than a worker thread starts. */
 export const INLINE_ENTRIES = 4000;
 /** If more bytes have to be read, threads are started for the rest: the event loop would be blocked for too long. */
 export const INLINE_BYTES = 64 * 1024 * 1024;

@@ -69,7 +69,7 @@ export class ScanThread {
   readonly listing: DirectoryListing;
   readonly stat: StatBuffer;
   readonly stat2: StatBuffer;
-  /** file content, with room to see that a file grew */
+  /** file content, with spare room to detect growth */
   readonly content: Arena;
   /** link targets and attribute lists */
   readonly scratch: Arena;
@@ -80,7 +80,7 @@ export class ScanThread {
   readonly rootFd: number;
   /** This thread has left entries to others, and takes no more. */
   isSpent = false;
-  /** the directory that is being listed again, or -1; names that were gone in such directories */
+  /** the directory that is being listed again, or -1; number of vanished names in such directories */
   listsAgain = -1;
   goneNames = 0;
   #root: number | undefined;
@@ -126,7 +126,7 @@ export class ScanThread {
     return wide(from.records, base + R.SIZE) === 0 || sink.known(from.recordBytes, (base + R.HASH) * 4);
   }
 
-  /** Throws `interrupted` once the main thread has asked to stop. */
+  /** Throws `interrupted` after the main thread's request to stop. */
   checkStop(): void {
     if (Atomics.load(this.table.control, C.STOP) !== 0)
       throw new CairnError("interrupted", "stopped; nothing was saved");
@@ -141,12 +141,12 @@ export class ScanThread {
     throw new FoundDifference();
   }
 
-  /** Opens a directory of the table; a descriptor or minus errno. No link is followed on the way. */
+  /** Opens a directory of the table; returns a descriptor or minus errno. Follows no link. */
   openDirectory(directory: number): number {
     return openBelow(this.sys, this.rootFd, this.table.directoryPath(directory), DIRECTORY, this.paths);
   }
 
-  /** Adds a child directory and queues it; its number. */
+  /** Adds a child directory, queues it and returns its number. */
   addDirectory(parent: number, name: Uint8Array, old: number, flags = 0): number {
     const { table } = this;
     const directory = table.takeDirectory();
@@ -183,7 +183,7 @@ export class ScanThread {
     return joinPath(this.table.directoryPath(directory), name);
   }
 
-  /** Bytes of a file's content that were just read. */
+  /** Counts bytes of content that were just read. */
   countRead(length: number): void {
     this.notes.bytesRead += length;
     this.#unreported += length;
@@ -260,7 +260,7 @@ export class ScanThread {
   }
 }
 
-/** Tells whether opening a directory by a path says that none is there any more: nothing is, or something else. */
+/** True if opening a directory failed because the path has no entry or another kind of entry. */
 export function isGone(result: number): boolean {
   return result === ENOENT || result === ENOTDIR || result === ELOOP;
 }

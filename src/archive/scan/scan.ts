@@ -40,7 +40,7 @@ import { clearAway } from "../../fs/remove-all.ts";
 
 export { ScanMemory };
 
-/** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
+/** Capacity without a previous scan, which gives no estimate; with one, twice its size plus a margin. */
 const FIRST_CAPACITY = 2 ** 20;
 const MARGIN = 4096;
 const GROWTH = 8;
@@ -64,7 +64,7 @@ export interface ScanProgress {
   done: number;
   /** content read so far, to a few MiB */
   bytes?: number;
-  /** the directory that was begun last, for people; while scanning */
+  /** the directory begun last, for people; during the scan phase */
   current?: string;
 }
 
@@ -77,7 +77,7 @@ export function asVerifying({ phase, done, bytes }: ScanProgress): {
   return { phase: phase === "scanning" ? "verifying" : phase, done, ...(bytes === undefined ? {} : { bytes }) };
 }
 
-/** Parts of a {@link ScanTask} that are given; the rest follows from them and from the folder. */
+/** The given parts of a {@link ScanTask}; the others follow from them and from the folder. */
 type GivenTask = Pick<ScanTask, "root" | "excludes" | "rules" | "chunkerPolynomial"> &
   Partial<
     Pick<
@@ -98,27 +98,27 @@ type GivenTask = Pick<ScanTask, "root" | "excludes" | "rules" | "chunkerPolynomi
   >;
 
 export interface ScanOptions extends GivenTask {
-  /** the previous scan of it, when its cache checked out */
+  /** the cache of the previous scan of the folder, if valid */
   cache: StatCache | null;
   /** the parts of the cache that need no scan */
   unchanged?: Unchanged | null;
-  /** The cache is in use after this scan's operation too. */
+  /** The cache is used after this scan's operation too. */
   cacheStays?: boolean;
   /** files written since, from `loadWrittenFiles` */
   written?: ScanTable | null;
   /** takes new content; absent: the scan only compares */
   store?: ScanStore;
-  /** captures databases that are in use, or lie in a held tree as they were; absent: they are files like any */
+  /** captures databases in use, or those of a held tree; absent: they are files like any other */
   databases?:
     | { capture: DatabaseCapture; held: Pick<HeldAs, "folders"> | null; always?: readonly Uint8Array[] }
     | undefined;
   /** path for a draft of this scan's stat cache, which an idle thread writes; the caller finishes or removes it */
   draft?: string;
-  /** Further blobs to be stored with the trees, made from the finished scan. */
+  /** Additional blobs to store with the trees, made from the finished scan. */
   finish?: (result: ScanResult) => ExtraBlob[];
   /** owns the scan's memory. The caller releases it once the result, with its views, is no longer used */
   memory: ScanMemory;
-  /** how many threads; default as many as any operation has */
+  /** number of threads; default as for any operation */
   jobs?: number | undefined;
   signal?: AbortSignal;
   onProgress?: ((progress: ScanProgress) => void) | undefined;
@@ -216,7 +216,7 @@ function startOver({ store, ...options }: ScanOptions): ScanOptions {
   return { ...options, store: { ...store, forward: undefined } };
 }
 
-/** Starts the threads for a scan that will want them, as far as its cache's size tells. */
+/** Starts threads early if the cache's size shows that a scan will need them. */
 export function prepareScan(statCache: string): void {
   const size = fs.lstatSync(statCache, { throwIfNoEntry: false })?.size;
   if (size === undefined || size > INLINE_ENTRIES * RECORD_WORDS * 4) warmThreads(SCAN);
@@ -316,7 +316,7 @@ class Scan {
     } catch (error) {
       this.#stop();
       await discardDraft(this.#draft);
-      // After a stop they are for the next save.
+      // After a stop the finished packs stay for the next save.
       const leavesPacks = signal?.aborted === true;
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort", leavesPacks })));
       for (const { path } of [...(leavesPacks ? [] : this.#packs), ...this.#tails, ...this.#forwardTails])
@@ -357,7 +357,7 @@ class Scan {
   /** Counts here while the threads build trees, since the counts are needed afterwards. */
   async #count(counts: Pick<ScanResult, "summarise" | "countChanges">): Promise<void> {
     if (this.#threads.length === 1) return;
-    // Without records of its own the table is the previous one.
+    // Without records of its own, the table is the previous one.
     if (this.#table.control[C.RECORDS] === 0) return;
     if (this.#options.cache !== null) counts.countChanges();
     if (this.#options.store !== undefined) counts.summarise();
@@ -531,7 +531,7 @@ class Scan {
     };
   }
 
-  /** Until the scan ends. */
+  /** Passes packs on until the scan ends. */
   #passForwardedOn(): void {
     const { forward, taker } = this.#options.store ?? {};
     if (forward === undefined && taker === undefined) return;

@@ -28,7 +28,7 @@ export const INODE_WORDS: StatWords = [
   [R.INO + 1, STAT.INO + 1],
 ];
 
-/** Words that trees and digests have, beside the mode. */
+/** Words that are part of trees and digests, in addition to the mode. */
 export const RECORDED: StatWords = [...OWNER_WORDS, ...MTIME_WORDS];
 export const RECORDED_OF_FILES: StatWords = [...RECORDED, ...SIZE_WORDS];
 
@@ -37,7 +37,7 @@ export function hasWords(records: Uint32Array, base: number, stat: Uint32Array, 
   return words.every(([own, of]) => records[base + own] === stat[of]);
 }
 
-/** Fills a record's words from a stat result; name, flags, SUB and hash are left alone. */
+/** Fills a record's words from a stat result; leaves name, flags, SUB and hash as they are. */
 export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): void {
   words[base + R.MODE] = s[STAT.MODE]! & 0xffff;
   words[base + R.UID] = s[STAT.UID]!;
@@ -58,7 +58,7 @@ export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): vo
   words[base + R.DEVICE] = deviceWord(s);
 }
 
-/** The device that an entry lies on, in one word. */
+/** The device of an entry, in one word. */
 export function deviceWord(s: Uint32Array): number {
   return deviceNumber(s[STAT.DEV_MAJOR]!, s[STAT.DEV_MINOR]!);
 }
@@ -84,8 +84,8 @@ export function sameStat(words: Uint32Array, base: number, s: Uint32Array): bool
 }
 
 /**
- * True when a directory may have been changed once more after it was listed without its times telling; `heldAt`: when
- * the tree was held that has its names (ms since 1970), null for the folder itself.
+ * True if a directory may have changed after it was listed without a new time. `heldAt`: when its tree was held (ms
+ * since 1970); null for the folder itself.
  */
 export function isYoungDirectory(s: Uint32Array, heldAt: number | null): boolean {
   return heldAt === null ? isYoung(s, tickOf(s)) : isYoung(s, tickOf(s), heldAt / 1000);

@@ -45,8 +45,8 @@ interface Visited {
 }
 
 /**
- * Calls `visit` for every record that is part of the state, with one object that is only good until the next. `pass`
- * may deal with records on its own: it returns the first, up to `end`, that it did not.
+ * Calls `visit` for every record of the state, with one object that is valid until the next call. `pass` may handle
+ * records itself: it returns the first one, up to `end`, that it did not handle.
  */
 export function eachRecord(
   table: ScanTable,
@@ -95,7 +95,7 @@ export function hasFile(
   return isFound;
 }
 
-/** Directories that could not be read, by path in latin1: their own entries are no part of the state either. */
+/** Directories that could not be read, by path in latin1: their entries are not part of the state either. */
 function omittedDirectories(table: ScanTable): Set<string> {
   const omitted = new Set<string>();
   for (let directory = 0; directory < table.control[C.DIRECTORIES]!; directory++) {
@@ -155,7 +155,7 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
   return summary;
 }
 
-/** A file that is part of the state and has nothing beyond its node, and a time from 1970 to 2106: nearly every entry. */
+/** True for a file of the state with no facts beyond its node and a time from 1970 to 2106, as nearly every entry is. */
 function isOrdinaryFile(words: Uint32Array, base: number): boolean {
   return (
     words[base + R.MODE]! >>> 12 === TYPE.FILE &&
@@ -327,7 +327,7 @@ function isPresent(table: ScanTable, record: number): boolean {
   return table.records[record * RECORD_WORDS + R.MODE] !== 0 && (table.recordFlags(record) & FLAG.OMITTED) === 0;
 }
 
-/** Entries under a removed directory. */
+/** Number of entries below a removed directory. */
 function below(old: ScanTable, record: number): number {
   const base = record * RECORD_WORDS;
   if (old.records[base + R.MODE]! >>> 12 !== TYPE.DIRECTORY) return 0;
@@ -341,7 +341,7 @@ function recordDiffers(table: ScanTable, a: number, old: ScanTable, b: number, m
   const y = b * RECORD_WORDS;
   const directory = table.records[x + R.MODE]! >>> 12 === TYPE.DIRECTORY;
   if (!directory && wordsDiffer(table.records, x, old.records, y, CONTENT)) return true;
-  // Every system moves the change time with all but extended attributes.
+  // On every system each change except of extended attributes changes the change time.
   if (wordsDiffer(table.records, x, old.records, y, UNTOUCHED)) {
     if (wordsDiffer(table.records, x, old.records, y, METADATA)) return true;
     const hasMoved = directory && moved.has(table.records[x + R.SUB]!);
@@ -387,7 +387,7 @@ export function omitBelow(table: ScanTable): void {
 /** Label of a file that looks like credentials. */
 export const CREDENTIALS = "credentials";
 
-/** Label of an ignore file that hides nothing, though it lies there. */
+/** Label of an ignore file whose rules are not applied. */
 export const RULES_NOT_APPLIED = "rules-not-applied";
 const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so Cairn does not apply it and saves all files`;
 
@@ -450,7 +450,7 @@ export function notTogether<T extends { label: string; reason: string | null }>(
 
 const NOT_TOGETHER = "each consistent, not together: a transaction over several databases may be in only some of them";
 
-/** Reason of a label of a database that a program wrote to while a snapshot was made: SQLite has not looked at it yet. */
+/** Reason in the label of a database that was written to during a snapshot: SQLite has not checked it yet. */
 export const WRITTEN_TO = "it was written to while the snapshot was made, which has what a crash would have left";
 
 /**

@@ -29,13 +29,13 @@ export interface ScanTask {
   /** files of known content, by `keepWrittenFiles`, not read if unchanged since; or null */
   written: TableBuffers | null;
   excludes: readonly string[];
-  /** others use the previous table too, so that nothing is noted in it before it is certain */
+  /** other operations use the previous table too, so nothing is noted in it before it is final */
   oldStays: boolean;
   /** the parts of the previous table that need no scan; or null */
   unchanged: Unmarked | null;
-  /** rules recorded in a point, used instead of the excludes and of the files that lie there now */
+  /** rules recorded in a point, used instead of the excludes and the present ignore files */
   rules: IgnoreRecord | null;
-  /** an ignore file that is too long to be read counts as none, and is noted; false: it ends the scan */
+  /** an ignore file that is too long counts as absent, and is noted; false: it ends the scan */
   passesLongRules: boolean;
   /** entries that are never part of a state, by path in latin1: control directories inside the folder */
   skip: readonly string[];
@@ -56,13 +56,13 @@ export interface ScanTask {
   distrust: boolean;
   /** a directory with unchanged times is not listed again */
   trustDirectoryTimes: boolean;
-  /** an entry whose times are as they were has the extended attributes that it had */
+  /** an entry with unchanged times has unchanged extended attributes */
   trustAttributeTimes: boolean;
-  /** a file whose times are as they were has the content that it had, but for a while after a change */
+  /** a file with unchanged times has unchanged content, except shortly after a change */
   trustContentTimes: boolean;
   /** devices, as `deviceWord` has them, for which this does not hold although set: mounted inside and scanned */
   devicesInMemory: readonly number[];
-  /** do not read large changed files: enough to say that something changed */
+  /** do not read large changed files: finding a change is enough */
   quick: boolean;
   /** nor young files, if all known facts are unchanged */
   byTimes: boolean;
@@ -81,11 +81,11 @@ export interface ScanTask {
   capturesDatabases: boolean;
   /** this thread reads at most this many bytes; the rest waits for other threads */
   readLimit: number;
-  /** directories on other file systems: descend (true) or list and leave out */
+  /** directories on other file systems: scan (true), or list and leave out */
   crossMounts: boolean;
 }
 
-/** One of two scans that are compared without reading a file. */
+/** One of two scans that are compared without reading files. */
 export interface UnreadScan {
   /** when the earlier of the two trees was held (ms since 1970): an entry that had just changed may have changed again */
   readonly heldAt: number;
@@ -99,9 +99,9 @@ export class FoundDifference extends CairnError {
   }
 }
 
-/** A place for content; absent when a scan only looks. Ids are 32 bytes at an offset. */
+/** Takes content; absent if a scan only compares. Ids are 32 bytes at an offset. */
 export interface ContentSink {
-  /** True when the id is stored already (or is being stored by another thread). */
+  /** True if the id is stored already, or is being stored by another thread. */
   known(id: Uint8Array, offset: number): boolean;
   /** `data` and `tree` take a blob unless it is known. `stays`: the blob is not forwarded. */
   data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays?: boolean): void;
@@ -115,7 +115,7 @@ export interface TornEntry {
   aspects?: readonly "xattrs"[];
 }
 
-/** Trust that a copy of a database deserves. */
+/** How far a copy of a database can be relied on. */
 export type DatabaseLabel = "transaction-consistent" | "crash-consistent" | "torn-possible";
 
 /** Notes of one thread; added up by the caller. */
@@ -130,7 +130,7 @@ export interface CapturedLabel {
   path: Uint8Array;
   label: DatabaseLabel;
   reason: string | null;
-  /** the point has it as SQLite recovered it, and the held tree as it lay there */
+  /** the point has the database as SQLite recovered it; the held tree has the original files */
   recovered: boolean;
   /** captured at a moment of its own, or at one at which SQLite commits to it */
   apart: boolean;
@@ -142,27 +142,27 @@ export interface ScanNotes {
   listed: number;
   bytesRead: number;
   filesRead: number;
-  /** files that were to be read from the disk, and may have been read out of memory */
+  /** files that should be read from the disk but may have been read from memory */
   keptInMemory: number;
   ignored: string[];
   ignoredCount: number;
-  /** all of them: a restore takes nothing away that the target may have had and does not hold */
+  /** complete: a restore must not remove entries that the point lacks for this reason */
   omitted: { path: Uint8Array; reason: string }[];
   torn: TornEntry[];
-  /** numbers of directories that are to be listed again */
+  /** numbers of directories to be listed again */
   moved: number[];
-  /** databases that are in use, by their directory's number, to be captured */
+  /** databases in use, to be captured */
   databases: NotedDatabase[];
-  /** databases that are not, to be checked */
+  /** databases not in use, to be checked */
   resting: (NotedDatabase & { record: number })[];
-  /** databases that were captured, or could not be: with the reason why not */
+  /** databases that were captured, or that could not be, with the reason */
   captured: CapturedLabel[];
-  /** all of them: a restore keeps out of them */
+  /** complete: a restore does not enter mounts */
   mounts: Uint8Array[];
   ignoreFiles: { path: Uint8Array; text: Uint8Array }[];
   /** directories whose ignore file is too long to be read */
   longRules: Uint8Array[];
-  /** directories whose ignore file is none that rules can be read from, or looks like another encoding */
+  /** directories whose ignore file is not readable as text, or looks like another encoding */
   oddRules: { path: Uint8Array; why: string }[];
 }
 

@@ -12,9 +12,9 @@ import {
   tickOf,
 } from "./stat-words.ts";
 
-/** A file that was written from content that is known, as it was when it got its place. */
+/** A file written from known content, with its facts when it got its place. */
 export interface WrittenFile {
-  /** words of its stat result then */
+  /** words of its stat result at that moment */
   stat: Uint32Array;
   /** of the whole content */
   sha256: Uint8Array;
@@ -25,9 +25,9 @@ export interface WrittenFile {
 /** The files that a restore put in place: read twice, in any order. */
 export type WrittenFiles = Iterable<WrittenFile> & { readonly length: number };
 
-/** An entry's extras with one value have so many bytes beside it. */
+/** Overhead of one value in an entry's extras, in bytes. */
 const EXTRA_BYTES = 9;
-/** Whole seconds: whether a file was changed since cannot be told there. */
+/** With whole-second times a later change cannot be detected. */
 const LONGEST_TICK = 1;
 const UNCHANGED = [...INODE_WORDS, ...SIZE_WORDS, ...MTIME_WORDS, ...CTIME_WORDS];
 const NO_KEY = { tree: new Uint8Array(32), epoch: new Uint8Array(16) };

@@ -19,7 +19,7 @@ import { type Arena, newArena } from "../../native.ts";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const EXTENT_LIMIT = 100_000;
-/** Clocks are put back by a little now and then. */
+/** Clocks are sometimes set back a little. */
 const SLACK_MS = 1000;
 
 /** A held tree: plain data. */
@@ -39,7 +39,7 @@ export class HeldFiles {
   readonly #limit: number;
   readonly #stat: StatBuffer = newStatBuffer();
   readonly #path: Arena = newArena(8192);
-  /** directories, by path in latin1, and whether they are as they were made */
+  /** directories by path in latin1; true if unchanged since the tree was made */
   readonly #asMade = new Map<string, boolean>();
   #directory: Uint8Array | null = null;
   #fd = -1;
@@ -122,7 +122,7 @@ export class HeldFiles {
   }
 }
 
-/** -1 for a tree that is gone: who reads a point does not keep its tree from being removed. */
+/** -1 for a tree that is gone: reading a point does not keep its tree from being removed. */
 function openTree(place: string): number {
   try {
     return openDirectory(place);

@@ -26,7 +26,7 @@ export class LeftEntries {
     this.#index = index;
   }
 
-  /** True when the file is there as it shall be; else nothing is there afterwards. */
+  /** True if the file exists exactly as wanted; otherwise removes the entry. */
   keeps(dirfd: number, node: TreeNode): boolean {
     if (!this.#isThere(dirfd, node.name)) return false;
     if (this.#isFinished(node) && this.#hasContent(dirfd, node)) return true;

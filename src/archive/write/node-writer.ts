@@ -29,7 +29,7 @@ export interface NotSet {
   detail: string;
 }
 
-/** Bytes of an arena that go into a file; its path, for messages. */
+/** Bytes of an arena to be written to a file; its path, for messages. */
 interface FilePart {
   offset: number;
   length: number;
@@ -39,7 +39,7 @@ interface FilePart {
 const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 /** Also room for a link's target; no system takes a longer one. */
 const VALUE_BYTES = 128 * 1024;
-/** Linux takes no longer names and values of attributes. */
+/** Limit of Linux for attribute names and values. */
 const ATTRIBUTE_NAME_BYTES = 255;
 const ATTRIBUTE_BYTES = 64 * 1024;
 const REFUSED = "the system refuses it";
@@ -51,12 +51,12 @@ const DISK_TROUBLES: Readonly<Record<number, string>> = {
   [EROFS]: "the file system is read-only (EROFS)",
 };
 
-/** The detail of such a failure; null for any other result of a call. */
+/** Words such a failure; null for any other result of a call. */
 export function diskTrouble(result: number): string | null {
   return DISK_TROUBLES[result] ?? null;
 }
 
-/** Tells if an entry's detail is of a failure of the file system, and not of a right that is missing. */
+/** True if an entry's detail is about a failure of the file system, not a missing right. */
 export function isDiskTrouble(detail: string): boolean {
   return Object.values(DISK_TROUBLES).includes(detail);
 }
@@ -81,13 +81,13 @@ export class NodeWriter {
   readonly #gid = process.getegid?.() ?? 0;
   readonly #stat = newStatBuffer();
   readonly #readOnly: boolean;
-  /** whether new entries may come with a group or an access list of their directory's */
+  /** new entries may inherit a group or an access list from their directory */
   readonly #inherits: boolean;
   readonly #newBits: number;
   readonly #sparse: boolean;
-  /** Minus errno of a call for metadata that failed, since it was noted last. */
+  /** Minus errno of the last failed metadata call that was not yet noted. */
   #failed = 0;
-  /** Tells whether the file system rounds times; null while no time has shown that. */
+  /** True if the file system rounds times; null until a time has shown it. */
   #rounds: boolean | null = null;
 
   /**
@@ -125,9 +125,7 @@ export class NodeWriter {
     while (steps.next().done !== true);
   }
 
-  /**
-   * Writes a file for a caller that does something else between two pieces; ended early it closes the file as it is.
-   */
+  /** Writes a file for a caller with other work between pieces; if ended early, closes the partial file. */
   *fileInSteps(
     dirfd: number,
     node: TreeNode,
@@ -159,7 +157,7 @@ export class NodeWriter {
     }
   }
 
-  /** Creates a file whose content something else gives it; false, and nothing is there, when that declines. */
+  /** Creates a file that `fill` fills; if `fill` declines, returns false and leaves no file. */
   filledFile(
     dirfd: number,
     node: TreeNode,
@@ -185,7 +183,7 @@ export class NodeWriter {
     this.sys.unlink(dirfd, this.#name, 0, false);
   }
 
-  /** Cuts an open file, or fills it up with a hole. */
+  /** Truncates an open file, or extends it with a hole. */
   setSize(fd: number, size: number, path: Uint8Array): void {
     const result = this.sys.ftruncate(fd, size);
     if (result < 0) throw syscallError(result, `cannot write ${quotedPath(path)}`);
@@ -201,7 +199,7 @@ export class NodeWriter {
     return isOwn && node.xattrs.length === 0 && (mode & ~this.#newBits) === 0 ? mode : null;
   }
 
-  /** Creates an empty file, that only its owner can read unless it gets its mode at once. */
+  /** Creates an empty file that only its owner can read, unless it gets its final mode. */
   create(dirfd: number, place: { name: Uint8Array; path: Uint8Array }, mode: number | null = null): number {
     putName(this.#name, 0, place.name);
     const fd = this.sys.open(dirfd, this.#name, 0, CREATE, mode ?? 0o600);
@@ -209,13 +207,13 @@ export class NodeWriter {
     return fd;
   }
 
-  /** Writes all of a file that was just made, at its beginning. */
+  /** Writes the whole content of a new file. */
   content(fd: number, arena: Arena, part: FilePart): void {
     this.write(fd, arena, { ...part, position: 0 });
     if (this.#sparse) this.setSize(fd, part.length, part.path);
   }
 
-  /** Writes bytes at a position, leaving recorded holes out; `over`: of a file that may hold something else there. */
+  /** Writes bytes at a position, except recorded holes; `over`: the file may hold other bytes there. */
   write(
     fd: number,
     arena: Arena,
@@ -283,7 +281,7 @@ export class NodeWriter {
     if (aspects.length > 0) this.#note(path, aspects, whyNotSet(attributes) ?? this.#whyRefused(detail));
   }
 
-  /** Takes access lists off that came from the directory and are not the node's. */
+  /** Removes access lists inherited from the directory that the node does not have. */
   #disinherit(fd: number, node: Pick<TreeNode, "xattrs">): void {
     for (const list of [ACCESS_ACL, DEFAULT_ACL]) {
       if (node.xattrs.some(({ name }) => list.equals(name))) continue;
@@ -324,7 +322,7 @@ export class NodeWriter {
     else this.#note(path, [aspect], why);
   }
 
-  /** Notes that an entry is a copy since it cannot be linked to its other names. */
+  /** Notes that an entry is a copy because it cannot be linked to its other names. */
   cannotLink(path: Uint8Array, why: string): void {
     this.#note(path, ["links"], `it is a copy, because ${why}`);
   }
@@ -339,7 +337,7 @@ export class NodeWriter {
     return result >= 0;
   }
 
-  /** Makes a directory with room to work in; its own metadata is set when its content is complete. */
+  /** Makes a writable directory; its own metadata is set when its content is complete. */
   directory(dirfd: number, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     const result = this.sys.mkdir(dirfd, this.#name, 0, 0o700);
@@ -447,12 +445,12 @@ export class NodeWriter {
     const { words } = this.#stat;
     const isRounded = signedWide(words, STAT.MTIME) !== mtimeSec || words[STAT.MTIME_NS] !== mtimeNs;
     if (isRounded) this.#rounds = true;
-    // The coarsest that is known keeps nothing of a time that has such nanoseconds.
+    // The coarsest known file systems, of 100 ns, would round such a time.
     else if (mtimeNs % 100 !== 0) this.#rounds ??= false;
     return isRounded;
   }
 
-  /** Metadata of a directory whose content is complete; attributes that the node does not name stay. */
+  /** Sets the metadata of a complete directory; keeps attributes that the node does not name. */
   finishDirectory(
     fd: number,
     node: Pick<TreeNode, "uid" | "gid" | "mode" | "xattrs" | "mtimeSec" | "mtimeNs">,
@@ -466,7 +464,7 @@ export class NodeWriter {
     return !this.#readOnly || this.#uid === 0;
   }
 
-  /** One more name of an entry that exists already. */
+  /** Makes another name of an existing entry. */
   link(fromDirfd: number, from: Uint8Array, dirfd: number, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#value, 0, from);
     putName(this.#name, 0, place.name);
@@ -491,7 +489,7 @@ function modeFor(words: Uint32Array, { uid, gid }: Pick<TreeNode, "uid" | "gid">
   return mode & ~others;
 }
 
-/** Says why an entry is no other name of one of its group. */
+/** Says why an entry was not linked to its group. */
 export function isAnother(path: Uint8Array): string {
   return `its saved state differs from that of ${quotedPath(path)}, a hard link to the same file`;
 }
@@ -528,7 +526,7 @@ function whyNoLink(target: Uint8Array): string | null {
 const NO_BYTES = new Uint8Array(0);
 const TOO_LONG = "longer than any system allows";
 
-/** The first reason that is known why some of these attributes were not set. */
+/** The first known reason why attributes were not set. */
 function whyNotSet(refused: TreeNode["xattrs"]): string | null {
   return refused.map(whyImpossible).find((why) => why !== null) ?? null;
 }
@@ -538,7 +536,7 @@ function readable(mode: number): number {
   return 0o444 | (mode & 0o111);
 }
 
-/** The access list that is nothing but permission bits: version 2, then tag, bits and no id for owner, group and others. */
+/** The access list that equals plain permission bits: version 2, then tag, bits and no id for owner, group and others. */
 function minimalAccessList(mode: number): Uint8Array {
   const list = Buffer.alloc(4 + 3 * 8, 0xff);
   list.writeUInt32LE(2, 0);

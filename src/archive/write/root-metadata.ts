@@ -16,7 +16,7 @@ export interface RootMetadata {
 
 const BILLION = 1_000_000_000n;
 
-/** A root's metadata as descriptors have it, with the names that its owner has here. */
+/** A root's metadata as descriptors record it, with the owner's names on this machine. */
 export function recordedRoot(root: RootMetadata): RecordedRoot {
   const { mode, uid, gid, mtimeSec, mtimeNs, aclGroup } = root;
   return {
@@ -55,7 +55,7 @@ export function modeToSet(wanted: OwnRights, present: OwnRights): number {
 /** Mode, owner and time of a folder, and its access list's rights of the group. */
 export function rootMetadata(root: Uint8Array): RootMetadata {
   const stat = fs.lstatSync(Buffer.from(root), { bigint: true });
-  // Never negative, also before 1970.
+  // Never negative, also for times before 1970.
   const nanoseconds = ((stat.mtimeNs % BILLION) + BILLION) % BILLION;
   return {
     mode: Number(stat.mode) & 0o7777,

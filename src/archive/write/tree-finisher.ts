@@ -16,7 +16,7 @@ import type { LinkedEntry, WriteOutcome } from "./write-jobs.ts";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SLASH = 47;
 
-/** An entry of a hard-link group that is there. */
+/** An existing entry of a hard-link group. */
 type Member = Pick<LinkedEntry, "path" | "node">;
 
 interface Options {
@@ -97,7 +97,7 @@ export class TreeFinisher {
     return fd;
   }
 
-  /** Works in a directory that is complete already, and leaves its mode and times as they were. */
+  /** Works in a complete directory and keeps its mode and times. */
   #inside(directory: Uint8Array, work: (dirfd: number) => void): void {
     const sys = syscalls();
     const fd = this.#open(directory);

@@ -37,10 +37,10 @@ const OWNER_READS = 0o400;
 const IDLE = 0;
 const STOP = 1;
 
-/** Small files that are written between two looks whether another thread waits. */
+/** Number of small files written between two checks for waiting threads. */
 const RUN = 256;
 
-/** A file that one thread writes, all of it. */
+/** A file that one thread writes as a whole. */
 interface WholeFile {
   /** number of its node in its tree */
   at: number;
@@ -119,7 +119,7 @@ export class TreeWriter {
     this.#left = task.resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
   }
 
-  /** Works a stack of directories off; hands half of it, or of a directory's files, to `share` whenever another thread waits. */
+  /** Writes a stack of directories; gives half of it, or of a directory's files, to `share` whenever another thread waits. */
   directories(jobs: DirectoryJob[], share: Share): WriteOutcome {
     return this.#noting(() => {
       const stack = jobs;
@@ -280,7 +280,7 @@ export class TreeWriter {
 
   #finishDirectory(fd: number, directory: WriteOutcome["closed"][number], isShared: boolean): void {
     const { path, node } = directory;
-    // Also for user 0, whose rights may be no more than its own.
+    // Also for root, which may have no additional rights.
     const locksOut = (node.mode & 0o700) !== 0o700 && !this.#task.readOnly;
     if (isShared || locksOut) this.#out.closed.push(directory);
     else this.#nodes.finishDirectory(fd, node, path);
@@ -352,7 +352,7 @@ export class TreeWriter {
     return { at, entry: this.#blobs.isInPieces(entry) ? -1 : entry, size };
   }
 
-  /** A file of several blobs, or with holes, on this thread alone. */
+  /** Writes a file of several blobs, or with holes, on this thread alone. */
   #whole(fd: number, node: TreeNode, path: Uint8Array): void {
     const holes = this.#task.holes.get(latin1(path));
     try {
@@ -371,7 +371,7 @@ export class TreeWriter {
     }
   }
 
-  /** The content of a file, or of a run of its chunks; each piece is good until the next one. */
+  /** The content of a file, or of a run of its chunks; each piece is valid until the next one. */
   *#pieces(file: { content: Uint8Array; mode: number }): Iterable<Uint8Array> {
     const { content } = file;
     for (let at = 0; at < content.length; at += 32) {
@@ -443,7 +443,7 @@ export class TreeWriter {
     });
   }
 
-  /** Writes a run of chunks into a file that exists; the bytes written. */
+  /** Writes a run of chunks into an existing file; returns the bytes written. */
   range(job: RangeJob): { bytes: number; kept: number; damaged: string | null } {
     const sys = this.#nodes.sys;
     const fd = this.#openFile(job.path);
@@ -463,7 +463,7 @@ export class TreeWriter {
           bytes = undefined;
           continue;
         }
-        // A hole is one piece of zeros again and again.
+        // A hole repeats one piece of zeros.
         const isAgain = bytes !== undefined && content.compare(content, at - 32, at, at, at + 32) === 0;
         const pieces = isAgain ? [bytes!] : this.#pieces({ ...job, content: job.content.subarray(at, at + 32) });
         const start = position;
@@ -492,7 +492,7 @@ export class TreeWriter {
     return this.#checked(fd, path);
   }
 
-  /** Metadata of a large file whose runs are all written. */
+  /** Sets the metadata of a large file whose runs are all written. */
   finishLarge(file: LargeFile): NotSet[] {
     const fd = this.#openFile(file.path);
     this.#nodes.finishFile(fd, file.node, file.path);

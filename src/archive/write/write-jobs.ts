@@ -55,7 +55,7 @@ export interface FilesJob {
   nodes: Uint32Array;
 }
 
-/** Takes work over from a thread while another waits for some. */
+/** Gives work to a waiting thread. */
 export type Share = (work: DirectoryJob[] | FilesJob) => void;
 
 export interface LargeFile {
@@ -65,7 +65,7 @@ export interface LargeFile {
   isLeft?: boolean;
 }
 
-/** A member of a hard-link group; equal groups are one entry. */
+/** A member of a hard-link group; members with equal groups are one file. */
 export interface LinkedEntry extends LargeFile {
   group: string;
 }
@@ -77,7 +77,7 @@ export interface RangeJob {
   content: Uint8Array;
   /** offset of the run's first byte in the file; sizes are looked up in the index */
   position: number;
-  /** some of it may be there already */
+  /** some of it may exist already */
   compares: boolean;
   /** the file's */
   mode: number;
@@ -97,7 +97,7 @@ export interface WriteOutcome {
   waiting: { job: DirectoryJob; packs: number[] }[];
   /** members of hard-link groups, left to the caller */
   linked: LinkedEntry[];
-  /** directories that are finished at the end, by the caller: their mode would lock their owner out, or others still write into them */
+  /** directories that the caller finishes at the end: their mode would lock their owner out, or other threads still write into them */
   closed: { path: Uint8Array; node: Omit<TreeNode, "content"> }[];
   notSet: NotSet[];
   damaged: { path: Uint8Array; detail: string }[];

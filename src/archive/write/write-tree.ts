@@ -41,18 +41,18 @@ export interface WriteTreeOptions {
    * a whole: then only files that their owner may not read.
    */
   comparesPieces?: boolean;
-  /** modes without the right to write, nothing set that only the owner may */
+  /** modes without write permission, and no metadata that only the owner may set */
   readOnly?: boolean;
   /** the folder holds files of a killed restore of the same content */
   resumes?: boolean;
   /** a held tree whose files are cloned if they have not changed */
   held?: HeldTree | undefined;
   holes: ReadonlyMap<string, HoleList>;
-  /** blocks of zeros become holes in files that have none recorded */
+  /** blocks of zeros become holes in files without recorded holes */
   sparse?: boolean;
   /** the manifest's facts of entries that nodes cannot hold */
   lossless?: LosslessByPath;
-  /** a piece of content by its id, for the few files that this thread writes itself */
+  /** reads a piece of content by its id, for the few files that this thread writes itself */
   read(id: Uint8Array): Uint8Array;
   /** how many threads; default as many as any operation has */
   jobs?: number | undefined;
@@ -75,13 +75,13 @@ export interface WriteTreeResult {
   damaged: { path: Uint8Array; detail: string }[];
 }
 
-/** Packs on their way: a directory, and a run of a large file, is written once all that it needs is there. */
+/** Packs that are being fetched: a directory, or a run of a large file, is written when all its packs are there. */
 export interface PackArrivals {
   /** by number of a pack in the index: 1 if nothing more of it is fetched; in shared memory */
   readonly here: Uint8Array;
-  /** resolves when nothing more of these is to come */
+  /** resolves when nothing more of these packs is fetched */
   until(packs: readonly number[]): Promise<void>;
-  /** resolves when nothing more comes at all */
+  /** resolves when nothing more is fetched */
   readonly done: Promise<void>;
 }
 
@@ -113,7 +113,7 @@ class TreeWriting {
   readonly #closed: WriteOutcome["closed"] = [];
   readonly #large: { file: LargeFile; left: number; damaged: string | null }[] = [];
   #busy = 0;
-  /** Pieces of work that wait for packs. */
+  /** Number of pieces of work that wait for packs. */
   #waitingForPacks = 0;
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
@@ -150,7 +150,7 @@ class TreeWriting {
       control: this.#control.buffer as SharedArrayBuffer,
     };
     try {
-      // All of them: a thread whose answer is still to come cannot be asked to end.
+      // Waits for all: a thread with an open request cannot be asked to end.
       const begun = await Promise.allSettled(
         this.#threads.map(async (thread) => {
           thread.onEvent = (event) => {
@@ -178,7 +178,7 @@ class TreeWriting {
       await this.#drained();
       if (this.#failure !== undefined) throw this.#failure;
       throwIfAborted(signal);
-      // The members of hard-link groups wait for nothing else.
+      // The members of hard-link groups need all packs.
       await this.#options.arrivals?.done;
       this.#finish();
       this.#result.entries += this.#result.files;
@@ -215,7 +215,7 @@ class TreeWriting {
     Atomics.store(this.#control, 1, 1);
   }
 
-  /** Adds work once these packs are there. */
+  /** Adds work when these packs are there. */
   #addAfter(packs: readonly number[], work: Work): void {
     const { arrivals } = this.#options;
     if (arrivals === undefined || packs.length === 0) return this.#add(work);
@@ -276,7 +276,7 @@ class TreeWriting {
     for (const file of outcome.large) this.#cut(file);
   }
 
-  /** Shares a large file out in runs of chunks. */
+  /** Divides a large file into runs of chunks. */
   #cut(file: LargeFile): void {
     const content = file.node.content!;
     const number = this.#large.push({ file, left: 0, damaged: null }) - 1;
@@ -294,7 +294,7 @@ class TreeWriting {
     for (const { job, packs } of jobs) this.#addAfter(packs, { kind: "range", job });
   }
 
-  /** The plain length of a run of chunks, and the packs of it that are on their way. */
+  /** The plain length of a run of chunks, and its packs that are still being fetched. */
   #contentOf(content: Uint8Array): { length: number; packs: number[] } {
     const { index, arrivals } = this.#options;
     const packs = new Set<number>();

@@ -158,7 +158,7 @@ function readHeader(file: string, named = false): DiskHeader | null {
   }
 }
 
-/** Throws `refused` for an image that names another file, or that needs options to be opened. */
+/** Throws `refused` for an image that needs another file, is encrypted, or has unknown features. */
 function refuseOthers({ backing, isEncrypted, features }: DiskHeader, file: string): void {
   const why =
     backing !== 0n || (features & EXTERNAL_DATA) !== 0n
