@@ -45,7 +45,7 @@ function chainOf(...of: { hour: number; end?: number; parent?: number }[]): List
   });
 }
 
-test("a snapshot that a wrong clock has dated in the future is older than what was made after it, or where it was uploaded", () => {
+test("a snapshot dated in the future by a wrong clock is ordered by its upload or its successors", () => {
   const order = (...of: Parameters<typeof chainOf>): string =>
     inOrder(chainOf(...of))
       .map(({ id }) => id[0])

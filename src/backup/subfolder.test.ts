@@ -86,7 +86,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       }
     });
 
-    test("gives what paths and patterns choose from there on", async (t) => {
+    test("gives the paths and patterns chosen below it", async (t) => {
       const scene = await backupScene(t, scheme);
       const { client, repository, folder, root } = scene;
       fill(scene);
@@ -159,7 +159,7 @@ test("names of files outside of a folder are no part of it, and those in it stay
   }
 });
 
-test("what is no folder of the snapshot is refused with what it is, and nothing is made", async (t) => {
+test("is refused with its type when it is no folder, and nothing is made", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   fill(scene);

@@ -73,7 +73,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     assert.ok(!fs.existsSync(at("place")));
   });
 
-  test("what a killed capture left is removed", async () => {
+  test("the leftovers of a killed capture are removed", async () => {
     makeMany(at("large"));
     for (const after of [40, 80, 140]) {
       const script = `const { reflinkHolder } = await import(${JSON.stringify(MODULE)});

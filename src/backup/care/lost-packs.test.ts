@@ -38,7 +38,7 @@ for (const way of ["of a point", "with its save"] as const)
     assert.deepEqual((await repository.verify()).problems, []);
   });
 
-test("what cannot be listed is not lost: everything else is restored and backed up", async (t) => {
+test("packs that cannot be listed do not count as lost: a restore and a backup go on", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root } = at;
   await client.createBackup(repository, { save: true });

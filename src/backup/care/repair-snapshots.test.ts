@@ -176,7 +176,7 @@ test("of a snapshot whose folder is lost nothing is made, and it goes only when 
   assert.deepEqual(await idsOf(repository), []);
 });
 
-test("nothing is written anew as long as what seems lost may be there", async (t) => {
+test("no snapshot is rewritten as long as content that seems lost may exist", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, place } = at;
   await client.createBackup(repository, { save: true });

@@ -62,7 +62,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual([restored.read_from, again.read_from], ["disk", "memory"]);
     });
 
-    test("is warned of when it is of another folder and what lies here would go", async (t) => {
+    test("is warned of when it is of another folder and would remove present entries", async (t) => {
       const { client, library, repository, folder, root } = await backupScene(t, scheme);
       const { snapshot } = await client.createBackup(repository, { save: true });
       const warned = async (into: Client, more: RestoreInPlaceOptions = {}): Promise<string[]> => {
