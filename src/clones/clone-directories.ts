@@ -24,7 +24,7 @@ import { WorkPool } from "../threads/work-pool.ts";
 const FILE = 8;
 /** Entries between two checks for an abort and for waiting threads. */
 const BATCH = 32;
-/** How often a directory with vanished names is listed again, each time to clone its new entries. */
+/** Number of times that a directory with vanished names is listed again, each time to clone its new entries. */
 const LISTINGS = 3;
 /** Rights that the owner needs to reach anything below a finished directory. */
 const OWNER_ENTERS = 0o500;

@@ -17,7 +17,7 @@ import type { ScanTask } from "./task.ts";
 /** Bytes of a ring: one read, the longest chunk, and chunks that other threads are still hashing. */
 const RING_BYTES = 24 * 1024 * 1024;
 export const READ_BYTES = 2 * 1024 * 1024;
-/** How far a file that is only hashed is prefetched. */
+/** Bytes that are prefetched of a file that is only hashed. */
 const FETCHED_BYTES = 8 * 1024 * 1024;
 /** Holes of at least this size are skipped. */
 const LEAST_HOLE = 64 * 1024;

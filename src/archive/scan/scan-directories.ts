@@ -22,7 +22,7 @@ import {
 import { UNFINISHED_NAME } from "../../fs/work-directory.ts";
 import { LIST_AGAIN, MOVED_REASON, STAGING_NAME } from "./task.ts";
 
-/** How often a directory with vanished names is read again, each time for its new names. */
+/** Number of times that a directory with vanished names is read again, each time for its new names. */
 const READINGS = 3;
 /** A listing longer than this is shared out among the threads in parts. */
 const PART = 1024;

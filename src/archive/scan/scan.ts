@@ -45,12 +45,12 @@ const FIRST_CAPACITY = 2 ** 20;
 const MARGIN = 4096;
 const GROWTH = 8;
 const PROGRESS_MS = 100;
-/** How often a database is read under a lock that another program ignores. */
+/** Number of tries to read a database under a lock that another program ignores. */
 const TRIES = 2;
 const BROKEN_LOCK =
   "it was changed although Cairn held SQLite's lock: a program that ignores SQLite's locks writes to it";
 /**
- * How often directories are listed again in which an entry was renamed during the scan: without that, a file renamed
+ * Number of times that directories are listed again in which an entry was renamed during the scan: without that, a file renamed
  * between listing and reading would be in no point.
  */
 const AGAIN = 3;

@@ -115,10 +115,9 @@ export interface TornEntry {
   aspects?: readonly "xattrs"[];
 }
 
-/** How far a copy of a database can be relied on. */
+/** Degrees of trust that a copy of a database deserves. */
 export type DatabaseLabel = "transaction-consistent" | "crash-consistent" | "torn-possible";
 
-/** Notes of one thread; added up by the caller. */
 /** A database by its directory's number. */
 export interface NotedDatabase {
   directory: number;
@@ -136,6 +135,7 @@ export interface CapturedLabel {
   apart: boolean;
 }
 
+/** Notes of one thread; added up by the caller. */
 export interface ScanNotes {
   files: number;
   /** directories whose names were read */

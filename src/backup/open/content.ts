@@ -27,7 +27,7 @@ export interface SnapshotContent {
   readonly node: TreeNode | null;
   /** Null in snapshots of other programs, and if the manifest cannot be read. */
   readonly manifest: Manifest | null;
-  /** Why the manifest cannot be read. Entries are listed then, but without the facts that only the manifest has. */
+  /** Reason why the manifest cannot be read. Entries are listed then, but without the facts that only the manifest has. */
   readonly manifestDamage: CairnError | null;
   /** Databases stored elsewhere in the snapshot; then `root` is a tree with their entries. */
   readonly placed?: PlacedDatabases;

@@ -214,7 +214,7 @@ function whatFailed(error: unknown): string {
   return `SQLite cannot read it: ${message}`;
 }
 
-/** How an image was made, before its content was examined. */
+/** The making of an image, before its content was examined. */
 interface Made {
   method: Method;
   heldMs: number;

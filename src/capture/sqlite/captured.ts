@@ -20,7 +20,7 @@ export interface CaptureRequest {
 export interface Captured {
   label: Label;
   method: Method;
-  /** Why it is only a plain copy, or may be torn. */
+  /** Reason why it is only a plain copy, or may be torn. */
   reason: string | null;
   bytes: number;
   /** Null if it is no database. */

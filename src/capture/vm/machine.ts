@@ -163,7 +163,7 @@ export function encodeRecord({ createdAt, foreignNics, ...rest }: MachineRecord)
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }
 
-/** `what` names the record in messages. Throws `damaged`, `newer_version`. */
+/** Throws `damaged`, `newer_version`; messages name the record by its second parameter. */
 export function decodeRecord(bytes: Uint8Array, what: string): MachineRecord {
   const fields = new Fields(parseJson(bytes, what), what);
   fields.requireVersion(MACHINE_VERSION);
