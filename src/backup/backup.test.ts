@@ -280,7 +280,7 @@ test("opening tells to make a repository only when nothing is there, and names a
   assert.match(hint!, /mounted\. To create a repository there: `cairn backup init -r/);
 });
 
-test("a digest that cannot be verified is said so: a newer program's is no damage, a manifest that is none is", async (t) => {
+test("an unverifiable digest is reported: of a newer program it is no damage, of an invalid manifest it is", async (t) => {
   const { client, repository } = await backupScene(t, "local");
   assert.ok(repository instanceof OpenedRepository);
   const { snapshot } = await client.createBackup(repository, { save: true });

@@ -20,7 +20,7 @@ import { backupScene, withNode } from "./testing-far.ts";
 
 /** Looking for snapshots and into them: which ones are meant, what holds an object, what they hold. */
 
-test("snapshots are listed by id, by prefix and as the latest of those that a filter takes", async (t) => {
+test("snapshots are listed by id, by prefix and as `latest` of a filter", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");
   const first = (await client.createBackup(repository, { save: true, tags: ["one"] })).snapshot!.snapshot_id;
   write("a.txt", "changed");
@@ -207,7 +207,7 @@ test("stats count the bytes of a file with several names once in each snapshot",
   assert.deepEqual(await sizes(), [files + files + 3, bytes + bytes + 1000]);
 });
 
-test("stats count the packs that are in no index, without those that rustic has marked", async (t) => {
+test("stats count packs that no index lists, except those that rustic has marked", async (t) => {
   const { client, repository } = await backupScene(t, "far");
   await client.createBackup(repository, { save: true });
   const { repository: opened } = (repository as OpenedRepository).access;

@@ -165,7 +165,7 @@ describe("a folder and its snapshot on btrfs", { skip }, () => {
       assert.notEqual(await still(folder, name), true, `${folder} and ${name}`);
   });
 
-  test("a folder is not still what a tree holds when a write began before it and ended after", async () => {
+  test("a folder does not equal its held tree when a write began before the tree and ended after", async () => {
     const place = await workspace();
     const file = path.join(place.root, "file");
     fs.writeFileSync(file, "");

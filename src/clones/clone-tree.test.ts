@@ -216,7 +216,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       fs.closeSync(copy);
     });
 
-    test("an aborted clone ends before its tree is whole, and what it made is removed", async (t) => {
+    test("an aborted clone ends before its tree is whole, and its entries are removed", async (t) => {
       for (let d = 0; d < 60; d++) {
         fs.mkdirSync(at("many", `${d}`), { recursive: true });
         for (let i = 0; i < 60; i++) fs.writeFileSync(at("many", `${d}`, `${i}`), "x".repeat(100 + i));

@@ -151,7 +151,7 @@ test("a folder with a change at a time to come is refused", async () => {
   }
 });
 
-test("names of one file are one file in the clone, and their directories keep their times", async () => {
+test("hard links of the folder are hard links in the clone, and their directories keep their times", async () => {
   const place = placeWith('cp -a --no-preserve=links "$3" "$4"');
   const from = (name: string): string => path.join(place.from.toString(), name);
   for (const name of ["below/d", "e"]) fs.linkSync(from("a"), from(name));

@@ -56,7 +56,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     assert.ok(!fs.existsSync(at("held")));
   });
 
-  test("nothing is left when a capture is stopped, and what was there stays when the place is taken", async () => {
+  test("a stopped capture leaves nothing, and an existing place stays as it is", async () => {
     makeMany(at("many"));
     const abort = new AbortController();
     const capturing = holder.capture(Buffer.from(at("many")), at("stopped"), { signal: abort.signal });

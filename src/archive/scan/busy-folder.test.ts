@@ -154,7 +154,7 @@ void describe("a folder that others write to all the time", () => {
     });
   });
 
-  test("a directory that takes a file's place before that is opened is in the state with what lies in it", async (t) => {
+  test("a directory that replaces a file before it is opened is in the state with its entries", async (t) => {
     let saved: ScanResult | undefined;
     const { look } = await scannedHere(t, async (saves, root) => {
       for (const name of ["a", "z"]) fs.writeFileSync(path.join(root, name), name);

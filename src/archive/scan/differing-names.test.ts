@@ -117,7 +117,7 @@ void describe("names of one inode of which a scan finds different things", () =>
     });
   });
 
-  test("two files have each their own content when one gets the inode number that the other had", async (t) => {
+  test("two files keep their own content when one gets the former inode number of the other", async (t) => {
     const folder = await linkedFolder(t);
     const { saves, at } = folder;
     fs.appendFileSync(at("b"), "second line\n");

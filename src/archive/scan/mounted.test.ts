@@ -31,7 +31,7 @@ function text(paths: readonly Uint8Array[]): string[] {
 }
 
 void describe("file systems mounted in a scanned folder", () => {
-  test("they are listed and left out unless they are asked for", async (t) => {
+  test("are listed and left out unless the scan crosses mounts", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const root = temporaryFolder(t);

@@ -316,7 +316,7 @@ test("a snapshot that was tagged since its copy is copied with its tags, once", 
   await target.close();
 });
 
-test("a copy that lost content is told, and the next copy stores it again", async (t) => {
+test("a copy that lost content is named, and the next copy stores it again", async (t) => {
   const at = await backupScene(t, "far");
   const { library, repository, folder, root, options } = at;
   await rounds(at, 2);

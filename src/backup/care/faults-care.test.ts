@@ -272,7 +272,7 @@ test("a repair of packs loses nothing whichever reading of an index goes wrong",
   await endures({ scene, template, run, kept: ids.slice(1), only: false, faultsOf: eachIndexRead });
 });
 
-test("a repair of the index keeps what only an index knows that is read well the second time", async (t) => {
+test("a repair of the index keeps packs with a damaged header when the second read of the index is good", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository, place } = scene;
   // Its last bytes say how long its header is; its blobs are all there.

@@ -60,7 +60,7 @@ test("packs that cannot be listed do not count as lost: a restore and a backup g
   assert.equal(proof?.state_digest, walkDigests(folder).state);
 });
 
-test("a stream stores again what a local repository has lost of it", async (t) => {
+test("a stream stores content again that a local repository has lost", async (t) => {
   const { repository, place, root } = await backupScene(t, "local");
   await repository.createFromStream(once("lines\n"), { filename: "dump" });
   for (const folder of readdirSync(join(place, "data"))) rmSync(join(place, "data", folder), { recursive: true });

@@ -97,7 +97,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     assert.deepEqual(treesOf(await repository.recover()), []);
   });
 
-test("a snapshot whose file cannot be read, and those that have none any more, are made anew", async (t) => {
+test("trees of an unreadable snapshot, and of removed ones, get new snapshots", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, place } = at;
   const before = await someBackups(at);
@@ -163,7 +163,7 @@ test("a recovered snapshot is no save point, and is restored elsewhere", async (
   assert.equal(fs.readFileSync(join(root, "to/a.txt"), "utf8"), "a\n");
 });
 
-test("what an earlier version recovered by itself keeps what it does not have in place", async (t) => {
+test("a snapshot that an earlier version recovered keeps entries in place that it lacks", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, write, folder } = at;
   write("secret", "1");

@@ -131,7 +131,7 @@ test("a stream whose end comes together with the signal makes no snapshot", asyn
   assert.equal(await snapshotsOf(scene), 0);
 });
 
-test("makes no snapshot when its command fails, even after output", async (t) => {
+test("a stream makes no snapshot when its command fails, even after output", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   const failing = repository.createFromCommand(["sh", "-c", "echo half; exit 3"]);
@@ -144,7 +144,7 @@ test("makes no snapshot when its command fails, even after output", async (t) =>
   assert.equal(await snapshotsOf(scene), 1);
 });
 
-test("is counted by a dry run, which writes nothing", async (t) => {
+test("a stream is counted by a dry run, which writes nothing", async (t) => {
   const scene = await backupScene(t, "local");
   const before = ["data", "index", "snapshots", "locks"].map((kind) => files(scene.place, kind).length);
   const {
@@ -162,7 +162,7 @@ test("is counted by a dry run, which writes nothing", async (t) => {
   );
 });
 
-test("names that no file can have are refused before anything is read", async (t) => {
+test("a stream is refused before anything is read when no file can have its name", async (t) => {
   const { repository } = await backupScene(t, "local");
   for (const filename of [
     "",

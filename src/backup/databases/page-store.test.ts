@@ -142,7 +142,7 @@ test("a database comes back in a folder that its owner may not write to", async 
   }
 });
 
-test("a restore of a database stops when it is told to, and leaves nothing", async (t) => {
+test("a restore of a database stops on a signal, and leaves nothing", async (t) => {
   const { client, repository, root, change } = await databaseScene(t);
   change((database) =>
     database.exec(`WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 20000)
@@ -366,7 +366,7 @@ test("each of many generations is rebuilt exactly after others were forgotten an
   assert.deepEqual([problems, checked.digests], [[], left.length]);
 });
 
-test("all of a database is stored again when it has 30 files of changed pages", async (t) => {
+test("a whole database is stored again when it has 30 files of changed pages", async (t) => {
   const { client, repository, folder } = await databaseScene(t);
   const image = Buffer.concat([Buffer.alloc(1024), randomBytes(1023 * 1024)]);
   image.write("SQLite format 3\0", "latin1");

@@ -42,7 +42,7 @@ test("a snapshot that is finished while a restore begins is either not seen or r
   assert.equal(proof?.state_digest, walkDigests(at.folder).state);
 });
 
-test("a snapshot that another program made of a save point's is sound, and is restored as what it holds", async (t) => {
+test("another program's rewritten copy of a save point's snapshot is sound, and is restored with its own content", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "far");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const digest = walkDigests(folder).state;

@@ -168,7 +168,7 @@ test("a new password stays when the removal of the old key is undecided", async 
   await at.open("second");
 });
 
-test("a snapshot is told when the caller stops before its answer, and removed ones too", async (t) => {
+test("a snapshot whose answer the caller did not wait for is reported, and removed snapshots too", async (t) => {
   const at = await scene(t);
   await made(at);
   const ids: string[] = [];
