@@ -77,7 +77,6 @@ export function makeParts(layout: Layout, { name, content, records = [], vectors
   return { members, manifest, manifestPath: `${name}/${isA ? MANIFEST_A : MANIFEST_BC}` };
 }
 
-/** Writes the zip. */
 export async function writeZip(file: string, { members, manifest, manifestPath }: Made): Promise<void> {
   const zip = new yazl.ZipFile();
   for (const [path, bytes] of members)

@@ -146,7 +146,6 @@ export class ZipWriter implements Disposable {
   }
 }
 
-/** Deflates pieces one after the other. */
 export async function* deflated(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const stream = zlib.createDeflateRaw({ level: LEVEL, chunkSize: 256 << 10 });
   const fed = pipeline(Readable.from(pieces), stream);

@@ -95,7 +95,6 @@ function isMadeBetween(made: number, { identity, between: [from, to] }: Making):
   return `is missing: it was made between ${first} and ${last}, and the folder at its path at ${at}`;
 }
 
-/** Tells whether a folder has no entry. */
 export function isEmptyFolder(place: string | Buffer): boolean {
   const folder = fs.opendirSync(place, { bufferSize: 1 });
   try {

@@ -163,7 +163,6 @@ export class EntryCloner {
     return joinPath(directory, own);
   }
 
-  /** A regular file. */
   file(pair: DirectoryPair, names: Arena, name: number): void {
     for (let attempt = 1; ; attempt++) {
       const from = this.#openSource(pair.from, names, name);

@@ -217,7 +217,7 @@ class TreeComparer {
     const [a, b] = [this.#from.stat.words, this.#copy.stat.words];
     const what = differenceOf(a, b) ?? this.#attributesDiffer(names, name);
     if (what === null) {
-      // If the copy keeps the change time, an equal time proves that no later change caused the difference.
+      // A recent write may not show in these facts. An equal change time, if the copy keeps it, excludes one.
       if (this.#isRecent() && !sameTime(a, b, STAT.CTIME)) this.#isChanged(path);
       return true;
     }

@@ -35,9 +35,8 @@ const keyWords = new Uint32Array(KEY_WORDS.length);
 const keyBytes = Buffer.from(keyWords.buffer);
 
 /**
- * Returns a key that the records of one hard-link group share: the inode, and all that was found of it. Records that
- * differ are kept apart: the file was written to between the looks at its names, or the number is another inode's by
- * now.
+ * Returns a key that the records of one hard-link group share: the inode with all its recorded facts. Differing records
+ * have different keys: the file changed between the readings of its names, or the number was reused.
  */
 export function linkKey(from: ScanTable, record: number): string {
   const base = record * RECORD_WORDS;

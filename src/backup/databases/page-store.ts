@@ -65,7 +65,6 @@ export interface FileContent {
   content: Uint8Array;
 }
 
-/** A database of a point. */
 export interface PointDatabase extends FileHash {
   node: TreeNode;
   pageSize: number;
@@ -79,7 +78,6 @@ export interface BeforeDatabase {
   content: Uint8Array | null;
 }
 
-/** Takes a new blob. */
 export type StoreBlob = (type: "data" | "tree", id: Uint8Array, bytes: Uint8Array) => Promise<void>;
 
 /** Finds the databases of a point to be stored page by page, among the manifest's files of several blobs. */

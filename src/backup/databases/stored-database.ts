@@ -87,7 +87,6 @@ async function wholeFile(
   return bytes;
 }
 
-/** A place of pages in one of the files. */
 interface PlaceOfPages {
   page: number;
   count: number;

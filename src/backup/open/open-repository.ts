@@ -37,7 +37,6 @@ interface Shared {
   readonly places: readonly string[];
   keyName: string | null;
   work: string | null;
-  /** Calls under way. */
   calls: number;
   isClosed: boolean;
   isRootWarned: boolean;

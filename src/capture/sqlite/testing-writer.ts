@@ -48,7 +48,6 @@ export function stateAfter(commits: number): number[] {
   return rows;
 }
 
-/** Commits once. */
 export function commit(database: DatabaseSync, n: number): void {
   const row = n % ROWS;
   database.exec(`BEGIN IMMEDIATE;
