@@ -15,11 +15,10 @@ import { clearAway } from "../fs/remove-all.ts";
 const MAX_FILE_BYTES = 1024 * 1024;
 
 /**
- * Adds a password that nobody has seen: it is in a file only, encrypted for people's keys. The file stays with the
- * user: who may write to the storage could put a repository of their own there, since recipients are public.
- * - The file is written, which must be new; a kill after it leaves a file that opens nothing and that nobody was told
- * of.
- * - The key is added ●. The other way round a kill would leave a key that nobody has the password of.
+ * Adds a random password that exists only in a file, encrypted for people's keys. The file stays with the user: anybody
+ * who can write to the storage could put a repository of their own there, since recipients are public.
+ * - The file is written; its name must be new. A kill afterwards leaves a file whose password opens nothing.
+ * - The key is added ●. In the reverse order a kill would leave a key whose password nobody has.
  */
 export async function addAgeKey(access: OpenRepository, options: AgeKeyOptions): Promise<RepositoryKeys> {
   const file = resolve(options.file);
@@ -37,7 +36,7 @@ export async function addAgeKey(access: OpenRepository, options: AgeKeyOptions):
   return listKeys(access);
 }
 
-/** The file goes where the key is not there for sure: else nobody could open what it opens. */
+/** Removes the file if the key was certainly not added. Otherwise keeps the file: only its password may open the repository. */
 function withoutKey(error: CairnError, file: string): CairnError {
   if (!mayBeDone(error)) {
     clearAway(file);
@@ -53,7 +52,7 @@ function lookBy(file: string): string {
   return `cairn backup list --password-file ${shellPath(file)} --age-identity KEYS`;
 }
 
-/** Under its name from the start: what a kill leaves of it says nothing before the key is there, and nobody comes for a temporary name here. */
+/** Writes the file under its final name: before the key is added its content is worthless, and no cleanup here removes files with temporary names. */
 function writeNew(file: string, text: string): void {
   try {
     writeNewFile(file, Buffer.from(text), 0o600);

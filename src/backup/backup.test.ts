@@ -31,7 +31,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual(snapshots, [first.snapshot]);
     });
 
-    test("chosen paths are restored alone, and one that is not there is said", async (t) => {
+    test("chosen paths are restored alone, and a missing path is an error", async (t) => {
       const { client, repository, root } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });
       const target = join(root, "restored");
@@ -50,7 +50,7 @@ for (const scheme of ["local", "far"] as const) {
       );
     });
 
-    test("damage is named with what it costs, and keeps nothing else from being restored", async (t) => {
+    test("damaged files are named by a restore, which writes all other files", async (t) => {
       const { client, repository, folder, root, place } = await backupScene(t, scheme);
       // Most of the pack, so that its middle is hit.
       writeFileSync(join(folder, "large"), randomBytes(100_000));
@@ -74,7 +74,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual((await repository.verify({ quick: true })).problems, []);
     });
 
-    test("a pack that is missing costs what is in it and nothing else", async (t) => {
+    test("a missing pack costs only the files that it held", async (t) => {
       const { client, repository, folder, root, place } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });
       writeFileSync(join(folder, "large"), randomBytes(100_000));
@@ -90,7 +90,7 @@ for (const scheme of ["local", "far"] as const) {
       );
     });
 
-    test("a snapshot that is damaged is named, also where a sound copy of it is kept here", async (t) => {
+    test("a damaged snapshot is named, also where this machine caches a sound copy of it", async (t) => {
       const { client, repository, place } = await backupScene(t, scheme);
       const { snapshot } = await client.createBackup(repository, { save: true });
       assert.equal((await repository.list()).snapshots.length, 1);
@@ -203,7 +203,7 @@ test("all parts of a verification together read every pack once", async (t) => {
   await assert.rejects(repository.verify({ snapshots: ["ffffffff"] }), hasCode("not_found"));
 });
 
-test("a receipt is signed over what was proven, and any change of it shows", async (t) => {
+test("a receipt is signed over the proof, and any change of it is detected", async (t) => {
   const { client, repository, library, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   const file = join(root, "receipt.json");
@@ -280,7 +280,7 @@ test("opening tells to make a repository only when nothing is there, and names a
   assert.match(hint!, /mounted\. To create a repository there: `cairn backup init -r/);
 });
 
-test("a digest that cannot be verified is said so: a newer program's is no damage, a manifest that is none is", async (t) => {
+test("an unverifiable digest is reported: of a newer program it is no damage, of an invalid manifest it is", async (t) => {
   const { client, repository } = await backupScene(t, "local");
   assert.ok(repository instanceof OpenedRepository);
   const { snapshot } = await client.createBackup(repository, { save: true });
@@ -303,7 +303,7 @@ test("a digest that cannot be verified is said so: a newer program's is no damag
   assert.deepEqual([checked.snapshots, checked.digests], [3, 1]);
 });
 
-test("a backup has what was not saved, without it says so, and status tells what is not in it", async (t) => {
+test("a backup includes unsaved changes, without a save it warns of them, and status counts them", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");
   write("file", "first");
   await client.save();

@@ -68,7 +68,7 @@ async function json(access: OpenRepository, kind: "snapshots" | "index" | "locks
   return JSON.parse(Buffer.from(await access.repository.loadUnpacked(kind, name)).toString("utf8"));
 }
 
-/** The one of these names that a word means: itself or a prefix of two digits at least. `not_found`, `ambiguous`. */
+/** The one name that a word means: the whole name, or a prefix of at least two digits. Throws `not_found`, `ambiguous`. */
 export function oneOf(kind: string, word: string, names: readonly string[]): string {
   const fits = /^[0-9a-f]{2,64}$/.test(word) ? [...new Set(names)].filter((name) => name.startsWith(word)) : [];
   if (fits.length === 1) return fits[0]!;
@@ -76,7 +76,7 @@ export function oneOf(kind: string, word: string, names: readonly string[]): str
   throw new CairnError("ambiguous", `${word} fits more than one ${kind}`, { hint: "give more digits" });
 }
 
-/** The first two ids of blobs that begin so; `type` null: of either type. */
+/** The first two ids of blobs with this prefix; `type` null: of either type. */
 export function blobsLike(index: BlobIndex, prefix: string, type: number | null): string[] {
   const names: string[] = [];
   for (let entry = 0; entry < index.count && names.length < 2; entry++) {

@@ -20,7 +20,7 @@ const FILES = {
   "logs/only.log": "log\n",
 };
 
-test("patterns choose what fits them with all below it, as restic's do", async (t) => {
+test("patterns choose matching entries with everything below, as restic's do", async (t) => {
   const { client, repository, root, folder, write } = await backupScene(t, "far");
   for (const [name, text] of Object.entries(FILES)) write(name, text);
   linkSync(join(folder, "src/main.ts"), join(folder, "src/deep/linked"));
@@ -94,7 +94,7 @@ test("of a chosen file nothing is fetched but itself and the folders that lead t
   assert.ok(all > 200_000 && atTop < 10_000 && beside < 30_000, `${all} ${atTop} ${beside}`);
 });
 
-test("any number of threads restores the same, and what is no number of threads is refused", async (t) => {
+test("any number of threads restores the same, and an invalid number is refused", async (t) => {
   const { client, repository, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   for (const jobs of [1, 3]) {
@@ -104,7 +104,7 @@ test("any number of threads restores the same, and what is no number of threads 
   await assert.rejects(repository.restore("latest", join(root, "none"), { jobs: 0 }), hasCode("usage"));
 });
 
-test("the choosing of paths stops on a signal while it looks through one large folder", async () => {
+test("the choice of paths stops on a signal in the middle of a large folder", async () => {
   const made = { mode: 0o644, mtimeSec: 1, mtimeNs: 0, uid: 0, gid: 0, user: "", group: "", inode: 0n, deviceId: 0n };
   const file = {
     ...made,

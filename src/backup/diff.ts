@@ -16,7 +16,7 @@ import { contentOf } from "./open/paths.ts";
 
 const LIMIT = 100_000;
 
-/** Compares two snapshots, or folders of them, by the trees of those that were saved; equal trees are not read. */
+/** Compares two snapshots, or folders of them, by the trees of the saved folders. Equal trees are not read. */
 export async function diffBackups(
   access: OpenRepository,
   words: { from: string; to: string },
@@ -42,22 +42,22 @@ export async function diffBackups(
 }
 
 /**
- * Other programs number every entry as it was on its disk, which says nothing of another snapshot; ours go by the path of a
- * file's first name, which is another in another folder.
+ * Other programs store the inode of the disk, which means nothing in another snapshot. Ours derive the number from the
+ * path of a file's first name, which differs in another folder.
  */
 function areNumbersAlike(before: SnapshotContent, after: SnapshotContent): boolean {
   const folders = [before, after].map(({ part }) => rawBytes(part?.path ?? ""));
   return [before, after].every(({ manifest }) => manifest !== null) && folders[0]!.equals(folders[1]!);
 }
 
-/** Tells whether its root is what was saved, whatever lies above that. */
+/** True if `root` is the saved folder itself, without directories above it. */
 function isOfFolder({ node, only }: SnapshotContent): boolean {
   return node !== null || only !== null;
 }
 
 /**
- * The one folder of another program's snapshot. Its trees lead there by its path, by the end of it that it was named by, or
- * they are those of the folder itself, which nothing says: what has most names of ours is compared.
+ * The one folder of another program's snapshot. Its trees start at the path's first folder, at some later part of the
+ * path, or at the folder itself, which no field says: compares the tree that shares most names with ours.
  */
 async function folderLike(
   reader: BlobSource,
@@ -88,7 +88,7 @@ class DiffWalk {
   readonly entries: DiffBackupsEntry[] = [];
   readonly #reader: BlobSource;
   readonly #pace: Pacer;
-  /** True where numbers tell which names are one file. */
+  /** True if inode numbers tell which names are one file. */
   readonly #byLinks: boolean;
   /** Roots of the trees that are still to be read, the next one last. */
   readonly #stack: Uint8Array[] = [];
@@ -104,7 +104,7 @@ class DiffWalk {
     if (this.#stack.length > 0) await this.#trees(from, to, "");
   }
 
-  /** Their roots are the last of the stack. */
+  /** Compares two trees whose roots are the last of the stack. */
   async #trees(from: Side | undefined, to: Side | undefined, path: string): Promise<void> {
     if (this.entries.length > LIMIT) return;
     await this.#pace();
@@ -140,7 +140,7 @@ class DiffWalk {
   }
 }
 
-/** In the order of the stack; none where both are the same. */
+/** In the order of the stack; empty if both are the same. */
 function unequalRoots(from: Side | undefined, to: Side | undefined): Uint8Array[] {
   if (from !== undefined && to !== undefined && Buffer.compare(from.root, to.root) === 0) return [];
   return [to, from].flatMap((side) => (side === undefined ? [] : [side.root]));

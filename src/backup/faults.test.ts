@@ -100,7 +100,7 @@ test("a pack that is read wrongly is never restored as if it were right", async 
   assert.deepEqual((await repository.verify()).problems, []);
 });
 
-test("a restore whose fetching dies says what has not come, and the next one fetches only that", async (t) => {
+test("a restore that loses its connection names the missing packs, and the next one fetches only these", async (t) => {
   const at = await backupScene(t, "faulty");
   const { client, repository, folder, write, root } = at;
   for (let i = 0; i < 8; i++) write(`large/${i}`, randomBytes(9 << 20).toString("base64"));
@@ -127,7 +127,7 @@ test("a restore whose fetching dies says what has not come, and the next one fet
   assert.equal(walkDigests(target).state, walkDigests(folder).state);
 });
 
-test("a check by restoring fetches all, whatever a restore has left", async (t) => {
+test("a check by restoring fetches all packs, also those that a restore has left behind", async (t) => {
   const { client, repository, root } = await backupScene(t, "faulty");
   await client.createBackup(repository, { save: true });
   const faulty = opened.faulty!;

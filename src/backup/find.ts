@@ -64,7 +64,7 @@ export async function findInBackups(
 type Hit = Omit<FoundInBackup, "snapshot_id" | "created_at">;
 type Fits = (node: Pick<TreeNode, "content" | "subtree">, path: string) => boolean;
 
-/** Ids of the blobs that a word means, in latin1. `not_found`, `ambiguous`. */
+/** Ids of the blobs that a word means, in latin1. Throws `not_found`, `ambiguous`. */
 function objectsOf(index: BlobIndex, object: "blob" | "tree" | "pack", word: string): Set<string> {
   const ids = new Set<string>();
   if (object !== "pack") {
@@ -92,7 +92,7 @@ class FindWalk {
   readonly #reader: BlobSource;
   readonly #fits: Fits;
   readonly #signal: AbortSignal | undefined;
-  /** By path and tree: what was found below. */
+  /** By path and tree: the hits below it. */
   readonly #known = new Map<string, Hit[]>();
   #damaged: Omit<DamagedInBackup, "snapshot_id">[] = [];
 
@@ -102,7 +102,7 @@ class FindWalk {
     this.#signal = signal;
   }
 
-  /** The topmost tree has no name, but an id. */
+  /** The topmost tree has an id instead of a name. */
   async snapshot(tree: Uint8Array): Promise<Hit[]> {
     const below = await walkTrees<Hit[]>(
       tree,
@@ -134,7 +134,7 @@ class FindWalk {
     return hits;
   }
 
-  /** Directories that could not be looked into since the last call; of several snapshots that share one, only the first has it. */
+  /** Directories that could not be read since the last call. If several snapshots share one, only the first reports it. */
   takeDamaged(): Omit<DamagedInBackup, "snapshot_id">[] {
     const damaged = this.#damaged;
     this.#damaged = [];

@@ -68,7 +68,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     assert.equal(proof?.state_digest, walkDigests(folder).state);
   });
 
-test("what the repository has is not sent again when the workspace's own store lacks it", async (t) => {
+test("content that the repository has is not sent again when the workspace's own store lacks it", async (t) => {
   const { client, repository, library, folder, root, place } = await backupScene(t, "local");
   // One blob each: every store cuts large files in places of its own.
   for (let i = 0; i < 10; i++) writeFileSync(join(folder, `middle-${i}`), randomBytes(300_000));
@@ -98,7 +98,7 @@ test("nothing is saved into a repository that cannot be locked", async (t) => {
   assert.deepEqual(readdirSync(join(place, "locks")), []);
 });
 
-test("a repository that is still being opened takes a save, and one that cannot be opened costs nothing", async (t) => {
+test("a backup saves while its repository is being opened, and saves nothing when the opening fails", async (t) => {
   const { client, library, options, root } = await backupScene(t, "local");
   const opening = library.openRepository(options);
   const { snapshot } = await client.createBackup(opening, { save: true });
@@ -157,7 +157,7 @@ test("a lock that was taken away while the folder was saved keeps everything fro
   );
 });
 
-test("what both places have lost is in no snapshot until the folder gives it again", async (t) => {
+test("content that store and repository have lost is in no snapshot until the folder has it again", async (t) => {
   const { client, repository, place, folder, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   // Their largest pack: the trees stay.
@@ -174,7 +174,7 @@ test("what both places have lost is in no snapshot until the folder gives it aga
   assert.equal(proof?.state_digest, walkDigests(folder).state);
 });
 
-test("a backup that saves first says what the save left out when something is mounted inside", async (t) => {
+test("a backup that saves first names the mounts that the save left out", async (t) => {
   let at = "";
   // Before the folder goes.
   t.after(() => spawnSync("umount", ["--lazy", at], { stdio: "ignore" }));

@@ -54,7 +54,7 @@ for (const jobs of [1, 6])
     assert.equal(most(), jobs, "of a verification");
   });
 
-test("a number of jobs that nobody means is a usage error before anything is done", async (t) => {
+test("an invalid number of jobs is a usage error before any work", async (t) => {
   const { client, repository } = await backupScene(t, "local");
   for (const jobs of [0, 65, 1.5]) {
     await assert.rejects(client.createBackup(repository, { jobs }), hasCode("usage"));

@@ -41,7 +41,7 @@ export async function addKey(
   return listKeys(access);
 }
 
-/** Removes a key file ●; never the one that is in use, so that one always stays. */
+/** Removes a key file ●, but never the one in use, so that at least one stays. */
 export async function removeKey(access: OpenRepository, key: string, options: CallOptions): Promise<RepositoryKeys> {
   await access.locked(true, options, async () => {
     const names = (await access.storage.list("keys")).map(({ name }) => name);
@@ -53,7 +53,7 @@ export async function removeKey(access: OpenRepository, key: string, options: Ca
       throw new CairnError("not_found", `no key ${JSON.stringify(key.slice(0, 80))}`, {
         hint: see("backup key list", "keys"),
       });
-    // Somebody with another password may have removed it since: then the other keys there are may open nothing.
+    // Another program may have removed the key in use: then the remaining keys may open nothing.
     if (access.keyName === null || !names.includes(access.keyName))
       throw new CairnError(
         "conflict",
@@ -73,9 +73,9 @@ export async function removeKey(access: OpenRepository, key: string, options: Ca
 }
 
 /**
- * Writes the new key file, reads it again, then removes the one in use ●. A kill in between leaves both passwords, and a
- * repeat goes on. Where the one in use cannot be removed the new one is taken back, so that the password stays as it was;
- * where that fails too, as on storages that only take, the error says that both open it.
+ * Writes the new key file, reads it again, then removes the one in use ●. A kill in between leaves both passwords, and
+ * a repeat continues. If the old key cannot be removed, removes the new one. If that fails too, as on append-only
+ * storages, the error says that both open the repository.
  */
 export async function changePassword(
   access: OpenRepository,
@@ -103,7 +103,7 @@ export async function changePassword(
   return listKeys(access);
 }
 
-/** Takes the new key file back if the old one is there for sure: a removal may have happened and its answer been lost. */
+/** Removes the new key file if the old one certainly still exists: a removal may have succeeded although its answer was lost. */
 async function afterRefusal(
   access: OpenRepository,
   { old, name, error }: { old: string; name: string; error: unknown },
@@ -115,7 +115,7 @@ async function afterRefusal(
       cause: error,
     });
   const key = old.slice(0, 8);
-  // Nobody waits any more for a removal that is undecided: it may yet happen, although the file is still there.
+  // The removal was not confirmed: it may still happen, although the file is there now.
   if (details?.["undecided"] === true || (await isThere(access, old)) !== true)
     return failed(
       "the new password opens the repository; it is not known whether the old one still does",
@@ -131,7 +131,7 @@ async function afterRefusal(
   return failed("the password was not changed", "try again on a machine that may remove keys");
 }
 
-/** Tells whether a key file is there as it was written; null where that cannot be told. */
+/** True if a key file exists as written, false if it does not exist, null if neither can be known. */
 async function isThere(access: OpenRepository, name: string): Promise<boolean | null> {
   try {
     return objectIdOf(sha256(await access.storage.load("keys", name))) === name ? true : null;
@@ -140,14 +140,14 @@ async function isThere(access: OpenRepository, name: string): Promise<boolean | 
   }
 }
 
-/** Removes locks that count no more; with `all` every one, also of processes that are at work: then they may lose what they do. */
+/** Removes dead locks; with `all` every lock, also of running processes, which may then lose their work. */
 export async function unlock(access: OpenRepository, options: UnlockOptions): Promise<UnlockResult> {
   throwIfAborted(options.signal);
   const { storage, repository } = access;
   const before = (await storage.list("locks")).length;
   await removeDeadLocks(repository);
   if (options.all === true) {
-    // One that goes by itself meanwhile is as good.
+    // A lock that its process removes meanwhile is as good.
     for (const { name } of await storage.list("locks")) await storage.remove("locks", name).catch(() => undefined);
   }
   const held = (await storage.list("locks")).length;

@@ -45,7 +45,7 @@ function chainOf(...of: { hour: number; end?: number; parent?: number }[]): List
   });
 }
 
-test("a snapshot that a wrong clock has dated in the future is older than what was made after it, or where it was uploaded", () => {
+test("a snapshot dated in the future by a wrong clock is ordered by its upload or its successors", () => {
   const order = (...of: Parameters<typeof chainOf>): string =>
     inOrder(chainOf(...of))
       .map(({ id }) => id[0])
@@ -67,7 +67,7 @@ test("a snapshot that a wrong clock has dated in the future is older than what w
   assert.equal(order({ hour: -50, end: -49 }, { hour: -80, end: -30, parent: 1 }), "21");
 });
 
-test("a snapshot tells what it added where its writer says, Cairn or restic since 0.17", () => {
+test("a snapshot shows its added sizes if its program wrote them: Cairn, or restic since 0.17", () => {
   const [{ id, snapshot }] = listingOf(-1).snapshots as [ListedSnapshot];
   const summary = { data_added: 100, data_added_packed: 40, total_bytes_processed: 1000 };
   assert.equal(publicSnapshot({ id, snapshot: { ...snapshot, summary } }).bytes_stored, 40);

@@ -20,7 +20,7 @@ import { backupScene, withNode } from "./testing-far.ts";
 
 /** Looking for snapshots and into them: which ones are meant, what holds an object, what they hold. */
 
-test("snapshots are listed by id, by prefix and as the latest of those that a filter takes", async (t) => {
+test("snapshots are listed by id, by prefix and as `latest` of a filter", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");
   const first = (await client.createBackup(repository, { save: true, tags: ["one"] })).snapshot!.snapshot_id;
   write("a.txt", "changed");
@@ -35,7 +35,7 @@ test("snapshots are listed by id, by prefix and as the latest of those that a fi
   await assert.rejects(list(["zz"]), hasCode("not_found"));
 });
 
-test("what holds a blob, a tree or anything of a pack is found, in each snapshot that has it", async (t) => {
+test("find lists the files of a blob, a tree or a pack in each snapshot", async (t) => {
   const { client, repository, place, write } = await backupScene(t, "far");
   const { snapshot: first } = await client.createBackup(repository, { save: true });
   write("deep/b.txt", "another b");
@@ -93,7 +93,7 @@ test("a name with a slash behind it is a directory's, and a star is no topmost o
   assert.ok((await paths("*")).every((path) => path !== "/"));
 });
 
-test("what is damaged hides nothing else from find, and is named", async (t) => {
+test("damaged trees are named by find, which searches all others", async (t) => {
   const { client, repository, place, write } = await backupScene(t, "local");
   const { snapshot: first } = await client.createBackup(repository, { save: true });
   const packs = new Set(readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" }));
@@ -118,7 +118,7 @@ test("what is damaged hides nothing else from find, and is named", async (t) => 
   assert.ok(lost.damaged.some(({ snapshot_id: id, path }) => id === first!.snapshot_id && path === "/"));
 });
 
-test("a comparison says what differs, a time alone too", async (t) => {
+test("a comparison lists each difference, also of a time alone", async (t) => {
   const { client, repository, folder, write } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true, tags: ["one"] });
   const before = (await repository.list()).snapshots[0]!.snapshot_id;
@@ -138,7 +138,7 @@ test("a comparison says what differs, a time alone too", async (t) => {
   );
 });
 
-test("a comparison of save points' snapshots says which names are one file no more", async (t) => {
+test("a comparison of save points' snapshots lists hard links that were broken", async (t) => {
   const { client, repository, folder } = await backupScene(t, "local");
   const [one, two] = [join(folder, "a.txt"), join(folder, "deep/also")];
   linkSync(one, two);
@@ -158,7 +158,7 @@ test("a comparison of save points' snapshots says which names are one file no mo
   );
 });
 
-test("a backup says which file is under way, and a snapshot what was left out", async (t) => {
+test("a backup reports its current file, and a snapshot lists the entries left out", async (t) => {
   const { client, repository, folder, write } = await backupScene(t, "local");
   write("left.log", "not wanted");
   const shown: string[] = [];
@@ -173,7 +173,7 @@ test("a backup says which file is under way, and a snapshot what was left out", 
   assert.deepEqual((content as { excludes: string[] }).excludes, ["*.log"]);
 });
 
-test("stats of snapshots tell what they hold, whatever they share", async (t) => {
+test("stats of snapshots count their content, also if they share it", async (t) => {
   const { client, repository, write } = await backupScene(t, "far");
   await client.createBackup(repository, { save: true, tags: ["one"] });
   const all = await repository.stats();
@@ -207,7 +207,7 @@ test("stats count the bytes of a file with several names once in each snapshot",
   assert.deepEqual(await sizes(), [files + files + 3, bytes + bytes + 1000]);
 });
 
-test("stats count the packs that are in no index, without those that rustic has marked", async (t) => {
+test("stats count packs that no index lists, except those that rustic has marked", async (t) => {
   const { client, repository } = await backupScene(t, "far");
   await client.createBackup(repository, { save: true });
   const { repository: opened } = (repository as OpenedRepository).access;
@@ -223,7 +223,7 @@ test("an id of the config, of which there is one, is a usage error", async (t) =
   await assert.rejects(repository.cat("config", "1a2b"), hasCode("usage"));
 });
 
-test("a block device is one by the same word wherever a snapshot is looked into", async (t) => {
+test("a block device has the same kind in comparisons, searches and lists", async (t) => {
   const { client, repository, folder } = await backupScene(t, "local");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const path = `${folder.slice(1)}/a.txt`;

@@ -105,7 +105,7 @@ test("trees that lie in many packs far away are brought several at once", async 
   }
 });
 
-test("a snapshot that comes while the index is read far away is restored, with what it alone has", async (t) => {
+test("a snapshot that is uploaded while a far index is read is restored with its own content", async (t) => {
   const at = await backupScene(t, "far");
   const { client, repository, write, root } = at;
   await client.createBackup(repository, { save: true });

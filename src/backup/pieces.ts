@@ -8,10 +8,10 @@ import type { PlacedDatabases } from "./databases/placed-databases.ts";
 import { DatabasePages } from "./databases/stored-database.ts";
 import type { Session } from "./open/session.ts";
 
-/** So much of a file far away is brought at once, and lies here. */
+/** Bytes of a far file that are fetched at once and kept here. */
 const WINDOW_BYTES = 32 * 1024 * 1024;
 
-/** Reads a file's content in pieces, each proven. `content`: ids of its blobs, 32 bytes each, or what stands for a database. */
+/** Reads a file's content in proven pieces. `content`: ids of its blobs, 32 bytes each, or the id that stands for a database. */
 export async function* piecesOf(
   session: Session,
   { content, placed }: { content: Uint8Array; placed: PlacedDatabases | undefined },
@@ -23,7 +23,7 @@ export async function* piecesOf(
   yield* pages.read(session.near, signal);
 }
 
-/** Reads blobs of content one after the other, each proven. `content`: their ids, 32 bytes each. */
+/** Reads blobs one after the other, each compared with its id. `content`: their ids, 32 bytes each. */
 export async function* pieces(
   { access, near, index, onElsewhere }: Session,
   content: Uint8Array,
@@ -33,10 +33,10 @@ export async function* pieces(
   const pace = newPacer(signal);
   for (let at = 0; at < content.length;) {
     const window = windowFrom(index, content, at);
-    // It holds packs open, and those of a window go with it.
+    // The reader holds packs open, and the packs of a window are removed with it.
     const reader = new BlobSource({ keys, index, packs: near, signal, onElsewhere });
     try {
-      // What is not there is met when it is read.
+      // A missing blob is reported when it is read.
       await near.fetch(window.ranges, { signal, lenient: true });
       for (; at < window.end; at += 32) {
         await pace();
@@ -49,7 +49,7 @@ export async function* pieces(
   }
 }
 
-/** The blobs of a content that come next, up to `end` among its ids; of one that the index lacks nothing is brought. */
+/** The next blobs of a content, up to `end` among its ids. Fetches nothing for a blob that the index lacks. */
 function windowFrom(index: BlobIndex, ids: Uint8Array, from: number): { ranges: WantedRange[]; end: number } {
   const ranges: WantedRange[] = [];
   let bytes = 0;

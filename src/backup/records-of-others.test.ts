@@ -53,7 +53,7 @@ test("a copy of a snapshot of another program is sound as well when records of a
   assert.ok(existsSync(join(target, ".cairn/manifest.json")));
 });
 
-test("what is left of a snapshot of another program is kept by a repair when records of an earlier restore lie at its root", async (t) => {
+test("a repair keeps the rest of another program's snapshot when records of an earlier restore lie at its root", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, root } = at;
   const id = await otherProgram(at, [join(at.folder, "a/b/c/d")]);

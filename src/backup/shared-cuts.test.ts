@@ -34,7 +34,7 @@ function moveOn(at: Scene): void {
   process.env["XDG_STATE_HOME"] = join(at.root, "state-elsewhere");
 }
 
-test("a large file that two workspaces of one user hold alike is in their repository once", async (t) => {
+test("a large file of two workspaces of one user is in their repository once", async (t) => {
   const at = await scene(t);
   const other = join(at.root, "other");
   mkdirSync(other);
@@ -46,7 +46,7 @@ test("a large file that two workspaces of one user hold alike is in their reposi
   assert.ok(at.size() - before < 100_000, `${at.size() - before} bytes more`);
 });
 
-test("what a new machine got back and saves is not stored in the repository once more", async (t) => {
+test("content that a new machine restores and saves is not stored in the repository again", async (t) => {
   const at = await scene(t);
   moveOn(at);
   const folder = join(at.root, "restored");

@@ -115,7 +115,7 @@ test("who stops reading a file gives the lock back, and far away little of it wa
   assert.deepEqual(fetched(at), []);
 });
 
-test("a file with a damaged piece is damaged, after what could be read of it", async (t) => {
+test("a file with a damaged piece is damaged, after its readable beginning was returned", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, folder, place } = at;
   const large = randomBytes(30 << 20);

@@ -40,13 +40,13 @@ export async function showBackup(
   });
 }
 
-/** A directory's entries, or the one entry itself; those of what was saved where that is null. */
+/** A directory's entries, or the one entry itself; those of the saved folder if `node` is null. */
 async function nodesAt({ reader }: Session, saved: SnapshotContent, node: TreeNode | null): Promise<TreeNodes> {
   if (node === null) return savedNodes(reader, saved);
   return node.type === "dir" ? readNodes(reader, node.subtree!) : [node];
 }
 
-/** Everything below a path, each folder before what lies in it; of what is no folder the one entry itself. */
+/** Lists everything below a path, each folder before its entries; for a path that is not a folder the one entry. */
 export async function walkBackup(
   access: OpenRepository,
   { hand, ...place }: Place & { hand: (entry: ListedEntry) => Promise<void> },
@@ -62,7 +62,10 @@ export async function walkBackup(
   });
 }
 
-/** The content of a file of a snapshot, or an archive of what is at the path, in order, each piece proven to be what was saved before it is handed over. */
+/**
+ * Hands over the content of a file of a snapshot, or an archive of the entries at a path, in order. Each piece is
+ * proven equal to the saved bytes before it is handed over.
+ */
 export async function readFromBackup(
   access: OpenRepository,
   { hand, ...place }: Place & { hand: (piece: Uint8Array) => Promise<void> },
@@ -93,9 +96,9 @@ export async function readFromBackup(
 interface FoundPlace {
   snapshot: ListedSnapshot;
   saved: SnapshotContent;
-  /** below what was saved */
+  /** relative to the saved folder */
   path: Uint8Array;
-  /** Null for all that was saved. */
+  /** Null for the whole saved folder. */
   node: TreeNode | null;
 }
 

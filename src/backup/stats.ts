@@ -15,8 +15,8 @@ import type { OpenRepository } from "./open/open-repository.ts";
 import { readNodes } from "./databases/nodes.ts";
 
 /**
- * Counts what a repository holds by its index; no pack is read and no lock taken. With snapshots or a filter it counts
- * what those hold too, for which their trees are read under a shared lock.
+ * Counts a repository's content by its index; reads no pack and takes no lock. With snapshots or a filter also counts
+ * their content, for which it reads their trees under a shared lock.
  */
 export async function backupStats(access: OpenRepository, options: BackupStatsOptions): Promise<BackupStats> {
   const { snapshots = [], hosts = [], paths = [], tags = [] } = options;
@@ -70,14 +70,14 @@ interface Sizes {
 
 /** Files of a tree that have other names, here or elsewhere in a snapshot. */
 interface LinkedFiles {
-  /** Numbers that the names of one file have in common, and its size. */
+  /** Numbers that the names of one file share, with its size. */
   own: [string, number][];
   below: LinkedFiles[];
 }
 
 /**
- * Each tree is read once; what several snapshots or folders share is counted for each of them, but its blobs once, and a
- * file with several names once in each snapshot.
+ * Reads each tree once. Entries shared by several snapshots or folders count in each of them, but their blobs once, and
+ * a file with several names once in each snapshot.
  */
 class SelectionWalk {
   readonly #reader: BlobSource;
@@ -138,7 +138,7 @@ class SelectionWalk {
   }
 }
 
-/** Sums the bytes of all that lie below, each file once. */
+/** Sums the bytes of everything below, each file once. */
 function linkedBytes(top: LinkedFiles | null): number {
   const files = new Map<string, number>();
   const [open, seen] = [top === null ? [] : [top], new Set<LinkedFiles>()];

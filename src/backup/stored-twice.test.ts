@@ -108,7 +108,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
   });
 }
 
-test("a sector that cannot be read costs a restore what lies in it, and nothing where another pack has that", async (t) => {
+test("an unreadable sector costs a restore only content that no other pack has", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, root, folder } = at;
   at.write("random", randomBytes(100_000).toString("hex"));

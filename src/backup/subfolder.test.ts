@@ -59,7 +59,7 @@ async function asTheirs({ repository }: BackupScene, snapshot: string): Promise<
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
   describe(`a folder of a snapshot on a ${scheme} storage`, () => {
-    test("comes directly into the target with all that it has and is when it is named", async (t) => {
+    test("comes directly into the target with all its entries and its own metadata", async (t) => {
       const scene = await backupScene(t, scheme);
       const { client, repository, folder, root } = scene;
       fill(scene);
@@ -86,7 +86,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       }
     });
 
-    test("gives what paths and patterns choose from there on", async (t) => {
+    test("gives the paths and patterns chosen below it", async (t) => {
       const scene = await backupScene(t, scheme);
       const { client, repository, folder, root } = scene;
       fill(scene);
@@ -123,7 +123,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     });
   });
 
-test("of a folder far away nothing is fetched but what lies in it and the folders that lead to it", async (t) => {
+test("a folder far away is restored from the packs of its content and of the folders above it alone", async (t) => {
   const scene = await backupScene(t, "far");
   const { client, repository, root, write } = scene;
   fill(scene);
@@ -159,7 +159,7 @@ test("names of files outside of a folder are no part of it, and those in it stay
   }
 });
 
-test("what is no folder of the snapshot is refused with what it is, and nothing is made", async (t) => {
+test("a path that is no folder of the snapshot is refused with its type, and nothing is made", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   fill(scene);
@@ -204,7 +204,7 @@ test("what is no folder of the snapshot is refused with what it is, and nothing 
   assert.deepEqual([existsSync(join(root, "no")), existsSync(receipt)], [false, false]);
 });
 
-test("what was taken out of a folder, and what is damaged in it, is listed by its path in it", async (t) => {
+test("omitted and damaged entries of a folder are listed by their paths below it", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   fill(scene);
@@ -294,7 +294,7 @@ test("in place a folder that would come to another place than its own is refused
   assert.deepEqual(readdirSync(join(folder, "inner")), ["deep", "src"]);
 });
 
-test("two folders are compared by the paths in them, whatever they are called and whoever saved them", async (t) => {
+test("two folders of any names and programs are compared by the paths below them", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, write } = scene;
   fill(scene);

@@ -13,18 +13,18 @@ import type { PlacedDatabases } from "./databases/placed-databases.ts";
 import { pieces, piecesOf } from "./pieces.ts";
 import type { Session } from "./open/session.ts";
 
-/** Files of which the content is fetched at once are as many, or hold as much. */
+/** Files whose content is fetched at once are at most this many, or hold about this many bytes. */
 const BATCH_FILES = 1000;
 const BATCH_BYTES = 32 * 1024 * 1024;
-/** All that is handed over at once is as long at least. */
+/** Least length of a piece that is handed over. */
 const PIECE_BYTES = 256 * 1024;
 const NOTHING = new Uint8Array(0);
 
 interface FoundPlace {
   saved: SnapshotContent;
-  /** raw, from the root of what was saved on */
+  /** raw, relative to the root of the saved folder */
   path: Uint8Array;
-  /** null for all that was saved */
+  /** null for the whole saved folder */
   node: TreeNode | null;
 }
 
@@ -32,13 +32,13 @@ interface Entry {
   header: Uint8Array;
   path: Uint8Array;
   node: TreeNode;
-  /** ids of its content; empty for what is another name of a file */
+  /** ids of its content; empty for another name of an earlier file */
   content: Uint8Array;
 }
 
 /**
- * Hands over a tar archive of what is at a path and below it, with names from the root of what was saved on. Sockets are left
- * out, which is a warning. Throws `damaged` where something cannot be read; the archive then lacks its end.
+ * Hands over a tar archive of a path and everything below it, with names relative to the saved folder's root. Leaves
+ * sockets out with a warning. Throws `damaged` if content cannot be read; the archive then lacks its end.
  */
 export async function handTar(
   session: Session,
@@ -128,7 +128,7 @@ class TarWriting {
           const { value, done } = await own.next();
           if (done === true) break;
           size += value.length;
-          // Nothing more fits where its header says that the next entry begins.
+          // More bytes than the header's size would overwrite the next entry.
           if (size > node.size) break;
           await this.#put(value);
         }

@@ -23,17 +23,17 @@ import { nameOf, readBlob, readNodes } from "./databases/nodes.ts";
 import { makeRepository } from "./testing-repository.ts";
 import { nearPacks } from "./open/session.ts";
 
-/** Workspaces and repositories of a test; `far:/path` is a local repository that looks as if it lay elsewhere. */
+/** Workspaces and repositories of a test; `far:/path` is a local repository that claims to be remote. */
 
 export interface BackupScene extends TestFolder {
   library: CairnLibrary;
   repository: BackupRepository;
   options: RepositoryOptions;
-  /** Of the repository, absolute. */
+  /** Absolute path of the repository. */
   place: string;
 }
 
-/** What was opened last as `faulty:/path`, which fails as it is told (`retried:`: and is asked again), and as `far:/path`. */
+/** The storages opened last: `faulty:/path` fails on demand (`retried:` repeats its calls), `far:/path` counts its calls. */
 export const opened: { faulty: FaultyStorage | null; far: CountingStorage | null } = { faulty: null, far: null };
 /** Faults of each `faulty:` and `retried:` that is opened. */
 export const faults: Fault[] = [];
@@ -96,18 +96,18 @@ export function damagePack(place: string, at: (size: number) => number, pick: "l
   return path.slice(-64);
 }
 
-/** What a snapshot is made anew with. */
+/** Tools for making a changed snapshot. */
 interface Rewriting {
   reader: BlobSource;
-  /** Of the snapshot as it is. */
+  /** Nodes of the unchanged snapshot's top tree. */
   top: TreeNode[];
-  /** Adds a blob, under an id of its own content unless told otherwise. */
+  /** Adds a blob, under the id of its content unless another is given. */
   add(type: "data" | "tree", bytes: Uint8Array, id?: Uint8Array): Uint8Array;
-  /** Adds a tree in which one node has other parts. */
+  /** Adds a tree in which one node has changed fields. */
   put(nodes: readonly TreeNode[], name: string, part: Partial<TreeNode>): Uint8Array;
 }
 
-/** A snapshot as another one with another topmost tree, whole and indexed; returns its id. */
+/** A copy of a snapshot with another topmost tree, whole and indexed; returns its id. */
 async function rewritten(
   { access }: OpenedRepository,
   snapshotId: string,
@@ -149,7 +149,7 @@ export async function withManifest(
   });
 }
 
-/** A snapshot in which the node at a path from the topmost tree has other parts; returns its id. */
+/** A snapshot in which the node at a path from the topmost tree has changed fields; returns its id. */
 export async function withNode(
   opened: OpenedRepository,
   snapshotId: string,
@@ -168,8 +168,8 @@ export async function withNode(
 }
 
 /**
- * A snapshot in which the tree of a folder, sealed as it should be, is not what its id says: each folder in it is that
- * folder again. `path` is the folder's from the topmost tree. Returns the snapshot's id and the tree's.
+ * A snapshot in which the sealed tree of a folder does not match its id: each folder in it is that folder again.
+ * `path`: the folder's, from the topmost tree. Returns the snapshot's id and the tree's.
  */
 export async function withTreeOfItself(
   opened: OpenedRepository,
@@ -185,7 +185,7 @@ export async function withTreeOfItself(
   return { snapshot, tree: objectIdOf(id) };
 }
 
-/** A snapshot in which the one piece of a file, sealed as it should be and as long, is not what its id says. Returns its id. */
+/** A snapshot in which the one piece of a file, sealed and of the right length, does not match its id. Returns its id. */
 export async function withAnotherPiece(
   opened: OpenedRepository,
   snapshotId: string,
@@ -199,8 +199,8 @@ export async function withAnotherPiece(
 }
 
 /**
- * Two backups of the folder that hold each blob twice, as two at the same time make them: the second does not know the
- * first one's index files. Returns the packs of each.
+ * Two backups of the folder that hold each blob twice, like two simultaneous ones: the second does not know the index
+ * files of the first. Returns the packs of each.
  */
 export async function storedTwice({ client, repository, place, root }: BackupScene): Promise<[string[], string[]]> {
   await client.createBackup(repository, { save: true });
@@ -219,7 +219,7 @@ function packFiles(place: string): string[] {
   return entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
 }
 
-/** Loses packs, or gives them other bytes from 20 on: in the first blob of each, or in all of them. */
+/** Loses packs, or overwrites bytes from offset 20: in the first blob of each pack, or in all. */
 export function spoil(files: readonly string[], how: "lost" | "first blob" | "all blobs"): void {
   for (const file of files) {
     if (how === "lost") rmSync(file);
@@ -233,7 +233,7 @@ export function spoil(files: readonly string[], how: "lost" | "first blob" | "al
   }
 }
 
-/** Flips a byte of a blob where it lies. */
+/** Flips a byte of a stored blob. */
 export async function damageBlob(at: BackupScene, id: string): Promise<void> {
   const { file, offset } = await placeOf(at, id);
   const bytes = readFileSync(file);

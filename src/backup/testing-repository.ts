@@ -9,8 +9,8 @@ interface NewRepository {
 }
 
 /**
- * Makes an empty repository as `initRepository` does, but for a key that takes milliseconds: a test that opens it again
- * and again, with a command each time, would spend most of its time on the password.
+ * Makes an empty repository as `initRepository` does, but with a key that takes milliseconds: a test that opens it in
+ * many commands would otherwise spend most of its time on the password.
  */
 export async function makeRepository(
   { repository, password, env }: NewRepository,

@@ -45,7 +45,7 @@ test("latest is damaged when a snapshot cannot be read, and others are had by th
   assert.deepEqual((await repository.verify({ snapshots: [second] })).problems, []);
 });
 
-test("a snapshot that cannot be read is damaged when its id or a prefix of it is named", async (t) => {
+test("an unreadable snapshot is `damaged` when its id or a prefix is named", async (t) => {
   const { at, ids } = await newestCut(t);
   const { repository, root } = at;
   for (const word of [ids[2]!, ids[2]!.slice(0, 10)]) {
@@ -128,7 +128,7 @@ test("a prune that fails after forget says that snapshots are gone", async (t) =
   assert.deepEqual(readdirSync(join(at.place, "snapshots")), [ids[1]]);
 });
 
-test("forget removes a snapshot that cannot be read when it is named, and prune goes on then", async (t) => {
+test("forget removes an unreadable snapshot by name, and prune runs afterwards", async (t) => {
   const { at, ids } = await newestCut(t);
   const { repository, place } = at;
   const [first, second, third] = ids as [string, string, string];
@@ -149,7 +149,7 @@ test("forget removes a snapshot that cannot be read when it is named, and prune 
   assert.equal((await repository.verify({ snapshots: ["latest"] })).checked.snapshots, 1);
 });
 
-test("a prefix is ambiguous when it fits a snapshot that can be read and one that cannot", async (t) => {
+test("a prefix is ambiguous when it fits a readable and an unreadable snapshot", async (t) => {
   const { at, ids } = await newestCut(t);
   const twin = `${ids[0]!.slice(0, 10)}${"0".repeat(54)}`;
   writeFileSync(join(at.place, "snapshots", twin), "not a snapshot");
@@ -171,7 +171,7 @@ test("forget leaves a snapshot alone when only the way to it was damaged", async
   assert.deepEqual(readdirSync(join(at.place, "snapshots")), [id]);
 });
 
-test("what is damaged far away is damaged for a verification, though this machine has kept it whole", async (t) => {
+test("a file damaged far away is damaged for a verification, though this machine has cached a whole one", async (t) => {
   const at = await backupScene(t, "far");
   const { repository, client, place } = at;
   const id = (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;

@@ -189,7 +189,7 @@ for (const [what, { spoil, layouts = LAYOUTS, named }] of Object.entries(SPOILED
     }
   });
 
-test("of many bundles with flipped, cut or doubled bytes none is taken for a whole one that is not, and none ends otherwise than with an error", async (t) => {
+test("a bundle with flipped, cut or doubled bytes is refused with an error, or still has its whole content", async (t) => {
   const at = folder(t);
   const file = path.join(at, "whole.ovpack");
   await writeZip(file, makeParts("C", PARTS));

@@ -18,7 +18,7 @@ import { fromLayoutA } from "../formats/ovpack/member-path.ts";
 import { checkRecord, decodeRecord, type IndexRecord, inlineRecords } from "../formats/ovpack/records.ts";
 import { type Member, ZipFile } from "./zip-file.ts";
 
-/** Told how far a check is, in bytes of content. */
+/** Options of a check; `onBytes` gets the content bytes read so far. */
 export interface BundleCall {
   signal?: AbortSignal | undefined;
   onBytes?: ((done: number) => void) | undefined;
@@ -27,15 +27,15 @@ export interface BundleCall {
 /** Most paths of each kind that an error lists. */
 const MOST_LISTED = 100;
 const MAX_LINE = 16 << 20;
-/** Bytes that a manifest may have for each member; in layout A the records are in it too. */
+/** Bytes that a manifest may have for each member; in layout A it also has the records. */
 const MANIFEST_BYTES = { A: 64 << 10, BC: 16 << 10 } as const;
 const LEVELS = 3;
 
-/** An open bundle, whose manifest was read and compared with the members of the zip: nothing of the content was read. */
+/** An open bundle. Its manifest was read and compared with the members of the zip; no content was read. */
 export class Bundle implements AsyncDisposable {
   readonly manifest: Manifest;
   readonly #zip: ZipFile;
-  /** Members of the content by the path that an entry has. */
+  /** Members of the content by their entries' paths. */
   readonly #content: ReadonlyMap<string, Member>;
   readonly #index: ReadonlyMap<string, Member>;
 
@@ -46,7 +46,7 @@ export class Bundle implements AsyncDisposable {
     this.#index = parts.index;
   }
 
-  /** Throws `damaged` with the facts of what does not fit, `newer_version`, `unsupported`, `not_found`. */
+  /** Throws `damaged` with the facts of the mismatch, `newer_version`, `unsupported`, `not_found`. */
   static async open(path: string): Promise<Bundle> {
     const zip = await ZipFile.open(path);
     try {
@@ -70,7 +70,7 @@ export class Bundle implements AsyncDisposable {
     }
   }
 
-  /** The content of a file; its hash is the caller's to check, its length is checked here. */
+  /** The content of a file. Checks its length; the caller checks its hash. */
   read({ path }: FileEntry): AsyncIterable<Buffer> {
     return this.#zip.read(this.#content.get(path)!);
   }
@@ -87,13 +87,13 @@ export class Bundle implements AsyncDisposable {
     }
   }
 
-  /** The bytes of all vectors, as they lie in the file; none where there are no vectors. */
+  /** The bytes of all vectors, in the file's order; empty if there are no vectors. */
   dense(): AsyncIterable<Buffer> {
     const member = this.#index.get(DENSE);
     return member === undefined ? none() : this.#zip.read(member);
   }
 
-  /** Reads all that is in it and compares it with what the manifest says. Throws `damaged` at the first thing that differs. */
+  /** Reads the whole bundle and compares it with its manifest. Throws `damaged` at the first difference. */
   async verify({ signal, onBytes }: BundleCall = {}): Promise<{ files: number; bytes: number; records: number }> {
     const { files, content_sha256: expected, dense } = this.manifest;
     const actual = contentHash(files);
@@ -119,7 +119,7 @@ export class Bundle implements AsyncDisposable {
     return { files: files.length, bytes, records: count };
   }
 
-  /** Number of records, and the places of the vectors that they name, in floats. */
+  /** Number of records, and the offsets of their vectors, in floats. */
   async #checkRecords(
     signal: AbortSignal | undefined,
   ): Promise<{ count: number; vectors: { offset: number; dimensions: number }[] }> {
@@ -224,7 +224,7 @@ interface FoundManifest {
   member: Member;
 }
 
-/** The one manifest, which tells the layout by its place. */
+/** The one manifest; its place tells the layout. */
 function manifestOf(members: readonly Member[]): FoundManifest {
   const found = members.flatMap((member): FoundManifest[] => {
     const slash = member.path.indexOf("/");
@@ -248,7 +248,7 @@ interface Parts {
   index: Map<string, Member>;
 }
 
-/** Sorts the members by what they are. Throws `damaged` for one that lies outside of root and layout. */
+/** Sorts the members by kind. Throws `damaged` for a member outside of the root or the layout. */
 function partsOf(members: readonly Member[], root: string, { layout }: Manifest): Parts {
   const parts: Parts = { content: new Map(), directories: new Set([""]), index: new Map() };
   for (const member of members) {
@@ -332,7 +332,7 @@ async function hashOf(pieces: AsyncIterable<Buffer>, signal: AbortSignal | undef
 
 async function* none(): AsyncGenerator<Buffer> {}
 
-/** Lines that end with a line feed alone: other characters that end lines elsewhere belong to a record. */
+/** Lines separated by line feeds only: other line separators belong to a record. */
 async function* linesOf(pieces: AsyncIterable<Buffer>, hash: Hash | undefined): AsyncGenerator<Buffer> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const piece of pieces) {

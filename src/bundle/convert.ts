@@ -10,15 +10,15 @@ export interface ConvertOptions extends BundleCall {
   to: string;
   layout: Layout;
   withoutVectors?: boolean | undefined;
-  /** Paths of the bundle that the new one has not, with all below them. */
+  /** Paths to leave out of the new bundle, with everything below them. */
   leaveOut?: readonly string[] | undefined;
-  /** User whose sessions those of `viking://session` become, as OpenViking has them since 0.4. */
+  /** User who gets the sessions of `viking://session`, as in OpenViking since 0.4. */
   sessionsTo?: string | undefined;
 }
 
 type Root = JsonObject & { name: string; uri: string; scope: string };
 
-/** Writes the content of a bundle in another layout; members that this program does not know are kept. All of it is checked first. */
+/** Writes the content of a bundle in another layout after a full check; keeps unknown members. */
 export async function convertBundle(
   bundle: Bundle,
   { to, layout, withoutVectors = false, leaveOut = [], sessionsTo, ...options }: ConvertOptions,
@@ -65,7 +65,7 @@ function asItIs(path: string): string {
   return path;
 }
 
-/** Scopes of a backup that OpenViking has no more, and in which nothing lies. */
+/** Scopes of a backup that OpenViking no longer has, if they are empty. */
 function emptyScopes(facts: JsonObject, entries: readonly JsonObject[]): string[] {
   if ((facts["root"] as Root).scope !== "root") return [];
   const isEmpty = (scope: string): boolean => !entries.some(({ path }) => (path as string).startsWith(`${scope}/`));
@@ -79,7 +79,7 @@ interface Content {
 
 const SCHEME = "viking://";
 
-/** The content with `viking://session/ID` as `viking://user/USER/sessions/ID`. Throws `conflict` if a session is there already. */
+/** The content with `viking://session/ID` as `viking://user/USER/sessions/ID`. Throws `conflict` if a session exists already. */
 function withSessionsOf(user: string, { manifest, entries }: Content): Content & { place: (path: string) => string } {
   checkMemberPath(user);
   if (user.includes("/")) throw new CairnError("usage", `${JSON.stringify(user)} is not a user name`);

@@ -12,7 +12,7 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 import { unfinishedBeside } from "../fs/work-directory.ts";
 import type { Bundle, BundleCall } from "./bundle.ts";
 
-/** Steps: all of the bundle is checked; files are written below a temporary name beside the target; the rename is the commit. */
+/** Steps: the whole bundle is checked; files are written below a temporary name beside the target; the rename is the commit. */
 export async function extractBundle(
   bundle: Bundle,
   { to, paths, ...call }: BundleCall & { to: string; paths?: readonly string[] | undefined },
@@ -45,13 +45,16 @@ function requireFree(target: string): void {
   });
 }
 
-/** The entries at or below some paths, and these paths without a slash at their end; all entries without any. Throws `not_found` for a path that is not in it. */
+/**
+ * The entries at or below some paths, and these paths without a trailing slash; without paths all entries. Throws
+ * `not_found` for a path that the bundle lacks.
+ */
 export function chosenEntries(
   { manifest: { files, directories } }: Bundle,
   given: readonly string[] | undefined,
 ): Pick<Bundle["manifest"], "files" | "directories"> & { paths?: string[] } {
   if (given === undefined) return { files, directories };
-  // `inspect` shows directories with a slash.
+  // `inspect` prints directories with a trailing slash.
   const paths = given.map((path) => path.replace(/\/+$/, ""));
   const known = new Set([...files, ...directories].map(({ path }) => path));
   for (const path of paths)
@@ -65,7 +68,7 @@ export function chosenEntries(
   return { files: files.filter(isIn), directories: directories.filter(isIn), paths };
 }
 
-/** Writes entries to new places, whose folders are made; each file is compared with its hash once more. The caller flushes. Answers the bytes. */
+/** Writes entries to new places and makes their folders; compares each file with its hash again. The caller flushes. Returns the number of bytes. */
 export async function unpack(
   bundle: Bundle,
   entries: BundleCall & {
@@ -118,7 +121,7 @@ export interface BundleDifference {
   changed: string[];
 }
 
-/** Compares what two manifests list; no content is read. */
+/** Compares the entries of two manifests; reads no content. */
 export function diffBundles(one: Bundle, other: Bundle): BundleDifference {
   const facts = ({ manifest }: Bundle): Map<string, string> =>
     new Map([

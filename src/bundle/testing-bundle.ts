@@ -16,7 +16,7 @@ import {
 import { contentHash } from "./bundle.ts";
 import { toLayoutA } from "../formats/ovpack/member-path.ts";
 
-/** Bundles as other programs write them, for tests, which may spoil any part. Test only. */
+/** Bundles as other programs write them; a test may spoil any part. Test only. */
 
 export interface Parts {
   name: string;
@@ -77,7 +77,6 @@ export function makeParts(layout: Layout, { name, content, records = [], vectors
   return { members, manifest, manifestPath: `${name}/${isA ? MANIFEST_A : MANIFEST_BC}` };
 }
 
-/** Writes the zip. */
 export async function writeZip(file: string, { members, manifest, manifestPath }: Made): Promise<void> {
   const zip = new yazl.ZipFile();
   for (const [path, bytes] of members)
@@ -88,7 +87,7 @@ export async function writeZip(file: string, { members, manifest, manifestPath }
   await pipeline(zip.outputStream, createWriteStream(file));
 }
 
-/** All that comes of it, as a list. */
+/** All items as a list. */
 export async function listOf<T>(all: AsyncIterable<T>): Promise<T[]> {
   const list: T[] = [];
   for await (const each of all) list.push(each);

@@ -86,7 +86,7 @@ for (const layout of ["A", "B", "C"] as const)
     assert.equal(first!.text, "line\u2028separator\u0085");
   });
 
-test("equal content gives equal bytes, whatever the order it comes in", async () => {
+test("equal content in any order gives equal bytes", async () => {
   const [one, other] = [fresh(), fresh()];
   await writeBundle(one, content("C", withVectors()));
   const turned = content("C", withVectors());
@@ -151,7 +151,7 @@ async function* failing(): AsyncGenerator<Buffer> {
   throw new CairnError("io", "it cannot be read");
 }
 
-test("what layout A cannot say is refused by name before anything is written", async () => {
+test("content that layout A cannot hold is refused by name before anything is written", async () => {
   const to = fresh();
   const refused = async (more: Partial<BundleContent>, details: object): Promise<void> => {
     await assert.rejects(writeBundle(to, content("A", more)), (error: CairnError) => {

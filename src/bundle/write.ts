@@ -30,34 +30,34 @@ export interface EntryToPack {
   path: string;
   /** Absent: a directory. */
   file?: { size: number; read: () => AsyncIterable<Buffer> };
-  /** Members of its entry that this program does not know. */
+  /** Unknown members of its entry. */
   more?: JsonObject;
 }
 
 export interface Vectors {
   count: number;
   dimensions: number;
-  /** Provider, model and settings that made them. */
+  /** Provider, model and settings that made the vectors. */
   embedding: JsonObject;
   read: () => AsyncIterable<Buffer>;
 }
 
 export interface BundleContent {
   layout: Layout;
-  /** `root`, `scopes`, and what else the manifest is to say. */
+  /** `root`, `scopes`, and other fields of the manifest. */
   manifest: JsonObject & { root: { name: string; scope?: string } };
   entries: readonly EntryToPack[];
   records: () => AsyncIterable<IndexRecord> | Iterable<IndexRecord>;
   vectors: Vectors | null;
 }
 
-/** Files of at most so many bytes are packed whole, several at once. */
+/** Files of at most this many bytes are packed whole, several at once. */
 const WHOLE = 4 << 20;
 const AHEAD = 8;
 
 /**
- * Makes a bundle. Steps: written below a temporary name beside the target; opened again and all of it checked; the name is the commit.
- * Throws `already_exists`, `unsupported` for what the layout cannot say, `no_space`.
+ * Makes a bundle. Steps: written below a temporary name beside the target; opened again and fully checked; the rename
+ * is the commit. Throws `already_exists`, `unsupported` for content that the layout cannot hold, `no_space`.
  */
 export async function writeBundle(
   to: string,
@@ -86,8 +86,8 @@ export async function writeBundle(
 }
 
 /**
- * Refuses by name, before anything is written, what a layout cannot say: A has no vectors, and not every name survives in it;
- * C has two scopes, and OpenViking refuses the whole of a bundle that has another one.
+ * Refuses, before anything is written, content that a layout cannot hold: A has no vectors and not every name; C has
+ * two scopes, and OpenViking rejects a whole bundle with any other scope.
  */
 function requireSayable({ layout, manifest: { root }, entries, vectors }: BundleContent): void {
   for (const { path } of entries) if (path !== "") checkMemberPath(path);
@@ -157,7 +157,7 @@ async function writeEntries(
   const prepare = (at: number): void => {
     const file = entries[at]?.file;
     const whole = file === undefined || file.size > WHOLE ? null : readWhole(file.read());
-    // Its failure is met when its turn comes.
+    // The loop handles the failure when it awaits this file.
     whole?.catch(() => undefined);
     ready[at] = whole;
   };
@@ -182,7 +182,7 @@ async function writeEntries(
   return listed;
 }
 
-/** Null where it is longer than it was said to be. */
+/** Null if the content exceeds the limit. */
 async function readWhole(pieces: AsyncIterable<Buffer>): Promise<{ bytes: Buffer; packed: Packed } | null> {
   const read: Buffer[] = [];
   let length = 0;

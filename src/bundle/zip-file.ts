@@ -8,21 +8,21 @@ import { newPacer } from "../pacer.ts";
 import { openRegular } from "../fs/regular-file.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 
-/** Bounds of what is read: more is refused before anything is unpacked. */
+/** Limits of a zip: a larger one is refused before anything is unpacked. */
 export interface ZipBounds {
   members: number;
-  /** Sum of all content; `ratio`: that of a part against what it takes in the file. */
+  /** Sum of all content; `ratio`: the limit of a member's size divided by its packed size. */
   bytes: number;
   ratio: number;
 }
 
 export const BOUNDS: ZipBounds = { members: 2_000_000, bytes: 2 ** 42, ratio: 2_000 };
-/** Below so many bytes a part may be as dense as it likes: a page of spaces is no bomb. */
+/** A member below this size may have any ratio: a page of spaces is no zip bomb. */
 const SMALL = 1 << 20;
 
 /** A member of a zip whose headers were compared. */
 export interface Member {
-  /** Without the slash at the end of a directory's. */
+  /** Without a directory's trailing slash. */
   path: string;
   isDirectory: boolean;
   size: number;
@@ -42,16 +42,16 @@ const LOCAL_BYTES = 30;
 const LOCAL_MAGIC = 0x04034b50;
 const LINK = 0o120_000;
 const TYPE = 0o170_000;
-/** Parts of at most so many bytes are unpacked in one call. */
+/** Members of at most this many bytes are unpacked in one call. */
 const WHOLE = 4 << 20;
 const PIECE = 1 << 20;
 
-/** Damage of the zip itself, of which there may be no more to say. */
+/** Damage of the zip itself. */
 function badZip(message: string, details: Record<string, unknown> = {}): CairnError {
   return badBundle(message, { field: "zip", ...details });
 }
 
-/** An open zip, of which every member was looked at: names, kinds, sizes, and that no two parts of the file overlap. */
+/** An open zip whose members were all checked: names, kinds, sizes, and that no two parts of the file overlap. */
 export class ZipFile implements AsyncDisposable {
   readonly members: readonly Member[];
   readonly #zip: yauzl.ZipFile;
@@ -63,7 +63,7 @@ export class ZipFile implements AsyncDisposable {
     this.members = members;
   }
 
-  /** Throws `damaged` with the member's path for what is no zip, hostile or cut; `not_found`. */
+  /** Throws `damaged` with the member's path if the file is no zip, hostile or truncated; `not_found`. */
   static async open(path: string, bounds: ZipBounds = BOUNDS): Promise<ZipFile> {
     let fd: number;
     try {
@@ -88,7 +88,7 @@ export class ZipFile implements AsyncDisposable {
     }
   }
 
-  /** The content of a member in pieces, unpacked as it is read. Throws `damaged` where it is not what the headers say. */
+  /** The content of a member in pieces, unpacked as it is read. Throws `damaged` if it does not match the headers. */
   async *read(member: Member): AsyncGenerator<Buffer> {
     const { path, size, packedSize } = member;
     let [done, crc] = [0, 0];
@@ -105,7 +105,7 @@ export class ZipFile implements AsyncDisposable {
       throw badZip(`${path} does not match its checksum`, { path, field: "crc32", expected: member.crc, actual: crc });
   }
 
-  /** At once: a turn through the pool of threads costs more than unpacking. Whoever reads many pauses between them. */
+  /** Synchronous: a turn through the thread pool costs more than unpacking. A caller that reads many members pauses between them. */
   #whole(member: Member): Buffer {
     const packed = this.#packed(member, member.at, member.packedSize);
     if (member.method === STORED) return packed;
@@ -168,7 +168,7 @@ export class ZipFile implements AsyncDisposable {
   }
 }
 
-/** Damage has a code of zlib; a disk that fails has its own. */
+/** Damage has an error code of zlib; a failing disk has its own. */
 function cannotUnpack({ path }: Member, error: Error): Error {
   if (error instanceof CairnError) return error;
   const { code = "" } = error as NodeJS.ErrnoException;
@@ -176,13 +176,13 @@ function cannotUnpack({ path }: Member, error: Error): Error {
   return badZip(`${path} cannot be unpacked: ${error.message}`, { path });
 }
 
-/** Bytes behind the end of what was unpacked would be seen by nobody. */
+/** Refuses bytes behind the end of the unpacked content, which no reader would see. */
 function requireUsed({ path, packedSize }: Member, { bytesWritten }: zlib.Zlib): void {
   if (bytesWritten !== packedSize)
     throw badZip(`${path} has bytes behind its end`, { path, expected: packedSize, actual: bytesWritten });
 }
 
-/** Gives the zip's list, which is read in small steps, out of a large piece of the file. */
+/** Serves the small reads of the zip's list from a large piece of the file. */
 class ListReader extends yauzl.RandomAccessReader {
   readonly #fd: number;
   #piece = Buffer.alloc(0);
@@ -296,7 +296,7 @@ function memberOf(entry: yauzl.Entry): Omit<Member, "at"> {
   return { path, isDirectory, size, packedSize, method, crc };
 }
 
-/** Names are UTF-8 where the flag says so, and ASCII else: what other programs read differently is refused. */
+/** Names are UTF-8 if the flag says so, else ASCII. Refuses names that other programs would read differently. */
 function nameOf(raw: Buffer, flags: number): string {
   const name = raw.toString("utf8");
   const shown = JSON.stringify(name.slice(0, 200));
@@ -306,7 +306,7 @@ function nameOf(raw: Buffer, flags: number): string {
   return name;
 }
 
-/** The bytes of a member in the file. Throws `damaged` where its own header does not say what the zip's list says. */
+/** The place of a member in the file. Throws `damaged` if its own header differs from the zip's list. */
 function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number; at: number; to: number } {
   const from = entry.relativeOffsetOfLocalHeader;
   const head = Buffer.alloc(LOCAL_BYTES);
@@ -319,7 +319,7 @@ function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number
   fs.readSync(fd, extra, 0, extra.length, from + LOCAL_BYTES + name.length);
   const { size, packedSize, crc } = localFacts(head, extra);
   const isListed = size === entry.uncompressedSize && packedSize === entry.compressedSize && crc === entry.crc32;
-  // Where they follow the content, the header may have none of them.
+  // If sizes and checksum follow the content, the header may have zeros.
   const isLater = (head.readUInt16LE(6) & FACTS_FOLLOW) !== 0 && size === 0 && packedSize === 0 && crc === 0;
   const isSame =
     name.equals(raw) &&
@@ -331,7 +331,7 @@ function localPart(fd: number, entry: yauzl.Entry, path: string): { from: number
   return { from, at, to: at + entry.compressedSize };
 }
 
-/** Sizes and checksum in a member's own header; those of more than 32 bits lie in its extra field. */
+/** Sizes and checksum in a member's own header; sizes of more than 32 bits are in its extra field. */
 function localFacts(head: Buffer, extra: Buffer): { size: number; packedSize: number; crc: number } {
   let [size, packedSize] = [head.readUInt32LE(22), head.readUInt32LE(18)];
   for (let at = 0; at + 4 <= extra.length; at += 4 + extra.readUInt16LE(at + 2)) {

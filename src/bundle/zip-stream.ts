@@ -26,7 +26,7 @@ export class ZipStream {
   readonly #members: Member[] = [];
   #at = 0;
 
-  /** Adds an entry. Returns null for an entry that no zip has: a device, a pipe, a socket. */
+  /** Adds an entry. Returns null for an entry that a zip cannot hold: a device, a pipe, a socket. */
   add(path: Uint8Array, node: TreeNode, content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> | null {
     if (TYPES[node.type] === undefined) return null;
     const name = Buffer.concat(node.type === "dir" ? [path, SLASH] : [path]);
@@ -35,7 +35,7 @@ export class ZipStream {
     return this.#counted(method === DEFLATED ? deflatedMember(member, content) : storedMember(member), member);
   }
 
-  /** Returns the list of the members. An archive without it is not complete. */
+  /** Returns the list of the members. An archive without it is incomplete. */
   *end(): Generator<Uint8Array> {
     const from = this.#at;
     for (const member of this.#members) {
@@ -91,7 +91,7 @@ async function* deflatedMember(member: Member, content: AsyncIterable<Uint8Array
   yield descriptor;
 }
 
-/** The fields that both headers of a member have, from `at` on. */
+/** The fields that both headers of a member share, from `at` on. */
 function writeFields(head: Buffer, at: number, { name, node, method, crc }: Member): void {
   const flags = (method === DEFLATED ? FOLLOWED : 0) | (isUtf8(name) && name.some((byte) => byte > 0x7e) ? UTF8 : 0);
   head.writeUInt16LE(flags, at);
@@ -134,7 +134,7 @@ function listHeader(member: Member): Buffer {
   return Buffer.concat([head, name, extra]);
 }
 
-/** The extra fields with the time in seconds since 1970, as far as four bytes can say it, and the owners. */
+/** The extra fields with the owners, and the time in seconds since 1970 if it fits into four bytes. */
 function unixFields({ mtimeSec, uid, gid }: TreeNode): Buffer {
   const hasTime = Math.abs(mtimeSec) < 2 ** 31;
   const fields = Buffer.alloc(hasTime ? 24 : 15);

@@ -17,17 +17,17 @@ export interface Packed {
 export const STORED = 0;
 export const DEFLATED = 8;
 export const UTF8 = 1 << 11;
-/** 1980-01-01 00:00, the first time that a zip can say: equal content gives equal bytes. */
+/** 1980-01-01 00:00, the first time that a zip can hold: equal content gives equal bytes. */
 const DATE = 0x21;
 export const MADE_BY_UNIX = 3 << 8;
 export const MOST_32 = 0xffff_ffff;
 const LEVEL = 5;
 const deflate = promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.deflateRaw);
 
-/** Deflates content, or leaves it as it is where that gains nothing. */
+/** Deflates content, or stores it if that gains nothing. */
 export async function pack(bytes: Buffer): Promise<Packed> {
   const crc = zlib.crc32(bytes);
-  // One piece of output: each further one would cost a turn through the pool of threads.
+  // One output chunk: each further one would cost a turn through the thread pool.
   const chunkSize = Math.max(64, bytes.length + (bytes.length >> 8) + 64);
   const packed = bytes.length === 0 ? bytes : await deflate(bytes, { level: LEVEL, chunkSize });
   return packed.length < bytes.length
@@ -45,7 +45,7 @@ interface Listed {
   crc: number;
 }
 
-/** Writes a new zip from its beginning to its end; the same members in the same order give the same bytes. */
+/** Writes a new zip from start to end; the same members in the same order give the same bytes. */
 export class ZipWriter implements Disposable {
   readonly #fd: number;
   readonly #path: string;
@@ -79,7 +79,7 @@ export class ZipWriter implements Disposable {
     this.#listed.push(entry);
   }
 
-  /** Adds content of any length; `size` is about what it will have. */
+  /** Adds content of any length; `size` is the expected length. */
   async addPieces(path: string, pieces: AsyncIterable<Buffer>, size: number): Promise<void> {
     const iterator = pieces[Symbol.asyncIterator]();
     const first = (await iterator.next()).value as Buffer | undefined;
@@ -146,11 +146,10 @@ export class ZipWriter implements Disposable {
   }
 }
 
-/** Deflates pieces one after the other. */
 export async function* deflated(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const stream = zlib.createDeflateRaw({ level: LEVEL, chunkSize: 256 << 10 });
   const fed = pipeline(Readable.from(pieces), stream);
-  // It is met where the output is read.
+  // The reader of the output gets this error.
   fed.catch(() => undefined);
   try {
     for await (const piece of stream) yield piece as Buffer;
@@ -164,12 +163,12 @@ function flagsOf(name: Buffer): number {
   return name.some((byte) => byte > 0x7e) ? UTF8 : 0;
 }
 
-/** A size as a field of four bytes says it; one that has no room there is in the extra field. */
+/** A size for a field of four bytes; a larger size is in the extra field. */
 export function clamped(size: number): number {
   return Math.min(size, MOST_32);
 }
 
-/** `isLong`: sizes have eight bytes each, whether they need them or not. */
+/** `isLong`: sizes have eight bytes each, even if they are small. */
 function localHeader({ name: path, method, packedSize, size, crc }: Listed, isLong = false): Buffer {
   const name = Buffer.from(path);
   const head = Buffer.alloc(30 + name.length + (isLong ? 20 : 0));
@@ -211,7 +210,7 @@ function listHeader({ name: path, isDirectory, at, method, packedSize, size, crc
   return head;
 }
 
-/** The extra field by which sizes and places have eight bytes. */
+/** The extra field with sizes and offsets of eight bytes. */
 export function extraOf(values: readonly number[]): Buffer {
   const extra = Buffer.alloc(4 + 8 * values.length);
   extra.writeUInt16LE(1, 0);
@@ -220,7 +219,7 @@ export function extraOf(values: readonly number[]): Buffer {
   return extra;
 }
 
-/** The end of a zip: the place of the list of members, and how many there are. */
+/** The end of a zip: the place and length of the list of members. */
 export function endOf({ count, from, bytes }: { count: number; from: number; bytes: number }): Buffer {
   const isLong = count >= 0xffff || from >= MOST_32 || bytes >= MOST_32;
   const end = Buffer.alloc(22);

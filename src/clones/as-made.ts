@@ -8,7 +8,7 @@ import { inDirectory, signedWide } from "../fs/linux/syscalls.ts";
 import type { ScanResult } from "../archive/scan/scan.ts";
 import { latestChange } from "../archive/write/held-files.ts";
 
-/** Finds out whether a held tree is the one that was made, and was not written to since. */
+/** Finds out whether a held tree is the original one and has not been changed. */
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
@@ -18,7 +18,7 @@ export const WRITABLE_TREE = "is writable now";
 /** Two readings of one time in ms may differ by a rounding. */
 const ROUNDING_MS = 1;
 
-/** Facts by which a tree at a path is told from everything else that may come to lie there. */
+/** Facts that tell a tree at a path from anything else that may later be there. */
 export interface Making {
   /** {@link identityOfTree} of the tree, recorded when it was made; null for a tree of an earlier build */
   readonly identity: string | null;
@@ -28,7 +28,7 @@ export interface Making {
   readonly last_change?: number | undefined;
 }
 
-/** Names a tree for good: a subvolume by UUID and the transaction that made it, another folder by inode and time of birth. */
+/** The lasting identity of a tree: a subvolume's UUID and the transaction that made it, another folder's inode and birth time. */
 export function identityOfTree(place: string): string {
   if (isSubvolume(place)) {
     const { uuid, otransid } = inDirectory(place, subvolumeInfo);
@@ -38,18 +38,18 @@ export function identityOfTree(place: string): string {
   return `folder:${ino}:${birthtimeNs}`;
 }
 
-/** Returns the identity that was recorded in a link when a tree was made; null if none was. */
+/** Returns the identity recorded in a link when a tree was made; null if there is none. */
 export function recordedIdentity(link: string): string | null {
   return recorded(link)?.[0] ?? null;
 }
 
-/** Returns when the tree was made again without some of its entries, in ms since 1970; null if it is the first one of its point. */
+/** Returns when the tree was made again without some of its entries, in ms since 1970; null if it is the original. */
 export function madeAgainAt(link: string): number | null {
   const again = recorded(link)?.[1];
   return again === undefined ? null : Number(again);
 }
 
-/** Returns the text of a link for the tree at `place`, which was made again just now in place of the first one. */
+/** Returns the text of a link for the tree at `place`, which was just made again as a replacement. */
 export function identityOfAgain(place: string): string {
   return `${identityOfTree(place)}@${Date.now()}`;
 }
@@ -63,8 +63,8 @@ function recorded(link: string): string[] | null {
 }
 
 /**
- * Says why what lies at `place` is not the tree that `engine` made there; null if it is. The files are not read: a
- * snapshot tells of a change as a whole, in another tree each inode does.
+ * Says why `place` is not the tree that `engine` made there; null if it is. Reads no files: btrfs records changes of a
+ * snapshot as a whole; in other trees each inode has its change time.
  */
 export function whyNotAsMade(place: string, engine: string, making: Making): string | null {
   const facts = fs.lstatSync(place);
@@ -88,14 +88,13 @@ export function whyNotAsMade(place: string, engine: string, making: Making): str
   return isMadeBetween(made, making);
 }
 
-/** Null if a tree may be the one that was made. A file system that keeps no time of birth says 0. */
+/** Null if the tree may have been made in this interval. A file system without birth times reports 0. */
 function isMadeBetween(made: number, { identity, between: [from, to] }: Making): string | null {
   if (identity !== null || made === 0 || (made >= from - ROUNDING_MS && made <= to + ROUNDING_MS)) return null;
   const [at, first, last] = [made, from, to].map((each) => new Date(each).toISOString());
   return `is missing: it was made between ${first} and ${last}, and the folder at its path at ${at}`;
 }
 
-/** Tells whether a folder has no entry. */
 export function isEmptyFolder(place: string | Buffer): boolean {
   const folder = fs.opendirSync(place, { bufferSize: 1 });
   try {
@@ -106,8 +105,8 @@ export function isEmptyFolder(place: string | Buffer): boolean {
 }
 
 /**
- * True when the tree at `place` is a snapshot of the state that had its last change at that time (ms since 1970): what is
- * done to a folder after that time, subvolumes made in it too, would show in the snapshot.
+ * True if the tree at `place` is a snapshot of the state with that last change (ms since 1970): the snapshot would show
+ * any later change of the folder, even a subvolume made in it.
  */
 export function isAsAnnounced(place: string | Buffer, lastChange: number): boolean {
   if (fs.lstatSync(place, { throwIfNoEntry: false }) === undefined) return false;
@@ -122,9 +121,9 @@ export function isAsAnnounced(place: string | Buffer, lastChange: number): boole
 }
 
 /**
- * The name of an entry of a scanned tree, "." for its root, whose inode was changed after a moment (ms since 1970);
- * null where there is none. Entries as a previous scan had them are not looked at: they were there before. So it is
- * with a clone that was scanned as its source: what was changed after it was made was not shown as that.
+ * The name of an entry of a scanned tree, "." for its root, whose inode changed after a moment (ms since 1970); null if
+ * there is none. Skips entries that equal the previous scan, or their source in a scanned clone: such a scan shows an
+ * entry that changed later as it is.
  */
 export function changedSince({ table }: ScanResult, place: string, moment: number): string | null {
   const { records } = table;

@@ -114,7 +114,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(differencesOf(readFolder(place.at("fork")), second), []);
   });
 
-  test("a point is one moment of the whole tree while others write, or says which files may be cut short", async (t) => {
+  test("a point is one moment of the whole tree while other processes write, or names the files that may be cut short", async (t) => {
     const place = await workspace();
     await writing(t, place.root, { pauseMs: 0 });
     for (let i = 0; i < 40; i++) {
@@ -150,7 +150,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(fs.readdirSync(place.own).length, made + 1);
   });
 
-  test("a point is on the disk when the capture returns, with what was only in memory", async (t) => {
+  test("a point is on the disk when the capture returns, with content that was only in memory", async (t) => {
     const disk = loopFileSystem(t, "btrfs");
     if (disk === null) return;
     const place = await workspace(disk.root);
@@ -181,7 +181,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(await holder.materialise(place.at("point"), Buffer.from(place.at("copy")), {}), WHOLE);
   });
 
-  test("a plain directory is refused with what to do, and nothing is made", async () => {
+  test("a plain directory is refused with a hint, and nothing is made", async () => {
     const place = await workspace();
     fs.mkdirSync(path.join(place.root, "plain"));
     const plain = path.join(place.root, "plain");
@@ -198,7 +198,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(fs.readdirSync(place.own), ["root"]);
   });
 
-  test("what is at a place already stays as it is", async () => {
+  test("a capture to an existing place leaves it as it is", async () => {
     const place = await workspace();
     fs.writeFileSync(path.join(place.root, "file"), "first");
     await capture(place, "point");
@@ -234,7 +234,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(fs.readdirSync(place.own), ["root"]);
   });
 
-  test("timers and others go on while the file system writes out what waits", async () => {
+  test("timers go on while the file system flushes pending writes", async () => {
     const place = await workspace();
     fs.writeFileSync(path.join(place.root, "waits"), Buffer.alloc(8 << 20, "to be written"));
     let went = false;
@@ -288,7 +288,7 @@ describe("the btrfs holder", { skip }, () => {
     assert.equal(fs.existsSync(place.at("point-0")), false);
   });
 
-  test("a tree is removed whatever it is, and again", async () => {
+  test("a tree of any kind is removed, and a repeated removal does nothing", async () => {
     const place = await workspace();
     fs.mkdirSync(path.join(place.root, "locked"), { mode: 0o700 });
     fs.writeFileSync(path.join(place.root, "locked/file"), "x");
@@ -327,7 +327,7 @@ describe("the btrfs holder", { skip }, () => {
     },
   );
 
-  test("what is no held tree is not removed", async () => {
+  test("a folder that is no held tree is not removed", async () => {
     const place = await workspace();
     fs.mkdirSync(place.at("plain"));
     fs.writeFileSync(place.at("plain/file"), "x");

@@ -24,21 +24,21 @@ import { errnoOf, held, named, NO_LINK, removeSnapshot } from "./remove-held.ts"
 import { filesChangedAfter } from "./walk-entries.ts";
 
 const NEW_FILE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
-/** The clock of inodes moves so often at the least: of two writes within it only the first changes a time. */
+/** The clock of inodes ticks at least this often: of two writes within a tick only the first changes a time. */
 const TICK_MS = 10;
-/** So many snapshots are made while others write into the folder. */
+/** Number of snapshots to try while other processes write into the folder. */
 const ATTEMPTS = 3;
 
 /**
  * Holds trees as btrfs snapshots: one ioctl, whatever the number of files, which writes out the page cache and commits.
  * Facts of it:
- * - Content that is written between the two is not in it: that is looked up, the capture made again, and after the last
- * attempt the files are torn.
- * - A subvolume inside is an empty directory in a snapshot: each is named as the degradation `nested_subvolume`, and
- * apart. Mounts are the caller's to look at.
+ * - A snapshot lacks content written between the flush and the commit: the capture detects that and makes the snapshot
+ * again; after the last attempt such files count as torn.
+ * - A subvolume inside is an empty directory in a snapshot: each is named as the degradation `nested_subvolume`, and as
+ * apart. The caller looks for mounts.
  * - A read-only snapshot can be renamed within its directory but not moved to another (the directory above it can).
- * - Removal takes no time by files, except for an ordinary user without `user_subvol_rm_allowed`: there it goes entry
- * by entry, and again after a kill.
+ * - Removal takes no time by files, except for an ordinary user without `user_subvol_rm_allowed`: then it goes entry by
+ * entry, and again after a kill.
  */
 export function btrfsHolder(): TreeHolder {
   return {
@@ -52,8 +52,8 @@ export function btrfsHolder(): TreeHolder {
 }
 
 /**
- * Makes snapshots until one is of a folder in which nothing was written meanwhile: the file system takes names at the
- * end of the call, and content at its beginning. After the last attempt the files that may be cut short are named.
+ * Makes snapshots until the folder did not change during one: the file system takes names at the end of the call, and
+ * content at its beginning. After the last attempt, names the files that may be cut short.
  */
 async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Captured> {
   return heldSubvolume(from, async (source) => {
@@ -61,7 +61,8 @@ async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Capt
     const { settles, isFine } = await ways(call.temporary);
     for (let attempt = 1; ; attempt++) {
       throwIfAborted(call.signal);
-      // Else the call that makes the snapshot does it, which shows as a change, and the snapshot is made again.
+      // Otherwise the snapshot call itself writes the pending changes out; they count as a change, and the snapshot
+      // is made again.
       if (settles) await settleBeside(source, parentOf(to));
       const rest = isFine ? subvolumeInfo(source).changed : await comeToRest(source);
       const began = Date.now();
@@ -82,12 +83,12 @@ async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Capt
   });
 }
 
-/** The time of the last change, which is a tick of the clock ago; null where others go on writing. Waits once. */
+/** The time of the last change, at least a clock tick ago; null if other processes keep writing. Waits once. */
 async function comeToRest(source: number): Promise<number | null> {
   for (const wait of [true, false]) {
     const { changed } = subvolumeInfo(source);
     const since = Date.now() - changed;
-    // One from the future is of a clock that was put back.
+    // A time in the future comes from a clock that was set back.
     if (since > TICK_MS || since < -TICK_MS) return changed;
     if (wait) await setTimeout(TICK_MS - since + 1);
   }
@@ -95,8 +96,8 @@ async function comeToRest(source: number): Promise<number | null> {
 }
 
 /**
- * No transaction since the snapshot's own has changed the folder's tree, once everything that was written has reached it.
- * A write that is not done when this begins may be missing, as in a snapshot.
+ * True if no transaction since the snapshot has changed the folder's tree, after all pending writes have reached it.
+ * May miss a write that is still running, as a snapshot does.
  */
 async function isStill(root: Buffer, place: Buffer, temporary: string): Promise<boolean | null> {
   try {
@@ -104,7 +105,7 @@ async function isStill(root: Buffer, place: Buffer, temporary: string): Promise<
       held(
         place,
         async (tree) => {
-          // Mostly it is not, and that is known at once.
+          // Usually the folder has changed, which shows at once.
           if (!isAsIn(folder, tree)) return false;
           if (!(await ways(temporary)).settles || !(await settleBeside(folder, place))) return null;
           return isAsIn(folder, tree);
@@ -117,15 +118,12 @@ async function isStill(root: Buffer, place: Buffer, temporary: string): Promise<
   }
 }
 
-/** `settleSubvolume` by the name of a folder of our own on the same file system, which nobody takes away meanwhile. */
+/** Calls `settleSubvolume` with the name of our own folder on the same file system, which no other process removes. */
 function settleBeside(source: number, taken: Buffer): Promise<boolean> {
   return held(parentOf(taken), (parent) => settleSubvolume(source, parent, nameOf(taken)));
 }
 
-/**
- * Tells whether a folder's tree is as it was when a snapshot was made of it, or it of the snapshot; without what is
- * being written.
- */
+/** True if neither a folder nor its snapshot changed since one was made from the other; ignores pending writes. */
 function isAsIn(folder: number, tree: number): boolean {
   const [now, then] = [subvolumeInfo(folder), subvolumeInfo(tree)];
   const made = then.parentUuid === now.uuid ? then : now.parentUuid === then.uuid ? now : null;
@@ -133,9 +131,9 @@ function isAsIn(folder: number, tree: number): boolean {
   return now.ctransid <= made.otransid && now.generation <= made.otransid;
 }
 
-/** Facts of the kernel beyond what it promises. */
+/** Kernel behaviour beyond its guarantees. */
 interface Ways {
-  /** `settleSubvolume` does what it is for; false also where two changes may have the same time. */
+  /** `settleSubvolume` works; false also if two changes may have the same time. */
   readonly settles: boolean;
   /** Two changes of a tree never have the same time. */
   readonly isFine: boolean;
@@ -144,7 +142,7 @@ interface Ways {
 const UNKNOWN: Ways = { settles: false, isFine: false };
 let known: Ways | undefined;
 
-/** Tried once, in a folder on btrfs; again where it could not be. */
+/** Tried once, in a folder on btrfs; again if the try was not possible. */
 async function ways(temporary: string | undefined): Promise<Ways> {
   if (temporary === undefined) return UNKNOWN;
   try {
@@ -155,9 +153,9 @@ async function ways(temporary: string | undefined): Promise<Ways> {
   }
 }
 
-/** Longer than what btrfs keeps in a tree itself. */
+/** Longer than any content that btrfs keeps inline in a tree. */
 const TRIED_BYTES = 8192;
-/** Once, somebody else may just have had everything written out. */
+/** In a single try, another process may just have flushed everything. */
 const TRIES = 2;
 /** Shorter than any tick of the system's clock. */
 const FINE_MS = 0.9;
@@ -170,7 +168,7 @@ async function tryWays(place: Buffer): Promise<Ways> {
       held(place, async (root) => {
         let isFine = false;
         for (let round = 0; round < TRIES; round++) {
-          // Another each time: one that is written anew is on its way to the disk when it is closed.
+          // A new file each round: rewriting a file starts its writeback when it is closed.
           writeNew(root, `tried-${round}`, randomBytes(TRIED_BYTES));
           const { changed } = subvolumeInfo(root);
           const isRefused = await settleSubvolume(root, parent, nameOf(place));
@@ -186,7 +184,7 @@ async function tryWays(place: Buffer): Promise<Ways> {
   }
 }
 
-/** False where the user may not remove a snapshot as a whole, so that it has to do. */
+/** False if the user may not remove a snapshot as a whole, so that the present one must serve. */
 async function takeBack(place: Buffer): Promise<boolean> {
   try {
     await held(parentOf(place), (parent) => destroySubvolume(parent, nameOf(place)));
@@ -220,7 +218,7 @@ async function snapshot(
     await createSnapshot(source, parent, nameOf(to), { readOnly });
     try {
       throwIfAborted(call.signal);
-      // Asked on both sides, so that one that comes or goes meanwhile is not missed.
+      // Listed before and after, so that a subvolume that comes or goes meanwhile is not missed.
       const nested = [...before, ...nestedSubvolumes(source)];
       return { degraded: asDegradations(nested), apart: nested.flatMap(({ path }) => path ?? []), torn: [] };
     } catch (error) {

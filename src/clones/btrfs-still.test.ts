@@ -93,7 +93,7 @@ describe("a folder and its snapshot on btrfs", { skip }, () => {
     assert.deepEqual(leftIn(place), ["point", "point-1", "point-2", "root"]);
   });
 
-  test("a folder is still what a tree holds until something is done to it, on its way to the disk or there", async () => {
+  test("a folder equals its held tree until a change, on its way to the disk or there", async () => {
     const place = await workspace();
     const big = path.join(place.root, "big");
     makeFirst(place.root);
@@ -137,7 +137,7 @@ describe("a folder and its snapshot on btrfs", { skip }, () => {
     );
   });
 
-  test("a folder made of a tree is still what it holds, and others are not", async () => {
+  test("a folder made from a tree equals it, and other folders do not", async () => {
     const place = await workspace();
     makeFirst(place.root);
     await capture(place, "point");
@@ -165,7 +165,7 @@ describe("a folder and its snapshot on btrfs", { skip }, () => {
       assert.notEqual(await still(folder, name), true, `${folder} and ${name}`);
   });
 
-  test("a folder is not still what a tree holds when a write began before it and ended after", async () => {
+  test("a folder does not equal its held tree when a write began before the tree and ended after", async () => {
     const place = await workspace();
     const file = path.join(place.root, "file");
     fs.writeFileSync(file, "");

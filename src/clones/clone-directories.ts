@@ -22,11 +22,11 @@ import { CloneLinks, type CloneTask } from "./clone-links.ts";
 import { WorkPool } from "../threads/work-pool.ts";
 
 const FILE = 8;
-/** Entries between two looks at whether to stop, or whether another thread waits. */
+/** Entries between two checks for an abort and for waiting threads. */
 const BATCH = 32;
-/** So often a directory in which a name was gone is listed again, each time what is new in it is cloned. */
+/** Number of times that a directory with vanished names is listed again, each time to clone its new entries. */
 const LISTINGS = 3;
-/** Rights without which nothing below a finished directory could be reached by its owner. */
+/** Rights that the owner needs to reach anything below a finished directory. */
 const OWNER_ENTERS = 0o500;
 
 /** Clones directories on one thread until none is left anywhere. */
@@ -83,7 +83,7 @@ export class DirectoryCloner {
       if (hasMoved) this.#again(pair);
       if (path.length === 0) return;
       out.entries++;
-      // Its names are those of that moment only where it was not changed while it was listed.
+      // The source record is valid only if the directory did not change while it was listed.
       if (isSteady && !hasMoved) this.#entries.madeFrom(to, stat);
       if ((stat[STAT.MODE]! & OWNER_ENTERS) === OWNER_ENTERS) this.#entries.metadata(from, to, stat, () => path);
       else out.closed.push({ path, stat });
@@ -100,7 +100,7 @@ export class DirectoryCloner {
     out.gone.push(path);
   }
 
-  /** The directories in a directory first, so that another thread has something to do. */
+  /** Queues the subdirectories first, so that other threads have work. */
   #all(pair: DirectoryPair): void {
     const { names } = this.#listing;
     const offsets = this.#wanted(pair.path);
@@ -129,9 +129,9 @@ export class DirectoryCloner {
   }
 
   /**
-   * Clones what lies in a directory and was not cloned, for one in which names of its listing were gone: what they stood
-   * for may have got other names. What is there to the end and is in no clone makes the directory a torn one, and so
-   * does what was cloned under two names and cannot be taken away under one.
+   * Clones entries of a directory that were not cloned, after names of its listing had vanished: their entries may have
+   * been renamed. The directory counts as torn if an entry still cannot be cloned, or if a clone under an old name
+   * cannot be removed.
    */
   #again(pair: DirectoryPair): void {
     const again = new CloneAgain(pair, {
@@ -178,7 +178,7 @@ export class DirectoryCloner {
   }
 }
 
-/** Work of a directory's cloner for {@link CloneAgain}. */
+/** Callbacks of a directory's cloner for {@link CloneAgain}. */
 interface AgainWork {
   entries: EntryCloner;
   listing: DirectoryListing;
@@ -187,16 +187,16 @@ interface AgainWork {
   clone(name: number): void;
 }
 
-/** A directory whose listing is repeated, and what of it is in the clone. */
+/** A directory that is listed again, and the entries of it in the clone. */
 class CloneAgain {
   readonly #pair: DirectoryPair;
   readonly #work: AgainWork;
   readonly #stat: StatBuffer = newStatBuffer();
   readonly #before: StatBuffer = newStatBuffer();
   readonly #dot = newArena(8);
-  /** inodes by name, of what was cloned or will not be: a mount, or what cannot be read */
+  /** inodes by name, of entries that are cloned or will not be: a mount, or an unreadable entry */
   readonly #settled = new Map<string, bigint>();
-  /** inodes of names that were gone */
+  /** inodes of names that had vanished */
   #lost = new Set<bigint>();
   #isTorn = false;
 
@@ -213,7 +213,7 @@ class CloneAgain {
     this.#settled.set(listing.nameOf(name), listing.inodeOf(name));
   }
 
-  /** Lists the directory and clones what is new; whether something was gone again. */
+  /** Lists the directory and clones new entries. True if a name vanished again. */
   round(): boolean {
     const missing = this.#list();
     const now = new Set<bigint>();
@@ -237,13 +237,13 @@ class CloneAgain {
     this.#isTorn = true;
   }
 
-  /** Names that are not settled, or stand for something that was lost. */
+  /** Names that are not settled, or that belong to a lost entry. */
   #list(): number[] {
     const { listing, entries } = this.#work;
     const { sys } = entries;
     const open = (): number => sys.open(this.#pair.from, this.#dot, 0, DIRECTORY, 0);
     const fd = listing.openSteady(sys, open, { before: this.#before, after: this.#stat });
-    // It was removed, and all in it.
+    // The directory was removed with its content.
     if (fd < 0) return [];
     sys.close(fd);
     return this.#work.wanted().filter((name) => {
@@ -253,9 +253,7 @@ class CloneAgain {
     });
   }
 
-  /**
-   * Tells whether the clone has nothing of a name, or has it no more: what was there before another entry got the name.
-   */
+  /** True if the clone has no entry of a name, after removing an entry that had the name before. */
   #isFree(name: number): boolean {
     const { sys } = this.#work.entries;
     const { listing } = this.#work;
@@ -265,14 +263,14 @@ class CloneAgain {
 
   #removed(names: DirectoryListing["names"], at: number, name: string): boolean {
     const { sys, linked, out } = this.#work.entries;
-    // Others may yet link to one that has several names.
+    // An entry with several names stays: other names may yet link to it.
     const stays = linked.has(name) || this.#stat.words[STAT.MODE]! >>> 12 === TYPE.DIRECTORY;
     if (!stays && sys.unlink(this.#pair.to, names, at, false) >= 0) return (out.isUnsure = true);
     this.noteTorn();
     return false;
   }
 
-  /** Removes under its old name what is there under a new name that was cloned. */
+  /** Removes clones under old names of entries that were cloned again under new names. */
   #takeAway(now: ReadonlySet<bigint>): void {
     const { entries } = this.#work;
     const there = new Set(this.#work.wanted().map((name) => this.#work.listing.nameOf(name)));
@@ -285,7 +283,7 @@ class CloneAgain {
     }
   }
 
-  /** Names that were gone when they were cloned: what they stood for is lost unless it was cloned by another. */
+  /** Collects names that vanished before they were cloned: their entries are lost unless they are cloned under another name. */
   #takeGone(): Set<bigint> {
     const { gone } = this.#work.entries;
     this.#lost = new Set();

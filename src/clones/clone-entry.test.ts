@@ -86,7 +86,7 @@ void describe("clones of files with several names", () => {
   });
 });
 
-test("a clone is told to lack attributes when those of its source cannot be read", (t) => {
+test("a clone is reported to lack attributes when those of its source cannot be read", (t) => {
   const { EIO, ENODATA } = os.constants.errno;
   for (const call of ["flistxattr", "fgetxattr"] as const)
     for (const errno of [EIO, ENODATA]) {

@@ -38,12 +38,12 @@ const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NO
 const CREATE = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 const O_NOATIME = fs.constants.O_NOATIME ?? 0;
 const PIECE = 1024 * 1024;
-/** Databases are so many bytes, or a multiple of them. */
+/** The size of a database is a multiple of this. */
 const SMALLEST_PAGE = 512;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
-/** Counts and lists of what was cloned, and what not. */
+/** Counts and lists of cloned and omitted entries. */
 export interface CloneTreeResult {
   /** of all kinds, without the folder itself */
   entries: number;
@@ -64,29 +64,29 @@ export interface CloneTreeResult {
   /** files that changed again while they were cloned once more; they are there */
   torn: Uint8Array[];
   /**
-   * logs and journals of SQLite databases, by their names, that have something in them or had until just now; and databases
-   * that were changed after the clone was begun: their journal may have come and gone unseen
+   * logs and journals of SQLite databases, by name, that are not empty or just were; and databases that changed after
+   * the clone began: their journal may have come and gone unseen
    */
   logs: Uint8Array[];
   /** other file systems, left out */
   mounts: Uint8Array[];
-  /** what the system refused to set; the entry is there */
+  /** metadata that the system refused to set; the entry exists */
   notSet: NotSet[];
-  /** what the entries were cloned from, as `OriginList` has it; empty where it was not asked for */
+  /** sources of the entries, as `OriginList` has them; empty if not requested */
   origins: Uint32Array[];
 }
 
 /** Result of one thread. */
 export interface CloneOutcome extends CloneTreeResult {
-  /** directories that are complete but for their metadata, which would lock their owner out */
+  /** directories that are complete except for metadata that would lock their owner out */
   closed: { path: Uint8Array; stat: Uint32Array }[];
-  /** directories that vanished or were closed to us after they were made */
+  /** directories that vanished or became inaccessible after they were made */
   gone: Uint8Array[];
-  /** An entry was removed after its origin was noted: its inode may be another one's. */
+  /** An entry was removed after its origin was noted: its inode may have been reused. */
   isUnsure: boolean;
 }
 
-/** Nearly every name has another last letter. */
+/** Nearly all names have another last letter. */
 function isLogName(bytes: Uint8Array, name: number): boolean {
   const end = bytes.indexOf(0, name);
   if (bytes[end - 1] !== 0x6c) return false;
@@ -104,7 +104,7 @@ export interface DirectoryPair {
   path: Uint8Array;
   from: number;
   to: number;
-  /** device of the source, to tell files of another file system */
+  /** device of the source, to detect files of another file system */
   device: number;
 }
 
@@ -112,7 +112,7 @@ export interface DirectoryPair {
 export class EntryCloner {
   readonly sys: Syscalls = syscalls();
   readonly out: CloneOutcome = newOutcome();
-  /** names of the present directory that were gone, and those of files that have several, in latin1 */
+  /** vanished names of the present directory, and names of files with hard links, in latin1 */
   readonly gone = new Set<string>();
   readonly linked = new Set<string>();
   readonly #task: CloneTask;
@@ -122,19 +122,19 @@ export class EntryCloner {
   readonly #stat: StatBuffer = newStatBuffer();
   readonly #after: StatBuffer = newStatBuffer();
   readonly #made: StatBuffer = newStatBuffer();
-  /** the target before this thread listed anything: what is changed from then on has no earlier time */
+  /** the target before this thread listed anything: changes from then on have no earlier time */
   readonly #began: StatBuffer = newStatBuffer();
   readonly #origins: OriginList | null;
   readonly #list: Arena = newArena(64 * 1024);
   readonly #value: Arena = newArena(128 * 1024);
   readonly #path: Arena = newArena(8192);
-  /** Failure of the file system while metadata of the present entry was set. */
+  /** Failure of the file system while it set metadata of the present entry. */
   #trouble: string | null = null;
   readonly #noName: Arena = newArena(1);
   readonly #uid = process.geteuid?.() ?? 0;
   readonly #gid = process.getegid?.() ?? 0;
   #noAtime = O_NOATIME;
-  /** directory that the last link was made from */
+  /** directory of the last link's first name */
   #firstDirectory: Uint8Array | null = null;
   #firstFd = -1;
 
@@ -147,7 +147,7 @@ export class EntryCloner {
     this.#origins = task.origins ? new OriginList() : null;
   }
 
-  /** Returns what was done so far. */
+  /** Returns the result so far. */
   outcome(): CloneOutcome {
     if (this.#origins !== null) this.out.origins = [this.#origins.take()];
     return this.out;
@@ -163,7 +163,6 @@ export class EntryCloner {
     return joinPath(directory, own);
   }
 
-  /** A regular file. */
   file(pair: DirectoryPair, names: Arena, name: number): void {
     for (let attempt = 1; ; attempt++) {
       const from = this.#openSource(pair.from, names, name);
@@ -192,7 +191,7 @@ export class EntryCloner {
   #openSource(dirfd: number, names: Arena, name: number): number {
     const fd = this.sys.open(dirfd, names, name, READ | this.#noAtime, 0);
     if (fd !== EPERM || this.#noAtime === 0) return fd;
-    // Somebody else's file.
+    // The file belongs to another user.
     const again = this.sys.open(dirfd, names, name, READ, 0);
     if (again >= 0) this.#noAtime = 0;
     return again;
@@ -202,7 +201,7 @@ export class EntryCloner {
     const path = this.pathOf(pair.path, names, name);
     if (result === ENOENT) {
       this.gone.add(nameOf(path));
-      // Its database may have been cloned before the transaction ended.
+      // The log's database may have been cloned before its transaction ended.
       if (isLogName(names.bytes, name)) this.out.logs.push(path);
     } else this.out.omitted.push({ path, reason: faultOfEntry(result) });
   }
@@ -219,7 +218,7 @@ export class EntryCloner {
     let made = false;
     const settledBefore = this.out.omitted.length;
     try {
-      // A group that changes is told as torn at once: others may link to it from now on.
+      // A changing group counts as torn at once: other names may link to it from now on.
       if (!this.#make(pair, names, name, from)) this.out.torn.push(path);
       made = this.out.omitted.length === settledBefore;
     } finally {
@@ -229,8 +228,8 @@ export class EntryCloner {
   }
 
   /**
-   * Returns the slot of an inode; where nothing tells it from one that had its number before, the time of its last
-   * change does.
+   * Returns the slot of an inode. If the file system has no generations, the change time tells reused inode numbers
+   * apart.
    */
   #slot(generation: number | null): number {
     const { words } = this.#stat;
@@ -254,7 +253,7 @@ export class EntryCloner {
     this.out.entries++;
   }
 
-  /** Makes the entry of an open file that `#stat` describes; false when it changed meanwhile. */
+  /** Makes the entry of an open file that `#stat` describes; false if the file changed meanwhile. */
   #make(pair: DirectoryPair, names: Arena, name: number, from: number): boolean {
     const { sys } = this;
     const listed = sys.flistxattr(from, this.#list);
@@ -300,19 +299,19 @@ export class EntryCloner {
     return read === MAGIC.length && MAGIC.equals(this.#value.bytes.subarray(0, MAGIC.length));
   }
 
-  /** Notes why a file is copied that was to be cloned. Throws where no file could be. */
+  /** Notes why a file is copied instead of cloned. Throws if no file can be cloned. */
   #noteRefusal(result: number, pair: DirectoryPair, path: () => string): void {
     if (cloneAnswer(result) === "full") throw syscallError(result, `cannot clone ${path()}`);
     if (isOtherFileSystem(result) && this.#device() === pair.device) throw otherFileSystem();
     this.out.refusal ??= errnoName(-result);
   }
 
-  /** Notes what an open entry was cloned from: stat words of the source, which it still had when that was done. */
+  /** Notes the source of an open entry, with the stat words that the source still had after the copy. */
   madeFrom(to: number, source: Uint32Array): void {
     if (this.#origins !== null && this.sys.fstat(to, this.#made) >= 0) this.#origins.add(this.#made.words, source);
   }
 
-  /** Notes the source of what is not opened, unless the name stands for something else by now. */
+  /** Notes the source of an entry that is not opened, unless the name now means another entry. */
   #madeByName(pair: DirectoryPair, names: Arena, name: number): void {
     if (this.#origins === null || this.sys.stat(pair.from, names, name, this.#after) < 0) return;
     const before = this.#stat.words;
@@ -330,7 +329,7 @@ export class EntryCloner {
     if (how === "copied") this.out.copied++;
   }
 
-  /** Fills a file; minus errno when the source cannot be read. Throws when the target cannot be written. */
+  /** Fills a file; minus errno if the source cannot be read. Throws if the target cannot be written. */
   #content(
     pair: DirectoryPair,
     names: Arena,
@@ -356,7 +355,7 @@ export class EntryCloner {
     return deviceOf(this.#stat);
   }
 
-  /** The final mode where a new file can have it at once: that spares a call. */
+  /** The final mode, if a new file can be created with it: that saves a call. */
   #createdMode(attributes: boolean): number {
     const { words } = this.#stat;
     const mode = words[STAT.MODE]! & 0o7777;
@@ -371,7 +370,10 @@ export class EntryCloner {
     this.#apply({ from, to, listed, mode: -1 }, words, path);
   }
 
-  /** In the order in which none undoes another. `listed`: length of the source's attribute names; `mode`: what it has. */
+  /**
+   * Sets metadata in an order in which no step undoes another. `listed`: length of the source's attribute names;
+   * `mode`: the entry's present mode.
+   */
   #apply(
     entry: { from: number; to: number; listed: number; mode: number },
     words: Uint32Array,
@@ -394,7 +396,7 @@ export class EntryCloner {
     if (aspects.length > 0) this.#note(path, sys.fstat(to, this.#made), { words, aspects });
   }
 
-  /** Notes what was refused of a made entry, looked at into `#made`, and is not as the source's stat words have it. */
+  /** Notes refused metadata of a made entry that differs from the source's stat words. Uses the entry's stat in `#made`. */
   #note(path: () => Uint8Array, known: number, refused: { words: Uint32Array; aspects: NotSet["aspects"] }): void {
     const { words } = refused;
     const [uid, gid, mode] = [words[STAT.UID]!, words[STAT.GID]!, words[STAT.MODE]! & 0o7777];
@@ -413,7 +415,7 @@ export class EntryCloner {
     return result >= 0;
   }
 
-  /** `listed`: length of the source's names, or why there are none; false where the target lacks some. */
+  /** `listed`: length of the source's attribute names, or minus errno. False if the target lacks some. */
   #attributes(from: number, to: number, listed: number): boolean {
     let all = listed > 0 || HAS_NO_ATTRIBUTE.has(listed);
     for (let at = 0; at < listed; at = this.#list.bytes.indexOf(0, at) + 1) {
@@ -428,13 +430,13 @@ export class EntryCloner {
     return all;
   }
 
-  /** A link, pipe, socket or device; or whatever the name has become. */
+  /** Clones a link, pipe, socket or device; or notes that the name now has another kind of entry. */
   other(pair: DirectoryPair, names: Arena, name: number): void {
     const known = this.sys.stat(pair.from, names, name, this.#stat);
     if (known < 0) return this.omit(pair, names, name, known);
     const { words } = this.#stat;
     const type = words[STAT.MODE]! >>> 12;
-    // It was something else when it was listed, and is neither for long.
+    // The entry is being replaced: it had another kind when it was listed.
     if (type === TYPE.FILE || type === TYPE.DIRECTORY)
       return void this.out.omitted.push({ path: this.pathOf(pair.path, names, name), reason: "it is being replaced" });
     if (words[STAT.NLINK]! < 2) return void this.#special(pair, names, name);
@@ -480,7 +482,7 @@ export class EntryCloner {
     return true;
   }
 
-  /** Like `metadata`, for what is not opened. */
+  /** Like `metadata`, for entries that are not opened. */
   #metadataByName(pair: DirectoryPair, names: Arena, name: number, link: boolean): void {
     const { sys } = this;
     const { words } = this.#stat;
@@ -538,8 +540,8 @@ export function deviceOf({ words }: StatBuffer): number {
 let buffer: Arena | undefined;
 
 /**
- * Copies the content of an open file into an empty one, holes left out: 0, or minus errno when the source cannot be
- * read. Throws when the target cannot be written. For files that the file system does not clone.
+ * Copies the content of an open file into an empty one, without its holes: 0, or minus errno if the source cannot be
+ * read. Throws if the target cannot be written. For files that the file system does not clone.
  */
 function copyContent(
   sys: Syscalls,

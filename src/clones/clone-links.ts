@@ -6,12 +6,12 @@ const S = { STATE: 0, DEVICE: 1, INODE: 2, PATH: 4, STAMP: 5 } as const;
 const STATE = { FREE: 0, NAMED: 1, MAKING: 2, READY: 3, FAILED: 4 } as const;
 const BLOCK_BITS = 6;
 const FEWEST_SLOTS = 2 ** 12;
-/** Half of the slots are used at most where the number of inodes is known, and few paths are longer than twice this. */
+/** If the number of inodes is known, at most half of the slots are used, and few paths exceed twice this length. */
 const PATH_BYTES = 128;
 const LEAST_PATH_BYTES = 2 ** 24;
 const MOST_PATH_BYTES = 2 ** 30;
 
-/** The memory that the threads of one clone share. Only what is used of it is committed. */
+/** Memory that the threads of one clone share. The system commits only its used pages. */
 export interface SharedLinks {
   slots: SharedArrayBuffer;
   /** word 0: words in use; then paths, each with its length before it */
@@ -19,8 +19,8 @@ export interface SharedLinks {
 }
 
 /**
- * `inodes`: how many the file system has; 0 where it does not say. Less where the system does not give so much: what then
- * finds no room is `unsupported`, and few folders have that many hard links.
+ * `inodes`: number of inodes in use; 0 if the file system does not report it. Makes less memory if the system refuses;
+ * a clone that then runs out of slots is `unsupported`, which needs very many hard links.
  */
 export function newSharedLinks(inodes: number): SharedLinks {
   const wanted = inodes > 0 ? Math.min(inodes * 2, 2 ** 24) : 2 ** 22;
@@ -42,8 +42,8 @@ function linksFor(slots: number): SharedLinks {
 }
 
 /**
- * Hard-link groups of a tree that several threads clone: whoever meets an inode first makes the entry, all others link
- * to it. Open addressing; inodes that were made together lie together.
+ * Hard-link groups of a tree that several threads clone: the first thread that meets an inode makes the entry, all
+ * others link to it. Open addressing; neighbouring inodes get neighbouring slots.
  */
 export class CloneLinks {
   readonly #slots: Int32Array;
@@ -58,7 +58,7 @@ export class CloneLinks {
     this.#mask = this.#slots.length / SLOT - 1;
   }
 
-  /** The slot of an inode by its numbers, and by what tells it from one that had them before. */
+  /** The slot of an inode by its numbers, and by a stamp that tells reused numbers apart. */
   slotOf({ device, low, high, stamp }: { device: number; low: number; high: number; stamp: number }): number {
     const block = Math.imul(
       (low >>> BLOCK_BITS) ^ Math.imul(high, 0x85ebca6b) ^ Math.imul(device, 0xc2b2ae35),
@@ -78,7 +78,7 @@ export class CloneLinks {
         Atomics.store(this.#slots, at, STATE.FAILED);
         return slot;
       }
-      // Its numbers are being written.
+      // Another thread is writing the slot's numbers.
       while (Atomics.load(this.#slots, at) === STATE.NAMED);
       if (
         this.#slots[at + S.INODE] === (low | 0) &&
@@ -92,8 +92,8 @@ export class CloneLinks {
   }
 
   /**
-   * True when the caller is to make the entry, and to tell the outcome by `made`; false when it is there: link to `first`.
-   * Waits while another thread makes it; `checkStop` may throw meanwhile.
+   * True if the caller must make the entry and report the outcome by `made`; false if it exists: link to `first`. Waits
+   * while another thread makes it; `checkStop` may throw meanwhile.
    */
   claim(slot: number, checkStop: () => void): boolean {
     const at = slot * SLOT;
@@ -110,7 +110,7 @@ export class CloneLinks {
     }
   }
 
-  /** Tells what came of a claim: the path of the entry, or null when there is none. */
+  /** Reports the result of a claim: the path of the entry, or null if it could not be made. */
   made(slot: number, path: Uint8Array | null): void {
     const at = slot * SLOT;
     if (path !== null) this.#slots[at + S.PATH] = this.#keep(path);
@@ -118,7 +118,7 @@ export class CloneLinks {
     Atomics.notify(this.#slots, at);
   }
 
-  /** Path of the member that was made. */
+  /** Path of the group's first member. */
   first(slot: number): Uint8Array {
     const word = this.#slots[slot * SLOT + S.PATH]!;
     return this.#bytes.slice(word * 4 + 4, word * 4 + 4 + this.#paths[word]!);
@@ -144,7 +144,7 @@ export interface CloneTask {
   extentLimit: number;
   /** see `bitsOfNewFiles` */
   newBits: number;
-  /** note what each entry was cloned from */
+  /** note the source of each entry */
   origins: boolean;
   pool: SharedArrayBuffer;
   links: SharedLinks;

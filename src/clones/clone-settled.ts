@@ -9,15 +9,14 @@ import { cloneTree } from "./clone-tree.ts";
 import type { Captured, HolderCall } from "./holder.ts";
 import { removeTree } from "./remove-tree.ts";
 
-/** A capture or copy with all that was found on the way. */
+/** A capture or copy with all findings. */
 export interface ClonedTree extends Captured {
   result: CloneTreeResult;
 }
 
 /**
- * Clones a folder to a place that does not exist or is an empty directory (absolute, raw bytes): what waits to be
- * written is written before and after. On failure nothing is left there, the place itself included; unless there was
- * something before.
+ * Clones a folder to a place that does not exist or is an empty directory (absolute, raw bytes). Flushes pending writes
+ * before and after. On failure removes the clone, and also the place unless it existed before.
  */
 export async function cloneSettled(
   from: Uint8Array,
@@ -25,7 +24,7 @@ export async function cloneSettled(
   call: HolderCall & { origins?: boolean },
 ): Promise<ClonedTree> {
   try {
-    // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
+    // Otherwise cloning would flush pending content file by file, which is slower.
     await flushFileSystem(Buffer.from(from));
     const { signal, onProgress, origins } = call;
     const result = await cloneTree({ from, to, signal, onProgress, origins: origins ?? false });
@@ -46,7 +45,7 @@ export async function cloneSettled(
   }
 }
 
-/** Says what a clone lacks of the folder without anything in it telling; null where it has all. */
+/** Says why a clone is incomplete, which no entry in it shows; null if it is complete. */
 export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null {
   const [unread] = omitted;
   if (unread !== undefined)

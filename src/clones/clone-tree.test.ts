@@ -216,7 +216,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       fs.closeSync(copy);
     });
 
-    test("an aborted clone ends before its tree is whole, and what it made is removed", async (t) => {
+    test("an aborted clone ends before its tree is whole, and its entries are removed", async (t) => {
       for (let d = 0; d < 60; d++) {
         fs.mkdirSync(at("many", `${d}`), { recursive: true });
         for (let i = 0; i < 60; i++) fs.writeFileSync(at("many", `${d}`, `${i}`), "x".repeat(100 + i));
@@ -260,7 +260,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       for (let round = 0; round < 6; round++) await removeTree(Buffer.from(at(`work-${round}`)));
     });
 
-    test("what an ordinary user may not read is omitted, and owners that cannot be given are listed", async (t) => {
+    test("entries that an ordinary user may not read are omitted, and owners that cannot be set are listed", async (t) => {
       const why = whyNoThreadsOfUser();
       if (why !== null) return t.skip(why);
       fs.mkdirSync(at("user"));
@@ -303,7 +303,7 @@ for (const kind of ["xfs", "btrfs"] as const) {
       assert.equal(fs.statSync(at("user/clone/locked")).mode & 0o7777, 0o500);
     });
 
-    test("nothing is cloned over what is there", async () => {
+    test("an existing entry is never cloned over", async () => {
       fs.mkdirSync(at("over/source"), { recursive: true });
       fs.writeFileSync(at("over/source/file"), "new");
       fs.mkdirSync(at("over/full"));

@@ -33,11 +33,11 @@ import { WorkPool } from "../threads/work-pool.ts";
 export interface CloneTreeOptions {
   /** the folder, absolute, raw bytes */
   from: Uint8Array;
-  /** where the clone comes: does not exist, or is an empty directory; absolute, raw bytes */
+  /** place of the clone: does not exist, or is an empty directory; absolute, raw bytes */
   to: Uint8Array;
-  /** files in more pieces than this are copied, since cloning them is slow and keeps them so */
+  /** files in more pieces than this are copied: cloning them is slow and keeps them fragmented */
   extentLimit?: number;
-  /** note what each entry is cloned from, for {@link CloneTreeResult.origins} */
+  /** note the source of each entry, for {@link CloneTreeResult.origins} */
   origins?: boolean;
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number) => void) | undefined;
@@ -48,7 +48,7 @@ const PROGRESS_MS = 100;
 
 /**
  * Clones a folder's whole tree to another place on the same file system: content shared, metadata copied exactly,
- * nothing synced. On failure what was made so far stays, for `removeTree`. Throws `unsupported` (nothing is left then),
+ * nothing synced. On failure the partial clone stays, for `removeTree`. Throws `unsupported` (nothing is left then),
  * `no_space`, `already_exists`, `interrupted`, `not_found`, `refused` for a place inside the folder.
  */
 export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeResult> {
@@ -68,7 +68,7 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
   return withThreads({ kind: CLONE, signal: options.signal }, async (threads) => fill(options, inodes, threads));
 }
 
-/** Clones into the place that was made, by these threads. */
+/** Clones into the prepared place with these threads. */
 async function fill(
   options: CloneTreeOptions,
   inodes: number,
@@ -94,7 +94,7 @@ async function fill(
   try {
     const asked = await Promise.allSettled(
       threads.map(async (thread) =>
-        // Where one has ended by itself, the other would wait for it.
+        // If one thread has died, the others would wait for it.
         thread.ask({ kind: "clone-tree", task }).finally(() => {
           if (!thread.usable) pool.stop();
         }),
@@ -113,7 +113,7 @@ async function fill(
   }
 }
 
-/** The number of inodes in use where the folder lies; 0 where the file system does not say. */
+/** The number of inodes in use on the folder's file system; 0 if it does not report them. */
 function checkSource(from: Buffer): number {
   try {
     const { files, ffree } = fs.statfsSync(from);
@@ -123,7 +123,7 @@ function checkSource(from: Buffer): number {
   }
 }
 
-/** Makes the target, or takes an empty one, and gives it nothing to pass on; true when it was made. */
+/** Makes the target, or takes an empty one, without inheritable access lists; true if it was made. */
 function prepare(to: Buffer): boolean {
   let made = true;
   try {
@@ -142,7 +142,7 @@ function prepare(to: Buffer): boolean {
       putName(name, 0, Buffer.from(list));
       sys.fremovexattr(fd, name, 0);
     }
-    // A group of the parent's would pass on to what is made in it on some mounts.
+    // On some mounts new entries would inherit the parent's group.
     sys.fchown(fd, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
     sys.fchmod(fd, 0o700);
   } finally {
@@ -151,7 +151,7 @@ function prepare(to: Buffer): boolean {
   return made;
 }
 
-/** Clones a file inside the target, and takes it away. Throws `unsupported` when that does not work, or not from there. */
+/** Clones a file inside the target, then removes it. Throws `unsupported` if cloning does not work there, or not from the source. */
 function probe(from: Uint8Array, to: Buffer): void {
   const sys = syscalls();
   const names = ["a", "b"].map((name) => Buffer.from(`.probe-${randomBytes(8).toString("hex")}${name}`));
@@ -161,7 +161,7 @@ function probe(from: Uint8Array, to: Buffer): void {
   try {
     const source = fs.openSync(places[0]!, "wx+", 0o600);
     fds.push(source);
-    // A hole, since content would have to reach the disk first.
+    // A hole: content would have to be written to the disk first.
     fs.ftruncateSync(source, 65_536);
     const arena = newArena(64);
     putName(arena, 0, names[1]!);
@@ -182,7 +182,7 @@ function probe(from: Uint8Array, to: Buffer): void {
   }
 }
 
-/** A directory is no file to clone, but where it lies is looked at first by Linux, which also clones from one subvolume to another. */
+/** A directory cannot be cloned, but Linux checks its file system first, and allows clones between subvolumes. */
 function checkSameFileSystem(from: Uint8Array, file: number): void {
   const source = openDirectory(Buffer.from(from));
   const isOther = isOtherFileSystem(cloneFile(source, file));
@@ -205,8 +205,8 @@ function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {
 }
 
 /**
- * Does what is left when all directories are filled: those that vanished, those that lock their owner out, the root
- * itself.
+ * Finishes a filled clone: removes directories that vanished from the source, sets metadata that locks the owner out,
+ * then the root's.
  */
 function finish(task: CloneTask, pool: WorkPool, { outcome, began }: { outcome: CloneOutcome; began: number }): void {
   const sys = syscalls();
@@ -238,7 +238,7 @@ function finish(task: CloneTask, pool: WorkPool, { outcome, began }: { outcome: 
   }
 }
 
-/** Takes away a directory whose source vanished after it was made; the one it is in keeps its mode and times. */
+/** Removes a directory whose source vanished after it was made; its parent keeps its mode and times. */
 function removeEmpty(sys: Syscalls, target: number, directory: Uint8Array): void {
   const arena = newArena(8192);
   const slash = directory.lastIndexOf(47);
@@ -252,22 +252,21 @@ function removeEmpty(sys: Syscalls, target: number, directory: Uint8Array): void
   }
 }
 
-/** The two sides of a clone when all is cloned. */
+/** The two sides of a finished clone. */
 interface Sides {
   /** open, and the source's path */
   from: number;
   target: number;
   root: Uint8Array;
-  /** what is not meant to be in the clone, by path in latin1 */
+  /** entries that are left out of the clone on purpose, by path in latin1 */
   passedOver: ReadonlySet<string>;
   /** when the clone was begun, in milliseconds since 1970 */
   began: number;
 }
 
 /**
- * Directories of the source that have a directory which the clone has not, and which is older or has an older one in it,
- * among those in which one was gone when it was to be cloned: it has got another name. One that was removed, or made
- * meanwhile, is no matter.
+ * Returns source directories that have a child directory missing in the clone, if that child, or one in it, existed
+ * before the clone began: it is a renamed one of the vanished directories. A removed or new directory is no loss.
  */
 export function renamedAway(sys: Syscalls, gone: readonly Uint8Array[], sides: Sides): Uint8Array[] {
   const { from, target } = sides;
@@ -312,10 +311,10 @@ function lacksOne(
   });
 }
 
-/** So many directories are looked at for one that is older; temporary ones are small. */
+/** Number of directories to look at for an old one; temporary trees are small. */
 const LOOKED_AT = 10_000;
 
-/** Tells whether a directory, or one in it, was there before a moment; true as well where nothing tells. */
+/** True if a directory, or one in it, existed before a moment; also if that cannot be told. */
 function holdsOlder(place: Buffer, moment: number): boolean {
   const places = [place];
   try {

@@ -19,40 +19,40 @@ import {
 } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 
-/** Facts that tell a copy of a tree that somebody else made from the tree itself, without reading a file. */
+/** Facts that tell a copy made by another program from its source tree, without reading a file. */
 export interface TreeComparison {
   /** of all kinds, without the folder itself */
   entries: number;
-  /** Raw paths of what differs because the folder was changed since; where names came or went the directory's and theirs. */
+  /** Raw paths that differ because the folder changed since; for added or removed names, their paths and the directory's. */
   changed: Uint8Array[];
-  /** The first difference that no change since explains. */
+  /** The first difference that no later change explains. */
   unlike: { path: Uint8Array; what: string } | null;
-  /** Names of one file that are files of their own in the copy; each group in raw pre-order. */
+  /** Names of one file that are separate files in the copy; each group in raw pre-order. */
   split: Uint8Array[][];
   /** Other file systems that are mounted in the folder. */
   apart: Uint8Array[];
-  /** When an inode of the copy was changed last, in milliseconds since 1970. */
+  /** The latest change time of the copy's inodes, in milliseconds since 1970. */
   newest: number;
 }
 
 export interface CompareCall {
-  /** the copy was begun at this moment, in milliseconds since 1970 */
+  /** when the copy was begun, in milliseconds since 1970 */
   since: number;
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number) => void) | undefined;
 }
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
-/** The clock that times of files are taken from lags by a tick. */
+/** File times come from a clock that lags by up to a tick. */
 const TICK_MS = 20;
-/** JuiceFS leaves a directory's times alone where they would move by less than 100 ms. */
+/** JuiceFS does not update a directory's times for a change within 100 ms. */
 const NAMES_TICK_MS = 120;
-/** So long nothing else gets a turn in this process. */
+/** Longest time without a pause for other work of this process. */
 const TURN_MS = 20;
 
 /**
- * Compares a copy with the folder it was made of, entry by entry: names, kinds, modes, owners, sizes, times, device
- * numbers, and the attributes that digests cover. Contents are not read. Throws `interrupted`, `permission`, `not_found`.
+ * Compares a copy with its source folder, entry by entry: names, kinds, modes, owners, sizes, times, device numbers,
+ * and the attributes that digests cover. Does not read contents. Throws `interrupted`, `permission`, `not_found`.
  */
 export async function compareTrees(from: Uint8Array, copy: Uint8Array, call: CompareCall): Promise<TreeComparison> {
   const comparer = new TreeComparer(from, copy, call);
@@ -63,7 +63,7 @@ export async function compareTrees(from: Uint8Array, copy: Uint8Array, call: Com
   }
 }
 
-/** The two sides of an entry; `fd` is of the directory that it is in. */
+/** The two sides of an entry; `fd` is its directory. */
 class Side {
   readonly root: number;
   readonly listing = new DirectoryListing();
@@ -140,7 +140,7 @@ class TreeComparer {
     try {
       for (const side of sides) {
         side.fd = openBelow(this.#sys, side.root, path, DIRECTORY, this.#path);
-        // What it was when its name was compared is no more; its parent's times have moved.
+        // The entry that was compared by name is gone; its parent's times have changed.
         if (side.fd === ENOENT && side === this.#from) return this.#isChanged(path);
         if (side.fd < 0) throw syscallError(side.fd, `cannot open the directory ${quotedPath(path)}`);
         const listed = side.listing.read(this.#sys, side.fd);
@@ -202,7 +202,7 @@ class TreeComparer {
     this.#groups.set(key, group);
   }
 
-  /** Looks at an entry of the open directory, the directory itself for no name; false when it is gone. */
+  /** Reads the facts of an entry of the open directory, or of the directory itself for an empty name; false if it is gone. */
   #look(side: Side, names: Arena, name: number): boolean {
     const known =
       names === this.#noName ? this.#sys.fstat(side.fd, side.stat) : this.#sys.stat(side.fd, names, name, side.stat);
@@ -212,12 +212,12 @@ class TreeComparer {
     return true;
   }
 
-  /** True when both are alike, or are of one kind and the folder's was changed since. */
+  /** True if both are equal, or of one kind and the folder's entry changed since. */
   #compare(path: Uint8Array, names: Arena, name: number): boolean {
     const [a, b] = [this.#from.stat.words, this.#copy.stat.words];
     const what = differenceOf(a, b) ?? this.#attributesDiffer(names, name);
     if (what === null) {
-      // The copy has the time of the last change too, where that is kept; else a late change can be one of the two.
+      // A recent write may not show in these facts. An equal change time, if the copy keeps it, excludes one.
       if (this.#isRecent() && !sameTime(a, b, STAT.CTIME)) this.#isChanged(path);
       return true;
     }
@@ -264,7 +264,7 @@ class TreeComparer {
   }
 }
 
-/** By what two entries differ, null where by nothing; of directories the size and the links are the file system's own. */
+/** Names the first difference of two entries; null if they are equal. Ignores size and links of directories, which depend on the file system. */
 function differenceOf(a: Uint32Array, b: Uint32Array): string | null {
   const same = (...words: number[]): boolean => words.every((word) => a[word] === b[word]);
   const type = a[STAT.MODE]! >>> 12;

@@ -7,14 +7,14 @@ import { newArena } from "../native.ts";
 
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const WRITE = fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
-/** A clone takes as long; of processes that are not looked at by then, what they wrote last may be missing in it. */
+/** About the time of a clone. The clone may lack the last writes of processes that were not examined by then. */
 const BUDGET_MS = 1000;
 const sync = promisify(fs.fsync);
 
 /**
- * Has what processes wrote to files of a folder that they still have open handed on by a file system that keeps it until
- * they are closed or synced. Files that may not be written to, and those of processes that cannot be asked, are passed
- * over. Returns the raw paths of what was synced.
+ * Flushes files of a folder that processes have open for writing, on a file system that keeps writes until close or
+ * sync. Skips files that cannot be opened, and processes that cannot be examined. Returns the raw paths of the synced
+ * files.
  */
 export async function flushOpenFiles(folder: Uint8Array): Promise<Uint8Array[]> {
   const root = Buffer.from(folder);
@@ -38,7 +38,7 @@ async function flush(root: number, path: Uint8Array): Promise<boolean> {
   const fd = isRegular(root, path) ? openBelow(syscalls(), root, path, WRITE, newArena(8192)) : -1;
   if (fd < 0) return false;
   try {
-    // Through a descriptor that can write: another would have nothing to hand on.
+    // Needs a writable descriptor: on others the file system has nothing to flush.
     await sync(fd);
     return true;
   } catch {
@@ -48,7 +48,7 @@ async function flush(root: number, path: Uint8Array): Promise<boolean> {
   }
 }
 
-/** A pipe that is opened and closed again would be noticed at its other end. */
+/** Opening and closing a pipe would be noticed at its other end. */
 function isRegular(root: number, path: Uint8Array): boolean {
   const sys = syscalls();
   const directory = openBelow(sys, root, path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0)), READ, newArena(8192));

@@ -57,7 +57,7 @@ test("a clone is made by the program, with names as they are and without a shell
   assert.equal(fs.readFileSync(path.join(place.to.toString(), "below/c"), "utf8"), "below/c\n");
 });
 
-test("what the program says is in the error when it fails, without passwords and without what steers a terminal", async () => {
+test("the program's message is in the error, without passwords and terminal controls", async () => {
   const lines = String.raw`printf '\033[31m2026 juicefs[7] <FATAL>: redis://:secret@host:1 is\n\n not there\033[0m\n' >&2; exit 1`;
   const { code, message } = await refused(placeWith(lines));
   assert.equal(code, "unsupported");
@@ -74,7 +74,7 @@ test("a full file system and missing rights are told as such", async () => {
     assert.equal((await refused(placeWith(`echo "${said}" >&2; exit 1`))).code, code);
 });
 
-test("a program that hangs is ended, and what it left goes", async () => {
+test("a program that hangs is killed, and its partial clone is removed", async () => {
   const place = placeWith('cp -a "$3" "$4"; sleep 60 & sleep 60');
   const begun = performance.now();
   const { code, message } = await refused(place, { limitMs: 400 });
@@ -105,7 +105,7 @@ test("a program that prints nonsense and ends well is not believed", async () =>
   }
 });
 
-test("a clone that is not the folder is refused and says by what it differs", async () => {
+test("a clone that differs from the folder is refused with the difference", async () => {
   for (const [lines, what] of [
     ['rm "$4/below/c"', /below\/c is not in the clone/],
     ['touch -d @1000000000 "$4/new"', /new is only in the clone/],
@@ -124,7 +124,7 @@ test("a clone that is not the folder is refused and says by what it differs", as
   }
 });
 
-test("a folder that changes while it is cloned is cloned again, and what changes again is told", async () => {
+test("a folder that changes during a clone is cloned again, and further changes are listed", async () => {
   const late = 'echo more >> "$3/a"; rm -f "$3/b"; echo new > "$3/below/new$$"; sleep 0.2';
   const once = placeWith(`cp -a "$3" "$4"; [ -e "$0.again" ] || { touch "$0.again"; ${late}; }; exit 0`);
   const held = await juicefsHolder({ program: once.program }).capture(once.from, once.to.toString(), {});
@@ -151,7 +151,7 @@ test("a folder with a change at a time to come is refused", async () => {
   }
 });
 
-test("names of one file are one file in the clone, and their directories keep their times", async () => {
+test("hard links of the folder are hard links in the clone, and their directories keep their times", async () => {
   const place = placeWith('cp -a --no-preserve=links "$3" "$4"');
   const from = (name: string): string => path.join(place.from.toString(), name);
   for (const name of ["below/d", "e"]) fs.linkSync(from("a"), from(name));

@@ -5,27 +5,27 @@ import { CairnError, type ErrorCode, throwIfAborted } from "../errors.ts";
 import { findProgram, withPipes } from "../fs/child-pipes.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 
-/** The one place that starts JuiceFS's own program. */
+/** The only place that starts JuiceFS's own program. */
 
 export const JUICEFS_MISSING = {
   reason: "the program juicefs is not in any folder of PATH",
   hint: "install JuiceFS's client, 1.1 or newer, or add its folder to PATH",
 } as const;
 
-/** JuiceFS does some hundred entries a second on a slow metadata engine; what takes longer is better read into the store. */
+/** JuiceFS clones some hundred entries a second on a slow metadata engine; for slower folders, reading into the store is better. */
 const LIMIT_MS = 300_000;
-/** Milliseconds for which its output is read on after its end; a process that it left behind may hold the pipe open. */
+/** Milliseconds for which output is still read after the program's end; a child that it left behind may hold the pipe open. */
 const DRAIN_MS = 200;
 const MOST_SAID = 16_384;
 const MOST_SHOWN = 400;
 
-/** Meanings of its messages; anything else keeps the folder from being held this way, and no more. */
+/** Error codes by the program's messages; any other message means that the folder cannot be held this way. */
 const MEANINGS: readonly (readonly [said: RegExp, code: ErrorCode])[] = [
   [/no space left on device|quota exceeded/i, "no_space"],
   [/permission denied|operation not permitted/i, "permission"],
 ];
 
-/** The `juicefs` of a search path, null where there is none. */
+/** The `juicefs` of a search path; null if there is none. */
 export function findJuicefs(searchPath?: string): string | null {
   return findProgram("juicefs", searchPath);
 }
@@ -38,9 +38,9 @@ export interface JuicefsCall {
 }
 
 /**
- * Runs `juicefs clone -p FROM TO` (absolute, raw bytes); then `to` is complete as far as JuiceFS knows. Where it is
- * stopped, the clone may still come, unless the directory that it would come to is gone by then. Throws `unsupported`
- * with what the program said, or when it takes too long; `permission`, `no_space`, `interrupted`, `io`.
+ * Runs `juicefs clone -p FROM TO` (absolute, raw bytes); then `to` is complete as far as JuiceFS knows. If it is
+ * stopped, the clone may still appear, unless the parent directory of `to` is removed. Throws `unsupported` with the
+ * program's message, or if it takes too long; `permission`, `no_space`, `interrupted`, `io`.
  */
 export async function runJuicefsClone(from: Uint8Array, to: Uint8Array, call: JuicefsCall): Promise<void> {
   throwIfAborted(call.signal);
@@ -86,7 +86,7 @@ interface Ended {
   late: boolean;
 }
 
-/** Fails only where no descriptors are left. It is given nothing of our environment that it does not need. */
+/** Rejects only if no file descriptors are left. Passes only the needed environment variables on. */
 async function runToEnd(call: JuicefsCall, words: readonly string[]): Promise<Ended> {
   const { PATH, HOME, TMPDIR } = process.env;
   const env = { PATH, HOME, TMPDIR, LC_ALL: "C" };
@@ -99,7 +99,7 @@ async function runToEnd(call: JuicefsCall, words: readonly string[]): Promise<En
   let late = false;
   const kill = (): void => {
     child.kill("SIGKILL");
-    // A process that hangs in a call to the file system ends when that does.
+    // A process that hangs in a call to the file system ends when the call returns.
     setTimeout(() => end({}), DRAIN_MS).unref();
   };
   const timer = setTimeout(() => {
@@ -116,7 +116,7 @@ async function runToEnd(call: JuicefsCall, words: readonly string[]): Promise<En
     ended.resolve({ code: null, signal: null, error: null, said, late, ...how });
   };
   child.once("error", (error) => {
-    // A signal that could not be sent comes here too.
+    // A failed kill is reported here too.
     if (child.pid === undefined) end({ error: error.message });
   });
   child.once("close", (code, signal) => end({ code, signal }));
@@ -124,7 +124,7 @@ async function runToEnd(call: JuicefsCall, words: readonly string[]): Promise<En
   return ended.promise;
 }
 
-/** The end of it on one line, without what steers a terminal and without what may be a password in an address. */
+/** The end of the output on one line, without terminal controls and without possible passwords in addresses. */
 function whatItSaid(said: string): string {
   const plain = printablePath(stripVTControlCharacters(said).replace(/\s+/g, " ").trim());
   return plain.replace(/(\w:\/\/)[^\s/@]*@/g, "$1…@").slice(-MOST_SHOWN);

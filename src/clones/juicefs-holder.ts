@@ -24,25 +24,25 @@ import { newArena } from "../native.ts";
 import { removeTree } from "./remove-tree.ts";
 
 export interface JuicefsOptions {
-  /** absolute path of the program; the one on the search path unless told */
+  /** absolute path of the program; default: the one on the search path */
   program?: string;
   /** how long one clone may take, in milliseconds */
   limitMs?: number;
 }
 
-/** A folder that changes under each of them is not tried again; what differs then is told. */
+/** A folder that changes during each attempt is not tried again; the differences are reported. */
 const ATTEMPTS = 2;
-/** So that nothing from before the first of them explains a difference in the second. */
+/** Separates two attempts, so that a change before the first cannot explain a difference in the second. */
 const PAUSE_MS = 150;
 
 /**
  * Holds trees that JuiceFS clones within one mount: metadata is copied, content is shared. Facts of it:
- * - Each file is of one moment, the tree is not: it is compared with the folder, made once more where something
- * changed, and what differs after that is torn.
- * - The names of one file come out as files of their own and are made one again; files that are known to be open are
- * synced before.
- * - What is held can be written to by whoever may; only its place keeps people away. A trash keeps the room of what was
- * removed.
+ * - Each file is of one moment, the tree is not: it is compared with the folder and cloned once more if something
+ * changed; entries that still differ count as torn.
+ * - The names of a hard-linked file come out as separate files and are linked again; files known to be open are synced
+ * before.
+ * - Permissions of the held tree do not prevent writing; only its place keeps people away. A trash keeps the space of
+ * removed trees.
  */
 export function juicefsHolder(options: JuicefsOptions = {}): TreeHolder {
   const clone = async (from: Uint8Array, to: Uint8Array, call: HolderCall): Promise<Captured> => {
@@ -105,17 +105,14 @@ function requireWhole({ unlike, newest }: TreeComparison): void {
       "unsupported",
       `the clone differs from the folder: ${printablePath(unlike.path) || "."} ${unlike.what}`,
     );
-  // A clone has the times of what it was made of. From a time ahead of ours no later change could be told.
+  // A clone has the times of its source. With a time in the future no later change would show.
   if (newest > Date.now())
     throw new CairnError("unsupported", "an entry of the folder has a change time (ctime) in the future", {
       hint: "set the clock of the other hosts that write there: one of them is ahead",
     });
 }
 
-/**
- * Adds to changed files the other names of those that have several: the one that is kept may be older than the others
- * were.
- */
+/** Adds the other names of changed hard-linked files: the name that is kept may be older than the others. */
 function withTheirGroups({ changed, split }: TreeComparison): Uint8Array[] {
   const torn = new Map(changed.map((path) => [Buffer.from(path).toString("latin1"), path]));
   for (const group of split) {
@@ -126,8 +123,8 @@ function withTheirGroups({ changed, split }: TreeComparison): Uint8Array[] {
 }
 
 /**
- * Makes the names of each group names of one file again, the first one's, in a tree that nobody else uses; the
- * directories keep their times. Throws `permission` where a directory cannot be written to.
+ * Links the names of each group to its first name again, in a tree that no other process uses; keeps the times of
+ * directories. Throws `permission` if a directory cannot be written to.
  */
 function relink(tree: Uint8Array, groups: readonly (readonly Uint8Array[])[]): void {
   if (groups.length === 0) return;

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { probeHolder } from "./probe.ts";
 
-test("what killed probes left goes with the next one when it is old, also at the mount's root, and nothing else does", async (t) => {
+test("old leftovers of killed probes are removed by the next probe, also at the mount's root, and nothing else is", async (t) => {
   const root = mkdtempSync(join(tmpdir(), "cairn-probe-"));
   const isMounted = spawnSync("mount", ["-t", "tmpfs", "none", root]).status === 0;
   t.after(() => {

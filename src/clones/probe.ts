@@ -20,8 +20,8 @@ import { juicefsHolder } from "./juicefs-holder.ts";
 import { removeHeldTree } from "./remove-held.ts";
 
 /**
- * Answer of a probe: null when the driver works for the folder, else why not and what would help. `isFull`: it may work
- * once there is room.
+ * Result of a probe: null if the driver works for the folder, else the reason and a hint. `isFull`: the driver may work
+ * once there is space.
  */
 export type ProbeAnswer = { reason: string; hint?: Hint | undefined; isFull?: true } | null;
 
@@ -30,20 +30,20 @@ export const ENGINES = advice`${call("engine show", "detectEngine", word("path")
 const CLONE_BYTES = 64 * 1024;
 const EXACT_TIME = { seconds: 1_000_000_001, nanoseconds: 123_456_789, all: 1_000_000_001_123_456_789n };
 const JUICEFS_MOUNT = "fuse.juicefs";
-/** Three entries; what takes longer than that is of no use. */
+/** The probe clones three entries; a slower clone is of no use. */
 const PROBE_LIMIT_MS = 20_000;
 
 /** Places that are probed. */
 export interface Probe {
   folder: Buffer;
-  /** a folder on the way to where points will be */
+  /** a folder at or above the place of future points */
   place: string;
   signal?: AbortSignal | undefined;
 }
 
 /**
- * Tells whether a driver can hold the trees of `folder` in `place`, by doing it there, in a temporary folder that is
- * gone afterwards. Throws `interrupted`, and nothing else for a folder that exists.
+ * Tests whether a driver can hold the trees of `folder` in `place`, in a temporary folder that is removed afterwards.
+ * Throws only `interrupted` for a folder that exists.
  */
 export async function probeHolder(type: TreeHolder["type"], probe: Probe): Promise<ProbeAnswer> {
   const { folder, place } = probe;
@@ -67,8 +67,8 @@ export async function probeHolder(type: TreeHolder["type"], probe: Probe): Promi
 }
 
 /**
- * Lists what answers depend on and is known without trying: the kernel, how both places are mounted, whether the folder
- * is a subvolume, and on JuiceFS which program there is.
+ * Lists the known facts that the result depends on: the kernel, the mounts of both places, whether the folder is a
+ * subvolume, and on JuiceFS the program.
  */
 export function factsOfProbe({ folder, place }: Pick<Probe, "folder" | "place">): string[] {
   const mounts = readMounts();
@@ -82,7 +82,7 @@ export function factsOfProbe({ folder, place }: Pick<Probe, "folder" | "place">)
   ];
 }
 
-/** Makes an answer of what fails, too, unless the call was stopped. */
+/** Turns a failure into a result too, unless the call was aborted. */
 async function answered({ signal }: Probe, work: () => Promise<ProbeAnswer>): Promise<ProbeAnswer> {
   throwIfAborted(signal);
   try {
@@ -102,10 +102,10 @@ function answerOf(error: unknown): ProbeAnswer {
   };
 }
 
-/** A snapshot may be made from one mount of a file system to another; files are cloned within one. */
+/** A snapshot can cross mounts of one file system; files are cloned within one mount. */
 function whyApart(type: TreeHolder["type"], folder: Buffer, place: string): string | null {
   const [of, points] = [mountOf(folder), mountOf(place)];
-  // Where there is no list of mounts.
+  // Used if there is no list of mounts.
   if (of === null && points === null && fs.statSync(folder).dev !== fs.statSync(place).dev)
     return "another file system";
   if (of?.id === points?.id) return null;
@@ -122,12 +122,12 @@ async function probeBtrfs({ folder, place, signal }: Probe): Promise<ProbeAnswer
     };
   return inTemporary(place, async (work) => {
     if (await mayRemoveWhole(work)) return snapshotInto(work, folder, signal);
-    // What others have in the folder would stay in a snapshot of it: an empty one tells the rest.
+    // Other users' entries in the folder would stay in a snapshot of it, so the rest is tried with an empty one.
     return whyNotOwn(folder) ?? (await snapshotOfNew(work, signal));
   });
 }
 
-/** Tells whether this user may remove a subvolume whatever lies in it. */
+/** True if this user may remove a subvolume with any content. */
 async function mayRemoveWhole(work: string): Promise<boolean> {
   const tried = path.join(work, "tried");
   await makeSubvolume(Buffer.from(tried));
@@ -162,8 +162,8 @@ async function snapshotInto(work: string, folder: Buffer, signal: AbortSignal | 
 }
 
 /**
- * Tells whether a new subvolume in `folder` could be held by snapshots in `place`, by making one in a temporary folder
- * of each. Null where it works. Throws `interrupted`, and nothing else for folders that exist.
+ * Checks whether a new subvolume in `folder` could be held by snapshots in `place`, by making one in a temporary folder
+ * of each. Null if it works. Throws only `interrupted` for folders that exist.
  */
 export async function probeNewSubvolume(probe: Probe): Promise<ProbeAnswer> {
   const { folder, place, signal } = probe;
@@ -215,7 +215,7 @@ function probeReflink(work: string): ProbeAnswer {
         hint: "use btrfs, or xfs that was made with reflink=1",
       };
     sys.fstat(source, after);
-    // Each file would count as changed while it was cloned.
+    // Otherwise each file would count as changed while it was cloned.
     if (!sameContentStat(before.words, after.words)) return { reason: "cloning a file changes the file's times" };
     sys.utimens(clone, newArena(1), 0, EXACT_TIME.seconds, EXACT_TIME.nanoseconds);
     const isExact = fs.fstatSync(clone, { bigint: true }).mtimeNs === EXACT_TIME.all;
@@ -246,15 +246,15 @@ async function probeJuicefs({ place, signal }: Probe): Promise<ProbeAnswer> {
 }
 
 /**
- * Removes what killed probes left in a place, or at its mount's root, where one was before there was a folder for
- * points.
+ * Removes leftovers of killed probes in a place, and at its mount's root, which a probe uses before the points' folder
+ * exists.
  */
 function removeOldProbes(place: string): void {
   for (const directory of new Set([place, mountOf(place)?.mountPoint.toString("utf8") ?? place]))
     try {
       removeLeftovers(directory, { ownEndingIn: PROBE });
     } catch {
-      // It costs room, and hinders nobody.
+      // The leftover only takes space.
     }
 }
 

@@ -56,7 +56,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     assert.ok(!fs.existsSync(at("held")));
   });
 
-  test("nothing is left when a capture is stopped, and what was there stays when the place is taken", async () => {
+  test("a stopped capture leaves nothing, and an existing place stays as it is", async () => {
     makeMany(at("many"));
     const abort = new AbortController();
     const capturing = holder.capture(Buffer.from(at("many")), at("stopped"), { signal: abort.signal });
@@ -73,7 +73,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     assert.ok(!fs.existsSync(at("place")));
   });
 
-  test("what a killed capture left is removed", async () => {
+  test("the leftovers of a killed capture are removed", async () => {
     makeMany(at("large"));
     for (const after of [40, 80, 140]) {
       const script = `const { reflinkHolder } = await import(${JSON.stringify(MODULE)});

@@ -12,8 +12,8 @@ export interface ReflinkHolder extends TreeHolder {
 }
 
 /**
- * Trees whose files are clones of the folder's, made one after the other: each file is of one moment, the tree is not.
- * Works within one XFS or btrfs. What is held can be written to by whoever may; only its place keeps people away.
+ * Trees of cloned files, made one after the other: each file is of one moment, the tree is not. Works within one XFS or
+ * btrfs. Permissions of the held tree do not prevent writing; only its place keeps people away.
  */
 export function reflinkHolder(): ReflinkHolder {
   return {

@@ -21,11 +21,11 @@ const BATCH = 64;
 const DIRECTORY_TYPE = TYPE.DIRECTORY << 12;
 
 export interface RemoveOutcome {
-  /** directories that are empty now, a directory always before those in it */
+  /** directories that are empty now, each before the directories in it */
   emptied: Uint8Array[];
 }
 
-/** Removes all that is no directory, on one thread, until no directory is left anywhere that was not looked into. */
+/** Removes all entries except directories, on one thread, until every directory was visited. */
 export class DirectoryRemover {
   readonly #sys: Syscalls = syscalls();
   readonly #pool: WorkPool;
@@ -98,7 +98,7 @@ export class DirectoryRemover {
     return (this.#stat.words[STAT.MODE]! & 0xf000) === DIRECTORY_TYPE;
   }
 
-  /** Queues a directory; one that locks its owner out is opened up first. */
+  /** Queues a directory; makes it accessible first if it locks its owner out. */
   #child(fd: number, path: Uint8Array, name: number): void {
     const { names } = this.#listing;
     const known = this.#sys.stat(fd, names, name, this.#stat);

@@ -15,18 +15,18 @@ import { removeTree } from "./remove-tree.ts";
 const SLASH = 0x2f;
 const PATH_ROOM = 4096;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
-/** Opens a directory that no link leads to. */
+/** Opens a directory without following a link. */
 export const NO_LINK = DIRECTORY | fs.constants.O_NOFOLLOW;
-/** Deeper than any tree is; ends a walk that something keeps adding to. */
+/** Deeper than any tree; ends a walk if entries keep being added. */
 const MOST_ROUNDS = 100;
 
-/** Removes a held or half-made tree, whichever driver made it. With nothing there it does nothing. */
+/** Removes a held or half-made tree of any driver; does nothing if there is none. */
 export async function removeHeldTree(place: string | Buffer): Promise<void> {
   if (fs.lstatSync(place, { throwIfNoEntry: false }) === undefined) return;
   await (isSubvolume(place) ? removeSnapshot : removeTree)(Buffer.from(place));
 }
 
-/** Removes a snapshot with the subvolumes inside it; nothing there is fine. Throws `refused` for what is no subvolume. */
+/** Removes a snapshot with the subvolumes inside it; does nothing if there is none. Throws `refused` if the entry is not a subvolume. */
 export async function removeSnapshot(place: Buffer): Promise<void> {
   const stats = fs.lstatSync(place, { throwIfNoEntry: false });
   if (stats === undefined) return;
@@ -38,7 +38,7 @@ export async function removeSnapshot(place: Buffer): Promise<void> {
   await held(parentOf(place), (parent) => removeSubvolume(parent, nameOf(place)));
 }
 
-/** Removes a subvolume of a held directory with those inside it, read-only or not. */
+/** Removes a subvolume of a held directory with the subvolumes inside it, read-only or not. */
 async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> {
   for (let round = 0; ; round++) {
     try {
@@ -49,7 +49,7 @@ async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> 
       const errno = errnoOf(error);
       if (errno === "ENOENT" && !isIn(parent, name)) return;
       if (errno === "EPERM" && (await removeEntries(parent, name))) return;
-      // Its own mode keeps an ordinary user from it.
+      // The subvolume's own mode keeps an ordinary user from removing it.
       if (errno === "EACCES" && (await heldIn(parent, name, openForOwner))) continue;
       // A subvolume was made inside, or moved there, meanwhile.
       const again = errno === "ENOTEMPTY" || errno === "ENOENT" || (errno === "EROFS" && round === 0);
@@ -82,8 +82,8 @@ async function removeNested(fd: number): Promise<void> {
 }
 
 /**
- * An ordinary user without `user_subvol_rm_allowed` may still remove what is his own entry by entry, and the empty
- * subvolume like a directory. False where he may not.
+ * An ordinary user without `user_subvol_rm_allowed` may still remove own entries one by one, and then the empty
+ * subvolume like a directory. False if that fails.
  */
 async function removeEntries(parent: number, name: Uint8Array): Promise<boolean> {
   const pace = newPacer(undefined);
@@ -113,7 +113,7 @@ function opened(path: Buffer, flags: number): number {
   }
 }
 
-/** Works on a directory below a held one, so that nothing outside is reached by a link put in the way. */
+/** Works on a directory below a held one, so that a swapped-in link cannot lead outside. */
 async function heldIn<T>(parent: number, path: Uint8Array, work: (fd: number) => Promise<T>): Promise<T> {
   const fd = openBelow(syscalls(), parent, path, NO_LINK, newArena(PATH_ROOM));
   if (fd < 0) throw syscallError(fd, `open ${printablePath(path)}`);
@@ -128,14 +128,14 @@ function isIn(parent: number, name: Uint8Array): boolean {
   return syscalls().stat(parent, named(name), 0, newStatBuffer()) !== ENOENT;
 }
 
-/** A name as the system takes it. */
+/** A name as a NUL-terminated arena for system calls. */
 export function named(name: Uint8Array): Arena {
   const arena = newArena(name.length + 1);
   putName(arena, 0, name);
   return arena;
 }
 
-/** The error's name that the system gave; undefined where it gave none. */
+/** The name of the system's error; undefined if the error has none. */
 export function errnoOf(error: unknown): string | undefined {
   if (!(error instanceof CairnError)) return undefined;
   return (error.details?.["errno"] ?? (error.cause as { code?: unknown } | undefined)?.code) as string | undefined;

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { temporaryFolder } from "../workspace/store/testing-store.ts";
 import { removeTree } from "./remove-tree.ts";
 
-test("no thread is lost when there is no memory for what the threads of a removal share", async (t) => {
+test("no thread is lost when the shared memory of a removal cannot be had", async (t) => {
   const tree = path.join(temporaryFolder(t), "tree");
   fs.mkdirSync(path.join(tree, "a", "b"), { recursive: true });
   const whole = globalThis.SharedArrayBuffer;

@@ -13,8 +13,8 @@ import { CLONE, type CloneWork } from "./clone-work.ts";
 import { WorkPool } from "../threads/work-pool.ts";
 
 /**
- * Removes a tree, whatever its modes and however long its paths; nothing there is fine. No link is followed.
- * Throws `refused` for what is no directory, `permission`, and what the file system fails.
+ * Removes a tree of any modes and path lengths; does nothing if there is none. Follows no link. Throws `refused` if it
+ * is not a directory, `permission`, and errors of the file system.
  */
 export async function removeTree(place: Uint8Array): Promise<void> {
   const at = Buffer.from(place);
@@ -45,7 +45,7 @@ async function removeBy(threads: readonly Thread<CloneWork>[], at: Buffer): Prom
   fs.rmdirSync(at);
 }
 
-/** Directories from the end of the tree's order to its start: those in a directory before itself. */
+/** Removes directories from the end of the tree's order to its start: children before their parent. */
 function removeEmptied(place: Buffer, directories: Uint8Array[]): void {
   const sys = syscalls();
   const root = openDirectory(place);

@@ -16,24 +16,24 @@ import {
 import { newArena } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 
-/** Bits of the ATTRIBUTES word: nobody may change the entry, or only add to it. */
+/** Bits of the ATTRIBUTES word: the entry cannot be changed, or only be appended to. */
 const IMMUTABLE = 0x10;
 const APPEND_ONLY = 0x20;
 const BILLION = 1_000_000_000n;
 const OWNER_LISTS = 0o500;
 
-/** An entry that a walk meets; only good until the next. */
+/** An entry that a walk visits; only valid until the next. */
 export interface WalkedEntry {
   /** below the root, raw bytes */
   path(): Buffer;
-  /** what statx says of it, as {@link STAT} names it */
+  /** its statx words, indexed by {@link STAT} */
   readonly stat: Uint32Array;
 }
 
 /**
- * Looks at every entry below a folder, directories before what is in them, across mounts and subvolumes; nothing is
- * read or followed. What vanishes meanwhile is passed over. `visit` answers false to stay out of a directory.
- * Throws `permission` for a directory that cannot be listed, `interrupted`.
+ * Visits every entry below a folder, directories before their entries, across mounts and subvolumes; reads no file and
+ * follows no link. Skips entries that vanish meanwhile. `visit` returns false to skip a directory. Throws `permission`
+ * for a directory that cannot be listed, `interrupted`.
  */
 async function walkEntries(
   root: Uint8Array,
@@ -81,7 +81,7 @@ function pathOf(directory: Uint8Array, bytes: Uint8Array, name: number): () => B
   };
 }
 
-/** The path of an entry below a folder whose inode was changed at or after a moment (ns since 1970); null where there is none. */
+/** The path of an entry below a folder whose inode changed at or after a moment (ns since 1970); null if there is none. */
 export async function changedAfter(root: Uint8Array, moment: bigint, signal?: AbortSignal): Promise<Buffer | null> {
   let found: Buffer | null = null;
   await walkEntries(
@@ -96,7 +96,7 @@ export async function changedAfter(root: Uint8Array, moment: bigint, signal?: Ab
   return found;
 }
 
-/** The paths of entries below a folder that `fits`, given paths in latin1, without those below another one. */
+/** The paths of entries below a folder that `fits` accepts (in latin1), without entries below an accepted one. */
 export async function pathsBelow(
   root: Uint8Array,
   fits: (path: string) => boolean,
@@ -116,7 +116,7 @@ export async function pathsBelow(
   return found;
 }
 
-/** Bytes that what is below a folder takes of its disk; without what is in directories that lock their owner out. */
+/** Disk space in bytes of everything below a folder, except entries of directories that lock their owner out. */
 export async function takenBytes(root: Uint8Array, signal?: AbortSignal): Promise<number> {
   let bytes = 0;
   await walkEntries(
@@ -132,7 +132,7 @@ export async function takenBytes(root: Uint8Array, signal?: AbortSignal): Promis
   return Math.round(bytes);
 }
 
-/** The paths of all regular files of which that is true. */
+/** The paths of all regular files whose inode changed at or after a moment. */
 export async function filesChangedAfter(root: Uint8Array, moment: bigint, signal?: AbortSignal): Promise<Buffer[]> {
   const found: Buffer[] = [];
   await walkEntries(
@@ -149,15 +149,15 @@ function changeTime(stat: Uint32Array): bigint {
   return BigInt(signedWide(stat, STAT.CTIME)) * BILLION + BigInt(stat[STAT.CTIME_NS]!);
 }
 
-/** Entries of a folder that cannot be cloned as a whole and then be removed. */
+/** Entries that keep a folder from being cloned as a whole and then removed. */
 export interface Obstacles {
   /** subvolumes inside */
   subvolumes: Buffer[];
-  /** entries that the system lets nobody change or remove */
+  /** entries that the system lets no user change or remove */
   fixed: Buffer[];
 }
 
-/** Subvolumes inside a folder on btrfs, at which it stops, and entries that nobody may change. */
+/** Finds subvolumes inside a folder on btrfs, which it does not enter, and entries that cannot be changed. */
 export async function findObstacles(root: Uint8Array, signal?: AbortSignal): Promise<Obstacles> {
   const found: Obstacles = { subvolumes: [], fixed: [] };
   const own = statOf(root);

@@ -53,7 +53,7 @@ describe("an import", () => {
     assert.equal(read(store, "resources/imported/docs/a.md"), "alpha");
   });
 
-  test("makes parents that are missing, and none where it is refused", async () => {
+  test("makes missing parents, and none when it is refused", async () => {
     await using store = await scratch.store();
     await importFile(store, await scratch.bundle({}), { parent: "viking://resources/a/b/c" });
     assert.ok(isThere(store, "resources/a/b/c/docs"));
@@ -62,7 +62,7 @@ describe("an import", () => {
     assert.ok(!isThere(store, "resources/d"));
   });
 
-  test("takes what is in a parent that is a file for a conflict", async () => {
+  test("is a conflict when a parent is a file", async () => {
     await using store = await scratch.store({ "resources/file": "x" });
     const file = await scratch.bundle({});
     await refused(store, () => importFile(store, file, { parent: "viking://resources/file" }), { code: "conflict" });
@@ -141,7 +141,7 @@ describe("an import", () => {
     assert.deepEqual([read(store, "resources/docs/tasks/x"), read(store, "resources/docs/.env")], ["x", "y"]);
   });
 
-  test("takes over what records tell, and makes times and counts anew", async () => {
+  test("takes over facts of the records, and makes times and counts anew", async () => {
     await using store = await scratch.store();
     const scalars = {
       type: "note",
@@ -165,7 +165,7 @@ describe("an import", () => {
     assert.ok(row!.createdAt > "2020");
   });
 
-  test("ignores members that it does not know", async () => {
+  test("ignores unknown members", async () => {
     await using store = await scratch.store();
     const made = foreignParts({
       records: [{ record_id: "r1", path: "a.md", kind: "file", level: 2, later: 1, scalars: { md5: "x" } }],
@@ -207,7 +207,7 @@ describe("a conflict", () => {
     });
   });
 
-  test("is settled by replacing the root whole", async () => {
+  test("is settled by replacing the whole root", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine", "resources/other.md": "other" });
     await importFile(store, await scratch.bundle({}), { parent: "viking://resources", onConflict: "overwrite" });
     assert.ok(!isThere(store, "resources/docs/mine.md"));
@@ -218,7 +218,7 @@ describe("a conflict", () => {
     ]);
   });
 
-  test("is settled by leaving what is there", async () => {
+  test("is settled by leaving the existing entries", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
     const before = stateOf(store);
     const { skipped, uri } = await importFile(store, await scratch.bundle({}), {
@@ -229,7 +229,7 @@ describe("a conflict", () => {
     assert.deepEqual(stateOf(store), before);
   });
 
-  test("is not settled before all of the bundle was checked, by leaving it neither", async () => {
+  test("is not settled before the whole bundle was checked, also when it is skipped", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
     const file = await spoilt(({ members }) => void members.set("docs/files/a.md", Buffer.from("Alpha")));
     for (const onConflict of ["skip", "overwrite", "fail"] as const)
@@ -238,7 +238,7 @@ describe("a conflict", () => {
       });
   });
 
-  test("is none where an empty directory lies", async () => {
+  test("does not arise from an empty directory", async () => {
     await using store = await scratch.store({ "resources/other.md": "x" });
     fs.mkdirSync(path.join(store.folder, "resources/docs"));
     await importFile(store, await scratch.bundle({}), { parent: "viking://resources" });
@@ -388,7 +388,7 @@ describe("a backup", () => {
     assert.equal([...other.index.rows("")].length, [...store.index.rows("")].length);
   });
 
-  test("has the scopes that OpenViking 0.4 has even where they are empty", async () => {
+  test("has the scopes of OpenViking 0.4 even if they are empty", async () => {
     await using store = await scratch.store();
     const to = scratch.place("empty.ovpack");
     await backupStore(store, { to });
@@ -404,7 +404,7 @@ describe("a backup", () => {
     await restoreFile(other, to);
   });
 
-  test("is restored by writing into what is there; what only the store has stays", async () => {
+  test("is restored into the present content; entries that only the store has stay", async () => {
     await using store = await scratch.store({
       "resources/docs/a.md": "old",
       "resources/mine.md": "mine",
@@ -422,7 +422,7 @@ describe("a backup", () => {
     );
   });
 
-  test("is restored exactly where that is asked for; scopes that it does not have stay", async () => {
+  test("is restored exactly on request; scopes that the backup lacks stay", async () => {
     await using store = await scratch.store({ "resources/mine.md": "mine", "session/s9/m": "m" });
     const file = await scratch.bundle(backupParts({ "resources/docs/a.md": "new" }));
     await restoreFile(store, file, { onConflict: "overwrite", exact: true });
@@ -433,7 +433,7 @@ describe("a backup", () => {
     );
   });
 
-  test("is left where something is there and that is asked for", async () => {
+  test("is not restored over existing content with `skip`", async () => {
     await using store = await scratch.store({ "resources/mine.md": "mine" });
     const before = stateOf(store);
     const { skipped } = await restoreFile(store, await scratch.bundle(backupParts({ "user/a/memories/x": "x" }, {})), {
@@ -481,7 +481,7 @@ describe("a backup", () => {
     });
 });
 
-describe("what lies in agent or session", () => {
+describe("content of the scopes agent and session", () => {
   const OLD = { "session/s1/messages.jsonl": "{}", "agent/a/skills/x.md": "x", "user/bob/memories/m.md": "m" };
   const layoutOf = async (to: string): Promise<string> => {
     await using bundle = await Bundle.open(to);
@@ -517,7 +517,7 @@ describe("what lies in agent or session", () => {
     assert.deepEqual([isThere(other, "agent"), isThere(other, "session")], [false, false]);
   });
 
-  test("is not in the way of layout C where nothing lies in it", async () => {
+  test("does not prevent layout C when it is empty", async () => {
     await using store = await scratch.store({ "resources/a.md": "a" });
     fs.mkdirSync(path.join(store.folder, "agent"));
     const [c, b, again] = [scratch.place("c"), scratch.place("b"), scratch.place("again")];
@@ -555,7 +555,7 @@ describe("single paths and plans", () => {
     assert.ok(!isThere(store, "resources/docs/three.md"));
   });
 
-  test("a path that is there is a conflict at that path, and is replaced alone", async () => {
+  test("an existing path is a conflict at that path, and is replaced alone", async () => {
     await using store = await scratch.store({ "resources/docs/d/one.md": "mine", "resources/docs/d/two.md": "mine" });
     const file = await scratch.bundle({ content });
     const options = { parent: "viking://resources", paths: ["d/one.md"] };
@@ -567,7 +567,7 @@ describe("single paths and plans", () => {
     assert.deepEqual([read(store, "resources/docs/d/one.md"), read(store, "resources/docs/d/two.md")], ["one", "mine"]);
   });
 
-  test("a path that is not in it is refused by name", async () => {
+  test("a path that the bundle lacks is refused by name", async () => {
     await using store = await scratch.store();
     const file = await scratch.bundle({ content });
     await refused(store, () => importFile(store, file, { parent: "viking://resources", paths: ["none"] }), {
@@ -576,7 +576,7 @@ describe("single paths and plans", () => {
     });
   });
 
-  test("a dry run checks all, says what would be done, and does nothing", async () => {
+  test("a dry run checks everything, returns the planned result, and changes nothing", async () => {
     await using store = await scratch.store({ "resources/docs/mine.md": "mine" });
     const before = stateOf(store);
     const options = { parent: "viking://resources", dryRun: true, onConflict: "overwrite" } as const;
@@ -595,7 +595,7 @@ describe("vectors", () => {
   ];
   const fitting = { records, vectors: [vector], embedding };
 
-  test("of a bundle are used where they were made as the store makes its own", async () => {
+  test("of a bundle are used if they were made with the store's settings", async () => {
     await using store = await scratch.store();
     const done = await importFile(store, await scratch.bundle(fitting), {
       parent: "viking://resources",
@@ -607,7 +607,7 @@ describe("vectors", () => {
     assert.deepEqual([...store.index.vector(row!.id)!], vector);
   });
 
-  test("of an endpoint are used where OpenViking's default settings made them", async () => {
+  test("of an endpoint are used if OpenViking's default settings made them", async () => {
     const config = { provider: "openai", model: "m", dimensions: 256, base_url: "http://127.0.0.1:1" } as const;
     await using store = await scratch.store({}, config);
     const made = { provider: "openai", model: "m", input: "multimodal", dimensions: 256 };
@@ -616,7 +616,7 @@ describe("vectors", () => {
     assert.deepEqual(embeddingFacts(config), made);
   });
 
-  test("are made anew where others made them, or that is asked for", async () => {
+  test("are made anew if other settings made them, or on request", async () => {
     await using store = await scratch.store();
     const other = await scratch.bundle({ ...fitting, embedding: { ...embedding, model: "other" } });
     assert.equal((await importFile(store, other, { parent: "viking://resources/a" })).vectors, "model");
@@ -703,7 +703,7 @@ describe("an export", () => {
     );
   });
 
-  test("says in layout C to whom something of a user belongs, and in B not", async () => {
+  test("records the user who owns an entry in layout C, and not in B", async () => {
     await using store = await scratch.store({ "user/alice/memories/tea.md": "green" });
     for (const [layout, owner] of [
       ["C", "alice"],
@@ -739,7 +739,7 @@ describe("an export", () => {
     assert.ok(fs.readFileSync(one).equals(fs.readFileSync(other)));
   });
 
-  test("is refused of what is no directory of a scope", async () => {
+  test("is refused for a place that is no directory of a scope", async () => {
     await using store = await scratch.store({ "resources/docs/a.md": "a" });
     const to = scratch.place("none.ovpack");
     for (const [uri, code] of [

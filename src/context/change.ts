@@ -11,14 +11,14 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 import { factsAt } from "./tree.ts";
 
 /**
- * One change of a store's files and index. Steps: files are staged below `change/new`; `plan.json` is the commit; places that
- * are replaced move to `change/old`, staged ones to their place; the index is renewed; `change` goes. A kill before the
- * commit leaves the old state, one after it a plan that the next opening carries out: each step may be done twice.
+ * One change of a store's files and index. Steps: files are staged below `change/new`; `plan.json` is the commit;
+ * replaced places move to `change/old`, staged ones to their place; the index is renewed; `change` goes. A kill before
+ * the commit leaves the old state, a kill after it a plan that the next opening carries out: steps may be repeated.
  */
 export interface Plan {
-  /** Places that go, with all below them, before anything new comes; out of the index too. */
+  /** Places that are removed, with everything below, before new entries are placed; also from the index. */
   replaced: string[];
-  /** Rows of the index that come, as lines of `change/records.jsonl`. */
+  /** Set if rows for the index are in `change/records.jsonl`. */
   hasRecords: boolean;
 }
 
@@ -31,7 +31,7 @@ export class ChangePlace {
     this.#root = join(control, "change");
   }
 
-  /** Place at which a file or directory is staged. */
+  /** Path at which a file or directory is staged. */
   staged(path: string): string {
     return join(this.#root, "new", path);
   }
@@ -44,7 +44,7 @@ export class ChangePlace {
     return join(this.#root, "dense.f32");
   }
 
-  /** A change that is over, until it is removed. */
+  /** A finished change, until it is removed. */
   get #done(): string {
     return `${this.#root}.done`;
   }
@@ -53,25 +53,25 @@ export class ChangePlace {
     return join(this.#root, "plan.json");
   }
 
-  /** A change waits to be carried out. */
+  /** True if a committed change waits to be carried out. */
   get isDecided(): boolean {
     return existsSync(this.#plan);
   }
 
-  /** An empty place for a new change. */
+  /** Makes an empty place for a new change. */
   begin(): void {
     this.discard();
     mkdirSync(join(this.#root, "new"), { recursive: true });
     mkdirSync(join(this.#root, "old"));
   }
 
-  /** Leaves the store as it is. */
+  /** Drops the change; the store stays as it is. */
   discard(): void {
     if (this.isDecided) throw new CairnError("internal", "a change that was committed cannot be discarded");
     removeAll(this.#root);
   }
 
-  /** Decides it: from here on it is carried out, by whoever opens the store next if not by this call. */
+  /** Commits the change: from here on it is carried out, by this call or by the next process that opens the store. */
   async commit(plan: Plan, renew: (plan: Plan) => void): Promise<void> {
     for (const path of plan.replaced) this.#requireMovable(path);
     this.#requirePlaceable("", new Set(plan.replaced));
@@ -82,7 +82,7 @@ export class ChangePlace {
     await this.#carryOut(plan, renew);
   }
 
-  /** Carries out a change that was decided and not finished, and forgets one that was not decided. */
+  /** Carries out a committed but unfinished change, and drops an uncommitted one. */
   async recover(renew: (plan: Plan) => void): Promise<void> {
     removeAll(this.#done);
     if (this.isDecided) await this.#carryOut(parseJson(readRegular(this.#plan), this.#plan) as Plan, renew);
@@ -97,23 +97,23 @@ export class ChangePlace {
     failpoint("context-change.placed");
     renew(plan);
     failpoint("context-change.renewed");
-    // The plan goes with its directory's name: half a removal is no plan.
+    // The rename invalidates the plan in one step: half a removal leaves no plan.
     renameSync(this.#root, this.#done);
     fsyncDirectory(dirname(this.#root));
     failpoint("context-change.closed");
     removeAll(this.#done);
   }
 
-  /** Once: what is at the place afterwards is new. */
+  /** Moves each place only once: afterwards the new entry is there. */
   #putAway(path: string, old: string): void {
     if (factsAt(old) !== undefined) return;
-    // An empty directory is the mark of a place that had nothing.
+    // An empty directory marks a place that had no entry.
     const place = join(this.#folder, path);
     if (factsAt(place) === undefined) mkdirSync(old);
     else renameSync(place, old);
   }
 
-  /** Moves what is staged to its place: a directory whole where nothing is there, else what is in it; a file over a file. */
+  /** Moves staged entries to their place: a directory as a whole if its place is free, else its entries one by one; a file over a file. */
   #place(path: string): void {
     const from = join(this.#root, "new", path);
     for (const { name, isDirectory } of entriesOf(from)) {
@@ -129,7 +129,7 @@ export class ChangePlace {
     }
   }
 
-  /** Sees to it that no move of a decided change fails: same file system, and the right to write. */
+  /** Checks before the commit that no move can fail: same file system, and the right to write. */
   #requirePlaceable(path: string, replaced: ReadonlySet<string>): void {
     for (const { name, isDirectory } of entriesOf(join(this.#root, "new", path))) {
       const at = join(path, name);
@@ -150,7 +150,7 @@ export class ChangePlace {
     }
   }
 
-  /** A directory that moves is written to as well: its way to the folder above changes. */
+  /** Moving a directory also needs write access to it, because its `..` changes. */
   #requireMovable(path: string): void {
     const own = statSync(this.#root).dev;
     for (const place of [dirname(join(this.#folder, path)), join(this.#folder, path)]) {

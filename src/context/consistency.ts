@@ -4,7 +4,7 @@ import { modelMissing } from "./open-embedder.ts";
 import { entriesOf, type Level, levelKey, levelOf } from "./tree.ts";
 import { isWithin, toUri } from "./uri.ts";
 
-/** Something that is on one side only, or not the same on both. */
+/** An entry that only files or index have, or that differs between them. */
 export interface Difference {
   uri: string;
   level: number;
@@ -13,7 +13,7 @@ export interface Difference {
 /** Comparison of files and index. */
 export interface Consistency {
   ok: boolean;
-  /** Levels that the files have, and records of them. */
+  /** Levels of the files, and their records. */
   expected: number;
   indexed: number;
   /** Files without a record. */
@@ -25,7 +25,7 @@ export interface Consistency {
   missing_vectors: Difference[];
 }
 
-/** Compares the files below a path with the index of them. */
+/** Compares the files below a path with their index. */
 export function compareWithIndex(
   { folder, index, lacksModel }: ContextStore,
   path: string,
@@ -59,14 +59,14 @@ export function compareWithIndex(
     else if (row.source !== source) stale.push(row);
   }
   const others = [...rows].flatMap(([name, row]) => (seen.has(name) ? [] : [row]));
-  // A bundle may have brought a directory's text without a file of it.
+  // A bundle may have brought a directory's text without its file.
   const isBrought = (row: IndexRow): boolean => row.source === NO_FILE && directories.has(row.path);
   const hasVectors = index.dimensions !== null && !lacksModel;
   const unembedded = !hasVectors ? [] : [...rows.values()].filter((row) => !row.hasVector);
   return { expected, rows: rows.size, missing, orphaned: others.filter((row) => !isBrought(row)), stale, unembedded };
 }
 
-/** Says what is missing on either side, by name. */
+/** Lists the entries that the files or the index lack, by name. */
 export function checkConsistency(store: ContextStore, path: string): Consistency {
   const { expected, rows, missing, orphaned, stale, unembedded } = compareWithIndex(store, path);
   const named = (all: readonly { path: string; level: number }[]): Difference[] =>

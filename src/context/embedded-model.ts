@@ -41,11 +41,11 @@ class StaticModel implements Embedder {
         for (let k = 0; k < EMBEDDED_DIMENSIONS; k++) vector[k]! += this.#numbers[from + k]!;
         isEmpty = false;
       }
-    // A text of which nothing is known is as far from all others as from each.
+    // Texts without any known part have the same distance to all others.
     return normalized(isEmpty || vector.every((each) => each === 0) ? vector.fill(1) : vector);
   }
 
-  /** The longest known parts of a word, from its beginning; none where some of it is unknown. */
+  /** The longest known parts of a word, from its beginning; empty if a part is unknown. */
   #partsOf(word: string): readonly number[] {
     const known = this.#known.get(word);
     if (known !== undefined) return known;
@@ -72,7 +72,7 @@ class StaticModel implements Embedder {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // It is memory alone.
+    // Only frees memory.
   }
 }
 

@@ -72,7 +72,7 @@ test("many texts go in batches", async () => {
   assert.ok(made[149]![0]! > made[0]![0]!);
 });
 
-test("an endpoint that fails says so, and is asked again only where that may help", async () => {
+test("an endpoint's failure is reported, and only a temporary one is retried", async () => {
   const cases: [number, unknown, string, number][] = [
     [401, { error: { message: "no key" } }, "permission", 1],
     [400, { error: { message: "no such model" } }, "usage", 1],
@@ -89,7 +89,7 @@ test("an endpoint that fails says so, and is asked again only where that may hel
   await assert.rejects(new Endpoint(config("http://127.0.0.1:1/v1")).embed(["a"]), { code: "io" });
 });
 
-test("a store whose endpoint fails keeps what was added, and its vectors follow later", async () => {
+test("a store whose endpoint fails keeps the added files, and their vectors follow later", async () => {
   let isDown = true;
   const { server, base } = await serve(() => (isDown ? { status: 400, body: {} } : null));
   const { addFiles } = await import("./files.ts");

@@ -38,7 +38,7 @@ export class Endpoint implements Embedder {
   async #request(input: readonly string[], signal: AbortSignal | undefined): Promise<Float32Array[]> {
     const { base_url: base, model, dimensions } = this.#config;
     const url = `${(base ?? OPENAI).replace(/\/+$/, "")}/embeddings`;
-    // A key of OpenAI's goes to nobody else.
+    // A key of OpenAI's is sent to no other server.
     const key = process.env[KEY_VARIABLE] ?? (base === undefined ? process.env["OPENAI_API_KEY"] : undefined);
     const limit = AbortSignal.timeout(TIMEOUT_MS);
     let response: Response;
@@ -88,6 +88,6 @@ export class Endpoint implements Embedder {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // Nothing is kept open.
+    // An endpoint keeps no connection open.
   }
 }

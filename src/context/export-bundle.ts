@@ -25,7 +25,7 @@ export interface ExportOptions extends BundleCall {
 
 type Written = Awaited<ReturnType<typeof writeBundle>>;
 
-/** Writes a subtree, or the whole of a scope, as a new bundle. Throws `not_found`, `usage`, `already_exists`. */
+/** Writes a subtree, or a whole scope, as a new bundle. Throws `not_found`, `usage`, `already_exists`. */
 export async function exportBundle(
   store: ContextStore,
   { uri, ...options }: ExportOptions & { uri: string },
@@ -51,10 +51,10 @@ export async function exportBundle(
   return await pack(store, { root, of: [root], manifest }, options);
 }
 
-/** Writes all scopes as a bundle that only a restore takes. */
+/** Writes all scopes as a bundle that only a restore accepts. */
 export async function backupStore(store: ContextStore, options: ExportOptions): Promise<Written> {
   const layout = options.layout ?? layoutFor(store, SCOPES);
-  // All that OpenViking of a layout has by itself, and others if something lies in them.
+  // All scopes that OpenViking creates in a layout, and others if they have entries.
   const scopes = SCOPES.filter((scope) => layout !== "C" || !OLD_SCOPES.has(scope) || hasContent(store, scope));
   const manifest = {
     root: { name: BACKUP_NAME, uri: toUri(""), scope: "root", package_type: BACKUP_TYPE },
@@ -67,12 +67,12 @@ function hasContent({ folder }: ContextStore, path: string): boolean {
   return [...childrenOf(folder, path)].length > 1;
 }
 
-/** The newest layout that can say all of the subtrees. */
+/** The newest layout that can hold all of the subtrees. */
 function layoutFor(store: ContextStore, of: readonly string[]): Layout {
   return of.some((path) => OLD_SCOPES.has(scopeOf(path)) && hasContent(store, path)) ? "B" : "C";
 }
 
-/** Layout C says to whom something of a user belongs. */
+/** Layout C records the user who owns an entry. */
 function owner(path: string, isDirectory: boolean): { user_id?: string } {
   const user = ownerOf(path, isDirectory);
   return user === "" ? {} : { user_id: user };
@@ -80,7 +80,7 @@ function owner(path: string, isDirectory: boolean): { user_id?: string } {
 
 interface ToPack {
   root: string;
-  /** Subtrees that go into it. */
+  /** Subtrees to pack. */
   of: readonly string[];
   manifest: BundleContent["manifest"];
 }
@@ -101,7 +101,7 @@ async function pack(store: ContextStore, { root, of, manifest }: ToPack, options
   return await store.reading(async () => packHeld(store, { root, of, manifest }, options), options);
 }
 
-/** While nobody changes the store. */
+/** Requires that no process changes the store meanwhile. */
 async function packHeld(store: ContextStore, { root, of, manifest }: ToPack, options: ExportOptions): Promise<Written> {
   const { to, layout = layoutFor(store, of), includeVectors = false, ...call } = options;
   if (includeVectors) requireWhole(store, of);
@@ -133,7 +133,7 @@ async function packHeld(store: ContextStore, { root, of, manifest }: ToPack, opt
   return await writeBundle(to, { layout, manifest: base, entries, records, vectors }, call);
 }
 
-/** A snapshot of vectors has them all. Throws `usage` with what is missing. */
+/** A snapshot of vectors must be complete. Throws `usage` with the missing entries. */
 function requireWhole(store: ContextStore, of: readonly string[]): void {
   if (store.lacksModel && store.index.pending(1).length > 0)
     throw modelMissing("packing vectors, some of which are not made yet,");
@@ -185,7 +185,7 @@ function* recordsOf(
   }
 }
 
-/** A directory's abstract or overview whole. */
+/** The whole text of a directory's abstract or overview. */
 function textOf(folder: string, { path, level, text }: IndexRow): string {
   try {
     return readRegular(`${folder}/${fileOf(path, level)}`, { limit: 1 << 20 }).toString("utf8");
@@ -214,7 +214,7 @@ function vectorsOf(store: ContextStore, rows: () => Iterable<IndexRow>): Vectors
 
 const PIECE = 1 << 20;
 
-/** The bytes of a file to its end, wherever that is by then. */
+/** The bytes of a file up to its present end. */
 async function* piecesOf(place: string): AsyncGenerator<Buffer> {
   let fd: number;
   try {
@@ -225,7 +225,7 @@ async function* piecesOf(place: string): AsyncGenerator<Buffer> {
   try {
     let left = fstatSync(fd).size;
     for (;;) {
-      // One byte more than there was tells whether it has grown.
+      // One more byte than expected shows that the file has grown.
       const piece = Buffer.allocUnsafe(Math.min(PIECE, Math.max(left, 0) + 1));
       const length = readSync(fd, piece, 0, piece.length, null);
       if (length > 0) yield piece.subarray(0, length);

@@ -13,9 +13,9 @@ import { invalidUri, isControlName, joined, noSuch, parseUri, toUri } from "./ur
 /** Files of a store: put in, listed, read, taken out. */
 
 export interface AddOptions extends StoreCall {
-  /** A file or a folder; or bytes, of a file. */
+  /** A file or a folder; or a file's bytes. */
   from: string | Buffer;
-  /** False: `already_exists` where something is there. */
+  /** False: `already_exists` if an entry exists. */
   overwrite?: boolean | undefined;
   /** Short text of a directory, which becomes its level 0. */
   abstract?: string | undefined;
@@ -29,18 +29,18 @@ export interface Added {
   left_out: LeftOut[];
 }
 
-/** An entry of a folder that was not added, with all below it. */
+/** An entry of a folder that was not added, with everything below it. */
 interface LeftOut {
-  /** Below the folder. */
+  /** Relative to the folder. */
   path: string;
   /** `rule`: by its name or a `.cairnignore` file; `special`: a link, pipe, socket or device. */
   reason: "rule" | "special";
 }
 
-/** Left out of a folder: what version control and package managers keep there, and files that hold credentials by their name. */
+/** Left out of a folder: data of version control and package managers, and files whose names suggest credentials. */
 const NEVER_ADDED = [".git", ".hg", ".svn", ".jj", "node_modules", ...SECRET_PATTERNS];
 
-/** Puts a file or a folder's content at a place. All or nothing. */
+/** Puts a file or a folder's content at a place, completely or not at all. */
 export async function addFiles(store: ContextStore, uri: string, options: AddOptions): Promise<Added> {
   const { from, overwrite = false, abstract, signal } = options;
   const root = changeable(uri);
@@ -108,7 +108,7 @@ function filesToAdd(from: string): ToAdd {
   return { isDirectory: false, entries: () => [{ path: "", isDirectory: false, size: facts.size, source: "" }] };
 }
 
-/** Tells what of a folder is left out, and lists it. */
+/** Returns a filter that leaves entries of a folder out, and lists them in `leftOut`. */
 function leaverOut(folder: string, leftOut: LeftOut[]): (path: string, entry: Dirent) => boolean {
   const known = new Map<string, IgnoreRules>();
   const rulesIn = (directory: string): IgnoreRules => {
@@ -137,19 +137,19 @@ function directoryOf(path: string): string {
   return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 }
 
-/** Rules compare bytes. */
+/** The ignore rules compare bytes. */
 function latin1(text: string): string {
   return Buffer.from(text).toString("latin1");
 }
 
-/** A place below a scope, which somebody may change. */
+/** A changeable path: one below a scope. */
 function changeable(uri: string): string {
   const path = parseUri(uri);
   if (!path.includes("/")) throw invalidUri(uri, "is not a path below a scope");
   return path;
 }
 
-/** Takes a file or directory out, with all below it. Throws `not_found`. */
+/** Removes a file or directory, with everything below it. Throws `not_found`. */
 export async function removeFiles(
   store: ContextStore,
   uri: string,
@@ -159,7 +159,7 @@ export async function removeFiles(
   return await store.writing(async (changes) => {
     store.placeOf(root);
     const entries = root === "" ? [] : [...treeOf(store.folder, root)];
-    // A scope goes once nothing lies in it.
+    // A scope is removed only if it is empty.
     if (entries.length > 1 && !root.includes("/")) throw invalidUri(uri, "is a scope that is not empty");
     if (entries.length === 0) changeable(uri);
     if (entries.length === 0) throw noSuch(root);
@@ -173,11 +173,11 @@ export interface Listed {
   uri: string;
   kind: "file" | "directory";
   size: number;
-  /** Empty where there is none. */
+  /** Empty if it has none. */
   abstract: string;
 }
 
-/** Lists a directory; `recursive`: and below. The names of levels and other hidden ones only where `all`. */
+/** Lists a directory; `recursive`: everything below it. `all`: also files of levels and other hidden ones. */
 export function listFiles(
   store: ContextStore,
   uri: string,
@@ -204,7 +204,7 @@ export function listFiles(
 
 const MOST_READ = 1 << 30;
 
-/** The content of a file; of a directory the text of a level: 0 its abstract, 1 its overview. */
+/** The content of a file; for a directory the text of a level: 0 its abstract, 1 its overview. */
 export function readFiles(store: ContextStore, uri: string, { level }: { level?: number | undefined } = {}): Buffer {
   const path = parseUri(uri);
   const entry = entryAt(store.folder, path);

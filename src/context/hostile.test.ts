@@ -46,7 +46,7 @@ async function refused(file: string, field: Record<string, unknown>, parent = "v
   assert.deepEqual(stateOf(store), before);
 }
 
-test("a manifest that is large for what the zip has is not parsed", async () => {
+test("a manifest that is too large for the zip's members is not parsed", async () => {
   const file = await made({}, ({ manifest }) => void (manifest["x"] = Array.from({ length: 3 << 20 }, () => 0)));
   await refused(file, { field: "manifest" });
 });
@@ -71,7 +71,7 @@ test("an entry whose directory is not listed, and names that layout A writes ali
   });
 });
 
-test("facts that contradict where a bundle lies are refused", async () => {
+test("facts that contradict the bundle's place are refused", async () => {
   await refused(await made({ scope: "user" }), { field: "root.scope" });
   const foreign = await made(
     { uri: "viking://user/alice/memories" },
@@ -129,7 +129,7 @@ const recordWith = (dimensions: number): object => ({
   vector: { dense: { offset: 0, dimensions } },
 });
 
-test("vectors of another length than is said, and those that no search can compare, are made anew", async () => {
+test("vectors of a wrong length, and vectors that no search can compare, are made anew", async () => {
   await using store = await scratch.store();
   const short = await made({ records: [recordWith(3)], vectors: [[1, 0, 0]], embedding });
   assert.equal((await importFile(store, short, { parent: "viking://resources/a" })).vectors, "model");
@@ -204,7 +204,7 @@ test("the file of a level that is taken out takes its record along", async () =>
   assert.equal(checkConsistency(store, "").ok, true);
 });
 
-test("what a record tells of a whole scope is taken over", async () => {
+test("a record of a whole scope is taken over", async () => {
   await using store = await scratch.store();
   const records = [
     { record_id: "r1", path: "resources", kind: "directory", level: 0, text: "All", scalars: { abstract: "All" } },
@@ -219,7 +219,7 @@ test("what a record tells of a whole scope is taken over", async () => {
   );
 });
 
-test("what lies in a store and is no file keeps nothing else from being indexed", async () => {
+test("an entry of a store that is no file keeps no other from being indexed", async () => {
   await using store = await scratch.store();
   await addFiles(store, "viking://resources/a.md", { from: Buffer.from("one") });
   fs.rmSync(path.join(store.folder, "resources/a.md"));
@@ -229,7 +229,7 @@ test("what lies in a store and is no file keeps nothing else from being indexed"
   assert.equal((await find(store, "two"))[0]!.uri, "viking://resources/b.md");
 });
 
-test("whoever reads waits for no import, and an export for the change under way", async (t) => {
+test("a reader does not wait for an import, and an export waits for the running change", async (t) => {
   await using store = await scratch.store({ "resources/docs/a.md": "alpha" });
   const { promise: held, resolve: release } = Promise.withResolvers<void>();
   const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
@@ -270,7 +270,7 @@ test("several exports at once, beside a check, give the same", async () => {
   assert.ok(rest.every((each) => each.equals(first!)));
 });
 
-test("a change that cannot be carried out keeps nobody from reading, and is told to whoever writes", async () => {
+test("a change that cannot be carried out keeps no reader from working, and a writer gets its error", async () => {
   const { folder } = await scratch.store({ "resources/a.md": "alpha" });
   const change = path.join(folder, ".context/change");
   fs.mkdirSync(path.join(change, "new/resources/a.md/x"), { recursive: true });
@@ -281,7 +281,7 @@ test("a change that cannot be carried out keeps nobody from reading, and is told
   await assert.rejects(addFiles(store, "viking://resources/b.md", { from: Buffer.from("b") }));
 });
 
-test("what is replaced may be a link that leads nowhere", async () => {
+test("a replaced entry may be a dangling link", async () => {
   await using store = await scratch.store({ "resources/b.md": "b" });
   fs.symlinkSync("/nowhere", path.join(store.folder, "resources/l.md"));
   await addFiles(store, "viking://resources/l.md", { from: Buffer.from("new"), overwrite: true });
@@ -296,7 +296,7 @@ test("a single file does not come over a directory, be it empty, unless that is 
   await addFiles(store, "viking://resources/b.md", { from: Buffer.from("b") });
 });
 
-test("rows of a decided change wait for an index that somebody else holds", async () => {
+test("rows of a committed change wait for an index that another process holds", async () => {
   const { folder } = await scratch.store({ "resources/a.md": "alpha" });
   const change = path.join(folder, ".context/change");
   fs.mkdirSync(path.join(change, "new/resources"), { recursive: true });

@@ -30,22 +30,22 @@ export type VectorMode = "auto" | "recompute" | "require";
 export interface ImportOptions extends BundleCall {
   onConflict?: OnConflict | undefined;
   vectorMode?: VectorMode | undefined;
-  /** Only these paths of the bundle, and what lies below them. */
+  /** Only these paths of the bundle, with everything below them. */
   paths?: readonly string[] | undefined;
-  /** Says what would be done, once all of it was checked. */
+  /** Return the planned result after all checks, without a change. */
   dryRun?: boolean | undefined;
 }
 
 export interface Imported {
   uri: string;
-  /** Something was there, and `skip` was asked for. */
+  /** True if the place existed and `skip` was given. */
   skipped: boolean;
   files: number;
   directories: number;
   bytes: number;
-  /** Maker of its vectors. */
+  /** Source of the vectors. */
   vectors: "bundle" | "model" | "none";
-  /** Places that were there, and are replaced or written into. */
+  /** Existing places that are replaced or written into. */
   replaced: string[];
   is_merged: boolean;
 }
@@ -53,7 +53,7 @@ export interface Imported {
 export const BACKUP_NAME = "openviking-backup";
 export const BACKUP_TYPE = "backup";
 
-/** Brings the subtree of a bundle below a place. All of the bundle is checked before anything is written. */
+/** Imports the subtree of a bundle below a place. Checks the whole bundle before anything is written. */
 export async function importBundle(
   store: ContextStore,
   bundle: Bundle,
@@ -65,7 +65,7 @@ export async function importBundle(
   return await bring(store, bundle, { ...options, root, exact: true });
 }
 
-/** Brings back all scopes of a backup; what only the store has stays, unless `exact`. */
+/** Restores all scopes of a backup; entries that only the store has stay, unless `exact`. */
 export async function restoreBackup(
   store: ContextStore,
   bundle: Bundle,
@@ -99,7 +99,7 @@ function parseRoot(uri: string): string {
   }
 }
 
-/** Path of a bundle's root in the store: below the parent, by its own name. */
+/** Path of a bundle's root in the store: below the parent, with its own name. */
 function importRoot(manifest: Manifest, parent: string): string {
   const { name, uri } = manifest.root;
   if (isBackup(manifest))
@@ -134,7 +134,7 @@ function importRoot(manifest: Manifest, parent: string): string {
   return target;
 }
 
-/** Facts that follow from where something lies are the ones that do. */
+/** Requires that scope and users in the manifest match the paths. */
 function requireOwn({ root, value }: Manifest, source: string): void {
   const scope = source === "" ? "root" : scopeOf(source);
   if (root.scope !== scope)
@@ -153,7 +153,7 @@ function requireOwn({ root, value }: Manifest, source: string): void {
     require(user, path as string, kind === "directory", `entries[${index}].user_id`);
 }
 
-/** The scopes that a backup says it has, and those that it has, are the same. */
+/** Requires that a backup's list of scopes matches its entries. */
 function requireScopes({ scopes, files, directories }: Manifest): void {
   const first = new Set([...files, ...directories].flatMap(({ path }) => (path === "" ? [] : [scopeOf(path)])));
   const unknown = [...first].filter((name) => !isScope(name));
@@ -169,7 +169,7 @@ function requireScopes({ scopes, files, directories }: Manifest): void {
     });
 }
 
-/** Control files are made by a store for itself. */
+/** Refuses control files, which a store makes for itself. */
 function requireImportable({ files, directories }: Manifest, target: (path: string) => string): void {
   for (const { path, kind } of [...files, ...directories]) {
     const place = target(path);
@@ -177,15 +177,15 @@ function requireImportable({ files, directories }: Manifest, target: (path: stri
     if (kind === "directory" && (nameOf(path) === ABSTRACT || nameOf(path) === OVERVIEW))
       throw badBundle(`${path} is a directory, but its name is reserved for a file`, { path });
     if (isControlName(place)) throw badBundle(`${path} is a control file, which a bundle must not contain`, { path });
-    // A path within bounds in the bundle may be beyond them below its parent.
+    // A valid path of the bundle may be too long or deep below its parent.
     parseUri(toUri(place));
   }
 }
 
 interface Bring extends ImportOptions {
-  /** Path of the store that the bundle's root becomes. */
+  /** Path in the store for the bundle's root. */
   root: string;
-  /** True: a place that is there goes whole; false: what comes is written into it. */
+  /** True: an existing place is replaced as a whole; false: the bundle's entries are written into it. */
   exact: boolean;
 }
 
@@ -193,7 +193,7 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
   const { root, exact, onConflict = "fail", dryRun = false } = options;
   const { files, directories, paths } = chosenEntries(bundle, options.paths);
   const chosen = paths?.map((path) => joined(root, path));
-  // Places at which something may be in the way.
+  // Places whose existing entries may conflict.
   const roots = chosen ?? (root === "" ? bundle.manifest.scopes : [root]);
   const isReplacing = exact || chosen !== undefined;
   const vectors = vectorsOf(store, bundle, options);
@@ -244,7 +244,7 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
   }, options);
 }
 
-/** Places that are a file where a directory comes, or the other way round. */
+/** Places with a file instead of a directory, or the reverse. */
 function clashing(
   store: ContextStore,
   { root, files, directories }: Pick<Manifest, "files" | "directories"> & { root: string },
@@ -257,11 +257,11 @@ function clashing(
     ...files.map(({ path }) => ({ path: joined(root, path), isDirectory: false })),
     ...directories.map(({ path }) => ({ path: joined(root, path), isDirectory: true })),
   ];
-  // A place below such a file is absent, and is not among them.
+  // A place below such a file does not exist, so it is not listed.
   return places.flatMap(({ path, isDirectory }) => (path !== "" && isOther(path, isDirectory) ? [path] : []));
 }
 
-/** An empty directory is in nobody's way. Throws `conflict` for a parent that is a file. */
+/** An empty directory is no conflict. Throws `conflict` if a parent is a file. */
 function isTaken(store: ContextStore, path: string): boolean {
   const place = store.placeOf(path);
   const facts = factsAt(place);
@@ -269,8 +269,8 @@ function isTaken(store: ContextStore, path: string): boolean {
 }
 
 /**
- * Vectors of a bundle are used where they were made as this store makes its own. Throws `usage` where they are required and do
- * not fit, `unsupported` if they are to be made anew and the store lacks its model.
+ * Uses a bundle's vectors if they were made with this store's settings. Throws `usage` if they are required and do not
+ * fit, `unsupported` if they must be made anew and the store lacks its model.
  */
 function vectorsOf(
   store: ContextStore,
@@ -282,7 +282,7 @@ function vectorsOf(
   if (vectorMode === "recompute" && store.lacksModel) throw modelMissing("making the vectors of the bundle anew");
   if (vectorMode === "recompute") return "model";
   const why = whyNotCarried(store, manifest);
-  // OpenViking 0.3 leaves some out; they are made anew, unless all are required.
+  // OpenViking 0.3 leaves some vectors out; these are made anew, unless all are required.
   const isWhole = manifest.dense?.count === manifest.records?.count;
   if (why === null && (isWhole || vectorMode === "auto")) return "bundle";
   if (vectorMode === "auto") return store.lacksModel ? "none" : "model";
@@ -300,13 +300,13 @@ function whyNotCarried({ embedding }: ContextStore, { dense, value }: Manifest):
   const made = index.dense?.embedding;
   if (!isObject(made)) return "the bundle does not say which model made them";
   const own: Record<string, unknown> = embeddingFacts(embedding);
-  // Texts have the same vectors whether a model is given images too (`input`).
+  // Vectors of texts do not depend on whether a model also accepts images (`input`).
   const fields = ["provider", "model", "query_param", "document_param", "dimensions"];
   const other = fields.find((field) => (made[field] ?? null) !== (own[field] ?? null));
   return other === undefined ? null : `they were made with another ${other}`;
 }
 
-/** Rows of the index for entries of a bundle: what its records tell, then a row for each file that has none. */
+/** Rows of the index for entries of a bundle: first from its records, then a row for each file without a record. */
 async function* rowsOf(
   bundle: Bundle,
   {
@@ -330,7 +330,7 @@ async function* rowsOf(
     const isOfDirectory = record.kind === "directory" && record.level < 2 && wanted.has(record.path);
     if (path === "" || isSession(path) || !(hasFile || isOfDirectory)) continue;
     levels.delete(key);
-    // The file of a level has its text.
+    // The file of a level has the text itself.
     const text = hasFile || typeof record.text !== "string" || record.text === "" ? {} : { text: record.text };
     yield {
       ...toldBy(record, path),

@@ -16,13 +16,13 @@ export interface IndexRow {
   description: string | null;
   tags: string | null;
   abstract: string;
-  /** The abstract came with it; else it is taken from the file. */
+  /** True if the abstract came with the entry; else it is taken from the file. */
   isOwnAbstract: boolean;
-  /** A directory's text that came without a file of it. */
+  /** A directory's text that came without its file. */
   text: string | null;
-  /** Length and time of the file when it was read, by which a later change is seen; null until then. */
+  /** Size and time of the file when it was read, which show a later change; null before the first read. */
   source: string | null;
-  /** Digest of what was read; null until then. */
+  /** Digest of the content read; null before the first read. */
   digest: string | null;
   createdAt: string;
   updatedAt: string;
@@ -30,11 +30,11 @@ export interface IndexRow {
   hasVector: boolean;
 }
 
-/** A row as it is put in; words and vector follow when its file was read. */
+/** A row before its file is read; words and vector follow. */
 export type NewRow = Pick<IndexRow, "path" | "level" | "isDirectory" | "contextType" | "name"> &
   Partial<Pick<IndexRow, "type" | "description" | "tags" | "abstract" | "text">>;
 
-/** Words of a file for the search by words. */
+/** Words of a file for the word index. */
 export interface ReadRow {
   id: number;
   abstract: string;
@@ -60,7 +60,7 @@ const PAGE = 500;
 export class ContextIndex implements Disposable {
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, ReturnType<DatabaseSync["prepare"]>>();
-  /** Length of a vector; null where there are none. */
+  /** Length of a vector; null if the index has none. */
   readonly dimensions: number | null;
 
   private constructor(db: DatabaseSync, dimensions: number | null) {
@@ -68,7 +68,7 @@ export class ContextIndex implements Disposable {
     this.dimensions = dimensions;
   }
 
-  /** Opens the database, or makes it. Throws `newer_version`, `damaged`, `unsupported` where vectors cannot be had on this machine. */
+  /** Opens the database, or creates it. Throws `newer_version`, `damaged`, `unsupported` if this machine cannot use vectors. */
   static open(path: string, dimensions: number | null): ContextIndex {
     const db = new DatabaseSync(path, { allowExtension: dimensions !== null, timeout: BUSY_MS });
     try {
@@ -102,12 +102,12 @@ export class ContextIndex implements Disposable {
     }
   }
 
-  /** 1 in a store without vectors: the list of unfinished rows would have all of them for ever. */
+  /** 1 in a store without vectors, whose rows would otherwise all count as unfinished for ever. */
   get #withoutVector(): number {
     return this.dimensions === null ? 1 : 0;
   }
 
-  /** Puts a row in the place of the one with its path and level, which loses words and vector. */
+  /** Replaces the row of a path and level, with its words and vector. */
   put(row: NewRow, now: string): number {
     const old = this.#get("SELECT id, created_at FROM records WHERE path = ? AND level = ?", row.path, row.level);
     if (old !== undefined) this.#forget([old["id"] as number]);
@@ -132,7 +132,7 @@ export class ContextIndex implements Disposable {
     return Number(lastInsertRowid);
   }
 
-  /** Adds the words of a row whose file was read; nothing for a row that has gone. */
+  /** Adds the words of a row whose file was read; does nothing if the row is gone. */
   setWords({ id, abstract, isOwnAbstract, words, source, digest }: ReadRow): void {
     const row = this.#get("SELECT name, tags FROM records WHERE id = ?", id) as
       | { name: string; tags: string | null }
@@ -145,7 +145,7 @@ export class ContextIndex implements Disposable {
     this.#run(insert, id, `${row.name} ${row.tags ?? ""}`, abstract, words);
   }
 
-  /** Nothing for a row that has gone. */
+  /** Does nothing if the row is gone. */
   setVector(id: number, vector: Float32Array): void {
     if (this.#get("SELECT 1 FROM records WHERE id = ?", id) === undefined) return;
     this.#run("DELETE FROM vectors WHERE rowid = ?", BigInt(id));
@@ -153,14 +153,14 @@ export class ContextIndex implements Disposable {
     this.#run("UPDATE records SET has_vector = 1 WHERE id = ?", id);
   }
 
-  /** Takes a place, and all below it, out of the index. */
+  /** Removes a place, and everything below it, from the index. */
   removeWithin(path: string): number {
     const ids = this.#all(`SELECT id FROM records WHERE ${WITHIN}`, ...within(path)).map(({ id }) => id as number);
     this.#forget(ids);
     return ids.length;
   }
 
-  /** Takes one level of a place out. */
+  /** Removes one level of a place. */
   removeLevel(path: string, level: number): void {
     const found = this.#get("SELECT id FROM records WHERE path = ? AND level = ?", path, level);
     if (found !== undefined) this.#forget([found["id"] as number]);
@@ -178,15 +178,15 @@ export class ContextIndex implements Disposable {
     }
   }
 
-  /** The file behind a row is to be read again. */
+  /** Marks the file behind a row to be read again. */
   markStale(id: number): void {
     this.#run("UPDATE records SET source = NULL, has_vector = ? WHERE id = ?", this.#withoutVector, id);
   }
 
-  /** Rows of a place and all below it, by path and level; a page at a time, so that no reading stands open between two of them. */
+  /** Rows of a place and everything below it, by path and level; a page at a time, so that no query stays open in between. */
   *rows(path: string): Generator<IndexRow> {
     const [, first, end] = within(path);
-    // One range of the index by path and level: with a choice of ranges SQLite sorts all rows for each page.
+    // One range by path and level: with alternative ranges SQLite sorts all rows for each page.
     const sql = `SELECT * FROM records WHERE (path, level) > (?, ?) AND path < ? AND (+path = ? OR +path >= ?)
       ORDER BY path, level LIMIT ${PAGE}`;
     let last: [string, number] = [path, -1];
@@ -204,7 +204,7 @@ export class ContextIndex implements Disposable {
     return found === undefined ? null : rowOf(found);
   }
 
-  /** Rows whose file was not read yet, with `any` those without a vector too; in the order that they came in. */
+  /** Rows whose file was not read yet, with `any` also rows without a vector; oldest first. */
   pending(limit: number, lacking: "words" | "any" = "any"): IndexRow[] {
     const isVector = lacking === "any" && this.dimensions !== null;
     const lacks = isVector ? "source IS NULL OR has_vector = 0" : "source IS NULL";
@@ -218,13 +218,13 @@ export class ContextIndex implements Disposable {
     return new Float32Array(bytes.buffer);
   }
 
-  /** Counts a use of what a search found. */
+  /** Counts a use of rows that a search found. */
   countUse(ids: readonly number[]): void {
     const sql = "UPDATE records SET active_count = active_count + 1 WHERE id IN (SELECT value FROM json_each(?))";
     this.#run(sql, JSON.stringify(ids));
   }
 
-  /** Rows in which some of the words are, best first. */
+  /** Rows that contain some of the words, best first. */
   searchWords(words: readonly string[], path: string, limit: number): Hit[] {
     if (words.length === 0) return [];
     const match = words
@@ -238,7 +238,7 @@ export class ContextIndex implements Disposable {
     return this.#all(sql, match, ...(path === "" ? [] : within(path)), limit) as unknown as Hit[];
   }
 
-  /** Rows whose vectors are nearest, best first. */
+  /** Rows with the nearest vectors, best first. */
   searchVectors(vector: Float32Array, path: string, limit: number): Hit[] {
     const where = path === "" ? "" : `AND rowid IN (SELECT id FROM records WHERE ${WITHIN})`;
     const sql = `SELECT rowid AS id, 1 - distance AS score FROM vectors WHERE embedding MATCH ? AND k = ? ${where} ORDER BY distance`;
@@ -266,7 +266,7 @@ export class ContextIndex implements Disposable {
   }
 }
 
-/** A place and what lies below it: names sort right behind `PATH/`, up to the character after the slash. */
+/** A place and everything below it: such names sort right behind `PATH/`, up to the character after the slash. */
 const WITHIN = "(path = ? OR (path >= ? AND path < ?))";
 
 function within(path: string): [string, string, string] {
@@ -336,7 +336,7 @@ function bytesOf(vector: Float32Array): Uint8Array {
 
 function loadVectors(db: DatabaseSync): void {
   try {
-    // Loaded only where there are vectors; the package has a library for each platform that it knows.
+    // Loaded only if there are vectors; the package has a library for each supported platform.
     const { load } = createRequire(import.meta.url)("sqlite-vec") as { load: (db: DatabaseSync) => void };
     load(db);
   } catch (error) {
@@ -347,7 +347,7 @@ function loadVectors(db: DatabaseSync): void {
   }
 }
 
-/** A failure of SQLite's by its own code: what may be tried again is told apart. */
+/** Translates a failure of SQLite by its code; a failure that may be retried gets its own code. */
 function toFailure(error: unknown): unknown {
   const { errcode, message } = error as { errcode?: number; message: string };
   if (errcode === undefined) return error;

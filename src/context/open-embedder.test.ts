@@ -98,7 +98,7 @@ test("vectors stay as they are while the model's package is missing", async () =
   assert.deepEqual(await again.fill(), { indexed: 2, vectors: 2 });
 });
 
-test("a bundle's vectors are taken in where the model's package is missing", async () => {
+test("a bundle's vectors are imported where the model's package is missing", async () => {
   const bundle = scratch.place("vectors.ovpack");
   await using source = await scratch.store({ "resources/docs/bread.md": BREAD["resources/bread.md"] });
   await exportBundle(source, { uri: "viking://resources/docs", to: bundle, includeVectors: true });

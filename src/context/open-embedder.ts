@@ -4,15 +4,15 @@ import type { Embedder, EmbeddingConfig } from "./embedding.ts";
 
 /** An optional package: its download is three times as large as the rest. */
 const PACKAGE = "cairnstate-model";
-/** Another model's table gets another name: a package that has only that is as good as none. */
+/** A new model's table gets a new name: a package that has only an older table counts as absent. */
 const TABLE = `${PACKAGE}/static-minilm-256.zst`;
 
 const HOW_TO_ADD = `install it: npm install -g ${PACKAGE}; beside the library: npm install ${PACKAGE}`;
 export const MODEL_WARNING = `the package ${PACKAGE} is not installed, so the store makes no vectors and is searched by words; ${HOW_TO_ADD}`;
 
 /**
- * Returns the path of the embedded model's table, or null if the package of the model is not installed where `from`, the URL
- * of a file of this program, finds packages.
+ * Returns the path of the embedded model's table, or null if the model's package is not installed. `from`: the URL of a
+ * file of this program, from which packages are resolved.
  */
 export function findModel(from: string = import.meta.url): string | null {
   try {

@@ -26,9 +26,9 @@ export interface Found {
 
 const MOST = 1000;
 const DEPTH = 50;
-/** Weight of words at which they count half as much as they can, against a cosine. */
+/** Weight of words at which they count half of their maximum, compared with a cosine. */
 const HALF = 4;
-/** Words that say nothing about what is looked for. */
+/** Words that carry no meaning in a query. */
 const COMMON = new Set(
   "a an and are as at be but by can do does for from had has have how i if in is it its me my no not of on or our so that the their them there they this to was we what when where which who why will with you your".split(
     " ",
@@ -73,14 +73,14 @@ export async function find(store: ContextStore, query: string, options: SearchOp
   });
 }
 
-/** The words of a query that say something; all where none does. */
+/** The meaningful words of a query; all words if none is. */
 function wordsOf(query: string): string[] {
   const words = query.match(/[\p{L}\p{N}_]+/gu) ?? [];
   const telling = words.filter((word) => !COMMON.has(word.toLowerCase()));
   return telling.length > 0 ? telling : words;
 }
 
-/** A cosine, and up to 1 more for words by their weight: ranks alone would count a word that is everywhere as much as a name. */
+/** A cosine, and up to 1 more for words by their weight: ranks alone would give a frequent word the weight of a name. */
 function joined(words: readonly Hit[], vectors: readonly Hit[], asked: number): Hit[] {
   const scores = new Map<number, number>(vectors.map(({ id, score }) => [id, score]));
   for (const { id, score } of words) {

@@ -5,12 +5,12 @@ import type { ChangePlace } from "./change.ts";
 import type { NewRow } from "./index-database.ts";
 import type { Level } from "./tree.ts";
 
-/** Rows of the index that a change brings, as lines of a file beside what is staged. */
+/** Rows of the index that a change brings, as lines of a file beside the staged files. */
 
-/** A row, and where its vector lies in the staged vectors, in floats. */
+/** A row, and the place of its vector in the staged vectors, in floats. */
 export type StagedRow = NewRow & { vectorAt?: { offset: number; dimensions: number } };
 
-/** The row that a level has by itself. */
+/** The row of a level without a file's content. */
 export function rowOf({ path, level, isDirectory, contextType, name }: Level): StagedRow {
   return { path, level, isDirectory, contextType, name };
 }
@@ -18,7 +18,7 @@ export function rowOf({ path, level, isDirectory, contextType, name }: Level): S
 const LINES = 100;
 const PIECE = 1 << 20;
 
-/** Writes the rows; all that is staged is flushed as one, by the commit. */
+/** Writes the rows; the commit flushes all staged files at once. */
 export async function stageRecords(
   changes: ChangePlace,
   rows: Iterable<StagedRow> | AsyncIterable<StagedRow>,
@@ -83,7 +83,7 @@ export function* readStagedRecords(changes: ChangePlace): Generator<NewRow & { v
       const bytes = new Uint8Array(vectorAt.dimensions * 4);
       readSync(vectors, bytes, 0, bytes.length, vectorAt.offset * 4);
       const vector = new Float32Array(bytes.buffer);
-      // One that no search can compare is made anew.
+      // A vector that no search can compare is made anew.
       const isComparable = vector.every(Number.isFinite) && vector.some((each) => each !== 0);
       yield isComparable ? { ...row, vector } : row;
     }

@@ -64,7 +64,7 @@ test("adding replaces nothing unless told, and then all that was there", async (
   assert.equal(readFiles(store, "viking://resources/a").toString(), "two");
 });
 
-test("what is no file, no folder or the store itself is not added", async () => {
+test("an entry that is no file or folder, or the store itself, is not added", async () => {
   await using store = await scratch.store({ "resources/a": "one" });
   const before = stateOf(store);
   const from = scratch.place("links");
@@ -84,7 +84,7 @@ test("what is no file, no folder or the store itself is not added", async () => 
   await refused("viking://resources/.relations.json", path.join(from, "a"), "usage");
 });
 
-test("a folder is added without version control, packages, credentials, links and what a .cairnignore file names", async () => {
+test("a folder is added without version control, packages, credentials, links and entries of a .cairnignore file", async () => {
   await using store = await scratch.store();
   const from = scratch.place("project");
   const files = [

@@ -22,7 +22,7 @@ const VERSION = 1;
 /** Rows that are read and given vectors in one transaction. */
 const BATCH = 64;
 const LOCK_MS = 10_000;
-/** Source of a row whose text came in a bundle's records. */
+/** Source of a row whose text came from a bundle's records. */
 export const NO_FILE = "none";
 
 interface Filled {
@@ -42,7 +42,7 @@ export class ContextStore implements AsyncDisposable {
   readonly index: ContextIndex;
   readonly #control: string;
   readonly #changes: ChangePlace;
-  /** Milliseconds to wait for others. */
+  /** Milliseconds to wait for other processes. */
   readonly lockMs: number;
   #embedder: Embedder | null | undefined;
 
@@ -58,7 +58,7 @@ export class ContextStore implements AsyncDisposable {
     );
   }
 
-  /** Makes a store of a folder, which is made too where it is absent. Throws `already_exists`. */
+  /** Makes a store of a folder, and the folder if it is absent. Throws `already_exists`. */
   static async init(folder: string, embedding: EmbeddingConfig): Promise<ContextStore> {
     const root = resolve(folder);
     try {
@@ -79,24 +79,24 @@ export class ContextStore implements AsyncDisposable {
         });
       throw error;
     }
-    // Neither is part of what is known.
+    // Uploads and locks are not part of the store's content.
     durableWrite(join(root, CONTROL, ".cairnignore"), Buffer.from("/uploads/\n/lock*\n"), { mode: 0o644 });
     return await ContextStore.open(root);
   }
 
-  /** The store whose folder is at or above a place; a change that was decided is carried out first. Throws `not_found`, `damaged`, `newer_version`. */
+  /** The store whose folder is at or above a place; first carries out a committed change. Throws `not_found`, `damaged`, `newer_version`. */
   static async open(place: string, lockMs: number = LOCK_MS): Promise<ContextStore> {
     const folder = folderAbove(place);
     const store = new ContextStore(folder, readConfig(join(folder, CONTROL, "store.json")), lockMs);
     try {
       if (store.#changes.isDecided) await store.writing(async () => undefined);
     } catch {
-      // Whoever reads can go on; whoever writes meets it again.
+      // Readers can go on without it; a writer will get the error again.
     }
     return store;
   }
 
-  /** Does what changes the store while nobody else does. */
+  /** Runs work that changes the store, under an exclusive lock. */
   async writing<T>(work: (change: ChangePlace) => Promise<T>, { signal }: StoreCall = {}): Promise<T> {
     await using _lock = await this.#lock({ purpose: "change the context store", signal });
     await this.#changes.recover((plan) => this.#renewAgain(plan));
@@ -111,7 +111,7 @@ export class ContextStore implements AsyncDisposable {
     return await acquireLock(join(this.#control, "lock"), { ...options, timeoutMs });
   }
 
-  /** Does what reads files and index together while nobody changes the store. */
+  /** Runs work that reads files and index together, under a shared lock. */
   async reading<T>(work: () => Promise<T>, { signal }: StoreCall = {}): Promise<T> {
     for (;;) {
       if (this.#changes.isDecided) await this.writing(async () => undefined, { signal });
@@ -120,7 +120,7 @@ export class ContextStore implements AsyncDisposable {
     }
   }
 
-  /** The index follows from the files: where it cannot be renewed now, `check` tells what it lacks. */
+  /** The index is derived from the files: if it cannot be renewed now, `check` lists its gaps. */
   #renewAgain(plan: Plan): void {
     try {
       this.#renew(plan);
@@ -130,7 +130,7 @@ export class ContextStore implements AsyncDisposable {
     }
   }
 
-  /** Carries a staged change out, of which the index becomes part. */
+  /** Commits a staged change, with its part of the index. */
   async commit(plan: Plan): Promise<void> {
     await this.#changes.commit(plan, (decided) => this.#renew(decided));
   }
@@ -140,7 +140,7 @@ export class ContextStore implements AsyncDisposable {
     this.index.transaction(() => {
       for (const path of plan.replaced) {
         this.index.removeWithin(path);
-        // A file of a level has its row at its directory.
+        // The file of a level belongs to its directory's row.
         const level = levelOf(path);
         if (level !== null && level.level < 2) this.index.removeLevel(level.path, level.level);
       }
@@ -153,9 +153,9 @@ export class ContextStore implements AsyncDisposable {
   }
 
   /**
-   * Reads the files of rows that are new or changed, for words and vectors (`lacksModel`: for words). `done` counts rows. Other
-   * changes may come between. `unlessBusy`: does nothing while another process reads them. Where vectors cannot be made, throws
-   * after all words are in.
+   * Reads the files of new or changed rows, for words and vectors (`lacksModel`: for words). `done` counts rows. Other
+   * changes may come between. `unlessBusy`: does nothing while another process reads them. If vectors cannot be made,
+   * throws after all words are in.
    */
   async fill({ signal, onProgress, unlessBusy = false }: StoreCall & { unlessBusy?: boolean } = {}): Promise<Filled> {
     const done = { indexed: 0, vectors: 0 };
@@ -182,7 +182,7 @@ export class ContextStore implements AsyncDisposable {
         failure = toCairnError(error);
       }
       failpoint("context-index.read");
-      // No lock is held meanwhile: a row that changes has another id, and is read again.
+      // No lock is held meanwhile: a row that changes gets another id, and is read again.
       this.index.transaction(() => {
         for (const each of read) if (each !== null) this.index.setWords({ ...each, id: each.row.id });
         for (const [at, vector] of made.entries()) this.index.setVector(wanting[at]!.row.id, vector);
@@ -196,7 +196,7 @@ export class ContextStore implements AsyncDisposable {
     return done;
   }
 
-  /** Reads what a command that was killed has left unread. Goes on without vectors that cannot be made. */
+  /** Reads files that a killed command has left unread. Goes on without vectors that cannot be made. */
   async fillLeft(call: StoreCall = {}): Promise<void> {
     try {
       await this.fill({ ...call, unlessBusy: true });
@@ -217,10 +217,10 @@ export class ContextStore implements AsyncDisposable {
     }
   }
 
-  /** Null where the file has gone. */
+  /** Null if the file has vanished. */
   #read(row: IndexRow): (Omit<ReadRow, "id"> & { row: IndexRow; text: string }) | null {
     const head = readHead(join(this.folder, fileOf(row.path, row.level)));
-    // A bundle may have a directory's text in its records alone.
+    // A bundle may have a directory's text only in its records.
     const own = row.isDirectory ? (row.text ?? row.abstract) : "";
     if (head === null && own === "") return null;
     const given = Buffer.from(own);
@@ -230,7 +230,7 @@ export class ContextStore implements AsyncDisposable {
       source: NO_FILE,
       digest: "",
     };
-    // An abstract that came with the file is of what the file was.
+    // An abstract that came with the file describes the file's first content.
     const isOwnAbstract = row.isOwnAbstract && (row.digest === null || row.digest === digest);
     const abstract = isOwnAbstract ? row.abstract : excerptOf(body);
     const text = textToEmbed({ name: nameOf(row.path), abstract, body });
@@ -238,20 +238,20 @@ export class ContextStore implements AsyncDisposable {
   }
 
   /**
-   * True if the store uses the embedded model and its package is not installed. Searches then use words only. Existing vectors
-   * stay; missing vectors are made after the package is installed.
+   * True if the store uses the embedded model and its package is not installed. Searches then use words only. Existing
+   * vectors stay; missing vectors are made after the package is installed.
    */
   get lacksModel(): boolean {
     return this.embedding.provider === "embedded" && this.#embedder === undefined && findModel() === null;
   }
 
-  /** Null where the store has no vectors. Throws `unsupported` if `lacksModel`. */
+  /** Null if the store has no vectors. Throws `unsupported` if `lacksModel`. */
   async embedder(): Promise<Embedder | null> {
     this.#embedder ??= await openEmbedder(this.embedding);
     return this.#embedder;
   }
 
-  /** The file or directory of a path, which no link on its way leads out of the store. Throws `refused`. */
+  /** The file or directory of a path. Throws `refused` if a link on the way could lead out of the store. */
   placeOf(path: string): string {
     const names = path.split("/");
     for (let end = 1; end < names.length; end++) {

@@ -1,4 +1,4 @@
-/** Texts, and questions that mean them and share few of their words. Written for these tests. Test only. */
+/** Texts, and questions with the same meaning and few common words. Written for these tests. Test only. */
 export const PAIRS: readonly (readonly [text: string, question: string])[] = [
   [
     "The sourdough starter must be fed with flour and water every day until bubbles show that the wild yeast is active.",

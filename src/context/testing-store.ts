@@ -43,7 +43,7 @@ export class Scratch implements Disposable {
   }
 }
 
-/** Until it is disposed of, this process finds no package with the embedded model. */
+/** Until disposed, this process finds no package with the embedded model. */
 export function hideModel(): Disposable {
   const hooks = registerHooks({
     resolve(specifier, context, next) {
@@ -93,7 +93,7 @@ export function backupParts(files: Record<string, string>, more: ForeignParts = 
   };
 }
 
-/** Puts a content hash in that fits entries which a test has changed. */
+/** Sets the content hash that fits entries changed by a test. */
 export function mendHash(manifest: Record<string, unknown>): void {
   const files = (manifest["entries"] as FileEntry[]).filter(({ kind }) => kind === "file");
   manifest["content_sha256"] = contentHash(files);
@@ -117,7 +117,7 @@ export async function restoreFile(
   return await restoreBackup(store, bundle, options);
 }
 
-/** All of a store that a failed change must leave as it was: files with their content, and the index's rows. */
+/** The whole state of a store, which a failed change must not alter: files with their content, and the index's rows. */
 export function stateOf(store: ContextStore): Record<string, string> {
   const state: Record<string, string> = {};
   for (const name of fs.readdirSync(store.folder, { recursive: true, encoding: "utf8" })) {

@@ -9,26 +9,26 @@ import { openRegular } from "../fs/regular-file.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { contextTypeOf, isSession, joined, nameOf, SCOPES } from "./uri.ts";
 
-/** Files of a context store, and what of them is indexed. */
+/** Files of a context store, and the rules of which are indexed. */
 
 export interface TreeEntry {
   /** Path below the store's folder. */
   path: string;
   isDirectory: boolean;
   size: number;
-  /** Length and time, by which a change is seen. */
+  /** Size and time, which show a change. */
   source: string;
 }
 
 export const ABSTRACT = ".abstract.md";
 export const OVERVIEW = ".overview.md";
 
-/** True for an entry that a walk leaves out, with all below it. */
+/** True for an entry that a walk skips, with everything below it. */
 type Skip = (path: string, entry: Dirent) => boolean;
 
 /**
- * The folder's own entry and all below it that `skip` does not leave out, directories before what is in them, by code point.
- * Throws `unsupported` for what is neither file nor directory.
+ * The folder's own entry and everything below it except skipped entries, directories before their entries, by code
+ * point. Throws `unsupported` for an entry that is neither file nor directory.
  */
 export function* treeOf(folder: string, path: string, skip?: Skip): Generator<TreeEntry> {
   const found = entryAt(folder, path);
@@ -37,7 +37,7 @@ export function* treeOf(folder: string, path: string, skip?: Skip): Generator<Tr
   if (found.isDirectory) yield* below(folder, path, { skip });
 }
 
-/** A place and what lies in it; at the root all scopes that are there. */
+/** A place and its direct entries; at the root all existing scopes. */
 export function* childrenOf(folder: string, path: string): Generator<TreeEntry> {
   if (path === "") {
     for (const scope of SCOPES) {
@@ -51,7 +51,7 @@ export function* childrenOf(folder: string, path: string): Generator<TreeEntry> 
   if (found?.isDirectory === true) yield* below(folder, path, { isDeep: false });
 }
 
-/** A place and all below it; at the root all scopes, which are all that a store has. */
+/** A place and everything below it; at the root all scopes, which hold all content of a store. */
 export function* entriesOf(folder: string, path: string): Generator<TreeEntry> {
   for (const at of path === "" ? SCOPES : [path]) yield* treeOf(folder, at);
 }
@@ -81,7 +81,7 @@ function* below(
   }
 }
 
-/** Undefined where nothing is, also where a file is in the place of a folder above it. */
+/** Undefined if nothing exists at `place`, also if a parent is a file. */
 export function factsAt(place: string): BigIntStats | undefined {
   try {
     return lstatSync(place, { throwIfNoEntry: false, bigint: true });
@@ -91,7 +91,7 @@ export function factsAt(place: string): BigIntStats | undefined {
   }
 }
 
-/** Null where nothing is there. */
+/** Null if nothing exists at the path. */
 export function entryAt(folder: string, path: string): TreeEntry | null {
   const facts = factsAt(join(folder, path));
   if (facts === undefined) return null;
@@ -108,7 +108,7 @@ function sourceOf({ size, mtimeNs }: BigIntStats): string {
   return `${size}:${mtimeNs}`;
 }
 
-/** A level of an entry that belongs into the index, and the file that its text is read from. */
+/** An indexed level of an entry, and the file of its text. */
 export interface Level {
   path: string;
   level: number;
@@ -118,7 +118,7 @@ export interface Level {
   name: string;
 }
 
-/** The level that a file stands for: its directory's abstract or overview, or its own content; null for what is not indexed. */
+/** The level of a file: its directory's abstract or overview, or its own content; null if the file is not indexed. */
 export function levelOf(path: string): Level | null {
   if (isSession(path) || !path.includes("/")) return null;
   const name = nameOf(path);
@@ -128,27 +128,27 @@ export function levelOf(path: string): Level | null {
   return { path: of, level, isDirectory: level < 2, file: path, contextType: contextTypeOf(of), name: nameOf(of) };
 }
 
-/** One text for each level of each entry, to find it by. */
+/** A unique key for each level of each entry. */
 export function levelKey({ path, level }: { path: string; level: number }): string {
   return `${level} ${path}`;
 }
 
-/** The file that a row's text comes from. */
+/** The file of a row's text. */
 export function fileOf(path: string, level: number): string {
   return level === 2 ? path : joined(path, level === 0 ? ABSTRACT : OVERVIEW);
 }
 
-/** Failures that are no fault of a file. */
+/** Errors of the machine, not of a file. */
 const OF_THE_MACHINE = new Set(["EMFILE", "ENFILE", "EIO", "ENOMEM"]);
-/** Bytes of a file that are read for the search by words. */
+/** Bytes of a file that are read for the word index. */
 const HEAD = 64 << 10;
 const ABSTRACT_LENGTH = 256;
 const TEXT_LENGTH = 2000;
-/** Bytes of a text that abstracts and vectors are made of. */
+/** Bytes of a text that abstracts and vectors are made from. */
 const BEGINNING = 8192;
 
 export interface ReadText {
-  /** For the search by words: UTF-8; empty for what is no text. */
+  /** UTF-8 for the word index; empty if the file is not text. */
   words: Buffer;
   /** Its beginning. */
   body: string;
@@ -156,7 +156,7 @@ export interface ReadText {
   digest: string;
 }
 
-/** The beginning of a file as text; null where none is there. What cannot be read has no text, and keeps no other file from being indexed. */
+/** The beginning of a file as text; null if there is no file. An unreadable file has no text, and does not keep other files from being indexed. */
 export function readHead(place: string): ReadText | null {
   let fd: number;
   try {
@@ -164,7 +164,7 @@ export function readHead(place: string): ReadText | null {
   } catch (error) {
     const { code = "" } = error as NodeJS.ErrnoException;
     if (OF_THE_MACHINE.has(code)) throw toCairnError(error, `read ${printablePath(place)}`);
-    // It counts as changed until it can be read.
+    // The file counts as changed until it can be read.
     return factsAt(place)?.isFile() === true ? { words: NO_WORDS, body: "", source: "unread", digest: "" } : null;
   }
   try {
@@ -181,7 +181,7 @@ export function readHead(place: string): ReadText | null {
 
 const NO_WORDS = Buffer.alloc(0);
 
-/** The bytes without a character that was cut at their end; none of what is no text. */
+/** The bytes without a truncated character at their end; empty if they are not text. */
 function textIn(bytes: Buffer): Buffer {
   if (bytes.includes(0)) return NO_WORDS;
   for (let end = bytes.length; end >= Math.max(0, bytes.length - 3); end--)
@@ -189,19 +189,19 @@ function textIn(bytes: Buffer): Buffer {
   return NO_WORDS;
 }
 
-/** The beginning of a text, as much as abstracts and vectors are made of. */
+/** The beginning of a text, for abstracts and vectors. */
 export function beginningOf(words: Buffer): string {
   return words.toString("utf8", 0, BEGINNING).replace(/\ufffd+$/, "");
 }
 
-/** An abstract from a text's beginning, for a file that has none: its first heading and paragraph. */
+/** Makes an abstract from a text's beginning, for a file without one: its first heading and paragraph. */
 export function excerptOf(body: string): string {
   const lines = body.split("\n").map((line) => line.replace(/^[#>*\-\s]+/, "").trim());
   const text = lines.filter((line) => line !== "" && !/^[-=`~]{3,}$/.test(line)).join(" ");
   return cut(text, ABSTRACT_LENGTH);
 }
 
-/** The text that a vector is made of. */
+/** The text from which a vector is made. */
 export function textToEmbed({ name, abstract, body }: { name: string; abstract: string; body: string }): string {
   const words = name.replace(/\.[A-Za-z0-9]{1,5}$/, "").replaceAll(/[_\-.]+/g, " ");
   const head = body.startsWith(abstract) ? "" : abstract;

@@ -24,7 +24,7 @@ test("sessions are told by scope or by their place below a user", () => {
   );
 });
 
-test("the type of a context follows from where it lies", () => {
+test("the type of a context follows from its place", () => {
   assert.deepEqual(
     [
       "resources/memories/x",
@@ -53,7 +53,7 @@ test("a place of a structured scope keeps depth and kind, one of resources neith
     });
 });
 
-test("control files are known by their names, a watch list only where one lies", () => {
+test("control files are known by their names, a watch list only at its place", () => {
   assert.deepEqual(
     [
       "resources/a/.relations.json",

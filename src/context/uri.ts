@@ -11,7 +11,7 @@ const STRUCTURED: ReadonlySet<string> = new Set(["user", "agent", "session"]);
 const KINDS: ReadonlySet<string> = new Set(["memories", "resources", "skills", "sessions"]);
 const CONTEXT_TYPES: Readonly<Record<string, string>> = { memories: "memory", skills: "skill" };
 
-/** Derived and control files, which no bundle carries and none may bring. */
+/** Derived and control files, which are neither exported into a bundle nor imported. */
 const CONTROL_NAMES: ReadonlySet<string> = new Set([
   ".relations.json",
   ".path.ovlock",
@@ -73,20 +73,20 @@ export function joined(root: string, below: string): string {
   return `${root}/${below}`;
 }
 
-/** Sessions are files only: nothing of them is indexed. */
+/** Sessions are files only, without index rows. */
 export function isSession(path: string): boolean {
   const [scope, , kind] = path.split("/");
   return scope === "session" || (scope === "user" && kind === "sessions");
 }
 
-/** The kind of directory that a path of a structured scope lies in: the name below a user, or below an agent. */
+/** The kind of directory around a path of a structured scope: the name below a user, or below an agent. */
 function kindOf(path: string): string {
   const [scope, first = "", second = ""] = path.split("/");
   if (scope === "user") return second;
   return scope === "agent" && !KINDS.has(first) ? second : first;
 }
 
-/** The user to whom a place belongs; empty where it is nobody's. */
+/** The user who owns a place; empty if no user does. */
 export function ownerOf(path: string, isDirectory: boolean): string {
   const [scope, user = "", below] = path.split("/");
   return scope === "user" && (isDirectory || below !== undefined) ? user : "";
@@ -101,7 +101,7 @@ export function isControlName(path: string): boolean {
   return CONTROL_NAMES.has(name) || name.startsWith(LOCKS) || WATCHES.test(path);
 }
 
-/** Throws `usage` where what was at one place may not come to lie at the other: of other scope, depth or kind. */
+/** Throws `usage` if content of one place must not be put at the other: another scope, depth or kind. */
 export function requireCompatible(source: string, target: string): void {
   const no = (why: string): never => {
     throw new CairnError("usage", `a bundle of ${toUri(source)} cannot become ${toUri(target)}: ${why}`, {

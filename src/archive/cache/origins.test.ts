@@ -52,7 +52,7 @@ test("an entry of a clone is shown with its source's inode, change time and link
   assert.equal([...listOrigins(loadOrigins(file)!)].length, INODES.length);
 });
 
-test("an entry of which nothing is known is shown as it is", (t) => {
+test("an entry without a recorded source is shown as it is", (t) => {
   const file = temporaryFile(t);
   writeSome(file);
   const finder = new OriginFinder(loadOrigins(file)!);

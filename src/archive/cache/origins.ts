@@ -5,9 +5,9 @@ import { readDisposable } from "../../fs/disposable-file.ts";
 import { signedWide, STAT, type StatBuffer, type Syscalls, TYPE } from "../../fs/linux/syscall-abi.ts";
 
 /**
- * Records what the entries of a clone were cloned from: by inode number the inode, change time, number of links and
- * size of its source, so that clone and source have one stat cache. Disposable: without the file the clone is read.
- * Layout: docs/formats/origins.md.
+ * Records the sources of a clone's entries: by inode number the inode, change time, number of links and size of each
+ * source, so that clone and source share one stat cache. Disposable: without the file the clone is read. Layout:
+ * docs/formats/origins.md.
  */
 const MAGIC = "CAIRNOR1";
 const HEADER = 16;
@@ -48,13 +48,13 @@ export class OriginList {
     for (const [own, of] of SIZE) this.#words[base + own] = source[of]!;
   }
 
-  /** All records so far, side by side. */
+  /** All records so far, back to back. */
   take(): Uint32Array {
     return this.#words.slice(0, this.#count * RECORD_WORDS);
   }
 }
 
-/** Records but for those of some entries of the clone, by their inodes, which are not what they were cloned from any more. */
+/** Copies records without those of `inodes`, whose entries changed after they were cloned. */
 export function originsBeside(parts: readonly Uint32Array[], inodes: ReadonlySet<bigint>): Uint32Array[] {
   return parts.map((part) => {
     const kept: number[] = [];
@@ -66,7 +66,7 @@ export function originsBeside(parts: readonly Uint32Array[], inodes: ReadonlySet
   });
 }
 
-/** Writes records to a new file. Not synced: what is cut off is found out, and is none. */
+/** Writes records to a new file. Not synced: the checksum makes a truncated file count as absent. */
 export function writeOrigins(path: string, parts: readonly Uint32Array[]): void {
   const header = Buffer.alloc(HEADER);
   const bytes = parts.map((part) => Buffer.from(part.buffer, part.byteOffset, part.byteLength));
@@ -86,13 +86,13 @@ export function writeOrigins(path: string, parts: readonly Uint32Array[]): void 
   }
 }
 
-/** Records and where each lies by its clone's inode; plain data, so that it can be posted to a worker. */
+/** Records, and the place of each by its clone's inode; plain data, so that it can be posted to a worker. */
 export interface Origins {
   readonly records: SharedArrayBuffer;
   readonly slots: SharedArrayBuffer;
 }
 
-/** Reads a file of records; null where there is none that checks out. */
+/** Reads a file of records; null if there is no valid one. */
 export function loadOrigins(path: string): Origins | null {
   return readDisposable(path, readOrigins);
 }
@@ -113,10 +113,7 @@ function readOrigins(fd: number): Origins | null {
   return { records, slots: slotsOf(new Uint32Array(records)) };
 }
 
-/**
- * Lists what the records say, in their order: inode of a clone's entry; inode, change time, links and size of its
- * source.
- */
+/** Lists the records in order: inode of the clone's entry; inode, change time, links and size of its source. */
 export function* listOrigins(origins: Origins): Generator<{
   clone: bigint;
   source: bigint;
@@ -150,7 +147,7 @@ function slotsOf(words: Uint32Array): SharedArrayBuffer {
   return shared;
 }
 
-/** Spread widely: XFS numbers inodes alike in each of its groups, and side by side. */
+/** Hashes widely: XFS numbers inodes alike in each allocation group, and consecutively. */
 function slotOf(low: number, high: number): number {
   const mixed = Math.imul(low ^ Math.imul(high, 0x85ebca6b), 0x9e3779b1);
   return mixed ^ (mixed >>> 15);
@@ -167,8 +164,8 @@ export class OriginFinder {
   }
 
   /**
-   * Turns the stat result of a clone's entry into that of its source when it was cloned, whose kind, mode, owner and
-   * time of last change the clone has; of a directory the size too. False where nothing is known of its source.
+   * Replaces the stat result of a clone's entry by that of its source when it was cloned. Keeps kind, mode, owner and
+   * modification time, which the clone shares; for a directory sets the size too. False if the source is not known.
    */
   apply(stat: Uint32Array, isDirectory: boolean): boolean {
     const low = stat[STAT.INO]!;
@@ -187,14 +184,14 @@ export class OriginFinder {
 
 /** Facts of the folder that a tree is a clone of. */
 export interface ClonedFrom extends Origins {
-  /** when the clone was complete, in milliseconds since 1970: what was changed later is no clone any more */
+  /** when the clone was complete, in ms since 1970: an entry that changed later no longer equals its source */
   readonly until: number;
 }
 
 /**
- * System calls that show a clone's entries as those of its source at the moment when each was cloned: a scan then takes
- * over what a scan of the source left in the stat cache, by the same rules, and leaves there what holds for the source.
- * An entry of which nothing is known, or that was changed after it was made, is shown as it is.
+ * System calls that show a clone's entries as their sources were when they were cloned, so that a scan of the clone can
+ * use the source's stat cache and leave it valid for the source. Shows an entry as it is if its source is not known or
+ * if it changed after it was made.
  */
 export function asSource(sys: Syscalls, from: ClonedFrom): Syscalls {
   const finder = new OriginFinder(from);

@@ -54,7 +54,7 @@ void describe("the table of a scan", () => {
     assert.equal(table.recordFlags(record), FLAG.EXTRAS);
   });
 
-  test("records are as if they were copied one by one when many are, side by side or not, with extras or without", () => {
+  test("records copied in runs equal records copied one by one", () => {
     const rows = ["a", "bb", "", "n".repeat(255), "e"];
     for (const layout of ["side by side", "apart", "out of order", "with extras"]) {
       const from = new ScanTable(allocateTable(20));

@@ -1,10 +1,9 @@
 import { CairnError } from "../../errors.ts";
 
 /**
- * The flat table of a tree's entries, in shared memory: what a scan fills from several threads,
- * what the stat cache file holds (docs/formats/stat-cache.md), and what trees are built from.
- *
- * A record is 32 words of 32 bits, a directory 40. 64-bit values take two words, low first.
+ * The flat table of a tree's entries, in shared memory: several threads of a scan fill it, the stat cache file holds it
+ * (docs/formats/stat-cache.md), and trees are built from it. A record is 32 words of 32 bits, a directory 40. 64-bit
+ * values take two words, low first.
  */
 export const RECORD_WORDS = 32;
 export const DIRECTORY_WORDS = 40;
@@ -14,7 +13,7 @@ export const R = {
   NAME: 0,
   /** name length (16 bits) | flags << 16 */
   NAME_FLAGS: 1,
-  /** st_mode, type included; 0 for an entry that vanished while it was looked at */
+  /** st_mode with the type; 0 for an entry that vanished during the scan */
   MODE: 2,
   UID: 3,
   GID: 4,
@@ -47,15 +46,15 @@ export const FLAG = {
   TORN: 8,
   /** content is a list of chunks in the extras, not one blob named by HASH */
   CHUNKED: 16,
-  /** it may have extended attributes that could not be read; TORN, too */
+  /** some extended attributes could not be read; with TORN */
   UNREAD: 32,
-  /** begins as a SQLite database does */
+  /** begins like a SQLite database */
   DATABASE: 64,
-  /** a database, or its log or journal, read while there was more in these than in its own file: read again next time */
+  /** a database, its log or its journal, read while the log or journal was not empty: read again next time */
   LIVE: 128,
-  /** its name may be that of a file with credentials */
+  /** its name suggests a file with credentials */
   SECRET: 256,
-  /** a database without a log or journal that SQLite has not found whole */
+  /** a database without a log or journal that SQLite has not checked successfully */
   UNCHECKED: 512,
 } as const;
 
@@ -76,28 +75,28 @@ export const D = {
   META: 24,
   DONE: 32,
   IGNORED: 33,
-  /** while it is scanned: where the text of its ignore file lies in the extras, plus one; 0 where none was read */
+  /** during a scan: place of its ignore file's text in the extras, plus one; 0 if none was read */
   RULES: 34,
 } as const;
 
 export const DIRECTORY_FLAG = {
-  /** every entry is as the previous table has it; FIRST and COUNT refer to that table */
+  /** every entry equals the previous table's; FIRST and COUNT refer to that table */
   SAME: 1,
   OMITTED: 2,
   /** an ignore file lies in it */
   IGNORE_FILE: 4,
-  /** tree and digests were taken over from the previous table */
+  /** tree and digests were taken from the previous table */
   REUSED: 8,
   /** some entry is a member of a hard-link group */
   LINKED: 16,
   DIFFERS: 32,
-  /** its own times vouch for the names in it being those of the previous table */
+  /** its times prove that its names are still those of the previous table */
   LISTED: 64,
-  /** each record has the name of the record at its place in the previous table */
+  /** each record has the name of the record at the same position in the previous table */
   ALIGNED: 128,
-  /** a name that was listed in it was gone when it was looked at: to be listed again */
+  /** a listed name had vanished when it was read: list again */
   MOVED: 256,
-  /** it was gone when it was to be read; OMITTED, too */
+  /** it was removed before it was read; with OMITTED */
   GONE: 512,
 } as const;
 
@@ -122,7 +121,7 @@ export const C = {
   /** content that was read, in KiB, for progress */
   KIB_DONE: 12,
   YOUNG: 13,
-  /** 1: a scan that was to end there has met an entry that is not the one before */
+  /** 1: a scan with `untilDifferent` has met an entry that differs */
   DIFFERS: 14,
   WORDS: 64,
 } as const;
@@ -188,7 +187,7 @@ export class ScanTable {
   readonly names: Buffer;
   readonly extras: Buffer;
   readonly jobs: Int32Array;
-  /** A byte for each record: 1 unless it is a file, or something like it, as the previous table has it. */
+  /** A byte for each record: 0 if it is a plain entry, unchanged in the previous table; else 1. */
   readonly touched: Uint8Array;
 
   constructor(buffers: TableBuffers) {
@@ -211,7 +210,7 @@ export class ScanTable {
     return start;
   }
 
-  /** Reserves consecutive records; the number of the first. */
+  /** Reserves consecutive records and returns the number of the first. */
   takeRecords(count: number): number {
     return this.#take(C.RECORDS, count, this.buffers.capacity.records);
   }
@@ -228,17 +227,17 @@ export class ScanTable {
     return this.#take(C.EXTRAS, length, this.buffers.capacity.extras);
   }
 
-  /** Sets a flag of a directory; safe beside other threads. */
+  /** Sets a flag of a directory; safe with concurrent threads. */
   addDirectoryFlag(directory: number, flag: number): void {
     Atomics.or(this.directoryState, directory * DIRECTORY_WORDS + D.FLAGS, flag);
   }
 
-  /** Takes flags of a directory back; safe beside other threads. */
+  /** Clears flags of a directory; safe with concurrent threads. */
   clearDirectoryFlags(directory: number, flags: number): void {
     Atomics.and(this.directoryState, directory * DIRECTORY_WORDS + D.FLAGS, ~flags);
   }
 
-  /** Queues a job; whoever waits for one is to be told. */
+  /** Queues a job. The caller wakes threads that wait for one. */
   addJob(directory: number, start: number, count: number): void {
     const { control, jobs } = this;
     Atomics.add(control, C.PENDING, 1);
@@ -265,7 +264,7 @@ export class ScanTable {
     this.records[at] = (this.records[at]! & 0xffff) | (flags << 16);
   }
 
-  /** Leaves a record without an entry: it vanished, or has another one. */
+  /** Marks a record as empty: its entry vanished or has another record. */
   noRecord(record: number): void {
     this.touched[record] = 1;
     this.records[record * RECORD_WORDS + R.MODE] = 0;
@@ -286,8 +285,8 @@ export class ScanTable {
   }
 
   /**
-   * The numbers of directories by those that they have in the table that the scan started from, as records of that one name
-   * them. `parent`: only of what is directly in that directory.
+   * The numbers of directories by their numbers in the table that the scan started from. `parent`: only directories
+   * directly inside.
    */
   numbersByOld(parent?: number): Map<number, number> {
     const { directories, control } = this;
@@ -308,7 +307,7 @@ export class ScanTable {
     return this.names.subarray(start, start + this.directories[base + D.PATH_LENGTH]!);
   }
 
-  /** The value of one tag in a record's extras, or null. With several of one tag, all of them by {@link extrasOf}. */
+  /** The value of a tag in a record's extras, or null. For several values of one tag, see {@link extrasOf}. */
   extra(record: number, tag: number): Buffer | null {
     for (const item of this.extrasOf(record)) if (item.tag === tag) return item.value;
     return null;
@@ -348,8 +347,8 @@ export class ScanTable {
   }
 
   /**
-   * Copies consecutive records of another table as {@link copyRecord} does; in a few large steps where their names lie
-   * side by side, as a stat cache has them.
+   * Copies consecutive records of another table as {@link copyRecord} does; in a few large steps if their names are
+   * contiguous, as in a stat cache.
    */
   copyRecords(from: ScanTable, source: number, target: number, count: number): void {
     const old = from.records;

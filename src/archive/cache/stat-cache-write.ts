@@ -24,7 +24,7 @@ export function writeSections(fd: number, tables: Tables): { counts: SectionCoun
   return { counts, crc: writer.finish() };
 }
 
-/** Makes that table in memory which another thread can use: directories, records, names and extras. */
+/** Makes a dense table in shared memory: directories, records, names and extras. */
 export function denseSections(tables: Tables): { counts: SectionCounts; buffers: SharedArrayBuffer[] } {
   const memory = new MemorySections();
   const dense = new DenseTable(tables);
@@ -39,16 +39,16 @@ export function denseSections(tables: Tables): { counts: SectionCounts; buffers:
   return { counts, buffers: memory.buffers };
 }
 
-/** A scan's table, and the previous one for what is as it was. */
+/** A scan's table, and the previous one for unchanged directories. */
 interface Tables {
   table: ScanTable;
   old: ScanTable | null;
 }
 
-/** Takes a table section after section; those of words come before those of bytes. */
+/** Receives a table section after section; sections of words come before those of bytes. */
 interface Sections {
   readonly words: Uint32Array;
-  /** Room for words, at most {@link RECORDS_AT_ONCE} records; the returned index is of `words`. */
+  /** Reserves room for words of at most {@link RECORDS_AT_ONCE} records; returns an index into `words`. */
   take(count: number): number;
   bytes(source: Buffer, start: number, end: number): void;
 }
@@ -60,7 +60,7 @@ class MemorySections implements Sections {
   #bytes = Buffer.alloc(0);
   #used = 0;
 
-  /** Begins a section of so many bytes. */
+  /** Begins a section of `bytes` bytes. */
   begin(bytes: number): void {
     const buffer = new SharedArrayBuffer(Math.max(bytes, 4));
     this.buffers.push(buffer);
@@ -83,7 +83,7 @@ class MemorySections implements Sections {
 const BUFFER_BYTES = 1 << 20;
 const SHORT = 64;
 const RECORDS_AT_ONCE = 4096;
-/** Ends every name, so that system calls take it where it lies. */
+/** Ends every name, so that system calls can take a name without a copy. */
 const NUL = Buffer.alloc(1);
 const KEPT_FLAGS = DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.IGNORE_FILE | DIRECTORY_FLAG.LINKED;
 
@@ -112,7 +112,7 @@ class FileSections implements Sections {
 
   bytes(source: Buffer, start: number, end: number): void {
     if (end - start <= SHORT && this.#used + end - start <= BUFFER_BYTES) {
-      // A call costs more than a name has bytes.
+      // A call of `set` would cost more than copying the few bytes of a name.
       for (let from = start; from < end; from++) this.#buffer[this.#used++] = source[from]!;
       return;
     }
@@ -214,7 +214,7 @@ class DenseTable {
       for (let record = first; record < end;) {
         const start = from.records[record * RECORD_WORDS]!;
         let stop = start;
-        // In a dense table they lie side by side, each with its NUL.
+        // A dense table's names are contiguous, each with its NUL.
         for (; record < end && from.records[record * RECORD_WORDS] === stop; record++)
           stop += (from.records[record * RECORD_WORDS + R.NAME_FLAGS]! & 0xffff) + 1;
         out.bytes(from.names, start, stop - 1);

@@ -162,7 +162,7 @@ void describe("the stat cache file", () => {
     assert.equal(fs.statSync(file).mode & 0o777, 0o600);
   });
 
-  test("a file is ignored when anything about it is wrong", (t) => {
+  test("a stat cache is ignored when any byte of it is wrong", (t) => {
     const file = temporaryFile(t);
     assert.equal(loadStatCache(file), null);
     writeStatCache(file, tableOf([{ path: "", entries: [{ name: "x", mode: 0o100600 }] }]), null, KEY);

@@ -7,21 +7,20 @@ import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 
 /**
- * The stat cache: the table of the last scan as one file, read straight into shared memory.
- * It is disposable: a file that does not check out is ignored, which only costs a re-read.
- * Layout: docs/formats/stat-cache.md.
+ * The stat cache: the table of the last scan as one file, read straight into shared memory. Disposable: an invalid file
+ * is ignored, which only costs a re-read. Layout: docs/formats/stat-cache.md.
  */
 const MAGIC = "CAIRNSC3";
 const HEADER = 256;
 const AT = { COUNTS: 8, CRC: 32, TREE: 64, EPOCH: 96, FLAGS: 112 } as const;
-/** Set where attributes and holes were looked at; an older build without native calls did not. */
+/** Set if attributes and holes were read; an older build without native calls did not. */
 const COMPLETE = 1;
 
 /** State and index that a cache is valid for. */
 export interface StatCacheKey {
   /** tree id (32 bytes) of the state that the table describes */
   tree: Uint8Array;
-  /** epoch (16 bytes) of the index in which every id was present */
+  /** epoch (16 bytes) of the index that had every id */
   epoch: Uint8Array;
 }
 
@@ -31,12 +30,12 @@ export interface StatCache extends StatCacheKey {
   records: number;
 }
 
-/** Reads a cache; null where there is none that checks out. */
+/** Reads a cache; null if there is no valid one. */
 export function loadStatCache(path: string): StatCache | null {
   return readDisposable(path, readStatCache);
 }
 
-/** A table that was just filled, as one that the next scan may start from and write into; nothing of it is known to be stored. */
+/** Makes a table that was just filled the cache of the next scan, which may write into it. No content counts as stored. */
 export function asStatCache(scanned: { table: ScanTable; directories: number; tree: Uint8Array }): StatCache {
   const { buffers, control } = scanned.table;
   const records = control[C.RECORDS]!;
@@ -44,7 +43,7 @@ export function asStatCache(scanned: { table: ScanTable; directories: number; tr
   return { table, directories: scanned.directories, records, tree: scanned.tree, epoch: Buffer.alloc(16) };
 }
 
-/** The state that a cache describes, 32 bytes, without reading the rest; null for what is no cache. */
+/** The state that a cache describes, 32 bytes, without reading the rest; null if the file is no cache. */
 export function statCacheTree(path: string): Uint8Array | null {
   return readDisposable(path, (fd) => {
     const header = Buffer.alloc(HEADER);
@@ -58,7 +57,7 @@ function readStatCache(fd: number): StatCache | null {
   const header = Buffer.alloc(HEADER);
   if (size < HEADER || fs.readSync(fd, header, 0, HEADER, 0) !== HEADER) return null;
   if (header.toString("latin1", 0, 8) !== MAGIC) return null;
-  // What was not looked at then must not pass for absent now.
+  // Attributes that were not read then must not count as absent now.
   if ((header.readUInt32LE(AT.FLAGS) & COMPLETE) === 0) return null;
   const [directories, records, names, extras] = [0, 4, 8, 12].map((at) => header.readUInt32LE(AT.COUNTS + at)) as [
     number,
@@ -104,18 +103,18 @@ function tableOver(capacity: SectionCounts, buffers: readonly SharedArrayBuffer[
     jobs: new SharedArrayBuffer(4),
     touched: new SharedArrayBuffer(0),
   } satisfies TableBuffers);
-  // For whoever writes it again.
+  // Needed if the cache is written again.
   table.control[C.DIRECTORIES] = capacity.directories;
   return table;
 }
 
-/** The cache of a finished scan, in memory: what {@link writeStatCache} would write. */
+/** The cache of a finished scan, in memory, equal to the file of {@link writeStatCache}. */
 export function statCacheOf({ table, old }: { table: ScanTable; old: ScanTable | null }, key: StatCacheKey): StatCache {
   const { counts, buffers } = denseSections({ table, old });
   return { ...key, table: tableOver(counts, buffers), directories: counts.directories, records: counts.records };
 }
 
-/** A cache's sections, written under a temporary name; nothing is known of it until it is finished. */
+/** A cache's sections, written under a temporary name and invalid until finished. */
 export interface StatCacheDraft {
   readonly temporary: string;
   readonly counts: SectionCounts;
@@ -124,7 +123,7 @@ export interface StatCacheDraft {
 
 let drafts = 0;
 
-/** A name for a draft beside the cache; what a killed process left under such a name goes with time. */
+/** A name for a draft beside the cache; a later cleanup removes drafts of killed processes. */
 export function statCacheTemporary(path: string): string {
   return `${path}.${process.pid}-${drafts++}.tmp`;
 }

@@ -4,48 +4,48 @@ import { IGNORE_FILE } from "../../fs/ignore.ts";
 import type { StatCache } from "./stat-cache.ts";
 
 export interface TouchedDirectory {
-  /** Entries that may have changed, by their names as latin1; no other name is or was in it. Null: the names may be others. */
+  /** Entries that may have changed, by their names as latin1; the set of names is unchanged otherwise. Null: names may have been added or removed. */
   names: ReadonlySet<string> | null;
-  /** All that lies below may have changed. */
+  /** Everything below may have changed. */
   deep: boolean;
 }
 
-/** Changes of a folder since the scan that a stat cache is of. What is not in it has not changed. */
+/** Changes of a folder since the scan of a stat cache. Any other path has not changed. */
 export interface TouchedFolder {
-  /** Directories in which something may have changed, by their paths below the root as latin1. */
+  /** Directories with possible changes, by their paths below the root as latin1. */
   directories: ReadonlyMap<string, TouchedDirectory>;
-  /** Low 32 bits of the numbers of inodes that may have changed, or have got another name. */
+  /** Low 32 bits of the numbers of inodes that may have changed or been renamed. */
   inodes: readonly number[];
-  /** Files that were young when they were read may have changed without having been told of. */
+  /** Files that were young when they were read may have changed without an event. */
   young: boolean;
 }
 
-/** Directories that a scan looks at in any case: what is noted of them is not in the table, or not all that it depends on. */
+/** Directories that a scan always reads: the table lacks some of their entries, or some that their state depends on. */
 const LOOKED_AT = DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.IGNORE_FILE | DIRECTORY_FLAG.LINKED;
 
-/** Ways in which a directory of a cache is scanned. */
+/** Ways to scan a directory of a cache. */
 export const LOOK = {
-  /** as one of which nothing is known */
+  /** as without a cache */
   WHOLE: 0,
-  /** not at all: its entries are as their records say */
+  /** not at all: its entries equal their records */
   NONE: 1,
-  /** only at some entries; its names are those of the records */
+  /** only some entries; the names are those of the records */
   SOME: 2,
 } as const;
 
-/** Parts of a folder that are known not to have changed. All of it is in shared memory. */
+/** Parts of a folder that are known to be unchanged. All in shared memory. */
 export interface Unchanged {
   /** One of {@link LOOK} for each directory of the cache. */
   directories: Uint8Array;
-  /** 1 for each record of the cache that is looked at, of directories at some entries of which there is a look. */
+  /** 1 for each record of the cache to be read, in directories with LOOK.SOME. */
   records: Uint8Array;
-  /** Entries for which there is to be room. */
+  /** Number of entries to make room for. */
   lookedAt: number;
-  /** Young files are looked at in any case. */
+  /** Young files are read in any case. */
   young: boolean;
 }
 
-/** Tells what of a cache needs no look; null where an ignore file may say something else by now. */
+/** Finds the parts of a cache that need no scan; null if an ignore file may have changed. */
 export function unchangedIn({ table, directories, records }: StatCache, touched: TouchedFolder): Unchanged | null {
   const looks = new Uint8Array(new SharedArrayBuffer(directories)).fill(LOOK.NONE);
   const looked = new Uint8Array(new SharedArrayBuffer(records));
@@ -76,7 +76,7 @@ export function unchangedIn({ table, directories, records }: StatCache, touched:
   return { directories: looks, records: looked, lookedAt, young: touched.young };
 }
 
-/** True where an ignore file has other names, by which it may have been changed, or was changed by one. */
+/** True if an ignore file was changed, or may have been changed under another of its names. */
 function mayHaveOtherRules(table: ScanTable, directory: number, inodes: Inodes | null): boolean {
   const record = recordOf(table, directory, Buffer.from(IGNORE_FILE));
   if (record === null) return true;
@@ -84,10 +84,10 @@ function mayHaveOtherRules(table: ScanTable, directory: number, inodes: Inodes |
   return table.records[base + R.NLINK]! > 1 || inodes?.has(table.records[base + R.INO]!) === true;
 }
 
-/** Marks of a record for which its directory is looked at as a whole, whatever is known of changes. */
+/** Marks of a record because of which its whole directory is scanned, even without a known change. */
 const LOOKED_AT_AGAIN = FLAG.OMITTED | FLAG.TORN | FLAG.LIVE | FLAG.UNREAD;
 
-/** One of {@link LOOK} for a directory of a cache, by what its records say too: young files that are looked at in any case are marked. */
+/** One of {@link LOOK} for a directory of a cache, also by its records' flags. Marks young files that need a read in any case. */
 export function lookOf({ records, directories }: ScanTable, unchanged: Unmarked, directory: number): number {
   let look = unchanged.directories[directory]!;
   if (look === LOOK.WHOLE) return look;
@@ -109,7 +109,7 @@ export type Unmarked = Omit<Unchanged, "lookedAt">;
 /** Numbers of inodes, looked for in many records. */
 class Inodes {
   readonly #all: ReadonlySet<number>;
-  /** 1 for the low 16 bits of each: most records end there. */
+  /** 1 for the low 16 bits of each inode: rules most records out. */
   readonly #low = new Uint8Array(1 << 16);
 
   constructor(inodes: readonly number[]) {
@@ -121,7 +121,7 @@ class Inodes {
     return this.#low[inode & 0xffff] === 1 && this.#all.has(inode);
   }
 
-  /** Marks the records of a directory that have one of them; false where none has. */
+  /** Marks the records of a directory whose inodes are in this set; false if there are none. */
   findIn({ records, directories }: ScanTable, directory: number, marks: Uint8Array): boolean {
     let isFound = false;
     const first = directories[directory * DIRECTORY_WORDS + D.FIRST]!;
@@ -136,7 +136,7 @@ class Inodes {
   }
 }
 
-/** The number of a directory of a cache's table; null where it has none at that path. */
+/** The number of the directory at a path of a cache's table; null if there is none. */
 function directoryAt(table: ScanTable, path: string): number | null {
   let directory = 0;
   for (const part of path === "" ? [] : path.split("/")) {

@@ -16,7 +16,7 @@ import { linkKey, type LinkGroups, nodeOfRecord } from "./record-node.ts";
 import type { ScanThread } from "./scan-thread.ts";
 
 const BATCH = 16;
-/** Entries of a directory that are encoded before what is hashed as it comes is let go. */
+/** Number of a directory's entries after which hashed bytes are released. */
 const PART = 4096;
 const DIGEST_TYPE: Record<number, DigestEntry["type"]> = {
   [TYPE.FILE]: "f",
@@ -54,7 +54,7 @@ class TreeBuilder {
   readonly #newOfOld: ReadonlyMap<number, number>;
   readonly #plain = new PlainFiles();
   readonly #writers: NodeWriters;
-  /** True where a backup has another tree in the place of this one, without the many blobs of a database. */
+  /** True if a backup replaces this tree by one without the many blobs of a database. */
   #stays = false;
 
   constructor(thread: ScanThread, groups: LinkGroups) {
@@ -92,7 +92,7 @@ class TreeBuilder {
     return flags & DIRECTORY_FLAG.SAME ? this.#newOfOld.get(sub)! : sub;
   }
 
-  /** Takes tree and digests of an unchanged subtree over; false when it must be encoded. */
+  /** Takes tree and digests of an unchanged subtree over; false if it must be encoded. */
   #reuse(directory: number, flags: number): boolean {
     const { table, old, task, sink } = this.#thread;
     if ((flags & DIRECTORY_FLAG.SAME) === 0) return false;

@@ -93,7 +93,7 @@ void describe("a folder that others write to all the time", () => {
       });
   });
 
-  test("an entry is in the state with what can be read of it, and is named, when its attributes cannot be read", async (t) => {
+  test("an entry whose attributes cannot be read is in the state, and is named as torn", async (t) => {
     const { EIO, ENODATA } = os.constants.errno;
     for (const errno of [EIO, ENODATA]) {
       let again: ScanResult | undefined;
@@ -134,7 +134,7 @@ void describe("a folder that others write to all the time", () => {
     });
   });
 
-  test("attributes are recorded when another one of the entry cannot be read", async (t) => {
+  test("readable attributes are recorded when another attribute of the entry cannot be read", async (t) => {
     await scannedHere(t, async (saves, root) => {
       fs.writeFileSync(path.join(root, "file"), "x");
       for (const name of ["user.a", "user.b"]) setAttribute(path.join(root, "file"), name, "1");
@@ -154,7 +154,7 @@ void describe("a folder that others write to all the time", () => {
     });
   });
 
-  test("a directory that takes a file's place before that is opened is in the state with what lies in it", async (t) => {
+  test("a directory that replaces a file before it is opened is in the state with its entries", async (t) => {
     let saved: ScanResult | undefined;
     const { look } = await scannedHere(t, async (saves, root) => {
       for (const name of ["a", "z"]) fs.writeFileSync(path.join(root, name), name);

@@ -51,7 +51,7 @@ void describe("what the stat cache vouches for", () => {
     }
   });
 
-  test("new content is found within the same second where times have whole seconds", async (t) => {
+  test("new content of the same second is found where times have whole seconds", async (t) => {
     const saves = await TestStore.create(t);
     const folder = temporaryFolder(t);
     const mounted = path.join(folder, "mounted");
@@ -108,7 +108,7 @@ with open(sys.argv[1], "w+b") as f:
     child.stdin.end();
   });
 
-  test("a file in memory alone is read again whatever its times say, one on a disk is not", async (t) => {
+  test("a file in memory is read again although its times are unchanged, a file on a disk is not", async (t) => {
     if (keepsContentTimes(Buffer.from("/dev/shm"))) return t.skip("/dev/shm is no tmpfs");
     const inMemory = fs.mkdtempSync("/dev/shm/cairn-scan-");
     t.after(() => fs.rmSync(inMemory, { recursive: true }));
@@ -221,7 +221,7 @@ with open(sys.argv[1], "w+b") as f:
     assertRestored(await saves.look(target), third);
   });
 
-  test("a scan that ends at a difference reads nothing that its times or size tell of, and goes on where they tell nothing", async (t) => {
+  test("a scan that ends at a difference reads only files whose times and size do not decide", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const file = path.join(root, "in/file");

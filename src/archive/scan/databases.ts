@@ -10,27 +10,25 @@ import type { CapturedLabel, DatabaseLabel } from "./task.ts";
 /** An ending of a file that belongs to a SQLite database. */
 export type Sidecar = (typeof SIDECARS)[number];
 
-/** A port of the scan: it makes SQLite databases readable that are in use. */
+/** A port of the scan: makes SQLite databases in use readable. */
 export interface DatabaseCapture {
-  /**
-   * Makes a database that is in use readable, one at a time; null where it is none any more.
-   */
+  /** Makes a database in use readable, one at a time; null if it is no database any more. */
   hold(path: Uint8Array, call: HoldCall): Promise<HeldDatabase | null>;
-  /** Has SQLite check the structure of a database that nobody writes to. Returns what is wrong with it, or null. */
+  /** Lets SQLite check the structure of a database that no process writes to. Returns the problem, or null. */
   check(path: Uint8Array, call: Pick<HoldCall, "signal">): Promise<string | null>;
   /**
-   * Keeps programs from writing to databases for no longer than so many milliseconds in all. `held` has the
-   * numbers of databases that nobody writes to until `release`, which answers false if the time had passed.
+   * Blocks writes to databases for at most `budgetMs` in all. `held`: numbers of the databases that stay unchanged
+   * until `release`, which returns false if the time had passed.
    */
   still(
     databases: readonly Uint8Array[],
     call: { budgetMs: number; signal?: AbortSignal | undefined },
   ): Promise<{ held: readonly number[]; release: () => Promise<boolean> }>;
-  /** After the last one. */
+  /** Called after the last database. */
   close(): Promise<void>;
 }
 
-/** A held tree that nobody changes, and the paths under which programs know the folder that it was made of. */
+/** A held tree that does not change, and the paths under which programs know its source folder. */
 export interface HeldAs {
   tree: Uint8Array;
   folders: readonly Uint8Array[];
@@ -38,33 +36,33 @@ export interface HeldAs {
 
 interface HoldCall {
   signal?: AbortSignal | undefined;
-  /** its own file may do, or did not stay as it was, or lies in a held tree */
+  /** "own": the database's own file is enough; "image": the file changed during an earlier try; else the held tree it is in */
   how: "own" | "image" | HeldAs;
-  /** a folder in which an image may lie until it is released */
+  /** a folder for an image until it is released */
   scratch: string;
 }
 
-/** A database that can be read. */
+/** A database that is ready to be read. */
 export interface HeldDatabase {
-  /** an image of it, to be read in its place; null: its own file, which nobody changes until it is released */
+  /** an image to read instead of the database; null: its own file, unchanged until the release */
   image: string | null;
-  /** endings of files beside what is read that belong to it; else there is nothing in the log and the journal */
+  /** endings of the files that belong to it and must be read too; without them log and journal count as empty */
   sidecars: readonly Sidecar[];
   label: DatabaseLabel;
-  /** why it is no more than a copy of files; else null */
+  /** why it is only a copy of files; else null */
   reason: string | null;
-  /** Gives it back, and the image; false where it was changed meanwhile. */
+  /** Releases the database and removes the image; false if the database changed meanwhile. */
   release(): Promise<boolean>;
 }
 
-/** Bytes of a path, with its end, that a system call takes. */
+/** Longest path that a system call accepts, with its NUL. */
 const PATH_MAX = 4096;
-/** Larger databases at rest are not checked while somebody waits for a save. */
+/** Larger databases at rest are not checked, because a save waits. */
 const MOST_CHECKED_BYTES = 64 << 20;
 
 /**
- * Has SQLite check a database that was read and had no log or journal. Returns its label, and takes the mark of an
- * unchecked database from its record if it is whole. Null if the database was changed since it was read.
+ * Lets SQLite check a database that was read and had no log or journal. Returns its label, and clears its record's
+ * UNCHECKED flag if it is whole. Null if the database changed since it was read.
  */
 export async function checkResting(
   { record }: { record: number },
@@ -110,7 +108,7 @@ export function sidecarOf(name: Uint8Array): Sidecar | null {
   return SIDECARS.find((ending) => name.length > ending.length && end.endsWith(ending)) ?? null;
 }
 
-/** Looks at the entries of held directories that are, or belong to, SQLite databases. */
+/** Recognizes SQLite databases and their log files among entries of held directories. */
 export class DatabaseLook {
   readonly #thread: ScanThread;
   readonly #names: Arena = newArena(512);
@@ -120,7 +118,7 @@ export class DatabaseLook {
     this.#thread = thread;
   }
 
-  /** True for an open file that begins as a database does; the beginning may be known already. */
+  /** True for an open file that begins like a database; `known`: its first bytes, if already read. */
   isOne(fd: number, known?: Uint8Array): boolean {
     let head = known;
     if (head === undefined) {
@@ -130,7 +128,7 @@ export class DatabaseLook {
     return head[0] === 0x53 && parseHeader(Buffer.from(head.buffer, head.byteOffset, head.length)) !== null;
   }
 
-  /** True where an entry of a held directory begins as a database does. */
+  /** True if an entry of a held directory begins like a database. */
   isOneThere(dirfd: number, name: Uint8Array): boolean {
     const { sys } = this.#thread;
     const fd = sys.open(dirfd, this.#names, this.#put(name, ""), OPEN_FLAGS, 0);
@@ -142,7 +140,7 @@ export class DatabaseLook {
     }
   }
 
-  /** True where the log or journal of an entry holds something. Uses the thread's second stat buffer. */
+  /** True if the log or journal of an entry is not empty. Uses the thread's second stat buffer. */
   isLive(dirfd: number, name: Uint8Array): boolean {
     const { sys, stat2 } = this.#thread;
     return LOGS.some(

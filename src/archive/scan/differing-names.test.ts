@@ -76,7 +76,7 @@ function membersIn(saved: Saved): number[] {
 }
 
 void describe("names of one inode of which a scan finds different things", () => {
-  test("all names have what was found last when the file is written to between the readings of its names", async (t) => {
+  test("all names have the latest content when the file is written to between the readings of its names", async (t) => {
     const folder = await linkedFolder(t);
     const { saves, root, at } = folder;
     fs.appendFileSync(at("b"), "second line\n");
@@ -94,7 +94,7 @@ void describe("names of one inode of which a scan finds different things", () =>
     assertSame(await saves.save(root), saved, "by its cache");
   });
 
-  test("names have each their own content and are named as torn when it is not sure which was found last", async (t) => {
+  test("names keep their own content and are named as torn when the latest reading is not certain", async (t) => {
     const folder = await linkedFolder(t);
     const { saves, at } = folder;
     fs.renameSync(at("b"), at("y/b"));
@@ -117,7 +117,7 @@ void describe("names of one inode of which a scan finds different things", () =>
     });
   });
 
-  test("two files have each their own content when one gets the inode number that the other had", async (t) => {
+  test("two files keep their own content when one gets the former inode number of the other", async (t) => {
     const folder = await linkedFolder(t);
     const { saves, at } = folder;
     fs.appendFileSync(at("b"), "second line\n");

@@ -59,7 +59,7 @@ void describe("one directory", () => {
     assertSame(await saves.look(root, { jobs: 2 }), changed);
   });
 
-  test("a small tree is read by one thread, and what is too much for it by others that go on, when much has changed", async (t) => {
+  test("is read by one thread when it is small, and by others too when much has changed", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     const write = (folder: string, name: string, bytes: number): void => writeSparse(root, folder, name, bytes);
@@ -78,7 +78,7 @@ void describe("one directory", () => {
     assertSame(await saves.look(target), await saves.look(root));
   });
 
-  test("files that are read again, since their times say little so soon, are left to others when they are too much for one", async (t) => {
+  test("has its young files read again by other threads when they are too much for one", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     // The first 64 are settled when they are saved, and are in no doubt.

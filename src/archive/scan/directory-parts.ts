@@ -7,23 +7,23 @@ import type { ScanThread } from "./scan-thread.ts";
 /** Name offsets of a listing in raw order, after ignored names were taken out. */
 export type Names = readonly number[];
 
-/** Names of a directory, and the reserved records that they are for: that of the name at `from` is `start + from`. */
+/** Names of a directory with their reserved records: the record of the name at `from` is `start + from`. */
 export interface DirectoryPart {
   names: Names;
   from: number;
   to: number;
   start: number;
-  /** where the names lie, NUL-terminated */
+  /** holds the names, NUL-terminated */
   arena: Arena;
 }
 
-/** Entries of a directory that one thread reads, half of those that are left by another one whenever that waits. */
+/** Entries of a directory that one thread reads. Gives half of the rest away whenever another thread waits. */
 export class SharedPart {
   readonly #thread: ScanThread;
   readonly #directory: number;
   readonly #part: DirectoryPart;
   readonly #readBefore: number;
-  /** The position of the first entry that was given away, or the end. */
+  /** The position of the first entry given away, or the end. */
   end: number;
 
   constructor(thread: ScanThread, directory: number, part: DirectoryPart) {
@@ -34,7 +34,7 @@ export class SharedPart {
     this.end = part.to;
   }
 
-  /** Before the entry at a position is looked at: whether a thread waits, and the rest takes long enough to be worth telling it. */
+  /** Called before reading the entry at a position: gives work away if a thread waits and the rest is worth it. */
   look(at: number): void {
     const left = this.end - at;
     if (left < 2 || !isWaitedFor(this.#thread)) return;
@@ -43,7 +43,10 @@ export class SharedPart {
     if (workOf(left, left * bytesEach) >= WORTH_SHARING) this.#giveAway(at + ((left + 1) >> 1));
   }
 
-  /** Before the file is read that `thread.stat` describes: true where that is too much for this thread, and all from there on left to others. */
+  /**
+   * Called before reading the file that `thread.stat` describes. True if it exceeds this thread's limit; then the
+   * entries from `at` on are given away.
+   */
   leaves(at: number): boolean {
     const { task, notes, stat } = this.#thread;
     if (notes.bytesRead + wide(stat.words, STAT.SIZE) <= task.readLimit) return false;
@@ -55,14 +58,14 @@ export class SharedPart {
   #giveAway(from: number): void {
     const given = { ...this.#part, from, to: this.end };
     const { table } = this.#thread;
-    // Those that were given away before, or copied from the previous table, have their names already.
+    // Entries that were given away before, or copied from the previous table, have their names already.
     if (table.recordName(given.start + from).length === 0) putNames(table, given);
     this.#thread.addJob(this.#directory, given.start + from, given.to - from);
     this.end = from;
   }
 }
 
-/** Tells whether a thread waits for which there is nothing yet. */
+/** True if a thread waits and no job is queued. */
 function isWaitedFor({ table: { control } }: ScanThread): boolean {
   return Atomics.load(control, C.IDLE) > 0 && Atomics.load(control, C.NEXT_JOB) === Atomics.load(control, C.JOBS);
 }
@@ -80,7 +83,7 @@ export function putNames(table: ScanTable, { names, from, to, start, arena: { by
   }
 }
 
-/** A name that lies NUL-terminated in an arena. */
+/** A NUL-terminated name of an arena. */
 export function nameAt(arena: Arena, at: number): Uint8Array {
   return arena.bytes.slice(at, arena.bytes.indexOf(0, at));
 }

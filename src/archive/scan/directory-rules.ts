@@ -8,14 +8,14 @@ import type { ScanTask } from "./task.ts";
 
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW;
 
-/** The rules above the root: a point's recorded ones, or the present excludes and whatever files are found. */
+/** The rules above the root: a point's recorded rules, or the present excludes, to which ignore files are added. */
 export function rulesOfTask(task: Pick<ScanTask, "excludes" | "rules">): IgnoreRules {
   return task.rules === null ? IgnoreRules.fromExcludes(task.excludes) : IgnoreRules.fromRecord(task.rules);
 }
 
-/** The ignore rules of a scan's directories, as one thread learns them. */
+/** The ignore rules of a scan's directories, read by one thread as needed. */
 export class DirectoryRules {
-  /** False when nothing in any directory can be ignored. */
+  /** False if no rule can apply in any directory. */
   readonly any: boolean;
   readonly #thread: ScanThread;
   readonly #top: IgnoreRules;
@@ -27,7 +27,7 @@ export class DirectoryRules {
     this.any = !this.#top.emptyBelow;
   }
 
-  /** The rules that hold in a directory, which this thread has open as `fd` and just listed. */
+  /** The rules of a directory, which this thread has open as `fd` and has just listed. */
   listed(directory: number, fd: number): IgnoreRules {
     const known = this.#known.get(directory);
     if (known !== undefined) return known;
@@ -38,7 +38,7 @@ export class DirectoryRules {
     return rules;
   }
 
-  /** True when nothing can be ignored in a directory in which no ignore file lies. */
+  /** True if a directory without an ignore file of its own has no rules. */
   emptyWithoutFile(directory: number): boolean {
     const rules = IgnoreRules.enterDirectory(this.#parent(directory), this.#path(directory), null);
     if (!rules.empty) return false;
@@ -56,8 +56,8 @@ export class DirectoryRules {
   }
 
   /**
-   * The bytes of a directory's ignore file, read and noted by the thread that first lists the directory (fd ≥ 0): for all
-   * others it is what that found, whatever lies there by now.
+   * The bytes of a directory's ignore file. The thread that first lists the directory (fd ≥ 0) reads and notes the
+   * file; all others use these bytes, even if the file has changed.
    */
   #ignoreFile(directory: number, fd: number): Uint8Array | null {
     const { table, notes, task } = this.#thread;
@@ -79,7 +79,7 @@ export class DirectoryRules {
     return text;
   }
 
-  /** Returns why it could not be read as text. */
+  /** Returns the rules' bytes, or why they cannot be read as text. */
   #read(dirfd: number): Uint8Array | string {
     const { sys, paths, stat2 } = this.#thread;
     Buffer.from(paths.bytes.buffer, paths.bytes.byteOffset).write(`${IGNORE_FILE}\0`, 0, "latin1");
@@ -94,7 +94,7 @@ export class DirectoryRules {
     }
   }
 
-  /** The content of an ignore file, of a longer one so much that it is refused; or why it cannot be read. */
+  /** The content of an ignore file, of a too long one only the part that shows this; or why it cannot be read. */
   #content(fd: number): Uint8Array | string {
     const { sys, content } = this.#thread;
     const parts: Uint8Array[] = [];

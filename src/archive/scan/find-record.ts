@@ -4,7 +4,7 @@ import type { TreeNode } from "../../formats/restic/tree.ts";
 import { nodeOfRecord } from "./record-node.ts";
 import type { ScanResult } from "./scan.ts";
 
-/** Words that lstat gave of an entry when it was saved: enough to see whether it is still that entry, unchanged. */
+/** Facts of lstat when an entry was saved, which show whether it is still the same, unchanged entry. */
 export interface Identity {
   /** decimal digits */
   inode: string;
@@ -24,7 +24,7 @@ export interface FoundRecord {
   flags: number;
 }
 
-/** Finds an entry of a finished scan by its path; null where the scan has none. */
+/** Finds an entry of a finished scan by its path; null if the scan has none. */
 export class RecordFinder {
   readonly #result: ScanResult;
   readonly #newOfOld: ReadonlyMap<number, number>;
@@ -42,14 +42,14 @@ export class RecordFinder {
     return directory === null ? null : this.#entry(directory, bytes.subarray(slash + 1));
   }
 
-  /** Returns the node of an entry, without other names of it and what lies below it; null for what is not part of the state. */
+  /** Returns the node of an entry, without its link group and subtree; null if the entry is not part of the state. */
   nodeOf(path: Uint8Array): TreeNode | null {
     const found = this.find(path);
     if (found === null || (found.flags & FLAG.OMITTED) !== 0) return null;
     return nodeOfRecord(found.table, found.record, { group: undefined, subtree: null });
   }
 
-  /** True for what is there and could not be read: a file, or a directory that could not be listed. */
+  /** True for an entry that exists but could not be read: a file, or a directory that could not be listed. */
   isOmitted(path: Uint8Array): boolean {
     const found = this.find(path);
     if (found === null) return false;
@@ -59,7 +59,7 @@ export class RecordFinder {
     return directory !== null && (directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) !== 0;
   }
 
-  /** True for an entry of which not all extended attributes could be read. */
+  /** True for an entry some of whose extended attributes could not be read. */
   isUnread(path: Uint8Array): boolean {
     return ((this.find(path)?.flags ?? 0) & FLAG.UNREAD) !== 0;
   }
@@ -82,7 +82,7 @@ export class RecordFinder {
     return directory;
   }
 
-  /** True when ignore rules hid something in this directory or below. */
+  /** True if ignore rules hid an entry in this directory or below. */
   hidesIgnored(path: Uint8Array): boolean {
     const start = this.directory(Buffer.from(path));
     if (start === null) return false;

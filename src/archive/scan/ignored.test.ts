@@ -94,7 +94,7 @@ void describe("ignore rules of a scan", () => {
     );
   });
 
-  test("what a restore stages is never recorded when it lies in the root", async (t) => {
+  test("a restore's staging entries are never recorded when they are in the root", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     write(root, {

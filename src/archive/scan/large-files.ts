@@ -14,18 +14,18 @@ import type { ScanTask } from "./task.ts";
  * the chunks are hashed, compressed and packed by whichever thread is free, the reader included.
  */
 
-/** Bytes of a ring: one read, the longest chunk, and what others are still working on. */
+/** Bytes of a ring: one read, the longest chunk, and chunks that other threads are still hashing. */
 const RING_BYTES = 24 * 1024 * 1024;
 export const READ_BYTES = 2 * 1024 * 1024;
-/** So far a file that is only hashed is fetched ahead of what is read of it. */
+/** Bytes that are prefetched of a file that is only hashed. */
 const FETCHED_BYTES = 8 * 1024 * 1024;
-/** A hole is passed over from this size on. */
+/** Holes of at least this size are skipped. */
 const LEAST_HOLE = 64 * 1024;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const SLOTS = 64;
 const SLOT_WORDS = 12;
-/** Word of a slot: 1 where its chunk is only stored here. */
+/** Word of a slot: 1 if its chunk is stored but not forwarded. */
 const STAYS = 11;
 /** Words of a chunk queue: published, taken, then slots {state, offset, length, id 8 words}. */
 const HEAD = 4;
@@ -33,7 +33,7 @@ const READY = 1;
 const TAKEN = 2;
 const DONE = 3;
 
-/** Makes the memories in which threads cut large files. */
+/** Makes the shared memories for cutting large files. */
 export function chunkMemories(threads: number): Pick<ScanTask, "rings" | "chunkJobs"> {
   return {
     rings: Array.from({ length: threads }, () => newChunkMemory(RING_BYTES)),
@@ -62,7 +62,7 @@ export class ChunkQueues {
     return this.#queues[owner]!;
   }
 
-  /** Works on one waiting chunk of any thread; false when there was none. */
+  /** Works on one waiting chunk of any thread; false if there was none. */
   help(): boolean {
     for (let i = 0; i < this.#queues.length; i++)
       if (this.helpOne((this.#thread.thread + i) % this.#queues.length)) return true;
@@ -75,7 +75,7 @@ export class ChunkQueues {
     if (taken >= Atomics.load(queue, 0)) return false;
     if (Atomics.compareExchange(queue, 1, taken, taken + 1) !== taken) return false;
     const slot = HEAD + (taken % SLOTS) * SLOT_WORDS;
-    // Its id was known when it was published.
+    // A chunk of zeros had its id when it was published.
     if (Atomics.load(queue, slot) === DONE) return true;
     Atomics.store(queue, slot, TAKEN);
     const id = this.store(this.#rings[owner]!, queue[slot + 1]!, queue[slot + 2]!, queue[slot + STAYS] === 1);
@@ -86,7 +86,7 @@ export class ChunkQueues {
     return true;
   }
 
-  /** Hashes a chunk and hands it to the sink; its id, valid until the next call. `stays`: it is not sent elsewhere. */
+  /** Hashes a chunk and hands it to the sink. Returns its id, valid until the next call. `stays`: it is not forwarded. */
   store(ring: Arena, offset: number, length: number, stays = false): Uint8Array {
     this.#thread.hash(ring, offset, length, this.#id, 0);
     this.#thread.sink?.data(this.#id.bytes, 0, ring, offset, length, stays);
@@ -102,25 +102,25 @@ export interface LargeFileResult {
   chunks: Uint8Array | null;
 }
 
-/** A file that is open for reading, with what fstat said of it. */
+/** An open file with the facts of its fstat. */
 export interface OpenFile {
   fd: number;
   size: number;
-  /** it occupies less than its size, so that there may be holes */
+  /** it occupies less than its size, so it may have holes */
   isSparse: boolean;
 }
 
 /**
- * Reads a file from its beginning to its end. A hole is zeros and is not asked for: the system would fetch and keep a
- * page for each part of it, which can be most of a disk's image.
+ * Reads a file from start to end. Does not read holes, which are zeros: the system would allocate a page for each part
+ * of a hole, and a disk image may be mostly holes.
  */
 export class HoleAwareReading {
   readonly #sys: Syscalls;
   readonly #file: OpenFile;
-  /** from here on there may be a hole */
+  /** a hole may begin here or later */
   #knownTo = 0;
   position = 0;
-  /** what was read last is a hole's */
+  /** the last read returned zeros of a hole */
   wasHole = false;
 
   constructor(sys: Syscalls, file: OpenFile) {
@@ -128,12 +128,12 @@ export class HoleAwareReading {
     this.#file = file;
   }
 
-  /** So far there is no hole, as far as that is known. */
+  /** The position up to which the file is known to have data. */
   get dataTo(): number {
     return this.#file.isSparse ? this.#knownTo : this.#file.size;
   }
 
-  /** At most `length` bytes into memory at `offset`: how many, 0 at the end, or minus errno. */
+  /** Reads at most `length` bytes into memory at `offset`; returns the number, 0 at the end, or minus errno. */
   read(memory: Arena, offset: number, length: number): number {
     const hole = Math.min(length, this.#hole());
     this.wasHole = hole > 0;
@@ -143,12 +143,12 @@ export class HoleAwareReading {
     return n;
   }
 
-  /** Bytes from the position on that are a hole worth passing over. */
+  /** Bytes from the position on that are a hole large enough to skip. */
   #hole(): number {
     const { fd, size, isSparse } = this.#file;
     if (!isSparse || this.position < this.#knownTo || this.position >= size) return 0;
     const data = this.#sys.seek(fd, this.position, SEEK_DATA);
-    // No data behind it; any other answer is that of a file system that knows of none.
+    // ENXIO: no data follows. Any other error: the file system does not report holes.
     const end = data === ENXIO ? size : data;
     if (end - this.position >= LEAST_HOLE) return end - this.position;
     const hole = this.#sys.seek(fd, Math.max(end, this.position), SEEK_HOLE);
@@ -159,12 +159,12 @@ export class HoleAwareReading {
 
 const ZEROS = Buffer.alloc(4096);
 
-/** Twenty times as fast in shared memory as a fill by a number, which the engine does byte by byte. */
+/** Twenty times as fast in shared memory as `fill(0)`, which the engine does byte by byte. */
 function fillZeros({ bytes }: Arena, offset: number, length: number): void {
   Buffer.from(bytes.buffer, bytes.byteOffset + offset, length).fill(ZEROS);
 }
 
-/** Its SHA-256 alone goes to `hash`: nothing is cut, and the disk is asked for what comes next while this is hashed. */
+/** Computes only the SHA-256, into `hash`: cuts nothing, and prefetches from the disk while it hashes. */
 export function hashLargeFile(thread: ScanThread, file: OpenFile, hash: Uint8Array): LargeFileResult {
   const whole = new Sha256Stream();
   const { content, sys } = thread;
@@ -184,7 +184,7 @@ export function hashLargeFile(thread: ScanThread, file: OpenFile, hash: Uint8Arr
   return { error: 0, length: from.position, chunks: null };
 }
 
-/** The region [start, end) of the ring that is not cut yet, and the chunks under way, oldest first. */
+/** The region [start, end) of the ring that is not yet cut, and the chunks in progress, oldest first. */
 export class RingReading {
   readonly #thread: ScanThread;
   readonly #queues: ChunkQueues;
@@ -194,13 +194,13 @@ export class RingReading {
   readonly #ids: Uint8Array[] = [];
   start = CHUNK_DATA_START;
   end = CHUNK_DATA_START;
-  /** up to here the chunker has seen the bytes */
+  /** the chunker has seen the bytes up to here */
   given = CHUNK_DATA_START;
-  /** what is read is only stored here */
+  /** the chunks are stored but not forwarded */
   stays = false;
-  /** from here to the end are zeros of holes */
+  /** zeros of a hole begin here and reach to the end */
   #zerosFrom = CHUNK_DATA_START;
-  /** ids of chunks that are a hole's, by their length: there are many of one length */
+  /** ids of chunks of zeros, by length: many have the same length */
   readonly #zeros = new Map<number, Uint8Array>();
 
   constructor(thread: ScanThread, queues: ChunkQueues) {
@@ -225,13 +225,13 @@ export class RingReading {
     while (this.#overlaps(this.end, length)) this.#help();
   }
 
-  /** So many bytes came at the end. */
+  /** Adds bytes that were read at the end. */
   advance(length: number, isHole: boolean): void {
     this.end += length;
     if (!isHole) this.#zerosFrom = this.end;
   }
 
-  /** The end of the next chunk of a database, whose pages change one by one and keep their places; -1: there is not enough yet. */
+  /** The end of the next chunk of a database, at a fixed size because pages change in place; -1: not enough data yet. */
   pagesCut(eof: boolean): number {
     if (this.end - this.start >= DATABASE_BLOB_BYTES) return this.start + DATABASE_BLOB_BYTES;
     return eof && this.end > this.start ? this.end : -1;
@@ -253,7 +253,7 @@ export class RingReading {
     this.#collect();
   }
 
-  /** All chunks done; their ids in order. */
+  /** Waits for all chunks and returns their ids in order. */
   drain(): Uint8Array {
     while (this.#collected < Atomics.load(this.#queue, 0)) this.#help();
     return Buffer.concat(this.#ids);
@@ -269,7 +269,7 @@ export class RingReading {
     }
   }
 
-  /** The id of the chunk at the start, which is all zeros; stored once. */
+  /** The id of an all-zero chunk at the start; stored once per length. */
   #idOfZeros(length: number): Uint8Array {
     let id = this.#zeros.get(length);
     if (id === undefined)

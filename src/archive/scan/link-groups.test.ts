@@ -60,7 +60,7 @@ void describe("hard-link groups of a scan", () => {
     assert.deepEqual(groupsIn(names), [[2, "a"]]);
   });
 
-  test("two files of one directory are no hard links of each other when one has the inode number that the other had", () => {
+  test("two files of one directory are no hard links when one has the former inode number of the other", () => {
     const names = ["a", "b", "c", "d"].map((name) => ({ name, inode: 5, words: { HASH: name < "c" ? 1 : 2 } }));
     assert.deepEqual(groupsIn(names), [
       [2, "a"],
@@ -68,7 +68,7 @@ void describe("hard-link groups of a scan", () => {
     ]);
   });
 
-  test("entries of one inode number are no hard links of each other when anything that is recorded of them differs", () => {
+  test("entries of one inode number are no hard links when any recorded fact of them differs", () => {
     const others: Omit<Name, "name" | "inode">[] = [
       { words: { HASH: 8 } },
       { words: { SIZE: 10 } },

@@ -7,9 +7,9 @@ import { inodeOfKey, type LinkGroup, linkKey } from "./record-node.ts";
 import { type ScanNotes, TORN_LIMIT } from "./task.ts";
 
 /**
- * Finds the hard-link groups of a scanned tree: entries of one inode with at least two members inside the workspace.
- * The number that stands for a group in the nodes comes from its first member's path, so a new group changes no other.
- * `settle` is told of inodes of which different things were found, and may change their records.
+ * Finds the hard-link groups of a scanned tree: entries of one inode with at least two names inside the workspace. A
+ * group's number in the nodes comes from its first name's path, so that a new group changes no other. `settle` receives
+ * inodes whose names gave different results, and may change their records.
  */
 export function findLinkGroups(
   table: ScanTable,
@@ -31,7 +31,7 @@ export function findLinkGroups(
   return groups;
 }
 
-/** Calls `visit` for every record of the state that is no directory and has several names. */
+/** Calls `visit` for every record of the state with hard links, except directories. */
 function eachLinked(
   table: ScanTable,
   old: ScanTable | null,
@@ -61,8 +61,8 @@ function eachLinked(
 }
 
 /**
- * Tells whether an entry may have other names than it had in the state that a scan started from. Each name's record
- * changes when an inode loses or gets one, and with it its directory.
+ * True if an entry may have other hard links than in the earlier state. The record of each name changes when its inode
+ * gains or loses a name, and so does the name's directory.
  */
 export function mayDifferInLinks({ table, old }: { table: ScanTable; old: ScanTable | null }): boolean {
   if (old === null) return false;
@@ -77,7 +77,7 @@ export function mayDifferInLinks({ table, old }: { table: ScanTable; old: ScanTa
   );
 }
 
-/** By their keys, those with one member too. */
+/** By key, also groups with one member. */
 function groupsOf(table: ScanTable, old: ScanTable | null): Map<string, LinkGroup> {
   const groups = new Map<string, LinkGroup>();
   let parent: { directory: number; path: Buffer } = { directory: -1, path: Buffer.alloc(0) };
@@ -112,11 +112,11 @@ function addMember(groups: Map<string, LinkGroup>, key: string, path: Buffer): v
 /** The number that stands for a hard-link group in nodes, by the path of its first member. */
 export function linkGroupNumber(path: Uint8Array): bigint {
   const digest = createHash("sha256").update(path).digest();
-  // Below 2^53, so that every JSON reader keeps it; never zero, which would mean absent.
+  // Below 2^53, so that every JSON reader keeps it; never zero, which means absent.
   return (digest.readBigUInt64LE(0) & 0xfffffffffffffn) + 1n;
 }
 
-/** A name of an inode of which different things were found. */
+/** A name of an inode whose names gave different results. */
 interface Name {
   from: ScanTable;
   record: number;
@@ -125,9 +125,9 @@ interface Name {
 }
 
 /**
- * Settles the records of inodes (`differing`, as {@link inodeOfKey} gives them) under whose names different things were
- * found. Where the names still are those of one file, all get what was found last, or are noted as torn where that is
- * not sure; else the number is another file's by now, and each keeps what was found of it.
+ * Settles the records of inodes (`differing`, as {@link inodeOfKey} gives them) whose names gave different results. If
+ * the names are still those of one file, all get the latest result, or count as torn if the latest is not certain.
+ * Otherwise the inode number was reused, and each name keeps its own result.
  */
 export function settleNames(
   tables: { table: ScanTable; old: ScanTable | null },
@@ -152,7 +152,7 @@ function settle(table: ScanTable, { root, notes }: { root: Uint8Array; notes: Sc
   const looked = names.map((name) => ({ name, birth: birthOf(root, name) }));
   const present = looked.filter(({ birth }) => birth !== null);
   if (new Set(present.map(({ name }) => name.key)).size < 2) return;
-  // An inode with a number that was free once more is younger than all that was found of the one before.
+  // A reused inode number belongs to a file that was created after all readings of the old file.
   const isOne = present.every(({ name, birth }) => birth! < changeTime(name));
   const last = lastOf(present.map(({ name }) => name));
   if (isOne && last !== null && present.every(({ name }) => name.from === table)) {
@@ -164,7 +164,7 @@ function settle(table: ScanTable, { root, notes }: { root: Uint8Array; notes: Sc
       notes.torn.push({ path: name.path, reason: "changed between the reads of its hard links" });
 }
 
-/** When the inode was made that a name stands for, in nanoseconds since 1970; null when it stands for another one by now. */
+/** Birth time of the inode that a name has, in nanoseconds since 1970; null if the name now has another inode. */
 function birthOf(root: Uint8Array, { from, record, path }: Name): bigint | null {
   const at = record * RECORD_WORDS + R.INO;
   try {
@@ -175,7 +175,7 @@ function birthOf(root: Uint8Array, { from, record, path }: Name): bigint | null 
   }
 }
 
-/** Later than anything: nothing is sure of the file. */
+/** Later than any time: the record of the file is certainly not final. */
 const NEVER = 2n ** 64n;
 
 function changeTime({ from: { records: words }, record }: Name): bigint {
@@ -188,14 +188,14 @@ function wideBig(words: Uint32Array, at: number): bigint {
   return (BigInt(words[at + 1]!) << 32n) | BigInt(words[at]!);
 }
 
-/** The name that was looked at after the last change; null where two with different findings have the same time. */
+/** The name that was read after the last change; null if two different results have the same time. */
 function lastOf(names: readonly Name[]): Name | null {
   const latest = names.map(changeTime).reduce((a, b) => (a > b ? a : b));
   const last = names.filter((name) => changeTime(name) === latest);
   return last.every(({ key }) => key === last[0]!.key) ? last[0]! : null;
 }
 
-/** Gives a record what another one of the same table has, but for the name. */
+/** Copies a record of the same table, except for the name. */
 function takeOver(table: ScanTable, from: number, to: number): void {
   const { records: words } = table;
   const [source, target] = [from * RECORD_WORDS, to * RECORD_WORDS];

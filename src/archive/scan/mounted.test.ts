@@ -31,7 +31,7 @@ function text(paths: readonly Uint8Array[]): string[] {
 }
 
 void describe("file systems mounted in a scanned folder", () => {
-  test("they are listed and left out unless they are asked for", async (t) => {
+  test("are listed and left out unless the scan crosses mounts", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const root = temporaryFolder(t);
@@ -55,7 +55,7 @@ void describe("file systems mounted in a scanned folder", () => {
     assertSame(await saves.save(root), await saves.look(root), "left out again");
   });
 
-  test("a file on one that is in memory alone is read again whatever its times say, others are not", async (t) => {
+  test("a file on a file system in memory is read again although its times are unchanged, files on disks are not", async (t) => {
     const saves = await TestStore.create(t);
     const mounts = new Mounts(t);
     const root = temporaryFolder(t);

@@ -82,7 +82,7 @@ if (rightsCount()) {
       assertSame(await saves.save(root), await saves.look(root));
     });
 
-    test("all are named in the order of their paths whatever number of threads finds them", async (t) => {
+    test("all are named in the order of their paths with any number of threads", async (t) => {
       const saves = await TestStore.create(t);
       const root = temporaryFolder(t);
       const names = ["b", "a", "a.b"].flatMap((parent) =>

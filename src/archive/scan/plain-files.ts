@@ -20,13 +20,13 @@ export interface NodeWriters {
   metadata: ByteWriter;
 }
 
-// Where things lie in the kernel's memory; the kernel has the same numbers.
+// Addresses in the kernel's memory; the kernel has the same numbers.
 const HEX = 0x100;
 const DIGIT_PAIRS = 0x300;
 const PLAIN_BYTES = 0x400;
 const OWNER = 0x600;
 const OWNER_BYTES = 256;
-/** For each mode its piece, address << 8 | length; 0 where there is none yet. */
+/** For each mode its piece, address << 8 | length; 0 if none is known yet. */
 const KIND_TABLE = 0x2000;
 const KINDS = 0x6000;
 const KIND_BYTES = 64;
@@ -74,7 +74,7 @@ export class PlainFiles {
     this.#bytes.set(PLAIN, PLAIN_BYTES);
   }
 
-  /** Appends records from `first` on; returns the first that is no such file or whose name needs escapes, or `end`. */
+  /** Appends records from `first` on; returns the first record that is not such a file or whose name needs escapes, or `end`. */
   append(from: ScanTable, { first, end }: { first: number; end: number }, writers: NodeWriters): number {
     let record = first;
     while (record < end) {
@@ -98,7 +98,7 @@ export class PlainFiles {
     return stopped;
   }
 
-  /** Takes as many records as there is room for; none when their names are too far apart. */
+  /** Loads as many records as fit; none if their names are too far apart. */
   #load(from: ScanTable, first: number, end: number): void {
     const last = Math.min(end, first + BATCH);
     const { records } = from;
@@ -119,7 +119,7 @@ export class PlainFiles {
     this.#bytes.set(from.names.subarray(low, high), NAMES);
   }
 
-  /** Tells the kernel an owner or a mode that it did not know; true where it can go on with the file. */
+  /** Tells the kernel an unknown owner or mode; true if it can go on with the file. */
   #learn(from: ScanTable, record: number): boolean {
     const words = from.records;
     const base = record * RECORD_WORDS;

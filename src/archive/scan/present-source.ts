@@ -7,7 +7,7 @@ import { linkKey, nodeOfRecord } from "./record-node.ts";
 import type { ScanResult } from "./scan.ts";
 import { compareNames } from "./summary.ts";
 
-/** A scanned folder as a readable state, without anything having been stored. Its files are read from the folder itself. */
+/** A scanned folder as a readable state, without storing anything. Files are read from the folder itself. */
 export function presentSource(result: ScanResult): TreeSource {
   const directories = new ScannedDirectories(result);
   return {
@@ -24,13 +24,13 @@ export function presentSource(result: ScanResult): TreeSource {
 }
 
 /**
- * A scanned folder and the state that its scan started from, as two sources that are compared by records and not by
- * reading trees. Null where there was none, or where hard links need more than records to be compared.
+ * A scanned folder and the state before its scan, as two sources that are compared by records without reading trees.
+ * Null if there was no earlier state, or if hard links need trees for the comparison.
  */
 export function presentAndPrevious(result: ScanResult): { present: TreeSource; previous: TreeSource } | null {
   const { old } = result;
   if (old === null || result.groups.size > 0) return null;
-  // A table that was read from a file is as long as what is in it.
+  // A table read from a file is exactly as long as its content.
   const count = old.control[C.DIRECTORIES]! || old.directories.length / DIRECTORY_WORDS;
   for (let d = 0; d < count; d++)
     if (old.directories[d * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.LINKED) return null;
@@ -52,9 +52,9 @@ export function presentAndPrevious(result: ScanResult): { present: TreeSource; p
 
 interface Place {
   directory: number;
-  /** whose records these are */
+  /** the table of these records */
   from: ScanTable;
-  /** those that are part of the state, in raw name order */
+  /** the entries that are part of the state, in raw name order */
   records: number[];
 }
 
@@ -136,7 +136,7 @@ function* differingOf(
   }
 }
 
-/** True when two records surely describe the same state: of two plain files that agree in everything a state holds. */
+/** True if two records certainly describe the same state: two plain files with equal words. */
 function saySame(a: { table: ScanTable; record: number }, b: { table: ScanTable; record: number }): boolean {
   const [x, y] = [a.record * RECORD_WORDS, b.record * RECORD_WORDS];
   const [words, others] = [a.table.records, b.table.records];

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { asVerifying, type ScanProgress } from "./scan.ts";
 
-test("the progress of what is read again never falls within a phase when its trees are counted", () => {
+test("the progress of reading again never falls within a phase when its trees are counted", () => {
   const told: ScanProgress[] = [
     { phase: "scanning", done: 2000, bytes: 5, current: "/w" },
     { phase: "trees", done: 0 },

@@ -6,11 +6,11 @@ import type { ScanThread } from "./scan-thread.ts";
 
 /** Files of a directory that are on their way from the disk while others are read. */
 const AHEAD = 32;
-/** So much of each is asked for; of a longer one the rest is while it is read. */
+/** Bytes of each file that are prefetched; a longer file's rest is while it is read. */
 const FIRST_BYTES = 4 * 1024 * 1024;
 const REGULAR = 0x8000;
 
-/** Opens the files of a directory before they are read, so that the disk need not be waited for at each. */
+/** Opens the files of a directory ahead, so that reading each need not wait for the disk. */
 export class ReadAhead {
   readonly #thread: ScanThread;
   readonly #reader: EntryReader;
@@ -29,7 +29,7 @@ export class ReadAhead {
     this.#next = work.from;
   }
 
-  /** The open file of a name, for the caller to close; undefined where there is none. `to`: those from there on are not wanted. */
+  /** The open file of a name, for the caller to close; undefined if none is open. `to`: names from here on are not needed. */
   take(at: number, to: number): number | undefined {
     const end = Math.min(at + AHEAD, to);
     while (this.#next < end) this.#open(this.#next++);
@@ -38,7 +38,7 @@ export class ReadAhead {
     return fd;
   }
 
-  /** Closes what nobody took. */
+  /** Closes the files that were not taken. */
   [Symbol.dispose](): void {
     for (const fd of this.#opened.values()) this.#thread.sys.close(fd);
     this.#opened.clear();

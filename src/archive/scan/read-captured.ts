@@ -8,14 +8,14 @@ import type { HeldDatabase, Sidecar } from "./databases.ts";
 import { EntryReader } from "./read-entry.ts";
 import type { ScanThread } from "./scan-thread.ts";
 
-/** A database that was noted, and what is to be read of it; `held` is null where it is none any more. */
+/** A noted database and the files to read for it; `held` is null if it is no database any more. */
 export interface CapturedDatabase {
   directory: number;
   name: Uint8Array;
   held: Pick<HeldDatabase, "image" | "sidecars"> | null;
 }
 
-/** Reads a database and what belongs to it once more into their records: from an image, or from its own file while that is held. */
+/** Reads a database and its log files again into their records: from an image, or from its own file while the file is held. */
 export function readCaptured(thread: ScanThread, { directory, name, held }: CapturedDatabase): void {
   const { sys, stat, table } = thread;
   const dirfd = thread.openDirectory(directory);
@@ -29,11 +29,11 @@ export function readCaptured(thread: ScanThread, { directory, name, held }: Capt
       const at = table.records[record * RECORD_WORDS]!;
       const content = contentOf(held, ending);
       try {
-        // Without a name it ended with the transaction that it belonged to.
+        // A log or journal without a name was removed at the end of its transaction.
         if (sys.stat(dirfd, names, at, stat) < 0) table.noRecord(record);
         else {
           table.touched[record] = 1;
-          // What is said of a database with a log is said of this tree only, also where the files are as they were.
+          // Marks a database with a log as live in this tree's record, even if its files have not changed.
           const isLive =
             held?.image === null ? ending === "" && held.sidecars.length > 0 : ending === "" || content !== "empty";
           reader.read({ dirfd, names, name: at, record, directory, oldRecord: -1, content, isLive });
@@ -54,7 +54,7 @@ function contentOf(held: CapturedDatabase["held"], ending: "" | Sidecar): number
   return image === null ? undefined : openRegular(`${image}${ending}`);
 }
 
-/** The record of a name in a directory; -1 where there is none. */
+/** The record of a name in a directory; -1 if there is none. */
 function recordOf({ table }: ScanThread, directory: number, name: Uint8Array): number {
   const base = directory * DIRECTORY_WORDS;
   const first = table.directories[base + D.FIRST]!;

@@ -38,13 +38,13 @@ import { SINGLE_BLOB_LIMIT } from "./task.ts";
 import { writtenRecord } from "./written-files.ts";
 
 const YOUNG_SECONDS = 60;
-/** Few young files are settled (written back) before they are read, so that they need no second reading. */
+/** Only this many young files are flushed before they are read, so that they need no second reading. */
 const SETTLE_LIMIT = 64;
 /** The first byte of a SQLite database. */
 const FIRST_OF_MAGIC = 0x53;
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const O_NOATIME = fs.constants.O_NOATIME ?? 0;
-/** A file without a name, in the directory that is given; Linux only. */
+/** An unnamed file in a given directory; Linux only. */
 const O_TMPFILE = 0x400000 | fs.constants.O_DIRECTORY;
 
 export interface Extra {
@@ -54,7 +54,7 @@ export interface Extra {
 
 const UNCHANGED = [...MTIME_WORDS, ...CTIME_WORDS, ...INODE_WORDS];
 
-/** An entry by its name in a held directory, the record to fill, and the record it had before (-1: none). */
+/** An entry by its name in a held directory, the record to fill, and its previous record (-1: none). */
 export interface EntryToRead {
   dirfd: number;
   names: Arena;
@@ -62,24 +62,24 @@ export interface EntryToRead {
   record: number;
   directory: number;
   oldRecord: number;
-  /** the file, where it is open already and on its way from the disk; closed here */
+  /** the file, if it is open already and prefetched; closed here */
   opened?: number | undefined;
-  /** what its content is to be: that of another open file, which stays open, or nothing; absent: its own */
+  /** other content for the record: that of an open file, which stays open, or nothing; absent: its own */
   content?: number | "empty" | undefined;
-  /** what a database's own file holds is not what the database does; as {@link FLAG.LIVE} */
+  /** the database's own file does not have all of its content; as {@link FLAG.LIVE} */
   isLive?: boolean;
 }
 
 /**
- * Reads one entry that the cache does not vouch for, and fills its record: content hashed and
- * handed to the sink, link target, attributes, holes. `thread.stat` holds its stat result.
+ * Reads one entry without a valid record, and fills its record: content hashed and handed to the sink, link target,
+ * attributes, holes. `thread.stat` holds its stat result.
  */
 export class EntryReader {
   readonly #thread: ScanThread;
   readonly #records: Arena;
   readonly #digest: Arena = newArena(32);
   readonly queues: ChunkQueues;
-  /** Made when the first large file comes: most scans have none. */
+  /** Made for the first large file: most scans have none. */
   #chunker: Chunker | undefined;
   #noAtime = O_NOATIME;
   #extras: Extra[] = [];
@@ -108,7 +108,7 @@ export class EntryReader {
     else if (type === TYPE.FILE && (this.#leftUnread(entry) || this.#takenOnTrust(entry))) this.#ownAttributes(entry);
     else if (type === TYPE.FILE) this.#readFile(entry);
     else {
-      // Something else has come to lie there.
+      // The name now has another entry.
       if (entry.opened !== undefined) this.#thread.sys.close(entry.opened);
       if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words, this.#thread.task.heldAt)) this.#flags |= FLAG.YOUNG;
       if (type !== TYPE.LINK || this.#readLink(entry)) this.#ownAttributes(entry);
@@ -119,9 +119,8 @@ export class EntryReader {
   }
 
   /**
-   * Reads a small file again whose record is right as far as stat tells, and says whether its content is still the
-   * one that was hashed: false, too, where it is more than this thread may read. One that is no longer young loses that
-   * mark, in the previous table.
+   * Reads a small file again if its stat matches its record. True if the content has the recorded hash; false also if
+   * the file exceeds this thread's limit. Clears the young mark in the previous table once the file is no longer young.
    */
   stillSame(dirfd: number, names: Arena, name: number, oldRecord: number): boolean {
     const { old, stat, stat2, sys, content, notes, task } = this.#thread;
@@ -143,7 +142,7 @@ export class EntryReader {
     return true;
   }
 
-  /** Tells whether an entry whose record is right as far as stat tells has the attributes that were recorded. */
+  /** True if an entry with a matching stat has the recorded attributes. */
   sameAttributes(dirfd: number, names: Arena, name: number, oldRecord: number): boolean {
     const { old } = this.#thread;
     this.#extras = [];
@@ -154,9 +153,8 @@ export class EntryReader {
   }
 
   /**
-   * Tells whether a further change of the file that `thread.stat` describes may not show in its times: soon after a
-   * change a store through a mapping need not move them. Holding a tree writes back what was mapped, so there only the
-   * clock is in doubt.
+   * True if a further change of the file in `thread.stat` may not show in its times: soon after a change, a store
+   * through a mapping need not update them. Holding a tree flushes mappings, so that only the clock's tick counts.
    */
   #isYoung(): boolean {
     const { stat, task } = this.#thread;
@@ -165,14 +163,14 @@ export class EntryReader {
     return isYoung(stat.words, tickOf(stat.words), task.heldAt / 1000);
   }
 
-  /** Tells whether the times of what `thread.stat` describes show each change once some time has passed. */
+  /** True if the times in `thread.stat` show each change once some time has passed. */
   #trustsTimes(): boolean {
     const { task, stat } = this.#thread;
     if (!task.trustContentTimes || task.devicesInMemory.length === 0) return task.trustContentTimes;
     return !task.devicesInMemory.includes(deviceWord(stat.words));
   }
 
-  /** The content of a small file into the thread's buffer; bytes read, or minus errno. */
+  /** Reads a small file into the thread's buffer; returns the bytes read, or minus errno. */
   #readAll(fd: number, size: number): number {
     const { content, sys } = this.#thread;
     let length = 0;
@@ -186,9 +184,9 @@ export class EntryReader {
   }
 
   /**
-   * A scan that only looks reads no large file that it can tell without: with another size its content is another one
-   * that nobody knows, and by times it is the same with size and times as they were. Its record says no more than the
-   * old one, so that a save that uses it as its cache still reads the file. What a restore has just put there is read.
+   * In a quick scan, skips reading a large file if its stat decides: another size means different content, equal size
+   * and times mean the same. The record claims no more than the old one, so that a later save with this cache still
+   * reads the file. Files that a restore has just written are read.
    */
   #takenOnTrust({ record, oldRecord }: EntryToRead): boolean {
     const { table, old } = this.#thread;
@@ -208,16 +206,14 @@ export class EntryReader {
     return true;
   }
 
-  /** Tells whether the content of what `thread.stat` describes is read for its record. */
+  /** True if the content of the file in `thread.stat` is read for its record. */
   readsContent(oldRecord: number): boolean {
     const { stat, task } = this.#thread;
     const isFile = ((stat.words[STAT.MODE]! >>> 12) & 15) === TYPE.FILE;
     return isFile && task.unread === null && this.#trusted(oldRecord) === null && this.#written() < 0;
   }
 
-  /**
-   * Says what can be told of a large file's content without reading it, where that will do: see {@link #takenOnTrust}.
-   */
+  /** Decides on a large file's content without reading it, if the task allows that: see {@link #takenOnTrust}. */
   #trusted(oldRecord: number): "same" | "resized" | null {
     const { task, old, stat } = this.#thread;
     if (!task.quick || oldRecord < 0 || wide(stat.words, STAT.SIZE) <= SINGLE_BLOB_LIMIT) return null;
@@ -227,7 +223,10 @@ export class EntryReader {
     return hasWords(...was, UNCHANGED) ? "same" : null;
   }
 
-  /** Has the inode stand for the content, where nothing is read; for none but this scan's where it may have changed once more. */
+  /**
+   * Uses the inode in place of the content, if the task reads no files. If the file may have changed again, the value
+   * is valid for this scan only.
+   */
   #leftUnread({ record }: EntryToRead): boolean {
     const { table, stat, task } = this.#thread;
     if (task.unread === null) return false;
@@ -251,7 +250,7 @@ export class EntryReader {
     this.#thread.noteOmitted(this.#thread.entryPath(directory, this.#thread.table.recordName(record)), reason);
   }
 
-  /** False where there is no target: it was removed meanwhile, or another entry took its place, or it cannot be read. */
+  /** False if there is no target: the link was removed or replaced meanwhile, or cannot be read. */
   #readLink({ dirfd, names, name, record, directory }: EntryToRead): boolean {
     const { sys, scratch } = this.#thread;
     const n = sys.readlink(dirfd, names, name, scratch);
@@ -261,12 +260,12 @@ export class EntryReader {
     return n >= 0;
   }
 
-  /** Opens a file of a held directory for reading; minus errno where it cannot be. */
+  /** Opens a file of a held directory for reading; minus errno if that fails. */
   open(dirfd: number, names: Arena, name: number): number {
     const { sys } = this.#thread;
     const fd = sys.open(dirfd, names, name, OPEN_FLAGS | this.#noAtime, 0);
     if (fd !== EPERM || this.#noAtime === 0) return fd;
-    // Only a file's owner may ask for that.
+    // Only a file's owner may use O_NOATIME.
     return sys.open(dirfd, names, name, OPEN_FLAGS, 0);
   }
 
@@ -294,14 +293,14 @@ export class EntryReader {
     }
   }
 
-  /** The record of what is known of the file that `thread.stat` describes, since it was written from that; or -1. */
+  /** The record of a file that a restore wrote and that has not changed since (by `thread.stat`); or -1. */
   #written(): number {
     const { written, stat } = this.#thread;
     const record = written === null || !this.#trustsTimes() ? -1 : writtenRecord(written, stat.words);
     return record < 0 || this.#thread.isStored(written!, record) ? record : -1;
   }
 
-  /** Takes over what is known of an open file, where that is still as it was written. */
+  /** Takes over the known record of an open file, if the file is still as it was written. */
   #tookWritten(fd: number, record: number, directory: number): boolean {
     const { sys, stat, table, written } = this.#thread;
     if (written === null || sys.fstat(fd, stat) < 0) return false;
@@ -344,7 +343,7 @@ export class EntryReader {
         fillRecord(table.records, base, stat.words);
         const error = this.#content(clone < 0 ? fd : clone, stat, record);
         const known = sys.fstat(fd, stat2);
-        // What was opened is no file any more than what was listed is: another entry took its place.
+        // The opened file is no regular file any more: another entry took its place.
         if (known >= 0 && (stat2.words[STAT.MODE]! & 0xf000) >>> 12 !== TYPE.FILE)
           return this.#vanished(record, directory);
         if (error < 0) return this.#omit(record, directory, faultOfEntry(error));
@@ -367,8 +366,8 @@ export class EntryReader {
   }
 
   /**
-   * A clone of an open file that is being written to, so that what is read is of one moment; its size and blocks go to
-   * `thread.stat`, whose times are those of just before. -1 where the file system makes none.
+   * A clone of an open file that is being written to, so that all bytes are of one moment. Its size and blocks go to
+   * `thread.stat`, whose times are from just before. -1 if the file system makes no clones.
    */
   #capture(fd: number): number {
     const { task, sys, stat2 } = this.#thread;
@@ -391,7 +390,7 @@ export class EntryReader {
     return clone;
   }
 
-  /** Has `thread.stat` describe the content of another open file; that. */
+  /** Sets `thread.stat` to the content of another open file, and returns its descriptor. */
   #asImage(image: number): number {
     const { sys, stat2 } = this.#thread;
     if (sys.fstat(image, stat2) >= 0) this.#takeSize();
@@ -403,7 +402,7 @@ export class EntryReader {
     for (const word of [STAT.SIZE, STAT.SIZE + 1, STAT.BLOCKS, STAT.BLOCKS + 1]) stat.words[word] = stat2.words[word]!;
   }
 
-  /** Leaves a large database that is in use unread, where somebody captures it afterwards. */
+  /** Leaves a large database in use unread, if it is captured afterwards. */
   #leftForCapture(fd: number, entry: EntryToRead): boolean {
     const { stat, task } = this.#thread;
     if (!task.capturesDatabases || entry.isLive !== undefined || wide(stat.words, STAT.SIZE) <= SINGLE_BLOB_LIMIT)
@@ -415,7 +414,7 @@ export class EntryReader {
     return true;
   }
 
-  /** Marks what was just read as a database, where it is one, and has it captured where it is in use. */
+  /** Marks a database, and notes it for a capture if it is in use. */
   #noteDatabase(fd: number, source: number, { dirfd, record, directory, isLive }: EntryToRead): void {
     const { content, table, sys, stat2 } = this.#thread;
     const size = wide(table.records, record * RECORD_WORDS + R.SIZE);
@@ -426,7 +425,7 @@ export class EntryReader {
     const name = table.recordName(record);
     const live = isLive ?? this.databases.isLive(dirfd, name);
     if (live) this.#flags |= FLAG.LIVE;
-    // A transaction that was under way when it was read may have ended before its journal was looked for.
+    // A running transaction may have ended after the read and before the look for its journal.
     else if (
       isLive === undefined &&
       sys.fstat(source, stat2) === 0 &&
@@ -446,7 +445,7 @@ export class EntryReader {
     this.#thread.noteTorn(path, "changed while it was read");
   }
 
-  /** Reads and stores the content; 1 when the length was as stated, 0 when not, or minus errno. */
+  /** Reads and stores the content; 1 if the length matches the stat, 0 if not, or minus errno. */
   #content(fd: number, stat: StatBuffer, record: number): number {
     const thread = this.#thread;
     const size = wide(stat.words, STAT.SIZE);
@@ -488,7 +487,7 @@ export class EntryReader {
     const ring = this.queues.ring(thread.thread);
     const from = new HoleAwareReading(thread.sys, file);
     const isPaged = this.databases.isOne(file.fd);
-    // A backup takes of one that was there before only what changed of it.
+    // A backup takes only the changed pages of a database that an earlier scan had.
     reading.stays = isPaged && file.size > PAGED_ABOVE && thread.old !== null;
     for (;;) {
       thread.checkStop();
@@ -501,7 +500,7 @@ export class EntryReader {
       whole.update(ring.bytes.subarray(reading.end, reading.end + n));
       reading.advance(n, from.wasHole);
       thread.countRead(n);
-      // A file that grows without end is cut off at what it was; the caller sees that it changed.
+      // A file that keeps growing is cut off; the caller sees that it changed.
       const eof = n === 0 || from.position >= file.size + 64 * READ_BYTES;
       for (;;) {
         const cut = isPaged ? reading.pagesCut(eof) : chunker.cut(reading.given, reading.end, eof);
@@ -526,7 +525,10 @@ export class EntryReader {
     this.#lacks(this.#pathAttributes(dirfd, names, name), record, directory);
   }
 
-  /** Says of an entry whose attributes could not all be read (`error`: 0, or minus errno) that those are missing. Left out, it would take all below it along. */
+  /**
+   * Notes that attributes of an entry could not be read (`error`: 0, or minus errno). Omitting a directory for this
+   * would lose everything below it.
+   */
   #lacks(error: number, record: number, directory: number): void {
     if (error === 0) return;
     this.#flags |= FLAG.TORN | FLAG.UNREAD;
@@ -534,7 +536,7 @@ export class EntryReader {
     this.#thread.noteTorn(path, `${faultOfEntry(error)}: its extended attributes cannot be read`, ["xattrs"]);
   }
 
-  /** Collects what can be read; 0, or minus errno where there may be some that cannot. */
+  /** Collects the readable attributes. Returns 0, or minus errno if some may be missing. */
   #attributes(fd: number): number {
     const { sys, scratch } = this.#thread;
     const length = sys.flistxattr(fd, scratch);

@@ -12,10 +12,10 @@ export interface LinkGroup {
   first: Uint8Array;
 }
 
-/** Groups by what {@link linkKey} gives for their members. */
+/** Groups by the {@link linkKey} of their members. */
 export type LinkGroups = ReadonlyMap<string, LinkGroup>;
 
-/** Words that are equal in the records of an inode's names, those that tell it from others first. */
+/** Words that are equal in all records of an inode; the most selective first. */
 const OF_INODE = [R.DEVICE, R.INO, R.INO + 1];
 const OF_NAMES = [
   R.MODE,
@@ -35,9 +35,8 @@ const keyWords = new Uint32Array(KEY_WORDS.length);
 const keyBytes = Buffer.from(keyWords.buffer);
 
 /**
- * Returns a key that the records of one hard-link group share: the inode, and all that was found of it. Records that
- * differ are kept apart: the file was written to between the looks at its names, or the number is another inode's by
- * now.
+ * Returns a key that the records of one hard-link group share: the inode with all its recorded facts. Differing records
+ * have different keys: the file changed between the readings of its names, or the number was reused.
  */
 export function linkKey(from: ScanTable, record: number): string {
   const base = record * RECORD_WORDS;
@@ -46,12 +45,12 @@ export function linkKey(from: ScanTable, record: number): string {
   return from.recordFlags(record) & FLAG.EXTRAS ? key + extrasKey(from, record) : key;
 }
 
-/** The part of a key that is the inode's. */
+/** The part of a key that names the inode. */
 export function inodeOfKey(key: string): string {
   return key.slice(0, INODE_CHARACTERS);
 }
 
-/** Holes and chunks say no more than the content. */
+/** Holes and chunks add nothing to the content. */
 function extrasKey(from: ScanTable, record: number): string {
   const told = from.extrasOf(record).filter(({ tag }) => tag === EXTRA.XATTR || tag === EXTRA.LINK_TARGET);
   return told.map(({ tag, value }) => `${tag}:${value.length}:${value.toString("latin1")}`).join("");
@@ -97,7 +96,7 @@ function deviceNumber(major: number, minor: number): bigint {
   return low | (BigInt(minor >>> 8) << 20n) | (BigInt(major >>> 12) << 44n);
 }
 
-/** The node that stands for a record in a tree. `subtree` is the tree of a directory. */
+/** The node of a record in a tree. `subtree`: the tree of a directory. */
 export function nodeOfRecord(
   from: ScanTable,
   record: number,

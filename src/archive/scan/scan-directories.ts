@@ -22,7 +22,7 @@ import {
 import { UNFINISHED_NAME } from "../../fs/work-directory.ts";
 import { LIST_AGAIN, MOVED_REASON, STAGING_NAME } from "./task.ts";
 
-/** So often a directory in which a name was gone is read again, each time what is new in it. */
+/** Number of times that a directory with vanished names is read again, each time for its new names. */
 const READINGS = 3;
 /** A listing longer than this is shared out among the threads in parts. */
 const PART = 1024;
@@ -42,7 +42,7 @@ export function scanDirectories(thread: ScanThread): void {
 interface Listed {
   names: Names;
   arena: Arena;
-  /** the names are those of the old records, one by one */
+  /** the names are those of the old records, in the same order */
   known: boolean;
 }
 
@@ -77,7 +77,7 @@ class DirectoryScanner {
     }
   }
 
-  /** Takes a share of the waiting jobs: up to 16, fewer when few wait. */
+  /** Takes a share of the waiting jobs: up to 16, fewer if few wait. */
   #takeJobs(): boolean {
     const { control, jobs } = this.#thread.table;
     for (;;) {
@@ -87,7 +87,7 @@ class DirectoryScanner {
       const count = Math.max(1, Math.min(16, waiting >> 2));
       if (Atomics.compareExchange(control, C.NEXT_JOB, next, next + count) !== next) continue;
       for (let job = next; job < next + count; job++) {
-        // Its writer has reserved the place and is about to fill it.
+        // Another thread has reserved the place and is about to fill it.
         while (Atomics.load(jobs, job * 4 + 3) === 0);
         const [directory, start, count] = [jobs[job * 4]!, jobs[job * 4 + 1]!, jobs[job * 4 + 2]!];
         if (this.#thread.isSpent) this.#thread.addJob(directory, start, count);
@@ -120,7 +120,7 @@ class DirectoryScanner {
     }
   }
 
-  /** Does a directory of which it is known that nothing, or only some of it, has changed; false where it is to be looked at as ever. */
+  /** Finishes a directory that is known to be unchanged, or changed only in some entries; false if it must be scanned as usual. */
   #takesOver(directory: number): boolean {
     const { table, old, task } = this.#thread;
     const oldDirectory = table.directories[directory * DIRECTORY_WORDS + D.OLD]! - 1;
@@ -139,7 +139,7 @@ class DirectoryScanner {
     return true;
   }
 
-  /** Looks at those entries of a directory of which something may have changed. */
+  /** Scans only the entries of a directory that may have changed. */
   #some(directory: number, { first, count }: { first: number; count: number }): boolean {
     const fd = this.#thread.openDirectory(directory);
     if (fd < 0) return false;
@@ -158,12 +158,12 @@ class DirectoryScanner {
     return true;
   }
 
-  /** Old records of a directory at some entries of which there is a look: 1 for each that is looked at. */
+  /** Old records of a directory that is scanned in part: 1 for each to be read. */
   #looked: Uint8Array | null = null;
 
   /**
-   * The names that the previous table has, where the directory's own times say that they are still those and no rule
-   * had or has a part in them; else null.
+   * The previous table's names, if the directory's times prove that they are still valid and no rule applied or
+   * applies; else null.
    */
   #knownNames(directory: number): Listed | null {
     const { table, old } = this.#thread;
@@ -178,7 +178,7 @@ class DirectoryScanner {
     const end = was[oldBase + D.FIRST]! + was[oldBase + D.COUNT]!;
     for (let record = was[oldBase + D.FIRST]!; record < end; record++) {
       const words = record * RECORD_WORDS;
-      // It was listed and could not be looked at.
+      // The old scan listed the entry but could not read it.
       if ((old!.records[words + R.NAME_FLAGS]! & 0xffff) === 0) return null;
       names.push(old!.records[words + R.NAME]!);
     }
@@ -196,9 +196,9 @@ class DirectoryScanner {
   }
 
   /**
-   * Reads what lies in a directory and is in no record, after all else, for one in which a name was gone: what it stood
-   * for may have another name. What was read stays, unless it is there under a name that is read now. What is there to
-   * the end and could not be read makes the directory a torn one.
+   * Reads unrecorded entries of a directory in which names had vanished, after everything else: a vanished name may
+   * have been renamed. Earlier records stay, unless their entry is now read under another name. Entries that still
+   * cannot be read make the directory torn.
    */
   #again(directory: number): void {
     const { table, sys, listing, stat, stat2 } = this.#thread;
@@ -228,7 +228,7 @@ class DirectoryScanner {
     }
   }
 
-  /** Reads an entry into a reserved record; the thread's `goneNames` tells where it is gone. */
+  /** Reads an entry into a reserved record. Counts a vanished name in the thread's `goneNames`. */
   #readAgain(directory: number, fd: number, entry: AgainEntry): void {
     const { arena, name, record, oldRecord } = entry;
     const result = this.#thread.sys.stat(fd, arena, name, this.#thread.stat);
@@ -239,7 +239,7 @@ class DirectoryScanner {
     } else this.#newRecord(directory, fd, entry);
   }
 
-  /** Names that are part of the state: neither ignored nor staged by a restore. `again`: by the rules of its first listing. */
+  /** Names that are part of the state: neither ignored nor a restore's staging names. `again`: by the rules of the first listing. */
   #filter(directory: number, fd: number, again = false): Names {
     const { listing, table } = this.#thread;
     if (directory !== 0 && !this.#rules.any && this.#skip.size === 0) return listing.offsets;
@@ -272,7 +272,7 @@ class DirectoryScanner {
     return sys.stat(fd, listing.names, offset, stat2) === 0 && (stat2.words[STAT.MODE]! & 0xf000) === DIRECTORY_MODE;
   }
 
-  /** A directory of ordinary size: nothing is written as long as it is what the old table says. */
+  /** Scans a directory of ordinary size: writes no records while it equals the old table. */
   #small(directory: number, fd: number, listed: Listed): void {
     const { names, arena, known } = listed;
     const { table, old } = this.#thread;
@@ -280,7 +280,7 @@ class DirectoryScanner {
     const oldDirectory = table.directories[base + D.OLD]! - 1;
     const oldBase = oldDirectory * DIRECTORY_WORDS;
     let position = 0;
-    // A directory that could not be read then has no digests to take over.
+    // A directory that could not be read in the previous scan has no digests to reuse.
     if (old !== null && oldDirectory >= 0 && (old.directories[oldBase + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) === 0) {
       const first = old.directories[oldBase + D.FIRST]!;
       const count = old.directories[oldBase + D.COUNT]!;
@@ -314,7 +314,7 @@ class DirectoryScanner {
     Atomics.add(this.#thread.table.control, C.FILES_DONE, entries);
   }
 
-  /** True when the entry is as the old record says; its directory is queued or its links noted then. */
+  /** True if the entry equals the old record; then queues its directory or notes its links. */
   #sameEntry(
     directory: number,
     fd: number,
@@ -334,13 +334,13 @@ class DirectoryScanner {
     return true;
   }
 
-  /** True when the old record still describes what `thread.stat` holds and its content need not be read. */
+  /** True if the old record still matches `thread.stat` and the content need not be read. */
   #vouched(fd: number, names: Arena, name: number, oldRecord: number): boolean {
     const { old, stat, task } = this.#thread;
     const words = old!.records;
     const base = oldRecord * RECORD_WORDS;
     if (!sameStat(words, base, stat.words)) return false;
-    // A device need not keep its number.
+    // A device's number may change between mounts.
     if (words[base + R.NLINK]! > 1) words[base + R.DEVICE] = deviceWord(stat.words);
     const type = words[base + R.MODE]! >>> 12;
     const flags = words[base + R.NAME_FLAGS]! >>> 16;
@@ -362,7 +362,7 @@ class DirectoryScanner {
       const isListed = this.#looked === null && this.#asListed(oldRecord);
       this.#descend(directory, oldRecord, isListed ? DIRECTORY_FLAG.LISTED : 0);
     } else if (words[base + R.NLINK]! > 1) {
-      // Which of the two tables the record is in depends on how the directory ends; build-trees asks by place.
+      // The directory's end decides which of the two tables has the record; build-trees asks by place.
       this.#thread.table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
     }
   }
@@ -374,9 +374,8 @@ class DirectoryScanner {
   }
 
   /**
-   * Tells whether a directory whose record is vouched for (`thread.stat` describes it) still has the names that were
-   * listed. One that was listed too soon after a change loses that mark, in the previous table, and is listed once
-   * more.
+   * True if a directory with a valid record (`thread.stat` describes it) still has the listed names. A directory that
+   * was listed too soon after a change loses its young mark in the previous table and is listed again.
    */
   #asListed(oldRecord: number): boolean {
     const { old, stat, task } = this.#thread;
@@ -388,7 +387,7 @@ class DirectoryScanner {
     return false;
   }
 
-  /** Takes over a record that was copied into this scan's table because the old one is vouched for. */
+  /** Takes over a valid old record that was copied into this scan's table. */
   #takenOver(directory: number, oldRecord: number, record: number): void {
     const { table } = this.#thread;
     const base = record * RECORD_WORDS;
@@ -403,8 +402,8 @@ class DirectoryScanner {
   }
 
   /**
-   * Fills records from position `from` on, taking over what an old record vouches for; half of those that are left go to
-   * another thread whenever one waits. The position of the first that was given away, or the end.
+   * Fills records from position `from` on, taking over valid old records. Gives half of the rest to another thread
+   * whenever one waits. Returns the first position given away, or the end.
    */
   #records(directory: number, fd: number, work: { names: Names; from: number; start: number; arena: Arena }): number {
     const { table, old, sys, stat } = this.#thread;
@@ -437,7 +436,7 @@ class DirectoryScanner {
     return shared.end;
   }
 
-  /** Takes over records that were copied already, name by name from those that begin at `oldFirst`. */
+  /** Takes over copied records name by name; the old ones begin at `oldFirst`. */
   #knownRecords(
     directory: number,
     fd: number,
@@ -464,16 +463,14 @@ class DirectoryScanner {
     return shared.end;
   }
 
-  /**
-   * Tells whether the content of the file that `thread.stat` describes is too much for this thread, and would be read.
-   */
+  /** True if the content of the file in `thread.stat` has to be read and exceeds this thread's limit. */
   #leaves(shared: SharedPart, at: number, oldRecord: number): boolean {
     if (!this.#reader.readsContent(oldRecord)) return false;
     if (this.#thread.task.untilDifferent && !this.#mayBeSame(oldRecord)) this.#thread.endAtDifference();
     return shared.leaves(at);
   }
 
-  /** A name that was listed and cannot be looked at. */
+  /** Handles a listed name that cannot be read. */
   #unreadable(directory: number, record: number, result: number, name: Uint8Array): void {
     this.#thread.table.noRecord(record);
     if (result === ENOENT) this.#thread.noteMoved(directory);
@@ -494,7 +491,7 @@ class DirectoryScanner {
     const at = table.takeNames(length + 1);
     table.names.set(arena.bytes.subarray(name, name + length), at);
     table.touched[record] = 1;
-    // The old record may stand here.
+    // The old record may have been copied here.
     table.records.fill(0, base, base + RECORD_WORDS);
     table.records[base] = at;
     table.records[base + R.NAME_FLAGS] = length;
@@ -527,8 +524,8 @@ class DirectoryScanner {
   }
 
   /**
-   * Tells what a file, which `thread.stat` describes, is to a database beside it: the index of its log, which SQLite makes anew
-   * and no state has; or its log or journal, which a capture of it stands for, or which is empty. Null for other files.
+   * Tells how the file in `thread.stat` belongs to a database beside it: the index of its log, which SQLite makes anew
+   * and no state has; a log or journal that a capture replaces; or an empty one. Null for other files.
    */
   #sidecar(fd: number, directory: number, record: number): "index" | "captured" | "empty" | null {
     const { stat, task, table } = this.#thread;
@@ -544,7 +541,7 @@ class DirectoryScanner {
     return isEmpty ? "empty" : "captured";
   }
 
-  /** False where what `thread.stat` holds says, without anything being read, that an entry is not recorded as it was. */
+  /** False if `thread.stat` alone proves that an entry differs from its record. */
   #mayBeSame(oldRecord: number): boolean {
     if (oldRecord < 0) return false;
     const { old, stat } = this.#thread;
@@ -573,12 +570,12 @@ class DirectoryScanner {
       this.#thread.addJob(directory, start + i, Math.min(PART, names.length - i));
   }
 
-  /** One part of a long listing, on whichever thread took it. */
+  /** One part of a long listing, on the thread that took it. */
   #part(directory: number, start: number, count: number): void {
     const { table, sys } = this.#thread;
     const fd = this.#thread.openDirectory(directory);
     if (fd < 0) {
-      // They may have been copied from the previous table.
+      // The records may have been copied from the previous table.
       for (let record = start; record < start + count; record++) table.noRecord(record);
       return this.#lost(directory, fd);
     }
@@ -618,18 +615,18 @@ function isGoneDirectory(table: ScanTable, directory: number): boolean {
   return (table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.GONE) !== 0;
 }
 
-/** A directory as it is listed now, and the records of what was read before. */
+/** A directory as listed now, with the records read before. */
 class DirectoryAgain {
   readonly #thread: ScanThread;
   readonly #directory: number;
   readonly #fd: number;
   readonly #names: Names;
-  /** what was read, by its position in the listing, and what is not in it any more */
+  /** records by their position in the listing, and those whose names are no longer listed */
   readonly #known = new Map<number, Known>();
   readonly #unlisted: Known[] = [];
-  /** what was read under names that other entries have now */
+  /** records whose names now belong to other entries */
   readonly #replaced: Known[] = [];
-  /** False where the previous table's records, which stand for the directory's own, have one that is gone. */
+  /** False if the directory still uses the previous table's records and one of their entries is gone. */
   #isWhole = true;
 
   constructor(thread: ScanThread, directory: number, { fd, names }: { fd: number; names: Names }) {
@@ -649,12 +646,12 @@ class DirectoryAgain {
     }
   }
 
-  /** True when one of the inodes is there under a name that has no record. */
+  /** True if one of the inodes exists under a name without a record. */
   hasAny(inodes: ReadonlySet<bigint>): boolean {
     return this.#names.some((name, at) => !this.#known.has(at) && inodes.has(this.#thread.listing.inodeOf(name)));
   }
 
-  /** Tells whether what has no record is more than this thread may read, and left to others. */
+  /** True if the unrecorded entries exceed this thread's limit and are left to others. */
   isTooMuch(): boolean {
     const { sys, listing, stat, notes, task } = this.#thread;
     if (task.readLimit === Number.MAX_SAFE_INTEGER) return false;
@@ -665,7 +662,7 @@ class DirectoryAgain {
     return bytes > task.readLimit;
   }
 
-  /** Gives the directory a record of each entry; the inodes of those that were gone again and are in none. */
+  /** Gives the directory a record of each entry. Returns the inodes that vanished again and have no record. */
   read(readEntry: (entry: AgainEntry) => void): Set<bigint> {
     if (this.#known.size === this.#names.length && this.#isWhole) return new Set();
     const { table, listing } = this.#thread;
@@ -690,7 +687,7 @@ class DirectoryAgain {
       const inode = inodeOfRecord(known.from, known.record);
       gone.delete(inode);
       this.#keep(known, start + i);
-      // It is there under another name, and was read once more under that.
+      // The entry exists under another name and was read again under it.
       if (typeof at !== "number" && now.has(inode)) {
         this.#leaveOut({ from: table, record: start + i });
         table.noRecord(start + i);
@@ -705,7 +702,7 @@ class DirectoryAgain {
     return gone;
   }
 
-  /** Records of entries that were read, in the order of their names. */
+  /** Records of entries read before, in the order of their names. */
   *#present(): Generator<Known> {
     const { table, old } = this.#thread;
     const base = this.#directory * DIRECTORY_WORDS;
@@ -721,18 +718,18 @@ class DirectoryAgain {
     }
   }
 
-  /** Tells whether a record is about what has its name now: another entry may have been renamed to it. */
+  /** True if a record describes the entry that has its name now: another entry may have been renamed to it. */
   #stands({ from, record }: Known, name: number): boolean {
     const { sys, listing, stat } = this.#thread;
     if (listing.inodeOf(name) === inodeOfRecord(from, record)) return true;
-    // Not every listing has the numbers that a look has: those of a mount, of overlays, of none.
+    // Listings of mounts, overlays and some file systems have other inode numbers than stat.
     if (sys.stat(this.#fd, listing.names, name, stat) < 0) return false;
     const base = record * RECORD_WORDS;
     if (from.records[base + R.MODE]! >>> 12 !== TYPE.DIRECTORY) return sameStat(from.records, base, stat.words);
     return hasWords(from.records, base, stat.words, INODE_WORDS);
   }
 
-  /** Positions in the listing, and between them what is not in it any more. */
+  /** Positions in the listing, merged with the records that are no longer listed. */
   #merged(): (number | Known)[] {
     const { bytes } = this.#thread.listing.names;
     const merged: (number | Known)[] = [];
@@ -771,13 +768,13 @@ class DirectoryAgain {
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) table.records[base + R.SUB] = this.#child(known);
   }
 
-  /** Takes out what was read below a directory. */
+  /** Takes the records below a directory out of the state. */
   #leaveOut(known: Known): void {
     if (known.from.records[known.record * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY)
       this.#thread.table.addDirectoryFlag(this.#child(known), DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.GONE);
   }
 
-  /** The number of a directory by its record. */
+  /** The number of a directory, by its record. */
   #child({ from, record }: Known): number {
     const { table } = this.#thread;
     const sub = from.records[record * RECORD_WORDS + R.SUB]!;

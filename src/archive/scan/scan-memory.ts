@@ -4,23 +4,22 @@ import { allocateTable, type TableBuffers } from "../cache/scan-table.ts";
 import type { ScanTask } from "./task.ts";
 
 /**
- * Empty tables of earlier scans. The collector comes late for shared memory, and what it has not collected keeps the pages
- * at its edges: hundreds of scans would keep hundreds of megabytes.
+ * Empty tables of earlier scans for reuse. The garbage collector frees shared memory late, and even freed buffers keep
+ * their edge pages: hundreds of scans would keep hundreds of megabytes.
  */
 const empty: TableBuffers[] = [];
 const MOST_EMPTY = 4;
 
 /**
- * The shared memory of one operation's scans, given back once the operation is over. The collector counts shared memory as
- * nothing and comes for none of it, in this thread and in those that saw it too: who saved again and again held the tables
- * of dozens of saves, a gigabyte for 20 000 files.
+ * The shared memory of one operation's scans, released after the operation. The garbage collector does not count shared
+ * memory and frees none of it in time: repeated saves held the tables of dozens of saves, a gigabyte for 20 000 files.
  */
 export class ScanMemory {
   readonly #held = new Set<SharedArrayBuffer>();
   readonly #uses: Promise<unknown>[] = [];
   readonly #done = new Set<TableBuffers>();
 
-  /** Returns an empty table with room for so many entries. */
+  /** Returns an empty table with room for this many entries. */
   table(entries: number): TableBuffers {
     const at = empty.findIndex(({ capacity }) => capacity.records === entries);
     return at < 0 ? allocateTable(entries) : empty.splice(at, 1)[0]!;
@@ -31,19 +30,19 @@ export class ScanMemory {
     this.#done.add(table);
   }
 
-  /** All that a scan's threads read and write. */
+  /** Registers all memory that a scan's threads use. */
   hold({ table, old, written, rings }: Pick<ScanTask, "table" | "old" | "written" | "rings">): void {
     for (const tables of [table, old, written])
       for (const buffer of Object.values(tables ?? {})) if (buffer instanceof SharedArrayBuffer) this.#held.add(buffer);
     for (const { buffer } of rings) this.#held.add(buffer);
   }
 
-  /** Some of it is in use until then, which never fails. */
+  /** Waits for this use of the memory before releasing it. The promise must not reject. */
   until(use: Promise<unknown>): void {
     this.#uses.push(use);
   }
 
-  /** Nobody looks at any of it again: it is zeros from now on. */
+  /** Releases the pages: all the memory reads as zeros from now on. */
   async giveBack(): Promise<void> {
     const [held, done] = [[...this.#held], [...this.#done]];
     this.#held.clear();

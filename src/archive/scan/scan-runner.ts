@@ -17,9 +17,9 @@ import {
 import type { ScanNotes, ScanTask } from "./task.ts";
 
 /**
- * Requests of the main thread, in this order: `again` for what was queued meanwhile and `captured` for a database, any
- * number of times, their reply the notes of all so far; `tail` to the one thread that kept its own, `draft` to one that did not; `abort` may come at any
- * time.
+ * Requests of the main thread, in this order: `again` for jobs queued meanwhile and `captured` for a database, any
+ * number of times, answered with all notes so far; `tail` to the one thread that kept its own, `draft` to a thread that
+ * did not; `abort` may come at any time.
  */
 export type ScanRequest =
   | { kind: "scan"; task: ScanTask; thread: number; store: StoreSinkTask | null }
@@ -46,14 +46,14 @@ export type ScanReply =
   | { kind: "drafted"; draft: StatCacheDraft }
   | { kind: "aborted" };
 
-/** One thread of a scan, driven by requests; the same object runs inline where a thread is not worth its start. */
+/** One thread of a scan, driven by requests. The same object runs in the main thread if starting a thread is not worth it. */
 export class ScanRunner {
   readonly #tell: (event: ForwardEvent) => void;
   #thread: ScanThread | undefined;
   readonly #onMuchRead: (() => void) | null;
   #sink: StoreSink | null = null;
 
-  /** `onMuchRead`: called once half of what the thread may read is read. */
+  /** `onMuchRead`: called after half of this thread's read limit. */
   constructor(tell: (event: ForwardEvent) => void, onMuchRead: (() => void) | null = null) {
     this.#tell = tell;
     this.#onMuchRead = onMuchRead;
@@ -90,22 +90,22 @@ export class ScanRunner {
   }
 }
 
-/** Whoever carries out the phases of a scan: a worker thread, or this one. */
+/** Carries out the phases of a scan: a worker thread, or the main thread. */
 export interface Scanner {
   ask(request: ScanRequest): Promise<ScanReply>;
-  /** Called while something is asked. */
+  /** Called with events during a request. */
   onEvent: ((event: ForwardEvent) => void) | null;
 }
 
-/** A tree up to this many entries is scanned faster than a worker thread starts. */
+/** A tree of at most this many entries is scanned faster than a worker thread starts. */
 export const INLINE_ENTRIES = 4000;
-/** Bytes to be read beyond which threads are started for the rest: the event loop would wait for too long. */
+/** If more bytes have to be read, threads are started for the rest: the event loop would be blocked for too long. */
 export const INLINE_BYTES = 64 * 1024 * 1024;
 
 /** Scans on the calling thread. */
 export class InlineScanner implements Scanner {
   onEvent: Scanner["onEvent"] = null;
-  // They start while this one goes on.
+  // The threads start while this one goes on.
   readonly #runner = new ScanRunner(
     (event) => this.onEvent?.(event),
     () => warmThreads(SCAN),

@@ -27,11 +27,11 @@ import {
   type TornEntry,
 } from "./task.ts";
 
-/** So much is read before the other threads are told of it. */
+/** Bytes read between two progress reports to the other threads. */
 const REPORTED_BYTES = 1024 * 1024;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
-/** Buffers of this thread, used by one scan after the other. */
+/** Buffers of this thread, reused by each scan. */
 interface ThreadBuffers {
   listing: DirectoryListing;
   stat: StatBuffer;
@@ -69,7 +69,7 @@ export class ScanThread {
   readonly listing: DirectoryListing;
   readonly stat: StatBuffer;
   readonly stat2: StatBuffer;
-  /** file content, with room to see that a file grew */
+  /** file content, with spare room to detect growth */
   readonly content: Arena;
   /** link targets and attribute lists */
   readonly scratch: Arena;
@@ -78,9 +78,9 @@ export class ScanThread {
   readonly paths: Arena;
   readonly notes: ScanNotes = newScanNotes();
   readonly rootFd: number;
-  /** It has left entries to others, and takes no more. */
+  /** This thread has left entries to others, and takes no more. */
   isSpent = false;
-  /** the directory that is being listed again, or -1; names that were gone in such directories */
+  /** the directory that is being listed again, or -1; number of vanished names in such directories */
   listsAgain = -1;
   goneNames = 0;
   #root: number | undefined;
@@ -112,7 +112,7 @@ export class ScanThread {
     this.#root = this.rootFd;
   }
 
-  /** Looks the content of a file's record up in the store; true where nothing is stored. */
+  /** True if the store has the content of a file's record, or if nothing is stored at all. */
   isStored(from: ScanTable, record: number): boolean {
     const { sink } = this;
     if (sink === null) return true;
@@ -126,13 +126,13 @@ export class ScanThread {
     return wide(from.records, base + R.SIZE) === 0 || sink.known(from.recordBytes, (base + R.HASH) * 4);
   }
 
-  /** Throws `interrupted` once the main thread has asked to stop. */
+  /** Throws `interrupted` after the main thread's request to stop. */
   checkStop(): void {
     if (Atomics.load(this.table.control, C.STOP) !== 0)
       throw new CairnError("interrupted", "stopped; nothing was saved");
   }
 
-  /** Ends the scan, also of the other threads. */
+  /** Ends the scan in all threads. */
   endAtDifference(): never {
     const { control } = this.table;
     Atomics.store(control, C.DIFFERS, 1);
@@ -141,12 +141,12 @@ export class ScanThread {
     throw new FoundDifference();
   }
 
-  /** Opens a directory of the table; a descriptor or minus errno. No link is followed on the way. */
+  /** Opens a directory of the table; returns a descriptor or minus errno. Follows no link. */
   openDirectory(directory: number): number {
     return openBelow(this.sys, this.rootFd, this.table.directoryPath(directory), DIRECTORY, this.paths);
   }
 
-  /** Adds a child directory and queues it; its number. */
+  /** Adds a child directory, queues it and returns its number. */
   addDirectory(parent: number, name: Uint8Array, old: number, flags = 0): number {
     const { table } = this;
     const directory = table.takeDirectory();
@@ -168,7 +168,7 @@ export class ScanThread {
     return directory;
   }
 
-  /** Queues a directory (count 0), a part of a listed one, or one that is listed again (below 0). */
+  /** Queues a directory (count 0), a part of a listed one, or a directory to be listed again (count below 0). */
   addJob(directory: number, start: number, count: number): void {
     this.table.addJob(directory, start, count);
     this.wake();
@@ -183,7 +183,7 @@ export class ScanThread {
     return joinPath(this.table.directoryPath(directory), name);
   }
 
-  /** Bytes of a file's content that were just read. */
+  /** Counts bytes of content that were just read. */
   countRead(length: number): void {
     this.notes.bytesRead += length;
     this.#unreported += length;
@@ -200,7 +200,7 @@ export class ScanThread {
     this.notes.omitted.push({ path: Uint8Array.from(path), reason });
   }
 
-  /** A name that was listed in a directory is gone: what it stood for may have another one by now. */
+  /** Notes that a listed name of a directory has vanished: its entry may have been renamed. */
   noteMoved(directory: number): void {
     const { table, notes } = this;
     if (directory === this.listsAgain) {
@@ -212,7 +212,7 @@ export class ScanThread {
     notes.moved.push(directory);
   }
 
-  /** A directory is gone, and with it maybe some in which it lies: the first that is there is to be listed again. */
+  /** Notes that a directory has vanished, perhaps with some of its parents: the nearest parent that exists is listed again. */
   noteGone(directory: number): void {
     const { table, sys } = this;
     let there = directory;
@@ -228,17 +228,18 @@ export class ScanThread {
   }
 
   noteTorn(path: Uint8Array, reason: string, aspects?: TornEntry["aspects"]): void {
-    // Of what aspects lack a restore has to know of each: it would take away what the point does not hold.
+    // A restore must know every entry with missing attributes: it would otherwise remove attributes that the point
+    // lacks.
     if (aspects === undefined && this.notes.torn.length >= TORN_LIMIT) return;
     this.notes.torn.push({ path: Uint8Array.from(path), reason, ...(aspects === undefined ? {} : { aspects }) });
   }
 
-  /** A database of a directory is in use, and what was read of it is not what it holds. */
+  /** Notes a database in use, whose file does not have all of its content. */
   noteDatabase(directory: number, name: Uint8Array): void {
     if (this.task.capturesDatabases) this.notes.databases.push({ directory, name: Uint8Array.from(name) });
   }
 
-  /** A database of a directory that nobody uses was read, and is to be checked. */
+  /** Notes a database that was read while no process used it, to be checked. */
   noteResting(directory: number, record: number): void {
     const name = Uint8Array.from(this.table.recordName(record));
     if (this.task.capturesDatabases) this.notes.resting.push({ directory, name, record });
@@ -259,7 +260,7 @@ export class ScanThread {
   }
 }
 
-/** Tells whether opening a directory by a path says that none is there any more: nothing is, or something else. */
+/** True if opening a directory failed because the path has no entry or another kind of entry. */
 export function isGone(result: number): boolean {
   return result === ENOENT || result === ENOTDIR || result === ELOOP;
 }

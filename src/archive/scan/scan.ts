@@ -40,19 +40,22 @@ import { clearAway } from "../../fs/remove-all.ts";
 
 export { ScanMemory };
 
-/** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
+/** Capacity without a previous scan, which gives no estimate; with one, twice its size plus a margin. */
 const FIRST_CAPACITY = 2 ** 20;
 const MARGIN = 4096;
 const GROWTH = 8;
 const PROGRESS_MS = 100;
-/** So often a database is read under a lock that somebody does not keep. */
+/** Number of tries to read a database under a lock that another program ignores. */
 const TRIES = 2;
 const BROKEN_LOCK =
   "it was changed although Cairn held SQLite's lock: a program that ignores SQLite's locks writes to it";
-/** So many times directories are listed again in which something was renamed while they were read: a file that got another name between listing and look would be in no point. */
+/**
+ * Number of times that directories are listed again in which an entry was renamed during the scan: without that, a file renamed
+ * between listing and reading would be in no point.
+ */
 const AGAIN = 3;
 const SLASH = Buffer.from("/");
-/** The thread that takes the others' unfinished packs in. */
+/** The thread that merges the others' unfinished packs. */
 const FINISHING = 0;
 
 export interface ScanProgress {
@@ -61,7 +64,7 @@ export interface ScanProgress {
   done: number;
   /** content read so far, to a few MiB */
   bytes?: number;
-  /** the directory that was begun last, for people; while scanning */
+  /** the directory begun last, for people; during the scan phase */
   current?: string;
 }
 
@@ -74,7 +77,7 @@ export function asVerifying({ phase, done, bytes }: ScanProgress): {
   return { phase: phase === "scanning" ? "verifying" : phase, done, ...(bytes === undefined ? {} : { bytes }) };
 }
 
-/** Parts of a {@link ScanTask} that are given; the rest follows from them and from the folder. */
+/** The given parts of a {@link ScanTask}; the others follow from them and from the folder. */
 type GivenTask = Pick<ScanTask, "root" | "excludes" | "rules" | "chunkerPolynomial"> &
   Partial<
     Pick<
@@ -95,27 +98,27 @@ type GivenTask = Pick<ScanTask, "root" | "excludes" | "rules" | "chunkerPolynomi
   >;
 
 export interface ScanOptions extends GivenTask {
-  /** the previous scan of it, when its cache checked out */
+  /** the cache of the previous scan of the folder, if valid */
   cache: StatCache | null;
-  /** what of the cache is taken over without a look */
+  /** the parts of the cache that need no scan */
   unchanged?: Unchanged | null;
-  /** The cache is in use after this scan's operation too. */
+  /** The cache is used after this scan's operation too. */
   cacheStays?: boolean;
-  /** what is known of files that were written since; `loadWrittenFiles` */
+  /** files written since, from `loadWrittenFiles` */
   written?: ScanTable | null;
-  /** where new content goes; absent: only look */
+  /** takes new content; absent: the scan only compares */
   store?: ScanStore;
-  /** captures databases that are in use, or lie in a held tree as they were; absent: they are files like any */
+  /** captures databases in use, or those of a held tree; absent: they are files like any other */
   databases?:
     | { capture: DatabaseCapture; held: Pick<HeldAs, "folders"> | null; always?: readonly Uint8Array[] }
     | undefined;
-  /** where a thread may write this scan's stat cache meanwhile, for the caller to finish or remove */
+  /** path for a draft of this scan's stat cache, which an idle thread writes; the caller finishes or removes it */
   draft?: string;
-  /** Further blobs to be stored with the trees, made from the finished scan. */
+  /** Additional blobs to store with the trees, made from the finished scan. */
   finish?: (result: ScanResult) => ExtraBlob[];
-  /** Owns the scan's memory, and gives it back once nobody looks at the result, or views of it, any more. */
+  /** owns the scan's memory. The caller releases it once the result, with its views, is no longer used */
   memory: ScanMemory;
-  /** how many threads; default as many as any operation has */
+  /** number of threads; default as for any operation */
   jobs?: number | undefined;
   signal?: AbortSignal;
   onProgress?: ((progress: ScanProgress) => void) | undefined;
@@ -132,21 +135,21 @@ export interface ScanResult {
   state: Uint8Array;
   meta: Uint8Array;
   packs: FinishedPack[];
-  /** The stat cache of this scan, being written by an idle thread; null where none was asked for, or is of any use. */
+  /** The stat cache of this scan, which an idle thread writes; null if it was not requested or would be of no use. */
   draft: Promise<StatCacheDraft | null> | null;
-  /** Counts what it holds, once. */
+  /** Counts the scanned tree, once. */
   summarise(): ScanSummary;
-  /** Counts what differs from the previous table, once. */
+  /** Counts differences from the previous table, once. */
   countChanges(): ChangeCounts;
 }
 
-/** True for what is done before a thread has been told of it. */
+/** True if the scan ends before a thread would have started. */
 function isForOneThread({ cache, unchanged }: ScanOptions): boolean {
   if (unchanged) return unchanged.lookedAt <= INLINE_ENTRIES;
   return cache !== null && cache.records <= INLINE_ENTRIES && !threadsAreWarm();
 }
 
-/** Entries for which there is to be room: of what is taken over only the directories need any. */
+/** Number of entries to make room for; unchanged directories need no room for their entries. */
 function capacityFor({ cache, unchanged }: ScanOptions): number {
   if (cache === null) return FIRST_CAPACITY;
   const expected = unchanged ? Math.max(unchanged.lookedAt, cache.directories) : cache.records;
@@ -154,8 +157,8 @@ function capacityFor({ cache, unchanged }: ScanOptions): number {
 }
 
 /**
- * Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. Throws
- * {@link FoundDifference} where it was to end at one.
+ * Scans a folder: entries, content ids, trees and digests; with a store, packs new content on the way. Throws {@link
+ * FoundDifference} if `untilDifferent` is set and an entry differs.
  */
 export async function scan(wanted: ScanOptions): Promise<ScanResult> {
   let options = wanted;
@@ -204,8 +207,8 @@ export async function scan(wanted: ScanOptions): Promise<ScanResult> {
 }
 
 /**
- * Returns options for a scan after a given-up one: what that had taken on to store went with its packs and is stored
- * anew, what it had forwarded did not and is not forwarded twice.
+ * Returns options for a scan after an abandoned one: its packs are gone, so their content is stored again, but already
+ * forwarded content is not forwarded again.
  */
 function startOver({ store, ...options }: ScanOptions): ScanOptions {
   if (store === undefined) return options;
@@ -213,7 +216,7 @@ function startOver({ store, ...options }: ScanOptions): ScanOptions {
   return { ...options, store: { ...store, forward: undefined } };
 }
 
-/** Starts the threads for a scan that will want them, as far as its cache's size tells. */
+/** Starts threads early if the cache's size shows that a scan will need them. */
 export function prepareScan(statCache: string): void {
   const size = fs.lstatSync(statCache, { throwIfNoEntry: false })?.size;
   if (size === undefined || size > INLINE_ENTRIES * RECORD_WORDS * 4) warmThreads(SCAN);
@@ -229,7 +232,7 @@ class Scan {
   readonly #tails: PackTail[] = [];
   readonly #forwardTails: PackTail[] = [];
 
-  /** `takeMore`: threads for what is too much for this one; null where it is threads that scan. */
+  /** `takeMore`: starts threads if the work exceeds this one; null if threads scan already. */
   constructor(
     options: ScanOptions,
     threads: readonly Scanner[],
@@ -313,7 +316,7 @@ class Scan {
     } catch (error) {
       this.#stop();
       await discardDraft(this.#draft);
-      // After a stop they are for the next save.
+      // After a stop the finished packs stay for the next save.
       const leavesPacks = signal?.aborted === true;
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort", leavesPacks })));
       for (const { path } of [...(leavesPacks ? [] : this.#packs), ...this.#tails, ...this.#forwardTails])
@@ -327,12 +330,11 @@ class Scan {
   }
 
   /**
-   * Returns what settles names of one inode under which different things were found; undefined where there are surely
-   * none.
+   * Returns a function that settles names of one inode with different results; undefined if there certainly are none.
    */
   #settles(notes: ScanNotes): ((differing: ReadonlySet<string>) => void) | undefined {
     const { root, cache, clonedFrom, quick, unread } = this.#options;
-    // In a tree of clones nothing changes, and a look that reads less may say less of one name than of another.
+    // A tree of clones does not change. A scan that reads less may know less of one name than of another.
     if (clonedFrom !== undefined || quick === true || unread !== undefined || this.#table.control[C.RECORDS] === 0)
       return undefined;
     const tables = { table: this.#table, old: cache?.table ?? null };
@@ -352,10 +354,10 @@ class Scan {
     return displayPath(Buffer.concat([this.#options.root, SLASH, directory])).path;
   }
 
-  /** While the threads build trees this one counts what is asked for afterwards. */
+  /** Counts here while the threads build trees, since the counts are needed afterwards. */
   async #count(counts: Pick<ScanResult, "summarise" | "countChanges">): Promise<void> {
     if (this.#threads.length === 1) return;
-    // Without records of its own the table is the previous one.
+    // Without records of its own, the table is the previous one.
     if (this.#table.control[C.RECORDS] === 0) return;
     if (this.#options.cache !== null) counts.countChanges();
     if (this.#options.store !== undefined) counts.summarise();
@@ -414,7 +416,7 @@ class Scan {
 
   #foundMoved = false;
 
-  /** Has databases that are in use captured, and read once more by one thread, and others checked; the notes of all with what came of that. */
+  /** Captures databases in use, lets one thread read them again, and checks the others. Returns all notes with the results. */
   async #captured(parts: ScanNotes[]): Promise<ScanNotes[]> {
     const { databases, store } = this.#options;
     const asked = (databases?.always ?? []).flatMap((path) => this.#placeOf(Buffer.from(path)) ?? []);
@@ -446,7 +448,7 @@ class Scan {
     return done;
   }
 
-  /** Captures one database; nothing where it is none any more. Its own file is read while it is held, or an image of it. */
+  /** Captures one database; returns nothing if it is no database any more. Reads its own file while the file is held, or an image. */
   async #capture(
     path: Buffer,
     { directory, name }: ScanNotes["databases"][number],
@@ -472,7 +474,7 @@ class Scan {
     }
   }
 
-  /** The directory and name of a path; null where its directory is as it was, and nothing of it is read. */
+  /** The directory and name of a path; null if its directory is unchanged, so that nothing in it is read. */
   #placeOf(path: Buffer): ScanNotes["databases"][number] | null {
     const slash = path.lastIndexOf(0x2f);
     const wanted = path.subarray(0, Math.max(slash, 0));
@@ -489,7 +491,7 @@ class Scan {
     return joinPath(this.#table.directoryPath(directory), name).toString("latin1");
   }
 
-  /** Adds up what the threads noticed, and directories that did not hold still to the end. */
+  /** Merges the threads' notes, and adds directories that kept changing to the end. */
   #merged(parts: readonly ScanNotes[], moved: readonly number[]): ScanNotes {
     const notes = mergeNotes(parts);
     if (!this.#foundMoved && moved.length === 0) return notes;
@@ -497,13 +499,13 @@ class Scan {
     for (const directory of moved)
       if ((this.#table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) === 0)
         notes.torn.push({ path: Uint8Array.from(this.#table.directoryPath(directory)), reason: MOVED_REASON });
-    // What was read again may be noted twice.
+    // An entry that was read again may be noted twice.
     notes.omitted = notes.omitted.filter(({ path }, i, all) => i === 0 || comparePaths(path, all[i - 1]!.path) !== 0);
     notes.mounts = notes.mounts.filter((path, i, all) => i === 0 || comparePaths(path, all[i - 1]!) !== 0);
     return notes;
   }
 
-  /** Has threads scan what is left by this one. */
+  /** Starts threads that scan the entries left by this one. */
   async #goOn(store: StoreSinkTask | null): Promise<ScanReply[]> {
     const more = await this.#takeMore!();
     append(this.#threads, more);
@@ -529,7 +531,7 @@ class Scan {
     };
   }
 
-  /** Until the scan ends. */
+  /** Passes packs on until the scan ends. */
   #passForwardedOn(): void {
     const { forward, taker } = this.#options.store ?? {};
     if (forward === undefined && taker === undefined) return;
@@ -540,7 +542,7 @@ class Scan {
       };
   }
 
-  /** Builds the trees, and takes the threads' packs over, the unfinished ones too. */
+  /** Builds the trees, and collects the threads' packs, also the unfinished ones. */
   async #build(groups: Map<string, LinkGroup>): Promise<void> {
     const replies = await this.#all((thread) => ({ kind: "trees", groups, keepTails: thread === FINISHING }));
     for (const reply of replies) {
@@ -551,7 +553,7 @@ class Scan {
     }
   }
 
-  /** Has the last thread, which is idle from now on, write the stat cache, unless the present one is as good. */
+  /** Lets the last thread, now idle, write the stat cache, unless the present cache is as good. */
   #startDraft(notes: ScanNotes): void {
     const { draft, cache } = this.#options;
     if (draft === undefined || this.#takeMore !== null || this.#threads.length < 2) return;
@@ -569,7 +571,7 @@ class Scan {
 
   #draft: ScanResult["draft"] = null;
 
-  /** One thread takes the others' unfinished packs in, so that a small change makes one pack of each type. */
+  /** One thread merges the others' unfinished packs, so that a small change makes one pack of each type. */
   async #finish(blobs: ExtraBlob[]): Promise<void> {
     const tails = { tails: this.#tails, forwardTails: this.#forwardTails };
     const reply = await this.#threads[FINISHING]!.ask({ kind: "tail", tails, blobs });
@@ -609,13 +611,13 @@ function countsOf(
   };
 }
 
-/** Removes a draft that nobody finishes. */
+/** Removes a draft that is not used. */
 export async function discardDraft(draft: ScanResult["draft"]): Promise<void> {
   const written = await draft;
   if (written !== null) clearAway(written.temporary);
 }
 
-/** Added up; what is named in lists of which only the first are shown stands in the order of its paths. */
+/** Merges notes. Sorts by path the lists of which only the first entries are shown. */
 function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
   const all = newScanNotes();
   for (const part of parts) {

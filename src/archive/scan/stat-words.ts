@@ -2,7 +2,7 @@ import { deviceNumber } from "../../fs/linux/mounts.ts";
 import { STAT } from "../../fs/linux/syscalls.ts";
 import { R } from "../cache/scan-table.ts";
 
-/** Words of records, each beside that of a stat result. */
+/** Words of records, each paired with the word of a stat result. */
 export type StatWords = readonly (readonly [own: number, of: number])[];
 
 export const OWNER_WORDS: StatWords = [
@@ -28,16 +28,16 @@ export const INODE_WORDS: StatWords = [
   [R.INO + 1, STAT.INO + 1],
 ];
 
-/** Words that trees and digests have, beside the mode. */
+/** Words that are part of trees and digests, in addition to the mode. */
 export const RECORDED: StatWords = [...OWNER_WORDS, ...MTIME_WORDS];
 export const RECORDED_OF_FILES: StatWords = [...RECORDED, ...SIZE_WORDS];
 
-/** Tells whether these words of a record that begins at `base` are those of a stat result. */
+/** True if these words of the record at `base` equal those of a stat result. */
 export function hasWords(records: Uint32Array, base: number, stat: Uint32Array, words: StatWords): boolean {
   return words.every(([own, of]) => records[base + own] === stat[of]);
 }
 
-/** Fills a record's words from a stat result; name, flags, SUB and hash are left alone. */
+/** Fills a record's words from a stat result; leaves name, flags, SUB and hash as they are. */
 export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): void {
   words[base + R.MODE] = s[STAT.MODE]! & 0xffff;
   words[base + R.UID] = s[STAT.UID]!;
@@ -58,12 +58,12 @@ export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): vo
   words[base + R.DEVICE] = deviceWord(s);
 }
 
-/** The device that an entry lies on, in one word. */
+/** The device of an entry, in one word. */
 export function deviceWord(s: Uint32Array): number {
   return deviceNumber(s[STAT.DEV_MAJOR]!, s[STAT.DEV_MINOR]!);
 }
 
-/** True when a record still describes what stat found. */
+/** True if a record still matches a stat result. */
 export function sameStat(words: Uint32Array, base: number, s: Uint32Array): boolean {
   return (
     words[base + R.CTIME_NS] === s[STAT.CTIME_NS] &&
@@ -84,8 +84,8 @@ export function sameStat(words: Uint32Array, base: number, s: Uint32Array): bool
 }
 
 /**
- * True when a directory may have been changed once more after it was listed without its times telling; `heldAt`: when
- * the tree was held that has its names (ms since 1970), null for the folder itself.
+ * True if a directory may have changed after it was listed without a new time. `heldAt`: when its tree was held (ms
+ * since 1970); null for the folder itself.
  */
 export function isYoungDirectory(s: Uint32Array, heldAt: number | null): boolean {
   return heldAt === null ? isYoung(s, tickOf(s)) : isYoung(s, tickOf(s), heldAt / 1000);
@@ -97,8 +97,8 @@ export function isYoung(s: Uint32Array, within: number, now = Date.now() / 1000)
 }
 
 /**
- * Seconds within which a further change may leave a change time as it is: a tick of the kernel's clock, or where the
- * file system has whole seconds (ext4 with small inodes, some network ones; two on FAT) one of these.
+ * Seconds within which a further change may leave the change time as it is: a tick of the kernel's clock, or one of the
+ * file system's whole seconds (ext4 with small inodes, some network file systems; two on FAT).
  */
 export function tickOf(s: Uint32Array): number {
   return s[STAT.CTIME_NS] === 0 && s[STAT.MTIME_NS] === 0 ? 2.1 : 0.05;

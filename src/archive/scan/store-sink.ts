@@ -17,7 +17,7 @@ export interface ScanStore {
   index: BlobIndex;
   directory: string;
   level: CompressionLevel;
-  /** where everything new goes too */
+  /** receives all new content too */
   forward?: ForwardTarget | undefined;
   /** bytes that may be stored, else `no_space` with `most_bytes` in its details; null or absent: any number */
   mostBytes?: number | null;
@@ -25,10 +25,10 @@ export interface ScanStore {
   taker?: PackTaker | undefined;
 }
 
-/** Whoever takes packs from a scan while it goes on. */
+/** Takes packs from a scan while it goes on. */
 export interface PackTaker {
   readonly style: PackStyle;
-  /** one word: packs that were handed over and are still to be taken in; beyond a few threads wait */
+  /** one word: number of packs that were handed over and not yet taken in; if there are too many, threads wait */
   readonly waiting: SharedArrayBuffer;
   onPack(pack: FinishedPack): void;
 }
@@ -36,13 +36,13 @@ export interface PackTaker {
 export interface StoreSinkTask {
   keys: MasterKeys;
   index: SharedIndex;
-  /** where unfinished packs lie */
+  /** folder of unfinished packs */
   directory: string;
   level: CompressionLevel;
-  /** where everything new goes too */
+  /** receives all new content too */
   forward: ForwardTask | null;
   taker: Pick<PackTaker, "style" | "waiting"> | null;
-  /** bytes that all threads may store, and one 64-bit word with how many they have; absent: any number */
+  /** limit of bytes for all threads, and one 64-bit word with the bytes so far; absent: no limit */
   bound?: { mostBytes: number; stored: SharedArrayBuffer };
 }
 
@@ -54,24 +54,24 @@ export interface ThreadPacks {
   forwardTails: PackTail[];
 }
 
-/** A thread has finished a pack for the other repository, or for a taker: the file is the main thread's from then on. */
+/** A thread has finished a pack for the other repository, or for a taker: the main thread owns the file from then on. */
 export type ForwardEvent = { forwarded: FinishedPack } | { stored: FinishedPack };
 
-/** A thread waits while so many of the packs that a taker was given are not taken in. */
+/** A thread waits while this many packs are not yet taken in. */
 const MOST_WAITING = 8;
 
 /** Unfinished packs of other threads. */
 export type OtherTails = Pick<ThreadPacks, "tails" | "forwardTails">;
 const NO_TAILS: OtherTails = { tails: [], forwardTails: [] };
 
-/** A blob that the main thread made. */
+/** A blob made by the main thread. */
 export interface ExtraBlob {
   id: Uint8Array;
   type: "data" | "tree";
   bytes: Uint8Array;
 }
 
-/** Throws `no_space` if a scan would store more bytes than it may. */
+/** Throws `no_space` if a scan would store more than its limit. */
 export function requireWithin(bytes: number, mostBytes: number): void {
   if (bytes > mostBytes)
     throw new CairnError("no_space", `more than ${mostBytes} bytes would be stored`, {
@@ -83,16 +83,16 @@ export function requireWithin(bytes: number, mostBytes: number): void {
 export class StoreSink implements ContentSink {
   readonly #index: BlobIndex;
   readonly #task: StoreSinkTask;
-  /** Made when the first new blob of their type comes. */
+  /** Made with the first new blob of their type. */
   #data: PackWriter | undefined;
   #tree: PackWriter | undefined;
   #packs: FinishedPack[] = [];
   readonly #forwarder: BlobForwarder | null;
-  /** True while something is stored that is not forwarded. */
+  /** True while content is stored that is not forwarded. */
   #stays = false;
   readonly #tell: ((event: ForwardEvent) => void) | undefined;
 
-  /** `tell`: wanted where it forwards, or has a taker */
+  /** `tell`: needed if the scan forwards, or has a taker. */
   constructor(task: StoreSinkTask, tell?: (event: ForwardEvent) => void) {
     this.#tell = tell;
     this.#index = BlobIndex.fromShared(task.index);
@@ -147,7 +147,7 @@ export class StoreSink implements ContentSink {
     const waiting = new Int32Array(shared);
     Atomics.add(waiting, 0, 1);
     this.#tell?.({ stored: pack });
-    // The main thread is who takes them in.
+    // The main thread must not wait: it takes the packs in itself.
     if (isMainThread) return;
     for (let count = Atomics.load(waiting, 0); count > MOST_WAITING; count = Atomics.load(waiting, 0))
       Atomics.wait(waiting, 0, count);
@@ -171,7 +171,7 @@ export class StoreSink implements ContentSink {
     this.#stays = false;
   }
 
-  /** Hands over what is complete, and the unfinished packs as tails unless they stay for `finish`. */
+  /** Hands over the complete packs, and the unfinished ones as tails unless they stay for `finish`. */
   takePacks(keepTails: boolean): ThreadPacks {
     const writers = keepTails ? [] : [this.#data, this.#tree];
     const forwardTails = keepTails ? [] : (this.#forwarder?.takeTails() ?? []);
@@ -191,7 +191,7 @@ export class StoreSink implements ContentSink {
     return this.#taken([], []);
   }
 
-  /** Gives up: removes all packs that were not handed over; `leavesPacks`: the unfinished ones only. */
+  /** Gives up: removes all packs that were not handed over; `leavesPacks`: only the unfinished ones. */
   abort(leavesPacks: boolean): void {
     this.#data?.abort();
     this.#tree?.abort();

@@ -17,14 +17,14 @@ export interface EntryCounts {
   other: number;
 }
 
-/** Counts of a scanned tree, and what only the manifest can say of it. */
+/** Counts of a scanned tree, and facts that only the manifest can hold. */
 export interface ScanSummary {
   entries: EntryCounts;
   /** sum of the sizes of its files */
   bytes: number;
   holes: { path: Uint8Array; holes: [number, number][] }[];
   hashes: { path: Uint8Array; sha256: Uint8Array; size: number }[];
-  /** what a node cannot say: raw link targets and attribute names, links of non-files, far times */
+  /** facts that a node cannot hold: raw link targets and attribute names, links of non-files, far times */
   lossless: LosslessField[];
   /**
    * SQLite databases. `isLive`: the log or journal has more; `isUnchecked`: SQLite did not check the database; `said`: the label
@@ -45,8 +45,8 @@ interface Visited {
 }
 
 /**
- * Calls `visit` for every record that is part of the state, with one object that is only good until the next. `pass`
- * may deal with records on its own: it returns the first, up to `end`, that it did not.
+ * Calls `visit` for every record of the state, with one object that is valid until the next call. `pass` may handle
+ * records itself: it returns the first one, up to `end`, that it did not handle.
  */
 export function eachRecord(
   table: ScanTable,
@@ -95,13 +95,13 @@ export function hasFile(
   return isFound;
 }
 
-/** Directories that could not be read, by path in latin1: their own entries are no part of the state either. */
+/** Directories that could not be read, by path in latin1: their entries are not part of the state either. */
 function omittedDirectories(table: ScanTable): Set<string> {
   const omitted = new Set<string>();
   for (let directory = 0; directory < table.control[C.DIRECTORIES]!; directory++) {
     const flags = table.directories[directory * DIRECTORY_WORDS + D.FLAGS]!;
     if (flags & DIRECTORY_FLAG.OMITTED) omitted.add(table.directoryPath(directory).toString("latin1"));
-    // It was gone, and was there again when its parent was listed again.
+    // The entry had vanished, and was found again when its parent was listed again.
     else if (omitted.size > 0) omitted.delete(table.directoryPath(directory).toString("latin1"));
   }
   return omitted;
@@ -155,7 +155,7 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
   return summary;
 }
 
-/** A file that is part of the state and has nothing beyond its node, and a time from 1970 to 2106: nearly every entry. */
+/** True for a file of the state with no facts beyond its node and a time from 1970 to 2106, as nearly every entry is. */
 function isOrdinaryFile(words: Uint32Array, base: number): boolean {
   return (
     words[base + R.MODE]! >>> 12 === TYPE.FILE &&
@@ -223,8 +223,8 @@ export interface ChangeCounts {
 }
 
 /**
- * Counts what differs from the previous table, by its records. A directory whose only difference is its times
- * counts as modified only when nothing directly inside came or went.
+ * Counts differences from the previous table by records. A directory that differs only in its times counts as modified
+ * only if no direct entry was added or removed.
  */
 export function countChanges(table: ScanTable, old: ScanTable | null): ChangeCounts {
   const changes: ChangeCounts = { added: 0, modified: 0, removed: 0 };
@@ -275,8 +275,8 @@ function countDirectory(at: {
 }
 
 /**
- * Counts a directory in which each record has the name of the one at its place in the previous table, and differs from
- * that only where the scan touched it.
+ * Counts a directory whose records have the same names in the same order as in the previous table, and differ only if
+ * the scan touched them.
  */
 function countAligned(at: Parameters<typeof countDirectory>[0]): void {
   const { table, old, directory, changes, moved } = at;
@@ -297,7 +297,7 @@ function countAligned(at: Parameters<typeof countDirectory>[0]): void {
   }
 }
 
-/** An entry of both tables, and what went with a directory that is none any more. */
+/** Counts an entry of both tables, and the removed entries below it if it is no longer a directory. */
 function countBoth({ table, old, changes, moved }: Parameters<typeof countDirectory>[0], a: number, b: number): void {
   if (!recordDiffers(table, a, old!, b, moved)) return;
   changes.modified++;
@@ -327,7 +327,7 @@ function isPresent(table: ScanTable, record: number): boolean {
   return table.records[record * RECORD_WORDS + R.MODE] !== 0 && (table.recordFlags(record) & FLAG.OMITTED) === 0;
 }
 
-/** Entries under a removed directory. */
+/** Number of entries below a removed directory. */
 function below(old: ScanTable, record: number): number {
   const base = record * RECORD_WORDS;
   if (old.records[base + R.MODE]! >>> 12 !== TYPE.DIRECTORY) return 0;
@@ -341,7 +341,7 @@ function recordDiffers(table: ScanTable, a: number, old: ScanTable, b: number, m
   const y = b * RECORD_WORDS;
   const directory = table.records[x + R.MODE]! >>> 12 === TYPE.DIRECTORY;
   if (!directory && wordsDiffer(table.records, x, old.records, y, CONTENT)) return true;
-  // Every system moves the change time with all but extended attributes.
+  // On every system each change except of extended attributes changes the change time.
   if (wordsDiffer(table.records, x, old.records, y, UNTOUCHED)) {
     if (wordsDiffer(table.records, x, old.records, y, METADATA)) return true;
     const hasMoved = directory && moved.has(table.records[x + R.SUB]!);
@@ -374,10 +374,7 @@ function sameExtras(table: ScanTable, a: number, old: ScanTable, b: number): boo
 
 const EMPTY = new Uint8Array(0);
 
-/**
- * Takes what lies below directories that could not be read to their end out of the state, too: others may have read it
- * before somebody renamed the directory.
- */
+/** Omits everything below unreadable directories too: another thread may have read entries there before a rename. */
 export function omitBelow(table: ScanTable): void {
   // A directory's number is above its parent's.
   for (let directory = 1; directory < table.control[C.DIRECTORIES]!; directory++) {
@@ -390,11 +387,14 @@ export function omitBelow(table: ScanTable): void {
 /** Label of a file that looks like credentials. */
 export const CREDENTIALS = "credentials";
 
-/** Label of an ignore file that hides nothing, though it lies there. */
+/** Label of an ignore file whose rules are not applied. */
 export const RULES_NOT_APPLIED = "rules-not-applied";
 const LONG = `it has more than ${MAX_IGNORE_FILE_BYTES} bytes, so Cairn does not apply it and saves all files`;
 
-/** Returns labels for entries that were not whole and at rest when they were read, or do not count as what they are, and for databases. */
+/**
+ * Returns labels for databases, entries that were not read whole and at rest, ignore files that are too long, and files
+ * with credentials.
+ */
 export function labelsOf(
   { torn, longRules, captured }: Pick<ScanNotes, "torn" | "longRules" | "captured">,
   { databases, secrets }: Pick<ScanSummary, "databases" | "secrets">,
@@ -443,19 +443,19 @@ const UNCHECKED = {
   recovered: false,
 };
 
-/** Says of a database that was captured whole that its moment is not that of others. */
+/** Says that a database's consistent moment differs from the other databases' moments. */
 export function notTogether<T extends { label: string; reason: string | null }>(label: T): T {
   return label.label === TRANSACTION && label.reason === null ? { ...label, reason: NOT_TOGETHER } : label;
 }
 
 const NOT_TOGETHER = "each consistent, not together: a transaction over several databases may be in only some of them";
 
-/** Reason of a label of a database that a program wrote to while a snapshot was made: SQLite has not looked at it yet. */
+/** Reason in the label of a database that was written to during a snapshot: SQLite has not checked it yet. */
 export const WRITTEN_TO = "it was written to while the snapshot was made, which has what a crash would have left";
 
 /**
- * Joins labels that were given before a tree was read with those of reading it. Reading it decides on a database that
- * only a snapshot is known to have, and on one that SQLite finds damaged.
+ * Joins labels given before a tree was read with labels from reading it. The later label wins for a database known only
+ * from a snapshot, and for one that SQLite finds damaged.
  */
 export function withLabels(known: readonly ConsistencyLabel[], read: readonly ConsistencyLabel[]): ConsistencyLabel[] {
   const before = new Map(known.map((label) => [latin1(rawPath(label)), label]));

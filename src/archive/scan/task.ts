@@ -8,15 +8,15 @@ import type { ClonedFrom } from "../cache/origins.ts";
 
 export type { Unchanged };
 
-/** Files up to this size are one blob, larger ones are cut by content. */
+/** Files up to this size are one blob; larger ones are cut by content. */
 export const SINGLE_BLOB_LIMIT = 512 * 1024;
 
-/** Names that a scan never sees in a workspace's root: what a restore stages there. */
+/** Prefix of a restore's staging names, which a scan skips in a workspace's root. */
 export const STAGING_PREFIX = ".cairn-restore-";
-/** Exactly those names; anything else that begins alike is the user's. */
+/** The exact staging names; any other name with the prefix is the user's. */
 export const STAGING_NAME = /^\.cairn-restore-[0-9a-f]{16}$/;
 
-/** In place of a job's count: a directory in which a name was gone that had been listed. */
+/** In place of a job's count: a directory whose listed names had vanished. */
 export const LIST_AGAIN = -1;
 export const MOVED_REASON = "its entries were renamed while it was read";
 
@@ -26,143 +26,143 @@ export interface ScanTask {
   table: TableBuffers;
   /** the previous table, or null */
   old: TableBuffers | null;
-  /** files that were written from known content, by `keepWrittenFiles`: not read where they are unchanged since; or null */
+  /** files of known content, by `keepWrittenFiles`, not read if unchanged since; or null */
   written: TableBuffers | null;
   excludes: readonly string[];
-  /** others use the previous table too, so that nothing is noted in it before it is certain */
+  /** other operations use the previous table too, so nothing is noted in it before it is final */
   oldStays: boolean;
-  /** what of the previous table needs no look; or null */
+  /** the parts of the previous table that need no scan; or null */
   unchanged: Unmarked | null;
-  /** rules recorded in a point, used instead of the excludes and of the files that lie there now */
+  /** rules recorded in a point, used instead of the excludes and the present ignore files */
   rules: IgnoreRecord | null;
-  /** an ignore file that is too long to be read counts as none, and is noted; false: it ends the scan */
+  /** an ignore file that is too long counts as absent, and is noted; false: it ends the scan */
   passesLongRules: boolean;
   /** entries that are never part of a state, by path in latin1: control directories inside the folder */
   skip: readonly string[];
-  /** read every file whatever the cache says */
+  /** read every file, whatever the cache says */
   reread: boolean;
   /**
-   * what was written is read again, large files only hashed: past what the system holds of it in memory, all being flushed,
-   * or out of that too; null: it is no such look
+   * reads files back after a write; large files are only hashed. "disk": all was flushed, bypasses the page cache;
+   * "memory": also from the page cache; null: an ordinary scan
    */
   readAgain: "disk" | "memory" | null;
-  /** nothing has changed since this moment (milliseconds since 1970): no file is young for what was written later */
+  /** the folder has not changed since this moment (ms since 1970), at which files are judged young; null: now */
   heldAt: number | null;
-  /** the folder is a clone, and its entries are looked at as those that they were cloned from */
+  /** the folder is a clone, scanned as its source entries */
   clonedFrom: ClonedFrom | null;
-  /** a directory in which clones of files may be made for a moment; null: a file that changes is read as it is */
+  /** a directory for temporary clones of files; null: a file that changes is read as it is */
   captureIn: string | null;
   /** look up each cached blob and tree id before using it */
   distrust: boolean;
-  /** a directory whose times are as they were is not listed again */
+  /** a directory with unchanged times is not listed again */
   trustDirectoryTimes: boolean;
-  /** an entry whose times are as they were has the extended attributes that it had */
+  /** an entry with unchanged times has unchanged extended attributes */
   trustAttributeTimes: boolean;
-  /** a file whose times are as they were has the content that it had, but for a while after a change */
+  /** a file with unchanged times has unchanged content, except shortly after a change */
   trustContentTimes: boolean;
-  /** devices, as `deviceWord` has them, of which that does not hold all the same: mounted inside, and gone into */
+  /** devices, as `deviceWord` has them, for which this does not hold although set: mounted inside and scanned */
   devicesInMemory: readonly number[];
-  /** do not read large changed files: enough to say that something changed */
+  /** do not read large changed files: finding a change is enough */
   quick: boolean;
-  /** nor those that are young, where all that is known of them is as it was */
+  /** nor young files, if all known facts are unchanged */
   byTimes: boolean;
-  /** end with {@link FoundDifference} at the first entry whose times, size or mode say that it is not the old one */
+  /** end with {@link FoundDifference} at the first entry whose times, size or mode differ from the old record */
   untilDifferent: boolean;
   /**
-   * no file is read: its inode's number and time of change stand for its content, which is the same as in the other of two such
-   * scans where they are; null: contents count
+   * no file is read: inode and change time stand for the content, equal in two such scans if unchanged; null: contents
+   * are read
    */
   unread: UnreadScan | null;
   /** one ring of shared memory per thread, for cutting large files */
   rings: ReturnType<typeof newChunkMemory>[];
   chunkJobs: SharedArrayBuffer[];
   chunkerPolynomial: string;
-  /** somebody captures databases that are in use, which are noted; false: they are files like any */
+  /** databases in use are captured, so they are noted; false: they are files like any other */
   capturesDatabases: boolean;
-  /** content beyond this is not meant for this thread: what is left then waits for others */
+  /** this thread reads at most this many bytes; the rest waits for other threads */
   readLimit: number;
-  /** directories on other file systems: descend (true) or list and leave out */
+  /** directories on other file systems: scan (true), or list and leave out */
   crossMounts: boolean;
 }
 
-/** One of two scans that are compared without reading a file. */
+/** One of two scans that are compared without reading files. */
 export interface UnreadScan {
-  /** the earlier of the two trees was held at this moment (milliseconds since 1970): what had just changed then may have changed again */
+  /** when the earlier of the two trees was held (ms since 1970): an entry that had just changed may have changed again */
   readonly heldAt: number;
   readonly isLater: boolean;
 }
 
-/** Ends a scan with `untilDifferent`: the folder is not what the previous scan found. */
+/** Ends a scan with `untilDifferent`: the folder differs from the previous scan. */
 export class FoundDifference extends CairnError {
   constructor() {
     super("conflict", "the folder has changed since the last scan");
   }
 }
 
-/** A place for content; absent when a scan only looks. Ids are 32 bytes at an offset. */
+/** Takes content; absent if a scan only compares. Ids are 32 bytes at an offset. */
 export interface ContentSink {
-  /** True when the id is stored already (or is being stored by another thread). */
+  /** True if the id is stored already, or is being stored by another thread. */
   known(id: Uint8Array, offset: number): boolean;
-  /** `data` and `tree` take a blob unless it is known. `stays`: it is not forwarded. */
+  /** `data` and `tree` take a blob unless it is known. `stays`: the blob is not forwarded. */
   data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays?: boolean): void;
   tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number, stays?: boolean): void;
 }
 
-/** An entry that was not read whole and at rest; `aspects`: what is missing, where it was at rest. */
+/** An entry that was not read whole and at rest. `aspects`: missing parts, if the entry was at rest. */
 export interface TornEntry {
   path: Uint8Array;
   reason: string;
   aspects?: readonly "xattrs"[];
 }
 
-/** Trust that a copy of a database deserves. */
+/** Degrees of trust that a copy of a database deserves. */
 export type DatabaseLabel = "transaction-consistent" | "crash-consistent" | "torn-possible";
 
-/** Notes of one thread; added up by the caller. */
 /** A database by its directory's number. */
 export interface NotedDatabase {
   directory: number;
   name: Uint8Array;
 }
 
-/** A database that was captured, and what can be relied on. */
+/** A captured database and its consistency. */
 export interface CapturedLabel {
   path: Uint8Array;
   label: DatabaseLabel;
   reason: string | null;
-  /** the point has it as SQLite recovered it, and the held tree as it lay there */
+  /** the point has the database as SQLite recovered it; the held tree has the original files */
   recovered: boolean;
-  /** it was captured at a moment of its own, or SQLite commits to it at one */
+  /** captured at a moment of its own, or at one at which SQLite commits to it */
   apart: boolean;
 }
 
+/** Notes of one thread; added up by the caller. */
 export interface ScanNotes {
   files: number;
   /** directories whose names were read */
   listed: number;
   bytesRead: number;
   filesRead: number;
-  /** files that were to be read from the disk, and may have been read out of memory */
+  /** files that should be read from the disk but may have been read from memory */
   keptInMemory: number;
   ignored: string[];
   ignoredCount: number;
-  /** all of them: a restore takes nothing away that the target may have had and does not hold */
+  /** complete: a restore must not remove entries that the point lacks for this reason */
   omitted: { path: Uint8Array; reason: string }[];
   torn: TornEntry[];
-  /** numbers of directories that are to be listed again */
+  /** numbers of directories to be listed again */
   moved: number[];
-  /** databases that are in use, by their directory's number, to be captured */
+  /** databases in use, to be captured */
   databases: NotedDatabase[];
-  /** databases that are not, to be checked */
+  /** databases not in use, to be checked */
   resting: (NotedDatabase & { record: number })[];
-  /** databases that were captured, or could not be: with the reason why not */
+  /** databases that were captured, or that could not be, with the reason */
   captured: CapturedLabel[];
-  /** all of them: a restore keeps out of them */
+  /** complete: a restore does not enter mounts */
   mounts: Uint8Array[];
   ignoreFiles: { path: Uint8Array; text: Uint8Array }[];
   /** directories whose ignore file is too long to be read */
   longRules: Uint8Array[];
-  /** directories whose ignore file is none that rules can be read from, or looks like another encoding */
+  /** directories whose ignore file is not readable as text, or looks like another encoding */
   oddRules: { path: Uint8Array; why: string }[];
 }
 
@@ -188,5 +188,5 @@ export function newScanNotes(): ScanNotes {
   };
 }
 
-/** So many entries that were not read whole a thread names; the others' records say it too. */
+/** Each thread names at most this many entries that were not read whole; the flags of the other records tell the rest. */
 export const TORN_LIMIT = 1000;

@@ -8,8 +8,8 @@ import { scan } from "./scan.ts";
 import { ScanMemory } from "./scan-memory.ts";
 
 /**
- * The first scan of a process, of a folder that was saved before: CONTROL CACHE ROOT TARGET. Says how many parts of
- * directories were given away and whether threads were started, and writes what it saved to TARGET.
+ * The first scan of a process, of a folder that was saved before: CONTROL CACHE ROOT TARGET. Prints how many parts of
+ * directories were given away and whether threads were started, and writes the result to TARGET.
  */
 
 const [control = "", cache = "", root = "", target = ""] = process.argv.slice(2);

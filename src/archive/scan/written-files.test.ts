@@ -35,7 +35,7 @@ function written(t: TestContext, files: Record<string, number>): { list: string;
   return { list, place };
 }
 
-test("a file is known as it was written, and not once it was changed, whatever its time of last change", async (t) => {
+test("a written file is known until it is changed, also when its modification time is reset", async (t) => {
   const { list, place } = written(t, { a: 1, b: 2, c: 3, d: 4, e: 5 });
   const table = loadWrittenFiles(list)!;
   await sleep(TICK_MS);

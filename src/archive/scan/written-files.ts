@@ -12,30 +12,29 @@ import {
   tickOf,
 } from "./stat-words.ts";
 
-/** A file that was written from content that is known, as it was when it got its place. */
+/** A file written from known content, with its facts when it got its place. */
 export interface WrittenFile {
-  /** words of its stat result then */
+  /** words of its stat result at that moment */
   stat: Uint32Array;
   /** of the whole content */
   sha256: Uint8Array;
-  /** ids of the content, back to back, where it is in several parts */
+  /** ids of the content, back to back, if it has several parts */
   chunks: Uint8Array | null;
 }
 
-/** As many as a restore has put in place: read twice, in any order. */
+/** The files that a restore put in place: read twice, in any order. */
 export type WrittenFiles = Iterable<WrittenFile> & { readonly length: number };
 
-/** An entry's extras with one value have so many bytes beside it. */
+/** Overhead of one value in an entry's extras, in bytes. */
 const EXTRA_BYTES = 9;
-/** Whole seconds: whether a file was changed since cannot be told there. */
+/** With whole-second times a later change cannot be detected. */
 const LONGEST_TICK = 1;
 const UNCHANGED = [...INODE_WORDS, ...SIZE_WORDS, ...MTIME_WORDS, ...CTIME_WORDS];
 const NO_KEY = { tree: new Uint8Array(32), epoch: new Uint8Array(16) };
 
 /**
- * Keeps files that were written for the next scan, as a stat cache of one directory: names of no length, ordered by
- * inode. Not those that somebody could have written to within the tick of the clock in which they got their place, with
- * no time telling.
+ * Keeps written files for the next scan, as a stat cache of one directory: empty names, ordered by inode. Leaves out
+ * files that another program could have changed within the clock's tick of their placement, since no time would tell.
  */
 export function keepWrittenFiles(file: string, all: WrittenFiles): void {
   const inodes: number[] = [];
@@ -62,14 +61,14 @@ export function keepWrittenFiles(file: string, all: WrittenFiles): void {
   writeStatCache(file, table, null, NO_KEY);
 }
 
-/** The table of what was kept; null where there is none. */
+/** The table of kept files; null if there is none. */
 export function loadWrittenFiles(file: string): ScanTable | null {
   return loadStatCache(file)?.table ?? null;
 }
 
-/** The record of the file that a stat result describes, unchanged since it was written; -1 where there is none. */
+/** The record of the file that a stat result describes, unchanged since it was written; -1 if there is none. */
 export function writtenRecord({ records }: ScanTable, stat: Uint32Array): number {
-  // Whatever is done to it within this tick may not show.
+  // A change within this tick may not show.
   if (isYoung(stat, tickOf(stat))) return -1;
   const inode = inodeOf(stat);
   let low = 0;
@@ -91,7 +90,7 @@ function tellsChanges(stat: Uint32Array): boolean {
   return tick < LONGEST_TICK && seconds + (stat[STAT.CTIME_NS]! - stat[STAT.MTIME_NS]!) / 1e9 > tick;
 }
 
-/** Beyond 2^53 one for several that are near each other, of which one may then not be found. */
+/** Beyond 2^53 several near inodes share one number; then one of them may not be found. */
 function inodeOf(words: Uint32Array, at: number = STAT.INO): number {
   return words[at + 1]! * 4294967296 + words[at]!;
 }

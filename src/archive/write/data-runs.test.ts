@@ -36,7 +36,7 @@ describe("data runs", () => {
     assert.deepEqual([...dataRuns(new Uint8Array(0), 5)], []);
   });
 
-  test("what lies around holes is written when they reach over the bytes' ends", () => {
+  test("bytes around holes are written when the holes reach beyond the bytes' ends", () => {
     const holes: [number, number][] = [
       [0, 10],
       [20, 10],

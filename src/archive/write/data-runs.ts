@@ -1,14 +1,14 @@
 /** Offset and length of each, by offset. */
 export type HoleList = readonly (readonly [number, number])[];
 
-/** Holes begin and end where the file's blocks of so many bytes do: a file in many small parts is slow to read. */
+/** Holes align with blocks of this many bytes: a file in many small parts is slow to read. */
 const ZERO_BLOCK = 64 * 1024;
 
 const ZEROS = Buffer.alloc(ZERO_BLOCK);
 
 /**
- * The parts of bytes that are to be written where `position` in a file is their first: from, to. Blocks of nothing but
- * zeros are left out; so is what the bytes have of a block, as the rest of it may be zeros too.
+ * The parts [from, to) of `bytes` to be written, if the first byte belongs at `position` of the file. Skips blocks of
+ * zeros; also a partial block of zeros, since the rest of the block may be zeros too.
  */
 export function* dataRuns(bytes: Uint8Array, position: number): Generator<[number, number]> {
   let from = 0;
@@ -23,7 +23,7 @@ export function* dataRuns(bytes: Uint8Array, position: number): Generator<[numbe
   if (from < bytes.length) yield [from, bytes.length];
 }
 
-/** The parts of `length` bytes that are to be written, likewise, where the file's holes are known. */
+/** The parts [from, to) of `length` bytes to be written, if the file's holes are known. */
 export function* runsAround(holes: HoleList, position: number, length: number): Generator<[number, number]> {
   let from = 0;
   for (const [hole, size] of holes) {

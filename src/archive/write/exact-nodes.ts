@@ -21,7 +21,7 @@ export function holesByPath(manifest: Pick<Manifest, "holeMaps"> | null): Map<st
   return new Map((manifest?.holeMaps ?? []).map(({ path, holes }) => [Buffer.from(path).toString("latin1"), holes]));
 }
 
-/** The node as the entry was; itself when the manifest has nothing to add. */
+/** The exact node of an entry; `node` itself if the manifest has nothing to add. */
 export function exactNode(node: TreeNode, fields: readonly LosslessField[] | undefined): TreeNode {
   if (fields === undefined) return node;
   const exact = { ...node };
@@ -39,7 +39,7 @@ function timeOf(value: Uint8Array): [number, number] | null {
   return match === null ? null : [Number(match[1]), Number(match[2])];
 }
 
-/** Path of the first member of the hard-link group of an entry that is no file, in latin1; null when it is in none. */
+/** Path of the first member of the hard-link group of an entry that is not a file, in latin1; null if it has no group. */
 export function firstOfGroup(fields: readonly LosslessField[] | undefined): string | null {
   const link = fields?.find(({ field }) => field === "hard_link");
   return link === undefined ? null : Buffer.from(link.value).toString("latin1");

@@ -19,7 +19,7 @@ import { type Arena, newArena } from "../../native.ts";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const EXTENT_LIMIT = 100_000;
-/** Clocks are put back by a little now and then. */
+/** Clocks are sometimes set back a little. */
 const SLACK_MS = 1000;
 
 /** A held tree: plain data. */
@@ -30,9 +30,8 @@ export interface HeldTree {
 }
 
 /**
- * The files of a held tree, for others to share their content. None is given away that was changed after the tree was
- * made, or whose way there was; what a change within a second of that is not told by its time must differ in size or
- * time of last change.
+ * The files of a held tree, to be cloned by restores. Gives out no file that changed after the tree was made, or whose
+ * directories did. A change within a second of that moment must show in size or modification time.
  */
 export class HeldFiles {
   readonly #sys: Syscalls = syscalls();
@@ -40,7 +39,7 @@ export class HeldFiles {
   readonly #limit: number;
   readonly #stat: StatBuffer = newStatBuffer();
   readonly #path: Arena = newArena(8192);
-  /** directories, by path in latin1, and whether they are as they were made */
+  /** directories by path in latin1; true if unchanged since the tree was made */
   readonly #asMade = new Map<string, boolean>();
   #directory: Uint8Array | null = null;
   #fd = -1;
@@ -52,8 +51,8 @@ export class HeldFiles {
   }
 
   /**
-   * Fills an open empty file with the content of the tree's file at a raw path, which is to be what the node says;
-   * false where it is not there as that, or cannot be cloned: then there may be anything in the file.
+   * Fills an open empty file with the tree's file at a raw path, whose content must be the node's. False if the tree
+   * lacks that content or it cannot be cloned: then the open file may hold any bytes.
    */
   fill(where: Uint8Array, node: TreeNode, to: number): boolean {
     if (this.#refused || this.#root < 0) return false;
@@ -67,7 +66,7 @@ export class HeldFiles {
       if (!this.#is(node, from)) return false;
       if (isFragmented(from, wide(this.#stat.words, STAT.BLOCKS) * 512, EXTENT_LIMIT)) return false;
       const answer = cloneAnswer(cloneFile(from, to));
-      // Where one is refused, others mostly are.
+      // If one clone is refused, most others are.
       this.#refused = answer === "refused";
       return answer === "cloned" && this.#is(node, from);
     } finally {
@@ -99,7 +98,7 @@ export class HeldFiles {
     return signedWide(words, STAT.CTIME) * 1000 + words[STAT.CTIME_NS]! / 1e6 <= this.#limit;
   }
 
-  /** Keeps the last directory open; -1 for one that was changed, or is below one. */
+  /** Keeps the last directory open. -1 for a directory that changed, or lies below a changed one. */
   #open(directory: Uint8Array): number {
     if (this.#directory !== null && Buffer.compare(directory, this.#directory) === 0) return this.#fd;
     if (this.#fd >= 0) this.#sys.close(this.#fd);
@@ -123,7 +122,7 @@ export class HeldFiles {
   }
 }
 
-/** -1 for a tree that is gone: who reads a point does not keep its tree from being removed. */
+/** -1 for a tree that is gone: reading a point does not keep its tree from being removed. */
 function openTree(place: string): number {
   try {
     return openDirectory(place);
@@ -132,7 +131,7 @@ function openTree(place: string): number {
   }
 }
 
-/** The latest change time of what was made by a moment, both in ms since 1970. */
+/** The latest change time of entries made by a moment, both in ms since 1970. */
 export function latestChange(moment: number): number {
   return moment + SLACK_MS;
 }

@@ -10,8 +10,8 @@ const REGULAR = 0x8000;
 const OWNER_ALL = 0o700;
 
 /**
- * Sorts what a killed restore has left in a folder: a file stays where it is what belongs there, with content and
- * metadata, as far as one that is read now can tell; everything else goes and is made anew.
+ * Sorts the entries that a killed restore left in a folder: keeps a file if its content and metadata are right, as far
+ * as a read now can tell; removes every other entry, to be made anew.
  */
 export class LeftEntries {
   readonly #sys: Syscalls;
@@ -26,7 +26,7 @@ export class LeftEntries {
     this.#index = index;
   }
 
-  /** True when the file is there as it shall be; else nothing is there afterwards. */
+  /** True if the file exists exactly as wanted; otherwise removes the entry. */
   keeps(dirfd: number, node: TreeNode): boolean {
     if (!this.#isThere(dirfd, node.name)) return false;
     if (this.#isFinished(node) && this.#hasContent(dirfd, node)) return true;
@@ -34,7 +34,7 @@ export class LeftEntries {
     return false;
   }
 
-  /** True when a regular file with one name is there, which its owner may then write to; else nothing is. */
+  /** True if a regular file with one name exists, made writable for its owner; otherwise removes the entry. */
   opens(dirfd: number, name: Uint8Array): boolean {
     if (!this.#isThere(dirfd, name)) return false;
     const { words } = this.#stat;
@@ -44,7 +44,7 @@ export class LeftEntries {
     return false;
   }
 
-  /** True when a directory is there, in which its owner may then work; else nothing is. */
+  /** True if a directory exists, made accessible to its owner; otherwise removes the entry. */
   enters(dirfd: number, name: Uint8Array): boolean {
     if (!this.#isThere(dirfd, name)) return false;
     if ((this.#stat.words[STAT.MODE]! & 0xf000) === 0x4000)
@@ -53,12 +53,12 @@ export class LeftEntries {
     return false;
   }
 
-  /** Removes what is no directory. */
+  /** Removes an entry that is not a directory. */
   clear(dirfd: number, name: Uint8Array): void {
     if (this.#isThere(dirfd, name)) this.#remove(dirfd);
   }
 
-  /** Length of a blob's content where an open file has just that at a position; 0 where it has not. */
+  /** Length of a blob's content if an open file has exactly this content at a position; otherwise 0. */
   heldBytes(fd: number, position: number, blob: { ids: Uint8Array; at: number }): number {
     const length = this.#lengthOf(blob.ids, blob.at);
     if (this.#read(fd, position, length) < length) return 0;
@@ -66,7 +66,7 @@ export class LeftEntries {
     return Buffer.compare(this.#hash.bytes, blob.ids.subarray(blob.at, blob.at + 32)) === 0 ? length : 0;
   }
 
-  /** Plain bytes of a blob; 0 where the index has none. */
+  /** Plain bytes of a blob; 0 if the index lacks it. */
   #lengthOf(ids: Uint8Array, at: number): number {
     const entry = this.#index.lookup(ids, at, DATA_BLOB);
     return entry < 0 ? 0 : this.#index.table.plainLengthOf(entry);
@@ -82,7 +82,7 @@ export class LeftEntries {
     this.#sys.unlink(dirfd, this.#name, 0, false);
   }
 
-  /** Times are set last. What was refused then is refused and listed again only where it is tried again. */
+  /** Times are set last. Metadata that was refused before is refused and listed again only if it is set again. */
   #isFinished(node: TreeNode): boolean {
     const { words } = this.#stat;
     return (

@@ -63,7 +63,7 @@ void describe("the writer of nodes", () => {
     fs.closeSync(old);
   });
 
-  test("attributes that no system takes are listed, and the others are set, when entries have both", (t) => {
+  test("attributes that no system can hold are listed, and the others are set, when entries have both", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const writer = new NodeWriter();
@@ -97,7 +97,7 @@ void describe("the writer of nodes", () => {
     fs.closeSync(fd);
   });
 
-  test("an access list that is recorded a second time is not written, nor listed, when entries have one", (t) => {
+  test("a redundant access list is neither written nor listed", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const writer = new NodeWriter();
@@ -138,7 +138,7 @@ void describe("the writer of nodes", () => {
     fs.closeSync(fd);
   });
 
-  test("a program of another owner runs as nobody else when its owner cannot be set, and that is listed", (t) => {
+  test("a setuid program never runs as the restoring user when its owner cannot be set, and that is listed", (t) => {
     const folder = temporaryFolder(t);
     const fd = openDirectory(folder);
     const writer = new NodeWriter();

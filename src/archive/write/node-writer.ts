@@ -29,7 +29,7 @@ export interface NotSet {
   detail: string;
 }
 
-/** Bytes of an arena that go into a file; its path, for messages. */
+/** Bytes of an arena to be written to a file; its path, for messages. */
 interface FilePart {
   offset: number;
   length: number;
@@ -37,13 +37,13 @@ interface FilePart {
 }
 
 const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
-/** Also room for the target of a link, of which no system takes more. */
+/** Also room for a link's target; no system takes a longer one. */
 const VALUE_BYTES = 128 * 1024;
-/** Linux takes no longer names and values of attributes. */
+/** Limit of Linux for attribute names and values. */
 const ATTRIBUTE_NAME_BYTES = 255;
 const ATTRIBUTE_BYTES = 64 * 1024;
 const REFUSED = "the system refuses it";
-/** Failures of the file system by minus errno, which no right would help against. */
+/** Failures of the file system by minus errno, which no additional right would avoid. */
 const DISK_TROUBLES: Readonly<Record<number, string>> = {
   [EIO]: "the disk could not write it (EIO)",
   [ENOSPC]: "the file system has no room for it (ENOSPC)",
@@ -51,12 +51,12 @@ const DISK_TROUBLES: Readonly<Record<number, string>> = {
   [EROFS]: "the file system is read-only (EROFS)",
 };
 
-/** The detail of such a failure; null for any other result of a call. */
+/** Words such a failure; null for any other result of a call. */
 export function diskTrouble(result: number): string | null {
   return DISK_TROUBLES[result] ?? null;
 }
 
-/** Tells if an entry's detail is of a failure of the file system, and not of a right that is missing. */
+/** True if an entry's detail is about a failure of the file system, not a missing right. */
 export function isDiskTrouble(detail: string): boolean {
   return Object.values(DISK_TROUBLES).includes(detail);
 }
@@ -68,8 +68,8 @@ const ACCESS_ACL = Buffer.from("system.posix_acl_access");
 const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
 
 /**
- * Makes entries from nodes inside a held directory; one per thread. Owner, mode, attributes and times are set
- * exactly; what the system refuses is noted, and the entry is kept.
+ * Makes entries from nodes inside a held directory; one per thread. Sets owner, mode, attributes and times exactly.
+ * Notes metadata that the system refuses, and keeps the entry.
  */
 export class NodeWriter {
   readonly sys: Syscalls = syscalls();
@@ -81,19 +81,19 @@ export class NodeWriter {
   readonly #gid = process.getegid?.() ?? 0;
   readonly #stat = newStatBuffer();
   readonly #readOnly: boolean;
-  /** whether new entries may come with a group or an access list of their directory's */
+  /** new entries may inherit a group or an access list from their directory */
   readonly #inherits: boolean;
   readonly #newBits: number;
   readonly #sparse: boolean;
-  /** Minus errno of a call for metadata that failed, since it was noted last. */
+  /** Minus errno of the last failed metadata call that was not yet noted. */
   #failed = 0;
-  /** Tells whether the file system rounds times; null while no time has shown that. */
+  /** True if the file system rounds times; null until a time has shown it. */
   #rounds: boolean | null = null;
 
   /**
-   * `within`: a descriptor of the one directory in and below which all is made; it tells what new entries inherit.
-   * `newBits`: permission bits that a new file there is sure to have when it is made with them. `sparse`: blocks of zeros
-   * become holes in files that have none recorded.
+   * `within`: a descriptor of the directory in which everything is made; it shows what new entries inherit. `newBits`:
+   * permission bits that new files there certainly get. `sparse`: blocks of zeros become holes in files without
+   * recorded holes.
    */
   constructor(options: { readOnly?: boolean; within?: number; newBits?: number; sparse?: boolean } = {}) {
     this.#readOnly = options.readOnly ?? false;
@@ -105,15 +105,15 @@ export class NodeWriter {
   #bequeaths(directory: number): boolean {
     const { words } = this.#stat;
     if (this.sys.fstat(directory, this.#stat) < 0 || words[STAT.MODE]! & SETGID) return true;
-    // macOS, and some mounts elsewhere, give what is made in a directory the directory's group.
+    // macOS, and some mounts elsewhere, give new entries the directory's group.
     if (words[STAT.GID] !== this.#gid) return true;
     putName(this.#name, 0, DEFAULT_ACL);
     return this.sys.fgetxattr(directory, this.#name, 0, this.#value, 0) >= 0;
   }
 
   /**
-   * Creates a file and fills it; the pieces follow each other. Throws when it cannot be created or written; of one that
-   * the file system cannot hold nothing stays.
+   * Creates a file and fills it with consecutive pieces. Throws if it cannot be created or written. Leaves no partial
+   * file if the file system cannot hold it.
    */
   file(
     dirfd: number,
@@ -125,9 +125,7 @@ export class NodeWriter {
     while (steps.next().done !== true);
   }
 
-  /**
-   * Writes a file for a caller that does something else between two pieces; ended early it closes the file as it is.
-   */
+  /** Writes a file for a caller with other work between pieces; if ended early, closes the partial file. */
   *fileInSteps(
     dirfd: number,
     node: TreeNode,
@@ -159,7 +157,7 @@ export class NodeWriter {
     }
   }
 
-  /** Creates a file whose content something else gives it; false, and nothing is there, when that declines. */
+  /** Creates a file that `fill` fills; if `fill` declines, returns false and leaves no file. */
   filledFile(
     dirfd: number,
     node: TreeNode,
@@ -185,15 +183,15 @@ export class NodeWriter {
     this.sys.unlink(dirfd, this.#name, 0, false);
   }
 
-  /** Cuts an open file, or fills it up with a hole. */
+  /** Truncates an open file, or extends it with a hole. */
   setSize(fd: number, size: number, path: Uint8Array): void {
     const result = this.sys.ftruncate(fd, size);
     if (result < 0) throw syscallError(result, `cannot write ${quotedPath(path)}`);
   }
 
   /**
-   * The mode that a file is to have, where it can be made with it: that spares a call for each. Null where it cannot, is
-   * not the owner's yet, or has attributes, which only who may write can set.
+   * The file's final mode, if it can be made with it, which saves a call per file. Null if the mode is not possible at
+   * creation, the file gets another owner, or it has attributes, which can only be set while it is writable.
    */
   firstMode(node: TreeNode): number | null {
     const mode = this.#modeOf(node);
@@ -201,7 +199,7 @@ export class NodeWriter {
     return isOwn && node.xattrs.length === 0 && (mode & ~this.#newBits) === 0 ? mode : null;
   }
 
-  /** Creates an empty file, that only its owner can read unless it gets its mode at once. */
+  /** Creates an empty file that only its owner can read, unless it gets its final mode. */
   create(dirfd: number, place: { name: Uint8Array; path: Uint8Array }, mode: number | null = null): number {
     putName(this.#name, 0, place.name);
     const fd = this.sys.open(dirfd, this.#name, 0, CREATE, mode ?? 0o600);
@@ -209,13 +207,13 @@ export class NodeWriter {
     return fd;
   }
 
-  /** Writes all of a file that was just made, at its beginning. */
+  /** Writes the whole content of a new file. */
   content(fd: number, arena: Arena, part: FilePart): void {
     this.write(fd, arena, { ...part, position: 0 });
     if (this.#sparse) this.setSize(fd, part.length, part.path);
   }
 
-  /** Writes bytes at a position, leaving recorded holes out; `over`: of a file that may hold something else there. */
+  /** Writes bytes at a position, except recorded holes; `over`: the file may hold other bytes there. */
   write(
     fd: number,
     arena: Arena,
@@ -240,9 +238,9 @@ export class NodeWriter {
   }
 
   /**
-   * Owner, attributes, mode and times of a file that was written, in this order: a new owner takes special bits away,
-   * a mode without the right to write keeps attributes from being set, and everything changes times. `made`: the mode
-   * that it was made with, where that is its own.
+   * Sets owner, attributes, mode and times of a written file, in this order: a new owner clears special bits, a
+   * read-only mode keeps attributes from being set, and everything changes times. `made`: the mode at creation, if it
+   * is final.
    */
   finishFile(fd: number, node: TreeNode, path: Uint8Array, made: number | null = null): void {
     if (this.#inherits) this.#disinherit(fd, node);
@@ -270,7 +268,7 @@ export class NodeWriter {
     const given =
       aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0 ? modeFor(this.#stat.words, node, mode) : mode;
     if ((given !== made && !this.#isSet(this.sys.fchmod(fd, given))) || given !== mode) aspects.push("mode");
-    // The other way round for an entry that was there before and could not be written to.
+    // Mode first, then attributes, for an existing entry that was not writable.
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
     if (!this.#isSet(this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs))) aspects.push("times");
@@ -283,7 +281,7 @@ export class NodeWriter {
     if (aspects.length > 0) this.#note(path, aspects, whyNotSet(attributes) ?? this.#whyRefused(detail));
   }
 
-  /** Takes access lists off that came from the directory and are not the node's. */
+  /** Removes access lists inherited from the directory that the node does not have. */
   #disinherit(fd: number, node: Pick<TreeNode, "xattrs">): void {
     for (const list of [ACCESS_ACL, DEFAULT_ACL]) {
       if (node.xattrs.some(({ name }) => list.equals(name))) continue;
@@ -292,7 +290,7 @@ export class NodeWriter {
     }
   }
 
-  /** Sets attributes; those that were refused. */
+  /** Sets attributes. Returns the refused ones. */
   #setAttributes(fd: number, attributes: TreeNode["xattrs"]): TreeNode["xattrs"] {
     if (attributes.length === 0) return attributes;
     return attributes.filter((attribute) => {
@@ -305,7 +303,7 @@ export class NodeWriter {
     });
   }
 
-  /** Makes an entry, or one more name of it; false, and that is noted, where the file system cannot hold such a one. */
+  /** Makes an entry, or another name of it. If the file system cannot hold it, notes that and returns false. */
   holds(path: Uint8Array, aspect: "type" | "links", make: () => void): boolean {
     try {
       make();
@@ -316,7 +314,7 @@ export class NodeWriter {
     }
   }
 
-  /** Notes that the file system cannot hold an entry, where that is what making it failed with; throws any other failure again. */
+  /** Notes that the file system cannot hold an entry, if `error` says so; rethrows any other error. */
   notHeld(path: Uint8Array, aspect: "type" | "links", error: unknown): void {
     const why = whyNotHeld(error, aspect === "links" ? "link" : "hold");
     if (why === null) throw error;
@@ -324,7 +322,7 @@ export class NodeWriter {
     else this.#note(path, [aspect], why);
   }
 
-  /** Notes that an entry is a copy since it cannot be linked to its other names. */
+  /** Notes that an entry is a copy because it cannot be linked to its other names. */
   cannotLink(path: Uint8Array, why: string): void {
     this.#note(path, ["links"], `it is a copy, because ${why}`);
   }
@@ -339,7 +337,7 @@ export class NodeWriter {
     return result >= 0;
   }
 
-  /** Makes a directory with room to work in; its own metadata is set when its content is complete. */
+  /** Makes a writable directory; its own metadata is set when its content is complete. */
   directory(dirfd: number, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     const result = this.sys.mkdir(dirfd, this.#name, 0, 0o700);
@@ -347,7 +345,7 @@ export class NodeWriter {
     if (this.#inherits) this.disinheritDirectory(dirfd, place.name);
   }
 
-  /** Takes access lists off a directory that was just made: they came from where it lies, and would go on to all below. */
+  /** Removes inherited access lists from a new directory, which would pass them on to everything below. */
   disinheritDirectory(dirfd: number, name: Uint8Array): void {
     putName(this.#name, 0, name);
     const fd = this.sys.open(dirfd, this.#name, 0, DIRECTORY, 0);
@@ -356,7 +354,10 @@ export class NodeWriter {
     this.sys.close(fd);
   }
 
-  /** A link, pipe, socket or device with its metadata; false, and that is noted, where the file system cannot hold it or the system refuses it. */
+  /**
+   * Makes a link, pipe, socket or device with its metadata. If the file system cannot hold it or the system refuses it,
+   * notes that and returns false.
+   */
   special(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): boolean {
     const why = node.type === "symlink" ? whyNoLink(node.linktarget ?? NO_BYTES) : null;
     if (why !== null) {
@@ -390,7 +391,7 @@ export class NodeWriter {
     return this.sys.mknod(dirfd, this.#name, 0, (type << 12) | 0o600, major, minor);
   }
 
-  /** Owner, mode, attributes and times of what is not opened: links, pipes, devices; also of directories and files by name. */
+  /** Sets owner, mode, attributes and times by name: of links, pipes and devices, which are not opened; also of directories and files. */
   metadataByName(dirfd: number, node: NodeMetadata, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     let aspects: NotSet["aspects"] = [];
@@ -402,7 +403,7 @@ export class NodeWriter {
       node.type !== "dir" &&
       !node.xattrs.some(({ name }) => ACCESS_ACL.equals(name))
     ) {
-      // A list that says no more than the mode takes a longer one away; it is refused where there are none.
+      // A minimal list replaces a longer one; the call fails if the file system has no access lists.
       this.sys.lsetxattr(dirfd, this.#name, 0, ACCESS_ACL, minimalAccessList(node.mode));
     }
     const set = (attribute: NodeAttribute): boolean =>
@@ -434,22 +435,22 @@ export class NodeWriter {
     return errno === "" ? REFUSED : errno;
   }
 
-  /** True while it is not known that the file system keeps such a time as it is. */
+  /** True until the file system is known to keep such a time exactly. */
   #mayRound({ mtimeSec }: Pick<TreeNode, "mtimeSec">): boolean {
     return this.#rounds !== false || mtimeSec !== (mtimeSec | 0);
   }
 
-  /** Compares the time of `node` with the time that the file system kept, which `stat` has just read. */
+  /** True if the file system kept another time than `node`'s; `stat` has just read it. */
   #isRounded({ mtimeSec, mtimeNs }: Pick<TreeNode, "mtimeSec" | "mtimeNs">): boolean {
     const { words } = this.#stat;
     const isRounded = signedWide(words, STAT.MTIME) !== mtimeSec || words[STAT.MTIME_NS] !== mtimeNs;
     if (isRounded) this.#rounds = true;
-    // The coarsest that is known keeps nothing of a time that has such nanoseconds.
+    // The coarsest known file systems, of 100 ns, would round such a time.
     else if (mtimeNs % 100 !== 0) this.#rounds ??= false;
     return isRounded;
   }
 
-  /** Metadata of a directory whose content is complete; attributes that the node does not name stay. */
+  /** Sets the metadata of a complete directory; keeps attributes that the node does not name. */
   finishDirectory(
     fd: number,
     node: Pick<TreeNode, "uid" | "gid" | "mode" | "xattrs" | "mtimeSec" | "mtimeNs">,
@@ -458,12 +459,12 @@ export class NodeWriter {
     this.#finish(fd, (this.#readOnly ? { ...node, mode: 0o555 } : node) as TreeNode, path);
   }
 
-  /** True where owners are set: what is only looked at belongs to whoever looks. */
+  /** True if owners are set: a read-only tree belongs to the user who looks at it. */
   get #mayOwn(): boolean {
     return !this.#readOnly || this.#uid === 0;
   }
 
-  /** One more name of an entry that exists already. */
+  /** Makes another name of an existing entry. */
   link(fromDirfd: number, from: Uint8Array, dirfd: number, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#value, 0, from);
     putName(this.#name, 0, place.name);
@@ -472,18 +473,15 @@ export class NodeWriter {
   }
 }
 
-/**
- * Says that the file system cannot hold or link an entry, where that is what making it failed with; null for any other
- * failure.
- */
+/** Says that the file system cannot hold or link an entry, if `error` means that; null for any other error. */
 export function whyNotHeld(error: unknown, doing: "hold" | "link" = "hold"): string | null {
   const errno = error instanceof CairnError ? error.details?.["errno"] : undefined;
   return isNotHeld(errno) ? `the file system cannot ${doing} it: ${String(errno)}` : null;
 }
 
 /**
- * The mode of an entry whose owner could not be set: a file does not get the bits that let it run as its owner or group
- * where that is another one than was saved, as whoever restores it did not ask for a program that runs as themselves.
+ * The mode of an entry whose owner could not be set: a file loses its setuid or setgid bit if its owner or group
+ * differs from the saved one, so that no program runs as the restoring user by mistake.
  */
 function modeFor(words: Uint32Array, { uid, gid }: Pick<TreeNode, "uid" | "gid">, mode: number): number {
   if (((words[STAT.MODE]! >>> 12) & 15) !== TYPE.FILE) return mode;
@@ -491,12 +489,12 @@ function modeFor(words: Uint32Array, { uid, gid }: Pick<TreeNode, "uid" | "gid">
   return mode & ~others;
 }
 
-/** Says why an entry is no other name of one of its group. */
+/** Says why an entry was not linked to its group. */
 export function isAnother(path: Uint8Array): string {
   return `its saved state differs from that of ${quotedPath(path)}, a hard link to the same file`;
 }
 
-/** Those of what was refused that are not right already, by the stat words of the entry: another's may be. */
+/** The refused aspects that are really wrong, by the entry's stat words; other aspects may be right already. */
 export function whatDiffers(
   words: Uint32Array,
   wanted: Pick<TreeNode, "uid" | "gid" | "mode" | "mtimeSec" | "mtimeNs">,
@@ -510,7 +508,7 @@ export function whatDiffers(
   return refused.filter((aspect) => isRight[aspect] !== true);
 }
 
-/** Says why no system that is known here has such an attribute; null where one may. Other systems' are longer. */
+/** Says why no known system can hold an attribute; null if one may. */
 function whyImpossible({ name, value }: NodeAttribute): string | null {
   if (name.includes(0)) return "an attribute has a NUL in its name";
   if (name.length > ATTRIBUTE_NAME_BYTES) return `an attribute has a name of ${name.length} bytes: ${TOO_LONG}`;
@@ -518,7 +516,7 @@ function whyImpossible({ name, value }: NodeAttribute): string | null {
   return null;
 }
 
-/** Says why no link leads to such a target on any system that is known here; null where one may. */
+/** Says why no known system can hold such a link target; null if one may. */
 function whyNoLink(target: Uint8Array): string | null {
   if (target.length === 0) return "a symlink without a target cannot be made";
   if (target.includes(0)) return "a symlink with a NUL in its target cannot be made";
@@ -528,17 +526,17 @@ function whyNoLink(target: Uint8Array): string | null {
 const NO_BYTES = new Uint8Array(0);
 const TOO_LONG = "longer than any system allows";
 
-/** The first reason that is known why some of these attributes were not set. */
+/** The first known reason why attributes were not set. */
 function whyNotSet(refused: TreeNode["xattrs"]): string | null {
   return refused.map(whyImpossible).find((why) => why !== null) ?? null;
 }
 
-/** Permission bits that let everybody read and nobody write. */
+/** Permission bits that let every user read and none write. */
 function readable(mode: number): number {
   return 0o444 | (mode & 0o111);
 }
 
-/** The access list that is nothing but permission bits: version 2, then tag, bits and no id for owner, group and others. */
+/** The access list that equals plain permission bits: version 2, then tag, bits and no id for owner, group and others. */
 function minimalAccessList(mode: number): Uint8Array {
   const list = Buffer.alloc(4 + 3 * 8, 0xff);
   list.writeUInt32LE(2, 0);
@@ -550,8 +548,8 @@ function minimalAccessList(mode: number): Uint8Array {
 }
 
 /**
- * Sets the metadata of an open directory, its modification time last; attributes that are not named stay. Returns what
- * could not be set, under the path that it goes by.
+ * Sets the metadata of an open directory, its modification time last; keeps attributes that are not named. Returns the
+ * metadata that could not be set, under `path`.
  */
 export function setDirectory(
   fd: number,

@@ -10,13 +10,13 @@ export interface RootMetadata {
   gid: number;
   mtimeSec: number;
   mtimeNs: number;
-  /** what an access list says of its group, where it has one: the mode has the list's mask in their place then */
+  /** the access list's rights of the group, if there is a list: then the mode's group bits are the list's mask */
   aclGroup?: number | undefined;
 }
 
 const BILLION = 1_000_000_000n;
 
-/** A root's metadata as descriptors have it, with the names that its owner has here. */
+/** A root's metadata as descriptors record it, with the owner's names on this machine. */
 export function recordedRoot(root: RootMetadata): RecordedRoot {
   const { mode, uid, gid, mtimeSec, mtimeNs, aclGroup } = root;
   return {
@@ -40,22 +40,22 @@ type OwnRights = Pick<RootMetadata, "mode" | "aclGroup">;
 const GROUP = 0o070;
 
 /**
- * The mode by which a folder gets the rights that were recorded. No point has the folder's own access list: the one that
- * it has stays, with its mask, and where it has none the mask that was recorded is not given to the group.
+ * The mode that gives a folder its recorded rights. No point has the folder's own access list: the present list stays,
+ * with its mask; without a list the group does not get the recorded mask.
  */
 export function modeToSet(wanted: OwnRights, present: OwnRights): number {
   const plain = modeWithoutList(wanted);
   if (present.aclGroup === undefined) return plain;
   if (wanted.aclGroup === undefined) return modeWithoutList(present) === plain ? present.mode : plain;
-  // By another list than there was then.
+  // The present list differs from the recorded one, so the mask would give more rights.
   const isWidened = ((present.aclGroup << 3) & wanted.mode & GROUP & ~plain) !== 0;
   return isWidened ? plain : wanted.mode;
 }
 
-/** Mode, owner and time of a folder, and what its access list says of its group. */
+/** Mode, owner and time of a folder, and its access list's rights of the group. */
 export function rootMetadata(root: Uint8Array): RootMetadata {
   const stat = fs.lstatSync(Buffer.from(root), { bigint: true });
-  // Never negative, also before 1970.
+  // Never negative, also for times before 1970.
   const nanoseconds = ((stat.mtimeNs % BILLION) + BILLION) % BILLION;
   return {
     mode: Number(stat.mode) & 0o7777,

@@ -16,13 +16,13 @@ import type { LinkedEntry, WriteOutcome } from "./write-jobs.ts";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SLASH = 47;
 
-/** An entry of a hard-link group that is there. */
+/** An existing entry of a hard-link group. */
 type Member = Pick<LinkedEntry, "path" | "node">;
 
 interface Options {
   readOnly: boolean;
   sparse: boolean;
-  /** where the folder was not empty */
+  /** set if the folder was not empty */
   left: LeftEntries | null;
   held: HeldTree | null;
   holes: ReadonlyMap<string, HoleList>;
@@ -30,8 +30,8 @@ interface Options {
 }
 
 /**
- * Finishes a written tree with what the threads leave for the end: hard links, and directories that lock their owner
- * out or that several wrote into.
+ * Finishes a written tree after the threads: makes hard links, and finishes directories that lock out their owner or
+ * that several threads wrote into.
  */
 export class TreeFinisher {
   readonly #options: Options;
@@ -55,8 +55,8 @@ export class TreeFinisher {
   }
 
   /**
-   * Writes the first member of each group and links the others to it, where they can be one; the directories they are in
-   * keep their times.
+   * Writes the first member of each group and links the others to it, if they can be linked. Keeps the times of their
+   * directories.
    */
   link(members: readonly LinkedEntry[]): void {
     const sorted = members.toSorted((a, b) => comparePaths(a.path, b.path));
@@ -97,7 +97,7 @@ export class TreeFinisher {
     return fd;
   }
 
-  /** Works in a directory that is complete already, and leaves its mode and times as they were. */
+  /** Works in a complete directory and keeps its mode and times. */
   #inside(directory: Uint8Array, work: (dirfd: number) => void): void {
     const sys = syscalls();
     const fd = this.#open(directory);

@@ -37,14 +37,14 @@ const OWNER_READS = 0o400;
 const IDLE = 0;
 const STOP = 1;
 
-/** Small files that are written between two looks whether another thread waits. */
+/** Number of small files written between two checks for waiting threads. */
 const RUN = 256;
 
-/** A file that one thread writes, all of it. */
+/** A file that one thread writes as a whole. */
 interface WholeFile {
-  /** which of its tree's nodes it is */
+  /** number of its node in its tree */
   at: number;
-  /** of the index, for the one blob that is all of it; -1: several, or with holes */
+  /** of the index, for its only blob; -1: several blobs, or holes */
   entry: number;
   size: number;
 }
@@ -113,13 +113,13 @@ export class TreeWriter {
     this.#target = openDirectory(Buffer.from(task.target));
     this.#selection = new PathSelection(task.paths ?? []);
     this.#held = task.held === null ? null : new HeldFiles(task.held);
-    // What a directory that is left passes on is not told by the root.
+    // After a resume the root does not show what the existing directories pass on.
     const { readOnly, newBits, sparse } = task;
     this.#nodes = new NodeWriter({ readOnly, newBits, sparse, ...(task.resumes ? {} : { within: this.#target }) });
     this.#left = task.resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
   }
 
-  /** Works a stack of directories off; hands half of it, or of a directory's files, to `share` whenever another thread waits. */
+  /** Writes a stack of directories; gives half of it, or of a directory's files, to `share` whenever another thread waits. */
   directories(jobs: DirectoryJob[], share: Share): WriteOutcome {
     return this.#noting(() => {
       const stack = jobs;
@@ -139,7 +139,7 @@ export class TreeWriter {
   files(job: FilesJob, share: Share): WriteOutcome {
     return this.#noting(() => {
       const { path, tree } = job;
-      // Of a long directory several parts come.
+      // A long directory comes in several parts.
       if (this.#partsOf === null || Buffer.compare(this.#partsOf.tree, tree) !== 0)
         this.#partsOf = { tree, nodes: this.#tree({ path, tree }) };
       const { nodes } = this.#partsOf;
@@ -147,7 +147,7 @@ export class TreeWriter {
       if (nodes.length === 0) return void (this.#partsOf = null);
       const fd = this.#open(path);
       try {
-        // Whoever gave them away has found them in the index.
+        // The thread that gave the files away has found them in the index.
         const files = Array.from(job.nodes, (at) => this.#wholeFile(this.#nodeAt({ path, nodes }, at), at)!);
         this.#writeFiles(fd, { path, tree, nodes, files }, share);
       } finally {
@@ -167,7 +167,7 @@ export class TreeWriter {
     if (Atomics.load(this.#control, STOP) !== 0) throw new CairnError("interrupted", "the restore was stopped");
   }
 
-  /** Tells whether a thread waits for work, once: what is given away then is that one's. */
+  /** True once per waiting thread: the work given away then is for that thread. */
   #isWaitedFor(): boolean {
     if (Atomics.load(this.#control, IDLE) <= 0) return false;
     Atomics.sub(this.#control, IDLE, 1);
@@ -183,7 +183,7 @@ export class TreeWriter {
     return fd;
   }
 
-  /** Packs that files of a directory still wait for, also those that are not wanted; what the caller writes later is left out. */
+  /** Packs that files of a directory still wait for, also unselected files; not those of files that the caller writes later. */
   #onTheirWay(nodes: TreeNodes): number[] {
     const { here } = this.#task;
     if (here === null) return [];
@@ -239,8 +239,8 @@ export class TreeWriter {
   }
 
   /**
-   * A node with what the manifest says of it, and the hard-link group that it is of. Its size is that of its pieces;
-   * `claimed` what it says itself, where that is another.
+   * A node with the manifest's facts of it, and its hard-link group. `size` is the size of its pieces; `claimed` the
+   * node's own size, if it differs.
    */
   #exact(path: Uint8Array, stored: TreeNode): Exact {
     const fields = this.#task.lossless.size === 0 ? undefined : this.#task.lossless.get(latin1(path));
@@ -258,7 +258,8 @@ export class TreeWriter {
   }
 
   /**
-   * Returns what the pieces of a file hold; its node's size where the index lacks one, which is met when they are read.
+   * Returns the size of a file's pieces; the node's size if the index lacks one, which is reported when the pieces are
+   * read.
    */
   #sizeOf({ type, content, size: claimed }: TreeNode): number {
     if (type !== "file" || content === undefined) return claimed;
@@ -271,7 +272,7 @@ export class TreeWriter {
     return size;
   }
 
-  /** Tells whether an entry is selected with all below it, only leads to one that is, or neither. */
+  /** Tells whether an entry is selected as a whole, leads to a selected one, or neither. */
   #wanted(path: Uint8Array, node: TreeNode): "whole" | "part" | "no" {
     const wanted = this.#selection.of(path);
     return wanted === "part" && node.type !== "dir" ? "no" : wanted;
@@ -279,7 +280,7 @@ export class TreeWriter {
 
   #finishDirectory(fd: number, directory: WriteOutcome["closed"][number], isShared: boolean): void {
     const { path, node } = directory;
-    // Also for user 0, whose rights may be no more than its own.
+    // Also for root, which may have no additional rights.
     const locksOut = (node.mode & 0o700) !== 0o700 && !this.#task.readOnly;
     if (isShared || locksOut) this.#out.closed.push(directory);
     else this.#nodes.finishDirectory(fd, node, path);
@@ -297,7 +298,7 @@ export class TreeWriter {
     }
   }
 
-  /** Writes a file, or adds one that is written as a whole to `files`, for later. */
+  /** Writes a file, or adds it to `files` to be written later as a whole. */
   #file(fd: number, file: LargeFile, { at, files }: { at: number; files: WholeFile[] }): void {
     const { node, path } = file;
     const content = node.content ?? EMPTY;
@@ -341,7 +342,7 @@ export class TreeWriter {
     else files.push(one);
   }
 
-  /** Null where the one blob that it is of is not in the store. */
+  /** Null if the store lacks its only blob. */
   #wholeFile({ node, path }: LargeFile, at: number): WholeFile | null {
     const content = node.content!;
     const { size } = node;
@@ -351,7 +352,7 @@ export class TreeWriter {
     return { at, entry: this.#blobs.isInPieces(entry) ? -1 : entry, size };
   }
 
-  /** A file of several blobs, or with holes, on this thread alone. */
+  /** Writes a file of several blobs, or with holes, on this thread alone. */
   #whole(fd: number, node: TreeNode, path: Uint8Array): void {
     const holes = this.#task.holes.get(latin1(path));
     try {
@@ -370,7 +371,7 @@ export class TreeWriter {
     }
   }
 
-  /** The content of a file, or of a run of its chunks; each piece is good until the next one. */
+  /** The content of a file, or of a run of its chunks; each piece is valid until the next one. */
   *#pieces(file: { content: Uint8Array; mode: number }): Iterable<Uint8Array> {
     const { content } = file;
     for (let at = 0; at < content.length; at += 32) {
@@ -384,14 +385,13 @@ export class TreeWriter {
   }
 
   /**
-   * Tells whether the pieces of a file are compared with their ids: whoever reads everything again may not read this
-   * one.
+   * True if the pieces of a file are compared with their ids: a later full read may not be allowed to read this file.
    */
   #compares({ mode }: { mode: number }): boolean {
     return this.#task.comparesPieces || (mode & OWNER_READS) === 0;
   }
 
-  /** Writes files of a directory, half of what is left by another thread whenever one waits. True where that was so. */
+  /** Writes files of a directory, giving half of the rest to another thread whenever one waits. True if it gave some away. */
   #writeFiles(fd: number, what: FilesOf, share: Share): boolean {
     const { path, tree, files } = what;
     let work = workOfAll(files);
@@ -401,7 +401,7 @@ export class TreeWriter {
       if (files.length - from > 1 && work >= WORTH_SHARING && this.#isWaitedFor()) {
         const given = files.splice(halfOf(files, from, work));
         work -= workOfAll(given);
-        // Copies: what they are views into would go with them.
+        // Copies: views would take their buffers along.
         share({
           path: Uint8Array.from(path),
           tree: Uint8Array.from(tree),
@@ -443,7 +443,7 @@ export class TreeWriter {
     });
   }
 
-  /** Writes a run of chunks into a file that exists; the bytes written. */
+  /** Writes a run of chunks into an existing file; returns the bytes written. */
   range(job: RangeJob): { bytes: number; kept: number; damaged: string | null } {
     const sys = this.#nodes.sys;
     const fd = this.#openFile(job.path);
@@ -463,7 +463,7 @@ export class TreeWriter {
           bytes = undefined;
           continue;
         }
-        // A hole is one piece of zeros again and again.
+        // A hole repeats one piece of zeros.
         const isAgain = bytes !== undefined && content.compare(content, at - 32, at, at, at + 32) === 0;
         const pieces = isAgain ? [bytes!] : this.#pieces({ ...job, content: job.content.subarray(at, at + 32) });
         const start = position;
@@ -492,7 +492,7 @@ export class TreeWriter {
     return this.#checked(fd, path);
   }
 
-  /** Metadata of a large file whose runs are all written. */
+  /** Sets the metadata of a large file whose runs are all written. */
   finishLarge(file: LargeFile): NotSet[] {
     const fd = this.#openFile(file.path);
     this.#nodes.finishFile(fd, file.node, file.path);
@@ -524,7 +524,7 @@ function notInStore(what: "blob" | "tree", id: Uint8Array): CairnError {
 
 const EMPTY = new Uint8Array(0);
 
-/** By pack and offset; what has no one place last. */
+/** Orders by pack and offset; files without a single place come last. */
 function byPlace({ packOf, offsetOf }: BlobTable): (a: WholeFile, b: WholeFile) => number {
   return ({ entry: a }, { entry: b }) => {
     if (a < 0 || b < 0) return (a < 0 ? 1 : 0) - (b < 0 ? 1 : 0);
@@ -533,8 +533,8 @@ function byPlace({ packOf, offsetOf }: BlobTable): (a: WholeFile, b: WholeFile) 
 }
 
 /**
- * Returns the end of the files from this one on that lie in one pack, or of as many of them as are written before
- * somebody is looked for who waits.
+ * Returns the end of the run of files that lie in one pack, at most the number written before the next look for waiting
+ * threads.
  */
 function runEnd({ packOf }: BlobTable, files: readonly WholeFile[], from: number): number {
   const { entry: first } = files[from]!;
@@ -547,7 +547,7 @@ function runEnd({ packOf }: BlobTable, files: readonly WholeFile[], from: number
   return to;
 }
 
-/** From where on the files take half as long as those from `from` on, which take `work`; one stays. */
+/** The position from which on the files are half of `work`, the work of all from `from` on; at least one file stays. */
 function halfOf(files: readonly WholeFile[], from: number, work: number): number {
   let half = files.length;
   for (let given = 0; half > from + 1 && given < work / 2;) given += workOf(1, files[--half]!.size);

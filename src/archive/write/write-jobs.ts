@@ -18,7 +18,7 @@ export interface WriteTask {
   /** exact holes of sparse files: path in latin1 → [offset, length] pairs */
   holes: ReadonlyMap<string, HoleList>;
   lossless: LosslessByPath;
-  /** raw paths to be written with what they are in; null: everything */
+  /** raw paths to be written with their parents; null: everything */
   paths: readonly Uint8Array[] | null;
   /** see `WriteTreeOptions` */
   comparesPieces: boolean;
@@ -27,10 +27,10 @@ export interface WriteTask {
   sparse: boolean;
   /** see `bitsOfNewFiles` */
   newBits: number;
-  /** the folder holds what one that was killed has written of the same */
+  /** the folder holds files of a killed restore of the same content */
   resumes: boolean;
   held: HeldTree | null;
-  /** by number of a pack: 0 where some of it is still on its way; null: all are there. In shared memory */
+  /** by number of a pack: 0 while some of it is still being fetched; null: all are there. In shared memory */
   here: Uint8Array | null;
   /** word 0: threads that wait for work; word 1: stop */
   control: SharedArrayBuffer;
@@ -42,30 +42,30 @@ export interface DirectoryJob {
   tree: Uint8Array;
   /** own metadata, set when the content is complete; null for the target itself */
   node: Omit<TreeNode, "content"> | null;
-  /** everything below is wanted, whatever the task's paths are */
+  /** everything below is selected, whatever the task's paths are */
   whole: boolean;
 }
 
-/** Files of one directory, which is there and which others write into as well. */
+/** Files of one directory that exists and that other threads write into as well. */
 export interface FilesJob {
-  /** of the directory, as for those */
+  /** of the directory */
   path: Uint8Array;
   tree: Uint8Array;
-  /** which of the tree's nodes, in the order in which they are written: nodes would take longer to hand over than to read */
+  /** numbers of the tree's nodes in writing order: nodes would take longer to hand over than to read */
   nodes: Uint32Array;
 }
 
-/** Takes work over from a thread while another waits for some. */
+/** Gives work to a waiting thread. */
 export type Share = (work: DirectoryJob[] | FilesJob) => void;
 
 export interface LargeFile {
   path: Uint8Array;
   node: TreeNode;
-  /** it was there, and holds some of its content or all */
+  /** it existed and holds some or all of its content */
   isLeft?: boolean;
 }
 
-/** A member of a hard-link group; equal groups are one entry. */
+/** A member of a hard-link group; members with equal groups are one file. */
 export interface LinkedEntry extends LargeFile {
   group: string;
 }
@@ -77,7 +77,7 @@ export interface RangeJob {
   content: Uint8Array;
   /** offset of the run's first byte in the file; sizes are looked up in the index */
   position: number;
-  /** some of it may be there already */
+  /** some of it may exist already */
   compares: boolean;
   /** the file's */
   mode: number;
@@ -89,15 +89,15 @@ export interface WriteOutcome {
   others: number;
   files: number;
   bytes: number;
-  /** of these, what was there already */
+  /** of these, bytes that existed already */
   keptBytes: number;
   /** files to be written in several runs, created and sized already */
   large: LargeFile[];
-  /** directories of which nothing is done yet, because content of their files is still on its way in these packs */
+  /** directories not begun, because content of their files is still being fetched in these packs */
   waiting: { job: DirectoryJob; packs: number[] }[];
   /** members of hard-link groups, left to the caller */
   linked: LinkedEntry[];
-  /** directories that are finished at the end, by the caller: their mode would lock their owner out, or others still write into them */
+  /** directories that the caller finishes at the end: their mode would lock their owner out, or other threads still write into them */
   closed: { path: Uint8Array; node: Omit<TreeNode, "content"> }[];
   notSet: NotSet[];
   damaged: { path: Uint8Array; detail: string }[];
@@ -127,8 +127,8 @@ export type WriteRequest =
   | { kind: "write-end" };
 
 /**
- * Work that a thread gives away because another waits; or the name of a pack that is damaged or missing, and of which
- * something was read from others (`elsewhere`), or is sound nowhere (`unsound`).
+ * Work that a thread gives away because another waits; or the name of a damaged or missing pack whose content was read
+ * from another pack (`elsewhere`) or is sound nowhere (`unsound`).
  */
 export type WriteEvent = { work: DirectoryJob[] | FilesJob } | { elsewhere: string } | { unsound: string };
 

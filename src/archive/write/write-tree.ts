@@ -32,35 +32,35 @@ export interface WriteTreeOptions {
   /** an empty folder that exists, absolute, raw bytes */
   target: Uint8Array;
   tree: Uint8Array;
-  /** raw paths with what they are in; null or absent: everything */
+  /** raw paths with their parents; null or absent: everything */
   paths?: readonly Uint8Array[] | null;
-  /** where packs are still being brought; absent: all are there */
+  /** given if packs are still being fetched; absent: all are there */
   arrivals?: PackArrivals | undefined;
   /**
-   * Each piece of content is compared with its id. Default true; false where all that is written is read again and
-   * compared as a whole: then only those of files that their owner may not read.
+   * Compares each piece of content with its id. Default true; false if the written folder is read again and compared as
+   * a whole: then only files that their owner may not read.
    */
   comparesPieces?: boolean;
-  /** modes without the right to write, nothing set that only the owner may */
+  /** modes without write permission, and no metadata that only the owner may set */
   readOnly?: boolean;
-  /** the folder is not empty: it holds what one that was killed has written of the same */
+  /** the folder holds files of a killed restore of the same content */
   resumes?: boolean;
-  /** a held tree whose files are cloned where they are as they were made */
+  /** a held tree whose files are cloned if they have not changed */
   held?: HeldTree | undefined;
   holes: ReadonlyMap<string, HoleList>;
-  /** blocks of zeros become holes in files that have none recorded */
+  /** blocks of zeros become holes in files without recorded holes */
   sparse?: boolean;
-  /** what the manifest says of entries whose nodes cannot */
+  /** the manifest's facts of entries that nodes cannot hold */
   lossless?: LosslessByPath;
-  /** a piece of content by its id, for the few files that this thread writes itself */
+  /** reads a piece of content by its id, for the few files that this thread writes itself */
   read(id: Uint8Array): Uint8Array;
   /** how many threads; default as many as any operation has */
   jobs?: number | undefined;
   signal?: AbortSignal;
   onProgress?: (progress: { done: number; bytes: number }) => void;
-  /** told of each pack that is damaged or missing, and of which something is read from others; several times */
+  /** called with each damaged or missing pack whose content is read from another pack; several times */
   onElsewhere?: ((pack: string) => void) | undefined;
-  /** told of each pack of which something that was to be written is damaged; several times */
+  /** called with each pack in which content to be written is damaged; several times */
   onUnsound?: ((pack: string) => void) | undefined;
 }
 
@@ -69,19 +69,19 @@ export interface WriteTreeResult {
   entries: number;
   files: number;
   bytes: number;
-  /** of these, what was there already */
+  /** of these, bytes that existed already */
   keptBytes: number;
   notSet: NotSet[];
   damaged: { path: Uint8Array; detail: string }[];
 }
 
-/** Packs on their way: a directory, and a run of a large file, is written once all that it needs is there. */
+/** Packs that are being fetched: a directory, or a run of a large file, is written when all its packs are there. */
 export interface PackArrivals {
-  /** by number of a pack in the index: 1 where nothing more of it is to come; in shared memory */
+  /** by number of a pack in the index: 1 if nothing more of it is fetched; in shared memory */
   readonly here: Uint8Array;
-  /** resolves when nothing more of these is to come */
+  /** resolves when nothing more of these packs is fetched */
   until(packs: readonly number[]): Promise<void>;
-  /** resolves when nothing more comes at all */
+  /** resolves when nothing more is fetched */
   readonly done: Promise<void>;
 }
 
@@ -113,7 +113,7 @@ class TreeWriting {
   readonly #closed: WriteOutcome["closed"] = [];
   readonly #large: { file: LargeFile; left: number; damaged: string | null }[] = [];
   #busy = 0;
-  /** Pieces of work that wait for packs. */
+  /** Number of pieces of work that wait for packs. */
   #waitingForPacks = 0;
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
@@ -150,7 +150,7 @@ class TreeWriting {
       control: this.#control.buffer as SharedArrayBuffer,
     };
     try {
-      // All of them: a thread whose answer is still to come cannot be asked to end.
+      // Waits for all: a thread with an open request cannot be asked to end.
       const begun = await Promise.allSettled(
         this.#threads.map(async (thread) => {
           thread.onEvent = (event) => {
@@ -178,7 +178,7 @@ class TreeWriting {
       await this.#drained();
       if (this.#failure !== undefined) throw this.#failure;
       throwIfAborted(signal);
-      // The members of hard-link groups wait for nothing else.
+      // The members of hard-link groups need all packs.
       await this.#options.arrivals?.done;
       this.#finish();
       this.#result.entries += this.#result.files;
@@ -215,7 +215,7 @@ class TreeWriting {
     Atomics.store(this.#control, 1, 1);
   }
 
-  /** Adds work once these packs are there. */
+  /** Adds work when these packs are there. */
   #addAfter(packs: readonly number[], work: Work): void {
     const { arrivals } = this.#options;
     if (arrivals === undefined || packs.length === 0) return this.#add(work);
@@ -276,7 +276,7 @@ class TreeWriting {
     for (const file of outcome.large) this.#cut(file);
   }
 
-  /** Shares a large file out in runs of chunks. */
+  /** Divides a large file into runs of chunks. */
   #cut(file: LargeFile): void {
     const content = file.node.content!;
     const number = this.#large.push({ file, left: 0, damaged: null }) - 1;
@@ -294,7 +294,7 @@ class TreeWriting {
     for (const { job, packs } of jobs) this.#addAfter(packs, { kind: "range", job });
   }
 
-  /** The plain length of a run of chunks, and the packs of it that are on their way. */
+  /** The plain length of a run of chunks, and its packs that are still being fetched. */
   #contentOf(content: Uint8Array): { length: number; packs: number[] } {
     const { index, arrivals } = this.#options;
     const packs = new Set<number>();
@@ -322,7 +322,7 @@ class TreeWriting {
     this.#add({ kind: "finish", file: entry.file });
   }
 
-  /** Hard links, then directories that nobody else works in any more. */
+  /** Makes hard links, then finishes directories in which no thread works any more. */
   #finish(): void {
     if (this.#linked.length === 0 && this.#closed.length === 0) return;
     const { target, readOnly, sparse, resumes, held, holes, read, index } = this.#options;

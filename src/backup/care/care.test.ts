@@ -154,7 +154,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
   });
 }
 
-test("what forgets and prunes reads the index as it was once, and as it is then once", async (t) => {
+test("forget with prune loads each index file at most three times", async (t) => {
   const at = await backupScene(t, "far");
   const [first] = await rounds(at, 3);
   const noFolder = join(at.root, "no-folder");
@@ -187,7 +187,7 @@ test("rules that keep nothing of a group are refused, and words that fit no snap
   assert.deepEqual((await repository.forget({ snapshots: [id!.slice(0, 10)] })).removed, [id]);
 });
 
-test("a group of which rules keep nothing is called by what it is grouped by", async (t) => {
+test("the refusal to forget a whole group names the group by the fields of `groupBy`", async (t) => {
   const at = await backupScene(t, "local");
   await rounds(at, 1);
   const { snapshot } = await at.client.createBackup(at.repository, {});
@@ -209,7 +209,7 @@ test("a group of which rules keep nothing is called by what it is grouped by", a
   assert.equal(await toldOf(["tags"]), "1 snapshot without tags");
 });
 
-test("nothing is forgotten when another one removes meanwhile what the rules were to keep", async (t) => {
+test("nothing is forgotten when another process removes snapshots that the rules keep", async (t) => {
   const at = await backupScene(t, "local");
   const ids = await rounds(at, 3);
   const { repository: inner } = (at.repository as OpenedRepository).access;
@@ -242,7 +242,7 @@ test("many small backups are few files after a prune", async (t) => {
   resticCheck(at);
 });
 
-test("what was uploaded last is kept with the newest, also where it is an older state", async (t) => {
+test("the last upload is kept with the newest snapshot, also if it is an older state", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository } = at;
   const [first, second] = await rounds(at, 2);
@@ -316,7 +316,7 @@ test("a snapshot that was tagged since its copy is copied with its tags, once", 
   await target.close();
 });
 
-test("a copy that lost content is told, and the next copy stores it again", async (t) => {
+test("a copy that lost content is named, and the next copy stores it again", async (t) => {
   const at = await backupScene(t, "far");
   const { library, repository, folder, root, options } = at;
   await rounds(at, 2);
@@ -341,7 +341,7 @@ test("a copy that lost content is told, and the next copy stores it again", asyn
   await target.close();
 });
 
-test("passwords are added, changed and removed, and one always opens it", async (t) => {
+test("passwords are added, changed and removed, and at least one always opens the repository", async (t) => {
   const { library, repository, options, place } = await backupScene(t, "local");
   const [first] = (await repository.keys()).keys;
   assert.equal(first?.current, true);
@@ -410,7 +410,7 @@ test("a change of password says that both open it when no key can be removed", a
     await (await library.openRepository({ ...options, password })).close();
 });
 
-test("a change of password keeps the new key when the old one may be gone all the same", async (t) => {
+test("a change of password keeps the new key when the removal of the old one is undecided", async (t) => {
   const { library, options } = await backupScene(t, "faulty");
   const repository = await library.openRepository(options);
   t.after(async () => repository.close());
@@ -454,7 +454,7 @@ test("a prune and a repair whose lock cannot be taken away have done their work 
   );
 });
 
-test("only what a filter takes goes when snapshots are named beside it", async (t) => {
+test("named snapshots go only if the filter takes them", async (t) => {
   const at = await backupScene(t, "local");
   const { repository } = at;
   const [older, newer] = await rounds(at, 2);
@@ -473,7 +473,7 @@ test("only what a filter takes goes when snapshots are named beside it", async (
   assert.deepEqual(await ids(), [newer]);
 });
 
-test("a filter that takes nothing is warned of when lists and rules have one", async (t) => {
+test("a filter that takes no snapshot is warned of by lists and rules", async (t) => {
   const at = await backupScene(t, "local");
   await rounds(at, 1);
   const warnings: string[] = [];

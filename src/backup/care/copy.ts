@@ -18,11 +18,11 @@ import { adding, indexWithout, lostIn, reading, type Session } from "../open/ses
 import { chosenSnapshots, warnOfUnreadable } from "../open/snapshots.ts";
 
 /**
- * Brings snapshots of one repository into another: blobs are decrypted, compared with their ids and encrypted anew. A
- * copy is told by its origin; one that has got a tag since is copied again. A snapshot that lacks something is named,
- * and the others are copied; `damaged` where all do and none is there.
+ * Copies snapshots of one repository into another: blobs are decrypted, compared with their ids and encrypted anew. A
+ * copy is known by its origin and tags. Names each snapshot that lacks content and copies the others. Throws `damaged`
+ * if every snapshot lacks content and none was copied before.
  * - Shared locks on both, then packs, with their index at the latest every 64 packs or 30 s.
- * - Each snapshot's file ●, oldest first. A kill anywhere leaves whole snapshots, and the next call goes on.
+ * - Each snapshot's file ●, oldest first. A kill anywhere leaves whole snapshots, and the next call continues.
  */
 export async function copyBackups(
   from: OpenRepository,
@@ -54,7 +54,7 @@ async function copyBetween(
   const { access: to } = target;
   const lost = await lostIn(to, target.index, options.onWarning);
   const index = indexWithout(to, { index: target.index, lost }, options);
-  // A copy that is there may have lost content since, and a repair have taken that out of the index.
+  // A copy made earlier may have lost content since, and a repair may have taken it out of the index.
   const known = readKnownTrees(to.cache, index);
   const unproven = wanted.filter(({ snapshot }) => !known.has(snapshot.tree));
   const { added, lacking } = await bring(unproven, { source, target, index, options });
@@ -87,7 +87,6 @@ async function copyBetween(
 interface Bringing {
   source: Session;
   target: Session;
-  /** The target's. */
   index: BlobIndex;
   options: CopyBackupsOptions;
 }
@@ -98,11 +97,11 @@ interface Brought {
   lacking: ReadonlyMap<string, CairnError>;
 }
 
-/** Brings what snapshots need, all at once; where something of that is lost or damaged, of each by itself. A dry run only plans. */
+/** Copies the content of all snapshots at once; if some of it is lost or damaged, snapshot by snapshot. A dry run only plans. */
 async function bring(snapshots: readonly ListedSnapshot[], of: Bringing): Promise<Brought> {
   const { source, options } = of;
   try {
-    // What is lost is met when it is read, and a dry run reads no content.
+    // The transfer finds lost content when it reads it. A dry run reads no content, so it asks the index.
     if (options.dryRun !== true) return { added: await move(await plan(snapshots, of), of), lacking: new Map() };
   } catch (error) {
     if (!isDamaged(error)) throw error;
@@ -168,7 +167,7 @@ function isDamaged(error: unknown): error is CairnError {
   return error instanceof CairnError && error.code === "damaged";
 }
 
-/** A look around takes as long as a snapshot's file; who stood still since the last one looks again. */
+/** Looking for locks takes as long as writing a snapshot's file. A process that was suspended since the last look looks again. */
 const LOOK_EVERY_MS = 1000;
 
 /** Writes the snapshots' own files, once all that they need is there. */
@@ -184,7 +183,7 @@ async function saveCopies(
       await lock.recheck();
       lookedAt = performance.now();
     }
-    // Its parent is another one there, if it is there at all.
+    // In the target the parent has another id, or does not exist.
     const { parent: _parent, ...rest } = snapshot;
     if (signal?.aborted === true)
       throw new CairnError("interrupted", `stopped by the caller; ${plural(copied.length, "snapshot")} copied`, {
@@ -204,7 +203,7 @@ function byIdentity(snapshots: readonly ListedSnapshot[]): Map<string, ListedSna
   return copies;
 }
 
-/** True where one of the copies has all of a snapshot's tags. */
+/** True if one of the copies has all tags of `listed`. */
 function isCopied(listed: ListedSnapshot, copies: ReadonlyMap<string, readonly ListedSnapshot[]>): boolean {
   const tags = listed.snapshot.tags ?? [];
   return identities(listed).some((key) =>
@@ -212,7 +211,7 @@ function isCopied(listed: ListedSnapshot, copies: ReadonlyMap<string, readonly L
   );
 }
 
-/** Two copies of one snapshot have in common where they came from, with the content they had then. */
+/** Keys that two copies of one snapshot share: the id of the origin with the tree. */
 function identities({ id, snapshot }: ListedSnapshot): string[] {
   const origins = snapshot.original === undefined ? [id] : [id, snapshot.original];
   return origins.map((origin) => `${origin} ${snapshot.tree}`);

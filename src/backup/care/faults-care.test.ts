@@ -140,7 +140,7 @@ function templateOf({ root, place }: BackupScene): string {
   return template;
 }
 
-test("a backup endures whatever a storage does", async (t) => {
+test("a backup survives each fault of a storage", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   scene.write("later", "later\n");
   await scene.client.save();
@@ -148,7 +148,7 @@ test("a backup endures whatever a storage does", async (t) => {
   await endures({ scene, template: templateOf(scene), run, kept: ids, only: false });
 });
 
-test("a restore endures whatever a storage does, and proves nothing that is not so", async (t) => {
+test("a restore survives each fault of a storage, and proves nothing false", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository, root, folder } = scene;
   const faulty = opened.faulty!;
@@ -175,7 +175,7 @@ test("a restore endures whatever a storage does, and proves nothing that is not 
   }
 });
 
-test("a change of password endures whatever a storage does, and one of both always opens it", async (t) => {
+test("a change of password survives each fault of a storage, and one password always opens it", async (t) => {
   const { scene } = await threeSnapshots(t);
   const { library, repository, options, place } = scene;
   const template = templateOf(scene);
@@ -211,14 +211,14 @@ test("a change of password endures whatever a storage does, and one of both alwa
   }
 });
 
-test("forget and prune endure whatever a storage does", async (t) => {
+test("forget and prune survive each fault of a storage", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository } = scene;
   const run = async (): Promise<unknown> => repository.forget({ retention: { keepLast: 2 }, prune: true });
   await endures({ scene, template: templateOf(scene), run, kept: ids.slice(1), only: true });
 });
 
-test("a copy endures whatever its target does", async (t) => {
+test("a copy survives each fault of its target", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { library, client, options, root, write } = scene;
   const source = await library.initRepository({ ...options, repository: `local:${root}/source`, password: "other" });
@@ -230,7 +230,7 @@ test("a copy endures whatever its target does", async (t) => {
   await source.close();
 });
 
-test("repairs endure whatever a storage does", async (t) => {
+test("repairs survive each fault of a storage", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository, folder, place } = scene;
   const whole = templateOf(scene);
@@ -272,7 +272,7 @@ test("a repair of packs loses nothing whichever reading of an index goes wrong",
   await endures({ scene, template, run, kept: ids.slice(1), only: false, faultsOf: eachIndexRead });
 });
 
-test("a repair of the index keeps what only an index knows that is read well the second time", async (t) => {
+test("a repair of the index keeps packs with a damaged header when the second read of the index is good", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository, place } = scene;
   // Its last bytes say how long its header is; its blobs are all there.

@@ -30,9 +30,9 @@ import { lockCall, type OpenRepository } from "../open/open-repository.ts";
 const GROUPING: readonly SnapshotGrouping[] = ["host", "paths"];
 
 /**
- * Removes snapshots by rules or by id. Each is one file, and each file's removal is a step of its own: a kill in between
- * leaves some of those that were to go, whole, and the next call with the same rules takes them. Content goes with `prune`.
- * A snapshot that cannot be read goes only where it is named; rules neither count nor remove it.
+ * Removes snapshots by rules or by id. Each removal of a file is one step: a kill leaves some of the chosen snapshots
+ * whole, and the next call with the same rules removes them. `prune` frees their content. Removes an unreadable
+ * snapshot only by its name; rules neither count nor remove it.
  */
 export async function forgetBackups(
   access: OpenRepository,
@@ -67,8 +67,8 @@ export async function forgetBackups(
 }
 
 /**
- * Throws `damaged` or `refused` for what would keep the prune from its work, before a snapshot goes; else returns the index
- * that the prune works with.
+ * Returns the index for the prune. Throws `damaged` or `refused`, before a snapshot is removed, if the prune could not
+ * run.
  */
 async function prunableIndex(
   access: OpenRepository,
@@ -84,7 +84,7 @@ async function prunableIndex(
   return index;
 }
 
-/** A prune that fails all the same does not hide that the snapshots are gone. */
+/** If the prune fails, the error still says that the snapshots are gone. */
 async function pruneAfter(
   access: OpenRepository,
   options: ForgetBackupsOptions,
@@ -104,7 +104,7 @@ function doomedOf(groups: readonly ForgetGroup[]): string[] {
   return groups.flatMap((group) => group.snapshots.filter(({ keep }) => !keep).map((each) => each.snapshot_id));
 }
 
-/** Another one may have removed meanwhile what the rules were to keep in the place of these. Throws `stale_plan`. */
+/** Decides again under the lock: another process may have removed snapshots that the rules would have kept instead. Throws `stale_plan`. */
 async function requireStillDoomed(
   access: OpenRepository,
   doomed: readonly string[],
@@ -124,7 +124,7 @@ async function requireStillDoomed(
   );
 }
 
-/** The way to the storage may have been what was damaged. Throws `stale_plan`. */
+/** Throws `stale_plan` if a snapshot can be read now: perhaps only the connection damaged it before. */
 async function requireStillUnreadable(access: OpenRepository, unreadable: readonly DamagedFile[]): Promise<void> {
   for (const { name } of unreadable) {
     try {
@@ -140,8 +140,8 @@ async function requireStillUnreadable(access: OpenRepository, unreadable: readon
 }
 
 /**
- * Rules that keep the newest also keep what was uploaded last: after going back in history that is an older state, and the
- * only one that has what lies in the folder now. `sorted`: oldest state first.
+ * Keeps the last upload too. After going back in history the last upload is an older state, and the only snapshot with
+ * the folder's present content. `sorted`: oldest state first.
  */
 function keepingLastUpload(
   sorted: readonly ListedSnapshot[],
@@ -157,7 +157,7 @@ function keepingLastUpload(
 
 interface Decision {
   groups: ForgetGroup[];
-  /** Those that are named and cannot be read: they are of no group. */
+  /** Unreadable snapshots that the caller named; they belong to no group. */
   unreadable: DamagedFile[];
 }
 
@@ -192,7 +192,7 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
   warnOfNone(listing, chosen, options);
   const moments = momentsOf(snapshots);
   const groups = groupsOf(chosen, grouping).map((group) => {
-    // Whether those are newer or older than others is not known: they stay, and take no other's place.
+    // Snapshots dated in the future cannot be ordered: they stay, and take no other snapshot's place.
     const [dated, undated] = [false, true].map((is) => group.filter(({ id }) => isFuture(moments.get(id)!) === is));
     const decided = applyRetention(
       dated!.map(({ id, snapshot }, sequence) => ({

@@ -10,8 +10,8 @@ import type { OpenRepository } from "../open/open-repository.ts";
 import { type Session, within } from "../open/session.ts";
 
 /**
- * Works in a session whose index lists nothing that is lost: under a lock, exclusive or not, or only reading. Throws `refused`
- * where what is lost is not known: an unreadable index file may list it, and a cut pack may give back most of what it held.
+ * Runs `work` with an index that lists no lost pack. Throws `refused` if the losses are not known for certain: an
+ * unreadable index file may list the content, and a cut pack may still hold most of its blobs.
  */
 export async function mending<T>(
   access: OpenRepository,
@@ -31,14 +31,14 @@ export async function mending<T>(
     : access.locked(lock === "exclusive", options, run);
 }
 
-/** Throws `refused` when a pack that no index lists has something of what is missing. */
+/** Throws `refused` if a pack that no index lists holds some of the `missing` blobs. */
 export async function requireLost({ access, index }: Session, missing: ReadonlySet<string>): Promise<void> {
   if (missing.size === 0) return;
   const listed = new Set<string>();
   for (let pack = 0; pack < index.table.packCount; pack++) listed.add(objectIdOf(index.table.packId(pack)));
   for (const [name, size] of await packSizes(access.storage)) {
     if (listed.has(name)) continue;
-    // A file that is no pack is a leftover, which `repair index` leaves alone too.
+    // A file that is not a pack is a leftover; `repair index` ignores it too.
     const blobs = await loadPackHeader(access.repository, name, size).catch((error: unknown) => {
       if (error instanceof CairnError && error.code === "damaged") return [];
       throw error;

@@ -38,7 +38,7 @@ for (const way of ["of a point", "with its save"] as const)
     assert.deepEqual((await repository.verify()).problems, []);
   });
 
-test("what cannot be listed is not lost: everything else is restored and backed up", async (t) => {
+test("packs that cannot be listed do not count as lost: a restore and a backup go on", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root } = at;
   await client.createBackup(repository, { save: true });
@@ -60,7 +60,7 @@ test("what cannot be listed is not lost: everything else is restored and backed 
   assert.equal(proof?.state_digest, walkDigests(folder).state);
 });
 
-test("a stream stores again what a local repository has lost of it", async (t) => {
+test("a stream stores content again that a local repository has lost", async (t) => {
   const { repository, place, root } = await backupScene(t, "local");
   await repository.createFromStream(once("lines\n"), { filename: "dump" });
   for (const folder of readdirSync(join(place, "data"))) rmSync(join(place, "data", folder), { recursive: true });

@@ -103,7 +103,7 @@ for (const [scheme, how] of [
       resticCheck(place);
     });
 
-test("a prune says what to do about trees that are damaged in each pack", async (t) => {
+test("a prune gives advice for trees that are damaged in each pack", async (t) => {
   const at = await backupScene(t, "local");
   const { repository } = at;
   const trees = await treePacks(at, (await storedTwice(at)).flat());

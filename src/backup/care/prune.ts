@@ -9,17 +9,17 @@ import { warnOfOthers } from "../open/session.ts";
 import { lockCall, type OpenRepository } from "../open/open-repository.ts";
 
 const MAX_UNUSED = 0.05;
-/** One merge takes a bounded number of small files; so many are done in turn. */
+/** One merge takes a bounded number of small files; at most this many merges run in turn. */
 const MERGES = 64;
 const MERGE_BUDGET_MS = 10_000;
 const MERGE_FROM = 8;
 const DAMAGED_HINT = advice`nothing was freed. ${call("backup verify", "verify")} shows the damage, ${call("backup repair packs", "repair", { what: "packs" })} saves the readable content of damaged packs, and ${either("`repair snapshots`", call("repairSnapshots"))} takes lost files out of the snapshots`;
 
 /**
- * Frees what no snapshot needs, and merges small packs and index files. `without`: snapshots that count as gone
- * already, for a dry run. `index`: as the caller has loaded it.
+ * Frees content that no snapshot needs, and merges small packs and index files. `without`: snapshots that count as
+ * removed, for a dry run. `index`: the caller's index.
  * - Marks, copies and indexes under a shared lock, beside running backups.
- * - Deletes ● under an exclusive lock; where it is refused, the next prune deletes. A kill anywhere leaves a whole
+ * - Deletes ● under an exclusive lock; if that lock is refused, the next prune deletes. A kill anywhere leaves a whole
  * repository.
  */
 export async function pruneBackups(
@@ -97,7 +97,7 @@ function missingOf(
   }));
 }
 
-/** Names snapshots that this host saw before and that are not listed now. */
+/** Warns of snapshots that this host knew and that are no longer listed. */
 function warnOfMissing(
   { location }: OpenRepository,
   { missing, unlisted }: Pick<SweepPlan, "missing" | "unlisted">,
@@ -124,7 +124,7 @@ type Merged = Pick<PruneBackupsResult, "merged_packs" | "merged_indexes">;
 
 const NOTHING_MERGED: Merged = { merged_packs: 0, merged_indexes: 0 };
 
-/** Small index files and packs of many small backups become few; what others keep from being done is left for later. */
+/** Merges index files and packs of many small backups. Work that other processes block is left for a later call. */
 async function merge(access: OpenRepository, index: BlobIndex, { signal, onWarning }: CallOptions): Promise<Merged> {
   const merged = { ...NOTHING_MERGED };
   for (let round = 0; round < MERGES; round++) {

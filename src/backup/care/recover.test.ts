@@ -97,7 +97,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     assert.deepEqual(treesOf(await repository.recover()), []);
   });
 
-test("a snapshot whose file cannot be read, and those that have none any more, are made anew", async (t) => {
+test("trees of an unreadable snapshot, and of removed ones, get new snapshots", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, place } = at;
   const before = await someBackups(at);
@@ -152,7 +152,7 @@ test(
   },
 );
 
-test("what is recovered is no save point, and is given back elsewhere", async (t) => {
+test("a recovered snapshot is no save point, and is restored elsewhere", async (t) => {
   const { client, repository, write, folder, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   await forgetAll(repository);
@@ -163,7 +163,7 @@ test("what is recovered is no save point, and is given back elsewhere", async (t
   assert.equal(fs.readFileSync(join(root, "to/a.txt"), "utf8"), "a\n");
 });
 
-test("what an earlier version recovered by itself keeps what it does not have in place", async (t) => {
+test("a snapshot that an earlier version recovered keeps entries in place that it lacks", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, write, folder } = at;
   write("secret", "1");
@@ -187,7 +187,7 @@ test("a snapshot that people tag as recovered is restored in place as any other"
   assert.ok(!fs.existsSync(join(folder, "later")));
 });
 
-test("nothing is recovered beside a running backup, of which nobody has made a snapshot yet", async (t) => {
+test("nothing is recovered while a backup runs, whose trees have no snapshot yet", async (t) => {
   const at = await backupScene(t, "local");
   const { repository } = at;
   await someBackups(at);
@@ -198,7 +198,7 @@ test("nothing is recovered beside a running backup, of which nobody has made a s
   assert.equal((await repository.recover()).gathered?.trees.length, 5);
 });
 
-test("what is lost of a tree is left out of what is gathered, and nothing of it when no index tells", async (t) => {
+test("lost entries are left out of recovered trees, and a recovery is refused until the index is repaired", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, write, place, root } = at;
   await client.createBackup(repository, { save: true });
@@ -226,7 +226,7 @@ test("what is lost of a tree is left out of what is gathered, and nothing of it 
   assert.ok(fs.existsSync(place));
 });
 
-test("a recovery that was killed leaves nothing that the next one does not find", async (t) => {
+test("a killed recovery leaves only trees that the next one finds", async (t) => {
   const at = await backupScene(t, "local");
   const { repository, place, root } = at;
   await someBackups(at);

@@ -20,17 +20,17 @@ import type { OpenRepository } from "../open/open-repository.ts";
 import { nameOf, readNodes } from "../databases/nodes.ts";
 import { mending } from "./known-losses.ts";
 
-/** The path that the snapshot says it was made of, as restic's does. */
+/** The path that restic's `recover` gives its snapshots. */
 const GATHERED = "/recover";
 const NAME_DIGITS = 8;
 
 type Found = Pick<RecoverBackupsResult, "gathered" | "unreadable">;
 
 /**
- * Makes one snapshot of all trees that no snapshot and no other tree leads to, as restic's `recover` does, without what is lost of them.
- *
- * Steps, under an exclusive lock, since what a running backup has written has no snapshot yet: trees of what lacks something,
- * and the topmost one → their index → the snapshot's file ●. A kill leaves trees that the next call finds.
+ * Makes one snapshot of all trees that no snapshot and no other tree names, as restic's `recover` does, without lost
+ * entries.
+ * - Under an exclusive lock, since the trees of a running backup have no snapshot yet: trees without the lost entries,
+ * and the topmost one; their index; the snapshot's file ●. A kill leaves trees that the next call finds.
  */
 export async function recoverBackups(
   access: OpenRepository,
@@ -44,7 +44,7 @@ export async function recoverBackups(
   return { ...access.info, dry_run: isDry, ...found, duration_ms: Date.now() - started };
 }
 
-/** Without a lock it only says what it would make. */
+/** Without a lock it only plans. */
 async function gather(session: Session, options: RecoverBackupsOptions): Promise<Found> {
   const { access, index, reader, lock } = session;
   const blobs = session.packedBlobs();
@@ -68,7 +68,7 @@ async function gather(session: Session, options: RecoverBackupsOptions): Promise
       await blobs?.settle();
     }
     if (whole.size === 0) return { gathered: null, unreadable };
-    // Nothing tells when it was saved, and it is to be no `latest` for being found today.
+    // The time of the save is not known; the snapshot must not become `latest` because it was found today.
     const time = new Date(Math.min(newest * 1000, Date.now())).toISOString();
     const names = namesOf([...whole.keys()]);
     const user = currentUser();
@@ -106,7 +106,7 @@ async function gather(session: Session, options: RecoverBackupsOptions): Promise
   }
 }
 
-/** Trees that no snapshot that can be read leads to, and no other such tree; by id. */
+/** By id, the trees that no readable snapshot and no other such tree leads to. */
 async function lostRoots(
   { index, reader, snapshots }: Session,
   { signal, onProgress }: RecoverBackupsOptions,
@@ -143,27 +143,27 @@ async function lostRoots(
   for (const entry of readable.filter((each) => !below.has(each))) {
     const root = Uint8Array.from(index.idOf(entry));
     const nodes = [...(await readNodes(reader, root))];
-    // What restic, or a call before that was killed, has gathered is not gathered once more.
+    // Takes a tree that restic, or a killed call, made of such trees apart, so that none is gathered twice.
     for (const tree of nodes.length > 0 && nodes.every(isGathered) ? nodes.map(({ subtree }) => subtree!) : [root])
       if (!live.has(index.lookup(tree, 0, TREE_BLOB))) roots.set(objectIdOf(tree), Uint8Array.from(tree));
   }
   return { roots: [...roots.values()].toSorted(compareBytes), unreadable };
 }
 
-/** True of a directory that is called by the beginning of its tree's id. */
+/** True for a directory named by the beginning of its tree's id. */
 function isGathered(node: TreeNode): boolean {
   const { subtree, name } = node;
   return subtree !== undefined && name.length >= NAME_DIGITS && objectIdOf(subtree).startsWith(nameOf(node));
 }
 
-/** Throws what tells nothing of the tree. */
+/** Throws an error that says nothing about the tree itself. */
 function unreadableTree(tree: Uint8Array, error: unknown): Found["unreadable"][number] {
   const known = toCairnError(error);
   if (!tellsOfDamage(known)) throw known;
   return { tree: objectIdOf(tree), detail: known.message };
 }
 
-/** As short as they differ. */
+/** Shortens ids to the fewest digits that keep them distinct. */
 function namesOf(ids: readonly string[]): string[] {
   let digits = NAME_DIGITS;
   while (new Set(ids.map((id) => id.slice(0, digits))).size < ids.length) digits++;

@@ -45,7 +45,7 @@ async function withoutLarge(at: BackupScene): Promise<{ first: string; second: s
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
   describe(`snapshots that lack something on a ${scheme} storage`, () => {
-    test("new ones are whole without it, say so, and are made once", async (t) => {
+    test("are replaced by whole new snapshots, which list the missing entries and are made once", async (t) => {
       const at = await backupScene(t, scheme);
       const { repository, folder, root } = at;
       const { first, second } = await withoutLarge(at);
@@ -176,7 +176,7 @@ test("of a snapshot whose folder is lost nothing is made, and it goes only when 
   assert.deepEqual(await idsOf(repository), []);
 });
 
-test("nothing is written anew as long as what seems lost may be there", async (t) => {
+test("no snapshot is rewritten as long as content that seems lost may exist", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, place } = at;
   await client.createBackup(repository, { save: true });

@@ -9,7 +9,7 @@ import { firstOf } from "../../../test/fixtures/long.ts";
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
   describe(`mending a repository on a ${scheme} storage`, () => {
-    test("what is lost with a damaged pack is stored again by the next backup", async (t) => {
+    test("content lost with a damaged pack is stored again by the next backup", async (t) => {
       const { client, repository, place, folder, root } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });
       const pack = damagePack(place, () => 20, "largest");
@@ -25,7 +25,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
       assert.equal(walkDigests(join(root, "mended")).state, walkDigests(folder).state);
     });
 
-    test("a damaged pack that no index lists gives back what is sound in it, and is not listed as it is", async (t) => {
+    test("a damaged pack that no index lists gives back its sound blobs, and is not indexed as it is", async (t) => {
       const { client, repository, place } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });
       const pack = damagePack(place, () => 20, "largest");

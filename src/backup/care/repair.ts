@@ -14,11 +14,11 @@ import { nearPacks } from "../open/session.ts";
 import { verifyRepository } from "./verify.ts";
 
 /**
- * Mends the index of a repository and takes damaged packs apart, under an exclusive lock. What is lost is named; the
+ * Mends the index of a repository and takes damaged packs apart, under an exclusive lock. Names the lost content; the
  * next backup of a folder that still has it stores it again.
- * - What is sound in damaged packs goes into new ones; new index files, durable.
- * - The old index files go ● one by one; then damaged packs. A kill leaves all readable that was, and the next repair
- * finishes.
+ * - Sound blobs of damaged packs go into new packs; new index files, durable.
+ * - The old index files go ● one by one; then damaged packs. A kill leaves all blobs readable that were readable
+ * before, and the next repair finishes.
  */
 export async function repairBackups(
   access: OpenRepository,
@@ -60,7 +60,7 @@ function isNothing(plan: IndexRepairPlan): boolean {
   return plan.add.length + plan.drop.length + plan.damagedIndexes.length === 0;
 }
 
-/** Those that were named, or all that reading every byte finds. */
+/** The packs that the caller named, or all damaged packs that a full read finds. */
 async function damagedPacks(access: OpenRepository, options: RepairBackupsOptions): Promise<Set<string>> {
   const { packs } = options;
   if (packs !== undefined) {
@@ -69,7 +69,7 @@ async function damagedPacks(access: OpenRepository, options: RepairBackupsOption
   }
   const { problems } = await verifyRepository(access, callOf(options));
   const damaged = new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
-  // Those in no index are not read by a verification.
+  // A verification does not read packs that no index lists.
   const unindexed = new Set(problems.filter(({ kind }) => kind === "pack_unindexed").map(({ object }) => object));
   if (unindexed.size === 0) return damaged;
   const sizes = new Map([...(await packSizes(access.storage))].filter(([name]) => unindexed.has(name)));

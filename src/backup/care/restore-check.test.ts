@@ -104,7 +104,7 @@ test("a database is checked when its path is longer than any program takes", asy
   assert.deepEqual(readdirSync(join(root, "scratch")), []);
 });
 
-test("what a restore would miss is a problem of its own, also where packs are not read", async (t) => {
+test("content that a restore would miss is a problem of its own, also where packs are not read", async (t) => {
   const { client, repository, folder, place } = await backupScene(t, "local");
   writeFileSync(join(folder, "large"), randomBytes(100_000));
   await client.createBackup(repository, { save: true });

@@ -16,7 +16,7 @@ import { callOf, type OpenRepository } from "../open/open-repository.ts";
 import { restoreBackup } from "../restore/restore.ts";
 import { restoredDatabases } from "../restore/restored-databases.ts";
 
-/** Verifies a repository, and then what a restore of snapshots gives back where that is asked for. */
+/** Verifies a repository; with `restoreCheck` also restores snapshots and checks the result. */
 export async function verifyBackup(access: OpenRepository, options: VerifyBackupOptions): Promise<VerifyBackupResult> {
   const started = Date.now();
   const verified = await verifyRepository(access, options);
@@ -29,8 +29,8 @@ export async function verifyBackup(access: OpenRepository, options: VerifyBackup
 }
 
 /**
- * Restores snapshots one after the other into a folder of their own, reads back what was written, has SQLite check each
- * database in it, and removes it again. A kill leaves a folder that the next check removes.
+ * Restores snapshots one after the other into a temporary folder, reads the written files back, lets SQLite check each
+ * database, and removes the folder. A kill leaves a folder that the next check removes.
  */
 async function checkByRestoring(
   access: OpenRepository,
@@ -38,7 +38,7 @@ async function checkByRestoring(
 ): Promise<{ restored: RestoredForCheck[]; problems: BackupProblem[] }> {
   const listing = await access.repository.listSnapshots(options.signal);
   const named = options.snapshots ?? [];
-  // Which is the newest is not known then; the rest of the report is wanted all the same.
+  // The newest snapshot is not known while some are unreadable; the rest of the report is still useful.
   if (named.length === 0 && listing.damaged.length > 0)
     return { restored: [], problems: listing.damaged.map(({ name }) => problem(name, "restore_failed", UNREADABLE)) };
   const words = named.length === 0 && listing.snapshots.length > 0 ? ["latest"] : named;

@@ -32,7 +32,7 @@ async function problemsOf(repository: BackupRepository): Promise<unknown[]> {
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
   describe(`paths that are taken out of snapshots of a ${scheme} storage`, () => {
-    test("new ones are whole without them, list them, and take the old ones' place when those are forgotten", async (t) => {
+    test("are gone from whole new snapshots, which list them, and replace the old ones with `forget`", async (t) => {
       const scene = await backupScene(t, scheme);
       const { repository, folder, root } = scene;
       const ids = await withSecrets(scene);
@@ -79,7 +79,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       assert.equal(restored.proof?.receipt, null);
     });
 
-    test("what lies in the folder stays when a snapshot without it is restored in place", async (t) => {
+    test("stay in the folder when a snapshot without them is restored in place", async (t) => {
       const scene = await backupScene(t, scheme);
       const { client, repository, folder, write } = scene;
       await withSecrets(scene);
@@ -95,7 +95,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
     });
   });
 
-test("a pattern that begins with a slash is a path from what was saved, and directories go with what is in them", async (t) => {
+test("a pattern with a leading slash is a path from the saved folder, and directories go with everything below", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root, write } = scene;
   mkdirSync(join(folder, "x/deep"), { recursive: true });
@@ -113,7 +113,7 @@ test("a pattern that begins with a slash is a path from what was saved, and dire
   assert.deepEqual([nothing.rewritten, nothing.unchanged], [[], 1]);
 });
 
-test("a whole path, as lists print it, is taken out when nothing fits it from what was saved", async (t) => {
+test("a whole path, as lists print it, is taken out when no path below the saved folder fits", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder } = scene;
   await client.createBackup(repository, { save: true });
@@ -125,7 +125,7 @@ test("a whole path, as lists print it, is taken out when nothing fits it from wh
   );
 });
 
-test("a tree that lies in two places loses only what the pattern says of each", async (t) => {
+test("a tree at two paths loses only the entries that the pattern fits at each path", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root } = scene;
   for (const name of ["one", "two", "one/two"]) {
@@ -151,7 +151,7 @@ test("a tree that lies in two places loses only what the pattern says of each", 
   assert.deepEqual(readdirSync(join(root, "back/one/two/same")), ["x.key"]);
 });
 
-test("a pattern is refused when it fits one thing from what was saved, and another as a whole path", async (t) => {
+test("a pattern is refused when it fits one path below the saved folder, and another as a whole path", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, write } = scene;
   const again = join(folder, folder);
@@ -165,7 +165,7 @@ test("a pattern is refused when it fits one thing from what was saved, and anoth
   assert.equal(rewritten[0]!.taken_out.length, 2);
 });
 
-test("a pattern is refused when everything fits it, or what was saved", async (t) => {
+test("a pattern is refused when it fits everything, or the saved folder", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder } = scene;
   await client.createBackup(repository, { save: true });
@@ -208,7 +208,7 @@ test("of a stream that fits nothing is left, and it goes when the old ones are f
   assert.deepEqual(await idsOf(repository), []);
 });
 
-test("nothing is rewritten when there is no pattern, and what lacks something stays when a repair comes first", async (t) => {
+test("nothing is rewritten without a pattern, and a snapshot with lost content stays until it is repaired", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository, folder, place } = scene;
   const [first] = await withSecrets(scene);
@@ -226,7 +226,7 @@ test("nothing is rewritten when there is no pattern, and what lacks something st
   assert.ok(!(await idsOf(repository)).includes(first));
 });
 
-test("a whole path is understood where patterns choose what is restored, and what is saved", async (t) => {
+test("a whole path works in patterns of restores and of saves", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder, root, write } = scene;
   write("deep/secret.key", "hush");
@@ -262,7 +262,7 @@ test("a snapshot keeps its tags when one of the same content was made before, an
   assert.deepEqual(tags.toSorted(), ["t,release,rewrite", "t,release,rewrite", "t,rewrite"]);
 });
 
-test("the whole one is the latest, and what rules keep, when a rewritten one is beside it", async (t) => {
+test("the complete original is `latest`, and is kept by rules, beside its rewritten copy", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, write } = scene;
   write("secret.key", "hush");
@@ -287,7 +287,7 @@ test("the whole one is the latest, and what rules keep, when a rewritten one is 
   await assert.rejects(repository.rewrite({ snapshots, exclude: ["a.txt"] }), hasCode("ambiguous"));
 });
 
-test("it is said that new ones are there when the old ones cannot be removed", async (t) => {
+test("an error names the new snapshots when the old ones cannot be removed", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository, place } = scene;
   await withSecrets(scene);

@@ -27,7 +27,7 @@ import { mending, requireLost } from "./known-losses.ts";
 import { belowDepth, type TakesOut, takesOutOf } from "./taken-out.ts";
 import { type Broken, depthOf, TopTrees } from "./top-trees.ts";
 
-/** Makes new snapshots of those that lack something, without what is lost; what that is, is said of each. */
+/** Makes new snapshots in place of those that lack content, without the lost entries, and lists these entries for each snapshot. */
 export async function repairSnapshots(
   access: OpenRepository,
   options: RepairSnapshotsOptions,
@@ -53,8 +53,8 @@ export async function repairSnapshots(
 }
 
 /**
- * Takes what fits a pattern out of snapshots: new ones are made without it, and with `forget` the old ones go. A new one
- * lists what was taken out as what it lacks.
+ * Takes matching entries out of snapshots: makes new snapshots without them, and with `forget` removes the old ones. A
+ * new snapshot lists the removed entries as omitted.
  */
 export async function rewriteBackups(
   access: OpenRepository,
@@ -83,33 +83,33 @@ export async function rewriteBackups(
 
 interface Rewriting {
   choice: SnapshotChoice;
-  /** A new snapshot has this one beside the tags of the one whose place it takes. */
+  /** Tag that a new snapshot gets beside the tags of the snapshot it replaces. */
   tag: string;
-  /** Null: only what is lost goes. */
+  /** Null: only lost entries go. */
   takesOut: TakesOut | null;
 }
 
-/** A snapshot of which something goes. */
+/** A snapshot that loses entries, with its replacement. */
 interface RewrittenSnapshot {
   listed: ListedSnapshot;
-  /** By paths from the topmost tree. */
+  /** Paths start at the topmost tree. */
   lost: readonly LostEntry[];
-  /** Null where nothing is written, and where nothing is left of it. */
+  /** Null if the call writes nothing, or if no entry of the snapshot is left. */
   newId: ObjectId | null;
 }
 
 interface Rewritten {
   /** Oldest first. */
   rewritten: RewrittenSnapshot[];
-  /** Snapshots of which nothing goes. */
+  /** Number of snapshots that lose no entry. */
   others: number;
-  /** Those that stay as they are, because nobody knows what they hold. */
+  /** Snapshots that stay as they are because they cannot be read. */
   unreadable: UnreadableSnapshot[];
-  /** Those that do because something of them is lost, which a repair alone gives up. */
+  /** Snapshots that stay as they are because content of theirs is lost; only a repair gives that up. */
   lacking: ObjectId[];
 }
 
-/** Makes new snapshots in the place of others, by a {@link SnapshotRewriter}; with `forget` the others go. */
+/** Replaces snapshots by a {@link SnapshotRewriter}; with `forget` removes the old ones. */
 async function rewriteSnapshots(
   access: OpenRepository,
   options: CallOptions,
@@ -131,7 +131,7 @@ async function rewriteSnapshots(
   return done;
 }
 
-/** Removes the old ones, each a file ●, under an exclusive lock, once those that take their place are there for sure. */
+/** Removes the old snapshots, each a file ●, under an exclusive lock, once their replacements are certainly stored. */
 async function forgetRewritten(
   access: OpenRepository,
   rewritten: readonly RewrittenSnapshot[],
@@ -148,16 +148,16 @@ async function forgetRewritten(
 }
 
 /**
- * Makes new snapshots of those of which something is lost, or is to go, without it. Only what the index does not know
- * counts as lost: `repair index` and `repair packs` come first, and it is refused while they have work.
+ * Makes new snapshots without entries that are lost or excluded. Content counts as lost only if the index does not list
+ * it: `refused` until `repair index` and `repair packs` have done their work.
  * - Under a shared lock: new trees and their index; manifests, the trees above them and their index.
- * - Each snapshot's file ●. A kill leaves the old snapshots or both; the next call finds what was made.
+ * - Each snapshot's file ●. A kill leaves the old snapshots or both; the next call finds the new trees.
  */
 class SnapshotRewriter {
   readonly #session: Session;
   readonly #rewriting: Rewriting;
   readonly #options: CallOptions;
-  /** Null: nothing is written. */
+  /** Null in a dry run, which writes nothing. */
   readonly #blobs: PackedBlobs | null;
   readonly #unreadable: UnreadableSnapshot[] = [];
   readonly #menders = new Map<string, TreeMender>();
@@ -207,7 +207,7 @@ class SnapshotRewriter {
     return broken;
   }
 
-  /** Says of a snapshot that its rewriting would take a database that is stored page by page, of which only that is known here. */
+  /** Returns an error if the rewriting would remove a database that is stored page by page, which is not supported. */
   async #whyNot({ snapshot }: ListedSnapshot, lost: readonly LostEntry[]): Promise<CairnError | null> {
     const { takesOut } = this.#rewriting;
     const content = await snapshotContent(this.#session.reader, snapshot).catch((error: unknown) => {
@@ -232,7 +232,7 @@ class SnapshotRewriter {
     );
   }
 
-  /** One for all snapshots whose trees begin alike: each tree is read once by it. */
+  /** Returns one mender for all snapshots with the same path prefix, so that each tree is read once. */
   async #menderOf(snapshot: Snapshot): Promise<TreeMender> {
     const { index, reader } = this.#session;
     const { takesOut } = this.#rewriting;
@@ -251,7 +251,7 @@ class SnapshotRewriter {
     return mender;
   }
 
-  /** The number of directories that lead to what was saved; null in snapshots of other programs, where all of it counts. */
+  /** The number of directories above the saved entry. Null in snapshots of other programs, in which every directory counts. */
   async #depthAbove(snapshot: Snapshot): Promise<number | null> {
     try {
       const { manifest, manifestDamage, only, placed } = await snapshotContent(this.#session.reader, snapshot);
@@ -259,7 +259,7 @@ class SnapshotRewriter {
       if (manifest === null && manifestDamage === null) return null;
       return depthOf(snapshot) - (only === null ? 0 : 1);
     } catch (error) {
-      // It stays as it is then.
+      // A damaged snapshot stays as it is.
       if (error instanceof CairnError && error.code === "damaged") return null;
       throw error;
     }
@@ -291,7 +291,7 @@ class SnapshotRewriter {
     return rewritten;
   }
 
-  /** The snapshot that takes its place: made before by a call that was killed, or now. */
+  /** Returns the snapshot that replaces `listed`: one made by a killed call, or a new one. */
   async #save({ listed }: Broken, top: Uint8Array, made: Map<string, ObjectId>): Promise<ObjectId> {
     const { id, snapshot } = listed;
     const now = new Date().toISOString();
@@ -301,12 +301,12 @@ class SnapshotRewriter {
       original: snapshot.original ?? id,
       tags: [...new Set([...(snapshot.tags ?? []), this.#rewriting.tag])],
       program_version: PROGRAM,
-      // The counts of the old one are not true of it.
+      // The old snapshot's counts do not fit the new tree.
       summary: { backup_start: now, backup_end: now },
     };
     const identity = identityOf(rewritten);
     const before = made.get(identity);
-    // Another like it gets one of its own.
+    // An identical snapshot gets a replacement of its own.
     made.delete(identity);
     if (before !== undefined) return before;
     const newId = await this.#session.access.repository.saveSnapshot(rewritten);
@@ -315,7 +315,7 @@ class SnapshotRewriter {
   }
 }
 
-/** Tells a snapshot that a call before made from one that is something else: all but when and by what it was made. */
+/** Identifies a snapshot that an earlier call made: all fields except the summary and the program. */
 function identityOf(snapshot: Snapshot): string {
   const { summary: _summary, program_version: _program, ...rest } = snapshot;
   return latin1(encodeSnapshot(rest));

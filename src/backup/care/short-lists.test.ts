@@ -125,7 +125,7 @@ test("forget of the last snapshot with --prune removes no snapshot before it ref
   assert.deepEqual(packsIn(at.place), []);
 });
 
-test("a lost snapshot counts for 24 hours, and what others do not need is freed", async (t) => {
+test("a lost snapshot keeps its content for 24 hours, and other unneeded content is freed", async (t) => {
   const at = await scene(t, "local");
   const [first, second, third] = at.ids as [string, string, string];
   const back = takeAway(at, second);
@@ -226,7 +226,7 @@ test("a snapshot that this host made and that no list has named yet counts", asy
   await requireWhole(at, [snapshot!.snapshot_id]);
 });
 
-test("what this host forgets, tags or rewrites itself is not missing", async (t) => {
+test("snapshots that this host forgets, tags or rewrites itself are not missing", async (t) => {
   const at = await scene(t, "local");
   await at.repository.tag({ snapshots: [at.ids[1]!], add: ["kept"] });
   const { result } = await prune(at.repository);

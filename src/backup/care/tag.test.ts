@@ -74,7 +74,7 @@ test("tags change where a filter takes the snapshot when none is named", async (
   assert.deepEqual((await repository.tag({ hosts: ["elsewhere"], set: [] })).tagged, []);
 });
 
-test("nothing is tagged when it is not said which snapshots, or which tags", async (t) => {
+test("nothing is tagged when the call names no snapshots, or no tags", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   const [first] = await twoSnapshots(scene);
@@ -91,7 +91,7 @@ test("nothing is tagged when it is not said which snapshots, or which tags", asy
   assert.deepEqual(await tagsOf(scene), [["wip"], []]);
 });
 
-test("a tagging that left both is ended by the next one when it was killed between them", async (t) => {
+test("a tagging that was killed between its two steps is finished by the next one", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   const [first] = await twoSnapshots(scene);
@@ -121,7 +121,7 @@ test("a snapshot that cannot be read is warned of when others are tagged", async
   assert.match(warnings.join(), new RegExp(second.slice(0, 8)));
 });
 
-test("nothing is written when snapshots are tagged, or taken out of, where nothing may be removed", async (t) => {
+test("tagging and rewriting write nothing when the storage allows no removal", async (t) => {
   const scene = await backupScene(t, "local");
   await twoSnapshots(scene);
   const { server } = await serve(t, { root: scene.place, appendOnly: true });
@@ -143,7 +143,7 @@ test("nothing is written when snapshots are tagged, or taken out of, where nothi
   assert.deepEqual(files(), before);
 });
 
-test("a new snapshot goes again when the one whose place it takes may not be removed", async (t) => {
+test("a new snapshot is removed again when the old one cannot be removed", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   const [first, second] = await twoSnapshots(scene);

@@ -7,10 +7,10 @@ import { changedSnapshots, checkSnapshotTags, ownTags, warnOfUnreadable } from "
 import type { OpenRepository } from "../open/open-repository.ts";
 
 /**
- * Gives snapshots other tags, under an exclusive lock. A snapshot's id is that of its file's bytes, so each is stored
- * anew and names the first it was made of, as restic has it.
- * - The new file is written; then the old one goes ●, one after the other.
- * - A kill in between leaves both, which differ in their tags alone; the next call removes the old one.
+ * Gives snapshots other tags, under an exclusive lock. A snapshot's id is the hash of its file, so each snapshot is
+ * stored anew and names its first original, as restic does.
+ * - The new file is written; then the old one is removed ●, one after the other.
+ * - A kill in between leaves both, which differ only in their tags; the next call removes the old one.
  */
 export async function tagBackups(access: OpenRepository, options: TagBackupsOptions): Promise<TagBackupsResult> {
   const edit = editOf(options);
@@ -53,7 +53,6 @@ interface Change {
   snapshot: Snapshot;
 }
 
-/** Throws `usage`. */
 function editOf({
   add = [],
   remove = [],

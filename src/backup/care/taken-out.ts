@@ -6,9 +6,9 @@ import { type Fitting, fitting } from "../open/paths.ts";
 
 /** Entries that go, by their paths in latin1 with a slash before them. */
 export interface TakesOut extends Fitting {
-  /** Throws where a folder that was saved would go, or one above it. */
+  /** Throws if the saved folder, or a folder above it, would be taken out. */
   requireNot(path: string): void;
-  /** Throws where one pattern has met something either way: only one of them can be meant. */
+  /** Throws if one pattern has matched both below the folder and as a whole path: only one meaning can be intended. */
   requireOneWay(): void;
 }
 
@@ -48,7 +48,7 @@ function everything(why: string): CairnError {
   });
 }
 
-/** Entries that go by their paths from the topmost tree; one that fits as a whole, as lists print it, goes too. */
+/** Chooses entries to take out by their paths from the topmost tree. A path also fits as a whole, as lists print it. */
 export function belowDepth({ fits, fitsWhole, isName, requireNot }: TakesOut, depth: number | null): TakenEntries {
   if (depth === null) return { fits: (path) => fits(`/${path}`), isAnywhere: () => isName };
   return {

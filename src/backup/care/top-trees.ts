@@ -26,7 +26,7 @@ import {
 import { nameOf, readNodes } from "../databases/nodes.ts";
 import type { Session } from "../open/session.ts";
 
-/** A snapshot of which something is lost, or is to go, and its tree without that. */
+/** A snapshot that loses entries, and its tree without them. */
 export interface Broken {
   listed: ListedSnapshot;
   mended: MendedTree;
@@ -36,11 +36,11 @@ interface TopTreesParts {
   session: Session;
   signal: AbortSignal | undefined;
   blobs: PackedBlobs;
-  /** Told of a snapshot that stays as it is. */
+  /** Called with each snapshot that stays as it is. */
   leave(id: string, error: CairnError): void;
 }
 
-/** Makes the topmost trees of mended snapshots, with manifests that are true of what is left. */
+/** Makes the topmost trees of mended snapshots, with manifests that describe the remaining entries. */
 export class TopTrees {
   readonly #parts: TopTreesParts;
 
@@ -48,7 +48,7 @@ export class TopTrees {
     this.#parts = parts;
   }
 
-  /** The new topmost tree of each snapshot; null where nothing is left of its folder. */
+  /** The new topmost tree of each snapshot; null if nothing of its folder is left. */
   async of(broken: readonly Broken[]): Promise<Map<Broken, Uint8Array | null>> {
     const { access, index, near } = this.#parts.session;
     const { keys } = access.repository;
@@ -60,7 +60,7 @@ export class TopTrees {
         try {
           tops.set(each, await this.#topTree(each, walk));
         } catch (error) {
-          // What a newer program says of its snapshot is not ours to write anew.
+          // A manifest of a newer format cannot be written anew.
           if (!(error instanceof CairnError) || error.code !== "newer_version") throw error;
           this.#parts.leave(each.listed.id, error);
         }
@@ -71,7 +71,7 @@ export class TopTrees {
     return tops;
   }
 
-  /** With a manifest that is true of what is left, where there is one. */
+  /** Makes the topmost tree; a snapshot with a manifest gets a new manifest of the remaining entries. */
   async #topTree({ listed, mended }: Broken, walk: DigestWalk): Promise<Uint8Array | null> {
     const { reader } = this.#parts.session;
     if (mended.tree === null) return null;
@@ -80,13 +80,14 @@ export class TopTrees {
     const depth = depthOf(snapshot);
     const lost = mended.lost.filter(({ path }) => !mayBeOurs || componentsOf(path)[0] !== ".cairn");
     if (snapshot.paths.length === 1 && lost.some(({ path }) => componentsOf(path).length <= depth)) {
-      // In a snapshot of a save point that is its folder, or one above it. Other programs may have laid it out otherwise.
+      // In a snapshot of a save point the only node is the folder, or a folder above it. Other programs may use other
+      // layouts.
       const nodes = await readNodes(reader, mended.tree);
       const isRecordsAlone = mayBeOurs && nodes.find((node) => nameOf(node) === ".cairn") !== undefined;
       return nodes.length === 0 || isRecordsAlone ? null : mended.tree;
     }
     if (!mayBeOurs) return mended.tree;
-    // The manifest, or the folder that it is in.
+    // The manifest or its folder is lost.
     const records = mended.lost
       .filter(({ path }) => [".cairn", ".cairn/manifest.json"].includes(latin1(path)))
       .map((each) => ({
@@ -106,7 +107,7 @@ export class TopTrees {
     return this.#withManifest(mended.tree, bytes, snapshot);
   }
 
-  /** `/.cairn` and the manifest in it are made anew where they are lost. */
+  /** Makes `/.cairn` and the manifest in it anew if they are lost. */
   async #withManifest(top: Uint8Array, manifest: Uint8Array, { time }: Snapshot): Promise<Uint8Array> {
     const { reader } = this.#parts.session;
     const pieces = manifestPieces(manifest).map(({ id, bytes }) => this.#add("data", id, bytes));
@@ -131,7 +132,7 @@ export class TopTrees {
   }
 }
 
-/** The number of directories that a snapshot of ours has above what was saved, and that one, or the file's name. */
+/** The number of directories from the top of one of our snapshots down to the saved folder or file, including it. */
 export function depthOf({ paths }: Pick<Snapshot, "paths">): number {
   return (paths[0] ?? "").split("/").filter((part) => part !== "").length;
 }
@@ -144,7 +145,7 @@ function withoutFirst(path: Uint8Array, count: number): Uint8Array {
   return Buffer.from(componentsOf(path).slice(count).join("/"), "latin1");
 }
 
-/** A manifest that is lost: nothing is known of the folder but what its trees say. */
+/** Replaces a lost manifest: the folder is known only from its trees. */
 const LOST_MANIFEST: Manifest = {
   stateDigest: null,
   metadataDigest: null,
@@ -160,14 +161,14 @@ const LOST_MANIFEST: Manifest = {
 
 interface RepairedContent {
   reader: BlobSource;
-  /** Manifest of a snapshot that lacks something, and the folder's tree as it is now; entries are lost relative to that. */
+  /** Manifest of a snapshot that lacks entries, and the folder's present tree; paths of lost entries are relative to it. */
   content: Pick<SnapshotContent, "root" | "placed"> & { manifest: Manifest };
   lost: readonly LostEntry[];
 }
 
 /**
- * Makes a manifest that is true of a folder without what was lost or taken out: digests and counts are those of what is
- * left, what is lost is listed as omitted, and it is not complete, so that no receipt is ever given for it.
+ * Makes a manifest without lost or removed entries: digests and counts describe the rest, the missing entries are
+ * listed as omitted, and `complete` is false, so it never gets a receipt.
  */
 async function repairedManifest(walk: DigestWalk, { reader, content, lost }: RepairedContent): Promise<Uint8Array> {
   const { manifest, root } = content;

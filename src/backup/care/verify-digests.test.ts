@@ -56,7 +56,7 @@ function filesOf({ place }: BackupScene, folder: string): string[] {
   return all.map((name) => join(place, folder, name)).filter((path) => statSync(path).isFile());
 }
 
-test("threads wait for a verification when it was said at opening that one comes soon", async (t) => {
+test("threads are ready when the opening announces a verification", async (t) => {
   const at = await backupScene(t, "local");
   await (await at.library.openRepository(at.options)).close();
   assert.equal(threadsAreWarm(), false);
@@ -65,14 +65,14 @@ test("threads wait for a verification when it was said at opening that one comes
   assert.equal(threadsAreWarm(), true);
 });
 
-test("a repository is as sound, and has as many trees, when one walk has to do as when two go through it", async (t) => {
+test("a repository's verification finds the same trees with one walk as with two", async (t) => {
   const at = await scene(t);
   const { checked, problems } = await assertBothSay(at);
   assert.deepEqual([problems, checked.snapshots], [[], SNAPSHOTS]);
   assert.ok(checked.digests >= SNAPSHOTS - 1 && checked.trees > SNAPSHOTS * 2, JSON.stringify(checked));
 });
 
-test("what a lost file or a flip costs is the same when one walk has to do as when two go through it", async (t) => {
+test("a lost file or a flipped byte costs the same paths with one walk as with two", async (t) => {
   const at = await scene(t);
   const kinds = new Set<string>();
   for (const file of [...filesOf(at, "data"), ...filesOf(at, "index")]) {

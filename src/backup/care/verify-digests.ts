@@ -17,14 +17,14 @@ export interface DigestsToProve {
 }
 
 /**
- * Finding about the digest of a save point's snapshot. `unknown`: it cannot be told here, which alone is no damage.
- * `unread`: something on the way to it cannot be read or understood; often a blob or a tree is named for that already.
- * `database`: one that is stored page by page is not what it was.
+ * Finding about the digest of a save point's snapshot. `unknown`: the digest cannot be computed, which alone is no
+ * damage. `unread`: content cannot be read or understood; often a blob or tree is reported for the same damage.
+ * `database`: a database stored page by page has changed.
  */
 export interface DigestFinding {
   snapshot: string;
   kind: "proven" | "wrong" | "unknown" | "unread" | "database";
-  /** Empty where it is proven. */
+  /** Empty if the digest is proven. */
   detail: string;
   /** Raw path of a database. */
   path?: Uint8Array;
@@ -32,7 +32,7 @@ export interface DigestFinding {
 
 export interface ProvenDigests {
   findings: DigestFinding[];
-  /** A byte for each entry of the index that was found needed on the way; null where something could not be followed. */
+  /** A byte for each index entry that the walk needed; null if the walk could not follow every tree. */
   followed: Uint8Array | null;
 }
 
@@ -43,7 +43,7 @@ export interface ProvenDigests {
 export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDigests> {
   const { access, structure, near, options } = what;
   const { index, blobs: reader } = structure;
-  // Trees that are not their ids could also lead back to themselves.
+  // A tree that does not match its id could lead back to itself.
   const blobs = new BlobSource({ keys: access.repository.keys, index, packs: packsToProve(near.folder) });
   const walk = new DigestWalk({ blobs, onPack: () => undefined, signal: options.signal });
   const findings: DigestFinding[] = [];
@@ -70,7 +70,8 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
           content.only,
         );
         const finding = compared(state, recorded);
-        // Another program made it of one of ours, which is no damage; a copy says the same of itself.
+        // Another program rewrote one of our snapshots, which is no damage; a copy of a rewritten snapshot looks the
+        // same.
         if (finding.kind === "wrong" && snapshot.original !== undefined) {
           options.onWarning?.(
             `snapshot ${id.slice(0, 8)} differs from its save point: another program rewrote the snapshot, or it is a copy of a rewritten one; ${finding.detail}`,
@@ -83,7 +84,7 @@ export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDi
         isWhole = false;
         if (error.code === "newer_version") findings.push({ snapshot: id, kind: "unknown", detail: error.message });
         else if (error.code === "damaged") findings.push({ snapshot: id, kind: "unread", detail: error.message });
-        // One that was removed meanwhile is nobody's any more.
+        // A snapshot that was removed meanwhile is no finding.
         else if (error.code !== "not_found") throw error;
       }
     }
@@ -118,7 +119,7 @@ async function databaseFindings(
 }
 
 function compared(state: Uint8Array | null, recorded: string): Pick<DigestFinding, "kind" | "detail"> {
-  // Damage is named for what cannot be read; what was never recorded is none.
+  // Unreadable content is reported as damage elsewhere; a hash that was never recorded is no damage.
   if (state === null) return { kind: "unknown", detail: "the hash of a large file is not recorded" };
   const found = Buffer.from(state).toString("hex");
   if (found === recorded) return { kind: "proven", detail: "" };

@@ -75,7 +75,7 @@ test("every flip in a pack is found, and the pack and the file that it costs are
   });
 });
 
-test("damage in a copy of a blob that is not the one that is read costs nothing", async () => {
+test("damage in an unused copy of a blob costs nothing", async () => {
   await withRepository(async (fixture) => {
     const { storage, repository } = fixture;
     const files = randomFiles(1, 3000);
@@ -96,7 +96,7 @@ test("damage in a copy of a blob that is not the one that is read costs nothing"
   });
 });
 
-test("a blob that is not where the index has it is named, though its pack is sound", async () => {
+test("a blob whose id is wrong in the index is named, though its pack is sound", async () => {
   await withRepository(async (fixture) => {
     const { storage, repository } = fixture;
     const files = randomFiles(2, 3000);

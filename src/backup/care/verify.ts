@@ -24,8 +24,8 @@ import { checkJobs, type OpenRepository } from "../open/open-repository.ts";
 import { nearPacks } from "../open/session.ts";
 
 /**
- * Reads a repository and names everything that is not what was written, with the snapshots and paths that it costs.
- * Under a shared lock where this user may write one, so that nothing is moved meanwhile. Changes nothing else.
+ * Reads a repository and names everything that differs from the written bytes, with the affected snapshots and paths.
+ * Takes a shared lock if this user can write one, so that no pack moves meanwhile. Changes nothing else.
  */
 export async function verifyRepository(
   access: OpenRepository,
@@ -65,7 +65,7 @@ interface ReadRepository {
   trees: number;
   digests: DigestFinding[];
   read: ProvenPacks;
-  /** Packs that the chosen snapshots need; null where all count. */
+  /** Packs that the chosen snapshots need; null if all packs count. */
   needed: ReadonlySet<string> | null;
   /** Ids of blobs that are damaged in one pack and sound in another. */
   elsewhere: ReadonlySet<string>;
@@ -102,13 +102,13 @@ async function readRepository(
   try {
     let proven: ProvenDigests = { findings: [], followed: null };
     const prove = async (): Promise<ProvenDigests> => provenPointDigests({ access, structure, near, options });
-    // The same walk serves both where every tree is here.
+    // If every tree is local, one walk serves the digests and the structure.
     const isAllNear = near.isLocal && quick !== true;
     if (isAllNear) proven = await access.asStored(prove);
     const live = await access.asStored(async () => followRoots(structure, { followed: proven.followed, signal }));
     const needed = chosen === undefined ? null : neededPacks(index, live);
     if (needed !== null) packs = packs.filter(({ name }) => needed.has(name));
-    // Elsewhere while what the walk has brought of trees is still here.
+    // For far storages: uses the trees while the walk's packs are still here.
     if (!near.isLocal && quick !== true) proven = await prove();
     const read = await (reading ?? provePart(index, packs));
     append(problems, packProblems(structure, packs, read));
@@ -127,7 +127,7 @@ async function chosenIds(access: OpenRepository, options: VerifyBackupOptions): 
   return new Set(chosenSnapshots(listing, options).map(({ id }) => id));
 }
 
-/** A part depends on nothing but the packs' names. */
+/** The choice of a part depends only on the packs' names. */
 function partOf(packs: StoredFile[], subset: VerifyBackupOptions["subset"]): StoredFile[] {
   if (subset === undefined) return packs;
   return packs.filter(({ name }) => Number.parseInt(name.slice(0, 8), 16) % subset.of === subset.part - 1);
@@ -142,7 +142,7 @@ function neededPacks({ table }: BlobIndex, live: LiveSet): Set<string> {
   return names;
 }
 
-/** Returns the problems that concern chosen snapshots, and those that may concern anything. */
+/** Returns the problems that concern chosen snapshots, and problems that may concern any snapshot. */
 function relevant(
   { structure: { problems }, needed, elsewhere }: ReadRepository,
   chosen: ReadonlySet<string> | undefined,
@@ -167,7 +167,7 @@ function publicProblem({ kind, object, detail, severity, consequences }: CheckPr
   return { kind, object, detail, severity, losses };
 }
 
-/** Returns digests as problems; one that cannot be read only where nothing else says what that costs the snapshot. */
+/** Returns digest findings as problems. An unreadable digest is a problem only if no other problem names the snapshot's loss. */
 function digestProblems(findings: readonly DigestFinding[], costly: ReadonlySet<string>): BackupProblem[] {
   const databases = findings.flatMap(({ kind, snapshot, detail, path }) =>
     kind === "database"

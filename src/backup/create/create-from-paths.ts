@@ -21,11 +21,11 @@ import { adding, type Session } from "../open/session.ts";
 import { checkSnapshotTags, newestOfSame, publicSnapshot, timeAfter } from "../open/snapshots.ts";
 
 /**
- * Backs folders and files up as one snapshot of whole paths, as restic makes them: no save point, and no manifest, which only
- * one folder has.
+ * Backs up folders and files as one snapshot of whole paths, as restic makes them: no save point, and no manifest,
+ * which exists for single folders only.
  * - A shared lock; packs as they are filled, with their index at the latest every 64 packs or 30 s.
  * - All is read: trees above the folders, their index; another look for a lock that excludes ours.
- * - The snapshot's file ●. A failure and a kill before it leave packs that `prune` takes.
+ * - The snapshot's file ●. A failure or kill before it leaves packs that `prune` removes.
  */
 export async function createFromPaths(
   access: OpenRepository,
@@ -60,8 +60,8 @@ export async function createFromPaths(
 }
 
 /**
- * Mode and owner of a folder above others, and the time of the newest of those: its own moves with whatever else is made in it, and
- * each snapshot would be another one.
+ * Mode and owner of a folder above the saved ones, with the newest time of the saved entries: the folder's own time
+ * changes with every unrelated entry, and each snapshot would differ.
  */
 function metadataOf(path: readonly Buffer[], inside: readonly Leaf[]): RootMetadata {
   const own = rootMetadata(Buffer.concat(path.flatMap((part) => [Buffer.from("/"), part])));

@@ -27,7 +27,7 @@ async function snapshotsOf({ repository }: BackupScene): Promise<number> {
 
 for (const scheme of firstOf(["far", "local"] as const, 1)) {
   describe(`a stream into a repository on a ${scheme} storage`, () => {
-    test("it is one file of a snapshot that is proven and restored as others are", async (t) => {
+    test("is one file of a snapshot, proven and restored like any other", async (t) => {
       const { repository, root } = await backupScene(t, scheme);
       const content = randomBytes(3_000_000);
       const parts = [content.subarray(0, 1_200_000), content.subarray(1_200_000)];
@@ -57,7 +57,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1)) {
       }
     });
 
-    test("the same once more is known to be unchanged, and what differs is told by diff", async (t) => {
+    test("is unchanged when it repeats, and a diff shows a change", async (t) => {
       const scene = await backupScene(t, scheme);
       const { repository, place } = scene;
       const content = randomBytes(2_000_000);
@@ -131,7 +131,7 @@ test("a stream whose end comes together with the signal makes no snapshot", asyn
   assert.equal(await snapshotsOf(scene), 0);
 });
 
-test("a command that fails makes no snapshot, whatever it had written", async (t) => {
+test("a stream makes no snapshot when its command fails, even after output", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;
   const failing = repository.createFromCommand(["sh", "-c", "echo half; exit 3"]);
@@ -144,7 +144,7 @@ test("a command that fails makes no snapshot, whatever it had written", async (t
   assert.equal(await snapshotsOf(scene), 1);
 });
 
-test("a dry run of a stream counts what would be new and writes nothing", async (t) => {
+test("a stream is counted by a dry run, which writes nothing", async (t) => {
   const scene = await backupScene(t, "local");
   const before = ["data", "index", "snapshots", "locks"].map((kind) => files(scene.place, kind).length);
   const {
@@ -162,7 +162,7 @@ test("a dry run of a stream counts what would be new and writes nothing", async 
   );
 });
 
-test("names that no file can have are refused before anything is read", async (t) => {
+test("a stream is refused before anything is read when no file can have its name", async (t) => {
   const { repository } = await backupScene(t, "local");
   for (const filename of [
     "",

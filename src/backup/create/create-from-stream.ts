@@ -19,11 +19,11 @@ import { snapshotContent } from "../open/content.ts";
 import { streamPath, streamSnapshot, type StreamSnapshot } from "./stream-snapshot.ts";
 
 /**
- * Puts a stream into a repository as a snapshot of one file, as restic does with `--stdin`, with a manifest as
- * snapshots of points have one. Only what is being cut and packed is kept in memory.
+ * Puts a stream into a repository as a snapshot of one file, as restic does with `--stdin`, with a manifest as in
+ * snapshots of points. Keeps in memory only the pieces that are being cut and packed.
  * - A shared lock; packs as the stream comes, with their index at the latest every 64 packs or 30 s.
  * - The stream has ended well: its trees, manifest and their index; another look for a lock that excludes ours.
- * - The snapshot's file ●. A stream that fails, and a kill before ●, leave packs that `prune` takes.
+ * - The snapshot's file ●. A stream that fails, or a kill before ●, leaves packs that `prune` removes.
  */
 export async function createFromStream(
   access: OpenRepository,
@@ -106,7 +106,7 @@ class StreamBackup {
     return { paths: [path], hostname: options.hostname ?? hostname(), username, uid, gid };
   }
 
-  /** Throws `refused` when nothing comes: then whatever should have written has most likely failed. */
+  /** Throws `refused` if the stream is empty: then the program that writes it has most likely failed. */
   async #cut(cutter: StreamCutter, name: string): Promise<ReturnType<StreamCutter["finish"]>> {
     const { content, options } = this.#parts;
     const pace = newPacer(options.signal);
@@ -128,7 +128,7 @@ class StreamBackup {
     this.#target?.add(type, id, plain, offset, length);
   }
 
-  /** True where a snapshot holds a file of that name with the same content. */
+  /** True if a snapshot holds a file of that name with the same content. */
   async #holds({ snapshot }: ListedSnapshot, stateDigest: string): Promise<boolean> {
     try {
       const { manifest } = await snapshotContent(this.#parts.session.reader, snapshot);
@@ -154,7 +154,7 @@ class StreamBackup {
       bytes: made.bytes,
     });
     failpoint("backup.transferred");
-    // What stops this may have cut the stream short too, and its source ends as if all were well.
+    // An abort may have cut the stream short too, although its source ends as if complete.
     throwIfAborted(options.signal);
     const id = await session.access.repository.saveSnapshot(snapshot);
     failpoint("backup.snapshot-written");
@@ -187,13 +187,13 @@ class StreamBackup {
   }
 }
 
-/** Whatever a stream fails with is told as that: none of it is in a snapshot. */
+/** Reports any failure of the stream as a read failure: no snapshot has any of it. */
 function readFailure(error: unknown): CairnError {
   const known = toCairnError(error, "no snapshot was made, because the stream could not be read to its end");
   return known.code === "internal" ? new CairnError("io", known.message, { cause: error }) : known;
 }
 
-/** Passes pieces on until the signal ends it: a stream that stands still is not waited for then. */
+/** Passes pieces on until the signal aborts; does not wait for a stream that stands still. */
 async function* stoppable(
   content: AsyncIterable<Uint8Array>,
   signal: AbortSignal | undefined,
@@ -205,7 +205,7 @@ async function* stoppable(
   try {
     for (;;) {
       throwIfAborted(signal);
-      // A race with one promise for all pieces would keep every one of them.
+      // One shared promise in a race would keep every piece in memory.
       const { promise, resolve, reject } = Promise.withResolvers<IteratorResult<Uint8Array>>();
       giveUp = () => reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
       pieces.next().then(resolve, (error: unknown) => reject(readFailure(error)));
@@ -215,7 +215,7 @@ async function* stoppable(
     }
   } finally {
     signal?.removeEventListener("abort", stop);
-    // Not awaited: of a stream that stands still it may never come.
+    // Not awaited: on a stream that stands still it may never resolve.
     pieces.return?.().then(undefined, () => undefined);
   }
 }

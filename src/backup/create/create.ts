@@ -33,27 +33,28 @@ import { callOf, type OpenRepository } from "../open/open-repository.ts";
 import { PagedContent } from "./page-databases.ts";
 import { fileUnderWay, Uploading } from "./uploading.ts";
 
-/** An answer but for what only the save point tells. */
+/** The result without `secrets`, which only the save point knows. */
 export type BackedUp = Omit<CreateBackupResult, "secrets">;
 
-/** A backup's session that takes what a save before it stores anew. */
+/** A backup's session that receives the content that a save before it stores anew. */
 export interface Forwarding {
   /** When it began, milliseconds since 1970. */
   started: number;
-  /** Its index gets what was forwarded with `packs.finish()`. */
+  /** `packs.finish()` adds the forwarded blobs to the session's index. */
   session: Session;
-  /** Null where what the store holds is compressed anew on its way. */
+  /** Null if the stored blobs must be compressed anew on the way. */
   packs: ForwardedPacks | null;
 }
 
 interface Forwarded extends Forwarding {
-  /** False where the folder was as its newest point, which is backed up then: of that the store may have lost something. */
+  /** False if the folder equals its newest point, which is then backed up: the store may have lost content of that point. */
   isNewPoint: boolean;
 }
 
 /**
- * Runs a save and its backup under one shared lock of the repository, so that the folder is read, compressed and written
- * in one pass. What was forwarded when `work` throws is in no snapshot: the next backup finds what was indexed.
+ * Runs a save and its backup under one shared lock of the repository, so that the folder is read, compressed and
+ * written in one pass. If `work` throws, no snapshot has the forwarded blobs: the next backup finds those that are
+ * indexed.
  */
 export async function forwarding<T>(
   access: OpenRepository,
@@ -79,12 +80,12 @@ export async function forwarding<T>(
 }
 
 /**
- * Puts a sealed save point into a repository: what the repository lacks of it is opened, compared with its ids,
- * encrypted with the repository's keys and packed. `forwarded`: the save before it has brought most of it.
+ * Puts a sealed save point into a repository: blobs that the repository lacks are opened, compared with their ids,
+ * encrypted with the repository's keys and packed. `forwarded`: blobs that the save before it has brought.
  * - Shared locks on both; packs, with their index at the latest every 64 packs or 30 s; two looks for a lock that
  * excludes ours.
- * - The snapshot's file ●. A kill before it leaves what no snapshot needs: the next call finds what was indexed,
- * `prune` takes the rest.
+ * - The snapshot's file ●. A kill before it leaves unneeded packs: the next call finds the indexed ones, `prune`
+ * removes the rest.
  */
 export async function createBackup(
   workspace: Workspace,
@@ -124,7 +125,7 @@ function chosenPoint(workspace: Workspace, { point: word, dryRun }: CreateBackup
   }
 }
 
-/** A folder whose disk is not mounted is empty, and rules of retention go by such a backup as by any other. */
+/** The folder of an unmounted disk is empty, and retention rules count an empty backup like any other. */
 function warnOfNothing(workspace: Workspace, { descriptor }: Point, onWarning: CreateBackupOptions["onWarning"]): void {
   if (Object.values(descriptor.entries).some((count) => count > 0)) return;
   const folder = printablePath(workspace.root);
@@ -147,7 +148,7 @@ interface BackupParts {
 class BackupOfPoint {
   readonly #parts: BackupParts;
   #tree: ObjectId;
-  /** Null where no database is stored page by page. */
+  /** Null if no database is stored page by page. */
   #paged: PagedContent | null = null;
 
   constructor(parts: BackupParts) {
@@ -175,7 +176,7 @@ class BackupOfPoint {
     this.#tree = this.#paged?.tree ?? this.#tree;
     const unchanged = parent?.snapshot.tree === this.#tree;
     const known = readKnownTrees(access.cache, index);
-    // The save has just looked up or stored all that its new point needs: the store's index lists it.
+    // The save has just found or stored all content of its new point, so the store's index lists everything.
     const isThere = forwarded?.isNewPoint === true && stored.index.isWithin(index);
     const plan = isThere ? NOTHING_TO_MOVE : await this.#plan(known, parent);
     const size = forwarded?.packs?.size;
@@ -204,12 +205,12 @@ class BackupOfPoint {
       at: new Date().toISOString(),
     });
     known.delete(this.#tree);
-    // Of a tree without databases the store has nothing to compare with.
+    // With paged databases the snapshot's tree exists only in the repository, not in the store.
     keepKnownTrees(access.cache, index, [...(this.#paged === null ? [this.#tree] : []), ...known]);
     return this.#result({ ...done, added, snapshot: { id, snapshot } });
   }
 
-  /** The point's own snapshot in its store says where it was made. */
+  /** Reads paths and user from the point's own snapshot in its store. */
   async #origin(): Promise<SnapshotOrigin> {
     const { stored, point, workspace, options } = this.#parts;
     const uid = process.getuid?.() ?? 0;
@@ -225,7 +226,7 @@ class BackupOfPoint {
     try {
       if (id !== null) origin = await stored.repository.loadSnapshot(id);
     } catch (error) {
-      // It is for information only and is made again by `doctor`.
+      // The snapshot is for information only, and `doctor` makes it again.
       if (!(error instanceof CairnError) || (error.code !== "not_found" && error.code !== "damaged")) throw error;
     }
     const { paths, username } = origin;
@@ -304,7 +305,7 @@ class BackupOfPoint {
       tree: this.#tree,
       origin,
       parent,
-      // A restore over a folder leaves alone what these kept out.
+      // A restore over a folder leaves entries alone that these patterns kept out.
       excludes: descriptor.rules.exclude,
       tags: [...(options.tags ?? []), pointTag(descriptor.save_point_id)],
       started,

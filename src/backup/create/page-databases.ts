@@ -34,11 +34,11 @@ interface PagingParts {
   jobs: number | undefined;
 }
 
-/** Large databases of a point on their way into a repository, page by page, and the trees of the snapshot without them. */
+/** Stores large databases of a point in a repository page by page, and makes the snapshot's trees without them. */
 export class PagedContent {
   readonly trees: PagedTrees;
   readonly databases: readonly PagedDatabase[];
-  /** Size of all that was stored anew; `finish` completes it. */
+  /** Size of all newly stored content; `finish` completes it. */
   readonly added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
   readonly #blobs: PackedBlobs | null;
 
@@ -52,7 +52,7 @@ export class PagedContent {
     this.#blobs = blobs;
   }
 
-  /** Null where the point has no such database. What was stored before a failure is in no snapshot. */
+  /** Null if the point has no large database. If a backup fails, no snapshot has the pages stored before. */
   static async make(parts: PagingParts): Promise<PagedContent | null> {
     const { session, stored, paths, signal, jobs } = parts;
     const { root, manifest } = await pointContent(stored, paths);
@@ -89,7 +89,7 @@ export class PagedContent {
     }
   }
 
-  /** True where something has to be stored of them or of the trees, also only anew. */
+  /** True if pages or trees have to be stored, also if only again. */
   get hasNew(): boolean {
     return this.added.data_blobs + this.added.tree_blobs > 0;
   }
@@ -99,7 +99,7 @@ export class PagedContent {
     return hex(this.trees.tree) as ObjectId;
   }
 
-  /** All that was stored anew is durable and indexed then. */
+  /** Afterwards all newly stored content is durable and indexed. */
   async finish(): Promise<void> {
     if (this.#blobs === null) return;
     await this.#blobs.finish();
@@ -111,7 +111,7 @@ export class PagedContent {
     await this.#blobs?.abort();
   }
 
-  /** As results have them. */
+  /** The databases as results show them. */
   get shown(): DatabaseInBackup[] {
     return this.databases.map(({ path, pages, pageSize, changed, stored, reason }) => ({
       ...displayPath(path),
@@ -129,7 +129,7 @@ async function pointContent(stored: StoredContent, paths: readonly string[]): Re
   return snapshotContent(stored.blobs, { tree, paths: [...paths], program_version: PROGRAM });
 }
 
-/** Names of the folders that lead to what was saved. */
+/** Names of the folders that lead from the snapshot's tree to the saved folder. */
 async function leadTo({ blobs, snapshotTree }: StoredContent, [path = ""]: readonly string[]): Promise<string[]> {
   const names: string[] = [];
   let tree = snapshotTree;
@@ -141,7 +141,7 @@ async function leadTo({ blobs, snapshotTree }: StoredContent, [path = ""]: reado
   return names;
 }
 
-/** The databases of the snapshot before, by their paths. */
+/** The databases of the previous snapshot, by their paths. */
 async function beforeOf({ session, workspace, parent }: PagingParts): Promise<Map<string, BeforeDatabase>> {
   const known = new Map<string, BeforeDatabase>();
   if (parent === null) return known;
@@ -156,7 +156,7 @@ async function beforeOf({ session, workspace, parent }: PagingParts): Promise<Ma
   return known;
 }
 
-/** The contents in the store of databases of an older point that are the same as those of its snapshot. */
+/** Store contents of an older point's databases, if they equal those of its snapshot. */
 async function contentsOf(
   workspace: Workspace,
   { descriptor }: Point,
@@ -172,7 +172,7 @@ async function contentsOf(
   });
 }
 
-/** Returns null for what is gone or damaged: then nothing is compared with it, and more is read or stored. */
+/** Returns null if the content is gone or damaged: then the backup compares nothing and reads or stores more. */
 async function orNull<T>(read: () => Promise<T>): Promise<T | null> {
   try {
     return await read();

@@ -9,22 +9,23 @@ import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { checkLocation } from "../../workspace/place/guards.ts";
 import type { LeftOutEntry } from "../../workspace/points/left-out.ts";
 
-/** A folder that is scanned: all of it where `names` is null, else only those entries directly in it. */
+/** A folder to scan: all of it if `names` is null, else only those entries directly in it. */
 export interface PartToScan {
   folder: Buffer;
   names: readonly Buffer[] | null;
-  /** rules that leave out all but the names; null: those of the folder count */
+  /** rules that leave out all but the names; null: the folder's own rules count */
   rules: IgnoreRecord | null;
 }
 
 /**
- * The folders and files that paths (absolute) mean, none below another: a folder by its real path, of a link to anything else
- * the link itself. Paths that are not there are listed. Throws `not_found` where none is, `usage`, `refused` by the guards.
+ * The folders and files that absolute paths mean, none below another: the real path of a folder; of a link to anything
+ * else, the link itself. Lists paths that do not exist. Throws `not_found` if none exists, `usage`, and `refused` by
+ * the guards.
  */
 export function partsToScan(paths: readonly string[]): {
   parts: PartToScan[];
   missing: LeftOutEntry[];
-  /** where all of them lie, as text and in order: the paths of a snapshot of them */
+  /** their places as text, in order: the paths of the snapshot */
   places: string[];
 } {
   const missing: LeftOutEntry[] = [];
@@ -64,17 +65,17 @@ export function partsToScan(paths: readonly string[]): {
 
 function lookAt(path: string): Stats | null {
   const found = statSync(path, { throwIfNoEntry: false });
-  // A link that leads nowhere is kept, too.
+  // A dangling link is saved too.
   return found ?? lstatSync(path, { throwIfNoEntry: false }) ?? null;
 }
 
-/** The real path of what an entry lies in, with its name. */
+/** The real path of an entry's parent, with the entry's name. */
 function realPlace(path: string): Buffer {
   const place = Buffer.from(path.replace(/(?<=.)\/+$/, ""));
   return joinRaw(realPathOf(parentOf(place)), nameOf(place));
 }
 
-/** Rules that leave out everything in a folder but entries of these names. */
+/** Rules that leave out all entries of a folder except these names. */
 function onlyThese(names: readonly Buffer[]): IgnoreRecord {
   return { excludes: ["/*", ...names.map((name) => `!/${patternOfPath(name)}`)], files: [] };
 }

@@ -21,12 +21,12 @@ import { withoutOwn } from "../open/own-folder.ts";
 import type { PartToScan } from "./paths-to-scan.ts";
 import type { Session } from "../open/session.ts";
 
-/** Below the folder of a repository's caches: what the last scan of each folder found. */
+/** Folder below a repository's caches: the last scan of each folder. */
 const FOLDER = "scanned";
-/** Says of no index that it has all; each id is looked up then. */
+/** Matches no index, so that each id is looked up. */
 const NO_EPOCH = Buffer.alloc(16);
 
-/** Folders that were read into a repository. The names of the leaves lie in memory that is given back with it. */
+/** Folders that were read into a repository. The leaves' names are in memory that is released with it. */
 export interface ScannedParts extends AsyncDisposable {
   leaves: Leaf[];
   leftOut: LeftOutEntry[];
@@ -44,8 +44,8 @@ export interface ScanPartsOptions {
 }
 
 /**
- * Reads folders one after the other into a repository: what it lacks is packed and uploaded as it comes, and counted in
- * `added`. What a folder has as in the last scan of it is not read, and looked up in the index all the same.
+ * Reads folders one after the other into a repository: packs and uploads content that the repository lacks and counts
+ * it in `added`. Does not read entries that are as in the folder's last scan, but looks their blobs up in the index.
  */
 export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOptions): Promise<ScannedParts> {
   await using stack = new AsyncDisposableStack();
@@ -102,7 +102,7 @@ function scanOptions(
     databases: options.databases === "copy" ? undefined : { capture: new LiveDatabases(), held: null },
     reread: options.reread ?? false,
     jobs: options.jobs,
-    // Whether the repository still has what was there last time is asked of its index.
+    // The index decides whether the repository still has the blobs of the last scan.
     distrust: true,
     chunkerPolynomial: session.access.repository.chunkerPolynomial,
   };
@@ -118,7 +118,7 @@ function keep(place: string, { table, old, tree }: ScanResult): void {
     makeFolder(join(place, ".."));
     writeStatCache(place, table, old, { tree, epoch: NO_EPOCH });
   } catch {
-    // Without it everything is read again.
+    // Without the cache everything is read again.
   }
 }
 
@@ -160,7 +160,7 @@ function add(
   }
 }
 
-/** Takes the packs of scans to a repository; the first that cannot be taken there ends them. */
+/** Uploads the packs of scans; the first failed upload ends the scans. */
 class PackTaking {
   readonly style: Session["access"]["repository"]["style"];
   readonly waiting = new SharedArrayBuffer(4);
@@ -202,7 +202,7 @@ class PackTaking {
     });
   }
 
-  /** Throws what the upload of any pack has failed with. */
+  /** Throws the error that failed the upload of any pack. */
   async settled(): Promise<void> {
     await this.#pending;
     if (this.failure !== null) throw this.failure;

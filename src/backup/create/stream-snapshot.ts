@@ -12,7 +12,7 @@ export interface StreamFile {
   components: readonly Buffer[];
   uid: number;
   gid: number;
-  /** Milliseconds since 1970: when its first byte was asked for. */
+  /** Milliseconds since 1970, when the stream's first byte was requested. */
   at: number;
 }
 
@@ -28,7 +28,7 @@ export interface StreamSnapshot extends SnapshotTrees {
 const MAX_NAME_BYTES = 255;
 const REPLACEMENT = "\ufffd";
 
-/** The parts of a name as it was given: `db.sql`, `dumps/db.sql` or `/dumps/db.sql`. Throws `usage`. */
+/** The parts of a given name: `db.sql`, `dumps/db.sql` or `/dumps/db.sql`. Throws `usage`. */
 export function streamPath(filename: string): Buffer[] {
   const names = filename.replace(/^\/+/, "").split("/");
   const bad = names.some(
@@ -39,7 +39,8 @@ export function streamPath(filename: string): Buffer[] {
     throw new CairnError("usage", `${JSON.stringify(filename.slice(0, 300))} cannot be the name of a file`, {
       hint: "for example db.sql or dumps/db.sql",
     });
-  // What an argument that is not UTF-8 has become; the paths of snapshots are texts, which cannot hold its bytes.
+  // The character that replaces invalid UTF-8 of an argument; the paths of snapshots are texts, which cannot hold its
+  // bytes.
   if (!filename.isWellFormed() || filename.includes(REPLACEMENT))
     throw new CairnError(
       "usage",

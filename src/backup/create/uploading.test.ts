@@ -40,7 +40,7 @@ for (const save of [true, false])
     assert.equal(last.total, slow.total);
   });
 
-test("the progress of a stream waits for what has not reached the repository", async (t) => {
+test("the progress of a stream counts only blobs that have reached the repository", async (t) => {
   const { repository } = await backupScene(t, "far");
   const content = randomBytes(20_000_000);
   const told = Promise.withResolvers<void>();

@@ -6,7 +6,7 @@ import type { ForwardedPacks } from "../../repository/transfer/forwarded-packs.t
 import type { TransferProgress } from "../../repository/transfer/transfer.ts";
 import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
 
-/** Tells of all that a backup uploads as one: what has reached the repository. Its snapshot, which comes last, counts as one. */
+/** Reports all uploads of a backup as one progress: blobs that have reached the repository. The snapshot comes last and counts as one. */
 export class Uploading {
   readonly #report: ((progress: Progress) => void) | undefined;
   #arrived: BlobCounts = { blobs: 0, bytes: 0 };
@@ -15,7 +15,7 @@ export class Uploading {
     this.#report = report;
   }
 
-  /** Waits until what a save has forwarded is there. */
+  /** Waits until all forwarded packs are uploaded. */
   async finish(packs: ForwardedPacks): Promise<void> {
     const toldLast = keepTelling(this.#report, () => {
       const { done, total, current } = packs.arrived;
@@ -29,7 +29,7 @@ export class Uploading {
     }
   }
 
-  /** For a transfer that follows. `current`: the file that comes after so many of its blobs. */
+  /** Reports a transfer that follows. `current`: the file that comes after this number of its blobs. */
   told(current: (blobs: number) => { current?: string }): (progress: TransferProgress) => void {
     const before = this.#arrived;
     const and = ({ blobs, bytes }: BlobCounts): BlobCounts => ({
@@ -43,7 +43,7 @@ export class Uploading {
     };
   }
 
-  /** The snapshot is there. */
+  /** Counts the saved snapshot as uploaded. */
   saved(): void {
     const { blobs, bytes } = this.#arrived;
     this.#report?.({ phase: "uploading", done: blobs + 1, total: blobs + 1, bytes, total_bytes: bytes });
@@ -55,7 +55,7 @@ function progressOf(done: BlobCounts, total: BlobCounts): Progress {
   return { phase: "uploading", ...counts, bytes: Math.min(done.bytes, total.bytes), total_bytes: total.bytes };
 }
 
-/** Returns the file that a transfer is at, for people: data comes first, pack by pack. */
+/** Returns the file whose data a transfer sends now, for people: data comes first, pack by pack. */
 export function fileUnderWay(
   { entries, dataBlobs, files }: TransferPlan,
   packOf: Uint32Array,

@@ -6,8 +6,8 @@ import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-
 import { treesAhead } from "../../repository/trees/live.ts";
 
 /**
- * The nodes of a tree; `damaged` when it is not there or not what was written. `stack`: trees that will be read after it,
- * from the last one on; far away they are brought with it.
+ * The nodes of a tree. Throws `damaged` if it is missing or its bytes are wrong. `stack`: trees to be read next, the
+ * last one first; far trees are fetched with it.
  */
 export async function readNodes(
   reader: BlobSource,
@@ -17,13 +17,13 @@ export async function readNodes(
   return decodeTree(await readBlob(reader, tree, TREE_BLOB, stack));
 }
 
-/** The node of a raw name in a tree; nothing else of it is kept. Errors as above. */
+/** The node of a raw name in a tree; keeps nothing else of the tree. Throws as `readNodes` does. */
 export async function nodeIn(reader: BlobSource, tree: Uint8Array, name: Uint8Array): Promise<TreeNode | undefined> {
   const bytes = reader.lent(tree) ?? (await reader.viewTree(entryOf(reader, tree, TREE_BLOB)));
   return nodeNamed(decodeTree(bytes), name);
 }
 
-/** The nodes of a tree; null where it is damaged. */
+/** The nodes of a tree; null if it is damaged. */
 export async function nodesOrNull(reader: BlobSource, tree: Uint8Array): Promise<TreeNodes | null> {
   try {
     return await readNodes(reader, tree);
@@ -33,7 +33,7 @@ export async function nodesOrNull(reader: BlobSource, tree: Uint8Array): Promise
   }
 }
 
-/** A blob's plaintext by its id; `damaged` where the repository lacks it. `stack`: see `readNodes`. */
+/** A blob's plaintext by its id. Throws `damaged` if the repository lacks it. `stack`: see `readNodes`. */
 export async function readBlob(
   reader: BlobSource,
   id: Uint8Array,

@@ -142,7 +142,7 @@ test("a database comes back in a folder that its owner may not write to", async 
   }
 });
 
-test("a restore of a database stops when it is told to, and leaves nothing", async (t) => {
+test("a restore of a database stops on a signal, and leaves nothing", async (t) => {
   const { client, repository, root, change } = await databaseScene(t);
   change((database) =>
     database.exec(`WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 20000)
@@ -161,7 +161,7 @@ test("a restore of a database stops when it is told to, and leaves nothing", asy
   assert.deepEqual([told > 0, last < 30 * 2 ** 20, existsSync(target)], [true, true, false]);
 });
 
-test("what a backup heals of a database is written also when nothing has changed", async (t) => {
+test("pages that a backup heals are written also when nothing has changed", async (t) => {
   const at = await databaseScene(t);
   const { client, repository, root } = at;
   await client.createBackup(repository, { save: true });
@@ -174,7 +174,7 @@ test("what a backup heals of a database is written also when nothing has changed
   assert.deepEqual(left, []);
 });
 
-test("a database that became another one is stored whole, and the answer says why", async (t) => {
+test("a database is stored whole after VACUUM or with a new page size, and the result says why", async (t) => {
   const { client, repository, root, change, file } = await databaseScene(t);
   const create = async () => (await client.createBackup(repository, { save: true })).databases[0]!;
   assert.deepEqual([(await create()).stored, (await create()).stored], ["base", "same"]);
@@ -313,7 +313,7 @@ test("a snapshot with such a database comes back in place while its point is the
   assert.deepEqual([left, existsSync(join(other, "many/7")), existsSync(join(other, "here"))], [[], true, true]);
 });
 
-test("what takes entries out of snapshots leaves alone one whose database would go", async (t) => {
+test("a rewrite of snapshots leaves a snapshot alone whose database would go", async (t) => {
   const { client, repository } = await databaseScene(t);
   await client.createBackup(repository, { save: true });
   for (const pattern of ["app.db", "data"]) {
@@ -366,7 +366,7 @@ test("each of many generations is rebuilt exactly after others were forgotten an
   assert.deepEqual([problems, checked.digests], [[], left.length]);
 });
 
-test("all of a database is stored again when it has 30 files of changed pages", async (t) => {
+test("a whole database is stored again when it has 30 files of changed pages", async (t) => {
   const { client, repository, folder } = await databaseScene(t);
   const image = Buffer.concat([Buffer.alloc(1024), randomBytes(1023 * 1024)]);
   image.write("SQLite format 3\0", "latin1");
@@ -411,7 +411,7 @@ test("a database comes back over an older one, below a folder that was chosen, a
   assert.ok(readFileSync(join(root, "of a copy", "data/app.db")).equals(image));
 });
 
-test("a dry run says what a backup would store of a database, and stores nothing", async (t) => {
+test("a dry run shows the pages that a backup would store, and stores nothing", async (t) => {
   const { client, repository, update } = await databaseScene(t);
   await client.createBackup(repository, { save: true });
   update([2]);

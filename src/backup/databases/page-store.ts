@@ -30,32 +30,32 @@ import { blobStarts, DatabasePages, folderName, pageHash, type StoredDatabase } 
 export const PAGED = { above: PAGED_ABOVE };
 const MOST_DELTAS = 30;
 const FULL = `the database had ${MOST_DELTAS} files of changed pages`;
-/** Bytes of a blob of changed pages, and of other files that are made. */
+/** Bytes of a blob of changed pages, and of other new files. */
 const PIECE = 1024 * 1024;
 
-/** A database in a repository, and the way it came there. */
+/** A database in a repository, and how it was stored. */
 export interface PagedDatabase {
   path: Uint8Array;
   pages: number;
   pageSize: number;
-  /** Pages that the snapshot before does not have. */
+  /** Number of pages that the previous snapshot lacks. */
   changed: number;
-  /** `base`: all of it was stored; `delta`: changed pages; `same`: nothing. */
+  /** `base`: the whole database was stored; `delta`: changed pages; `same`: nothing. */
   stored: "base" | "delta" | "same";
-  /** Reason for a new base where a snapshot before has the database; else null. */
+  /** Reason for a new base if an earlier snapshot has the database; else null. */
   reason: string | null;
   name: string;
-  /** Files of its folder. */
+  /** Files of the database's folder, by name. */
   files: ReadonlyMap<string, FileContent>;
   folders: readonly PagesFolder[];
 }
 
-/** A file of pages with that of their hashes, in a folder that no later snapshot changes: none stores its tree again. */
+/** A file of pages and a file of their hashes, in a folder that no later snapshot changes, so that no later snapshot stores its tree again. */
 export interface PagesFolder {
   name: string;
   pages: FileContent;
   hashes: FileContent;
-  /** The folder as the snapshot before has it; null for a new one. */
+  /** The folder's node in the previous snapshot; null for a new folder. */
   kept: TreeNode | null;
 }
 
@@ -65,7 +65,6 @@ export interface FileContent {
   content: Uint8Array;
 }
 
-/** A database of a point. */
 export interface PointDatabase extends FileHash {
   node: TreeNode;
   pageSize: number;
@@ -75,14 +74,13 @@ export interface PointDatabase extends FileHash {
 export interface BeforeDatabase {
   stored: StoredDatabase;
   reader: BlobSource;
-  /** Ids of its content in the store, where the point of that snapshot is there; else null. */
+  /** Ids of the database's blobs in the store if the point of that snapshot exists; else null. */
   content: Uint8Array | null;
 }
 
-/** Takes a new blob. */
 export type StoreBlob = (type: "data" | "tree", id: Uint8Array, bytes: Uint8Array) => Promise<void>;
 
-/** Finds the databases of a point that are stored page by page, among the files of several blobs that its manifest lists. */
+/** Finds the databases of a point to be stored page by page, among the manifest's files of several blobs. */
 export async function largeDatabases(
   blobs: BlobSource,
   root: Uint8Array,
@@ -100,10 +98,10 @@ export async function largeDatabases(
     const named = (each: string): TreeNode | undefined => nodes?.find((node) => nameOf(node) === each);
     const node = named(name);
     if (node?.content === undefined || node.links > 1 || node.size !== file.size) continue;
-    // Databases are cut every 64 KiB, but one that was saved before they were.
+    // Databases are cut every 64 KiB; an older Cairn cut them elsewhere.
     const starts = blobStarts(blobs, node.content);
     if (starts.some((start, at) => start !== Math.min(at * DATABASE_BLOB_BYTES, node.size))) continue;
-    // What belongs to it is in there, and no plain file would be whole without it.
+    // The log belongs to the database; without its log the plain file would be incomplete.
     if (LOGS.some((ending) => (named(`${name}${ending}`)?.size ?? 0) > 0)) continue;
     const first = Buffer.from(await readBlob(blobs, node.content.subarray(0, 32), DATA_BLOB));
     const pageSize = parseHeader(first)?.page_size;
@@ -123,7 +121,7 @@ async function nodesBelow(blobs: BlobSource, root: Uint8Array, parts: readonly s
   return nodes;
 }
 
-/** Stores what is new of a database. Null where it is to stay a plain file: there is something where SQLite has nothing. */
+/** Stores the changed pages of a database. Null if it must stay a plain file: the page that SQLite never writes is not empty. */
 export async function storePages(
   blobs: BlobSource,
   database: PointDatabase,
@@ -139,7 +137,7 @@ class PageStore {
   readonly #pace: Pacer;
   readonly #pages: number;
   readonly #hashes: Uint8Array;
-  /** The page that SQLite locks and never writes; -1 where there is none. */
+  /** The page that SQLite locks and never writes; -1 if the database has none. */
   readonly #lockPage: number;
 
   constructor(blobs: BlobSource, database: PointDatabase, { store, pace }: { store: StoreBlob; pace: Pacer }) {
@@ -167,7 +165,7 @@ class PageStore {
     const isWorth = (changed: number): boolean => !isFull && Math.max(stale, 0) + changed <= this.#pages / 2;
     const most = unread.reduce((sum, isSame, blob) => (isSame ? sum : sum + this.#pagesOf(blob).count), 0);
     const delta = new DeltaPages(this.#store);
-    // What may turn out not to be worth it is counted first, and read once more.
+    // A delta that may turn out too large is counted first, and read again to be stored.
     const first = await this.#scan({ old, unread, delta: isWorth(most) ? delta : null });
     if (first === null) return null;
     if (!isWorth(first.length)) return this.#base(isFull ? FULL : rebaseReason(first.length, this.#pages), true);
@@ -175,7 +173,7 @@ class PageStore {
     return this.#delta(stored, known, { changed: first, delta });
   }
 
-  /** Opens the database of the snapshot before; returns a text where that does not do. */
+  /** Opens the database of the previous snapshot; returns the reason as text if that is not possible. */
   async #known({ stored, reader }: BeforeDatabase): Promise<DatabasePages | string> {
     if (stored.error !== undefined) return `the previous snapshot cannot be read: ${stored.error.message}`;
     if (stored.manifest.pageSize !== this.#database.pageSize)
@@ -190,7 +188,7 @@ class PageStore {
     }
   }
 
-  /** For each blob, 1 where it is the one that was there before. */
+  /** For each blob, 1 if it equals the blob of the earlier point. */
   #unchanged(before: Uint8Array | null): Uint8Array {
     const { content = new Uint8Array(0) } = this.#database.node;
     const same = new Uint8Array(content.length / 32);
@@ -213,7 +211,7 @@ class PageStore {
     return { first, count: this.#starts[blob + 1]! / pageSize - first };
   }
 
-  /** Hashes all pages but those of blobs that are the same, and gives those that changed to the delta; null where the locked page is not empty. */
+  /** Hashes all pages except those of unchanged blobs, and gives the changed ones to the delta. Null if the locked page is not empty. */
   async #scan({
     old,
     unread,
@@ -252,7 +250,7 @@ class PageStore {
     return changed;
   }
 
-  /** All of it, by the blobs that the point has; `isHashed`: all hashes are known. */
+  /** Stores the whole database, from the point's blobs; `isHashed`: all page hashes are known. */
   async #base(reason: string | null, isHashed = false): Promise<PagedDatabase | null> {
     const { node } = this.#database;
     const none = new Uint8Array(0);
@@ -295,7 +293,7 @@ class PageStore {
     return this.#made(keptFolders(before), manifest.files, { map, changed: 0, stored: "same", reason: null });
   }
 
-  /** The runs of the map before, with those of the changed pages over them. */
+  /** The runs of the earlier map, overlaid with the changed pages. */
   #merged(before: readonly PageRun[], changed: readonly number[], file: number): PageRun[] {
     const runs: PageRun[] = [];
     const add = (run: PageRun): void => {
@@ -319,12 +317,12 @@ class PageStore {
       }
     };
     for (const run of before) addTo(Math.min(this.#pages, page + run.count), { ...run });
-    // Pages that came at the end have all changed, but for the one that SQLite locks.
+    // Pages beyond the old end have all changed, except the one that SQLite locks.
     addTo(this.#pages, null);
     return runs;
   }
 
-  /** With its map and its manifest. */
+  /** Stores the map and the manifest too. */
   async #made(
     folders: PagesFolder[],
     pageFiles: PageFile[],
@@ -366,7 +364,7 @@ class PageStore {
   }
 }
 
-/** Changed pages on their way into blobs. */
+/** Collects changed pages into blobs. */
 class DeltaPages {
   readonly #store: StoreBlob;
   readonly #piece = Buffer.alloc(PIECE);
@@ -401,7 +399,7 @@ class DeltaPages {
   }
 }
 
-/** The folders of pages of a database in the snapshot before. */
+/** The database's folders of pages in the previous snapshot. */
 function keptFolders({ manifest, files, folders }: StoredDatabase): PagesFolder[] {
   return manifest.files.map(({ name }) => ({
     name,

@@ -14,15 +14,15 @@ import type { FileContent, PagedDatabase, StoreBlob } from "./page-store.ts";
 const PRIVATE = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
 
 /**
- * The trees of a point's snapshot as a repository gets them: without the entries of databases, which lie below
+ * The trees of a point's snapshot for a repository: without the entries of databases, which lie below
  * `/.cairn/databases` instead.
  */
 export class PagedTrees {
-  /** Id of the topmost one. */
+  /** Id of the topmost tree. */
   readonly tree: Uint8Array;
   /** Files in `/.cairn`, and their bytes. */
   readonly own: { files: number; bytes: number };
-  /** The point's trees that have entries of databases, by id, with the names of those that bring nothing. */
+  /** The point's trees that have entries of databases, by id, with the names of entries whose content is not transferred. */
   readonly #replaced: ReadonlyMap<string, ReadonlySet<string>>;
 
   private constructor(tree: Uint8Array, own: PagedTrees["own"], replaced: Map<string, ReadonlySet<string>>) {
@@ -31,7 +31,7 @@ export class PagedTrees {
     this.#replaced = replaced;
   }
 
-  /** Makes them. `top`: the snapshot's tree; `lead`: names of the folders from there to the one that was saved. */
+  /** Makes the trees. `top`: the snapshot's tree; `lead`: names of the folders from `top` to the saved folder. */
   static async make(
     blobs: BlobSource,
     { top, lead, databases }: { top: Uint8Array; lead: readonly string[]; databases: readonly PagedDatabase[] },
@@ -80,7 +80,7 @@ export class PagedTrees {
           nodes.push({ ...node, subtree: await without(node.subtree!, inside, depth + 1) });
         else if (!inside[0]!.isBase) dropped.add(nameOf(node));
       }
-      // The same tree may lie elsewhere too, and bring something there.
+      // An equal tree may exist elsewhere, with other entries to be left out.
       const before = replaced.get(hex(tree));
       replaced.set(
         hex(tree),
@@ -95,7 +95,7 @@ export class PagedTrees {
     return new PagedTrees(await without(top, gone, 0), own, replaced);
   }
 
-  /** Gives a store's trees to a plan, without the entries whose content is not to come. */
+  /** Returns a function that reads a store's trees for a plan, without the entries whose content is not transferred. */
   readTree({ index, viewTree }: BlobSource): ReadTree {
     const replaced = (bytes: Uint8Array, names: ReadonlySet<string>): Uint8Array =>
       encodeTree([...decodeTree(bytes)].filter((node) => !names.has(nameOf(node))));
@@ -107,7 +107,7 @@ export class PagedTrees {
     };
   }
 
-  /** A plan without the trees that the snapshot has others for. */
+  /** Removes trees from a plan that the snapshot replaces by others. */
   withoutReplaced(plan: TransferPlan, index: BlobIndex): TransferPlan {
     const isReplaced = (entry: number): boolean =>
       index.table.typeOf(entry) === TREE_BLOB && this.#replaced.has(hex(index.idOf(entry)));

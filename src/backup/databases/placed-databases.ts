@@ -12,7 +12,7 @@ import { folderName, readDatabase, type StoredDatabase } from "./stored-database
 
 const NOTHING = new Uint8Array(0);
 
-/** A database and where it belongs, by a path from a folder on. */
+/** A database and its place, a path relative to a folder. */
 export interface PlacedDatabase {
   path: Uint8Array;
   database: StoredDatabase;
@@ -20,17 +20,17 @@ export interface PlacedDatabase {
 
 interface LentTree {
   bytes: Uint8Array;
-  /** The tree of the folder as the snapshot has it. */
+  /** The folder's tree as the snapshot stores it. */
   stored: Uint8Array;
   databases: readonly PlacedDatabase[];
 }
 
 /**
- * The trees of a snapshot with the entries of databases that lie elsewhere in it. They are in no pack; the content that an
- * entry names is no blob, but the SHA-256 of the whole database.
+ * The trees of a snapshot, with the entries of databases that lie elsewhere in it. No pack holds these trees; instead
+ * of blobs an entry names the SHA-256 of the whole database.
  */
 export class PlacedDatabases {
-  /** The root with all of them. */
+  /** The root tree with the entries of all databases. */
   readonly root: Uint8Array;
   /** Databases that cannot be read and whose paths are not known, by the names of their folders below `/.cairn/databases`. */
   readonly damaged: readonly { name: string; error: CairnError }[];
@@ -46,8 +46,8 @@ export class PlacedDatabases {
   }
 
   /**
-   * Reads those below a snapshot's `/.cairn/databases`. `root`: of the folder that was saved; `hashes`: of its manifest. One that
-   * cannot be read lies at its path all the same, and what opens it says why.
+   * Reads the databases below a snapshot's `/.cairn/databases`. `root`: tree of the saved folder; `hashes`: from its
+   * manifest. An unreadable database still gets its entry; opening it throws the reason.
    */
   static async read(
     reader: BlobSource,
@@ -56,7 +56,7 @@ export class PlacedDatabases {
     const damaged: { name: string; error: CairnError }[] = [];
     const trees = new Map<string, LentTree>();
     const given = new Map<string, StoredDatabase>();
-    /** `name`: of its folder; null: of any. */
+    /** `name`: of the database's folder; null: any folder. */
     const leave = async (name: string | null, error: unknown): Promise<void> => {
       if (!isUnreadable(error)) throw error;
       let isKnown = false;
@@ -94,17 +94,17 @@ export class PlacedDatabases {
     return placed;
   }
 
-  /** Has a reader give these trees. */
+  /** Makes a reader return these trees. */
   lendTo(reader: BlobSource): void {
     for (const [id, { bytes }] of this.#trees) reader.lend(id, bytes);
   }
 
-  /** Has a reader forget them, which reads one snapshot after the other. */
+  /** Removes these trees from a reader that goes on to another snapshot. */
   takeBackFrom(reader: BlobSource): void {
     for (const id of this.#trees.keys()) reader.takeBack(id);
   }
 
-  /** The tree that the snapshot has in the place of one of these, or of itself. */
+  /** The stored tree behind one of these trees; any other tree itself. */
   storedTree(tree: Uint8Array): Uint8Array {
     return this.#trees.get(hex(tree))?.stored ?? tree;
   }
@@ -133,12 +133,12 @@ export class PlacedDatabases {
   }
 }
 
-/** True of the error of a database that is left out, while all else is there. */
+/** True for the error of a database that alone is left out. */
 export function isUnreadable(error: unknown): error is CairnError {
   return error instanceof CairnError && (error.code === "damaged" || error.code === "newer_version");
 }
 
-/** Stands for a database that cannot be read: a file of which only size and digest are known. */
+/** Stands for an unreadable database: a file of which only size and digest are known. */
 function unreadable({ path, size, sha256: digest }: FileHash, error: CairnError): StoredDatabase {
   const name = Buffer.from(latin1(path).split("/").at(-1)!, "latin1");
   const node = fileNode(name, { mode: 0o600, uid: 0, gid: 0, mtimeSec: 0, mtimeNs: 0 }, { size, content: NOTHING });
@@ -146,7 +146,7 @@ function unreadable({ path, size, sha256: digest }: FileHash, error: CairnError)
   return { manifest, files: new Map(), folders: new Map(), error };
 }
 
-/** Tells if a path leads to a place for a database: no link is followed to it, and nothing else lies there. */
+/** True if no entry is at a path and no link leads to it. */
 async function isFree(reader: BlobSource, root: Uint8Array, path: Uint8Array): Promise<boolean> {
   const parts = latin1(path).split("/");
   let tree = root;

@@ -23,24 +23,24 @@ import { DATA_BLOB } from "../../repository/index/blob-index.ts";
 import { addWanted, type NearPacks, type WantedRange } from "../../repository/read/near-packs.ts";
 import { nameOf, readBlob, readNodes } from "./nodes.ts";
 
-/** So much of a database is read before it is handed on. */
+/** Bytes of a database that are read before they are handed on. */
 const PIECE = 1024 * 1024;
-/** For so many pieces packs are brought from far away at once. */
+/** Packs of this many pieces are fetched from far away at once. */
 const PIECES_AHEAD = 32;
 const PAGES_AHEAD = 8192;
 
 /** A database as a snapshot holds it. */
 export interface StoredDatabase {
   manifest: PagesManifest;
-  /** Files of its folder by name, and those of the folders in it: `base/pages`. */
+  /** Files of the database's folder and of its subfolders, by name: `base/pages`. */
   files: ReadonlyMap<string, TreeNode>;
-  /** Those folders by name. */
+  /** Subfolders of the database's folder, by name. */
   folders: ReadonlyMap<string, TreeNode>;
-  /** Reason for which it cannot be read; its manifest has then only path, size and digest. */
+  /** Reason why the database cannot be read; then its manifest has only path, size and digest. */
   error?: CairnError;
 }
 
-/** The name of a database's folder: the same for the same path, and one that any file system takes. */
+/** The name of a database's folder: derived from the path alone, and valid on any file system. */
 export function folderName(path: Uint8Array): string {
   const base = latin1(path)
     .split("/")
@@ -49,12 +49,12 @@ export function folderName(path: Uint8Array): string {
   return `${base.slice(0, 80)}-${hex(sha256(path)).slice(0, 16)}`;
 }
 
-/** The hash that is kept of a page. */
+/** The stored hash of a page. */
 export function pageHash(page: Uint8Array): Uint8Array {
   return sha256(page).subarray(0, PAGE_HASH_BYTES);
 }
 
-/** Reads what a folder below `/.cairn/databases` says of its database. Throws `damaged`, `newer_version`. */
+/** Reads a folder below `/.cairn/databases`. Throws `damaged`, `newer_version`. */
 export async function readDatabase(reader: BlobSource, folder: Uint8Array): Promise<StoredDatabase> {
   const files = new Map<string, TreeNode>();
   const folders = new Map<string, TreeNode>();
@@ -68,7 +68,7 @@ export async function readDatabase(reader: BlobSource, folder: Uint8Array): Prom
   return { manifest, files, folders };
 }
 
-/** The content of a small file; `damaged` where it is not there, or not of the digest that it should have. */
+/** The content of a small file. Throws `damaged` if it is missing or its digest is not `digest`. */
 async function wholeFile(
   reader: BlobSource,
   node: TreeNode | undefined,
@@ -87,7 +87,6 @@ async function wholeFile(
   return bytes;
 }
 
-/** A place of pages in one of the files. */
 interface PlaceOfPages {
   page: number;
   count: number;
@@ -95,7 +94,7 @@ interface PlaceOfPages {
   at: number;
 }
 
-/** Map and hashes of a database, which have the digests that its manifest says, and what is needed to read its pages. */
+/** Map and hashes of a database, compared with the digests of its manifest; reads the pages. */
 export class DatabasePages {
   readonly manifest: PagesManifest;
   readonly runs: readonly PageRun[];
@@ -128,12 +127,12 @@ export class DatabasePages {
     }
   }
 
-  /** False where the repository lacks pages of it by its index. */
+  /** False if the repository's index lacks pages of the database. */
   get isWhole(): boolean {
     return this.#files.every((file) => file.isWhole);
   }
 
-  /** The hashes of all pages, in their order; those of pages that lie in no file are zeros. */
+  /** The hashes of all pages in order; zeros for pages that lie in no file. */
   hashes(): Uint8Array {
     const all = new Uint8Array(this.manifest.pages * PAGE_HASH_BYTES);
     let page = 0;
@@ -148,8 +147,8 @@ export class DatabasePages {
   }
 
   /**
-   * Reads the database from its beginning to its end in pieces, each page of which has the hash that is recorded. Throws
-   * `damaged`, naming database and page. `near`: where packs that are far away are brought, and go again.
+   * Reads the database in pieces from start to end and compares each page with its recorded hash. Throws `damaged` with
+   * database and page. `near`: the place for packs that are fetched from far away; they are removed again.
    */
   async *read(near: NearPacks, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
     const pace = newPacer(signal);
@@ -164,8 +163,8 @@ export class DatabasePages {
   }
 
   /**
-   * Reads all pages of its files, but of files that are in `proven` already: pages that are not what their hashes say, by
-   * the file's content. Returns numbers of pages of the database, from 1 on, that are among them.
+   * Reads all pages of its files, except files in `proven`, and adds to `proven` the pages that differ from their
+   * hashes, by the file's content. Returns the database's damaged pages, counted from 1.
    */
   async prove(near: NearPacks, proven: Map<string, Set<number>>, signal: AbortSignal | undefined): Promise<number[]> {
     const pace = newPacer(signal);
@@ -268,14 +267,14 @@ export class DatabasePages {
   }
 }
 
-/** A file of pages, the last blob of which is kept: pages are wanted in rising order. */
+/** A file of pages. Keeps the last blob that it read, since pages are read in rising order. */
 class OpenPages {
   readonly name: string;
   readonly hashes: Uint8Array;
   readonly #reader: BlobSource;
   readonly #pageSize: number;
   readonly #content: Uint8Array;
-  /** Offsets at which blobs begin, and the end of the last one; a blob that the index lacks has no length. */
+  /** Offsets of the blobs, then the end of the last one; a blob that the index lacks has length 0. */
   readonly #starts: Float64Array;
   #blob = -1;
   #bytes: Uint8Array = new Uint8Array(0);
@@ -302,7 +301,7 @@ class OpenPages {
     return this.#starts.at(-1) === this.pages * this.#pageSize;
   }
 
-  /** Tells files with other pages or other hashes apart. */
+  /** Distinguishes files with other pages or other hashes. */
   get key(): string {
     return hex(sha256(Buffer.concat([sha256(this.hashes), this.#content])));
   }
@@ -344,7 +343,7 @@ class OpenPages {
     return compareBytes(pageHash(page), this.hashes.subarray(at * PAGE_HASH_BYTES, (at + 1) * PAGE_HASH_BYTES)) === 0;
   }
 
-  /** The blob that has this byte; -1 where none has. */
+  /** The blob that has this byte; -1 if no blob has it. */
   #blobAt(byte: number): number {
     const starts = this.#starts;
     const count = starts.length - 1;
@@ -359,7 +358,7 @@ class OpenPages {
   }
 }
 
-/** Returns the offsets at which the blobs of a content begin, then its length. */
+/** Returns the offsets of a content's blobs, then its length. */
 export function blobStarts({ index }: BlobSource, content: Uint8Array): Float64Array {
   const starts = new Float64Array(content.length / 32 + 1);
   for (let i = 0; i < starts.length - 1; i++) {

@@ -42,8 +42,8 @@ export function chosenDatabases(
 }
 
 /**
- * Writes databases into a new folder that has all else already. Each page is compared with its hash before the file gets its
- * name; one with a page that is not sound is left out, and the others are written.
+ * Writes databases into a new folder that has all other entries already. Compares each page with its hash before the
+ * file gets its name; leaves a database out if one of its pages is damaged, and writes the others.
  */
 export async function writeDatabases(
   session: Session,
@@ -95,12 +95,12 @@ async function writeOne(
     const { words } = stat;
     const times = { mtime_sec: signedWide(words, STAT.MTIME), mtime_ns: words[STAT.MTIME_NS]! };
     const facts = { mode: words[STAT.MODE]! & 0o7777, uid: words[STAT.UID]!, gid: words[STAT.GID]!, ...times };
-    // It has its own mode already.
+    // The directory already has its final mode, which may forbid writing.
     letOwnerWrite(directory);
     using finished = new DisposableStack();
     finished.defer(() => append(written.notSet, setDirectory(directory, facts, { path: above })));
     const writer = new NodeWriter({ within: directory, sparse: options.sparse === true });
-    // It has this name until all of its pages are there; a restore that was killed may have left it.
+    // The file has this name until all of its pages are written; a killed restore may have left it.
     const temporary = Buffer.from(`.cairn-database-${database.manifest.sha256.slice(0, 16)}`);
     writer.remove(directory, temporary);
     const place = { name: temporary, path };

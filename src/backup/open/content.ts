@@ -17,28 +17,28 @@ import { isMadeByUs } from "./snapshots.ts";
 
 const MAX_MANIFEST_BYTES = 1024 * 1024 * 1024;
 
-/** The content of a snapshot, whoever made it. */
+/** The content of a snapshot of any program. */
 export interface SnapshotContent {
-  /** id of the tree of the folder that was saved; of a snapshot of other programs the topmost one. */
+  /** id of the saved folder's tree; in a snapshot of another program, of the topmost tree */
   readonly root: Uint8Array;
-  /** Name of the one entry of `root` that was saved, where that is a file and no folder; null: all of them. */
+  /** Name of the one entry of `root` that was saved, if that is a file; null: all entries. */
   readonly only: Uint8Array | null;
-  /** The folder's own entry; null where `root` is the topmost tree, and of a file. */
+  /** The folder's own entry. Null for a file, and if `root` is the topmost tree. */
   readonly node: TreeNode | null;
-  /** Null in snapshots of other programs, and where it cannot be read. */
+  /** Null in snapshots of other programs, and if the manifest cannot be read. */
   readonly manifest: Manifest | null;
-  /** Error for which it cannot be read: entries are there, but not what only it says of them. */
+  /** Reason why the manifest cannot be read. Entries are listed then, but without the facts that only the manifest has. */
   readonly manifestDamage: CairnError | null;
-  /** Databases that lie elsewhere in the snapshot; `root` is a tree with their entries then. */
+  /** Databases stored elsewhere in the snapshot; then `root` is a tree with their entries. */
   readonly placed?: PlacedDatabases;
-  /** Path of a folder in what was saved, raw: from there on, and whole. Absent: all that was saved. */
+  /** Raw path of a folder inside the saved one: relative to it, and whole. Absent: the whole saved folder. */
   readonly part?: { readonly path: Uint8Array; readonly whole: Uint8Array };
 }
 
-/** The parts of a snapshot that tell what it holds. */
+/** The fields of a snapshot that say how to read its content. */
 type ToldBy = Pick<Snapshot, "tree" | "paths" | "tags" | "program_version" | "original">;
 
-/** Finds the saved folder and the manifest of a snapshot. `damaged` when the trees above them cannot be read. */
+/** Finds the saved folder and the manifest of a snapshot. Throws `damaged` if the trees above them cannot be read. */
 export async function snapshotContent(reader: BlobSource, snapshot: ToldBy): Promise<SnapshotContent> {
   const top = Buffer.from(snapshot.tree, "hex");
   const other = { root: top, only: null, node: null, manifest: null, manifestDamage: null };
@@ -65,23 +65,23 @@ export async function snapshotContent(reader: BlobSource, snapshot: ToldBy): Pro
 }
 
 /**
- * True where a manifest at its root is its own: also in one that another program made of one of ours, which then says of
- * which. In others it lies where a restore by another program has put it, and is of what was restored there.
+ * True if a manifest at its root describes this snapshot: also if another program rewrote one of ours, which then names
+ * its original. Other snapshots may have a manifest from an earlier restore, which describes other content.
  */
 export function mayHaveManifest(snapshot: ToldBy): boolean {
   return isMadeByUs(snapshot) || snapshot.original !== undefined;
 }
 
 /**
- * Finds what was saved in a snapshot of ours; null where the trees are none of ours. `damaged` as above. `byName`: another
- * program made it, whose trees lead to its path by name, or to something else.
+ * Finds the saved entry in a snapshot of ours; null if the trees are not ours. Throws `damaged`. `byName`: another
+ * program made the snapshot, so each name on the way must match its path.
  */
 export async function savedEntry(
   reader: BlobSource,
   { tree: top, paths }: Pick<Snapshot, "tree" | "paths">,
   { byName = false } = {},
 ): Promise<Pick<SnapshotContent, "root" | "only" | "node"> | null> {
-  // Trees of ours have one node a level above what was saved, whatever its name's bytes are.
+  // Trees of ours have exactly one node on each level above the saved entry, whatever bytes its name has.
   const parts = (paths[0] ?? "").split("/").filter((part) => part !== "");
   let tree: Uint8Array = Buffer.from(top, "hex");
   for (let left = parts.length; left > 0; left--) {
@@ -90,7 +90,7 @@ export async function savedEntry(
     const [node, ...others] = isTop ? [...level].filter((each) => nameOf(each) !== ".cairn") : level;
     if (node === undefined || others.length > 0) return null;
     const part = parts.at(-left)!;
-    // In a path of text nothing tells which bytes that are no UTF-8 were.
+    // A path of text does not tell which bytes stood for its replacement characters.
     if (byName && !part.includes("\ufffd") && !Buffer.from(part).equals(node.name)) return null;
     if (left === 1 && node.type === "file") return { root: tree, only: node.name, node: null };
     if (node.subtree === undefined) return null;
@@ -101,8 +101,9 @@ export async function savedEntry(
 }
 
 /**
- * Content whose digests are those of its tree. A program that rewrites a snapshot of ours (`restic rewrite`) takes its manifest along
- * though the tree becomes another one: then there are no digests, and it counts as incomplete.
+ * Returns the content without digests that are not its tree's. A program that rewrites a snapshot of ours (`restic
+ * rewrite`) keeps the manifest although the tree changes: then the digests are removed and the content counts as
+ * incomplete.
  */
 export async function withoutOthersDigests<T extends Pick<SnapshotContent, "root" | "only" | "manifest" | "placed">>(
   session: Session,
@@ -127,12 +128,12 @@ export async function withoutOthersDigests<T extends Pick<SnapshotContent, "root
   return { ...content, manifest: { ...manifest, stateDigest: null, metadataDigest: null, complete: false } };
 }
 
-/** The tree of what was saved as the repository has it, without the entries of databases that lie elsewhere. */
+/** The tree of the saved folder as the repository stores it, without the entries of databases that lie elsewhere. */
 export function storedRoot({ root, placed }: Pick<SnapshotContent, "root" | "placed">): Uint8Array {
   return placed?.storedTree(root) ?? root;
 }
 
-/** Facts of the saved folder by which its stored tree has the digests of the whole. */
+/** Facts of the saved folder with which its stored tree has the digests of the whole. */
 export function factsOfContent({
   placed,
   manifest,
@@ -141,12 +142,12 @@ export function factsOfContent({
   return placed?.facts(facts) ?? facts;
 }
 
-/** The folder of databases in `/.cairn`; none where it cannot be read, which the manifest tells of. */
+/** The folder of databases in `/.cairn`. Undefined if `/.cairn` cannot be read; reading the manifest then reports the damage. */
 async function databasesIn(reader: BlobSource, records: Uint8Array): Promise<Uint8Array | undefined> {
   return (await nodesOrNull(reader, records))?.find((node) => nameOf(node) === "databases")?.subtree;
 }
 
-/** The manifest in `/.cairn`; null where there is none. */
+/** The manifest in `/.cairn`; null if it has none. */
 async function manifestIn(
   reader: BlobSource,
   folder: Uint8Array,
@@ -166,7 +167,7 @@ async function manifestIn(
   }
 }
 
-/** The entries of what was saved; `damaged` as above. */
+/** The entries of the saved folder, or the one saved file. Throws `damaged`. */
 export async function savedNodes(
   reader: BlobSource,
   { root, only }: Pick<SnapshotContent, "root" | "only">,

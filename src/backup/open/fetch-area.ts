@@ -16,22 +16,19 @@ import type { OpenRepository } from "./open-repository.ts";
 
 /** Below the folder of a repository's caches. */
 const FOLDER = "fetched";
-/**
- * Names of folders of restores that have ended without coming to their end. A killed one leaves its folder as it was.
- */
+/** Names of folders of restores that were stopped. A killed restore leaves its folder under its old name. */
 const LEFT = /^left-[0-9a-f]{16}$/;
-/** Milliseconds for which left packs are used; then any restore from a far repository removes them. */
+/** Milliseconds for which leftover packs are used; then any restore from a far repository removes them. */
 const KEPT_MS = 24 * 3600 * 1000;
 
 /**
- * A folder for the packs that a restore fetches. When the restore is killed, stopped or cut off they stay; the next
- * restore from the same repository begins with those of them that it needs and proves, and removes the rest when it is
- * done.
+ * A folder for the packs that a restore fetches. The packs stay if the restore is killed, stopped or cut off; the next
+ * restore from the same repository starts with those that it needs and proves, and removes the rest when it is done.
  */
 export class FetchArea {
   readonly #parent: string;
   readonly #directory: string;
-  /** Folders of restores that are over. */
+  /** Folders of restores that have ended. */
   readonly #left: readonly string[];
 
   private constructor(parent: string, left: readonly string[]) {
@@ -41,8 +38,8 @@ export class FetchArea {
   }
 
   /**
-   * Runs a restore with such an area; with none where packs are local or nothing can be kept. `usesLeft`: whether it may
-   * begin with what others have left.
+   * Runs a restore with such an area; without one if packs are local or no folder can be made. `usesLeft`: use
+   * leftovers of earlier restores.
    */
   static async during<T>(
     access: OpenRepository,
@@ -79,7 +76,7 @@ export class FetchArea {
     return new NearPacks(access.storage, this.#directory, left);
   }
 
-  /** Throws `no_space` when so many bytes have no room here, beside those of a target on the same file system. */
+  /** Throws `no_space` if there is no room here for `bytes`, and for those of a target on the same file system. */
   async requireRoom(bytes: number, target: { folder: Buffer; bytes: number }): Promise<void> {
     let needed = bytes;
     for (const folder of [this.#directory, ...this.#left]) needed -= await takenBytes(Buffer.from(folder));
@@ -107,7 +104,7 @@ export class FetchArea {
     for (const folder of [this.#directory, ...this.#left]) removeAll(folder);
   }
 
-  /** Keeps the packs after an error that may go well the next time; a full disk gets its room back. */
+  /** Keeps the packs after an error that a retry may avoid; frees the space of a full disk. */
   #giveUp(error: unknown): void {
     const goesOn = error instanceof CairnError && (error.retryable || error.code === "interrupted");
     if (!goesOn) return removeAll(this.#directory);
@@ -130,8 +127,7 @@ function packsIn(folder: string): string[] {
 }
 
 /**
- * Removes old folders of all repositories whose caches lie in a folder: a restore that never comes back leaves nothing
- * for good.
+ * Removes old folders of all repositories below the caches: a restore that is never repeated leaves nothing for good.
  */
 function removeOld(repositories: string): void {
   for (const repository of namesIn(repositories))

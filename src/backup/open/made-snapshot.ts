@@ -16,13 +16,13 @@ import { nameOf, readNodes } from "../databases/nodes.ts";
 
 const NAME = "known-trees.json";
 const MOST = 1000;
-/** The cache of so many blobs is written in a moment; of more it is written now and then. */
+/** A cache of at most this many blobs is written each time; a larger one now and then. */
 const FEW_BLOBS = 300_000;
-/** With more index files than these the list would take longer than the walk that it spares. */
+/** With more index files the list of their names takes longer than the walk it spares. */
 const MOST_INDEXES = 20_000;
 const HEX = /^[0-9a-f]{64}$/;
 
-/** The part of a snapshot that says where and by whom something was saved. */
+/** The fields of a snapshot that say on which machine, from which paths and by which user it was saved. */
 export type SnapshotOrigin = Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">;
 
 export interface SnapshotParts {
@@ -36,12 +36,12 @@ export interface SnapshotParts {
   /** When the backup began, milliseconds since 1970. */
   started: number;
   added: TransferredSize;
-  /** All files of the snapshot, those in `/.cairn` too: where restic counts others it takes the snapshot for a changed one. */
+  /** All files of the snapshot, with those in `/.cairn`: restic takes a snapshot as changed if it counts other files. */
   files: number;
   bytes: number;
 }
 
-/** A snapshot of a backup that ends now, as it is written. */
+/** The snapshot of a backup that ends now. */
 export function madeSnapshot(parts: SnapshotParts): Snapshot {
   const { time, tree, origin, parent, excludes, tags, started, added } = parts;
   return {
@@ -75,7 +75,7 @@ export async function ownRecords({
   return { files: own.length, bytes: own.reduce((sum, { size }) => sum + size, 0) };
 }
 
-/** The size of what a transfer has brought, or would bring (null), with what was forwarded before it. */
+/** The size of a transfer, done or planned (null), with the blobs that were forwarded before it. */
 export function addedBy(
   plan: TransferPlan,
   transfer: TransferResult | null,
@@ -91,9 +91,9 @@ export function addedBy(
 }
 
 /**
- * Trees that this machine knows to be in a repository with all that they need: below them nothing has to be looked up while
- * every index file that was read when they were found whole is there. Another process may have written the list, with index
- * files that this index was read too early for; what those list may be gone.
+ * Trees that this machine knows to be complete in a repository: a plan skips them while every index file of the check
+ * still exists. Another process may have written the list, with newer index files than this index has read: then the
+ * list counts for nothing.
  */
 export function readKnownTrees(cache: string, index: Pick<BlobIndex, "covered" | "isPartial">): Set<string> {
   const { covered, isPartial } = index;
@@ -110,7 +110,7 @@ export function readKnownTrees(cache: string, index: Pick<BlobIndex, "covered" |
   }
 }
 
-/** Remembers these trees, newest first, which are whole by this index, and caches it. Without either the next backup walks. */
+/** Remembers trees, newest first, that are complete by this index, and caches the index. If either fails, the next backup walks. */
 export function keepKnownTrees(cache: string, index: BlobIndex, trees: Iterable<string>): void {
   if (index.isPartial) return;
   index.saveCache(index.count < FEW_BLOBS);

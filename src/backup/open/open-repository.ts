@@ -22,9 +22,9 @@ import type { CallOptions, InitRepositoryOptions, RepositoryInfo, RepositoryOpti
 import { clearAway } from "../../fs/remove-all.ts";
 
 const LOCK_WAIT_MS = 10_000;
-/** The work that threads begin a call with. */
+/** Work that the threads of a call begin with. */
 const WORK = { verify: VERIFY, restore: WRITE };
-/** Tells programs that copy homes that this is a cache, as https://bford.info/cachedir/ has it. */
+/** Tells backup programs that this is a cache, as https://bford.info/cachedir/ defines. */
 const CACHE_TAG =
   "Signature: 8a477f597d28d172789f06886806bc55\n# Cairn's cache: all that lies here can be made again.\n";
 
@@ -37,7 +37,6 @@ interface Shared {
   readonly places: readonly string[];
   keyName: string | null;
   work: string | null;
-  /** Calls under way. */
   calls: number;
   isClosed: boolean;
   isRootWarned: boolean;
@@ -48,10 +47,10 @@ interface Shared {
  * (`during`), with its signal and its warnings.
  */
 export class OpenRepository {
-  /** Never has a secret in it. */
+  /** Contains no secret. */
   readonly location: string;
   readonly repository: Repository;
-  /** Folder of this user for what can be made again. */
+  /** Folder of this user for files that can be made again. */
   readonly cache: string;
   readonly #shared: Shared;
 
@@ -86,10 +85,9 @@ export class OpenRepository {
   }
 
   /**
-   * Makes an empty repository. Steps: folders or what a storage has like them → the key file → the config ●. A kill before
-   * ● leaves a key file that opens nothing, which the next call takes away. `already_exists` when there is a repository.
-   *
-   * `chunkerPolynomial`: of the workspace, or the user, whose cutting restic shall share.
+   * Makes an empty repository. Steps: folders of the storage → the key file → the config ●. A kill before ● leaves a
+   * useless key file, which the next call removes. Throws `already_exists` if there is a repository.
+   * `chunkerPolynomial`: shared with the workspace, or given by the user to share cuts with restic.
    */
   static async create(
     open: StorageFactory,
@@ -121,7 +119,7 @@ export class OpenRepository {
     warnRootOfPlaces(places, "with HOME, XDG_STATE_HOME and XDG_CACHE_HOME of root's own (sudo -H)", onWarning);
     const cache = join(userCacheDirectory(env), "repositories", repository.id);
     const { keyName } = repository;
-    // The signal that it was opened with ends with that.
+    // The signal of the opening ends with the opening.
     const within = repository.over(new CallStorage(storage, storageCall({ onWarning })));
     within.style = { version: repository.version, compression, packSize };
     within.rememberIn(join(cache, "seen-snapshots"));
@@ -129,7 +127,7 @@ export class OpenRepository {
     return new OpenRepository(within, cache, shared);
   }
 
-  /** Runs a call. Without `onWarning` of its own it warns whoever opened the repository. */
+  /** Runs a call. Without its own `onWarning`, warnings go to the handler given at opening. */
   async during<T>(options: CallOptions, call: (access: OpenRepository) => Promise<T>): Promise<T> {
     const { signal, onWarning = this.#shared.onWarning } = options;
     throwIfAborted(signal);
@@ -146,7 +144,7 @@ export class OpenRepository {
     }
   }
 
-  /** The key file that the password in hand opens; null where that is not known. */
+  /** The key file that the password opens; null if it is not known. */
   get keyName(): string | null {
     return this.#shared.keyName;
   }
@@ -164,12 +162,12 @@ export class OpenRepository {
     return this.repository.storage;
   }
 
-  /** Its index as it is now; on a machine that cannot write a cache it is read anew each time. */
+  /** The present index; a machine that cannot write a cache reads it anew each time. */
   async index(signal?: AbortSignal): Promise<BlobIndex> {
     return BlobIndex.load(this.repository, this.indexCache(), signal);
   }
 
-  /** The file that the index is cached in; null where nothing can be cached. */
+  /** The file that caches the index; null if nothing can be cached. */
   indexCache(): string | null {
     try {
       makeFolder(this.cache);
@@ -179,18 +177,18 @@ export class OpenRepository {
     try {
       writeFileSync(join(dirname(dirname(this.cache)), "CACHEDIR.TAG"), CACHE_TAG, { flag: "wx", mode: 0o600 });
     } catch {
-      // It is there, or nothing can be written.
+      // The file exists, or the folder cannot be written.
     }
     return join(this.cache, "index");
   }
 
-  /** A folder for unfinished files, on the repository's own file system where it is local; gone with `close` and the last call under way. */
+  /** A folder for unfinished files, on the repository's own file system if it is local. Removed by `close` and the last running call. */
   workDirectory(): string {
     const { work } = this.#shared;
     if (work !== null) return work;
     let parent = this.storage.temporaryDirectory;
     try {
-      // What is fetched can be large, and the system's temporary folder is often in memory.
+      // Fetched packs can be large, and the system's temporary folder is often in memory.
       if (parent === undefined) makeFolder((parent = join(this.cache, "work")));
     } catch {
       return (this.#shared.work = mkdtempSync(join(tmpdir(), "cairn-")));
@@ -205,7 +203,7 @@ export class OpenRepository {
     return made;
   }
 
-  /** Works under a lock that others honour, restic too; root is warned once before it changes another user's repository. */
+  /** Works under a lock that other programs honour, restic too. Warns root once before it changes another user's repository. */
   async locked<T>(exclusive: boolean, options: CallOptions, work: (lock: RepositoryLock) => Promise<T>): Promise<T> {
     const { location, localPath } = this.storage;
     if (!this.#shared.isRootWarned && localPath !== undefined) {
@@ -216,12 +214,12 @@ export class OpenRepository {
     return withLock(this.repository, { ...lockCall(options), exclusive }, work);
   }
 
-  /** Works under a shared lock, or without one where this user may write nothing. `over` gives it back before the work ends. */
+  /** Works under a shared lock, or without one if this user cannot write. `over` releases the lock before the work ends. */
   async reading<T>(options: CallOptions, work: (over: () => void) => Promise<T>): Promise<T> {
     return whileReading(this.repository, lockCall(options), work);
   }
 
-  /** For work that has to see what the storage itself gives, and not what is kept of it here. */
+  /** Runs work that must see the storage itself, without this machine's cache. */
   async asStored<T>(work: () => Promise<T>): Promise<T> {
     const { storage } = this.#shared;
     return storage instanceof CachedStorage ? storage.withoutCache(work) : work();
@@ -241,14 +239,14 @@ export class OpenRepository {
   }
 }
 
-/** The options that every call has, without those that mean something else to the operation below. */
+/** The options that every call has, without options that mean something else to an inner operation. */
 export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOptions): CallOptions {
   return { signal, onProgress, onWarning, lockTimeoutMs };
 }
 
 const MOST_JOBS = 64;
 
-/** Throws `usage` for what is no number of jobs. */
+/** Throws `usage` if `jobs` is not a valid number of jobs. */
 export function checkJobs({ jobs }: { jobs?: number | undefined }): void {
   if (jobs === undefined || (Number.isInteger(jobs) && jobs >= 1 && jobs <= MOST_JOBS)) return;
   throw new CairnError("usage", `not a number of jobs: ${jobs}`, { hint: `1 to ${MOST_JOBS}` });
@@ -271,7 +269,7 @@ function storageOptions({ env, signal, limits }: RepositoryOptions): OpenStorage
   return { signal, env, limits: limits && { uploadRate, downloadRate, calls } };
 }
 
-/** The calls of a storage that a call of the library makes. */
+/** A call's options for the storage. */
 function storageCall({ signal, onWarning }: Pick<LockCall, "signal" | "onWarning">): StorageCall {
   const told = new Set<string>();
   return {
@@ -299,7 +297,7 @@ function warnOfOldVariables({ repository, env = process.env, onWarning }: Reposi
     );
 }
 
-/** Throws `usage` for an empty one, which restic takes for none. */
+/** Throws `usage` for an empty password, which restic treats as none. */
 export async function passwordOf({ password }: Pick<RepositoryOptions, "password">): Promise<string | Uint8Array> {
   const given = typeof password === "function" ? await password() : password;
   if (given.length > 0) return given;
@@ -308,7 +306,7 @@ export async function passwordOf({ password }: Pick<RepositoryOptions, "password
   });
 }
 
-/** The error with what to do about it; `damaged` where there is a repository whose config was lost. */
+/** Adds advice to an error. Returns `damaged` if there is a repository whose config is lost. */
 async function withHint(error: unknown, storage: Storage): Promise<unknown> {
   if (!(error instanceof CairnError) || error.hint !== undefined) return error;
   if (error.code === "wrong_password") {
@@ -318,7 +316,7 @@ async function withHint(error: unknown, storage: Storage): Promise<unknown> {
   if (error.code !== "not_found") return error;
   const left = await hasContent(storage);
   if (left === null) return error;
-  // Whoever makes one below a disk that is not mounted has two from then on, and does not see the one.
+  // A repository made below an unmounted disk hides the real one until the disk is unmounted again.
   const look = storage.localPath === undefined ? "check the address." : "check the path, and that its disk is mounted.";
   if (!left)
     return reworded(error, {
@@ -330,7 +328,7 @@ async function withHint(error: unknown, storage: Storage): Promise<unknown> {
   });
 }
 
-/** Tells whether a place without a config has what a repository holds; null where that cannot be told. */
+/** True if a place without a config has content of a repository; null if that cannot be checked. */
 async function hasContent(storage: Storage): Promise<boolean | null> {
   for (const kind of CONTENT_KINDS) {
     try {

@@ -24,7 +24,7 @@ interface Wanted {
   chosen: { readonly paths: readonly Uint8Array[] | null };
 }
 
-/** Real path of the folder that a repository is; null where it lies elsewhere than on this machine. */
+/** Real path of the repository's folder; null if it is not on this machine. */
 export function ownFolder({ storage }: OpenRepository): Buffer | null {
   const config = storage.localPath?.("config", "config");
   return config === undefined ? null : realPathOf(dirname(config));
@@ -40,8 +40,8 @@ export function requireOutside(access: OpenRepository, target: Buffer): void {
 }
 
 /**
- * Throws `refused` where a restore over a folder (its real path) would make the repository's own folder what it was:
- * it lies in there, it is or holds something that is chosen, and the snapshot's rules do not leave it out.
+ * Throws `refused` if a restore over a folder (its real path) would change the repository's own folder: the repository
+ * lies inside, overlaps chosen paths, and the snapshot's rules do not exclude it.
  */
 export async function requireUntouched(
   access: OpenRepository,
@@ -64,8 +64,8 @@ export async function requireUntouched(
 }
 
 /**
- * The patterns that a save of a folder (its real path) leaves out, as they are given: with the repository where it lies in
- * there, since each backup would hold the packs of those before it. Throws `refused` where it is that folder.
+ * The exclude patterns for a save of a folder (its real path): adds the repository's folder if it lies inside, since
+ * each backup would hold the packs of earlier ones. Throws `refused` if the folder is the repository.
  */
 export function withoutOwn(
   access: OpenRepository,
@@ -83,11 +83,11 @@ export function withoutOwn(
   if (isIgnored(rules, path, (above) => ignoreFileIn(joinRaw(folder, above)))) return exclude;
   const pattern = `/${patternOfPath(path)}`;
   onWarning?.(`the repository ${printablePath(own)} lies in the folder and is left out, as by --exclude ${pattern}`);
-  // As it is given: what begins with a slash may be the path of something else.
+  // The pattern of the user stays as typed: with a slash in front it may be another path.
   return [...exclude, `.${pattern}`];
 }
 
-/** The ignore file of a directory; null where none counts: only an ordinary file does. */
+/** The ignore file of a directory; null if it has no ordinary file of that name. */
 function ignoreFileIn(directory: Buffer): Uint8Array | null {
   const file = joinRaw(directory, IGNORE_FILE);
   try {
@@ -97,7 +97,7 @@ function ignoreFileIn(directory: Buffer): Uint8Array | null {
   }
 }
 
-/** True where the rules of a snapshot leave a directory out, or one above it. */
+/** True if the rules of a snapshot leave out a directory, or one above it. */
 async function isLeftOut(
   path: Buffer,
   { from, content, listed }: Wanted,
@@ -108,7 +108,7 @@ async function isLeftOut(
   return isIgnored(IgnoreRules.fromRecord(record), path, () => null);
 }
 
-/** True where rules leave a directory out, or one above it. */
+/** True if rules leave out a directory, or one above it. */
 function isIgnored(top: IgnoreRules, path: Buffer, ignoreFile: (directory: Buffer) => Uint8Array | null): boolean {
   let rules = top;
   let above = "";
@@ -120,7 +120,7 @@ function isIgnored(top: IgnoreRules, path: Buffer, ignoreFile: (directory: Buffe
   return false;
 }
 
-/** True where nothing lies in a folder, as far as this user can see. */
+/** True if a folder is empty, as far as this user can see. */
 export function looksEmpty(folder: Buffer): boolean {
   try {
     return isEmptyFolder(folder);

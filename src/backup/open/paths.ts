@@ -29,7 +29,7 @@ import { nameOf, nodeIn } from "../databases/nodes.ts";
 
 const SLASH = 0x2f;
 const ROOT = Buffer.from("/");
-/** Stands for bytes that are not UTF-8 where a line has lost them. */
+/** Stands for bytes that are not UTF-8 and were lost in a line of text. */
 const LOST = Buffer.from("\ufffd");
 const NON_ASCII = /[\x80-\xff]/;
 const MEANS_SOMETHING = /[\\^$.*+?()[\]{}|/]/;
@@ -37,25 +37,25 @@ const MEANS_SOMETHING = /[\\^$.*+?()[\]{}|/]/;
 const ANY = "[^/]*";
 const DIRECTORIES = `(?:/${ANY})*`;
 
-/** The part of a snapshot that was asked for. */
+/** The requested part of a snapshot. */
 export interface ChosenPaths {
-  /** Raw paths below what was saved, each with all below it; null: everything. */
+  /** Raw paths below the saved folder, each with everything below it; null: everything. */
   readonly paths: Uint8Array[] | null;
-  /** True when patterns chose them: then what a path that was saved does not have was not asked about. */
+  /** True if patterns chose the paths: then saved paths that the snapshot lacks were not asked for. */
   readonly byPattern: boolean;
 }
 
 type Saved = Pick<SnapshotContent, "root" | "only">;
 
-/** `node`: null where `root` is the topmost tree, or `only` names a file. */
+/** `node`: null if `root` is the topmost tree, or `only` names a file. */
 type Whole = Saved & Pick<SnapshotContent, "node" | "part">;
 
 type Fits = (path: string) => boolean;
 
 /**
- * The paths that words and patterns choose of a tree, each with all below it, without what fits an excluding pattern.
- * A named path, and a pattern that begins with a slash, counts from what was saved or from the topmost tree, as `find`
- * prints it. `not_found` for a named path that is not there, and where the patterns choose nothing.
+ * The paths of a tree that names and patterns choose, each with everything below it, without excluded entries. A named
+ * path, or a pattern with a leading slash, starts at the saved folder or the topmost tree, as `find` prints it. Throws
+ * `not_found` for a missing named path, and if the patterns choose nothing.
  */
 export async function chosenPaths(
   reader: BlobSource,
@@ -91,7 +91,7 @@ export async function chosenPaths(
   return { paths: chosen.map(rawPath), byPattern: true };
 }
 
-/** The files of a snapshot that belong to a database: without its log it lacks what was committed last. */
+/** The log files of a database in a snapshot: without its log a database lacks its last commits. */
 async function sidecarsIn(reader: BlobSource, saved: Whole, path: Uint8Array): Promise<Buffer[]> {
   const found: Buffer[] = [];
   for (const ending of SIDECARS) {
@@ -102,9 +102,9 @@ async function sidecarsIn(reader: BlobSource, saved: Whole, path: Uint8Array): P
   return found;
 }
 
-/** The raw path below what was saved of one that is typed from there on, or as a whole. Throws `usage`. */
+/** The raw path below the saved folder for a typed path, which is relative to that folder or whole. Throws `usage`. */
 export function pathBelow(saved: Whole, savedPaths: readonly string[], typed: string | Uint8Array): Buffer {
-  // A file that was saved alone is found by the name that it was given, from its root on, too.
+  // A file saved alone is also found by the name given at the save.
   const given = Buffer.concat([Buffer.of(SLASH), rawBytes(typed)]);
   const isWhole = saved.only !== null && given.equals(Buffer.from(savedPaths[0] ?? ""));
   const bytes = isWhole ? given : rawBytes(typed);
@@ -126,11 +126,11 @@ function baseOf({ node, only, part }: Whole, [path = "/"]: readonly string[]): B
 }
 
 export interface Fitting {
-  /** Tells of a path from what was saved on, with a slash before it, in latin1. */
+  /** Tests a path from the saved folder, with a leading slash, in latin1. */
   fits: Fits;
-  /** Tells of a path from the topmost tree on; only patterns that begin with a slash do. */
+  /** Tests a path from the topmost tree; only patterns with a leading slash can fit. */
   fitsWhole: Fits;
-  /** True where nothing but a path's last name counts. */
+  /** True if only the last name of a path counts. */
   isName: boolean;
 }
 
@@ -163,7 +163,7 @@ class ChoosingWalk {
     this.#by = by;
   }
 
-  /** The topmost entries in a directory that are chosen whole; `isWhole`: it is itself, `chosen`: something above is. */
+  /** The topmost entries of a directory that are chosen whole. `isWhole`: the directory is chosen itself; `chosen`: a parent is. */
   async directory(saved: Saved, path: string, chosen: boolean): Promise<{ chosen: string[]; isWhole: boolean }> {
     const { named, include, exclude } = this.#by;
     const found: string[] = [];
@@ -177,7 +177,7 @@ class ChoosingWalk {
       }
       const fitsOne = include.some((fits) => fits(`/${own}`));
       const isChosen = chosen || fitsOne || named.chosenAt(rawPath(own)) !== null;
-      // What lies below can be something else than the directory itself.
+      // The pattern may choose otherwise for entries below than for the directory itself.
       const isWalked = isChosen ? exclude.length > 0 : include.length > 0 || named.leadsOn(rawPath(own));
       const tree = node.subtree;
       const below =
@@ -198,7 +198,7 @@ function rawPath(path: string): Buffer {
   return Buffer.from(path, "latin1");
 }
 
-/** The entry at a raw path below what was saved, or a folder in it; null for the empty one. `not_found`. */
+/** The entry at a raw path below the saved folder, or below a folder in it; null for the empty path. Throws `not_found`. */
 export async function entryAt(
   reader: BlobSource,
   { root, part }: Pick<SnapshotContent, "root" | "part">,
@@ -222,8 +222,9 @@ export async function entryAt(
 }
 
 /**
- * The content of one folder of a snapshot, as if that alone had been saved; all of it where none is named, or the saved one.
- * Paths are those of `pathBelow`. No link is followed. `not_found`, `conflict` for what is no folder, `usage`.
+ * The content of one folder of a snapshot, as if only this folder had been saved. Without `subfolder`, or for the saved
+ * folder itself, all of it. Paths are those of `pathBelow`. Follows no link. Throws `not_found`, `usage`, and
+ * `conflict` if the path is not a folder.
  */
 export async function contentOf<T extends SnapshotContent>(
   reader: BlobSource,
@@ -293,8 +294,8 @@ function noFolder(path: Buffer, node: TreeNode, snapshot: string): CairnError {
 }
 
 /**
- * A manifest of what lies below a folder, by the paths from there. It has no digests of that, and its counts are
- * those of the whole.
+ * The part of a manifest about entries below a folder, with paths relative to it. Has no digests, and its counts are
+ * still the whole folder's.
  */
 function manifestBelow(manifest: Manifest, folder: Buffer): Manifest {
   const lead = Buffer.concat([folder, ROOT]);
@@ -319,16 +320,16 @@ function manifestBelow(manifest: Manifest, folder: Buffer): Manifest {
     holeMaps: moved(manifest.holeMaps),
     fileHashes: moved(manifest.fileHashes),
     omitted: moved(manifest.omitted),
-    // Names of one entry have one value, wherever the first of them lies.
+    // All names of one file share one value, even if its first name is elsewhere.
     lossless: moved(manifest.lossless),
     mounts: undefined,
   };
 }
 
 /**
- * A pattern of restic's: Go's `filepath.Match` for each part between slashes, and `**` as a part for any number of
- * directories. It fits paths in latin1 from `/`, as a whole where it begins with a slash, else their ends. Characters
- * are those of UTF-8. Throws `usage` for an empty pattern and for one that can fit nothing.
+ * Compiles a pattern of restic: Go's `filepath.Match` for each part between slashes, and `**` as a part for any number
+ * of directories. Paths are latin1 and begin with `/`; a pattern with a leading slash fits whole paths, others fit
+ * their ends. Characters are UTF-8. Throws `usage` for a pattern that is empty or can fit nothing.
  */
 export function pathMatcher(pattern: string, ignoreCase: boolean): (path: string) => boolean {
   if (pattern === "") throw new CairnError("usage", "the pattern is empty");
@@ -342,7 +343,7 @@ export function pathMatcher(pattern: string, ignoreCase: boolean): (path: string
   return (path) => expression.test(NON_ASCII.test(path) ? Buffer.from(path, "latin1").toString("utf8") : path);
 }
 
-/** The source of an expression for a slash and one part. */
+/** A regular expression for a slash and one part of a pattern. */
 function partOf(part: string, pattern: string): string {
   if (part === "**") return DIRECTORIES;
   const characters = Array.from(part);
@@ -366,7 +367,7 @@ function partOf(part: string, pattern: string): string {
   return source;
 }
 
-/** The source of what stands between brackets, from behind the first one; `end` is the place of the last. */
+/** Translates the set after an opening bracket. `end`: the place of the closing bracket. */
 function setAt(characters: readonly string[], start: number, pattern: string): { source: string; end: number } {
   let at = start;
   const isNegated = characters[at] === "^";
@@ -388,7 +389,7 @@ function setAt(characters: readonly string[], start: number, pattern: string): {
     }
     if (first.codePointAt(0)! <= last.codePointAt(0)!) ranges += `${escaped(first)}-${escaped(last)}`;
   } while (characters[at] !== "]");
-  // No name has a slash, but the text of a path between two of them is not to be left.
+  // A set must not match the slash between two names.
   return { source: isNegated ? `[^${ranges}/]` : ranges === "" ? "[]" : `[${ranges}]`, end: at };
 }
 

@@ -33,13 +33,13 @@ export class Session implements SnapshotListing {
   readonly snapshots: readonly ListedSnapshot[];
   /** Snapshots that cannot be read. */
   readonly damaged: readonly DamagedFile[];
-  /** The lock that this call may write under; null where it only reads. */
+  /** The lock under which this call may write; null if it only reads. */
   readonly lock: RepositoryLock | null;
-  /** To be called once nothing more is read from the repository: others need not wait for the rest of the work. */
+  /** Releases the lock. To be called once the repository is no longer read, so that other processes need not wait. */
   readonly readNoMore: () => void;
-  /** Packs are fetched into it; null: into the work folder of this process. */
+  /** Packs are fetched into this area; null: into the work folder of this process. */
   readonly area: FetchArea | null;
-  /** Told of each pack that is damaged or missing, and of which something is read from others. */
+  /** Called with each damaged or missing pack whose content is read from other packs. */
   readonly onElsewhere: (pack: string) => void;
   readonly #options: CallOptions;
   #near: NearPacks | null = null;
@@ -72,8 +72,8 @@ export class Session implements SnapshotListing {
   }
 
   /**
-   * Has these trees and all below them brought where they lie far away, their packs several at once, for a walk that reads them one
-   * after the other. What is wrong with one is met on that walk.
+   * Fetches these trees and all below them if the storage is far, several packs at once, before a walk that reads them
+   * one by one. The walk meets damaged trees itself.
    */
   async bring(roots: readonly Uint8Array[]): Promise<void> {
     const { signal } = this.#options;
@@ -81,7 +81,7 @@ export class Session implements SnapshotListing {
     if (far.length > 0) await new LiveSet(this.index).mark(far, this.reader.viewTree, { signal });
   }
 
-  /** For new blobs; the index is kept in step. Null where this call only reads. */
+  /** Collects new blobs and keeps the index in step. Null if this call only reads. */
   packedBlobs(connections?: number): PackedBlobs | null {
     const { access, index, lock } = this;
     if (lock === null) return null;
@@ -100,7 +100,7 @@ export function nearPacks(access: OpenRepository): NearPacks {
   return new NearPacks(access.storage, access.storage.localPath === undefined ? access.workDirectory() : "");
 }
 
-/** Works in a session of whoever holds a lock, with the index read under it. */
+/** Works in a session under a lock that the caller holds, with the index read under that lock. */
 export async function within<T>(parts: SessionParts, work: (session: Session) => Promise<T>): Promise<T> {
   const session = new Session(parts);
   try {
@@ -111,8 +111,8 @@ export async function within<T>(parts: SessionParts, work: (session: Session) =>
 }
 
 /**
- * Reads a repository, under a shared lock where this user may write one. `area`: far packs are fetched into an area that a restore which
- * is stopped leaves to the next one; `"own"` begins with nothing that others have left.
+ * Reads a repository, under a shared lock if this user can write one. `area`: where far packs are fetched to; a stopped
+ * restore leaves its area to the next one. `"own"` begins with an empty area.
  */
 export async function reading<T>(
   access: OpenRepository,
@@ -131,8 +131,8 @@ export async function reading<T>(
 }
 
 /**
- * Adds to a repository under a shared lock; a dry run has none. What a local storage has lost is not in the index, so it is stored again,
- * and snapshots that cannot be read are warned of.
+ * Adds to a repository under a shared lock; a dry run takes none. Drops packs that a local storage has lost from the
+ * index, so that their content is stored again. Warns of unreadable snapshots.
  */
 export async function adding<T>(
   access: OpenRepository,
@@ -159,8 +159,8 @@ interface Listed extends SnapshotListing {
 }
 
 /**
- * `current` gives snapshots and index as they are when it is called, which is under a lock. Far away both are read from now
- * on, while that is placed: what others did until it held is told by the names that are there then.
+ * `current` returns snapshots and index as they are under the lock, when it is called. For a far storage both are read
+ * while the lock is being placed; the names listed under the lock then tell whether other processes changed them.
  */
 async function readAhead<T>(
   access: OpenRepository,
@@ -177,7 +177,7 @@ async function readAhead<T>(
     const there = new Set(names.map(({ name }) => name));
     const snapshots = listed.value.snapshots.filter(({ id }) => there.has(id));
     const damaged = listed.value.damaged.filter(({ name }) => there.has(name));
-    // One that came may need an index file that came after those that are listed here.
+    // A snapshot that came meanwhile may need a newer index file than those listed here.
     const hasCome = snapshots.length + damaged.length < there.size;
     const isCurrent = !hasCome && (await index.value.refresh(repository, { files, signal }));
     return isCurrent ? { snapshots, damaged, index: index.value } : listedInTurn(access, signal);
@@ -185,13 +185,13 @@ async function readAhead<T>(
   try {
     return await work(current);
   } finally {
-    // Nothing goes on behind the back of who asked for it.
+    // The reads must end before the caller continues.
     await ahead;
   }
 }
 
 async function listedInTurn(access: OpenRepository, signal: AbortSignal | undefined): Promise<Listed> {
-  // What a snapshot needs is in the index by the time it is listed, and may not be before.
+  // A snapshot is written after its index, so the index is loaded only after the snapshots' names are listed.
   let index: Promise<BlobIndex> | undefined;
   const listed = await access.repository.listSnapshots(signal, () => {
     index = access.index(signal);
@@ -201,8 +201,8 @@ async function listedInTurn(access: OpenRepository, signal: AbortSignal | undefi
 }
 
 /**
- * Names of packs that an index lists and a local storage misses. Only the folders of packs are listed, which costs little also where
- * many are. Empty far away, and where a folder cannot be listed, which is warned of.
+ * Names of packs that an index lists and a local storage lacks. Lists only the folders of packs, which is cheap. Empty
+ * for a far storage, and if a folder cannot be listed, which is a warning.
  */
 function missingHere(
   { storage }: OpenRepository,
@@ -236,7 +236,7 @@ function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch (error) {
-    // Without the folder of all, the repository's disk is not there.
+    // If the parent folder is missing too, the repository's disk is not mounted.
     if ((error as NodeJS.ErrnoException).code === "ENOENT" && existsSync(dirname(folder))) return [];
     throw toCairnError(error, `list ${folder}`);
   }
@@ -246,7 +246,7 @@ function notKnown(error: unknown): string {
   return `cannot check that all packs are there: ${toCairnError(error).message}`;
 }
 
-/** Names of packs that any storage misses, or has no more in full length; where it cannot be listed as above. */
+/** Names of packs that a storage lacks or has truncated. Warns if the packs cannot be listed. */
 export async function lostIn(
   { storage }: OpenRepository,
   index: BlobIndex,
@@ -262,8 +262,8 @@ export async function lostIn(
 }
 
 /**
- * An index without what was in these packs, which is warned of; the index itself where there are none. To be called
- * for one that was read under a lock: what it lists is there, or lost.
+ * An index without the blobs of lost packs, with a warning; the index itself if `lost` is empty. The index must have
+ * been read under a lock: then each pack it lists exists or is lost.
  */
 export function indexWithout(
   { location }: OpenRepository,
@@ -277,7 +277,7 @@ export function indexWithout(
   return index.without(lost);
 }
 
-/** Says once of each pack that what it held is read from others. */
+/** Returns a function that warns once of each pack whose content is read from other packs. */
 export function warnOfOthers({ location }: OpenRepository, { onWarning }: CallOptions): (pack: string) => void {
   const told = new Set<string>();
   return (pack) => {

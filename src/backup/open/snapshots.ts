@@ -24,12 +24,12 @@ const MAX_CANDIDATES = 20;
 const DAY_MS = 86_400_000;
 const WORDS = advice`a snapshot is named by its id, a unique prefix of it, \`latest\`, or a save point's id; see ${call("backup list", "list")}`;
 
-/** The tag by which a snapshot tells which save point it was made of. */
+/** The tag by which a snapshot names its save point. */
 export function pointTag(id: string): string {
   return `${POINT_TAG}${id}`;
 }
 
-/** Throws `usage` for what is no tag, and for one that a snapshot would hide, or take for another point's. */
+/** Throws `usage` for an invalid tag, and for a tag with the prefix that names save points. */
 export function checkSnapshotTags(tags: readonly string[]): void {
   checkTags(tags);
   const own = tags.find((each) => each.startsWith(POINT_TAG));
@@ -49,7 +49,7 @@ export function pointOf(snapshot: Snapshot): SavePointId | null {
   return null;
 }
 
-/** True of a save point's or a stream's snapshot, whatever became of its tags; what rewrites others says of which it made them. */
+/** True for a snapshot of a save point or a stream, also if its tags were changed; a program that rewrites other snapshots names their originals. */
 export function isMadeByUs({
   tags,
   program_version: by,
@@ -61,7 +61,7 @@ export function isMadeByUs({
   );
 }
 
-/** True of a snapshot of a single tree that an earlier version recovered: it does not say what rules had left out. */
+/** True for a snapshot of a single tree that an earlier version recovered: its ignore rules are not known. */
 export function isRecovered({ tags }: Pick<Snapshot, "tags">): boolean {
   return tags?.includes(`${POINT_TAG}${RECOVERED}`) === true;
 }
@@ -98,12 +98,12 @@ export function restoredSnapshot({ id, snapshot }: ListedSnapshot): RestoredSnap
   return { snapshot_id: id, created_at: snapshot.time, hostname: snapshot.hostname };
 }
 
-/** Tells of a time, in milliseconds, that a wrong clock gave. Another machine's clock, or its zone, may be some hours ahead. */
+/** True if a wrong clock gave this time (ms). Another machine's clock, or its zone, may be some hours ahead. */
 export function isFuture(time: number): boolean {
   return time > Date.now() + DAY_MS;
 }
 
-/** The snapshots, oldest first; of equal times by id, so that the order is always the same. */
+/** The snapshots, oldest first; equal times by id, so that the order never varies. */
 export function inOrder(snapshots: readonly ListedSnapshot[]): ListedSnapshot[] {
   const moments = momentsOf(snapshots);
   const byTime = (a: ListedSnapshot, b: ListedSnapshot): number => {
@@ -114,8 +114,8 @@ export function inOrder(snapshots: readonly ListedSnapshot[]): ListedSnapshot[] 
 }
 
 /**
- * Gives the time of each snapshot by its id, in milliseconds. One that is dated in the future has the time of its upload, or
- * comes just before the first that names it as its parent; where neither is known it stays in the future.
+ * The time of each snapshot by its id, in milliseconds. A snapshot dated in the future gets its upload's time, or comes
+ * just before the first snapshot that names it as parent. If neither is known, it keeps its date.
  */
 export function momentsOf(snapshots: readonly ListedSnapshot[]): Map<string, number> {
   const moments = new Map<string, number>();
@@ -137,7 +137,10 @@ export function momentsOf(snapshots: readonly ListedSnapshot[]): Map<string, num
   return moments;
 }
 
-/** When a snapshot was uploaded; 0 where no clock tells, and of a rewritten one: while the one is there that has all, that one is the newer. */
+/**
+ * The time of a snapshot's upload. 0 if no valid time is known, and for a snapshot that lacks rewritten-out entries:
+ * the complete original counts as newer.
+ */
 export function uploadedAt({ snapshot }: ListedSnapshot): number {
   if (snapshot.original !== undefined && snapshot.tags?.includes(REWRITTEN) === true) return 0;
   const end = snapshot.summary?.["backup_end"];
@@ -147,8 +150,8 @@ export function uploadedAt({ snapshot }: ListedSnapshot): number {
 }
 
 /**
- * Gives the time of a state that was made after its parent's: never an older one, where a clock was set back since. A parent
- * that is dated far in the future is warned of, and its time is not gone by.
+ * The time for a state made after its parent: never before the parent's, even if a clock was set back. Ignores a parent
+ * dated far in the future, and warns of it.
  */
 export function timeAfter(time: string, parent: ListedSnapshot | null, onWarning: CallOptions["onWarning"]): string {
   if (parent === null) return time;
@@ -159,7 +162,7 @@ export function timeAfter(time: string, parent: ListedSnapshot | null, onWarning
   return time;
 }
 
-/** Warns of snapshots that a wrong clock has dated in the future. Other programs take the last of them for the latest. */
+/** Warns of snapshots that a wrong clock dated in the future. Other programs take the last of them for the latest. */
 function warnOfDates(snapshots: readonly ListedSnapshot[], onWarning: CallOptions["onWarning"]): void {
   const wrong = snapshots.filter(({ snapshot }) => isFuture(Date.parse(snapshot.time)));
   const [first] = wrong;
@@ -170,7 +173,7 @@ function warnOfDates(snapshots: readonly ListedSnapshot[], onWarning: CallOption
   );
 }
 
-/** The newest snapshot of the same host and paths, whoever made it. */
+/** The newest snapshot of the same host and paths, from any program. */
 export function newestOfSame(
   snapshots: readonly ListedSnapshot[],
   { hostname, paths }: Pick<Snapshot, "hostname" | "paths">,
@@ -182,9 +185,9 @@ export function newestOfSame(
 }
 
 /**
- * The one snapshot that a word means: `latest`, an id, a unique prefix of one, or a save point's id or prefix (the newest
- * snapshot of it). `not_found`, `ambiguous`; `damaged` for one that cannot be read, and for `latest` while there are such:
- * any of them may be the newest.
+ * The one snapshot that a word means: `latest`, an id, a unique prefix, or a save point's id or prefix (its newest
+ * snapshot). Throws `not_found`, `ambiguous`. Throws `damaged` for an unreadable snapshot, and for `latest` while any
+ * is unreadable: it may be the newest.
  */
 export function findSnapshot(listing: SnapshotListing, word: string): ListedSnapshot {
   const found = findSnapshotFile(listing, word);
@@ -197,7 +200,7 @@ export function findSnapshot(listing: SnapshotListing, word: string): ListedSnap
   });
 }
 
-/** As `findSnapshot`, but one that cannot be read is found by its id. */
+/** Like `findSnapshot`, but also finds an unreadable snapshot by its id. */
 function findSnapshotFile({ snapshots, damaged }: SnapshotListing, word: string): ListedSnapshot | DamagedFile {
   const sorted = inOrder(snapshots);
   if (word === "latest" && damaged.length > 0) throw latestUnknown(damaged);
@@ -243,7 +246,7 @@ function latestUnknown(damaged: readonly DamagedFile[]): CairnError {
   );
 }
 
-/** Says what to do about files of snapshots that cannot be read. One that is listed and not given may be whole: it is not to be removed. */
+/** Advice for unreadable files of snapshots. A file that the storage lists but does not return may be whole, so it must not be removed. */
 export function removalHint(files: readonly DamagedFile[]): Hint {
   const lost = files.filter(({ error }) => error.details?.["not_given"] !== true);
   if (lost.length < files.length)
@@ -258,7 +261,7 @@ function shortNames(names: readonly string[]): string {
   return `${names.length === 1 ? "snapshot" : "snapshots"} ${shown.join(", ")}${more}`;
 }
 
-/** Says of snapshots that cannot be read that the call goes on without them. */
+/** Warns of unreadable snapshots, which the call skips. */
 export function warnOfUnreadable(
   { location }: OpenRepository,
   damaged: readonly DamagedFile[],
@@ -271,7 +274,7 @@ export function warnOfUnreadable(
   );
 }
 
-/** The snapshots of a repository, oldest first, and those that cannot be read. Takes no lock: a list may be late. */
+/** The snapshots of a repository, oldest first, and the unreadable ones. Takes no lock: the list may be slightly old. */
 export async function listBackups(access: OpenRepository, options: ListBackupsOptions): Promise<BackupList> {
   const listing = await access.repository.listSnapshots(options.signal);
   const chosen = chosenSnapshots(listing, options);
@@ -285,7 +288,7 @@ export async function listBackups(access: OpenRepository, options: ListBackupsOp
   };
 }
 
-/** The newest of each host and paths. */
+/** The newest snapshots of each host and paths. */
 function newestOfEach(sorted: readonly ListedSnapshot[], most: number): ListedSnapshot[] {
   const seen = new Map<string, number>();
   return sorted
@@ -299,7 +302,7 @@ function newestOfEach(sorted: readonly ListedSnapshot[], most: number): ListedSn
     .reverse();
 }
 
-/** Those that are named, else all that a filter takes; oldest first. `not_found`, `ambiguous`, `damaged` (see `findSnapshot`). */
+/** The named snapshots, else all that the filter takes; oldest first. Throws `not_found`, `ambiguous`, `damaged` (see `findSnapshot`). */
 export function chosenSnapshots(listing: SnapshotListing, choice: SnapshotChoice): ListedSnapshot[] {
   const { snapshots: words = [] } = choice;
   if (words.length === 0) return takenBy(listing, choice);
@@ -307,7 +310,7 @@ export function chosenSnapshots(listing: SnapshotListing, choice: SnapshotChoice
   return inOrder(listing.snapshots).filter(({ id }) => ids.has(id));
 }
 
-/** Chooses snapshots to be written anew: `usage` for one that is named beside a filter that does not take it. */
+/** Chooses snapshots to rewrite. Throws `usage` if a named snapshot does not fit the filter. */
 export function changedSnapshots(listing: SnapshotListing, choice: SnapshotChoice): ListedSnapshot[] {
   requireOneEach(listing, choice);
   const chosen = chosenSnapshots(listing, choice);
@@ -315,7 +318,7 @@ export function changedSnapshots(listing: SnapshotListing, choice: SnapshotChoic
   return chosen;
 }
 
-/** Chooses files of snapshots that are to go; also those that cannot be read, which no filter takes or leaves. */
+/** Chooses files of snapshots to remove; also unreadable ones, which a filter neither takes nor leaves. */
 export function removedSnapshots(listing: SnapshotListing, choice: SnapshotChoice): Set<ListedSnapshot | DamagedFile> {
   requireOneEach(listing, choice);
   const words = choice.snapshots ?? [];
@@ -327,7 +330,7 @@ export function removedSnapshots(listing: SnapshotListing, choice: SnapshotChoic
   return new Set(files);
 }
 
-/** `ambiguous` for the id of a save point of which there are several: only one of them would go, or change. */
+/** Throws `ambiguous` if a save point's id means several snapshots: only one of them would be changed. */
 function requireOneEach({ snapshots }: SnapshotListing, { snapshots: words = [] }: SnapshotChoice): void {
   for (const word of words) {
     if (snapshots.some(({ id }) => id.startsWith(word))) continue;
@@ -348,7 +351,7 @@ function requireTaken(named: readonly ListedSnapshot[], choice: SnapshotChoice):
   });
 }
 
-/** A filter with a mistake in it is no reason to say nothing. */
+/** Warns if a filter takes no snapshot: the filter may have a mistake. */
 export function warnOfNone(
   { snapshots }: SnapshotListing,
   chosen: readonly ListedSnapshot[],
@@ -362,13 +365,13 @@ function takenBy({ snapshots }: SnapshotListing, filter: SnapshotFilter): Listed
   return inOrder(snapshots).filter(({ snapshot }) => isChosen(snapshot, filter));
 }
 
-/** In which a word names a snapshot: `latest` is of those that the filter takes. */
+/** The snapshots in which a word is looked up: for `latest`, those that the filter takes. */
 function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilter): SnapshotListing {
   if (word !== "latest") return listing;
   const { snapshots, damaged } = listing;
   const taken = takenBy(listing, filter);
   if (taken.length > 0 || snapshots.length === 0 || damaged.length > 0) return { ...listing, snapshots: taken };
-  // A path may be meant without being given: the folder's own.
+  // Without a path the folder's own may be meant.
   const { hosts = [], paths = [], tags = [] } = filter;
   const isOfPath = paths.length === 1 && hosts.length + tags.length === 0;
   const wanted = isOfPath ? `of ${paths[0]}` : "fits the filter";
@@ -377,7 +380,7 @@ function listingOf(word: string, listing: SnapshotListing, filter: SnapshotFilte
   });
 }
 
-/** The one that a word means, `latest` being the newest that a filter takes. `not_found`, `ambiguous`, `damaged`. */
+/** The snapshot that a word means; `latest` is the newest that the filter takes. Throws `not_found`, `ambiguous`, `damaged`. */
 export function chosenSnapshot(
   listing: SnapshotListing,
   word: string,
@@ -388,7 +391,7 @@ export function chosenSnapshot(
   return found;
 }
 
-/** Warns of a latest snapshot that a wrong clock has dated in the future: it stays the newest until then. `all`: oldest first. */
+/** Warns if the latest snapshot is dated in the future by a wrong clock: it stays the newest until then. `all`: oldest first. */
 export function warnOfFuture(
   all: readonly ListedSnapshot[],
   { id, snapshot }: ListedSnapshot,
@@ -403,7 +406,7 @@ export function warnOfFuture(
   );
 }
 
-/** True of a snapshot that a filter names; a filter that names nothing takes all. */
+/** True if a filter takes a snapshot; an empty filter takes all. */
 export function isChosen(snapshot: Snapshot, { hosts = [], paths = [], tags = [] }: SnapshotFilter): boolean {
   if (hosts.length > 0 && !hosts.includes(snapshot.hostname)) return false;
   if (!paths.every((path) => snapshot.paths.includes(path))) return false;

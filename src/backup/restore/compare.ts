@@ -20,34 +20,34 @@ import { nodesOrNull } from "../databases/nodes.ts";
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants;
 const WINDOW = 1024 * 1024;
 
-/** The entries that were to be written, and those of them that are known not to be there as they were saved. */
+/** The entries of a restore, and those known to differ from the snapshot. */
 export interface Written {
-  /** where it was written */
+  /** the folder that was written */
   folder: Buffer;
   signal: AbortSignal | undefined;
   content: Pick<SnapshotContent, "root" | "manifest" | "placed">;
   /** raw paths; null: everything */
   chosen: readonly Uint8Array[] | null;
-  /** lost, or listed as they are, with all below; raw paths */
+  /** entries that are lost, or listed as different, with everything below; raw paths */
   lost: readonly Uint8Array[];
   notSet: readonly { path: Uint8Array; aspects: readonly string[] }[];
-  /** where there may be what was not written */
+  /** places where entries may exist that the restore did not write */
   others: "nowhere" | "beside what was chosen" | "anywhere";
 }
 
 export interface Compared {
-  /** what is otherwise than it was saved, raw paths */
+  /** entries that differ from the snapshot, raw paths */
   wrong: Uint8Array[];
-  /** what is as it was saved but for its mode or its other names, and not known for it: not all file systems keep those */
+  /** entries that differ unexpectedly only in mode or other names, which not every file system keeps */
   unlike: LeftOut[];
-  /** files whose content nothing tells any more: the repository has lost it since it was written */
+  /** files whose content cannot be compared any more: the repository has lost it since the restore */
   untold: number;
 }
 
 /**
- * Compares a folder that was read again with the snapshot it was written from, entry by entry: kind, mode, size, content,
- * link targets, device numbers, and which files are one. Serves where no digest of the whole can be equal: parts, folders
- * that lack something or have more, file systems that do not keep all.
+ * Compares a written folder, read again, with its snapshot entry by entry: kind, mode, size, content, link targets,
+ * device numbers, and hard links. Serves if no digest of the whole can be equal: for parts, for folders with missing or
+ * additional entries, and on file systems that lose metadata.
  */
 export async function compareWritten(reader: BlobSource, found: ScanResult, written: Written): Promise<Compared> {
   return new Comparison(reader, found, written).run();
@@ -58,7 +58,7 @@ class Comparison {
   readonly #written: Written;
   readonly #chosen: PathSelection | null;
   readonly #lost: PathSelection;
-  /** Not made, with all below. */
+  /** Entries that were not made, with everything below. */
   readonly #notMade: ReadonlySet<string>;
   readonly #noMode: ReadonlySet<string>;
   readonly #noLinks: ReadonlySet<string>;
@@ -110,10 +110,10 @@ class Comparison {
     }
   }
 
-  /** True where something may be there that was not written. */
+  /** True if an entry may be here that the restore did not write. */
   #mayBe(path: Uint8Array): boolean {
     const { others } = this.#written;
-    // In place what stays is listed, too, and what it is in stays with it.
+    // In place, an entry that stays is listed too, and its parent directories stay with it.
     if (this.#lost.of(path) !== "no") return true;
     return (
       others === "anywhere" || (others !== "nowhere" && this.#chosen !== null && this.#chosen.of(path) !== "whole")
@@ -121,10 +121,10 @@ class Comparison {
   }
 
   async #entry(path: Uint8Array, saved: TreeNode, now: TreeNode | null): Promise<void> {
-    // In place something else may be there instead, and stays.
+    // In place, another entry may be at this path, and stays.
     if (this.#notMade.has(latin1(path))) return;
     if (now === null || now.type !== saved.type) return void this.#result.wrong.push(path);
-    // Directories that only lead to what was chosen have no mode of their own.
+    // Directories that only lead to chosen entries have no mode of their own.
     const hasMode = this.#chosen?.of(path) !== "part" && saved.type !== "symlink" && !this.#noMode.has(latin1(path));
     if (hasMode && now.mode !== saved.mode) this.#result.unlike.push(otherModeEntry(path, saved, now));
     const node = exactNode(saved, this.#lossless.get(latin1(path)));
@@ -147,8 +147,8 @@ class Comparison {
   }
 
   /**
-   * Reads a file by the pieces that another program has cut it into: a snapshot has their hashes, the index their lengths.
-   * Null where the index lacks one. No link is followed.
+   * Reads a file in the pieces of another program's cuts: the snapshot has their hashes, the index their lengths. Null
+   * if the index lacks a piece. Follows no link.
    */
   async #holds(path: Uint8Array, pieces: Uint8Array): Promise<boolean | null> {
     const { index } = this.#reader;
@@ -157,7 +157,7 @@ class Comparison {
     const root = fs.openSync(this.#written.folder, O_RDONLY | O_DIRECTORY);
     const fd = openBelow(syscalls(), root, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, newArena(4096));
     fs.closeSync(root);
-    // It went, or became something else, since it was read.
+    // The file was removed or replaced since the scan.
     if (fd < 0) return false;
     try {
       for (const [i, entry] of entries.entries()) {
@@ -178,14 +178,14 @@ class Comparison {
   }
 }
 
-/** Tells which of the files that were compared have one inode, as they were saved and as they are. */
+/** Tracks which compared files share an inode, in the snapshot and in the folder. */
 class LinksOfBoth {
-  /** The inodes that stand for a saved file's: that of its first name, and those of copies that are known. */
+  /** For a saved inode: the inode of its first name now, and those of known copies. */
   readonly #now = new Map<string, Set<string>>();
-  /** The inode that one that is there was saved as, by the first name that was met. */
+  /** For a present inode: the saved inode of the first name that was compared. */
   readonly #saved = new Map<string, string>();
 
-  /** Says what is wrong with a file's other names; null where nothing is, or it is known that it could not be linked. */
+  /** Reports a wrong hard link of a file. Null if its links are right, or if the restore could not link it and said so. */
   add(file: { path: Uint8Array; saved: TreeNode; now: TreeNode; isKnown: boolean }): Omit<LeftOut, "path"> | null {
     const { path, saved, now, isKnown } = file;
     const [was, is] = [inodeOf(saved, path), inodeOf(now, path)];
@@ -206,12 +206,12 @@ class LinksOfBoth {
   }
 }
 
-/** The inode of a file, or its path where it has no other names. */
+/** The inode of a file, or its path if it has no other names. */
 function inodeOf(node: TreeNode, path: Uint8Array): string {
   return linkedInode(node) ?? latin1(path);
 }
 
-/** SHA-256 of a file: one blob's name is, of several only a manifest says it. */
+/** SHA-256 of a file: the id of its only blob; for several blobs only a manifest records it. */
 function hashOf({ content }: TreeNode, recorded: Uint8Array | undefined): Uint8Array | undefined {
   return content?.length === 32 ? content : recorded;
 }

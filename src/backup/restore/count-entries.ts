@@ -8,15 +8,15 @@ import { pathIn, walkTrees } from "../../repository/trees/walk-trees.ts";
 export interface CountedEntries {
   entries: number;
   directories: number;
-  /** Bytes of the content of files, that of several names once. */
+  /** Bytes of the files' content; a file with several names counts once. */
   bytes: number;
 }
 
 const NONE: CountedEntries = { entries: 0, directories: 0, bytes: 0 };
 
 /**
- * Counts what a restore writes. `paths`: raw, below the root; null: everything. A tree that is in several places is read once and
- * counted in each of them. Of trees that cannot be read nothing is counted.
+ * Counts the entries that a restore writes. `paths`: raw, below the root; null: everything. Reads a tree that occurs
+ * several times once and counts each occurrence. Counts nothing of unreadable trees.
  */
 export async function countEntries(
   { index, listTree }: BlobSource,
@@ -24,12 +24,12 @@ export async function countEntries(
 ): Promise<CountedEntries> {
   const chosen = paths === null ? null : new PathSelection(paths);
   const partOf = (path: string): "whole" | "part" | "no" => chosen?.of(Buffer.from(path, "latin1")) ?? "whole";
-  /** By id of a tree that is wanted as a whole. */
+  /** By id, the counts of a tree that is wanted as a whole. */
   const known = new Map<string, CountedEntries>();
-  /** By hard-link group, a node of each content that is under its names. */
+  /** By hard-link group, one node for each different content under its names. */
   const linked = new Map<string, TreeNode[]>();
   let linkedBytes = 0;
-  /** Returns the bytes that the pieces of a file hold; the size in its node if the index lacks a piece. */
+  /** Returns the size of a file's pieces; the node's size if the index lacks a piece. */
   const sizeOf = ({ content, size }: TreeNode): number => {
     let held = 0;
     for (let at = 0; at < (content?.length ?? 0); at += 32) {
@@ -54,7 +54,7 @@ export async function countEntries(
           sum.directories += (node.type === "dir" ? 1 : 0) + (below?.directories ?? 0);
           sum.bytes += below?.bytes ?? 0;
           if (node.type !== "file") continue;
-          // Of several names of one file the first brings its content.
+          // The first name of a file brings its content.
           const group = linkedInode(node);
           const others = group === null ? [] : (linked.get(group) ?? []);
           if (group === null) sum.bytes += sizeOf(node);

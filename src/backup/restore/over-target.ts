@@ -28,7 +28,7 @@ interface OverParts {
   target: Buffer;
 }
 
-/** Compares a target that has something in it with what was chosen, and warns where its own state is kept by no undo. */
+/** Compares a non-empty target with the chosen entries, and warns if no undo can restore its present state. */
 export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; paths: readonly Uint8Array[] | null }> {
   const { access, session, content, target, options } = parts;
   const { root, only, manifest } = content;
@@ -60,12 +60,12 @@ export async function planOver(parts: OverParts): Promise<{ folder: OverFolder; 
 
 export const GIVE_OVERWRITE = advice`name a new or an empty folder, or give ${option({ overwrite: "if-changed" })}`;
 
-/** Tells if a target (its real path) is a folder with something in it, unfinished restores aside. */
+/** True if a target (its real path) is a folder with entries other than unfinished restores. */
 export function hasEntries(target: Buffer, left: readonly DeadPartial[]): boolean {
   return lstatSync(target, { throwIfNoEntry: false })?.isDirectory() === true && !isFree(target, left);
 }
 
-/** Throws `refused` where what is put over a folder (its real path) would come into the repository's own. `paths` null: everything. */
+/** Throws `refused` if a restore over a folder (its real path) would write into the repository's own folder. `paths` null: everything. */
 async function requireNotOver(
   access: OpenRepository,
   folder: Buffer,

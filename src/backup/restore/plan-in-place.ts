@@ -15,7 +15,7 @@ import { storedRoot } from "../open/content.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
 import { unknownIn } from "../../workspace/restore/prepare.ts";
 
-/** Says what a restore would change. Nothing is saved, and no point is made. */
+/** Plans a restore in place. Saves nothing and makes no point. */
 export async function planInPlace(
   workspace: Workspace,
   wanted: WantedInPlace,
@@ -24,7 +24,7 @@ export async function planInPlace(
   const { from, content, chosen, listed, keepPresent } = wanted;
   const { signal } = call;
   const { blobs } = from;
-  // All trees are at hand after this, wherever they lay.
+  // Afterwards all trees are local, wherever they were stored.
   const { ignoreFiles } = await surveyTree(from, storedRoot(content), { only: null, signal });
   const rules = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
   const crossMounts = content.manifest.mounts?.entered ?? false;
@@ -51,7 +51,7 @@ export async function planInPlace(
     if (action === "keep") continue;
     if (!isOther) changes[ACTIONS[action]]++;
     else {
-      // One goes and another comes, as no directory takes the place of a file.
+      // A directory never replaces a file in place: one is deleted, the other added.
       changes.deleted++;
       changes.created++;
     }

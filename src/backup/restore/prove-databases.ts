@@ -14,8 +14,8 @@ interface Proving {
 }
 
 /**
- * Has SQLite look at each database of a folder that was read back, and changes nothing: one with something in its log or
- * journal is only named.
+ * Lets SQLite check each database of a folder that was read back. Changes nothing: a database with content in its log
+ * or journal is only listed.
  */
 export async function proveDatabases(
   folder: Buffer,

@@ -32,7 +32,7 @@ type Asked = Pick<RestoreBackupOptions, "jobs" | "receipt" | "prove" | "proveFro
   keepPresent?: boolean;
 };
 
-/** Asks before anything is read whether the proof and the receipt that are wanted can be. Throws `usage`. */
+/** Checks before anything is read that the requested proof and receipt are possible. Throws `usage`. */
 export function checkProof(asked: Asked, target: Buffer): void {
   checkJobs(asked);
   if (asked.prove === false && asked.proveFrom !== undefined)
@@ -48,7 +48,7 @@ export function checkProof(asked: Asked, target: Buffer): void {
   requireReceiptPlace(asked.receipt, target);
 }
 
-/** Asks once it is known what is restored, and before anything is written, whether it can get a receipt. Throws `usage`. */
+/** Checks before anything is written whether this restore can get a receipt. Throws `usage`. */
 export function checkReceiptOf(
   { receipt }: Asked,
   { listed, content, isWhole }: Pick<ReadBack, "listed" | "content"> & { isWhole: boolean },
@@ -66,29 +66,29 @@ function noReceipt(why: string, hint: Hint): CairnError {
   return new CairnError("usage", why, { hint: advice`${hint}, or leave out ${option("receipt")}` });
 }
 
-/** Says that a receipt that was wanted cannot be, since there is no proof. */
+/** Warns that a requested receipt is not written because there is no proof. */
 export function warnUnproven({ receipt, onWarning }: ReadBack["options"]): void {
   if (receipt !== undefined)
     onWarning?.("no receipt was written: the restored files could not be proven equal to the snapshot");
 }
 
-/** True where what was written is to be read again. `isWhole`: all of a snapshot is written. */
+/** True if the written folder is to be read again. `isWhole`: the whole snapshot is written. */
 export function isToBeProven({ prove, proveFrom }: Asked, isWhole: boolean): boolean {
   return prove ?? (proveFrom !== undefined || isWhole);
 }
 
-/** A folder as it is read again. */
+/** The result of reading a folder again. */
 interface FoundAgain {
   found: ScanResult;
   state: string;
-  /** Null where the state is another one than was recorded, and where none was. */
+  /** Null if the state digest differs from the recorded one, or none is recorded. */
   proof: Omit<RestoreProof, "receipt" | "databases"> | null;
   from: ProofSource;
-  /** Entries that are there and could not be read: the digests lack them. */
+  /** Entries that exist but could not be read: the digests lack them. */
   notRead: LeftOut[];
 }
 
-/** True of what a disk does not say. */
+/** True if this user may not read the entry, which says nothing about the disk's content. */
 function isRefusal({ reason }: { reason: string }): boolean {
   return reason === "EACCES" || reason === "EPERM";
 }
@@ -96,12 +96,12 @@ function isRefusal({ reason }: { reason: string }): boolean {
 /** Aspects that the state digest does not cover. */
 const BEYOND_STATE: ReadonlySet<Aspect> = new Set<Aspect>(["owner", "times", "xattrs", "links"]);
 
-/** True where something that is left out makes the state another one. */
+/** True if the omitted entry changes the state digest. */
 function isOfState({ aspects }: LeftOut): boolean {
   return aspects === undefined || aspects.some((aspect) => !BEYOND_STATE.has(aspect));
 }
 
-/** Reads a folder again; where that is from its disk all of it was flushed. `recorded`: the state digest that it should have. */
+/** Reads a folder again; before reading from the disk everything was flushed. `recorded`: the expected state digest. */
 async function readBack(
   { access, content, options }: ReadBack,
   folder: Buffer,
@@ -147,32 +147,32 @@ async function readBack(
 
 /** A new folder that was filled from a snapshot. */
 export interface Filled extends ReadBack {
-  /** The one that it was written in. */
+  /** The session of the write. */
   session: Session;
   /** Raw paths that were written; null: everything. */
   paths: readonly Uint8Array[] | null;
-  /** The state digest of the whole; null where only parts were written, or none is recorded. */
+  /** The state digest of the whole; null if only parts were written, or if none is recorded. */
   recorded: string | null;
 }
 
 /** The outcome of a proof. */
 export interface Proven {
   proof: Omit<RestoreProof, "receipt"> | null;
-  /** Null where nothing was read again. */
+  /** Null if nothing was read again. */
   from: ProofSource | null;
-  /** Files that nothing tells whether they are what was saved; null where nothing was read again. */
+  /** Number of files that could not be compared; null if nothing was read again. */
   untold: number | null;
 }
 
-/** True where each entry will be compared with its tree: no digest of the whole can be equal, or there is none. */
+/** True if each entry will be compared with its tree, because no digest of the whole can be equal or is recorded. */
 export function isComparedByEntry({ recorded }: Pick<Filled, "recorded">, leftOut: readonly LeftOut[]): boolean {
   return recorded === null || leftOut.some(isOfState);
 }
 
 /**
- * Reads a new folder again, and proves it by its digest. Where there is none to compare, or not all could be made or
- * read, each entry is compared instead, as far as it is not listed. Throws `damaged` when something is not what was
- * saved although nothing is known to be missing.
+ * Reads a new folder again and proves it by its digest. Without a usable digest, or if entries could not be made or
+ * read, compares each entry that is not listed as left out. Throws `damaged` if an entry differs although no loss is
+ * known.
  */
 export async function proveNewFolder(what: Filled, folder: Buffer, { written, leftOut }: Written): Promise<Proven> {
   const { access, session, options, recorded } = what;
@@ -184,7 +184,7 @@ export async function proveNewFolder(what: Filled, folder: Buffer, { written, le
   append(leftOut, notRead);
   const { omitted } = found.notes;
   const wrongly = omitted.find((each) => !isRefusal(each));
-  // Without the right to read something neither disk nor memory are in doubt.
+  // A missing right to read says nothing about disk or memory.
   if (wrongly !== undefined)
     throw otherwise(
       what,
@@ -201,7 +201,7 @@ export async function proveNewFolder(what: Filled, folder: Buffer, { written, le
       notSet: written.notSet,
       others: "nowhere",
     });
-  // Others may have the repository since it was written: the trees are read under a lock of their own.
+  // Other processes may have used the repository since the write: the trees are read under a new lock.
   const { wrong, unlike, untold } = isCompared
     ? await compare(session)
     : await reading(access, { ...options, area: session.area }, compare);
@@ -209,11 +209,11 @@ export async function proveNewFolder(what: Filled, folder: Buffer, { written, le
   append(leftOut, unlike);
   if (!isComparedByEntry(what, leftOut))
     throw otherwise(what, `with state digest ${again.state}, expected was ${recorded}`);
-  // Their pieces were compared as they were written where no digest was recorded.
+  // Without a recorded digest the pieces were compared as they were written.
   return { proof: null, from, untold: untold + (recorded === null ? 0 : countUntold(folder, found)) };
 }
 
-/** Counts what could not be read again and was not compared as it was written: files that their owner may not read. */
+/** Counts files that could not be read again, except those whose owner may not read them: their pieces were compared as they were written. */
 function countUntold(folder: Buffer, { notes }: ScanResult): number {
   const wasCompared = ({ path }: { path: Uint8Array }): boolean => {
     const facts = lstatSync(joinRaw(folder, path), { throwIfNoEntry: false });
@@ -255,15 +255,15 @@ export type ProvenInPlace = Omit<Proven, "proof"> & {
 };
 
 /**
- * Reads the folder again. Where no digest of the whole tells that it is what was saved, each entry is compared, and what is
- * something else is listed: others may have written to it meanwhile.
+ * Reads the folder again. If no digest of the whole proves it, compares each entry and lists those that differ: other
+ * programs may have written meanwhile.
  */
 export async function proveInPlace(what: FilledInPlace): Promise<ProvenInPlace> {
   const { access, content, options, leftOut, folder, chosen, keepPresent } = what;
   const recorded = chosen === null && !keepPresent ? (content.manifest?.stateDigest ?? null) : null;
   await using memory = new ScanMemory();
   const { found, state, proof, from, notRead } = await readBack(what, folder, { ...what.left, recorded, memory });
-  // A digest says nothing of what could not be read, and that may be something else than the snapshot has.
+  // A digest says nothing about unreadable entries, which may differ from the snapshot.
   if (proof !== null && notRead.length === 0) {
     const looked = await withDatabases(what, folder, { found, proof });
     const shown = await signed(what, looked, { from, leftOut, target: folder.toString("utf8") });
@@ -309,7 +309,7 @@ async function withDatabases(
   return { ...proof, databases };
 }
 
-/** A proof with its receipt; without one where the snapshot lacks something of what it was made of: that is not proven whole. */
+/** Adds a receipt to a proof. The proof gets no receipt if the snapshot lacks content of its source, so that the whole is not proven. */
 export async function signed(
   { access, listed, content, options }: ReadBack,
   proof: Omit<RestoreProof, "receipt">,
@@ -334,7 +334,7 @@ export async function signed(
     );
     return { ...proof, receipt };
   } catch (error) {
-    // The folder is in place and proven all the same.
+    // The folder is in place and proven in any case.
     const { message, hint } = toCairnError(unlessOthersWrote([userStateDirectory()], error));
     options.onWarning?.(`no receipt was written: ${message}${hint === undefined ? "" : `; ${hint}`}`);
     return { ...proof, receipt: null };

@@ -18,7 +18,7 @@ function refusal(message: RegExp): (error: unknown) => boolean {
   };
 }
 
-test("nothing is restored when the receipt cannot go where it shall", async (t) => {
+test("nothing is restored when the receipt cannot be written to its place", async (t) => {
   const { client, repository, root, folder } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   const target = join(root, "restored");
@@ -53,7 +53,7 @@ test("a folder in the place of a receipt is a mistake of the caller", async (t) 
   await assert.rejects(verifyReceipt(root, {}), refusal(/is not a regular file/));
 });
 
-test("nothing is restored when a receipt is wanted of what gets none", async (t) => {
+test("nothing is restored when a receipt is requested for parts or an incomplete snapshot", async (t) => {
   const { client, repository, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   const target = join(root, "restored");
@@ -69,7 +69,7 @@ test("nothing is restored when a receipt is wanted of what gets none", async (t)
   assert.deepEqual([proof?.receipt, existsSync(receipt)], [receipt, true]);
 });
 
-test("a receipt says of each database what SQLite found when it was read back", async (t) => {
+test("a receipt has SQLite's result for each database", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "local");
   const database = new DatabaseSync(join(folder, "app.db"));
   database.exec("CREATE TABLE t (a INTEGER); INSERT INTO t VALUES (1), (2), (3)");

@@ -39,7 +39,7 @@ function keyFile(): string {
   return join(userStateDirectory(), "receipt-key");
 }
 
-/** This user's signing key; made when there is none. 0600. */
+/** This user's signing key; made if there is none. Mode 0600. */
 function ownKey(): SigningKey {
   const bytes = readSmallFile(keyFile(), MAX_BYTES);
   if (bytes !== null) return signingKeyOf(Buffer.from(bytes.toString("latin1").trim(), "base64"));
@@ -48,7 +48,7 @@ function ownKey(): SigningKey {
   return key;
 }
 
-/** Shortens what is known of a database to what a receipt says. */
+/** Shortens a database's proof to the fields of a receipt. */
 export function receiptRow({ statistics, problems, ...proof }: DatabaseProof): ReceiptDatabase {
   const { path, path_b64, pages, sha256: image, check, label, duration_ms } = proof;
   return {
@@ -65,7 +65,7 @@ export function receiptRow({ statistics, problems, ...proof }: DatabaseProof): R
   };
 }
 
-/** Signs what was proven and keeps it, behind the receipt before it. Returns its path. */
+/** Signs a proof and keeps the receipt, chained to the previous one. Returns its path. */
 export async function writeReceipt(
   proven: Omit<ReceiptBody, "made_at" | "host" | "program" | "previous">,
   also: string | undefined,
@@ -98,8 +98,8 @@ export async function writeReceipt(
 }
 
 /**
- * Asks beforehand whether a receipt can be written to a file, and that it lies outside of what it is about (a real path).
- * Throws `usage`; `permission` where this user may write nothing there.
+ * Checks beforehand that a receipt can be written to a file, and that the file lies outside of the target (a real
+ * path). Throws `usage`; `permission` if this user cannot write there.
  */
 export function requireReceiptPlace(also: string, target: Buffer): void {
   const file = resolve(also);
@@ -128,7 +128,10 @@ function misplaced(file: string, why: string, hint: string): CairnError {
   return new CairnError("usage", `the receipt ${file} ${why}`, { hint });
 }
 
-/** Checks a receipt's signature, by a key that is named or this user's own. Throws `damaged` when it is not right, `conflict` for another key than the one that was named. */
+/**
+ * Checks a receipt's signature with the given key or this user's own. Throws `damaged` if the signature is wrong,
+ * `conflict` if another key signed it.
+ */
 export async function verifyReceipt(path: string, options: VerifyReceiptOptions): Promise<VerifyReceiptResult> {
   const file = resolve(path);
   const hint = "do not rely on this receipt; copy it again from the machine that made it";
@@ -153,7 +156,7 @@ export async function verifyReceipt(path: string, options: VerifyReceiptOptions)
   return { path: file, trusted: isTrusted, public_key: shown, receipt: { ...body }, rewritten, sha256: read.sha256 };
 }
 
-/** Looks for the point of a receipt in this user's workspaces: it may lack paths by now that it had when it was restored. */
+/** Looks for the point of a receipt in this user's workspaces: paths may have been removed from it since the restore. */
 function rewrittenSince({ save_point_id: id, state_digest: digest }: ReceiptBody): VerifyReceiptResult["rewritten"] {
   if (id === null) return null;
   const registered = [...listRegistered(), ...listDaemons(), ...listSelfContained()];
@@ -181,7 +184,7 @@ function rewritingsOf(control: ControlPaths, id: SavePointId): readonly Rewritin
   }
 }
 
-/** The public half of this user's own key; null when there is none. */
+/** The public half of this user's own key; null if there is none. */
 function pinnedKey(): Uint8Array | null {
   const bytes = readSmallFile(keyFile(), MAX_BYTES);
   if (bytes === null) return null;

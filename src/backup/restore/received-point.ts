@@ -13,8 +13,8 @@ import { pointOf } from "../open/snapshots.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
 
 /**
- * Takes packs that the store has lost out of its index, since the repository is whole where the store may not be; with
- * `reads` also packs whose bytes are not what was written. Returns how many were lost.
+ * Removes lost packs from the store's index, since the repository may still have their content; with `reads` also packs
+ * with damaged bytes. Returns the number of lost packs.
  */
 export async function dropLost(
   { engine }: Workspace,
@@ -34,18 +34,18 @@ interface Receiving {
   call: WorkspaceCall;
 }
 
-/** A point that holds the snapshot, or what of it was chosen. */
+/** A point that holds the snapshot, or its chosen paths. */
 export async function knownOrReceived(workspace: Workspace, access: OpenRepository, by: Receiving): Promise<Point> {
   return (await knownPoint(workspace, by)) ?? receive(workspace, access, by);
 }
 
-/** The workspace's own point that the snapshot was made of, or one that an earlier call made of it, where it is whole. */
+/** The workspace's own point of this snapshot, or one that an earlier call made, if its content is complete. */
 async function knownPoint(
   workspace: Workspace,
   { wanted: { listed, content, chosen }, call }: Receiving,
 ): Promise<Point | null> {
   const tree = Buffer.from(content.root).toString("hex");
-  // Trees without databases are none of a point's.
+  // A tree with entries of databases belongs to no point.
   const isOf = ({ descriptor }: Point): boolean =>
     content.placed === undefined
       ? descriptor.content.tree === tree

@@ -62,7 +62,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual([restored.read_from, again.read_from], ["disk", "memory"]);
     });
 
-    test("is warned of when it is of another folder and what lies here would go", async (t) => {
+    test("is warned of when it is of another folder and would remove present entries", async (t) => {
       const { client, library, repository, folder, root } = await backupScene(t, scheme);
       const { snapshot } = await client.createBackup(repository, { save: true });
       const warned = async (into: Client, more: RestoreInPlaceOptions = {}): Promise<string[]> => {
@@ -84,7 +84,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual(await warned(client), []);
     });
 
-    test("comes into the folder of another workspace, with what its own rules had left out there", async (t) => {
+    test("comes into the folder of another workspace, with entries that the other workspace's rules had left out", async (t) => {
       const { client, library, repository, root, write } = await backupScene(t, scheme);
       write(".cairnignore", "*.tmp\n");
       write("deep/.cairnignore", "/cache/\n");
@@ -106,7 +106,7 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual((await theirs.verifyAll()).problems, []);
     });
 
-    test("gives back chosen paths alone, of which only what is missing comes", async (t) => {
+    test("gives back chosen paths alone, and fetches only missing content", async (t) => {
       const { client, library, repository, root, write } = await backupScene(t, scheme);
       for (let i = 0; i < 4; i++) write(`big/${i}`, randomBytes(200_000).toString("base64"));
       await client.createBackup(repository, { save: true });
@@ -175,7 +175,7 @@ test("a snapshot whose content is damaged leaves folder and history as they were
   assert.deepEqual((await theirs.doctor()).findings, []);
 });
 
-test("a folder that keeps what the snapshot has not is not said to read back wrongly", async (t) => {
+test("a folder that keeps entries which the snapshot lacks is not reported as read back wrongly", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
   write("extra", "kept\n");
@@ -228,7 +228,7 @@ for (const [how, lose, told] of [
   });
 }
 
-test("a snapshot comes back whole after a repair took what is lost out of the store's index", async (t) => {
+test("a snapshot comes back whole after a repair took lost content out of the store's index", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository, folder } = scene;
   await client.createBackup(repository, { save: true });
@@ -258,7 +258,7 @@ test("a folder that has more than the snapshot, which may not be read, gets no r
   );
 });
 
-test("what a point receives is stored although the store's index lists packs that are gone", async (t) => {
+test("content that a point receives is stored although the store's index lists lost packs", async (t) => {
   const scene = await backupScene(t, "local");
   const { client, repository } = scene;
   const { save_point_id: gone } = await client.createBackup(repository, { save: true });

@@ -19,12 +19,12 @@ import { type WantedInPlace, wantedInPlace, warnOfOtherFolder } from "./wanted-i
 import { neverPart } from "../../workspace/place/registry.ts";
 
 /**
- * Makes a workspace's folder equal to a snapshot, or chosen paths of it. Damage in the store, which is met before the
- * folder is changed, takes packs out of the index, and what they held is moved in before it is tried again.
- * - Packs that the store has lost leave its index ●; what the store lacks is moved into it and named by a point ●.
- * - That point is restored as any other is, the present saved first ●. A kill before it leaves a point more, from which
- * the next call goes on.
- * - Of a whole snapshot the folder is read again, compared and a receipt signed.
+ * Makes a workspace's folder equal to a snapshot, or chosen paths of it. If the store is damaged, which is found before
+ * the folder changes, the packs leave the index, and their content is moved in again for a second try.
+ * - Packs that the store has lost leave its index ●; missing content is moved into the store and named by a point ●.
+ * - That point is restored as any other is, the present saved first ●. A kill before it leaves one more point, from
+ * which the next call goes on.
+ * - For a whole snapshot the folder is read again and compared, and a receipt is signed.
  */
 export async function restoreBackupInPlace(
   workspace: Workspace,
@@ -37,7 +37,7 @@ export async function restoreBackupInPlace(
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
   const found = await reading(access, call, async (session) => {
-    // Another folder's newest is hardly meant.
+    // The newest snapshot of another folder is hardly meant.
     const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
     const wanted = await wantedInPlace(session, workspace.root, { ...options, latestOf });
     checkReceiptOf(options, { ...wanted, isWhole: wanted.chosen.paths === null });
@@ -73,7 +73,7 @@ export async function restoreBackupInPlace(
     call,
   });
   failpoint("restore-backup.restored");
-  // Of parts, and beside what it was asked to keep, nobody expects the whole to be read.
+  // Nobody expects a full read after a restore of parts, or one that keeps present entries.
   const isProven = isToBeProven(options, chosen.paths === null && options.keepPresent !== true);
   const proven = isProven
     ? await prove(workspace, point, { access, ...found.wanted, options }, restored.left_out)
@@ -88,7 +88,7 @@ export async function restoreBackupInPlace(
   };
 }
 
-/** Restores a point; where the store does not give back what it needs, once more with what the repository has of it. */
+/** Restores a point. If the store lacks content, restores once more with the repository's copy. */
 async function restorePoint(
   workspace: Workspace,
   point: Point,

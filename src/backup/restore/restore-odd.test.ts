@@ -265,7 +265,7 @@ test("a link stays in place, and is not compared, when the one of the snapshot c
   assert.equal(readFileSync(join(folder, "deep/b.txt"), "utf8"), "b\n");
 });
 
-test("files have what their blobs hold when their sizes are others and the packs are far away", async (t) => {
+test("files get the content of their blobs when their recorded sizes are wrong and the packs are far away", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "far");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const own = repository as OpenedRepository;

@@ -54,7 +54,7 @@ test("a folder that is not empty is refused, with the option that takes it", asy
   });
 });
 
-test("`never` writes only what is not there", async (t) => {
+test("`never` writes only missing entries", async (t) => {
   const { target, restored, text } = await scene(t);
   writeFileSync(join(target, "a.txt"), "mine\n");
   rmSync(join(target, "many/7"));
@@ -68,7 +68,7 @@ test("`never` writes only what is not there", async (t) => {
   assert.deepEqual(readdirSync(target).toSorted(), ["a.txt", "deep", "link", "many", "more"]);
 });
 
-test("`if-changed` writes what differs in size, time, mode or target, and no more", async (t) => {
+test("`if-changed` writes only entries that differ in size, time, mode or target", async (t) => {
   const { folder, target, restored } = await scene(t);
   const before = lstatSync(join(target, "many/9")).ino;
   writeFileSync(join(target, "a.txt"), "b\n");
@@ -86,7 +86,7 @@ test("`if-changed` writes what differs in size, time, mode or target, and no mor
   assert.deepEqual(again.overwritten, { written: 0, left: 0, unchanged: 53 });
 });
 
-test("`always` writes all, also what is alike by size and time, and proves it where that is asked for", async (t) => {
+test("`always` writes all entries, also those alike in size and time, and proves them on request", async (t) => {
   const { folder, target, restored } = await scene(t, "far");
   const { mtime } = lstatSync(join(target, "a.txt"));
   writeFileSync(join(target, "a.txt"), "?\n");
@@ -104,7 +104,7 @@ test("only chosen paths are put over a folder", async (t) => {
   assert.deepEqual([text("a.txt"), text("deep/b.txt")], ["mine\n", "b\n"]);
 });
 
-test("a directory gives way to nothing else, nor the other way round, and the rest is written", async (t) => {
+test("a directory and a file never replace each other, and all other entries are written", async (t) => {
   const { root, target, restored, text } = await scene(t);
   rmSync(join(target, "a.txt"));
   mkdirSync(join(target, "a.txt/mine"), { recursive: true });

@@ -63,7 +63,7 @@ test("room is asked for each zero when a snapshot without holes is written whole
   assert.equal(lstatSync(to, { throwIfNoEntry: false }), undefined);
 });
 
-test("what was written before a kill stays right when holes are made by the next attempt", async (t) => {
+test("files written before a kill stay right when the next attempt makes holes", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository, folder, root } = scene;
   const id = await imagesOf(scene);

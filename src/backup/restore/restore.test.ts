@@ -42,7 +42,7 @@ test("a snapshot that is finished while a restore begins is either not seen or r
   assert.equal(proof?.state_digest, walkDigests(at.folder).state);
 });
 
-test("a snapshot that another program made of a save point's is sound, and is restored as what it holds", async (t) => {
+test("another program's rewritten copy of a save point's snapshot is sound, and is restored with its own content", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "far");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const digest = walkDigests(folder).state;
@@ -104,7 +104,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       assert.equal(walkDigests(target).state, walkDigests(folder).state);
     });
 
-test("a piece that is another one is left out when nothing is read again", async (t) => {
+test("a wrong piece is left out when nothing is read again", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "local");
   const { snapshot } = await client.createBackup(repository, { save: true });
   const path = `${folder.slice(1)}/many/7`;
@@ -117,7 +117,7 @@ test("a piece that is another one is left out when nothing is read again", async
   assert.deepEqual([existsSync(join(root, "restored/many/7")), restored.read_again], [false, false]);
 });
 
-test("a piece that is another one is left out when whoever restores may not read it again", async (t) => {
+test("a wrong piece is left out when the restoring user may not read the file again", async (t) => {
   if (!rightsCount()) {
     if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "may not read it again")) t.skip("setpriv is missing");
     return;
@@ -152,7 +152,7 @@ test("a piece that is another one is left out when whoever restores may not read
   );
 });
 
-test("names of one file go together when its piece is another one", async (t) => {
+test("all names of a file are left out when its piece is wrong", async (t) => {
   const { client, repository, folder, write, root } = await backupScene(t, "local");
   write("one", "x".repeat(5000));
   linkSync(join(folder, "one"), join(folder, "two"));
@@ -173,7 +173,7 @@ test("names of one file go together when its piece is another one", async (t) =>
   ]);
 });
 
-test("what another piece costs is told when the snapshot lacks more, too", async (t) => {
+test("the loss by a wrong piece is listed when the snapshot lacks other content too", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root } = at;
   const { snapshot } = await client.createBackup(repository, { save: true });

@@ -30,15 +30,16 @@ import { beginRestore, bytesIn, restoredContent, setRoot, settleEarlier, settleO
 import { SnapshotWriter, type WriterParts, type Written } from "./write-snapshot.ts";
 
 /**
- * Writes a snapshot into an absent or empty folder and reads it again; with `overwrite` over one with something in it. Far packs are fetched into a {@link FetchArea},
- * and files written as their content comes; where no digest will be compared, each piece is compared with its id.
+ * Writes a snapshot into an absent or empty folder and reads it again; with `overwrite` over one with something in it.
+ * Far packs are fetched into a {@link FetchArea}, and files written as their content comes; if no digest will be
+ * compared, each piece is compared with its id.
  * - The restore is recorded in the user's state directory, and a folder beside the target is filled.
  * - All is flushed; for a proof it is read again and its state digest compared.
  * - The folder gets the target's name ● (at the root of a mount its entries move in); the receipt is signed and kept.
- * - A kill before ● leaves a folder that the next restore of the same goes on with and any other removes; after it one
- * without a receipt.
- * - Over a folder with something in it the folder that is filled lies in the target, and is removed once its entries have
- * been renamed to their places ●, each for itself.
+ * - A kill before ● leaves a folder that the next restore of the same snapshot continues and any other removes; a kill
+ * after ● leaves a folder without a receipt.
+ * - Over a folder with something in it the folder that is filled lies in the target, and is removed once its entries
+ * have been renamed to their places ●, each for itself.
  */
 export async function restoreBackup(
   access: OpenRepository,
@@ -65,7 +66,7 @@ export async function restoreBackup(
     checkReceiptOf(options, { listed, content, isWhole });
     const isProven = isToBeProven(options, isWhole && !isOver);
     const recorded = paths === null && !isOver ? (content.manifest?.stateDigest ?? null) : null;
-    // A piece with a right seal is another one than it should be next to never: a digest of the whole tells of it, too.
+    // A sealed piece almost never has the wrong content, and a digest of the whole would show it.
     const comparesPieces = !isProven || recorded === null;
     const parts = { access, session, listed, content, paths, chosen: paths, options, target };
     const over = isOver ? await planOver(parts) : null;
@@ -84,9 +85,9 @@ interface RestoreParts extends WriterParts {
   access: OpenRepository;
   target: Buffer;
   isProven: boolean;
-  /** Null where the target is absent or empty. */
+  /** Null if the target is absent or empty. */
   over: OverFolder | null;
-  /** The state digest of the whole; null where only parts are written, or none is recorded. */
+  /** The state digest of the whole; null if only parts are written, or if none is recorded. */
   recorded: string | null;
 }
 
@@ -129,7 +130,7 @@ class SnapshotRestore {
     try {
       const { written, leftOut, proof, from, untold } = await this.#flushedAndProven(partial.staging, async () => {
         const all = await this.#writer.write(plan, partial.staging, resumes);
-        // Where the whole will not be proven, trees are read once more to compare with.
+        // If no digest proves the whole, trees are read again for the comparison.
         const readsMore = isOver || (this.#parts.isProven && isComparedByEntry(this.#parts, all.leftOut));
         if (!readsMore) session.readNoMore();
         failpoint("restore-backup.written");
@@ -149,7 +150,7 @@ class SnapshotRestore {
     }
   }
 
-  /** Adds to `leftOut` what stays, or could not be set. */
+  /** Adds entries that stay, and metadata that could not be set, to `leftOut`. */
   async #putInPlace(partial: NewFolder, leftOut: LeftOut[]): Promise<void> {
     const { content, over, chosen, target, options } = this.#parts;
     if (over !== null) {
@@ -158,14 +159,15 @@ class SnapshotRestore {
       return partial.abandon(options.onWarning);
     }
     const root = chosen === null ? content.node : null;
-    // Where it is moved in, the folder that was filled is not the one that stays, and has to stay open.
+    // At a mount's root, entries move from the filled folder into the target, so the filled folder stays writable
+    // until then.
     const notSet = partial.movesIn ? [] : setRoot(partial.staging, root);
     partial.commit(root?.mode);
     append(leftOut, partial.movesIn ? setRoot(target, root) : notSet);
     partial.end();
   }
 
-  /** The disk is waited for before it is read; what is read from memory is read while that takes it. */
+  /** Waits for the disk before reading from it; a proof from memory reads while the disk flushes. */
   async #flushedAndProven(folder: Buffer, write: () => Promise<Written>): Promise<Written & Proven> {
     const { isProven, options } = this.#parts;
     const filled = { ...this.#parts, paths: this.#writer.paths };

@@ -12,11 +12,11 @@ import { newStatBuffer, openDirectory, putName, STAT, syscallError, syscalls, TY
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 
-/** A database that was restored, out of the tree that it was in. */
+/** A restored database, taken out of its tree. */
 export interface RestoredDatabase {
   /** Below the folder, raw bytes. */
   path: Buffer;
-  /** Path at which it lies now, alone with its journal. */
+  /** Path where the database lies now, alone with its journal. */
   file: string;
 }
 
@@ -25,9 +25,9 @@ const NAME = "database";
 const MAX_NAME_BYTES = 255;
 
 /**
- * Finds the databases in a folder that nobody needs any more, however deep, and moves each for the time of one step
- * into `aside`, an empty folder beside it: SQLite takes paths of 512 bytes, and makes and removes files beside what it
- * opens. Whatever their modes were, all entries can be opened from then on. Throws the system's error, `interrupted`.
+ * Finds the databases in a folder that is no longer needed, at any depth, and moves each into `aside`, an empty folder
+ * beside it, for one step: SQLite takes paths of 512 bytes and makes files beside its database. Changes modes so that
+ * every entry can be opened. Throws the system's error, `interrupted`.
  */
 export async function* restoredDatabases(
   folder: Buffer,
@@ -50,7 +50,7 @@ export async function* restoredDatabases(
   }
 }
 
-/** One directory is held at a time. */
+/** Walks directories; holds one open at a time. */
 class DatabaseWalk {
   readonly #sys = syscalls();
   readonly #names = newArena(8192);
@@ -74,7 +74,7 @@ class DatabaseWalk {
     return this.#found.pop();
   }
 
-  /** Holds a directory and gives the names of the files in it. Those below it are found, and can be opened. */
+  /** Opens a directory and returns the names of its files. Queues its subdirectories, and makes them accessible. */
   open(directory: Buffer): Buffer[] {
     this.#release();
     this.#directory = directory;
@@ -92,7 +92,7 @@ class DatabaseWalk {
     });
   }
 
-  /** Tells whether a file of the directory is a database; one that has gone with its database is none. */
+  /** True if a file of the directory is a database; false for a log that was moved with its database. */
   isDatabase(name: Buffer): boolean {
     if (this.#typeOf(name) !== TYPE.FILE) return false;
     this.#chmod(name, 0o600);
@@ -106,7 +106,7 @@ class DatabaseWalk {
     }
   }
 
-  /** Moves a database aside, with its journal; where it lies then. */
+  /** Moves a database aside with its journal. Returns its new path. */
   takeOut(name: Buffer): string {
     this.#move(name, NAME);
     for (const ending of LOGS) {
@@ -132,7 +132,7 @@ class DatabaseWalk {
     this.#fd = -1;
   }
 
-  /** The type of an entry of the directory; null where there is none of that name. */
+  /** The type of an entry of the directory; null if it has no such entry. */
   #typeOf(name: Buffer): number | null {
     putName(this.#names, 0, name);
     const known = this.#sys.stat(this.#fd, this.#names, 0, this.#stat);

@@ -152,7 +152,7 @@ for (const [what, method] of [
   });
 }
 
-test("a password is not taken back when nobody knows whether the old key was removed", async (t) => {
+test("a new password stays when the removal of the old key is undecided", async (t) => {
   const at = await scene(t, SHORT_GRACE_MS);
   await made(at);
   await inRepository(at, at.stoppedAt(of("DELETE", "keys"), false), async (repository, signal) => {
@@ -168,7 +168,7 @@ test("a password is not taken back when nobody knows whether the old key was rem
   await at.open("second");
 });
 
-test("a snapshot is told when the caller stops before its answer, and removed ones too", async (t) => {
+test("a snapshot whose answer the caller did not wait for is reported, and removed snapshots too", async (t) => {
   const at = await scene(t);
   await made(at);
   const ids: string[] = [];
@@ -292,7 +292,7 @@ function locksIn(at: Scene): string[] {
   return [...at.server.objects.keys()].filter((key) => key.includes("/locks/"));
 }
 
-test("a call is ended by its own signal, whatever its repository was opened with, and no other call is", async (t) => {
+test("a call is ended by its own signal alone, not by the signal of another call or of the opening", async (t) => {
   const at = await scene(t);
   await made(at);
   const { options } = await at.stoppedAt(() => false);
@@ -342,7 +342,7 @@ test("a caller who stops just after their lock is placed asks for nothing more b
   assert.deepEqual(locksIn(at), []);
 });
 
-test("a caller who stops leaves no lock where its removal fails at first", async (t) => {
+test("a stopped call leaves no lock, also where its removal fails at first", async (t) => {
   const at = await scene(t);
   await made(at);
   const repository = await at.open();
@@ -443,7 +443,7 @@ test("a repository that is closed while a call is under way ends that, without a
   assert.deepEqual([at.server.seen.length - length, warnings, locksIn(at)], [0, [], []]);
 });
 
-test("who waits for another's removal of a dead lock is not ended with that one", async (t) => {
+test("a call that waits for a dead lock's removal goes on when the call that removes it is ended", async (t) => {
   const at = await scene(t);
   await made(at);
   const repository = await at.open();

@@ -15,7 +15,7 @@ import { type DeadPartial, deadPartials } from "../../workspace/place/partials.t
 import { notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 
-/** Clears away what restores have left that were killed, but for unfinished folders beside the same target, which are returned. */
+/** Removes folders that killed restores left, except unfinished folders beside the same target, which are returned. */
 export function settleEarlier(target: Buffer, onWarning: ((message: string) => void) | undefined): DeadPartial[] {
   const dead = deadPartials(records()).filter(({ record }) => record.purpose === "restore");
   const isOfTarget = ({ record, committed }: DeadPartial): boolean =>
@@ -29,14 +29,14 @@ function settle(dead: DeadPartial, onWarning: ((message: string) => void) | unde
   if (left !== null) onWarning?.(left);
 }
 
-/** Restores of repositories belong to no workspace: they are recorded with the user's own state. */
+/** Restores of repositories belong to no workspace: their records are in the user's own state. */
 function records(): ReturnType<typeof controlPaths> {
   return controlPaths(userStateDirectory());
 }
 
 /**
- * Returns a word that names what a restore writes; `paths` null: everything, `folder` absent: of the whole snapshot, `isOver`:
- * over what the target has.
+ * Returns a digest that names the content of a restore. `paths` null: everything; `folder` absent: the whole snapshot;
+ * `isOver`: the restore writes over the target's entries.
  */
 export function restoredContent(
   repository: string,
@@ -45,14 +45,14 @@ export function restoredContent(
 ): string {
   const base64 = (path: Uint8Array): string => Buffer.from(path).toString("base64");
   const words = [repository, snapshot, (paths ?? []).map(base64), ...(folder === undefined ? [] : [base64(folder)])];
-  // Without paths that would be the word of what is filled beside a target.
+  // Without paths it would equal the digest of a folder filled beside a target.
   if (isOver) words.push("over");
   return createHash("sha256").update(JSON.stringify(words)).digest("hex");
 }
 
 /**
- * Takes away what others have left beside the target, so that it is in nobody's way. Returns the unfinished restore of the
- * same content that this one can go on with; null where there is none.
+ * Removes other leftovers beside the target. Returns the unfinished restore of the same content that this one can
+ * continue; null if there is none.
  */
 export function settleOthers(
   left: readonly DeadPartial[],
@@ -64,14 +64,14 @@ export function settleOthers(
   return own;
 }
 
-/** Bytes that an unfinished restore takes of the disk: they stay, or give their room to what is written in their place. */
+/** Bytes that an unfinished restore already takes on the disk: they stay, or are freed for new content. */
 export async function bytesIn(left: DeadPartial | null, signal: AbortSignal | undefined): Promise<number> {
   return left === null ? 0 : takenBytes(rawPath(left.record.staging), signal);
 }
 
 /**
- * Records a restore, and goes on where nothing can be recorded; that is a warning only where what is written has to be
- * moved into a mount's root, which somebody else could then not finish. `left`: what it goes on with, if that can be had.
+ * Records a restore. Goes on without a record if none can be written; warns only if entries have to be moved into a
+ * mount's root, which no later restore could then finish. `left`: the unfinished restore to continue, if possible.
  */
 export function beginRestore(
   { target, content, left, isOver }: { target: Buffer; content: string; left: DeadPartial | null; isOver: boolean },
@@ -92,7 +92,7 @@ export function beginRestore(
   return { partial, resumes: false };
 }
 
-/** Gives a folder the mode, owner and time that the snapshot has, or those of a new one. Returns what could not be set. */
+/** Gives a folder the snapshot's mode, owner and time, or those of a new folder. Returns attributes that could not be set. */
 export function setRoot(folder: Buffer, node: TreeNode | null): LeftOut[] {
   if (node === null) {
     openToUmask(folder);
@@ -104,7 +104,7 @@ export function setRoot(folder: Buffer, node: TreeNode | null): LeftOut[] {
   return notSet.map(notSetEntry).map(publicLeftOut);
 }
 
-/** Null too where the new owner cannot be recorded. */
+/** Null too if the new owner cannot be recorded. */
 function takenOver(left: DeadPartial): NewFolder | null {
   try {
     return NewFolder.takeOver(records(), left);

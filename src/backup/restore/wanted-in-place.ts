@@ -13,7 +13,7 @@ import { type ChosenPaths, chosenPaths, contentOf } from "../open/paths.ts";
 import type { Session } from "../open/session.ts";
 import { chosenSnapshot, isRecovered, pointOf } from "../open/snapshots.ts";
 
-/** A snapshot of a folder, and the part of it that is wanted. */
+/** A snapshot of a folder, and the part of it to restore. */
 export interface WantedInPlace {
   listed: ListedSnapshot;
   content: SnapshotContent & { node: TreeNode; manifest: Manifest };
@@ -22,7 +22,10 @@ export interface WantedInPlace {
   keepPresent: boolean;
 }
 
-/** Finds it. `folder`: the one that it is restored over. `refused` for what no workspace can stand at. */
+/**
+ * Finds the snapshot's content for a restore in place. `folder`: the folder to restore over. Throws `refused` for
+ * content that no workspace can be restored from.
+ */
 export async function wantedInPlace(
   session: Session,
   folder: Buffer,
@@ -54,7 +57,7 @@ export async function wantedInPlace(
       blobs: session.reader,
       onElsewhere: session.onElsewhere,
     },
-    // What was left out of a snapshot, one that was made anew does not say.
+    // A recovered snapshot does not say which entries the rules left out.
     keepPresent: options.keepPresent === true || chosen.byPattern || isRecovered(listed.snapshot),
   };
 }
@@ -65,7 +68,7 @@ function onlyElsewhere({ id }: ListedSnapshot, why: string): CairnError {
   });
 }
 
-/** Throws `refused` for a folder of a snapshot of one around the workspace: it would make another one of it below itself. */
+/** Throws `refused` for a folder of a snapshot of a parent of the workspace: the restore would make another workspace below itself. */
 function requireOwnPlace({ id }: ListedSnapshot, { path, whole }: Part, folder: Buffer): void {
   const place = joinPath(folder, path);
   if (!isAtOrBelow(whole, folder) || place.equals(whole)) return;
@@ -78,7 +81,7 @@ function requireOwnPlace({ id }: ListedSnapshot, { path, whole }: Part, folder: 
 
 type Part = NonNullable<SnapshotContent["part"]>;
 
-/** The paths from what was saved of those that were chosen below a folder. */
+/** The chosen paths below a folder, relative to the saved folder. */
 function inPlaceOf({ path }: Part, { paths, ...chosen }: ChosenPaths): ChosenPaths {
   return {
     ...chosen,
@@ -86,7 +89,7 @@ function inPlaceOf({ path }: Part, { paths, ...chosen }: ChosenPaths): ChosenPat
   };
 }
 
-/** Warns of a snapshot of another folder, as other programs restore into that, unless a filter or paths say what is wanted. */
+/** Warns if the snapshot is of another folder, as restores of other programs allow, unless a filter or paths show the intent. */
 export function warnOfOtherFolder(
   workspace: Workspace,
   { listed, chosen, keepPresent }: WantedInPlace,

@@ -17,7 +17,7 @@ import { chosenDatabases, writeDatabases } from "../databases/write-databases.ts
 import type { Session } from "../open/session.ts";
 import { type CountedEntries, countEntries } from "./count-entries.ts";
 
-/** The least that an entry takes of a disk, whatever the file system. */
+/** The least disk space of an entry, on any file system. */
 const ENTRY_BYTES = 128;
 
 /** The part of a snapshot that is written. */
@@ -27,9 +27,9 @@ export interface WriterParts {
   readonly content: SnapshotContent;
   /** Raw paths below the root; null: everything. */
   readonly paths: readonly Uint8Array[] | null;
-  /** Raw paths that were chosen, of which others may be there already; null: everything. */
+  /** Raw chosen paths, some of which may exist already; null: everything. */
   readonly chosen: readonly Uint8Array[] | null;
-  /** True where each piece is compared with its id as it is written, since no digest will be. */
+  /** True if each piece is compared with its id as it is written, because no digest will be. */
   readonly comparesPieces: boolean;
   readonly options: RestoreBackupOptions;
 }
@@ -39,7 +39,7 @@ export interface Written {
   readonly leftOut: LeftOut[];
 }
 
-/** Writes a snapshot, or parts of it, into a folder: plans what it needs, fetches that and writes it as it comes. */
+/** Writes a snapshot, or parts of it, into a folder: plans the needed packs, fetches them and writes files as their content comes. */
 export class SnapshotWriter {
   readonly #parts: WriterParts;
 
@@ -57,19 +57,19 @@ export class SnapshotWriter {
     return chosenDatabases(this.#parts.content, this.paths);
   }
 
-  /** Counts entries and the bytes of their content, none of trees that cannot be read. */
+  /** Counts entries and the bytes of their content; nothing of unreadable trees. */
   async counted(): Promise<CountedEntries> {
     const { content, options, session } = this.#parts;
     return countEntries(session.reader, { root: content.root, paths: this.paths, signal: options.signal });
   }
 
-  /** True if all packs are here and nothing but what is counted tells how much is written. */
+  /** True if all packs are local and the counted bytes tell how much is written. */
   get isAllAtHand(): boolean {
     const { session, options } = this.#parts;
     return session.near.isLocal && options.sparse !== true;
   }
 
-  /** All that is needed, walked once; of chosen paths only what is below them. What is not there is met when it is written. */
+  /** Walks all needed trees once; of chosen paths only the part below them. Missing content is reported when it is written. */
   async plan(paths = this.paths): Promise<TransferPlan> {
     const { session, content, options } = this.#parts;
     const { index, reader } = session;
@@ -84,8 +84,8 @@ export class SnapshotWriter {
   }
 
   /**
-   * Returns the bytes that are written at least. The snapshot's own summary is not believed. Where holes are written, content
-   * that repeats itself in a file is one.
+   * Returns the least number of bytes to be written. Does not trust the snapshot's own summary. If holes are written,
+   * repeated content in a file may be a hole.
    */
   bytesOf(plan: TransferPlan | null, { entries, bytes }: CountedEntries): number {
     const { content, options } = this.#parts;
@@ -97,8 +97,8 @@ export class SnapshotWriter {
   }
 
   /**
-   * All that can be had. Where something was damaged that other far packs have too, all is written once more over what is
-   * there, of which only that is missing: what it needs is fetched before it is written.
+   * Writes all readable content. If damaged content exists in other far packs too, fetches those packs and writes again
+   * over the folder, in which only the damaged entries are missing.
    */
   async write(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<Written> {
     const { chosen, content, session } = this.#parts;
@@ -140,7 +140,7 @@ export class SnapshotWriter {
     return { written, leftOut };
   }
 
-  /** True where something of what was damaged has come from other far packs, and is read from those now. */
+  /** Fetches damaged content from other far packs. True if something came, which is read from those packs now. */
   async #fetchOthers({ damaged }: WriteTreeResult): Promise<boolean> {
     const { session, options } = this.#parts;
     const { index, near } = session;
@@ -156,7 +156,7 @@ export class SnapshotWriter {
     return wanted.some((range) => near.has(range));
   }
 
-  /** A failure of one ends both: nothing is fetched into a folder that is given up. */
+  /** A failure of one ends both: nothing more is fetched for a folder that is given up. */
   async #fetchAndWrite(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<WriteTreeResult> {
     const { session, options } = this.#parts;
     const { near, index } = session;
@@ -198,7 +198,7 @@ export class SnapshotWriter {
       read: (id) => reader.readId(id, DATA_BLOB),
       onElsewhere,
       ...(options.signal === undefined ? {} : { signal: options.signal }),
-      // Until everything has come that is what is told of.
+      // Until every pack has come, the fetch reports the progress.
       onProgress: throttled(({ done, bytes }) => {
         if (fetch === null || fetch.isOver) options.onProgress?.({ phase: "restoring", done, bytes });
       }),

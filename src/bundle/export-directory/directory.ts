@@ -14,17 +14,17 @@ import { readRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 
-/** An export directory: what lies in it, and whether it is what its envelope says. */
+/** An export directory: lists its files and compares them with its envelope. */
 
 export interface DirectoryCall {
   signal?: AbortSignal | undefined;
   onFile?: ((done: number) => void) | undefined;
 }
 
-/** Files that need not be read, since they were before and nothing has changed them. */
+/** Files that need not be read, because they were read before and have not changed. */
 export interface KnownFiles {
   has(name: string, sha256: string): boolean;
-  /** Takes note of a file that was read, and is right. */
+  /** Records that a file was read and matches. */
   isRight(name: string): void;
 }
 
@@ -74,8 +74,8 @@ function* namesBelow(root: string, name: string): Generator<{ name: string; kind
 }
 
 /**
- * The envelope of a directory, all of whose files were read and compared with it. Throws `not_found` where there is no
- * envelope, `damaged` with the name of what is missing, there too much, or another; `newer_version`.
+ * Reads all files of a directory and compares them with its envelope, which it returns. Throws `not_found` if there is
+ * no envelope, `damaged` with the name of a missing, additional or changed entry; `newer_version`.
  */
 export async function verifyDirectory(
   root: string,

@@ -8,14 +8,17 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 const ALL = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"] as const;
 const MISSING = "install GNU tar";
 
-/** Writes all of a directory into a file, which is replaced. Throws `io`, `no_space`. */
+/** Writes a whole directory into a file, replacing it. Throws `io`, `no_space`. */
 export async function packTar(directory: string, file: string, signal: AbortSignal | undefined): Promise<void> {
   const form = ["--create", "--format=posix", "--sparse", "--sort=name", ...ALL];
   const what = [`--file=${file}`, "--force-local", `--directory=${directory}`, CONTENT, ENVELOPE];
   await runTool("tar", [...form, ...what], { signal, missing: MISSING });
 }
 
-/** Unpacks a file into an empty folder; what a directory does not have is not unpacked. Throws `damaged` for a file that is not a complete tar of one, `no_space`. */
+/**
+ * Unpacks a file into an empty folder; only members that an export directory can have. Throws `damaged` if the file is
+ * not a complete tar of one, `no_space`.
+ */
 export async function unpackTar(file: string, into: string, signal: AbortSignal | undefined): Promise<void> {
   const form = ["--extract", "--preserve-permissions", "--delay-directory-restore", ...ALL];
   const what = [`--file=${file}`, "--force-local", `--directory=${into}`];

@@ -99,7 +99,7 @@ for (const { name, mode, checkpoint, method } of WAYS) {
   });
 }
 
-test("an image has the bytes of the database, for every page size and journal mode, when nobody writes", async (t) => {
+test("an image has the bytes of the database, for every page size and journal mode, when no program writes", async (t) => {
   const { at, capture } = scene(t);
   for (const mode of ["wal", "delete"] as const) {
     for (let pageSize = 512; pageSize <= 65_536; pageSize *= 2) {
@@ -239,7 +239,7 @@ for (const checkpoint of [true, false])
     assert.ok(!fs.existsSync(at("left-shm")));
   });
 
-test("a database that is locked for one process alone is copied and said to be when the wait is over", async (t) => {
+test("a database that stays locked by one process is copied as a file after the wait, with that reason", async (t) => {
   const { at, capture } = scene(t);
   for (const mode of ["wal", "delete"] as const) {
     makeDatabase(at(mode), mode);
@@ -286,7 +286,7 @@ function leaveHotJournal(file: string): void {
   for (const [i, each] of copies.entries()) fs.writeFileSync(each, bytes[i]!);
 }
 
-test("what is damaged, encrypted or no database is copied as it is and said to be", async (t) => {
+test("a damaged or encrypted file, or one that is no database, is copied as it is, with the reason", async (t) => {
   const { at, capture } = scene(t);
   fs.writeFileSync(at("encrypted"), Buffer.from(Array.from({ length: 9000 }, (_, i) => (i * i * 31) & 0xff)));
   fs.writeFileSync(at("empty"), "");

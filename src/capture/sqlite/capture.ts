@@ -22,7 +22,7 @@ import {
 import { looksOfFiles, plainCopy, sizeOf } from "./plain-copy.ts";
 import { forgetSuperJournal, recoverCopy, type RecoverRequest, whyNotInPlace } from "./recover-copy.ts";
 
-/** Milliseconds that a lock is waited for, between two tries, and for which a checkpoint may keep a writer waiting. */
+/** Milliseconds: the wait for a lock, the pause between two tries, and the time for which a checkpoint may delay a writer. */
 const WAIT_MS = 3_000;
 const PAUSE_MS = 100;
 const FIRST_PAUSE_MS = 2;
@@ -31,14 +31,14 @@ const TRIES = 20;
 /** Pages that a backup copies between two turns. */
 const BACKUP_PAGES = 4_096;
 
-/** The tree of a database that lies in its own place: a super-journal is looked for at its absolute path. */
+/** The tree of a database in its own place: its super-journal is at its absolute path. */
 const ROOT = new Uint8Array();
 const BEGIN = "BEGIN; SELECT count(*) FROM sqlite_schema";
 const TOO_LONG = `SQLite opens no path of more than ${MOST_PATH_BYTES} bytes`;
 const BUSY = 5;
 const LOCKED = 6;
 
-/** Makes an image of a database, or a plain copy of what SQLite cannot open. Throws the system's errors. */
+/** Makes an image of a database, or a plain copy of a file that SQLite cannot open. Throws the system's errors. */
 export async function capture(request: CaptureRequest): Promise<Captured> {
   // Open until every connection is closed: closing any descriptor of the file gives up all locks on it.
   const fd = openRegular(Buffer.from(request.path), { named: true });
@@ -58,25 +58,25 @@ export async function capture(request: CaptureRequest): Promise<Captured> {
   }
 }
 
-/** A request to make a database that is in use readable for another process. */
+/** A request to make a database in use readable for another process. */
 export interface HoldRequest extends Pick<CaptureRequest, "path" | "stage"> {
-  /** `own`: its own file may do; `image`: an image is wanted; else it lies in this tree, which nobody changes. */
+  /** `own`: the database's own file is enough; `image`: makes an image; else the tree of one moment that the database is in. */
   how: "own" | "image" | Pick<RecoverRequest, "tree" | "folders">;
 }
 
-/** A database that is read until {@link release}; `looks` tells whether it was changed. */
+/** A database that is read until {@link release}; `looks` shows whether it changed. */
 let pinned: { database: DatabaseSync | null; fd: number; looks: () => string; before: string } | null = null;
 
 /**
- * True if there is a log or journal that no process has in use: SQLite's own locks tell, in every namespace. To open such a
- * database would write the log back and remove it, though it may be another database's.
+ * True if there is a log or journal that no process uses, by SQLite's own locks, which work across namespaces. Opening
+ * such a database would apply the log and remove it, though the log may be another database's.
  */
 function isLeftBehind(fd: number, path: Uint8Array): boolean {
   const isUnlocked = (): boolean => kernelLockState(fd) === "none";
   return isUnlocked() && logsBeside(path).length > 0 && isUnlocked();
 }
 
-/** Pins a database until {@link release}, or makes an image of it; null where it is none. Throws the system's errors. */
+/** Pins a database until {@link release}, or makes an image of it; null if the file is no database. Throws the system's errors. */
 export async function hold(request: HoldRequest): Promise<Held | null> {
   const { path, how } = request;
   const fd = openIfThere(path);
@@ -99,7 +99,7 @@ export async function hold(request: HoldRequest): Promise<Held | null> {
       return heldCopy(await plainCopy(fd, request, { header, reason: whatFailed(error) }));
     }
   } finally {
-    // Closing it gives up all locks of this process on the file.
+    // Closing the descriptor releases all locks of this process on the file.
     if (pinned?.fd !== fd) fs.closeSync(fd);
   }
 }
@@ -143,7 +143,7 @@ async function pinOrImage(fd: number, { path, stage, how }: HoldRequest): Promis
   }
 }
 
-/** Ends what {@link hold} began; false where the file is not as it was then. */
+/** Ends a {@link hold}; false if the file changed since. */
 export function release(): boolean {
   if (pinned === null) return true;
   const { database, fd, looks, before } = pinned;
@@ -157,7 +157,7 @@ export function release(): boolean {
   }
 }
 
-/** Inode, size, time of change and header of a database's file: what a writer changes that does not keep SQLite's locks. */
+/** Inode, size, modification time and header of a database's file: they show writes that bypass SQLite's locks. */
 function looksOf(fd: number, path: Uint8Array): string {
   const { dev, ino, size, mtimeNs } = fs.fstatSync(fd, { bigint: true });
   const named = fs.statSync(Buffer.from(path), { bigint: true, throwIfNoEntry: false });
@@ -169,7 +169,7 @@ function isInWalMode(database: DatabaseSync): boolean {
   return database.prepare("PRAGMA journal_mode").get()?.["journal_mode"] === "wal";
 }
 
-/** Tells why SQLite is not to open a file, in a sentence for people; null where it can be. */
+/** Tells why SQLite must not open a file, in a sentence for people; null if it can. */
 export function whyNotOpened(path: Uint8Array, header: DatabaseHeader | null): string | null {
   if (header === null) return "it has no header of a SQLite database: it may be encrypted, or damaged";
   if (path.length > MOST_PATH_BYTES) return TOO_LONG;
@@ -187,14 +187,15 @@ export function whyNotOpened(path: Uint8Array, header: DatabaseHeader | null): s
   return null;
 }
 
-/** Copies a database that nobody has open, and has SQLite apply the log or journal to the copy alone. */
+/** Copies a database that no process has open, and applies its log or journal to the copy only. */
 async function recoveredImage(fd: number, request: CaptureRequest, header: DatabaseHeader): Promise<Captured> {
   const reason = "no process has it open, and SQLite would apply its log to it";
   const copied = await plainCopy(fd, request, { header, reason });
   if (copied.label === "torn-possible") return copied;
   const place = Buffer.from(`${request.stage}/image`);
   failpoint("database.copied");
-  // It was there while the journal was: whoever recovers the database meanwhile removes the journal first.
+  // The super-journal existed while the journal did: a program that recovers the database meanwhile removes the
+  // journal first.
   forgetSuperJournal(place);
   applyLog(place);
   const image = openRegular(place, { flags: fs.constants.O_RDWR });
@@ -213,7 +214,7 @@ function whatFailed(error: unknown): string {
   return `SQLite cannot read it: ${message}`;
 }
 
-/** The way an image came to be, before it was looked into. */
+/** The making of an image, before its content was examined. */
 interface Made {
   method: Method;
   heldMs: number;
@@ -229,7 +230,7 @@ async function consistentImage(
   const walBefore = sizeOf(path, "-wal") ?? 0;
   const image = fs.openSync(`${stage}/image`, "wx+", 0o600);
   try {
-    // Who only reads leaves an empty log behind where there was none.
+    // A read-only connection would leave an empty log behind if there was none.
     const isRead = !request.checkpoint && (journalMode !== "wal" || sizeOf(path, "-wal") !== null);
     const database = openDatabase(path, isRead ? "ro" : "rw", WAIT_MS);
     let made: Made;
@@ -290,15 +291,16 @@ async function makeImage(
 }
 
 /**
- * Begins a transaction that sees nothing but the file itself. While it lasts, no checkpoint of anybody can write to the file:
- * what is committed meanwhile stays in the log. False, and no transaction, where the log never is empty.
+ * Begins a transaction that needs only the database file, because the log is empty. While it lasts, no checkpoint can
+ * write to the file: new commits stay in the log. False, without a transaction, if the log never becomes empty.
  */
 async function isPinnedOnEmptyWal(database: DatabaseSync, path: Uint8Array): Promise<boolean> {
   database.exec(`PRAGMA busy_timeout = ${CHECKPOINT_WAIT_MS}`);
   try {
     for (let tries = 0; tries < TRIES; tries++) {
       if (tries > 0) await sleep(Math.min(PAUSE_MS, FIRST_PAUSE_MS * 2 ** tries));
-      // Most of the log without keeping a writer waiting; the rest, and cutting it, does.
+      // A passive checkpoint writes most of the log back without delaying a writer; the rest, and truncating the log,
+      // may delay one.
       database.exec("PRAGMA wal_checkpoint(PASSIVE)");
       failpoint("database.checkpointed");
       try {
@@ -315,7 +317,7 @@ async function isPinnedOnEmptyWal(database: DatabaseSync, path: Uint8Array): Pro
   }
 }
 
-/** Reads all pages under the transaction's lock; false where the file did not stay as it was, or is not the one that SQLite opened. */
+/** Reads all pages under the transaction's lock; false if the file changed meanwhile, or is not the one that SQLite opened. */
 async function readPinned(
   database: DatabaseSync,
   { fd, image }: { fd: number; image: number },
@@ -340,7 +342,7 @@ function headOf(fd: number): Buffer {
   return bytes;
 }
 
-/** Finishes an image, which is nobody's, and reads what it holds. Throws SQLite's error where it cannot be read. */
+/** Finishes a private image and collects its facts. Throws SQLite's error if it cannot be read. */
 async function lookInto(
   image: number,
   { stage, integrityCheck }: CaptureRequest,

@@ -8,11 +8,11 @@ export type Label = "transaction-consistent" | "crash-consistent" | "torn-possib
 export interface CaptureRequest {
   /** Absolute raw path of the database, without links. */
   path: Uint8Array;
-  /** An empty folder for the image, which is called `image` there. */
+  /** An empty folder for the image, which is named `image` there. */
   stage: string;
-  /** False: nothing is written to the database, its log neither. */
+  /** False: nothing is written to the database or its log. */
   checkpoint: boolean;
-  /** Have SQLite check all of the image. */
+  /** Have SQLite check the whole image. */
   integrityCheck: boolean;
 }
 
@@ -20,10 +20,10 @@ export interface CaptureRequest {
 export interface Captured {
   label: Label;
   method: Method;
-  /** The reason for which it is no more than a plain copy, or may be torn. */
+  /** Reason why it is only a plain copy, or may be torn. */
   reason: string | null;
   bytes: number;
-  /** Null where it is no database. */
+  /** Null if it is no database. */
   page_size: number | null;
   pages: number | null;
   /** Hash of the image, without the page at the lock byte. */
@@ -34,12 +34,12 @@ export interface Captured {
   wal_bytes_after: number;
   /** Null for a plain copy. */
   statistics: Statistics | null;
-  /** Things that SQLite found wrong with the image where that was asked for; null where it was not checked. */
+  /** Problems that SQLite's check of the image found; null if it was not checked. */
   problems: string[] | null;
   warnings: string[];
   /** Files that belong to a plain copy, by their endings. */
   sidecars: (typeof SIDECARS)[number][];
 }
 
-/** A database that can be read: its own file until it is released, or the image in the request's folder. */
+/** A readable database: its own file until it is released, or the image in the request's folder. */
 export type Held = Pick<Captured, "label" | "reason" | "sidecars"> & { isImage: boolean };

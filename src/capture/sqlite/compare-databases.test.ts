@@ -43,7 +43,7 @@ test("rows that came, went and changed are counted, and the first of each are li
   ]);
 });
 
-test("what is defined is compared first, and rows by the columns that both have", (t) => {
+test("schemas are compared first, and rows by the columns that both databases have", (t) => {
   const { found } = scene(
     t,
     "CREATE TABLE t (a, b); CREATE TABLE gone (x); INSERT INTO t VALUES (1, 2), (3, 4); CREATE VIEW v AS SELECT a FROM t",
@@ -62,7 +62,7 @@ test("what is defined is compared first, and rows by the columns that both have"
   assert.deepEqual([table?.key, table?.changed, table?.rows[0]?.after], [["rowid"], 1, { rowid: "2", a: "3", b: "7" }]);
 });
 
-test("rows whose declared key has NULLs are told apart, so that only what differs is listed", (t) => {
+test("rows with NULLs in their key are matched by rowid, so that only real differences are listed", (t) => {
   const { found } = scene(
     t,
     `CREATE TABLE t (a TEXT PRIMARY KEY, b); INSERT INTO t VALUES (NULL, 1), (NULL, 2), (NULL, 3), ('k', 4);

@@ -1,7 +1,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { sqliteError } from "./image.ts";
 
-/** A table, index, view or trigger that differs; `sql` is null where the database has none of that name. */
+/** A table, index, view or trigger that differs; `sql` is null if the database has none of that name. */
 export interface SchemaDifference {
   type: string;
   name: string;
@@ -9,7 +9,7 @@ export interface SchemaDifference {
   sqlAfter: string | null;
 }
 
-/** A row that differs, its values as SQL literals by column; null where the database has none with that key. */
+/** A row that differs, its values as SQL literals by column; null if the database has no row with that key. */
 export interface RowDifference {
   before: Record<string, string> | null;
   after: Record<string, string> | null;
@@ -18,7 +18,7 @@ export interface RowDifference {
 /** The rows that differ of one table that both databases have. */
 export interface TableDifference {
   name: string;
-  /** columns by which rows are the same row; `rowid` where the table has no key of its own */
+  /** columns that identify a row; `rowid` if the table has no key */
   key: string[];
   added: number;
   removed: number;
@@ -35,9 +35,9 @@ export interface DatabaseDifferences {
 }
 
 /**
- * Compares two databases that are nobody's: what is defined, and the rows of tables by their keys. `limit`: rows that are
- * listed of each kind and table; all are counted. Virtual tables are compared by the tables that hold them. Throws
- * `damaged` for a file that is no database, or damaged.
+ * Compares two private databases: their definitions, and the rows of tables by their keys. `limit`: rows listed of each
+ * kind and table; all are counted. Virtual tables are compared by their shadow tables. Throws `damaged` for a file that
+ * is damaged or no database.
  */
 export function compareDatabases(request: { before: string; after: string; limit: number }): DatabaseDifferences {
   try {
@@ -78,7 +78,7 @@ interface Definition {
   sql: string;
 }
 
-/** By type and name, in the order in which the database has them; without what SQLite makes of itself. */
+/** By type and name, in the database's order; without SQLite's internal tables. */
 function definitions(database: DatabaseSync, of: "a" | "b"): Map<string, Definition> {
   const rows = database.prepare(
     `SELECT type, name, sql FROM ${of}.sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid`,
@@ -100,7 +100,7 @@ function compareTable(database: DatabaseSync, name: string, limit: number): Tabl
     const hasNulls = ["a", "b"].some((of) => count(database, `FROM ${of}.${quoted(name)} x WHERE ${isNull}`) > 0);
     const rowid = rowidOf(now);
     if (hasNulls && rowid === "") return { ...found, problem: "its primary key has NULLs, and it has no rowid" };
-    // Rows with a NULL in their key are as many as there are: the rowid says which is which.
+    // NULL keys are not unique, so the rowid identifies such rows.
     const same = hasNulls ? `${equal} AND (NOT (${isNull}) OR x.${rowid} = y.${rowid})` : equal;
     const differs = shared
       .map((column) => `x.${quoted(column)} IS NOT y.${quoted(column)} COLLATE BINARY`)
@@ -129,7 +129,7 @@ function compareTable(database: DatabaseSync, name: string, limit: number): Tabl
     }
     return found;
   } catch (error) {
-    // A collation or a function of the program that it belongs to is not known here.
+    // The comparison needs a collation or function that only the database's own program has.
     return { ...found, problem: error instanceof Error ? error.message : String(error) };
   }
 }
@@ -139,7 +139,7 @@ function count(database: DatabaseSync, from: string): number {
 }
 
 interface Columns {
-  /** with those that are computed */
+  /** with generated columns */
   taken: string[];
   all: string[];
   key: string[];
@@ -159,7 +159,7 @@ function columnsOf(database: DatabaseSync, of: "a" | "b", table: string): Column
   };
 }
 
-/** A name of the rowid that no column has taken; empty where all are. */
+/** A name of the rowid that no column uses; empty if columns use all of them. */
 function rowidOf({ taken }: Columns): string {
   const names = new Set(taken.map((name) => name.toLowerCase()));
   return ["rowid", "_rowid_", "oid"].find((name) => !names.has(name)) ?? "";

@@ -47,7 +47,7 @@ test("a check ends at once, and further ones can be made, when its caller stops"
   assert.deepEqual(await checked("sound"), []);
 });
 
-test("many databases are checked one after the other, and what is wrong with each is told", async (t) => {
+test("many databases are checked one after the other, and each problem is reported", async (t) => {
   const { checked, at } = scene(t);
   new DatabaseSync(at("sound")).close();
   fs.writeFileSync(at("broken"), Buffer.concat([Buffer.from("SQLite format 3\0"), Buffer.alloc(4096)]));

@@ -8,16 +8,16 @@ import type { Report, Works } from "./database-worker.ts";
 const CALLED = "a process that reads databases";
 
 /**
- * A process that works on databases, one after the other, and can be ended at any moment: SQLite reads a whole database in
- * one call, and its locks are those of a process. To be closed.
+ * A process that works on databases, one after the other, and can be killed at any moment: SQLite reads a whole
+ * database in one call, and its locks belong to a process. To be closed.
  */
 export class DatabaseProcess {
   #child: ChildProcess | null = null;
   #rest: NodeJS.Timeout | undefined;
 
   /**
-   * Has a piece of work done; `scratch` is a folder that is removed when this process ends meanwhile. Throws what the work
-   * does, `interrupted`, and `io` when the process cannot be started or is ended by others.
+   * Runs a piece of work. `scratch`: a folder that is removed if this process ends meanwhile. Throws the work's errors,
+   * `interrupted`, and `io` if the process cannot be started or is killed from outside.
    */
   async do<W extends keyof Works>(
     work: W,
@@ -36,7 +36,7 @@ export class DatabaseProcess {
     const ended = (): void => reject(new CairnError("io", `${CALLED} ended without an answer`));
     signal?.addEventListener("abort", stop, { once: true });
     child.on("message", heard).on("exit", ended).on("error", failed);
-    // One that cannot be told has ended, which is heard of.
+    // A failed send means that the process has ended; the exit event reports that.
     child.send({ work, request, scratch }, () => undefined);
     try {
       const report = await promise;
@@ -52,7 +52,7 @@ export class DatabaseProcess {
     }
   }
 
-  /** Has SQLite check a database. One at which the process itself ends has a problem, and no facts. */
+  /** Lets SQLite check a database. If the check crashes the process, the proof has that as its problem, and no facts. */
   async prove(request: ProveRequest, signal?: AbortSignal): Promise<DatabaseProof> {
     try {
       return await this.do("prove", request, { signal });
@@ -64,7 +64,7 @@ export class DatabaseProcess {
     }
   }
 
-  /** It is given nothing of our environment that it does not need: there may be passwords in that. */
+  /** Passes only the needed environment variables on: others may hold passwords. */
   #started(): ChildProcess {
     const { LD_LIBRARY_PATH, TMPDIR, CAIRN_FAILPOINT } = process.env;
     const program = fileURLToPath(new URL("./database-worker.ts", import.meta.url));
@@ -74,7 +74,7 @@ export class DatabaseProcess {
       serialization: "advanced",
       stdio: ["ignore", "ignore", CAIRN_FAILPOINT === undefined ? "ignore" : "inherit", "ipc"],
     });
-    // Whoever waits for it is told; a signal that could not be sent comes here too.
+    // The exit event rejects the waiting call; failed kills are reported here too.
     child.on("error", () => undefined);
     child.on("exit", () => {
       if (this.#child === child) this.#child = null;
@@ -82,7 +82,7 @@ export class DatabaseProcess {
     return withPipes(child, CALLED);
   }
 
-  /** Keeps nobody waiting for the process from now on, and ends it when it is not used for so long. */
+  /** Lets this program exit without waiting for the process, and ends the process after `idleMs` without use. */
   rest(idleMs: number): void {
     this.#child?.unref();
     this.#child?.channel?.unref();
@@ -90,7 +90,7 @@ export class DatabaseProcess {
     this.#rest = setTimeout(() => void this.close(), idleMs).unref();
   }
 
-  /** Ends the process, whatever it does; resolves when it touches nothing any more. */
+  /** Kills the process; resolves when it has ended. */
   async close(): Promise<void> {
     const child = this.#child;
     this.#child = null;

@@ -7,7 +7,7 @@ import { holdStill, letGo } from "./hold-still.ts";
 import { check, prove } from "./image.ts";
 import { stage, writeThrough } from "./restore.ts";
 
-/** Things that this process does, one after the other. */
+/** Kinds of work of this process, done one after the other. */
 const WORKS = {
   capture,
   check,
@@ -23,7 +23,7 @@ const WORKS = {
 };
 export type Works = typeof WORKS;
 
-/** A piece of work, and the folder in which it may leave something unfinished. */
+/** A piece of work, and the folder in which it may leave unfinished files. */
 export interface Order {
   work: keyof Works;
   request: never;
@@ -38,7 +38,7 @@ process.on("message", (order: Order) => {
   void perform(order).then((report) => process.send!(report, () => undefined));
 });
 
-// Nobody is left who would take away what is not finished.
+// The parent process, which would remove unfinished files, has ended.
 process.on("disconnect", () => {
   if (scratch !== null) rmSync(scratch, { recursive: true, force: true });
   process.exit();

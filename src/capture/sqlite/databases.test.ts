@@ -150,7 +150,7 @@ test("a log without its database is not captured, and no database is made beside
   assert.deepEqual([log.label, log.method], ["crash-consistent", "copy"]);
 });
 
-test("a file that changes at each look while it is copied is said to be torn", async (t) => {
+test("a file that changes during each copy is labelled torn", async (t) => {
   const { at } = scene(t);
   makeAfter(at("db"), 1, "delete");
   fs.mkdirSync(at("stage"));
@@ -214,7 +214,7 @@ test("the log beside a plain copy is applied when it is restored", async (t) => 
   assert.ok(fs.statSync(at("copy-wal")).size > 0);
 });
 
-test("an image that is damaged, cut, none, or not what was recorded leaves the old database as it was", async (t) => {
+test("an image that is damaged, cut, no database, or not as recorded leaves the old database as it was", async (t) => {
   const { at, folder } = scene(t);
   makeAfter(at("image"), 7);
   makeUnclosed(t, at("db"), 4);
@@ -336,7 +336,7 @@ function callElsewhere(call: string, failpoint: string): ChildProcess {
   return child;
 }
 
-test("a helper whose parent was killed takes away what is not finished and lets the database go", async (t) => {
+test("a helper whose parent was killed removes unfinished files and releases the database", async (t) => {
   const { at, folder } = scene(t);
   makeAfter(at("db"), 1);
   const open = new DatabaseSync(at("db"));

@@ -19,7 +19,7 @@ interface Call {
   onWarning?: ((message: string) => void) | undefined;
 }
 
-/** Folders of unfinished images end so. */
+/** Folders of unfinished images have this ending. */
 const STAGE = ".database";
 const HOLDERS_BUDGET_MS = 2_000;
 
@@ -27,13 +27,13 @@ const HOLDERS_BUDGET_MS = 2_000;
 export type ListedDatabase = Omit<FoundDatabase, "path"> &
   DisplayedPath & { holders: Pick<Holder, "pid" | "command">[] };
 
-/** Databases at or below a path, and what could not be looked at. */
+/** Databases at or below a path, and the entries that could not be read. */
 export interface DatabaseListing {
   databases: ListedDatabase[];
   unread: (DisplayedPath & { detail: string })[];
 }
 
-/** Lists the databases at or below a path. Nothing is written, and SQLite opens none. Throws `not_found`. */
+/** Lists the databases at or below a path. Writes nothing, and opens no database with SQLite. Throws `not_found`. */
 export async function listDatabases(place: string, { signal, onWarning }: Call = {}): Promise<DatabaseListing> {
   const root = realPath(place);
   const folder = statSync(root).isDirectory() ? root : path.dirname(root);
@@ -59,17 +59,17 @@ export async function listDatabases(place: string, { signal, onWarning }: Call =
 export interface CaptureOptions extends Call {
   /** The image's path. */
   to: string;
-  /** False: nothing is written to the database, its log neither. */
+  /** False: nothing is written to the database or its log. */
   checkpoint?: boolean | undefined;
-  /** Have SQLite check all of the image. */
+  /** Have SQLite check the whole image. */
   integrityCheck?: boolean | undefined;
-  /** Replace what is at the image's place. */
+  /** Replace an existing file at the image's path. */
   overwrite?: boolean | undefined;
 }
 
 /**
- * Writes an image of a database to a file, which has its name when it is whole and durable. Throws `not_found`,
- * `already_exists` where the name is taken.
+ * Writes an image of a database to a file, which gets its name when it is whole and durable. Throws `not_found`,
+ * `already_exists` if the name is taken.
  */
 export async function captureDatabase(
   place: string,
@@ -101,7 +101,7 @@ export async function captureDatabase(
   });
 }
 
-/** A log that lies there already would be applied to the image. */
+/** SQLite would apply an existing log to the new image. */
 function refuseTaken(to: string, overwrite: boolean): void {
   const taken = [...(overwrite ? [] : [""]), ...SIDECARS].map((ending) => `${to}${ending}`).find(isThere);
   if (taken === undefined) return;
@@ -122,24 +122,24 @@ export interface RestoreOptions extends Call {
   to: string;
   /** Have SQLite check all of it, not only its structure. */
   integrityCheck?: boolean | undefined;
-  /** Facts that its capture answered. */
+  /** Facts recorded by the capture. */
   expected?: StageRequest["expected"];
-  /** Write into the database that is there, so that whoever has it open sees the restored content. */
+  /** Write into the existing database, so that programs that have it open see the restored content. */
   throughSqlite?: boolean | undefined;
 }
 
-/** A database that was restored, as it was proven before it got its place. */
+/** A restored database, as it was proven before it got its place. */
 export interface RestoredDatabaseFile extends Omit<Staged, "warnings"> {
   path: string;
   through_sqlite: boolean;
   duration_ms: number;
-  /** Folder in which the old database lies with its sidecars; null where there was none, or it was written into. */
+  /** Folder of the old database with its sidecars; null if there was none, or if it was written into. */
   kept: string | null;
 }
 
 /**
- * Puts an image in the place of a database once it is proven; the old one is kept beside it. Throws `refused` where a
- * process has it open, `damaged` where the image is; all is as it was then.
+ * Replaces a database by a proven image; keeps the old one beside it. Throws `refused` if a process has it open,
+ * `damaged` if the image is; then nothing is changed.
  */
 export async function restoreDatabase(image: string, options: RestoreOptions): Promise<RestoredDatabaseFile> {
   const started = performance.now();
@@ -175,7 +175,7 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
   });
 }
 
-/** The database's users may go on to read and write it. */
+/** Gives the database its old owner and mode, so that its users can still read and write it. */
 function giveLooks(
   file: string,
   { mode, uid, gid }: { mode: number; uid: number; gid: number },
@@ -193,7 +193,7 @@ function giveLooks(
   }
 }
 
-/** Gives work an empty folder beside where its result will lie, and a process; both are gone when it ends. */
+/** Gives the work a process, and an empty folder beside its future result; both are removed at the end. */
 async function staged<T>(folder: string, work: (sqlite: DatabaseProcess, stage: string) => Promise<T>): Promise<T> {
   const stage = path.join(folder, `${temporaryName()}${STAGE}`);
   try {

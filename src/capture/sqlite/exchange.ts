@@ -11,18 +11,18 @@ import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { holdOrRefuse, THROUGH } from "./quiet-database.ts";
 
 /**
- * A database and its sidecars give way to another one, while no process has it open. The new file goes into a folder beside
- * them, its inode in its name, then the old sidecars; ● the new one and the old one change places, and the folder gets the
- * name under which it is kept. A kill before ● is taken back by whoever comes next, a kill after it is finished.
+ * Replaces a database and its sidecars by another database, while no process has it open. The new file goes into a
+ * folder beside them, its inode in its name, then the old sidecars; ● the new file and the old one change places, and
+ * the folder gets its lasting name. The next call takes a kill before ● back, and finishes one after it.
  */
 const ENDINGS = ["", ...SIDECARS];
 const WORK = ".cairn-restore-";
-/** Beginning of the name that the new file has in the folder, and the old one when they have changed places. */
+/** Prefix of the new file's name in the folder; of the old file's after the exchange. */
 const NEW = "new-";
 
 /**
- * Puts a finished file in the place of a database. Returns the folder that the old one is kept in with its sidecars, under
- * their own names; null where there was none. Throws `refused` where it is open, and leaves all as it was.
+ * Puts a finished file in the place of a database. Returns the folder of the old one with its sidecars, under their own
+ * names; null if there was none. Throws `refused`, and changes nothing, if the database is open.
  */
 export function exchange(staged: string, target: string): string | null {
   using held = holdOrRefuse([Buffer.from(target)]);
@@ -59,7 +59,7 @@ export function exchange(staged: string, target: string): string | null {
   return keep(work, target);
 }
 
-/** In three renames where the file system cannot exchange: the old file has its own name in the work folder for a moment. */
+/** If the file system has no exchange: three renames, during which the old file has its own name in the work folder. */
 function exchangeFiles(next: string, target: string): void {
   try {
     exchangePlaces(Buffer.from(next), Buffer.from(target));
@@ -77,7 +77,7 @@ function inodeOf(place: string): string | undefined {
   return lstatSync(place, { bigint: true, throwIfNoEntry: false })?.ino.toString();
 }
 
-/** Finishes or takes back what a killed restore of a database left. Throws `busy` where one is under way. */
+/** Finishes or takes back a killed restore of a database. Throws `busy` if one is running. */
 export function recoverExchange(target: string): void {
   const folder = path.dirname(target);
   for (const name of namesIfThere(folder)) {
@@ -94,7 +94,7 @@ export function recoverExchange(target: string): void {
   }
 }
 
-/** The database first where it has changed places: its sidecars would damage the new one. */
+/** Puts the database back first, if it was exchanged: its old sidecars would damage the new one. */
 function takeBack(work: string, target: string): void {
   const next = readdirSync(work).find((each) => each.startsWith(NEW));
   const isNew = next === undefined ? false : inodeOf(target) === next.slice(NEW.length);
@@ -122,7 +122,7 @@ function moveBack(aside: string, to: string, work: string): void {
   }
 }
 
-/** Gives what was set aside its lasting name; an empty folder goes. */
+/** Gives the folder of replaced files its lasting name; removes an empty one. */
 function keep(work: string, target: string): string | null {
   const old = readdirSync(work).find((each) => each.startsWith(NEW));
   if (old !== undefined) renameSync(path.join(work, old), path.join(work, path.basename(target)));

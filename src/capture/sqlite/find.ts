@@ -7,7 +7,7 @@ import { readHeader } from "./header.ts";
 import { sizeOf } from "./plain-copy.ts";
 
 export interface FoundDatabase extends DatabaseHeader {
-  /** Raw path below the folder; empty where a database was named itself. */
+  /** Raw path below the folder; empty if the database itself was named. */
   path: Uint8Array;
   bytes: number;
   wal_bytes: number;
@@ -15,15 +15,15 @@ export interface FoundDatabase extends DatabaseHeader {
   reason: string | null;
 }
 
-/** Databases at or below a path, and what could not be looked at. */
+/** Databases at or below a path, and the entries that could not be read. */
 export interface Finds {
   databases: FoundDatabase[];
   unread: { path: Uint8Array; detail: string }[];
 }
 
 /**
- * Looks at every regular file at or below a path, with SQLite at none. Links are not followed, and other file systems not
- * entered, but for subvolumes of the same kind.
+ * Reads every regular file at or below a path, without SQLite. Follows no link, and enters no other file system except
+ * subvolumes of the same kind.
  */
 export function find(place: Uint8Array): Finds {
   const root = Buffer.from(place);
@@ -41,7 +41,7 @@ export function find(place: Uint8Array): Finds {
       const names = fs.readdirSync(path, "buffer").toSorted((a, b) => Buffer.compare(b, a));
       for (const name of names) waiting.push(relative.length === 0 ? name : Buffer.concat([relative, SLASH, name]));
     } catch (error) {
-      // What has gone meanwhile is not there.
+      // An entry that vanished meanwhile is not listed.
       if ((error as NodeJS.ErrnoException).code === "ENOENT" && relative.length > 0) continue;
       finds.unread.push({ path: relative, detail: (error as Error).message });
     }

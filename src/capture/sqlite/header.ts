@@ -11,19 +11,19 @@ import {
   parseHeader,
 } from "../../formats/sqlite-header.ts";
 
-/** True for an open file that begins as SQLite's databases do. */
+/** True for an open file that begins like a SQLite database. */
 export function isDatabase(fd: number): boolean {
   const head = Buffer.alloc(MAGIC.length);
   return fs.readSync(fd, head, 0, head.length, 0) === head.length && head.equals(MAGIC);
 }
 
-/** Reads an open file's header; null where it is no database. */
+/** Reads an open file's header; null if it is no database. */
 export function readHeader(fd: number): DatabaseHeader | null {
   const bytes = Buffer.alloc(HEADER_BYTES);
   return fs.readSync(fd, bytes, 0, HEADER_BYTES, 0) === HEADER_BYTES ? parseHeader(bytes) : null;
 }
 
-/** True for an open file that begins as a log does which SQLite applies to the database beside it. */
+/** True for an open file that begins like a log which SQLite applies to the database beside it. */
 function beginsAsLog(fd: number): boolean {
   const bytes = Buffer.alloc(LOG_MAGIC_BYTES);
   return fs.readSync(fd, bytes, 0, LOG_MAGIC_BYTES, 0) === LOG_MAGIC_BYTES && isLog(bytes);
@@ -35,17 +35,17 @@ export function logsBeside(place: Uint8Array): (typeof LOGS)[number][] {
 }
 
 function startsAsLog(place: Buffer): boolean {
-  // As a rule none is there.
+  // Usually there is no log.
   if (!fs.existsSync(place)) return false;
   try {
     return inFile(place, beginsAsLog);
   } catch {
-    // SQLite, run by the same user, cannot read it either.
+    // SQLite, as the same user, could not read it either.
     return false;
   }
 }
 
-/** Opens a regular file for a look. Throws what the system says. */
+/** Opens a regular file for a short read. Throws the system's error. */
 export function inFile<T>(place: Uint8Array, read: (fd: number) => T): T {
   const fd = openRegular(Buffer.from(place));
   try {

@@ -25,7 +25,7 @@ function scene(t: TestContext): { folder: string; paths: Buffer[]; open: Databas
   return { folder, paths: names.map((name) => Buffer.from(path.join(folder, name))), open, databases };
 }
 
-test("nobody writes to databases that are kept still, everybody reads them, and goes on when they are given back", async (t) => {
+test("databases that are kept still can be read but not written, and writers go on after the release", async (t) => {
   const { folder, paths, open, databases } = scene(t);
   const before = fs.readdirSync(folder);
   const { held, release } = await databases.still(paths, { budgetMs: 60_000 });
@@ -64,7 +64,7 @@ test("a database that is being written to all the time is not waited for, nor is
   open[0]!.exec("COMMIT");
 });
 
-test("a database that nobody has open is still without a lock, and nothing is made beside it", async (t) => {
+test("a database that no program has open is kept still without a lock, and nothing is made beside it", async (t) => {
   const { folder, open, databases } = scene(t);
   for (const each of open) each.close();
   open.length = 0;

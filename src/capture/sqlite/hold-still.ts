@@ -6,8 +6,8 @@ import { kernelLocksAvailable, releaseKernelLock, tryKernelLock } from "../../fs
 import { readHeader } from "./header.ts";
 
 /**
- * Keeps programs from writing to databases, by SQLite's own locks and without a connection, so that nothing is written
- * and no log is checkpointed: on the byte of a log's index that a writer locks, or as a reader of a database without a log.
+ * Blocks writes to databases with SQLite's own locks and without a connection, so that nothing is written and no log is
+ * checkpointed: on a writer's byte of a log's index, or as a reader of a database without a log.
  */
 
 /** Bytes that SQLite locks: https://www.sqlite.org/walformat.html#locks and the pending and shared locks of `os.h`. */
@@ -19,14 +19,14 @@ const PAUSE_MS = 1;
 export interface StillRequest {
   /** Absolute raw paths. Files that are no databases are skipped. */
   databases: readonly Uint8Array[];
-  /** Milliseconds after which every lock is given back, whether there were all or not. */
+  /** Milliseconds after which every lock is released, even if not all were taken. */
   budgetMs: number;
 }
 
 /** Open files with a lock, until they are closed. */
 let locked: { fds: number[]; timer: NodeJS.Timeout } | null = null;
 
-/** Locks all databases at once, or none. Returns the numbers of those that are held until {@link letGo}. */
+/** Locks all databases at once, or none. Returns the numbers of the databases held until {@link letGo}. */
 export async function holdStill({ databases, budgetMs }: StillRequest): Promise<number[]> {
   const deadline = performance.now() + budgetMs;
   while (kernelLocksAvailable() && performance.now() < deadline) {
@@ -43,7 +43,7 @@ export async function holdStill({ databases, budgetMs }: StillRequest): Promise<
   return [];
 }
 
-/** Gives the locks back; false if they were given back before. */
+/** Releases the locks; false if they were released before. */
 export function letGo(): boolean {
   if (locked === null) return false;
   clearTimeout(locked.timer);
@@ -52,7 +52,7 @@ export function letGo(): boolean {
   return true;
 }
 
-/** Null while a program writes to one of them. Opened files go to `fds`. */
+/** Null while a program writes to one of the databases. Opened files go to `fds`. */
 function lockAll(databases: readonly Uint8Array[], fds: number[]): number[] | null {
   const held: number[] = [];
   for (const [i, path] of databases.entries()) {
@@ -63,7 +63,7 @@ function lockAll(databases: readonly Uint8Array[], fds: number[]): number[] | nu
   return held;
 }
 
-/** True if nobody writes to a database from now on, false while a program does, null if that cannot be told. */
+/** True if no program can write to a database from now on, false while one does, null if neither is known. */
 function lockOne(path: Uint8Array, fds: number[]): boolean | null {
   try {
     const fd = openRegular(Buffer.from(path));
@@ -79,7 +79,7 @@ function lockOne(path: Uint8Array, fds: number[]): boolean | null {
     releaseKernelLock(fd, PENDING);
     return true;
   } catch (error) {
-    // Without an index of its log nobody has the database open; with no right to lock it nothing is known.
+    // A database without the log's index is open nowhere; without the right to lock it, the answer is not known.
     return (error as NodeJS.ErrnoException).code === "ENOENT" && fs.existsSync(Buffer.from(path)) ? true : null;
   }
 }

@@ -8,12 +8,12 @@ import { openRegular } from "../../fs/regular-file.ts";
 import { listedNames } from "../../fs/paths/safe-path.ts";
 import { lockPage } from "../../formats/sqlite-header.ts";
 
-/** Counts of what a database holds, as it is compared after a restore. */
+/** Counts of a database's content, compared after a restore. */
 export interface Statistics {
   /** Tables that have rows of their own, by name. */
   tables: {
     name: string;
-    /** Null where its key needs a collation that only its own program has. */ rows: number | null;
+    /** Null if its key needs a collation that only its own program has. */ rows: number | null;
   }[];
   /** SHA-256 of the statements that make the schema. */
   schema_sha256: string;
@@ -21,7 +21,7 @@ export interface Statistics {
   application_id: number;
 }
 
-/** Ways in which a connection opens a file: `rw` and `ro` with locks, `image` for a file that is nobody's and that nothing is made beside. */
+/** Ways in which a connection opens a file: `rw` and `ro` with locks, `image` for a private file, without locks and sidecars. */
 export type OpenMode = "rw" | "ro" | "image";
 
 /** SQLite's own limit, less the longest ending of a sidecar. */
@@ -30,7 +30,7 @@ export const MOST_PATH_BYTES = 512 - "-journal".length - 1;
 const CHUNK = 1 << 20;
 const ZEROS = Buffer.alloc(CHUNK);
 
-/** The address by which SQLite opens an existing file and makes none. */
+/** The URL with which SQLite opens an existing file and creates none. */
 export function databaseUrl(path: Uint8Array, mode: OpenMode): URL {
   const escaped = Array.from(path, (byte) => {
     const letter = String.fromCharCode(byte);
@@ -41,14 +41,14 @@ export function databaseUrl(path: Uint8Array, mode: OpenMode): URL {
   );
 }
 
-/** Opens a database that is there. What its schema names is not trusted. Throws SQLite's error. */
+/** Opens an existing database. Does not trust functions that its schema names. Throws SQLite's error. */
 export function openDatabase(path: Uint8Array, mode: OpenMode, waitMs = 0): DatabaseSync {
   const database = new DatabaseSync(databaseUrl(path, mode), { readOnly: mode !== "rw", timeout: waitMs });
   database.exec("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON");
   return database;
 }
 
-/** Applies the log or journal beside a database that is nobody's, and removes it, as a program does after a crash. */
+/** Applies the log or journal beside a private database and removes it, as a program does after a crash. */
 export function applyLog(file: Buffer): void {
   const database = openDatabase(file, "rw");
   try {
@@ -58,18 +58,18 @@ export function applyLog(file: Buffer): void {
   }
 }
 
-/** An error of SQLite as `damaged`; any other as it is. */
+/** Turns an error of SQLite into `damaged`; returns any other error unchanged. */
 export function sqliteError(error: unknown, doing: string): unknown {
   if ((error as { code?: unknown }).code !== "ERR_SQLITE_ERROR") return error;
   return new CairnError("damaged", `${doing}: ${(error as Error).message}`, { cause: error });
 }
 
-/** One number that SQLite answers. */
+/** Runs a statement that returns one number. */
 export function ask(database: DatabaseSync, statement: string): number {
   return Number(Object.values(database.prepare(statement).get() ?? {})[0]);
 }
 
-/** Counts what an open database holds. Throws SQLite's error. */
+/** Counts the content of an open database. Throws SQLite's error. */
 export function statisticsOf(database: DatabaseSync): Statistics {
   const schema = database.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").all();
   const tables = tablesOf(database).map((name) => ({
@@ -95,7 +95,7 @@ function quoted(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** Null where a collation or a function is wanted that only the database's own program has. Throws other errors of SQLite. */
+/** Null if a collation or function is needed that only the database's own program has. Throws other errors of SQLite. */
 function orUnknown<T>(look: () => T): T | null {
   try {
     return look();
@@ -106,8 +106,8 @@ function orUnknown<T>(look: () => T): T | null {
 }
 
 /**
- * Has SQLite check an open database, all of it or only its structure: what is wrong, and which tables it cannot check,
- * since their indexes or conditions need what only the database's own program has.
+ * Lets SQLite check an open database, all of it or only its structure. Returns the problems, and the tables that it
+ * cannot check because their indexes or conditions need functions of the database's own program.
  */
 export function checked(database: DatabaseSync, full: boolean): { problems: string[]; unchecked: string[] } {
   const pragma = full ? "integrity_check" : "quick_check";
@@ -130,7 +130,7 @@ export function checked(database: DatabaseSync, full: boolean): { problems: stri
   return found;
 }
 
-/** Says which tables were not checked; none where all were. */
+/** Says which tables were not checked; empty if all were. */
 export function warningOf(unchecked: readonly string[]): string[] {
   if (unchecked.length === 0) return [];
   return [
@@ -138,7 +138,7 @@ export function warningOf(unchecked: readonly string[]): string[] {
   ];
 }
 
-/** Copies the first bytes of an open file into an empty one; zeros become holes. Another task gets its turn after each piece. */
+/** Copies the first bytes of an open file into an empty one; zeros become holes. Lets other tasks run after each piece. */
 export async function copyBytes(from: number, to: number, bytes: number): Promise<void> {
   const room = Buffer.allocUnsafe(Math.min(CHUNK, Math.max(bytes, 1)));
   for (let at = 0; at < bytes;) {
@@ -152,13 +152,13 @@ export async function copyBytes(from: number, to: number, bytes: number): Promis
   fs.ftruncateSync(to, bytes);
 }
 
-/** Writes zeros where the page without content lies: what is there on a disk says nothing. */
+/** Writes zeros over the page at the lock byte: it has no content, so its bytes on disk mean nothing. */
 export function clearLockPage(fd: number, pageSize: number): void {
   const page = lockPage(pageSize, fs.fstatSync(fd).size);
   if (page !== null) fs.writeSync(fd, Buffer.alloc(page.to - page.from), 0, page.to - page.from, page.from);
 }
 
-/** SHA-256 of an open file's bytes; of a database without the page at the lock byte, where a page size is given. */
+/** SHA-256 of an open file's bytes; if a page size is given, without the page at the lock byte. */
 export async function hashOf(fd: number, pageSize: number | null): Promise<string> {
   const { size } = fs.fstatSync(fd);
   const hash = createHash("sha256");
@@ -179,22 +179,22 @@ async function hashRange(fd: number, hash: Hash, { from, to }: { from: number; t
   }
 }
 
-/** Facts of a database, as SQLite finds it. */
+/** Facts of a database, found by SQLite. */
 export interface DatabaseProof {
   bytes: number;
-  /** Null where it cannot be opened. */
+  /** Null if it cannot be opened. */
   page_size: number | null;
   pages: number | null;
   /** Hash of the file, without the page at the lock byte. */
   sha256: string;
   check: "quick_check" | "integrity_check";
-  /** Things that are wrong with it; empty when nothing is. */
+  /** Problems that SQLite found; empty if there are none. */
   problems: string[];
   statistics: Statistics | null;
   duration_ms: number;
 }
 
-/** Has SQLite check the structure of a database that nobody writes to. Returns what is wrong with it, or null. */
+/** Lets SQLite check the structure of a database that no process writes to. Returns the problem, or null. */
 export function check(path: Uint8Array): string | null {
   if (path.length > MOST_PATH_BYTES)
     return `SQLite did not check it, because it opens no path of more than ${MOST_PATH_BYTES} bytes`;
@@ -211,18 +211,18 @@ export function check(path: Uint8Array): string | null {
   }
 }
 
-/** Says in a label that SQLite found a database damaged. */
+/** Words a problem that SQLite found for a label. */
 export function damageOf(problem: string): string {
   return `SQLite finds it damaged: ${problem}`;
 }
 
 export interface ProveRequest {
   path: Uint8Array;
-  /** It is nobody's: the log or journal beside it is applied first, all of it is checked, and the files may be changed by that. */
+  /** The database is private: the log or journal beside it is applied first, everything is checked, and the check may change the files. */
   own: boolean;
 }
 
-/** Has SQLite check a database that nobody writes to, counts what is in it, and hashes its file. */
+/** Lets SQLite check a database that no process writes to, counts its content, and hashes its file. */
 export async function prove({ path, own }: ProveRequest): Promise<DatabaseProof> {
   const started = performance.now();
   const found: Pick<DatabaseProof, "page_size" | "pages" | "problems" | "statistics"> = {
@@ -242,7 +242,7 @@ export async function prove({ path, own }: ProveRequest): Promise<DatabaseProof>
       database.close();
     }
   } catch (error) {
-    // What cannot be opened at all is no less wrong.
+    // A database that cannot be opened has that as its problem.
     found.problems = [error instanceof Error ? error.message : String(error)];
   }
   const fd = openRegular(Buffer.from(path));

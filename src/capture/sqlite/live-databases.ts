@@ -7,20 +7,20 @@ import type { Held } from "./captured.ts";
 import type { DatabaseProcess } from "./database-process.ts";
 
 const IDLE_MS = 10_000;
-/** Locks are given back so much before the process that has them is ended. */
+/** Locks are released this long before the process that has them is killed. */
 const MARGIN_MS = 50;
 
-/** A database that can be read, and the image of it, where its own file will not do. */
+/** A readable database, with an image if its own file is not enough. */
 interface HeldDatabase extends Omit<Held, "isImage"> {
   image: string | null;
   release: () => Promise<boolean>;
 }
 
-/** Makes databases that are in use readable for a scan, by a process of its own. */
+/** Makes databases in use readable for a scan, by a process of its own. */
 export class LiveDatabases {
   #sqlite: DatabaseProcess | null = null;
 
-  /** As the scan's port has it. `scratch`: a folder for images. */
+  /** Implements the scan's port. `scratch`: a folder for images. */
   async hold(
     database: Uint8Array,
     { signal, how, scratch }: { signal?: AbortSignal | undefined; how: HoldRequest["how"]; scratch: string },
@@ -51,7 +51,7 @@ export class LiveDatabases {
     }
   }
 
-  /** As the scan's port has it. */
+  /** Implements the scan's port. */
   async check(database: Uint8Array, { signal }: { signal?: AbortSignal | undefined }): Promise<string | null> {
     const sqlite = (this.#sqlite ??= await newProcess());
     try {
@@ -62,13 +62,13 @@ export class LiveDatabases {
     }
   }
 
-  /** As the scan's port has it. */
+  /** Implements the scan's port. */
   async still(
     databases: readonly Uint8Array[],
     { budgetMs, signal }: { budgetMs: number; signal?: AbortSignal | undefined },
   ): Promise<{ held: number[]; release: () => Promise<boolean> }> {
     const sqlite = (this.#sqlite ??= await newProcess());
-    // Started before the time runs, and ended by us should it not answer.
+    // The process is started before the time runs, and killed if it does not answer.
     await sqlite.do("letGo", undefined, { signal });
     const overdue = setTimeout(() => void sqlite.close(), budgetMs);
     const release = async (): Promise<boolean> => {
@@ -84,13 +84,13 @@ export class LiveDatabases {
     }
   }
 
-  /** Lets the process wait for the next call for a while: to start one takes longer than most captures. */
+  /** Keeps the process for the next call for a while: starting one takes longer than most captures. */
   async close(): Promise<void> {
     this.#sqlite?.rest(IDLE_MS);
   }
 }
 
-/** Most saves find no database that is in use, and load nothing for it. */
+/** Most saves find no database in use, and load nothing for it. */
 async function newProcess(): Promise<DatabaseProcess> {
   const { DatabaseProcess: Process } = await import("./database-process.ts");
   return new Process();

@@ -8,14 +8,14 @@ import { clearLockPage, copyBytes, hashOf } from "./image.ts";
 const COPIED = ["", ...LOGS] as const;
 const TRIES = 3;
 
-/** Size of a sidecar of a database; null where there is none. */
+/** Size of a sidecar of a database; null if there is none. */
 export function sizeOf(path: Uint8Array, ending: (typeof SIDECARS)[number]): number | null {
   return fs.statSync(beside(path, ending), { throwIfNoEntry: false })?.size ?? null;
 }
 
 /**
- * Copies a file with its sidecars, without SQLite: `fd` is the file, open. Crash-consistent where two looks at sizes, times
- * and all bytes found the same, torn-possible where none of some tries did.
+ * Copies a file with its sidecars, without SQLite; `fd` is the open file. The copy is crash-consistent if sizes, times
+ * and all bytes are the same before and after, torn-possible if every try finds a difference.
  */
 export async function plainCopy(
   fd: number,
@@ -86,12 +86,12 @@ function openSidecar(path: Uint8Array, ending: string): number | null {
   }
 }
 
-/** Copies an open file, flushed, and returns the hash of what was written. */
+/** Copies an open file, flushes the copy, and returns its hash. */
 async function copyFile(from: number, to: string, pageSize: number | null): Promise<string> {
   const fd = fs.openSync(to, "wx+", 0o600);
   try {
     await copyBytes(from, fd, fs.fstatSync(from).size).catch((error: unknown) => {
-      // It was cut meanwhile, which the second look tells.
+      // The file was truncated meanwhile, which the second comparison finds.
       if ((error as NodeJS.ErrnoException).code !== undefined) throw error;
     });
     if (pageSize !== null) clearLockPage(fd, pageSize);

@@ -15,23 +15,24 @@ import { inFile, logsBeside, readHeader } from "./header.ts";
 
 export { logsBeside } from "./header.ts";
 
-/** A database that cannot be replaced under whoever has it open. */
+/** A database that cannot be replaced because a process may have it open. */
 export interface InUse {
-  /** Processes that are known to have it open; the kernel may know of one that is not seen from here. */
+  /** Processes known to have it open; the kernel may know of one that is not visible from here. */
   users: Pick<Holder, "pid" | "command">[];
-  /** Reasons for which nobody can tell whether it is open; empty: it is. */
+  /** Reasons why the state is not known; empty: a process has it open. */
   unknown: string[];
 }
 
 const ENDINGS = ["", ...SIDECARS];
 const HOLDERS_BUDGET_MS = 2_000;
-/** A program that only reads the file, as a search index does, closes it soon. */
+/** A program that only reads the file, such as a search index, closes it soon. */
 const TRIES = 5;
 const PAUSE_MS = 40;
 
 /**
- * A database that no process has open, by the kernel's write leases on its file and sidecars. Whoever opens it meanwhile
- * waits, and gets the file that had the name then: dispose soon. Nothing may open its files in this process meanwhile.
+ * A database that no process has open, by the kernel's write leases on its file and sidecars. A process that opens it
+ * meanwhile waits, and gets the file that had the name then: dispose soon. The calling process must not open the files
+ * meanwhile.
  */
 export class QuietDatabase {
   readonly #leased: readonly number[];
@@ -41,8 +42,8 @@ export class QuietDatabase {
   }
 
   /**
-   * Holds the database at an absolute raw path. Where the kernel gives no lease, SQLite's locks and the processes that are
-   * seen are asked instead.
+   * Holds the database at an absolute raw path. If the kernel gives no lease, SQLite's locks and the visible processes
+   * decide instead.
    */
   static hold(place: Uint8Array): QuietDatabase | InUse {
     for (let tries = 1; ; tries++) {
@@ -61,7 +62,7 @@ export class QuietDatabase {
     }
   }
 
-  /** Holds several as one; or tells of one that is in use. */
+  /** Holds several databases as one; or returns one that is in use. */
   static holdAll(places: readonly Uint8Array[]): QuietDatabase | (InUse & { place: Uint8Array }) {
     const leased: number[] = [];
     let isQuiet = false;
@@ -78,7 +79,7 @@ export class QuietDatabase {
     }
   }
 
-  /** True if somebody began to open it since it is held, and would go on with what had the name before. */
+  /** True if a process has begun to open the database since it was held; that process would use the file that had the name before. */
   isWanted(): boolean {
     return !this.#leased.every(isLeaseWhole);
   }
@@ -95,7 +96,7 @@ function endAll(leased: readonly number[]): void {
   }
 }
 
-/** Takes the leases that there are. */
+/** Takes a lease on each existing file. */
 function leaseAll(place: Uint8Array, leased: number[]): "quiet" | InUse | "open elsewhere" {
   const own = ownDescriptors();
   let isUnknown = false;
@@ -103,7 +104,7 @@ function leaseAll(place: Uint8Array, leased: number[]): "quiet" | InUse | "open 
     const file = beside(place, ending);
     const facts = fs.lstatSync(file, { bigint: true, throwIfNoEntry: false });
     if (facts?.isFile() !== true) continue;
-    // To close a file gives up all locks of this process on it.
+    // Closing a file releases all locks of this process on it.
     if (own.has(`${facts.dev}:${facts.ino}`)) return "open elsewhere";
     const fd = openedFor(file);
     if (typeof fd === "string") {
@@ -118,7 +119,7 @@ function leaseAll(place: Uint8Array, leased: number[]): "quiet" | InUse | "open 
     if (lease === "open elsewhere" || isLocked) return "open elsewhere";
     isUnknown ||= lease === "unknown";
   }
-  // A lease of a network file system tells nothing of other hosts.
+  // A network file system's lease says nothing about other hosts.
   const { place: kind } = filesystemKind(parentOf(Buffer.from(place)));
   if (!isUnknown && (kind === "local" || kind === "memory")) return "quiet";
   const { users, unknown } = usersOf(place, false);
@@ -137,7 +138,7 @@ function openedFor(file: Buffer): number | string {
   }
 }
 
-/** This process's descriptors of regular files by device and inode. */
+/** Descriptors of regular files that this process has open, by device and inode. */
 function ownDescriptors(): Map<string, number> {
   const own = new Map<string, number>();
   for (const name of namesIfThere("/proc/self/fd")) {
@@ -145,7 +146,7 @@ function ownDescriptors(): Map<string, number> {
       const facts = fs.fstatSync(Number(name), { bigint: true });
       if (facts.isFile()) own.set(`${facts.dev}:${facts.ino}`, Number(name));
     } catch {
-      // The one that listed the directory.
+      // The descriptor that listed the directory is closed by now.
     }
   }
   return own;
@@ -160,18 +161,18 @@ function usersOf(place: Uint8Array, includeSelf: boolean): { users: InUse["users
   return { users: [...users.values()], unknown };
 }
 
-/** Tells which of these files (absolute raw paths) are SQLite databases by their first bytes, or by a log beside them. */
+/** Returns the files (absolute raw paths) that are SQLite databases by their first bytes, or by a log beside them. */
 export function databasesAmong(places: Iterable<Uint8Array>): Uint8Array[] {
   let own: ReturnType<typeof ownDescriptors> | null = null;
   return [...places].filter((place) => {
     const facts = fs.lstatSync(Buffer.from(place), { bigint: true, throwIfNoEntry: false });
-    // Who has the log of a removed one open writes to it on.
+    // A program that has the log of a removed database open keeps writing to it.
     if (facts === undefined) return fs.existsSync(beside(place, "-shm")) || logsBeside(place).length > 0;
     if (!facts.isFile()) return false;
     own ??= ownDescriptors();
     const open = own.get(`${facts.dev}:${facts.ino}`);
     try {
-      // Read by the descriptor that there is: to close another one would give up this process's locks.
+      // Uses the descriptor that is open already: closing another one would release this process's locks.
       const header = open === undefined ? inFile(place, readHeader) : readHeader(open);
       return header !== null || logsBeside(place).length > 0;
     } catch (error) {
@@ -182,7 +183,7 @@ export function databasesAmong(places: Iterable<Uint8Array>): Uint8Array[] {
   });
 }
 
-/** Tells people who has a database open, in the words that follow its name. */
+/** Tells people who has a database open, in words that follow the database's name. */
 export function inWords({ users, unknown }: InUse): string {
   if (unknown.length > 0) return `may be open, and Cairn cannot find out: ${unknown.join("; ")}`;
   if (users.length === 0) return "is open in a process that Cairn cannot see, of another user or in another container";
@@ -191,7 +192,7 @@ export function inWords({ users, unknown }: InUse): string {
 
 export const THROUGH = advice`end the programs that use the database, or write the content through SQLite, so that they see it: ${option("throughSqlite")}`;
 
-/** Holds those of some absolute raw paths that are databases, or throws `refused`. */
+/** Holds the databases among some absolute raw paths, or throws `refused`. */
 export function holdOrRefuse(places: Iterable<Uint8Array>, hint: Hint = THROUGH): QuietDatabase {
   const held = QuietDatabase.holdAll(databasesAmong(places));
   if (held instanceof QuietDatabase) return held;

@@ -78,7 +78,7 @@ test("a transaction that a database outside of the folder decides on is rolled b
   assert.match(held.reason!, /outside the folder, and the point does not have \/elsewhere\/main\.db-mj1A2B3C904/);
 });
 
-test("an empty super-journal is one that is gone, as SQLite has it", async (t) => {
+test("an empty super-journal counts as removed, as SQLite treats it", async (t) => {
   const tree = newFolder(t);
   const superJournal = makeHalfTransaction(tree, { names: TWO, moment: "after" });
   fs.writeFileSync(superJournal, "");
@@ -119,7 +119,7 @@ test("the trailer of a journal that was kept and cleared leaves a database as it
   assert.deepEqual(recoveredOf(t, tree, TWO, [tree]), [`${WHOLE} raw -journal`, `${WHOLE} raw -journal`]);
 });
 
-test("a damaged database is never called consistent, whatever its journal says", (t) => {
+test("a damaged database is never called consistent, with any journal", (t) => {
   const tree = newFolder(t);
   makeHalfTransaction(tree, { names: TWO, moment: "after" });
   const place = path.join(tree, "one.db");

@@ -13,21 +13,21 @@ import { sizeOf } from "./plain-copy.ts";
 const TRIES = 10;
 const PAUSE_MS = 50;
 
-/** A database in a tree of one moment that nobody changes. */
+/** A database in an unchanging tree of one moment. */
 export interface RecoverRequest {
   /** Absolute raw path of the database in the tree. */
   path: Uint8Array;
   /** Absolute raw path of the tree. */
   tree: Uint8Array;
-  /** Absolute raw paths under which programs know the folder that the tree was made of. */
+  /** Absolute raw paths under which programs know the tree's source folder. */
   folders: readonly Uint8Array[];
-  /** An empty folder for the copy, which is called `image` there. */
+  /** An empty folder for the copy, which is named `image` there. */
   stage: string;
 }
 
 /**
- * Has SQLite recover a copy of a database with its log or journal, and check the copy. The copy is the image to be stored
- * if the journal names a super-journal: SQLite would look for that at a path that means nothing elsewhere.
+ * Lets SQLite recover a copy of a database with its log or journal, and check the copy. The copy is stored as an image
+ * if the journal names a super-journal, since that path means nothing elsewhere.
  */
 export function recoverCopy(request: RecoverRequest): Held {
   const { path, stage } = request;
@@ -70,8 +70,9 @@ function checkImage(stage: string): string[] {
 }
 
 /**
- * Makes the journal beside the copy end as in its own place, where SQLite asks for the super-journal: present, the
- * transaction is rolled back; gone, it was committed. `reason`: why that is not known. Null if the journal names none.
+ * Makes the copy's journal end as at its original place, where SQLite looks for the super-journal: if it exists, the
+ * transaction is rolled back; if not, it was committed. `reason`: why that is not known. Null if the journal names
+ * none.
  */
 function settleJournal({ path, tree, folders, stage }: RecoverRequest): { reason: string | null } | null {
   const image = Buffer.from(`${stage}/image`);
@@ -87,7 +88,7 @@ function settleJournal({ path, tree, folders, stage }: RecoverRequest): { reason
   };
 }
 
-/** Has SQLite roll the journal beside a copy back, whatever becomes of the super-journal that it names. */
+/** Makes SQLite roll back the journal beside a copy, without looking for the super-journal that it names. */
 export function forgetSuperJournal(image: Buffer): void {
   const trailer = trailerBeside(image);
   if (trailer !== null) fs.truncateSync(beside(image, "-journal"), sizeOf(image, "-journal")! - trailer.bytes);
@@ -102,7 +103,7 @@ function trailerOf(fd: number, size: number): JournalTrailer | null {
   return first[0] === 0 ? null : parseTrailer(tail);
 }
 
-/** Null, too, if the journal goes meanwhile, with the transaction that it belongs to. */
+/** Null, too, if the journal vanishes meanwhile because its transaction ended. */
 function trailerBeside(path: Uint8Array): JournalTrailer | null {
   if ((sizeOf(path, "-journal") ?? 0) === 0) return null;
   let fd: number | null = null;
@@ -118,14 +119,14 @@ function trailerBeside(path: Uint8Array): JournalTrailer | null {
 }
 
 /**
- * Tells why SQLite is not to open a database where it lies: the journal of a program in a container, say, names a
- * super-journal that is not at that path here, so that SQLite would drop the journal and leave half a transaction.
+ * Tells why SQLite must not open a database in place: for example a journal from a container names a super-journal that
+ * does not exist at that path here, so that SQLite would drop the journal and leave half a transaction.
  */
 export async function whyNotInPlace(path: Uint8Array): Promise<string | null> {
   for (let tries = 1; ; tries++) {
     const trailer = trailerBeside(path);
     if (trailer === null || isSuperJournal(trailer.superJournal)) return null;
-    // A program that is just committing removes the journal soon.
+    // A program that is committing removes the journal soon.
     if (tries === TRIES)
       return `its journal names ${printablePath(trailer.superJournal)}, which does not exist, so SQLite would discard the journal`;
     await sleep(PAUSE_MS);
@@ -133,8 +134,9 @@ export async function whyNotInPlace(path: Uint8Array): Promise<string | null> {
 }
 
 /**
- * Tells if a tree has a super-journal; null if the super-journal belongs elsewhere. A program in a container knows the
- * folder by another path: below the directories of the journal each end of the path is looked for, and has to list the journal.
+ * Tells if a tree has a super-journal; null if its path is outside the tree. A program in a container knows the folder
+ * by another path: looks for each end of the path below the journal's directories, and requires that the file lists the
+ * journal.
  */
 function isInTree(
   superJournal: Buffer,
@@ -157,7 +159,7 @@ function isInTree(
   return null;
 }
 
-/** True for a file that is not empty: SQLite, too, takes an empty one for one that is gone. */
+/** True for a file that is not empty: SQLite also treats an empty one as removed. */
 function isSuperJournal(place: Buffer): boolean {
   try {
     const facts = fs.lstatSync(place);

@@ -24,11 +24,11 @@ import { plainCopy } from "./plain-copy.ts";
 export interface StageRequest {
   /** Absolute raw path of the image. */
   image: Uint8Array;
-  /** An empty folder for the database, which is called `image` there. */
+  /** An empty folder for the database, which is named `image` there. */
   stage: string;
   /** Have SQLite check all of it, not only its structure. */
   integrityCheck: boolean;
-  /** Facts that were recorded when it was captured. */
+  /** Facts recorded by the capture. */
   expected?: { sha256?: string; statistics?: Statistics };
 }
 
@@ -36,24 +36,25 @@ export interface Staged {
   bytes: number;
   page_size: number;
   pages: number;
-  /** Hash of what was written, read again. */
+  /** Hash of the written database, read again. */
   sha256: string;
   statistics: Statistics;
-  /** True where the log or the journal beside the image was applied first. */
+  /** True if the log or journal beside the image was applied first. */
   recovered: boolean;
   warnings: string[];
 }
 
-/** Milliseconds between two tries to write into a database that is being written to, and how many there are. */
+/** Milliseconds between two tries to write into a busy database, and the number of tries. */
 const PAUSE_MS = 100;
 const TRIES = 100;
 const ALL_PAGES = 0x7fff_ffff;
-/** Busy, locked, and what Node makes of either before the first page. */
+/** SQLite's codes for busy and locked, and 0, which Node reports for either before the first page. */
 const BUSY = new Set([5, 6, 0]);
 
 /**
- * Copies an image, applies the log or journal beside it, and proves the result: as it was read, as recorded, and found
- * whole by SQLite. Throws `damaged` where it is not, `usage` for what is no database, `conflict` while it is written to.
+ * Copies an image, applies the log or journal beside it, and proves the result: unchanged while read, equal to the
+ * record, and accepted by SQLite's check. Throws `damaged` if the proof fails, `usage` if it is no database, `conflict`
+ * while a process writes to it.
  */
 export async function stage({ image, stage: folder, integrityCheck, expected = {} }: StageRequest): Promise<Staged> {
   const shown = printablePath(image);
@@ -108,8 +109,8 @@ async function finished(file: Buffer, pageSize: number): Promise<{ bytes: number
 }
 
 /**
- * Writes a staged image into a database that others have open, in one transaction of SQLite: they see all of it or nothing.
- * Throws `busy` while another keeps writing, `conflict` where SQLite cannot change the page size.
+ * Writes a staged image into an open database in one transaction of SQLite: other programs see all of it or nothing.
+ * Throws `busy` while another program keeps writing, `conflict` if SQLite cannot change the page size.
  */
 export async function writeThrough({ stage: folder, target }: { stage: string; target: Uint8Array }): Promise<void> {
   const shown = printablePath(target);

@@ -1,4 +1,4 @@
-/** Databases as a crash leaves them while a transaction over all of them is committed. Test only. */
+/** Databases as a crash leaves them during the commit of a transaction over all of them. Test only. */
 import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -6,13 +6,13 @@ import { DatabaseSync } from "node:sqlite";
 const ROWS = 200;
 
 export interface HalfTransaction {
-  /** Paths of the databases below the folder, the first of which gives the super-journal its name. */
+  /** Paths of the databases below the folder; the first one names the super-journal. */
   names: readonly string[];
-  /** The super-journal's path as the program sees it; below the folder where nothing is given. */
+  /** The super-journal's path as the program sees it; default: below the folder. */
   superJournal?: string;
-  /** The folder as the program sees it; the folder itself where nothing is given. */
+  /** The folder's path as the program sees it; default: the folder itself. */
   seenAs?: string;
-  /** `before`: the super-journal is there; `after`: it is removed, so that the transaction is committed. */
+  /** `before`: the super-journal exists; `after`: it is removed, so that the transaction is committed. */
   moment: "before" | "after";
   mode?: "delete" | "truncate" | "persist";
   pageSize?: (i: number) => number;
@@ -43,7 +43,7 @@ export function makeHalfTransaction(folder: string, half: HalfTransaction): stri
     );
   database.exec("BEGIN");
   for (const schema of schemas) database.exec(`UPDATE ${schema}.t SET n = 1`);
-  // What does not fit into the cache is in the database's file by now, and the journal is flushed before that.
+  // Pages that do not fit into the cache are in the database's file by now; the journal was flushed before.
   for (const [i, place] of places.entries()) {
     fs.mkdirSync(path.dirname(place), { recursive: true });
     fs.copyFileSync(made[i]!, place);

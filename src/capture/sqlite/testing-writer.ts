@@ -14,7 +14,7 @@ const PADDING = 500;
 
 export type JournalMode = "wal" | "delete" | "truncate" | "persist";
 
-/** Makes the database as it is after no commit; `second` gets the second table. */
+/** Makes the database before any commit; `second` gets the second table. */
 export function makeDatabase(file: string, mode: JournalMode, pageSize = 4096, second?: string): void {
   if (second !== undefined) {
     for (const [place, tables] of [
@@ -41,14 +41,13 @@ function fillDatabase(
   database.close();
 }
 
-/** The numbers in each table after so many commits. */
+/** The numbers in each table after this many commits. */
 export function stateAfter(commits: number): number[] {
   const rows = Array.from({ length: ROWS }, () => 0);
   for (let n = Math.max(1, commits - ROWS + 1); n <= commits; n++) rows[n % ROWS] = n;
   return rows;
 }
 
-/** Commits once. */
 export function commit(database: DatabaseSync, n: number): void {
   const row = n % ROWS;
   database.exec(`BEGIN IMMEDIATE;
@@ -57,7 +56,7 @@ export function commit(database: DatabaseSync, n: number): void {
     COMMIT`);
 }
 
-/** What each table of a database holds, by which the commits in it are known. */
+/** The rows of each table, which identify the database's commits. */
 export function stateOf(database: DatabaseSync): { one: number[]; two: number[] } {
   const read = (table: string): number[] =>
     database
@@ -67,7 +66,7 @@ export function stateOf(database: DatabaseSync): { one: number[]; two: number[] 
   return { one: read("one"), two: read("two") };
 }
 
-/** A process that commits until it is ended. */
+/** A process that commits until it is stopped. */
 export class Writer {
   readonly child: ChildProcess;
 
@@ -75,7 +74,7 @@ export class Writer {
     this.child = child;
   }
 
-  /** `more`: the second database, and the mode of journals, where the database's own file does not say it. */
+  /** `more`: the second database, and the journal mode, if the database's own file does not record it. */
   static async start(
     context: TestContext,
     file: string,
@@ -91,14 +90,14 @@ export class Writer {
     return new Writer(child);
   }
 
-  /** How many commits it has made. */
+  /** Number of commits so far. */
   async commits(): Promise<number> {
     const heard = once(this.child, "message");
     this.child.send("how many");
     return Number((await heard)[0]);
   }
 
-  /** Ends it after the commit that is under way. */
+  /** Stops it after the current commit. */
   async stop(): Promise<void> {
     const ended = once(this.child, "exit");
     this.child.send("stop");

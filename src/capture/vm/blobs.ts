@@ -13,9 +13,9 @@ import { newPacer } from "../../pacer.ts";
 import { programOf } from "./host.ts";
 import { blobFile, machinesIn, type OperationOptions, sharedFile } from "./machine.ts";
 
-/** Files that machines share: images, kernels, memory that clones map. Each lies once, by its digest, and never changes. */
+/** Files that machines share: images, kernels, memory mapped by clones. Each is stored once, by its digest, and never changes. */
 
-/** Copies files into a folder, with their holes; content is shared where the file system can, unless told not to. */
+/** Copies files into a folder, with their holes; shares content if the file system can and `shared` is not false. */
 export async function copyFiles(
   files: readonly string[],
   into: string,
@@ -26,19 +26,19 @@ export async function copyFiles(
   await runTool("cp", [...how, "--", ...files, into], { signal });
 }
 
-/** Keeps a copy of a file; its digest. Where it has to be a certain one, another is `damaged`. */
+/** Keeps a copy of a file and returns its digest. Throws `damaged` if it differs from the given digest. */
 export async function addBlob(
   root: string,
   file: string,
   { digest, signal }: { digest?: string; signal?: AbortSignal | undefined } = {},
 ): Promise<string> {
   if (digest !== undefined && existsSync(blobFile(root, digest))) return digest;
-  // Anything but a file would be waited for, or not be copied.
+  // Opening another kind of file would wait, or copy nothing.
   closeSync(openRegular(file, { named: digest === undefined }));
   return await keep(root, signal, digest, async (copy) => copyFiles([file], copy, { signal }));
 }
 
-/** Keeps a disk image in QEMU's own format, whatever of the two it has; its digest. Throws `refused` for one that needs other files. */
+/** Keeps a raw or qcow2 disk image as qcow2 and returns its digest. Throws `refused` for an image that needs other files. */
 export async function addImage(root: string, image: string, signal: AbortSignal | undefined): Promise<string> {
   const header = readHeader(image, true);
   if (header === null) refuseOtherFormats(image);
@@ -50,7 +50,7 @@ export async function addImage(root: string, image: string, signal: AbortSignal 
   );
 }
 
-/** First bytes of disk images that would be taken for a raw disk: VMDK, VDI, VHDX, VHD, QED. */
+/** First bytes of disk images that would be mistaken for a raw disk: VMDK, VDI, VHDX, VHD, QED. */
 const OTHER_FORMATS = ["KDMV", "COWD", "# Disk DescriptorFile", "<<< ", "vhdxfile", "conectix", "QED\0"];
 
 /** Throws `usage` for an image of another program, by its first bytes. */
@@ -81,7 +81,7 @@ async function keep(
     if (wanted !== undefined && sha256 !== wanted)
       throw new CairnError("damaged", `a file with the digest ${wanted} has another content`);
     fsyncFile(copy);
-    // QEMU opens what it maps for writing, though nothing is written.
+    // QEMU opens mapped files for writing, although it writes nothing.
     chmodSync(copy, 0o600);
     renameSync(copy, blobFile(root, sha256));
     fsyncDirectory(sharedFile(root, "blobs"));
@@ -91,13 +91,16 @@ async function keep(
   }
 }
 
-/** Keeps files that are added from being removed until a machine's record names them. */
+/** Keeps new files from being removed until a machine's record names them. */
 export async function shareBlobs(root: string, { signal, lockTimeoutMs }: OperationOptions): Promise<Lock> {
   const purpose = "vm files";
   return await acquireLock(sharedFile(root, "blobs.lock"), { shared: true, purpose, signal, timeoutMs: lockTimeoutMs });
 }
 
-/** Removes what no machine of a folder needs; later, where somebody adds files. A machine that is not readable keeps everything. */
+/**
+ * Removes blobs that no machine of a folder needs; leaves that to a later call while another process adds files. An
+ * unreadable machine keeps all blobs.
+ */
 export async function removeUnusedBlobs(root: string): Promise<void> {
   let lock: Lock;
   try {
@@ -107,7 +110,7 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
     throw error;
   }
   using _lock = lock;
-  // A command that was killed left them: each that works on one holds the lock too.
+  // A killed command left them: each command that works on one holds the lock too.
   for (const folder of [sharedFile(root, ""), sharedFile(root, "blobs")])
     for (const name of readdirSync(folder)) if (name.startsWith(TEMPORARY_PREFIX)) clearAway(join(folder, name));
   const used = new Set<string>();
@@ -116,7 +119,7 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
       const { hardware, mapped } = machine.read();
       for (const each of [...blobsOf(hardware), ...(mapped === null ? [] : [mapped])]) used.add(each);
     } catch {
-      // Nobody knows what it needs.
+      // The blobs that an unreadable machine needs are not known.
       return;
     }
   }
@@ -126,7 +129,7 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
 
 interface DiskHeader {
   size: number;
-  /** Offset of the name of the image below; 0: it names none. */
+  /** Offset of the base image's name; 0: it has no base. */
   backing: bigint;
   isEncrypted: boolean;
   features: bigint;
@@ -155,7 +158,7 @@ function readHeader(file: string, named = false): DiskHeader | null {
   }
 }
 
-/** Throws `refused` for an image that leads QEMU to another file, or that it cannot be given as it is. */
+/** Throws `refused` for an image that needs another file, is encrypted, or has unknown features. */
 function refuseOthers({ backing, isEncrypted, features }: DiskHeader, file: string): void {
   const why =
     backing !== 0n || (features & EXTERNAL_DATA) !== 0n
@@ -171,17 +174,17 @@ function refuseOthers({ backing, isEncrypted, features }: DiskHeader, file: stri
   });
 }
 
-/** Bytes that a guest sees of an image that was kept. */
+/** Size in bytes of a kept image's virtual disk. */
 export function imageSize(root: string, digest: string): number {
   return readHeader(blobFile(root, digest))!.size;
 }
 
-/** Makes an overlay, or a disk of its own, that names nothing in its header. */
+/** Makes an overlay, or an independent disk, whose header names no other file. */
 export async function newDisk(folder: string, index: number, size: number): Promise<void> {
   await runTool(programOf("qemu-img"), ["create", "-q", "-f", "qcow2", join(folder, diskFile(index)), String(size)]);
 }
 
-/** Throws `damaged` or `refused` for an image that came from elsewhere and is none, or leads to another file; its header. */
+/** Checks an image from elsewhere and returns its header. Throws `damaged` if it is no image, `refused` if it names another file. */
 export function checkImage(file: string): DiskHeader {
   if (lstatSync(file, { throwIfNoEntry: false }) === undefined)
     throw new CairnError("damaged", `${printablePath(file)} is missing`);

@@ -23,8 +23,8 @@ const PROBE_SECONDS = 3;
 const INSTALL = "apt-get install qemu-system-x86 qemu-utils coreutils";
 
 /**
- * Looks at this machine's QEMU once: the answer is kept in the folder of machines until the program or the boot is another, since
- * asking takes longer than a clone. Throws `not_found` where QEMU is not installed.
+ * Examines this machine's QEMU once, since that takes longer than a clone. The folder of machines keeps the result
+ * until the program or the boot changes. Throws `not_found` if QEMU is not installed.
  */
 export async function hostOf(root: string): Promise<Host> {
   const program = programOf(PROGRAM);
@@ -53,7 +53,7 @@ function readKept(file: string, stamp: string, program: string): Host | null {
       accelerator: fields.isText("accelerator", "kvm") ? "kvm" : "tcg",
     };
   } catch {
-    // What is not whole is asked again.
+    // An incomplete file is ignored, and QEMU is examined again.
     return null;
   }
 }
@@ -65,7 +65,7 @@ export function programOf(name: string): string {
   throw new CairnError("not_found", `${name} is not installed`, { hint: INSTALL });
 }
 
-/** Code of the firmware that probes KVM, and that at the reset vector: tools/kvm-probe.s. */
+/** Machine code of the firmware that probes KVM, and of its reset vector: tools/kvm-probe.s. */
 const PROBE = [
   "fa31c08ec02666c7060010032000002666c7060020033000002666c7060030830000002e660f0116a0fe66b820000000",
   "0f22e066b8001000000f22d866b9800000c00f32660d000100000f300f20c0660d010000800f22c066ea60fe0f000800",
@@ -76,8 +76,8 @@ const RESET = "ea00fe00f0";
 const FIRMWARE_SIZE = 64 << 10;
 
 /**
- * True when a processor under KVM boots: it goes into long mode, and ends QEMU with a status of its own. That the device can be
- * opened says nothing: nested ones have been seen that never come so far.
+ * True if a processor boots under KVM: it enters long mode and ends QEMU with a status of its own. Opening the device
+ * proves nothing: some nested ones never come that far.
  */
 async function kvmWorks(program: string): Promise<boolean> {
   const folder = mkdtempSync(join(tmpdir(), "cairn-kvm-"));
@@ -90,7 +90,7 @@ async function kvmWorks(program: string): Promise<boolean> {
     const machine = ["-nodefaults", "-no-user-config", "-machine", "pc,accel=kvm", "-m", "16", "-display", "none"];
     const args = [...machine, "-bios", file, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"];
     return await new Promise((resolve) => {
-      // coreutils' timeout ends a QEMU that hangs also if this process is killed meanwhile.
+      // timeout(1) kills a hanging QEMU even if this process is killed meanwhile.
       const child = execFile(programOf("timeout"), ["-s", "KILL", String(PROBE_SECONDS), program, ...args]);
       child.once("error", () => resolve(false)).once("exit", (status) => resolve(status === 0x15 * 2 + 1));
     });

@@ -48,11 +48,11 @@ import {
 import type { Qmp } from "./qmp.ts";
 import { newGeneration, newMac, renewNics } from "./state.ts";
 
-/** The life of machines: each is changed by one operation at a time, and what a killed one left is settled by the next. */
+/** The life of machines: one operation at a time changes a machine, and the next one cleans up after a killed one. */
 
 /**
- * Does something with a machine that nobody else changes meanwhile. `ends`: its QEMU is ended first, whether it answers or not.
- * Throws `not_found`, `busy`.
+ * Runs work on a machine under its lock. `ends`: ends its QEMU first, even if it does not respond. Throws `not_found`,
+ * `busy`.
  */
 export async function withMachine<T>(
   root: string,
@@ -71,10 +71,10 @@ export async function withMachine<T>(
   return await work(machine, renews ? await ownNics(machine, record) : record);
 }
 
-/** Statuses of a guest that somebody stopped and did not start again, or that QEMU stopped for want of room. */
+/** Statuses of a guest that a user paused, or that QEMU stopped for lack of space. */
 const FROZEN = new Set(["paused", "postmigrate", "prelaunch", "finish-migrate", "io-error"]);
 
-/** Ends what an operation that was killed has begun: nothing of it is left, or all of it. */
+/** Finishes or takes back a killed operation: all of it is done, or none. */
 async function settle(machine: Machine): Promise<MachineRecord> {
   let record = machine.read();
   if (record.state === "creating") {
@@ -100,7 +100,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
       await endQemu(machine.live);
       return failed(machine, record, "its saved state was not loaded completely");
     }
-    // Also one that runs: what moves its state would stop it in the end.
+    // Also resumes a running guest: a migration in progress would stop it at its end.
     if (status === "running" || FROZEN.has(status)) await resume(qmp);
     return record;
   } catch (error) {
@@ -111,7 +111,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
   }
 }
 
-/** Returns the reason for which the last QEMU of a machine ended without its guest; null if it ended in order, which removes its pid file. */
+/** Returns the reason why the last QEMU of a machine ended without its guest; null if it ended in order, which removes its pid file. */
 function abruptEnd({ live }: Machine): string | null {
   if (!existsSync(join(live, PID_FILE))) return null;
   const { bavail, bsize } = statfsSync(live);
@@ -119,13 +119,13 @@ function abruptEnd({ live }: Machine): string | null {
   return `its QEMU was killed, or the host went down, while the guest ran${why}`;
 }
 
-/** Gives a clone's guest network devices of its own, which it may have to let go of first; the record of what it has then. */
+/** Gives a clone's guest its own network devices, after it released the present ones. Returns the machine's new record. */
 export async function ownNics(machine: Machine, record: MachineRecord): Promise<MachineRecord> {
   try {
     using qmp = await runningIn(machine.live);
     if (qmp === null || !(await renewNics(qmp, record.hardware))) return record;
   } catch {
-    // The links of those that it has are off, and the next operation tries again.
+    // The links of the present devices are down, and the next operation tries again.
     return record;
   }
   const own: MachineRecord = { ...record, foreignNics: false };
@@ -133,7 +133,7 @@ export async function ownNics(machine: Machine, record: MachineRecord): Promise<
   return own;
 }
 
-/** Takes a machine's name away in one step, then all of it. Its QEMU has no time to write. */
+/** Removes a machine's name in one step, then its files. Its QEMU has no time to write. */
 async function removeFolder(machine: Machine): Promise<void> {
   await endQemu(machine.live);
   const gone = sharedFile(machine.root, temporaryName());
@@ -155,7 +155,10 @@ function failed(machine: Machine, record: MachineRecord, why: string): MachineRe
   return broken;
 }
 
-/** Makes a new machine in a folder of machines, whose files `fill` makes in its folder `live` and has on the disk. Its record becomes valid last. Throws `already_exists`. */
+/**
+ * Makes a new machine in a folder of machines. `fill` writes its files into the folder `live` and flushes them. The
+ * record becomes valid last. Throws `already_exists`.
+ */
 export async function makeMachine(
   root: string,
   record: MachineRecord,
@@ -180,13 +183,13 @@ export async function makeMachine(
   return made;
 }
 
-/** Has the files of a folder on the disk. */
+/** Flushes the files of a folder to the disk. */
 export async function flushFiles(folder: string): Promise<void> {
   const flush = async (name: string): Promise<void> => {
     await using file = await open(join(folder, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     await file.sync();
   };
-  // Sockets have nothing to flush, and a pid or log is of this run alone.
+  // Sockets have no content, and pid file and log matter only to this run.
   const names = readdirSync(folder).filter((name) => /\.qcow2$|^(?:devices|memory)$/.test(name));
   await Promise.all(names.map(flush));
   fsyncDirectory(folder);
@@ -198,7 +201,7 @@ const taken = (machine: Machine): CairnError =>
     hint: "choose another name",
   });
 
-/** True for what a killed command left of a machine that it was making, and for nothing that anybody else did. */
+/** True if a machine's folder has only leftovers of a killed creation. */
 function isUnfinished(machine: Machine): boolean {
   if (machine.exists()) return machine.read().state === "creating";
   if (!lstatSync(machine.folder).isDirectory()) return false;
@@ -210,18 +213,18 @@ function isUnfinished(machine: Machine): boolean {
   return readdirSync(machine.folder).every(own);
 }
 
-/** Throws `already_exists` where a name is taken, before much work is done for it. */
+/** Throws `already_exists` if a name is taken, before a long operation begins. */
 export function requireFreeName(machine: Machine): void {
   if (isThere(machine.folder) && !isUnfinished(machine)) throw taken(machine);
 }
 
-/** Takes a name for a machine that is being made, and its lock; what a killed command left of one goes. */
+/** Claims the name of a new machine with its lock; removes leftovers of a killed creation. */
 async function claimName(
   machine: Machine,
   record: MachineRecord,
   { signal, lockTimeoutMs }: OperationOptions,
 ): Promise<Lock> {
-  // A folder without a lock or a record is seen by nobody who does not have this.
+  // Only processes that hold this lock see a folder without a lock or record.
   using _names = await acquireLock(sharedFile(machine.root, "names.lock"), {
     purpose: "vm create",
     signal,
@@ -241,14 +244,14 @@ export interface NewMachine extends Omit<MachineNames, "image"> {
   cpus: number;
   memory: number;
   cpu: string;
-  /** Path of a disk image that its first disk begins as. */
+  /** Path of the disk image that the first disk starts as. */
   image: string | null;
-  /** Bytes of each disk; the first at least as large as the image, null: as large as that. */
+  /** Size of each disk in bytes. The first must be at least the image's size; null: exactly that size. */
   disks: readonly (number | null)[];
   kernel: string | null;
   initrd: string | null;
   append: string;
-  /** `user`, or the name of a tap that is there. */
+  /** `user`, or the name of an existing tap. */
   nics: readonly string[];
 }
 
@@ -278,7 +281,7 @@ export function newRecord(names: MachineNames, hardware: Hardware): MachineRecor
 
 const SECTOR = 512;
 
-/** Throws `usage` for a record that could not be read again. */
+/** Throws `usage` for a record that could not be decoded again. */
 function requireReadable(record: MachineRecord): void {
   try {
     decodeRecord(encodeRecord(record), "the machine");
@@ -287,7 +290,7 @@ function requireReadable(record: MachineRecord): void {
   }
 }
 
-/** Makes a machine of an image, a kernel, or both. Steps: its name and a record that says so; its files; the record that counts. */
+/** Makes a machine of an image, a kernel, or both. Steps: its name with a record in state `creating`; its files; the final record. */
 export async function createMachine(
   root: string,
   host: Host,
@@ -337,7 +340,7 @@ function realFile(file: string): string {
   }
 }
 
-/** Boots a machine that does not run. Throws `conflict` for one that runs, `refused` for one in the state `error`. */
+/** Boots a stopped machine. Throws `conflict` if it runs, `refused` in the state `error`. */
 export async function startMachine(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
   if (processIn(machine.live) !== null) throw new CairnError("conflict", `${machine.name} runs already`);
   if (record.state === "error")
@@ -345,7 +348,7 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
       hint: advice`restore a saved state: ${line("vm restore", "restoreMachine", word("machines"), word("name"))}`,
     });
   rmSync(join(machine.live, "memory"), { force: true });
-  // A guest that boots afresh has the devices that it is given now, and whatever accelerator there is.
+  // A fresh boot uses the present devices and any accelerator.
   const { hardware } = record;
   const fresh = { ...record, hardware: { ...hardware, accelerator: host.accelerator } };
   using qmp = await startQemu(host, machine, fresh, { folder: machine.live, incoming: false, mapped: null });
@@ -353,7 +356,7 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });
 }
 
-/** Ends a machine: its guest is asked to, and its power is taken after the deadline. False: its guest did not end by itself. */
+/** Stops a machine: asks its guest to shut down, and ends QEMU after the deadline. False: the guest did not shut down by itself. */
 export async function stopMachine(machine: Machine, deadlineMs: number, signal?: AbortSignal): Promise<boolean> {
   using qmp = await runningIn(machine.live);
   if (qmp === null) return true;
@@ -364,9 +367,9 @@ export async function stopMachine(machine: Machine, deadlineMs: number, signal?:
   return false;
 }
 
-/** Removes a machine that does not run, and what only it needed. */
+/** Removes a stopped machine, and blobs that only it needed. */
 export async function removeMachine(machine: Machine, { signal, lockTimeoutMs }: OperationOptions): Promise<void> {
-  // A maker of the same name waits, and finds it free.
+  // Another process that creates this name waits, and finds the name free.
   using _names = await acquireLock(sharedFile(machine.root, "names.lock"), {
     purpose: "vm rm",
     signal,
@@ -377,16 +380,16 @@ export async function removeMachine(machine: Machine, { signal, lockTimeoutMs }:
   await removeUnusedBlobs(machine.root);
 }
 
-/** A machine as it is seen: its record, and whether it runs; also one that an operation works on. */
+/** A machine as lists show it: its record, and whether it runs; also during an operation. */
 export interface Seen {
   machine: Machine;
   record: MachineRecord;
   pid: number | null;
-  /** An operation under way, in words; null: none. */
+  /** The running operation, in words; null: none. */
   operation: string | null;
 }
 
-/** Looks at a machine; one that a killed operation left is settled first, unless another works on it. Throws `not_found`. */
+/** Reads a machine; cleans up after a killed operation first, unless another operation holds the lock. Throws `not_found`. */
 export async function lookAt(machine: Machine): Promise<Seen> {
   let record = machine.read();
   let operation: string | null = null;
@@ -395,13 +398,13 @@ export async function lookAt(machine: Machine): Promise<Seen> {
     record = await settle(machine);
   } catch (error) {
     if (!(error instanceof CairnError) || error.code === "not_found") throw error;
-    // On a full disk no lock can be taken, and it is seen all the same.
+    // On a full disk no lock can be taken; the machine is shown all the same.
     operation = error.code === "busy" ? (lockHolder(machine.lock)?.purpose ?? "busy") : null;
   }
   return { machine, record, pid: processIn(machine.live), operation };
 }
 
-/** Every machine of a folder; one that cannot be read is told of. */
+/** Every machine of a folder; warns of unreadable ones. */
 export async function lookAtAll(root: string, onWarning?: (message: string) => void): Promise<Seen[]> {
   const seen: Seen[] = [];
   for (const machine of machinesIn(root)) {
@@ -415,9 +418,9 @@ export async function lookAtAll(root: string, onWarning?: (message: string) => v
 }
 
 /**
- * Exchanges a machine's files for the full set in `next`. Steps: a marker; the guest is paused; the sets exchange names; the
- * state is loaded; the record is the commit; the old set goes. A failure before the commit puts the old set back, and its
- * guest goes on. A machine with a tap, which has one user, ends first and is left in the state `error` then.
+ * Exchanges a machine's files for the set in `next`. Steps: a marker; the guest is paused; the sets exchange names; the
+ * state is loaded; the record is the commit; the old set goes. A failure before the commit puts the old set back, and
+ * its guest goes on. A machine with a tap (one user only) ends first; a failure leaves it in the state `error`.
  */
 export async function swapState(
   machine: Machine,
@@ -457,12 +460,12 @@ export async function swapState(
     await endQemu(machine.old);
     removeAll(machine.old);
   } catch {
-    // The next operation on the machine does it.
+    // The next operation on the machine removes the old set.
   }
   return loaded;
 }
 
-/** Puts the old set of files back; its guest goes on where it still waits, and else the machine is in the state `error`. */
+/** Puts the old set of files back. A guest that still waits goes on; else the machine is in the state `error`. */
 async function takeBack(machine: Machine, record: MachineRecord): Promise<MachineRecord> {
   if (existsSync(machine.old)) {
     await endQemu(machine.live);
@@ -475,7 +478,7 @@ async function takeBack(machine: Machine, record: MachineRecord): Promise<Machin
       using running = await runningIn(machine.live);
       if (running !== null) await resume(running);
     } catch {
-      // One that does not answer now goes on with the next operation, or is ended by one.
+      // The next operation resumes or ends a guest that does not respond now.
     }
   } else if (record.swapping === "running")
     return failed(

@@ -3,7 +3,7 @@ import { withMachine } from "./life.ts";
 import { Machine, processIn } from "./machine.ts";
 import { resume, runningIn } from "./qemu.ts";
 
-/** Waits until a command has done its work on a machine. Where it was killed over it, the machine is settled: its guest runs again. */
+/** Waits until a command has finished its work on a machine. If the command was killed, resumes the guest. */
 
 const LONGEST_MS = 600_000;
 const [root, name] = process.argv.slice(2) as [string, string];
@@ -12,7 +12,7 @@ process.once("message", () => process.exit());
 process.once("disconnect", () => void settle());
 if (!process.connected) void settle();
 
-/** Tries until it is done, or there is nobody whose guest could wait: a QEMU whose disk is slow does not answer at first. */
+/** Tries until the guest runs or QEMU has ended: a QEMU with a slow disk does not respond at first. */
 async function settle(): Promise<void> {
   const end = Date.now() + LONGEST_MS;
   do {
@@ -23,7 +23,7 @@ async function settle(): Promise<void> {
       });
       break;
     } catch {
-      // Whoever looks at it later settles it too, or is told why not.
+      // The next operation on the machine resumes the guest too, or reports the reason.
       await sleep(1000);
     }
   } while (Date.now() < end && processIn(Machine.in(root, name).live) !== null);

@@ -14,7 +14,7 @@ import { durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 
-/** Machines of one folder: where each lies, and its record. */
+/** Machines of one folder: their paths and records. */
 
 const RECORD = "machine.json";
 const RECORD_LIMIT = 4 << 20;
@@ -30,15 +30,15 @@ export interface MachineRecord extends MachineNames {
   /** Reason of the state `error`. */
   error: string | null;
   hardware: Hardware;
-  /** Keys of the states that were saved of it, oldest first. */
+  /** Keys of the machine's saved states, oldest first. */
   lineage: string[];
-  /** Generation that the guest is told, a UUID; another one makes it draw fresh randomness. */
+  /** Generation id that the guest sees, a UUID; a new one makes the guest draw fresh randomness. */
   generation: string;
-  /** SHA-256 of the file that is its memory, mapped privately; null: a file of its own. */
+  /** SHA-256 of the file that is mapped privately as its memory; null: the machine has its own memory file. */
   mapped: string | null;
-  /** A marker: another set of files is being put in the place of its own; whether it ran when that began. */
+  /** A marker of an exchange of the machine's files, with whether it ran at the start; null: no exchange. */
   swapping: "running" | "resting" | null;
-  /** The guest still has the network devices of the machine that it was cloned from; their links are off. */
+  /** The guest still has the network devices of its clone's source; their links are down. */
   foreignNics: boolean;
 }
 
@@ -47,12 +47,12 @@ export interface OperationOptions {
   lockTimeoutMs?: number | undefined;
 }
 
-/** Places of one machine. */
+/** Paths of one machine. */
 export class Machine {
   readonly root: string;
   readonly name: string;
 
-  /** Throws `usage` for what no machine is called. */
+  /** Throws `usage` if `name` is not valid. */
   constructor(root: string, name: string) {
     if (!isMachineName(name))
       throw new CairnError("usage", `${JSON.stringify(name.slice(0, 80))} is not a valid name of a machine`, {
@@ -62,7 +62,7 @@ export class Machine {
     this.name = name;
   }
 
-  /** A machine of a folder, by the folder's real path where it is there. */
+  /** A machine of a folder, by the folder's real path if it exists. */
   static in(root: string, name: string): Machine {
     return new Machine(existsSync(root) ? realpathSync(root) : root, name);
   }
@@ -71,7 +71,7 @@ export class Machine {
     return join(this.root, this.name);
   }
 
-  /** Files that QEMU has open; its own folder. */
+  /** The machine's present files, which QEMU opens; its working folder. */
   get live(): string {
     return join(this.folder, "live");
   }
@@ -81,7 +81,7 @@ export class Machine {
     return join(this.folder, "live.next");
   }
 
-  /** The set that was replaced, until the new one is known to run. */
+  /** The replaced set of files, until the new one is known to run. */
   get old(): string {
     return join(this.folder, "live.old");
   }
@@ -95,14 +95,14 @@ export class Machine {
     return join(this.folder, "lock");
   }
 
-  /** False also for a link to a folder: QEMU works by the paths of a machine that lies here. */
+  /** False also for a link to a folder: QEMU uses relative paths of a machine in this folder. */
   exists(): boolean {
     return (
       lstatSync(this.folder, { throwIfNoEntry: false })?.isDirectory() === true && existsSync(join(this.folder, RECORD))
     );
   }
 
-  /** Throws `not_found` where there is no such machine, `damaged`, `newer_version`. */
+  /** Throws `not_found` if there is no such machine, `damaged`, `newer_version`. */
   read(): MachineRecord {
     const bytes = this.exists() ? readSmallFile(join(this.folder, RECORD), RECORD_LIMIT) : null;
     if (bytes !== null) return decodeRecord(bytes, `${RECORD} of ${this.name}`);
@@ -116,10 +116,10 @@ export class Machine {
   }
 }
 
-/** Folder of what machines share, below their folder; no machine has such a name. */
+/** Folder of the machines' shared files, below their folder; no machine has this name. */
 export const SHARED = ".shared";
 
-/** Path of something that machines share: a lock, a cache. */
+/** Path of a shared file: a lock or a cache. */
 export function sharedFile(root: string, name: string): string {
   return join(root, SHARED, name);
 }
@@ -129,13 +129,13 @@ export function blobFile(root: string, digest: string): string {
   return sharedFile(root, join("blobs", digest));
 }
 
-/** The real path of the folder of machines, which is made when it is absent. */
+/** The real path of the folder of machines, which is created if absent. */
 export function machinesFolder(root: string): string {
   makeFolder(join(root, SHARED, "blobs"));
   return realpathSync(root);
 }
 
-/** Every machine of a folder, by name; also one whose record is not whole. */
+/** Every machine of a folder, by name; also machines with an unreadable record. */
 export function machinesIn(root: string): Machine[] {
   if (!existsSync(root)) return [];
   const real = realpathSync(root);
@@ -146,12 +146,12 @@ export function machinesIn(root: string): Machine[] {
 /** File that QEMU makes in its folder and removes when it ends in order. */
 export const PID_FILE = "qemu.pid";
 
-/** The process id of the QEMU that works in a folder; null when none does. */
+/** The process id of the QEMU that works in a folder; null if none does. */
 export function processIn(folder: string): number | null {
   const text = readSmallFile(join(folder, PID_FILE), 64)?.toString("latin1").trim() ?? "";
   if (!/^\d{1,10}$/.test(text)) return null;
   try {
-    // A process that has got the number since works elsewhere.
+    // A process that reused the number has another working folder.
     return readlinkSync(`/proc/${text}/cwd`) === folder ? Number(text) : null;
   } catch {
     return null;
@@ -163,7 +163,7 @@ export function encodeRecord({ createdAt, foreignNics, ...rest }: MachineRecord)
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }
 
-/** Throws `damaged`, `newer_version` with what is wrong in `what`. */
+/** Throws `damaged`, `newer_version`; messages name the record by its second parameter. */
 export function decodeRecord(bytes: Uint8Array, what: string): MachineRecord {
   const fields = new Fields(parseJson(bytes, what), what);
   fields.requireVersion(MACHINE_VERSION);

@@ -9,19 +9,19 @@ import type { Host } from "./host.ts";
 import { type Machine, type MachineRecord, PID_FILE, processIn, SHARED } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
 
-/** Processes of QEMU: how each is started, spoken to and ended. */
+/** Processes of QEMU: starting, commands, ending. */
 
 const START_MS = 15_000;
 const END_MS = 10_000;
 const QUIT_MS = 2000;
-/** For whatever moves a state, and waits for disks. */
+/** Time limit for migrations and for waits on disks. */
 export const MOVE_MS = 120_000;
-/** Bytes of room with which a write that failed has failed for want of it. */
+/** If less space than this is left, a failed write has failed for lack of it. */
 export const LITTLE_ROOM = 16 << 20;
-/** Address of the first disk on the bus; each has its own, and so has each port of a network device. */
+/** Bus address of the first disk and of the first network port; each device has its own. */
 const [FIRST_DISK, FIRST_PORT] = [3, 16];
 
-/** Devices with their addresses, and all else that a saved state depends on: equal lists take the same state. */
+/** Devices with their addresses, and everything else that a saved state depends on: equal lists accept the same state. */
 export function devicesOf({ machine, cpu, cpus, memory, disks, nics }: Hardware): string[] {
   return [
     `machine ${machine}`,
@@ -37,15 +37,15 @@ export function devicesOf({ machine, cpu, cpus, memory, disks, nics }: Hardware)
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
 export interface Start {
-  /** Folder with its files; QEMU works there. */
+  /** Folder of its files; QEMU's working directory. */
   folder: string;
-  /** It waits for a saved state, and runs nothing before it is told to. */
+  /** Waits for a saved state, and runs nothing before `cont`. */
   incoming: boolean;
-  /** SHA-256 of the file that is mapped privately; null: a file `memory` in the folder, shared. */
+  /** SHA-256 of the memory file that is mapped privately; null: a shared file `memory` in the folder. */
   mapped: string | null;
 }
 
-/** The arguments of QEMU. Files are named relative to its folder, which is one level below the machine's. */
+/** The arguments of QEMU. Paths are relative to QEMU's folder, which is one level below the machine's. */
 function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped }: Start): string[] {
   const { hardware, generation } = record;
   const { disks, nics, kernel, initrd, append } = hardware;
@@ -67,7 +67,7 @@ function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped
   ].flat();
 }
 
-/** An overlay's own header names nothing: what lies below it is said here. */
+/** An overlay's own header names no base, so the arguments do. */
 function diskArguments(index: number, base: string | null): string[] {
   const node = (value: object): string[] => ["-blockdev", JSON.stringify(value)];
   const below = base === null ? null : `base${index}`;
@@ -93,7 +93,7 @@ function nicArguments({ nics }: Hardware, index: number): string[] {
   return ["-device", port, "-netdev", backend, "-device", device];
 }
 
-/** A network device as QEMU is told of it, at its start and later. */
+/** A network device as QEMU's arguments and commands describe it. */
 export function nicDevice(
   { nics }: Pick<Hardware, "nics">,
   index: number,
@@ -103,8 +103,8 @@ export function nicDevice(
 }
 
 /**
- * Starts QEMU and waits until it can be spoken to. It goes on when this process ends. What it says is in `qemu.log` of its
- * folder. Throws `io` with that when it ends at once.
+ * Starts QEMU and waits until it accepts commands. QEMU keeps running when this process ends, and writes its messages
+ * to `qemu.log` of its folder. Throws `io` with these if it ends at once.
  */
 export async function startQemu(host: Host, machine: Machine, record: MachineRecord, start: Start): Promise<Qmp> {
   const { folder } = start;
@@ -131,7 +131,7 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
   child.unref();
   try {
     const isGone = (): boolean => gone;
-    // The kernel takes paths of 107 bytes at most; by the process any folder's is short.
+    // The kernel limits socket paths to 107 bytes; a path below `/proc/PID/cwd` is always short.
     return await Qmp.connect(`/proc/${child.pid}/cwd/qmp.sock`, { deadlineMs: START_MS, isGone });
   } catch (error) {
     child.kill("SIGKILL");
@@ -152,7 +152,7 @@ function saidIn(folder: string): string {
   }
 }
 
-/** Does some work with a QEMU, which ends when that fails; the error has QEMU's own words too. */
+/** Runs work with a QEMU, and ends QEMU if the work fails; the error includes QEMU's messages. */
 export async function orEnded<T>(folder: string, qmp: Qmp, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -164,7 +164,7 @@ export async function orEnded<T>(folder: string, qmp: Qmp, work: () => Promise<T
   }
 }
 
-/** A connection to the QEMU that works in a folder; null when none does. Throws `io`, `busy`. */
+/** A connection to the QEMU that works in a folder; null if none does. Throws `io`, `busy`. */
 export async function runningIn(folder: string, deadlineMs = 5000): Promise<Qmp | null> {
   const pid = processIn(folder);
   if (pid === null) return null;
@@ -177,33 +177,33 @@ export async function runningIn(folder: string, deadlineMs = 5000): Promise<Qmp 
   }
 }
 
-/** Ends the QEMU of a folder at once, and waits until it is gone. The guest is not asked. Throws `io`. */
+/** Kills the QEMU of a folder, and waits until it has ended. The guest is not asked. Throws `io`. */
 export async function endQemu(folder: string): Promise<void> {
   const pid = processIn(folder);
   if (pid === null) return;
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // It has just ended.
+    // QEMU has just ended.
   }
   await waitUntilGone(folder, END_MS);
   if (processIn(folder) !== null) throw new CairnError("io", `QEMU, process ${pid}, does not end`);
   rmSync(join(folder, PID_FILE), { force: true });
 }
 
-/** Ends the QEMU of a folder; one that answers writes first what it holds of its disks. Throws `io`. */
+/** Ends the QEMU of a folder; if it responds, it flushes its disks first. Throws `io`. */
 export async function quitQemu(folder: string): Promise<void> {
   try {
     using qmp = await runningIn(folder, QUIT_MS);
     await qmp?.run("quit", undefined, QUIT_MS);
     await waitUntilGone(folder, QUIT_MS);
   } catch {
-    // It ends all the same.
+    // QEMU is killed below.
   }
   await endQemu(folder);
 }
 
-/** Waits for the end of a folder's QEMU; true when it came in time. */
+/** Waits for the end of a folder's QEMU; true if it ended in time. */
 export async function waitUntilGone(folder: string, deadlineMs: number, signal?: AbortSignal): Promise<boolean> {
   const end = performance.now() + deadlineMs;
   while (processIn(folder) !== null) {
@@ -214,15 +214,15 @@ export async function waitUntilGone(folder: string, deadlineMs: number, signal?:
   return true;
 }
 
-/** Asks for the guest's state; QEMU's own word for it. */
+/** Asks for the guest's status, in QEMU's words. */
 export async function statusOf(qmp: Qmp): Promise<string> {
   const { status } = (await qmp.run("query-status")) as { status?: string };
   return status ?? "unknown";
 }
 
 /**
- * Lets the guest run; a state that is being moved stays. Throws `io` when it still waits for its state, or does not run after
- * that.
+ * Resumes the guest, but not during a migration. Throws `io` if QEMU still waits for its state, or if the guest does
+ * not run afterwards.
  */
 export async function resume(qmp: Qmp): Promise<void> {
   if ((await statusOf(qmp)) === "inmigrate")
@@ -236,7 +236,7 @@ export async function resume(qmp: Qmp): Promise<void> {
 
 const UNDER_WAY = new Set(["setup", "active", "pre-switchover", "device", "cancelling", "wait-unplug"]);
 
-/** Ends what a command that was killed or has given up began to move: it would stop the guest when it is done. */
+/** Cancels a migration that a killed or failed command started: it would stop the guest at its end. */
 async function cancelMigration(qmp: Qmp): Promise<void> {
   const isUnderWay = async (): Promise<boolean> => {
     const { status } = (await qmp.run("query-migrate")) as { status?: string };
@@ -251,7 +251,7 @@ async function cancelMigration(qmp: Qmp): Promise<void> {
   }
 }
 
-/** Waits for the end of a migration. Throws `io` when it fails, or does not end in time; an absent status is no success. */
+/** Waits for the end of a migration. Throws `io` if it fails or does not end in time; a missing status is no success. */
 export async function migrated(qmp: Qmp, deadlineMs = MOVE_MS, onLate?: () => Promise<unknown>): Promise<void> {
   const started = performance.now();
   let late = onLate;
@@ -277,7 +277,7 @@ export async function migrated(qmp: Qmp, deadlineMs = MOVE_MS, onLate?: () => Pr
   }
 }
 
-/** Says what is moved besides devices: all memory, or none that lies in a shared file. */
+/** Sets the content of a migration: devices with all memory, or without memory in shared files. */
 export async function setMigration(qmp: Qmp, ignoreShared: boolean): Promise<void> {
   const capabilities = [{ capability: "x-ignore-shared", state: ignoreShared }];
   await qmp.run("migrate-set-capabilities", { capabilities });

@@ -43,7 +43,7 @@ const fails = async (work: Promise<unknown>, code: string, message: RegExp): Pro
   await assert.rejects(work, (error: CairnError) => error.code === code && message.test(error.message));
 };
 
-test("answers come in the order of the commands, whatever is said between and however it is cut", async () => {
+test("answers come in the order of the commands, with events between and any split of the bytes", async () => {
   const file = await serve((command, socket) => {
     socket.write('{"event": "STOP", "data": {"at": 1}}\r\n{"ret');
     return `urn": {"of": "${command}"}}`;
@@ -65,7 +65,7 @@ test("an error of QEMU is told in its words, and the next command has its own an
   assert.equal(await qmp.run("good"), 7);
 });
 
-test("a QEMU that says nothing, or no JSON, or that ends, is an error for whoever waits and for whoever comes next", async () => {
+test("a QEMU that is silent, sends no JSON, or ends, is an error for the waiting call and for the next", async () => {
   const silent = await Qmp.connect(await serve(() => null), { deadlineMs: 1000 });
   await fails(silent.run("quiet", undefined, 20), "io", /did not answer quiet within 20 ms/);
   await fails(silent.run("later"), "io", /did not answer quiet/);
@@ -81,7 +81,7 @@ test("a QEMU that says nothing, or no JSON, or that ends, is an error for whoeve
   await fails(ended.run("any"), "io", /ended/);
 });
 
-test("somebody else's connection is busy, and a socket that nobody serves is an error at the deadline", async () => {
+test("another client's connection is busy, and a socket without a server is an error at the deadline", async () => {
   await fails(Qmp.connect(await serve(() => null, null), { deadlineMs: 50 }), "busy", /another program is connected/);
   await fails(Qmp.connect(path.join(FOLDER, "none.sock"), { deadlineMs: 20 }), "io", /no QEMU listens/);
   await fails(

@@ -15,15 +15,15 @@ interface Waiting {
   reject(error: CairnError): void;
 }
 
-/** Most that QEMU is believed to say in one line. */
+/** Longest line that is accepted from QEMU. */
 const LINE = 16 << 20;
 const ANSWER_MS = 10_000;
 
-/** A connection to one QEMU, which has one at a time. To be closed. */
+/** A connection to one QEMU, which accepts one at a time. To be closed. */
 export class Qmp {
   readonly #socket: net.Socket;
   readonly #waiting: Waiting[] = [];
-  /** Each is told of events, and null once there are no more. */
+  /** Called with each event, and with null at the end of the connection. */
   readonly #listeners = new Set<(event: QmpEvent | null) => void>();
   #text = "";
   #ended: CairnError | null = null;
@@ -37,8 +37,8 @@ export class Qmp {
   }
 
   /**
-   * Connects and agrees on the protocol. Until the deadline it tries again while nobody listens, or while somebody else is
-   * connected, unless `isGone` says that there is nobody to wait for. Throws `io`, `busy`.
+   * Connects and agrees on the protocol. Retries until the deadline while no QEMU listens or another client is
+   * connected, unless `isGone` says that QEMU has ended. Throws `io`, `busy`.
    */
   static async connect(
     path: string,
@@ -50,7 +50,7 @@ export class Qmp {
       if (socket !== null) {
         const qmp = new Qmp(socket);
         try {
-          // The greeting comes first; its answer is the first that is waited for.
+          // The greeting is the first message, so its answer is awaited first.
           await qmp.#answer("greeting", Math.max(1, end - performance.now()));
           await qmp.run("qmp_capabilities");
           return qmp;
@@ -70,7 +70,7 @@ export class Qmp {
     }
   }
 
-  /** Has QEMU carry out a command; its answer. Throws `io` with its words, or when it says nothing in time. */
+  /** Runs a command and returns QEMU's answer. Throws `io` with QEMU's message, or if no answer comes in time. */
   async run(command: string, given?: Record<string, unknown>, deadlineMs = ANSWER_MS): Promise<unknown> {
     if (this.#ended !== null) throw this.#ended;
     this.#socket.write(
@@ -79,13 +79,13 @@ export class Qmp {
     return await this.#answer(command, deadlineMs);
   }
 
-  /** Tells of events until it is disposed of. */
+  /** Calls `listener` with events until disposed. */
   listen(listener: (event: QmpEvent | null) => void): Disposable {
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
   }
 
-  /** Waits for an event; null when it did not come in time, or QEMU ended. Call it before the command that leads to it is sent. */
+  /** Waits for an event; null if it does not come in time, or if QEMU ends. Call it before sending the command that causes the event. */
   async event(fits: (event: QmpEvent) => boolean, deadlineMs: number): Promise<QmpEvent | null> {
     const { promise, resolve } = Promise.withResolvers<QmpEvent | null>();
     using _listening = this.listen((event) => {
@@ -113,7 +113,7 @@ export class Qmp {
     const late = new CairnError("io", `QEMU did not answer ${command} within ${Math.ceil(deadlineMs)} ms`, {
       details: { late: true },
     });
-    // Whatever it says later would be taken for the answer to the next.
+    // A late answer would be taken for the answer to the next command.
     const timer = setTimeout(() => this.#end(late), deadlineMs);
     try {
       return await promise;

@@ -54,15 +54,15 @@ import {
 } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
 
-/** A machine's state: taken into a folder, and brought back from one. */
+/** A machine's state: taking it into a folder, and bringing it back. */
 
 const RELEASE_MS = 5000;
-/** Longest that a guest waits for the copy of its memory and disks. */
+/** Longest time that a guest is paused for the copy of its memory and disks. */
 const COPY_MS = 300_000;
 
 export interface Taken {
   saved: SavedMachine;
-  /** Time in which the guest did not run; 0 for one that did not run before. */
+  /** Time for which the guest was stopped; 0 if it did not run before. */
   pausedMs: number;
 }
 
@@ -74,9 +74,9 @@ interface Take {
 }
 
 /**
- * Takes the state of a machine into an empty folder. A guest that runs is paused while its devices, memory and disks are
- * copied, and runs again whatever happens. Memory is copied as it lies in a shared file; what is mapped privately is moved by
- * QEMU while the guest runs, and made such a file afterwards.
+ * Takes the state of a machine into an empty folder. Pauses a running guest while its devices, memory and disks are
+ * copied; it runs again in any case. Copies memory from its shared file; privately mapped memory is migrated by QEMU
+ * while the guest runs, and made a shared file afterwards.
  */
 export async function takeState(host: Host, machine: Machine, record: MachineRecord, take: Take): Promise<Taken> {
   const { hardware, name, description, image } = record;
@@ -117,20 +117,20 @@ const disksOf = (machine: Machine, { disks }: Hardware): string[] =>
   disks.map((_, i) => join(machine.live, diskFile(i)));
 const STREAM = "stream";
 
-/** Names a file for QEMU to write a state to. The name is given last: QEMU does not hear of a shell that fails at the end. */
+/** Names a file for QEMU to write a state to. A shell renames the file at the end, since QEMU does not notice a shell that fails then. */
 function toFile(folder: string, name: string): { uri: string } {
   const file = `../${basename(folder)}/${name}`;
   return { uri: `exec:cat > ${file}.part && mv ${file}.part ${file}` };
 }
 
-/** Moves the state of devices, and of memory unless that lies in a shared file, into a file. Throws `io`, `no_space`. */
+/** Migrates the state of devices, and of memory unless it is in a shared file, into a file. Throws `io`, `no_space`. */
 async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<void> {
   const name = isShared ? DEVICES : STREAM;
   await setMigration(qmp, isShared);
   await qmp.run("migrate", toFile(folder, name), MOVE_MS);
   failpoint("vm-save.moving");
   try {
-    // A guest that writes faster than is copied is paused after a while, so that it ends.
+    // A guest that writes faster than it is copied is paused after a while, so that the migration ends.
     await migrated(qmp, MOVE_MS, async () => qmp.run("stop", undefined, MOVE_MS));
     const end = performance.now() + RELEASE_MS;
     while (!existsSync(join(folder, name))) {
@@ -146,7 +146,7 @@ async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<voi
   }
 }
 
-/** Moves and copies all that has to be of one moment; the milliseconds in which the guest did not run. */
+/** Migrates and copies everything that must be of one moment. Returns the milliseconds for which the guest was stopped. */
 async function pausedFor(
   machine: Machine,
   { hardware, mapped }: MachineRecord,
@@ -166,7 +166,7 @@ async function pausedFor(
     failpoint("vm-save.paused");
     const late = AbortSignal.timeout(COPY_MS);
     const within = AbortSignal.any([late, ...(signal === undefined ? [] : [signal])]);
-    // The disks are QEMU's no longer once its state has moved, until the guest runs again.
+    // After the migration QEMU does not use the disks until the guest runs again.
     const copies = [copyFiles(disksOf(machine, hardware), into, { signal: within })];
     if (isShared) copies.push(copyFiles([join(machine.live, MEMORY)], into, { shared: false, signal: within }));
     await Promise.all(copies).catch((error: unknown) => {
@@ -177,7 +177,7 @@ async function pausedFor(
       );
     });
   } catch (error) {
-    // Where it cannot be told, the process beside tells it once this one gives the machine free.
+    // If this fails, the watcher process resumes the guest once this process releases the machine.
     await resume(qmp).catch(() => undefined);
     throw error;
   }
@@ -185,7 +185,7 @@ async function pausedFor(
   return Number.isNaN(since) ? 0 : performance.now() - since;
 }
 
-/** Makes a file of memory of a stream: a second QEMU, whose memory is a shared file, takes it in and runs nothing. */
+/** Turns a migrated stream into a memory file: a second QEMU with shared memory loads it and runs nothing. */
 async function makeShared(host: Host, machine: Machine, record: MachineRecord, folder: string): Promise<void> {
   const qmp = await startQemu(host, machine, record, { folder, incoming: true, mapped: null });
   await orEnded(folder, qmp, async () => {
@@ -201,8 +201,8 @@ async function makeShared(host: Host, machine: Machine, record: MachineRecord, f
 }
 
 /**
- * Puts a taken state in the place of the one that was saved last. Its description goes first and comes last: without it a
- * folder is no saved machine.
+ * Replaces the last saved state by a taken one. Removes its description first and writes the new one last: without it
+ * the folder is no saved machine.
  */
 export async function giveState(machine: Machine, { saved }: Taken, from: string): Promise<void> {
   await flushFileSystem(from);
@@ -212,9 +212,9 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
   const wanted = filesOf(saved);
   for (const name of wanted) {
     const source = join(from, name);
-    // A blob that lies there already was not copied.
+    // A blob that exists already was not copied.
     if (name.startsWith(`${BLOBS}/`) && !existsSync(source)) continue;
-    // A guest's memory and disks have its secrets.
+    // A guest's memory and disks contain secrets.
     chmodSync(source, 0o600);
     renameSync(source, join(machine.saved, name));
   }
@@ -225,13 +225,13 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
   fsyncDirectory(machine.saved);
 }
 
-/** The description of the saved machine whose files lie in a folder; null for any other folder. Throws `damaged`, `newer_version`. */
+/** The description of the saved machine in a folder; null for any other folder. Throws `damaged`, `newer_version`. */
 export function savedIn(folder: string): SavedMachine | null {
   const bytes = readSmallFile(join(folder, SIDECAR), 4 << 20);
   return bytes === null ? null : decodeSaved(bytes);
 }
 
-/** The state that lies in a folder; its files are there, its disks lead nowhere. Throws as `savedIn` does, `usage`, `refused`. */
+/** The saved state in a folder: its files exist, and its disks name no other files. Throws as `savedIn` does, `usage`, `refused`. */
 export function readState(folder: string): SavedMachine {
   const saved = savedIn(folder);
   if (saved === null)
@@ -255,7 +255,7 @@ function checkDisks(folder: string, { disks }: Hardware): void {
   for (const [i, { size }] of disks.entries()) checkDisk(join(folder, diskFile(i)), size);
 }
 
-/** Throws `refused` with what differs where this QEMU is not one that can take a state. */
+/** Throws `refused` with the differences if this QEMU cannot load a state. */
 export function checkFits(host: Host, saved: SavedMachine): void {
   if (!saved.hasMemory) return;
   const series = (version: string): string => version.split(".").slice(0, 2).join(".");
@@ -275,19 +275,19 @@ export function checkFits(host: Host, saved: SavedMachine): void {
   });
 }
 
-/** Words of Linux's own log, which are in its memory if it was built to hear that it is a clone (CONFIG_VMGENID). */
+/** Words of Linux's own log, which are in its memory if the kernel was built to detect cloning (CONFIG_VMGENID). */
 const RESEEDS = Buffer.from("crng reseeded due to virtual machine fork");
 const PIECE = 1 << 20;
 
 /**
- * Searches the memory of a saved guest for a kernel that draws fresh randomness when its generation id changes. False: each
- * clone of that memory draws the same random numbers as the others. Throws as `openRegular` does.
+ * Searches the memory of a saved guest for a kernel that draws fresh randomness when its generation id changes. False:
+ * all clones of that memory draw the same random numbers. Throws as `openRegular` does.
  */
 export async function reseedsClones(memory: string, pace: Pacer): Promise<boolean> {
   const fd = openRegular(memory);
   try {
     const piece = Buffer.allocUnsafe(PIECE + RESEEDS.length);
-    // Two reads overlap, so that words on the border of both are found.
+    // Two reads overlap, so that a match across their border is found.
     for (let at = 0, length = 1; length > 0; at += PIECE) {
       length = readSync(fd, piece, 0, piece.length, at);
       if (piece.subarray(0, length).includes(RESEEDS)) return true;
@@ -304,14 +304,14 @@ export interface Bring {
   into: string;
   /** SHA-256 of its memory. */
   memory: string;
-  /** Network devices that the machine is to have. */
+  /** Network devices that the machine gets. */
   nics: readonly Nic[];
   signal?: AbortSignal | undefined;
 }
 
 /**
- * Puts the files of a state into a folder of a machine, which QEMU can be started in; the digest of what it is to map as its
- * memory, or null.
+ * Puts the files of a state into a new folder of a machine, in which QEMU can be started. Returns the digest of the
+ * memory to map, or null.
  */
 export async function bringState(
   machine: Machine,
@@ -322,7 +322,7 @@ export async function bringState(
     await addBlob(machine.root, join(from, BLOBS, digest), { digest, signal });
   mkdirSync(into, { mode: 0o700 });
   const own = [...saved.hardware.disks.map((_, i) => diskFile(i)), ...(saved.hasMemory ? [DEVICES] : [])];
-  // A second QEMU, which mapped memory needs when it is saved, cannot have the same tap.
+  // A machine with mapped memory needs a second QEMU when it is saved, which cannot use the same tap.
   const isMapped = saved.hasMemory && nics.every(({ network }) => network === "user");
   if (saved.hasMemory && !isMapped) own.push(MEMORY);
   await copyFiles(
@@ -330,12 +330,12 @@ export async function bringState(
     into,
     { signal },
   );
-  // Whoever may write to the source may have exchanged one since it was looked at.
+  // A user with write access to the source may have exchanged a file since it was checked.
   checkDisks(into, saved.hardware);
   return isMapped ? await addBlob(machine.root, join(from, MEMORY), { digest: memory, signal }) : null;
 }
 
-/** Starts QEMU with a state, and has it wait: it is whole and does not run. */
+/** Starts QEMU with a state, loaded but paused. */
 export async function loadState(host: Host, machine: Machine, record: MachineRecord, folder: string): Promise<Qmp> {
   const qmp = await startQemu(host, machine, record, { folder, incoming: true, mapped: record.mapped });
   await orEnded(folder, qmp, async () => {
@@ -345,14 +345,14 @@ export async function loadState(host: Host, machine: Machine, record: MachineRec
     const status = await statusOf(qmp);
     if (status !== "paused" && status !== "prelaunch")
       throw new CairnError("io", `the machine has loaded its state, but its status is ${status}`);
-    // What it had of another machine's network sends nothing.
+    // Network devices of another machine must not send anything.
     if (record.foreignNics)
       for (const i of record.hardware.nics.keys()) await qmp.run("set_link", { name: `nic${i}`, up: false });
   });
   return qmp;
 }
 
-/** Gives a running guest network devices with addresses of its own, once it lets go of those that it has; false when it does not. */
+/** Gives a running guest network devices with its own addresses, once it has released the present ones; false if it does not release them. */
 export async function renewNics(qmp: Qmp, { nics }: Hardware): Promise<boolean> {
   const plugged = async (): Promise<Set<string>> => {
     const found = (await qmp.run("qom-list", { path: "/machine/peripheral" })) as { name: string }[];
@@ -364,7 +364,7 @@ export async function renewNics(qmp: Qmp, { nics }: Hardware): Promise<boolean> 
   const gone = present.map(async (name) =>
     qmp.event(({ event, data }) => event === "DEVICE_DELETED" && data?.["device"] === name, RELEASE_MS),
   );
-  // One that was asked before is asked again, which it may take ill.
+  // QEMU may refuse to unplug a device that it was asked to unplug before.
   for (const name of present) await qmp.run("device_del", { id: name }).catch(() => undefined);
   await Promise.all(gone);
   const left = await plugged();
@@ -372,7 +372,7 @@ export async function renewNics(qmp: Qmp, { nics }: Hardware): Promise<boolean> 
   return present.every((name) => !left.has(name));
 }
 
-/** A fresh generation, by which a guest knows that it is another than it was. */
+/** A fresh generation id, from which a guest learns that it was cloned or restored. */
 export const newGeneration = (): string => randomUUID();
 
 /** A fresh address of a network device, in QEMU's own range. */

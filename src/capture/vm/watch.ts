@@ -4,8 +4,8 @@ import { withPipes } from "../../fs/child-pipes.ts";
 import type { Machine } from "./machine.ts";
 
 /**
- * A process beside this one, which settles the machine when this one is killed, or lets it go without having said that all is
- * done: so no guest stays paused unnoticed.
+ * A watcher process beside this one, which resumes the machine if this one is killed or releases it without `done`, so
+ * that no guest stays paused unnoticed.
  */
 export class Watcher {
   readonly #child: ChildProcess;
@@ -17,7 +17,7 @@ export class Watcher {
       fork(program, [machine.root, machine.name], {
         detached: true,
         execArgv: ["--disable-warning=ExperimentalWarning"],
-        // A failpoint is for the process that is killed.
+        // A failpoint is meant for the main process only.
         env: { PATH: process.env["PATH"] },
         stdio: ["ignore", "ignore", "ignore", "ipc"],
       }),
@@ -28,13 +28,13 @@ export class Watcher {
     this.#child.channel?.unref();
   }
 
-  /** To be called when the guest runs, or there is none. */
+  /** To be called when the guest runs, or if there is none. */
   done(): void {
     this.#isDone = true;
     if (this.#child.connected) this.#child.send("done", () => this.#letGo());
   }
 
-  /** Gives it up where `done` was not called: it settles the machine once its lock is free. */
+  /** Releases the watcher. Without `done` it resumes the machine once the lock is free. */
   [Symbol.dispose](): void {
     if (!this.#isDone) this.#letGo();
   }
@@ -44,7 +44,7 @@ export class Watcher {
   }
 }
 
-/** Does some work during which a guest is paused. */
+/** Runs work during which a guest is paused. */
 export async function watched<T>(machine: Machine, work: () => Promise<T>): Promise<T> {
   using watcher = new Watcher(machine);
   const result = await work();
