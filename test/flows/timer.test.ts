@@ -166,7 +166,11 @@ test("without systemd nothing is installed, and the printed line works in a cron
   const env = { SHELL: "/bin/sh", PATH: "/usr/bin:/bin", HOME: process.env["HOME"]! };
   const ran = spawnSync("/bin/sh", ["-c", command], { cwd: "/", encoding: "utf8", env });
   assert.deepEqual([ran.status, ran.stdout, ran.stderr], [0, "", ""]);
-  assert.equal((cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length, 1);
+  const points = cairnOk(["-C", folder, "history"]).data["save_points"] as { cause: unknown }[];
+  assert.deepEqual(
+    points.map(({ cause }) => cause),
+    [{ kind: "schedule" }],
+  );
 });
 
 /** Has the machine's systemd, as a manager of a user's units, take the place of the system's for the rest of the script. */

@@ -77,7 +77,7 @@ async function serve(context: Context, input: Input, { library, info, done }: Fo
   }
   let isPartly = false;
   // A save that fails does not end this: the backup fails too, and tells the folder's alarm.
-  const failed = await client.save({ ...options, skipUnchanged: true }).then((saved) => {
+  const failed = await client.save({ ...options, skipUnchanged: true, cause: { kind: "schedule" } }).then((saved) => {
     if (saved.made) done.save_point_id = saved.save_point_id;
     isPartly = !saved.complete && saved.left_out.length > 0;
     return null;
