@@ -21,13 +21,13 @@ import {
 } from "../workspace/care/convert.ts";
 
 /**
- * Moves a folder onto the btrfs of the image, and its path becomes a link; or back. Steps of both:
- * - Intent: the state names path, target and what lies beside the path meanwhile.
- * - Stage: a copy of all entries with their metadata. Verify: both are read and compared.
- * - Commit ●: the path and what lies beside it change places in one call.
- * - What was displaced is searched for what was written since; if there is any, the two change places again.
- * A kill before the commit removes the copy, a kill after it leaves the new place; the folder's content is whole at its path at
- * every instant. The original is never removed.
+ * Moves a folder onto the btrfs of the image and makes its path a link; or back. Steps of both:
+ * - Intent: the state names path, target and `aside`, the temporary path beside the folder.
+ * - Stage: a copy of all entries with their metadata. Verify: both trees are read and compared.
+ * - Commit ●: path and `aside` are exchanged in one call.
+ * - The displaced folder is searched for later writes; if there are any, the two are exchanged again.
+ * After a kill before the commit the copy is removed; after a kill past the commit the new place counts. The folder's
+ * content is complete at its path at every moment. The original is never removed.
  */
 
 export interface MoveCall {

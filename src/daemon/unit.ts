@@ -112,7 +112,7 @@ function escaped(word: string): string {
   return `"${word.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("%", "%%")}"`;
 }
 
-/** The command of this process for a unit. If a package manager's link leads to the program, the unit uses the link. */
+/** The command of this process for a unit, with links resolved, because a package manager may move its links. */
 export function thisProgram(): string[] {
   return [process.execPath, realpathSync(process.argv[1]!)];
 }
