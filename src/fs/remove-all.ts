@@ -332,8 +332,8 @@ export function otherFolder(place: RawPath): string {
 }
 
 /**
- * A folder made in a place where others may rename entries. It is kept open, so that replacements are detected, also on
- * file systems that renumber closed directories.
+ * A folder made at a path whose name others may change. The open descriptor detects a replacement, also on file systems
+ * that renumber closed directories.
  */
 export class MadeFolder {
   readonly #place: RawPath;

@@ -236,7 +236,7 @@ export function subvolumeInfo(fd: number): SubvolumeInfo {
     parentId: number(INFO.PARENT_ID),
     directoryInode: number(INFO.DIRECTORY),
     generation: number(INFO.GENERATION),
-    // These are the flags on disk, whose bit 0 is read-only; in GETFLAGS and SETFLAGS read-only is bit 1.
+    // On disk read-only is bit 0 of the flags; in GETFLAGS and SETFLAGS read-only is bit 1.
     readOnly: (view.getBigUint64(INFO.FLAGS, true) & 1n) !== 0n,
     uuid: uuidAt(argument, INFO.UUID) ?? "",
     parentUuid: uuidAt(argument, INFO.PARENT_UUID),
