@@ -14,11 +14,12 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 export async function runProcess(argv: readonly string[], openLibrary: () => Promise<CairnLibrary>): Promise<void> {
   const controller = new AbortController();
   let running: number | null = null;
-  /** As a shell gives it for a process that a signal ended. */
+  /** The status that a shell gives a process ended by a signal. */
   let stopped = ERROR_TABLE.interrupted.exit as number;
   for (const signal of SIGNALS) {
     process.on(signal, () => {
-      // The command that `run` started decides, or the pager; what comes after it has to be done. The terminal sends it SIGINT itself.
+      // The command of `run`, or the pager, decides; this process still has work after it. The terminal sends SIGINT to
+      // both.
       if (running !== null) {
         if (signal !== "SIGINT") sendTo(running, signal);
         return;
@@ -53,7 +54,7 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
   endProcess(ended === ERROR_TABLE.interrupted.exit ? stopped : ended);
 }
 
-/** Null where no file can be opened any more, which native calls are loaded from. */
+/** Null if no descriptor is free, because native calls are loaded from a file. */
 function exitOfSystem(): ReturnType<typeof bindNative> {
   try {
     return bindNative("void _exit(int status)");
