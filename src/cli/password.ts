@@ -112,7 +112,7 @@ function fromVariable(name: string, value: string): GivenPassword {
       return { bytes, former: Buffer.from(value).equals(bytes) ? null : value };
     at += line.length + 1;
   }
-  // This process set the variable, as this text.
+  // The variable was set inside this process, as this text.
   return { bytes: Buffer.from(value), former: null };
 }
 

@@ -19,13 +19,13 @@ export function restoreOutcome(
   }: { result: RestoreResult; to?: string; method?: RestoreOptions["method"]; reverted?: "undo" | "redo" },
 ): Outcome {
   const { result } = done;
-  // If only the caller's exchange could make sure that no process has the folder open, the undo needs the same method.
   if (context.signal.aborted) context.note("the restore finished before it could be stopped", true);
   const back = reverted === "undo" ? "redo" : "undo";
+  // With `--method exchange` the caller vouches that no process has the folder open. A plain undo would have to find out.
   const undo = context.commandLine(method === "exchange" ? [back, "--method", method] : [back]);
   const edited = result.left_out.find(({ reason }) => reason === "changed_since");
   if (reverted !== undefined && edited !== undefined) {
-    // A repeated undo would begin from the revert that was just made, because it is an operation, too.
+    // A partial undo is an operation, too: `undo --over` would begin from it, so a restore is proposed.
     const from = String(result.restored_to).slice(0, SHORT_ID);
     const words = result.undo_id === null ? [reverted, "--over"] : ["restore", from, edited.path];
     context.note(`to revert what was changed since, too: ${context.commandLine(words)}`);

@@ -45,7 +45,7 @@ export class Library implements LibraryHand {
     return new CairnClient({ found, parts: this.parts, created, engineReasons, ...more });
   }
 
-  /** @internal Carries a verb out. */
+  /** @internal Runs a verb. */
   perform({ run }: LibraryVerb, given: unknown[]): unknown {
     return run(this, ...given);
   }

@@ -212,7 +212,7 @@ function describeFailure({ cause }: SavePoint, style: Style): string[] {
   return typeof exit === "number" && exit !== 0 ? [style.red(`exit ${exit}`)] : [];
 }
 
-/** Other points may have such a kind of cause, too, so a known undo point is checked first. */
+/** Kinds of causes of undo points. A program may give its own points such a kind, so `isUndoPoint` checks more. */
 const OPERATIONS: Readonly<Record<string, string>> = {
   restore: "a restore",
   rewind: "a rewind",

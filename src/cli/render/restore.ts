@@ -34,7 +34,7 @@ export function renderRestore(view: RestoreView): string {
     ...renderLeftOut(result.left_out, style),
     ...renderUnlinked(result.unlinked, style),
   ];
-  // The undo point is in the list of points, so it is always reachable.
+  // If nothing was restored, the undo point is only in the list of points.
   if (result.undo_id !== null && !isNothing) {
     lines.push(
       `  the state before is saved as ${style.bold(shorten(result.undo_id))}; take it back: ${style.cyan(view.undo)}`,
