@@ -5,8 +5,8 @@ import { openRegular } from "./regular-file.ts";
 import type { RawPath } from "./paths/safe-path.ts";
 
 const PIECE = 1 << 20;
-/** Buffer for files that are read between two pauses. */
-const small = Buffer.allocUnsafe(PIECE);
+/** Reused for each file that is smaller than a piece: such a file is read without a pause. */
+const reusedPiece = Buffer.allocUnsafe(PIECE);
 const oneShot = (bytes: Uint8Array): string => hash("sha256", bytes, "hex");
 
 export interface FileDigest {
@@ -21,7 +21,7 @@ export async function digestOfFile(file: RawPath, pace: Pacer): Promise<FileDige
   const fd = openRegular(file);
   try {
     const { size, blocks } = fstatSync(fd);
-    const piece = size < PIECE ? small : Buffer.allocUnsafe(PIECE);
+    const piece = size < PIECE ? reusedPiece : Buffer.allocUnsafe(PIECE);
     let length = readSync(fd, piece, 0, piece.length, null);
     // One read reaches the end of most files, and one call makes their digest.
     if (length < PIECE && length === size)
@@ -29,7 +29,7 @@ export async function digestOfFile(file: RawPath, pace: Pacer): Promise<FileDige
     const running = createHash("sha256");
     for (; length > 0; length = readSync(fd, piece, 0, piece.length, null)) {
       running.update(piece.subarray(0, length));
-      if (piece !== small) await pace();
+      if (piece !== reusedPiece) await pace();
     }
     return { size, allocated: blocks * 512, sha256: running.digest("hex") };
   } finally {

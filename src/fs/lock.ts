@@ -191,8 +191,8 @@ function blockedByKernel(attempt: Attempt): Blocked | null {
     const free = mode === "none" || (attempt.owner.shared && mode === "shared");
     return free ? null : { holder: currentRecord(attempt) };
   }
-  // On a network file system the server takes kernel locks, and only their record is visible here. So does this machine
-  // if /proc/locks is missing.
+  // On a network file system the server takes kernel locks, and only their record is visible here. Without /proc/locks
+  // the same is true of locks of this machine.
   const record = recordByKernel(attempt);
   return record === null || (attempt.owner.shared && record.shared) ? null : { holder: record };
 }

@@ -208,7 +208,7 @@ class Removal {
       return;
     }
     const { mode, uid } = level.facts;
-    // If even its owner cannot open the directory, the errors of its entries say why it stays.
+    // A failed chmod is ignored: the errors of the entries then tell why the directory stays.
     if ((mode & OWNER) !== OWNER && uid === process.geteuid?.()) this.#sys.fchmod(level.fd, (mode & 0o7777) | OWNER);
     yield* this.#unlinkFiles(level);
   }

@@ -19,7 +19,7 @@ const END_MS = 10_000;
 const IDLE_MS = 3_600_000;
 
 /**
- * Files that clients sent, until they are imported or too old. This process keeps them in its own folder beside the
+ * Files that clients sent, until they are imported or too old. The process keeps them in its own folder beside the
  * store's index.
  */
 export class Uploads implements Disposable {

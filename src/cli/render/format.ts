@@ -63,8 +63,8 @@ export function formatCounts(counts: object): string {
     : parts.map(([word, count]) => `${formatCount(count as number)} ${word}`).join(", ");
 }
 
-// Names may come from anybody: they must not control the terminal or look like another line. oxlint-disable-next-line
-// no-control-regex
+// Names may come from anybody: they must not control the terminal or look like another line.
+// oxlint-disable-next-line no-control-regex
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff]/g;
 
 /** Shows control characters and direction marks as escapes. */

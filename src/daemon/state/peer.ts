@@ -50,9 +50,9 @@ const [READ, WRITE, SEARCH] = [4, 2, 1];
 export type Right = "owner" | "writer";
 
 /**
- * Returns a caller's right on a workspace. Its owner is the user who owned the folder at registration, if that is
- * known. If the folder is gone or now belongs to another user, only that owner and operators keep access. Throws
- * `permission`.
+ * Returns a caller's right on a workspace. The owner is the user who owned the folder at registration, if known. If the
+ * folder now belongs to another user, only operators have a right; if the folder is gone, only operators and the owner.
+ * Throws `permission`.
  */
 export function rightOn(peer: Caller, served: Pick<ServedWorkspace, "id" | "path" | "path_b64" | "owner_uid">): Right {
   const folder = Buffer.from(rawPath(served));
