@@ -93,7 +93,7 @@ function withOwnWords(argv: readonly string[], definition: CommandDefinition): r
 
 /** The command that a line names, if known. */
 interface Named {
-  /** The line with `help` and a group's verb in the places where they are parsed. */
+  /** The line with `help` and a group's verb moved to the position at which they are parsed. */
   argv: readonly string[];
   /** The command, or the group if its verb is unknown; undefined if both are unknown. */
   definition: CommandDefinition | undefined;
