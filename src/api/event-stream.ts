@@ -16,7 +16,6 @@ const PAGE = 500;
 
 /** Events in order, each with the data that decides who may see it. */
 export interface EventLog<T extends { event: ServiceEvent }> {
-  /** The number of the newest event. */
   readonly last: number;
   /** Fires when the streams are to end. */
   readonly closing: AbortSignal;

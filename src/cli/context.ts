@@ -29,10 +29,8 @@ export interface ContextParts {
   env: Record<string, string | undefined>;
   signal: AbortSignal;
   style: Style;
-  /** The style of stderr. */
   errorStyle: Style;
   progress: ProgressReporter;
-  /** Writes to stderr. */
   say: (text: string) => void;
   openLibrary: () => Promise<CairnLibrary>;
   commands: CommandTable;

@@ -24,7 +24,6 @@ export interface Told {
   tool?: string;
   /** First line of the person's prompt. */
   prompt?: string;
-  /** First line of a shell command. */
   command?: string;
   cwd: string;
 }

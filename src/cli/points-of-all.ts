@@ -6,7 +6,6 @@ import { printable } from "./render/format.ts";
 /** A point with its workspace's folder. */
 
 export interface PointOf {
-  /** the workspace's folder */
   workspace: string;
   point: SavePoint;
 }

@@ -210,7 +210,6 @@ export class Daemon {
     return this.#config;
   }
 
-  /** The library, for calls that need no served workspace. */
   get library(): CairnLibrary {
     return this.#library;
   }

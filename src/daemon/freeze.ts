@@ -117,7 +117,6 @@ export class FreezeWindows {
     }
   }
 
-  /** Ends all windows and offers. */
   close(): void {
     for (const window of this.#windows.keys()) this.end(window);
     this.#closed.abort();

@@ -24,7 +24,6 @@ export class Moves {
     this.#kept = kept;
   }
 
-  /** Moves that were killed. */
   get left(): readonly FolderMove[] {
     return this.#kept.state.moves ?? [];
   }

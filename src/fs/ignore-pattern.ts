@@ -83,7 +83,6 @@ function addClass(members: Uint8Array, name: string): boolean {
 
 interface ScannedBracket {
   readonly members: Uint8Array;
-  /** Index after the closing bracket. */
   readonly end: number;
 }
 

@@ -6,7 +6,6 @@ import { sameContentStat, type StatBuffer, type Syscalls } from "./linux/syscall
 const LEAST_LISTINGS = 3;
 const LISTING_MS = 50;
 
-/** Offset of the name in an entry of a listing. */
 const NAME_OFFSET = 19;
 
 /** d_type values of a directory listing; 0 if the file system does not report types. */
@@ -78,7 +77,6 @@ export class DirectoryListing {
     return this.names.bytes[offset - 1] === DT.DIRECTORY;
   }
 
-  /** The inode number of a name in the listing. */
   inodeOf(offset: number): bigint {
     return this.#buffer().readBigUInt64LE(offset - NAME_OFFSET);
   }

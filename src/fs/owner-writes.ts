@@ -60,7 +60,6 @@ function openClosed(folder: string | Buffer): number {
   }
 }
 
-/** A name in an open directory. */
 export interface NameIn {
   fd: number;
   name: Arena;

@@ -37,7 +37,6 @@ export class PathSelection {
     return this.#chosen.has("") ? "" : null;
   }
 
-  /** True if an entry below a directory is chosen. */
   leadsOn(path: Uint8Array): boolean {
     return this.#leading.has(rawBytes(path).toString("latin1"));
   }

@@ -19,7 +19,6 @@ type Line =
 /** Members of a call. Functions and signals among its options stay on this side. */
 export type Members = Readonly<Record<string, unknown>>;
 
-/** A request to the daemon. */
 interface Asked {
   /** Default POST. */
   method?: string;

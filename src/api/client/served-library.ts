@@ -41,7 +41,6 @@ export function servedLibrary(daemons: readonly (string | Remote)[], local: Loca
   return methods as unknown as CairnLibrary;
 }
 
-/** Returns the arguments of a verb by their names, for a daemon. */
 function membersOf({ takes, options }: Verb, given: readonly unknown[]): Members {
   const members = Object.fromEntries(takes.map((each, i) => [each.name, given[i]]));
   return options === null ? members : { ...members, options: given[takes.length] ?? {} };
@@ -58,7 +57,6 @@ function notByDaemon(): CairnError {
   });
 }
 
-/** True for the refusal of a folder that root's daemon keeps. */
 function isKeptByDaemon(error: unknown): boolean {
   return error instanceof CairnError && error.code === "no_daemon";
 }

@@ -22,7 +22,6 @@ import { type Answer, failed, invalid, ok } from "./answers.ts";
 import type { ContextFunctions, StorePlace } from "./context-worker.ts";
 import { Uploads } from "./uploads.ts";
 
-/** A file as the answer. */
 export interface FileAnswer {
   file: Readable;
   name: string;

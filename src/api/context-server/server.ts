@@ -59,7 +59,6 @@ export class ContextServer {
     return server;
   }
 
-  /** The address for clients. */
   get url(): string {
     const { address } = this.#options;
     if ("path" in address) return `unix:${address.path}`;

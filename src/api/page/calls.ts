@@ -17,7 +17,6 @@ export interface Told extends CallOptions {
   onItem(item: unknown): Promise<void>;
 }
 
-/** True for a call that the page may make. */
 function isCallable(name: string): boolean {
   return OTHERS.includes(name) || (isOfWorkspace(name) && servedCall(name) !== undefined);
 }

@@ -24,7 +24,6 @@ import { requireOwnPage } from "./own-page.ts";
 
 export interface PageServerOptions {
   openLibrary(): Promise<CairnLibrary>;
-  /** Folder of the built page. */
   page: string;
   isReadOnly: boolean;
   /** Path of the first workspace that the page shows. */

@@ -18,7 +18,6 @@ const STATS_AT_ONCE = 64;
 let uploads = 0;
 const uploadMark = randomBytes(6).toString("hex");
 
-/** A file that is open for reading. */
 export interface OpenFile {
   readonly handle: FileHandle;
   /** Bytes. */

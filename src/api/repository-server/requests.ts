@@ -15,7 +15,6 @@ export interface ServedFolder {
   readonly maximumFileBytes: number;
 }
 
-/** An answer to a request. */
 export interface Reply {
   readonly status: number;
   readonly headers?: Record<string, string | number>;

@@ -185,7 +185,6 @@ function referenceTo(client: Client): Reference {
 /** Arguments that name the points whose content a call returns. */
 const TARGETS = ["target", "a", "b"];
 
-/** Calls a verb that needs no served workspace. */
 async function callLibrary(daemon: Daemon, name: string, { body, told }: { body: Body; told: Told }): Promise<unknown> {
   const { onItem, onBegin: _begin, asked: _asked, ...call } = told;
   const verb = callOf(name)!;
@@ -195,7 +194,6 @@ async function callLibrary(daemon: Daemon, name: string, { body, told }: { body:
   return answered;
 }
 
-/** Calls a verb of a workspace. */
 async function callClient(
   daemon: Daemon,
   peer: Caller,

@@ -67,7 +67,6 @@ export class RequestHandler {
     this.refusals = new Refusals(options.log);
   }
 
-  /** Stops the running calls. */
   stop(): void {
     this.#stopped.abort(new Error("the daemon stops"));
   }

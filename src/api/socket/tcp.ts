@@ -58,7 +58,6 @@ export class TcpServer {
     return server;
   }
 
-  /** The address for clients. */
   get url(): string {
     const { address, family, port } = this.#server.address() as AddressInfo;
     const host = family === "IPv6" ? `[${address}]` : address;

@@ -6,7 +6,6 @@ import type { Globals } from "../context.ts";
 import { Input, parseWait, usage } from "../input.ts";
 import { VERSION } from "../../formats/program.ts";
 
-/** The meaning of the arguments. */
 export type Parsed =
   | { kind: "call"; name: string; definition: CommandDefinition; input: Input; globals: Globals }
   | { kind: "print"; name: string | null; text: string; json: boolean };
@@ -254,7 +253,6 @@ const WORDS_OF_BACKUP: Readonly<Record<string, string>> = {
   compact: "backup prune",
   backup: "backup create",
 };
-/** Options of restic, with the equivalent options. */
 const OPTIONS_OF_RESTIC: Readonly<Record<string, string>> = {
   "--target": "--to DIR",
   "--delete": "--in-place",

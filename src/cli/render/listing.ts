@@ -5,7 +5,6 @@ import type { Shorten } from "../shorten.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
 
-/** Entries at a path. */
 type Listing = NamedPath & { entries: ListedEntry[] };
 
 export async function renderListing(shown: Listing, style: Style): Promise<string[]> {

@@ -80,7 +80,6 @@ export interface HistoryView {
   result: HistoryResult;
   /** Points of each line, newest first; for several points only their number is printed. */
   rows: readonly (readonly SavePoint[])[];
-  /** Text for an empty list. */
   empty: string;
   shorten: Shorten;
   style: Style;

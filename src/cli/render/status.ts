@@ -19,7 +19,6 @@ import { renderTable } from "./table.ts";
 export interface StatusView {
   status: StatusResult;
   shorten: Shorten;
-  /** The command that saves. */
   save: string;
   style: Style;
   now: number;

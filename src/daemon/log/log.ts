@@ -14,7 +14,6 @@ export interface LogFields {
   outcome?: string;
 }
 
-/** Writes a line of the operator's log. */
 export type Log = (message: string, fields?: LogFields) => void;
 
 const PRIORITIES = { error: 3, warning: 4, info: 6 } as const;

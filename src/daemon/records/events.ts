@@ -7,7 +7,6 @@ import { displayPath } from "../../fs/paths/safe-path.ts";
 import { folderOf } from "../state/kept-state.ts";
 import type { Records, Row } from "./records.ts";
 
-/** Bounds of the kept events. */
 const MOST = 100_000;
 const KEPT_MS = 7 * 86_400_000;
 /** Appended events after which old events are removed. */
@@ -170,7 +169,6 @@ export class Events {
     return this.#records.all("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", id, most).map(fromRow);
   }
 
-  /** Ends the connections of listeners. */
   close(): void {
     this.#closing.abort();
     this.flush();

@@ -9,7 +9,6 @@ import { type Caller, isWholeOperator, keyOf } from "../state/peer.ts";
 import type { EventPlace, Events } from "./events.ts";
 import type { Records, Row } from "./records.ts";
 
-/** Bounds of the kept jobs that have ended. */
 const KEPT_MS = 86_400_000;
 const MOST = 10_000;
 const MOST_BYTES = 256 << 20;
@@ -20,7 +19,6 @@ const PRUNE_EVERY = 100;
 /** Milliseconds between two events of a job's progress. */
 const PROGRESS_MS = 250;
 
-/** A call that becomes a job. */
 export interface JobCall {
   verb: string;
   /** The workspace's or folder's path as the caller gave it; null: the call has no path. */
@@ -321,7 +319,6 @@ export class Jobs {
     return this.find(peer, id);
   }
 
-  /** Resolves when no job runs. */
   async idle(): Promise<void> {
     await Promise.all([...this.#live.values()].map(async ({ done }) => done.promise));
   }

@@ -6,7 +6,6 @@ import { type Clock, wakeAt } from "./clock.ts";
 /** The key of a task's record. */
 export type TaskName = Pick<ScheduledRun, "kind" | "repository" | "workspace">;
 
-/** A task that runs by the clock. */
 export interface Task extends TaskName {
   everyMs: number;
   /** True: a task without a run so far runs now, not after one interval. */
@@ -27,7 +26,6 @@ export function keyOf({ kind, repository, workspace }: TaskName): string {
 
 interface Options {
   clock: Clock;
-  /** Records of earlier runs. */
   runs: readonly ScheduledRun[];
   /** Saves all records durably. Throws system errors. */
   keep: (runs: ScheduledRun[]) => void;

@@ -20,7 +20,6 @@ const MOST_OF_ONE = 50_000;
 export class InotifySource implements ChangeSource {
   readonly isWhole = false;
   readonly #queue: InotifyQueue;
-  /** Paths and folders by watch number. */
   readonly #watches = new Map<number, { path: string; root: string }>();
   readonly #roots = new Map<string, number>();
   #lost: Lost | null = null;

@@ -173,7 +173,6 @@ export class ChangeJournal implements FolderChanges {
     return (records?.byteLength ?? 0) + (names?.byteLength ?? 0) + (extras?.byteLength ?? 0) + index;
   }
 
-  /** Notes a change. */
   note({ directory, name, names, arrived, isDirectory }: FolderChange): void {
     const path = name === null || name === "." ? directory : directory === "" ? name : `${directory}/${name}`;
     this.#notice.count++;

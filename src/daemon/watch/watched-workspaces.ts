@@ -28,7 +28,6 @@ export class WatchedWorkspaces {
 
   readonly changesOf: ChangesOf = (root) => this.#watchers.find(({ isWhole }) => isWhole)?.journalOf(root) ?? null;
 
-  /** Watches a workspace from now on. */
   add(served: ServedWorkspace): void {
     void this.#add(served).catch(() => undefined);
   }

@@ -50,7 +50,6 @@ interface OldSnapshot {
   isListed: boolean;
 }
 
-/** Counts of a migration. */
 export interface Migrated {
   workspaces: number;
   points: number;

@@ -4,7 +4,6 @@ import { EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR } from "./errno.ts";
 import { printablePath } from "../paths/safe-path.ts";
 import { newStatBuffer, openOwnWay, putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
 
-/** A name in an open directory. */
 export interface OpenPlace {
   fd: number;
   name: Arena;

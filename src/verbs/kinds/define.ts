@@ -14,7 +14,6 @@ type Carried<R extends GenericSchema, H> = H extends "stream"
   ? AsyncIterable<Of<R>> | Promise<AsyncIterable<Of<R>>>
   : Of<R> | Promise<Of<R>>;
 
-/** A verb with the types of its schemas. */
 type Known<T, O, R, H> = Rights &
   Pick<Verb, "command" | "event"> & {
     about: string;
@@ -30,7 +29,6 @@ type Known<T, O, R, H> = Rights &
 interface Kinds<T, O, R extends GenericSchema, H> {
   workspace: { tool?: Tool } & (
     | {
-        /** a workspace */
         needs?: undefined;
         /** The verb may need contents or digests. A save point that only a clone holds is sealed first. */
         seals?: boolean | ((...given: Given<T, O>) => boolean);

@@ -9,7 +9,6 @@ import { plural } from "../../formats/sizes.ts";
 export type Given = Record<string, unknown>;
 
 export interface Answer {
-  /** The typed result. */
   data: Record<string, unknown>;
   /** The result for a model, in a few lines. */
   words: string;
@@ -18,7 +17,6 @@ export interface Answer {
 export interface Tool {
   title: string;
   about: string;
-  /** Members of the call. */
   takes: Entries;
   output: AnySchema;
   /** True: the tool changes the folder or its points. False: it only looks. */

@@ -217,7 +217,6 @@ interface Events {
 const CLAUDE_EVENTS: Events = { turn: ["UserPromptSubmit", "Stop"], tool: ["PreToolUse", "PostToolUse"] };
 const GEMINI_EVENTS: Events = { turn: ["BeforeAgent", "AfterAgent"], tool: ["BeforeTool", "AfterTool"] };
 
-/** Hooks in the form that several tools share. */
 function hooks(on: {
   scope: Scope;
   file: string;

@@ -15,7 +15,6 @@ export const parseJson = (text: string): unknown => parse(text);
 /** The JSON that a tool reads: strict, with comments, or with comments and trailing commas. */
 export type Syntax = "json" | "json with comments" | "jsonc";
 
-/** One entry in a tool's file. */
 export type Edit =
   /** A member of JSON. `fresh`: the text of a new file before the entry; by default an empty object. */
   | { form: "member"; file: string; syntax: Syntax; path: readonly string[]; value: unknown; fresh?: string }

@@ -23,7 +23,6 @@ import { CreateBackupOptions, StreamBackupOptions } from "../../../contract/snap
 import { omit, pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-/** Options that only a save takes. */
 const FIRST = new VerbOptions(
   omit(CreateBackupOptions, "kept", "point", "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun"),
 );

@@ -13,7 +13,6 @@ import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
-/** Options that select snapshots. */
 const FILTER = new VerbOptions(pick(SnapshotFilter, "hosts", "paths", "tags"));
 export const FILTER_OPTIONS = FILTER.definitions;
 /** `FILTER_OPTIONS` for commands with one snapshot, which may be `latest`. */

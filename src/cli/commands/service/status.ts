@@ -96,7 +96,6 @@ async function render(status: DaemonStatus, { timer, style }: { timer: string | 
   return [...lines, ...(await renderTable(rows, [1]))].join("\n");
 }
 
-/** The ages of the last good save, backup and proof. */
 function ages(workspace: DaemonStatus["workspaces"][number], now: number): string {
   return (["save", "backup", "proof"] as const)
     .map((what) => {
