@@ -75,10 +75,7 @@ export interface ErrorOptions {
 
 const ADVICE = new WeakMap<CairnError, Hint>();
 
-/**
- * Returns the error's hint with its parts, to format or pass on. `hint` itself is the text for people who type
- * commands.
- */
+/** Returns the error's hint with its parts, to format or pass on. `hint` itself is the text for people who type commands. */
 export function adviceOf(error: CairnError): Hint | undefined {
   return ADVICE.get(error) ?? error.hint;
 }

@@ -51,19 +51,13 @@ export function loadScript(name: string, base: string, folder: string | null = d
 
 let library: Scripts | undefined;
 
-/**
- * Loads a script of the library. All such scripts share the scripts that they require, so that there is one
- * `CairnError`.
- */
+/** Loads a script of the library. All such scripts share the scripts that they require, so that there is one `CairnError`. */
 export function loadLibrary(name: string, base: string): Exports {
   library ??= new Scripts(base, null);
   return library.load(name);
 }
 
-/**
- * Returns the folder of a first script's compiled code: a thread runs other functions of the same scripts than the
- * command.
- */
+/** Returns the folder of a first script's compiled code: a thread runs other functions of the same scripts than the command. */
 function defaultFolder(name: string): string | null {
   const folder = getCompileCacheDir();
   return folder === undefined ? null : path.join(folder, `cairn-${name.replace(/-[^-]*$/, "")}`);

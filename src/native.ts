@@ -114,10 +114,7 @@ export function newArena(size: number, shared = false): Arena {
 /** An array of this size or more has its own memory, not a part of a pool. */
 const OWN_MEMORY = 1024 * 1024;
 
-/**
- * Frees large unused memory at once, because the collector lets a hundred megabytes gather. The array is empty
- * afterwards.
- */
+/** Frees large unused memory at once, because the collector lets a hundred megabytes gather. The array is empty afterwards. */
 export function giveBack(bytes: Uint8Array): void {
   const { buffer } = bytes;
   if (buffer instanceof ArrayBuffer && buffer.byteLength >= OWN_MEMORY) buffer.transfer(0);

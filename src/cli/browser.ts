@@ -10,10 +10,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 const FILE = /^open-(\d+)-[\w-]+\.html$/;
 
-/**
- * A file that sends a browser to an address. The address has a secret code, which would otherwise be visible in the
- * list of processes.
- */
+/** A file that sends a browser to an address with a secret code, which the list of processes would otherwise show. */
 export interface OpenedPage {
   /** Removes the file. A second call does nothing. */
   remove(): void;
@@ -25,10 +22,7 @@ export function hasDisplay(env: Environment): boolean {
   return !isSet("SSH_CONNECTION") && (isSet("DISPLAY") || isSet("WAYLAND_DISPLAY"));
 }
 
-/**
- * Opens an address in the desktop's browser. `lifeMs`: milliseconds after which the file of a killed command is
- * removed.
- */
+/** Opens an address in the desktop's browser. `lifeMs`: milliseconds after which the file of a killed command is removed. */
 export function openInBrowser(
   address: string,
   { env, lifeMs, onProblem }: { env: Environment; lifeMs: number; onProblem: (message: string) => void },

@@ -16,10 +16,7 @@ export interface CommandDefinition {
   examples: readonly Example[];
   /** The text is the requested answer, so `-q` prints it too. */
   answers?: true;
-  /**
-   * The command only looks or only adds, so it is proposed for a misspelt word. Commands with `answers` are proposed,
-   * too.
-   */
+  /** The command only looks or only adds, so it is proposed for a misspelt word. Commands with `answers` are proposed, too. */
   harmless?: true;
   /** All words after the first belong to a command that is run, including options. */
   takesCommand?: true;

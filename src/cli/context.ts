@@ -121,10 +121,7 @@ export class Context {
     return options;
   }
 
-  /**
-   * Prints a line for people on stderr. With `--json` adds it to `warnings[]`, or prints a line of JSON after those are
-   * printed.
-   */
+  /** Prints a line for people on stderr. With `--json` adds it to `warnings[]`, or prints a line of JSON after those are printed. */
   note(message: string, isAlways = false): void {
     const { json, quiet } = this.globals;
     if (json && this.#warnings === null) this.#parts.say(`${printable(JSON.stringify({ warning: message }))}\n`);

@@ -58,10 +58,7 @@ function notOfBorg(line: string, path: string): string {
   );
 }
 
-/**
- * Replaces `$HOME/x` and `${HOME}/x` by paths, as in restic's files. A `$` elsewhere belongs to the name, as in
- * `$RECYCLE.BIN`.
- */
+/** Replaces `$HOME/x` and `${HOME}/x` by paths, as in restic's files. A `$` elsewhere belongs to the name, as in `$RECYCLE.BIN`. */
 function withVariable(line: string, path: string, env: Context["env"]): string {
   const [begin, not = "", braced, bare] = /^(!?)\$(?:\{(\w+)\}|(\w+))(?=\/|$)/.exec(line) ?? [];
   const name = braced ?? bare;

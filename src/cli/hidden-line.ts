@@ -8,10 +8,7 @@ export interface TerminalInput extends NodeJS.ReadableStream {
 
 const [LINE_FEED, RETURN] = [0x0a, 0x0d];
 const ENTER = new Set([LINE_FEED, RETURN]);
-/**
- * Terminals whose last line ended with a carriage return. A line feed that follows, for example in pasted text, belongs
- * to that line.
- */
+/** Terminals whose last line ended with a carriage return: a following line feed, as in pasted text, belongs to that line. */
 const AFTER_RETURN = new WeakSet<TerminalInput>();
 const ERASE = new Set([0x08, 0x7f]);
 const [INTERRUPT, END, ERASE_LINE, ESCAPE] = [0x03, 0x04, 0x15, 0x1b];

@@ -19,10 +19,7 @@ export function readKeepRules(context: Context, input: Input): BackupRetention {
   return rules;
 }
 
-/**
- * Rules as options of the command line without the dashes before them: `keep-last 5, keep-undo 20, keep-undo within
- * 30d`.
- */
+/** Rules as options of the command line without the dashes before them: `keep-last 5, keep-undo 20, keep-undo within 30d`. */
 export function describeRules(retention: Retention): string {
   const { keepUndo, keepTags, maxBytes, ...plain } = retention;
   const words = Object.entries(plain).map(

@@ -75,10 +75,7 @@ export class LateSaves {
     }
   }
 
-  /**
-   * Describes the progress of the background process, for example "saving in the background since …: storing 3 of 9".
-   * Null if none runs.
-   */
+  /** The progress of the background process, for example "saving in the background since …: storing 3 of 9". Null if none runs. */
   describe(): string | null {
     const state = this.state();
     if (state?.running !== true) return null;

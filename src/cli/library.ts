@@ -1,10 +1,7 @@
 import type { LibraryParts } from "../compose.ts";
 import type { CairnLibrary } from "../contract/index.ts";
 
-/**
- * Opens the library. Loaded only when a command needs it, so that help and usage errors stay fast. Asks a running
- * daemon first.
- */
+/** Opens the library. Loaded only when a command needs it, so that help and usage errors stay fast. Asks a running daemon first. */
 export async function openLibrary(): Promise<CairnLibrary> {
   const { socketsToAsk } = await import("../daemon/places.ts");
   const sockets = socketsToAsk();

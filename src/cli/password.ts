@@ -116,10 +116,7 @@ function fromVariable(name: string, value: string): GivenPassword {
   return { bytes: Buffer.from(value), former: null };
 }
 
-/**
- * Runs the command by the shell. Its stderr goes to the terminal and never into a message, because it may have the
- * secret.
- */
+/** Runs the command by the shell. Its stderr goes to the terminal and never into a message, because it may have the secret. */
 async function fromCommand(command: string, sources: PasswordSources): Promise<GivenPassword> {
   const { cwd, env, signal, variable } = sources;
   const output = await new Promise<Buffer>((done, fail) => {

@@ -1,10 +1,7 @@
 import type { Client } from "../contract/index.ts";
 import type { SavePointId } from "../ids.ts";
 
-/**
- * Shortens ids as far as they stay unique. If the other ids cannot be read, ids stay whole, so that the result can
- * still be printed.
- */
+/** Shortens ids as far as they stay unique. If other ids cannot be read, ids stay whole, so that the result can be printed. */
 export type Shorten = (id: SavePointId) => string;
 
 export async function shortener(client: Client, ids: readonly (SavePointId | null)[]): Promise<Shorten> {

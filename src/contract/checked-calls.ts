@@ -42,10 +42,7 @@ export function makeCalls<V extends Verb>(
   }
 }
 
-/**
- * Returns the arguments after checks by the verb's schemas, options last. Throws `usage`, or `interrupted` if their
- * signal has fired.
- */
+/** Returns the arguments checked by the verb's schemas, options last. Throws `usage`, or `interrupted` if their signal has fired. */
 function checkArguments(call: string, { takes, options }: Verb, given: readonly unknown[]): unknown[] {
   const named = (place: number): string => `${call}: argument ${place + 1}`;
   const all: unknown[] = takes.map(({ schema }, i) => {
@@ -112,10 +109,7 @@ export function ownCause(): Cause {
 
 type Failed = (error: unknown, given: readonly unknown[]) => CairnError;
 
-/**
- * Makes the error of a call. If the call's signal stopped it, the error has the signal's reason, wherever the call
- * stopped.
- */
+/** Makes the error of a call. If the call's signal stopped it, the error has the signal's reason, wherever the call stopped. */
 function failure(error: unknown, options: unknown): CairnError {
   const failed = toCairnError(error);
   const { aborted = false, reason } = (options as { signal?: AbortSignal } | null | undefined)?.signal ?? {};

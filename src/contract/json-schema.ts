@@ -20,10 +20,7 @@ const PRINTED: Readonly<Record<string, JsonSchema>> = {
 /** Returns the reference to a schema that is described elsewhere; null for a schema that is written out. */
 export type Reference = (schema: object) => string | null;
 
-/**
- * JSON Schema of a value, with the phrase of each part as its description. Parts that have a reference are not written
- * out.
- */
+/** JSON Schema of a value, with the phrase of each part as its description. Parts that have a reference are not written out. */
 export function jsonSchemaOf(schema: AnySchema, referenceOf: Reference = () => null): JsonSchema {
   const { $schema: _dialect, ...rest } = toJsonSchema(schema as Parameters<typeof toJsonSchema>[0], {
     errorMode: "ignore",

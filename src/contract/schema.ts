@@ -140,10 +140,7 @@ export function list<S extends v.GenericSchema>(of: S, phrase?: string) {
   };
 }
 
-/**
- * A list that selects. Left out it selects everything, so an empty list is refused: it would mean the opposite of its
- * content.
- */
+/** A list that selects. Left out it selects everything, so an empty list is refused: it would mean the opposite of its content. */
 export function some<S extends v.GenericSchema>(of: S, phrase?: string) {
   return noted(v.pipe(v.array(of, "a list"), v.minLength(1)), {
     about: phrase,

@@ -42,8 +42,7 @@ export interface Rights {
   /** The call records that a folder was moved; the daemon serves it at the new path afterwards. */
   readonly movesFolder?: true;
   /**
-   * The save point that the call makes. The point proves whether a call with an idempotency key was done before the
-   * daemon was killed.
+   * The save point that the call makes. The point proves whether a call with an idempotency key was done before a kill.
    */
   readonly makesPoint?: "save" | "undo";
   /** The call adds or removes save points. */

@@ -389,10 +389,7 @@ function keepRules(value: unknown, schema: typeof RetentionSchema | typeof Backu
   return checked;
 }
 
-/**
- * Returns the line of a key or a table, from 1; the table's line if the key is not at the start of a line. `nth`: index
- * of the row, from 0.
- */
+/** Returns the line of a key or table, from 1; the table's line if no line begins with the key. `nth`: index of the row, from 0. */
 function lineOf(whole: string, table: string, key: string | undefined, nth = 0): number {
   const lines = whole.split("\n");
   const starts = lines.flatMap((line, i) => (new RegExp(`^\\s*\\[\\[?${table}\\]`).test(line) ? [i] : []));

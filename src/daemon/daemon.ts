@@ -62,10 +62,7 @@ export interface DaemonOptions extends Pick<ScheduleHands, "log"> {
   openLibrary: (parts: Pick<WatchedWorkspaces, "changesOf">) => Promise<CairnLibrary>;
 }
 
-/**
- * Serves many workspaces of one host: the list of workspaces, the rights on them, and saves, backups and cleanups by
- * the clock.
- */
+/** Serves many workspaces of one host: the list of workspaces, the rights on them, and saves, backups and cleanups by the clock. */
 export class Daemon {
   readonly #options: DaemonOptions;
   readonly #kept: KeptState;
@@ -393,8 +390,7 @@ export class Daemon {
       options.onWarning?.(
         `${place} is a link to ${move.target} now; the original folder lies in ${move.aside}: remove it when you do not need it`,
       );
-      // The move has taken place, so the caller's abort no longer counts. A step that fails here is done again by the
-      // next start.
+      // The move has taken place, so the caller's abort no longer counts. A step that fails here is done again by the next start.
       const done = await this.#serve(move.target, { ...options, signal: undefined }, { link: place, isForOther });
       this.#moves.end(move);
       return done;
@@ -454,10 +450,7 @@ export class Daemon {
     }
   }
 
-  /**
-   * Throws `refused` if an agent has made as many forks as it may: with its token, else of one folder and of that
-   * folder's forks.
-   */
+  /** Throws `refused` if an agent has made as many forks as it may: with its token, else of one folder and of that folder's forks. */
   requireForkable({ token }: Caller, { path }: { path: string }): void {
     if (token !== null) return this.tokens.requireForkable(token);
     const paths = this.#kept.state.workspaces.map((each) => each.path);
@@ -557,10 +550,7 @@ export class Daemon {
     });
   }
 
-  /**
-   * Gives up a workspace whose folder has moved back from the image. Its points follow first, so that an adoption finds
-   * them again.
-   */
+  /** Gives up a workspace whose folder moved back from the image. Its points follow first, so that an adoption finds them. */
   async #leaveImage({ link: _link, ...served }: ServedWorkspace, path: string): Promise<void> {
     await this.#moves.follow(served, path);
     failpoint("daemon.left-image");
@@ -630,10 +620,7 @@ export class Daemon {
     this.#schedules?.refresh();
   }
 
-  /**
-   * Compares the state's list with the file system and the registry, both ways. A failure of one workspace does not
-   * stop the others.
-   */
+  /** Compares the state's list with the file system and the registry. A failure of one workspace does not stop the others. */
   async reconcile(): Promise<void> {
     const next = this.#reconciling.then(async () => this.#reconcile());
     this.#reconciling = next.catch(() => undefined);

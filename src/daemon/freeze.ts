@@ -57,10 +57,7 @@ export class FreezeWindows {
     for (const { frozen } of offer.tokens.values()) frozen.resolve();
   }
 
-  /**
-   * Asks the applications of a workspace to stand still. Returns the window's token, and how many were asked and
-   * answered.
-   */
+  /** Asks the applications of a workspace to stand still. Returns the window's token, and how many were asked and answered. */
   async begin(workspace: string): Promise<{ token: string; frozen: number; asked: number }> {
     const window = newToken();
     const watchdog = setTimeout(() => this.end(window), this.#watchdogMs).unref();
@@ -76,10 +73,7 @@ export class FreezeWindows {
     return { token: window, frozen, asked: asked.length };
   }
 
-  /**
-   * Notes that an application stands still. Throws `not_found` for an unknown token, or for a token of a window that
-   * has ended.
-   */
+  /** Notes that an application stands still. Throws `not_found` for an unknown token, or for a token of a window that has ended. */
   frozen(token: string): void {
     for (const offers of this.#offers.values())
       for (const { tokens } of offers)

@@ -22,10 +22,7 @@ export interface Health {
 
 export const WELL: Health = { health: "ok", detail: null, remedy: null, missing: [] };
 
-/**
- * Counts the points of a workspace by their directories, with the time of the newest; null if the directories cannot be
- * read now.
- */
+/** Counts the points of a workspace by their directories, with the time of the newest; null if the directories cannot be read now. */
 export function pointsOf({
   control_directory: control,
 }: ServedWorkspace): { points: number; last_point_at: string | null } | null {

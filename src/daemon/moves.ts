@@ -7,10 +7,7 @@ import { controlOf, releasedRegistration } from "../workspace/place/registry.ts"
 import { followFolder } from "../workspace/place/move-record.ts";
 import { finishMove, linkAgain, type MoveCall, moveFolder, planMove, planMoveBack } from "./move-folder.ts";
 
-/**
- * Throws `refused` and other errors for a folder that must not be adopted, or that cannot be copied completely. Changes
- * nothing.
- */
+/** Throws `refused` and other errors for a folder that must not be adopted, or that cannot be copied completely. Changes nothing. */
 export async function requireMovable(folder: Buffer, { allow, signal }: MoveCall): Promise<void> {
   checkLocation(folder, { allow });
   await requireConvertible(folder, { place: folder.toString("utf8"), allow, signal, to: "plain" });
@@ -62,10 +59,7 @@ export class Moves {
     await followFolder({ root: served.control_directory, id: served.id }, Buffer.from(path), {});
   }
 
-  /**
-   * Moves the points of a released folder to the folder on the image, because its path is a link now. False if the
-   * folder has no points.
-   */
+  /** Moves a released folder's points to the folder on the image, because its path is a link now. False if it has no points. */
   async followReleased(link: string, target: string): Promise<boolean> {
     const released = releasedRegistration(link);
     if (released === null) return false;

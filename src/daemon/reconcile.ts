@@ -97,10 +97,7 @@ function whyNotServed(
   return null;
 }
 
-/**
- * An image of a state is never made anew, even if the state does not name its path: it has the only copy of its
- * workspaces.
- */
+/** An image of a state is never made anew, even if the state does not name its path: it has the only copy of its workspaces. */
 function whyNoImage(state: DaemonState | null, places: DaemonPlaces): { what: string; help: string } | null {
   if (process.geteuid?.() !== 0) return { what: "only root can mount an image", help: "run the daemon as root" };
   const known = state?.paths.loop_image ?? null;
@@ -126,10 +123,7 @@ export function stateIsLost(lost: readonly string[], image: string): CairnError 
   });
 }
 
-/**
- * Throws `unsupported` if registered folders lie below the image's mount: a new image would hide that theirs is
- * missing.
- */
+/** Throws `unsupported` if registered folders lie below the image's mount: a new image would hide that theirs is missing. */
 export function requireNoneBelow(mount: string, { config }: DaemonPlaces): void {
   const below = listRegistered().filter(({ registration }) => registration?.path.startsWith(`${mount}/`) === true);
   if (below.length === 0) return;

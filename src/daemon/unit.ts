@@ -64,10 +64,7 @@ WantedBy=${places.isSystem ? "multi-user.target" : "default.target"}
 `;
 }
 
-/**
- * Returns the texts of the timer's units by name, the timer last. `env` may name other places of records than the
- * services of systemd use.
- */
+/** Returns the texts of the timer's units by name, the timer last. `env` may name other places of records than systemd's services. */
 export function timerTexts(
   { isSystem }: Scope,
   program: readonly string[],
@@ -134,18 +131,14 @@ export function installUnit(places: DaemonPlaces, root = ""): InstalledUnit {
   return install(places, "daemon", [[UNIT, unitText(places, thisProgram())]], root);
 }
 
-/**
- * Installs the timer as {@link installUnit} installs the daemon. Returns null, and writes nothing, if this user cannot
- * reach systemd.
- */
+/** Installs the timer as {@link installUnit} installs the daemon. Returns null, without a change, if systemd is not reachable. */
 export function installTimer(scope: Scope, root = ""): InstalledUnit | null {
   if (root === "" && !isReachable(scope)) return null;
   return install(scope, "timer", timerTexts(scope, thisProgram(), process.env), root);
 }
 
 /**
- * Throws `refused` if the daemon is installed and the timer is asked for, or the reverse, because both save and back up
- * by the clock.
+ * Throws `refused` if the other of the daemon and the timer is installed, because both save and back up by the clock.
  */
 function install(scope: Scope, what: Installable, texts: readonly [string, string][], root: string): InstalledUnit {
   const other = installedUnit(scope, what === "daemon" ? "timer" : "daemon", root);
@@ -165,10 +158,7 @@ function install(scope: Scope, what: Installable, texts: readonly [string, strin
   };
 }
 
-/**
- * Stops the daemon or the timer, and removes its units; state, configuration and points stay. Throws `not_found` if no
- * unit is installed.
- */
+/** Stops the daemon or the timer, and removes its units; state, configuration and points stay. Throws `not_found` without one. */
 export function uninstallUnit(scope: Scope, root = ""): InstalledUnit & { what: Installable } {
   const what = installedUnit(scope, "timer", root) === null ? "daemon" : "timer";
   const unit = installedUnit(scope, what, root);

@@ -9,8 +9,7 @@ const KINDS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Throws `usage` for a pattern that begins with a kind, as patterns of borg do. Such a pattern would match nothing
- * here, without an error.
+ * Throws `usage` for a pattern that begins with a kind, as borg's do: here it would match nothing, without an error.
  */
 export function refuseBorgPattern(pattern: string): void {
   const kind = /^(pp|pf|sh|fm|re):/.exec(pattern)?.[1];

@@ -43,10 +43,7 @@ export function writeAll(descriptor: number, bytes: Uint8Array): void {
   }
 }
 
-/**
- * Errors of file systems without hard links (FAT, many FUSE and network ones), or without room for another link of the
- * file.
- */
+/** Errors of file systems without hard links (FAT, many FUSE and network ones), or without room for another link of the file. */
 const NO_LINK: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
 /** Errors of file systems that cannot sync a directory (some FUSE and network ones). */
 const NO_DIRECTORY_SYNC: ReadonlySet<string> = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
@@ -241,10 +238,7 @@ function makeDirectory(path: string, mode: number, mayLackParents: boolean): boo
   return true;
 }
 
-/**
- * Returns a small file's bytes, or null if the file does not exist. Throws `damaged` beyond `limit` bytes or if it is
- * not a regular file.
- */
+/** Returns a small file's bytes, or null if it does not exist. Throws `damaged` beyond `limit` bytes or for no regular file. */
 export function readSmallFile(path: string, limit: number, named = false): Buffer | null {
   try {
     return readRegular(path, { limit, named });

@@ -243,10 +243,7 @@ function liesIn(folder: string): (path: string) => boolean {
   return (path) => path.startsWith(folder) && !path.includes("/", folder.length);
 }
 
-/**
- * Returns the one entry that the parts lead to, or the one directory if the last part is a star; null if several places
- * match.
- */
+/** Returns the one entry that the parts lead to, or the one directory if the last part is a star; null if several places match. */
 function placeOf(segments: readonly Segment[]): string | null {
   const last = segments.at(-1);
   const isInside = last?.length === 1 && last[0] === STAR;

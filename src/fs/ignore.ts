@@ -36,10 +36,7 @@ interface Level {
   /** Characters to skip in a path from the root: the directory's own path and its slash. */
   readonly skip: number;
   readonly patterns: readonly IgnorePattern[];
-  /**
-   * Indexes of patterns that can match only one place, by that place; a file or a call may have tens of thousands of
-   * them.
-   */
+  /** Indexes of patterns that can match only one place, by that place; a file or a call may have tens of thousands of them. */
   readonly places: ReadonlyMap<string, readonly number[]>;
   /** Indexes of all other patterns. */
   readonly others: readonly number[];

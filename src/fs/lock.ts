@@ -39,10 +39,7 @@ export interface Lock {
   readonly shared: boolean;
   /** `none`: a shared lock of a process that cannot write a record. No writer had the lock, but none is kept out. */
   readonly mode: "kernel" | "owner-file" | "none";
-  /**
-   * False once another process has taken the lock over, for example because this process slept too long. Call before a
-   * commit.
-   */
+  /** False once another process has taken the lock over, for example because this process slept too long. Call before a commit. */
   stillHeld(): boolean;
   readonly isReleased: boolean;
   /** Releases the lock; a second call does nothing. */
@@ -248,8 +245,7 @@ function tryOnce(attempt: Attempt): Lock | Blocked {
   try {
     return attempt.kernel ? tryByKernel(attempt) : tryByOwnerFiles(attempt);
   } catch (error) {
-    // The kernel of a sandbox may lack these locks on a file system that it reports as local. All processes of the
-    // sandbox lack them.
+    // The kernel of a sandbox may lack these locks on a file system that it reports as local. All processes of the sandbox lack them.
     if (attempt.kernel && error instanceof CairnError && error.code === "unsupported") {
       attempt.kernel = false;
       return tryOnce(attempt);

@@ -272,10 +272,7 @@ export class OwnerFiles {
     rewriteOwner(claim.path, claim.owner);
   }
 
-  /**
-   * Releases a record: at once for this process, for others once the mark can be written, now or later. Throws system
-   * errors.
-   */
+  /** Releases a record: at once for this process, for others once the mark can be written, now or later. Throws system errors. */
   release(claim: Claim): void {
     givenUp.add(claim.owner.nonce);
     let isMarked = false;

@@ -93,10 +93,7 @@ const FCHMODAT2 = 452;
 const AT_EMPTY_PATH = 0x1000;
 const fchmodat2 = bindNativeLater("int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t m, uint64_t f)");
 
-/**
- * Changes the mode by a descriptor that only names the directory: through /proc, or without /proc by a call of Linux
- * 6.6.
- */
+/** Changes the mode by a descriptor that only names the directory: through /proc, or without /proc by a call of Linux 6.6. */
 function isGiven(found: number): boolean {
   if (hasProc()) {
     fs.chmodSync(`/proc/self/fd/${found}`, OWNER);
@@ -116,8 +113,7 @@ export function undoOwnerWrites(fd: number, mode: number): void {
 }
 
 /**
- * Calls `work` on an open, complete directory that its owner may change meanwhile. Restores its mode and times, even if
- * the work fails.
+ * Calls `work` on an open, complete directory that its owner may change meanwhile, then restores its mode and times.
  */
 export function changingInside(sys: Syscalls, fd: number, work: () => void): void {
   const stat = newStatBuffer();

@@ -16,8 +16,7 @@ import { errnoName, newStatBuffer, openDirectory, putName, STAT, type StatBuffer
  */
 export function removeAll(place: RawPath): void {
   try {
-    // rmSync also works through open directories, without native calls, but changes no modes and removes no subvolume
-    // as a whole.
+    // rmSync also works through open directories, without native calls, but changes no modes and removes no subvolume as a whole.
     fs.rmSync(place, { recursive: true, force: true });
   } catch {
     inParent(place, (parent, name) => removeBelow(parent, name));
@@ -115,10 +114,7 @@ const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constant
 const OWNER = 0o700;
 /** The most open directories of one branch; those above are reopened from below. */
 const MOST_OPEN = 64;
-/**
- * The most tries to empty a directory into which others write, or whose listing misses entries that are moved
- * meanwhile.
- */
+/** The most tries to empty a directory into which others write, or whose listing misses entries that are moved meanwhile. */
 const MOST_ROUNDS = 3;
 const LISTED_BYTES = 64 * 1024;
 /** Offsets in a record of a listing: its length, its type and its name. */
@@ -292,10 +288,7 @@ class Removal {
   }
 }
 
-/**
- * Returns the identity of an open directory. Some file systems give a directory another inode number after its last
- * close.
- */
+/** Returns the identity of an open directory. Some file systems give a directory another inode number after its last close. */
 export function identityOf(fd: number): DirectoryIdentity {
   const stat = newStatBuffer();
   const looked = syscalls().fstat(fd, stat);
@@ -343,10 +336,7 @@ export class MadeFolder {
     this.#place = place;
   }
 
-  /**
-   * Opens the folder at the place, whose identity counts from now on. Throws if the entry is not a directory, or is a
-   * link.
-   */
+  /** Opens the folder at the place, whose identity counts from now on. Throws if the entry is not a directory, or is a link. */
   hold(): void {
     this.letGo();
     this.#fd = openDirectory(this.#place);

@@ -144,10 +144,7 @@ export function userStateDirectory(env: Environment = process.env): string {
   return join(absolutePath(env, "XDG_STATE_HOME") ?? join(homeDirectory(env), ".local/state"), "cairn");
 }
 
-/**
- * `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; everything in it can be made again. Throws `usage` if neither is
- * known.
- */
+/** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; everything in it can be made again. Throws `usage` if neither is known. */
 export function userCacheDirectory(env: Environment = process.env): string {
   return join(absolutePath(env, "XDG_CACHE_HOME") ?? join(homeDirectory(env), ".cache"), "cairn");
 }

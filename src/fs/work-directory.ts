@@ -83,10 +83,7 @@ function isDead(directory: string, owner: { boot: string; pid: number; start: st
   return hasProc() || !writtenWithin(Buffer.from(directory), CONTAINER_AGE_MS);
 }
 
-/**
- * True if a folder or an entry below it was written within the last `ageMs` milliseconds. Entries that cannot be read
- * are skipped.
- */
+/** True if a folder or an entry below it was written within the last `ageMs` milliseconds. Skips entries that are not readable. */
 export function writtenWithin(place: Buffer, ageMs: number): boolean {
   try {
     const facts = fs.lstatSync(place);

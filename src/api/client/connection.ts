@@ -91,10 +91,7 @@ export class Connection {
     return new Connection(this.#at, { agent: this.#agent, headers: { "idempotency-key": key } });
   }
 
-  /**
-   * Makes a call. Throws the daemon's error, `interrupted`, `NoDaemon` if no daemon answers, and `io` if the daemon
-   * goes away.
-   */
+  /** Makes a call. Throws the daemon's error, `interrupted`, `NoDaemon` if no daemon answers, and `io` if the daemon goes away. */
   async call(name: string, members: Members, options: CallOptions = {}): Promise<unknown> {
     return this.#answer(this.#lines({ path: `/v1/${name}`, body: toWire(withoutOurs(members)) }, options), options);
   }
@@ -227,10 +224,7 @@ export class Connection {
     });
   }
 
-  /**
-   * Sends a request. Resolves with the head of the answer. Rejects with a system error, or `NoDaemon` if the daemon
-   * hangs.
-   */
+  /** Sends a request. Resolves with the head of the answer. Rejects with a system error, or `NoDaemon` if the daemon hangs. */
   open({ method = "POST", path, body = "", headers = {} }: Asked, signal?: AbortSignal): Promise<IncomingMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const ended = new AbortController();

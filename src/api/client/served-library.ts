@@ -22,8 +22,8 @@ type AnyMethod = (...given: unknown[]) => unknown;
 type Local = () => Promise<CairnLibrary>;
 
 /**
- * The library. A daemon makes the calls on workspaces that it serves; `local` makes all others. `local` null: the
- * daemon makes all calls.
+ * The library. A daemon makes calls on the workspaces that it serves, `local` all others. `local` null: the daemon
+ * makes all calls.
  */
 export function servedLibrary(daemons: readonly (string | Remote)[], local: Local | null): CairnLibrary {
   const isHere = daemons.every((each) => typeof each === "string");
@@ -98,10 +98,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     return local();
   }
 
-  /**
-   * Makes the call with the first daemon that answers. Throws `no_daemon` or `permission` if none answers, and `busy`
-   * if one hangs.
-   */
+  /** Makes the call with the first daemon that answers. Throws `no_daemon` or `permission` if none does, and `busy` if one hangs. */
   async any<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
     let missed = notAsked();
     for (const connection of this.#asked()) {
@@ -125,10 +122,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     return error;
   }
 
-  /**
-   * Returns the first daemon that serves a path, and its workspace there. Throws if no daemon answers and only a daemon
-   * can tell.
-   */
+  /** Returns the first daemon that serves a path, and its workspace there. Throws if no daemon answers and only a daemon can tell. */
   async #at(path: string, options: CallOptions): Promise<{ connection: Connection; found: Reference } | null> {
     const missed: NoDaemon[] = [];
     for (const connection of this.#asked()) {
@@ -154,10 +148,7 @@ class Served implements Pick<CairnLibrary, "find" | "open" | "openOrAdopt" | "ad
     if (missed.length === this.#connections.length) throw missed.at(-1) ?? notAsked();
   }
 
-  /**
-   * The path at which this process finds a workspace; null for a folder of root's daemon, which answers for that
-   * folder.
-   */
+  /** The path at which this process finds a workspace; null for a folder of root's daemon, which answers for that folder. */
   async #foundHere(given: Parameters<CairnLibrary["find"]>): Promise<string | null> {
     try {
       return await (await this.#local()).find(...given);
@@ -253,10 +244,7 @@ async function* readHere(folder: string, given: readonly unknown[]): AsyncGenera
   }
 }
 
-/**
- * Throws `refused` if a folder contains workspaces that this user keeps without the daemon: the daemon does not know
- * them.
- */
+/** Throws `refused` if a folder contains workspaces that this user keeps without the daemon: the daemon does not know them. */
 async function refuseOwnInside(
   local: CairnLibrary,
   folder: string,
@@ -288,8 +276,8 @@ function isSamePlace(served: string, asked: string): boolean {
 const makers = new WeakMap<Client, (key: string) => Client>();
 
 /**
- * Returns a client of the same workspace whose changing calls have an idempotency key. Throws `usage` for a client that
- * no daemon serves.
+ * Returns a client of the same workspace with an idempotency key for changing calls. Throws `usage` for a client
+ * without a daemon.
  */
 export function keyedClient(client: Client, key: string): Client {
   const make = makers.get(client);

@@ -13,15 +13,11 @@ const KEPT_MS = 12 * 3_600_000;
 /** Milliseconds for writing the received bytes. */
 const END_MS = 10_000;
 /**
- * Milliseconds without a new file after which the folder of an invisible program, for example on another host, counts
- * as abandoned.
+ * Milliseconds without a new file after which the folder of an invisible program, perhaps on another host, is removed.
  */
 const IDLE_MS = 3_600_000;
 
-/**
- * Files that clients sent, until they are imported or too old. The process keeps them in its own folder beside the
- * store's index.
- */
+/** Files that clients sent, until they are imported or too old. The process keeps them in its own folder beside the store's index. */
 export class Uploads implements Disposable {
   readonly #folder: string;
   readonly #limit: number;
@@ -53,10 +49,7 @@ export class Uploads implements Disposable {
     return join(this.#folder, `made_${randomBytes(16).toString("hex")}.ovpack`);
   }
 
-  /**
-   * Stores the part `file` of a form. Returns its id. Throws `usage` for another form, or a file that is too long;
-   * `no_space`.
-   */
+  /** Stores the part `file` of a form. Returns its id. Throws `usage` for another form, or a file that is too long; `no_space`. */
   async receive(request: IncomingMessage, signal: AbortSignal): Promise<string> {
     this.#sweep(MOST - 1);
     if (this.#coming >= MOST) throw new CairnError("busy", `${MOST} files are being uploaded already`);

@@ -132,8 +132,7 @@ export class Happenings implements EventLog<Noted> {
       const followed: Followed = { workspace, watcher, sequence: newestIn(points) };
       this.#followed.set(key, followed);
     } catch {
-      // A daemon of another user keeps the folder, or the limit of watches is reached: only the daemon or a reload
-      // shows changes.
+      // A daemon of another user keeps the folder, or the limit of watches is reached: only the daemon or a reload shows changes.
     }
   }
 
@@ -159,10 +158,7 @@ export class Happenings implements EventLog<Noted> {
     }
   }
 
-  /**
-   * Sends an event to all readers, unless its save point was reported before. `isPassing`: later readers do not get the
-   * event.
-   */
+  /** Sends an event to all readers, unless its save point was reported before. `isPassing`: later readers do not get the event. */
   #add(happening: Happening, isPassing = false): void {
     const made = pointOf(happening as ServiceEvent);
     if (made !== null) {

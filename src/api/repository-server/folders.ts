@@ -10,10 +10,7 @@ export function isAbsent(error: unknown): boolean {
   return code === "ENOENT" || code === "ENOTDIR";
 }
 
-/**
- * Makes a directory, not durably; an existing one stays. `group`: the group that may use it like its parent; false:
- * none.
- */
+/** Makes a directory, not durably; an existing one stays. `group`: the group that may use it like its parent; false: none. */
 export async function makeDirectory(path: string, group: number | false): Promise<void> {
   const mode = group !== false ? sharedFolder((await stat(dirname(path))).mode) : 0o700;
   try {

@@ -77,10 +77,7 @@ export class RepositoryFolder {
     return null;
   }
 
-  /**
-   * Yields the files of a kind, in batches; null without a repository. A repository without a folder for locks has no
-   * locks.
-   */
+  /** Yields the files of a kind, in batches; null without a repository. A repository without a folder for locks has no locks. */
   async list(kind: FileKind, withSizes: boolean): Promise<AsyncIterable<StoredFile[]> | null> {
     const folder = join(this.root, kind);
     let names: string[];

@@ -41,10 +41,7 @@ export class Upload {
     }
   }
 
-  /**
-   * Gives the file its name, durably. `there`: a file has the name already and stays. Throws `damaged` if the bytes do
-   * not match the name.
-   */
+  /** Gives the file its name, durably. `there`: the name is taken, and that file stays. Throws `damaged` if bytes and name differ. */
   async finish(): Promise<"saved" | "there"> {
     const { kind, name, handle, temporary, path } = this.#parts;
     const digest = this.#hash.digest("hex");

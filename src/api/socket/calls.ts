@@ -121,10 +121,7 @@ function requireBeside({ path, path_b64 }: WorkspaceRef, fork: string): void {
   if (process.geteuid?.() === 0) requireRootsPlace(dirname(path));
 }
 
-/**
- * Returns the id of the point. Throws `permission` if the recorded mode bits do not let a caller read a file, or pass a
- * folder above it.
- */
+/** Returns the point's id. Throws `permission` if the recorded mode bits forbid reading a file or passing a folder above it. */
 async function requireMayRead(peer: Peer, client: Client, target: string, { path, options }: Body): Promise<string> {
   const { save_point_id: id } = await client.resolve(target);
   const { archive, paths = [path as PathInput] } = (options ?? {}) as ReadOptions;
@@ -237,8 +234,7 @@ async function callClient(
           );
           return before;
         }
-        // The folder's owner could redirect SQLite to another database while it is opened. A btrfs snapshot opens no
-        // database.
+        // The folder's owner could redirect SQLite to another database while it is opened. A btrfs snapshot opens no database.
         if (verb.makesPoint === "save" && isLed && client.engineType !== "btrfs-snapshot") last["databases"] = "copy";
         const carriedOut = async (): Promise<unknown> => carryOut(client satisfies Client, { name, given, onItem });
         const { id } = client.workspace;

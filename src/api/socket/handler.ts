@@ -47,10 +47,7 @@ const NO_HTTP = { status: 400, why: "the request is not HTTP" };
 /** The client ended the connection. */
 const GONE = { status: 400, why: null };
 
-/**
- * Answers requests of admitted callers: `POST /v1/<verb>` with a JSON object each way, or lines of JSON if the caller
- * accepts them.
- */
+/** Answers requests of admitted callers: `POST /v1/<verb>` with a JSON object, and the answer as an object or as lines of JSON. */
 export class RequestHandler {
   readonly #daemon: Daemon;
   readonly #options: HandlerOptions;

@@ -30,10 +30,7 @@ export class Refusals {
     this.#log = log;
   }
 
-  /**
-   * Logs an agent's error, once. `call`: its name, or the address if it is no verb; `not_found` of an address is
-   * normal.
-   */
+  /** Logs an agent's error, once. `call`: its name, or the address if it is no verb; `not_found` of an address is normal. */
   ofAgent({ uid, token }: Caller, call: string, workspace: unknown, error: CairnError): void {
     if (this.#told.has(error)) return;
     this.#told.add(error);

@@ -4,10 +4,7 @@ import { advice, CairnError, call } from "../../errors.ts";
 import { DAEMON_CALLS } from "../../verbs/index.ts";
 import { callOf, isForOwners, type Options, servedCall } from "../rights/capabilities.ts";
 
-/**
- * Throws `permission` or `unsupported` if a caller may not make a call, or not with these options; `usage` for an
- * unknown call.
- */
+/** Throws `permission` or `unsupported` if a caller may not make a call, or not with these options; `usage` for an unknown call. */
 export function requireCapability(caller: Caller, name: string, options: Options): void {
   const verb = servedCall(name);
   if (verb === undefined) throw noCall(name);

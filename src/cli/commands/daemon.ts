@@ -50,8 +50,7 @@ export const command: CommandDefinition = {
       });
       return { data, text: () => `would serve on ${printable(places.socket)}; state in ${printable(places.state)}` };
     }
-    // Each wait for the kernel takes a thread of Node's pool. The pool has four threads unless this is set before its
-    // first use.
+    // Each wait for the kernel takes a thread of Node's pool. The pool has four threads unless this is set before its first use.
     process.env["UV_THREADPOOL_SIZE"] ??= "12";
     const log = openLog((line) => context.diagnose(line));
     const [{ Daemon }, socketServer, tcpServer] = await Promise.all([

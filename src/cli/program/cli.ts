@@ -214,8 +214,7 @@ function stoppedHint(name: string): string {
 
 async function explain(input: CliInput, error: CairnError, command: string | null = null): Promise<void> {
   const style = makeStyle(wantsColour(input.stderr.isTerminal, input.env, !input.argv.includes("--no-color")));
-  // Each item of a list has its own line. Further lines are indented, so that none looks like a line of the command
-  // itself.
+  // Each item of a list has its own line. Further lines are indented, so that none looks like a line of the command itself.
   const lines = error.message.split("\n").map(printable).join("\n  ");
   let text = `cairn: ${style.red(lines)}\n`;
   if (error.code === "interrupted" && error.hint === undefined)

@@ -1,13 +1,9 @@
 #!/usr/bin/env node
-// The first file that runs, even on a Node that is too old for the others: no imports, and nothing newer than Node 18
-// before the check.
+// The first file that runs, even on a too old Node: no imports, and nothing newer than Node 18 before the check.
 
 const NEEDED_MAJOR = 24;
 
-/**
- * In a clone the compiled code is kept beside the runtime; elsewhere in the user's cache, never in a shared temporary
- * folder.
- */
+/** In a clone the compiled code is kept beside the runtime; elsewhere in the user's cache, never in a shared temporary folder. */
 function compileCacheFolder(): string | undefined {
   const { existsSync } = process.getBuiltinModule("node:fs");
   const { fileURLToPath } = process.getBuiltinModule("node:url");

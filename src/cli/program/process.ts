@@ -18,8 +18,7 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
   let stopped = ERROR_TABLE.interrupted.exit as number;
   for (const signal of SIGNALS) {
     process.on(signal, () => {
-      // The command of `run`, or the pager, decides; this process still has work after it. The terminal sends SIGINT to
-      // both.
+      // The command of `run`, or the pager, decides; this process still has work after it. The terminal sends SIGINT to both.
       if (running !== null) {
         if (signal !== "SIGINT") sendTo(running, signal);
         return;

@@ -68,10 +68,7 @@ function withVerb(
   };
 }
 
-/**
- * Index of the first word from `start` on that is neither an option nor an option's value; the line's length without
- * one.
- */
+/** Index of the first word from `start` on that is neither an option nor an option's value; the line's length without one. */
 function firstWord(argv: readonly string[], start: number, { options = [] }: CommandDefinition): number {
   const valued = new Set(WITH_VALUE);
   for (const { flags } of options)

@@ -44,10 +44,7 @@ export interface TextDiff {
 }
 
 const NOTHING = new Uint8Array(0);
-/**
- * Returns a unified diff of two texts; null if they differ too much. For other content a line says that it differs, as
- * in git.
- */
+/** Returns a unified diff of two texts; null if they differ too much. For other content a line says that it differs, as in git. */
 export function renderTextDiff(diff: TextDiff, style: Style): string | null {
   const before = decodeText(diff.before ?? NOTHING);
   const after = decodeText(diff.after ?? NOTHING);

@@ -77,10 +77,7 @@ export class Events {
     return this.#last;
   }
 
-  /**
-   * Adds an event. Returns its number, which is higher than all before. Drops members of the data that the event's
-   * schema does not name.
-   */
+  /** Adds an event. Returns its number, the highest so far. Drops members of the data that the event's schema does not name. */
   append<T extends EventType>(happening: Happening<T>): number {
     const id = ++this.#last;
     const noted = notedOf(happening, id);

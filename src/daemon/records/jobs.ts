@@ -258,10 +258,7 @@ export class Jobs {
     );
   }
 
-  /**
-   * Resolves with the answer of a job. Throws its error. `listener` gets the earlier warnings at once, and new ones as
-   * they come.
-   */
+  /** Resolves with the answer of a job. Throws its error. `listener` gets the earlier warnings at once, and new ones as they come. */
   async answer(id: string, listener: Listener): Promise<unknown> {
     const live = this.#live.get(id);
     if (live !== undefined) {
@@ -288,8 +285,8 @@ export class Jobs {
   }
 
   /**
-   * Jobs that the caller may see, the newest first. `after`: the last job of the previous page. Throws `not_found` for
-   * an unknown `after`.
+   * Jobs that the caller may see, the newest first. `after`: the last job of the previous page. Throws `not_found` if
+   * it is unknown.
    */
   list(peer: Caller, { after, most }: { after: string | null; most: number }): JobList {
     if (after !== null) this.find(peer, after);

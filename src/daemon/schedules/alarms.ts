@@ -60,10 +60,7 @@ export class Alarms {
     this.#raised = options.kept.state.schedules.alarms ?? [];
   }
 
-  /**
-   * Compares `jobs`, the complete list, with the records. Returns before the alarm is called. A null `alarm`: no alarm
-   * is configured.
-   */
+  /** Compares `jobs`, the complete list, with the records. Returns before the alarm is called. `alarm` null: there is no alarm. */
   judge(jobs: readonly WatchedJob[], alarm: string | null): void {
     this.#next = { jobs, alarm };
     if (!this.#isWorking) this.#working = this.#work();

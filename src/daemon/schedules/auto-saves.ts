@@ -140,8 +140,7 @@ export class AutoSaves {
     try {
       await save(id, this.#stopped.signal);
     } catch {
-      // The changes are still unsaved. The save is tried again after the longest time, or when the folder is quiet
-      // after a further change.
+      // The changes are unsaved. The save is tried again after the longest time, or when the folder is quiet after a change.
       each.firstAt = clock.now();
       each.lastAt = Infinity;
     }

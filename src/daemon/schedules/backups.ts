@@ -111,10 +111,7 @@ async function backUp(row: BackupRow, served: ServedWorkspace, call: Call): Prom
   });
 }
 
-/**
- * Restores the newest snapshot of a workspace to a temporary place, and compares it with the recorded digest. Throws
- * `damaged`.
- */
+/** Restores the newest snapshot of a workspace to a temporary place, and compares it with the recorded digest. Throws `damaged`. */
 async function checkRestore(row: BackupRow, { path }: ServedWorkspace, call: Call): Promise<void> {
   const { signal } = call;
   await withRepository(row, call, async (open) => {
@@ -171,8 +168,7 @@ function damageIn({ problems, location }: VerifyBackupResult): string | null {
 }
 
 /**
- * Forgets snapshots of the row's workspaces by its rules, and frees blobs that no snapshot needs. Snapshots of other
- * folders stay.
+ * Forgets snapshots of the row's workspaces by its rules, and frees unneeded blobs. Snapshots of other folders stay.
  */
 async function prune(row: BackupRow, served: readonly ServedWorkspace[], call: Call): Promise<void> {
   const { signal } = call;

@@ -11,10 +11,7 @@ export function partCount(withinMs: number | null, everyMs: number): number {
   return withinMs === null ? 1 : Math.max(1, Math.floor((PLANNED * withinMs) / everyMs));
 }
 
-/**
- * Returns when each part was read last, in milliseconds since 1970. If the number of parts changed, all parts get the
- * oldest time.
- */
+/** Returns the time of each part's last read, in ms since 1970. If the number of parts changed, all parts get the oldest time. */
 export function partTimes(known: readonly string[] | undefined, count: number, since: string): number[] {
   const times = (known ?? [since]).map((at) => Date.parse(at));
   const oldest = Math.min(...times);

@@ -139,8 +139,7 @@ export class Scheduler {
     try {
       keep([...this.#runs.values()]);
     } catch (error) {
-      // A result that is not saved is not reported; the time of the run is kept so that the task does not run again at
-      // once.
+      // A result that is not saved is not reported; the time of the run is kept so that the task does not run again at once.
       this.#runs.set(key, { ...before, ran_at: at });
       log(`cannot record that ${task.kind} ran: ${toCairnError(error).message}`);
     }

@@ -33,8 +33,7 @@ const LOOK_MS = 60_000;
 type Row = DaemonStatus["schedules"][number];
 
 /**
- * Everything that a daemon does by the clock: saves, and one at a time cleanups, backups, verifications, restore checks
- * and prunes.
+ * A daemon's work by the clock: saves, and one at a time cleanups, backups, verifications, restore checks and prunes.
  */
 export class Schedules {
   readonly #hands: ScheduleHands;
@@ -126,10 +125,7 @@ export class Schedules {
     return { error: failed[0] ?? null };
   }
 
-  /**
-   * Saves a folder and notes the time at which the folder equals its newest point. The note is written with the next
-   * change of the state.
-   */
+  /** Saves a folder and notes the time at which it equals its newest point. The next change of the state writes the note. */
   async #save(served: ServedWorkspace, signal: AbortSignal): ReturnType<BackupHands["save"]> {
     const at = new Date(this.#clock.now()).toISOString();
     const noted = (): ServedWorkspace | undefined =>

@@ -98,10 +98,7 @@ export function requireRootsOwn(control: string, folder: Buffer): void {
 
 const STICKY = 0o1000;
 
-/**
- * Throws `permission` if a user other than root could replace the place in `folder` at which root is about to make
- * something for a caller.
- */
+/** Throws `permission` if a user other than root could exchange entries of `folder`, in which root makes something for a caller. */
 export function requireRootsPlace(folder: string): void {
   const { mode } = lstatSync(folder);
   if ((mode & 0o022) === 0) return requireRootsOwn(folder, Buffer.from(folder));
@@ -130,10 +127,7 @@ function mayReach(peer: Peer, path: Buffer): boolean {
   }
 }
 
-/**
- * Answers by the permission bits. An access list may allow less than the bits show, so with an access list the answer
- * is false.
- */
+/** Answers by the permission bits. An access list may allow less than the bits show, so with an access list the answer is false. */
 function mayDo(peer: Peer, folder: Buffer, wanted: number): boolean {
   return allows(statSync(folder), peer, wanted) && !attributesOf(folder).some((each) => each.startsWith(ACCESS_LIST));
 }

@@ -86,10 +86,7 @@ interface Damage {
   damage: string;
 }
 
-/**
- * Reads a file of the daemon, or returns why the file is damaged; null if it does not exist. Throws `newer_version` and
- * system errors.
- */
+/** Reads a file of the daemon, or returns its damage; null if it does not exist. Throws `newer_version` and system errors. */
 function readOrTell<T>(
   path: string,
   most: number,

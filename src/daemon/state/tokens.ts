@@ -109,10 +109,7 @@ export class Tokens {
     return [...this.#tokens.values()].filter((each) => isTheirs(caller, each)).map(infoOf);
   }
 
-  /**
-   * Revokes a token and ends its calls. Throws `not_found`, and system errors: the token is then valid again after a
-   * restart.
-   */
+  /** Revokes a token and ends its calls. Throws `not_found`, and system errors: the token is then valid again after a restart. */
   revoke(caller: Caller, id: string): TokenInfo {
     const token = this.#tokens.get(id);
     if (token === undefined || !isTheirs(caller, token))

@@ -5,10 +5,7 @@ import { InotifyQueue } from "../../fs/linux/inotify.ts";
 import { newPacer } from "../../pacer.ts";
 import type { ChangeSource, Lost, Told, WatchedPlace } from "./change-source.ts";
 
-/**
- * File systems on which only this machine makes changes. Elsewhere the kernel does not report the changes of other
- * machines.
- */
+/** File systems on which only this machine makes changes. Elsewhere the kernel does not report the changes of other machines. */
 const TELLING = new Set(["ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs", "bcachefs", "btrfs", "overlay"]);
 /** The most directories of one folder: each takes a kibibyte of kernel memory, and delays the start of the watch. */
 const MOST_OF_ONE = 50_000;

@@ -25,10 +25,7 @@ export interface ChangeNotice {
   paths: string[];
 }
 
-/**
- * Inodes of files that were changed or got a name outside the watched folders. The file may be in a folder by another
- * name.
- */
+/** Inodes of files that were changed or got a name outside the watched folders. The file may be in a folder by another name. */
 export class Arrivals {
   /** Inodes by the mark after which they were noted, oldest first. */
   readonly #byMark = new Map<number, Set<number>>();
@@ -65,10 +62,7 @@ export interface Shared {
   readonly arrivals: Arrivals;
   /** True if the mappings of all processes are visible. */
   readonly seesMappings: boolean;
-  /**
-   * Inodes of files that a process has mapped, by their low 32 bits: the kernel does not report writes through a
-   * mapping.
-   */
+  /** Inodes of files that a process has mapped, by their low 32 bits: the kernel does not report writes through a mapping. */
   mapped(): readonly number[];
   /** Called when a stat cache is kept in memory. */
   onHold(journal: ChangeJournal): void;

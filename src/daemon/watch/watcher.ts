@@ -40,10 +40,7 @@ export class Watcher {
   readonly #watched = new Map<string, Watched>();
   /** Folders whose watch is being set up. */
   readonly #coming = new Set<string>();
-  /**
-   * The most entries of the kernel's queue, with the overflow entry: after reading so many, everything that waited at
-   * the start was read.
-   */
+  /** The most entries of the kernel's queue, and the overflow entry: after so many, all that waited at the start was read. */
   readonly #mostQueued = Math.max(...["fanotify", "inotify"].map(queueOf)) + 1;
   readonly #endWaiting: () => Promise<void>;
   readonly #shared: Shared;
@@ -83,10 +80,7 @@ export class Watcher {
     return this.#source.isWhole;
   }
 
-  /**
-   * Watches a folder if its file system reports changes. `skip`: absolute paths below the folder whose changes are
-   * ignored.
-   */
+  /** Watches a folder if its file system reports changes. `skip`: absolute paths below the folder whose changes are ignored. */
   async add(folder: Buffer, skip: readonly string[]): Promise<void> {
     const root = folder.toString("latin1");
     if (this.#watched.has(root) || this.#coming.has(root)) return;

@@ -55,10 +55,7 @@ export function readOldState(directory: string): OldState | null {
   };
 }
 
-/**
- * The image of ws-ckpt and the mount to which its users' links lead. Null if ws-ckpt had no image, or used an existing
- * btrfs.
- */
+/** The image of ws-ckpt and the mount to which its users' links lead. Null if ws-ckpt had no image, or used an existing btrfs. */
 export function oldLoop(config: Pick<DaemonConfig, "migrate">, places: DaemonPlaces): OldLoop | null {
   const directory = oldStateDirectory(config, places);
   if (directory === null || process.geteuid?.() !== 0) return null;

@@ -1,7 +1,4 @@
-/**
- * Request numbers of linux/btrfs.h: direction « 30 | size of the argument « 16 | 0x94 « 8 | number. Equal on x64 and
- * arm64.
- */
+/** Request numbers of linux/btrfs.h: direction « 30 | size of the argument « 16 | 0x94 « 8 | number. Equal on x64 and arm64. */
 export const REQUEST = {
   /** _IOW(15, btrfs_ioctl_vol_args) */
   SNAP_DESTROY: 0x5000940f,

@@ -221,8 +221,7 @@ export function requireSubvolume(fd: number, shown: string): void {
 }
 
 /**
- * Returns the kernel's facts about the subvolume that holds an open file or directory, in a few µs for any size. Any
- * user may call this.
+ * Returns the kernel's facts about the subvolume of an open file or directory, in a few µs for any size, for any user.
  */
 export function subvolumeInfo(fd: number): SubvolumeInfo {
   const argument = newArena(INFO.SIZE);
@@ -447,10 +446,7 @@ export async function waitSync(fd: number, transaction: bigint): Promise<void> {
   if (errno !== 0) throw failure(errno, "wait for a commit of btrfs");
 }
 
-/**
- * Commits the file system of a directory. Earlier changes are durable when this returns, except unsynced content of
- * files.
- */
+/** Commits the file system of a directory. Earlier changes are durable when this returns, except unsynced content of files. */
 export async function commitFileSystem(place: RawPath): Promise<void> {
   const fd = openFolder(place);
   try {

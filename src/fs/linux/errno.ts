@@ -54,8 +54,7 @@ const NOT_HELD: ReadonlySet<unknown> = new Set([
 ]);
 
 /**
- * True for an errno of file systems that cannot hold a name, a kind, a link or a size, or that treat the name as equal
- * to another.
+ * True for an errno of a file system that cannot hold a name, kind, link or size, or that takes the name for another.
  */
 export function isNotHeld(errnoName: unknown): boolean {
   return NOT_HELD.has(errnoName);

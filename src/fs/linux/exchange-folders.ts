@@ -9,10 +9,7 @@ export interface OpenPlace {
   name: Arena;
 }
 
-/**
- * Exchanges two entries (absolute paths, raw bytes) in one call; both paths exist at every moment. Throws the errno's
- * error.
- */
+/** Exchanges two entries (absolute paths, raw bytes) in one call; both paths exist at every moment. Throws the errno's error. */
 export function exchangePlaces(one: Buffer, other: Buffer): void {
   const result = inPlaces(other, one, (from, to) =>
     syscalls().rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.EXCHANGE),
@@ -32,10 +29,7 @@ export function moveToFree(from: Buffer, to: Buffer): void {
   if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
 }
 
-/**
- * Moves a folder to a free name if the system can guarantee that nothing is replaced. False, without a change, if it
- * cannot.
- */
+/** Moves a folder to a free name if the system can guarantee that nothing is replaced. False, without a change, if it cannot. */
 export function movedToFree(from: Buffer, to: Buffer): boolean {
   const result = inPlaces(from, to, renameNoReplace);
   if (result === EINVAL || result === ENOSYS) return false;
@@ -68,10 +62,7 @@ export function setModeInPlace(folder: Buffer, mode: number): void {
   if (result < 0) throw syscallError(result, `change the mode of ${printablePath(folder)}`);
 }
 
-/**
- * Makes a link at a free name (absolute raw path). Throws `already_exists` if the name is taken, else the errno's
- * error.
- */
+/** Makes a link at a free name (absolute raw path). Throws `already_exists` if the name is taken, else the errno's error. */
 export function linkInPlace(place: Buffer, target: Buffer): void {
   const [name, to] = [newArena(512), newArena(4096)];
   putName(name, 0, nameOf(place));
@@ -99,10 +90,7 @@ function inPlaces(one: Buffer, other: Buffer, work: (one: OpenPlace, other: Open
   );
 }
 
-/**
- * Calls `work` with the open directory of an absolute raw path. Throws `conflict` if a folder on the way is a link of
- * another user.
- */
+/** Calls `work` with the open directory of an absolute raw path. Throws `conflict` if the path has a link of another user. */
 export function inParentOf<T>(path: Buffer, work: (fd: number) => T): T {
   const fd = openOwnWay(parentOf(path), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   try {

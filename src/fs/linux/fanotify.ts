@@ -3,10 +3,7 @@ import { constants as system, endianness } from "node:os";
 import { type Arena, bindNative, bindNativeLater, lastErrno, type NativeFunction, newArena } from "../../native.ts";
 import { AT_FDCWD } from "./syscall-abi.ts";
 
-/**
- * The kernel's reports of changes on a whole file system, each with a handle of its directory: fanotify(7). Only for
- * root.
- */
+/** The kernel's reports of changes on a whole file system, each with a handle of its directory: fanotify(7). Only for root. */
 
 const [CLOEXEC, NONBLOCK, REPORT_TARGET, REPORT_FID, REPORT_DIRECTORY, REPORT_NAME] = [
   1, 2, 0x1000, 0x200, 0x400, 0x800,
@@ -27,10 +24,7 @@ export interface Change {
   directory: string | null;
   /** The entry's name, raw bytes as latin1; `.`: the directory itself; null without a name. */
   name: string | null;
-  /**
-   * Words of the entry's handle; one of them has the low 32 bits of the inode number. Empty if the kernel does not
-   * report a handle.
-   */
+  /** Words of the entry's handle; one has the low 32 bits of the inode number. Empty if the kernel does not report a handle. */
   words: readonly number[];
   /** True: names in the directory were added, removed or changed. */
   names: boolean;
@@ -165,10 +159,7 @@ const HANDLE_WORDS = 2;
 const statfs = bindNativeLater("int statfs(str path, uint64_t facts)");
 const FSID_AT = 56;
 
-/**
- * The id of a path's file system, with which each {@link Change.directory} begins: statfs(2). Null if it cannot be
- * read.
- */
+/** The id of a path's file system, with which each {@link Change.directory} begins: statfs(2). Null if it cannot be read. */
 export function fileSystemId(path: string): string | null {
   const facts = newArena(120);
   if (statfs()?.(path, facts.address) !== 0) return null;

@@ -155,10 +155,7 @@ function readText(path: string): string {
 
 const DELETED = Buffer.from(" (deleted)");
 
-/**
- * Returns the target of a link under /proc; null if the link is gone or leads to a removed entry, which is in no
- * folder.
- */
+/** Returns the target of a link under /proc; null if the link is gone or leads to a removed entry, which is in no folder. */
 function linkTarget(path: string): Buffer | null {
   const target = readLink(path);
   if (target.length <= DELETED.length || !target.subarray(-DELETED.length).equals(DELETED)) return target;
@@ -168,8 +165,7 @@ function linkTarget(path: string): Buffer | null {
 let link: { path: Arena; target: Arena } | undefined;
 
 /**
- * Reads a link into a buffer that the next call reuses. Most targets are no paths, so the copies and exceptions of Node
- * would be wasted.
+ * Reads a link into a reused buffer. Most targets are no paths, so the copies and exceptions of Node would be wasted.
  */
 function readLink(path: string): Buffer {
   link ??= { path: newArena(64), target: newArena(4096) };
@@ -352,10 +348,7 @@ export function findHolders(folder: RawPath, options: HolderOptions = {}): Holde
   return { holders: search.holders, unknown: [...search.unknown].sort() };
 }
 
-/**
- * Mount points that show the folder (its real path) or a part of it under another path, in every namespace that can be
- * read.
- */
+/** Mount points that show the folder (its real path) or a part of it under another path, in every namespace that can be read. */
 export function mountedElsewhere(folder: Buffer, mounts: readonly Mount[] = readMounts()): Buffer[] {
   const own = mountOf(folder, mounts);
   if (own === null) return [];

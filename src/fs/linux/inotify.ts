@@ -44,10 +44,7 @@ export class InotifyQueue {
     return fd < 0 ? null : new InotifyQueue(fd, { read, close, add, remove });
   }
 
-  /**
-   * Watches a directory by its path as latin1. Returns the watch number, the same for the same directory; or minus
-   * errno.
-   */
+  /** Watches a directory by its path as latin1. Returns the watch number, the same for the same directory; or minus errno. */
   add(path: string): number {
     const bytes = Buffer.from(`${path}\0`, "latin1");
     if (bytes.length > PATH_BYTES) return -system.errno.ENAMETOOLONG;

@@ -5,10 +5,7 @@ import { bindNative, lastErrno, newArena } from "../../native.ts";
 import type { Arena, NativeFunction } from "../../native.ts";
 import { mountOf } from "./mounts.ts";
 
-/**
- * Open-file-description locks. The open file holds the lock; it ends with the process, and also excludes other opens in
- * one process.
- */
+/** Open-file-description locks: the open file holds the lock, which ends with the process and excludes other opens of a process. */
 
 const F_OFD_GETLK = 36;
 const F_OFD_SETLK = 37;

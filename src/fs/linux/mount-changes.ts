@@ -28,10 +28,7 @@ const UNIQUE_ID = 0x4000;
 const [MASK_AT, ID_AT, BYTES] = [0, 144, 256];
 const statx = bindNativeLater("int statx(int fd, uint64_t path, int flags, unsigned int mask, uint64_t facts)");
 
-/**
- * A mount number that the kernel never reuses, for the mount at a path (latin1): statx(2), Linux 6.8. Null on older
- * kernels.
- */
+/** A mount number that the kernel never reuses, for the mount at a path (latin1): statx(2), Linux 6.8. Null on older kernels. */
 export function uniqueMountId(path: string): bigint | null {
   const name = newArena(path.length + 1);
   name.bytes.set(Buffer.from(path, "latin1"));

@@ -92,10 +92,7 @@ const NO_LIST = {
   hint: "mount /proc: mount -t proc proc /proc",
 };
 
-/**
- * Returns why the mounts in a folder are unknown, with a remedy; null if they are known. Scans detect mounts without
- * the list.
- */
+/** Returns why the mounts in a folder are unknown, with a remedy; null if they are known. Scans detect mounts without the list. */
 export function whyMountsUnknown(mounts: readonly Mount[] = readMounts()): typeof NO_LIST | null {
   return mounts.length === 0 ? NO_LIST : null;
 }
@@ -135,10 +132,7 @@ function shortest(mounts: readonly Mount[]): Mount | null {
   return best;
 }
 
-/**
- * Returns the mount that holds `path` (links are followed); null without mountinfo. Throws `not_found` if the path is
- * missing.
- */
+/** Returns the mount that holds `path` (links are followed); null without mountinfo. Throws `not_found` if the path is missing. */
 export function mountOf(path: RawPath, mounts: readonly Mount[] = readMounts()): Mount | null {
   return resolveMount(real(path), mounts);
 }
@@ -272,10 +266,7 @@ function nameOfKind(path: Uint8Array): string {
   }
 }
 
-/**
- * Numbers of the file systems mounted inside a folder whose files may change without a change of times, each in one
- * word.
- */
+/** Numbers of the file systems mounted inside a folder whose files may change without a change of times, each in one word. */
 export function devicesInMemory(folder: RawPath): number[] {
   const mounts = mountsInside(folder).filter(({ type }) => type === "tmpfs" || type === "ramfs");
   return [...new Set(mounts.map(({ device }) => device))].map((device) => {

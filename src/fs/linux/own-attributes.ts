@@ -11,10 +11,7 @@ const LIST_VERSION = 2;
 const TAG_GROUP = 0x04;
 const TAG_MASK = 0x10;
 
-/**
- * Arenas made at the first use and kept, because an allocation takes longer than the call. No caller awaits while it
- * uses them.
- */
+/** Arenas made at the first use and kept, because an allocation takes longer than the call. No caller awaits while it uses them. */
 let kept: { name: Arena; answer: Arena } | undefined;
 
 function arenas(): { name: Arena; answer: Arena } {

@@ -19,10 +19,7 @@ const FS_IOC_SETFLAGS = 0x40086602;
 const FS_IOC_GETVERSION = 0x80087601;
 const FS_NOCOW_FL = 0x00800000;
 const FS_COMPR_FL = 0x4;
-/**
- * Flags of chattr: written at once, not dumped, access times not kept, directory written at once, new entries not
- * copied on write.
- */
+/** Flags of chattr: written at once, not dumped, no access times, directory written at once, new entries not copied on write. */
 const CARRIED = 0x8 | 0x40 | 0x80 | 0x10000 | FS_NOCOW_FL;
 
 const CODES: Record<string, number> = os.constants.errno;
@@ -72,10 +69,7 @@ export function cloneTo(sys: Syscalls, from: number, place: NewName): number {
   return result;
 }
 
-/**
- * Returns the meaning of a clone call's result: refused for this file or file system (a copy may work), no space, or
- * failed.
- */
+/** Returns the meaning of a clone call's result: refused for this file or file system (a copy may work), no space, or failed. */
 export function cloneAnswer(result: number): "cloned" | "refused" | "full" | "failed" {
   if (result >= 0) return "cloned";
   if (REFUSED.has(result)) return "refused";
@@ -98,10 +92,7 @@ function argument(): { address: number; words: Uint32Array } {
   return kept;
 }
 
-/**
- * Asks for all extents of an open file. Returns their number or minus errno. With `room` the answer has the first
- * extent, too.
- */
+/** Asks for all extents of an open file. Returns their number or minus errno. With `room` the answer has the first extent, too. */
 function mapExtents(fd: number, { flags, room }: { flags: number; room: 0 | 1 }): number {
   const { address, words } = argument();
   words.fill(0);
@@ -113,10 +104,7 @@ function mapExtents(fd: number, { flags, room }: { flags: number; room: 0 | 1 })
   return result < 0 ? result : words[5]!;
 }
 
-/**
- * The number of extents of an open file, which decides how long a clone takes; minus errno if the file system does not
- * report it.
- */
+/** The number of extents of an open file, which decides how long a clone takes; minus errno if the file system does not report it. */
 export function extentCount(fd: number): number {
   return mapExtents(fd, { flags: 0, room: 0 });
 }
@@ -134,8 +122,7 @@ export function isHeldInMetadata(fd: number): boolean {
 const SMALLEST_BLOCK = 1024;
 
 /**
- * True if an open file with `occupied` bytes has more than `limit` extents. Checks the bytes first, because counting
- * takes a call.
+ * True if an open file has more than `limit` extents. Checks its `occupied` bytes first, because counting takes a call.
  */
 export function isFragmented(fd: number, occupied: number, limit: number): boolean {
   return occupied >= limit * SMALLEST_BLOCK && extentCount(fd) > limit;
@@ -169,10 +156,7 @@ export function takeOverMarks(from: number, to: number): void {
   ioctl(to, FS_IOC_SETFLAGS, address);
 }
 
-/**
- * Returns the inode's generation, which differs for a file that reuses the inode number; null if the file system does
- * not report it.
- */
+/** Returns the inode's generation, which tells a reused inode number; null if the file system does not report it. */
 export function generationOf(fd: number): number | null {
   const { address, words } = argument();
   words[0] = 0;

@@ -9,10 +9,7 @@ export function isShadow(name: Uint8Array): boolean {
   return name.length > PREFIX.length && PREFIX.equals(name.subarray(0, PREFIX.length));
 }
 
-/**
- * Removes such names from a list of NUL-terminated names. Returns the new length. A negative `length` is returned as it
- * is.
- */
+/** Removes such names from a list of NUL-terminated names. Returns the new length. A negative `length` is returned as it is. */
 export function withoutShadows(length: number, list: Uint8Array): number {
   if (length <= 0) return length;
   if (!Buffer.from(list.buffer, list.byteOffset, length).includes(PREFIX)) return length;

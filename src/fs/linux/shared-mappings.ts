@@ -3,10 +3,7 @@ import { constants as system } from "node:os";
 import { type Arena, bindNativeLater, lastErrno, newArena } from "../../native.ts";
 
 const ioctl = bindNativeLater("int ioctl(int fd, unsigned long request, uint64_t argument)");
-/**
- * Asks for the next matching mapping from an address, a hundred times faster than reading the text: proc_pid_maps(5),
- * Linux 6.11.
- */
+/** Asks for the next matching mapping from an address, a hundred times faster than reading the text: proc_pid_maps(5), Linux 6.11. */
 const PROCMAP_QUERY = 0xc0686611;
 /** Shared mappings of files, also those that are not writable now: earlier writes through them may be unreported. */
 const SHARED_FILE_OR_NEXT = 0x08 | 0x10 | 0x20;

@@ -190,8 +190,7 @@ function nameCalls(): NameCalls {
   const unlinkat = required("int unlinkat(int d, uint64_t n, int f)");
   const renameat2 = required("int renameat2(int a, uint64_t b, int c, uint64_t d, uint f)");
   const fchmodat = required("int fchmodat(int d, uint64_t n, uint m, int f)");
-  // C libraries before 2020 refuse the flag before they look at the descriptor. Newer ones emulate the flag with
-  // several calls.
+  // C libraries before 2020 refuse the flag before they look at the descriptor. Newer ones emulate the flag with several calls.
   const anyName = newArena(2);
   anyName.bytes.set([0x78, 0]);
   const tried = settleResult(fchmodat(-1, anyName.address, 0, AT_SYMLINK_NOFOLLOW));

@@ -9,10 +9,7 @@ export function whyProtected({ words }: StatBuffer): string | null {
   return (flags & ATTRIBUTE_APPEND) === 0 ? null : "append-only: `chattr -a` removes this attribute";
 }
 
-/**
- * Explains an EPERM on a name in an open directory by `chattr` flags, for example `: it is immutable…`; "" if no flag
- * is set.
- */
+/** Explains an EPERM on a name in an open directory by `chattr` flags, for example `: it is immutable…`; "" if no flag is set. */
 export function protectionOf(sys: Syscalls, fd: number, name: Uint8Array): string {
   const [stat, arena] = [newStatBuffer(), newArena(name.length + 1)];
   putName(arena, 0, name);

@@ -22,10 +22,7 @@ export function writtenUntold(): number[] | null {
   return addLoopImages(inodes) ? [...inodes] : null;
 }
 
-/**
- * Null for threads of the kernel. If the first thread of a process has ended, its maps are empty, so another thread's
- * are read.
- */
+/** Null for threads of the kernel. If the first thread of a process has ended, its maps are empty, so another thread's are read. */
 function mapsOf(pid: number): string | null {
   if (!isKernelThread(pid)) return `/proc/${pid}/maps`;
   if (statSync(`/proc/${pid}/task`).nlink <= NO_OTHER_THREAD) return null;

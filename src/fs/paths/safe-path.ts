@@ -164,10 +164,7 @@ export function shellQuote(word: string): string {
   return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-/**
- * Quotes a path for a command line that a person copies: the shell expands nothing in it, and it cannot control the
- * terminal.
- */
+/** Quotes a path for a command line that a person copies: the shell expands nothing in it, and it cannot control the terminal. */
 export function shellPath(path: string | Uint8Array): string {
   return shellQuote(printablePath(path));
 }

@@ -7,10 +7,7 @@ import { shellQuote } from "../../render/format.ts";
 import type { Edit, Syntax } from "./edit.ts";
 import { MARK } from "./told.ts";
 
-/**
- * Entries for each tool, in the files and forms that the tool documents: Claude Code 2.1, Codex 0.171, Gemini CLI 0.61,
- * opencode 1.18.
- */
+/** Entries for each tool, in the tool's documented files and forms: Claude Code 2.1, Codex 0.171, Gemini CLI 0.61, opencode 1.18. */
 
 export type Environment = Record<string, string | undefined>;
 
@@ -174,10 +171,7 @@ export const geminiHome = (env: Environment): string => absolutePath(env, "GEMIN
 
 const bearer = (token: string) => ({ Authorization: `Bearer ${token}` });
 
-/**
- * The MCP server as a tool starts it. The entry has the variables that decide where records lie, because Codex passes
- * none of them.
- */
+/** The MCP server as a tool starts it, with the variables that decide where records lie, because Codex passes none of them. */
 function serverOf({ command, env }: Scope): { program: string; args: string[]; variables: { env?: object } } {
   const [program = "", ...args] = command;
   const variables = decidingVariables(env);
@@ -241,10 +235,7 @@ function hooks(on: {
   ];
 }
 
-/**
- * A plugin in opencode's form, which runs the hook. The plugin never throws, because opencode would refuse the tool
- * call.
- */
+/** A plugin in opencode's form, which runs the hook. The plugin never throws, because opencode would refuse the tool call. */
 function pluginText(scope: Scope): string {
   const [program, ...args] = hookWords(scope, "opencode");
   // The lines are built separately: the build would take an import in a text for a real import.

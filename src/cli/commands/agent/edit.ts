@@ -25,10 +25,7 @@ export type Edit =
   /** A whole file. With `yields` an existing file of another author stays; otherwise it is an error. */
   | { form: "file"; file: string; text: string; yields?: true };
 
-/**
- * Returns the text of a file with an entry in it, unchanged if the entry is there already. `text` null: there is no
- * file. Throws `refused`.
- */
+/** Returns a file's text with an entry in it, unchanged if it has the entry. `text` null: there is no file. Throws `refused`. */
 export function withEdit(edit: Edit, text: string | null): string {
   switch (edit.form) {
     case "file":
@@ -59,10 +56,7 @@ export function withEdit(edit: Edit, text: string | null): string {
   }
 }
 
-/**
- * Returns the text of a file without an entry; null: the file becomes empty. Throws `refused` for text that does not
- * parse.
- */
+/** Returns the text of a file without an entry; null: the file becomes empty. Throws `refused` for text that does not parse. */
 export function withoutEdit(edit: Edit, text: string | null): string | null {
   if (text === null) return null;
   switch (edit.form) {
@@ -221,10 +215,7 @@ function requireToml(file: string, text: string): void {
   }
 }
 
-/**
- * True if another author wrote the file, and the entry yields to it. Throws `already_exists` if the entry does not
- * yield.
- */
+/** True if another author wrote the file, and the entry yields to it. Throws `already_exists` if the entry does not yield. */
 function isForeign({ file, yields }: Edit & { form: "file" }, text: string | null): text is string {
   if (text === null || text.includes(MARK)) return false;
   if (yields === true) return true;

@@ -11,10 +11,7 @@ import { messageOf, readInput, toldBy } from "./told.ts";
 /** Milliseconds after the start of the process. An agent waits at most 2 s for its hook. */
 const READ_MS = 1000;
 const HAND_OVER_MS = 1300;
-/**
- * Milliseconds within which an aborted save normally ends. After them the process exits in any case; the next save
- * recovers.
- */
+/** Milliseconds within which an aborted save normally ends. After them the process exits in any case; the next save recovers. */
 const ABORT_MS = 250;
 /** Milliseconds without progress after which a background save is ended. */
 const SILENCE_MS = 600_000;

@@ -95,10 +95,7 @@ const isAt =
 
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
 
-/**
- * The workspace in which a hook is checked. Adopts a project that is no workspace yet; with `--user`, null if there is
- * none.
- */
+/** The workspace in which a hook is checked. Adopts a project that is no workspace yet; with `--user`, null if there is none. */
 async function workspaceOf(context: Context, input: Input, { project }: Scope): Promise<Client | null> {
   if (project === null) {
     const folder = await (await context.library()).find(context.folder(), context.callOptions());
@@ -217,10 +214,7 @@ function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | nu
   return [...changes.values()];
 }
 
-/**
- * Writes one file as a whole with its present mode; if the file is a link, writes its target. Returns the topmost
- * folder that it made.
- */
+/** Writes one file as a whole with its present mode; for a link, the link's target. Returns the topmost folder that it made. */
 function write({ file, before, text }: Change): string | null {
   if (text === before) return null;
   const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() === true;

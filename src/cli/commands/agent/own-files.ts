@@ -177,10 +177,7 @@ function isOfFolder(head: string, folder: string): boolean {
   return typeof cwd === "string" && isAtOrBelow(cwd, folder);
 }
 
-/**
- * Returns the time of a line with a person's prompt; NaN for other lines. Both tools write such lines for their own
- * notes, too.
- */
+/** Returns the time of a line with a person's prompt; NaN for other lines. Both tools write such lines for their own notes, too. */
 function promptTime(line: string, tool: string): number {
   let entry: Loose;
   try {

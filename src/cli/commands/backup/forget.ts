@@ -50,10 +50,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/**
- * Returns the folder's kept rules. They apply only to the folder's own snapshots; others in the repository have their
- * own rules.
- */
+/** Returns the folder's kept rules. They apply only to the folder's own snapshots; others in the repository have their own rules. */
 async function keptRules(
   context: Context,
   input: Input,

@@ -51,10 +51,7 @@ export const command: CommandDefinition = {
   },
 };
 
-/**
- * Reads the snapshots that the arguments from `from` on and the filter options name; without any, all that match the
- * filter.
- */
+/** Reads the snapshots that the arguments from `from` on and the filter options name; without any, all that match the filter. */
 export function readChoice(context: Context, input: Input, from = 0): SnapshotChoice {
   const snapshots = input.rest(from);
   return { ...readFilter(context, input), ...(snapshots.length === 0 ? {} : { snapshots }) };

@@ -33,10 +33,7 @@ const MAX_NAME_BYTES = 64 << 10;
 /** A repository that the line or the environment names, and its password source. */
 export interface NamedOptions {
   options: RepositoryOptions & CallOptions;
-  /**
-   * Returns the password as earlier versions read it from the same source, if that differs; null before the password
-   * was read.
-   */
+  /** Returns the password as earlier versions read it from the same source, if that differs; null before the password was read. */
   former: () => string | null;
 }
 
@@ -83,10 +80,7 @@ export function namedOptions(
   });
 }
 
-/**
- * Returns the repository kept for a folder; null if there is none, or if the line or the environment names a
- * repository.
- */
+/** Returns the repository kept for a folder; null if there is none, or if the line or the environment names a repository. */
 export async function keptRepository(
   context: Context,
   input: Input,

@@ -183,10 +183,7 @@ async function openedInPlace(
   }
 }
 
-/**
- * On a new machine mostly home directories are restored, and a guard refuses to adopt them. The override is a separate
- * command.
- */
+/** On a new machine mostly home directories are restored, and a guard refuses to adopt them. The override is a separate command. */
 async function adopted(context: Context, named: string): Promise<Client> {
   try {
     return await context.openOrAdopt();

@@ -72,10 +72,7 @@ function readEdit(context: Context, input: Input): KeptRepositoryEdit {
   return edit;
 }
 
-/**
- * Opens the repository as a backup would before the settings are kept, so that errors show now and not in the nightly
- * backup.
- */
+/** Opens the repository as a backup would before the settings are kept, so that errors show now and not in the nightly backup. */
 async function keep(context: Context, input: Input, edit: KeptRepositoryEdit): Promise<Outcome> {
   const folder = input.argument(0);
   const former = edit.repository === undefined ? await context.open(folder) : null;

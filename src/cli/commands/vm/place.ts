@@ -14,10 +14,7 @@ export const MACHINES: OptionDefinition = {
   text: "folder of the machines (default: $CAIRN_MACHINES, else /var/lib/cairn/machines for root and ~/.local/share/cairn/machines for others)",
 };
 
-/**
- * Returns the folder of machines: from the option, from the environment, else by the file system hierarchy standard or
- * XDG.
- */
+/** Returns the folder of machines: from the option, from the environment, else by the file system hierarchy standard or XDG. */
 export function machinesOf(context: Context, input: Input): string {
   const given = input.text("machines");
   if (given !== undefined) return context.place(given);
