@@ -90,7 +90,7 @@ export class FanotifySource implements ChangeSource {
     return found;
   }
 
-  /** Minus one if the folder is not at its path: the next change tries another folder of the mount. */
+  /** Minus one if the folder is not at its path: the caller tries another folder of the mount. */
   #mountOf({ root, device, mount }: WatchedPlace, lost: Lost): number {
     const known = this.#mounts.get(mount);
     if (known !== undefined) return known;
